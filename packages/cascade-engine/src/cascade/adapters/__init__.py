@@ -1,0 +1,1 @@
+"""Implementations of ``cascade.spec.protocols``, one folder per protocol."""

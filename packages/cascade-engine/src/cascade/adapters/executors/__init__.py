@@ -1,0 +1,1 @@
+"""Executors: where sync functions run."""

@@ -1,0 +1,1 @@
+"""Solvers: the order in which nodes that could run do run."""

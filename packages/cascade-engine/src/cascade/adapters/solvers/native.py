@@ -1,0 +1,31 @@
+"""NativeSolver: topological stages, by the longest way from a leaf."""
+
+from __future__ import annotations
+
+from cascade.spec.protocols import ExecutionPlan, GraphNode, GraphView
+
+
+class NativeSolver:
+    """Puts each node one stage after the latest of its inputs.
+
+    The stages are what could run at once with room for all. As the engine takes a stage as a
+    priority, a node of an early stage goes before one of a late stage when both are ready.
+    O(nodes + edges), deterministic.
+
+    Attributes:
+        in_order: Tells the engine that the plan adds nothing to the graph's own order, so that it
+            need not ask for one before a run.
+    """
+
+    in_order = True
+
+    def resolve(self, graph: GraphView) -> ExecutionPlan:
+        level = [0] * len(graph.nodes)
+        for index, users in enumerate(graph.successors):
+            following = level[index] + 1
+            for user in users:
+                level[user] = max(level[user], following)
+        stages: list[list[GraphNode]] = [[] for _ in range(max(level, default=-1) + 1)]
+        for node in graph.nodes:
+            stages[level[node.index]].append(node)
+        return stages

@@ -1,0 +1,230 @@
+"""Engine: wires the parts together and gives a run its life."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from cascade.adapters.executors.local import LocalExecutor
+from cascade.adapters.solvers.native import NativeSolver
+from cascade.graph.compiler import BlueprintBuilder
+from cascade.runtime.bus import MessageBus
+from cascade.runtime.events import RunFinished, RunStarted
+from cascade.runtime.resource_container import ResourceContainer
+from cascade.runtime.run import Run
+from cascade.runtime.strategies.graph import GraphExecutionStrategy
+from cascade.runtime.strategies.vm import VMExecutionStrategy
+from cascade.runtime.vm import BlueprintRegistry, VirtualMachine
+from cascade.spec.blueprint import Blueprint, Literal
+from cascade.spec.containers import as_lazy
+from cascade.spec.errors import DefinitionError, RunError
+from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.protocols import ExecutionStrategy, Executor, Solver, StateBackend
+from cascade.spec.resource import Provider, ResourceDefinition
+
+R = TypeVar("R")
+
+#: Compiled targets that an engine remembers.
+_BLUEPRINTS_KEPT = 256
+
+
+class Engine:
+    """Runs targets, on the graph path or on the virtual machine.
+
+    Several runs may be under way at once. ``async with Engine() as engine`` ends its threads; so
+    does ``await engine.close()``.
+
+    Args:
+        solver: Orders nodes that could run at the same time; NativeSolver if left out.
+        executor: Lends threads for plain functions; a LocalExecutor of the engine's own, ended
+            with it, if left out.
+        bus: Where events are published.
+        state_backend: Keeps every node's outcome for reading after a run; none if left out.
+        resources: Resources to register.
+
+    >>> import cascade as cs
+    >>> @cs.task
+    ... def double(n):
+    ...     return 2 * n
+    >>> async def main():
+    ...     async with cs.Engine() as engine:
+    ...         return await engine.run(double(double(10)))
+    >>> asyncio.run(main())
+    40
+    """
+
+    def __init__(
+        self,
+        solver: Solver | None = None,
+        executor: Executor | None = None,
+        bus: MessageBus | None = None,
+        *,
+        state_backend: StateBackend | None = None,
+        resources: Iterable[ResourceDefinition[Any]] = (),
+    ) -> None:
+        self.bus = bus or MessageBus()
+        self.state_backend = state_backend
+        self.resource_container = ResourceContainer(self.bus)
+        self.blueprints = BlueprintRegistry()
+        self._executor = executor or LocalExecutor()
+        self._owns_executor = executor is None
+        self._closed = False
+        self._compiled: OrderedDict[Any, Blueprint] = OrderedDict()
+        self._graph = GraphExecutionStrategy(solver or NativeSolver())
+        # The class is looked up when a machine is made, so that it can be replaced in this module.
+        self._vm = VMExecutionStrategy(self._compile, lambda run: VirtualMachine(run=run))
+        for definition in resources:
+            self.register(definition)
+
+    # -- runs ---------------------------------------------------------------------------------
+
+    @overload
+    async def run(
+        self,
+        target: LazyResult[R],
+        params: Mapping[str, Any] | None = None,
+        use_vm: bool = False,
+    ) -> R: ...
+    @overload
+    async def run(
+        self, target: Any, params: Mapping[str, Any] | None = None, use_vm: bool = False
+    ) -> Any: ...
+    async def run(
+        self, target: Any, params: Mapping[str, Any] | None = None, use_vm: bool = False
+    ) -> Any:
+        """Compute the value of ``target``.
+
+        Args:
+            target: A lazy value, or a list, tuple, dict or set with lazy values inside; a plain
+                value is itself (R1).
+            params: What the target's ``Param`` nodes read.
+            use_vm: Compile it and execute the blueprint, instead of running the graph. A choice
+                of speed, never of meaning.
+
+        Raises:
+            CascadeError: The program is at fault; see ``cascade.spec.errors``.
+            RunError: The engine is closed.
+            Exception: The first error that a task raised, with a note on where it comes from.
+
+        Guarantees: when this ends, however it does, no task of the run is running and every
+        resource is closed.
+        """
+        self._check_open()
+        frame = sys._getframe(1)
+        target = as_lazy(target, frame.f_code, frame.f_lasti)
+        if not isinstance(target, LazyResult):
+            return _plain(target)
+        strategy: ExecutionStrategy = self._vm if use_vm else self._graph
+        async with self._life(target, params or {}, strategy.name) as run:
+            return await strategy.execute(target, run)
+
+    @asynccontextmanager
+    async def _life(
+        self, target: LazyResult[Any], params: Mapping[str, Any], strategy: str
+    ) -> AsyncIterator[Run]:
+        run = Run(
+            params=params,
+            bus=self.bus,
+            executor=self._executor,
+            container=self.resource_container,
+            blueprints=self.blueprints,
+            state=self.state_backend,
+        )
+        started = perf_counter()
+        error: BaseException | None = None
+        run.publish(RunStarted, target.name, strategy)
+        try:
+            async with run:
+                yield run
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            taken = perf_counter() - started
+            run.publish(RunFinished, _status(error), taken, error)
+
+    def _compile(self, target: LazyResult[Any]) -> Blueprint:
+        """The blueprint of ``target``; calls of one shape with plain arguments share one."""
+        alone = not (target.dependencies or target.conditions or target.predecessors)
+        if not alone or target.task.structural:
+            return BlueprintBuilder().build(target)
+        key = (target.task, len(target.args), *target.kwargs)
+        found = self._compiled.get(key)
+        if found is None:
+            found = self._compiled[key] = BlueprintBuilder().build(target)
+            if len(self._compiled) > _BLUEPRINTS_KEPT:
+                self._compiled.popitem(last=False)
+        return found
+
+    # -- what runs are given ------------------------------------------------------------------
+
+    def register(self, definition: ResourceDefinition[Any]) -> None:
+        """Make a resource known by its name.
+
+        Raises:
+            DefinitionError: It was not made by ``@resource``.
+        """
+        self.resource_container.register(definition)
+
+    def get_resource_provider(self, name: str) -> Provider[Any]:
+        """The provider function of a resource.
+
+        Raises:
+            ResourceNotFoundError: Nothing is registered under ``name`` (a NameError).
+        """
+        return self.resource_container.get_provider(name)
+
+    def override_resource_provider(self, name: str, new_provider: Any) -> None:
+        """Use another provider for the resource ``name``, in tests for example.
+
+        A plain generator function takes over the scope of the one that it replaces.
+        """
+        self.resource_container.override_provider(name, new_provider)
+
+    def register_blueprint(self, blueprint_id: str, blueprint: Blueprint) -> None:
+        """Let ``TailCall(target_blueprint_id=…)`` find ``blueprint``, on both paths."""
+        self.blueprints.register(blueprint_id, blueprint)
+
+    # -- its end ------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """End the engine's threads. Runs that are under way must have ended. May be repeated."""
+        self._closed = True
+        if self._owns_executor:
+            self._executor.shutdown(wait=False)
+
+    async def __aenter__(self) -> Self:
+        self._check_open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RunError("the engine is closed; make a new one")
+
+
+def _plain(target: Any) -> Any:
+    if isinstance(target, Operation):
+        raise DefinitionError(
+            f"task '{target.name}' was passed to run() itself; call it: {target.name}(…)"
+        )
+    return target.value if isinstance(target, Literal) else target
+
+
+def _status(error: BaseException | None) -> str:
+    if error is None:
+        return "succeeded"
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"

@@ -1,0 +1,70 @@
+"""NodeProcessor: one attempt of a node that needs more than a plain call.
+
+Rule R10's inner part: task resources → one call. It also decides where the call is made: coroutine
+functions on the loop, users of thread-bound resources on their thread, the rest on a worker, or
+inline where the caller allows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from cascade.runtime.run import Run, guarded
+from cascade.spec.resource import Inject
+
+
+class NodeProcessor:
+    """Makes the attempts of one run that the fast lanes leave out."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    async def call(
+        self,
+        func: Callable[..., Any],
+        is_async: bool,
+        args: Iterable[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        inline: bool = False,
+    ) -> Any:
+        """Open what the arguments ask for, call ``func`` once, close what was opened for it.
+
+        Args:
+            func: A function, or coroutine function if ``is_async``.
+            is_async: Whether to await what ``func`` returns.
+            args: Positional arguments; resources by their Inject markers.
+            kwargs: The same by name.
+            inline: Let a plain function run in the loop's thread.
+        """
+        if not wants_resources(args, kwargs):
+            return await self._make(func, is_async, args, kwargs, inline, bound=False)
+        async with self._run.resources.attempt() as attempt:
+            args, kwargs = await attempt.resolve(args, kwargs)
+            return await self._make(func, is_async, args, kwargs, inline, attempt.bound)
+
+    async def _make(
+        self,
+        func: Callable[..., Any],
+        is_async: bool,
+        args: Iterable[Any],
+        kwargs: Mapping[str, Any],
+        inline: bool,
+        bound: bool,
+    ) -> Any:
+        if is_async:
+            return await func(*args, **kwargs)
+        if bound:
+            thread = self._run.resources.bound_thread
+            return await self._run.in_worker(func, args, kwargs, thread)
+        if inline:
+            return guarded(func, args, kwargs)
+        return await self._run.in_worker(func, args, kwargs)
+
+
+def wants_resources(args: Iterable[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether an argument is the marker of a resource."""
+    return any(isinstance(v, Inject) for v in args) or any(
+        isinstance(v, Inject) for v in kwargs.values()
+    )

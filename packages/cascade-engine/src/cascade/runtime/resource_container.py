@@ -1,0 +1,368 @@
+"""ResourceContainer: which providers there are; ResourceSession: what one run has open.
+
+Every instance of a resource has an *owner*, an asyncio task that opens it, waits, and closes it,
+in one Context (M7): what a provider does in its generator sees the same context variables and
+cancel scopes before and after the ``yield``. Requests only wait for the owner, so a request that
+is cancelled leaves the opening to end in order.
+
+- scope ``run``: opened when first asked for, closed at the end of the run, last opened first.
+- scope ``task``: opened for one attempt of one task, closed when that ends, last opened first.
+- plain generators run on threads of the executor, ``thread_bound`` ones on one thread that all
+  of a run's thread-bound resources and the tasks that use them share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cascade.adapters.executors.local import LocalExecutor
+from cascade.graph.model import Graph
+from cascade.runtime.bus import MessageBus
+from cascade.runtime.events import ResourceAcquired, ResourceReleased
+from cascade.spec.errors import (
+    CycleError,
+    DefinitionError,
+    ResourceError,
+    ResourceNotFoundError,
+)
+from cascade.spec.resource import Inject, Provider, ResourceDefinition
+
+if TYPE_CHECKING:
+    from cascade.runtime.run import Run
+
+
+class ResourceContainer:
+    """The providers that an engine knows, by name."""
+
+    def __init__(self, bus: MessageBus | None = None) -> None:
+        self.bus = bus
+        self._definitions: dict[str, ResourceDefinition[Any]] = {}
+        self._overrides: dict[str, ResourceDefinition[Any]] = {}
+
+    def register(self, definition: ResourceDefinition[Any]) -> None:
+        """Make a resource known by its name, in place of one registered before.
+
+        Raises:
+            DefinitionError: ``definition`` is not what ``@resource`` makes.
+        """
+        if not isinstance(definition, ResourceDefinition):
+            raise DefinitionError(
+                f"register() takes a function decorated with @resource, but got {definition!r}"
+            )
+        self._definitions[definition.name] = definition
+
+    def get_provider(self, name: str) -> Provider[Any]:
+        """The provider function as it was written, or as it was overridden.
+
+        Raises:
+            ResourceNotFoundError: Nothing is registered under ``name`` (a NameError).
+        """
+        return self.definition(Inject(name, None)).func
+
+    def override_provider(self, name: str, provider: Any) -> None:
+        """Use ``provider`` for the resource ``name`` from the next run on, wherever it is injected.
+
+        A plain generator function takes over the scope of the resource that it replaces.
+        """
+        if not isinstance(provider, ResourceDefinition):
+            replaced = self._definitions.get(name)
+            scope = replaced.scope if replaced else "run"
+            bound = replaced.thread_bound if replaced else False
+            provider = ResourceDefinition(provider, name, scope, bound)
+        self._overrides[name] = provider
+
+    def definition(self, wanted: Inject) -> ResourceDefinition[Any]:
+        """What ``wanted`` stands for: an override, the provider it holds, or a registered one.
+
+        Raises:
+            ResourceNotFoundError: None of these.
+        """
+        name = wanted.resource_name
+        found = self._overrides.get(name) or wanted.definition or self._definitions.get(name)
+        if found is None:
+            known = sorted({*self._definitions, *self._overrides})
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else "."
+            raise ResourceNotFoundError(
+                f"the resource '{name}' is needed, but the engine has "
+                f"{', '.join(map(repr, known)) or 'none'}{hint} Pass it with engine.register(…) "
+                "or inject the provider itself",
+                name=name,
+            )
+        return found
+
+    def scan(self, graph: Graph) -> set[str]:
+        """The names of the resources that the nodes of ``graph`` ask for."""
+        return {wanted.resource_name for wanted, _ in _injections(graph)}
+
+    def check(self, graph: Graph) -> None:
+        """Refuse, before anything runs, a graph whose resources cannot be had.
+
+        Raises:
+            ResourceNotFoundError: A name that is not registered; the note says which task.
+            CycleError: Providers that need each other.
+            ResourceError: A run-scoped resource that needs a task-scoped one, or a coroutine task
+                that uses a thread-bound resource.
+        """
+        for wanted, node in _injections(graph):
+            try:
+                bound = self._check_provider(wanted, [])
+            except Exception as error:
+                error.add_note(f"asked for by task '{node.name}', called at {node.callsite}")
+                raise
+            if bound and node.task.is_async:
+                raise ResourceError(
+                    f"the coroutine task '{node.name}' (called at {node.callsite}) uses the "
+                    f"resource '{wanted.resource_name}', which is bound to a thread of its own; "
+                    "use it from a plain function"
+                )
+
+    def _check_provider(self, wanted: Inject, path: Sequence[str]) -> bool:
+        """Check what ``wanted`` needs in turn; whether it is thread-bound."""
+        name = wanted.resource_name
+        if name in path:
+            cycle = [*path[path.index(name) :], name]
+            raise CycleError(f"resources need each other: {' ← '.join(cycle)}", cycle)
+        definition = self.definition(wanted)
+        for needed in dependencies_of(definition).values():
+            inner = self.definition(needed)
+            if definition.scope == "run" and inner.scope == "task":
+                raise ResourceError(
+                    f"the resource '{name}' lives as long as the run, but needs '{inner.name}', "
+                    "which lives only as long as a task; give them the same scope"
+                )
+            self._check_provider(needed, [*path, name])
+        return definition.thread_bound
+
+    def session(self, run: Run) -> ResourceSession:
+        """A place for the instances of one run."""
+        return ResourceSession(self, run)
+
+
+class ResourceSession:
+    """The open resources of one run."""
+
+    def __init__(self, container: ResourceContainer, run: Run) -> None:
+        self._container = container
+        self._run = run
+        self._open: dict[ResourceDefinition[Any], _Instance] = {}
+        self._bound: LocalExecutor | None = None
+
+    def attempt(self) -> Attempt:
+        """The resources of one attempt of a task: ``async with session.attempt() as attempt``."""
+        return Attempt(self)
+
+    async def close(self, error: BaseException | None = None) -> None:
+        """Close everything, last opened first; each once, whatever the others do.
+
+        Args:
+            error: What ended the run, if anything did: failures to close become notes on it.
+
+        Raises:
+            ExceptionGroup: Resources failed to close and the run had succeeded.
+        """
+        try:
+            await uncancelled(_close_all(list(self._open.values()), error))
+        finally:
+            self._open.clear()
+            if self._bound is not None:
+                self._bound.shutdown(wait=False)
+
+    @property
+    def bound_thread(self) -> LocalExecutor:
+        """The one thread of the run's thread-bound resources, started when first needed."""
+        if self._bound is None:
+            self._bound = LocalExecutor(1, name="cascade-bound")
+        return self._bound
+
+    def _instance(
+        self, wanted: Inject, own: dict[ResourceDefinition[Any], _Instance]
+    ) -> _Instance:
+        """The instance for ``wanted``, opening if it is new; task-scoped ones go into ``own``."""
+        definition = self._container.definition(wanted)
+        place = own if definition.scope == "task" else self._open
+        found = place.get(definition)
+        if found is None:
+            needs = {
+                name: self._instance(needed, own)
+                for name, needed in dependencies_of(definition).items()
+            }
+            # After its dependencies, so that the reverse order closes it before them.
+            found = place[definition] = _Instance(definition, needs, self._run)
+        return found
+
+
+class Attempt:
+    """The resources of one attempt; task-scoped ones are closed at its end."""
+
+    def __init__(self, session: ResourceSession) -> None:
+        self._session = session
+        self._own: dict[ResourceDefinition[Any], _Instance] = {}
+        #: Whether the call must be made on the session's bound thread.
+        self.bound = False
+
+    async def __aenter__(self) -> Attempt:
+        return self
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if self._own:
+            await uncancelled(_close_all(list(self._own.values()), error))
+
+    async def resolve(
+        self, args: Iterable[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments with the resources in the place of their markers, opened if need be."""
+        return (
+            [await self._value(v) for v in args],
+            {name: await self._value(v) for name, v in kwargs.items()},
+        )
+
+    async def _value(self, value: Any) -> Any:
+        if not isinstance(value, Inject):
+            return value
+        instance = self._session._instance(value, self._own)
+        self.bound = self.bound or instance.definition.thread_bound
+        return await instance.value()
+
+
+class _Instance:
+    """One open resource and its owner task."""
+
+    def __init__(
+        self,
+        definition: ResourceDefinition[Any],
+        needs: Mapping[str, _Instance],
+        run: Run,
+    ) -> None:
+        self.definition = definition
+        self._needs = needs
+        self._run = run
+        self._opened: asyncio.Future[Any] = run.loop.create_future()
+        self._closing = asyncio.Event()
+        # A Context cannot be entered twice at once, and the owner is inside its own while a
+        # thread advances a plain generator; so that gets one copy for all its life.
+        context = run.context.copy()
+        self._generator_context = context.copy()
+        self._owner = run.loop.create_task(
+            self._live(), name=f"resource {definition.name}", context=context
+        )
+
+    async def value(self) -> Any:
+        """The resource, once it is open; raises what opening it raised."""
+        return await asyncio.shield(self._opened)
+
+    async def close(self) -> None:
+        """Close it and wait until it is closed."""
+        self._closing.set()
+        await self._owner
+
+    async def _live(self) -> None:
+        name = self.definition.name
+        try:
+            needs = {key: await instance.value() for key, instance in self._needs.items()}
+            generator = self.definition.func(**needs)
+            resource = await self._advance(generator)
+        except (StopIteration, StopAsyncIteration):
+            self._fail(ResourceError(f"the provider of '{name}' did not yield"))
+            return
+        except BaseException as failure:
+            failure.add_note(f"while opening the resource '{name}'")
+            self._fail(failure)
+            return
+        self._run.publish(ResourceAcquired, name)
+        self._opened.set_result(resource)
+        await self._closing.wait()
+        await self._release(generator)
+
+    def _fail(self, error: BaseException) -> None:
+        self._opened.set_exception(error)
+        self._opened.exception()  # retrieved: the requests that wait raise it themselves
+
+    async def _release(self, generator: Any) -> None:
+        name = self.definition.name
+        try:
+            await self._advance(generator)
+        except (StopIteration, StopAsyncIteration):
+            self._run.publish(ResourceReleased, name)
+        except BaseException as error:
+            error.add_note(f"while closing the resource '{name}'")
+            self._run.publish(ResourceReleased, name, error)
+            raise
+        else:
+            twice = ResourceError(
+                f"the provider of '{name}' yielded a second time; it must yield once"
+            )
+            self._run.publish(ResourceReleased, name, twice)
+            raise twice
+
+    async def _advance(self, generator: Any) -> Any:
+        if self.definition.is_async:
+            return await anext(generator)
+        bound = self._run.resources.bound_thread if self.definition.thread_bound else None
+        executor = bound or self._run.executor
+        call = executor.submit(self._generator_context.run, _next, generator)
+        exhausted, value = await asyncio.wrap_future(call)
+        if exhausted:
+            raise StopAsyncIteration
+        return value
+
+
+def _next(generator: Any) -> tuple[bool, Any]:
+    # A StopIteration cannot travel through a future.
+    try:
+        return False, next(generator)
+    except StopIteration:
+        return True, None
+
+
+def dependencies_of(definition: ResourceDefinition[Any]) -> dict[str, Inject]:
+    """Parameter → the resource that a provider wants to be handed there."""
+    parameters = inspect.signature(definition.func).parameters.values()
+    return {p.name: p.default for p in parameters if isinstance(p.default, Inject)}
+
+
+def _injections(graph: Graph) -> Iterable[tuple[Inject, Any]]:
+    for lazy in graph.lazies:
+        if lazy.special:
+            for value in (*lazy.args, *lazy.kwargs.values()):
+                if isinstance(value, Inject):
+                    yield value, lazy
+
+
+async def _close_all(instances: Sequence[_Instance], error: BaseException | None) -> None:
+    failures: list[BaseException] = []
+    for instance in reversed(instances):
+        try:
+            await instance.close()
+        except BaseException as failure:
+            failures.append(failure)
+    if not failures:
+        return
+    if error is not None:
+        for failure in failures:
+            where = " ".join(getattr(failure, "__notes__", ()))
+            error.add_note(f"also, {where}: {type(failure).__name__}: {failure}")
+    elif len(failures) == 1:
+        raise failures[0]
+    else:
+        raise BaseExceptionGroup("resources failed to close", failures)
+
+
+async def uncancelled(work: Any) -> None:
+    """Await ``work`` to its end even if the caller is cancelled meanwhile; then be cancelled."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as request:
+            cancelled = request
+        except BaseException:
+            break
+    task.result()
+    if cancelled is not None:
+        raise cancelled

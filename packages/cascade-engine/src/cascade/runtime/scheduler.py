@@ -1,0 +1,172 @@
+"""Workers: threads that drain one queue of things to do (rule R9's no leftovers, M11, M12).
+
+Policy. A thread that is awake pops from the queue, works, and pops again: while things to do are
+short, one thread does them all, with no hop through the event loop in between. When that thread
+sits in one of them (it sleeps, reads a file) while others are ready, more are woken: the event loop
+looks once in a millisecond, and each time nothing was finished since, the number awake doubles.
+So trivial work costs about a function call, and blocking work overlaps up to the executor's size.
+
+State vocabulary:
+
+- *ready*: what could be worked on now;
+- *awake*: threads that are inside ``_drain``; each leaves when it finds nothing ready;
+- *finished*: count of things done, which only the look at progress reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from cascade.runtime.run import Run
+
+#: Seconds between two looks at whether the awake threads get on.
+LOOK_EVERY = 0.001
+_DEFAULT_WORKERS = 32
+
+
+class Ready(Protocol):
+    """A queue whose methods are atomic: they run in C while the thread holds the GIL."""
+
+    def append(self, item: Any, /) -> None: ...
+    def popleft(self) -> Any: ...
+    def clear(self) -> None: ...
+    def __len__(self) -> int: ...
+
+
+class ByPriority:
+    """Ready things by priority, lowest number first, in order of arrival among equals."""
+
+    def __init__(self, priority: Callable[[Any], int]) -> None:
+        self._priority = priority
+        self._heap: list[tuple[int, int, Any]] = []
+        self._arrival = itertools.count()
+
+    def append(self, item: Any) -> None:
+        heapq.heappush(self._heap, (self._priority(item), next(self._arrival), item))
+
+    def popleft(self) -> Any:
+        return heapq.heappop(self._heap)[2]
+
+    def clear(self) -> None:
+        self._heap.clear()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+
+class Workers:
+    """The threads of one run. Made, woken and stopped in the event loop's thread.
+
+    Args:
+        run: Lends the executor and the context; each awake thread has one copy of it (M12).
+        work: Called with each thing; it must not raise.
+        ready: The queue; ordered by arrival if left out.
+        on_idle: Called in the loop's thread when the last awake thread has left.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        work: Callable[[Any], None],
+        on_idle: Callable[[], None],
+        ready: Ready | None = None,
+    ) -> None:
+        self._run = run
+        self._work = work
+        self._on_idle = on_idle
+        self._ready: Ready = deque() if ready is None else ready
+        self._lock = threading.Lock()
+        self._awake = 0
+        self._finished = 0
+        self._seen = 0
+        self._looking = False
+        self._stopped = False
+        self._quiet: asyncio.Future[None] | None = None
+        self._most = getattr(run.executor, "max_workers", _DEFAULT_WORKERS)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is ready or being worked on."""
+        return bool(self._awake) or bool(self._ready)
+
+    def push(self, item: Any) -> None:
+        """Have ``item`` worked on, without waking anybody: for a thread that is awake itself."""
+        if not self._stopped:
+            self._ready.append(item)
+
+    def wake(self) -> None:
+        """See to it that somebody works on what is ready. In the loop's thread."""
+        with self._lock:
+            if self._awake or not self._ready or self._stopped:
+                return
+        self._start(1)
+        if not self._looking:
+            self._looking = True
+            self._run.loop.call_later(LOOK_EVERY, self._look)
+
+    def stop(self) -> None:
+        """Drop what is ready; threads leave after the call that they are in."""
+        self._stopped = True
+        self._ready.clear()
+
+    async def quiet(self) -> None:
+        """Wait until no thread is awake."""
+        with self._lock:
+            if not self._awake:
+                return
+            self._quiet = self._run.loop.create_future()
+        await self._quiet
+
+    def _start(self, count: int) -> None:
+        with self._lock:
+            self._awake += count
+        for _ in range(count):
+            self._run.executor.submit(self._run.context.copy().run, self._drain)
+
+    def _look(self) -> None:
+        with self._lock:
+            awake, stuck = self._awake, self._finished == self._seen
+            self._seen = self._finished
+        if not awake or self._stopped:
+            self._looking = False
+            return
+        if stuck and self._ready:
+            self._start(min(awake, len(self._ready), self._most - awake))
+        self._run.loop.call_later(LOOK_EVERY, self._look)
+
+    def _drain(self) -> None:
+        ready, work = self._ready, self._work
+        while True:
+            try:
+                item = ready.popleft()
+            except IndexError:
+                if self._leave():
+                    return
+                continue
+            work(item)
+            self._finished += 1
+
+    def _leave(self) -> bool:
+        """Stop being awake, unless something became ready just now."""
+        with self._lock:
+            if self._ready and not self._stopped:
+                return False
+            self._awake -= 1
+            last = not self._awake
+        if last:
+            try:
+                self._run.loop.call_soon_threadsafe(self._idle)
+            except RuntimeError:  # the run was abandoned and its loop is closed
+                pass
+        return True
+
+    def _idle(self) -> None:
+        if self._quiet is not None and not self._awake and not self._quiet.done():
+            self._quiet.set_result(None)
+        self._on_idle()

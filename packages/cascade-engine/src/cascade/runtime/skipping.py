@@ -1,0 +1,44 @@
+"""Skipped nodes: what stands in the place of their value (rules R6, M16)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cascade.spec.errors import DependencyMissingError
+from cascade.spec.lazy_types import LazyResult
+
+
+class Skipped:
+    """The outcome of a node that did not run; what depends on its value gets the same one."""
+
+    __slots__ = ("condition", "node")
+
+    def __init__(self, node: str, condition: str) -> None:
+        #: The node whose ``run_if`` was not met.
+        self.node = node
+        self.condition = condition
+
+    def __repr__(self) -> str:
+        return f"<skipped: the condition '{self.condition}' of '{self.node}' was falsy>"
+
+
+def refuse_skipped(outcome: Any, name: str, target: LazyResult[Any] | None) -> Any:
+    """The value of a finished target.
+
+    Args:
+        outcome: What a strategy gave.
+        name: What the target is called.
+        target: Its lazy value, where there is one.
+
+    Raises:
+        DependencyMissingError: It has none, because it or something it needs was skipped.
+    """
+    if not isinstance(outcome, Skipped):
+        return outcome
+    called = f" (called at {target.callsite})" if target is not None else ""
+    skipped = f"'{outcome.node}'" if outcome.node != name else "it"
+    raise DependencyMissingError(
+        f"the target '{name}'{called} has no value: {skipped} was skipped, because its condition "
+        f"'{outcome.condition}' was falsy",
+        outcome.condition,
+    )

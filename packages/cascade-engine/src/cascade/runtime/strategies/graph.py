@@ -1,0 +1,631 @@
+"""GraphExecutionStrategy: everything that is ready runs, concurrently.
+
+State vocabulary:
+
+- *segment*: a graph in execution. The target's is the first; a task that returns a lazy value adds
+  one for whatever that needs (rule R4), and it is dropped when its last node, its root, is done.
+- *address*: (segment, index), where the value of a node goes. A root hands its value on to the
+  node that it continues, so both have one address, and a loop of tasks that return lazy values
+  stays at one address for ever: flat memory.
+- *work*: one node being computed: the operation that runs now, with its arguments. A tail call
+  changes the operation and the arguments, never the address (rule R5, M3).
+- *lane*: plain functions go to the workers; coroutine functions, and calls that want resources,
+  to the event loop.
+
+Lazy values are remembered by address for as long as they live, so that one that is met again, in
+whatever task returns or mentions it, is not computed again (M14).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
+from typing import Any, Final
+
+from cascade.graph.build import build_graph
+from cascade.graph.model import Graph
+from cascade.runtime.events import (
+    NodesPlanned,
+    TaskFailed,
+    TaskFinished,
+    TaskSkipped,
+    TaskStarted,
+)
+from cascade.runtime.notes import annotate
+from cascade.runtime.processor import NodeProcessor, wants_resources
+from cascade.runtime.run import Run, stop_iteration
+from cascade.runtime.scheduler import ByPriority, Workers
+from cascade.runtime.skipping import Skipped, refuse_skipped
+from cascade.runtime.tailcall import lazies_of, next_call, with_values
+from cascade.runtime.ticker import Ticker
+from cascade.runtime.vm.machine import VirtualMachine
+from cascade.spec.blueprint import Literal, TailCall
+from cascade.spec.containers import gathered
+from cascade.spec.errors import CycleError
+from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.protocols import ExecutionPlan, Solver
+
+
+class GraphExecutionStrategy:
+    """Runs a target as a graph; a node starts when its inputs are there, there are no barriers."""
+
+    name = "graph"
+
+    def __init__(self, solver: Solver) -> None:
+        self._solver = solver
+
+    async def execute(self, target: LazyResult[Any], run: Run) -> Any:
+        """The value of ``target``.
+
+        Raises:
+            DependencyMissingError: It was skipped (R6).
+            CycleError: Nodes wait for each other.
+        """
+        outcome = await _GraphRun(run, self._solver).value(target)
+        return refuse_skipped(outcome, target.name, target)
+
+
+class _Pending:
+    def __repr__(self) -> str:
+        return "(pending)"
+
+
+_PENDING: Final = _Pending()
+
+
+class _Segment:
+    """A graph in execution; its arrays are changed under the run's lock only."""
+
+    __slots__ = ("continuation", "foreign", "index", "lazies", "priority", "root", "values", "waits",
+                 "successors")  # fmt: skip
+
+    def __init__(self, graph: Graph, continuation: Callable[[Any], None] | _Forward | None) -> None:
+        self.lazies = graph.lazies
+        self.index = graph.index
+        self.waits = graph.waits
+        self.successors = graph.successors
+        self.root = len(graph.lazies) - 1
+        self.values: list[Any] = [_PENDING] * len(graph.lazies)
+        #: What happens with the root's value: nothing more (None: it is the run's), hand it on to
+        #: another address, or call a function with it.
+        self.continuation = continuation
+        #: Index → addresses in other segments that take over that node's value.
+        self.foreign: dict[int, list[_Forward]] = {}
+        #: Stage of each node in the solver's plan; None where the graph's own order will do.
+        self.priority: list[int] | None = None
+
+
+class _Forward:
+    """The address that a segment's root hands its value on to."""
+
+    __slots__ = ("index", "segment")
+
+    def __init__(self, segment: _Segment, index: int) -> None:
+        self.segment = segment
+        self.index = index
+
+
+class _Work:
+    """One node being computed."""
+
+    __slots__ = ("args", "index", "kwargs", "named", "operation", "segment", "source", "started")
+
+    def __init__(self, segment: _Segment, index: int, source: LazyResult[Any]) -> None:
+        self.segment = segment
+        self.index = index
+        #: The lazy value whose call this is; the last one, where it continued as others.
+        self.source = source
+        self.operation: Operation = source.task
+        self.args: Sequence[Any] = ()
+        self.kwargs: dict[str, Any] = {}
+        #: The arguments by name, once a tail call has asked for them.
+        self.named: dict[str, Any] | None = None
+        self.started = 0.0
+
+
+class _GraphRun:
+    """One run of one target. ``_lock`` guards the segments' arrays and the memory of addresses."""
+
+    def __init__(self, run: Run, solver: Solver) -> None:
+        self._run = run
+        self._solver = solver
+        self._ordered = getattr(solver, "in_order", False)
+        self._lock = threading.Lock()
+        self._thread = threading.get_ident()
+        ready = None if self._ordered else ByPriority(_priority_of)
+        self._workers = Workers(run, self._work_on, self._look_for_standstill, ready)
+        self._processor = NodeProcessor(run)
+        self._watched = run.watches_tasks
+        self._state = run.state
+        #: Lazy values of all segments but the first, by address. Weak: a loop that makes new ones
+        #: for ever must not be remembered for ever.
+        self._memory: weakref.WeakKeyDictionary[LazyResult[Any], _Forward] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._done: asyncio.Future[None] = run.loop.create_future()
+        self._result: Any = _PENDING
+        self._error: BaseException | None = None
+        self._stopping = False
+        #: Whether any node was skipped so far; until then nobody needs to look.
+        self._skips = False
+        self._on_loop = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        #: Nodes that returned a lazy value which is being computed elsewhere: their names.
+        self._joins: dict[tuple[_Segment, int], tuple[str, str]] = {}
+
+    async def value(self, target: LazyResult[Any]) -> Any:
+        graph = build_graph(target)
+        self._run.check(graph)
+        try:
+            with self._lock:
+                self._first = self._add(graph, None)
+            self._workers.wake()
+            await self._done
+        finally:
+            await self._stop()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    # -- segments -----------------------------------------------------------------------------
+
+    def _add(
+        self, graph: Graph, continuation: Callable[[Any], None] | _Forward | None
+    ) -> _Segment:
+        """Make ``graph`` a segment and start what waits for nothing. Under the lock."""
+        segment = _Segment(graph, continuation)
+        if not self._ordered:
+            segment.priority = _priorities(self._solver.resolve(graph), graph)
+        if continuation is not None:
+            self._remember(segment)
+        ready = [i for i, count in enumerate(segment.waits) if not count]
+        if graph.outside:
+            self._wire_outside(segment, graph.outside)
+        if self._run.bus.wants(NodesPlanned):
+            tasks = sum(not lazy.task.structural for lazy in graph.lazies)
+            self._run.publish(NodesPlanned, tasks)
+        for index in ready:
+            self._activate(segment, index)
+        return segment
+
+    def _remember(self, segment: _Segment) -> None:
+        for index, lazy in enumerate(segment.lazies):
+            self._memory[lazy] = self._address(segment, index)
+
+    def _wire_outside(
+        self, segment: _Segment, outside: Sequence[tuple[int, LazyResult[Any]]]
+    ) -> None:
+        """Connect inputs that other segments compute; each gets a place behind the own nodes."""
+        users: dict[LazyResult[Any], list[int]] = {}
+        for user, lazy in outside:
+            users.setdefault(lazy, []).append(user)
+        segment.index = dict(segment.index)
+        for lazy, waiting in users.items():
+            place = segment.index[lazy] = len(segment.values)
+            segment.values.append(_PENDING)
+            segment.successors.append(waiting)
+            address = self._known(lazy)
+            assert address is not None
+            self._hand_on(address, _Forward(segment, place))
+
+    def _known(self, lazy: LazyResult[Any]) -> _Forward | None:
+        """The address of a lazy value that this run has met."""
+        index = self._first.index.get(lazy)
+        if index is not None:
+            return self._address(self._first, index)
+        return self._memory.get(lazy)
+
+    def _address(self, segment: _Segment, index: int) -> _Forward:
+        if index == segment.root and isinstance(segment.continuation, _Forward):
+            return segment.continuation
+        return _Forward(segment, index)
+
+    def _hand_on(self, source: _Forward, target: _Forward) -> None:
+        """Let ``target`` have the value at ``source``, now or later. Under the lock."""
+        value = source.segment.values[source.index]
+        if value is _PENDING:
+            source.segment.foreign.setdefault(source.index, []).append(target)
+        else:
+            self._settle(target.segment, target.index, value)
+
+    # -- from ready to running ----------------------------------------------------------------
+
+    def _activate(self, segment: _Segment, index: int) -> None:
+        """Send a node whose inputs are there to its lane. Under the lock."""
+        lazy = segment.lazies[index]
+        if lazy.task.is_async or (lazy.special and wants_resources(lazy.args, lazy.kwargs)):
+            self._send_to_loop((segment, index))
+        else:
+            self._workers.push((segment, index))
+
+    def _send(self, work: _Work) -> None:
+        """Send work under way to the lane that its next operation belongs to. Under the lock."""
+        if _belongs_on_loop(work):
+            self._send_to_loop(work)
+        else:
+            self._workers.push(work)
+            self._call_in_loop(self._workers.wake)
+
+    def _send_to_loop(self, item: _Work | tuple[_Segment, int]) -> None:
+        self._on_loop += 1
+        self._call_in_loop(self._start_task, item)
+
+    def _call_in_loop(self, function: Callable[..., None], *args: Any) -> None:
+        if threading.get_ident() == self._thread:
+            self._run.loop.call_soon(function, *args)
+        else:
+            self._run.loop.call_soon_threadsafe(function, *args)
+
+    def _start_task(self, item: _Work | tuple[_Segment, int]) -> None:
+        if self._stopping:
+            return
+        task = self._run.loop.create_task(
+            self._loop_lane(item), context=self._run.context.copy()
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _begin(self, segment: _Segment, index: int) -> _Work | None:
+        """The work of a node, or None if it was skipped."""
+        lazy = segment.lazies[index]
+        values, place = segment.values, segment.index
+        skipped = self._why_skipped(lazy, values, place)
+        if skipped is not None:
+            self._skip(segment, index, skipped)
+            return None
+        work = _Work(segment, index, lazy)
+        if lazy.dependencies or lazy.special:
+            work.args = [_resolve(v, values, place) for v in lazy.args]
+            work.kwargs = {n: _resolve(v, values, place) for n, v in lazy.kwargs.items()}
+        else:
+            work.args, work.kwargs = lazy.args, lazy.kwargs
+        if self._watched:
+            self._report_start(work)
+        return work
+
+    def _why_skipped(
+        self, lazy: LazyResult[Any], values: list[Any], place: Any
+    ) -> Skipped | None:
+        if self._skips:
+            for dependency in lazy.dependencies:
+                if isinstance(value := values[place[dependency]], Skipped):
+                    return value
+        for condition in lazy.conditions:
+            value = values[place[condition]]
+            if isinstance(value, Skipped):
+                return value
+            if not value:
+                return Skipped(lazy.name, condition.name)
+        return None
+
+    # -- lanes --------------------------------------------------------------------------------
+
+    def _work_on(self, item: _Work | tuple[_Segment, int]) -> None:
+        """The workers' lane: call plain functions, one after the other. In a worker's thread."""
+        work: _Work | None = None
+        try:
+            work = item if isinstance(item, _Work) else self._begin(*item)
+            while work is not None:
+                try:
+                    result = work.operation.func(*work.args, **work.kwargs)
+                except StopIteration as error:
+                    raise stop_iteration(work.operation.func) from error
+                work = self._after(work, result, on_loop=False)
+        except BaseException as error:
+            self._fail(error, work, item)
+
+    async def _loop_lane(self, item: _Work | tuple[_Segment, int]) -> None:
+        """The loop's lane: await coroutine functions, open resources. In the loop's thread."""
+        work: _Work | None = None
+        ticker = Ticker()
+        try:
+            work = item if isinstance(item, _Work) else self._begin(*item)
+            while work is not None:
+                operation = work.operation
+                result = await self._processor.call(
+                    operation.func, operation.is_async, work.args, work.kwargs
+                )
+                work = self._after(work, result, on_loop=True)
+                if ticker.step():
+                    await ticker.pause()
+        except BaseException as error:
+            if not (self._stopping and isinstance(error, asyncio.CancelledError)):
+                self._fail(error, work, item)
+        finally:
+            with self._lock:
+                self._on_loop -= 1
+            self._workers.wake()
+            self._look_for_standstill()
+
+    def _after(self, work: _Work, result: Any, on_loop: bool) -> _Work | None:
+        """What follows a call: the same node's next one, in this lane, or nothing here."""
+        if isinstance(result, TailCall):
+            going_on = self._tail(work, result)
+        elif isinstance(result, LazyResult):
+            going_on = self._become(work, result)
+        else:
+            if self._watched:
+                self._report_end(work)
+            self._complete(work, result)
+            return None
+        if going_on and _belongs_on_loop(work) != on_loop:
+            with self._lock:
+                self._send(work)
+            return None
+        return work if going_on else None
+
+    def _tail(self, work: _Work, tail: TailCall) -> bool:
+        """Rule R5; whether ``work`` is ready for its next call."""
+        lazies = lazies_of(tail)
+        if lazies:
+            self._expand(
+                gathered(lazies, work.source._code, work.source._lasti),
+                lambda values: self._resume(work, tail, values),
+            )
+            return False
+        if tail.target_blueprint_id is not None:
+            self._enter_blueprint(work, tail)
+            return True
+        if work.named is None:
+            work.named = _named(work)
+        operation, work.named = next_call(work.operation, work.named, tail)
+        work.operation = operation
+        work.args, work.kwargs = operation.parameters.spread(work.named)
+        return True
+
+    def _resume(self, work: _Work, tail: TailCall, values: Any) -> None:
+        """Make a tail call whose lazy arguments are there now. Under the lock."""
+        if isinstance(values, Skipped):
+            self._skips = True
+            self._settle(work.segment, work.index, values)
+            return
+        try:
+            self._tail(work, with_values(tail, values))
+        except BaseException as error:
+            self._call_in_loop(self._fail, error, work, None)
+        else:
+            self._send(work)
+
+    def _enter_blueprint(self, work: _Work, tail: TailCall) -> None:
+        """Continue as a registered blueprint, which the virtual machine executes for us."""
+        name = tail.target_blueprint_id
+        blueprint = self._run.blueprints.get(name, work.operation.name)
+        machine = VirtualMachine(run=self._run)
+
+        async def execute() -> Any:
+            return await machine.outcome(blueprint, tail.args, tail.kwargs)
+
+        work.operation = Operation(execute, f"blueprint {name}", is_async=True)
+        work.args, work.kwargs, work.named = (), {}, None
+
+    def _become(self, work: _Work, lazy: LazyResult[Any]) -> bool:
+        """Rule R4: continue as ``lazy``; whether ``work`` is ready for its next call."""
+        if self._watched:
+            self._report_end(work)
+        with self._lock:
+            known = self._known(lazy)
+            if known is not None:
+                self._join(work, lazy, known)
+                return False
+            alone = not (lazy.dependencies or lazy.conditions or lazy.predecessors)
+            if alone and not lazy.special:
+                self._memory[lazy] = self._address(work.segment, work.index)
+                work.source, work.operation = lazy, lazy.task
+                work.args, work.kwargs, work.named = lazy.args, lazy.kwargs, None
+        if alone and not lazy.special:
+            if self._watched:
+                self._run.publish(NodesPlanned, 0 if lazy.task.structural else 1)
+                self._report_start(work)
+            return True
+        self._expand(lazy, self._address(work.segment, work.index))
+        return False
+
+    def _join(self, work: _Work, lazy: LazyResult[Any], known: _Forward) -> None:
+        """Take the value of a node that this run computes already (M14). Under the lock."""
+        own = self._address(work.segment, work.index)
+        if (known.segment, known.index) == (own.segment, own.index):
+            raise CycleError(
+                f"task '{work.operation.name}' returned '{lazy.name}' (called at "
+                f"{lazy.callsite}), which is waiting for its result",
+                [lazy.name, work.operation.name, lazy.name],
+            )
+        self._joins[work.segment, work.index] = (work.operation.name, lazy.name)
+        self._hand_on(known, _Forward(work.segment, work.index))
+
+    def _expand(
+        self, lazy: LazyResult[Any], continuation: Callable[[Any], None] | _Forward
+    ) -> None:
+        """Add what ``lazy`` needs and the run does not compute yet."""
+        with self._lock:
+            graph = build_graph(lazy, known=lambda found: self._known(found) is not None)
+            self._run.check(graph)
+            self._add(graph, continuation)
+        self._call_in_loop(self._workers.wake)
+
+    # -- ends of nodes ------------------------------------------------------------------------
+
+    def _complete(self, work: _Work, value: Any) -> None:
+        with self._lock:
+            self._settle(work.segment, work.index, value)
+        if threading.get_ident() == self._thread:
+            self._workers.wake()
+
+    def _skip(self, segment: _Segment, index: int, skipped: Skipped) -> None:
+        lazy = segment.lazies[index]
+        if not lazy.task.structural:
+            self._run.publish(TaskSkipped, lazy.name, lazy.number, skipped.condition)
+        with self._lock:
+            self._skips = True
+            self._settle(segment, index, skipped)
+
+    def _settle(self, segment: _Segment, index: int, value: Any) -> None:
+        """Keep a node's value and start what waited for it. Under the lock.
+
+        A list of what is left, and no recursion: values may be handed on along a long chain.
+        """
+        todo = [(segment, index)]
+        while todo:
+            segment, index = todo.pop()
+            segment.values[index] = value
+            if self._state is not None and index <= segment.root:
+                _keep(self._state, segment.lazies[index], value)
+            waits = segment.waits
+            for user in segment.successors[index]:
+                waits[user] -= 1
+                if not waits[user]:
+                    self._activate(segment, user)
+            if segment.foreign:
+                todo += [(a.segment, a.index) for a in segment.foreign.pop(index, ())]
+            if self._joins:
+                self._joins.pop((segment, index), None)
+            if index == segment.root:
+                self._leave(segment, value, todo)
+
+    def _leave(self, segment: _Segment, value: Any, todo: list[tuple[_Segment, int]]) -> None:
+        """A segment's root is done. Lets go of the lazy values, which the memory holds weakly."""
+        continuation = segment.continuation
+        if continuation is None:
+            self._result = value
+            self._call_in_loop(self._finish)
+            return
+        segment.lazies, segment.index, segment.successors = (), {}, []
+        if isinstance(continuation, _Forward):
+            todo.append((continuation.segment, continuation.index))
+        else:
+            continuation(value)
+
+    # -- ends of runs -------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
+
+    def _fail(
+        self,
+        error: BaseException,
+        work: _Work | None,
+        item: _Work | tuple[_Segment, int] | None,
+    ) -> None:
+        """Keep the first error, with its note, and end the run."""
+        segment, index = item if isinstance(item, tuple) else (None, 0)
+        if work is not None:
+            segment, index = work.segment, work.index
+            if self._watched:
+                self._report_failure(work, error)
+        with self._lock:
+            if self._error is not None or self._stopping:
+                return
+            self._error = error
+            self._stopping = True
+            self._workers.stop()
+            if segment is not None:
+                source = work.source if work is not None else segment.lazies[index]
+                name = work.operation.name if work is not None else source.name
+                annotate(error, name, source, _path(segment, index, name))
+        self._call_in_loop(self._finish)
+
+    def _look_for_standstill(self) -> None:
+        """Nothing runs, nothing is ready, and there is no value: nodes wait for each other."""
+        with self._lock:
+            if self._on_loop or self._workers.busy or self._result is not _PENDING:
+                return
+            if self._stopping or self._done.done():
+                return
+            self._stopping = True
+            joins = [f"'{a}' continues as '{b}'" for a, b in self._joins.values()]
+            names = [a for a, _ in self._joins.values()]
+            self._error = CycleError(
+                f"the run stands still, because tasks wait for each other: {', '.join(joins)}",
+                [*names, *names[:1]],
+            )
+        self._finish()
+
+    async def _stop(self) -> None:
+        """Wait until nothing of this run is left running; a second cancel stops waiting (M8)."""
+        self._stopping = True
+        self._workers.stop()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._workers.quiet()
+
+    # -- events -------------------------------------------------------------------------------
+
+    def _report_start(self, work: _Work) -> None:
+        work.started = perf_counter()
+        if not work.operation.structural:
+            self._run.publish(TaskStarted, work.source.name, work.source.number)
+
+    def _report_end(self, work: _Work) -> None:
+        if not work.source.task.structural:
+            taken = perf_counter() - work.started
+            self._run.publish(TaskFinished, work.source.name, work.source.number, taken)
+
+    def _report_failure(self, work: _Work, error: BaseException) -> None:
+        if not work.source.task.structural:
+            taken = perf_counter() - work.started
+            self._run.publish(TaskFailed, work.source.name, work.source.number, taken, error)
+
+
+def _resolve(value: Any, values: list[Any], place: Any) -> Any:
+    if isinstance(value, LazyResult):
+        return values[place[value]]
+    return value.value if isinstance(value, Literal) else value
+
+
+def _belongs_on_loop(work: _Work) -> bool:
+    return work.operation.is_async or wants_resources(work.args, work.kwargs)
+
+
+def _named(work: _Work) -> dict[str, Any]:
+    parameters = work.operation.parameters  # type: ignore[attr-defined]  # tail calls are a Task's
+    return parameters.complete(parameters.bind(work.args, work.kwargs))
+
+
+def _priority_of(item: _Work | tuple[_Segment, int]) -> int:
+    segment, index = (item.segment, item.index) if isinstance(item, _Work) else item
+    return segment.priority[index] if segment.priority else 0
+
+
+def _priorities(plan: ExecutionPlan, graph: Graph) -> list[int]:
+    """The stage of each node.
+
+    Raises:
+        ValueError: The plan leaves a node out.
+    """
+    priority = [-1] * len(graph)
+    for stage, nodes in enumerate(plan):
+        for node in nodes:
+            priority[node.index] = stage
+    if -1 in priority:
+        left_out = graph.lazies[priority.index(-1)].name
+        raise ValueError(f"the solver's plan leaves out the node '{left_out}'")
+    return priority
+
+
+def _keep(state: Any, lazy: LazyResult[Any], value: Any) -> None:
+    if isinstance(value, Skipped):
+        state.put_skip_reason(lazy.id, repr(value))
+    else:
+        state.put_result(lazy.id, value)
+
+
+def _path(segment: _Segment, index: int, name: str) -> list[str]:
+    """Names from the target down to a node, leaving out what Cascade added."""
+    return [*reversed(list(_users(segment, index))), name]
+
+
+def _users(segment: _Segment, index: int) -> Iterator[str]:
+    while True:
+        if index != segment.root and segment.successors[index]:
+            index = segment.successors[index][0]
+        elif isinstance(segment.continuation, _Forward):
+            segment, index = segment.continuation.segment, segment.continuation.index
+        else:
+            return
+        if segment.lazies and not segment.lazies[index].task.structural:
+            yield segment.lazies[index].name

@@ -1,0 +1,212 @@
+"""Frame: the state of one blueprint in execution."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from cascade.spec.blueprint import Blueprint, Literal, Register, TailCall
+from cascade.spec.errors import ArgumentError
+from cascade.spec.lazy_types import LazyResult
+
+
+class _Unset:
+    def __repr__(self) -> str:
+        return "(unset)"
+
+
+UNSET: Final = _Unset()
+
+
+class Cell:
+    """The outcome of a lazy value in this run, shared by all who mention it (M14)."""
+
+    __slots__ = ("blocked_on", "name", "value", "waiter")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.value: Any = UNSET
+        #: Resolved when ``value`` is set; made when somebody waits.
+        self.waiter: asyncio.Future[None] | None = None
+        #: What this cell's computation waits for now, where that is computed elsewhere.
+        self.blocked_on: set[Cell] = set()
+
+    def set(self, value: Any) -> None:
+        self.value = value
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+class Frame:
+    """Registers and place of one blueprint in execution.
+
+    The frame is kept through tail calls: to the same blueprint its registers are reused, to
+    another one they are replaced.
+    """
+
+    __slots__ = ("blueprint", "cell", "dead", "fresh", "given", "looped", "output", "parent", "pc",
+                 "registers", "source", "started", "tail")  # fmt: skip
+
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        parent: Frame | None = None,
+        output: int = -1,
+    ) -> None:
+        #: Where the value goes: this register of the parent; -1 if its ``tail`` waits for it.
+        self.parent = parent
+        self.output = output
+        self.cell: Cell | None = None
+        #: The lazy value that this frame computes, or the last one that it continued as.
+        self.source: LazyResult[Any] | None = None
+        #: A tail call that waits for its lazy arguments.
+        self.tail: TailCall | None = None
+        self.started: float | None = None
+        self.enter(blueprint, args, kwargs)
+
+    def enter(self, blueprint: Blueprint, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Start ``blueprint`` from its first instruction, with fresh registers.
+
+        Raises:
+            ArgumentError: The arguments do not fit its inputs, or one is missing.
+        """
+        self.blueprint = blueprint
+        self.registers: list[Any] = [UNSET] * blueprint.register_count
+        for register, value in blueprint.input_defaults.items():
+            self.registers[register] = value
+        self.pc = 0
+        #: Whether the prologue's values have still to be moved into the inputs.
+        self.fresh = True
+        #: Whether the entry was reached again; conditions are asked on the first time only.
+        self.looped = False
+        #: Inputs that the caller gave; the prologue does not fill these.
+        self.given = self.load(args, kwargs)
+        for register, name in blueprint.input_names().items():
+            if self.registers[register] is UNSET and register not in blueprint.input_sources:
+                raise ArgumentError(f"'{blueprint.name}' is missing its input '{name}'")
+        self.dead = _dead_prologue(blueprint, self.given)
+
+    def again(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Continue at the entry with new inputs; those that are not named keep their value."""
+        self.load(args, kwargs)
+        self.pc = self.blueprint.entry
+        self.looped = True
+
+    @property
+    def at_root(self) -> bool:
+        return self.pc == len(self.blueprint.instructions) - 1
+
+    @property
+    def value(self) -> Any:
+        """What the root gave; of a finished frame."""
+        return self.registers[self.blueprint.instructions[-1].output.index]
+
+    def finish(self, value: Any) -> None:
+        """Keep the frame's value for whoever takes it over."""
+        self.registers[self.blueprint.instructions[-1].output.index] = value
+        if self.cell is not None:
+            self.cell.set(value)
+
+    def move_inputs(self) -> None:
+        """Fill the inputs that the prologue has computed."""
+        self.fresh = False
+        for register, source in self.blueprint.input_sources.items():
+            if register not in self.given:
+                self.registers[register] = self.registers[source]
+
+    def load(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> set[int]:
+        """Put arguments into input registers; returns which.
+
+        A lazy value stands for what the prologue computes there.
+        """
+        blueprint = self.blueprint
+        given: set[int] = set()
+        for register, value in zip(blueprint.input_args, args, strict=False):
+            self._put(register, value, given)
+        surplus = tuple(args[len(blueprint.input_args) :])
+        if surplus:
+            self._put_surplus(surplus, given)
+        extra: dict[str, Any] = {}
+        for name, value in kwargs.items():
+            named = blueprint.input_kwargs.get(name)
+            if named is None:
+                extra[name] = value
+            elif named in given:
+                raise ArgumentError(f"'{blueprint.name}' got its input '{name}' twice")
+            else:
+                self._put(named, value, given)
+        if extra:
+            self._put_extra(extra, given)
+        return given
+
+    def _put(self, register: int, value: Any, given: set[int]) -> None:
+        if isinstance(value, LazyResult):
+            if register in self.blueprint.input_sources:
+                return
+            name = self.blueprint.input_names()[register]
+            raise ArgumentError(
+                f"the input '{name}' of '{self.blueprint.name}' was given the lazy value "
+                f"{value!r}, but the blueprint was compiled for a plain one"
+            )
+        self.registers[register] = value.value if isinstance(value, Literal) else value
+        given.add(register)
+
+    def _put_surplus(self, values: tuple[Any, ...], given: set[int]) -> None:
+        blueprint = self.blueprint
+        register = blueprint.input_var_args
+        if register is None:
+            takes = len(blueprint.input_args)
+            raise ArgumentError(
+                f"'{blueprint.name}' takes {takes} positional input{'s' * (takes != 1)}, "
+                f"but got {takes + len(values)}"
+            )
+        if not _any_lazy(values):
+            self.registers[register] = _plain(values)
+            given.add(register)
+
+    def _put_extra(self, values: dict[str, Any], given: set[int]) -> None:
+        blueprint = self.blueprint
+        register = blueprint.input_var_kwargs
+        if register is None:
+            known = ", ".join(map(repr, blueprint.input_kwargs)) or "none"
+            raise ArgumentError(
+                f"'{blueprint.name}' has no input {', '.join(map(repr, values))}; "
+                f"its named inputs are {known}"
+            )
+        if not _any_lazy(values.values()):
+            plain = dict(zip(values, _plain(values.values()), strict=True))
+            self.registers[register] = {**self.registers[register], **plain}
+            given.add(register)
+
+
+def _any_lazy(values: Iterable[Any]) -> bool:
+    return any(isinstance(v, LazyResult) for v in values)
+
+
+def _plain(values: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple([v.value if isinstance(v, Literal) else v for v in values])
+
+
+_NOTHING: frozenset[int] = frozenset()
+
+
+def _dead_prologue(blueprint: Blueprint, given: set[int]) -> frozenset[int]:
+    """Instructions of the prologue that only compute what the caller has given instead (M3)."""
+    overridden = given & blueprint.input_sources.keys()
+    if not overridden:
+        return _NOTHING
+    root = blueprint.instructions[-1]
+    live = {s for i, s in blueprint.input_sources.items() if i not in overridden}
+    live.update(o.index for o in (*root.conditions, *root.after) if isinstance(o, Register))
+    dead = set()
+    for place in reversed(range(blueprint.entry)):
+        call = blueprint.instructions[place]
+        if call.output.index in live:
+            operands = (*call.args, *call.kwargs.values(), *call.conditions, *call.after)
+            live.update(o.index for o in operands if isinstance(o, Register))
+        else:
+            dead.add(place)
+    return frozenset(dead)

@@ -1,0 +1,101 @@
+"""VirtualMachine: executes blueprints."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from cascade.adapters.executors.local import LocalExecutor
+from cascade.runtime.bus import MessageBus
+from cascade.runtime.resource_container import ResourceContainer
+from cascade.runtime.run import Run
+from cascade.runtime.skipping import refuse_skipped
+from cascade.runtime.vm.frame import Frame
+from cascade.runtime.vm.interpreter import Interpreter
+from cascade.runtime.vm.registry import BlueprintRegistry
+from cascade.spec.blueprint import Blueprint
+from cascade.spec.errors import BlueprintError
+from cascade.spec.lazy_types import LazyResult
+
+
+class VirtualMachine:
+    """Executes blueprints: loops by tail calls without a stack, with flat memory.
+
+    An engine makes one for each run; by itself, ``VirtualMachine()`` executes blueprints that need
+    no registered resources.
+
+    Args:
+        run: The run that executions belong to; one of its own for each if left out.
+    """
+
+    def __init__(self, run: Run | None = None) -> None:
+        self._run = run
+        self.registry = run.blueprints if run is not None else BlueprintRegistry()
+
+    def register_blueprint(self, blueprint_id: str, blueprint: Blueprint) -> None:
+        """Let tail calls with this ``target_blueprint_id`` continue as ``blueprint``.
+
+        Raises:
+            DefinitionError: It is no Blueprint, or an empty one.
+        """
+        self.registry.register(blueprint_id, blueprint)
+
+    async def execute(
+        self,
+        blueprint: Blueprint,
+        initial_args: Sequence[Any] | None = None,
+        initial_kwargs: Mapping[str, Any] | None = None,
+        *,
+        source: LazyResult[Any] | None = None,
+    ) -> Any:
+        """The value that ``blueprint`` computes from the arguments.
+
+        Args:
+            blueprint: Not changed; may be under execution elsewhere too.
+            initial_args: Inputs by position.
+            initial_kwargs: Inputs by name. One that is given replaces what the prologue would
+                compute for it; a lazy value stands for just that.
+            source: The lazy value that was compiled, for the notes of errors.
+
+        Raises:
+            ArgumentError: The arguments do not fit the blueprint's inputs (a TypeError).
+            DependencyMissingError: The root was skipped (R6).
+        """
+        value = await self.outcome(blueprint, initial_args, initial_kwargs, source=source)
+        return refuse_skipped(value, blueprint.name, source)
+
+    async def outcome(
+        self,
+        blueprint: Blueprint,
+        initial_args: Sequence[Any] | None = None,
+        initial_kwargs: Mapping[str, Any] | None = None,
+        *,
+        source: LazyResult[Any] | None = None,
+    ) -> Any:
+        """As ``execute``, but a Skipped where the root was skipped."""
+        if not blueprint.instructions:
+            raise BlueprintError("the blueprint has no instructions, so it has no value")
+        frame = Frame(blueprint, initial_args or (), initial_kwargs or {})
+        frame.source = source
+        async with self._run_to_use() as run:
+            return await Interpreter(run, self.registry).execute(frame)
+
+    @asynccontextmanager
+    async def _run_to_use(self) -> AsyncIterator[Run]:
+        if self._run is not None:
+            yield self._run
+            return
+        bus = MessageBus()
+        executor = LocalExecutor()
+        try:
+            async with Run(
+                params={},
+                bus=bus,
+                executor=executor,
+                container=ResourceContainer(bus),
+                blueprints=self.registry,
+            ) as run:
+                yield run
+        finally:
+            executor.shutdown(wait=False)

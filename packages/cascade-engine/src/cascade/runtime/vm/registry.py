@@ -1,0 +1,45 @@
+"""BlueprintRegistry: blueprints by id, the targets of mutual tail calls."""
+
+from __future__ import annotations
+
+import difflib
+
+from cascade.spec.blueprint import Blueprint
+from cascade.spec.errors import DefinitionError, UnknownBlueprintError
+
+
+class BlueprintRegistry:
+    """Maps ids to blueprints. A registry may be shared by machines and engines."""
+
+    def __init__(self) -> None:
+        self._blueprints: dict[str, Blueprint] = {}
+
+    def register(self, blueprint_id: str, blueprint: Blueprint) -> None:
+        """Make ``blueprint`` the target of tail calls to ``blueprint_id``, replacing an older one.
+
+        Raises:
+            DefinitionError: It is no Blueprint, or one without instructions.
+        """
+        if not isinstance(blueprint, Blueprint) or not blueprint.instructions:
+            raise DefinitionError(
+                f"a Blueprint with instructions was expected for '{blueprint_id}', but got "
+                f"{blueprint!r:.60}"
+            )
+        self._blueprints[blueprint_id] = blueprint
+
+    def get(self, blueprint_id: str, caller: str) -> Blueprint:
+        """The blueprint for a tail call that the task ``caller`` made.
+
+        Raises:
+            UnknownBlueprintError: Nothing is registered under the id; says what is.
+        """
+        try:
+            return self._blueprints[blueprint_id]
+        except KeyError:
+            known = sorted(self._blueprints)
+            near = difflib.get_close_matches(blueprint_id, known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise UnknownBlueprintError(
+                f"the tail call of task '{caller}' goes to the blueprint '{blueprint_id}', but "
+                f"registered are {', '.join(map(repr, known)) or 'none'}{hint}"
+            ) from None

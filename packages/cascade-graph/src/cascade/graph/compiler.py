@@ -1,0 +1,187 @@
+"""BlueprintBuilder: from the graph of lazy values to a Blueprint.
+
+Every node becomes one Call, inputs before users, a shared node once. The root is special in
+*template* mode: its arguments become input registers, so that the blueprint is a function that a
+tail call can enter again with other values. For ``f(g(1), y=2)`` with ``def f(x, y, z=3)``::
+
+    input r0 x = r3 (prologue)     an argument that was lazy: the prologue computes it once (M3)
+    input r1 y                     no default: the caller of the blueprint must give it
+    input r2 z = 3                 parameters with defaults follow the given ones (M1)
+      0  r3 = g(1)
+    entry:
+      1  r4 = f(r0, y=r1, z=r2)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cascade.graph.build import build_graph
+from cascade.graph.model import Graph
+from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
+from cascade.spec.containers import as_lazy
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.task import Task
+
+
+def template_of(task: Task[..., Any]) -> Blueprint:
+    """``BlueprintBuilder().build_task(task)``, compiled once per task."""
+    found: Blueprint | None = task.derived.get("template")
+    if found is None:
+        found = task.derived["template"] = BlueprintBuilder().build_task(task)
+    return found
+
+
+class BlueprintBuilder:
+    """Compiles lazy values. One builder may build any number of blueprints, one at a time."""
+
+    def build(self, target: LazyResult[Any], template: bool = True) -> Blueprint:
+        """Compile ``target`` and all that it needs.
+
+        Args:
+            target: A lazy value.
+            template: Promote the root's arguments to inputs; with False all arguments are baked
+                in and the blueprint has no inputs. A root that is not a call of a task (a
+                container, a map, a router, a parameter) has no inputs either way.
+
+        Raises:
+            DefinitionError: ``target`` is not a lazy value.
+            CycleError: Nodes wait for each other.
+
+        Cost: O(nodes + edges).
+        """
+        graph = build_graph(target)
+        if template and isinstance(target.task, Task):
+            return _Template(target.task, graph).blueprint()
+        outputs = {lazy: Register(i) for i, lazy in enumerate(graph.lazies)}
+        calls = [_call(lazy, outputs) for lazy in graph.lazies]
+        return Blueprint(calls, len(calls), entry=len(calls) - 1, task=target.task)
+
+    def build_task(self, task: Task[..., Any]) -> Blueprint:
+        """Compile the call of ``task`` alone, all its parameters inputs in the signature's order.
+
+        What a tail call to a task, or a returned call of it, enters: one blueprint per task,
+        whatever the arguments.
+        """
+        return _Template(task, None).blueprint()
+
+
+class _Template:
+    """The state of one build in template mode; without a graph, of a task as such."""
+
+    def __init__(self, task: Task[..., Any], graph: Graph | None) -> None:
+        self.task = task
+        self.root = graph.target if graph else None
+        self.inner = list(graph.lazies[:-1]) if graph else []
+        self.count = 0
+        self.inputs: dict[str, int] = {}
+        self.defaults: dict[int, Any] = {}
+        self.sources: dict[int, LazyResult[Any]] = {}
+        #: Nodes made here: surplus arguments that hold lazy values, put together in one register.
+        self.collected: list[LazyResult[Any]] = []
+        self.var_args: int | None = None
+        self.var_kwargs: int | None = None
+
+    def blueprint(self) -> Blueprint:
+        parameters = self.task.parameters
+        if self.root is None:
+            self._allocate(dict.fromkeys((*parameters.positional, *parameters.keyword)))
+        else:
+            self._allocate(parameters.bind(self.root.args, self.root.kwargs))
+        prologue = [*self.inner, *self.collected]
+        outputs = {lazy: self._register() for lazy in prologue}
+        calls = [_call(lazy, outputs) for lazy in prologue]
+        return Blueprint(
+            [*calls, self._root_call(outputs)],
+            self.count,
+            input_args=[self.inputs[name] for name in parameters.positional],
+            input_kwargs={name: self.inputs[name] for name in parameters.keyword},
+            input_var_args=self.var_args,
+            input_var_kwargs=self.var_kwargs,
+            input_defaults=self.defaults,
+            input_sources={i: outputs[lazy].index for i, lazy in self.sources.items()},
+            entry=len(calls),
+            task=self.task,
+        )
+
+    def _register(self) -> Register:
+        self.count += 1
+        return Register(self.count - 1)
+
+    def _allocate(self, given: Mapping[str, Any]) -> None:
+        """Input registers: what the call gave in its order, then the parameters left out."""
+        parameters = self.task.parameters
+        collecting = (parameters.var_positional, parameters.var_keyword)
+        singles = [name for name in given if name not in collecting]
+        singles += [name for name in parameters.defaults if name not in given]
+        for name in singles:
+            register = self.inputs[name] = self._register().index
+            if isinstance(given.get(name), LazyResult):
+                self.sources[register] = given[name]
+            elif name in parameters.defaults and (self.root is None or name not in given):
+                self.defaults[register] = parameters.defaults[name]
+        self.var_args = self._allocate_surplus(parameters.var_positional, given, ())
+        self.var_kwargs = self._allocate_surplus(parameters.var_keyword, given, {})
+
+    def _allocate_surplus(
+        self, name: str | None, given: Mapping[str, Any], empty: Any
+    ) -> int | None:
+        if name is None:
+            return None
+        register = self._register().index
+        self.defaults[register] = empty
+        if self.root is not None:
+            surplus = as_lazy(given.get(name, empty), self.root._code, self.root._lasti)
+            if isinstance(surplus, LazyResult):
+                self.collected.append(surplus)
+                self.sources[register] = surplus
+        return register
+
+    def _root_call(self, outputs: Mapping[LazyResult[Any], Register]) -> Call:
+        """The root's call: by position what was given so, the rest by name.
+
+        A task with ``*args`` takes all its positional parameters by position, because surplus
+        values may come later.
+        """
+        parameters = self.task.parameters
+        by_position = parameters.positional
+        conditions: tuple[LazyResult[Any], ...] = ()
+        predecessors: tuple[LazyResult[Any], ...] = ()
+        if self.root is not None:
+            conditions, predecessors = self.root.conditions, self.root.predecessors
+            if parameters.var_positional is None:
+                only = [name for name in by_position if name not in parameters.keyword]
+                by_position = by_position[: max(len(only), len(self.root.args))]
+        by_name = [name for name in self.inputs if name not in by_position]
+        return Call(
+            self.task.func,
+            self._register(),
+            [Register(self.inputs[name]) for name in by_position],
+            {name: Register(self.inputs[name]) for name in by_name},
+            var_args=None if self.var_args is None else Register(self.var_args),
+            var_kwargs=None if self.var_kwargs is None else Register(self.var_kwargs),
+            conditions=[outputs[lazy] for lazy in conditions],
+            after=[outputs[lazy] for lazy in predecessors],
+            task=self.task,
+        )
+
+
+def _call(lazy: LazyResult[Any], outputs: Mapping[LazyResult[Any], Register]) -> Call:
+    """An inner node: known arguments are literals, lazy ones the registers of their calls."""
+
+    def operand(value: Any) -> Operand:
+        if isinstance(value, LazyResult):
+            return outputs[value]
+        return value if isinstance(value, Literal) else Literal(value)
+
+    return Call(
+        lazy.task.func,
+        outputs[lazy],
+        [operand(value) for value in lazy.args],
+        {name: operand(value) for name, value in lazy.kwargs.items()},
+        conditions=[outputs[condition] for condition in lazy.conditions],
+        after=[outputs[predecessor] for predecessor in lazy.predecessors],
+        task=lazy.task,
+        source=lazy,
+    )

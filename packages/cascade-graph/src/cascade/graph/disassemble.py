@@ -1,0 +1,71 @@
+"""``disassemble``: a blueprint as a listing for people."""
+
+from __future__ import annotations
+
+from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
+
+
+def disassemble(blueprint: Blueprint) -> str:
+    """List the instructions of ``blueprint``, one a line, with its inputs at the head.
+
+    >>> from cascade.graph.compiler import BlueprintBuilder
+    >>> from cascade.spec.task import task
+    >>> @task
+    ... def load(path): ...
+    >>> @task
+    ... def clean(rows, strict=True): ...
+    >>> print(disassemble(BlueprintBuilder().build(clean(load("a.csv")))))
+    blueprint clean: 4 registers
+      input  r0  rows  = r2 (prologue)
+      input  r1  strict  = True
+         0  r2 = load('a.csv')
+    entry:
+         1  r3 = clean(r0, strict=r1)
+    """
+    count = blueprint.register_count
+    lines = [f"blueprint {blueprint.name}: {count} register{'s' * (count != 1)}"]
+    lines += _inputs(blueprint)
+    for place, call in enumerate(blueprint.instructions):
+        if place == blueprint.entry and blueprint.entry:
+            lines.append("entry:")
+        lines.append(f"  {place:4}  {_instruction(call)}")
+    return "\n".join(lines)
+
+
+def _inputs(blueprint: Blueprint) -> list[str]:
+    names = blueprint.input_names()
+    for register, stars in ((blueprint.input_var_args, "*"), (blueprint.input_var_kwargs, "**")):
+        if register is not None:
+            names[register] = stars
+    lines = []
+    for register, name in sorted(names.items()):
+        value = ""
+        if register in blueprint.input_sources:
+            value = f"  = r{blueprint.input_sources[register]} (prologue)"
+        elif register in blueprint.input_defaults:
+            value = f"  = {blueprint.input_defaults[register]!r:.60}"
+        lines.append(f"  input  r{register}  {name}{value}")
+    return lines
+
+
+def _instruction(call: Call) -> str:
+    arguments = [_operand(operand) for operand in call.args]
+    if call.var_args is not None:
+        arguments.append(f"*{_operand(call.var_args)}")
+    arguments += [f"{name}={_operand(operand)}" for name, operand in call.kwargs.items()]
+    if call.var_kwargs is not None:
+        arguments.append(f"**{_operand(call.var_kwargs)}")
+    text = f"{_operand(call.output)} = {call.name}({', '.join(arguments)})"
+    if call.conditions:
+        text += f"  if {' and '.join(map(_operand, call.conditions))}"
+    if call.after:
+        text += f"  after {', '.join(map(_operand, call.after))}"
+    return text
+
+
+def _operand(operand: Operand) -> str:
+    if isinstance(operand, Register):
+        return f"r{operand.index}"
+    if isinstance(operand, Literal):
+        return f"{operand.value!r:.60}"
+    return repr(operand)

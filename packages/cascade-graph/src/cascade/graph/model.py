@@ -1,0 +1,157 @@
+"""The graph of a program: which nodes there are, and who waits for whom."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from cascade.spec.callsite import CallSite
+from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.params import Source
+from cascade.spec.routing import Router
+from cascade.spec.task import Task
+
+
+class EdgeKind(enum.Enum):
+    """Why a node waits for another."""
+
+    DATA = "data"
+    CONDITION = "condition"
+    ORDER = "order"
+    ROUTER = "router"
+    CONSTRAINT = "constraint"
+
+
+class NodeKind(enum.Enum):
+    """What a node stands for, as drawings tell them apart."""
+
+    TASK = "task"
+    CONTAINER = "container"
+    MAP = "map"
+    ROUTER = "router"
+    SOURCE = "source"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One lazy value in a graph."""
+
+    #: Position in the graph's topological order.
+    index: int
+    lazy: LazyResult[Any]
+
+    @property
+    def id(self) -> str:
+        """The lazy value's id, the same in every graph that it is part of."""
+        return self.lazy.id
+
+    @property
+    def name(self) -> str:
+        return self.lazy.name
+
+    @property
+    def task(self) -> Operation:
+        return self.lazy.task
+
+    @property
+    def callable_obj(self) -> Callable[..., Any]:
+        """The function that the node calls."""
+        return self.lazy.task.func
+
+    @property
+    def signature(self) -> inspect.Signature | None:
+        """The task's signature; None for the nodes that Cascade adds."""
+        task = self.lazy.task
+        return task.parameters.signature if isinstance(task, Task) else None
+
+    @property
+    def literal_inputs(self) -> dict[str, Any]:
+        """The arguments that are known before the run, by position ("0") or name."""
+        arguments = {**{str(i): v for i, v in enumerate(self.lazy.args)}, **self.lazy.kwargs}
+        return {k: v for k, v in arguments.items() if not isinstance(v, LazyResult)}
+
+    @property
+    def callsite(self) -> CallSite:
+        return self.lazy.callsite
+
+    @property
+    def kind(self) -> NodeKind:
+        if isinstance(self.lazy, Router):
+            return NodeKind.ROUTER
+        if isinstance(self.lazy, Source):
+            return NodeKind.SOURCE
+        if not self.lazy.task.structural:
+            return NodeKind.TASK
+        return NodeKind.CONTAINER if self.lazy.name == "gather" else NodeKind.MAP
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """``target`` waits for ``source``; both are indices of nodes."""
+
+    source: int
+    target: int
+    kind: EdgeKind
+    #: The key of a route; empty for the other kinds.
+    label: str = ""
+
+
+@dataclass(eq=False)
+class Graph:
+    """What a run has to do, as arrays over node indices.
+
+    Attributes:
+        lazies: The lazy values in topological order; the target is the last.
+        waits: How many edges lead into each node, an input used twice counted twice.
+        successors: For each node the nodes at the other end of its outgoing edges.
+        index: The inverse of ``lazies``.
+        outside: (node, lazy value) for inputs that ``build_graph`` was told not to enter.
+    """
+
+    lazies: Sequence[LazyResult[Any]]
+    waits: list[int]
+    successors: list[list[int]]
+    index: Mapping[LazyResult[Any], int]
+    outside: Sequence[tuple[int, LazyResult[Any]]] = ()
+
+    def __len__(self) -> int:
+        return len(self.lazies)
+
+    @property
+    def target(self) -> LazyResult[Any]:
+        """The lazy value that the graph was built for."""
+        return self.lazies[-1]
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """The nodes in topological order; made when first asked for."""
+        return [Node(i, lazy) for i, lazy in enumerate(self.lazies)]
+
+    @cached_property
+    def edges(self) -> list[Edge]:
+        """The edges, grouped by the node they lead into; made when first asked for."""
+        return [edge for i, lazy in enumerate(self.lazies) for edge in self._edges_into(i, lazy)]
+
+    def _edges_into(self, target: int, lazy: LazyResult[Any]) -> list[Edge]:
+        kinds = (
+            (EdgeKind.DATA, dict.fromkeys(lazy.dependencies)),
+            (EdgeKind.CONDITION, dict.fromkeys(lazy.conditions)),
+            (EdgeKind.ORDER, dict.fromkeys(lazy.predecessors)),
+        )
+        found = [
+            Edge(self.index[source], target, kind)
+            for kind, sources in kinds
+            for source in sources
+            if source in self.index
+        ]
+        if isinstance(lazy, Router):
+            found += [
+                Edge(self.index[route], target, EdgeKind.ROUTER, str(key))
+                for key, route in lazy.routes.items()
+                if isinstance(route, LazyResult) and route in self.index
+            ]
+        return found

@@ -1,0 +1,128 @@
+"""``dry_run``: the plan of a run as an indented tree, without running anything.
+
+Inputs stand under the node that uses them. A node with several users is drawn once; its other
+places point there. Below ``_NESTED`` levels the deepest input continues at the same indentation
+(``↳``), so that a chain of 100 000 nodes takes 100 000 lines and not their square.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from cascade.graph.build import build_graph
+from cascade.graph.model import Edge, EdgeKind, Graph, Node
+from cascade.spec.containers import as_lazy
+
+_NESTED = 24
+_LABELS = {
+    EdgeKind.DATA: "",
+    EdgeKind.CONDITION: "if ",
+    EdgeKind.ORDER: "after ",
+    EdgeKind.CONSTRAINT: "amount ",
+}
+
+
+def dry_run(target: Any, *, limit: int = 50, file: TextIO | None = None) -> None:
+    """Print what a run of ``target`` would do.
+
+    Args:
+        target: A lazy value, or a container of them.
+        limit: How many inputs of one node are shown; the rest are counted.
+        file: Where to print; standard output if left out.
+
+    >>> from cascade.spec.task import task
+    >>> @task
+    ... def load(): ...
+    >>> @task
+    ... def join(a, b): ...
+    >>> data = load()
+    >>> dry_run(join(data, data.after(load())))  # doctest: +ELLIPSIS
+    3 nodes, 3 of them tasks
+    join  (...)
+    └─ load  (...)
+       └─ after load  (...)
+    """
+    frame = sys._getframe(1)
+    graph = build_graph(as_lazy(target, frame.f_code, frame.f_lasti), routes=True)
+    stream = file or sys.stdout
+    for line in outline(graph, limit=limit):
+        print(line, file=stream)
+
+
+def outline(graph: Graph, *, limit: int = 50) -> Iterator[str]:
+    """The lines that ``dry_run`` prints, one by one."""
+    tasks = sum(not lazy.task.structural for lazy in graph.lazies)
+    yield f"{len(graph)} node{'s' * (len(graph) != 1)}, {tasks} of them tasks"
+    yield from _tree(graph, limit)
+
+
+def _tree(graph: Graph, limit: int) -> Iterator[str]:
+    inputs = _inputs(graph)
+    depth = _depths(inputs)
+    users = [0] * len(graph)
+    for edge in graph.edges:
+        users[edge.source] += 1
+    drawn: set[int] = set()
+    # (what to print, the prefix of this line, the prefix of the lines below it, level)
+    stack: list[tuple[Edge | str, str, str, int]] = [
+        (Edge(len(graph) - 1, -1, EdgeKind.DATA), "", "", 0)
+    ]
+    while stack:
+        item, first, below, level = stack.pop()
+        if isinstance(item, str):
+            yield first + item
+            continue
+        node = graph.nodes[item.source]
+        text = first + _label(item) + _describe(node)
+        if node.index in drawn:
+            yield text + "  [shown above]"
+            continue
+        drawn.add(node.index)
+        yield text + f"  [shared by {users[node.index]}]" * (users[node.index] > 1)
+        stack.extend(reversed(_under(inputs[node.index], depth, below, level, limit)))
+
+
+def _under(
+    inputs: list[Edge], depth: list[int], prefix: str, level: int, limit: int
+) -> list[tuple[Edge | str, str, str, int]]:
+    """The lines under one node: the deepest input last, because it may continue flat."""
+    if not inputs:
+        return []
+    deepest = max(inputs, key=lambda edge: depth[edge.source])
+    rest = [edge for edge in inputs if edge is not deepest]
+    lines: list[tuple[Edge | str, str, str, int]] = [
+        (edge, f"{prefix}├─ ", f"{prefix}│  ", level + 1) for edge in rest[: limit - 1]
+    ]
+    if len(rest) > limit - 1:
+        lines.append((f"… {len(rest) - limit + 1} more", f"{prefix}├─ ", "", level))
+    if level < _NESTED:
+        lines.append((deepest, f"{prefix}└─ ", f"{prefix}   ", level + 1))
+    else:
+        lines.append((deepest, f"{prefix}↳ ", prefix, level))
+    return lines
+
+
+def _inputs(graph: Graph) -> list[list[Edge]]:
+    inputs: list[list[Edge]] = [[] for _ in graph.lazies]
+    for edge in graph.edges:
+        inputs[edge.target].append(edge)
+    return inputs
+
+
+def _depths(inputs: list[list[Edge]]) -> list[int]:
+    depth: list[int] = []
+    for edges in inputs:
+        depth.append(1 + max((depth[edge.source] for edge in edges), default=0))
+    return depth
+
+
+def _label(edge: Edge) -> str:
+    if edge.kind is EdgeKind.ROUTER:
+        return f"route {edge.label}: "
+    return _LABELS[edge.kind]
+
+
+def _describe(node: Node) -> str:
+    return f"{node.name}  ({node.callsite})"

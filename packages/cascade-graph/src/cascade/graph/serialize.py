@@ -1,0 +1,234 @@
+"""A graph as JSON and back, for graphs whose tasks can be imported.
+
+The format, version 1: ``{"cascade": 1, "nodes": […]}`` with inputs before users and the target
+last. A node is one of::
+
+    {"task": "module:name", "args": […], "kwargs": {…}}
+    {"map": "module:name", "over": {…}}              {"gather": value}
+    {"router": value, "routes": [[key, value], …]}   {"param": name, …}   {"env": name, …}
+
+each with ``"if": [node, …]`` and ``"after": [node, …]`` where it has such edges. A value is JSON,
+but for objects with one key that starts with ``$``: ``$node`` (an index), ``$tuple``, ``$set``,
+``$dict`` (pairs), ``$namedtuple``, ``$literal``, ``$inject``, ``$float`` (nan and infinities).
+Where a call was written is not kept.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import Any
+
+from cascade.graph.build import build_graph
+from cascade.graph.model import Graph
+from cascade.spec.blueprint import Literal
+from cascade.spec.containers import fill, gathered
+from cascade.spec.errors import SerializationError
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult
+from cascade.spec.params import MISSING, Env, Param
+from cascade.spec.resource import Inject, inject
+from cascade.spec.routing import Router
+from cascade.spec.task import Task
+
+_VERSION = 1
+
+
+def to_json(target: LazyResult[Any] | Graph, *, indent: int | None = None) -> str:
+    """Write a graph as JSON.
+
+    Raises:
+        SerializationError: A task that cannot be imported by its module and name, or an argument
+            that has no JSON form; the message names the node.
+    """
+    lazy = target.target if isinstance(target, Graph) else target
+    graph = build_graph(lazy, routes=True)
+    nodes = [_Encoder(graph, node).node() for node in graph.lazies]
+    return json.dumps({"cascade": _VERSION, "nodes": nodes}, indent=indent, allow_nan=False)
+
+
+def from_json(text: str) -> Graph:
+    """Read what ``to_json`` wrote. Imports the modules of the tasks: read only what you trust.
+
+    Returns:
+        A graph of new lazy values; ``.target`` is the one to run.
+
+    Raises:
+        SerializationError: ``text`` is not such JSON, or a task is not there any more.
+    """
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise SerializationError(f"not JSON: {error}") from None
+    if not isinstance(document, dict) or document.get("cascade") != _VERSION:
+        raise SerializationError(f"not a cascade graph of version {_VERSION}: {text[:60]!r}")
+    lazies: list[LazyResult[Any]] = []
+    for place, node in enumerate(document.get("nodes", [])):
+        try:
+            lazies.append(_decode_node(node, lazies))
+        except SerializationError:
+            raise
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise SerializationError(f"node {place} cannot be read: {error!r}") from error
+    if not lazies:
+        raise SerializationError("the graph has no nodes")
+    return build_graph(lazies[-1])
+
+
+class _Encoder:
+    """Writes one node; knows it for the messages."""
+
+    def __init__(self, graph: Graph, lazy: LazyResult[Any]) -> None:
+        self.index = graph.index
+        self.lazy = lazy
+
+    def node(self) -> dict[str, Any]:
+        lazy = self.lazy
+        body = self._body(lazy)
+        if lazy.conditions:
+            body["if"] = [self.index[c] for c in lazy.conditions]
+        if lazy.predecessors:
+            body["after"] = [self.index[p] for p in lazy.predecessors]
+        return body
+
+    def _body(self, lazy: LazyResult[Any]) -> dict[str, Any]:
+        if isinstance(lazy, MappedLazyResult):
+            plan, *columns = lazy.args
+            over = {**dict(zip(plan.names, columns, strict=True)), **plan.shared}
+            return {"map": self._task(plan.task), "over": self._named(over)}
+        if isinstance(lazy, Router):
+            routes = [[self.value(k), self.value(v)] for k, v in lazy.routes.items()]
+            return {"router": self.value(lazy.selector), "routes": routes}
+        if isinstance(lazy, Param):
+            kind = _reference(lazy.type) or self._refuse(f"its type {lazy.type!r}")
+            body = {"param": lazy.param_name, "type": kind, "description": lazy.description}
+            return body | self._default(lazy.default)
+        if isinstance(lazy, Env):
+            return {"env": lazy.param_name} | self._default(lazy.default)
+        if not isinstance(lazy.task, Task):
+            return {"gather": self.value(fill(*lazy.args))}
+        return {
+            "task": self._task(lazy.task),
+            "args": [self.value(v) for v in lazy.args],
+            "kwargs": self._named(lazy.kwargs),
+        }
+
+    def value(self, value: Any) -> Any:
+        if value is None or isinstance(value, (bool, str)) or type(value) is int:
+            return value
+        if type(value) is float:
+            return value if math.isfinite(value) else {"$float": repr(value)}
+        if isinstance(value, LazyResult):
+            return {"$node": self.index[value]}
+        if type(value) in (list, tuple, set):
+            items = [self.value(v) for v in value]
+            return items if type(value) is list else {f"${type(value).__name__}": items}
+        if type(value) is dict:
+            if all(isinstance(k, str) and not k.startswith("$") for k in value):
+                return self._named(value)
+            return {"$dict": [[self.value(k), self.value(v)] for k, v in value.items()]}
+        if isinstance(value, Literal):
+            return {"$literal": self.value(value.value)}
+        if isinstance(value, Inject):
+            return {"$inject": value.resource_name}
+        if isinstance(value, tuple) and hasattr(value, "_make"):
+            kind = _reference(type(value)) or self._refuse(f"{value!r:.60}")
+            return {"$namedtuple": [kind, [self.value(v) for v in value]]}
+        return self._refuse(f"the argument {value!r:.60} of type {type(value).__name__}")
+
+    def _named(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self.value(v) for name, v in values.items()}
+
+    def _default(self, default: Any) -> dict[str, Any]:
+        return {} if default is MISSING else {"default": self.value(default)}
+
+    def _task(self, task: Task[..., Any]) -> str:
+        reference = _reference(task)
+        if reference is None:
+            return self._refuse(
+                f"its function {task.__module__}:{task.__qualname__}, which cannot be imported "
+                "by that name (define it at the top level of a module)"
+            )
+        return reference
+
+    def _refuse(self, what: str) -> Any:
+        raise SerializationError(
+            f"node '{self.lazy.name}' ({self.lazy.callsite}) has no JSON form: {what}"
+        )
+
+
+def _decode_node(node: Mapping[str, Any], lazies: list[LazyResult[Any]]) -> LazyResult[Any]:
+    lazy = _decode_body(node, lambda value: _decode(value, lazies))
+    for condition in node.get("if", ()):
+        lazy.run_if(lazies[condition])
+    return lazy.after(*(lazies[p] for p in node.get("after", ())))
+
+
+def _decode_body(node: Mapping[str, Any], decode: Callable[[Any], Any]) -> LazyResult[Any]:
+    if "task" in node:
+        arguments = {name: decode(v) for name, v in node["kwargs"].items()}
+        return _task_at(node["task"])(*map(decode, node["args"]), **arguments)
+    if "map" in node:
+        return _task_at(node["map"]).map(**{n: decode(v) for n, v in node["over"].items()})
+    if "router" in node:
+        routes = {decode(key): decode(route) for key, route in node["routes"]}
+        return Router(selector=decode(node["router"]), routes=routes)
+    default = decode(node["default"]) if "default" in node else MISSING
+    if "param" in node:
+        kind = _import(node["type"])
+        return Param(node["param"], default, kind, node["description"])
+    if "env" in node:
+        return Env(node["env"], default)
+    return gathered(decode(node["gather"]), from_json.__code__, 0)
+
+
+def _decode(value: Any, lazies: list[LazyResult[Any]]) -> Any:
+    if isinstance(value, list):
+        return [_decode(item, lazies) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) != 1 or not (key := next(iter(value))).startswith("$"):
+        return {name: _decode(item, lazies) for name, item in value.items()}
+    content = value[key]
+    if key == "$node":
+        return lazies[content]
+    if key == "$dict":
+        return {_decode(k, lazies): _decode(v, lazies) for k, v in content}
+    if key == "$namedtuple":
+        return _import(content[0])._make(_decode(content[1], lazies))
+    return _DECODERS[key](_decode(content, lazies))
+
+
+_DECODERS: Mapping[str, Callable[[Any], Any]] = {
+    "$tuple": tuple,
+    "$set": set,
+    "$float": float,
+    "$literal": Literal,
+    "$inject": inject,
+}
+
+
+def _reference(thing: Any) -> str | None:
+    """``module:name`` by which ``thing`` itself can be imported, or None."""
+    reference = f"{thing.__module__}:{thing.__qualname__}"
+    try:
+        return reference if _import(reference) is thing else None
+    except SerializationError:
+        return None
+
+
+def _import(reference: str) -> Any:
+    module, _, name = reference.partition(":")
+    try:
+        return attrgetter(name)(importlib.import_module(module))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SerializationError(f"'{reference}' cannot be imported: {error}") from error
+
+
+def _task_at(reference: str) -> Task[..., Any]:
+    found = _import(reference)
+    if not isinstance(found, Task):
+        raise SerializationError(f"'{reference}' is not a task but {found!r:.60}")
+    return found

@@ -1,0 +1,1 @@
+"""Watching, measuring and simulating running programs."""

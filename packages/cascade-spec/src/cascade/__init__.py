@@ -1,0 +1,131 @@
+"""``import cascade as cs``: every public name of the layers that are installed.
+
+Four distributions share this package. cascade-spec alone ships this file; the others add their
+``cascade/<layer>/`` folders. Nothing is imported before a name is asked for, and a name whose
+layer is absent is an AttributeError that says what to install.
+"""
+
+TYPE_CHECKING = False  # checkers take it for true; importing typing would cost 7 ms
+if TYPE_CHECKING:
+    from cascade.adapters.executors.local import LocalExecutor as LocalExecutor
+    from cascade.adapters.solvers.native import NativeSolver as NativeSolver
+    from cascade.graph.outline import dry_run as dry_run
+    from cascade.graph.visualize import visualize as visualize
+    from cascade.runtime.bus import MessageBus as MessageBus
+    from cascade.runtime.engine import Engine as Engine
+    from cascade.runtime.script import run as run
+    from cascade.runtime.script import run_async as run_async
+    from cascade.spec.blueprint import TailCall as TailCall
+    from cascade.spec.blueprint import literal as literal
+    from cascade.spec.containers import gather as gather
+    from cascade.spec.errors import ArgumentError as ArgumentError
+    from cascade.spec.errors import BlueprintError as BlueprintError
+    from cascade.spec.errors import CascadeError as CascadeError
+    from cascade.spec.errors import CycleError as CycleError
+    from cascade.spec.errors import DefinitionError as DefinitionError
+    from cascade.spec.errors import DependencyMissingError as DependencyMissingError
+    from cascade.spec.errors import InternalError as InternalError
+    from cascade.spec.errors import LazyUseError as LazyUseError
+    from cascade.spec.errors import ParameterError as ParameterError
+    from cascade.spec.errors import ResourceError as ResourceError
+    from cascade.spec.errors import ResourceNotFoundError as ResourceNotFoundError
+    from cascade.spec.errors import RouteError as RouteError
+    from cascade.spec.errors import RunError as RunError
+    from cascade.spec.errors import SerializationError as SerializationError
+    from cascade.spec.errors import TaskStopIterationError as TaskStopIterationError
+    from cascade.spec.errors import UnknownBlueprintError as UnknownBlueprintError
+    from cascade.spec.lazy_types import LazyResult as LazyResult
+    from cascade.spec.lazy_types import MappedLazyResult as MappedLazyResult
+    from cascade.spec.params import Env as Env
+    from cascade.spec.params import Param as Param
+    from cascade.spec.resource import inject as inject
+    from cascade.spec.resource import resource as resource
+    from cascade.spec.routing import Router as Router
+    from cascade.spec.task import Task as Task
+    from cascade.spec.task import task as task
+else:  # out of the checkers' sight: a module __getattr__ would make every misspelt name legal
+    import os.path
+    import sys
+    from importlib import import_module
+
+    # Editable installs leave each layer in a source tree of its own, so the folders of this package
+    # are gathered from all of sys.path. pkgutil.extend_path() does that too, but importing pkgutil
+    # takes 8 ms, of the 10 that `import cascade` may take (observatory/benchmarks/import_cost.py).
+    _folders = [os.path.join(entry, __name__) for entry in sys.path]
+    __path__ = list(dict.fromkeys([*__path__, *filter(os.path.isdir, _folders)]))
+
+    _DISTRIBUTIONS = {
+        "adapters": "cascade-engine",
+        "graph": "cascade-graph",
+        "runtime": "cascade-engine",
+        "spec": "cascade-spec",
+    }
+    _PUBLIC = {
+        "adapters.executors.local": ("LocalExecutor",),
+        "adapters.solvers.native": ("NativeSolver",),
+        "graph.outline": ("dry_run",),
+        "graph.visualize": ("visualize",),
+        "runtime.bus": ("MessageBus",),
+        "runtime.engine": ("Engine",),
+        "runtime.script": ("run", "run_async"),
+        "spec.blueprint": ("TailCall", "literal"),
+        "spec.containers": ("gather",),
+        "spec.errors": (
+            "ArgumentError",
+            "BlueprintError",
+            "CascadeError",
+            "CycleError",
+            "DefinitionError",
+            "DependencyMissingError",
+            "InternalError",
+            "LazyUseError",
+            "ParameterError",
+            "ResourceError",
+            "ResourceNotFoundError",
+            "RouteError",
+            "RunError",
+            "SerializationError",
+            "TaskStopIterationError",
+            "UnknownBlueprintError",
+        ),
+        "spec.lazy_types": ("LazyResult", "MappedLazyResult"),
+        "spec.params": ("Env", "Param"),
+        "spec.resource": ("inject", "resource"),
+        "spec.routing": ("Router",),
+        "spec.task": ("Task", "task"),
+    }
+    _HOMES = {name: f"{__name__}.{home}" for home, names in _PUBLIC.items() for name in names}
+
+    def _is_installed(layer: str) -> bool:
+        from importlib.util import find_spec  # 3 ms that an ordinary look-up does without
+
+        # The folder that an uninstall can leave behind is a namespace package: it has no origin.
+        spec = find_spec(f"{__name__}.{layer}")
+        return spec is not None and spec.origin is not None
+
+    def _installed_names() -> list[str]:
+        layers = {layer for layer in _DISTRIBUTIONS if _is_installed(layer)}
+        return sorted(name for name, home in _HOMES.items() if home.split(".")[1] in layers)
+
+    def __getattr__(name: str) -> object:
+        if name == "__all__":  # not fixed, so that a star import works with any set of layers
+            return _installed_names()
+        home = _HOMES.get(name)
+        if home is None:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message, name=name)
+        try:
+            value = getattr(import_module(home), name)
+        except ModuleNotFoundError:
+            layer = home.split(".")[1]
+            if _is_installed(layer):
+                raise  # the layer is there and misses something else
+            distribution = _DISTRIBUTIONS[layer]
+            message = f"cascade.{name} needs {distribution}: pip install {distribution}"
+            raise AttributeError(message, name=name) from None
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        dunders = (name for name in globals() if name.startswith("__"))
+        return sorted({*dunders, *_installed_names()})

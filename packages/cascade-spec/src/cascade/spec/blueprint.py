@@ -1,0 +1,193 @@
+"""The Blueprint IR: a program as a flat list of instructions over registers.
+
+A Blueprint is what ``BlueprintBuilder`` compiles a LazyResult to and what ``VirtualMachine``
+executes. How it runs, as reduction rules (``R[i]`` is register i)::
+
+    Call(f, out, a…)   R[out] := f(value(a)…)          value(Literal(v)) = v, value(Register(i)) = R[i]
+    end                the value of the last instruction
+    TailCall(new…)     inputs := new…; continue at ``entry``             (rule R5)
+
+Registers named in ``input_args``, ``input_kwargs`` are filled on entry; the instructions before
+``entry`` (the prologue) compute the inputs that were lazy values where the root was called, and
+run once (ruling M3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from cascade.spec.lazy_types import LazyResult, Operation
+    from cascade.spec.task import Task
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Literal(Generic[T]):
+    """A value known at compile time; as an argument of a task, one that is handed over as it is."""
+
+    value: T
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """A value known at run time: the content of one slot of the frame."""
+
+    index: int
+
+
+Operand: TypeAlias = Literal[Any] | Register
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Call ``func`` and keep its result in ``output``.
+
+    ``func``, ``output``, ``args`` and ``kwargs`` are all that a hand-made blueprint needs; the
+    builder adds the rest.
+    """
+
+    func: Any
+    output: Register
+    args: Sequence[Operand] = ()
+    kwargs: Mapping[str, Operand] = field(default_factory=dict)
+    #: Holds the values of the function's ``*args`` parameter, as a tuple.
+    var_args: Register | None = None
+    #: Holds the values of the function's ``**kwargs`` parameter, as a dict.
+    var_kwargs: Register | None = None
+    #: The call is skipped unless all of these are truthy (R6); asked on the first entry only.
+    conditions: Sequence[Operand] = ()
+    #: These have ended before the call starts, whatever their values (R6).
+    after: Sequence[Register] = ()
+    #: What ``func`` belongs to, for names, policies and tail calls.
+    task: Operation | None = field(default=None, compare=False)
+    #: The lazy value that this call computes, for once-per-run sharing (M14) and error notes.
+    source: LazyResult[Any] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _freeze(self, "args", "conditions", "after")
+        object.__setattr__(self, "kwargs", dict(self.kwargs))
+
+    @property
+    def name(self) -> str:
+        """The name that listings and errors show."""
+        if self.task is not None:
+            return self.task.name
+        return getattr(self.func, "__name__", None) or repr(self.func)
+
+
+Instruction: TypeAlias = Call
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """A compiled program; immutable, and may be executed any number of times, also at once.
+
+    Attributes:
+        instructions: Executed in order; the last one's value is the result.
+        register_count: Size of a frame.
+        input_args: Register of each positional input, in order.
+        input_kwargs: Register of each input that can be named. A parameter that can be given
+            both ways has one register in both maps (M1).
+        input_var_args, input_var_kwargs: Registers that collect surplus inputs, or None.
+        input_defaults: Register → value for inputs that may be left out.
+        input_sources: Register of an input → register that the prologue computes for it; moved
+            over at ``entry``, unless the caller gave the input explicitly.
+        entry: Index of the first instruction after the prologue.
+        task: What the root calls; None for a hand-made blueprint.
+    """
+
+    instructions: Sequence[Instruction] = ()
+    register_count: int = 0
+    input_args: Sequence[int] = ()
+    input_kwargs: Mapping[str, int] = field(default_factory=dict)
+    input_var_args: int | None = None
+    input_var_kwargs: int | None = None
+    input_defaults: Mapping[int, Any] = field(default_factory=dict)
+    input_sources: Mapping[int, int] = field(default_factory=dict)
+    entry: int = 0
+    task: Operation | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        _freeze(self, "instructions", "input_args")
+        for mapping in ("input_kwargs", "input_defaults", "input_sources"):
+            object.__setattr__(self, mapping, dict(getattr(self, mapping)))
+
+    @property
+    def name(self) -> str:
+        """The name of the root, as errors show it."""
+        if self.task is not None:
+            return self.task.name
+        return self.instructions[-1].name if self.instructions else "(empty)"
+
+    def input_names(self) -> dict[int, str]:
+        """Register → what errors and listings call that input."""
+        names = {register: f"#{place}" for place, register in enumerate(self.input_args)}
+        names.update({register: name for name, register in self.input_kwargs.items()})
+        return names
+
+
+class TailCall:
+    """What a task returns to run again, or to run another task, without a stack (rule R5).
+
+    Arguments that are not named keep their last value, as long as the same task runs again. A
+    switch to another task starts from that task's defaults (M1). Lazy values among the arguments
+    are resolved first, at the top level only (M2).
+
+    Args:
+        args: New positional arguments.
+        kwargs: New keyword arguments.
+        target_blueprint_id: Continue with the blueprint registered under this id instead.
+        target: Continue with this task instead; ``Task.tail(…)`` sets it.
+    """
+
+    __slots__ = ("args", "kwargs", "target", "target_blueprint_id")
+
+    def __init__(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        target_blueprint_id: str | None = None,
+        target: Task[..., Any] | None = None,
+    ) -> None:
+        self.args = args
+        self.kwargs: Mapping[str, Any] = {} if kwargs is None else kwargs
+        self.target_blueprint_id = target_blueprint_id
+        self.target = target
+
+    def __repr__(self) -> str:
+        parts = [*map(repr, self.args), *(f"{name}={v!r}" for name, v in self.kwargs.items())]
+        if self.target_blueprint_id is not None:
+            parts.append(f"target_blueprint_id={self.target_blueprint_id!r}")
+        if self.target is not None:
+            parts.append(f"target={self.target.name}")
+        return f"TailCall({', '.join(parts)})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TailCall):
+            return NotImplemented
+        return (
+            list(self.args) == list(other.args)
+            and dict(self.kwargs) == dict(other.kwargs)
+            and self.target_blueprint_id == other.target_blueprint_id
+            and self.target is other.target
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # holds mutable arguments
+
+
+def literal(value: T) -> T:
+    """Hand ``value`` to a task as it is: lazy values inside are not looked for (rule R2).
+
+    In ``task.map(…)``, the same value for every item (M17). Typed as its value, so that it fits
+    where the task expects one.
+    """
+    return Literal(value)  # type: ignore[return-value]
+
+
+def _freeze(instance: object, *names: str) -> None:
+    for name in names:
+        object.__setattr__(instance, name, tuple(getattr(instance, name)))

@@ -1,0 +1,46 @@
+"""Where in the user's source a lazy value was made."""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import os
+from types import CodeType
+from typing import NamedTuple
+
+
+class CallSite(NamedTuple):
+    """A line of source. ``str()`` gives ``path/to/file.py:12``."""
+
+    filename: str
+    lineno: int
+
+    def __str__(self) -> str:
+        return f"{_shorten(self.filename, os.getcwd())}:{self.lineno}"
+
+    @property
+    def source(self) -> str:
+        """The stripped text of the line, or ``""`` where the source is not at hand."""
+        return linecache.getline(self.filename, self.lineno).strip()
+
+
+def line_of(code: CodeType, lasti: int) -> int:
+    """The line of the instruction at byte offset ``lasti``.
+
+    Frames know their line, but asking for it walks the line table (0.1 µs and more), so a lazy
+    value keeps only the offset and the walk is made here, when somebody asks.
+    """
+    for start, end, line in code.co_lines():
+        if line is not None and start <= lasti < end:
+            return line
+    return code.co_firstlineno
+
+
+@functools.lru_cache(maxsize=256)  # a drawing asks for the same few files 100 000 times
+def _shorten(filename: str, directory: str) -> str:
+    """The path relative to ``directory``, the working one, where that is shorter to read."""
+    try:
+        relative = os.path.relpath(filename, directory)
+    except ValueError:  # another drive
+        return filename
+    return filename if relative.startswith("..") else relative

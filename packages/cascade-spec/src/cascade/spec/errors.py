@@ -1,0 +1,126 @@
+"""Every error that Cascade itself raises.
+
+Each class also derives from the builtin that people already catch (ruling M18)::
+
+    CascadeError
+    ├── definition and use
+    │   ├── DefinitionError (TypeError)          a task, resource or route is declared wrongly
+    │   ├── LazyUseError (TypeError)             a lazy value is used as if it were there already
+    │   └── ArgumentError (TypeError)            a call's arguments do not fit the signature
+    ├── planning and compiling
+    │   ├── CycleError (ValueError)              nodes wait for each other; ``.cycle`` names them
+    │   ├── BlueprintError (ValueError)          a blueprint that cannot run; ``.instruction``
+    │   └── SerializationError (TypeError)       a graph that cannot be written or read as JSON
+    ├── running
+    │   ├── ParameterError (ValueError)          a Param or Env is missing or of the wrong type
+    │   ├── ResourceNotFoundError (NameError)    an injected resource that nobody registered
+    │   ├── ResourceError (RuntimeError)         a provider breaks its protocol
+    │   ├── DependencyMissingError (LookupError) the target was skipped; ``.condition``
+    │   ├── RouteError (LookupError)             a Router has no route for the selected key
+    │   ├── UnknownBlueprintError (LookupError)  a TailCall names an id that is not registered
+    │   ├── TaskStopIterationError (RuntimeError) a task let a StopIteration escape
+    │   └── RunError (RuntimeError)              a run is started where none may start
+    └── InternalError (RuntimeError)             an invariant of Cascade is broken: please report
+
+An exception raised by a task reaches the caller as itself, with one note added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class CascadeError(Exception):
+    """Root of every error that Cascade raises on its own account."""
+
+
+class DefinitionError(CascadeError, TypeError):
+    """A task, resource, parameter or route is declared in a way that can never run."""
+
+
+class LazyUseError(CascadeError, TypeError):
+    """A LazyResult is used as a value before any run has given it one."""
+
+
+class ArgumentError(CascadeError, TypeError):
+    """The arguments of a call do not fit the task's signature."""
+
+
+class CycleError(CascadeError, ValueError):
+    """Nodes wait for each other.
+
+    Attributes:
+        cycle: The names of the nodes on the cycle; the first is repeated at the end.
+    """
+
+    def __init__(self, message: str, cycle: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.cycle = tuple(cycle)
+
+
+class BlueprintError(CascadeError, ValueError):
+    """A blueprint that cannot be executed as it stands.
+
+    Attributes:
+        instruction: Index of the offending instruction, or None for the blueprint as a whole.
+    """
+
+    def __init__(self, message: str, instruction: int | None = None) -> None:
+        super().__init__(message)
+        self.instruction = instruction
+
+
+class SerializationError(CascadeError, TypeError):
+    """A graph holds something that has no JSON form, or the JSON is not a graph."""
+
+
+class ParameterError(CascadeError, ValueError):
+    """A ``Param`` or ``Env`` has no value, or one that does not fit its type.
+
+    Attributes:
+        name: The parameter's name.
+    """
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class ResourceNotFoundError(CascadeError, NameError):
+    """A task or provider asks for a resource that is not registered."""
+
+
+class ResourceError(CascadeError, RuntimeError):
+    """A resource provider breaks its protocol, or is used where it cannot be."""
+
+
+class DependencyMissingError(CascadeError, LookupError):
+    """The target of a run, or a value it needs, was skipped (rule R6).
+
+    Attributes:
+        condition: Name of the condition that was falsy.
+    """
+
+    def __init__(self, message: str, condition: str) -> None:
+        super().__init__(message)
+        self.condition = condition
+
+
+class RouteError(CascadeError, LookupError):
+    """The selector of a Router gave a key that has no route (rule R7)."""
+
+
+class UnknownBlueprintError(CascadeError, LookupError):
+    """A TailCall names a ``target_blueprint_id`` that is not registered."""
+
+
+class TaskStopIterationError(CascadeError, RuntimeError):
+    """A task let a StopIteration escape, which no coroutine can carry (ruling M13)."""
+
+
+class RunError(CascadeError, RuntimeError):
+    """A run is started where none may start: inside a task, or blocking a running event loop."""
+
+
+class InternalError(CascadeError, RuntimeError):
+    """An invariant of Cascade itself is broken. Please report it with the traceback."""

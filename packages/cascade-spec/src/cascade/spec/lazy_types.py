@@ -1,0 +1,265 @@
+"""Lazy values: what a call of a task gives before anything runs.
+
+A LazyResult is one node of a program: the operation, its arguments, and the lazy values among
+them. It has no value; a run computes one, once, however many nodes use it (rule R3). Lazy values
+are immutable but for their policies (``run_if``, ``after``), compare by identity and are hashable,
+so that they live in sets and dicts.
+
+State vocabulary:
+
+- *operation*: what the node calls, an Operation; a Task for everything that users write;
+- *dependencies*: the lazy values among the arguments, found when the call was made (rule R2);
+- *number*: position in the order of creation. A node can only be called after its arguments exist,
+  so ascending numbers are a topological order of the data edges (edges added later by ``run_if``
+  and ``after`` may point to younger nodes).
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from types import CodeType
+from typing import Any, Generic, NoReturn, Self, TypeVar, final
+
+from cascade.spec.callsite import CallSite, line_of
+from cascade.spec.errors import CycleError, LazyUseError
+
+R_co = TypeVar("R_co", covariant=True)
+
+next_number = itertools.count().__next__
+
+
+class Operation:
+    """What a node calls: a function, its name, and whether it is a coroutine function.
+
+    Plain operations are the nodes that Cascade itself adds (containers, maps, routes,
+    parameters); what users write is the subclass Task. ``structural`` tells them apart, so that
+    events and drawings can leave the first kind out.
+    """
+
+    __slots__ = ("__weakref__", "func", "is_async", "name")
+
+    structural = True
+
+    def __init__(self, func: Callable[..., Any], name: str, is_async: bool = False) -> None:
+        self.func = func
+        self.name = name
+        self.is_async = is_async
+
+    def __repr__(self) -> str:
+        return f"<operation {self.name}>"
+
+
+class LazyResult(Generic[R_co]):
+    """The value that a call will have, once a run has made it.
+
+    Made by calling a Task. Not thread-safe while its policies are being set; immutable after.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_code",
+        "_conditions",
+        "_id",
+        "_lasti",
+        "_predecessors",
+        "args",
+        "dependencies",
+        "kwargs",
+        "number",
+        "special",
+        "task",
+    )
+
+    task: Operation
+    #: Positional arguments; a container that held lazy values is replaced by one lazy value.
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    #: The lazy values among args and kwargs, in order, repeated where they are used twice.
+    dependencies: tuple[LazyResult[Any], ...]
+    #: True when an argument is a ``Literal`` or an ``Inject`` that the call must unwrap.
+    special: bool
+    #: Position in the order of creation, over all lazy values of the process.
+    number: int
+
+    def __init__(
+        self,
+        task: Operation,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        dependencies: tuple[LazyResult[Any], ...],
+        special: bool,
+        code: CodeType,
+        lasti: int,
+    ) -> None:
+        """Make a node; ``code`` and ``lasti`` are the user's frame's, see ``callsite``."""
+        self.task = task
+        self.args = args
+        self.kwargs = kwargs
+        self.dependencies = dependencies
+        self.special = special
+        self._conditions: tuple[LazyResult[Any], ...] = ()
+        self._predecessors: tuple[LazyResult[Any], ...] = ()
+        self._code = code
+        self._lasti = lasti
+        self.number = next_number()
+
+    # -- what it is ---------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name of the operation, as errors, events and drawings show it."""
+        return self.task.name
+
+    @property
+    def callsite(self) -> CallSite:
+        """File and line where this lazy value was made."""
+        return CallSite(self._code.co_filename, line_of(self._code, self._lasti))
+
+    @property
+    def id(self) -> str:
+        """A unique id, made when first asked for and stable from then on."""
+        try:
+            return self._id
+        except AttributeError:
+            self._id: str = uuid.uuid4().hex
+            return self._id
+
+    @property
+    def _uuid(self) -> str:
+        return self.id
+
+    @property
+    def conditions(self) -> tuple[LazyResult[Any], ...]:
+        """What ``run_if`` was given; the node runs only if all are truthy."""
+        return self._conditions
+
+    @property
+    def predecessors(self) -> tuple[LazyResult[Any], ...]:
+        """What ``after`` was given: nodes that end first, without handing over data."""
+        return self._predecessors
+
+    def __repr__(self) -> str:
+        return f"<lazy {self.name} at {self.callsite}>"
+
+    # -- policies -----------------------------------------------------------------------------
+
+    def run_if(self, condition: LazyResult[Any]) -> Self:
+        """Skip this node, and what depends on its value, unless ``condition`` is truthy.
+
+        Rules R6 and M16: the node's inputs still run; a skipped condition skips; a node that is
+        only ordered ``after`` a skipped one runs. Called twice, both conditions must hold.
+
+        Args:
+            condition: A lazy value. A plain bool is refused, because ``lazy == 1`` compares
+                identity and would silently be False; write ``cs.eq(lazy, 1)``.
+
+        Returns:
+            This lazy value itself, changed.
+
+        Raises:
+            LazyUseError: ``condition`` is not lazy.
+        """
+        if not isinstance(condition, LazyResult):
+            raise LazyUseError(
+                f"run_if() of {self._described} takes a lazy condition, but got "
+                f"{_abbreviate(condition)}, which is known already"
+                + _compare("…run_if(score == 1)", "…run_if(cs.eq(score, 1))")
+            )
+        self._refuse_itself("run_if", condition)
+        self._conditions += (condition,)
+        return self
+
+    def after(self, *lazies: LazyResult[Any]) -> Self:
+        """Run this node only once ``lazies`` have ended, without using their values.
+
+        A skipped predecessor counts as ended (M16).
+
+        Returns:
+            This lazy value itself, changed.
+
+        Raises:
+            LazyUseError: An argument is not lazy.
+            CycleError: An argument is this lazy value itself.
+        """
+        for lazy in lazies:
+            if not isinstance(lazy, LazyResult):
+                raise LazyUseError(
+                    f"after() of {self._described} takes lazy values, but got "
+                    f"{_abbreviate(lazy)}" + _compare("b.after([a1, a2])", "b.after(a1, a2)")
+                )
+            self._refuse_itself("after", lazy)
+        self._predecessors += lazies
+        return self
+
+    def _refuse_itself(self, method: str, other: LazyResult[Any]) -> None:
+        if other is self:
+            raise CycleError(
+                f"{method}() of {self._described} got the same lazy value: it would wait for "
+                "itself for ever",
+                [self.name, self.name],
+            )
+
+    # -- misuse -------------------------------------------------------------------------------
+
+    @property
+    def _described(self) -> str:
+        return f"task '{self.name}' (called at {self.callsite})"
+
+    def _misused(self, fault: str, wrong: str, right: str) -> LazyUseError:
+        frame = sys._getframe(2)
+        here = CallSite(frame.f_code.co_filename, frame.f_lineno)
+        return LazyUseError(
+            f"the result of {self._described} {fault} before a run; it was asked for at {here}"
+            + _compare(here.source or wrong, right)
+        )
+
+    def __bool__(self) -> NoReturn:
+        raise self._misused(
+            "has no truth value",
+            f"if {self.name}(…): deploy()",
+            f"deploy().run_if({self.name}(…))      # or test it inside a task",
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        raise self._misused(
+            "cannot be iterated",
+            f"for item in {self.name}(…): work(item)",
+            f"work.map(item={self.name}(…))      # one node for each item",
+        )
+
+    def __len__(self) -> NoReturn:
+        raise self._misused(
+            "has no length",
+            f"len({self.name}(…))",
+            f"cs.task(len)({self.name}(…))      # a task that takes the length",
+        )
+
+    def __contains__(self, item: object) -> NoReturn:
+        # Left to __iter__, its error would be replaced by Python's "argument is not iterable".
+        raise self._misused(
+            "cannot be searched",
+            f"if item in {self.name}(…): deploy()",
+            f"cs.task(operator.contains)({self.name}(…), item)      # a task that searches",
+        )
+
+
+@final
+class MappedLazyResult(LazyResult[list[R_co]]):
+    """The lazy list that ``task.map(…)`` gives: one node per item, in the items' order (R8)."""
+
+    __slots__ = ("factory", "mapping_kwargs")
+
+    factory: Callable[..., LazyResult[R_co]]
+    mapping_kwargs: Mapping[str, Any]
+
+
+def _compare(wrong: str, right: str) -> str:
+    return f"\n    wrong:  {wrong}\n    right:  {right}"
+
+
+def _abbreviate(value: object) -> str:
+    text = repr(value)
+    return f"{text[:57]}…" if len(text) > 60 else text

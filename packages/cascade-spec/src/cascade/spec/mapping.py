@@ -1,0 +1,114 @@
+"""``task.map``: one node for each item of lists that may be known only at run time (R8, M17).
+
+A map is one node whose operation, ``expand``, takes the lists and returns a lazy list of calls.
+By rule R4 the run continues as that list, so items are ordinary nodes: each has its own retries
+and tail calls, and a mapped task may map again, to any depth.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from cascade.spec.blueprint import Literal
+from cascade.spec.containers import as_lazy, gathered
+from cascade.spec.errors import ArgumentError
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
+from cascade.spec.resource import Inject
+
+if TYPE_CHECKING:
+    from cascade.spec.task import Task
+
+
+class MapPlan:
+    """What ``expand`` needs besides the lists: the task, the names, and where it was written."""
+
+    __slots__ = ("code", "lasti", "names", "shared", "task")
+
+    def __init__(
+        self,
+        task: Task[..., Any],
+        names: tuple[str, ...],
+        shared: Mapping[str, Any],
+        code: CodeType,
+        lasti: int,
+    ) -> None:
+        self.task = task
+        self.names = names
+        self.shared = shared
+        self.code = code
+        self.lasti = lasti
+
+    def __repr__(self) -> str:
+        return f"<map of {self.task.name} over {', '.join(self.names)}>"
+
+
+def mapped(task: Task[..., Any], iterables: Mapping[str, Any]) -> MappedLazyResult[Any]:
+    """The node for ``task.map(**iterables)``, called from ``Task.map``."""
+    frame = sys._getframe(2)
+    code, lasti = frame.f_code, frame.f_lasti
+    shared = {n: v for n, v in iterables.items() if isinstance(v, (Literal, Inject))}
+    names = tuple(name for name in iterables if name not in shared)
+    if not names:
+        raise ArgumentError(
+            f"{task.name}.map() needs at least one iterable to go over"
+            + (", but all its arguments are literals" if shared else "")
+        )
+    task.parameters.bind((), iterables)
+    columns = tuple(
+        as_lazy(_column(task.name, name, iterables[name]), code, lasti) for name in names
+    )
+    _check_lengths(task.name, dict(zip(names, columns, strict=True)))
+    dependencies = tuple(c for c in columns if isinstance(c, LazyResult))
+    plan = MapPlan(task, names, shared, code, lasti)
+    lazy: MappedLazyResult[Any] = MappedLazyResult(
+        Operation(expand, f"{task.name}.map"),
+        (plan, *columns),
+        {},
+        dependencies,
+        False,
+        code,
+        lasti,
+    )
+    lazy.factory = task
+    lazy.mapping_kwargs = dict(iterables)
+    return lazy
+
+
+def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
+    """One call of the task per row, as one lazy list."""
+    names = plan.names
+    lists = [_column(plan.task.name, n, c) for n, c in zip(names, columns, strict=True)]
+    _check_lengths(plan.task.name, dict(zip(names, lists, strict=True)))
+    make, code, lasti = plan.task.make, plan.code, plan.lasti
+    calls = [
+        make((), {**dict(zip(names, row, strict=True)), **plan.shared}, code, lasti)
+        for row in zip(*lists, strict=True)
+    ]
+    return gathered(calls, code, lasti)
+
+
+def _column(task: str, name: str, value: Any) -> Any:
+    """``value`` as a list, unless it is lazy and its items are not known yet."""
+    if isinstance(value, LazyResult):
+        return value
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        what = "a string" if isinstance(value, (str, bytes)) else "no iterable"
+        raise ArgumentError(
+            f"{task}.map() goes over the items of '{name}', but it is {what}: {value!r:.60}\n"
+            f"    for one item:                  {task}.map({name}=[value])\n"
+            f"    for the same in every call:    {task}.map({name}=cs.literal(value), …)"
+        )
+    return list(value)
+
+
+def _check_lengths(task: str, columns: Mapping[str, Any]) -> None:
+    lengths = {n: len(c) for n, c in columns.items() if not isinstance(c, LazyResult)}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"'{name}' has {length}" for name, length in lengths.items())
+        raise ArgumentError(
+            f"{task}.map() goes over its iterables side by side, so they must be equally long, "
+            f"but {listed} items"
+        )

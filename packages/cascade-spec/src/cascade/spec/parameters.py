@@ -1,0 +1,137 @@
+"""A task's parameters: which arguments fit, and which value belongs to which name (ruling M1).
+
+Arguments travel in two forms. *As called*: a tuple and a dict, as the user wrote them. *By name*:
+one dict from parameter to value, with a tuple under the name of ``*args`` and a dict under that of
+``**kwargs``; a tail call changes this form, because ``f(10)`` and ``TailCall(kwargs={"n": 9})``
+must meet in one place.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cascade.spec.errors import ArgumentError, DefinitionError
+from cascade.spec.resource import Inject
+
+_ANY = inspect.Signature(
+    [
+        inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL),
+        inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
+    ]
+)
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+class Parameters:
+    """The analysed signature of one callable.
+
+    Attributes:
+        signature: As ``inspect`` gives it; ``(*args, **kwargs)`` for builtins that hide theirs.
+        positional: Names that take positional arguments, in order.
+        keyword: Names that can be given by keyword, in order.
+        var_positional, var_keyword: Name of the ``*`` and ``**`` parameter, or None.
+        defaults: Name → default.
+        injections: Name → Inject, for the parameters whose default is one.
+    """
+
+    def __init__(self, func: Callable[..., Any], name: str) -> None:
+        self.owner = name
+        try:
+            self.signature = inspect.signature(func)
+        except ValueError:
+            self.signature = _ANY
+        parameters = self.signature.parameters.values()
+        self.positional = tuple(p.name for p in parameters if p.kind in _POSITIONAL)
+        self.keyword = tuple(p.name for p in parameters if p.kind in _NAMED)
+        self._keywords = frozenset(self.keyword)
+        self.var_positional = _first(parameters, inspect.Parameter.VAR_POSITIONAL)
+        self.var_keyword = _first(parameters, inspect.Parameter.VAR_KEYWORD)
+        self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self.injections = {n: d for n, d in self.defaults.items() if isinstance(d, Inject)}
+        for parameter in self.injections:
+            if parameter not in self.keyword:
+                raise DefinitionError(
+                    f"'{name}': the positional-only parameter '{parameter}' cannot be injected; "
+                    "move it behind the '/'"
+                )
+
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments by name, without the defaults.
+
+        Raises:
+            ArgumentError: They do not fit; the message names the task and its signature.
+        """
+        try:
+            return self.signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise self._misfit(str(error)) from None
+
+    def check_partial(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Refuse arguments that no call could take; missing ones are allowed."""
+        if args or not self._keywords.issuperset(kwargs):
+            self.bind_some(args, kwargs)
+
+    def merge(
+        self, current: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """``current`` with the new arguments in place: a self tail call (rule R5).
+
+        ``*args`` is replaced as a whole when any of it is given; ``**kwargs`` is merged by key.
+
+        Raises:
+            ArgumentError: A name is unknown, or there are too many positional arguments.
+        """
+        if not args and self._keywords.issuperset(kwargs):
+            return {**current, **kwargs}
+        fresh = self.bind_some(args, kwargs)
+        if self.var_keyword in fresh:
+            kept = current.get(self.var_keyword, {})
+            fresh[self.var_keyword] = {**kept, **fresh[self.var_keyword]}
+        return {**current, **fresh}
+
+    def complete(self, named: Mapping[str, Any]) -> dict[str, Any]:
+        """``named`` with the defaults filled in.
+
+        Raises:
+            ArgumentError: A parameter without a default has no value.
+        """
+        complete = {**self.defaults, **named}
+        required = [*self.positional, *self.keyword]
+        missing = [n for n in dict.fromkeys(required) if n not in complete]
+        if missing:
+            raise self._misfit(f"missing {_listed(missing)}")
+        return complete
+
+    def spread(self, named: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The form that the function is called with; ``named`` must be complete."""
+        args = [named[name] for name in self.positional]
+        if self.var_positional is not None:
+            args.extend(named.get(self.var_positional, ()))
+        kwargs = {n: named[n] for n in self.keyword if n not in self.positional}
+        if self.var_keyword is not None:
+            kwargs.update(named.get(self.var_keyword, {}))
+        return args, kwargs
+
+    def bind_some(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """As ``bind``, but arguments may be missing."""
+        try:
+            return self.signature.bind_partial(*args, **kwargs).arguments
+        except TypeError as error:
+            raise self._misfit(str(error)) from None
+
+    def _misfit(self, problem: str) -> ArgumentError:
+        return ArgumentError(
+            f"task '{self.owner}': {problem}; its signature is {self.owner}{self.signature}"
+        )
+
+
+def _first(parameters: Any, kind: inspect._ParameterKind) -> str | None:
+    return next((p.name for p in parameters if p.kind is kind), None)
+
+
+def _listed(names: Sequence[str]) -> str:
+    quoted = ", ".join(f"'{name}'" for name in names)
+    return f"the argument{'s' if len(names) > 1 else ''} {quoted}"

@@ -1,0 +1,157 @@
+"""Param and Env: values that a run is given from outside."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, Final, Generic, TypeVar
+
+from cascade.spec.errors import DefinitionError, ParameterError
+from cascade.spec.lazy_types import LazyResult, Operation
+
+T = TypeVar("T")
+
+
+class _Missing:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "(required)"
+
+
+MISSING: Final = _Missing()
+
+#: The ``params`` of the run that the current code belongs to; set by the engine for each run.
+run_params: ContextVar[Mapping[str, Any]] = ContextVar("cascade.run_params")
+
+_TRUE = frozenset({"1", "true", "yes", "on", "y", "t"})
+_FALSE = frozenset({"0", "false", "no", "off", "n", "f", ""})
+
+
+class Source(LazyResult[T], Generic[T]):
+    """A leaf of the graph whose value comes from the run's surroundings."""
+
+    __slots__ = ("default", "param_name")
+
+    param_name: str
+    default: Any
+
+    def read(self, params: Mapping[str, Any]) -> T:
+        """The value in a run with ``params``.
+
+        Raises:
+            ParameterError: It is missing and has no default, or does not fit the type.
+        """
+        raise NotImplementedError
+
+    def _place(self, name: str, default: Any, operation: Operation) -> None:
+        if not isinstance(name, str) or not name:
+            raise DefinitionError(f"{type(self).__name__} needs a name, but got {name!r}")
+        self.param_name = name
+        self.default = default
+        frame = sys._getframe(2)
+        super().__init__(operation, (name,), {}, (), False, frame.f_code, frame.f_lasti)
+
+
+class Param(Source[T], Generic[T]):
+    """A named input of the run: ``engine.run(target, params={"region": "eu"})``.
+
+    Args:
+        name: The key in ``params``.
+        default: Used where ``params`` has no such key; left out, the parameter is required.
+        type: Values are of this type, or strings (and ints for float) that convert to it;
+            "yes/no", "on/off", "true/false", "1/0" for bool.
+        description: For people: command-line help and drawings.
+    """
+
+    __slots__ = ("description", "type")
+
+    def __init__(
+        self,
+        name: str,
+        default: Any = MISSING,
+        type: Callable[..., T] = str,  # type: ignore[assignment]  # T is str if not given
+        description: str = "",
+    ) -> None:
+        self.type = type
+        self.description = description
+        self._place(name, default, Operation(self._read_here, f"param {name}"))
+
+    def read(self, params: Mapping[str, Any]) -> T:
+        value = params.get(self.param_name, MISSING)
+        if value is not MISSING:
+            return self._convert(value)
+        if self.default is MISSING:
+            given = ", ".join(map(repr, params)) or "none"
+            raise ParameterError(
+                f"the parameter '{self.param_name}' (at {self.callsite}) is required, but the run "
+                f"was given {given}; pass params={{'{self.param_name}': …}} or give a default",
+                self.param_name,
+            )
+        return self.default  # type: ignore[no-any-return]
+
+    def _read_here(self, _name: str) -> T:
+        return self.read(run_params.get({}))
+
+    def _convert(self, value: Any) -> T:
+        kind = self.type
+        if isinstance(kind, type) and type(value) is kind:
+            return value  # type: ignore[no-any-return]
+        try:
+            if kind is bool:
+                return _to_bool(value)  # type: ignore[return-value]
+            if isinstance(value, str) or (kind is float and type(value) is int):
+                return kind(value)
+            if not isinstance(kind, type):
+                return kind(value)
+            if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+                return value
+        except (ValueError, TypeError) as error:
+            raise self._unfit(value) from error
+        raise self._unfit(value)
+
+    def _unfit(self, value: Any) -> ParameterError:
+        wanted = getattr(self.type, "__name__", repr(self.type))
+        return ParameterError(
+            f"the parameter '{self.param_name}' (at {self.callsite}) must be {wanted}, "
+            f"but is {value!r:.60} of type {type(value).__name__}",
+            self.param_name,
+        )
+
+
+class Env(Source[str]):
+    """An environment variable, read when the node runs.
+
+    Args:
+        name: The variable.
+        default: Used where it is not set; left out, the variable is required.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, name: str, default: Any = MISSING) -> None:
+        self._place(name, default, Operation(self._read_here, f"env {name}"))
+
+    def read(self, params: Mapping[str, Any]) -> str:
+        value = os.environ.get(self.param_name, self.default)
+        if value is MISSING:
+            raise ParameterError(
+                f"the environment variable '{self.param_name}' (at {self.callsite}) is not set "
+                "and has no default",
+                self.param_name,
+            )
+        return value  # type: ignore[no-any-return]
+
+    def _read_here(self, _name: str) -> str:
+        return self.read({})
+
+
+def _to_bool(value: Any) -> bool:
+    text = value.strip().lower() if isinstance(value, str) else value
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError(value)

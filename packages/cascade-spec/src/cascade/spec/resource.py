@@ -1,0 +1,143 @@
+"""Resources: things that tasks are handed, opened before and closed after.
+
+A provider is a generator (or async generator) function that yields its resource once; what stands
+after the ``yield`` closes it. A task asks for one with ``inject`` as a parameter's default::
+
+    @resource(scope="run")
+    def database():
+        connection = connect()
+        yield connection
+        connection.close()
+
+    @task
+    def count(table: str, db=inject(database)): ...
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
+
+from cascade.spec.errors import DefinitionError
+
+T = TypeVar("T")
+Scope: TypeAlias = Literal["run", "task"]
+Provider: TypeAlias = Callable[..., Iterator[T]] | Callable[..., AsyncIterator[T]]
+
+_SCOPES = ("run", "task")
+
+
+class ResourceDefinition(Generic[T]):
+    """A provider with its name and scope, as ``@resource`` makes it.
+
+    Attributes:
+        func: The provider as written.
+        name: What ``inject("…")`` and ``engine.override_resource_provider`` call it.
+        scope: ``"run"``: one instance per run, opened at first use. ``"task"``: one per attempt.
+        thread_bound: Opened, used and closed on one and the same thread (M7).
+        is_async: The provider is an async generator.
+    """
+
+    __slots__ = ("func", "is_async", "name", "scope", "thread_bound")
+
+    def __init__(
+        self,
+        func: Provider[T],
+        name: str | None = None,
+        scope: Scope = "run",
+        thread_bound: bool = False,
+    ) -> None:
+        described = getattr(func, "__qualname__", repr(func))
+        self.is_async = inspect.isasyncgenfunction(func)
+        if not self.is_async and not inspect.isgeneratorfunction(func):
+            raise DefinitionError(
+                f"@resource takes a generator function that yields the resource once, but "
+                f"'{described}' does not yield\n"
+                "    wrong:  def database(): return connect()\n"
+                "    right:  def database(): db = connect(); yield db; db.close()"
+            )
+        if scope not in _SCOPES:
+            raise DefinitionError(
+                f"resource '{described}': scope must be 'run' or 'task', but is {scope!r}"
+            )
+        if thread_bound and self.is_async:
+            raise DefinitionError(
+                f"resource '{described}': thread_bound=True is for plain generators; an async "
+                "generator always lives on the event loop's thread"
+            )
+        self.func = func
+        self.name = name or getattr(func, "__name__", described)
+        self.scope: Scope = scope
+        self.thread_bound = thread_bound
+
+    def __repr__(self) -> str:
+        return f"<resource {self.name} scope={self.scope}>"
+
+
+class Inject:
+    """The marker that ``inject`` gives: "hand me this resource here"."""
+
+    __slots__ = ("definition", "resource_name")
+
+    def __init__(self, resource_name: str, definition: ResourceDefinition[Any] | None) -> None:
+        self.resource_name = resource_name
+        self.definition = definition
+
+    def __repr__(self) -> str:
+        return f"inject({self.resource_name!r})"
+
+
+@overload
+def resource(func: Provider[T], /) -> ResourceDefinition[T]: ...
+@overload
+def resource(
+    *, name: str | None = None, scope: Scope = "run", thread_bound: bool = False
+) -> Callable[[Provider[T]], ResourceDefinition[T]]: ...
+def resource(
+    func: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    scope: Scope = "run",
+    thread_bound: bool = False,
+) -> Any:
+    """Declare a provider; used as ``@resource`` or ``@resource(scope="task", …)``.
+
+    Args:
+        func: Generator or async generator function; its own parameters may be injected.
+        name: Defaults to the function's name.
+        scope: ``"run"`` (one instance per run) or ``"task"`` (one per attempt of a task).
+        thread_bound: Open, use and close it on one thread, as ``sqlite3`` wants. Tasks that use
+            it run there, one at a time; coroutine tasks cannot.
+
+    Raises:
+        DefinitionError: ``func`` is no generator function (a TypeError).
+    """
+    if func is None:
+        return lambda provider: ResourceDefinition(provider, name, scope, thread_bound)
+    return ResourceDefinition(func, name, scope, thread_bound)
+
+
+@overload
+def inject(source: ResourceDefinition[T], /) -> T: ...
+@overload
+def inject(source: str, /) -> Any: ...
+def inject(source: Any, /) -> Any:
+    """Ask for a resource, as the default of a parameter or as an argument of a call.
+
+    Args:
+        source: The provider itself, which then needs no registration, or the name of one that is
+            registered with the engine.
+
+    Raises:
+        DefinitionError: ``source`` is neither.
+    """
+    if isinstance(source, ResourceDefinition):
+        return Inject(source.name, source)
+    if isinstance(source, str) and source:
+        return Inject(source, None)
+    raise DefinitionError(
+        f"inject() takes a resource's name or a function decorated with @resource, "
+        f"but got {source!r}"
+    )

@@ -1,0 +1,85 @@
+"""Router: one of several lazy values, chosen at run time (rule R7)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Hashable, Mapping
+from typing import Any, Generic, TypeVar
+
+from cascade.spec.containers import as_lazy
+from cascade.spec.errors import DefinitionError, RouteError
+from cascade.spec.lazy_types import LazyResult, Operation
+
+R = TypeVar("R")
+
+
+class Routes:
+    """The routes of one Router, hidden from the search for lazy values, as they may not run."""
+
+    __slots__ = ("by_key",)
+
+    def __init__(self, by_key: Mapping[Hashable, Any]) -> None:
+        self.by_key = by_key
+
+    def __repr__(self) -> str:
+        return f"<routes {', '.join(map(repr, self.by_key))}>"
+
+
+class Router(LazyResult[R], Generic[R]):
+    """The value of the route that ``selector`` names; the other routes do not run.
+
+    What only unchosen routes use does not run either (M16).
+
+    >>> from cascade.spec.task import task
+    >>> @task
+    ... def kind() -> str: ...
+    >>> @task
+    ... def small() -> str: ...
+    >>> Router(selector=kind(), routes={"s": small(), "l": "nothing to do"}).name
+    'router'
+
+    Args:
+        selector: Gives the key; usually lazy.
+        routes: Key → lazy value (or plain value, by rule R1). At least one.
+
+    Raises:
+        DefinitionError: No routes, or a route that is a Task instead of a call of one.
+    """
+
+    __slots__ = ("routes", "selector")
+
+    def __init__(self, *, selector: Any, routes: Mapping[Any, LazyResult[R] | R]) -> None:
+        _check_routes(routes)
+        frame = sys._getframe(1)
+        code, lasti = frame.f_code, frame.f_lasti
+        self.selector = as_lazy(selector, code, lasti)
+        self.routes = {key: as_lazy(route, code, lasti) for key, route in routes.items()}
+        dependencies = (self.selector,) if isinstance(self.selector, LazyResult) else ()
+        args = (Routes(self.routes), self.selector)
+        super().__init__(ROUTE, args, {}, dependencies, False, code, lasti)
+
+
+def choose(routes: Routes, key: Hashable) -> Any:
+    """The route for ``key``: a lazy value, as which the run continues (rule R4)."""
+    try:
+        return routes.by_key[key]
+    except (KeyError, TypeError):  # TypeError: an unhashable key cannot be a route's
+        known = ", ".join(map(repr, routes.by_key))
+        raise RouteError(
+            f"the router's selector gave {key!r}, but its routes are {known}"
+        ) from None
+
+
+ROUTE = Operation(choose, "router")
+
+
+def _check_routes(routes: Mapping[Any, Any]) -> None:
+    if not isinstance(routes, Mapping) or not routes:
+        raise DefinitionError(f"Router needs a dict of at least one route, but got {routes!r}")
+    for key, route in routes.items():
+        if isinstance(route, Operation):
+            raise DefinitionError(
+                f"route {key!r} is the task '{route.name}' itself; call it\n"
+                f"    wrong:  routes={{{key!r}: {route.name}}}\n"
+                f"    right:  routes={{{key!r}: {route.name}()}}"
+            )

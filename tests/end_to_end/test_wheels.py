@@ -1,0 +1,182 @@
+"""Builds the wheels and installs them, layer by layer, in new environments without a network."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterable
+from email.parser import HeaderParser
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# What each distribution ships in `cascade/`; a distribution needs those above it in this list.
+LAYERS = {
+    "cascade-spec": {"spec"},
+    "cascade-graph": {"graph"},
+    "cascade-engine": {"runtime", "adapters"},
+    "cascade-observatory": {"observatory"},
+}
+DISTRIBUTIONS = tuple(LAYERS)
+
+PROBE = """
+import importlib.metadata, importlib.util, json
+import cascade
+
+def why_not(name):
+    try:
+        getattr(cascade, name)
+    except AttributeError as error:
+        return str(error)
+
+layers = ("spec", "graph", "runtime", "adapters", "observatory")
+public = cascade.__all__
+for name in public:
+    getattr(cascade, name)
+print(json.dumps({
+    "layers": [name for name in layers if importlib.util.find_spec("cascade." + name)],
+    "public": public,
+    "visualize": why_not("visualize"),
+    "run": why_not("run"),
+    "distributions": sorted(d.name for d in importlib.metadata.distributions()),
+}))
+"""
+
+
+def build(project: Path, target: str, directory: Path) -> Path:
+    """Build one project's ``wheel`` or ``sdist`` with the hatchling that is installed here."""
+    # Not by a front end: that would make an environment, and ask an index for hatchling.
+    command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(directory)]
+    subprocess.run(command, cwd=project, check=True, capture_output=True)
+    (artifact,) = directory.iterdir()
+    return artifact
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory) -> dict[str, Path]:
+    """Distribution name to its wheel."""
+    return {
+        name: build(ROOT / "packages" / name, "wheel", tmp_path_factory.mktemp(name))
+        for name in DISTRIBUTIONS
+    }
+
+
+class Environment(NamedTuple):
+    """A new virtual environment, and a uv that looks at wheels given to it and nothing else."""
+
+    path: Path
+
+    @property
+    def python(self) -> Path:
+        return self.path / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+    def pip(self, *arguments: str | Path) -> None:
+        options = ["--quiet", "--no-config", "--offline", "--cache-dir", str(self.path / "cache")]
+        command = [sys.executable, "-m", "uv", "pip", *arguments, "--python", self.python, *options]
+        subprocess.run(command, check=True)
+
+    def install(self, *wheels: Path) -> None:
+        self.pip("install", "--no-index", *wheels)
+
+    def probe(self) -> dict:
+        output = subprocess.check_output([self.python, "-I", "-c", PROBE], text=True)
+        return json.loads(output)
+
+
+@pytest.fixture
+def environment(tmp_path) -> Environment:
+    path = tmp_path / "env"
+    command = [sys.executable, "-m", "uv", "venv", "--quiet", "--no-config", "--offline"]
+    subprocess.run([*command, "--python", sys.executable, str(path)], check=True)
+    return Environment(path)
+
+
+def layers_of(distributions: Iterable[str]) -> set[str]:
+    return set().union(*(LAYERS[name] for name in distributions))
+
+
+def files(wheel: Path) -> set[str]:
+    """What a wheel puts into ``cascade/``."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
+
+
+def metadata(wheel: Path) -> dict[str, list[str]]:
+    with zipfile.ZipFile(wheel) as archive:
+        (path,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        headers = HeaderParser().parsestr(archive.read(path).decode())
+    return {key: headers.get_all(key, []) for key in headers}
+
+
+def test_no_file_is_shipped_twice_and_none_is_left_out(wheels):
+    shipped = {name: files(wheel) for name, wheel in wheels.items()}
+    modules = {
+        path.relative_to(ROOT / "packages" / name / "src").as_posix()
+        for name in DISTRIBUTIONS
+        for path in (ROOT / "packages" / name / "src").rglob("*.py")
+    }
+    everything = set().union(*shipped.values())
+
+    assert sum(map(len, shipped.values())) == len(everything)
+    assert {name for name in everything if name.endswith(".py")} == modules
+
+
+@pytest.mark.parametrize(("name", "layers"), LAYERS.items())
+def test_a_wheel_holds_its_own_layers_typed_and_only_specs_the_facade(wheels, name, layers):
+    shipped = files(wheels[name])
+    facade = {"cascade/__init__.py", "cascade/py.typed"} if name == "cascade-spec" else set()
+
+    assert {f"cascade/{layer}/py.typed" for layer in layers} <= shipped
+    assert {path for path in shipped if path.count("/") == 1} == facade
+    assert {path.split("/")[1] for path in shipped - facade} == layers
+
+
+def test_a_wheel_built_from_an_sdist_is_the_same(wheels, tmp_path):
+    """cascade-engine stands for all: it ships two folders."""
+    sdist = build(ROOT / "packages" / "cascade-engine", "sdist", tmp_path / "sdist")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "source", filter="data")
+    (source,) = (tmp_path / "source").iterdir()
+    wheel = build(source, "wheel", tmp_path / "wheel")
+
+    assert wheel.name == wheels["cascade-engine"].name
+    assert wheel.read_bytes() == wheels["cascade-engine"].read_bytes()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_layer_installs_with_only_the_layers_under_it(wheels, environment, count):
+    environment.install(*(wheels[name] for name in DISTRIBUTIONS[:count]))
+    found = environment.probe()
+
+    assert found["distributions"] == sorted(DISTRIBUTIONS[:count])
+    assert set(found["layers"]) == layers_of(DISTRIBUTIONS[:count])
+    assert ("task" in found["public"], "visualize" in found["public"]) == (True, count >= 2)
+    assert found["run"] == (
+        None if count >= 3 else "cascade.run needs cascade-engine: pip install cascade-engine"
+    )
+
+
+def test_the_top_layer_needs_the_engine_and_rich(wheels, environment):
+    """rich would come from an index, so it is only seen to be asked for."""
+    environment.pip("install", "--no-index", "--no-deps", *wheels.values())
+    (version,) = metadata(wheels["cascade-observatory"])["Version"]
+    required = metadata(wheels["cascade-observatory"])["Requires-Dist"]
+
+    assert sorted(required) == [f"cascade-engine=={version}", "rich>=13"]
+    assert set(environment.probe()["layers"]) == layers_of(DISTRIBUTIONS)
+
+
+def test_uninstalling_a_contributor_leaves_the_rest_working(wheels, environment):
+    environment.pip("install", "--no-index", "--no-deps", *wheels.values())
+    environment.probe()  # so that bytecode lies in the folders
+    environment.pip("uninstall", "cascade-engine")
+    found = environment.probe()
+
+    assert found["visualize"] is None
+    assert "task" in found["public"]
+    assert "run" not in found["public"]
+    assert found["run"] == "cascade.run needs cascade-engine: pip install cascade-engine"

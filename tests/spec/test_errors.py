@@ -1,0 +1,64 @@
+"""One tree of errors, each also the builtin that people catch (M18)."""
+
+import pytest
+
+from cascade.spec import errors
+
+BUILTINS = {
+    "DefinitionError": TypeError,
+    "LazyUseError": TypeError,
+    "ArgumentError": TypeError,
+    "CycleError": ValueError,
+    "BlueprintError": ValueError,
+    "SerializationError": TypeError,
+    "ParameterError": ValueError,
+    "ResourceNotFoundError": NameError,
+    "ResourceError": RuntimeError,
+    "DependencyMissingError": LookupError,
+    "RouteError": LookupError,
+    "UnknownBlueprintError": LookupError,
+    "TaskStopIterationError": RuntimeError,
+    "RunError": RuntimeError,
+    "InternalError": RuntimeError,
+}
+PUBLIC = {
+    name: value
+    for name, value in vars(errors).items()
+    if isinstance(value, type) and issubclass(value, Exception)
+}
+
+
+def test_the_table_has_every_error():
+    assert set(PUBLIC) == {"CascadeError", *BUILTINS}
+
+
+@pytest.mark.parametrize(("name", "builtin"), BUILTINS.items())
+def test_an_error_is_a_cascade_error_and_the_builtin(name, builtin):
+    assert issubclass(PUBLIC[name], errors.CascadeError)
+    assert issubclass(PUBLIC[name], builtin)
+    assert PUBLIC[name].__doc__
+
+
+@pytest.mark.parametrize("name", BUILTINS)
+def test_the_modules_docstring_draws_the_tree(name):
+    assert f"─ {name} ({BUILTINS[name].__name__})" in (errors.__doc__ or "")
+
+
+def test_the_root_is_an_ordinary_exception():
+    assert errors.CascadeError.__mro__[1] is Exception
+
+
+def test_what_an_error_is_about_can_be_read_from_it():
+    assert errors.CycleError("m", ["a", "b", "a"]).cycle == ("a", "b", "a")
+    assert errors.CycleError("m").cycle == ()
+    assert errors.BlueprintError("m", 3).instruction == 3
+    assert errors.BlueprintError("m").instruction is None
+    assert errors.ParameterError("m", "region").name == "region"
+    assert errors.DependencyMissingError("m", "ready").condition == "ready"
+
+
+def test_messages_are_shown_as_written():
+    """A LookupError is no KeyError, whose ``str`` is the repr of its message."""
+    for name, error in PUBLIC.items():
+        extra = {"ParameterError": ("n",), "DependencyMissingError": ("c",)}.get(name, ())
+        assert str(error("it's so", *extra)) == "it's so"

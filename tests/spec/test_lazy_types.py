@@ -1,0 +1,332 @@
+"""LazyResult: identity, memory of where it was made, policies, and what misuse is told."""
+
+import copy
+import os
+import re
+import sys
+import weakref
+from pathlib import Path
+
+import pytest
+
+from cascade.spec.callsite import CallSite
+from cascade.spec.containers import gather
+from cascade.spec.errors import CycleError, LazyUseError
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
+from cascade.spec.params import Env, Param
+from cascade.spec.routing import Router
+from cascade.spec.task import task
+
+
+@task
+def load(path="a.csv"):
+    return path
+
+
+@task
+def deploy(*inputs): ...
+
+
+def line() -> int:
+    """The caller's line."""
+    return sys._getframe(1).f_lineno
+
+
+# -- what it is -----------------------------------------------------------------------------------
+
+
+def test_a_lazy_value_is_small():
+    lazy = load()
+
+    assert not hasattr(lazy, "__dict__")
+    assert sys.getsizeof(lazy) <= 160
+    with pytest.raises(AttributeError):
+        lazy.anything = 1
+
+
+def test_equality_is_identity_so_that_lazy_values_live_in_sets_and_dicts():
+    a, b = load(), load()
+
+    assert a == a  # noqa: PLR0124
+    assert a != b
+    assert (a == 1) is False
+    assert {a: "a", b: "b"}[b] == "b"
+    assert len({a, b, a}) == 2
+    assert a in [b, a]
+
+
+def test_lazy_values_can_be_referred_to_weakly():
+    lazy = load()
+    reference = weakref.ref(lazy)
+    assert reference() is lazy
+    del lazy
+
+    assert reference() is None
+
+
+def test_numbers_ascend_in_the_order_of_creation():
+    lazies = [load(), deploy(load()), gather(load()), Param("p"), load.map(path=["x"])]
+    numbers = [lazy.number for lazy in lazies]
+
+    assert numbers == sorted(set(numbers))
+
+
+def test_an_input_has_a_lower_number_than_its_user():
+    lazy = deploy([load(), {"k": (load(),)}], load())
+
+    assert all(inner.number < lazy.number for inner in lazy.dependencies)
+
+
+def test_the_id_is_unique_and_stable():
+    a, b = load(), load()
+
+    assert a.id == a.id == a._uuid
+    assert a.id != b.id
+    assert re.fullmatch("[0-9a-f]{32}", a.id)
+
+
+def test_repr_names_the_task_and_the_place():
+    lazy = load(); here = line()  # noqa: E702 # fmt: skip
+
+    assert repr(lazy) == f"<lazy load at {lazy.callsite}>"
+    assert str(lazy.callsite).endswith(f"test_lazy_types.py:{here}")
+
+
+def test_repr_of_an_operation():
+    assert repr(Operation(len, "size")) == "<operation size>"
+    assert repr(load) == "<task load>"
+
+
+# -- where it was made ----------------------------------------------------------------------------
+
+
+def test_every_kind_of_lazy_value_remembers_the_line_of_the_user():
+    made = [
+        (load(), line()),
+        (gather(1), line()),
+        (load.map(path=[1]), line()),
+        (Param("p"), line()),
+        (Env("HOME"), line()),
+        (Router(selector=1, routes={1: 2}), line()),
+        (deploy([load()]).dependencies[0], line()),
+    ]
+
+    assert [lazy.callsite.lineno for lazy, _ in made] == [number for _, number in made]
+    assert {lazy.callsite.filename for lazy, _ in made} == {__file__}
+
+
+def test_a_call_over_several_lines_is_at_its_first():
+    first = line() + 1
+    lazy = deploy(
+        load(),
+        1,
+        load("b"),
+    )
+
+    assert lazy.callsite.lineno == first
+    assert [inner.callsite.lineno for inner in lazy.dependencies] == [first + 1, first + 3]
+
+
+def test_a_call_site_in_a_loop_and_in_a_comprehension():
+    lazies = [load(i) for i in range(3)]; here = line()  # noqa: E702 # fmt: skip
+
+    assert {lazy.callsite.lineno for lazy in lazies} == {here}
+
+
+def test_a_call_site_survives_the_frame_and_code_without_source():
+    namespace = {"load": load}
+    exec(compile("\n\nlazy = load()", "<made up>", "exec"), namespace)
+    callsite = namespace["lazy"].callsite
+
+    assert callsite == ("<made up>", 3)
+    assert str(callsite) == f"{os.path.join('<made up>')}:3"
+    assert callsite.source == ""
+
+
+def test_a_path_is_shown_relative_to_the_working_directory_where_that_is_shorter(
+    tmp_path, monkeypatch
+):
+    inside = tmp_path / "app" / "flow.py"
+    monkeypatch.chdir(tmp_path)
+    assert str(CallSite(str(inside), 7)) == f"{Path('app', 'flow.py')}:7"
+
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert str(CallSite(str(inside), 7)) == f"{inside}:7"
+
+
+def test_the_source_of_a_call_site_is_the_stripped_line():
+    lazy = load("x")  # this very line
+
+    assert lazy.callsite.source == 'lazy = load("x")  # this very line'
+
+
+# -- policies -------------------------------------------------------------------------------------
+
+
+def test_policies_change_the_lazy_value_and_return_it():
+    """M17."""
+    lazy, ready, first = deploy(), load(), load()
+
+    assert lazy.run_if(ready) is lazy
+    assert lazy.after(first) is lazy
+    assert lazy.conditions == (ready,)
+    assert lazy.predecessors == (first,)
+    assert lazy.dependencies == ()
+
+
+def test_conditions_and_predecessors_add_up():
+    """R6: two conditions must both hold."""
+    a, b, c = load(), load(), load()
+    lazy = deploy().run_if(a).run_if(b).after(a, b).after().after(c)
+
+    assert lazy.conditions == (a, b)
+    assert lazy.predecessors == (a, b, c)
+
+
+def test_every_kind_of_lazy_value_takes_policies():
+    kinds = [load.map(path=[1]), gather(1), Param("p"), Router(selector=1, routes={1: 2})]
+    ready = load()
+    for lazy in kinds:
+        assert lazy.run_if(ready).after(ready).conditions == (ready,)
+
+
+@pytest.mark.parametrize("condition", [True, False, 1, None, load, [1], "yes"])
+def test_run_if_refuses_a_plain_value_and_points_to_eq(condition):
+    """M16: ``lazy == 1`` is identity, so a plain bool is almost always a mistake."""
+    lazy = deploy()
+    with pytest.raises(LazyUseError, match=r"^run_if\(\) of task 'deploy' \(called at ") as caught:
+        lazy.run_if(condition)
+
+    assert "known already" in str(caught.value)
+    assert "wrong:  …run_if(score == 1)" in str(caught.value)
+    assert "right:  …run_if(cs.eq(score, 1))" in str(caught.value)
+    assert lazy.conditions == ()
+
+
+def test_a_long_plain_condition_is_cut_in_the_message():
+    with pytest.raises(LazyUseError, match=r"but got '<x{57}…|but got 'x{56}…, which"):
+        deploy().run_if("x" * 10_000)
+
+
+def test_after_refuses_what_is_not_lazy_and_then_changes_nothing():
+    lazy = deploy()
+    with pytest.raises(LazyUseError, match=r"^after\(\) of task 'deploy'.* but got \[<lazy load"):
+        lazy.after(load(), [load()])
+
+    assert lazy.predecessors == ()
+
+
+@pytest.mark.parametrize("method", ["run_if", "after"])
+def test_a_lazy_value_does_not_wait_for_itself(method):
+    lazy = deploy()
+    with pytest.raises(CycleError, match=rf"^{method}\(\) of task 'deploy'.*for ever$") as caught:
+        getattr(lazy, method)(lazy)
+
+    assert caught.value.cycle == ("deploy", "deploy")
+    assert lazy.conditions == lazy.predecessors == ()
+
+
+def test_policies_that_do_not_run_yet_do_not_exist():
+    """A policy is never ignored in silence."""
+    lazy = load()
+    for name in ("with_retry", "with_timeout", "with_cache", "with_constraints"):
+        assert not hasattr(lazy, name)
+
+
+# -- misuse ---------------------------------------------------------------------------------------
+
+
+def test_a_lazy_value_has_no_truth():
+    made_at = line() + 1
+    lazy = load()
+    with pytest.raises(LazyUseError) as caught:
+        if lazy: deploy()  # noqa: E701 # fmt: skip
+    asked_at = line() - 1
+    place = str(lazy.callsite).rpartition(":")[0]
+
+    assert str(caught.value) == (
+        f"the result of task 'load' (called at {place}:{made_at}) has no truth value before a run; "
+        f"it was asked for at {place}:{asked_at}\n"
+        "    wrong:  if lazy: deploy()  # noqa: E701 # fmt: skip\n"
+        "    right:  deploy().run_if(load(…))      # or test it inside a task"
+    )
+
+
+@pytest.mark.parametrize(
+    "use", [lambda x: x and 1, lambda x: not x, lambda x: bool(x), lambda x: any([x])]
+)
+def test_truth_is_refused_however_it_is_asked_for(use):
+    with pytest.raises(TypeError, match="has no truth value before a run"):
+        use(load())
+
+
+def test_a_lazy_value_cannot_be_iterated():
+    lazy = load()
+    with pytest.raises(LazyUseError) as caught:
+        for item in lazy:
+            deploy(item)
+
+    assert "the result of task 'load' (called at " in str(caught.value)
+    assert "cannot be iterated before a run" in str(caught.value)
+    assert "\n    wrong:  for item in lazy:\n" in str(caught.value)
+    assert "    right:  work.map(item=load(…))      # one node for each item" in str(caught.value)
+
+
+@pytest.mark.parametrize("use", [iter, lambda x: [*x], tuple, set, lambda x: deploy(*x)])
+def test_iteration_is_refused_however_it_is_asked_for(use):
+    """Some ask for a length first, as a hint."""
+    with pytest.raises(LazyUseError, match=r"(cannot be iterated|has no length) before a run"):
+        use(load())
+
+
+def test_a_lazy_value_cannot_be_searched():
+    lazy = load()
+    with pytest.raises(LazyUseError) as caught:
+        assert 1 in lazy
+
+    assert "cannot be searched before a run" in str(caught.value)
+    assert (
+        "\n    wrong:  assert 1 in lazy\n    right:  cs.task(operator.contains)(load(…), item)"
+        in (str(caught.value))
+    )
+
+
+def test_a_lazy_value_has_no_length():
+    lazy = load()
+    with pytest.raises(LazyUseError) as caught:
+        len(lazy)
+
+    assert "has no length before a run" in str(caught.value)
+    assert "\n    wrong:  len(lazy)\n    right:  cs.task(len)(load(…)) " in str(caught.value)
+
+
+def test_the_wrong_line_is_made_up_where_there_is_no_source():
+    with pytest.raises(LazyUseError, match=r"wrong:  if load\(…\): deploy\(\)\n"):
+        exec("if lazy: pass", {"lazy": load()})
+
+
+def test_a_map_and_a_router_are_no_values_either():
+    for lazy in (load.map(path=[1]), Router(selector=1, routes={1: 2}), Param("p"), gather()):
+        with pytest.raises(LazyUseError, match="has no truth value"):
+            bool(lazy)
+
+
+# -- MappedLazyResult -----------------------------------------------------------------------------
+
+
+def test_a_map_is_a_lazy_list():
+    lazy = load.map(path=["a", "b"])
+
+    assert type(lazy) is MappedLazyResult
+    assert isinstance(lazy, LazyResult)
+    assert lazy.factory is load
+    assert lazy.mapping_kwargs == {"path": ["a", "b"]}
+
+
+def test_a_shallow_copy_is_another_node():
+    lazy = load()
+    twin = copy.copy(lazy)
+
+    assert twin is not lazy
+    assert twin != lazy
