@@ -40,9 +40,7 @@ class MessageBus:
         # Event type → the handlers of it and of its bases; filled as types are asked for.
         self._resolved: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}
 
-    def subscribe(
-        self, event_type: type[E], handler: Callable[[E], object]
-    ) -> Callable[[], None]:
+    def subscribe(self, event_type: type[E], handler: Callable[[E], object]) -> Callable[[], None]:
         """Have ``handler`` called with each event of ``event_type`` and of its subclasses.
 
         Returns:

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Event:
     """Base of all events; subscribe to it to see every one."""
 
@@ -18,7 +18,7 @@ class Event:
     at: float = field(default_factory=time.monotonic, kw_only=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RunStarted(Event):
     #: Name of what the run computes.
     target: str
@@ -26,7 +26,7 @@ class RunStarted(Event):
     strategy: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RunFinished(Event):
     #: ``"succeeded"``, ``"failed"`` or ``"cancelled"``.
     status: str
@@ -34,7 +34,7 @@ class RunFinished(Event):
     error: BaseException | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class NodesPlanned(Event):
     """Nodes were added to what the run has to do: at its start, and where maps expand."""
 
@@ -42,7 +42,7 @@ class NodesPlanned(Event):
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TaskEvent(Event):
     """Base of the events of one node that calls a task.
 
@@ -54,41 +54,41 @@ class TaskEvent(Event):
     node: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TaskStarted(TaskEvent):
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TaskFinished(TaskEvent):
     duration: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TaskFailed(TaskEvent):
     duration: float
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TaskSkipped(TaskEvent):
     #: Name of the condition that was falsy.
     condition: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ResourceEvent(Event):
     """Base of the events of one instance of a resource."""
 
     resource_name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ResourceAcquired(ResourceEvent):
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ResourceReleased(ResourceEvent):
     #: What closing it raised; None when all went well.
     error: BaseException | None = None

@@ -14,7 +14,6 @@ is cancelled leaves the opening to end in order.
 from __future__ import annotations
 
 import asyncio
-import difflib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from cascade.adapters.executors.local import LocalExecutor
 from cascade.graph.model import Graph
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import ResourceAcquired, ResourceReleased
+from cascade.runtime.nearby import did_you_mean
 from cascade.spec.errors import (
     CycleError,
     DefinitionError,
@@ -85,12 +85,11 @@ class ResourceContainer:
         found = self._overrides.get(name) or wanted.definition or self._definitions.get(name)
         if found is None:
             known = sorted({*self._definitions, *self._overrides})
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else "."
+            hint = did_you_mean(name, known)
             raise ResourceNotFoundError(
                 f"the resource '{name}' is needed, but the engine has "
-                f"{', '.join(map(repr, known)) or 'none'}{hint} Pass it with engine.register(…) "
-                "or inject the provider itself",
+                f"{', '.join(map(repr, known)) or 'none'}{hint}; pass it with "
+                "engine.register(…), or inject the provider itself",
                 name=name,
             )
         return found
@@ -179,9 +178,7 @@ class ResourceSession:
             self._bound = LocalExecutor(1, name="cascade-bound")
         return self._bound
 
-    def _instance(
-        self, wanted: Inject, own: dict[ResourceDefinition[Any], _Instance]
-    ) -> _Instance:
+    def _instance(self, wanted: Inject, own: dict[ResourceDefinition[Any], _Instance]) -> _Instance:
         """The instance for ``wanted``, opening if it is new; task-scoped ones go into ``own``."""
         definition = self._container.definition(wanted)
         place = own if definition.scope == "task" else self._open
@@ -343,9 +340,9 @@ async def _close_all(instances: Sequence[_Instance], error: BaseException | None
     if not failures:
         return
     if error is not None:
-        for failure in failures:
-            where = " ".join(getattr(failure, "__notes__", ()))
-            error.add_note(f"also, {where}: {type(failure).__name__}: {failure}")
+        for late in failures:
+            where = " ".join(getattr(late, "__notes__", ()))
+            error.add_note(f"also, {where}: {type(late).__name__}: {late}")
     elif len(failures) == 1:
         raise failures[0]
     else:

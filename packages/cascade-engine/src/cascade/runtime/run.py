@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from uuid import uuid4
 
 from cascade.graph.model import Graph
 from cascade.runtime.bus import MessageBus
@@ -50,7 +50,7 @@ class Run:
         blueprints: BlueprintRegistry,
         state: StateBackend | None = None,
     ) -> None:
-        self.id = uuid4().hex
+        self.id = os.urandom(8).hex()
         self.params = params
         self.bus = bus
         self.executor = executor
@@ -99,9 +99,7 @@ class Run:
     def watches_tasks(self) -> bool:
         """Whether anybody subscribed to an event of tasks, so that times must be taken."""
         wants = self.bus.wants
-        return (
-            wants(TaskStarted) or wants(TaskFinished) or wants(TaskFailed) or wants(TaskSkipped)
-        )
+        return wants(TaskStarted) or wants(TaskFinished) or wants(TaskFailed) or wants(TaskSkipped)
 
     def publish(self, event_type: type[Event], *details: Any) -> None:
         """Publish an event of this run, from any thread, if somebody wants it.

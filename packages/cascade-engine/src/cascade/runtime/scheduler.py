@@ -16,6 +16,7 @@ State vocabulary:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import threading
@@ -160,10 +161,8 @@ class Workers:
             self._awake -= 1
             last = not self._awake
         if last:
-            try:
+            with contextlib.suppress(RuntimeError):  # an abandoned run, its loop is closed
                 self._run.loop.call_soon_threadsafe(self._idle)
-            except RuntimeError:  # the run was abandoned and its loop is closed
-                pass
         return True
 
     def _idle(self) -> None:

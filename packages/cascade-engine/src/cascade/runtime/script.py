@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from cascade.runtime.engine import Engine
-from cascade.runtime.run import current_run
-from cascade.spec.errors import RunError
-from cascade.spec.lazy_types import LazyResult
+if TYPE_CHECKING:
+    from cascade.spec.lazy_types import LazyResult
+
+# The engine and asyncio are imported on the first call: looking a name up is to cost next to
+# nothing (observatory/benchmarks/import_cost.py).
 
 R = TypeVar("R")
 
@@ -38,6 +38,11 @@ def run(target: Any, params: Mapping[str, Any] | None = None, *, use_vm: bool = 
     Raises:
         RunError: Inside of a task, or while an event loop runs in this thread.
     """
+    import asyncio
+
+    from cascade.runtime.run import current_run
+    from cascade.spec.errors import RunError
+
     if current_run.get(None) is not None:
         raise RunError(
             "cs.run() was called inside of a task; return the lazy value instead and the run "
@@ -45,7 +50,7 @@ def run(target: Any, params: Mapping[str, Any] | None = None, *, use_vm: bool = 
             "    wrong:  return cs.run(work(x))\n"
             "    right:  return work(x)"
         )
-    if _loop_is_running():
+    if asyncio._get_running_loop() is not None:
         raise RunError(
             "cs.run() was called while an event loop is running, which it would block\n"
             "    wrong:  value = cs.run(target)\n"
@@ -66,13 +71,7 @@ async def run_async(
     target: Any, params: Mapping[str, Any] | None = None, *, use_vm: bool = False
 ) -> Any:
     """``run`` for code that is in an event loop already: ``await cs.run_async(target)``."""
+    from cascade.runtime.engine import Engine
+
     async with Engine() as engine:
         return await engine.run(target, params, use_vm)
-
-
-def _loop_is_running() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -20,7 +20,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from operator import attrgetter
-from typing import Any
+from typing import Any, NoReturn
 
 from cascade.graph.build import build_graph
 from cascade.graph.model import Graph
@@ -147,13 +147,13 @@ class _Encoder:
     def _task(self, task: Task[..., Any]) -> str:
         reference = _reference(task)
         if reference is None:
-            return self._refuse(
+            self._refuse(
                 f"its function {task.__module__}:{task.__qualname__}, which cannot be imported "
                 "by that name (define it at the top level of a module)"
             )
         return reference
 
-    def _refuse(self, what: str) -> Any:
+    def _refuse(self, what: str) -> NoReturn:
         raise SerializationError(
             f"node '{self.lazy.name}' ({self.lazy.callsite}) has no JSON form: {what}"
         )

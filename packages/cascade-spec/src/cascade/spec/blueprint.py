@@ -1,11 +1,12 @@
 """The Blueprint IR: a program as a flat list of instructions over registers.
 
 A Blueprint is what ``BlueprintBuilder`` compiles a LazyResult to and what ``VirtualMachine``
-executes. How it runs, as reduction rules (``R[i]`` is register i)::
+executes. How it runs, as reduction rules (``R[i]`` is register i, ``value`` of a Literal is its
+value and of ``Register(i)`` is ``R[i]``)::
 
-    Call(f, out, a…)   R[out] := f(value(a)…)          value(Literal(v)) = v, value(Register(i)) = R[i]
+    Call(f, out, a…)   R[out] := f(value(a)…)
     end                the value of the last instruction
-    TailCall(new…)     inputs := new…; continue at ``entry``             (rule R5)
+    TailCall(new…)     inputs := new…; continue at ``entry`` (rule R5)
 
 Registers named in ``input_args``, ``input_kwargs`` are filled on entry; the instructions before
 ``entry`` (the prologue) compute the inputs that were lazy values where the root was called, and

@@ -17,8 +17,8 @@ State vocabulary:
 from __future__ import annotations
 
 import itertools
+import os
 import sys
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from types import CodeType
 from typing import Any, Generic, NoReturn, Self, TypeVar, final
@@ -124,7 +124,7 @@ class LazyResult(Generic[R_co]):
         try:
             return self._id
         except AttributeError:
-            self._id: str = uuid.uuid4().hex
+            self._id: str = os.urandom(16).hex()
             return self._id
 
     @property

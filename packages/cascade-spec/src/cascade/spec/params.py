@@ -82,7 +82,7 @@ class Param(Source[T], Generic[T]):
     def read(self, params: Mapping[str, Any]) -> T:
         value = params.get(self.param_name, MISSING)
         if value is not MISSING:
-            return self._convert(value)
+            return self._convert(value)  # type: ignore[no-any-return]
         if self.default is MISSING:
             given = ", ".join(map(repr, params)) or "none"
             raise ParameterError(
@@ -95,13 +95,13 @@ class Param(Source[T], Generic[T]):
     def _read_here(self, _name: str) -> T:
         return self.read(run_params.get({}))
 
-    def _convert(self, value: Any) -> T:
-        kind = self.type
+    def _convert(self, value: Any) -> Any:
+        kind: Any = self.type
         if isinstance(kind, type) and type(value) is kind:
-            return value  # type: ignore[no-any-return]
+            return value
         try:
             if kind is bool:
-                return _to_bool(value)  # type: ignore[return-value]
+                return _to_bool(value)
             if isinstance(value, str) or (kind is float and type(value) is int):
                 return kind(value)
             if not isinstance(kind, type):

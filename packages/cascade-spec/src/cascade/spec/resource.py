@@ -48,7 +48,7 @@ class ResourceDefinition(Generic[T]):
         scope: Scope = "run",
         thread_bound: bool = False,
     ) -> None:
-        described = getattr(func, "__qualname__", repr(func))
+        described = str(getattr(func, "__qualname__", repr(func)))
         self.is_async = inspect.isasyncgenfunction(func)
         if not self.is_async and not inspect.isgeneratorfunction(func):
             raise DefinitionError(
@@ -67,7 +67,7 @@ class ResourceDefinition(Generic[T]):
                 "generator always lives on the event loop's thread"
             )
         self.func = func
-        self.name = name or getattr(func, "__name__", described)
+        self.name = name or str(getattr(func, "__name__", described))
         self.scope: Scope = scope
         self.thread_bound = thread_bound
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Hashable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
+from cascade.spec.blueprint import Literal
 from cascade.spec.containers import as_lazy
 from cascade.spec.errors import DefinitionError, RouteError
 from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.resource import Inject
 
 R = TypeVar("R")
 
@@ -48,7 +50,11 @@ class Router(LazyResult[R], Generic[R]):
 
     __slots__ = ("routes", "selector")
 
-    def __init__(self, *, selector: Any, routes: Mapping[Any, LazyResult[R] | R]) -> None:
+    @overload  # of its own, because no checker infers R from a dict of lazy values by the second
+    def __init__(self, *, selector: Any, routes: Mapping[Any, LazyResult[R]]) -> None: ...
+    @overload
+    def __init__(self, *, selector: Any, routes: Mapping[Any, LazyResult[R] | R]) -> None: ...
+    def __init__(self, *, selector: Any, routes: Mapping[Any, Any]) -> None:
         _check_routes(routes)
         frame = sys._getframe(1)
         code, lasti = frame.f_code, frame.f_lasti
@@ -56,18 +62,20 @@ class Router(LazyResult[R], Generic[R]):
         self.routes = {key: as_lazy(route, code, lasti) for key, route in routes.items()}
         dependencies = (self.selector,) if isinstance(self.selector, LazyResult) else ()
         args = (Routes(self.routes), self.selector)
-        super().__init__(ROUTE, args, {}, dependencies, False, code, lasti)
+        special = isinstance(self.selector, (Literal, Inject))
+        super().__init__(ROUTE, args, {}, dependencies, special, code, lasti)
 
 
 def choose(routes: Routes, key: Hashable) -> Any:
     """The route for ``key``: a lazy value, as which the run continues (rule R4)."""
     try:
-        return routes.by_key[key]
+        route = routes.by_key[key]
     except (KeyError, TypeError):  # TypeError: an unhashable key cannot be a route's
         known = ", ".join(map(repr, routes.by_key))
         raise RouteError(
             f"the router's selector gave {key!r}, but its routes are {known}"
         ) from None
+    return route.value if isinstance(route, Literal) else route
 
 
 ROUTE = Operation(choose, "router")

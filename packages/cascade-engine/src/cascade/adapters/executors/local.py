@@ -91,5 +91,3 @@ def _stop(calls: SimpleQueue[_Call | None], threads: list[threading.Thread]) -> 
     for _ in threads:
         calls.put(None)
     threads.clear()
-
-

@@ -21,9 +21,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Any, Final
+from typing import Any
 
 from cascade.graph.build import build_graph
 from cascade.graph.model import Graph
@@ -39,6 +39,14 @@ from cascade.runtime.processor import NodeProcessor, wants_resources
 from cascade.runtime.run import Run, stop_iteration
 from cascade.runtime.scheduler import ByPriority, Workers
 from cascade.runtime.skipping import Skipped, refuse_skipped
+from cascade.runtime.strategies.segment import (
+    PENDING,
+    Address,
+    Segment,
+    Work,
+    path_to,
+    priorities,
+)
 from cascade.runtime.tailcall import lazies_of, next_call, with_values
 from cascade.runtime.ticker import Ticker
 from cascade.runtime.vm.machine import VirtualMachine
@@ -46,7 +54,8 @@ from cascade.spec.blueprint import Literal, TailCall
 from cascade.spec.containers import gathered
 from cascade.spec.errors import CycleError
 from cascade.spec.lazy_types import LazyResult, Operation
-from cascade.spec.protocols import ExecutionPlan, Solver
+from cascade.spec.protocols import Solver
+from cascade.spec.task import Task
 
 
 class GraphExecutionStrategy:
@@ -68,64 +77,6 @@ class GraphExecutionStrategy:
         return refuse_skipped(outcome, target.name, target)
 
 
-class _Pending:
-    def __repr__(self) -> str:
-        return "(pending)"
-
-
-_PENDING: Final = _Pending()
-
-
-class _Segment:
-    """A graph in execution; its arrays are changed under the run's lock only."""
-
-    __slots__ = ("continuation", "foreign", "index", "lazies", "priority", "root", "values", "waits",
-                 "successors")  # fmt: skip
-
-    def __init__(self, graph: Graph, continuation: Callable[[Any], None] | _Forward | None) -> None:
-        self.lazies = graph.lazies
-        self.index = graph.index
-        self.waits = graph.waits
-        self.successors = graph.successors
-        self.root = len(graph.lazies) - 1
-        self.values: list[Any] = [_PENDING] * len(graph.lazies)
-        #: What happens with the root's value: nothing more (None: it is the run's), hand it on to
-        #: another address, or call a function with it.
-        self.continuation = continuation
-        #: Index → addresses in other segments that take over that node's value.
-        self.foreign: dict[int, list[_Forward]] = {}
-        #: Stage of each node in the solver's plan; None where the graph's own order will do.
-        self.priority: list[int] | None = None
-
-
-class _Forward:
-    """The address that a segment's root hands its value on to."""
-
-    __slots__ = ("index", "segment")
-
-    def __init__(self, segment: _Segment, index: int) -> None:
-        self.segment = segment
-        self.index = index
-
-
-class _Work:
-    """One node being computed."""
-
-    __slots__ = ("args", "index", "kwargs", "named", "operation", "segment", "source", "started")
-
-    def __init__(self, segment: _Segment, index: int, source: LazyResult[Any]) -> None:
-        self.segment = segment
-        self.index = index
-        #: The lazy value whose call this is; the last one, where it continued as others.
-        self.source = source
-        self.operation: Operation = source.task
-        self.args: Sequence[Any] = ()
-        self.kwargs: dict[str, Any] = {}
-        #: The arguments by name, once a tail call has asked for them.
-        self.named: dict[str, Any] | None = None
-        self.started = 0.0
-
-
 class _GraphRun:
     """One run of one target. ``_lock`` guards the segments' arrays and the memory of addresses."""
 
@@ -142,11 +93,11 @@ class _GraphRun:
         self._state = run.state
         #: Lazy values of all segments but the first, by address. Weak: a loop that makes new ones
         #: for ever must not be remembered for ever.
-        self._memory: weakref.WeakKeyDictionary[LazyResult[Any], _Forward] = (
+        self._memory: weakref.WeakKeyDictionary[LazyResult[Any], Address] = (
             weakref.WeakKeyDictionary()
         )
         self._done: asyncio.Future[None] = run.loop.create_future()
-        self._result: Any = _PENDING
+        self._result: Any = PENDING
         self._error: BaseException | None = None
         self._stopping = False
         #: Whether any node was skipped so far; until then nobody needs to look.
@@ -154,7 +105,7 @@ class _GraphRun:
         self._on_loop = 0
         self._tasks: set[asyncio.Task[None]] = set()
         #: Nodes that returned a lazy value which is being computed elsewhere: their names.
-        self._joins: dict[tuple[_Segment, int], tuple[str, str]] = {}
+        self._joins: dict[tuple[Segment, int], tuple[str, str]] = {}
 
     async def value(self, target: LazyResult[Any]) -> Any:
         graph = build_graph(target)
@@ -166,19 +117,21 @@ class _GraphRun:
             await self._done
         finally:
             await self._stop()
-        if self._error is not None:
-            raise self._error
-        return self._result
+        error, self._error = self._error, None
+        if error is None:
+            return self._result
+        try:
+            raise error
+        finally:
+            del error  # or this frame, which its traceback holds, would hold it in turn
 
     # -- segments -----------------------------------------------------------------------------
 
-    def _add(
-        self, graph: Graph, continuation: Callable[[Any], None] | _Forward | None
-    ) -> _Segment:
+    def _add(self, graph: Graph, continuation: Callable[[Any], None] | Address | None) -> Segment:
         """Make ``graph`` a segment and start what waits for nothing. Under the lock."""
-        segment = _Segment(graph, continuation)
+        segment = Segment(graph, continuation)
         if not self._ordered:
-            segment.priority = _priorities(self._solver.resolve(graph), graph)
+            segment.priority = priorities(self._solver.resolve(graph), graph)
         if continuation is not None:
             self._remember(segment)
         ready = [i for i, count in enumerate(segment.waits) if not count]
@@ -191,12 +144,12 @@ class _GraphRun:
             self._activate(segment, index)
         return segment
 
-    def _remember(self, segment: _Segment) -> None:
+    def _remember(self, segment: Segment) -> None:
         for index, lazy in enumerate(segment.lazies):
             self._memory[lazy] = self._address(segment, index)
 
     def _wire_outside(
-        self, segment: _Segment, outside: Sequence[tuple[int, LazyResult[Any]]]
+        self, segment: Segment, outside: Sequence[tuple[int, LazyResult[Any]]]
     ) -> None:
         """Connect inputs that other segments compute; each gets a place behind the own nodes."""
         users: dict[LazyResult[Any], list[int]] = {}
@@ -205,35 +158,35 @@ class _GraphRun:
         segment.index = dict(segment.index)
         for lazy, waiting in users.items():
             place = segment.index[lazy] = len(segment.values)
-            segment.values.append(_PENDING)
+            segment.values.append(PENDING)
             segment.successors.append(waiting)
             address = self._known(lazy)
             assert address is not None
-            self._hand_on(address, _Forward(segment, place))
+            self._hand_on(address, Address(segment, place))
 
-    def _known(self, lazy: LazyResult[Any]) -> _Forward | None:
+    def _known(self, lazy: LazyResult[Any]) -> Address | None:
         """The address of a lazy value that this run has met."""
         index = self._first.index.get(lazy)
         if index is not None:
             return self._address(self._first, index)
         return self._memory.get(lazy)
 
-    def _address(self, segment: _Segment, index: int) -> _Forward:
-        if index == segment.root and isinstance(segment.continuation, _Forward):
+    def _address(self, segment: Segment, index: int) -> Address:
+        if index == segment.root and isinstance(segment.continuation, Address):
             return segment.continuation
-        return _Forward(segment, index)
+        return Address(segment, index)
 
-    def _hand_on(self, source: _Forward, target: _Forward) -> None:
+    def _hand_on(self, source: Address, target: Address) -> None:
         """Let ``target`` have the value at ``source``, now or later. Under the lock."""
         value = source.segment.values[source.index]
-        if value is _PENDING:
+        if value is PENDING:
             source.segment.foreign.setdefault(source.index, []).append(target)
         else:
             self._settle(target.segment, target.index, value)
 
     # -- from ready to running ----------------------------------------------------------------
 
-    def _activate(self, segment: _Segment, index: int) -> None:
+    def _activate(self, segment: Segment, index: int) -> None:
         """Send a node whose inputs are there to its lane. Under the lock."""
         lazy = segment.lazies[index]
         if lazy.task.is_async or (lazy.special and wants_resources(lazy.args, lazy.kwargs)):
@@ -241,7 +194,7 @@ class _GraphRun:
         else:
             self._workers.push((segment, index))
 
-    def _send(self, work: _Work) -> None:
+    def _send(self, work: Work) -> None:
         """Send work under way to the lane that its next operation belongs to. Under the lock."""
         if _belongs_on_loop(work):
             self._send_to_loop(work)
@@ -249,7 +202,7 @@ class _GraphRun:
             self._workers.push(work)
             self._call_in_loop(self._workers.wake)
 
-    def _send_to_loop(self, item: _Work | tuple[_Segment, int]) -> None:
+    def _send_to_loop(self, item: Work | tuple[Segment, int]) -> None:
         self._on_loop += 1
         self._call_in_loop(self._start_task, item)
 
@@ -259,16 +212,14 @@ class _GraphRun:
         else:
             self._run.loop.call_soon_threadsafe(function, *args)
 
-    def _start_task(self, item: _Work | tuple[_Segment, int]) -> None:
+    def _start_task(self, item: Work | tuple[Segment, int]) -> None:
         if self._stopping:
             return
-        task = self._run.loop.create_task(
-            self._loop_lane(item), context=self._run.context.copy()
-        )
+        task = self._run.loop.create_task(self._loop_lane(item), context=self._run.context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _begin(self, segment: _Segment, index: int) -> _Work | None:
+    def _begin(self, segment: Segment, index: int) -> Work | None:
         """The work of a node, or None if it was skipped."""
         lazy = segment.lazies[index]
         values, place = segment.values, segment.index
@@ -276,7 +227,7 @@ class _GraphRun:
         if skipped is not None:
             self._skip(segment, index, skipped)
             return None
-        work = _Work(segment, index, lazy)
+        work = Work(segment, index, lazy)
         if lazy.dependencies or lazy.special:
             work.args = [_resolve(v, values, place) for v in lazy.args]
             work.kwargs = {n: _resolve(v, values, place) for n, v in lazy.kwargs.items()}
@@ -286,9 +237,7 @@ class _GraphRun:
             self._report_start(work)
         return work
 
-    def _why_skipped(
-        self, lazy: LazyResult[Any], values: list[Any], place: Any
-    ) -> Skipped | None:
+    def _why_skipped(self, lazy: LazyResult[Any], values: list[Any], place: Any) -> Skipped | None:
         if self._skips:
             for dependency in lazy.dependencies:
                 if isinstance(value := values[place[dependency]], Skipped):
@@ -303,11 +252,11 @@ class _GraphRun:
 
     # -- lanes --------------------------------------------------------------------------------
 
-    def _work_on(self, item: _Work | tuple[_Segment, int]) -> None:
+    def _work_on(self, item: Work | tuple[Segment, int]) -> None:
         """The workers' lane: call plain functions, one after the other. In a worker's thread."""
-        work: _Work | None = None
+        work: Work | None = None
         try:
-            work = item if isinstance(item, _Work) else self._begin(*item)
+            work = item if isinstance(item, Work) else self._begin(*item)
             while work is not None:
                 try:
                     result = work.operation.func(*work.args, **work.kwargs)
@@ -317,12 +266,12 @@ class _GraphRun:
         except BaseException as error:
             self._fail(error, work, item)
 
-    async def _loop_lane(self, item: _Work | tuple[_Segment, int]) -> None:
+    async def _loop_lane(self, item: Work | tuple[Segment, int]) -> None:
         """The loop's lane: await coroutine functions, open resources. In the loop's thread."""
-        work: _Work | None = None
+        work: Work | None = None
         ticker = Ticker()
         try:
-            work = item if isinstance(item, _Work) else self._begin(*item)
+            work = item if isinstance(item, Work) else self._begin(*item)
             while work is not None:
                 operation = work.operation
                 result = await self._processor.call(
@@ -340,7 +289,7 @@ class _GraphRun:
             self._workers.wake()
             self._look_for_standstill()
 
-    def _after(self, work: _Work, result: Any, on_loop: bool) -> _Work | None:
+    def _after(self, work: Work, result: Any, on_loop: bool) -> Work | None:
         """What follows a call: the same node's next one, in this lane, or nothing here."""
         if isinstance(result, TailCall):
             going_on = self._tail(work, result)
@@ -357,7 +306,7 @@ class _GraphRun:
             return None
         return work if going_on else None
 
-    def _tail(self, work: _Work, tail: TailCall) -> bool:
+    def _tail(self, work: Work, tail: TailCall) -> bool:
         """Rule R5; whether ``work`` is ready for its next call."""
         lazies = lazies_of(tail)
         if lazies:
@@ -367,7 +316,7 @@ class _GraphRun:
             )
             return False
         if tail.target_blueprint_id is not None:
-            self._enter_blueprint(work, tail)
+            self._enter_blueprint(work, tail, tail.target_blueprint_id)
             return True
         if work.named is None:
             work.named = _named(work)
@@ -376,7 +325,7 @@ class _GraphRun:
         work.args, work.kwargs = operation.parameters.spread(work.named)
         return True
 
-    def _resume(self, work: _Work, tail: TailCall, values: Any) -> None:
+    def _resume(self, work: Work, tail: TailCall, values: Any) -> None:
         """Make a tail call whose lazy arguments are there now. Under the lock."""
         if isinstance(values, Skipped):
             self._skips = True
@@ -389,9 +338,8 @@ class _GraphRun:
         else:
             self._send(work)
 
-    def _enter_blueprint(self, work: _Work, tail: TailCall) -> None:
+    def _enter_blueprint(self, work: Work, tail: TailCall, name: str) -> None:
         """Continue as a registered blueprint, which the virtual machine executes for us."""
-        name = tail.target_blueprint_id
         blueprint = self._run.blueprints.get(name, work.operation.name)
         machine = VirtualMachine(run=self._run)
 
@@ -401,7 +349,7 @@ class _GraphRun:
         work.operation = Operation(execute, f"blueprint {name}", is_async=True)
         work.args, work.kwargs, work.named = (), {}, None
 
-    def _become(self, work: _Work, lazy: LazyResult[Any]) -> bool:
+    def _become(self, work: Work, lazy: LazyResult[Any]) -> bool:
         """Rule R4: continue as ``lazy``; whether ``work`` is ready for its next call."""
         if self._watched:
             self._report_end(work)
@@ -423,7 +371,7 @@ class _GraphRun:
         self._expand(lazy, self._address(work.segment, work.index))
         return False
 
-    def _join(self, work: _Work, lazy: LazyResult[Any], known: _Forward) -> None:
+    def _join(self, work: Work, lazy: LazyResult[Any], known: Address) -> None:
         """Take the value of a node that this run computes already (M14). Under the lock."""
         own = self._address(work.segment, work.index)
         if (known.segment, known.index) == (own.segment, own.index):
@@ -433,11 +381,9 @@ class _GraphRun:
                 [lazy.name, work.operation.name, lazy.name],
             )
         self._joins[work.segment, work.index] = (work.operation.name, lazy.name)
-        self._hand_on(known, _Forward(work.segment, work.index))
+        self._hand_on(known, Address(work.segment, work.index))
 
-    def _expand(
-        self, lazy: LazyResult[Any], continuation: Callable[[Any], None] | _Forward
-    ) -> None:
+    def _expand(self, lazy: LazyResult[Any], continuation: Callable[[Any], None] | Address) -> None:
         """Add what ``lazy`` needs and the run does not compute yet."""
         with self._lock:
             graph = build_graph(lazy, known=lambda found: self._known(found) is not None)
@@ -447,13 +393,13 @@ class _GraphRun:
 
     # -- ends of nodes ------------------------------------------------------------------------
 
-    def _complete(self, work: _Work, value: Any) -> None:
+    def _complete(self, work: Work, value: Any) -> None:
         with self._lock:
             self._settle(work.segment, work.index, value)
         if threading.get_ident() == self._thread:
             self._workers.wake()
 
-    def _skip(self, segment: _Segment, index: int, skipped: Skipped) -> None:
+    def _skip(self, segment: Segment, index: int, skipped: Skipped) -> None:
         lazy = segment.lazies[index]
         if not lazy.task.structural:
             self._run.publish(TaskSkipped, lazy.name, lazy.number, skipped.condition)
@@ -461,7 +407,7 @@ class _GraphRun:
             self._skips = True
             self._settle(segment, index, skipped)
 
-    def _settle(self, segment: _Segment, index: int, value: Any) -> None:
+    def _settle(self, segment: Segment, index: int, value: Any) -> None:
         """Keep a node's value and start what waited for it. Under the lock.
 
         A list of what is left, and no recursion: values may be handed on along a long chain.
@@ -484,7 +430,7 @@ class _GraphRun:
             if index == segment.root:
                 self._leave(segment, value, todo)
 
-    def _leave(self, segment: _Segment, value: Any, todo: list[tuple[_Segment, int]]) -> None:
+    def _leave(self, segment: Segment, value: Any, todo: list[tuple[Segment, int]]) -> None:
         """A segment's root is done. Lets go of the lazy values, which the memory holds weakly."""
         continuation = segment.continuation
         if continuation is None:
@@ -492,7 +438,7 @@ class _GraphRun:
             self._call_in_loop(self._finish)
             return
         segment.lazies, segment.index, segment.successors = (), {}, []
-        if isinstance(continuation, _Forward):
+        if isinstance(continuation, Address):
             todo.append((continuation.segment, continuation.index))
         else:
             continuation(value)
@@ -506,8 +452,8 @@ class _GraphRun:
     def _fail(
         self,
         error: BaseException,
-        work: _Work | None,
-        item: _Work | tuple[_Segment, int] | None,
+        work: Work | None,
+        item: Work | tuple[Segment, int] | None,
     ) -> None:
         """Keep the first error, with its note, and end the run."""
         segment, index = item if isinstance(item, tuple) else (None, 0)
@@ -524,13 +470,13 @@ class _GraphRun:
             if segment is not None:
                 source = work.source if work is not None else segment.lazies[index]
                 name = work.operation.name if work is not None else source.name
-                annotate(error, name, source, _path(segment, index, name))
+                annotate(error, name, source, path_to(segment, index, name))
         self._call_in_loop(self._finish)
 
     def _look_for_standstill(self) -> None:
         """Nothing runs, nothing is ready, and there is no value: nodes wait for each other."""
         with self._lock:
-            if self._on_loop or self._workers.busy or self._result is not _PENDING:
+            if self._on_loop or self._workers.busy or self._result is not PENDING:
                 return
             if self._stopping or self._done.done():
                 return
@@ -555,17 +501,17 @@ class _GraphRun:
 
     # -- events -------------------------------------------------------------------------------
 
-    def _report_start(self, work: _Work) -> None:
+    def _report_start(self, work: Work) -> None:
         work.started = perf_counter()
         if not work.operation.structural:
             self._run.publish(TaskStarted, work.source.name, work.source.number)
 
-    def _report_end(self, work: _Work) -> None:
+    def _report_end(self, work: Work) -> None:
         if not work.source.task.structural:
             taken = perf_counter() - work.started
             self._run.publish(TaskFinished, work.source.name, work.source.number, taken)
 
-    def _report_failure(self, work: _Work, error: BaseException) -> None:
+    def _report_failure(self, work: Work, error: BaseException) -> None:
         if not work.source.task.structural:
             taken = perf_counter() - work.started
             self._run.publish(TaskFailed, work.source.name, work.source.number, taken, error)
@@ -577,34 +523,19 @@ def _resolve(value: Any, values: list[Any], place: Any) -> Any:
     return value.value if isinstance(value, Literal) else value
 
 
-def _belongs_on_loop(work: _Work) -> bool:
+def _belongs_on_loop(work: Work) -> bool:
     return work.operation.is_async or wants_resources(work.args, work.kwargs)
 
 
-def _named(work: _Work) -> dict[str, Any]:
-    parameters = work.operation.parameters  # type: ignore[attr-defined]  # tail calls are a Task's
+def _named(work: Work) -> dict[str, Any]:
+    assert isinstance(work.operation, Task)
+    parameters = work.operation.parameters
     return parameters.complete(parameters.bind(work.args, work.kwargs))
 
 
-def _priority_of(item: _Work | tuple[_Segment, int]) -> int:
-    segment, index = (item.segment, item.index) if isinstance(item, _Work) else item
+def _priority_of(item: Work | tuple[Segment, int]) -> int:
+    segment, index = (item.segment, item.index) if isinstance(item, Work) else item
     return segment.priority[index] if segment.priority else 0
-
-
-def _priorities(plan: ExecutionPlan, graph: Graph) -> list[int]:
-    """The stage of each node.
-
-    Raises:
-        ValueError: The plan leaves a node out.
-    """
-    priority = [-1] * len(graph)
-    for stage, nodes in enumerate(plan):
-        for node in nodes:
-            priority[node.index] = stage
-    if -1 in priority:
-        left_out = graph.lazies[priority.index(-1)].name
-        raise ValueError(f"the solver's plan leaves out the node '{left_out}'")
-    return priority
 
 
 def _keep(state: Any, lazy: LazyResult[Any], value: Any) -> None:
@@ -612,20 +543,3 @@ def _keep(state: Any, lazy: LazyResult[Any], value: Any) -> None:
         state.put_skip_reason(lazy.id, repr(value))
     else:
         state.put_result(lazy.id, value)
-
-
-def _path(segment: _Segment, index: int, name: str) -> list[str]:
-    """Names from the target down to a node, leaving out what Cascade added."""
-    return [*reversed(list(_users(segment, index))), name]
-
-
-def _users(segment: _Segment, index: int) -> Iterator[str]:
-    while True:
-        if index != segment.root and segment.successors[index]:
-            index = segment.successors[index][0]
-        elif isinstance(segment.continuation, _Forward):
-            segment, index = segment.continuation.segment, segment.continuation.index
-        else:
-            return
-        if segment.lazies and not segment.lazies[index].task.structural:
-            yield segment.lazies[index].name

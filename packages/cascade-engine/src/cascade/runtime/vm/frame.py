@@ -45,8 +45,21 @@ class Frame:
     another one they are replaced.
     """
 
-    __slots__ = ("blueprint", "cell", "dead", "fresh", "given", "looped", "output", "parent", "pc",
-                 "registers", "source", "started", "tail")  # fmt: skip
+    __slots__ = (
+        "blueprint",
+        "cell",
+        "dead",
+        "fresh",
+        "given",
+        "looped",
+        "output",
+        "parent",
+        "pc",
+        "registers",
+        "source",
+        "started",
+        "tail",
+    )
 
     def __init__(
         self,

@@ -325,8 +325,8 @@ class Interpreter:
     ) -> Frame:
         """An inner node goes on as something else: in a frame of its own."""
         if isinstance(result, TailCall):
-            args, kwargs = _arguments(frame.registers, call)
-            node = self._node(frame, call, args, kwargs, cell)
+            given, named = _arguments(frame.registers, call)
+            node = self._node(frame, call, given, named, cell)
             node.started = frame.started
             return self._tail(node, result)
         if self._watched:

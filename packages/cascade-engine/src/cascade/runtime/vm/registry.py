@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-
+from cascade.runtime.nearby import did_you_mean
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.errors import DefinitionError, UnknownBlueprintError
 
@@ -37,8 +36,7 @@ class BlueprintRegistry:
             return self._blueprints[blueprint_id]
         except KeyError:
             known = sorted(self._blueprints)
-            near = difflib.get_close_matches(blueprint_id, known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+            hint = did_you_mean(blueprint_id, known)
             raise UnknownBlueprintError(
                 f"the tail call of task '{caller}' goes to the blueprint '{blueprint_id}', but "
                 f"registered are {', '.join(map(repr, known)) or 'none'}{hint}"
