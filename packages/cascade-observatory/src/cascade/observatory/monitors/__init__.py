@@ -1,0 +1,1 @@
+"""Monitors: what the message bus tells of runs, counted and shown."""

@@ -1,0 +1,1 @@
+"""Pictures: graphs laid out, drawn as SVG and shown on one page that needs nothing else."""

@@ -1,0 +1,118 @@
+"""One HTML page around a picture: figures above it, a table that can be searched below.
+
+Style and script are in the page, so that it can be sent and kept as one file; nothing is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from importlib.resources import files
+
+_HINT = "Point at a circle to see its links, click to keep it; a line of the table does the same."
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table: a node, in the picture or not."""
+
+    key: str
+    #: One text per heading, after the key.
+    cells: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the page shows.
+
+    Attributes:
+        title: Heading, and the name of the window.
+        lead: A sentence or two under it.
+        figures: Name → value, shown in a row.
+        picture: An ``<svg>`` element, as ``draw`` makes it.
+        headings: Of the table: that of the keys, then one per cell.
+        rows: In the order in which they are ranked.
+        links: Key → the keys it links to; the page derives the other direction.
+        relation: The words for a link, from its source and from its target.
+        notes: (heading, lines) shown at the end.
+    """
+
+    title: str
+    lead: str
+    figures: Mapping[str, str]
+    picture: str
+    headings: Sequence[str]
+    rows: Sequence[Row]
+    links: Mapping[str, Sequence[str]]
+    relation: tuple[str, str]
+    notes: Sequence[tuple[str, Sequence[str]]] = ()
+
+
+def render(page: Page) -> str:
+    """The page as HTML text; write it as UTF-8."""
+    figures = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in page.figures.items()
+    )
+    notes = "".join(
+        f"<section><h2>{escape(heading)}</h2><ul>"
+        + "".join(f"<li>{escape(line)}</li>" for line in lines)
+        + "</ul></section>"
+        for heading, lines in page.notes
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(page.title)}</title>
+<style>
+{_asset("page.css")}</style>
+</head>
+<body>
+<header>
+<h1>{escape(page.title)}</h1>
+<p>{escape(page.lead)}</p>
+<dl>{figures}</dl>
+</header>
+<figure>
+{page.picture}
+<figcaption id="chosen" aria-live="polite" data-hint="{escape(_HINT)}"
+ data-to="{escape(page.relation[0])}" data-from="{escape(page.relation[1])}"></figcaption>
+</figure>
+<section>
+<h2>{escape(f"All {len(page.rows)}")} <input id="search" type="search" placeholder="search"
+ aria-label="search the table"></h2>
+{_table(page)}
+</section>
+{notes}
+<script id="links" type="application/json">{_json(page.links)}</script>
+<script>
+{_asset("page.js")}</script>
+</body>
+</html>
+"""
+
+
+def _table(page: Page) -> str:
+    headings = "".join(f"<th>{escape(heading)}</th>" for heading in page.headings)
+    rows = "\n".join(
+        f'<tr data-key="{escape(row.key)}"><td>{number}</td><td>{escape(row.key)}</td>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row.cells)
+        + "</tr>"
+        for number, row in enumerate(page.rows, 1)
+    )
+    return f"<table><thead><tr><th>#</th>{headings}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>"
+
+
+def _json(value: object) -> str:
+    # "</script>" in a string would end the element.
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("cascade.observatory.pictures").joinpath(name).read_text(encoding="utf-8")
