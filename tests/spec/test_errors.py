@@ -19,6 +19,7 @@ BUILTINS = {
     "UnknownBlueprintError": LookupError,
     "TaskStopIterationError": RuntimeError,
     "RunError": RuntimeError,
+    "StalledError": RuntimeError,
     "InternalError": RuntimeError,
 }
 PUBLIC = {

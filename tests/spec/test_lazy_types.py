@@ -47,7 +47,7 @@ def test_a_lazy_value_is_small():
 def test_equality_is_identity_so_that_lazy_values_live_in_sets_and_dicts():
     a, b = load(), load()
 
-    assert a == a  # noqa: PLR0124
+    assert a == a
     assert a != b
     assert (a == 1) is False
     assert {a: "a", b: "b"}[b] == "b"
@@ -205,7 +205,7 @@ def test_run_if_refuses_a_plain_value_and_points_to_eq(condition):
 
 
 def test_a_long_plain_condition_is_cut_in_the_message():
-    with pytest.raises(LazyUseError, match=r"but got '<x{57}…|but got 'x{56}…, which"):
+    with pytest.raises(LazyUseError, match=r"but got 'x{20,30}\.\.\.x{20,30}', which"):
         deploy().run_if("x" * 10_000)
 
 

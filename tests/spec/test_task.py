@@ -308,7 +308,7 @@ def test_positional_only_and_keyword_only_are_told_apart():
         f(a=1, b=2, c=3)
     with pytest.raises(ArgumentError, match="too many positional"):
         f(1, 2, 3)
-    with pytest.raises(ArgumentError, match="missing a required .*'c'"):
+    with pytest.raises(ArgumentError, match=r"missing a required .*'c'"):
         f(1, 2)
 
 

@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from cascade.spec.errors import RouteError as RouteError
     from cascade.spec.errors import RunError as RunError
     from cascade.spec.errors import SerializationError as SerializationError
+    from cascade.spec.errors import StalledError as StalledError
     from cascade.spec.errors import TaskStopIterationError as TaskStopIterationError
     from cascade.spec.errors import UnknownBlueprintError as UnknownBlueprintError
     from cascade.spec.lazy_types import LazyResult as LazyResult
     from cascade.spec.lazy_types import MappedLazyResult as MappedLazyResult
+    from cascade.spec.operators import eq as eq
+    from cascade.spec.operators import ne as ne
     from cascade.spec.params import Env as Env
     from cascade.spec.params import Param as Param
     from cascade.spec.resource import inject as inject
@@ -85,10 +88,12 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
             "RouteError",
             "RunError",
             "SerializationError",
+            "StalledError",
             "TaskStopIterationError",
             "UnknownBlueprintError",
         ),
         "spec.lazy_types": ("LazyResult", "MappedLazyResult"),
+        "spec.operators": ("eq", "ne"),
         "spec.params": ("Env", "Param"),
         "spec.resource": ("inject", "resource"),
         "spec.routing": ("Router",),

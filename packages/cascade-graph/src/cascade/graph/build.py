@@ -11,7 +11,7 @@ is near linear as most numbers come in runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 from operator import attrgetter
 from typing import Any
@@ -20,6 +20,7 @@ from cascade.graph.model import Graph
 from cascade.spec.errors import CycleError, DefinitionError
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.routing import Router
+from cascade.spec.wording import short
 
 _NUMBER = attrgetter("number")
 _SHOWN_OF_A_CYCLE = 12
@@ -51,14 +52,15 @@ def build_graph(
     lazies = sorted(reached, key=_NUMBER)
     if not ordered or (routes and lazies[-1] is not target):
         lazies = _order(lazies, inputs)
-    return _wire(lazies, inputs, known)
+    return _wire(lazies, inputs, known, routes)
 
 
 def inputs_of(lazy: LazyResult[Any]) -> Sequence[LazyResult[Any]]:
     """All that has to end before ``lazy`` may start, in a run."""
-    if lazy._conditions or lazy._predecessors:
-        return lazy.dependencies + lazy._conditions + lazy._predecessors
-    return lazy.dependencies
+    policies = lazy.policies
+    if policies is None:
+        return lazy.dependencies
+    return lazy.dependencies + policies.conditions + policies.predecessors
 
 
 def _inputs_and_routes(lazy: LazyResult[Any]) -> Sequence[LazyResult[Any]]:
@@ -93,6 +95,7 @@ def _wire(
     lazies: list[LazyResult[Any]],
     inputs: Callable[[LazyResult[Any]], Sequence[LazyResult[Any]]],
     known: Callable[[LazyResult[Any]], bool] | None,
+    routes: bool,
 ) -> Graph:
     index = dict(zip(lazies, range(len(lazies)), strict=True))
     waits = [0] * len(lazies)
@@ -108,7 +111,7 @@ def _wire(
                 outside.append((i, source))
             else:
                 successors[index[source]].append(i)
-    return Graph(lazies, waits, successors, index, outside)
+    return Graph(lazies, waits, successors, index, outside, routes)
 
 
 def _order(
@@ -150,18 +153,23 @@ def _find_cycle(sources: list[list[int]], stuck: set[int]) -> list[int]:
     return [*nodes[nodes.index(place) :], place]
 
 
-def _cycle(lazies: Iterable[LazyResult[Any]]) -> CycleError:
-    named = [f"{lazy.name} ({lazy.callsite})" for lazy in lazies]
-    shown = named
-    if len(named) > _SHOWN_OF_A_CYCLE:
+def _cycle(lazies: Sequence[LazyResult[Any]]) -> CycleError:
+    def described(some: Sequence[LazyResult[Any]]) -> list[str]:
+        return [f"{lazy.name} ({lazy.callsite})" for lazy in some]
+
+    if len(lazies) > _SHOWN_OF_A_CYCLE:
         half = _SHOWN_OF_A_CYCLE // 2
-        shown = [*named[:half], f"… {len(named) - 2 * half} more …", *named[-half:]]
+        left_out = f"… {len(lazies) - 2 * half} more …"
+        shown = [*described(lazies[:half]), left_out, *described(lazies[-half:])]
+    else:
+        shown = described(lazies)
     return CycleError(
-        "these nodes wait for each other, so none can start: " + " ← ".join(shown), named
+        "these nodes wait for each other, so none can start: " + " ← ".join(shown),
+        [lazy.name for lazy in lazies],
     )
 
 
 def _not_lazy(target: object) -> str:
     if isinstance(target, Operation):
         return f"task '{target.name}' is not a lazy value; call it: {target.name}(…)"
-    return f"expected a lazy value, as calling a task gives, but got {target!r:.60}"
+    return f"expected a lazy value, as calling a task gives, but got {short(target)}"

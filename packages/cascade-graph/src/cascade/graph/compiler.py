@@ -15,13 +15,15 @@ tail call can enter again with other values. For ``f(g(1), y=2)`` with ``def f(x
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from cascade.graph.build import build_graph
 from cascade.graph.model import Graph
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
-from cascade.spec.containers import as_lazy
+from cascade.spec.containers import GATHER, Recipe
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.resource import Inject
 from cascade.spec.task import Task
 
 
@@ -110,15 +112,18 @@ class _Template:
         return Register(self.count - 1)
 
     def _allocate(self, given: Mapping[str, Any]) -> None:
-        """Input registers: what the call gave in its order, then the parameters left out."""
+        """Input registers: what the call gave, then the parameters left out."""
         parameters = self.task.parameters
         collecting = (parameters.var_positional, parameters.var_keyword)
         singles = [name for name in given if name not in collecting]
         singles += [name for name in parameters.defaults if name not in given]
         for name in singles:
             register = self.inputs[name] = self._register().index
-            if isinstance(given.get(name), LazyResult):
-                self.sources[register] = given[name]
+            value = given.get(name)
+            if isinstance(value, LazyResult):
+                self.sources[register] = value
+            elif isinstance(value, Inject):
+                self.defaults[register] = value  # left out by the caller, put in by the call
             elif name in parameters.defaults and (self.root is None or name not in given):
                 self.defaults[register] = parameters.defaults[name]
         self.var_args = self._allocate_surplus(parameters.var_positional, given, ())
@@ -132,10 +137,10 @@ class _Template:
         register = self._register().index
         self.defaults[register] = empty
         if self.root is not None:
-            surplus = as_lazy(given.get(name, empty), self.root._code, self.root._lasti)
-            if isinstance(surplus, LazyResult):
-                self.collected.append(surplus)
-                self.sources[register] = surplus
+            collected = _collected(given.get(name, empty), self.root)
+            if collected is not None:
+                self.collected.append(collected)
+                self.sources[register] = collected
         return register
 
     def _root_call(self, outputs: Mapping[LazyResult[Any], Register]) -> Call:
@@ -165,6 +170,21 @@ class _Template:
             after=[outputs[lazy] for lazy in predecessors],
             task=self.task,
         )
+
+
+def _collected(surplus: Any, root: LazyResult[Any]) -> LazyResult[Any] | None:
+    """The node that puts surplus arguments together, or None where the caller can: none is lazy.
+
+    The call of the root has searched their insides already, and an Inject among them is the root's.
+    """
+    items = list(chain.from_iterable(surplus.items()) if isinstance(surplus, dict) else surplus)
+    holes = [place for place, item in enumerate(items) if isinstance(item, LazyResult)]
+    if not holes:
+        return None
+    leaves = tuple([items[place] for place in holes])
+    items = [item.value if isinstance(item, Literal) else item for item in items]
+    recipe = Recipe([(type(surplus), items, tuple(zip(holes, range(len(holes)), strict=True)))])
+    return LazyResult(GATHER, (recipe, *leaves), {}, leaves, False, root._code, root._lasti)
 
 
 def _call(lazy: LazyResult[Any], outputs: Mapping[LazyResult[Any], Register]) -> Call:

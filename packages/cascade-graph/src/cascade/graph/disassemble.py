@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
+from cascade.spec.wording import short
 
 
 def disassemble(blueprint: Blueprint) -> str:
@@ -43,7 +44,7 @@ def _inputs(blueprint: Blueprint) -> list[str]:
         if register in blueprint.input_sources:
             value = f"  = r{blueprint.input_sources[register]} (prologue)"
         elif register in blueprint.input_defaults:
-            value = f"  = {blueprint.input_defaults[register]!r:.60}"
+            value = f"  = {short(blueprint.input_defaults[register])}"
         lines.append(f"  input  r{register}  {name}{value}")
     return lines
 
@@ -67,5 +68,5 @@ def _operand(operand: Operand) -> str:
     if isinstance(operand, Register):
         return f"r{operand.index}"
     if isinstance(operand, Literal):
-        return f"{operand.value!r:.60}"
+        return short(operand.value)
     return repr(operand)

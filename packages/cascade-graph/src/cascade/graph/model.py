@@ -10,7 +10,8 @@ from functools import cached_property
 from typing import Any
 
 from cascade.spec.callsite import CallSite
-from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.containers import GATHER
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
 from cascade.spec.params import Source
 from cascade.spec.routing import Router
 from cascade.spec.task import Task
@@ -32,6 +33,7 @@ class NodeKind(enum.Enum):
     TASK = "task"
     CONTAINER = "container"
     MAP = "map"
+    OPERATOR = "operator"
     ROUTER = "router"
     SOURCE = "source"
 
@@ -86,7 +88,9 @@ class Node:
             return NodeKind.SOURCE
         if not self.lazy.task.structural:
             return NodeKind.TASK
-        return NodeKind.CONTAINER if self.lazy.name == "gather" else NodeKind.MAP
+        if isinstance(self.lazy, MappedLazyResult):
+            return NodeKind.MAP
+        return NodeKind.CONTAINER if self.lazy.task is GATHER else NodeKind.OPERATOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ class Graph:
         successors: For each node the nodes at the other end of its outgoing edges.
         index: The inverse of ``lazies``.
         outside: (node, lazy value) for inputs that ``build_graph`` was told not to enter.
+        routes: Whether routers wait for their routes here, as in drawings; in a run they do not.
     """
 
     lazies: Sequence[LazyResult[Any]]
@@ -117,6 +122,7 @@ class Graph:
     successors: list[list[int]]
     index: Mapping[LazyResult[Any], int]
     outside: Sequence[tuple[int, LazyResult[Any]]] = ()
+    routes: bool = False
 
     def __len__(self) -> int:
         return len(self.lazies)
@@ -148,7 +154,7 @@ class Graph:
             for source in sources
             if source in self.index
         ]
-        if isinstance(lazy, Router):
+        if self.routes and isinstance(lazy, Router):
             found += [
                 Edge(self.index[route], target, EdgeKind.ROUTER, str(key))
                 for key, route in lazy.routes.items()

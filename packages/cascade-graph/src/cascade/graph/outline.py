@@ -1,8 +1,9 @@
 """``dry_run``: the plan of a run as an indented tree, without running anything.
 
 Inputs stand under the node that uses them. A node with several users is drawn once; its other
-places point there. Below ``_NESTED`` levels the deepest input continues at the same indentation
-(``↳``), so that a chain of 100 000 nodes takes 100 000 lines and not their square.
+places point there. Below ``_NESTED`` levels the deepest input, and any other that has inputs of its
+own, continues at the same indentation (``↳``), so that a chain of 100 000 nodes takes 100 000 lines
+and not their square.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def dry_run(target: Any, *, limit: int = 50, file: TextIO | None = None) -> None
     ... def join(a, b): ...
     >>> data = load()
     >>> dry_run(join(data, data.after(load())))  # doctest: +ELLIPSIS
-    3 nodes, 3 of them tasks
+    3 nodes, 3 tasks
     join  (...)
     └─ load  (...)
        └─ after load  (...)
@@ -54,7 +55,7 @@ def dry_run(target: Any, *, limit: int = 50, file: TextIO | None = None) -> None
 def outline(graph: Graph, *, limit: int = 50) -> Iterator[str]:
     """The lines that ``dry_run`` prints, one by one."""
     tasks = sum(not lazy.task.structural for lazy in graph.lazies)
-    yield f"{len(graph)} node{'s' * (len(graph) != 1)}, {tasks} of them tasks"
+    yield f"{_count(len(graph), 'node')}, {_count(tasks, 'task')}"
     yield from _tree(graph, limit)
 
 
@@ -92,11 +93,15 @@ def _under(
         return []
     deepest = max(inputs, key=lambda edge: depth[edge.source])
     rest = [edge for edge in inputs if edge is not deepest]
+    shown = max(limit - 1, 0)
     lines: list[tuple[Edge | str, str, str, int]] = [
-        (edge, f"{prefix}├─ ", f"{prefix}│  ", level + 1) for edge in rest[: limit - 1]
+        (edge, f"{prefix}├─ ", f"{prefix}│  ", level + 1)
+        if level < _NESTED or depth[edge.source] == 1
+        else (edge, f"{prefix}↳ ", prefix, level)
+        for edge in rest[:shown]
     ]
-    if len(rest) > limit - 1:
-        lines.append((f"… {len(rest) - limit + 1} more", f"{prefix}├─ ", "", level))
+    if len(rest) > shown:
+        lines.append((f"… {len(rest) - shown} more", f"{prefix}├─ ", "", level))
     if level < _NESTED:
         lines.append((deepest, f"{prefix}└─ ", f"{prefix}   ", level + 1))
     else:
@@ -126,3 +131,7 @@ def _label(edge: Edge) -> str:
 
 def _describe(node: Node) -> str:
     return f"{node.name}  ({node.callsite})"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

@@ -6,10 +6,12 @@ last. A node is one of::
     {"task": "module:name", "args": […], "kwargs": {…}}
     {"map": "module:name", "over": {…}}              {"gather": value}
     {"router": value, "routes": [[key, value], …]}   {"param": name, …}   {"env": name, …}
+    {"operator": "add", "args": […]}                 (a name of Python's ``operator``, or "slice")
 
 each with ``"if": [node, …]`` and ``"after": [node, …]`` where it has such edges. A value is JSON,
 but for objects with one key that starts with ``$``: ``$node`` (an index), ``$tuple``, ``$set``,
-``$dict`` (pairs), ``$namedtuple``, ``$literal``, ``$inject``, ``$float`` (nan and infinities).
+``$dict`` (pairs), ``$namedtuple``, ``$literal``, ``$inject`` (a resource's name), ``$provider``
+(``module:name`` of one), ``$float`` (nan and infinities).
 Where a call was written is not kept.
 """
 
@@ -18,20 +20,23 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import operator
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any, NoReturn
 
 from cascade.graph.build import build_graph
 from cascade.graph.model import Graph
+from cascade.spec.arithmetic import item_range
 from cascade.spec.blueprint import Literal
-from cascade.spec.containers import fill, gathered
+from cascade.spec.containers import GATHER, fill, gathered
 from cascade.spec.errors import SerializationError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.params import MISSING, Env, Param
 from cascade.spec.resource import Inject, inject
 from cascade.spec.routing import Router
 from cascade.spec.task import Task
+from cascade.spec.wording import short
 
 _VERSION = 1
 
@@ -45,7 +50,7 @@ def to_json(target: LazyResult[Any] | Graph, *, indent: int | None = None) -> st
     """
     lazy = target.target if isinstance(target, Graph) else target
     graph = build_graph(lazy, routes=True)
-    nodes = [_Encoder(graph, node).node() for node in graph.lazies]
+    nodes = [_Encoder(graph.index, node).node() for node in graph.lazies]
     return json.dumps({"cascade": _VERSION, "nodes": nodes}, indent=indent, allow_nan=False)
 
 
@@ -60,17 +65,20 @@ def from_json(text: str) -> Graph:
     """
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SerializationError(f"not JSON: {error}") from None
     if not isinstance(document, dict) or document.get("cascade") != _VERSION:
         raise SerializationError(f"not a cascade graph of version {_VERSION}: {text[:60]!r}")
+    nodes = document.get("nodes", [])
+    if not isinstance(nodes, list):
+        raise SerializationError(f"its nodes are no list but {short(nodes)}")
     lazies: list[LazyResult[Any]] = []
-    for place, node in enumerate(document.get("nodes", [])):
+    for place, node in enumerate(nodes):
         try:
             lazies.append(_decode_node(node, lazies))
         except SerializationError:
             raise
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise SerializationError(f"node {place} cannot be read: {error!r}") from error
     if not lazies:
         raise SerializationError("the graph has no nodes")
@@ -80,13 +88,16 @@ def from_json(text: str) -> Graph:
 class _Encoder:
     """Writes one node; knows it for the messages."""
 
-    def __init__(self, graph: Graph, lazy: LazyResult[Any]) -> None:
-        self.index = graph.index
+    def __init__(self, index: Mapping[LazyResult[Any], int], lazy: LazyResult[Any]) -> None:
+        self.index = index
         self.lazy = lazy
 
     def node(self) -> dict[str, Any]:
         lazy = self.lazy
-        body = self._body(lazy)
+        try:
+            body = self._body(lazy)
+        except RecursionError:
+            self._refuse("a container in it is nested too deep")
         if lazy.conditions:
             body["if"] = [self.index[c] for c in lazy.conditions]
         if lazy.predecessors:
@@ -107,36 +118,56 @@ class _Encoder:
             return body | self._default(lazy.default)
         if isinstance(lazy, Env):
             return {"env": lazy.param_name} | self._default(lazy.default)
+        if lazy.task is GATHER:
+            return {"gather": self._container(lazy)}
         if not isinstance(lazy.task, Task):
-            return {"gather": self.value(fill(*lazy.args))}
+            name = "slice" if lazy.task.func is item_range else lazy.name
+            return {"operator": name, "args": [self.value(v) for v in lazy.args]}
         return {
             "task": self._task(lazy.task),
             "args": [self.value(v) for v in lazy.args],
             "kwargs": self._named(lazy.kwargs),
         }
 
+    def _container(self, lazy: LazyResult[Any]) -> Any:
+        container = fill(*lazy.args)
+        # The recipe has unwrapped the literals: what they held must not be found by a new search.
+        found = gathered(container, lazy._code, lazy._lasti).dependencies
+        if sorted(f.number for f in found) != sorted(d.number for d in lazy.dependencies):
+            self._refuse("a lazy value inside cs.literal(…)")
+        return self.value(container)
+
     def value(self, value: Any) -> Any:
-        if value is None or isinstance(value, (bool, str)) or type(value) is int:
+        # Exact types: a StrEnum would come back as a str.
+        if value is None or type(value) in (bool, str, int):
             return value
         if type(value) is float:
             return value if math.isfinite(value) else {"$float": repr(value)}
         if isinstance(value, LazyResult):
+            if value not in self.index:
+                self._refuse("a lazy value inside cs.literal(…)")
             return {"$node": self.index[value]}
         if type(value) in (list, tuple, set):
             items = [self.value(v) for v in value]
             return items if type(value) is list else {f"${type(value).__name__}": items}
         if type(value) is dict:
-            if all(isinstance(k, str) and not k.startswith("$") for k in value):
+            if all(type(k) is str and not k.startswith("$") for k in value):
                 return self._named(value)
             return {"$dict": [[self.value(k), self.value(v)] for k, v in value.items()]}
         if isinstance(value, Literal):
-            return {"$literal": self.value(value.value)}
+            return {"$literal": _Encoder({}, self.lazy).value(value.value)}
         if isinstance(value, Inject):
-            return {"$inject": value.resource_name}
+            return self._inject(value)
         if isinstance(value, tuple) and hasattr(value, "_make"):
-            kind = _reference(type(value)) or self._refuse(f"{value!r:.60}")
+            kind = _reference(type(value)) or self._refuse(short(value))
             return {"$namedtuple": [kind, [self.value(v) for v in value]]}
-        return self._refuse(f"the argument {value!r:.60} of type {type(value).__name__}")
+        return self._refuse(f"the argument {short(value)} of type {type(value).__name__}")
+
+    def _inject(self, value: Inject) -> dict[str, str]:
+        if value.definition is None:
+            return {"$inject": value.resource_name}
+        provider = _reference(value.definition, value.definition.func)
+        return {"$provider": provider or self._refuse(f"the provider of {value!r}")}
 
     def _named(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: self.value(v) for name, v in values.items()}
@@ -175,6 +206,11 @@ def _decode_body(node: Mapping[str, Any], decode: Callable[[Any], Any]) -> LazyR
     if "router" in node:
         routes = {decode(key): decode(route) for key, route in node["routes"]}
         return Router(selector=decode(node["router"]), routes=routes)
+    if "operator" in node:
+        args = tuple(map(decode, node["args"]))
+        func = item_range if node["operator"] == "slice" else getattr(operator, node["operator"])
+        first = [arg for arg in args if isinstance(arg, LazyResult)][0]  # noqa: RUF015
+        return first._combine(func, args, from_json.__code__, 0)
     default = decode(node["default"]) if "default" in node else MISSING
     if "param" in node:
         kind = _import(node["type"])
@@ -207,12 +243,18 @@ _DECODERS: Mapping[str, Callable[[Any], Any]] = {
     "$float": float,
     "$literal": Literal,
     "$inject": inject,
+    "$provider": lambda reference: inject(_import(reference)),
 }
 
 
-def _reference(thing: Any) -> str | None:
-    """``module:name`` by which ``thing`` itself can be imported, or None."""
-    reference = f"{thing.__module__}:{thing.__qualname__}"
+def _reference(thing: Any, function: Any = None) -> str | None:
+    """``module:name`` by which ``thing`` itself can be imported, or None.
+
+    Its name is that of ``function``, where it has none of its own.
+    """
+    named = thing if function is None else function
+    module, name = (getattr(named, attribute, None) for attribute in ("__module__", "__qualname__"))
+    reference = f"{module}:{name}"
     try:
         return reference if _import(reference) is thing else None
     except SerializationError:
@@ -230,5 +272,5 @@ def _import(reference: str) -> Any:
 def _task_at(reference: str) -> Task[..., Any]:
     found = _import(reference)
     if not isinstance(found, Task):
-        raise SerializationError(f"'{reference}' is not a task but {found!r:.60}")
+        raise SerializationError(f"'{reference}' is not a task but {short(found)}")
     return found

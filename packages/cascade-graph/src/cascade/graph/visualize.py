@@ -13,6 +13,7 @@ _MERMAID_SHAPES = {
     NodeKind.TASK: ('["', '"]'),
     NodeKind.CONTAINER: ('(["', '"])'),
     NodeKind.MAP: ('[["', '"]]'),
+    NodeKind.OPERATOR: ('(("', '"))'),
     NodeKind.ROUTER: ('{"', '"}'),
     NodeKind.SOURCE: ('[/"', '"/]'),
 }
@@ -20,6 +21,7 @@ _DOT_SHAPES = {
     NodeKind.TASK: "box",
     NodeKind.CONTAINER: "oval",
     NodeKind.MAP: "box3d",
+    NodeKind.OPERATOR: "circle",
     NodeKind.ROUTER: "diamond",
     NodeKind.SOURCE: "parallelogram",
 }
@@ -49,7 +51,7 @@ def visualize(target: Any, format: Literal["mermaid", "dot"] = "mermaid") -> str
 
     Returns:
         The drawing as text. Data, conditions, order, routes and constraints have arrows of their
-        own; tasks, containers, maps, routers and sources boxes of their own.
+        own; tasks, containers, maps, operators, routers and sources boxes of their own.
 
     >>> from cascade.spec.task import task
     >>> @task
@@ -97,8 +99,9 @@ def _dot(graph: Graph) -> str:
 
 
 def _escape_mermaid(text: str) -> str:
-    return text.replace("&", "#amp;").replace('"', "#quot;").replace("<", "#lt;")
+    text = text.replace("#", "#35;").replace("&", "#amp;").replace('"', "#quot;")
+    return text.replace("<", "#lt;").replace("\n", "<br/>")
 
 
 def _escape_dot(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

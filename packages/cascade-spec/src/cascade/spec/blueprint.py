@@ -15,7 +15,7 @@ run once (ruling M3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
@@ -71,6 +71,15 @@ class Call:
     def __post_init__(self) -> None:
         _freeze(self, "args", "conditions", "after")
         object.__setattr__(self, "kwargs", dict(self.kwargs))
+
+    def reads(self) -> Iterator[int]:
+        """The registers that the call uses or comes after."""
+        for operand in (*self.args, *self.kwargs.values(), *self.conditions, *self.after):
+            if isinstance(operand, Register):
+                yield operand.index
+        for surplus in (self.var_args, self.var_kwargs):
+            if surplus is not None:
+                yield surplus.index
 
     @property
     def name(self) -> str:

@@ -102,6 +102,20 @@ def settle(
         ``args`` and ``kwargs`` with containers that hold lazy values replaced by one lazy value,
         the lazy values among them, and whether a Literal or Inject is left to unwrap.
     """
+    # Most calls have nothing but atoms and calls of tasks, which need no rewriting.
+    dependencies: list[LazyResult[Any]] = []
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        kind = type(value)
+        if kind is LazyResult:
+            dependencies.append(value)
+        elif kind not in ATOMS:
+            return _settle_any(args, kwargs, code, lasti)
+    return args, kwargs, tuple(dependencies), False
+
+
+def _settle_any(
+    args: tuple[Any, ...], kwargs: dict[str, Any], code: CodeType, lasti: int
+) -> tuple[tuple[Any, ...], dict[str, Any], tuple[LazyResult[Any], ...], bool]:
     dependencies: list[LazyResult[Any]] = []
     special = False
 
@@ -117,9 +131,8 @@ def settle(
         return value
 
     new_args = tuple([v if type(v) in ATOMS else settled(v) for v in args])
-    if kwargs:
-        kwargs = {k: v if type(v) in ATOMS else settled(v) for k, v in kwargs.items()}
-    return new_args, kwargs, tuple(dependencies), special
+    new_kwargs = {k: v if type(v) in ATOMS else settled(v) for k, v in kwargs.items()}
+    return new_args, new_kwargs, tuple(dependencies), special
 
 
 def as_lazy(value: Any, code: CodeType, lasti: int) -> Any:
@@ -142,6 +155,8 @@ def is_container(kind: type) -> bool:
 
 def holds_marks(container: Any) -> bool:
     """Whether a lazy value, Literal or Inject is anywhere inside. Cycle-safe, O(size), in C."""
+    if set(map(type, container)) <= ATOMS and type(container) is not dict:
+        return False
     level: list[Any] = [container]
     seen = {id(container)}
     while level:
@@ -172,6 +187,8 @@ def _of(kinds: AbstractSet[type], items: Sequence[Any], selected: Iterable[T]) -
 
 def _recipe(root: Any) -> tuple[Recipe, tuple[LazyResult[Any], ...]]:
     """Work out how to rebuild ``root``: post-order over the containers in it."""
+    if type(root) in (list, tuple) and set(map(type, root)) == {LazyResult}:
+        return Recipe([(type(root), list(root), tuple(enumerate(range(len(root)))))]), tuple(root)
     leaves: list[LazyResult[Any]] = []
     steps: list[Step] = []
     #: id of a finished container → its step, or None where it needs no rebuilding.

@@ -19,6 +19,7 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── RouteError (LookupError)             a Router has no route for the selected key
     │   ├── UnknownBlueprintError (LookupError)  a TailCall names an id that is not registered
     │   ├── TaskStopIterationError (RuntimeError) a task let a StopIteration escape
+    │   ├── StalledError (RuntimeError)          virtual time can go no further
     │   └── RunError (RuntimeError)              a run is started where none may start
     └── InternalError (RuntimeError)             an invariant of Cascade is broken: please report
 
@@ -116,6 +117,10 @@ class UnknownBlueprintError(CascadeError, LookupError):
 
 class TaskStopIterationError(CascadeError, RuntimeError):
     """A task let a StopIteration escape, which no coroutine can carry (ruling M13)."""
+
+
+class StalledError(CascadeError, RuntimeError):
+    """Virtual time can go no further: nothing is left to wait for, or a thread takes too long."""
 
 
 class RunError(CascadeError, RuntimeError):

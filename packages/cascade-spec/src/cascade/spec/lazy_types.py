@@ -23,8 +23,11 @@ from collections.abc import Callable, Iterator, Mapping
 from types import CodeType
 from typing import Any, Generic, NoReturn, Self, TypeVar, final
 
+from cascade.spec.arithmetic import Arithmetic
 from cascade.spec.callsite import CallSite, line_of
 from cascade.spec.errors import CycleError, LazyUseError
+from cascade.spec.policies import Policies
+from cascade.spec.wording import short
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -52,7 +55,7 @@ class Operation:
         return f"<operation {self.name}>"
 
 
-class LazyResult(Generic[R_co]):
+class LazyResult(Arithmetic, Generic[R_co]):
     """The value that a call will have, once a run has made it.
 
     Made by calling a Task. Not thread-safe while its policies are being set; immutable after.
@@ -61,14 +64,13 @@ class LazyResult(Generic[R_co]):
     __slots__ = (
         "__weakref__",
         "_code",
-        "_conditions",
         "_id",
         "_lasti",
-        "_predecessors",
         "args",
         "dependencies",
         "kwargs",
         "number",
+        "policies",
         "special",
         "task",
     )
@@ -81,6 +83,8 @@ class LazyResult(Generic[R_co]):
     dependencies: tuple[LazyResult[Any], ...]
     #: True when an argument is a ``Literal`` or an ``Inject`` that the call must unwrap.
     special: bool
+    #: What ``run_if``, ``after`` and their like were given; None as long as there is nothing.
+    policies: Policies | None
     #: Position in the order of creation, over all lazy values of the process.
     number: int
 
@@ -100,8 +104,7 @@ class LazyResult(Generic[R_co]):
         self.kwargs = kwargs
         self.dependencies = dependencies
         self.special = special
-        self._conditions: tuple[LazyResult[Any], ...] = ()
-        self._predecessors: tuple[LazyResult[Any], ...] = ()
+        self.policies = None
         self._code = code
         self._lasti = lasti
         self.number = next_number()
@@ -134,12 +137,12 @@ class LazyResult(Generic[R_co]):
     @property
     def conditions(self) -> tuple[LazyResult[Any], ...]:
         """What ``run_if`` was given; the node runs only if all are truthy."""
-        return self._conditions
+        return () if self.policies is None else self.policies.conditions
 
     @property
     def predecessors(self) -> tuple[LazyResult[Any], ...]:
         """What ``after`` was given: nodes that end first, without handing over data."""
-        return self._predecessors
+        return () if self.policies is None else self.policies.predecessors
 
     def __repr__(self) -> str:
         return f"<lazy {self.name} at {self.callsite}>"
@@ -165,11 +168,11 @@ class LazyResult(Generic[R_co]):
         if not isinstance(condition, LazyResult):
             raise LazyUseError(
                 f"run_if() of {self._described} takes a lazy condition, but got "
-                f"{_abbreviate(condition)}, which is known already"
+                f"{short(condition)}, which is known already"
                 + _compare("…run_if(score == 1)", "…run_if(cs.eq(score, 1))")
             )
         self._refuse_itself("run_if", condition)
-        self._conditions += (condition,)
+        self._own_policies().conditions += (condition,)
         return self
 
     def after(self, *lazies: LazyResult[Any]) -> Self:
@@ -188,11 +191,16 @@ class LazyResult(Generic[R_co]):
             if not isinstance(lazy, LazyResult):
                 raise LazyUseError(
                     f"after() of {self._described} takes lazy values, but got "
-                    f"{_abbreviate(lazy)}" + _compare("b.after([a1, a2])", "b.after(a1, a2)")
+                    f"{short(lazy)}" + _compare("b.after([a1, a2])", "b.after(a1, a2)")
                 )
             self._refuse_itself("after", lazy)
-        self._predecessors += lazies
+        self._own_policies().predecessors += lazies
         return self
+
+    def _own_policies(self) -> Policies:
+        if self.policies is None:
+            self.policies = Policies()
+        return self.policies
 
     def _refuse_itself(self, method: str, other: LazyResult[Any]) -> None:
         if other is self:
@@ -201,6 +209,15 @@ class LazyResult(Generic[R_co]):
                 "itself for ever",
                 [self.name, self.name],
             )
+
+    def _combine(
+        self, func: Callable[..., Any], args: tuple[Any, ...], code: CodeType, lasti: int
+    ) -> LazyResult[Any]:
+        from cascade.spec.containers import settle  # which needs this module
+
+        args, _, dependencies, special = settle(args, {}, code, lasti)
+        operation = Operation(func, func.__name__)
+        return LazyResult(operation, args, {}, dependencies, special, code, lasti)
 
     # -- misuse -------------------------------------------------------------------------------
 
@@ -258,8 +275,3 @@ class MappedLazyResult(LazyResult[list[R_co]]):
 
 def _compare(wrong: str, right: str) -> str:
     return f"\n    wrong:  {wrong}\n    right:  {right}"
-
-
-def _abbreviate(value: object) -> str:
-    text = repr(value)
-    return f"{text[:57]}…" if len(text) > 60 else text

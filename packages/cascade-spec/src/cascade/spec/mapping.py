@@ -17,6 +17,7 @@ from cascade.spec.containers import as_lazy, gathered
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
 from cascade.spec.resource import Inject
+from cascade.spec.wording import short
 
 if TYPE_CHECKING:
     from cascade.spec.task import Task
@@ -57,10 +58,9 @@ def mapped(task: Task[..., Any], iterables: Mapping[str, Any]) -> MappedLazyResu
             + (", but all its arguments are literals" if shared else "")
         )
     task.parameters.bind((), iterables)
-    columns = tuple(
-        as_lazy(_column(task.name, name, iterables[name]), code, lasti) for name in names
-    )
-    _check_lengths(task.name, dict(zip(names, columns, strict=True)))
+    given = {name: _column(task.name, name, iterables[name]) for name in names}
+    columns = tuple(as_lazy(column, code, lasti) for column in given.values())
+    _check_lengths(task.name, given)
     dependencies = tuple(c for c in columns if isinstance(c, LazyResult))
     plan = MapPlan(task, names, shared, code, lasti)
     lazy: MappedLazyResult[Any] = MappedLazyResult(
@@ -73,7 +73,7 @@ def mapped(task: Task[..., Any], iterables: Mapping[str, Any]) -> MappedLazyResu
         lasti,
     )
     lazy.factory = task
-    lazy.mapping_kwargs = dict(iterables)
+    lazy.mapping_kwargs = {**iterables, **given}
     return lazy
 
 
@@ -97,7 +97,7 @@ def _column(task: str, name: str, value: Any) -> Any:
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         what = "a string" if isinstance(value, (str, bytes)) else "no iterable"
         raise ArgumentError(
-            f"{task}.map() goes over the items of '{name}', but it is {what}: {value!r:.60}\n"
+            f"{task}.map() goes over the items of '{name}', but it is {what}: {short(value)}\n"
             f"    for one item:                  {task}.map({name}=[value])\n"
             f"    for the same in every call:    {task}.map({name}=cs.literal(value), …)"
         )

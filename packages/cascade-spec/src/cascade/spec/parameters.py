@@ -47,6 +47,7 @@ class Parameters:
         self.positional = tuple(p.name for p in parameters if p.kind in _POSITIONAL)
         self.keyword = tuple(p.name for p in parameters if p.kind in _NAMED)
         self._keywords = frozenset(self.keyword)
+        self._positional_only = frozenset(self.positional) - self._keywords
         self.var_positional = _first(parameters, inspect.Parameter.VAR_POSITIONAL)
         self.var_keyword = _first(parameters, inspect.Parameter.VAR_KEYWORD)
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
@@ -65,7 +66,7 @@ class Parameters:
             ArgumentError: They do not fit; the message names the task and its signature.
         """
         try:
-            return self.signature.bind(*args, **kwargs).arguments
+            return self._named(self.signature.bind, args, kwargs)
         except TypeError as error:
             raise self._misfit(str(error)) from None
 
@@ -118,9 +119,27 @@ class Parameters:
     def bind_some(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """As ``bind``, but arguments may be missing."""
         try:
-            return self.signature.bind_partial(*args, **kwargs).arguments
+            return self._named(self.signature.bind_partial, args, kwargs)
         except TypeError as error:
             raise self._misfit(str(error)) from None
+
+    def _named(
+        self,
+        bind: Callable[..., inspect.BoundArguments],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        surplus = self.var_keyword
+        if surplus is None or self._positional_only.isdisjoint(kwargs):
+            return bind(*args, **kwargs).arguments
+        # A keyword may have the name of a positional-only parameter. inspect refuses it where that
+        # has a default (up to 3.12), or takes the parameter for given (3.13).
+        named = bind(
+            *args, **{n: v for n, v in kwargs.items() if n not in self._positional_only}
+        ).arguments
+        rest = {*named.get(surplus, ()), *self._positional_only}
+        named[surplus] = {n: v for n, v in kwargs.items() if n in rest}
+        return named
 
     def _misfit(self, problem: str) -> ArgumentError:
         return ArgumentError(

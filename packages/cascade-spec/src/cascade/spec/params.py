@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from cascade.spec.errors import DefinitionError, ParameterError
 from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.wording import short
 
 T = TypeVar("T")
 
@@ -116,7 +117,7 @@ class Param(Source[T], Generic[T]):
         wanted = getattr(self.type, "__name__", repr(self.type))
         return ParameterError(
             f"the parameter '{self.param_name}' (at {self.callsite}) must be {wanted}, "
-            f"but is {value!r:.60} of type {type(value).__name__}",
+            f"but is {short(value)} of type {type(value).__name__}",
             self.param_name,
         )
 

@@ -45,7 +45,7 @@ class Router(LazyResult[R], Generic[R]):
         routes: Key → lazy value (or plain value, by rule R1). At least one.
 
     Raises:
-        DefinitionError: No routes, or a route that is a Task instead of a call of one.
+        DefinitionError: No routes, or a Task where a call of one is meant.
     """
 
     __slots__ = ("routes", "selector")
@@ -56,6 +56,10 @@ class Router(LazyResult[R], Generic[R]):
     def __init__(self, *, selector: Any, routes: Mapping[Any, LazyResult[R] | R]) -> None: ...
     def __init__(self, *, selector: Any, routes: Mapping[Any, Any]) -> None:
         _check_routes(routes)
+        if isinstance(selector, Operation):
+            raise DefinitionError(
+                f"the selector is the task '{selector.name}' itself; call it: {selector.name}()"
+            )
         frame = sys._getframe(1)
         code, lasti = frame.f_code, frame.f_lasti
         self.selector = as_lazy(selector, code, lasti)

@@ -70,7 +70,7 @@ class Task(Operation, Generic[P, R]):
         self, args: tuple[Any, ...], kwargs: dict[str, Any], code: CodeType, lasti: int
     ) -> LazyResult[R]:
         """``self(*args, **kwargs)`` as if written at the line that ``code``, ``lasti`` name."""
-        injected = self._shapes.get((len(args), *kwargs))
+        injected = self._shapes.get((len(args), *kwargs) if kwargs else len(args))
         if injected is None:
             injected = self._check(args, kwargs)
         if injected:
@@ -117,7 +117,7 @@ class Task(Operation, Generic[P, R]):
         named = self.parameters.bind(args, kwargs)
         injected = {n: i for n, i in self.parameters.injections.items() if n not in named}
         if len(self._shapes) < _SHAPES_KEPT:
-            self._shapes[(len(args), *kwargs)] = injected
+            self._shapes[(len(args), *kwargs) if kwargs else len(args)] = injected
         return injected
 
 

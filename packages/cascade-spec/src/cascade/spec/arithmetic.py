@@ -1,0 +1,109 @@
+"""Taking lazy values apart and putting them together: ``lazy["key"]``, ``a + b``, ``a < b``.
+
+Each makes a node of its own, computed like any other: ``deploy().run_if(score > 0.8)``. ``==`` and
+``!=`` stay identity, because lazy values live in sets and dicts; ``cs.eq`` and ``cs.ne`` compare.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Callable
+from types import CodeType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from cascade.spec.lazy_types import LazyResult
+
+_Binary: TypeAlias = "Callable[[Arithmetic, Any], LazyResult[Any]]"
+_Unary: TypeAlias = "Callable[[Arithmetic], LazyResult[Any]]"
+
+
+def _forward(func: Callable[[Any, Any], Any]) -> _Binary:
+    def method(self: Arithmetic, other: Any) -> LazyResult[Any]:
+        frame = sys._getframe(1)
+        return self._combine(func, (self, other), frame.f_code, frame.f_lasti)
+
+    return method
+
+
+def _reflected(func: Callable[[Any, Any], Any]) -> _Binary:
+    def method(self: Arithmetic, other: Any) -> LazyResult[Any]:
+        frame = sys._getframe(1)
+        return self._combine(func, (other, self), frame.f_code, frame.f_lasti)
+
+    return method
+
+
+def _unary(func: Callable[[Any], Any]) -> _Unary:
+    def method(self: Arithmetic) -> LazyResult[Any]:
+        frame = sys._getframe(1)
+        return self._combine(func, (self,), frame.f_code, frame.f_lasti)
+
+    return method
+
+
+def item_range(value: Any, start: Any, stop: Any, step: Any) -> Any:
+    """``value[start:stop:step]``, with ends that may have been lazy."""
+    return value[start:stop:step]
+
+
+class Arithmetic:
+    """The operators of lazy values: a mixin of LazyResult, which says how a node is made."""
+
+    __slots__ = ()
+
+    #: numpy leaves ``array + lazy`` to us instead of adding to each element.
+    __array_ufunc__ = None
+
+    def _combine(
+        self, func: Callable[..., Any], args: tuple[Any, ...], code: CodeType, lasti: int
+    ) -> LazyResult[Any]:
+        """The node that calls ``func`` with ``args``, written where ``code``, ``lasti`` say."""
+        raise NotImplementedError
+
+    def __getitem__(self, key: Any) -> LazyResult[Any]:
+        """The item of the value; ``key`` may be lazy, and so may the ends of a slice."""
+        frame = sys._getframe(1)
+        if isinstance(key, slice):
+            args = (self, key.start, key.stop, key.step)
+            return self._combine(item_range, args, frame.f_code, frame.f_lasti)
+        return self._combine(operator.getitem, (self, key), frame.f_code, frame.f_lasti)
+
+    __lt__ = _forward(operator.lt)
+    __le__ = _forward(operator.le)
+    __gt__ = _forward(operator.gt)
+    __ge__ = _forward(operator.ge)
+
+    __add__ = _forward(operator.add)
+    __sub__ = _forward(operator.sub)
+    __mul__ = _forward(operator.mul)
+    __matmul__ = _forward(operator.matmul)
+    __truediv__ = _forward(operator.truediv)
+    __floordiv__ = _forward(operator.floordiv)
+    __mod__ = _forward(operator.mod)
+    __pow__ = _forward(operator.pow)
+    __and__ = _forward(operator.and_)
+    __or__ = _forward(operator.or_)
+    __xor__ = _forward(operator.xor)
+    __lshift__ = _forward(operator.lshift)
+    __rshift__ = _forward(operator.rshift)
+
+    __radd__ = _reflected(operator.add)
+    __rsub__ = _reflected(operator.sub)
+    __rmul__ = _reflected(operator.mul)
+    __rmatmul__ = _reflected(operator.matmul)
+    __rtruediv__ = _reflected(operator.truediv)
+    __rfloordiv__ = _reflected(operator.floordiv)
+    __rmod__ = _reflected(operator.mod)
+    __rpow__ = _reflected(operator.pow)
+    __rand__ = _reflected(operator.and_)
+    __ror__ = _reflected(operator.or_)
+    __rxor__ = _reflected(operator.xor)
+    __rlshift__ = _reflected(operator.lshift)
+    __rrshift__ = _reflected(operator.rshift)
+
+    __neg__ = _unary(operator.neg)
+    __pos__ = _unary(operator.pos)
+    __abs__ = _unary(operator.abs)
+    __invert__ = _unary(operator.invert)

@@ -1,0 +1,176 @@
+"""``dry_run``: the plan as an indented tree."""
+
+import io
+import re
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from tests.graph.flows import join, load, pair
+from tests.graph.programs import programs
+
+from cascade.graph.build import build_graph
+from cascade.graph.model import Edge, EdgeKind
+from cascade.graph.outline import dry_run, outline
+from cascade.spec.containers import gather
+from cascade.spec.errors import DefinitionError
+from cascade.spec.params import Param
+from cascade.spec.routing import Router
+
+
+def lines_of(target, **options) -> list[str]:
+    """What ``dry_run`` prints, without the places in the source."""
+    stream = io.StringIO()
+    dry_run(target, file=stream, **options)
+    return [re.sub(r"  \([^ ]*:\d+\)", "", line) for line in stream.getvalue().splitlines()]
+
+
+def test_inputs_stand_under_the_node_that_uses_them():
+    deep = pair(pair(load()))
+
+    assert lines_of(join(load(), deep, load())) == [
+        "6 nodes, 6 tasks",
+        "join",
+        "├─ load",
+        "├─ load",
+        "└─ pair",
+        "   └─ pair",
+        "      └─ load",
+    ]
+
+
+def test_every_kind_of_edge_has_words_of_its_own():
+    """CONSTRAINT edges are made by hand: nothing builds them yet."""
+    data, ready, first = load(), pair(1), pair(2)
+    router = Router(selector=Param("size"), routes={"s": load(), "l": "plain"})
+    graph = build_graph(join(data, router).run_if(ready).after(first), routes=True)
+    target = len(graph) - 1
+    graph.edges.append(Edge(graph.index[data], target, EdgeKind.CONSTRAINT))
+    lines = [re.sub(r"  \([^ ]*:\d+\)", "", line) for line in outline(graph)]
+
+    assert lines == [
+        "7 nodes, 5 tasks",
+        "join",
+        "├─ load  [shared by 2]",
+        "├─ if pair",
+        "├─ after pair",
+        "├─ amount load  [shown above]",
+        "└─ router",
+        "   ├─ route s: load",
+        "   └─ param size",
+    ]
+
+
+def test_a_node_with_several_users_is_drawn_once():
+    shared = pair(load())
+
+    assert lines_of(join(pair(shared), shared)) == [
+        "4 nodes, 4 tasks",
+        "join",
+        "├─ pair  [shared by 2]",
+        "│  └─ load",
+        "└─ pair",
+        "   └─ pair  [shown above]",
+    ]
+
+
+def test_a_line_says_where_the_call_was_written():
+    lazy = load()
+    stream = io.StringIO()
+    dry_run(lazy, file=stream)
+
+    assert stream.getvalue() == f"1 node, 1 task\nload  ({lazy.callsite})\n"
+
+
+def test_standard_output_is_the_default(capsys):
+    dry_run(load())
+
+    assert capsys.readouterr().out.startswith("1 node, 1 task\nload  (")
+
+
+def test_a_container_of_lazy_values_is_a_target():
+    assert lines_of([load(), load()]) == [
+        "3 nodes, 2 tasks",
+        "gather",
+        "├─ load",
+        "└─ load",
+    ]
+
+
+@pytest.mark.parametrize("target", [3, [1, 2], load])
+def test_what_is_not_lazy_has_no_plan(target):
+    with pytest.raises(DefinitionError):
+        dry_run(target)
+
+
+@pytest.mark.parametrize(("limit", "shown"), [(1, 1), (2, 2), (5, 5), (6, 6), (50, 6), (0, 1)])
+def test_only_so_many_inputs_of_a_node_are_shown(limit, shown):
+    lines = lines_of(join(*(load() for _ in range(6))), limit=limit)
+
+    assert sum(line.endswith("load") for line in lines) == shown
+    assert [line for line in lines if "…" in line] == [f"├─ … {6 - shown} more"] * (shown < 6)
+    assert lines[-1] == "└─ load"
+
+
+def test_a_chain_of_a_hundred_thousand_takes_as_many_lines():
+    """Indentation ends at some level, or the text would grow as the square."""
+    lazy = load()
+    for _ in range(99_999):
+        lazy = pair(lazy)
+    lines = lines_of(lazy)
+
+    assert len(lines) == 100_001
+    assert lines[-1].strip() == "↳ load"
+    assert max(map(len, lines)) < 200
+    assert lines[24:27] == [" " * 66 + "└─ pair", " " * 69 + "└─ pair", " " * 72 + "↳ pair"]
+
+
+def test_a_hundred_thousand_arguments():
+    target = join(*(load() for _ in range(100_000)))
+
+    assert len(lines_of(target)) == 53
+
+
+def test_all_inputs_are_shown_to_who_asks_for_them():
+    target = join(*(load() for _ in range(1_000)))
+
+    assert len(lines_of(target, limit=1_000)) == 1_002
+
+
+def test_a_deep_ladder_is_drawn_in_lines_of_bounded_length():
+    """A shared state, ``x = f(x, g(x))``, is reached by the shorter way first."""
+    lazy = load()
+    for _ in range(5_000):
+        lazy = pair(lazy, gather(lazy))
+    lines = lines_of(lazy)
+
+    assert sum("shown above" in line for line in lines) == 5_000
+    assert max(map(len, lines)) < 200
+
+
+def test_levels_that_are_not_the_deepest_input_end_too():
+    deep = load()
+    for _ in range(40):
+        deep = pair(deep)
+    lazy = load()
+    for _ in range(40):
+        lazy = pair(lazy, deep)
+    lines = lines_of(lazy)
+
+    assert sum(line.endswith("pair  [shown above]") for line in lines) == 39
+    assert max(map(len, lines)) < 200
+
+
+@given(programs())
+def test_every_node_is_drawn_once_and_every_edge_has_a_line(program):
+    target = program[-1]
+    graph = build_graph(target, routes=True)
+    lines = list(outline(graph, limit=10_000))
+    drawn = [line for line in lines[1:] if "[shown above]" not in line]
+
+    assert len(drawn) == len(graph)
+    assert len(lines) - 2 == len(graph.edges)
+    names = Counter(re.sub(r"^[│├└─ ↳]*", "", re.sub(r"  \(.*", "", line)) for line in drawn)
+    prefixes = r"(if |after |route \w+: )"
+    names = Counter(re.sub(f"^{prefixes}", "", name) for name in names.elements())
+    assert names == Counter(node.name for node in graph.nodes)

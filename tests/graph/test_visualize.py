@@ -1,0 +1,165 @@
+"""Drawings as Mermaid and DOT: exact text, because other tools read it."""
+
+import re
+
+import pytest
+from hypothesis import given
+from tests.graph.flows import join, load, pair
+from tests.graph.programs import programs
+
+from cascade.graph.build import build_graph
+from cascade.graph.model import Edge, EdgeKind
+from cascade.graph.visualize import visualize
+from cascade.spec.errors import CycleError, DefinitionError
+from cascade.spec.params import Param
+from cascade.spec.routing import Router
+from cascade.spec.task import task
+
+
+def one_of_everything():
+    """A graph with every kind of node and, by hand, every kind of edge."""
+    data = load()
+    router = Router(selector=Param("size"), routes={"s": data, 2: "plain"})
+    mapped = pair.map(a=[1, 2])
+    target = join([data, 1], router).run_if(mapped > 0).after(data)
+    graph = build_graph(target, routes=True)
+    graph.edges.append(Edge(graph.index[data], graph.index[mapped], EdgeKind.CONSTRAINT))
+    return graph
+
+
+def test_mermaid_draws_every_kind_of_node_and_edge():
+    assert visualize(one_of_everything()) == (
+        "flowchart TD\n"
+        '    n0["load"]\n'
+        '    n1[/"param size"/]\n'
+        '    n2{"router"}\n'
+        '    n3[["pair.map"]]\n'
+        '    n4(["gather"])\n'
+        '    n5(("gt"))\n'
+        '    n6["join"]\n'
+        "    n1 --> n2\n"
+        '    n0 ==>|"s"| n2\n'
+        "    n0 --> n4\n"
+        "    n3 --> n5\n"
+        "    n4 --> n6\n"
+        "    n2 --> n6\n"
+        "    n5 -. if .-> n6\n"
+        "    n0 --o|after| n6\n"
+        "    n0 --x|amount| n3"
+    )
+
+
+def test_dot_draws_every_kind_of_node_and_edge():
+    drawing = re.sub(r' tooltip="[^"]*"', "", visualize(one_of_everything(), "dot"))
+
+    assert drawing == (
+        "digraph cascade {\n"
+        "    node [fontname=sans-serif]; edge [fontname=sans-serif];\n"
+        '    n0 [label="load" shape=box];\n'
+        '    n1 [label="param size" shape=parallelogram];\n'
+        '    n2 [label="router" shape=diamond];\n'
+        '    n3 [label="pair.map" shape=box3d];\n'
+        '    n4 [label="gather" shape=oval];\n'
+        '    n5 [label="gt" shape=circle];\n'
+        '    n6 [label="join" shape=box];\n'
+        "    n1 -> n2;\n"
+        '    n0 -> n2 [style=bold label="s"];\n'
+        "    n0 -> n4;\n"
+        "    n3 -> n5;\n"
+        "    n4 -> n6;\n"
+        "    n2 -> n6;\n"
+        '    n5 -> n6 [style=dashed label="if"];\n'
+        '    n0 -> n6 [style=dotted arrowhead=odot label="after"];\n'
+        '    n0 -> n3 [color=firebrick arrowhead=tee label="amount"];\n'
+        "}"
+    )
+
+
+def test_dot_says_where_a_call_was_written():
+    lazy = load()
+
+    assert f'tooltip="{lazy.callsite}"' in visualize(lazy, "dot")
+
+
+def test_no_two_kinds_of_edge_look_the_same():
+    graph = build_graph(pair(load()))
+    looks = set()
+    for kind in EdgeKind:
+        graph.edges[:] = [Edge(0, 1, kind)]
+        looks.add((visualize(graph).splitlines()[-1], visualize(graph, "dot").splitlines()[-2]))
+
+    assert len(looks) == len(EdgeKind)
+    assert len({mermaid for mermaid, _ in looks}) == len({dot for _, dot in looks}) == len(EdgeKind)
+
+
+@pytest.mark.parametrize(
+    ("name", "mermaid", "dot"),
+    [
+        ('say "hi"', "say #quot;hi#quot;", r"say \"hi\""),
+        ("a<b>&c", "a#lt;b>#amp;c", "a<b>&c"),
+        ("C:\\dir", "C:\\dir", r"C:\\dir"),
+        ("two\nlines", "two<br/>lines", r"two\nlines"),
+        ("a#b;", "a#35;b;", "a#b;"),
+        ("näme → ✓", "näme → ✓", "näme → ✓"),
+        ("{curly}", "{curly}", "{curly}"),
+    ],
+)
+def test_a_name_or_route_cannot_break_the_drawing(name, mermaid, dot):
+    odd = task(name=name)(load.func)()
+    router = Router(selector=1, routes={name: odd})
+
+    assert f'["{mermaid}"]\n' in visualize(odd) + "\n"
+    assert f'==>|"{mermaid}"|' in visualize(router)
+    assert f'[label="{dot}" shape=box' in visualize(odd, "dot")
+    assert f'[style=bold label="{dot}"]' in visualize(router, "dot")
+    assert all(len(visualize(router, f).splitlines()) == n for f, n in (("mermaid", 4), ("dot", 6)))
+
+
+def test_routes_are_drawn_though_they_may_not_run():
+    """R7."""
+    assert len(build_graph(Router(selector=1, routes={1: load()}))) == 1
+    assert '"load"' in visualize(Router(selector=1, routes={1: load()}))
+
+
+def test_a_container_of_lazy_values_is_drawn_with_its_node():
+    assert visualize((load(), 1)).splitlines()[1:3] == ['    n0["load"]', '    n1(["gather"])']
+
+
+def test_what_cannot_be_drawn_is_refused():
+    with pytest.raises(DefinitionError, match=r"^task 'load' is not a lazy value; call it: load"):
+        visualize(load)
+    with pytest.raises(DefinitionError, match=r"^expected a lazy value"):
+        visualize([1])
+    with pytest.raises(ValueError, match=r"^format must be 'mermaid' or 'dot', but is 'svg'$"):
+        visualize(load(), "svg")
+
+
+def test_a_cycle_is_named_and_not_drawn():
+    a, b = load(), load()
+    a.after(b)
+    b.after(a)
+    with pytest.raises(CycleError):
+        visualize(a)
+
+
+def test_a_chain_of_a_hundred_thousand_is_drawn():
+    lazy = load()
+    for _ in range(99_999):
+        lazy = pair(lazy)
+
+    assert len(visualize(lazy).splitlines()) == 1 + 100_000 + 99_999
+
+
+def test_a_hundred_thousand_arguments_are_drawn():
+    drawing = visualize(join(*(load() for _ in range(100_000))), "dot")
+
+    assert len(drawing.splitlines()) == 2 + 100_001 + 100_000 + 1
+
+
+@given(programs())
+def test_a_drawing_has_a_line_for_each_node_and_edge(program):
+    graph = build_graph(program[-1], routes=True)
+    size = len(graph) + len(graph.edges)
+
+    assert len(visualize(graph).splitlines()) == 1 + size
+    assert len(visualize(graph, "dot").splitlines()) == 3 + size

@@ -1,0 +1,149 @@
+"""The Blueprint IR and TailCall, as words: what they hold and that they do not change."""
+
+import dataclasses
+
+import pytest
+
+from cascade.spec.blueprint import Blueprint, Call, Literal, Register, TailCall, literal
+from cascade.spec.task import task
+
+
+@task
+def step(n, m=0): ...
+
+
+def by_hand() -> Blueprint:
+    return Blueprint(
+        instructions=[
+            Call(func=abs, output=Register(1), args=[Register(0)], kwargs={}),
+            Call(func=max, output=Register(2), args=[Register(1), Literal(3)], kwargs={}),
+        ],
+        register_count=3,
+        input_args=[0],
+        input_kwargs={"n": 0},
+    )
+
+
+def test_a_blueprint_can_be_made_by_hand():
+    blueprint = by_hand()
+
+    assert blueprint.register_count == 3
+    assert blueprint.input_args == (0,)
+    assert blueprint.input_kwargs == {"n": 0}
+    assert blueprint.entry == 0
+    assert (blueprint.input_var_args, blueprint.input_var_kwargs) == (None, None)
+    assert blueprint.input_defaults == blueprint.input_sources == {}
+    assert blueprint.task is None
+
+
+def test_the_seeds_way_of_writing_a_call_positionally():
+    call = Call(abs, Register(1), [Register(0)], {"key": Literal(2)})
+
+    assert call.args == (Register(0),)
+    assert call.kwargs == {"key": Literal(2)}
+    assert call.conditions == call.after == ()
+
+
+def test_a_call_without_arguments():
+    call = Call(dict, Register(0))
+
+    assert (call.args, call.kwargs) == ((), {})
+
+
+def test_equal_blueprints_are_equal():
+    assert by_hand() == by_hand()
+    assert by_hand() != dataclasses.replace(by_hand(), register_count=4)
+    assert Literal(1) == Literal(1) != Literal(2)
+    assert Register(1) != Literal(1)
+
+
+@pytest.mark.parametrize(
+    ("thing", "name"),
+    [
+        (Literal(1), "value"),
+        (Register(1), "index"),
+        (Call(abs, Register(0)), "func"),
+        (Blueprint(), "register_count"),
+    ],
+)
+def test_the_ir_does_not_change(thing, name):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(thing, name, 5)
+
+
+def test_a_blueprint_is_a_snapshot_of_what_it_was_made_of():
+    instructions, inputs, kwargs = [Call(abs, Register(0))], [0], {"n": 0}
+    blueprint = Blueprint(instructions, 1, inputs, kwargs)
+    operands: dict = {"a": Register(0)}
+    call = Call(abs, Register(1), [], operands)
+    for thing in (instructions, inputs, kwargs, operands):
+        thing.clear()
+
+    assert len(blueprint.instructions) == 1
+    assert (blueprint.input_args, blueprint.input_kwargs) == ((0,), {"n": 0})
+    assert call.kwargs == {"a": Register(0)}
+
+
+def test_names_for_people():
+    assert by_hand().name == "max"
+    assert Blueprint().name == "(empty)"
+    assert Blueprint(task=step).name == "step"
+    assert Call(abs, Register(0)).name == "abs"
+    assert Call(abs, Register(0), task=step).name == "step"
+    assert Call(3, Register(0)).name == "3"
+
+
+def test_an_input_is_called_by_its_name_where_it_has_one():
+    blueprint = Blueprint(input_args=[0, 1], input_kwargs={"b": 1, "c": 2})
+
+    assert blueprint.input_names() == {0: "#0", 1: "b", 2: "c"}
+
+
+# -- TailCall -------------------------------------------------------------------------------------
+
+
+def test_a_tail_call_holds_new_arguments_and_where_to_continue():
+    """R5."""
+    tail = TailCall(kwargs={"n": 1})
+
+    assert (list(tail.args), dict(tail.kwargs)) == ([], {"n": 1})
+    assert (tail.target_blueprint_id, tail.target) == (None, None)
+    full = TailCall([1], {"n": 2}, "other", step)
+    assert (full.args, full.target_blueprint_id, full.target) == ([1], "other", step)
+
+
+def test_a_tail_call_without_arguments_repeats_with_the_last_ones():
+    assert TailCall() == TailCall((), {})
+    assert TailCall().kwargs is not TailCall().kwargs
+
+
+def test_tail_calls_compare_by_what_they_say():
+    assert TailCall([1], {"a": 2}) == TailCall((1,), {"a": 2})
+    assert TailCall([1]) != TailCall([2])
+    assert TailCall(target_blueprint_id="a") != TailCall(target_blueprint_id="b")
+    assert TailCall(target=step) != TailCall()
+    assert TailCall() != "TailCall()"
+
+
+def test_a_tail_call_is_not_hashable():
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(TailCall())
+
+
+def test_a_tail_call_shows_itself():
+    tail = TailCall([1, "x"], {"n": 2}, "other", step)
+
+    assert repr(tail) == "TailCall(1, 'x', n=2, target_blueprint_id='other', target=step)"
+    assert repr(TailCall()) == "TailCall()"
+
+
+# -- literal --------------------------------------------------------------------------------------
+
+
+def test_literal_holds_the_same_object():
+    """R2."""
+    value = [step(1)]
+    held: object = literal(value)
+
+    assert isinstance(held, Literal)
+    assert held.value is value

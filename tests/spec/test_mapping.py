@@ -1,0 +1,221 @@
+"""``task.map``: one call for each item (R8, M17)."""
+
+import pytest
+
+from cascade.spec.blueprint import literal
+from cascade.spec.containers import GATHER, fill
+from cascade.spec.errors import ArgumentError
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult
+from cascade.spec.mapping import MapPlan, expand
+from cascade.spec.resource import inject
+from cascade.spec.task import task
+
+
+@task
+def numbers(): ...
+
+
+@task
+def scale(value, factor=2, *, db=inject("db")): ...
+
+
+@task
+def anything(*args, **kwargs): ...
+
+
+def calls(lazy: MappedLazyResult, **columns) -> list[LazyResult]:
+    """The calls that the map becomes, once its lazy lists are ``columns``."""
+    assert lazy.task.func is expand
+    plan, *known = lazy.args
+    values = [columns.get(n, c) for n, c in zip(plan.names, known, strict=True)]
+    result = expand(plan, *values)
+    assert result.task is GATHER
+    assert fill(result.args[0], *result.dependencies) == list(result.dependencies)
+    return list(result.dependencies)
+
+
+def test_one_call_for_each_item_in_order():
+    """R8."""
+    made = calls(scale.map(value=[3, 1, 2]))
+
+    assert [lazy.kwargs["value"] for lazy in made] == [3, 1, 2]
+    assert {lazy.task for lazy in made} == {scale}
+
+
+def test_iterables_go_side_by_side():
+    made = calls(scale.map(value=[1, 2], factor=(10, 20)))
+
+    assert [(m.kwargs["value"], m.kwargs["factor"]) for m in made] == [(1, 10), (2, 20)]
+
+
+@pytest.mark.parametrize(
+    "iterable",
+    [[1, 2], (1, 2), range(1, 3), iter([1, 2]), {1: "a", 2: "b"}, (i for i in (1, 2)), b"".join],
+)
+def test_any_iterable_will_do(iterable):
+    if callable(iterable):
+        with pytest.raises(ArgumentError, match="it is no iterable"):
+            scale.map(value=iterable)
+    else:
+        made = calls(scale.map(value=iterable))
+        assert [lazy.kwargs["value"] for lazy in made] == [1, 2]
+
+
+def test_a_map_over_nothing_is_an_empty_list():
+    lazy = expand(scale.map(value=[]).args[0], [])
+
+    assert lazy.dependencies == ()
+    assert fill(*lazy.args) == []
+
+
+def test_a_lazy_iterable_is_an_input_of_the_map():
+    """R8: the items are known only at run time."""
+    source = numbers()
+    lazy = scale.map(value=source)
+
+    assert lazy.dependencies == (source,)
+    assert [call.kwargs["value"] for call in calls(lazy, value=(7, 8))] == [7, 8]
+
+
+def test_a_known_and_a_lazy_iterable_together():
+    source = numbers()
+    lazy = scale.map(value=[1, 2], factor=source)
+
+    assert lazy.dependencies == (source,)
+    assert [call.kwargs["factor"] for call in calls(lazy, factor=[3, 4])] == [3, 4]
+
+
+def test_items_may_be_lazy_and_then_the_list_is_one_input():
+    a, b = numbers(), numbers()
+    lazy = scale.map(value=[a, [b]])
+    (container,) = lazy.dependencies
+
+    assert container.task is GATHER
+    assert set(container.dependencies) == {a, b}
+
+
+def test_a_literal_is_the_same_for_every_item():
+    """M17."""
+    shared = [1, 2, 3]
+    made = calls(scale.map(value=[1, 2], factor=literal(shared)))
+
+    assert [lazy.kwargs["factor"] for lazy in made] == [literal(shared)] * 2
+    assert all(lazy.kwargs["factor"].value is shared and lazy.special for lazy in made)
+
+
+def test_an_injection_is_the_same_for_every_item():
+    database = inject("other")
+    made = calls(scale.map(value=[1, 2], db=database))
+
+    assert [lazy.kwargs["db"] for lazy in made] == [database] * 2
+
+
+def test_parameters_with_an_injection_as_default_need_no_iterable():
+    (made,) = calls(scale.map(value=[1]))
+
+    assert made.kwargs["db"].resource_name == "db"
+
+
+def test_every_call_is_written_where_the_map_is():
+    lazy = scale.map(value=[1, 2])
+
+    assert {call.callsite for call in calls(lazy)} == {lazy.callsite}
+
+
+def test_a_map_is_snapshotted_at_the_call():
+    """M15."""
+    values = [1]
+    lazy = scale.map(value=values)
+    values.append(2)
+
+    assert len(calls(lazy)) == 1
+
+
+def test_maps_nest():
+    """R8: a mapped task may map again."""
+    inner = scale.map(value=[1, 2])
+    outer = anything.map(rows=inner)
+
+    assert outer.dependencies == (inner,)
+    assert anything.map(rows=[inner, inner]).dependencies[0].dependencies == (inner, inner)
+
+
+def test_a_map_over_the_keywords_of_a_variadic_task():
+    assert [call.kwargs for call in calls(anything.map(a=[1, 2]))] == [{"a": 1}, {"a": 2}]
+
+
+def test_a_map_says_what_it_is():
+    lazy = scale.map(value=[1], factor=[2])
+
+    assert lazy.name == "scale.map"
+    assert lazy.task.structural
+    assert repr(lazy.args[0]) == "<map of scale over value, factor>"
+    assert isinstance(lazy.args[0], MapPlan)
+
+
+# -- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["abc", b"abc", ""])
+def test_a_string_is_refused_with_both_ways_out(text):
+    """M17."""
+    with pytest.raises(
+        TypeError, match=r"^scale\.map\(\) goes over the items of 'value'"
+    ) as caught:
+        scale.map(value=text)
+
+    assert type(caught.value) is ArgumentError
+    assert "but it is a string: " in str(caught.value)
+    assert "scale.map(value=[value])" in str(caught.value)
+    assert "scale.map(value=cs.literal(value), …)" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [3, None, scale])
+def test_what_is_no_iterable_is_refused(value):
+    with pytest.raises(ArgumentError, match=r"the items of 'value', but it is no iterable: "):
+        scale.map(value=value)
+
+
+def test_unequal_lengths_are_refused_at_once_where_they_are_known():
+    """M17."""
+    message = r"^scale\.map\(\) .* equally long, but 'value' has 2, 'factor' has 3 items$"
+    with pytest.raises(ArgumentError, match=message):
+        scale.map(value=[1, 2], factor=[1, 2, 3])
+
+
+def test_an_empty_iterable_is_not_as_long_as_another():
+    with pytest.raises(ArgumentError, match=r"'value' has 0, 'factor' has 1 items$"):
+        scale.map(value=[], factor=[1])
+
+
+def test_what_only_the_run_knows_is_refused_by_the_run():
+    lazy = scale.map(value=numbers(), factor=[1, 2])
+    with pytest.raises(ArgumentError, match=r"'value' has 3, 'factor' has 2 items$"):
+        calls(lazy, value=[1, 2, 3])
+    with pytest.raises(ArgumentError, match="'value', but it is a string: 'ab'"):
+        calls(lazy, value="ab")
+    with pytest.raises(ArgumentError, match="'value', but it is no iterable: 5"):
+        calls(lazy, value=5)
+
+
+def test_a_map_needs_something_to_go_over():
+    with pytest.raises(
+        ArgumentError, match=r"^scale\.map\(\) needs at least one iterable to go ov"
+    ):
+        scale.map()
+    with pytest.raises(ArgumentError, match=r"but all its arguments are literals$"):
+        scale.map(value=literal(1))
+
+
+def test_the_names_are_checked_against_the_signature():
+    with pytest.raises(
+        ArgumentError, match=r"^task 'scale': got an unexpected .*'colour'; its sig"
+    ):
+        scale.map(value=[1], colour=[2])
+    with pytest.raises(ArgumentError, match=r"^task 'scale': missing a required argument: 'value'"):
+        scale.map(factor=[1])
+
+
+def test_positional_arguments_have_no_name_to_map():
+    with pytest.raises(TypeError, match="positional argument"):
+        scale.map([1, 2])

@@ -1,0 +1,76 @@
+"""The seams: what fits them, told by ``isinstance`` (names of methods) where no type is at hand."""
+
+import inspect
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import pytest
+
+from cascade.spec import protocols
+from cascade.spec.protocols import (
+    CacheBackend,
+    Connector,
+    ExecutionStrategy,
+    Executor,
+    Solver,
+    StateBackend,
+)
+
+SEAMS = [
+    value
+    for value in vars(protocols).values()
+    if isinstance(value, type)
+    and value.__module__ == protocols.__name__
+    and getattr(value, "_is_runtime_protocol", False)
+]
+
+
+def test_the_seams_of_the_engine_are_here():
+    assert {Solver, Executor, StateBackend, CacheBackend, Connector, ExecutionStrategy} <= {*SEAMS}
+
+
+class OneStage:
+    def resolve(self, graph):
+        return [graph.nodes]
+
+
+class Memory:
+    def __init__(self):
+        self.kept = {}
+
+    def get(self, key):
+        return (key in self.kept), self.kept.get(key)
+
+    def put(self, key, value, ttl=None):
+        self.kept[key] = value
+
+
+def test_the_standard_librarys_pools_are_executors():
+    with ThreadPoolExecutor(1) as pool:
+        assert isinstance(pool, Executor)
+    assert issubclass(ProcessPoolExecutor, Executor)
+
+
+def test_no_base_class_is_needed():
+    assert isinstance(OneStage(), Solver)
+    assert isinstance(Memory(), CacheBackend)
+
+
+@pytest.mark.parametrize("seam", SEAMS)
+def test_something_else_does_not_fit(seam):
+    assert not isinstance(object(), seam)
+    assert sum(isinstance(thing, seam) for thing in (OneStage(), Memory())) <= 1
+
+
+@pytest.mark.parametrize("seam", SEAMS)
+def test_every_method_of_a_seam_says_what_it_does(seam):
+    methods = [m for n, m in vars(seam).items() if inspect.isfunction(m) and not n.startswith("_")]
+
+    assert methods
+    assert all(inspect.getdoc(method) for method in methods)
+    assert inspect.getdoc(seam)
+
+
+def test_a_seam_that_talks_to_the_outside_is_async():
+    assert inspect.iscoroutinefunction(ExecutionStrategy.execute)
+    for name in ("connect", "disconnect", "publish", "subscribe"):
+        assert inspect.iscoroutinefunction(getattr(Connector, name))

@@ -1,0 +1,25 @@
+"""``typing_checked.py`` holds what checkers should say; here mypy is asked."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.skipif(find_spec("mypy") is None, reason="mypy is not installed")
+def test_mypy_sees_the_types_that_the_file_asserts():
+    # Of this file alone: the facade makes mypy see the layers above, whose types others check.
+    options = ["--follow-imports=silent", "tests/spec/typing_checked.py"]
+    result = subprocess.run(
+        [sys.executable, "-m", "mypy", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -1,0 +1,58 @@
+"""The examples in the README and the docs do what they say."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_BLOCK = re.compile(r"^```(python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+
+
+def _blocks(page: Path) -> list[tuple[str, str, int]]:
+    """(language, text, line of its first line) of each example and its output, in order."""
+    text = page.read_text(encoding="utf-8")
+    return [
+        (match[1], match[2], text.count("\n", 0, match.start(2)) + 1)
+        for match in _BLOCK.finditer(text)
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_print_what_the_page_says(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One namespace a page, from top to bottom, as a reader would type it."""
+    monkeypatch.chdir(ROOT)  # call sites are shown relative to it
+    namespace: dict[str, object] = {"__name__": "example"}
+    printed, typed = "", 0
+    for language, text, line in _blocks(page):
+        if language == "text":
+            assert text == printed, f"{page.name}:{line}"
+            continue
+        out = io.StringIO()
+        # Blank lines in front, as if the page's examples stood in one file.
+        code = compile("\n" * typed + text, str(ROOT / "example.py"), "exec")
+        typed += text.count("\n")
+        with contextlib.redirect_stdout(out):
+            exec(code, namespace)
+        printed = out.getvalue()
+
+
+def test_the_readme_has_an_example_of_each_path_with_its_output() -> None:
+    languages = [language for language, _, _ in _blocks(ROOT / "README.md")]
+    assert languages.count("python") >= 2
+    assert all(
+        after == "text" for first, after in zip(languages[::2], languages[1::2], strict=True)
+    )
+    assert any("use_vm=True" in text for _, text, _ in _blocks(ROOT / "README.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in _LINK.findall(page.read_text(encoding="utf-8")):
+        assert (page.parent / link).exists(), f"{page.name} links to {link}"
