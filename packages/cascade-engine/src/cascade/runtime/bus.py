@@ -57,12 +57,15 @@ class MessageBus:
                 f"the handler {handler.__qualname__} is a coroutine function, but handlers are "
                 "called and not awaited; let a plain function put the event into an asyncio.Queue"
             )
-        self._handlers.setdefault(event_type, []).append(handler)
+        handlers = self._handlers.setdefault(event_type, [])
+        handlers.append(handler)
         self._resolved.clear()
+        subscribed = True
 
         def cancel() -> None:
-            handlers = self._handlers[event_type]
-            if handler in handlers:
+            nonlocal subscribed
+            if subscribed:  # the same handler may have been subscribed twice
+                subscribed = False
                 handlers.remove(handler)
                 self._resolved.clear()
 

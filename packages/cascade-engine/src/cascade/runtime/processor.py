@@ -7,10 +7,11 @@ inline where the caller allows it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
-from cascade.runtime.run import Run, guarded
+from cascade.runtime.run import Run, guarded, within
 from cascade.spec.resource import Inject
 
 
@@ -54,13 +55,23 @@ class NodeProcessor:
         bound: bool,
     ) -> Any:
         if is_async:
-            return await func(*args, **kwargs)
+            return await self._await(func(*args, **kwargs))
         if bound:
             thread = self._run.resources.bound_thread
             return await self._run.in_worker(func, args, kwargs, thread)
         if inline:
-            return guarded(func, args, kwargs)
+            return self._run.context.copy().run(guarded, func, args, kwargs)
         return await self._run.in_worker(func, args, kwargs)
+
+    async def _await(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Await a task's coroutine; one that swallows a cancel cannot keep the run going."""
+        task = asyncio.current_task()
+        assert task is not None
+        requests = task.cancelling()
+        value = await within(self._run.context.copy(), work)
+        if task.cancelling() > requests:
+            raise asyncio.CancelledError
+        return value
 
 
 def wants_resources(args: Iterable[Any], kwargs: Mapping[str, Any]) -> bool:

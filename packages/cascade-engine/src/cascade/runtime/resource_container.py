@@ -3,7 +3,8 @@
 Every instance of a resource has an *owner*, an asyncio task that opens it, waits, and closes it,
 in one Context (M7): what a provider does in its generator sees the same context variables and
 cancel scopes before and after the ``yield``. Requests only wait for the owner, so a request that
-is cancelled leaves the opening to end in order.
+is cancelled leaves the opening to end in order; and an owner ends only by being told to close, even
+where ``asyncio.run`` cancels every task at its end.
 
 - scope ``run``: opened when first asked for, closed at the end of the run, last opened first.
 - scope ``task``: opened for one attempt of one task, closed when that ends, last opened first.
@@ -14,6 +15,7 @@ is cancelled leaves the opening to end in order.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -42,6 +44,8 @@ class ResourceContainer:
         self.bus = bus
         self._definitions: dict[str, ResourceDefinition[Any]] = {}
         self._overrides: dict[str, ResourceDefinition[Any]] = {}
+        #: Overrides that take over the scope of what they replace.
+        self._inheriting: set[str] = set()
 
     def register(self, definition: ResourceDefinition[Any]) -> None:
         """Make a resource known by its name, in place of one registered before.
@@ -68,11 +72,10 @@ class ResourceContainer:
 
         A plain generator function takes over the scope of the resource that it replaces.
         """
+        self._inheriting.discard(name)
         if not isinstance(provider, ResourceDefinition):
-            replaced = self._definitions.get(name)
-            scope = replaced.scope if replaced else "run"
-            bound = replaced.thread_bound if replaced else False
-            provider = ResourceDefinition(provider, name, scope, bound)
+            provider = ResourceDefinition(provider, name)
+            self._inheriting.add(name)
         self._overrides[name] = provider
 
     def definition(self, wanted: Inject) -> ResourceDefinition[Any]:
@@ -82,7 +85,10 @@ class ResourceContainer:
             ResourceNotFoundError: None of these.
         """
         name = wanted.resource_name
-        found = self._overrides.get(name) or wanted.definition or self._definitions.get(name)
+        replaced = wanted.definition or self._definitions.get(name)
+        found = self._overrides.get(name, replaced)
+        if found is not None and replaced is not None and name in self._inheriting:
+            found = self._overrides[name] = _in_place_of(replaced, found, name)
         if found is None:
             known = sorted({*self._definitions, *self._overrides})
             hint = did_you_mean(name, known)
@@ -165,7 +171,7 @@ class ResourceSession:
             ExceptionGroup: Resources failed to close and the run had succeeded.
         """
         try:
-            await uncancelled(_close_all(list(self._open.values()), error))
+            await _close_all(self._open.values(), error)
         finally:
             self._open.clear()
             if self._bound is not None:
@@ -207,7 +213,7 @@ class Attempt:
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if self._own:
-            await uncancelled(_close_all(list(self._own.values()), error))
+            await _close_all(self._own.values(), error)
 
     async def resolve(
         self, args: Iterable[Any], kwargs: Mapping[str, Any]
@@ -239,12 +245,12 @@ class _Instance:
         self._needs = needs
         self._run = run
         self._opened: asyncio.Future[Any] = run.loop.create_future()
-        self._closing = asyncio.Event()
+        self._closing: asyncio.Future[None] = run.loop.create_future()
         # A Context cannot be entered twice at once, and the owner is inside its own while a
         # thread advances a plain generator; so that gets one copy for all its life.
         context = run.context.copy()
         self._generator_context = context.copy()
-        self._owner = run.loop.create_task(
+        self._owner: asyncio.Task[BaseException | None] = run.loop.create_task(
             self._live(), name=f"resource {definition.name}", context=context
         )
 
@@ -252,12 +258,15 @@ class _Instance:
         """The resource, once it is open; raises what opening it raised."""
         return await asyncio.shield(self._opened)
 
-    async def close(self) -> None:
-        """Close it and wait until it is closed."""
-        self._closing.set()
-        await self._owner
+    async def close(self) -> BaseException | None:
+        """Close it and wait until it is closed; what that raised, if anything."""
+        if not self._closing.done():
+            self._closing.set_result(None)
+        await _end_of(self._owner)
+        # Cancelled: before its first step, so that it has opened nothing.
+        return None if self._owner.cancelled() else self._owner.result()
 
-    async def _live(self) -> None:
+    async def _live(self) -> BaseException | None:
         name = self.definition.name
         try:
             needs = {key: await instance.value() for key, instance in self._needs.items()}
@@ -265,36 +274,32 @@ class _Instance:
             resource = await self._advance(generator)
         except (StopIteration, StopAsyncIteration):
             self._fail(ResourceError(f"the provider of '{name}' did not yield"))
-            return
+            return None
         except BaseException as failure:
             failure.add_note(f"while opening the resource '{name}'")
             self._fail(failure)
-            return
+            return None
         self._run.publish(ResourceAcquired, name)
         self._opened.set_result(resource)
-        await self._closing.wait()
-        await self._release(generator)
+        await _end_of(self._closing)
+        error = await self._release(generator)
+        self._run.publish(ResourceReleased, name, error)
+        return error
 
     def _fail(self, error: BaseException) -> None:
         self._opened.set_exception(error)
         self._opened.exception()  # retrieved: the requests that wait raise it themselves
 
-    async def _release(self, generator: Any) -> None:
+    async def _release(self, generator: Any) -> BaseException | None:
         name = self.definition.name
         try:
             await self._advance(generator)
         except (StopIteration, StopAsyncIteration):
-            self._run.publish(ResourceReleased, name)
+            return None
         except BaseException as error:
             error.add_note(f"while closing the resource '{name}'")
-            self._run.publish(ResourceReleased, name, error)
-            raise
-        else:
-            twice = ResourceError(
-                f"the provider of '{name}' yielded a second time; it must yield once"
-            )
-            self._run.publish(ResourceReleased, name, twice)
-            raise twice
+            return error
+        return ResourceError(f"the provider of '{name}' yielded a second time; it must yield once")
 
     async def _advance(self, generator: Any) -> Any:
         if self.definition.is_async:
@@ -302,10 +307,21 @@ class _Instance:
         bound = self._run.resources.bound_thread if self.definition.thread_bound else None
         executor = bound or self._run.executor
         call = executor.submit(self._generator_context.run, _next, generator)
-        exhausted, value = await asyncio.wrap_future(call)
+        advanced = asyncio.wrap_future(call)
+        await _end_of(advanced)
+        exhausted, value = advanced.result()
         if exhausted:
             raise StopAsyncIteration
         return value
+
+
+def _in_place_of(
+    replaced: ResourceDefinition[Any], by: ResourceDefinition[Any], name: str
+) -> ResourceDefinition[Any]:
+    """``by`` with the scope and the thread of what it replaces; itself, if it has them."""
+    if (by.scope, by.thread_bound) == (replaced.scope, replaced.thread_bound):
+        return by
+    return ResourceDefinition(by.func, name, replaced.scope, replaced.thread_bound)
 
 
 def _next(generator: Any) -> tuple[bool, Any]:
@@ -330,36 +346,36 @@ def _injections(graph: Graph) -> Iterable[tuple[Inject, Any]]:
                     yield value, lazy
 
 
-async def _close_all(instances: Sequence[_Instance], error: BaseException | None) -> None:
-    failures: list[BaseException] = []
-    for instance in reversed(instances):
-        try:
-            await instance.close()
-        except BaseException as failure:
-            failures.append(failure)
-    if not failures:
-        return
-    if error is not None:
+async def _close_all(instances: Iterable[_Instance], error: BaseException | None) -> None:
+    """Close ``instances``, last opened first, even if the caller is cancelled meanwhile.
+
+    Args:
+        instances: In the order in which they were opened.
+        error: What ended their use, if anything did: failures to close become notes on it.
+
+    Raises:
+        BaseException: What closing raised, in a group if several did, and ``error`` is None.
+        CancelledError: The caller was cancelled.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    requests = task.cancelling()
+    closed = [await instance.close() for instance in reversed(list(instances))]
+    failures = [failure for failure in closed if failure is not None]
+    if failures and error is not None:
         for late in failures:
             where = " ".join(getattr(late, "__notes__", ()))
             error.add_note(f"also, {where}: {type(late).__name__}: {late}")
     elif len(failures) == 1:
         raise failures[0]
-    else:
+    elif failures:
         raise BaseExceptionGroup("resources failed to close", failures)
+    if task.cancelling() > requests:
+        raise asyncio.CancelledError
 
 
-async def uncancelled(work: Any) -> None:
-    """Await ``work`` to its end even if the caller is cancelled meanwhile; then be cancelled."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as request:
-            cancelled = request
-        except BaseException:
-            break
-    task.result()
-    if cancelled is not None:
-        raise cancelled
+async def _end_of(future: asyncio.Future[Any]) -> None:
+    """Wait until ``future`` is done, however often this is cancelled meanwhile."""
+    while not future.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([future])

@@ -7,8 +7,8 @@ import contextvars
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from types import TracebackType, coroutine
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cascade.graph.model import Graph
@@ -37,7 +37,7 @@ class Run:
         resources: The injected things, opened as they are asked for.
         blueprints: Where ``TailCall(target_blueprint_id=…)`` looks.
         state: Where outcomes are kept for later, or None.
-        context: The caller's context variables; code on other threads runs in copies of it (M12).
+        context: The caller's context variables; every call of a task runs in a copy (M12).
     """
 
     def __init__(
@@ -154,6 +154,24 @@ def guarded(func: Callable[..., T], args: Any, kwargs: Any) -> T:
         return func(*args, **kwargs)
     except StopIteration as error:
         raise stop_iteration(func) from error
+
+
+@coroutine
+def within(context: contextvars.Context, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Await ``work`` in this asyncio task, but with every step of it in ``context`` (M12)."""
+    resume: Callable[[Any], Any] = work.send
+    value: Any = None
+    while True:
+        try:
+            waiting = context.run(resume, value)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        finally:
+            value = None  # an error's traceback holds this frame, which must not hold the error
+        try:
+            resume, value = work.send, (yield waiting)
+        except BaseException as error:
+            resume, value = work.throw, error
 
 
 def stop_iteration(func: Callable[..., Any]) -> TaskStopIterationError:

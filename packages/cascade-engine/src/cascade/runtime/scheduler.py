@@ -6,6 +6,11 @@ sits in one of them (it sleeps, reads a file) while others are ready, more are w
 looks once in a millisecond, and each time nothing was finished since, the number awake doubles.
 So trivial work costs about a function call, and blocking work overlaps up to the executor's size.
 
+More threads help those that wait and only get in the way of those that compute (M11). Two signs
+tell them apart. A look that comes late says that somebody computes in Python: the loop had to wait
+for the interpreter's lock. A process that uses all cores says that somebody computes outside of it.
+Then a thread is added only while fewer than there are cores compute, by the threads' CPU clocks.
+
 State vocabulary:
 
 - *ready*: what could be worked on now;
@@ -19,7 +24,9 @@ import asyncio
 import contextlib
 import heapq
 import itertools
+import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -28,7 +35,15 @@ from cascade.runtime.run import Run
 
 #: Seconds between two looks at whether the awake threads get on.
 LOOK_EVERY = 0.001
+#: A look that is later than this waited for the interpreter's lock, which changes hands after 5 ms.
+_LATE = 0.002
+#: Seconds over which threads are sorted into computing and waiting, several turns of that lock.
+_WINDOW = 0.025
+#: A thread that used this share of the window computes; of many that do, each gets a small one.
+_COMPUTES = 0.05
 _DEFAULT_WORKERS = 32
+_HAS_CLOCKS = hasattr(time, "pthread_getcpuclockid")
+_HAS_AFFINITY = hasattr(os, "sched_getaffinity")
 
 
 class Ready(Protocol):
@@ -65,10 +80,11 @@ class Workers:
     """The threads of one run. Made, woken and stopped in the event loop's thread.
 
     Args:
-        run: Lends the executor and the context; each awake thread has one copy of it (M12).
+        run: Lends the executor.
         work: Called with each thing; it must not raise.
         ready: The queue; ordered by arrival if left out.
         on_idle: Called in the loop's thread when the last awake thread has left.
+        on_refusal: Called in the loop's thread when the executor lends no thread.
     """
 
     def __init__(
@@ -76,11 +92,13 @@ class Workers:
         run: Run,
         work: Callable[[Any], None],
         on_idle: Callable[[], None],
+        on_refusal: Callable[[BaseException], None],
         ready: Ready | None = None,
     ) -> None:
         self._run = run
         self._work = work
         self._on_idle = on_idle
+        self._on_refusal = on_refusal
         self._ready: Ready = deque() if ready is None else ready
         self._lock = threading.Lock()
         self._awake = 0
@@ -90,6 +108,7 @@ class Workers:
         self._stopped = False
         self._quiet: asyncio.Future[None] | None = None
         self._most = getattr(run.executor, "max_workers", _DEFAULT_WORKERS)
+        self._load = _Load()
 
     @property
     def busy(self) -> bool:
@@ -109,6 +128,7 @@ class Workers:
         self._start(1)
         if not self._looking:
             self._looking = True
+            self._load.start()
             self._run.loop.call_later(LOOK_EVERY, self._look)
 
     def stop(self) -> None:
@@ -125,10 +145,16 @@ class Workers:
         await self._quiet
 
     def _start(self, count: int) -> None:
-        with self._lock:
-            self._awake += count
         for _ in range(count):
-            self._run.executor.submit(self._run.context.copy().run, self._drain)
+            with self._lock:
+                self._awake += 1
+            try:
+                self._run.executor.submit(self._drain)
+            except Exception as error:  # it was shut down
+                with self._lock:
+                    self._awake -= 1
+                self._on_refusal(error)
+                return
 
     def _look(self) -> None:
         with self._lock:
@@ -137,12 +163,14 @@ class Workers:
         if not awake or self._stopped:
             self._looking = False
             return
+        may_help = self._load.helpful(awake)
         if stuck and self._ready:
-            self._start(min(awake, len(self._ready), self._most - awake))
+            self._start(min(may_help, len(self._ready), self._most - awake))
         self._run.loop.call_later(LOOK_EVERY, self._look)
 
     def _drain(self) -> None:
         ready, work = self._ready, self._work
+        self._load.enter()
         while True:
             try:
                 item = ready.popleft()
@@ -160,6 +188,7 @@ class Workers:
                 return False
             self._awake -= 1
             last = not self._awake
+            self._load.leave()
         if last:
             with contextlib.suppress(RuntimeError):  # an abandoned run, its loop is closed
                 self._run.loop.call_soon_threadsafe(self._idle)
@@ -169,3 +198,55 @@ class Workers:
         if self._quiet is not None and not self._awake and not self._quiet.done():
             self._quiet.set_result(None)
         self._on_idle()
+
+
+class _Load:
+    """What the awake threads do: wait, or compute. Asked in the event loop's thread."""
+
+    def __init__(self) -> None:
+        self._cores = len(os.sched_getaffinity(0)) if _HAS_AFFINITY else os.cpu_count() or 1
+        #: Thread → (its CPU clock, what that showed at the start of the window).
+        self._clocks: dict[int, tuple[int, float]] = {}
+        self.start()
+
+    def start(self) -> None:
+        """Take the first readings."""
+        self._looked = self._window = time.monotonic()
+        self._used = time.process_time()
+
+    def enter(self) -> None:
+        """The calling thread is awake from now on."""
+        if _HAS_CLOCKS:
+            clock = time.pthread_getcpuclockid(threading.get_ident())
+            self._clocks[threading.get_ident()] = (clock, time.clock_gettime(clock))
+
+    def leave(self) -> None:
+        """The calling thread is not awake any more."""
+        self._clocks.pop(threading.get_ident(), None)
+
+    def helpful(self, awake: int) -> int:
+        """How many more threads are likely to get more done; called at every look."""
+        now, used = time.monotonic(), time.process_time()
+        elapsed = now - self._looked
+        busy = (used - self._used) / elapsed if elapsed else 0.0
+        self._looked, self._used = now, used
+        if elapsed < LOOK_EVERY + _LATE and busy < 0.8 * self._cores:
+            return awake
+        if now - self._window < _WINDOW:
+            return 0
+        computing = self._computing(now) if _HAS_CLOCKS else awake
+        return 1 if computing < self._cores else 0
+
+    def _computing(self, now: float) -> int:
+        """How many threads computed since the last time that this was asked."""
+        window, self._window = now - self._window, now
+        count = 0
+        for thread, (clock, before) in list(self._clocks.items()):
+            try:
+                after = time.clock_gettime(clock)
+            except OSError:  # the thread ended just now
+                continue
+            if thread in self._clocks:
+                self._clocks[thread] = (clock, after)
+            count += after - before > _COMPUTES * window
+        return count

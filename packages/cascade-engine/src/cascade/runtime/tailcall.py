@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cascade.spec.blueprint import TailCall
+from cascade.spec.blueprint import Blueprint, Literal, TailCall
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.task import Task
@@ -18,7 +18,8 @@ def lazies_of(tail: TailCall) -> list[LazyResult[Any]]:
 
 def with_values(tail: TailCall, values: Sequence[Any]) -> TailCall:
     """``tail`` with ``values`` in place of its lazy arguments, in the order of ``lazies_of``."""
-    left = iter(values)
+    # As literals: a value that happens to be a lazy one is not looked into again.
+    left = map(Literal, values)
     args = [next(left) if isinstance(v, LazyResult) else v for v in tail.args]
     kwargs = {n: next(left) if isinstance(v, LazyResult) else v for n, v in tail.kwargs.items()}
     return TailCall(args, kwargs, tail.target_blueprint_id, tail.target)
@@ -42,6 +43,7 @@ def next_call(
     """
     task = tail.target or current
     assert isinstance(task, Task)
+    tail = _unwrapped(tail)
     try:
         if task is current:
             return task, task.parameters.merge(named, tail.args, tail.kwargs)
@@ -50,7 +52,77 @@ def next_call(
         raise misfit(current.name, task.name, error) from None
 
 
+def is_baked(blueprint: Blueprint, task: Task[..., Any]) -> bool:
+    """Whether the arguments of ``task`` are no inputs, so that the blueprint is no loop."""
+    taken = len(blueprint.input_args), len(blueprint.input_kwargs)
+    return taken != (len(task.parameters.positional), len(task.parameters.keyword))
+
+
+def entry(blueprint: Blueprint, tail: TailCall) -> dict[str, Literal[Any] | LazyResult[Any]]:
+    """The arguments by name with which ``tail`` enters the compiled call of a task.
+
+    Lazy ones are what the prologue computes, in place of inputs that are not given (M3).
+
+    Args:
+        blueprint: Of a task, as BlueprintBuilder makes it.
+        tail: Without lazy values.
+
+    Raises:
+        ArgumentError: An unknown name, a missing argument or too many.
+    """
+    assert isinstance(blueprint.task, Task)
+    parameters = blueprint.task.parameters
+    tail = _unwrapped(tail)
+    given = parameters.bind_some(tail.args, tail.kwargs)
+    inputs = dict(zip(parameters.positional, blueprint.input_args, strict=True))
+    inputs |= blueprint.input_kwargs
+    if parameters.var_positional is not None and blueprint.input_var_args is not None:
+        inputs[parameters.var_positional] = blueprint.input_var_args
+    if parameters.var_keyword is not None and blueprint.input_var_kwargs is not None:
+        inputs[parameters.var_keyword] = blueprint.input_var_kwargs
+    prologue = {call.output.index: call.source for call in blueprint.instructions}
+    named: dict[str, Literal[Any] | LazyResult[Any]] = {}
+    for name, register in inputs.items():
+        source = prologue.get(blueprint.input_sources.get(register, -1))
+        if name in given:
+            named[name] = Literal(given[name])
+        elif source is not None:
+            named[name] = source
+        elif register in blueprint.input_defaults:
+            named[name] = Literal(blueprint.input_defaults[register])
+    if missing := inputs.keys() - named.keys():
+        parameters.complete(named)
+        raise ArgumentError(
+            f"the blueprint of task '{blueprint.name}' was compiled with a value for "
+            f"'{min(missing)}' that the call has to give"
+        )
+    return named
+
+
+def fault(blueprint: Blueprint, again: bool, tail: TailCall) -> ArgumentError | None:
+    """What is wrong with ``tail``, in terms of the signature of the task that it goes to."""
+    if not isinstance(blueprint.task, Task):
+        return None
+    try:
+        if again:
+            blueprint.task.parameters.bind_some(tail.args, tail.kwargs)
+        else:
+            entry(blueprint, tail)
+    except ArgumentError as found:
+        return found
+    return None
+
+
 def misfit(current: str, target: str, error: ArgumentError) -> ArgumentError:
     """``error`` of a tail call, naming the task that made it and the one it goes to."""
     way = "to itself" if current == target else f"to '{target}'"
     return ArgumentError(f"the tail call of task '{current}' {way} does not fit: {error}")
+
+
+def _unwrapped(tail: TailCall) -> TailCall:
+    """``tail`` without the literals around its values."""
+    if Literal not in map(type, tail.args) and Literal not in map(type, tail.kwargs.values()):
+        return tail
+    args = [v.value if type(v) is Literal else v for v in tail.args]
+    kwargs = {n: v.value if type(v) is Literal else v for n, v in tail.kwargs.items()}
+    return TailCall(args, kwargs, tail.target_blueprint_id, tail.target)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -42,17 +42,18 @@ from cascade.runtime.skipping import Skipped, refuse_skipped
 from cascade.runtime.strategies.segment import (
     PENDING,
     Address,
+    Resume,
     Segment,
     Work,
     path_to,
     priorities,
 )
-from cascade.runtime.tailcall import lazies_of, next_call, with_values
+from cascade.runtime.tailcall import entry, is_baked, lazies_of, misfit, next_call, with_values
 from cascade.runtime.ticker import Ticker
 from cascade.runtime.vm.machine import VirtualMachine
-from cascade.spec.blueprint import Literal, TailCall
+from cascade.spec.blueprint import Blueprint, Literal, TailCall
 from cascade.spec.containers import gathered
-from cascade.spec.errors import CycleError
+from cascade.spec.errors import ArgumentError, CycleError
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.protocols import Solver
 from cascade.spec.task import Task
@@ -84,10 +85,13 @@ class _GraphRun:
         self._run = run
         self._solver = solver
         self._ordered = getattr(solver, "in_order", False)
-        self._lock = threading.Lock()
+        # Reentrant: a tail call that goes on under it may have to wait for more lazy arguments.
+        self._lock = threading.RLock()
         self._thread = threading.get_ident()
         ready = None if self._ordered else ByPriority(_priority_of)
-        self._workers = Workers(run, self._work_on, self._look_for_standstill, ready)
+        self._workers = Workers(
+            run, self._work_on, self._look_for_standstill, self._no_workers, ready
+        )
         self._processor = NodeProcessor(run)
         self._watched = run.watches_tasks
         self._state = run.state
@@ -127,7 +131,7 @@ class _GraphRun:
 
     # -- segments -----------------------------------------------------------------------------
 
-    def _add(self, graph: Graph, continuation: Callable[[Any], None] | Address | None) -> Segment:
+    def _add(self, graph: Graph, continuation: Resume | Address | None) -> Segment:
         """Make ``graph`` a segment and start what waits for nothing. Under the lock."""
         segment = Segment(graph, continuation)
         if not self._ordered:
@@ -200,7 +204,12 @@ class _GraphRun:
             self._send_to_loop(work)
         else:
             self._workers.push(work)
-            self._call_in_loop(self._workers.wake)
+            self._wake_later()
+
+    def _wake_later(self) -> None:
+        """Have what was pushed worked on. A worker sees to it itself, and needs no hop for it."""
+        if threading.get_ident() == self._thread:
+            self._run.loop.call_soon(self._workers.wake)
 
     def _send_to_loop(self, item: Work | tuple[Segment, int]) -> None:
         self._on_loop += 1
@@ -257,9 +266,10 @@ class _GraphRun:
         work: Work | None = None
         try:
             work = item if isinstance(item, Work) else self._begin(*item)
-            while work is not None:
+            while work is not None and not self._stopping:
+                context = self._run.context.copy()  # what a task writes, others do not see (M12)
                 try:
-                    result = work.operation.func(*work.args, **work.kwargs)
+                    result = context.run(work.operation.func, *work.args, **work.kwargs)
                 except StopIteration as error:
                     raise stop_iteration(work.operation.func) from error
                 work = self._after(work, result, on_loop=False)
@@ -272,7 +282,7 @@ class _GraphRun:
         ticker = Ticker()
         try:
             work = item if isinstance(item, Work) else self._begin(*item)
-            while work is not None:
+            while work is not None and not self._stopping:
                 operation = work.operation
                 result = await self._processor.call(
                     operation.func, operation.is_async, work.args, work.kwargs
@@ -310,37 +320,57 @@ class _GraphRun:
         """Rule R5; whether ``work`` is ready for its next call."""
         lazies = lazies_of(tail)
         if lazies:
-            self._expand(
-                gathered(lazies, work.source._code, work.source._lasti),
-                lambda values: self._resume(work, tail, values),
-            )
+            self._await(work, lazies, lambda values: self._tail(work, with_values(tail, values)))
             return False
         if tail.target_blueprint_id is not None:
-            self._enter_blueprint(work, tail, tail.target_blueprint_id)
-            return True
+            name = tail.target_blueprint_id
+            blueprint = self._run.blueprints.get(name, work.operation.name)
+            if blueprint is not work.blueprint:
+                return self._enter(work, blueprint, tail, name)
         if work.named is None:
             work.named = _named(work)
         operation, work.named = next_call(work.operation, work.named, tail)
-        work.operation = operation
+        if operation is not work.operation:
+            work.operation, work.blueprint = operation, None
         work.args, work.kwargs = operation.parameters.spread(work.named)
         return True
 
-    def _resume(self, work: Work, tail: TailCall, values: Any) -> None:
+    def _await(
+        self, work: Work, lazies: Sequence[LazyResult[Any]], go_on: Callable[[Any], bool]
+    ) -> None:
+        """Go on with ``work`` once the lazy arguments of its next call have values (M2)."""
+        together = gathered(lazies, work.source._code, work.source._lasti)
+        self._expand(together, Resume(work, lambda values: self._resume(work, go_on, values)))
+
+    def _resume(self, work: Work, go_on: Callable[[Any], bool], values: Any) -> None:
         """Make a tail call whose lazy arguments are there now. Under the lock."""
         if isinstance(values, Skipped):
             self._skips = True
             self._settle(work.segment, work.index, values)
             return
         try:
-            self._tail(work, with_values(tail, values))
+            if go_on(values):
+                self._send(work)
         except BaseException as error:
-            self._call_in_loop(self._fail, error, work, None)
-        else:
-            self._send(work)
+            self._end_with(error, work, None)
 
-    def _enter_blueprint(self, work: Work, tail: TailCall, name: str) -> None:
-        """Continue as a registered blueprint, which the virtual machine executes for us."""
-        blueprint = self._run.blueprints.get(name, work.operation.name)
+    def _enter(self, work: Work, blueprint: Blueprint, tail: TailCall, name: str) -> bool:
+        """Continue as a registered blueprint; whether ``work`` is ready for its next call."""
+        if not _is_plain_call(blueprint):
+            self._execute(work, blueprint, tail, name)
+            return True
+        try:
+            named = entry(blueprint, tail)
+        except ArgumentError as error:
+            raise misfit(work.operation.name, blueprint.name, error) from None
+        lazies = [v for v in named.values() if isinstance(v, LazyResult)]
+        if lazies:
+            self._await(work, lazies, lambda values: _enter_with(work, blueprint, named, values))
+            return False
+        return _enter_with(work, blueprint, named, ())
+
+    def _execute(self, work: Work, blueprint: Blueprint, tail: TailCall, name: str) -> None:
+        """Continue as a blueprint that the virtual machine executes for us."""
         machine = VirtualMachine(run=self._run)
 
         async def execute() -> Any:
@@ -348,6 +378,7 @@ class _GraphRun:
 
         work.operation = Operation(execute, f"blueprint {name}", is_async=True)
         work.args, work.kwargs, work.named = (), {}, None
+        work.blueprint = None
 
     def _become(self, work: Work, lazy: LazyResult[Any]) -> bool:
         """Rule R4: continue as ``lazy``; whether ``work`` is ready for its next call."""
@@ -363,12 +394,17 @@ class _GraphRun:
                 self._memory[lazy] = self._address(work.segment, work.index)
                 work.source, work.operation = lazy, lazy.task
                 work.args, work.kwargs, work.named = lazy.args, lazy.kwargs, None
+                work.blueprint = None
         if alone and not lazy.special:
             if self._watched:
                 self._run.publish(NodesPlanned, 0 if lazy.task.structural else 1)
                 self._report_start(work)
             return True
-        self._expand(lazy, self._address(work.segment, work.index))
+        segment = work.segment
+        self._expand(lazy, self._address(segment, work.index))
+        if work.index == segment.root and isinstance(segment.continuation, Address):
+            # Nothing of it is left to do. What the memory holds must not hold its keys.
+            segment.let_go()
         return False
 
     def _join(self, work: Work, lazy: LazyResult[Any], known: Address) -> None:
@@ -383,13 +419,13 @@ class _GraphRun:
         self._joins[work.segment, work.index] = (work.operation.name, lazy.name)
         self._hand_on(known, Address(work.segment, work.index))
 
-    def _expand(self, lazy: LazyResult[Any], continuation: Callable[[Any], None] | Address) -> None:
+    def _expand(self, lazy: LazyResult[Any], continuation: Resume | Address) -> None:
         """Add what ``lazy`` needs and the run does not compute yet."""
         with self._lock:
             graph = build_graph(lazy, known=lambda found: self._known(found) is not None)
             self._run.check(graph)
             self._add(graph, continuation)
-        self._call_in_loop(self._workers.wake)
+        self._wake_later()
 
     # -- ends of nodes ------------------------------------------------------------------------
 
@@ -431,17 +467,18 @@ class _GraphRun:
                 self._leave(segment, value, todo)
 
     def _leave(self, segment: Segment, value: Any, todo: list[tuple[Segment, int]]) -> None:
-        """A segment's root is done. Lets go of the lazy values, which the memory holds weakly."""
+        """A segment's root is done."""
         continuation = segment.continuation
         if continuation is None:
             self._result = value
             self._call_in_loop(self._finish)
             return
-        segment.lazies, segment.index, segment.successors = (), {}, []
+        segment.let_go()
         if isinstance(continuation, Address):
             todo.append((continuation.segment, continuation.index))
         else:
-            continuation(value)
+            segment.continuation = None  # it holds the tail call, and that its lazy arguments
+            continuation.go_on(value)
 
     # -- ends of runs -------------------------------------------------------------------------
 
@@ -456,22 +493,34 @@ class _GraphRun:
         item: Work | tuple[Segment, int] | None,
     ) -> None:
         """Keep the first error, with its note, and end the run."""
+        with self._lock:
+            self._end_with(error, work, item)
+
+    def _end_with(
+        self,
+        error: BaseException,
+        work: Work | None,
+        item: Work | tuple[Segment, int] | None,
+    ) -> None:
+        """The same, under the lock."""
         segment, index = item if isinstance(item, tuple) else (None, 0)
         if work is not None:
             segment, index = work.segment, work.index
             if self._watched:
                 self._report_failure(work, error)
-        with self._lock:
-            if self._error is not None or self._stopping:
-                return
-            self._error = error
-            self._stopping = True
-            self._workers.stop()
-            if segment is not None:
-                source = work.source if work is not None else segment.lazies[index]
-                name = work.operation.name if work is not None else source.name
-                annotate(error, name, source, path_to(segment, index, name))
+        if self._error is not None or self._stopping:
+            return
+        self._error = error
+        self._stopping = True
+        self._workers.stop()
+        if segment is not None:
+            source = work.source if work is not None else segment.lazies[index]
+            name = work.operation.name if work is not None else source.name
+            annotate(error, name, source, path_to(segment, index, name, source))
         self._call_in_loop(self._finish)
+
+    def _no_workers(self, error: BaseException) -> None:
+        self._fail(error, None, None)
 
     def _look_for_standstill(self) -> None:
         """Nothing runs, nothing is ready, and there is no value: nodes wait for each other."""
@@ -490,13 +539,19 @@ class _GraphRun:
         self._finish()
 
     async def _stop(self) -> None:
-        """Wait until nothing of this run is left running; a second cancel stops waiting (M8)."""
+        """Wait until nothing of this run runs; a second cancel abandons plain calls (M8)."""
         self._stopping = True
         self._workers.stop()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        abandoned: asyncio.CancelledError | None = None
+        while pending := [task for task in self._tasks if not task.done()]:
+            for task in pending:
+                task.cancel()
+            try:
+                await asyncio.wait(pending)
+            except asyncio.CancelledError as request:
+                abandoned = request  # the tasks are cancelled again, and close what they opened
+        if abandoned is not None:
+            raise abandoned
         await self._workers.quiet()
 
     # -- events -------------------------------------------------------------------------------
@@ -531,6 +586,32 @@ def _named(work: Work) -> dict[str, Any]:
     assert isinstance(work.operation, Task)
     parameters = work.operation.parameters
     return parameters.complete(parameters.bind(work.args, work.kwargs))
+
+
+def _is_plain_call(blueprint: Blueprint) -> bool:
+    """Whether a blueprint only calls a task, with arguments that its prologue's nodes give."""
+    *prologue, root = blueprint.instructions
+    return (
+        isinstance(blueprint.task, Task)
+        and not is_baked(blueprint, blueprint.task)
+        and not (root.conditions or root.after)
+        and all(call.source is not None for call in prologue)
+    )
+
+
+def _enter_with(
+    work: Work,
+    blueprint: Blueprint,
+    named: Mapping[str, Literal[Any] | LazyResult[Any]],
+    values: Sequence[Any],
+) -> bool:
+    """Enter the task of ``blueprint``, with ``values`` in the place of lazy arguments."""
+    assert isinstance(blueprint.task, Task)
+    left = iter(values)
+    work.named = {n: v.value if isinstance(v, Literal) else next(left) for n, v in named.items()}
+    work.operation, work.blueprint = blueprint.task, blueprint
+    work.args, work.kwargs = blueprint.task.parameters.spread(work.named)
+    return True
 
 
 def _priority_of(item: Work | tuple[Segment, int]) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from cascade.graph.model import Graph
+from cascade.spec.blueprint import Blueprint
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.protocols import ExecutionPlan
 
@@ -33,7 +34,7 @@ class Segment:
         "waits",
     )
 
-    def __init__(self, graph: Graph, continuation: Callable[[Any], None] | Address | None) -> None:
+    def __init__(self, graph: Graph, continuation: Resume | Address | None) -> None:
         self.lazies = graph.lazies
         self.index = graph.index
         self.waits = graph.waits
@@ -41,12 +42,16 @@ class Segment:
         self.root = len(graph.lazies) - 1
         self.values: list[Any] = [PENDING] * len(graph.lazies)
         #: What happens with the root's value: nothing more (None: it is the run's), hand it on to
-        #: another address, or call a function with it.
+        #: another address, or go on with work that waits for it.
         self.continuation = continuation
         #: Index → addresses in other segments that take over that node's value.
         self.foreign: dict[int, list[Address]] = {}
         #: Stage of each node in the solver's plan; None where the graph's own order will do.
         self.priority: list[int] | None = None
+
+    def let_go(self) -> None:
+        """Forget the lazy values, once all nodes have started: a run remembers them weakly."""
+        self.lazies, self.index, self.successors = (), {}, []
 
 
 class Address:
@@ -62,7 +67,17 @@ class Address:
 class Work:
     """One node being computed."""
 
-    __slots__ = ("args", "index", "kwargs", "named", "operation", "segment", "source", "started")
+    __slots__ = (
+        "args",
+        "blueprint",
+        "index",
+        "kwargs",
+        "named",
+        "operation",
+        "segment",
+        "source",
+        "started",
+    )
 
     def __init__(self, segment: Segment, index: int, source: LazyResult[Any]) -> None:
         self.segment = segment
@@ -74,7 +89,19 @@ class Work:
         self.kwargs: dict[str, Any] = {}
         #: The arguments by name, once a tail call has asked for them.
         self.named: dict[str, Any] | None = None
+        #: The blueprint by whose id the operation was entered, if it was.
+        self.blueprint: Blueprint | None = None
         self.started = 0.0
+
+
+class Resume:
+    """What to do with the values that a tail call of some work waits for (M2)."""
+
+    __slots__ = ("go_on", "work")
+
+    def __init__(self, work: Work, go_on: Callable[[Any], None]) -> None:
+        self.work = work
+        self.go_on = go_on
 
 
 def priorities(plan: ExecutionPlan, graph: Graph) -> list[int]:
@@ -93,18 +120,31 @@ def priorities(plan: ExecutionPlan, graph: Graph) -> list[int]:
     return priority
 
 
-def path_to(segment: Segment, index: int, name: str) -> list[str]:
-    """Names from the target down to a node, leaving out what Cascade added."""
-    return [*reversed(list(_users(segment, index))), name]
+def path_to(segment: Segment, index: int, name: str, source: LazyResult[Any]) -> list[str]:
+    """Names from the target down to a node, leaving out what Cascade added.
+
+    Args:
+        segment: Where the node is.
+        index: Its place there.
+        name: What runs for it now.
+        source: The lazy value that it is now; another one than at first if it continued as that.
+    """
+    return [*reversed(list(_users(segment, index, source))), name]
 
 
-def _users(segment: Segment, index: int) -> Iterator[str]:
+def _users(segment: Segment, index: int, source: LazyResult[Any]) -> Iterator[str]:
+    own = segment.lazies[index] if segment.lazies else source
+    handed_on = index == segment.root and isinstance(segment.continuation, Address)
+    if own is not source and not handed_on and not own.task.structural:
+        yield own.name
     while True:
         onward = segment.continuation
         if index != segment.root and segment.successors[index]:
             index = segment.successors[index][0]
         elif isinstance(onward, Address):
             segment, index = onward.segment, onward.index
+        elif onward is not None:
+            segment, index = onward.work.segment, onward.work.index
         else:
             return
         if segment.lazies and not segment.lazies[index].task.structural:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from cascade.spec.blueprint import Blueprint, Literal, Register, TailCall
+from cascade.spec.blueprint import Blueprint, Call, Literal, Register, TailCall
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult
 
@@ -27,15 +28,61 @@ class Cell:
     def __init__(self, name: str) -> None:
         self.name = name
         self.value: Any = UNSET
-        #: Resolved when ``value`` is set; made when somebody waits.
-        self.waiter: asyncio.Future[None] | None = None
+        #: Resolved with ``value``; made when somebody waits.
+        self.waiter: asyncio.Future[Any] | None = None
         #: What this cell's computation waits for now, where that is computed elsewhere.
         self.blocked_on: set[Cell] = set()
 
     def set(self, value: Any) -> None:
         self.value = value
         if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
+            self.waiter.set_result(value)
+
+    def take(self, other: asyncio.Future[Any]) -> None:
+        """Set the value that ``other``, which is done, gave."""
+        if not other.cancelled():
+            self.set(other.result())
+
+
+class Waits:
+    """What a frame waits for: registers whose values are under way, and who needs them (M5)."""
+
+    __slots__ = ("lacking", "pending", "ready", "users", "wakeup")
+
+    def __init__(self) -> None:
+        #: Registers whose values are not there yet.
+        self.pending: set[int] = set()
+        #: Register → the instructions that were put off until it is there.
+        self.users: dict[int, list[int]] = {}
+        #: Instruction that was put off → how many of its registers are not there.
+        self.lacking: dict[int, int] = {}
+        #: Instructions that were put off and can be executed now, lowest first.
+        self.ready: list[int] = []
+        #: Resolved when something has arrived; made when nothing else is left to do.
+        self.wakeup: asyncio.Future[None] | None = None
+
+    def put_off(self, place: int, output: int, lacks: set[int]) -> None:
+        """Leave out the instruction at ``place`` until the registers ``lacks`` are there."""
+        self.pending.add(output)
+        self.lacking[place] = len(lacks)
+        for register in lacks:
+            self.users.setdefault(register, []).append(place)
+
+    def arrived(self, register: int) -> None:
+        """Note that the value of ``register`` is there."""
+        self.pending.discard(register)
+        for place in self.users.pop(register, ()):
+            self.lacking[place] -= 1
+            if not self.lacking[place]:
+                del self.lacking[place]
+                heapq.heappush(self.ready, place)
+        if self.wakeup is not None and not self.wakeup.done():
+            self.wakeup.set_result(None)
+
+    async def change(self) -> None:
+        """Wait until something arrives."""
+        self.wakeup = asyncio.get_running_loop().create_future()
+        await self.wakeup
 
 
 class Frame:
@@ -51,7 +98,11 @@ class Frame:
         "dead",
         "fresh",
         "given",
+        "joins",
         "looped",
+        "next",
+        "on_its_own",
+        "origin",
         "output",
         "parent",
         "pc",
@@ -59,6 +110,7 @@ class Frame:
         "source",
         "started",
         "tail",
+        "waits",
     )
 
     def __init__(
@@ -75,9 +127,15 @@ class Frame:
         self.cell: Cell | None = None
         #: The lazy value that this frame computes, or the last one that it continued as.
         self.source: LazyResult[Any] | None = None
+        #: The first one of these, of a frame without a parent.
+        self.origin: LazyResult[Any] | None = None
         #: A tail call that waits for its lazy arguments.
         self.tail: TailCall | None = None
         self.started: float | None = None
+        #: What the root gave, where that is computed elsewhere.
+        self.joins: Cell | None = None
+        #: 1 if an asyncio task was started to execute this frame.
+        self.on_its_own = 0
         self.enter(blueprint, args, kwargs)
 
     def enter(self, blueprint: Blueprint, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -90,7 +148,11 @@ class Frame:
         self.registers: list[Any] = [UNSET] * blueprint.register_count
         for register, value in blueprint.input_defaults.items():
             self.registers[register] = value
+        #: The instruction that is executed.
         self.pc = 0
+        #: The first one that was neither executed nor put off.
+        self.next = 0
+        self.waits: Waits | None = None
         #: Whether the prologue's values have still to be moved into the inputs.
         self.fresh = True
         #: Whether the entry was reached again; conditions are asked on the first time only.
@@ -102,11 +164,59 @@ class Frame:
                 raise ArgumentError(f"'{blueprint.name}' is missing its input '{name}'")
         self.dead = _dead_prologue(blueprint, self.given)
 
+    def leave(self, blueprint: Blueprint) -> None:
+        """Be at the root of ``blueprint`` again, to fail there: another one was not entered."""
+        self.blueprint = blueprint
+        self.pc = len(blueprint.instructions) - 1
+
     def again(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Continue at the entry with new inputs; those that are not named keep their value."""
         self.load(args, kwargs)
-        self.pc = self.blueprint.entry
+        self.pc = self.next = self.blueprint.entry
         self.looped = True
+
+    def advance(self) -> Call | None:
+        """The call to make now; None if all that are left wait for values under way."""
+        instructions, waits = self.blueprint.instructions, self.waits
+        root = len(instructions) - 1
+        if waits is not None and waits.ready:
+            self.pc = heapq.heappop(waits.ready)
+            return instructions[self.pc]
+        while self.next < root:
+            call = instructions[self.next]
+            if waits is not None and (lacks := waits.pending.intersection(call.reads())):
+                if call.source is None:  # made by hand: it may use a register for two things
+                    return None
+                if self.next not in self.dead:
+                    waits.put_off(self.next, call.output.index, lacks)
+            elif self.next not in self.dead:
+                self.pc = self.next
+                self.next += 1
+                return call
+            self.next += 1
+        if waits is not None and waits.pending:
+            return None
+        self.pc = root
+        if self.fresh:
+            self.move_inputs()
+        return instructions[root]
+
+    def expect(self, register: int, future: asyncio.Future[Any]) -> None:
+        """Let ``register`` have what ``future`` gives; a failure ends the run anyway."""
+        if self.waits is None:
+            self.waits = Waits()
+        waits, registers = self.waits, self.registers
+        waits.pending.add(register)
+        registers[register] = future
+
+        def arrive(_future: asyncio.Future[Any]) -> None:
+            if future.cancelled() or future.exception() is not None:
+                return
+            if registers[register] is future:  # not overwritten since
+                registers[register] = future.result()
+                waits.arrived(register)
+
+        future.add_done_callback(arrive)
 
     @property
     def at_root(self) -> bool:

@@ -28,31 +28,30 @@ from time import perf_counter
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from cascade.graph.build import build_graph
 from cascade.graph.compiler import BlueprintBuilder, template_of
-from cascade.runtime.events import TaskFailed, TaskFinished, TaskSkipped, TaskStarted
+from cascade.runtime.events import (
+    NodesPlanned,
+    TaskFailed,
+    TaskFinished,
+    TaskSkipped,
+    TaskStarted,
+)
 from cascade.runtime.notes import annotate
 from cascade.runtime.processor import NodeProcessor
 from cascade.runtime.run import Run, stop_iteration
 from cascade.runtime.skipping import Skipped
-from cascade.runtime.tailcall import lazies_of, misfit, with_values
+from cascade.runtime.tailcall import fault, is_baked, lazies_of, misfit, with_values
 from cascade.runtime.ticker import Ticker
 from cascade.runtime.vm.frame import UNSET, Cell, Frame
 from cascade.runtime.vm.registry import BlueprintRegistry
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register, TailCall
 from cascade.spec.containers import gathered
-from cascade.spec.errors import ArgumentError, CycleError
+from cascade.spec.errors import ArgumentError, CycleError, InternalError
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.params import Source
 from cascade.spec.resource import Inject
 from cascade.spec.task import Task
-
-
-class _Started:
-    """A coroutine call under way, in the place of its value."""
-
-    __slots__ = ("task",)
-
-    def __init__(self, task: asyncio.Task[Any]) -> None:
-        self.task = task
 
 
 class Interpreter:
@@ -63,7 +62,7 @@ class Interpreter:
         self._registry = registry
         self._processor = NodeProcessor(run)
         self._cells: WeakKeyDictionary[LazyResult[Any], Cell] = WeakKeyDictionary()
-        #: Coroutine calls that were started and have not ended.
+        #: Asyncio tasks that were started and have not ended.
         self._under_way = 0
         #: Whether any node was skipped so far; until then nobody needs to look.
         self._skips = False
@@ -75,11 +74,15 @@ class Interpreter:
 
         The first error wins; when this returns or raises nothing of the execution is running.
         """
-        if frame.source is not None:
-            frame.cell = self._cells[frame.source] = Cell(frame.source.name)
+        source = frame.source
+        if source is not None:
+            frame.cell = self._cells[source] = Cell(source.name)
         try:
             async with asyncio.TaskGroup() as self._group:
-                return await self._drive(frame)
+                value = await self._drive(frame)
+                if source is not None and source is not frame.source:  # it continued as another
+                    self._keep(source, value)
+                return value
         except BaseExceptionGroup:
             pass
         # Raised outside of the handler, so that the user's __cause__ and __context__ stay.
@@ -88,36 +91,48 @@ class Interpreter:
 
     # -- the loop -----------------------------------------------------------------------------
 
-    async def _drive(self, frame: Frame) -> Any:
-        """Execute ``frame`` and the frames that it leads to, until it has a value."""
-        base = frame
+    async def _drive(self, frame: Frame, base: Frame | None = None) -> Any:
+        """Execute ``frame`` and the frames that it leads to, until ``base`` has its value.
+
+        Args:
+            frame: Where to begin.
+            base: ``frame`` if left out, or one that waits for it.
+        """
+        base = base or frame
         ticker = Ticker()
         try:
             while True:
-                blueprint = frame.blueprint
-                if frame.pc == blueprint.entry and frame.fresh:
-                    frame.move_inputs()
-                call = blueprint.instructions[frame.pc]
-                if frame.at_root:
-                    following = await self._at_root(frame, call)
+                call = frame.advance()
+                if call is None or (frame is not base and _takes_time(frame, call)):
+                    aside = self._set_aside(frame, base)
+                    if aside is not None:
+                        frame = aside
+                        continue
+                if call is None:
+                    assert frame.waits is not None
+                    await frame.waits.change()
+                elif frame.at_root:
+                    following = await self._at_root(frame, call, base)
                     while following is None:  # the frame has its value
                         if frame is base:
                             return frame.value
-                        frame, following = await self._hand_over(frame)
+                        frame, following = self._hand_over(frame)
                     frame = following
-                elif frame.pc in frame.dead:
-                    frame.pc += 1
                 else:
-                    frame = await self._before_root(frame, call)
+                    frame = await self._before_root(frame, call, base)
                 if ticker.step():
                     await ticker.pause()
         except BaseException as error:
             self._failed(error, frame)
             raise
 
-    async def _at_root(self, frame: Frame, call: Call) -> Frame | None:
+    async def _at_root(self, frame: Frame, call: Call, base: Frame) -> Frame | None:
         """One step of a frame's root; the frame to go on with, or None if it has its value."""
-        result = await self._result(frame, call)
+        if frame.joins is not None:
+            cell, frame.joins = frame.joins, None
+            self._finish(frame, await self._waiter(frame, cell))
+            return None
+        result = await self._result(frame, call, base)
         if isinstance(result, TailCall):
             return self._tail(frame, result)
         if self._watched and not isinstance(result, Skipped):
@@ -126,17 +141,19 @@ class Interpreter:
             known = self._cells.get(result)
             if known is None:
                 return self._become(frame, result)
-            result = await self._outcome(frame, known)
-        await self._finish(frame, result)
+            if known.value is UNSET:
+                frame.joins = known
+                return frame
+            result = known.value
+        self._finish(frame, result)
         return None
 
-    async def _finish(self, frame: Frame, value: Any) -> None:
-        await self._settle_frame(frame)
+    def _finish(self, frame: Frame, value: Any) -> None:
         frame.finish(value)
         if frame.source is not None:
             self._keep(frame.source, value)
 
-    async def _hand_over(self, frame: Frame) -> tuple[Frame, Frame | None]:
+    def _hand_over(self, frame: Frame) -> tuple[Frame, Frame | None]:
         """Give a finished frame's value to its parent; also what to go on with, None if nothing."""
         parent = frame.parent
         assert parent is not None
@@ -147,24 +164,25 @@ class Interpreter:
         # The value is the list of what a tail call's lazy arguments gave (M2).
         parent.tail = None
         if isinstance(frame.value, Skipped):
-            await self._finish(parent, frame.value)
+            self._finish(parent, frame.value)
             return parent, None
         return parent, self._tail(parent, with_values(tail, frame.value))
 
-    async def _before_root(self, frame: Frame, call: Call) -> Frame:
+    async def _before_root(self, frame: Frame, call: Call, base: Frame) -> Frame:
         """One step of an inner node; the frame to go on with."""
         cell = None
         if call.source is not None:
             known = self._cells.get(call.source)
             if known is not None:
-                self._store(frame, call, await self._outcome(frame, known))
+                self._take(frame, call, known, None)
                 return frame
             cell = self._cells[call.source] = Cell(call.source.name)
         if _is_async(call):
-            return await self._start(frame, call, cell)
-        result = await self._result(frame, call)
+            self._start(frame, call, cell)
+            return frame
+        result = await self._result(frame, call, base)
         if isinstance(result, (TailCall, LazyResult)):
-            return await self._nested(frame, call, cell, result)
+            return self._nested(frame, call, cell, result)
         if self._watched and not isinstance(result, Skipped):
             self._report_end(frame, call)
         self._store(frame, call, result, cell)
@@ -172,8 +190,9 @@ class Interpreter:
 
     def _store(self, frame: Frame, call: Call, value: Any, cell: Cell | None = None) -> None:
         frame.registers[call.output.index] = value
-        frame.pc += 1
         frame.started = None
+        if frame.waits is not None:
+            frame.waits.arrived(call.output.index)
         if cell is not None:
             cell.set(value)
         if call.source is not None:
@@ -181,10 +200,8 @@ class Interpreter:
 
     # -- one call -----------------------------------------------------------------------------
 
-    async def _result(self, frame: Frame, call: Call) -> Any:
+    async def _result(self, frame: Frame, call: Call, base: Frame) -> Any:
         """What the call gives; a Skipped if it is not made (R6)."""
-        if self._under_way:
-            await self._settle_operands(frame, call)
         args, kwargs = _arguments(frame.registers, call)
         skipped = self._why_skipped(frame, call, args, kwargs)
         if skipped is not None:
@@ -193,12 +210,12 @@ class Interpreter:
             self._report_start(frame, call)
         is_async = _is_async(call)
         if is_async or Inject in map(type, args) or Inject in map(type, kwargs.values()):
-            inline = not self._under_way
+            inline = self._under_way == base.on_its_own
             return await self._processor.call(call.func, is_async, args, kwargs, inline=inline)
-        if self._under_way:
+        if self._under_way != base.on_its_own:
             return await self._run.in_worker(call.func, args, kwargs)
         try:
-            return call.func(*args, **kwargs)
+            return self._run.context.copy().run(call.func, *args, **kwargs)
         except StopIteration as error:
             raise stop_iteration(call.func) from error
 
@@ -227,51 +244,55 @@ class Interpreter:
 
     # -- coroutine calls (M5) -----------------------------------------------------------------
 
-    async def _start(self, frame: Frame, call: Call, cell: Cell | None) -> Frame:
-        """Start a coroutine call; its value is awaited at first use."""
-        if self._under_way:
-            await self._settle_operands(frame, call)
+    def _start(self, frame: Frame, call: Call, cell: Cell | None) -> None:
+        """Start a coroutine call; whoever uses its value is put off until that is there."""
         args, kwargs = _arguments(frame.registers, call)
         skipped = self._why_skipped(frame, call, args, kwargs)
         if skipped is not None:
             self._store(frame, call, skipped, cell)
-            return frame
+            return
+        node = self._node(frame, call, args, kwargs, cell)
+        self._launch(frame, call, node, node)
+
+    def _set_aside(self, frame: Frame, base: Frame) -> Frame | None:
+        """Let a frame that has to wait go on on its own; its parent, to go on with meanwhile.
+
+        None if ``base`` itself has to wait for it.
+        """
+        inner = frame
+        while inner is not base and inner.parent is not None and inner.parent.tail is not None:
+            inner = inner.parent
+        parent = inner.parent
+        if inner is base or parent is None:
+            return None
+        self._launch(parent, parent.blueprint.instructions[parent.pc], frame, inner)
+        return parent
+
+    def _launch(self, frame: Frame, call: Call, inner: Frame, base: Frame) -> None:
+        """Start an asyncio task that drives ``inner`` until ``base`` has a value for ``call``."""
+        base.on_its_own = 1
         task = self._group.create_task(
-            self._under_its_own(self._node(frame, call, args, kwargs, cell), call),
-            context=self._run.context.copy(),
+            self._alone(inner, base, call), context=self._run.context.copy()
         )
         self._under_way += 1
         task.add_done_callback(self._one_less)
-        frame.registers[call.output.index] = _Started(task)
-        frame.pc += 1
-        return frame
+        frame.expect(call.output.index, task)
 
     def _one_less(self, _task: object) -> None:
         self._under_way -= 1
 
-    async def _under_its_own(self, node: Frame, call: Call) -> Any:
-        """The body of a started call: the node loops alone (M3), in an asyncio task of its own."""
-        value = await self._drive(node)
+    async def _alone(self, frame: Frame, base: Frame, call: Call) -> Any:
+        """The body of an asyncio task: a node that loops alone (M3), or what is left of one."""
+        try:
+            value = await self._drive(frame, base)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit) as error:
+            # As it is, the group would not end for the first and the event loop would for the rest.
+            if self._error is error:
+                raise InternalError("a task ended its asyncio task") from error
+            raise
         if call.source is not None:
             self._keep(call.source, value)
         return value
-
-    async def _settle_operands(self, frame: Frame, call: Call) -> None:
-        """Await the started calls that ``call`` uses or comes after."""
-        for operand in _operands(call):
-            await self._settle(frame, operand.index)
-
-    async def _settle_frame(self, frame: Frame) -> None:
-        """Await what nobody used, because its user was skipped: it still runs (M16)."""
-        if self._under_way:
-            for register, value in enumerate(frame.registers):
-                if type(value) is _Started:
-                    await self._settle(frame, register)
-
-    async def _settle(self, frame: Frame, register: int) -> None:
-        value = frame.registers[register]
-        if type(value) is _Started:
-            frame.registers[register] = await value.task
 
     # -- tail calls (R5) ----------------------------------------------------------------------
 
@@ -282,17 +303,25 @@ class Interpreter:
             frame.tail = tail
             code, lasti = _written(frame)
             together = gathered(lazies, code, lasti)
-            return Frame(BlueprintBuilder().build(together), (), {}, parent=frame)
+            blueprint = BlueprintBuilder().build(together)
+            self._report_plan(blueprint)
+            return Frame(blueprint, (), {}, parent=frame)
         blueprint = frame.blueprint
         current = blueprint.name
         target = self._target(frame, tail)
+        again = target is blueprint
+        if again and isinstance(blueprint.task, Task) and is_baked(blueprint, blueprint.task):
+            args, kwargs = _literals(*_arguments(frame.registers, blueprint.instructions[-1]))
+            target = template_of(blueprint.task)
+            frame.enter(target, args, kwargs)
         try:
-            if target is blueprint:
+            if again:
                 frame.again(tail.args, tail.kwargs)
             else:
                 frame.enter(target, tail.args, tail.kwargs)
         except ArgumentError as error:
-            raise misfit(current, target.name, error) from None
+            frame.leave(blueprint)  # the fault is the caller's, and the note is to say so
+            raise misfit(current, target.name, fault(target, again, tail) or error) from None
         return frame
 
     def _target(self, frame: Frame, tail: TailCall) -> Blueprint:
@@ -315,12 +344,14 @@ class Interpreter:
     ) -> Frame:
         """A frame for the inner node ``call`` alone."""
         task = call.task if isinstance(call.task, Task) else Task(call.func)
+        # What the node was called with are values, also where they are lazy ones or literals.
+        args, kwargs = _literals(args, kwargs)
         node = Frame(template_of(task), args, kwargs, frame, call.output.index)
         node.cell = cell
         node.source = call.source
         return node
 
-    async def _nested(
+    def _nested(
         self, frame: Frame, call: Call, cell: Cell | None, result: TailCall | LazyResult[Any]
     ) -> Frame:
         """An inner node goes on as something else: in a frame of its own."""
@@ -333,7 +364,7 @@ class Interpreter:
             self._report_end(frame, call)
         known = self._cells.get(result)
         if known is not None:
-            self._store(frame, call, await self._outcome(frame, known, cell), cell)
+            self._take(frame, call, known, cell)
             return frame
         args, kwargs = _inputs(result)
         node = Frame(self._compile(result), args, kwargs, frame, call.output.index)
@@ -356,19 +387,37 @@ class Interpreter:
         """A blueprint for ``lazy``; the task's own where the call is all there is to it."""
         alone = not (lazy.dependencies or lazy.conditions or lazy.predecessors)
         if alone and isinstance(lazy.task, Task):
-            return template_of(lazy.task)
-        return BlueprintBuilder().build(lazy)
+            blueprint = template_of(lazy.task)
+        else:
+            blueprint = BlueprintBuilder().build(lazy)
+        sources = (lazy, *(call.source for call in blueprint.instructions))
+        if any(_is_to_be_checked(source, alone) for source in sources):
+            self._run.check(build_graph(lazy))  # what was not there when the run began
+        self._report_plan(blueprint)
+        return blueprint
 
     # -- values computed elsewhere (M14) ------------------------------------------------------
 
-    async def _outcome(self, frame: Frame, cell: Cell, own: Cell | None = None) -> Any:
-        """The value of ``cell``, waiting for it if another asyncio task computes it.
+    def _take(self, frame: Frame, call: Call, known: Cell, own: Cell | None) -> None:
+        """Let the value of ``known`` be that of ``call``, now or later.
 
         Raises:
             CycleError: It waits for this frame.
         """
-        if cell.value is not UNSET:
-            return cell.value
+        if known.value is not UNSET:
+            self._store(frame, call, known.value, own)
+            return
+        waiter = self._waiter(frame, known, own)
+        if own is not None:
+            waiter.add_done_callback(own.take)
+        frame.expect(call.output.index, waiter)
+
+    def _waiter(self, frame: Frame, cell: Cell, own: Cell | None = None) -> asyncio.Future[Any]:
+        """What gives the value of ``cell``, which another asyncio task computes.
+
+        Raises:
+            CycleError: It waits for this frame.
+        """
         waiting = set(_cells_of(frame))
         if own is not None:
             waiting.add(own)
@@ -377,12 +426,13 @@ class Interpreter:
             cell.waiter = self._run.loop.create_future()
         for waiter in waiting:
             waiter.blocked_on.add(cell)
-        try:
-            await asyncio.shield(cell.waiter)
-        finally:
+
+        def released(_done: object) -> None:
             for waiter in waiting:
                 waiter.blocked_on.discard(cell)
-        return cell.value
+
+        cell.waiter.add_done_callback(released)
+        return cell.waiter
 
     # -- reports ------------------------------------------------------------------------------
 
@@ -395,6 +445,14 @@ class Interpreter:
         else:
             state.put_result(lazy.id, value)
 
+    def _report_plan(self, blueprint: Blueprint) -> None:
+        """Tell how many tasks ``blueprint`` adds to what the run has to do."""
+        if self._run.bus.wants(NodesPlanned):
+            known = self._cells
+            added = [c for c in blueprint.instructions if c.source is None or c.source not in known]
+            tasks = sum(call.task is None or not call.task.structural for call in added)
+            self._run.publish(NodesPlanned, tasks)
+
     def _report_start(self, frame: Frame, call: Call) -> None:
         frame.started = perf_counter()
         if call.task is None or not call.task.structural:
@@ -406,7 +464,7 @@ class Interpreter:
             self._run.publish(TaskFinished, call.name, _number(frame, call), taken)
 
     def _failed(self, error: BaseException, frame: Frame) -> None:
-        if isinstance(error, asyncio.CancelledError):
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
             return
         if self._error is None:
             self._error = error
@@ -424,21 +482,40 @@ def _load(registers: Sequence[Any], operand: Operand) -> Any:
 def _arguments(registers: Sequence[Any], call: Call) -> tuple[list[Any], dict[str, Any]]:
     args = [_load(registers, operand) for operand in call.args]
     kwargs = {name: _load(registers, operand) for name, operand in call.kwargs.items()}
-    if call.var_args is not None:
-        args += _load(registers, call.var_args)
-    if call.var_kwargs is not None:
-        kwargs |= _load(registers, call.var_kwargs)
+    for surplus in (call.var_args, call.var_kwargs):
+        if surplus is None:
+            continue
+        values = _load(registers, surplus)
+        if type(values) is Skipped:  # all of them are, so it takes the place of one
+            args.append(values)
+        elif surplus is call.var_args:
+            args += values
+        else:
+            kwargs |= values
     return args, kwargs
 
 
-def _operands(call: Call) -> Iterator[Register]:
-    """The registers that a call reads or comes after."""
-    for operand in (*call.args, *call.kwargs.values(), *call.conditions, *call.after):
-        if isinstance(operand, Register):
-            yield operand
-    for surplus in (call.var_args, call.var_kwargs):
-        if surplus is not None:
-            yield surplus
+def _is_to_be_checked(source: LazyResult[Any] | None, alone: bool) -> bool:
+    if source is None:
+        return False
+    return source.special or (isinstance(source, Source) and not alone)
+
+
+def _takes_time(frame: Frame, call: Call) -> bool:
+    """Whether the parents of ``frame`` can go on with something else meanwhile."""
+    return frame.at_root and (_is_async(call) or frame.joins is not None)
+
+
+def _is_cancelled() -> bool:
+    """Whether a CancelledError comes from outside, and not from the user's task."""
+    task = asyncio.current_task()
+    return task is not None and bool(task.cancelling())
+
+
+def _literals(
+    args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[list[Literal[Any]], dict[str, Literal[Any]]]:
+    return [Literal(v) for v in args], {name: Literal(v) for name, v in kwargs.items()}
 
 
 def _is_async(call: Call) -> bool:
@@ -505,9 +582,10 @@ def _path(frame: Frame) -> list[str]:
             return names[::-1]
         outputs = [call.output.index for call in at.parent.blueprint.instructions]
         place = outputs.index(at.output) if at.output in outputs else at.parent.pc
+        call = at.parent.blueprint.instructions[place]
+        itself = call.source is not None and call.source is at.source
         at = at.parent
-        call = at.blueprint.instructions[place]
-        if call.task is None or not call.task.structural:
+        if not itself and (call.task is None or not call.task.structural):
             names.append(call.name)
 
 
@@ -526,7 +604,7 @@ def _user(blueprint: Blueprint, place: int) -> int | None:
     sources = blueprint.input_sources
     for later in range(place + 1, len(blueprint.instructions)):
         call = blueprint.instructions[later]
-        reads = {operand.index for operand in _operands(call)}
+        reads = set(call.reads())
         if later == len(blueprint.instructions) - 1:
             reads |= {sources[i] for i in reads if i in sources}
         if output.index in reads:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cascade.runtime.nearby import did_you_mean
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.errors import DefinitionError, UnknownBlueprintError
+from cascade.spec.wording import short
 
 
 class BlueprintRegistry:
@@ -22,7 +23,7 @@ class BlueprintRegistry:
         if not isinstance(blueprint, Blueprint) or not blueprint.instructions:
             raise DefinitionError(
                 f"a Blueprint with instructions was expected for '{blueprint_id}', but got "
-                f"{blueprint!r:.60}"
+                f"{short(blueprint)}"
             )
         self._blueprints[blueprint_id] = blueprint
 

@@ -1,0 +1,146 @@
+"""Time as a parameter: real, or virtual and as fast as the machine.
+
+Everything in the engine that waits (delays of retries, timeouts, deadlines) asks its event loop, by
+``loop.time`` and ``loop.call_later``. The loop is thus the clock, and a VirtualLoop is a clock that
+jumps: when nothing can run, it sets its time to that of the next timer instead of waiting for it.
+An hour of retries takes milliseconds, and the order of all that happens is the same each time.
+
+Threads live in real time. While one works for a run (``busy``), the virtual clock stands still and
+waits for it; if it takes longer than ``STALL_AFTER`` real seconds, a StalledError says what runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from cascade.spec.errors import StalledError
+
+T = TypeVar("T")
+
+#: Real seconds for which a virtual clock waits for a thread that works.
+STALL_AFTER = 10.0
+#: Real seconds for which it waits, with no timer set, for somebody that it does not know of.
+GRACE = 0.5
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop in virtual time.
+
+    Args:
+        start: The time to begin with, in seconds.
+
+    Raises:
+        StalledError: From the code that runs the loop: nothing is ready, no timer is set and no
+            thread works, so it would wait for ever; or a thread works for too long.
+    """
+
+    def __init__(self, start: float = 0.0) -> None:
+        self._now = start
+        self._busy: dict[int, str] = {}
+        self._busy_lock = threading.Lock()
+        super().__init__(_JumpingSelector(self))
+
+    def time(self) -> float:
+        """Virtual seconds."""
+        return self._now
+
+    @contextmanager
+    def busy(self, name: str) -> Iterator[None]:
+        """Let the clock stand still while the calling thread works on ``name``."""
+        key = threading.get_ident()
+        with self._busy_lock:
+            self._busy[key] = name
+        try:
+            yield
+        finally:
+            with self._busy_lock:
+                del self._busy[key]
+            self.call_soon_threadsafe(lambda: None)  # the selector is to look again
+
+    def _advance(self, seconds: float) -> None:
+        self._now += seconds
+
+    def _working(self) -> list[str]:
+        with self._busy_lock:
+            return sorted(self._busy.values())
+
+
+class _JumpingSelector(selectors.BaseSelector):
+    """Waits for nothing but threads: where a real selector would sleep, time jumps."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self._real = selectors.DefaultSelector()
+        #: After a stall the loop is only cleaned up, in real time.
+        self._stalled = False
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self._stalled or (timeout is not None and timeout <= 0):
+            return self._real.select(timeout)
+        found = self._real.select(0)
+        if found:
+            return found
+        working = self._loop._working()
+        if working:
+            return self._wait(
+                STALL_AFTER,
+                f"virtual time waited {STALL_AFTER:g} real seconds for {', '.join(working)}; a "
+                "task on a thread must not wait for what only virtual time can bring",
+            )
+        if timeout is None:
+            return self._wait(
+                GRACE,
+                "nothing is ready, no timer is set and no thread works: the event loop would wait "
+                f"for ever; pending are {_pending(self._loop)}",
+            )
+        self._loop._advance(timeout)
+        return []
+
+    def _wait(self, seconds: float, complaint: str) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait in real time for a thread to report: it wakes the selector when it does."""
+        found = self._real.select(seconds)
+        if not found:
+            self._stalled = True
+            raise StalledError(complaint)
+        return found
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._real.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._real.unregister(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._real.modify(fileobj, events, data)
+
+    def close(self) -> None:
+        self._real.close()
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._real.get_map()
+
+
+def run_virtually(
+    main: Callable[[], Coroutine[Any, Any, T]] | Coroutine[Any, Any, T], *, start: float = 0.0
+) -> T:
+    """Run ``main`` to its end in virtual time: ``asyncio.run`` on a VirtualLoop.
+
+    >>> async def an_hour() -> float:
+    ...     await asyncio.sleep(3600)
+    ...     return asyncio.get_running_loop().time()
+    >>> run_virtually(an_hour())
+    3600.0
+    """
+    coroutine = main if asyncio.iscoroutine(main) else main()
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(start)) as runner:
+        return runner.run(coroutine)
+
+
+def _pending(loop: asyncio.AbstractEventLoop) -> str:
+    names = sorted(task.get_name() for task in asyncio.all_tasks(loop))
+    return ", ".join(names) or "no tasks"

@@ -1,0 +1,211 @@
+"""What every ExecutionStrategy does: the value of a target, in a run that it is handed."""
+
+import asyncio
+
+import pytest
+
+import cascade as cs
+from cascade.adapters.executors.local import LocalExecutor
+from cascade.adapters.solvers.native import NativeSolver
+from cascade.adapters.state import InMemoryStateBackend
+from cascade.graph.compiler import BlueprintBuilder
+from cascade.runtime.bus import MessageBus
+from cascade.runtime.events import NodesPlanned, TaskFinished, TaskStarted
+from cascade.runtime.resource_container import ResourceContainer
+from cascade.runtime.run import Run
+from cascade.runtime.strategies.graph import GraphExecutionStrategy
+from cascade.runtime.strategies.vm import VMExecutionStrategy
+from cascade.runtime.vm import BlueprintRegistry, VirtualMachine
+from cascade.spec.protocols import ExecutionStrategy
+
+STRATEGIES = {
+    "graph": lambda: GraphExecutionStrategy(NativeSolver()),
+    "vm": lambda: VMExecutionStrategy(
+        BlueprintBuilder().build, lambda run: VirtualMachine(run=run)
+    ),
+}
+
+
+@pytest.fixture(params=STRATEGIES)
+def strategy(request):
+    return STRATEGIES[request.param]()
+
+
+@pytest.fixture
+def surroundings():
+    """What a run is made of."""
+    bus = MessageBus()
+    executor = LocalExecutor()
+    yield {
+        "bus": bus,
+        "executor": executor,
+        "container": ResourceContainer(bus),
+        "blueprints": BlueprintRegistry(),
+        "state": InMemoryStateBackend(),
+    }
+    executor.shutdown()
+
+
+@pytest.fixture
+def execute(strategy, surroundings):
+    async def execute(target, **params):
+        async with Run(params=params, **surroundings) as run:
+            return await strategy.execute(target, run)
+
+    return execute
+
+
+@cs.task
+def add(a, b=0):
+    return a + b
+
+
+@cs.task
+async def add_async(a, b=0):
+    await asyncio.sleep(0)
+    return a + b
+
+
+def test_it_is_an_execution_strategy(strategy):
+    assert isinstance(strategy, ExecutionStrategy)
+    assert isinstance(strategy.name, str)
+
+
+async def test_it_gives_the_value(execute):
+    assert await execute(add(add_async(1, 2), add(3))) == 6
+
+
+async def test_it_gives_the_runs_parameters_to_the_nodes(execute):
+    assert await execute(add(cs.Param("n", type=int), 1), n="41") == 42
+
+
+async def test_it_follows_tail_calls_and_returned_lazies(execute):
+    """R4, R5."""
+
+    @cs.task
+    def loop(n):
+        if n == 0:
+            return "end"
+        return loop.tail(n - 1) if n % 2 else loop(add(n, -1))
+
+    assert await execute(loop(10)) == "end"
+
+
+async def test_it_finds_blueprints_in_the_runs_registry(execute, surroundings):
+    @cs.task
+    def go():
+        return cs.TailCall([3], target_blueprint_id="there")
+
+    surroundings["blueprints"].register("there", BlueprintBuilder().build(add(0)))
+
+    assert await execute(add(go(), 10)) == 13
+
+
+async def test_it_raises_the_first_error_with_its_note(execute):
+    """R9."""
+
+    @cs.task
+    def fail():
+        raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong") as caught:
+        await execute(add(fail()))
+    assert caught.value.__notes__[0].startswith("cascade: in task 'fail', called at ")
+
+
+async def test_it_refuses_what_cannot_succeed_before_anything_runs(execute):
+    ran = []
+
+    @cs.task
+    def note():
+        ran.append(1)
+
+    @cs.task
+    def use(_, tool=cs.inject("nowhere")): ...
+
+    with pytest.raises(cs.ResourceNotFoundError):
+        await execute(use(note()))
+    with pytest.raises(cs.ParameterError):
+        await execute(add(note(), cs.Param("n")))
+    assert not ran
+
+
+async def test_it_refuses_a_skipped_target(execute):
+    """R6."""
+    with pytest.raises(cs.DependencyMissingError):
+        await execute(add(1).run_if(add(0)))
+
+
+async def test_it_opens_the_runs_resources_and_leaves_closing_them_to_the_run(
+    strategy, surroundings
+):
+    log = []
+
+    @cs.resource
+    def tool():
+        log.append("open")
+        yield 1
+        log.append("close")
+
+    @cs.task
+    def use(n, tool=cs.inject(tool)):
+        return n + tool
+
+    async with Run(params={}, **surroundings) as run:
+        assert await strategy.execute(use(use(1)), run) == 3
+        assert log == ["open"]
+    assert log == ["open", "close"]
+
+
+async def test_it_keeps_outcomes_in_the_runs_state(execute, surroundings):
+    inner = add(1)
+    target = add_async(inner, 1)
+    await execute(target)
+
+    assert surroundings["state"].get_result(inner.id) == 1
+    assert surroundings["state"].get_result(target.id) == 2
+
+
+async def test_it_tells_of_tasks_on_the_runs_bus(execute, surroundings):
+    seen = []
+    for kind in (NodesPlanned, TaskStarted, TaskFinished):
+        surroundings["bus"].subscribe(kind, seen.append)
+    await execute(add(add_async(1)))
+
+    assert sum(e.count for e in seen if isinstance(e, NodesPlanned)) == 2
+    assert [e.task for e in seen if isinstance(e, TaskStarted)] == ["add_async", "add"]
+    assert [e.task for e in seen if isinstance(e, TaskFinished)] == ["add_async", "add"]
+
+
+async def test_it_ends_with_nothing_running_when_it_is_cancelled(execute):
+    begun = asyncio.Event()
+    ended = []
+
+    @cs.task
+    async def wait():
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(1)
+
+    before = asyncio.all_tasks()
+    running = asyncio.ensure_future(execute(add(wait())))
+    await begun.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert ended == [1]
+    assert asyncio.all_tasks() == before
+
+
+async def test_one_strategy_serves_several_runs_at_once(execute):
+    barrier = asyncio.Barrier(4)
+
+    @cs.task
+    async def meet(n):
+        await barrier.wait()
+        return n
+
+    assert await asyncio.gather(*[execute(meet(n)) for n in range(4)]) == [0, 1, 2, 3]

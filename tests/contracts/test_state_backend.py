@@ -1,0 +1,118 @@
+"""What every StateBackend does."""
+
+import threading
+
+import pytest
+
+import cascade as cs
+from cascade.adapters.state import InMemoryStateBackend
+from cascade.spec.protocols import StateBackend
+
+BACKENDS = [InMemoryStateBackend]
+
+
+@pytest.fixture(params=BACKENDS)
+def state(request):
+    return request.param()
+
+
+def test_it_is_a_state_backend(state):
+    assert isinstance(state, StateBackend)
+
+
+@pytest.mark.parametrize("value", [1, None, False, "text", [], {"a": (1,)}])
+def test_a_result_is_kept(state, value):
+    state.put_result("a", value)
+
+    assert state.has_result("a")
+    assert state.get_result("a") == value
+    assert state.get_skip_reason("a") is None
+
+
+def test_what_was_not_put_is_not_there(state):
+    state.put_result("a", 1)
+
+    assert not state.has_result("b")
+    assert state.get_skip_reason("b") is None
+    with pytest.raises(KeyError, match="b"):
+        state.get_result("b")
+
+
+def test_a_skip_reason_is_kept_and_is_no_result(state):
+    state.put_skip_reason("a", "the condition was falsy")
+
+    assert state.get_skip_reason("a") == "the condition was falsy"
+    assert not state.has_result("a")
+    with pytest.raises(KeyError):
+        state.get_result("a")
+
+
+def test_the_latest_replaces_what_was_there(state):
+    state.put_result("a", 1)
+    state.put_result("a", 2)
+    assert state.get_result("a") == 2
+
+    state.put_skip_reason("a", "why")
+    assert not state.has_result("a")
+
+    state.put_result("a", 3)
+    assert state.get_result("a") == 3
+    assert state.get_skip_reason("a") is None
+
+
+def test_clearing_forgets_everything(state):
+    state.put_result("a", 1)
+    state.put_skip_reason("b", "why")
+    state.clear()
+
+    assert not state.has_result("a")
+    assert state.get_skip_reason("b") is None
+
+
+def test_it_may_be_used_from_many_threads(state):
+    begin = threading.Barrier(8)
+    failures = []
+
+    def work(n):
+        try:
+            begin.wait(10)
+            for i in range(200):
+                state.put_result(f"{n}.{i}", (n, i))
+                assert state.get_result(f"{n}.{i}") == (n, i)
+                state.put_skip_reason(f"{n}.{i}", "why")
+                assert not state.has_result(f"{n}.{i}")
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert not failures
+    assert state.get_skip_reason("7.199") == "why"
+
+
+@pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
+async def test_an_engine_keeps_what_nodes_gave(state, use_vm):
+    @cs.task
+    def add(a, b=0):
+        return a + b
+
+    @cs.task
+    async def zero():
+        return 0
+
+    first = add(1)
+    condition = zero()
+    skipped = add(first).run_if(condition)
+    target = add(first, 2).after(skipped)
+    async with cs.Engine(state_backend=state) as engine:
+        await engine.run(target, use_vm=use_vm)
+
+    assert state.get_result(first.id) == 1
+    assert state.get_result(condition.id) == 0
+    assert state.get_result(target.id) == 3
+    assert not state.has_result(skipped.id)
+    assert "zero" in state.get_skip_reason(skipped.id)

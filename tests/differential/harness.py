@@ -1,0 +1,183 @@
+"""Runs one program by the naive evaluator, as a graph and on the VM, and compares the three."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Protocol
+
+from tests.differential import naive
+from tests.differential.programs import PARAMS, canon
+
+import cascade
+from cascade.adapters.executors.local import LocalExecutor
+from cascade.graph.compiler import BlueprintBuilder
+from cascade.graph.disassemble import disassemble
+from cascade.runtime.engine import Engine
+from cascade.spec.errors import CascadeError, CycleError, DependencyMissingError
+from cascade.spec.lazy_types import LazyResult
+
+#: Seconds after which a run that does not end is called a deadlock; far above what any needs.
+_PATIENCE = 20
+
+
+class Made(Protocol):
+    """One making of a program, with places for what it does."""
+
+    log: list[Any]
+    opened: list[str]
+    closed: list[str]
+    resources: list[Any]
+    blueprints: dict[str, Any]
+
+    def target(self) -> Any: ...
+
+
+Maker = Callable[[ModuleType], Made]
+
+
+@dataclass
+class Outcome:
+    """What one way of running a program gave."""
+
+    value: str | None = None
+    error: BaseException | None = None
+    effects: Counter[Any] = field(default_factory=Counter)
+    opened: Counter[str] = field(default_factory=Counter)
+    closed: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        result = self.value if self.error is None else f"{type(self.error).__name__}: {self.error}"
+        listed = "".join(f"\n      {n} × {entry}" for entry, n in sorted(self.effects.items()))
+        return f"{result}{listed}"
+
+
+def check(maker: Maker, printed: str) -> None:
+    """Hold the graph path and the VM path against the naive evaluator."""
+    evaluator, expected = by_naive(maker)
+    outcomes = {use_vm: asyncio.run(by_engine(maker, use_vm)) for use_vm in (False, True)}
+    faults = [
+        f"{'VM' if use_vm else 'graph'}: {fault}"
+        for use_vm, outcome in outcomes.items()
+        for fault in _faults(outcome, expected, evaluator)
+    ]
+    graph, vm = outcomes[False].error, outcomes[True].error
+    if not faults and _is_only(evaluator) and _worded(graph) != _worded(vm):
+        faults.append("the paths word the only error, or its note, differently (R9)")
+    if faults:
+        shown = [f"naive: {expected}", f"graph: {outcomes[False]}", f"VM: {outcomes[True]}"]
+        raise AssertionError("\n".join([*faults, printed, *shown, _listing(maker)]))
+
+
+def by_naive(maker: Maker) -> tuple[naive.Naive, Outcome]:
+    made = maker(naive)
+    outcome = Outcome()
+    evaluator = naive.Naive(made.log)
+    try:
+        target = made.target()
+    except Exception as error:
+        evaluator.errors.append(error)
+    else:
+        evaluator = naive.Naive(made.log, PARAMS, made.blueprints, made.resources)
+        outcome.value = canon(evaluator.run(target))
+    outcome.error = next(iter(evaluator.errors), None)
+    return evaluator, _filled(outcome, made)
+
+
+async def by_engine(maker: Maker, use_vm: bool) -> Outcome:
+    made = maker(cascade)
+    outcome = Outcome()
+    async with Engine(executor=_executor) as engine:
+        try:
+            target = made.target()
+            for definition in made.resources:
+                engine.register(definition)
+            for name, lazy in made.blueprints.items():
+                engine.register_blueprint(name, BlueprintBuilder().build(lazy))
+            async with asyncio.timeout(_PATIENCE):
+                outcome.value = canon(await engine.run(target, PARAMS, use_vm=use_vm))
+        except Exception as error:
+            outcome.error = error
+            if isinstance(error, TimeoutError):
+                outcome.error = AssertionError("the run does not end")
+    return _filled(outcome, made)
+
+
+_executor = LocalExecutor(name="differential")
+
+
+def _filled(outcome: Outcome, made: Made) -> Outcome:
+    outcome.effects = Counter(made.log)
+    outcome.opened, outcome.closed = Counter(made.opened), Counter(made.closed)
+    return outcome
+
+
+def _faults(outcome: Outcome, expected: Outcome, evaluator: naive.Naive) -> Iterable[str]:
+    if outcome.opened != outcome.closed:
+        yield f"opened {dict(outcome.opened)}, closed {dict(outcome.closed)} (R9)"
+    if not evaluator.errors:
+        if outcome.error is not None:
+            yield "failed where it should not"
+        elif outcome.value != expected.value:
+            yield "another value"
+        if outcome.effects != expected.effects:
+            yield "other effects"
+        if outcome.opened != expected.opened:
+            yield f"opened {dict(outcome.opened)} instead of {dict(expected.opened)} (R9)"
+        return
+    if outcome.error is None:
+        yield "succeeded where it should fail"
+    elif not any(_alike(outcome.error, possible) for possible in evaluator.errors):
+        possible = ", ".join(sorted({repr(error) for error in evaluator.errors}))
+        yield f"its error is none of the possible ones (M13), which are {possible}"
+    yield from _impossible(outcome.effects, evaluator)
+
+
+def _worded(error: BaseException | None) -> list[str]:
+    return [str(error), *getattr(error, "__notes__", ())]
+
+
+def _is_only(evaluator: naive.Naive) -> bool:
+    """Whether there is one error and one place to raise it at.
+
+    Which of the nodes on a cycle meets it depends on the order, and so does which of several
+    skipped nodes in a set is met first.
+    """
+    if len(evaluator.errors) != 1 or isinstance(evaluator.errors[0], CycleError):
+        return False
+    return not isinstance(evaluator.errors[0], DependencyMissingError) or evaluator.skips == 1
+
+
+def _alike(error: BaseException, possible: BaseException) -> bool:
+    """Cascade words its own errors; those of tasks are to come through as they are."""
+    if type(error) is not type(possible):
+        return False
+    return isinstance(error, CascadeError) or str(error) == str(possible)
+
+
+def _impossible(effects: Counter[Any], evaluator: naive.Naive) -> Iterable[str]:
+    """Effects of a failed run that no order of evaluation gives (M13): not dependency-closed."""
+    places: dict[Any, list[int]] = {}
+    for place, entry in enumerate(evaluator.log):
+        places.setdefault(entry, []).append(place)
+    for entry, count in effects.items():
+        possible = [
+            place
+            for place in places.get(entry, ())
+            if all(evaluator.log[needed] in effects for needed in evaluator.needs[place])
+        ]
+        if count > len(possible):
+            yield f"the effect {entry} came {count} times, but {len(possible)} are possible (M13)"
+
+
+def _listing(maker: Maker) -> str:
+    try:
+        target = maker(cascade).target()
+        return disassemble(BlueprintBuilder().build(target)) if _is_lazy(target) else ""
+    except Exception as error:
+        return f"(it does not compile: {error!r})"
+
+
+def _is_lazy(target: Any) -> bool:
+    return isinstance(target, LazyResult)

@@ -1,0 +1,621 @@
+"""Random programs: a description as plain data, and how to build it.
+
+The description is what hypothesis draws, shrinks and prints. ``Build`` makes fresh tasks and lazy
+values of it for every evaluation, from ``cascade`` or from the naive evaluator (``cs``).
+"""
+
+import asyncio
+import functools
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from hypothesis import strategies as st
+from tests.differential import naive
+
+from cascade.spec.blueprint import Literal
+from cascade.spec.lazy_types import LazyResult
+
+PARAMS = {"limit": 3, "name": "eu"}
+_LAZY = LazyResult, naive.Lazy
+_LITERAL = Literal, naive.Literal
+
+
+class Point(NamedTuple):
+    x: Any
+    y: Any
+
+
+# -- expressions: what stands in an argument, or in what a task returns -----------------------
+
+
+@dataclass(frozen=True)
+class Const:
+    value: Any
+
+
+@dataclass(frozen=True)
+class Arg:
+    """An argument of the task whose body this is part of."""
+
+    place: int
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A lazy value of ``Program.shared``."""
+
+    place: int
+
+
+@dataclass(frozen=True)
+class Box:
+    kind: type
+    items: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Lit:
+    inner: Any
+
+
+@dataclass(frozen=True)
+class Gather:
+    items: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    name: str
+    default: Any
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a task."""
+
+    task: Any
+    args: tuple[Any, ...] = ()
+    kwargs: tuple[tuple[str, Any], ...] = ()
+    run_if: Any = None
+    after: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Map:
+    task: Any
+    columns: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Route:
+    selector: Any
+    routes: tuple[tuple[Any, Any], ...]
+
+
+# -- bodies: what a task does -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Return the arguments."""
+
+
+@dataclass(frozen=True)
+class Give:
+    """Return what an expression gives: a plain value, or a lazy one to continue as (R4)."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Fail:
+    error: type[Exception]
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A task. ``pauses``: how often it gives way; None for a plain function."""
+
+    signature: str
+    pauses: int | None
+    body: Any
+
+
+@dataclass(frozen=True)
+class Step:
+    """One turn of a loop: in which style it goes on, to which task, with which value."""
+
+    style: str
+    to: int
+    value: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """Tasks that tail-call each other once per step; the last one does what the body says."""
+
+    pauses: tuple[int | None, ...]
+    steps: tuple[Step, ...]
+    body: Any
+
+
+@dataclass(frozen=True)
+class Program:
+    """``shared`` may be used anywhere, also only by tasks that run; ``late`` are edges between
+    them that are added when all are made, so that they may lead to younger ones."""
+
+    shared: tuple[Any, ...]
+    late: tuple[tuple[int, str, int], ...]
+    target: Any
+
+
+def jobs_of(part: Any) -> Iterator[Any]:
+    """Every Job and Loop of a program."""
+    if isinstance(part, (Job, Loop)):
+        yield part
+    if isinstance(part, tuple):
+        inner: Any = part
+    elif is_dataclass(part) and not isinstance(part, type):
+        inner = [getattr(part, f.name) for f in fields(part)]
+    else:
+        return
+    for item in inner:
+        yield from jobs_of(item)
+
+
+# -- values -----------------------------------------------------------------------------------
+
+
+def canon(value: Any) -> str:
+    """A value with the types of all its parts, as text; sets in one order."""
+    kind = type(value)
+    if isinstance(value, _LAZY):
+        return f"<lazy {value.name}>"
+    if isinstance(value, _LITERAL):
+        return f"Literal({canon(value.value)})"
+    if isinstance(value, dict):
+        inner = ", ".join(f"{canon(k)}: {canon(v)}" for k, v in value.items())
+    elif isinstance(value, set):
+        inner = ", ".join(sorted(map(canon, value)))
+    elif isinstance(value, (list, tuple)):
+        inner = ", ".join(map(canon, value))
+    else:
+        inner = repr(value)
+    return f"{kind.__name__}({inner})"
+
+
+def packed(values: Any) -> Any:
+    """``values``, or a digest where they would grow without end."""
+    text = canon(values)
+    return values if len(text) < 200 else zlib.crc32(text.encode())
+
+
+# -- building ---------------------------------------------------------------------------------
+
+
+class Build:
+    """One making of a program.
+
+    Attributes:
+        log: The effects: label and arguments of each call of a task.
+        opened, closed: Names of resources, in order.
+        blueprints: Id → lazy value to compile.
+        resources: To be registered with the engine.
+    """
+
+    def __init__(self, program: Program, cs: ModuleType) -> None:
+        self.cs: Any = cs
+        self.log: list[tuple[str, str]] = []
+        self.opened: list[str] = []
+        self.closed: list[str] = []
+        self._make_resources()
+        self._truth = cs.task(name="truth")(lambda value: value)
+        self._tasks: dict[Job, Any] = {}
+        self._members: dict[Loop, list[Any]] = {}
+        self.blueprints: dict[str, Any] = {}
+        for number, job in enumerate(dict.fromkeys(jobs_of(program))):
+            if isinstance(job, Job):
+                self._tasks[job] = self._task(job, f"t{number}")
+            else:
+                self._make_loop(job, f"loop{number}")
+        self.program = program
+        self.shared: list[Any] = []
+
+    def target(self) -> Any:
+        """The target; its tasks find what they need in here."""
+        for part in self.program.shared:
+            self.shared.append(self._lazy(self.make(part, ())))
+        for user, kind, source in self.program.late:
+            if user != source:
+                lazy, other = self.shared[user], self.shared[source]
+                lazy.run_if(other) if kind == "run_if" else lazy.after(other)
+        return self.make(self.program.target, ())
+
+    def make(self, part: Any, args: tuple[Any, ...]) -> Any:
+        """The value of an expression, lazy or not."""
+        match part:
+            case Const(value):
+                return value
+            case Arg(place):
+                return args[place % len(args)] if args else None
+            case Ref(place):
+                return self.shared[place] if place < len(self.shared) else None
+            case Box(kind, items):
+                return _box(kind, [self.make(item, args) for item in items])
+            case Lit(inner):
+                return self.cs.literal(self.make(inner, args))
+            case Gather(items):
+                return self.cs.gather(*[self.make(item, args) for item in items])
+            case Source(name, default):
+                return self.cs.Param(name, default=default, type=type(default))
+            case Call():
+                return self._call(part, args)
+            case Map(job, columns):
+                return self._of(job).map(**{name: self.make(v, args) for name, v in columns})
+            case Route(selector, routes):
+                made = {key: self.make(value, args) for key, value in routes}
+                return self.cs.Router(selector=self.make(selector, args), routes=made)
+        raise AssertionError(part)
+
+    def _call(self, call: Call, args: tuple[Any, ...]) -> Any:
+        positional = [self.make(value, args) for value in call.args]
+        named = {name: self.make(value, args) for name, value in call.kwargs}
+        lazy = self._of(call.task)(*positional, **named)
+        if call.run_if is not None:
+            lazy.run_if(self._lazy(self.make(call.run_if, args)))
+        return lazy.after(*[self._lazy(self.make(other, args)) for other in call.after])
+
+    def _lazy(self, value: Any) -> Any:
+        return value if isinstance(value, _LAZY) else self._truth(value)
+
+    def _of(self, job: Job | Loop) -> Any:
+        return self._tasks[job] if isinstance(job, Job) else self._members[job][0]
+
+    # -- tasks --------------------------------------------------------------------------------
+
+    def _task(self, job: Job, label: str) -> Any:
+        def act(*args: Any, **kwargs: Any) -> Any:
+            self.log.append((label, canon([args, kwargs])))
+            return self._do(job.body, (*args, *kwargs.values()))
+
+        return self.cs.task(name=label)(_awaiting(self._shaped(job.signature, act), job.pauses))
+
+    def _do(self, body: Any, args: tuple[Any, ...]) -> Any:
+        match body:
+            case Pack():
+                return packed(list(args))
+            case Give(value):
+                given = self.make(value, args)
+                return given.value if isinstance(given, _LITERAL) else given
+            case Fail(error, text):
+                raise error(text)
+        raise AssertionError(body)
+
+    def _shaped(self, signature: str, act: Callable[..., Any]) -> Callable[..., Any]:
+        """``act`` behind one of several signatures."""
+        if signature == "any":
+            return lambda *args, **kwargs: act(*args, **kwargs)
+        if signature == "some":
+            return lambda a, b=10, *, c=20: act(a, b, c=c)
+        if signature == "full":
+            return lambda a, /, b=10, *rest, c=20, **more: act(a, b, *rest, c=c, **more)
+        a_file, a_cursor = self.cs.inject(self._file), self.cs.inject("cursor")
+        bound_thing = self.cs.inject("bound")
+        if signature == "file":
+            return lambda a=1, *, file=a_file: act(a, file=file)
+        if signature == "cursor":
+            return lambda a=1, cursor=a_cursor, *, file=a_file: act(a, cursor=cursor, file=file)
+        return lambda a=1, *, bound=bound_thing: act(a, bound=bound)
+
+    def _make_resources(self) -> None:
+        cs = self.cs
+
+        @cs.resource
+        def file():
+            self.opened.append("file")
+            yield "a file"
+            self.closed.append("file")
+
+        a_file = cs.inject(file)
+
+        @cs.resource(scope="task")
+        async def cursor(file=a_file):
+            self.opened.append("cursor")
+            await asyncio.sleep(0)
+            yield f"a cursor over {file}"
+            await asyncio.sleep(0)
+            self.closed.append("cursor")
+
+        @cs.resource(thread_bound=True)
+        def bound():
+            self.opened.append("bound")
+            yield "a bound thing"
+            self.closed.append("bound")
+
+        self._file = file
+        self.resources = [file, cursor, bound]
+
+    # -- loops --------------------------------------------------------------------------------
+
+    def _make_loop(self, loop: Loop, label: str) -> None:
+        members = self._members[loop] = []
+        for place, pauses in enumerate(loop.pauses):
+            name = f"{label}.{place}"
+            turn = functools.partial(self._turn, loop, label, place)
+            members.append(self.cs.task(name=name)(_awaiting(_turning(turn, place), pauses)))
+            self.blueprints[name] = members[-1](0)
+
+    def _turn(self, loop: Loop, label: str, place: int, n: Any, acc: Any, keep: Any) -> Any:
+        self.log.append((f"{label}.{place}", canon([n, acc, keep])))
+        if not isinstance(n, int) or n >= len(loop.steps):
+            return self._do(loop.body, (n, acc, keep))
+        step = loop.steps[n]
+        value = self.make(step.value, (n, acc, keep))
+        following = self._members[loop][step.to % len(loop.pauses)]
+        name = f"{label}.{step.to % len(loop.pauses)}"
+        cs, one_more = self.cs, n + 1
+        match step.style:
+            case "named":
+                return cs.TailCall(kwargs={"n": one_more, "acc": value})
+            case "placed":
+                return cs.TailCall(args=(one_more, value))
+            case "unnamed":
+                return cs.TailCall(kwargs={"n": one_more})
+            case "kept":
+                return cs.TailCall(kwargs={"n": one_more, "keep": cs.literal(value)})
+            case "lazy n":
+                return cs.TailCall(args=[self._truth(one_more)], kwargs={"keep": value})
+            case "tail":
+                return following.tail(one_more, acc=value)
+            case "target":
+                return cs.TailCall(kwargs={"n": one_more}, target=following)
+            case "id":
+                return cs.TailCall((one_more,), {"acc": value}, name)
+            case "id, unnamed":
+                return cs.TailCall(kwargs={"n": one_more}, target_blueprint_id=name)
+            case "generation":
+                return following(one_more, acc=value)
+            case "unknown name":
+                return cs.TailCall(kwargs={"n": one_more, "nobody": value})
+            case "too many":
+                return cs.TailCall(args=(one_more, value, value))
+            case "missing":
+                return cs.TailCall(kwargs={"acc": value}, target=self._other(loop, place))
+            case "unknown id":
+                return cs.TailCall(target_blueprint_id="nowhere")
+        raise AssertionError(step.style)
+
+    def _other(self, loop: Loop, place: int) -> Any:
+        return self._members[loop][place - 1] if len(loop.pauses) > 1 else self._truth
+
+
+def _turning(turn: Callable[..., Any], place: int) -> Callable[..., Any]:
+    return lambda n, acc=0, *, keep=f"kept {place}": turn(n, acc, keep)
+
+
+def _awaiting(func: Callable[..., Any], pauses: int | None) -> Callable[..., Any]:
+    """``func`` as a coroutine function that gives way; itself where ``pauses`` is None."""
+    if pauses is None:
+        return func
+
+    @functools.wraps(func)
+    async def wrapped(*args: Any, **kwargs: Any) -> Any:
+        for _ in range(pauses):
+            await asyncio.sleep(0)
+        return func(*args, **kwargs)
+
+    return wrapped
+
+
+def _box(kind: type, parts: list[Any]) -> Any:
+    if kind is dict:
+        return {key if _hashable(key) else place: key for place, key in enumerate(parts)}
+    if kind is set:
+        return {part for part in parts if _hashable(part)}
+    return Point(parts, len(parts)) if kind is Point else kind(parts)
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+# -- drawing ----------------------------------------------------------------------------------
+
+_consts = st.one_of(
+    st.integers(0, 7), st.sampled_from(["", "a", "b", None]), st.just([]), st.just([1, [2]])
+).map(Const)
+_pauses = st.sampled_from([None, None, 0, 1, 3])
+_signatures = st.sampled_from(["any", "any", "some", "full", "full", "file", "cursor", "bound"])
+_going_on = ["named", "placed", "unnamed", "kept", "lazy n", "tail", "target", "id", "id, unnamed",
+             "generation"]  # fmt: skip
+_going_wrong = ["unknown name", "too many", "missing", "unknown id"]
+_fails = st.one_of(
+    st.just(Fail(StopIteration, "over")),
+    st.builds(Fail, st.sampled_from([ValueError, KeyError, ZeroDivisionError]),
+              st.sampled_from(["one", "two", "three"])),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What programs of a kind are made of.
+
+    Attributes:
+        fails: Out of 100 tasks, how many raise; likewise turns of loops that do not fit.
+        cycles: Whether bodies may mention shared lazy values that may wait for them.
+        depth: Levels of nesting.
+        shared: Most shared lazy values.
+    """
+
+    fails: int = 0
+    cycles: bool = False
+    depth: int = 3
+    shared: int = 4
+
+
+@st.composite
+def programs(draw: Any, profile: Profile) -> Program:
+    count = draw(st.integers(0, profile.shared))
+    parts = [
+        draw(lazies(profile, profile.depth, place, count if profile.cycles else place))
+        for place in range(count)
+    ]
+    late: Any = ()
+    if count > 1:
+        edge = st.tuples(
+            st.integers(0, count - 1),
+            st.sampled_from(["after", "run_if"]),
+            st.integers(0, count - 1),
+        ).filter(lambda found: profile.cycles or found[0] > found[2])
+        late = tuple(draw(st.lists(edge, max_size=2)))
+    target = draw(
+        st.one_of(
+            lazies(profile, profile.depth, count, count),
+            values(profile, profile.depth, count, count, False),
+        )
+    )
+    return Program(tuple(parts), late, target)
+
+
+def values(
+    profile: Profile, depth: int, made: int, met: int, in_body: bool
+) -> st.SearchStrategy[Any]:
+    """Any expression. ``made``: shared values that exist when it is made; ``met``: that bodies
+    in it may mention."""
+    plain: list[st.SearchStrategy[Any]] = [_consts]
+    if in_body:
+        plain.append(st.builds(Arg, st.integers(0, 3)))
+    if not depth:
+        return st.one_of(*plain, *_refs(met if in_body else made))
+    return st.deferred(lambda: _nested(profile, depth, made, met, in_body, plain))
+
+
+def _nested(
+    profile: Profile, depth: int, made: int, met: int, in_body: bool, plain: list[Any]
+) -> st.SearchStrategy[Any]:
+    inner = values(profile, depth - 1, made, met, in_body)
+    few = st.lists(inner, max_size=3).map(tuple)
+    boxes = st.builds(Box, st.sampled_from([list, tuple, dict, set, Point]), few)
+    calls = lazies(profile, depth, made, met, in_body)
+    refs = _refs(met if in_body else made)
+    return st.one_of(*plain, boxes, calls, calls, st.builds(Lit, inner), *refs)
+
+
+def _refs(count: int) -> list[st.SearchStrategy[Any]]:
+    return [st.builds(Ref, st.integers(0, count - 1))] if count else []
+
+
+@st.composite
+def lazies(
+    draw: Any, profile: Profile, depth: int, made: int, met: int, in_body: bool = False
+) -> Any:
+    """An expression that gives a lazy value."""
+    depth = max(depth - 1, 0)
+    inner = values(profile, depth, made, met, in_body)
+    kind = draw(
+        st.sampled_from(["call"] * 6 + ["loop"] * 2 + ["map"] * 2 + ["gather", "route", "source"])
+    )
+    if kind == "source":
+        return draw(
+            st.sampled_from([Source("limit", 1), Source("name", "us"), Source("other", "x")])
+        )
+    if kind == "gather":
+        return Gather(tuple(draw(st.lists(inner, max_size=3))))
+    if kind == "route":
+        keys = draw(st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True))
+        selectors = st.one_of(
+            st.sampled_from(keys).map(Const),
+            st.builds(
+                Call,
+                st.builds(Job, st.just("any"), _pauses, st.sampled_from(keys).map(Const).map(Give)),
+            ),
+            *([inner] if profile.fails else []),
+        )
+        return Route(draw(selectors), tuple((key, draw(inner)) for key in keys))
+    if kind == "map":
+        return draw(_maps(profile, depth, made, met, in_body, inner))
+    run_if = draw(st.one_of(st.none(), st.none(), inner))
+    after = tuple(draw(st.lists(inner, max_size=1)))
+    if kind == "loop":
+        loop = draw(_loops(profile, depth, met))
+        acc = draw(st.lists(inner, max_size=1))
+        return Call(loop, (Const(0), *acc), (), run_if, after)
+    job = draw(_jobs(profile, depth, met, _signatures))
+    args, kwargs = draw(_arguments(job.signature, inner))
+    return Call(job, args, kwargs, run_if, after)
+
+
+@st.composite
+def _arguments(draw: Any, signature: str, inner: Any) -> Any:
+    if signature in ("file", "cursor", "bound"):
+        return tuple(draw(st.lists(inner, max_size=1))), ()
+    least, most = {"any": (0, 3), "some": (1, 2), "full": (1, 4)}[signature]
+    args = tuple(draw(st.lists(inner, min_size=least, max_size=most)))
+    names = ["c"] if signature == "some" else ["c", "d", "e"]
+    if len(args) == 1:
+        names.append("b")
+    chosen = draw(st.lists(st.sampled_from(names), max_size=2, unique=True))
+    return args, tuple((name, draw(inner)) for name in chosen)
+
+
+@st.composite
+def _jobs(draw: Any, profile: Profile, depth: int, met: int, signatures: Any) -> Job:
+    signature = draw(signatures)
+    pauses = draw(_pauses)
+    if signature == "bound":
+        pauses = None  # a coroutine cannot use what is bound to a thread
+    return Job(signature, pauses, draw(_bodies(profile, depth, met)))
+
+
+def _bodies(profile: Profile, depth: int, met: int) -> st.SearchStrategy[Any]:
+    giving = st.builds(Give, values(profile, depth, met, met, True))
+    chosen = st.integers(0, 99)
+    return chosen.flatmap(
+        lambda n: _fails if 99 - n < profile.fails else st.one_of(st.just(Pack()), giving, giving)
+    )
+
+
+@st.composite
+def _loops(draw: Any, profile: Profile, depth: int, met: int) -> Loop:
+    pauses = tuple(draw(st.lists(_pauses, min_size=1, max_size=3)))
+    value = values(profile, depth, met, met, True)
+    styles = [*_going_on * 3, *(_going_wrong if profile.fails else [])]
+    step = st.builds(Step, st.sampled_from(styles), st.integers(0, 2), value)
+    steps = tuple(draw(st.lists(step, max_size=4)))
+    return Loop(pauses, steps, draw(_bodies(profile, depth, met)))
+
+
+@st.composite
+def _maps(
+    draw: Any, profile: Profile, depth: int, made: int, met: int, in_body: bool, inner: Any
+) -> Map:
+    length = draw(st.integers(0, 3))
+    off = draw(st.booleans()) if profile.fails else False
+
+    def column(items: Any) -> Any:
+        size = length + 1 if off and draw(st.booleans()) else length
+        parts = tuple(draw(st.lists(items, min_size=size, max_size=size)))
+        box = Box(draw(st.sampled_from([list, tuple])), parts)
+        if draw(st.booleans()):
+            return box
+        return Call(Job(draw(st.sampled_from(["any", "file"])), draw(_pauses), Give(box)))
+
+    if draw(st.integers(0, 3)) == 0:
+        return Map(
+            draw(_loops(profile, depth, met)), (("n", column(st.integers(0, 3).map(Const))),)
+        )
+    job = draw(_jobs(profile, depth, met, st.sampled_from(["some", "any", "file"])))
+    given = [("a", column(inner))]
+    if job.signature != "file" and draw(st.booleans()):
+        shared = st.one_of(inner.map(Lit), st.none())
+        fixed = draw(shared)
+        given.append(("c", column(inner) if fixed is None else fixed))
+    return Map(job, tuple(given))

@@ -1,0 +1,736 @@
+"""Nasty programs by hand, each held against the naive evaluator; the rule comes first."""
+
+import asyncio
+import functools
+import inspect
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+from tests.differential.harness import check
+from tests.differential.programs import Point, canon
+
+Pair = namedtuple("Pair", "left right")
+
+
+class Ground:
+    """What a program by hand works with: tasks that log, and places for what it registers."""
+
+    def __init__(self, program: Callable[["Ground"], Any], cs: ModuleType) -> None:
+        self.program = program
+        self.cs: Any = cs
+        self.log: list[Any] = []
+        self.opened: list[str] = []
+        self.closed: list[str] = []
+        self.resources: list[Any] = []
+        self.blueprints: dict[str, Any] = {}
+        self.same = self.task(lambda value=None: value, "same")
+        self.pair = self.task(lambda a, b: (a, b), "pair")
+        self.no = self.task(lambda *given: 0, "no")
+        self.yes = self.task(lambda *given: 1, "yes")
+        self.asame = self.task(lambda value=None: value, "asame", turns=2)
+
+    def target(self) -> Any:
+        return self.program(self)
+
+    def task(self, func: Callable[..., Any], name: str, turns: int | None = None) -> Any:
+        """A task that logs its calls; a coroutine function that gives way ``turns`` times."""
+
+        signature = inspect.signature(func)
+
+        @functools.wraps(func)
+        def logged(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            self.log.append((name, canon(bound.arguments)))
+            return func(*args, **kwargs)
+
+        @functools.wraps(func)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            for _ in range(turns or 0):
+                await asyncio.sleep(0)
+            return logged(*args, **kwargs)
+
+        return self.cs.task(name=name)(logged if turns is None else awaited)
+
+    def fail(self, error: Exception, turns: int | None = None) -> Any:
+        def failing(*given: Any) -> Any:
+            raise error
+
+        return self.task(failing, "fail", turns)
+
+    def resource(self, name: str, needs: Any = None, **options: Any) -> Any:
+        def alone() -> Iterator[str]:
+            self.opened.append(name)
+            yield name
+            self.closed.append(name)
+
+        def needing(needed: Any = needs) -> Iterator[str]:
+            self.opened.append(name)
+            yield f"{name} with {needed}"
+            self.closed.append(name)
+
+        return self.cs.resource(name=name, **options)(needing if needs else alone)
+
+
+#: What is to be true of it → the program.
+CASES: dict[str, Callable[[Ground], Any]] = {}
+
+
+def case(meaning: str) -> Callable[[Callable[[Ground], Any]], Callable[[Ground], Any]]:
+    def keep(program: Callable[[Ground], Any]) -> Callable[[Ground], Any]:
+        assert meaning not in CASES
+        CASES[meaning] = program
+        return program
+
+    return keep
+
+
+# -- R1, R2: values and containers ------------------------------------------------------------
+
+
+@case("R1: a plain target is itself")
+def _(g: Ground) -> Any:
+    return [1, "two", None]
+
+
+@case("R1: a literal target is its value, whatever is in it")
+def _(g: Ground) -> Any:
+    return g.cs.literal([g.same(1)])
+
+
+@case("R2, M15: the target itself may be a container of lazy values")
+def _(g: Ground) -> Any:
+    return {"a": g.same(1), "b": [g.same(2), (g.asame(3),)]}
+
+
+@case("R2: lazy values in containers in containers, and as keys of a dict")
+def _(g: Ground) -> Any:
+    return g.same([{g.same("key"): (g.same(1), {g.asame(2)})}, Pair(g.same(3), Point(4, [5]))])
+
+
+@case("R2: literals shield lazy values, also inside a container")
+def _(g: Ground) -> Any:
+    hidden = g.same("not to be computed")
+    return g.pair(g.cs.literal(hidden), [g.cs.literal([hidden]), g.same(1)])
+
+
+@case("R2: an unhashable value in a set is the error of the container")
+def _(g: Ground) -> Any:
+    return g.same({g.same([1]), g.same(2)})
+
+
+@case("M15: a container that a task returns is not searched")
+def _(g: Ground) -> Any:
+    return g.pair(g.task(lambda: [g.same("inside")], "box")(), 1)
+
+
+@case("M15: lazy values that a task's argument held as literals may be returned and then run")
+def _(g: Ground) -> Any:
+    return g.task(lambda values: g.same(values), "search")(g.cs.literal([g.same(1), g.same(2)]))
+
+
+@case("R2, M15: gather keeps the order and searches what it is given")
+def _(g: Ground) -> Any:
+    return g.cs.gather(g.asame(1), 2, [g.same(3)], g.cs.gather(), g.cs.literal((g.same(4),)))
+
+
+@case("M1: *args and **kwargs hold lazy values like any other argument")
+def _(g: Ground) -> Any:
+    f = g.task(lambda *args, **kwargs: (args, kwargs), "all")
+    return f(1, g.same(2), [g.same(3)], x=g.asame(4), y={"z": g.same(5)})
+
+
+# -- R3, M14: once per run --------------------------------------------------------------------
+
+
+@case("R3: one lazy value in many places is computed once")
+def _(g: Ground) -> Any:
+    shared = g.same(1)
+    return g.pair([shared, shared, (shared,)], g.pair(shared, g.cs.gather(shared, g.same(shared))))
+
+
+@case("M14: a lazy value that only tasks mention is computed once")
+def _(g: Ground) -> Any:
+    hidden = g.asame("once")
+    mention = g.task(lambda n: g.pair(n, hidden), "mention")
+    return g.pair([mention(1), mention(2)], mention.map(n=[3, 4]))
+
+
+@case("M14: two tasks return the very same lazy value")
+def _(g: Ground) -> Any:
+    hidden = g.same("once")
+    give, agive = g.task(lambda: hidden, "give"), g.task(lambda: hidden, "agive", turns=1)
+    return g.cs.gather(give(), agive(), give(), hidden)
+
+
+@case("M14: what a tail call's arguments mention is the same as elsewhere")
+def _(g: Ground) -> Any:
+    shared = g.asame("once")
+    loop = g.task(
+        lambda n, x=None: g.cs.TailCall(kwargs={"n": n - 1, "x": shared}) if n else x, "loop"
+    )
+    return g.pair(loop(3), shared)
+
+
+@case("M14: behind a blueprint's id, too")
+def _(g: Ground) -> Any:
+    shared = g.same("once")
+    inner = g.task(lambda n: g.pair(n, shared), "inner")
+    g.blueprints["inner"] = inner(0)
+    start = g.task(lambda: g.cs.TailCall((1,), None, "inner"), "start")
+    return g.pair([start(), shared], inner(2))
+
+
+# -- R4: a task that returns a lazy value -----------------------------------------------------
+
+
+@case("R4: generations in tail position and inside, sync and async by turns")
+def _(g: Ground) -> Any:
+    def step(n: int) -> Any:
+        return (even if n % 2 else odd)(n - 1) if n else "end"
+
+    even, odd = g.task(step, "even"), g.task(step, "odd", turns=1)
+    return g.pair(even(6), [odd(5)])
+
+
+@case("R4: a returned lazy value brings conditions, order and containers of its own")
+def _(g: Ground) -> Any:
+    make = g.task(lambda: g.same([g.asame(1)]).run_if(g.yes()).after(g.no()), "make")
+    return g.pair(make(), 0)
+
+
+@case("R4: inner nodes return lazy values whose arguments do so again")
+def _(g: Ground) -> Any:
+    def down(n: int) -> Any:
+        return g.pair(deeper(n - 1), n) if n else "bottom"
+
+    deeper = g.task(down, "down")
+    return g.pair(deeper(4), g.task(down, "adown", turns=0)(3))
+
+
+@case("R4: a task returns a map, a router, a parameter, a gathering")
+def _(g: Ground) -> Any:
+    route = g.cs.Router
+    returned = [
+        lambda: g.same.map(value=[1, 2]),
+        lambda: route(selector=g.same("b"), routes={"a": g.same(1), "b": g.same(2)}),
+        lambda: g.cs.Param("limit", type=int),
+        lambda: g.cs.gather(g.same(1), g.same(2)),
+        lambda: g.cs.Env("CASCADE_TEST_REGION"),
+    ]
+    return [g.task(give, f"give{n}")() for n, give in enumerate(returned)]
+
+
+# -- R5, M1, M2, M3: tail calls ---------------------------------------------------------------
+
+
+@case("R5: what a tail call does not name keeps its last value")
+def _(g: Ground) -> Any:
+    def step(n: int, acc: int = 0, *, keep: str = "default") -> Any:
+        if n == 3:
+            return g.cs.TailCall(kwargs={"n": 2, "keep": "changed"})
+        return g.cs.TailCall(args=(n - 1, acc + n)) if n else (acc, keep)
+
+    return g.task(step, "step")(4, keep="first")
+
+
+@case("M1: f(10) and TailCall(kwargs={'n': 9}) meet in one parameter")
+def _(g: Ground) -> Any:
+    step = g.task(lambda n, m=5: g.cs.TailCall(kwargs={"n": n - 1}) if n else m, "step")
+    return g.cs.gather(step(3), step(n=2), step(2, 7), step(m=8, n=1))
+
+
+@case("M1: positional-only, *args and **kwargs in a loop")
+def _(g: Ground) -> Any:
+    def step(n: int, /, *rest: int, last: int = 0, **more: int) -> Any:
+        if n == 3:
+            return g.cs.TailCall(args=(2,), kwargs={"x": 1})
+        if n == 2:
+            return g.cs.TailCall(args=(1, 7, 8), kwargs={"y": 2, "n": "named n"})
+        return g.cs.TailCall(args=(0,), kwargs={"last": 9}) if n else (rest, last, more)
+
+    return g.task(step, "step")(3, 5, 6, z=0)
+
+
+@case("M1: a switch starts from the other task's defaults")
+def _(g: Ground) -> Any:
+    second = g.task(lambda n, keep="second's": (n, keep), "second")
+    first = g.task(lambda n, keep="first's": second.tail(n + 1), "first")
+    return g.cs.gather(first(1, keep="given"), first(5))
+
+
+@case("M1: a switch that misses an argument is a TypeError that names both tasks")
+def _(g: Ground) -> Any:
+    second = g.task(lambda n, m: (n, m), "second")
+    return g.task(lambda n: second.tail(m=n), "first")(1)
+
+
+@case("M1: a self tail call with an unknown name")
+def _(g: Ground) -> Any:
+    return g.task(lambda n: g.cs.TailCall(kwargs={"m": n}), "step")(1)
+
+
+@case("M1: a self tail call with too many arguments, in an inner node")
+def _(g: Ground) -> Any:
+    return g.pair(g.task(lambda n: g.cs.TailCall(args=(1, 2)), "step")(1), 0)
+
+
+@case("M1: an argument given by position and by name")
+def _(g: Ground) -> Any:
+    return g.task(lambda n, m=0: g.cs.TailCall(args=(1,), kwargs={"n": 2}), "step")(1)
+
+
+@case("M2: lazy arguments of a tail call are resolved, those in containers are not")
+def _(g: Ground) -> Any:
+    def step(n: int, a: Any = None, b: Any = None) -> Any:
+        if n:
+            return g.cs.TailCall((g.same(n - 1),), {"a": g.asame("lazy"), "b": [g.same("inside")]})
+        return a, b
+
+    return g.pair(g.task(step, "step")(2), 0)
+
+
+@case("M2: a literal in a tail call is its value, also where that is a lazy one")
+def _(g: Ground) -> Any:
+    def step(n: int, value: Any = None) -> Any:
+        return (
+            g.cs.TailCall((n - 1,), {"value": g.cs.literal(g.same("shielded"))}) if n else [value]
+        )
+
+    return g.cs.gather(g.task(step, "step")(1), g.task(step, "astep", turns=0)(2))
+
+
+@case("M2: a node that was given a lazy value as a literal makes a tail call")
+def _(g: Ground) -> Any:
+    step = g.task(lambda n, x: g.cs.TailCall((n - 1,)) if n else [x], "step")
+    astep = g.task(lambda n, x: g.cs.TailCall((n - 1,)) if n else [x], "astep", turns=1)
+    hidden = g.cs.literal(g.same("hidden"))
+    return g.pair(step(1, hidden), g.pair(astep(1, hidden), 0))
+
+
+@case("M2: a skipped lazy argument of a tail call skips the node")
+def _(g: Ground) -> Any:
+    skipped = g.same("skipped").run_if(g.no())
+    step = g.task(lambda n: g.cs.TailCall((skipped,)), "step")
+    return g.same("after all").after(g.pair(step(1), 0), g.asame().after(step(2)))
+
+
+@case("M2: a lazy argument of a tail call fails")
+def _(g: Ground) -> Any:
+    failing = g.fail(ValueError("in an argument"))
+    return g.pair(g.task(lambda n: g.cs.TailCall((failing(),)), "step")(1), 0)
+
+
+@case("M3: map items, inner nodes and returned nodes loop each alone")
+def _(g: Ground) -> Any:
+    down = g.task(lambda n, steps=0: down.tail(n - 1, steps + 1) if n else steps, "down")
+    adown = g.task(
+        lambda n, steps=0: g.cs.TailCall((n - 1, steps + 1)) if n else steps, "adown", turns=0
+    )
+    returns = g.task(lambda n: down(n), "returns")
+    return [down.map(n=[3, 0, 2]), adown.map(n=[1, 2]), g.pair(down(2), adown(3)), returns(2)]
+
+
+@case("M3: the lazy arguments of a looping root are computed once")
+def _(g: Ground) -> Any:
+    step = g.task(lambda n, x, y=0: g.cs.TailCall((n - 1,)) if n else (x, y), "step")
+    return step(3, g.same("x"), y=[g.asame("y")])
+
+
+@case("R5: mutual recursion by task, sync and async")
+def _(g: Ground) -> Any:
+    ping = g.task(lambda n, by="": pong.tail(n - 1, by="ping") if n else ("ping", by), "ping")
+    pong = g.task(lambda n, by="": g.cs.TailCall((n - 1,), {"by": "pong"}, target=ping), "pong", 1)
+    return g.pair(ping(4), pong(3))
+
+
+@case("R5: a tail call to a task whose arguments are lazy")
+def _(g: Ground) -> Any:
+    return g.task(lambda: g.pair.tail(g.asame(1), b=g.same(2)), "start")()
+
+
+@case("R5: a target that is the task itself is no switch")
+def _(g: Ground) -> Any:
+    step = g.task(lambda n, keep="default": step.tail(n - 1) if n else keep, "step")
+    return step(2, keep="given")
+
+
+@case("R5: mutual recursion by blueprint id; going on in the same one keeps values")
+def _(g: Ground) -> Any:
+    def one(n: int, keep: str = "one's") -> Any:
+        return g.cs.TailCall((n - 1,), {"keep": "set"}, "two") if n else ("one", keep)
+
+    def two(n: int, keep: str = "two's", times: int = 0) -> Any:
+        if times < 2:
+            return g.cs.TailCall(kwargs={"times": times + 1}, target_blueprint_id="two")
+        return g.cs.TailCall(kwargs={"n": n - 1}, target_blueprint_id="one") if n else ("two", keep)
+
+    ones, twos = g.task(one, "one"), g.task(two, "two", turns=0)
+    g.blueprints |= {"one": ones(0), "two": twos(0)}
+    return g.cs.gather(ones(3, keep="given"), twos(2), ones(0))
+
+
+@case("R5: a blueprint id that nobody registered")
+def _(g: Ground) -> Any:
+    return g.pair(g.task(lambda: g.cs.TailCall(target_blueprint_id="nowhere"), "start")(), 0)
+
+
+@case("M3: a blueprint's prologue computes the inputs that a tail call does not give")
+def _(g: Ground) -> Any:
+    inner = g.task(lambda n, x, y="default": (n, x, y), "inner")
+    g.blueprints["inner"] = inner(0, g.same("prologue"))
+    start = g.task(lambda n: g.cs.TailCall((n,), None, "inner"), "start")
+    given = g.task(lambda n: g.cs.TailCall((n,), {"x": "given"}, "inner"), "given")
+    return g.cs.gather(start(1), start(2), given(3))
+
+
+@case("M3: what was plain in a compiled call is an input without a default")
+def _(g: Ground) -> Any:
+    inner = g.task(lambda n, x="default": (n, x), "inner")
+    g.blueprints["inner"] = inner(0, "compiled")
+    return g.task(lambda n: g.cs.TailCall((n,), None, "inner"), "start")(1)
+
+
+@case("M1: a blueprint whose input is missing")
+def _(g: Ground) -> Any:
+    g.blueprints["pair"] = g.pair(0, 0)
+    return g.task(lambda: g.cs.TailCall((1,), None, "pair"), "start")()
+
+
+@case("M1: a blueprint that has no such input")
+def _(g: Ground) -> Any:
+    g.blueprints["pair"] = g.pair(0, 0)
+    return g.task(lambda: g.cs.TailCall((1, 2), {"c": 3}, "pair"), "start")()
+
+
+# -- R6, M16: conditions, order, skipping -----------------------------------------------------
+
+
+@case("R6: a skipped target is an error that names the condition")
+def _(g: Ground) -> Any:
+    return g.same(1).run_if(g.no())
+
+
+@case("R6: what depends on a skipped value is skipped, through containers and surplus arguments")
+def _(g: Ground) -> Any:
+    skipped = g.same(1).run_if(g.no())
+    f = g.task(lambda *args, **kwargs: (args, kwargs), "all")
+    users = [f(0, skipped), f(x=skipped), f([skipped]), g.cs.gather(skipped), f(*[0, {1: skipped}])]
+    return g.same("end").after(*users)
+
+
+@case("R6: a root whose surplus arguments are skipped")
+def _(g: Ground) -> Any:
+    skipped = g.same(1).run_if(g.no())
+    return g.task(lambda *args, **kwargs: args, "all")(1, skipped, x=[skipped])
+
+
+@case("M16: the inputs of a skipped node run, sync and async")
+def _(g: Ground) -> Any:
+    skipped = g.pair(g.asame("runs"), [g.same("runs too")]).run_if(g.asame(0))
+    return g.same("end").after(skipped)
+
+
+@case("M16: a skipped condition skips, a skipped predecessor does not")
+def _(g: Ground) -> Any:
+    skipped = g.yes().run_if(g.no())
+    return g.cs.gather(g.same(1).after(skipped), g.same("end").after(g.same(2).run_if(skipped)))
+
+
+@case("R6: two conditions must both hold; both are computed")
+def _(g: Ground) -> Any:
+    both = g.same("both").run_if(g.yes()).run_if(g.asame([1]))
+    one = g.same("one").run_if(g.no()).run_if(g.yes())
+    return g.pair(both, g.same("end").after(one))
+
+
+@case("R10: conditions are asked once for a node that loops")
+def _(g: Ground) -> Any:
+    step = g.task(lambda n: g.cs.TailCall((n - 1,)) if n else "end", "step")
+    return g.pair(step(2).run_if(g.yes()), step(1).after(g.no()))
+
+
+@case("R6: a condition may be younger than what it decides on")
+def _(g: Ground) -> Any:
+    first = g.same("first")
+    first.run_if(g.yes(g.asame())).after(g.same("younger"))
+    return g.pair(first, 0)
+
+
+@case("M16: a condition that fails fails the run")
+def _(g: Ground) -> Any:
+    return g.same("end").after(g.same(1).run_if(g.fail(KeyError("condition"), turns=1)()))
+
+
+@case("R6: a task returns a node that is skipped")
+def _(g: Ground) -> Any:
+    give = g.task(lambda: g.same(1).run_if(g.no()), "give")
+    return g.pair(g.same("end").after(give()), give())
+
+
+# -- R7: routers ------------------------------------------------------------------------------
+
+
+@case("R7, M16: what only other routes use does not run")
+def _(g: Ground) -> Any:
+    shared, only = g.same("shared"), g.same("only the other")
+    routes = {"a": g.pair(shared, 1), "b": g.pair(shared, only), "c": g.fail(ValueError("no"))()}
+    return g.pair(g.cs.Router(selector=g.asame("a"), routes=routes), 0)
+
+
+@case("R7: routes that are plain, containers, and routers")
+def _(g: Ground) -> Any:
+    inner = g.cs.Router(selector="x", routes={"x": [g.same(1), (2,)], "y": 0})
+    outer = g.cs.Router(selector=g.same(1), routes={0: g.same(0), 1: inner})
+    return g.pair(outer, g.cs.Router(selector=g.same(2), routes={2: "plain"}))
+
+
+@case("R7: no route for the key, or one that cannot be a key")
+def _(g: Ground) -> Any:
+    routes = {1: g.same(1)}
+    none = g.cs.Router(selector=g.same(2), routes=routes)
+    return g.pair(none, g.cs.Router(selector=g.same([1]), routes=routes))
+
+
+@case("R7, R6: a skipped selector skips, a skipped route too")
+def _(g: Ground) -> Any:
+    skipped = g.same(1).run_if(g.no())
+    by_selector = g.cs.Router(selector=skipped, routes={1: g.same("not run")})
+    by_route = g.cs.Router(selector=1, routes={1: skipped, 2: g.same("not run")})
+    return g.same("end").after(by_selector, by_route)
+
+
+@case("R7, M14: two routers choose the same lazy value")
+def _(g: Ground) -> Any:
+    route = g.same("once")
+    routers = [g.cs.Router(selector=g.same(n), routes={1: route, 2: route}) for n in (1, 2)]
+    return g.cs.gather(*routers, route)
+
+
+# -- R8, M17: maps ----------------------------------------------------------------------------
+
+
+@case("R8: maps over lists that only the run knows, nested")
+def _(g: Ground) -> Any:
+    numbers = g.task(lambda n: list(range(n)), "numbers")
+    row = g.task(lambda n: g.pair.map(a=numbers(n), b=numbers(n)), "row")
+    return row.map(n=numbers(4))
+
+
+@case("R8: empty maps, of plain and of lazy lists")
+def _(g: Ground) -> Any:
+    return g.pair(g.same.map(value=[]), g.pair.map(a=g.same([]), b=()))
+
+
+@case("M17: lists of unequal length are an error, known at the run")
+def _(g: Ground) -> Any:
+    return g.pair.map(a=g.same([1, 2]), b=[1, 2, 3])
+
+
+@case("M17: lists of unequal length are an error, known at the call")
+def _(g: Ground) -> Any:
+    return g.pair.map(a=[1, 2], b=[1, 2, 3])
+
+
+@case("M17: a string is refused, at the run")
+def _(g: Ground) -> Any:
+    return g.pair(g.same.map(value=g.asame("abc")), 0)
+
+
+@case("M17: a number is refused")
+def _(g: Ground) -> Any:
+    return g.task(lambda: g.same.map(value=7), "start")()
+
+
+@case("M17: a literal is the same for every item")
+def _(g: Ground) -> Any:
+    return g.pair.map(a=[g.same(1), 2], b=g.cs.literal([g.same("shielded")]))
+
+
+@case("R8, R6: a skipped item skips the list, a skipped list the map")
+def _(g: Ground) -> Any:
+    skipped = g.same([1]).run_if(g.no())
+    return g.same("end").after(g.same.map(value=[1, skipped]), g.same.map(value=skipped))
+
+
+@case("R8: items of a map tail-call another task and return lazy values")
+def _(g: Ground) -> Any:
+    item = g.task(lambda n: g.pair.tail(n, b=g.same(n)) if n % 2 else g.pair(n, g.asame(n)), "item")
+    return item.map(n=range(4))
+
+
+# -- R9, M13: errors --------------------------------------------------------------------------
+
+
+@case("M13: two failures, sync and async, and work that depends on neither")
+def _(g: Ground) -> Any:
+    one, two = g.fail(ValueError("one")), g.fail(KeyError("two"), turns=1)
+    return [g.pair(one(), g.same(1)), two(g.same(2)), g.asame(g.asame(3))]
+
+
+@case("M13: StopIteration from a task is a RuntimeError")
+def _(g: Ground) -> Any:
+    return g.pair(g.fail(StopIteration(1))(), 0)
+
+
+@case("M13: StopIteration from a coroutine function is a RuntimeError, too")
+def _(g: Ground) -> Any:
+    return g.pair(g.fail(StopIteration(1), turns=0)(), 0)
+
+
+@case("M13: StopIteration from an item of a map and in a loop")
+def _(g: Ground) -> Any:
+    step = g.task(lambda n: g.cs.TailCall((n - 1,)) if n else next(iter(())), "step")
+    return step.map(n=[2])
+
+
+@case("R9: one exception raised by several tasks")
+def _(g: Ground) -> Any:
+    failing = g.fail(ValueError("the same"))
+    return [failing(1), failing(2), g.task(lambda: failing(3), "give")()]
+
+
+@case("R9: an error behind a lazy value that a tail call's argument returns")
+def _(g: Ground) -> Any:
+    deep = g.task(lambda n: deep(n - 1) if n else g.fail(OSError("deep"))(), "deep")
+    return g.task(lambda n: g.cs.TailCall((deep(n),)), "step")(2)
+
+
+@case("R9: exception groups and errors with a cause come through")
+def _(g: Ground) -> Any:
+    return g.asame(g.fail(ExceptionGroup("several", [ValueError(1), KeyError(2)]), turns=1)())
+
+
+# -- cycles -----------------------------------------------------------------------------------
+
+
+@case("R4: a task returns what waits for it")
+def _(g: Ground) -> Any:
+    inner = g.task(lambda: users[0], "inner")
+    users = [g.pair(inner(), 0)]
+    return users[0]
+
+
+@case("R4: a task returns itself")
+def _(g: Ground) -> Any:
+    lazies: list[Any] = []
+    lazies.append(g.task(lambda: lazies[0], "itself")())
+    return g.pair(lazies[0], g.same(1))
+
+
+@case("R4: two coroutine tasks return each other")
+def _(g: Ground) -> Any:
+    lazies: list[Any] = []
+    lazies.append(g.task(lambda: lazies[1], "one", turns=1)())
+    lazies.append(g.task(lambda: lazies[0], "two", turns=3)())
+    return g.pair(*lazies)
+
+
+@case("M2: a tail call waits for its own node")
+def _(g: Ground) -> Any:
+    lazies: list[Any] = []
+    lazies.append(g.task(lambda n: g.cs.TailCall((g.same(lazies[0]),)), "step", turns=0)(1))
+    return g.pair(lazies[0], 0)
+
+
+@case("R6: order and conditions that go round are refused before anything runs")
+def _(g: Ground) -> Any:
+    first = g.same("first")
+    return first.after(g.same(g.same(first)))
+
+
+@case("R7: a route that waits for its router")
+def _(g: Ground) -> Any:
+    routers: list[Any] = []
+    routes = {1: g.task(lambda: g.same(routers[0]), "round")(), 2: 0}
+    routers.append(g.cs.Router(selector=g.asame(1), routes=routes))
+    return routers[0]
+
+
+# -- parameters and resources -----------------------------------------------------------------
+
+
+@case("R1: parameters and environment variables are values like any other")
+def _(g: Ground) -> Any:
+    limit = g.cs.Param("limit", type=int)
+    values = [
+        limit,
+        g.cs.Param("name"),
+        g.cs.Param("other", default=7),
+        g.cs.Env("CASCADE_TEST_REGION"),
+    ]
+    return g.pair(values, [limit, g.cs.Env("CASCADE_TEST_NOWHERE", default="default")])
+
+
+@case("R1: a parameter that is missing")
+def _(g: Ground) -> Any:
+    return g.pair(g.cs.Param("nobody"), g.same(1))
+
+
+@case("R1: a parameter that is missing, met during the run")
+def _(g: Ground) -> Any:
+    return g.task(lambda: g.pair(g.cs.Param("nobody"), g.same(1)), "start")()
+
+
+@case("R9: resources are opened at first use, once, and closed in reverse")
+def _(g: Ground) -> Any:
+    base = g.resource("base")
+    user = g.resource("user", needs=g.cs.inject(base))
+    g.resource("nobody's")
+    injected = g.cs.inject(user)
+    use = g.task(lambda n, thing=injected: (n, thing), "use")
+    return g.pair(use(1), use.map(n=[2, 3]))
+
+
+@case("R9: a task-scoped resource is one instance for each call of a loop")
+def _(g: Ground) -> Any:
+    each = g.cs.inject(g.resource("each", scope="task"))
+    step = g.task(lambda n, thing=each: g.cs.TailCall((n - 1,)) if n else thing, "step")
+    return g.pair(step(2), g.task(lambda thing=each: thing, "other", turns=1)())
+
+
+@case("R9: a resource may be injected by an argument, also of a tail call")
+def _(g: Ground) -> Any:
+    thing = g.cs.inject(g.resource("thing"))
+    return g.pair(g.same(thing), g.task(lambda: g.pair.tail(1, b=thing), "start")())
+
+
+@case("R9: a registered resource by its name, also for a task that a tail call switches to")
+def _(g: Ground) -> Any:
+    g.resources.append(g.resource("thing"))
+    by_name = g.cs.inject("thing")
+    use = g.task(lambda n=0, thing=by_name: (n, thing), "use")
+    return g.pair(use(), g.task(lambda: use.tail(1), "start")())
+
+
+@case("R9: a resource that nobody registered, met during the run")
+def _(g: Ground) -> Any:
+    nowhere = g.cs.inject("nowhere")
+    use = g.task(lambda thing=nowhere: thing, "use")
+    return g.pair(g.task(lambda: use(), "start")(), g.same(1))
+
+
+@case("R9: resources are closed after a failure, sync and async")
+def _(g: Ground) -> Any:
+    run, each = g.cs.inject(g.resource("run")), g.cs.inject(g.resource("each", scope="task"))
+
+    def broken(one: Any = run, two: Any = each) -> Any:
+        raise ValueError("broken")
+
+    return g.pair(g.task(broken, "broken")(), g.task(broken, "abroken", turns=2)())
+
+
+@case("M7: a thread-bound resource and its users")
+def _(g: Ground) -> Any:
+    bound = g.cs.inject(g.resource("bound", thread_bound=True))
+    use = g.task(lambda n, thing=bound: g.cs.TailCall((n - 1,)) if n else thing, "use")
+    return g.pair(use.map(n=[0, 1, 2]), g.asame(use(1)))
+
+
+@pytest.mark.parametrize("meaning", CASES)
+def test_what_it_means(meaning: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CASCADE_TEST_REGION", "eu")
+    check(lambda cs: Ground(CASES[meaning], cs), meaning)

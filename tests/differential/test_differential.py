@@ -1,0 +1,40 @@
+"""One semantics, two strategies: random programs, run in three ways."""
+
+import pytest
+from hypothesis import given, settings
+from tests.differential.harness import check
+from tests.differential.programs import Build, Profile, Program, programs
+
+#: The same programs each time, unless more are asked for.
+_FIXED = settings(max_examples=120, derandomize=True, deadline=None, database=None)
+_THOROUGH = settings.get_current_profile_name() == "thorough"
+examples = settings() if _THOROUGH else _FIXED
+pytestmark = [pytest.mark.timeout(0)] if _THOROUGH else []
+
+
+def hold(program: Program) -> None:
+    check(lambda cs: Build(program, cs), f"{program}")
+
+
+@examples
+@given(programs(Profile()))
+def test_programs_that_succeed(program: Program):
+    hold(program)
+
+
+@examples
+@given(programs(Profile(fails=12)))
+def test_programs_that_may_fail(program: Program):
+    hold(program)
+
+
+@examples
+@given(programs(Profile(cycles=True, depth=2)))
+def test_programs_that_may_wait_for_themselves(program: Program):
+    hold(program)
+
+
+@settings(examples, max_examples=examples.max_examples // 3)
+@given(programs(Profile(fails=2, depth=5, shared=6)))
+def test_large_programs(program: Program):
+    hold(program)

@@ -1,0 +1,92 @@
+"""What the tests of the engine share: both paths, engines, and looks for what was left behind."""
+
+import asyncio
+import gc
+import logging
+import sys
+import threading
+
+import pytest
+
+import cascade as cs
+
+
+@pytest.fixture(params=[False, True], ids=["graph", "vm"])
+def use_vm(request):
+    """Each test that asks for it runs on both paths: one semantics, two strategies."""
+    return request.param
+
+
+@pytest.fixture
+async def engine():
+    """An engine; when the test is over, nothing that it started may be left."""
+    async with cs.Engine() as engine:
+        yield engine
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.fixture
+def run(engine, use_vm):
+    """``await run(target)``: its value on the path under test."""
+
+    def run(target, params=None):
+        return engine.run(target, params, use_vm)
+
+    return run
+
+
+@pytest.fixture
+def held():
+    """An Event that tasks wait for, set at the latest when the test ends."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+class Blocks:
+    """Looks at the memory in use from inside of a loop that counts down to 0."""
+
+    STEPS = 12_000
+
+    def __init__(self):
+        self._seen = {}
+
+    def look(self, n):
+        if n in (self.STEPS * 9 // 10, self.STEPS // 10):
+            gc.collect()
+            self._seen[n] = sys.getallocatedblocks()
+
+    @property
+    def growth(self):
+        """How many more blocks there were after another four fifths of the steps."""
+        before, after = self._seen.values()
+        return after - before
+
+
+@pytest.fixture
+def blocks():
+    return Blocks()
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith("cascade"):
+            thread.join(10)
+            assert not thread.is_alive(), f"{thread.name} is still alive"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def asyncio_has_no_complaint():
+    """No exception of a future is lost, no task destroyed while it is pending."""
+    complaints = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: complaints.append(record.getMessage())
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(handler)
+    yield
+    gc.collect()
+    logger.removeHandler(handler)
+    assert not complaints

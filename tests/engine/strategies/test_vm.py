@@ -1,0 +1,258 @@
+"""VMExecutionStrategy: what runs where on the machine (M5, M6), memory. Meaning: test_engine.py."""
+
+import asyncio
+import threading
+
+import pytest
+
+import cascade as cs
+
+
+@cs.task
+def add(a, b=0):
+    return a + b
+
+
+@cs.task
+async def add_async(a, b=0):
+    await asyncio.sleep(0)
+    return a + b
+
+
+@cs.task
+def where(*_):
+    return threading.get_ident()
+
+
+@cs.task
+def same(x):
+    return x
+
+
+async def test_plain_functions_run_inline(engine):
+    """M6: an agent's step is short."""
+
+    @cs.task
+    def step(n):
+        return step.tail(n - 1) if n else threading.get_ident()
+
+    here = threading.get_ident()
+
+    assert await engine.run([where(), where(add(1)), step(3)], use_vm=True) == [here] * 3
+
+
+async def test_plain_functions_run_on_a_worker_while_a_coroutine_is_under_way(engine):
+    """M6."""
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    @cs.task
+    async def wait():
+        await done.wait()
+
+    @cs.task
+    def end():
+        loop.call_soon_threadsafe(done.set)
+        return threading.get_ident()
+
+    _, thread = await engine.run([wait(), end()], use_vm=True)
+
+    assert thread != threading.get_ident()
+
+
+async def test_plain_functions_run_inline_again_when_the_coroutines_have_ended(engine):
+    early = add_async(1)
+    late = where(early, add(early))
+
+    assert await engine.run(late, use_vm=True) == threading.get_ident()
+
+
+async def test_independent_coroutine_calls_overlap(engine):
+    """M5."""
+    barrier = asyncio.Barrier(20)
+
+    @cs.task
+    async def meet(n):
+        await barrier.wait()
+        return n
+
+    assert await engine.run([meet(n) for n in range(20)], use_vm=True) == list(range(20))
+
+
+async def test_mapped_coroutine_calls_overlap(engine):
+    barrier = asyncio.Barrier(20)
+
+    @cs.task
+    async def meet(n):
+        await barrier.wait()
+        return n
+
+    assert await engine.run(meet.map(n=range(20)), use_vm=True) == list(range(20))
+
+
+@pytest.mark.parametrize("first", ["consumer", "producer"])
+async def test_a_producer_and_a_consumer_do_not_deadlock(engine, first):
+    """M5."""
+    queue: asyncio.Queue = asyncio.Queue(1)
+
+    @cs.task
+    async def consume():
+        return [await queue.get() for _ in range(5)]
+
+    @cs.task
+    async def produce():
+        for n in range(5):
+            await queue.put(n)
+
+    target = [consume(), produce()] if first == "consumer" else [produce(), consume()]
+
+    assert [0, 1, 2, 3, 4] in await engine.run(target, use_vm=True)
+
+
+async def test_a_producer_on_a_worker_and_a_consumer(engine):
+    queue: asyncio.Queue = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    @cs.task
+    async def consume():
+        return await queue.get()
+
+    @cs.task
+    def produce():
+        loop.call_soon_threadsafe(queue.put_nowait, "thing")
+
+    assert await engine.run([consume(), produce()], use_vm=True) == ["thing", None]
+
+
+async def test_coroutines_behind_coroutines_overlap(engine):
+    """A chain does not wait for what it does not need."""
+    first, second = asyncio.Event(), asyncio.Event()
+
+    @cs.task
+    async def open_first(_):
+        first.set()
+
+    @cs.task
+    async def wait_first():
+        await first.wait()
+        second.set()
+
+    @cs.task
+    async def wait_second():
+        await second.wait()
+
+    await engine.run([wait_second(), wait_first(), open_first(add_async(1))], use_vm=True)
+
+
+async def test_a_coroutine_loop_in_a_node_overlaps_with_its_siblings(engine):
+    """M3, M5."""
+    barrier = asyncio.Barrier(3)
+
+    @cs.task
+    async def loop(n):
+        await barrier.wait()
+        return loop.tail(n - 1) if n else "end"
+
+    assert await engine.run([loop(3), loop(3), loop(3)], use_vm=True) == ["end"] * 3
+
+
+@pytest.mark.parametrize("steps", [100_000])
+async def test_a_loop_of_tail_calls_takes_no_memory(engine, blocks, steps):
+    """R5: flat memory, no stack."""
+    blocks.STEPS = steps
+
+    @cs.task
+    def loop(n, unchanged="x"):
+        blocks.look(n)
+        return loop.tail(n - 1) if n else "end"
+
+    assert await engine.run(loop(steps), use_vm=True) == "end"
+    assert blocks.growth < 5_000
+
+
+async def test_a_mutual_loop_takes_no_memory(engine, blocks):
+    @cs.task
+    def even(n):
+        blocks.look(n)
+        return odd.tail(n - 1) if n else "end"
+
+    @cs.task
+    def odd(n):
+        return even.tail(n - 1) if n else "end"
+
+    assert await engine.run(even(blocks.STEPS), use_vm=True) == "end"
+    assert blocks.growth < 5_000
+
+
+async def test_a_loop_of_returned_lazies_takes_no_memory(engine, blocks):
+    """R4."""
+
+    @cs.task
+    def loop(n):
+        blocks.look(n)
+        return loop(n - 1) if n else "end"
+
+    assert await engine.run(loop(blocks.STEPS), use_vm=True) == "end"
+    assert blocks.growth < 5_000
+
+
+@pytest.mark.parametrize("inner", [add, add_async])
+@pytest.mark.parametrize("way", ["lazy", "tail"])
+async def test_a_loop_with_lazy_arguments_takes_no_memory(engine, blocks, inner, way):
+    """R4, M2: what a step has made and used is let go of."""
+    blocks.STEPS = 4_000
+
+    @cs.task
+    def loop(n):
+        blocks.look(n)
+        if not n:
+            return "end"
+        return loop(inner(n, -1)) if way == "lazy" else loop.tail(inner(n, -1))
+
+    assert await engine.run(loop(blocks.STEPS), use_vm=True) == "end"
+    assert blocks.growth < 5_000
+
+
+async def test_a_coroutine_loop_takes_no_memory(engine, blocks):
+    @cs.task
+    async def loop(n):
+        blocks.look(n)
+        return loop.tail(n - 1) if n else "end"
+
+    assert await engine.run(loop(blocks.STEPS), use_vm=True) == "end"
+    assert blocks.growth < 5_000
+
+
+@pytest.mark.parametrize("way", ["lazy", "tail"])
+async def test_a_loop_inside_of_a_node_takes_no_memory(engine, blocks, way):
+    @cs.task
+    def loop(n):
+        blocks.look(n)
+        if not n:
+            return "end"
+        return loop(n - 1) if way == "lazy" else loop.tail(n - 1)
+
+    assert await engine.run(same(loop(blocks.STEPS)), use_vm=True) == "end"
+    assert blocks.growth < 5_000
+
+
+async def test_a_lazy_met_again_while_it_is_computed(engine):
+    """M14: it is waited for, not computed again."""
+    calls = []
+    go = asyncio.Event()
+
+    @cs.task
+    async def slow():
+        calls.append(1)
+        await go.wait()
+        return "value"
+
+    shared = slow()
+
+    @cs.task
+    async def again():
+        go.set()
+        return shared
+
+    assert await engine.run([shared, again(), again()], use_vm=True) == ["value"] * 3
+    assert calls == [1]

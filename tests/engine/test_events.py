@@ -1,0 +1,260 @@
+"""Events: what is told of a run, in which order."""
+
+import asyncio
+import dataclasses
+import threading
+
+import pytest
+
+import cascade as cs
+from cascade.runtime import events
+from cascade.runtime.events import (
+    Event,
+    NodesPlanned,
+    RunFinished,
+    RunStarted,
+    TaskEvent,
+    TaskFailed,
+    TaskFinished,
+    TaskSkipped,
+    TaskStarted,
+)
+
+
+@pytest.fixture
+def seen(engine):
+    """Every event that the engine publishes."""
+    seen = []
+    engine.bus.subscribe(Event, seen.append)
+    return seen
+
+
+@cs.task
+def add(a, b=0):
+    return a + b
+
+
+@cs.task
+async def add_async(a, b=0):
+    await asyncio.sleep(0)
+    return a + b
+
+
+@cs.task
+def fail(*_):
+    raise ValueError("wrong")
+
+
+def names(seen):
+    return [(type(e).__name__, e.task) for e in seen if isinstance(e, TaskEvent)]
+
+
+def all_events(kind=Event):
+    return [kind] + [e for sub in kind.__subclasses__() for e in all_events(sub)]
+
+
+@pytest.mark.parametrize("kind", all_events())
+def test_events_are_frozen_and_carry_run_and_time(kind):
+    fields = {f.name for f in dataclasses.fields(kind)}
+
+    assert {"run_id", "at"} <= fields
+    assert kind.__dataclass_params__.frozen
+    assert kind.__module__ == events.__name__
+
+
+def test_an_event_keeps_the_time_at_which_it_was_made():
+    first, second = RunStarted("1", "x", "graph"), RunStarted("1", "x", "graph")
+
+    assert first.at <= second.at
+
+
+async def test_a_run_begins_and_ends_with_events_of_its_own(run, seen, use_vm):
+    target = add(1, 2)
+    await run(target)
+
+    assert isinstance(seen[0], RunStarted)
+    assert (seen[0].target, seen[0].strategy) == ("add", "vm" if use_vm else "graph")
+    assert isinstance(seen[-1], RunFinished)
+    assert (seen[-1].status, seen[-1].error) == ("succeeded", None)
+    assert seen[-1].duration >= 0
+    assert {e.run_id for e in seen} == {seen[0].run_id}
+    assert [e.at for e in seen] == sorted(e.at for e in seen)
+
+
+async def test_a_task_starts_and_finishes_once(run, seen):
+    inner = add(1)
+    target = add_async(inner, 1)
+    await run(target)
+
+    tasks = [e for e in seen if isinstance(e, TaskEvent)]
+    assert names(seen) == [
+        ("TaskStarted", "add"),
+        ("TaskFinished", "add"),
+        ("TaskStarted", "add_async"),
+        ("TaskFinished", "add_async"),
+    ]
+    assert [e.node for e in tasks] == [inner.number, inner.number, target.number, target.number]
+    assert all(e.duration >= 0 for e in tasks if isinstance(e, TaskFinished))
+
+
+async def test_a_loop_of_tail_calls_starts_and_finishes_once(run, seen):
+    @cs.task
+    def loop(n):
+        return loop.tail(n - 1) if n else "end"
+
+    await run(add(1).after(loop(5)))
+    await run(loop(5))
+
+    assert names(seen) == [
+        ("TaskStarted", "loop"),
+        ("TaskFinished", "loop"),
+        ("TaskStarted", "add"),
+        ("TaskFinished", "add"),
+        ("TaskStarted", "loop"),
+        ("TaskFinished", "loop"),
+    ]
+
+
+async def test_a_returned_lazy_starts_and_finishes_too(run, seen):
+    @cs.task
+    def outer():
+        return add_async(1)
+
+    await run(outer())
+
+    assert sorted(names(seen)) == sorted(
+        (kind, name) for name in ("outer", "add_async") for kind in ("TaskStarted", "TaskFinished")
+    )
+
+
+async def test_what_cascade_adds_is_not_told(run, seen):
+    """Containers, maps, routers and parameters are no tasks."""
+    target = [
+        cs.Router(selector=cs.Param("key"), routes={"a": add(1)}),
+        add.map(a=[1, 2]),
+        {"x": add_async(3)},
+    ]
+    await run(target, {"key": "a"})
+
+    assert {name for _, name in names(seen)} == {"add", "add_async"}
+    assert len([e for e in seen if isinstance(e, TaskStarted)]) == 4
+    assert len([e for e in seen if isinstance(e, TaskFinished)]) == 4
+
+
+async def test_the_nodes_planned_are_the_tasks_that_start_or_are_skipped(run, seen):
+    """So that a progress bar comes to its end."""
+
+    @cs.task
+    def outer():
+        return [1, 2, 3]
+
+    @cs.task
+    def nested(n):
+        return add(add(n))
+
+    @cs.task
+    def no():
+        return False
+
+    skipped = add(1).run_if(no())
+    await run([nested.map(n=outer()), add(1).after(skipped)])
+
+    planned = sum(e.count for e in seen if isinstance(e, NodesPlanned))
+    ended = [e for e in seen if isinstance(e, (TaskFinished, TaskSkipped))]
+    assert planned == len(ended)
+    assert len([e for e in seen if isinstance(e, TaskStarted)]) == planned - 1
+
+
+async def test_a_failure_is_told_of_the_task_and_of_the_run(run, seen):
+    target = add(fail(add(1)))
+    with pytest.raises(ValueError, match="wrong") as caught:
+        await run(target)
+
+    (failed,) = [e for e in seen if isinstance(e, TaskFailed)]
+    assert (failed.task, failed.error) == ("fail", caught.value)
+    assert failed.duration >= 0
+    assert (seen[-1].status, seen[-1].error) == ("failed", caught.value)
+    assert names(seen) == [
+        ("TaskStarted", "add"),
+        ("TaskFinished", "add"),
+        ("TaskStarted", "fail"),
+        ("TaskFailed", "fail"),
+    ]
+
+
+async def test_a_skip_is_told_with_its_condition(run, seen):
+    condition = add(0)
+    skipped = add_async(1).run_if(condition)
+    with pytest.raises(cs.DependencyMissingError):
+        await run(fail(skipped))
+
+    told = [(e.task, e.node, e.condition) for e in seen if isinstance(e, TaskSkipped)]
+    assert told[0] == ("add_async", skipped.number, "add")
+    assert told[1][0] == "fail"
+    assert seen[-1].status == "failed"
+
+
+async def test_a_cancel_is_told(engine, use_vm, seen):
+    begun = asyncio.Event()
+
+    @cs.task
+    async def wait():
+        begun.set()
+        await asyncio.Event().wait()
+
+    running = asyncio.ensure_future(engine.run(wait(), use_vm=use_vm))
+    await begun.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert seen[-1].status == "cancelled"
+
+
+async def test_handlers_are_called_in_the_loops_thread(run, engine):
+    threads = []
+    engine.bus.subscribe(Event, lambda event: threads.append(threading.get_ident()))
+
+    @cs.resource
+    def tool():
+        yield
+
+    @cs.resource(thread_bound=True)
+    def bound():
+        yield
+
+    @cs.task
+    def use(_, tool=cs.inject(tool)): ...
+
+    @cs.task
+    def use_bound(_, bound=cs.inject(bound)): ...
+
+    await run([use(add(1)), use_bound(add_async(1)), add.map(a=[1, 2])])
+
+    assert set(threads) == {threading.get_ident()}
+
+
+async def test_all_events_of_a_run_have_come_when_it_ends(run, engine):
+    """Also those that other threads publish."""
+    for _ in range(20):
+        count = []
+        cancel = engine.bus.subscribe(TaskFinished, count.append)
+        await run(add.map(a=range(10)))
+        assert len(count) == 10
+        cancel()
+
+
+@pytest.mark.parametrize("kind", [TaskStarted, TaskFinished, TaskFailed, TaskSkipped])
+async def test_one_subscription_is_enough(run, engine, kind):
+    seen = []
+    engine.bus.subscribe(kind, seen.append)
+
+    @cs.task
+    def no():
+        return False
+
+    target = [add(1), add(1).after(add(2).run_if(no())), fail()]
+    with pytest.raises(ValueError, match="wrong"):
+        await run([*target[:2], fail().after(*target[:2])])
+
+    assert {type(event) for event in seen} == {kind}

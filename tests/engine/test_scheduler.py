@@ -1,0 +1,215 @@
+"""Workers: one thread for short work, more where it blocks, none left behind."""
+
+import asyncio
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from cascade.adapters.executors.local import LocalExecutor
+from cascade.runtime.scheduler import ByPriority, Workers
+
+
+class Outcome:
+    """What the workers told: when they were idle, and what refused them."""
+
+    def __init__(self):
+        self.idle = asyncio.Event()
+        self.refusals = []
+
+
+@pytest.fixture
+def executor():
+    executor = LocalExecutor(8)
+    yield executor
+    executor.shutdown()
+
+
+@pytest.fixture
+async def outcome():
+    return Outcome()
+
+
+@pytest.fixture
+async def make(executor, outcome):
+    """``make(work)``: Workers whose things to do are handed to ``work``."""
+
+    def make(work, ready=None, executor=executor):
+        run = SimpleNamespace(executor=executor, loop=asyncio.get_running_loop())
+        return Workers(run, work, outcome.idle.set, outcome.refusals.append, ready)
+
+    return make
+
+
+async def idle(outcome):
+    async with asyncio.timeout(10):
+        await outcome.idle.wait()
+    outcome.idle.clear()
+
+
+async def test_things_are_done_in_order_of_arrival_by_one_thread(make, outcome):
+    done, threads = [], set()
+
+    def work(item):
+        threads.add(threading.get_ident())
+        done.append(item)
+
+    workers = make(work)
+    for n in range(100):
+        workers.push(n)
+    assert workers.busy
+    workers.wake()
+    await idle(outcome)
+
+    assert done == list(range(100))
+    assert len(threads) == 1
+    assert threads != {threading.get_ident()}
+    assert not workers.busy
+
+
+async def test_priorities_go_before_arrival(make, outcome):
+    done = []
+    workers = make(done.append, ByPriority(lambda item: item[0]))
+    for item in [(2, "a"), (0, "b"), (1, "c"), (0, "d"), (2, "e")]:
+        workers.push(item)
+    workers.wake()
+    await idle(outcome)
+
+    assert done == [(0, "b"), (0, "d"), (1, "c"), (2, "a"), (2, "e")]
+
+
+async def test_a_thread_that_is_awake_takes_what_it_pushes(make, outcome):
+    done, threads = [], set()
+
+    def work(n):
+        threads.add(threading.get_ident())
+        done.append(n)
+        if n:
+            workers.push(n - 1)
+
+    workers = make(work)
+    workers.push(1000)
+    workers.wake()
+    await idle(outcome)
+
+    assert done == list(range(1000, -1, -1))
+    assert len(threads) == 1
+
+
+async def test_work_that_blocks_gets_more_threads(make, outcome):
+    """All parties of a barrier have to be inside at once."""
+    barrier = threading.Barrier(8)
+    workers = make(lambda _: barrier.wait(10))
+    for n in range(8):
+        workers.push(n)
+    workers.wake()
+    await idle(outcome)
+
+    assert not barrier.broken
+
+
+async def test_there_are_never_more_threads_than_the_executor_has(make, outcome):
+    executor = LocalExecutor(2)
+    inside, most = 0, 0
+    lock = threading.Lock()
+    barrier = threading.Barrier(2)
+
+    def work(_):
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        barrier.wait(10)
+        with lock:
+            inside -= 1
+        barrier.wait(10)
+
+    workers = make(work, executor=executor)
+    for n in range(6):
+        workers.push(n)
+    workers.wake()
+    await idle(outcome)
+    executor.shutdown()
+
+    assert most == 2
+
+
+async def test_waking_twice_starts_one_thread(make, outcome, held):
+    workers = make(lambda _: held.wait(10))
+    workers.push(1)
+    workers.wake()
+    workers.wake()
+    held.set()
+    await idle(outcome)
+
+    assert not outcome.idle.is_set()
+
+
+async def test_waking_for_nothing_does_nothing(make, outcome):
+    workers = make(lambda _: None)
+    workers.wake()
+
+    assert not workers.busy
+    await workers.quiet()
+
+
+async def test_they_can_be_woken_again(make, outcome):
+    done = []
+    workers = make(done.append)
+    for n in range(3):
+        workers.push(n)
+        workers.wake()
+        await idle(outcome)
+
+    assert done == [0, 1, 2]
+
+
+async def test_stopping_drops_what_is_ready(make, outcome, held):
+    begun = threading.Event()
+    done = []
+
+    def work(n):
+        begun.set()
+        held.wait(10)
+        done.append(n)
+        workers.push("more")
+
+    workers = make(work)
+    for n in range(5):
+        workers.push(n)
+    workers.wake()
+    await asyncio.to_thread(begun.wait, 10)
+    workers.stop()
+    quiet = asyncio.ensure_future(workers.quiet())
+    await asyncio.sleep(0)
+    assert not quiet.done()
+    held.set()
+    await quiet
+
+    assert len(done) < 5
+    assert not workers.busy
+
+
+async def test_an_executor_that_refuses_is_told_and_nobody_is_awake(make, outcome):
+    executor = LocalExecutor()
+    executor.shutdown()
+    workers = make(lambda _: None, executor=executor)
+    workers.push(1)
+    workers.wake()
+
+    (refusal,) = outcome.refusals
+    assert isinstance(refusal, RuntimeError)
+    workers.stop()
+    await workers.quiet()
+
+
+def test_a_queue_by_priority_is_emptied():
+    ready = ByPriority(int)
+    ready.append(3)
+    ready.append(1)
+    assert len(ready) == 2
+    assert ready.popleft() == 1
+    ready.clear()
+    assert len(ready) == 0
+    with pytest.raises(IndexError):
+        ready.popleft()
