@@ -11,7 +11,7 @@ together what ruling M13 allows an engine to do.
 
 import inspect
 import os
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,9 +45,9 @@ class Lazy:
     """A node: what is resolved first, and the step from there to its value."""
 
     name: str
-    inputs: Any
+    inputs: list[Any]
     step: Callable[["Naive", Any, Causes], Any]
-    task: Any = None
+    call: Any = None
     conditions: list["Lazy"] = field(default_factory=list)
     predecessors: list["Lazy"] = field(default_factory=list)
 
@@ -82,8 +82,13 @@ class Task:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Lazy:
         _fit(self.signature.bind, args, kwargs)
-        call = [list(args), kwargs]
-        return Lazy(self.name, call, lambda run, given, causes: run.loop(self, given, causes), self)
+        place = len(args)
+
+        def step(run: Naive, given: list[Any], causes: Causes) -> Any:
+            named = dict(zip(kwargs, given[place:], strict=True))
+            return run.loop(self, given[:place], named, causes)
+
+        return Lazy(self.name, [*args, *kwargs.values()], step, (self, args, kwargs))
 
     def tail(self, *args: Any, **kwargs: Any) -> TailCall:
         _fit(self.signature.bind_partial, args, kwargs)
@@ -133,19 +138,19 @@ eq = Task(lambda a, b: a == b, "eq")
 
 
 def gather(*values: Any) -> Lazy:
-    return Lazy("gather", list(values), lambda _run, given, _causes: given)
+    return _whole(list(values))
 
 
 def Router(*, selector: Any, routes: Mapping[Any, Any]) -> Lazy:  # R7
     whole = {k: v if isinstance(v, Lazy) else _whole(v) for k, v in routes.items()}
 
-    def choose(_run: Naive, key: Any, _causes: Causes) -> Lazy:
+    def choose(_run: Naive, key: list[Any], _causes: Causes) -> Lazy:
         try:
-            return whole[key]
+            return whole[key[0]]
         except (KeyError, TypeError):
             raise RouteError(repr(key)) from None
 
-    return Lazy("router", selector, choose)
+    return Lazy("router", [selector], choose)
 
 
 def Param(name: str, default: Any = _REQUIRED, type: Any = str) -> Lazy:
@@ -155,7 +160,7 @@ def Param(name: str, default: Any = _REQUIRED, type: Any = str) -> Lazy:
             raise ParameterError(name, name)
         return type(value) if name in run.params else value
 
-    return Lazy(f"param {name}", (), read)
+    return Lazy(f"param {name}", [], read)
 
 
 def Env(name: str, default: Any = _REQUIRED) -> Lazy:
@@ -164,11 +169,11 @@ def Env(name: str, default: Any = _REQUIRED) -> Lazy:
             raise ParameterError(name, name)
         return value
 
-    return Lazy(f"env {name}", (), read)
+    return Lazy(f"env {name}", [], read)
 
 
 def _whole(container: Any) -> Lazy:
-    return Lazy("gather", container, lambda _run, given, _causes: given)
+    return Lazy("gather", [container], lambda _run, given, _causes: given[0])
 
 
 def _fit(bind: Callable[..., Any], args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -190,6 +195,16 @@ def _equally_long(lists: list[list[Any]]) -> list[list[Any]]:
     if len({len(known) for known in lists}) > 1:
         raise ArgumentError("unequal lengths")
     return lists
+
+
+def _lazies(value: Any) -> Iterator[Lazy]:
+    """The lazy values in a value, in order (R2, M15)."""
+    if isinstance(value, Lazy):
+        yield value
+    elif type(value) in (list, tuple, set, dict) or hasattr(type(value), "_make"):
+        items = [part for item in value.items() for part in item] if type(value) is dict else value
+        for item in items:
+            yield from _lazies(item)
 
 
 # -- the evaluator ----------------------------------------------------------------------------
@@ -251,7 +266,7 @@ class Naive:
 
     def compute(self, lazy: Lazy, causes: Causes) -> Any:
         lacks: list[Any] = []
-        inputs = self.resolve(lazy.inputs, causes, lacks)  # those of a skipped node, too (M16)
+        inputs = [self.resolve(v, causes, lacks) for v in lazy.inputs]  # also if skipped (M16)
         asked = [self.value(condition, causes) for condition in lazy.conditions]
         ended = [self.value(predecessor, causes) for predecessor in lazy.predecessors]
         if any(outcome is _FAILED for outcome in (*lacks, *asked, *ended)):
@@ -274,34 +289,37 @@ class Naive:
         self.errors.append(error)
         return _FAILED
 
-    def resolve(self, value: Any, causes: Causes, lacks: list[Any], deep: bool = True) -> Any:
+    def resolve(self, value: Any, causes: Causes, lacks: list[Any]) -> Any:
         """``value`` with values in the place of lazies (R2); ``lacks`` gets what has none."""
-        kind = type(value)
-        if isinstance(value, Lazy):
-            found = self.value(value, causes)
-            if found is _FAILED or isinstance(found, Skipped):
-                lacks.append(found)
-            return found
-        if kind is Literal:
-            return value.value
-        if not deep or not (kind in (list, tuple, set, dict) or hasattr(kind, "_make")):
-            return value
-        items = [list(item) for item in value.items()] if kind is dict else value
-        parts = [self.resolve(item, causes, lacks) for item in items]
+        found = [self.value(lazy, causes) for lazy in _lazies(value)]
+        missing = [v for v in found if v is _FAILED or isinstance(v, Skipped)]
+        lacks += missing
         try:
-            return value if lacks else kind._make(parts) if hasattr(kind, "_make") else kind(parts)
+            return None if missing else self.rebuilt(value)
         except TypeError as error:  # a value that cannot be in a set
             lacks.append(self.fail(error))
 
-    def loop(self, task: Task, both: Any, causes: Causes) -> Any:
+    def rebuilt(self, value: Any) -> Any:
+        kind = type(value)
+        if isinstance(value, Lazy):
+            return self.memo[value]
+        if kind is Literal:
+            return value.value
+        if kind is dict:
+            return {self.rebuilt(k): self.rebuilt(v) for k, v in value.items()}
+        if kind in (list, tuple, set):
+            return kind(map(self.rebuilt, value))
+        return kind._make(map(self.rebuilt, value)) if hasattr(kind, "_make") else value
+
+    def loop(self, task: Task, args: Any, kwargs: Any, causes: Causes) -> Any:
         """Call ``task`` until it gives something else than a TailCall (R5, M1, M2, M3)."""
-        named = self.complete(task, _fit(task.signature.bind, *both))
+        named = self.complete(task, _fit(task.signature.bind, args, kwargs))
         entered: Any = task
         while isinstance(result := self.call(task, named, causes), TailCall):
             lacks: list[Any] = []
-            args = [self.resolve(v, causes, lacks, deep=False) for v in result.args]
+            args = [self.resolve_top(v, causes, lacks) for v in result.args]
             given = dict(result.kwargs or {})
-            given = {n: self.resolve(v, causes, lacks, deep=False) for n, v in given.items()}
+            given = {n: self.resolve_top(v, causes, lacks) for n, v in given.items()}
             if lacks:
                 return next((found for found in lacks if found is _FAILED), lacks[0])
             following, again = result.target or task, result.target in (None, task)
@@ -309,7 +327,7 @@ class Naive:
                 if name not in self.blueprints:
                     raise UnknownBlueprintError(name)
                 template = self.blueprints[name]
-                following, again = template.task, template is entered
+                following, again = template.call[0], template is entered
                 entered = template
             elif not again:
                 entered = following
@@ -323,15 +341,19 @@ class Naive:
             task, named = following, (named | fresh if again else self.complete(following, fresh))
         return result
 
+    def resolve_top(self, value: Any, causes: Causes, lacks: list[Any]) -> Any:
+        mark = isinstance(value, (Lazy, Literal))
+        return self.resolve(value, causes, lacks) if mark else value  # M2: not in containers
+
     def prologue(
         self, template: Lazy, given: Mapping[str, Any], causes: Causes, lacks: list[Any]
     ) -> dict[str, Any]:
         """What a compiled call is entered with besides what is given (M3): what was lazy in it,
         and the defaults of what it left out; what was plain in it is to be given."""
-        args, kwargs = template.inputs
-        called = _fit(template.task.signature.bind, args, kwargs)
+        task, args, kwargs = template.call
+        called = _fit(task.signature.bind, args, kwargs)
         for name, value in called.items():
-            if not isinstance(value, Lazy) and name not in given and name in template.task.required:
+            if not isinstance(value, Lazy) and name not in given and name in task.required:
                 raise ArgumentError(f"{template.name} misses {name}")
         lazies = {n: v for n, v in called.items() if isinstance(v, Lazy) and n not in given}
         return {name: self.resolve(value, causes, lacks) for name, value in lazies.items()}

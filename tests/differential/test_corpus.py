@@ -122,6 +122,12 @@ def _(g: Ground) -> Any:
     return g.same({g.same([1]), g.same(2)})
 
 
+@case("M16, R2: a container that cannot be rebuilt fails, though its user is skipped")
+def _(g: Ground) -> Any:
+    bad, skipped = {g.same([1]), 2}, g.same().run_if(g.no())
+    return g.same("end").after(g.pair(bad, skipped))
+
+
 @case("M15: a container that a task returns is not searched")
 def _(g: Ground) -> Any:
     return g.pair(g.task(lambda: [g.same("inside")], "box")(), 1)

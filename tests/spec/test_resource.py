@@ -93,3 +93,11 @@ def test_inject_takes_nothing_else(source):
         DefinitionError, match=r"^inject\(\) takes a resource's name or a function de"
     ):
         inject(source)
+
+
+def test_the_name_may_be_given_by_position():
+    @resource("database", "task")
+    def provider():
+        yield 1
+
+    assert (provider.name, provider.scope) == ("database", "task")

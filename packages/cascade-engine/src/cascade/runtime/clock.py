@@ -43,7 +43,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._now = start
         self._busy: dict[int, str] = {}
         self._busy_lock = threading.Lock()
-        super().__init__(_JumpingSelector(self))
+        self._jumping = _JumpingSelector(self)
+        super().__init__(self._jumping)
 
     def time(self) -> float:
         """Virtual seconds."""
@@ -62,6 +63,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 del self._busy[key]
             self.call_soon_threadsafe(lambda: None)  # the selector is to look again
 
+    async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
+        """Wait for the executor's threads, which live in real time and are not ``busy``."""
+        self._jumping.stop_jumping()
+        await super().shutdown_default_executor(*args, **kwargs)
+
     def _advance(self, seconds: float) -> None:
         self._now += seconds
 
@@ -76,11 +82,10 @@ class _JumpingSelector(selectors.BaseSelector):
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
         self._real = selectors.DefaultSelector()
-        #: After a stall the loop is only cleaned up, in real time.
-        self._stalled = False
+        self._jumps = True
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if self._stalled or (timeout is not None and timeout <= 0):
+        if not self._jumps or (timeout is not None and timeout <= 0):
             return self._real.select(timeout)
         found = self._real.select(0)
         if found:
@@ -101,11 +106,15 @@ class _JumpingSelector(selectors.BaseSelector):
         self._loop._advance(timeout)
         return []
 
+    def stop_jumping(self) -> None:
+        """Only clean up from now on, in real time."""
+        self._jumps = False
+
     def _wait(self, seconds: float, complaint: str) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait in real time for a thread to report: it wakes the selector when it does."""
         found = self._real.select(seconds)
         if not found:
-            self._stalled = True
+            self.stop_jumping()
             raise StalledError(complaint)
         return found
 

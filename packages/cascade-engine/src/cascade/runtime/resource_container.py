@@ -17,8 +17,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.graph.model import Graph
@@ -35,6 +35,8 @@ from cascade.spec.resource import Inject, Provider, ResourceDefinition
 
 if TYPE_CHECKING:
     from cascade.runtime.run import Run
+
+T = TypeVar("T")
 
 
 class ResourceContainer:
@@ -299,20 +301,35 @@ class _Instance:
         except BaseException as error:
             error.add_note(f"while closing the resource '{name}'")
             return error
-        return ResourceError(f"the provider of '{name}' yielded a second time; it must yield once")
+        twice = ResourceError(f"the provider of '{name}' yielded a second time; it must yield once")
+        try:
+            await self._shut(generator)
+        except BaseException as error:
+            twice.__cause__ = error
+        return twice
 
     async def _advance(self, generator: Any) -> Any:
         if self.definition.is_async:
             return await anext(generator)
-        bound = self._run.resources.bound_thread if self.definition.thread_bound else None
-        executor = bound or self._run.executor
-        call = executor.submit(self._generator_context.run, _next, generator)
-        advanced = asyncio.wrap_future(call)
-        await _end_of(advanced)
-        exhausted, value = advanced.result()
+        exhausted, value = await self._in_thread(_next, generator)
         if exhausted:
             raise StopAsyncIteration
         return value
+
+    async def _shut(self, generator: Any) -> None:
+        """Run the ``finally`` blocks of a provider that did not come to its end."""
+        if self.definition.is_async:
+            await generator.aclose()
+        else:
+            await self._in_thread(type(generator).close, generator)
+
+    async def _in_thread(self, function: Callable[[Any], T], generator: Any) -> T:
+        bound = self._run.resources.bound_thread if self.definition.thread_bound else None
+        executor = bound or self._run.executor
+        call = executor.submit(self._generator_context.run, function, generator)
+        advanced: asyncio.Future[T] = asyncio.wrap_future(call)
+        await _end_of(advanced)
+        return advanced.result()
 
 
 def _in_place_of(

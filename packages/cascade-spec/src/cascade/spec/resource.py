@@ -92,31 +92,25 @@ class Inject:
 def resource(func: Provider[T], /) -> ResourceDefinition[T]: ...
 @overload
 def resource(
-    *, name: str | None = None, scope: Scope = "run", thread_bound: bool = False
+    name: str | None = None, scope: Scope = "run", thread_bound: bool = False
 ) -> Callable[[Provider[T]], ResourceDefinition[T]]: ...
-def resource(
-    func: Any = None,
-    /,
-    *,
-    name: str | None = None,
-    scope: Scope = "run",
-    thread_bound: bool = False,
-) -> Any:
-    """Declare a provider; used as ``@resource`` or ``@resource(scope="task", …)``.
+def resource(name: Any = None, scope: Scope = "run", thread_bound: bool = False) -> Any:
+    """Declare a provider; used as ``@resource`` or ``@resource("name", scope="task", …)``.
+
+    The provider is a generator or async generator function; its own parameters may be injected.
 
     Args:
-        func: Generator or async generator function; its own parameters may be injected.
         name: Defaults to the function's name.
         scope: ``"run"`` (one instance per run) or ``"task"`` (one per attempt of a task).
         thread_bound: Open, use and close it on one thread, as ``sqlite3`` wants. Tasks that use
             it run there, one at a time; coroutine tasks cannot.
 
     Raises:
-        DefinitionError: ``func`` is no generator function (a TypeError).
+        DefinitionError: The function is no generator function (a TypeError).
     """
-    if func is None:
+    if name is None or isinstance(name, str):
         return lambda provider: ResourceDefinition(provider, name, scope, thread_bound)
-    return ResourceDefinition(func, name, scope, thread_bound)
+    return ResourceDefinition(name, None, scope, thread_bound)
 
 
 @overload

@@ -74,7 +74,7 @@ class Interpreter:
 
         The first error wins; when this returns or raises nothing of the execution is running.
         """
-        source = frame.source
+        source = frame.origin = frame.source
         if source is not None:
             frame.cell = self._cells[source] = Cell(source.name)
         try:
@@ -374,13 +374,14 @@ class Interpreter:
 
     def _become(self, frame: Frame, lazy: LazyResult[Any]) -> Frame:
         """Continue ``frame`` as ``lazy`` (R4): a loop of such takes no memory."""
+        blueprint = self._compile(lazy)
         if frame.cell is None:
             frame.cell = Cell(lazy.name)
         self._cells[lazy] = frame.cell
         frame.source = lazy
         frame.started = None
         args, kwargs = _inputs(lazy)
-        frame.enter(self._compile(lazy), args, kwargs)
+        frame.enter(blueprint, args, kwargs)
         return frame
 
     def _compile(self, lazy: LazyResult[Any]) -> Blueprint:
@@ -579,6 +580,9 @@ def _path(frame: Frame) -> list[str]:
     while True:
         names += _users(at.blueprint, place)
         if at.parent is None:
+            origin = at.origin
+            if origin is not None and at.source is not origin and not origin.task.structural:
+                names.append(origin.name)
             return names[::-1]
         outputs = [call.output.index for call in at.parent.blueprint.instructions]
         place = outputs.index(at.output) if at.output in outputs else at.parent.pc

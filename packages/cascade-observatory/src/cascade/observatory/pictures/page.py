@@ -1,4 +1,4 @@
-"""One HTML page around a picture: figures above it, a table that can be searched below.
+"""One HTML page around pictures: figures above, and below a graph a table that can be searched.
 
 Style and script are in the page, so that it can be sent and kept as one file; nothing is loaded.
 """
@@ -53,32 +53,13 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as HTML text; write it as UTF-8."""
-    figures = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
-        for name, value in page.figures.items()
-    )
     notes = "".join(
         f"<section><h2>{escape(heading)}</h2><ul>"
         + "".join(f"<li>{escape(line)}</li>" for line in lines)
         + "</ul></section>"
         for heading, lines in page.notes
     )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(page.title)}</title>
-<style>
-{_asset("page.css")}</style>
-</head>
-<body>
-<header>
-<h1>{escape(page.title)}</h1>
-<p>{escape(page.lead)}</p>
-<dl>{figures}</dl>
-</header>
-<figure>
+    body = f"""<figure>
 {page.picture}
 <figcaption id="chosen" aria-live="polite" data-hint="{escape(_HINT)}"
  data-to="{escape(page.relation[0])}" data-from="{escape(page.relation[1])}"></figcaption>
@@ -91,7 +72,49 @@ def render(page: Page) -> str:
 {notes}
 <script id="links" type="application/json">{_json(page.links)}</script>
 <script>
-{_asset("page.js")}</script>
+{_asset("page.js")}</script>"""
+    return _framed(page.title, page.lead, page.figures, body, _asset("page.css"))
+
+
+def render_panels(
+    title: str, lead: str, figures: Mapping[str, str], panels: Sequence[tuple[str, str]]
+) -> str:
+    """A page of several pictures side by side, each under its heading, as HTML text.
+
+    Args:
+        title: Heading, and the name of the window.
+        lead: A sentence or two under it.
+        figures: Name → value, shown in a row.
+        panels: Heading and ``<svg>`` element, as ``draw_curves`` makes it.
+    """
+    body = "\n".join(
+        f"<figure>\n<h2>{escape(heading)}</h2>\n{picture}\n</figure>" for heading, picture in panels
+    )
+    style = _asset("page.css") + _asset("curves.css")
+    return _framed(title, lead, figures, f'<div class="panels">\n{body}\n</div>', style)
+
+
+def _framed(title: str, lead: str, figures: Mapping[str, str], body: str, style: str) -> str:
+    values = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in figures.items()
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header>
+<h1>{escape(title)}</h1>
+<p>{escape(lead)}</p>
+<dl>{values}</dl>
+</header>
+{body}
 </body>
 </html>
 """
