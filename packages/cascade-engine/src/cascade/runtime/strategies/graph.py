@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
@@ -39,6 +38,7 @@ from cascade.runtime.processor import NodeProcessor, wants_resources
 from cascade.runtime.run import Run, stop_iteration
 from cascade.runtime.scheduler import ByPriority, Workers
 from cascade.runtime.skipping import Skipped, refuse_skipped
+from cascade.runtime.strategies.nodes import Nodes
 from cascade.runtime.strategies.segment import (
     PENDING,
     Address,
@@ -46,14 +46,13 @@ from cascade.runtime.strategies.segment import (
     Segment,
     Work,
     path_to,
-    priorities,
 )
 from cascade.runtime.tailcall import entry, is_baked, lazies_of, misfit, next_call, with_values
 from cascade.runtime.ticker import Ticker
 from cascade.runtime.vm.machine import VirtualMachine
 from cascade.spec.blueprint import Blueprint, Literal, TailCall
 from cascade.spec.containers import gathered
-from cascade.spec.errors import ArgumentError, CycleError
+from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.protocols import Solver
 from cascade.spec.task import Task
@@ -83,22 +82,18 @@ class _GraphRun:
 
     def __init__(self, run: Run, solver: Solver) -> None:
         self._run = run
-        self._solver = solver
-        self._ordered = getattr(solver, "in_order", False)
+        in_order = getattr(solver, "in_order", False)
         # Reentrant: a tail call that goes on under it may have to wait for more lazy arguments.
         self._lock = threading.RLock()
         self._thread = threading.get_ident()
-        ready = None if self._ordered else ByPriority(_priority_of)
+        ready = None if in_order else ByPriority(_priority_of)
         self._workers = Workers(
             run, self._work_on, self._look_for_standstill, self._no_workers, ready
         )
         self._processor = NodeProcessor(run)
         self._watched = run.watches_tasks
-        self._state = run.state
-        #: Lazy values of all segments but the first, by address. Weak: a loop that makes new ones
-        #: for ever must not be remembered for ever.
-        self._memory: weakref.WeakKeyDictionary[LazyResult[Any], Address] = (
-            weakref.WeakKeyDictionary()
+        self._nodes = Nodes(
+            None if in_order else solver, run.state, self._activate, self._have_result
         )
         self._done: asyncio.Future[None] = run.loop.create_future()
         self._result: Any = PENDING
@@ -108,15 +103,13 @@ class _GraphRun:
         self._skips = False
         self._on_loop = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Nodes that returned a lazy value which is being computed elsewhere: their names.
-        self._joins: dict[tuple[Segment, int], tuple[str, str]] = {}
 
     async def value(self, target: LazyResult[Any]) -> Any:
         graph = build_graph(target)
         self._run.check(graph)
         try:
             with self._lock:
-                self._first = self._add(graph, None)
+                self._plan(graph, None)
             self._workers.wake()
             await self._done
         finally:
@@ -129,64 +122,12 @@ class _GraphRun:
         finally:
             del error  # or this frame, which its traceback holds, would hold it in turn
 
-    # -- segments -----------------------------------------------------------------------------
-
-    def _add(self, graph: Graph, continuation: Resume | Address | None) -> Segment:
-        """Make ``graph`` a segment and start what waits for nothing. Under the lock."""
-        segment = Segment(graph, continuation)
-        if not self._ordered:
-            segment.priority = priorities(self._solver.resolve(graph), graph)
-        if continuation is not None:
-            self._remember(segment)
-        ready = [i for i, count in enumerate(segment.waits) if not count]
-        if graph.outside:
-            self._wire_outside(segment, graph.outside)
+    def _plan(self, graph: Graph, continuation: Resume | Address | None) -> None:
+        """Add ``graph`` to what the run has to do. Under the lock."""
         if self._run.bus.wants(NodesPlanned):
             tasks = sum(not lazy.task.structural for lazy in graph.lazies)
             self._run.publish(NodesPlanned, tasks)
-        for index in ready:
-            self._activate(segment, index)
-        return segment
-
-    def _remember(self, segment: Segment) -> None:
-        for index, lazy in enumerate(segment.lazies):
-            self._memory[lazy] = self._address(segment, index)
-
-    def _wire_outside(
-        self, segment: Segment, outside: Sequence[tuple[int, LazyResult[Any]]]
-    ) -> None:
-        """Connect inputs that other segments compute; each gets a place behind the own nodes."""
-        users: dict[LazyResult[Any], list[int]] = {}
-        for user, lazy in outside:
-            users.setdefault(lazy, []).append(user)
-        segment.index = dict(segment.index)
-        for lazy, waiting in users.items():
-            place = segment.index[lazy] = len(segment.values)
-            segment.values.append(PENDING)
-            segment.successors.append(waiting)
-            address = self._known(lazy)
-            assert address is not None
-            self._hand_on(address, Address(segment, place))
-
-    def _known(self, lazy: LazyResult[Any]) -> Address | None:
-        """The address of a lazy value that this run has met."""
-        index = self._first.index.get(lazy)
-        if index is not None:
-            return self._address(self._first, index)
-        return self._memory.get(lazy)
-
-    def _address(self, segment: Segment, index: int) -> Address:
-        if index == segment.root and isinstance(segment.continuation, Address):
-            return segment.continuation
-        return Address(segment, index)
-
-    def _hand_on(self, source: Address, target: Address) -> None:
-        """Let ``target`` have the value at ``source``, now or later. Under the lock."""
-        value = source.segment.values[source.index]
-        if value is PENDING:
-            source.segment.foreign.setdefault(source.index, []).append(target)
-        else:
-            self._settle(target.segment, target.index, value)
+        self._nodes.add(graph, continuation)
 
     # -- from ready to running ----------------------------------------------------------------
 
@@ -346,7 +287,7 @@ class _GraphRun:
         """Make a tail call whose lazy arguments are there now. Under the lock."""
         if isinstance(values, Skipped):
             self._skips = True
-            self._settle(work.segment, work.index, values)
+            self._nodes.settle(work.segment, work.index, values)
             return
         try:
             if go_on(values):
@@ -385,13 +326,11 @@ class _GraphRun:
         if self._watched:
             self._report_end(work)
         with self._lock:
-            known = self._known(lazy)
-            if known is not None:
-                self._join(work, lazy, known)
+            if self._nodes.join(work.segment, work.index, work.operation.name, lazy):
                 return False
             alone = not (lazy.dependencies or lazy.conditions or lazy.predecessors)
             if alone and not lazy.special:
-                self._memory[lazy] = self._address(work.segment, work.index)
+                self._nodes.remember(lazy, self._nodes.address(work.segment, work.index))
                 work.source, work.operation = lazy, lazy.task
                 work.args, work.kwargs, work.named = lazy.args, lazy.kwargs, None
                 work.blueprint = None
@@ -401,37 +340,25 @@ class _GraphRun:
                 self._report_start(work)
             return True
         segment = work.segment
-        self._expand(lazy, self._address(segment, work.index))
+        self._expand(lazy, self._nodes.address(segment, work.index))
         if work.index == segment.root and isinstance(segment.continuation, Address):
             # Nothing of it is left to do. What the memory holds must not hold its keys.
             segment.let_go()
         return False
 
-    def _join(self, work: Work, lazy: LazyResult[Any], known: Address) -> None:
-        """Take the value of a node that this run computes already (M14). Under the lock."""
-        own = self._address(work.segment, work.index)
-        if (known.segment, known.index) == (own.segment, own.index):
-            raise CycleError(
-                f"task '{work.operation.name}' returned '{lazy.name}' (called at "
-                f"{lazy.callsite}), which is waiting for its result",
-                [lazy.name, work.operation.name, lazy.name],
-            )
-        self._joins[work.segment, work.index] = (work.operation.name, lazy.name)
-        self._hand_on(known, Address(work.segment, work.index))
-
     def _expand(self, lazy: LazyResult[Any], continuation: Resume | Address) -> None:
         """Add what ``lazy`` needs and the run does not compute yet."""
         with self._lock:
-            graph = build_graph(lazy, known=lambda found: self._known(found) is not None)
+            graph = build_graph(lazy, known=lambda found: self._nodes.known(found) is not None)
             self._run.check(graph)
-            self._add(graph, continuation)
+            self._plan(graph, continuation)
         self._wake_later()
 
     # -- ends of nodes ------------------------------------------------------------------------
 
     def _complete(self, work: Work, value: Any) -> None:
         with self._lock:
-            self._settle(work.segment, work.index, value)
+            self._nodes.settle(work.segment, work.index, value)
         if threading.get_ident() == self._thread:
             self._workers.wake()
 
@@ -441,46 +368,13 @@ class _GraphRun:
             self._run.publish(TaskSkipped, lazy.name, lazy.number, skipped.condition)
         with self._lock:
             self._skips = True
-            self._settle(segment, index, skipped)
-
-    def _settle(self, segment: Segment, index: int, value: Any) -> None:
-        """Keep a node's value and start what waited for it. Under the lock.
-
-        A list of what is left, and no recursion: values may be handed on along a long chain.
-        """
-        todo = [(segment, index)]
-        while todo:
-            segment, index = todo.pop()
-            segment.values[index] = value
-            if self._state is not None and index <= segment.root:
-                _keep(self._state, segment.lazies[index], value)
-            waits = segment.waits
-            for user in segment.successors[index]:
-                waits[user] -= 1
-                if not waits[user]:
-                    self._activate(segment, user)
-            if segment.foreign:
-                todo += [(a.segment, a.index) for a in segment.foreign.pop(index, ())]
-            if self._joins:
-                self._joins.pop((segment, index), None)
-            if index == segment.root:
-                self._leave(segment, value, todo)
-
-    def _leave(self, segment: Segment, value: Any, todo: list[tuple[Segment, int]]) -> None:
-        """A segment's root is done."""
-        continuation = segment.continuation
-        if continuation is None:
-            self._result = value
-            self._call_in_loop(self._finish)
-            return
-        segment.let_go()
-        if isinstance(continuation, Address):
-            todo.append((continuation.segment, continuation.index))
-        else:
-            segment.continuation = None  # it holds the tail call, and that its lazy arguments
-            continuation.go_on(value)
+            self._nodes.settle(segment, index, skipped)
 
     # -- ends of runs -------------------------------------------------------------------------
+
+    def _have_result(self, value: Any) -> None:
+        self._result = value
+        self._call_in_loop(self._finish)
 
     def _finish(self) -> None:
         if not self._done.done():
@@ -530,12 +424,7 @@ class _GraphRun:
             if self._stopping or self._done.done():
                 return
             self._stopping = True
-            joins = [f"'{a}' continues as '{b}'" for a, b in self._joins.values()]
-            names = [a for a, _ in self._joins.values()]
-            self._error = CycleError(
-                f"the run stands still, because tasks wait for each other: {', '.join(joins)}",
-                [*names, *names[:1]],
-            )
+            self._error = self._nodes.standstill()
         self._finish()
 
     async def _stop(self) -> None:
@@ -588,6 +477,11 @@ def _named(work: Work) -> dict[str, Any]:
     return parameters.complete(parameters.bind(work.args, work.kwargs))
 
 
+def _priority_of(item: Work | tuple[Segment, int]) -> int:
+    segment, index = (item.segment, item.index) if isinstance(item, Work) else item
+    return segment.priority[index] if segment.priority else 0
+
+
 def _is_plain_call(blueprint: Blueprint) -> bool:
     """Whether a blueprint only calls a task, with arguments that its prologue's nodes give."""
     *prologue, root = blueprint.instructions
@@ -612,15 +506,3 @@ def _enter_with(
     work.operation, work.blueprint = blueprint.task, blueprint
     work.args, work.kwargs = blueprint.task.parameters.spread(work.named)
     return True
-
-
-def _priority_of(item: Work | tuple[Segment, int]) -> int:
-    segment, index = (item.segment, item.index) if isinstance(item, Work) else item
-    return segment.priority[index] if segment.priority else 0
-
-
-def _keep(state: Any, lazy: LazyResult[Any], value: Any) -> None:
-    if isinstance(value, Skipped):
-        state.put_skip_reason(lazy.id, repr(value))
-    else:
-        state.put_result(lazy.id, value)
