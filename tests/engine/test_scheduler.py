@@ -2,12 +2,15 @@
 
 import asyncio
 import threading
-from types import SimpleNamespace
 
 import pytest
 
 from cascade.adapters.executors.local import LocalExecutor
+from cascade.runtime.bus import MessageBus
+from cascade.runtime.resource_container import ResourceContainer
+from cascade.runtime.run import Run
 from cascade.runtime.scheduler import ByPriority, Workers
+from cascade.runtime.vm.registry import BlueprintRegistry
 
 
 class Outcome:
@@ -35,7 +38,14 @@ async def make(executor, outcome):
     """``make(work)``: Workers whose things to do are handed to ``work``."""
 
     def make(work, ready=None, executor=executor):
-        run = SimpleNamespace(executor=executor, loop=asyncio.get_running_loop())
+        bus = MessageBus()
+        run = Run(
+            params={},
+            bus=bus,
+            executor=executor,
+            container=ResourceContainer(bus),
+            blueprints=BlueprintRegistry(),
+        )
         return Workers(run, work, outcome.idle.set, outcome.refusals.append, ready)
 
     return make

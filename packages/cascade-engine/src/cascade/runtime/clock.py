@@ -41,7 +41,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, start: float = 0.0) -> None:
         self._now = start
-        self._busy: dict[int, str] = {}
+        self._busy: dict[object, str] = {}
         self._busy_lock = threading.Lock()
         self._jumping = _JumpingSelector(self)
         super().__init__(self._jumping)
@@ -50,18 +50,31 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Virtual seconds."""
         return self._now
 
-    @contextmanager
-    def busy(self, name: str) -> Iterator[None]:
-        """Let the clock stand still while the calling thread works on ``name``."""
-        key = threading.get_ident()
+    def hold(self, name: str) -> Callable[[], None]:
+        """Let the clock stand still while a thread works on ``name``.
+
+        Returns:
+            What ends that; to be called once, from any thread.
+        """
+        key = object()
         with self._busy_lock:
             self._busy[key] = name
-        try:
-            yield
-        finally:
+
+        def release() -> None:
             with self._busy_lock:
                 del self._busy[key]
             self.call_soon_threadsafe(lambda: None)  # the selector is to look again
+
+        return release
+
+    @contextmanager
+    def busy(self, name: str) -> Iterator[None]:
+        """``hold`` for the length of a ``with`` block."""
+        release = self.hold(name)
+        try:
+            yield
+        finally:
+            release()
 
     async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
         """Wait for the executor's threads, which live in real time and are not ``busy``."""

@@ -11,10 +11,12 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
+from cascade.adapters.executors.inline import InlineExecutor
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.adapters.solvers.native import NativeSolver
 from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.bus import MessageBus
+from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.events import RunFinished, RunStarted
 from cascade.runtime.resource_container import ResourceContainer
 from cascade.runtime.run import Run
@@ -131,7 +133,7 @@ class Engine:
         run = Run(
             params=params,
             bus=self.bus,
-            executor=self._executor,
+            executor=self._executor_here(),
             container=self.resource_container,
             blueprints=self.blueprints,
             state=self.state_backend,
@@ -149,9 +151,14 @@ class Engine:
             taken = perf_counter() - started
             run.publish(RunFinished, _status(error), taken, error)
 
+    def _executor_here(self) -> Executor:
+        """In virtual time plain functions run inline, unless the engine was given an executor."""
+        virtual = isinstance(asyncio.get_running_loop(), VirtualLoop)
+        return InlineExecutor() if virtual and self._owns_executor else self._executor
+
     def _compile(self, target: LazyResult[Any]) -> Blueprint:
         """The blueprint of ``target``; calls of one shape with plain arguments share one."""
-        alone = not (target.dependencies or target.conditions or target.predecessors)
+        alone = not target.dependencies and target.policies is None
         if not alone or target.task.structural:
             return BlueprintBuilder().build(target)
         key = (target.task, len(target.args), *target.kwargs)

@@ -65,6 +65,17 @@ class TaskFinished(TaskEvent):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class TaskRetrying(TaskEvent):
+    """An attempt failed, and there will be another."""
+
+    #: Number of the attempt that failed, from 1.
+    attempt: int
+    #: Seconds until the next one.
+    pause: float
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class TaskFailed(TaskEvent):
     duration: float
     error: BaseException

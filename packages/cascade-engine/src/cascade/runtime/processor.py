@@ -1,8 +1,8 @@
-"""NodeProcessor: one attempt of a node that needs more than a plain call.
+"""NodeProcessor: the attempts of a node that needs more than a plain call.
 
-Rule R10's inner part: task resources → one call. It also decides where the call is made: coroutine
-functions on the loop, users of thread-bound resources on their thread, the rest on a worker, or
-inline where the caller allows it.
+Rule R10's inner part: repeat { task resources → one call }. It also decides where the call is made:
+coroutine functions on the loop, users of thread-bound resources on their thread, the rest on a
+worker, or inline where the caller allows it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from cascade.runtime.run import Run, guarded, within
 from cascade.spec.resource import Inject
+from cascade.spec.retry import Retry
 
 
 class NodeProcessor:
@@ -29,8 +30,10 @@ class NodeProcessor:
         kwargs: Mapping[str, Any],
         *,
         inline: bool = False,
+        retry: Retry | None = None,
+        failed: Callable[[int, float, BaseException], None] = lambda *_: None,
     ) -> Any:
-        """Open what the arguments ask for, call ``func`` once, close what was opened for it.
+        """Open what the arguments ask for, call ``func``, close what was opened for the call.
 
         Args:
             func: A function, or coroutine function if ``is_async``.
@@ -38,7 +41,30 @@ class NodeProcessor:
             args: Positional arguments; resources by their Inject markers.
             kwargs: The same by name.
             inline: Let a plain function run in the loop's thread.
+            retry: When a failed attempt is followed by another; None for never.
+            failed: Called before another attempt: with the number of the one that failed, the
+                seconds until the next, and the error.
         """
+        attempt = 1
+        while True:
+            try:
+                return await self._attempt(func, is_async, args, kwargs, inline)
+            except Exception as error:
+                pause = retry.pause(attempt, error) if retry is not None else None
+                if pause is None:
+                    raise
+                failed(attempt, pause, error)
+            attempt += 1
+            await asyncio.sleep(pause)  # by the loop's clock; also lets others go first
+
+    async def _attempt(
+        self,
+        func: Callable[..., Any],
+        is_async: bool,
+        args: Iterable[Any],
+        kwargs: Mapping[str, Any],
+        inline: bool,
+    ) -> Any:
         if not wants_resources(args, kwargs):
             return await self._make(func, is_async, args, kwargs, inline, bound=False)
         async with self._run.resources.attempt() as attempt:

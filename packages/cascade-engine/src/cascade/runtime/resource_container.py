@@ -326,7 +326,8 @@ class _Instance:
     async def _in_thread(self, function: Callable[[Any], T], generator: Any) -> T:
         bound = self._run.resources.bound_thread if self.definition.thread_bound else None
         executor = bound or self._run.executor
-        call = executor.submit(self._generator_context.run, function, generator)
+        name = f"resource {self.definition.name}"
+        call = self._run.submit(executor, name, self._generator_context.run, function, generator)
         advanced: asyncio.Future[T] = asyncio.wrap_future(call)
         await _end_of(advanced)
         return advanced.result()

@@ -8,11 +8,13 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from concurrent.futures import Future
 from types import TracebackType, coroutine
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cascade.graph.model import Graph
 from cascade.runtime.bus import MessageBus
+from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.events import Event, TaskFailed, TaskFinished, TaskSkipped, TaskStarted
 from cascade.spec.errors import TaskStopIterationError
 from cascade.spec.params import Source, run_params
@@ -122,6 +124,21 @@ class Run:
 
     # -- threads ------------------------------------------------------------------------------
 
+    def submit(
+        self, executor: Executor, name: str, func: Callable[..., T], /, *args: Any
+    ) -> Future[T]:
+        """Have ``executor`` call ``func``; virtual time stands still until that has ended."""
+        release = self.loop.hold(name) if isinstance(self.loop, VirtualLoop) else None
+        try:
+            call = executor.submit(func, *args)
+        except BaseException:
+            if release is not None:
+                release()
+            raise
+        if release is not None:
+            call.add_done_callback(lambda _call: release())
+        return call
+
     async def in_worker(
         self,
         func: Callable[..., T],
@@ -135,12 +152,16 @@ class Run:
         abandons it.
         """
         context = self.context.copy()
-        call = (executor or self.executor).submit(context.run, guarded, func, args, kwargs)
+        name = getattr(func, "__qualname__", repr(func))
+        call = self.submit(
+            executor or self.executor, name, context.run, guarded, func, args, kwargs
+        )
         waiting = asyncio.wrap_future(call)
         try:
             return await asyncio.shield(waiting)
         except asyncio.CancelledError:
             await asyncio.wait([waiting])
+            waiting.exception()  # retrieved: the run has an error, or is cancelled, already
             raise
 
 

@@ -149,7 +149,7 @@ class Workers:
             with self._lock:
                 self._awake += 1
             try:
-                self._run.executor.submit(self._drain)
+                self._run.submit(self._run.executor, "plain tasks", self._drain)
             except Exception as error:  # it was shut down
                 with self._lock:
                     self._awake -= 1

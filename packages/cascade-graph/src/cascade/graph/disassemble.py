@@ -61,6 +61,8 @@ def _instruction(call: Call) -> str:
         text += f"  if {' and '.join(map(_operand, call.conditions))}"
     if call.after:
         text += f"  after {', '.join(map(_operand, call.after))}"
+    if call.retry is not None:
+        text += f"  retry {call.retry.max_attempts}"
     return text
 
 

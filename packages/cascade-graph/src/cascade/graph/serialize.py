@@ -8,7 +8,8 @@ last. A node is one of::
     {"router": value, "routes": [[key, value], …]}   {"param": name, …}   {"env": name, …}
     {"operator": "add", "args": […]}                 (a name of Python's ``operator``, or "slice")
 
-each with ``"if": [node, …]`` and ``"after": [node, …]`` where it has such edges. A value is JSON,
+each with ``"if": [node, …]`` and ``"after": [node, …]`` where it has such edges, and ``"retry"``
+where it is tried again. A value is JSON,
 but for objects with one key that starts with ``$``: ``$node`` (an index), ``$tuple``, ``$set``,
 ``$dict`` (pairs), ``$namedtuple``, ``$literal``, ``$inject`` (a resource's name), ``$provider``
 (``module:name`` of one), ``$float`` (nan and infinities).
@@ -34,11 +35,13 @@ from cascade.spec.errors import SerializationError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.params import MISSING, Env, Param
 from cascade.spec.resource import Inject, inject
+from cascade.spec.retry import Retry
 from cascade.spec.routing import Router
 from cascade.spec.task import Task
 from cascade.spec.wording import short
 
 _VERSION = 1
+_RETRY_NUMBERS = ("max_attempts", "delay", "backoff", "max_delay", "jitter")
 
 
 def to_json(target: LazyResult[Any] | Graph, *, indent: int | None = None) -> str:
@@ -102,7 +105,15 @@ class _Encoder:
             body["if"] = [self.index[c] for c in lazy.conditions]
         if lazy.predecessors:
             body["after"] = [self.index[p] for p in lazy.predecessors]
+        if lazy.policies is not None and lazy.policies.retry is not None:
+            body["retry"] = self._retry(lazy.policies.retry)
         return body
+
+    def _retry(self, retry: Retry) -> dict[str, Any]:
+        kinds = retry.on if isinstance(retry.on, tuple) else (retry.on,)
+        on = [_reference(kind) or self._refuse(f"its retry on {short(kind)}") for kind in kinds]
+        numbers = {name: self.value(getattr(retry, name)) for name in _RETRY_NUMBERS}
+        return {**numbers, "on": on if isinstance(retry.on, tuple) else on[0]}
 
     def _body(self, lazy: LazyResult[Any]) -> dict[str, Any]:
         if isinstance(lazy, MappedLazyResult):
@@ -194,6 +205,11 @@ def _decode_node(node: Mapping[str, Any], lazies: list[LazyResult[Any]]) -> Lazy
     lazy = _decode_body(node, lambda value: _decode(value, lazies))
     for condition in node.get("if", ()):
         lazy.run_if(lazies[condition])
+    if "retry" in node:
+        retry = _decode(node["retry"], lazies)
+        on = retry.pop("on")
+        kinds = tuple(map(_import, on)) if isinstance(on, list) else _import(on)
+        lazy.with_retry(**retry, on=kinds)
     return lazy.after(*(lazies[p] for p in node.get("after", ())))
 
 

@@ -27,6 +27,7 @@ from cascade.spec.arithmetic import Arithmetic
 from cascade.spec.callsite import CallSite, line_of
 from cascade.spec.errors import CycleError, LazyUseError
 from cascade.spec.policies import Policies
+from cascade.spec.retry import Retry, RetryOn
 from cascade.spec.wording import short
 
 R_co = TypeVar("R_co", covariant=True)
@@ -197,6 +198,45 @@ class LazyResult(Arithmetic, Generic[R_co]):
         self._own_policies().predecessors += lazies
         return self
 
+    def with_retry(
+        self,
+        max_attempts: int = 3,
+        delay: float = 0.0,
+        backoff: float = 1.0,
+        *,
+        max_delay: float = float("inf"),
+        jitter: float = 0.0,
+        on: RetryOn = Exception,
+    ) -> Self:
+        """Try again when an attempt fails (R10); of a map, each item for itself.
+
+        An attempt is one call, with its task-scoped resources. In a loop of tail calls every step
+        has its own attempts. Waiting for the next attempt holds no thread and no resource.
+
+        Args:
+            max_attempts: Attempts in all, the first included.
+            delay: Seconds before the second attempt.
+            backoff: Each later delay is the one before it times this.
+            max_delay: Longest delay in seconds, before jitter.
+            jitter: Up to this fraction of the delay is added at random.
+            on: Types of errors that are worth another attempt, or a function of the error.
+
+        Returns:
+            This lazy value itself, changed.
+
+        Raises:
+            ArgumentError: A number or type that makes no sense.
+            LazyUseError: The node is none of a task's, so there is nothing to try again.
+        """
+        if self.task.structural and not isinstance(self, MappedLazyResult):
+            raise LazyUseError(
+                f"'{self.name}' (made at {self.callsite}) calls no task, so there is nothing to "
+                "try again; give with_retry() to the lazy values that it is made of"
+            )
+        retry = Retry(max_attempts, delay, backoff, max_delay, jitter, on)
+        self._own_policies().retry = retry
+        return self
+
     def _own_policies(self) -> Policies:
         if self.policies is None:
             self.policies = Policies()
@@ -271,6 +311,11 @@ class MappedLazyResult(LazyResult[list[R_co]]):
 
     factory: Callable[..., LazyResult[R_co]]
     mapping_kwargs: Mapping[str, Any]
+
+    def _own_policies(self) -> Policies:
+        # The plan of the map, its first argument, takes them along to where the items are made.
+        policies = self.args[0].policies = super()._own_policies()
+        return policies
 
 
 def _compare(wrong: str, right: str) -> str:

@@ -16,6 +16,7 @@ from cascade.spec.blueprint import Literal
 from cascade.spec.containers import as_lazy, gathered
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
+from cascade.spec.policies import Policies
 from cascade.spec.resource import Inject
 from cascade.spec.wording import short
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 class MapPlan:
     """What ``expand`` needs besides the lists: the task, the names, and where it was written."""
 
-    __slots__ = ("code", "lasti", "names", "shared", "task")
+    __slots__ = ("code", "lasti", "names", "policies", "shared", "task")
 
     def __init__(
         self,
@@ -41,6 +42,8 @@ class MapPlan:
         self.shared = shared
         self.code = code
         self.lasti = lasti
+        #: Of the map; each item gets those that are about calls.
+        self.policies: Policies | None = None
 
     def __repr__(self) -> str:
         return f"<map of {self.task.name} over {', '.join(self.names)}>"
@@ -87,6 +90,9 @@ def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
         make((), {**dict(zip(names, row, strict=True)), **plan.shared}, code, lasti)
         for row in zip(*lists, strict=True)
     ]
+    if plan.policies is not None and plan.policies.retry is not None:
+        for call in calls:
+            call._own_policies().retry = plan.policies.retry
     return gathered(calls, code, lasti)
 
 

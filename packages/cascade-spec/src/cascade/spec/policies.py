@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cascade.spec.lazy_types import LazyResult
+    from cascade.spec.retry import Retry
 
 
 class Policies:
@@ -14,10 +15,12 @@ class Policies:
     Attributes:
         conditions: It runs only if all of these are truthy (R6).
         predecessors: These end first (R6).
+        retry: When a failed attempt is followed by another; None for never.
     """
 
-    __slots__ = ("conditions", "predecessors")
+    __slots__ = ("conditions", "predecessors", "retry")
 
     def __init__(self) -> None:
         self.conditions: tuple[LazyResult[Any], ...] = ()
         self.predecessors: tuple[LazyResult[Any], ...] = ()
+        self.retry: Retry | None = None

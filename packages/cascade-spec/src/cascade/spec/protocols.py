@@ -58,7 +58,11 @@ class Executor(Protocol):
     """
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Call ``fn`` on another thread, soon; never on the caller's."""
+        """Call ``fn`` on another thread, soon.
+
+        One that calls it at once and returns a future that is done makes a run sequential, in the
+        event loop's thread; that is right for debugging and in virtual time only.
+        """
 
     def shutdown(self, wait: bool = True) -> None:
         """Take no more calls; with ``wait``, return only when none is running."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -30,6 +31,7 @@ from cascade.runtime.events import (
     NodesPlanned,
     TaskFailed,
     TaskFinished,
+    TaskRetrying,
     TaskSkipped,
     TaskStarted,
 )
@@ -46,6 +48,7 @@ from cascade.runtime.strategies.segment import (
     Segment,
     Work,
     path_to,
+    retry_of,
 )
 from cascade.runtime.tailcall import entry, is_baked, lazies_of, misfit, next_call, with_values
 from cascade.runtime.ticker import Ticker
@@ -134,7 +137,11 @@ class _GraphRun:
     def _activate(self, segment: Segment, index: int) -> None:
         """Send a node whose inputs are there to its lane. Under the lock."""
         lazy = segment.lazies[index]
-        if lazy.task.is_async or (lazy.special and wants_resources(lazy.args, lazy.kwargs)):
+        if (
+            lazy.task.is_async
+            or (lazy.special and wants_resources(lazy.args, lazy.kwargs))
+            or (lazy.policies is not None and retry_of(lazy) is not None)
+        ):
             self._send_to_loop((segment, index))
         else:
             self._workers.push((segment, index))
@@ -226,7 +233,12 @@ class _GraphRun:
             while work is not None and not self._stopping:
                 operation = work.operation
                 result = await self._processor.call(
-                    operation.func, operation.is_async, work.args, work.kwargs
+                    operation.func,
+                    operation.is_async,
+                    work.args,
+                    work.kwargs,
+                    retry=work.retry,
+                    failed=partial(self._report_retry, work),
                 )
                 work = self._after(work, result, on_loop=True)
                 if ticker.step():
@@ -328,12 +340,12 @@ class _GraphRun:
         with self._lock:
             if self._nodes.join(work.segment, work.index, work.operation.name, lazy):
                 return False
-            alone = not (lazy.dependencies or lazy.conditions or lazy.predecessors)
+            alone = not lazy.dependencies and lazy.policies is None
             if alone and not lazy.special:
                 self._nodes.remember(lazy, self._nodes.address(work.segment, work.index))
                 work.source, work.operation = lazy, lazy.task
                 work.args, work.kwargs, work.named = lazy.args, lazy.kwargs, None
-                work.blueprint = None
+                work.blueprint = work.retry = None
         if alone and not lazy.special:
             if self._watched:
                 self._run.publish(NodesPlanned, 0 if lazy.task.structural else 1)
@@ -455,6 +467,10 @@ class _GraphRun:
             taken = perf_counter() - work.started
             self._run.publish(TaskFinished, work.source.name, work.source.number, taken)
 
+    def _report_retry(self, work: Work, attempt: int, pause: float, error: BaseException) -> None:
+        source = work.source
+        self._run.publish(TaskRetrying, source.name, source.number, attempt, pause, error)
+
     def _report_failure(self, work: Work, error: BaseException) -> None:
         if not work.source.task.structural:
             taken = perf_counter() - work.started
@@ -468,7 +484,9 @@ def _resolve(value: Any, values: list[Any], place: Any) -> Any:
 
 
 def _belongs_on_loop(work: Work) -> bool:
-    return work.operation.is_async or wants_resources(work.args, work.kwargs)
+    return (
+        work.operation.is_async or work.retry is not None or wants_resources(work.args, work.kwargs)
+    )
 
 
 def _named(work: Work) -> dict[str, Any]:

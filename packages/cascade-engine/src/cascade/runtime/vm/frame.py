@@ -107,6 +107,7 @@ class Frame:
         "parent",
         "pc",
         "registers",
+        "retry",
         "source",
         "started",
         "tail",
@@ -137,6 +138,8 @@ class Frame:
         #: 1 if an asyncio task was started to execute this frame.
         self.on_its_own = 0
         self.enter(blueprint, args, kwargs)
+        #: The node's, which it keeps whatever tasks it continues as by tail calls (R10).
+        self.retry = blueprint.instructions[-1].retry
 
     def enter(self, blueprint: Blueprint, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Start ``blueprint`` from its first instruction, with fresh registers.

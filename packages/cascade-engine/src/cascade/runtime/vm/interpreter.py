@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -34,6 +35,7 @@ from cascade.runtime.events import (
     NodesPlanned,
     TaskFailed,
     TaskFinished,
+    TaskRetrying,
     TaskSkipped,
     TaskStarted,
 )
@@ -209,9 +211,22 @@ class Interpreter:
         if self._watched and frame.started is None:
             self._report_start(frame, call)
         is_async = _is_async(call)
-        if is_async or Inject in map(type, args) or Inject in map(type, kwargs.values()):
-            inline = self._under_way == base.on_its_own
-            return await self._processor.call(call.func, is_async, args, kwargs, inline=inline)
+        retry = frame.retry if frame.at_root else call.retry
+        if (
+            is_async
+            or retry is not None
+            or Inject in map(type, args)
+            or Inject in map(type, kwargs.values())
+        ):
+            return await self._processor.call(
+                call.func,
+                is_async,
+                args,
+                kwargs,
+                inline=self._under_way == base.on_its_own,
+                retry=retry,
+                failed=partial(self._report_retry, frame, call),
+            )
         if self._under_way != base.on_its_own:
             return await self._run.in_worker(call.func, args, kwargs)
         try:
@@ -349,6 +364,7 @@ class Interpreter:
         node = Frame(template_of(task), args, kwargs, frame, call.output.index)
         node.cell = cell
         node.source = call.source
+        node.retry = call.retry
         return node
 
     def _nested(
@@ -382,11 +398,12 @@ class Interpreter:
         frame.started = None
         args, kwargs = _inputs(lazy)
         frame.enter(blueprint, args, kwargs)
+        frame.retry = blueprint.instructions[-1].retry
         return frame
 
     def _compile(self, lazy: LazyResult[Any]) -> Blueprint:
         """A blueprint for ``lazy``; the task's own where the call is all there is to it."""
-        alone = not (lazy.dependencies or lazy.conditions or lazy.predecessors)
+        alone = not lazy.dependencies and lazy.policies is None
         if alone and isinstance(lazy.task, Task):
             blueprint = template_of(lazy.task)
         else:
@@ -463,6 +480,12 @@ class Interpreter:
         if call.task is None or not call.task.structural:
             taken = perf_counter() - (frame.started or perf_counter())
             self._run.publish(TaskFinished, call.name, _number(frame, call), taken)
+
+    def _report_retry(
+        self, frame: Frame, call: Call, attempt: int, pause: float, error: BaseException
+    ) -> None:
+        number = _number(frame, call)
+        self._run.publish(TaskRetrying, call.name, number, attempt, pause, error)
 
     def _failed(self, error: BaseException, frame: Frame) -> None:
         if isinstance(error, asyncio.CancelledError) and _is_cancelled():

@@ -1,0 +1,84 @@
+"""Retry: when a failed attempt of a node is followed by another (rule R10)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from cascade.spec.errors import ArgumentError
+
+#: What may be tried again: a type of exception, several, or a function that decides.
+RetryOn: TypeAlias = (
+    type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+)
+
+
+class Retry:
+    """When a failed attempt is followed by another.
+
+    Attributes:
+        max_attempts: Attempts in all, the first included.
+        delay: Seconds before the second attempt.
+        backoff: Each later delay is the one before it times this.
+        max_delay: Longest delay in seconds, before jitter.
+        jitter: Up to this fraction of the delay is added at random.
+        on: Which errors are worth another attempt.
+    """
+
+    __slots__ = ("backoff", "delay", "jitter", "max_attempts", "max_delay", "on")
+
+    def __init__(
+        self,
+        max_attempts: int = 3,
+        delay: float = 0.0,
+        backoff: float = 1.0,
+        max_delay: float = float("inf"),
+        jitter: float = 0.0,
+        on: RetryOn = Exception,
+    ) -> None:
+        if not isinstance(max_attempts, int) or max_attempts < 1:
+            raise ArgumentError(f"max_attempts must be an int from 1 up, but is {max_attempts!r}")
+        for name, value, least in (
+            ("delay", delay, 0),
+            ("backoff", backoff, 1),
+            ("max_delay", max_delay, 0),
+            ("jitter", jitter, 0),
+        ):
+            if not value >= least:
+                raise ArgumentError(f"{name} must be at least {least}, but is {value!r}")
+        _check_on(on)
+        self.max_attempts = max_attempts
+        self.delay = delay
+        self.backoff = backoff
+        self.max_delay = max_delay
+        self.jitter = jitter
+        self.on = on
+
+    def pause(self, attempt: int, error: BaseException) -> float | None:
+        """Seconds to wait after attempt number ``attempt`` (from 1) failed; None to give up."""
+        if attempt >= self.max_attempts or not isinstance(error, Exception):
+            return None
+        if not self._worth_it(error):
+            return None
+        try:
+            pause = min(self.delay * self.backoff ** (attempt - 1), self.max_delay)
+        except OverflowError:
+            pause = self.max_delay
+        return pause * (1 + self.jitter * random.random())
+
+    def _worth_it(self, error: BaseException) -> bool:
+        if isinstance(self.on, (type, tuple)):
+            return isinstance(error, self.on)
+        return bool(self.on(error))
+
+
+def _check_on(on: Any) -> None:
+    kinds = on if isinstance(on, tuple) else (on,)
+    if not isinstance(on, (type, tuple)) and callable(on):
+        return
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise ArgumentError(
+                f"on takes types of exceptions or a function of the error, but got {kind!r}"
+            )

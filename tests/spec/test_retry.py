@@ -1,0 +1,85 @@
+"""``cascade.spec.retry`` and ``LazyResult.with_retry`` (rule R10)."""
+
+from __future__ import annotations
+
+import pytest
+
+from cascade.spec.containers import gather
+from cascade.spec.errors import ArgumentError, LazyUseError
+from cascade.spec.retry import Retry
+from cascade.spec.task import task
+
+
+@task
+def fetch(url):
+    return url
+
+
+def test_the_delay_grows_by_the_backoff_up_to_the_cap():
+    retry = Retry(6, delay=1.5, backoff=2, max_delay=8)
+    assert [retry.pause(n, OSError()) for n in range(1, 7)] == [1.5, 3, 6, 8, 8, None]
+
+
+def test_a_delay_too_large_for_a_float_is_the_cap():
+    assert Retry(10_000, delay=1, backoff=10, max_delay=60).pause(9_000, OSError()) == 60
+
+
+def test_jitter_adds_up_to_its_fraction():
+    retry = Retry(2, delay=10, jitter=0.5)
+    pauses = [retry.pause(1, OSError()) for _ in range(200)]
+    assert all(10 <= pause <= 15 for pause in pauses)
+    assert len(set(pauses)) > 1
+
+
+@pytest.mark.parametrize(
+    ("on", "retried", "given_up"),
+    [
+        (OSError, [OSError(), FileNotFoundError()], [ValueError()]),
+        ((OSError, KeyError), [OSError(), KeyError()], [ValueError()]),
+        (lambda error: "again" in str(error), [ValueError("again")], [ValueError("no")]),
+    ],
+)
+def test_only_errors_worth_it_are_tried_again(on, retried, given_up):
+    retry = Retry(on=on)
+    assert [retry.pause(1, error) for error in retried] == [0.0] * len(retried)
+    assert [retry.pause(1, error) for error in given_up] == [None] * len(given_up)
+
+
+def test_what_ends_the_program_is_never_tried_again():
+    assert Retry(on=BaseException).pause(1, KeyboardInterrupt()) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_attempts": 0}, "max_attempts must be an int from 1 up, but is 0"),
+        ({"max_attempts": 2.5}, r"max_attempts must be an int from 1 up, but is 2\.5"),
+        ({"delay": -1}, "delay must be at least 0, but is -1"),
+        ({"delay": float("nan")}, "delay must be at least 0, but is nan"),
+        ({"backoff": 0.5}, r"backoff must be at least 1, but is 0\.5"),
+        ({"jitter": -0.1}, "jitter must be at least 0"),
+        ({"on": "OSError"}, "on takes types of exceptions or a function of the error"),
+        ({"on": (OSError, 3)}, "but got 3"),
+    ],
+)
+def test_numbers_and_types_that_make_no_sense_are_refused_at_once(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        fetch("u").with_retry(**arguments)
+
+
+def test_the_lazy_value_itself_is_changed_and_returned():
+    """M17."""
+    lazy = fetch("u")
+    assert lazy.with_retry(5, 1.0) is lazy
+    assert lazy.policies.retry.max_attempts == 5
+
+
+def test_each_item_of_a_map_gets_the_retries():
+    mapped = fetch.map(url=["a", "b"]).with_retry(7)
+    items = mapped.task.func(*mapped.args).dependencies
+    assert [item.policies.retry.max_attempts for item in items] == [7, 7]
+
+
+def test_a_node_that_calls_no_task_refuses_them():
+    with pytest.raises(LazyUseError, match=r"'gather' .* calls no task"):
+        gather(fetch("u")).with_retry()
