@@ -6,7 +6,7 @@ each, which every implementation passes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -103,29 +103,6 @@ class CacheBackend(Protocol):
 
     def put(self, key: Hashable, value: Any, ttl: float | None = None) -> None:
         """Keep ``value`` for ``ttl`` seconds, None for as long as there is room."""
-
-
-@runtime_checkable
-class CachePolicy(Protocol):
-    """Decides for a node whether its value is at hand, before anything of it runs.
-
-    Called from workers and from the event loop's thread. The key of a node is made of its first
-    arguments and stands for its final value, however often it loops (R10). Errors are never kept.
-    """
-
-    def key(self, task: str, arguments: Mapping[str, Any]) -> Hashable | None:
-        """What the call is known by; None for a call that is not to be cached.
-
-        Args:
-            task: ``module:name`` of the function.
-            arguments: By parameter, defaults included, resources left out.
-        """
-
-    def load(self, key: Hashable) -> tuple[bool, Any]:
-        """(True, the value), or (False, None) where there is none."""
-
-    def save(self, key: Hashable, value: Any) -> None:
-        """Keep the value of a node that succeeded."""
 
 
 @runtime_checkable

@@ -1,1 +1,1 @@
-"""Pictures: graphs laid out, drawn as SVG and shown on one page that needs nothing else."""
+"""Pictures: graphs laid out, and curves; drawn as SVG, on one page that needs nothing else."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 
-WIDTH, HEIGHT = 560.0, 420.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 14.0, 16.0, 46.0
-_CHARACTER = 6.9  # width of a character of the legend, on average, in sans-serif
+WIDTH, HEIGHT = 480.0, 380.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 30.0, 16.0, 48.0
+_CHARACTER = 7.2  # width of a character of the legend, on average, in sans-serif
 _LINE = 20.0  # height of a line of the legend
 _MARKERS = ("circle", "square", "triangle", "diamond")
 
@@ -175,10 +175,10 @@ def _legend(curves: Sequence[Curve]) -> tuple[list[str], int]:
     parts = []
     x, row = _LEFT, 0
     for number, curve in enumerate(curves):
-        width = 34 + len(curve.name) * _CHARACTER
+        width = 44 + len(curve.name) * _CHARACTER * (1.1 if curve.bold else 1)
         if x > _LEFT and x + width > WIDTH - _RIGHT:
             x, row = _LEFT, row + 1
-        y = HEIGHT + row * _LINE + 6
+        y = HEIGHT + row * _LINE + 8
         style = "curve bold" if curve.bold else "curve"
         marker = _marker(_MARKERS[number % len(_MARKERS)], x + 9, y)
         parts.append(

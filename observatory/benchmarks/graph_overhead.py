@@ -1,0 +1,419 @@
+"""What a node costs on the graph path: from authoring a graph of trivial tasks to its result.
+
+    hatch run bench-graph
+    hatch run bench-graph --quick
+    hatch run bench-graph --max 10000 --json out.json --plot out.html
+
+Wide, chain and tree graphs of 100 to 1 000 000 nodes are authored, planned and run, against
+``asyncio.gather`` of trivial coroutines (once per level of the graph), plain calls, a thread pool,
+and those peers that are installed (``uv pip install --group peers``). Besides:
+
+- *growth*: the cost of a node in a large graph, in times of that in a graph of 1 000;
+- *memory*: the peak per node, as tracemalloc sees it;
+- *sleep*: tasks of ``time.sleep(0.01)`` on the engine's own 32 workers, against the ideal;
+- *recursion*: a task that returns a lazy call of itself;
+- *progress*: what somebody who watches costs.
+
+All that is compared is timed in the same rounds (see ``cascade.observatory.benchmarks.rounds``).
+The garbage collector is left as it is. Whether a target is met is printed and makes no exit status:
+on a machine that is busy, ratios are still telling, but not as sharp. A full run takes some eight
+minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import io
+import math
+import time
+import tracemalloc
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import cascade as cs
+from cascade.observatory.benchmarks.contenders import (
+    TASKS,
+    AsyncioGather,
+    Cascade,
+    PlainCalls,
+    System,
+    ThreadPool,
+)
+from cascade.observatory.benchmarks.peers import installed_peers
+from cascade.observatory.benchmarks.report import (
+    samples_as_json,
+    targets_as_json,
+    write_report,
+)
+from cascade.observatory.benchmarks.rounds import Contender, Samples, measure
+from cascade.observatory.benchmarks.shapes import CHAIN, SHAPES, TREE, WIDE, Shape
+from cascade.observatory.benchmarks.surroundings import Surroundings, surroundings
+from cascade.observatory.benchmarks.tables import figure, samples_table, targets_table
+from cascade.observatory.benchmarks.targets import Target
+from cascade.observatory.monitors.progress import show_progress
+from cascade.observatory.pictures.curves import Curve, Measured, draw_curves, spans
+from cascade.observatory.pictures.page import render_panels
+
+CASCADE, GATHER, PLAIN = Cascade.name, AsyncioGather.name, PlainCalls.name
+#: What growth is measured from, and what that contender is called.
+SMALL, SMALL_NAME = 1_000, "cascade, 1 000"
+#: The plain calls that tell how fast the machine is; those of a tree also make its levels.
+WIDE_NAME = "wide plain calls"
+#: Plain calls per second of the machine that the absolute target is stated for.
+PLAIN_CALLS = 25_000_000
+SLEEP_S, WORKERS = 0.01, 32
+
+
+@dataclass
+class Findings:
+    """What has been measured so far."""
+
+    samples: dict[str, tuple[Samples, str]] = field(default_factory=dict)
+    targets: list[Target] = field(default_factory=list)
+
+    def add(self, title: str, samples: Samples, baseline: str) -> None:
+        self.samples[title] = (samples, baseline)
+
+
+class Benchmark:
+    """One run of this program."""
+
+    def __init__(self, largest: int, rounds: int | None, quick: bool, console: Console) -> None:
+        self.sizes = [10**k for k in range(2, 7) if 10**k <= largest]
+        self.quick = quick
+        # Of what is measured at one size only; smaller ones would show the start of a run.
+        self._single = min(max(10**4, self.sizes[-1]), 10**5)
+        self.console = console
+        self.found = Findings()
+        self._rounds = rounds
+
+    def rounds(self, size: int) -> int:
+        """How many rounds graphs of ``size`` nodes get: large ones take their time."""
+        if self._rounds is not None:
+            return self._rounds
+        if self.quick:
+            return 5 if size <= 10**4 else 3
+        return 15 if size <= 10**4 else 7 if size <= 10**5 else 3
+
+    # -- shapes -------------------------------------------------------------------------------
+
+    def shapes(self) -> dict[str, dict[int, Samples]]:
+        """Every shape at every size; shape → size → samples."""
+        peers, absent = installed_peers()
+        if absent:
+            self.console.print(f"not installed, so left out: {', '.join(absent)}", style="dim")
+        with ExitStack() as stack:
+            systems: list[System] = [
+                stack.enter_context(Cascade()),
+                stack.enter_context(AsyncioGather()),
+                PlainCalls(),
+                stack.enter_context(ThreadPool()),
+                *peers,
+            ]
+            small = stack.enter_context(Cascade())
+            return {shape.name: self._sizes(shape, systems, small) for shape in SHAPES}
+
+    def _sizes(self, shape: Shape, systems: list[System], small: Cascade) -> dict[int, Samples]:
+        by_size: dict[int, Samples] = {}
+        for size in self.sizes:
+            contenders = [
+                system.contender(shape, size) for system in systems if size <= system.largest(shape)
+            ]
+            if size > 10**4:
+                contenders.append(small.contender(shape, SMALL, SMALL_NAME))
+            if size == 10**4 and shape is TREE:
+                contenders.append(PlainCalls().contender(WIDE, size, WIDE_NAME))
+            by_size[size] = measure(contenders, self.rounds(size))
+            self.found.add(f"{shape.name}, {figure(size)} nodes", by_size[size], GATHER)
+        sections = {figure(size): samples for size, samples in by_size.items()}
+        title = f"{shape.name}: author, plan and run"
+        self.console.print(samples_table(title, sections, GATHER, heading="nodes"))
+        self._shape_targets(shape, by_size)
+        return by_size
+
+    def _shape_targets(self, shape: Shape, by_size: Mapping[int, Samples]) -> None:
+        if shape is not CHAIN and 10**4 in by_size:
+            samples = by_size[10**4]
+            speed_up = samples.ratio(GATHER, CASCADE).median
+            self._target(f"{shape.name}, 10 000: speed over asyncio.gather", speed_up, least=2)
+            calls = samples.ratio(CASCADE, WIDE_NAME if shape is TREE else PLAIN).median
+            self._target(
+                f"{shape.name}, 10 000: nodes/s at 25 M calls/s",
+                PLAIN_CALLS / calls,
+                least=500_000,
+            )
+        for size, most in ((10**5, 2.0), (10**6, 6.0 if shape is TREE else 3.0)):
+            if size in by_size:
+                growth = by_size[size].ratio(CASCADE, SMALL_NAME).median
+                what = f"{shape.name}, {figure(size)}: cost over that at 1 000"
+                self._target(what, growth, most=most)
+
+    # -- memory -------------------------------------------------------------------------------
+
+    def memory(self) -> dict[str, float]:
+        """Bytes per node at the peak, by shape; the result is part of it."""
+        size = self._single
+        peaks = {}
+        for shape in SHAPES:
+            with Cascade() as cascade:
+                cascade.contender(
+                    shape, SMALL
+                ).run()  # what the first run imports and caches is no node's
+                gc.collect()
+                peaks[shape.name] = peak_bytes(_author(cascade, shape, size)) / shape.nodes(size)
+            what = f"{shape.name}, {figure(size)}: memory of a node"
+            self._target(what, peaks[shape.name], most=1024, unit="B")
+        return peaks
+
+    # -- sleep, recursion, progress -----------------------------------------------------------
+
+    def sleep(self) -> None:
+        """Tasks that block; the ideal is as many waves of them as there have to be."""
+        sections = {}
+        with Cascade() as cascade, ThreadPoolExecutor(WORKERS) as pool:
+            for count, most in ((100, 1.5), (1_000, 1.2)):
+                samples = measure(
+                    _sleepers(cascade, pool, count), self._rounds or (3 if self.quick else 7)
+                )
+                ideal_s = math.ceil(count / WORKERS) * SLEEP_S
+                times = samples.cost(CASCADE).median * count / ideal_s
+                self._target(f"{figure(count)} sleeps: time over the ideal", times, most)
+                self.found.add(f"sleep, {count} tasks", samples, "thread pool")
+                sections[figure(count)] = samples
+        title = f"sleep: tasks of time.sleep({SLEEP_S}) on {WORKERS} workers"
+        self.console.print(
+            samples_table(title, sections, "thread pool", heading="tasks", unit="task")
+        )
+
+    def recursion(self) -> None:
+        """A task that returns a lazy call of itself."""
+        steps = self._single
+        with Cascade() as cascade:
+            contenders = [
+                Contender(CASCADE, lambda: cascade.run(lambda: count_down(steps)), steps, 0),
+                Contender(PLAIN, lambda: call_down(steps), steps, 0),
+            ]
+            samples = measure(contenders, self.rounds(steps))
+        self.found.add("recursion", samples, PLAIN)
+        title = "recursion: a task that returns a lazy call of itself"
+        self.console.print(
+            samples_table(title, {figure(steps): samples}, PLAIN, heading="steps", unit="step")
+        )
+        self._target("recursion: steps/s", 1 / samples.cost(CASCADE).median, least=400_000)
+
+    def progress(self) -> None:
+        """The wide graph, watched and not."""
+        size = 10**4
+        with ExitStack() as stack:
+            contenders = [stack.enter_context(Cascade()).contender(WIDE, size)]
+            for name, is_terminal in (("progress lines", False), ("progress bars", True)):
+                cascade = stack.enter_context(Cascade(cs.MessageBus()))
+                screen = Console(file=io.StringIO(), force_terminal=is_terminal, width=80)
+                contenders.append(_watched(cascade.contender(WIDE, size, name), cascade, screen))
+            samples = measure(contenders, self.rounds(size))
+        self.found.add("progress", samples, CASCADE)
+        title = "progress: the wide graph with somebody watching"
+        self.console.print(samples_table(title, {figure(size): samples}, CASCADE, heading="nodes"))
+        for name in ("progress lines", "progress bars"):
+            self._target(f"{name}: cost", samples.ratio(name, CASCADE).median, most=2)
+
+    def _target(
+        self,
+        what: str,
+        measured: float,
+        most: float | None = None,
+        least: float | None = None,
+        unit: str = "",
+    ) -> None:
+        if not unit and (most or least or 0) < 100:
+            unit = "×"
+        self.found.targets.append(Target(what, measured, least, most, unit))
+
+
+@cs.task
+def nap() -> None:
+    """What blocks a thread and computes nothing."""
+    time.sleep(SLEEP_S)
+
+
+@cs.task
+def count_down(left: int) -> Any:
+    """As many generations as the argument says."""
+    return count_down(left - 1) if left else 0
+
+
+def call_down(left: int) -> int:
+    """The same by plain calls, one after the other: as deep as this they cannot be nested."""
+
+    def once(left: int) -> int:
+        return left - 1
+
+    while left:
+        left = once(left)
+    return left
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """How much more memory was in use during ``work()`` than before it."""
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        work()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return peak - before
+
+
+def _author(cascade: Cascade, shape: Shape, size: int) -> Callable[[], object]:
+    return lambda: cascade.run(lambda: shape.calls(TASKS, size))
+
+
+def _sleepers(cascade: Cascade, pool: ThreadPoolExecutor, count: int) -> list[Contender]:
+    def by_tasks() -> Any:
+        return cascade.run(lambda: [nap() for _ in range(count)])
+
+    def by_pool() -> Any:
+        naps = [pool.submit(time.sleep, SLEEP_S) for _ in range(count)]
+        return [one.result() for one in naps]
+
+    nothing = [None] * count
+    return [
+        Contender(CASCADE, by_tasks, count, nothing),
+        Contender("thread pool", by_pool, count, nothing),
+    ]
+
+
+def _watched(contender: Contender, cascade: Cascade, screen: Console) -> Contender:
+    def run() -> object:
+        with show_progress(cascade.engine.bus, screen):
+            return contender.run()
+
+    return Contender(contender.name, run, contender.operations, contender.expected)
+
+
+def plot(by_shape: Mapping[str, Mapping[int, Samples]], where: Surroundings) -> str:
+    """The cost of a node over the size of the graph, one picture per shape, as an HTML page."""
+    names = list(
+        dict.fromkeys(
+            name
+            for by_size in by_shape.values()
+            for samples in by_size.values()
+            for name in samples.seconds
+            if name not in (SMALL_NAME, WIDE_NAME)
+        )
+    )
+    curves = {shape: _curves(by_size, names) for shape, by_size in by_shape.items()}
+    every = [point for drawn in curves.values() for curve in drawn for point in curve.points]
+    panels = [
+        (
+            shape,
+            draw_curves(
+                drawn,
+                title=f"{shape}: cost of a node over the size of the graph",
+                x_label="nodes in the graph",
+                y_label="µs per node",
+                y_range=spans(every),
+            ),
+        )
+        for shape, drawn in curves.items()
+    ]
+    machine = where["machine"]
+    figures = {
+        "measured": where["date"],
+        "commit": (where["commit"] or "none")[:12],
+        "Python": f"{machine['implementation']} {machine['python']}",
+        "platform": machine["platform"],
+        "CPUs": str(machine["cpu_count"] or "?"),
+    }
+    lead = (
+        "From authoring a graph of trivial tasks to its result. Points are medians over rounds in "
+        "which all took turns, the bars behind them quartiles; both axes are logarithmic."
+    )
+    return render_panels("What a node costs", lead, figures, panels)
+
+
+def _curves(by_size: Mapping[int, Samples], names: Sequence[str]) -> list[Curve]:
+    curves = []
+    for colour, name in enumerate(names, 1):
+        points = []
+        for size, samples in by_size.items():
+            if name in samples.seconds:
+                cost = samples.cost(name)
+                median, low, high = (value * 1e6 for value in cost)
+                points.append(Measured(size, median, low, high))
+        if points:
+            curves.append(Curve(name, points, colour, bold=name == CASCADE))
+    return curves
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="What a node costs on the graph path.")
+    parser.add_argument(
+        "--max", type=int, metavar="N", help="most nodes of a graph (1000000; quick: 10000)"
+    )
+    parser.add_argument("--rounds", type=int, metavar="N", help="instead of as many as size allows")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, smaller graphs")
+    folder = Path("build/benchmarks")
+    parser.add_argument(
+        "--json", type=Path, metavar="PATH", default=folder / "graph_overhead.json", help="figures"
+    )
+    parser.add_argument(
+        "--plot", type=Path, metavar="PATH", default=folder / "graph_overhead.html", help="picture"
+    )
+    options = parser.parse_args(arguments)
+    if options.max is None:
+        options.max = 10**4 if options.quick else 10**6
+    if options.max < 100:
+        parser.error(f"--max must be at least 100, but is {options.max}")
+    if options.rounds is not None and options.rounds < 1:
+        parser.error(f"--rounds must be at least 1, but is {options.rounds}")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the tables, write the figures and the picture."""
+    options = _options(arguments)
+    console = Console(highlight=False)
+    where = surroundings(Path(__file__).parent)
+    machine = where["machine"]
+    console.print(
+        f"{machine['implementation']} {machine['python']}, {machine['cpu_count']} CPUs, "
+        f"{machine['platform']}",
+        soft_wrap=True,
+    )
+    benchmark = Benchmark(options.max, options.rounds, options.quick, console)
+    by_shape = benchmark.shapes()
+    memory = benchmark.memory()
+    benchmark.sleep()
+    benchmark.recursion()
+    benchmark.progress()
+    found = benchmark.found
+    console.print(targets_table(found.targets))
+    write_report(
+        options.json,
+        where,
+        {
+            "benchmark": "graph_overhead",
+            "measurements": {
+                title: samples_as_json(samples, baseline)
+                for title, (samples, baseline) in found.samples.items()
+            },
+            "memory_bytes_per_node": memory,
+            "targets": targets_as_json(found.targets),
+        },
+    )
+    options.plot.parent.mkdir(parents=True, exist_ok=True)
+    options.plot.write_text(plot(by_shape, where), encoding="utf-8")
+    console.print(f"figures: {options.json}\nplot:    {options.plot}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""Benchmarks: contenders timed in turns, compared within rounds, reported with their surroundings.
+
+``rounds`` measures, ``targets``, ``tables`` and ``surroundings`` make the report. ``shapes`` are
+graphs of trivial tasks, ``contenders`` and ``peers`` what computes them. The programs that measure
+are in the repository, under ``observatory/benchmarks``.
+"""

@@ -1,0 +1,205 @@
+"""What computes the shapes: Cascade, and what the standard library has for it.
+
+Each is a context manager that holds what its runs share (one event loop, one engine, one pool) and
+makes contenders from shapes. Small graphs are computed several times within a run, so that a run
+takes milliseconds and not less than the clock can tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any, Protocol, Self
+
+from cascade.observatory.benchmarks.rounds import Contender
+from cascade.observatory.benchmarks.shapes import PLAIN, Functions, Levels, Shape
+from cascade.runtime.bus import MessageBus
+from cascade.runtime.engine import Engine
+from cascade.spec.task import task
+
+#: Nodes of a run at least, where a graph has fewer; plain calls are soon made.
+_NODES_OF_A_RUN, _PLAIN_CALLS_OF_A_RUN = 5_000, 200_000
+
+TASKS = Functions(task(PLAIN.leaf), task(PLAIN.step), task(PLAIN.add))
+
+
+class System(Protocol):
+    """Something that computes shapes; ``largest`` is up to which size that is worth the wait."""
+
+    @property
+    def name(self) -> str: ...
+
+    def largest(self, shape: Shape) -> int: ...
+
+    def contender(self, shape: Shape, size: int, name: str | None = None) -> Contender: ...
+
+
+class PlainCalls:
+    """The functions called as they are: what no graph can be faster than."""
+
+    name = "plain calls"
+
+    def largest(self, shape: Shape) -> int:
+        return 10**6
+
+    def contender(self, shape: Shape, size: int, name: str | None = None) -> Contender:
+        def once() -> Any:
+            return shape.calls(PLAIN, size)
+
+        times = max(1, _PLAIN_CALLS_OF_A_RUN // size)
+        return repeated(name or self.name, once, shape, size, times)
+
+
+class _OnALoop:
+    """Base of those that need an event loop; theirs is the same in all runs."""
+
+    def __enter__(self) -> Self:
+        self._stack = ExitStack()
+        self._runner = self._stack.enter_context(asyncio.Runner())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _repeated(
+        self, name: str, once: Callable[[], Awaitable[Any]], shape: Shape, size: int
+    ) -> Contender:
+        times = repetitions(size)
+
+        async def repeat() -> Any:
+            for _ in range(times - 1):
+                await once()
+            return await once()
+
+        def run() -> Any:
+            return self._runner.run(repeat())
+
+        return Contender(name, run, times * shape.nodes(size), shape.value(size))
+
+
+class Cascade(_OnALoop):
+    """One engine, as a user makes it; a graph is authored, planned and run.
+
+    Args:
+        bus: That of the engine, where somebody listens.
+    """
+
+    name = "cascade"
+
+    def __init__(self, bus: MessageBus | None = None) -> None:
+        self._bus = bus
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.engine = Engine(bus=self._bus)
+        self._stack.callback(lambda: self._runner.run(self.engine.close()))
+        return self
+
+    def largest(self, shape: Shape) -> int:
+        return 10**6
+
+    def contender(self, shape: Shape, size: int, name: str | None = None) -> Contender:
+        async def once() -> Any:
+            return await self.engine.run(shape.calls(TASKS, size))
+
+        return self._repeated(name or self.name, once, shape, size)
+
+    def run(self, author: Callable[[], Any]) -> Any:
+        """The value of the target that ``author`` makes."""
+
+        async def once() -> Any:
+            return await self.engine.run(author())
+
+        return self._runner.run(once())
+
+
+async def _leaf(value: int) -> int:
+    return value
+
+
+async def _step(value: int) -> int:
+    return value + 1
+
+
+async def _add(left: int, right: int) -> int:
+    return left + right
+
+
+class AsyncioGather(_OnALoop):
+    """``asyncio.gather`` of trivial coroutines, once per level of the graph."""
+
+    name = "asyncio.gather"
+    _coroutines = Functions(_leaf, _step, _add)
+
+    def largest(self, shape: Shape) -> int:
+        return 10**6
+
+    def contender(self, shape: Shape, size: int, name: str | None = None) -> Contender:
+        async def once() -> Any:
+            return await self._compute(shape.levels(size))
+
+        return self._repeated(name or self.name, once, shape, size)
+
+    async def _compute(self, levels: Levels) -> Any:
+        results: Any = None
+        while True:
+            try:
+                function, columns = levels.send(results)
+            except StopIteration as end:
+                return end.value
+            results = await asyncio.gather(*map(getattr(self._coroutines, function), *columns))
+
+
+class ThreadPool:
+    """``ThreadPoolExecutor.map``, once per level of the graph."""
+
+    name = "thread pool"
+
+    def __init__(self, workers: int = 32) -> None:
+        self._workers = workers
+
+    def __enter__(self) -> Self:
+        self.pool = ThreadPoolExecutor(self._workers)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown()
+
+    def largest(self, shape: Shape) -> int:
+        return 10**4
+
+    def contender(self, shape: Shape, size: int, name: str | None = None) -> Contender:
+        def once() -> Any:
+            return self._compute(shape.levels(size))
+
+        return repeated(name or self.name, once, shape, size)
+
+    def _compute(self, levels: Levels) -> Any:
+        results: Sequence[Any] | None = None
+        while True:
+            try:
+                function, columns = next(levels) if results is None else levels.send(results)
+            except StopIteration as end:
+                return end.value
+            results = list(self.pool.map(getattr(PLAIN, function), *columns))
+
+
+def repetitions(size: int) -> int:
+    """How often a graph of ``size`` nodes is computed in one run."""
+    return max(1, _NODES_OF_A_RUN // size)
+
+
+def repeated(
+    name: str, once: Callable[[], Any], shape: Shape, size: int, times: int | None = None
+) -> Contender:
+    """The contender that computes a shape by ``once()``, several times where the shape is small."""
+    count = repetitions(size) if times is None else times
+
+    def run() -> Any:
+        for _ in range(count - 1):
+            once()
+        return once()
+
+    return Contender(name, run, count * shape.nodes(size), shape.value(size))

@@ -1,0 +1,132 @@
+"""Other task graphs in Python, as far as they are installed.
+
+They are imported by name when asked for: nothing here depends on them. Each authors, plans and runs
+a graph the way its documentation shows.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from cascade.observatory.benchmarks.contenders import System, repeated
+from cascade.observatory.benchmarks.rounds import Contender
+from cascade.observatory.benchmarks.shapes import CHAIN, PLAIN, Functions, Shape
+
+
+class Dask:
+    """``dask.delayed``, computed by dask's threaded scheduler."""
+
+    distribution = "dask"
+
+    def __init__(self) -> None:
+        self._dask = import_module("dask")
+        self.name = f"dask {version(self.distribution)}"
+
+    def largest(self, shape: Shape) -> int:
+        return 10**3
+
+    def contender(self, shape: Shape, size: int, name: str | None = None) -> Contender:
+        delayed = self._dask.delayed
+        functions = Functions(delayed(PLAIN.leaf), delayed(PLAIN.step), delayed(PLAIN.add))
+
+        def once() -> Any:
+            graph = shape.calls(functions, size)
+            (value,) = self._dask.compute(graph, scheduler="threads")
+            return value
+
+        return repeated(name or self.name, once, shape, size, times=1)
+
+
+class Hamilton:
+    """Hamilton's driver over a module whose nodes ``@parameterize`` makes."""
+
+    distribution = "sf-hamilton"
+
+    def __init__(self) -> None:
+        self._driver = import_module("hamilton.driver")
+        self._modules = import_module("hamilton.ad_hoc_utils")
+        self._modifiers = import_module("hamilton.function_modifiers")
+        self.name = f"hamilton {version(self.distribution)}"
+
+    def largest(self, shape: Shape) -> int:
+        return 100 if shape is CHAIN else 10**3  # it walks the graph by recursion
+
+    def contender(self, shape: Shape, size: int, name: str | None = None) -> Contender:
+        def once() -> Any:
+            return self._compute(shape, size)
+
+        return repeated(name or self.name, once, shape, size, times=1)
+
+    def _compute(self, shape: Shape, size: int) -> Any:
+        nodes: dict[str, dict[str, dict[str, Any]]] = {"leaf": {}, "step": {}, "add": {}}
+        levels = shape.levels(size)
+        results: Sequence[Any] | None = None
+        made = 0
+        while True:
+            try:
+                function, columns = next(levels) if results is None else levels.send(results)
+            except StopIteration as end:
+                target = end.value
+                break
+            results = []
+            for arguments in zip(*columns, strict=True):
+                name = f"node_{made}"
+                nodes[function][name] = self._bound(function, arguments)
+                results.append(name)
+                made += 1
+        return self._execute(nodes, target)
+
+    def _bound(self, function: str, arguments: Sequence[Any]) -> dict[str, Any]:
+        """Which argument is the value of which node; a text is the name of one."""
+        parameters = ("left", "right") if function == "add" else ("value",)
+        source, value = self._modifiers.source, self._modifiers.value
+        return {
+            parameter: source(argument) if isinstance(argument, str) else value(argument)
+            for parameter, argument in zip(parameters, arguments, strict=True)
+        }
+
+    def _execute(self, nodes: dict[str, dict[str, dict[str, Any]]], target: Any) -> Any:
+        # The decorators note their work in the function, so each graph needs new ones.
+        def leaf(value: int) -> int:
+            return value
+
+        def step(value: int) -> int:
+            return value + 1
+
+        def add(left: int, right: int) -> int:
+            return left + right
+
+        functions = [
+            self._modifiers.parameterize(**nodes[function.__name__])(function)
+            for function in (leaf, step, add)
+            if nodes[function.__name__]
+        ]
+        for function in functions:
+            # Postponed annotations are text, and Hamilton wants the types.
+            function.__annotations__ = dict.fromkeys(function.__annotations__, int)
+        module = self._modules.create_temporary_module(*functions)
+        try:
+            driver = self._driver.Builder().with_modules(module).build()
+            names = [target] if isinstance(target, str) else target
+            values = driver.execute(names)
+        finally:
+            sys.modules.pop(module.__name__, None)
+        return values[target] if isinstance(target, str) else [values[name] for name in names]
+
+
+def installed_peers() -> tuple[list[System], list[str]]:
+    """The peers that are there, and the distributions of those that are not."""
+    peers: list[System] = []
+    absent = []
+    for peer in (Dask, Hamilton):
+        try:
+            version(peer.distribution)
+        except PackageNotFoundError:
+            absent.append(peer.distribution)
+        else:
+            peers.append(peer())
+    return peers, absent

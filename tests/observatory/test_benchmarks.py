@@ -1,0 +1,359 @@
+"""The harness measures what it says and computes right; how fast anything is, no test looks at."""
+
+import gc
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from cascade.observatory.benchmarks.contenders import (
+    AsyncioGather,
+    Cascade,
+    PlainCalls,
+    ThreadPool,
+    repetitions,
+)
+from cascade.observatory.benchmarks.peers import installed_peers
+from cascade.observatory.benchmarks.report import samples_as_json, targets_as_json, write_report
+from cascade.observatory.benchmarks.rounds import Contender, Samples, Summary, measure, summarise
+from cascade.observatory.benchmarks.shapes import PLAIN, SHAPES, TREE
+from cascade.observatory.benchmarks.surroundings import commit_of, surroundings
+from cascade.observatory.benchmarks.tables import samples_table, targets_table
+from cascade.observatory.benchmarks.targets import Target
+from cascade.observatory.pictures.curves import Curve, Measured, draw_curves
+from cascade.observatory.pictures.page import render_panels
+
+SCRIPT = Path(__file__).parents[2] / "observatory" / "benchmarks" / "graph_overhead.py"
+
+
+class Track:
+    """Contenders that take the seconds they are told to, on a clock of their own."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.order = []
+
+    def clock(self):
+        return self.now
+
+    def contender(self, name, *seconds, operations=1):
+        left = [0.0, *seconds]  # the first run is not timed
+
+        def run():
+            self.order.append(name)
+            self.now += left.pop(0)
+            return name
+
+        return Contender(name, run, operations, expected=name)
+
+
+def samples_of(**seconds):
+    return Samples(
+        seconds=seconds,
+        operations=dict.fromkeys(seconds, 10),
+        collections={name: [1, 0, 0] for name in seconds},
+        collector_enabled=True,
+        collector_thresholds=(700, 10, 10),
+    )
+
+
+def printed(table, width=80):
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
+
+
+# -- rounds ---------------------------------------------------------------------------------------
+
+
+def test_each_round_runs_every_contender_once_in_an_order_that_rotates():
+    track = Track()
+    contenders = [track.contender(name, 1, 1, 1, 1) for name in "abc"]
+    measure(contenders, 4, clock=track.clock)
+
+    assert "".join(track.order) == "abc" + "abc" + "bca" + "cab" + "abc"
+
+
+def test_times_are_per_operation_and_the_first_run_is_not_timed():
+    track = Track()
+    samples = measure(
+        [track.contender("a", 8, 4, operations=4), track.contender("b", 1, 3)],
+        2,
+        clock=track.clock,
+    )
+
+    assert samples.seconds == {"a": [2, 1], "b": [1, 3]}
+    assert samples.operations == {"a": 4, "b": 1}
+
+
+def test_a_ratio_is_taken_within_rounds_so_that_a_slow_round_cancels():
+    samples = samples_of(base=[1.0, 100.0, 2.0], twice=[2.0, 200.0, 4.0])
+
+    assert samples.ratio("twice", "base") == Summary(2, 2, 2)
+    assert samples.ratio("base", "base") == Summary(1, 1, 1)
+    assert samples.cost("twice").median == 4
+
+
+def test_the_median_of_ratios_is_not_the_ratio_of_medians():
+    samples = samples_of(base=[1.0, 2.0, 4.0], other=[4.0, 2.0, 4.0])
+
+    assert samples.ratio("other", "base").median == 1
+    assert samples.cost("other").median / samples.cost("base").median == 2
+
+
+@given(st.lists(st.floats(1e-9, 1e3), min_size=1))
+def test_quartiles_enclose_the_median(values):
+    median, first, third = summarise(values)
+
+    slack = 1e-9 * third
+    assert min(values) - slack <= first <= median + slack
+    assert median - slack <= third <= max(values) + slack
+
+
+def test_a_wrong_result_is_refused_before_anything_is_timed():
+    track = Track()
+    wrong = Contender("wrong", lambda: "x" * 100, 1, expected=7)
+
+    with pytest.raises(ValueError, match=r"^wrong returned 'x+…, but right is 7$"):
+        measure([track.contender("a", 1), wrong], 1, clock=track.clock)
+    assert track.order == ["a"]
+
+
+def test_no_rounds_and_equal_names_are_refused():
+    track = Track()
+    with pytest.raises(ValueError, match=r"^at least 1 round is needed, but rounds is 0$"):
+        measure([track.contender("a")], 0)
+    with pytest.raises(ValueError, match=r"^contenders need names that differ, but these are"):
+        measure([track.contender("a"), track.contender("a")], 1)
+
+
+def test_the_collector_is_left_alone_and_its_state_is_noted():
+    before = gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()
+    samples = measure([Contender("busy", lambda: gc.collect(0) * 0, 1, 0)], 3)
+
+    assert (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()) == before
+    assert (samples.collector_enabled, samples.collector_thresholds) == before[:2]
+    assert sum(samples.collections["busy"]) >= 3
+
+
+# -- shapes and who computes them -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+@pytest.mark.parametrize("size", [2, 3, 7, 64, 101])
+def test_every_system_computes_every_shape(shape, size):
+    systems = [Cascade(), AsyncioGather(), ThreadPool(2)]
+    others = [PlainCalls(), *installed_peers()[0]]
+    contenders = []
+    for system in systems:
+        with system:
+            contender = system.contender(shape, size)
+            assert contender.run() == contender.expected
+            contenders.append(contender)
+    for system in others:
+        contender = system.contender(shape, size)
+        assert contender.run() == contender.expected
+    assert {c.operations for c in contenders} == {repetitions(size) * shape.nodes(size)}
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+@given(size=st.integers(2, 300))
+def test_a_shape_has_as_many_nodes_as_it_says(shape, size):
+    calls = 0
+
+    def counted(function):
+        def call(*arguments):
+            nonlocal calls
+            calls += 1
+            return function(*arguments)
+
+        return call
+
+    value = shape.calls(type(PLAIN)(*map(counted, PLAIN)), size)
+
+    assert calls == shape.nodes(size)
+    assert value == shape.value(size)
+
+
+def test_a_tree_is_of_the_size_asked_for_or_one_less():
+    assert [TREE.nodes(size) for size in (99, 100, 10**6)] == [99, 99, 999_999]
+
+
+# -- reports --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "met", "missed_by"),
+    [
+        (Target("speed", 2.0, at_least=2), True, 1.0),
+        (Target("speed", 0.5, at_least=2), False, 4.0),
+        (Target("cost", 3.0, at_most=2), False, 1.5),
+        (Target("cost", 1.0, at_most=2), True, 0.5),
+        (Target("speed", 0.0, at_least=2), False, float("inf")),
+    ],
+)
+def test_a_target_is_met_at_its_bound(target, met, missed_by):
+    assert (target.met, target.missed_by) == (met, missed_by)
+
+
+def test_a_target_has_one_bound():
+    for bounds in ({}, {"at_least": 1, "at_most": 2}):
+        with pytest.raises(ValueError, match=r"^target 'x' needs either at_least or at_most$"):
+            Target("x", 1.0, **bounds)
+
+
+def test_the_tables_fit_80_columns_and_say_what_is_missed():
+    samples = samples_of(base=[1e-6, 2e-6, 3e-6], other=[2e-6, 4e-6, 6e-6])
+    table = printed(samples_table("wide", {"100": samples}, "base", heading="nodes"))
+    assert re.search(r"100 +base +2.00 +1.50–2.50 +500 k +1.00", table)
+    assert re.search(r"other +4.00 +3.00–5.00 +250 k +2.00", table)
+
+    big = samples_of(
+        **{"asyncio.gather": [1.1e-5] * 2, "wide plain calls": [3e-8, 5e-8]},
+        **{"hamilton 1.90.0": [1e-4, 3e-4]},
+    )
+    table = printed(samples_table("tree", {"1 000 000": big}, "asyncio.gather", heading="nodes"))
+    assert "1 000 000 asyncio.gather" in table
+    assert "…" not in table
+
+    targets = [Target("speed", 1.0, at_least=2, unit="×"), Target("memory", 9, at_most=1024)]
+    table = printed(targets_table(targets))
+    assert re.search(r"speed +1.00 × +≥ 2 × +missed, 2.00 ×", table)
+    assert re.search(r"memory +9.00 +≤ 1 024 +met", table)
+    assert max(map(len, table.splitlines())) <= 80
+
+
+def test_a_section_without_the_baseline_has_no_ratios():
+    samples = samples_of(other=[1e-6])
+
+    assert "1.00" in printed(samples_table("t", {"1": samples}, "base"))
+    assert samples_as_json(samples, "base")["baseline"] is None
+    assert samples_as_json(samples, "base")["contenders"][0]["ratio"] is None
+
+
+def test_the_report_holds_figures_machine_commit_and_date(tmp_path):
+    samples = samples_of(base=[1.0, 3.0], other=[2.0, 6.0])
+    where = surroundings(tmp_path, now=datetime(2030, 1, 2, tzinfo=UTC))
+    path = tmp_path / "new" / "report.json"
+    write_report(
+        path,
+        where,
+        {
+            "wide": samples_as_json(samples, "base"),
+            "targets": targets_as_json([Target("speed", 3.0, at_least=2)]),
+        },
+    )
+    report = json.loads(path.read_text(encoding="utf-8"))
+
+    assert report["date"] == "2030-01-02T00:00:00+00:00"
+    assert report["machine"].keys() == {"cpu_count", "platform", "python", "implementation"}
+    assert report["wide"]["garbage_collector"] == {"enabled": True, "thresholds": [700, 10, 10]}
+    other = report["wide"]["contenders"][1]
+    assert other["seconds_per_operation"] == [2, 6]
+    assert (other["median"], other["quartiles"]) == (4, [3, 5])
+    assert other["ratio"] == {"median": 2, "quartiles": [2, 2]}
+    assert report["targets"][0]["met"] is True
+
+
+def test_the_commit_is_that_of_the_folder_or_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert commit_of(tmp_path) is None
+    monkeypatch.setenv("PATH", str(tmp_path))  # where there is no git
+    assert commit_of(tmp_path) is None
+
+
+# -- the plot -------------------------------------------------------------------------------------
+
+
+def curve(name, *points):
+    return Curve(name, [Measured(x, y, y / 2, y * 2) for x, y in points], 1, bold=name == "a")
+
+
+def test_a_factor_of_ten_is_as_long_everywhere_on_an_axis():
+    picture = draw_curves(
+        [curve("a", (100, 1), (1_000, 10), (10_000, 100))], title="t", x_label="x", y_label="y"
+    )
+    path = re.search(r'<g class="curve bold"[^>]*>.*?<polyline points="([^"]+)"', picture, re.S)
+    (x0, y0), (x1, y1), (x2, y2) = (map(float, p.split(",")) for p in path[1].split())
+
+    assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2)
+    assert y1 - y0 == pytest.approx(y2 - y1, abs=0.2)
+    assert x0 < x1
+    assert y0 > y1  # up is more
+
+
+def test_the_picture_is_well_formed_and_names_every_curve():
+    curves = [curve(name, (100, 0.03), (10**6, 300)) for name in ("a", "b & <c>", "d" * 40, "e")]
+    picture = draw_curves(curves, title="<t>", x_label="x", y_label="µs")
+    texts = {element.text for element in ElementTree.fromstring(picture).iter("text")}
+
+    assert {"a", "b & <c>", "d" * 40, "e", "0.01", "1\u202f000", "µs"} <= texts
+
+
+def test_what_has_no_logarithm_is_refused():
+    with pytest.raises(ValueError, match=r"^a logarithmic axis cannot show 0"):
+        draw_curves([curve("a", (100, 0))], title="t", x_label="x", y_label="y")
+    with pytest.raises(ValueError, match=r"^there is no point to draw$"):
+        draw_curves([Curve("a", [], 1)], title="t", x_label="x", y_label="y")
+
+
+def test_the_page_of_panels_loads_nothing_and_follows_the_dark_mode():
+    page = render_panels("Costs & more", "lead", {"Python": "3"}, [("wide", "<svg></svg>")])
+
+    assert "<h1>Costs &amp; more</h1>" in page
+    assert "prefers-color-scheme: dark" in page
+    assert ".curves .grid line" in page
+    assert not re.search(r"://|<(link|img|iframe|script)|\b(src|href)=|url\(|@import", page)
+
+
+# -- the program ----------------------------------------------------------------------------------
+
+
+def test_the_benchmark_of_the_graph_path_runs_and_writes_what_it_promises(tmp_path):
+    report, picture = tmp_path / "a" / "report.json", tmp_path / "b" / "plot.html"
+    command = [sys.executable, SCRIPT, "--max", "100", "--rounds", "1"]
+    done = subprocess.run(
+        [*command, "--json", report, "--plot", picture],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONUTF8": "1", "COLUMNS": "80"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    written = json.loads(report.read_text(encoding="utf-8"))
+
+    assert {"wide, 100 nodes", "chain, 100 nodes", "tree, 100 nodes"} <= set(
+        written["measurements"]
+    )
+    names = [c["name"] for c in written["measurements"]["wide, 100 nodes"]["contenders"]]
+    assert names[:4] == ["cascade", "asyncio.gather", "plain calls", "thread pool"]
+    assert written["memory_bytes_per_node"].keys() == {"wide", "chain", "tree"}
+    assert all(target["figure"] in done.stdout for target in written["targets"])
+    assert picture.read_text(encoding="utf-8").count('<svg class="curves"') == 3
+    assert max(map(len, done.stdout.splitlines()[1:-2])) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max", "10"], "--max must be at least 100, but is 10"),
+        (["--rounds", "0"], "--rounds must be at least 1, but is 0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(arguments, message):
+    command = [sys.executable, SCRIPT, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"error: {message}\n")
