@@ -24,7 +24,6 @@ from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
 from cascade.spec.containers import GATHER, Recipe
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.resource import Inject
-from cascade.spec.retry import Retry
 from cascade.spec.task import Task
 
 
@@ -169,7 +168,7 @@ class _Template:
             var_kwargs=None if self.var_kwargs is None else Register(self.var_kwargs),
             conditions=[outputs[lazy] for lazy in conditions],
             after=[outputs[lazy] for lazy in predecessors],
-            retry=None if self.root is None else _retry_of(self.root),
+            retry=None if self.root is None else self.root.retry,
             task=self.task,
         )
 
@@ -189,11 +188,6 @@ def _collected(surplus: Any, root: LazyResult[Any]) -> LazyResult[Any] | None:
     return LazyResult(GATHER, (recipe, *leaves), {}, leaves, False, root._code, root._lasti)
 
 
-def _retry_of(lazy: LazyResult[Any]) -> Retry | None:
-    # A map's retries are its items', which the run makes (cascade.spec.mapping).
-    return None if lazy.policies is None or lazy.task.structural else lazy.policies.retry
-
-
 def _call(lazy: LazyResult[Any], outputs: Mapping[LazyResult[Any], Register]) -> Call:
     """An inner node: known arguments are literals, lazy ones the registers of their calls."""
 
@@ -209,7 +203,7 @@ def _call(lazy: LazyResult[Any], outputs: Mapping[LazyResult[Any], Register]) ->
         {name: operand(value) for name, value in lazy.kwargs.items()},
         conditions=[outputs[condition] for condition in lazy.conditions],
         after=[outputs[predecessor] for predecessor in lazy.predecessors],
-        retry=_retry_of(lazy),
+        retry=lazy.retry,
         task=lazy.task,
         source=lazy,
     )

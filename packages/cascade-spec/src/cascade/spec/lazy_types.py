@@ -145,6 +145,11 @@ class LazyResult(Arithmetic, Generic[R_co]):
         """What ``after`` was given: nodes that end first, without handing over data."""
         return () if self.policies is None else self.policies.predecessors
 
+    @property
+    def retry(self) -> Retry | None:
+        """When a failed call is followed by another; those of a map are for its items."""
+        return None if self.policies is None or self.task.structural else self.policies.retry
+
     def __repr__(self) -> str:
         return f"<lazy {self.name} at {self.callsite}>"
 

@@ -48,7 +48,6 @@ from cascade.runtime.strategies.segment import (
     Segment,
     Work,
     path_to,
-    retry_of,
 )
 from cascade.runtime.tailcall import entry, is_baked, lazies_of, misfit, next_call, with_values
 from cascade.runtime.ticker import Ticker
@@ -140,7 +139,7 @@ class _GraphRun:
         if (
             lazy.task.is_async
             or (lazy.special and wants_resources(lazy.args, lazy.kwargs))
-            or (lazy.policies is not None and retry_of(lazy) is not None)
+            or lazy.retry is not None
         ):
             self._send_to_loop((segment, index))
         else:

@@ -9,7 +9,6 @@ from cascade.graph.model import Graph
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.protocols import ExecutionPlan
-from cascade.spec.retry import Retry
 
 
 class _Pending:
@@ -88,7 +87,7 @@ class Work:
         self.source = source
         self.operation: Operation = source.task
         #: The node's, which it keeps whatever tasks it continues as by tail calls (R10).
-        self.retry = retry_of(source)
+        self.retry = source.retry
         self.args: Sequence[Any] = ()
         self.kwargs: dict[str, Any] = {}
         #: The arguments by name, once a tail call has asked for them.
@@ -153,8 +152,3 @@ def _users(segment: Segment, index: int, source: LazyResult[Any]) -> Iterator[st
             return
         if segment.lazies and not segment.lazies[index].task.structural:
             yield segment.lazies[index].name
-
-
-def retry_of(lazy: LazyResult[Any]) -> Retry | None:
-    """The retries of a call of a task; those of a map are its items'."""
-    return None if lazy.policies is None or lazy.task.structural else lazy.policies.retry
