@@ -284,6 +284,11 @@ def _(g: Ground) -> Any:
     return g.pair(g.task(lambda n: g.cs.TailCall(args=(1, 2)), "step")(1), 0)
 
 
+@case("M1, R9: a tail call with lazy arguments that does not fit is the fault of who made it")
+def _(g: Ground) -> Any:
+    return g.pair(g.task(lambda n: g.cs.TailCall((g.same(1), 2)), "step")(1), 0)
+
+
 @case("M1: an argument given by position and by name")
 def _(g: Ground) -> Any:
     return g.task(lambda n, m=0: g.cs.TailCall(args=(1,), kwargs={"n": 2}), "step")(1)

@@ -139,7 +139,7 @@ class _GraphRun:
         if (
             lazy.task.is_async
             or (lazy.special and wants_resources(lazy.args, lazy.kwargs))
-            or lazy.retry is not None
+            or (lazy.policies is not None and lazy.retry is not None)
         ):
             self._send_to_loop((segment, index))
         else:
@@ -179,10 +179,11 @@ class _GraphRun:
         """The work of a node, or None if it was skipped."""
         lazy = segment.lazies[index]
         values, place = segment.values, segment.index
-        skipped = self._why_skipped(lazy, values, place)
-        if skipped is not None:
-            self._skip(segment, index, skipped)
-            return None
+        if self._skips or lazy.policies is not None:
+            skipped = self._why_skipped(lazy, values, place)
+            if skipped is not None:
+                self._skip(segment, index, skipped)
+                return None
         work = Work(segment, index, lazy)
         if lazy.dependencies or lazy.special:
             work.args = [_resolve(v, values, place) for v in lazy.args]
@@ -260,7 +261,8 @@ class _GraphRun:
         else:
             if self._watched:
                 self._report_end(work)
-            self._complete(work, result)
+            with self._lock:
+                self._nodes.settle(work.segment, work.index, result)
             return None
         if going_on and _belongs_on_loop(work) != on_loop:
             with self._lock:
@@ -366,12 +368,6 @@ class _GraphRun:
         self._wake_later()
 
     # -- ends of nodes ------------------------------------------------------------------------
-
-    def _complete(self, work: Work, value: Any) -> None:
-        with self._lock:
-            self._nodes.settle(work.segment, work.index, value)
-        if threading.get_ident() == self._thread:
-            self._workers.wake()
 
     def _skip(self, segment: Segment, index: int, skipped: Skipped) -> None:
         lazy = segment.lazies[index]

@@ -87,7 +87,7 @@ class Work:
         self.source = source
         self.operation: Operation = source.task
         #: The node's, which it keeps whatever tasks it continues as by tail calls (R10).
-        self.retry = source.retry
+        self.retry = None if source.policies is None else source.retry
         self.args: Sequence[Any] = ()
         self.kwargs: dict[str, Any] = {}
         #: The arguments by name, once a tail call has asked for them.

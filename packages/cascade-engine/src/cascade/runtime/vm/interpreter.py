@@ -118,7 +118,9 @@ class Interpreter:
                     while following is None:  # the frame has its value
                         if frame is base:
                             return frame.value
-                        frame, following = self._hand_over(frame)
+                        assert frame.parent is not None
+                        value, frame = frame.value, frame.parent
+                        following = self._take_over(frame, value)
                     frame = following
                 else:
                     frame = await self._before_root(frame, call, base)
@@ -155,20 +157,18 @@ class Interpreter:
         if frame.source is not None:
             self._keep(frame.source, value)
 
-    def _hand_over(self, frame: Frame) -> tuple[Frame, Frame | None]:
-        """Give a finished frame's value to its parent; also what to go on with, None if nothing."""
-        parent = frame.parent
-        assert parent is not None
-        tail = parent.tail
+    def _take_over(self, frame: Frame, value: Any) -> Frame | None:
+        """Give ``frame`` what it waits for; the frame to go on with, or None if it has its value."""
+        tail = frame.tail
         if tail is None:
-            self._store(parent, parent.blueprint.instructions[parent.pc], frame.value)
-            return parent, parent
-        # The value is the list of what a tail call's lazy arguments gave (M2).
-        parent.tail = None
-        if isinstance(frame.value, Skipped):
-            self._finish(parent, frame.value)
-            return parent, None
-        return parent, self._tail(parent, with_values(tail, frame.value))
+            self._store(frame, frame.blueprint.instructions[frame.pc], value)
+            return frame
+        # The list of what the tail call's lazy arguments gave (M2).
+        frame.tail = None
+        if isinstance(value, Skipped):
+            self._finish(frame, value)
+            return None
+        return self._tail(frame, with_values(tail, value))
 
     async def _before_root(self, frame: Frame, call: Call, base: Frame) -> Frame:
         """One step of an inner node; the frame to go on with."""
