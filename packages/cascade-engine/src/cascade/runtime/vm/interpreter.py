@@ -158,7 +158,7 @@ class Interpreter:
             self._keep(frame.source, value)
 
     def _take_over(self, frame: Frame, value: Any) -> Frame | None:
-        """Give ``frame`` what it waits for; the frame to go on with, or None if it has its value."""
+        """Give ``frame`` what it waits for; the frame to go on with, None if it has its value."""
         tail = frame.tail
         if tail is None:
             self._store(frame, frame.blueprint.instructions[frame.pc], value)
