@@ -135,9 +135,8 @@ def _faults(outcome: Outcome, expected: Outcome, evaluator: naive.Naive) -> Iter
 
 
 def _worded(error: BaseException | None) -> list[str]:
-    """Its text and notes, but for the path: there may be several to a node."""
-    notes = getattr(error, "__notes__", ())
-    return [str(error), *(note.partition(", on the path ")[0] for note in notes)]
+    """Its text, and the note on where it comes from (R9)."""
+    return [str(error), *getattr(error, "__notes__", ())]
 
 
 def _is_only(evaluator: naive.Naive) -> bool:

@@ -6,7 +6,7 @@ from tests.differential.harness import check
 from tests.differential.programs import Build, Profile, Program, programs
 
 #: The same programs each time, unless more are asked for.
-_FIXED = settings(max_examples=120, derandomize=True, deadline=None, database=None)
+_FIXED = settings(max_examples=100, derandomize=True, deadline=None, database=None)
 _THOROUGH = settings.get_current_profile_name() == "thorough"
 examples = settings() if _THOROUGH else _FIXED
 pytestmark = [pytest.mark.timeout(0)] if _THOROUGH else []
