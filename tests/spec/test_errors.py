@@ -16,6 +16,9 @@ BUILTINS = {
     "ResourceError": RuntimeError,
     "DependencyMissingError": LookupError,
     "RouteError": LookupError,
+    "UnpackError": ValueError,
+    "TaskTimeoutError": TimeoutError,
+    "DeadlineError": TimeoutError,
     "UnknownBlueprintError": LookupError,
     "TaskStopIterationError": RuntimeError,
     "RunError": RuntimeError,
@@ -56,10 +59,17 @@ def test_what_an_error_is_about_can_be_read_from_it():
     assert errors.BlueprintError("m").instruction is None
     assert errors.ParameterError("m", "region").name == "region"
     assert errors.DependencyMissingError("m", "ready").condition == "ready"
+    assert errors.TaskTimeoutError("m", 1.5).seconds == 1.5
+    assert errors.DeadlineError("m", 1.5).seconds == 1.5
 
 
 def test_messages_are_shown_as_written():
     """A LookupError is no KeyError, whose ``str`` is the repr of its message."""
     for name, error in PUBLIC.items():
-        extra = {"ParameterError": ("n",), "DependencyMissingError": ("c",)}.get(name, ())
+        extra = {
+            "ParameterError": ("n",),
+            "DependencyMissingError": ("c",),
+            "TaskTimeoutError": (1.5,),
+            "DeadlineError": (1.5,),
+        }.get(name, ())
         assert str(error("it's so", *extra)) == "it's so"

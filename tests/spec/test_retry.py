@@ -71,13 +71,13 @@ def test_the_lazy_value_itself_is_changed_and_returned():
     """M17."""
     lazy = fetch("u")
     assert lazy.with_retry(5, 1.0) is lazy
-    assert lazy.policies.retry.max_attempts == 5
+    assert lazy.calls.retry.max_attempts == 5
 
 
 def test_each_item_of_a_map_gets_the_retries():
     mapped = fetch.map(url=["a", "b"]).with_retry(7)
     items = mapped.task.func(*mapped.args).dependencies
-    assert [item.policies.retry.max_attempts for item in items] == [7, 7]
+    assert [item.calls.retry.max_attempts for item in items] == [7, 7]
 
 
 def test_a_node_that_calls_no_task_refuses_them():

@@ -91,7 +91,7 @@ def a_map_is_a_lazy_list() -> None:
     assert_type(add.map(a=[1, 2]), MappedLazyResult[int])
     whole: LazyResult[list[int]] = add.map(a=[1, 2])
     assert_type(fetch.map(url=whole), MappedLazyResult[bytes])
-    add.map([1, 2])  # type: ignore[call-arg]
+    add.map([1, 2])  # type: ignore[call-arg, arg-type]
 
 
 def policies_keep_the_type() -> None:

@@ -22,7 +22,8 @@ from cascade.graph.build import build_graph
 from cascade.graph.model import Graph
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
 from cascade.spec.containers import GATHER, Recipe
-from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_types import NO_KWARGS, LazyResult
+from cascade.spec.policies import PLAIN_CALLS
 from cascade.spec.resource import Inject
 from cascade.spec.task import Task
 
@@ -168,7 +169,7 @@ class _Template:
             var_kwargs=None if self.var_kwargs is None else Register(self.var_kwargs),
             conditions=[outputs[lazy] for lazy in conditions],
             after=[outputs[lazy] for lazy in predecessors],
-            retry=None if self.root is None else self.root.retry,
+            policies=PLAIN_CALLS if self.root is None else self.root.calls,
             task=self.task,
         )
 
@@ -185,7 +186,7 @@ def _collected(surplus: Any, root: LazyResult[Any]) -> LazyResult[Any] | None:
     leaves = tuple([items[place] for place in holes])
     items = [item.value if isinstance(item, Literal) else item for item in items]
     recipe = Recipe([(type(surplus), items, tuple(zip(holes, range(len(holes)), strict=True)))])
-    return LazyResult(GATHER, (recipe, *leaves), {}, leaves, False, root._code, root._lasti)
+    return LazyResult(GATHER, (recipe, *leaves), NO_KWARGS, leaves, False, root._code, root._lasti)
 
 
 def _call(lazy: LazyResult[Any], outputs: Mapping[LazyResult[Any], Register]) -> Call:
@@ -203,7 +204,7 @@ def _call(lazy: LazyResult[Any], outputs: Mapping[LazyResult[Any], Register]) ->
         {name: operand(value) for name, value in lazy.kwargs.items()},
         conditions=[outputs[condition] for condition in lazy.conditions],
         after=[outputs[predecessor] for predecessor in lazy.predecessors],
-        retry=lazy.retry,
+        policies=lazy.calls,
         task=lazy.task,
         source=lazy,
     )

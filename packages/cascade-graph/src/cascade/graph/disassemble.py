@@ -61,8 +61,15 @@ def _instruction(call: Call) -> str:
         text += f"  if {' and '.join(map(_operand, call.conditions))}"
     if call.after:
         text += f"  after {', '.join(map(_operand, call.after))}"
-    if call.retry is not None:
-        text += f"  retry {call.retry.max_attempts}"
+    policies = call.policies
+    if policies.cache is not None:
+        text += "  cached"
+    if policies.retry is not None:
+        text += f"  retry {policies.retry.max_attempts}"
+    if policies.timeout is not None:
+        text += f"  timeout {policies.timeout:g} s"
+    if policies.catches:
+        text += "  errors as values"
     return text
 
 

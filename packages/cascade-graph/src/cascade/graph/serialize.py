@@ -6,13 +6,14 @@ last. A node is one of::
     {"task": "module:name", "args": […], "kwargs": {…}}
     {"map": "module:name", "over": {…}}              {"gather": value}
     {"router": value, "routes": [[key, value], …]}   {"param": name, …}   {"env": name, …}
-    {"operator": "add", "args": […]}                 (a name of Python's ``operator``, or "slice")
+    {"operator": "add", "args": […]}  (a name of Python's ``operator``, "slice" or "unpack")
 
-each with ``"if": [node, …]`` and ``"after": [node, …]`` where it has such edges, and ``"retry"``
-where it is tried again. A value is JSON,
-but for objects with one key that starts with ``$``: ``$node`` (an index), ``$tuple``, ``$set``,
-``$dict`` (pairs), ``$namedtuple``, ``$literal``, ``$inject`` (a resource's name), ``$provider``
-(``module:name`` of one), ``$float`` (nan and infinities).
+each with ``"if": [node, …]`` and ``"after": [node, …]`` where it has such edges, ``"retry"`` and
+``"timeout"`` where it has such policies, and a map with ``"catches"`` where the errors of its items
+become values. A cache has no JSON form. A value is JSON, but for objects with one key that starts
+with ``$``: ``$node`` (an index), ``$tuple``, ``$set``, ``$dict`` (pairs), ``$namedtuple``,
+``$literal``, ``$inject`` (a resource's name), ``$provider`` (``module:name`` of one), ``$float``
+(nan and infinities).
 Where a call was written is not kept.
 """
 
@@ -34,13 +35,18 @@ from cascade.spec.containers import GATHER, fill, gathered
 from cascade.spec.errors import SerializationError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.params import MISSING, Env, Param
+from cascade.spec.policies import CallPolicies
 from cascade.spec.resource import Inject, inject
 from cascade.spec.retry import Retry
 from cascade.spec.routing import Router
 from cascade.spec.task import Task
+from cascade.spec.unpacking import unpack
 from cascade.spec.wording import short
 
 _VERSION = 1
+#: Functions of nodes that are not Python's own operators, by the names they have here.
+_OURS: Mapping[str, Callable[..., Any]] = {"slice": item_range, "unpack": unpack}
+_OPERATORS = {func: name for name, func in _OURS.items()}
 _RETRY_NUMBERS = ("max_attempts", "delay", "backoff", "max_delay", "jitter")
 
 
@@ -105,8 +111,18 @@ class _Encoder:
             body["if"] = [self.index[c] for c in lazy.conditions]
         if lazy.predecessors:
             body["after"] = [self.index[p] for p in lazy.predecessors]
-        if lazy.policies is not None and lazy.policies.retry is not None:
-            body["retry"] = self._retry(lazy.policies.retry)
+        if lazy.policies is not None:
+            body |= self._calls(lazy.policies.calls)
+        return body
+
+    def _calls(self, calls: CallPolicies) -> dict[str, Any]:
+        if calls.cache is not None:
+            self._refuse(f"its cache {short(calls.cache)}; give it to what from_json() gives")
+        body: dict[str, Any] = {}
+        if calls.retry is not None:
+            body["retry"] = self._retry(calls.retry)
+        if calls.timeout is not None:
+            body["timeout"] = self.value(calls.timeout)
         return body
 
     def _retry(self, retry: Retry) -> dict[str, Any]:
@@ -119,7 +135,8 @@ class _Encoder:
         if isinstance(lazy, MappedLazyResult):
             plan, *columns = lazy.args
             over = {**dict(zip(plan.names, columns, strict=True)), **plan.shared}
-            return {"map": self._task(plan.task), "over": self._named(over)}
+            body = {"map": self._task(plan.task), "over": self._named(over)}
+            return body | ({"catches": True} if plan.catches else {})
         if isinstance(lazy, Router):
             routes = [[self.value(k), self.value(v)] for k, v in lazy.routes.items()]
             return {"router": self.value(lazy.selector), "routes": routes}
@@ -132,7 +149,7 @@ class _Encoder:
         if lazy.task is GATHER:
             return {"gather": self._container(lazy)}
         if not isinstance(lazy.task, Task):
-            name = "slice" if lazy.task.func is item_range else lazy.name
+            name = _OPERATORS.get(lazy.task.func, lazy.name)
             return {"operator": name, "args": [self.value(v) for v in lazy.args]}
         return {
             "task": self._task(lazy.task),
@@ -210,6 +227,8 @@ def _decode_node(node: Mapping[str, Any], lazies: list[LazyResult[Any]]) -> Lazy
         on = retry.pop("on")
         kinds = tuple(map(_import, on)) if isinstance(on, list) else _import(on)
         lazy.with_retry(**retry, on=kinds)
+    if "timeout" in node:
+        lazy.with_timeout(_decode(node["timeout"], lazies))
     return lazy.after(*(lazies[p] for p in node.get("after", ())))
 
 
@@ -218,13 +237,14 @@ def _decode_body(node: Mapping[str, Any], decode: Callable[[Any], Any]) -> LazyR
         arguments = {name: decode(v) for name, v in node["kwargs"].items()}
         return _task_at(node["task"])(*map(decode, node["args"]), **arguments)
     if "map" in node:
-        return _task_at(node["map"]).map(**{n: decode(v) for n, v in node["over"].items()})
+        over = {name: decode(v) for name, v in node["over"].items()}
+        return _task_at(node["map"]).map(return_exceptions=node.get("catches", False), **over)
     if "router" in node:
         routes = {decode(key): decode(route) for key, route in node["routes"]}
         return Router(selector=decode(node["router"]), routes=routes)
     if "operator" in node:
         args = tuple(map(decode, node["args"]))
-        func = item_range if node["operator"] == "slice" else getattr(operator, node["operator"])
+        func = _OURS.get(node["operator"]) or getattr(operator, node["operator"])
         first = [arg for arg in args if isinstance(arg, LazyResult)][0]  # noqa: RUF015
         return first._combine(func, args, from_json.__code__, 0)
     default = decode(node["default"]) if "default" in node else MISSING

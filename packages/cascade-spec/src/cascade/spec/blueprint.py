@@ -19,9 +19,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
+from cascade.spec.policies import PLAIN_CALLS, CallPolicies
+
 if TYPE_CHECKING:
     from cascade.spec.lazy_types import LazyResult, Operation
-    from cascade.spec.retry import Retry
     from cascade.spec.task import Task
 
 T = TypeVar("T")
@@ -64,8 +65,8 @@ class Call:
     conditions: Sequence[Operand] = ()
     #: These have ended before the call starts, whatever their values (R6).
     after: Sequence[Register] = ()
-    #: When a failed attempt is followed by another (R10).
-    retry: Retry | None = None
+    #: How the call is made: retries, timeout, cache (R10).
+    policies: CallPolicies = PLAIN_CALLS
     #: What ``func`` belongs to, for names, policies and tail calls.
     task: Operation | None = field(default=None, compare=False)
     #: The lazy value that this call computes, for once-per-run sharing (M14) and error notes.

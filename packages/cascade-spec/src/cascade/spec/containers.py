@@ -23,7 +23,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from cascade.spec.blueprint import Literal
 from cascade.spec.errors import ArgumentError, CycleError
-from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.lazy_types import NO_KWARGS, LazyResult, Operation
 from cascade.spec.resource import Inject
 
 T = TypeVar("T")
@@ -90,7 +90,7 @@ def gather(*values: Any) -> LazyResult[list[Any]]:
 def gathered(container: Any, code: CodeType, lasti: int) -> LazyResult[Any]:
     """The node that rebuilds ``container``; ``code`` and ``lasti`` say where it was written."""
     recipe, leaves = _recipe(container)
-    return LazyResult(GATHER, (recipe, *leaves), {}, leaves, False, code, lasti)
+    return LazyResult(GATHER, (recipe, *leaves), NO_KWARGS, leaves, False, code, lasti)
 
 
 def settle(
@@ -110,7 +110,9 @@ def settle(
             dependencies.append(value)
         elif kind not in ATOMS:
             return _settle_any(args, kwargs, code, lasti)
-    return args, kwargs, tuple(dependencies), False
+    # One tuple for both where it can be: what the fast lane looks for, and memory.
+    same = len(dependencies) == len(args) and not kwargs
+    return args, kwargs or NO_KWARGS, args if same else tuple(dependencies), False
 
 
 def _settle_any(
@@ -132,7 +134,13 @@ def _settle_any(
 
     new_args = tuple([v if type(v) in ATOMS else settled(v) for v in args])
     new_kwargs = {k: v if type(v) in ATOMS else settled(v) for k, v in kwargs.items()}
-    return new_args, new_kwargs, tuple(dependencies), special
+    same = len(dependencies) == len(new_args) and not kwargs
+    return (
+        new_args,
+        new_kwargs or NO_KWARGS,
+        new_args if same else tuple(dependencies),
+        special,
+    )
 
 
 def as_lazy(value: Any, code: CodeType, lasti: int) -> Any:

@@ -17,6 +17,9 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── ResourceError (RuntimeError)         a provider breaks its protocol
     │   ├── DependencyMissingError (LookupError) the target was skipped; ``.condition``
     │   ├── RouteError (LookupError)             a Router has no route for the selected key
+    │   ├── UnpackError (ValueError)             a task gave another number of values than nout
+    │   ├── TaskTimeoutError (TimeoutError)      an attempt took longer than with_timeout allows
+    │   ├── DeadlineError (TimeoutError)         a run took longer than its deadline allows
     │   ├── UnknownBlueprintError (LookupError)  a TailCall names an id that is not registered
     │   ├── TaskStopIterationError (RuntimeError) a task let a StopIteration escape
     │   ├── StalledError (RuntimeError)          virtual time can go no further
@@ -109,6 +112,34 @@ class DependencyMissingError(CascadeError, LookupError):
 
 class RouteError(CascadeError, LookupError):
     """The selector of a Router gave a key that has no route (rule R7)."""
+
+
+class UnpackError(CascadeError, ValueError):
+    """A task with ``nout`` gave another number of values, or nothing that can be unpacked."""
+
+
+class TaskTimeoutError(CascadeError, TimeoutError):
+    """An attempt of a task took longer than ``with_timeout`` allows.
+
+    Attributes:
+        seconds: How long it was allowed to take.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class DeadlineError(CascadeError, TimeoutError):
+    """A run took longer than its deadline allows.
+
+    Attributes:
+        seconds: How long it was allowed to take.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class UnknownBlueprintError(CascadeError, LookupError):

@@ -19,20 +19,27 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import CodeType
-from typing import Any, Generic, NoReturn, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, final
 
 from cascade.spec.arithmetic import Arithmetic
 from cascade.spec.callsite import CallSite, line_of
-from cascade.spec.errors import CycleError, LazyUseError
-from cascade.spec.policies import Policies
+from cascade.spec.errors import ArgumentError, CycleError, LazyUseError
+from cascade.spec.policies import PLAIN_CALLS, CallPolicies, Policies
 from cascade.spec.retry import Retry, RetryOn
 from cascade.spec.wording import short
+
+if TYPE_CHECKING:
+    from cascade.spec.caching import CachePolicy
+    from cascade.spec.protocols import CacheBackend
 
 R_co = TypeVar("R_co", covariant=True)
 
 next_number = itertools.count().__next__
+#: The ``kwargs`` of all calls without any; one object, and nobody changes it.
+NO_KWARGS: dict[str, Any] = {}
 
 
 class Operation:
@@ -43,14 +50,20 @@ class Operation:
     events and drawings can leave the first kind out.
     """
 
-    __slots__ = ("__weakref__", "func", "is_async", "name")
+    __slots__ = ("__weakref__", "func", "is_async", "name", "plain")
 
     structural = True
+    #: How many values a call gives, where it was said; they can be unpacked before a run.
+    nout: int | None = None
+    #: Where a plain function is called; see ``task``.
+    mode = "auto"
 
     def __init__(self, func: Callable[..., Any], name: str, is_async: bool = False) -> None:
         self.func = func
         self.name = name
         self.is_async = is_async
+        #: Whether a call is a call and no more: no coroutine, no thread of its own choice.
+        self.plain = not is_async
 
     def __repr__(self) -> str:
         return f"<operation {self.name}>"
@@ -71,6 +84,7 @@ class LazyResult(Arithmetic, Generic[R_co]):
         "dependencies",
         "kwargs",
         "number",
+        "plain",
         "policies",
         "special",
         "task",
@@ -82,8 +96,12 @@ class LazyResult(Arithmetic, Generic[R_co]):
     kwargs: dict[str, Any]
     #: The lazy values among args and kwargs, in order, repeated where they are used twice.
     dependencies: tuple[LazyResult[Any], ...]
-    #: True when an argument is a ``Literal`` or an ``Inject`` that the call must unwrap.
+    #: True when a run has to look at the arguments before the call: a ``Literal`` or ``Inject`` to
+    #: unwrap, a parameter to check.
     special: bool
+    #: Whether all there is to it is a call of a plain operation: nothing special, no policies. What
+    #: the fast lane asks, twice for each node.
+    plain: bool
     #: What ``run_if``, ``after`` and their like were given; None as long as there is nothing.
     policies: Policies | None
     #: Position in the order of creation, over all lazy values of the process.
@@ -100,11 +118,13 @@ class LazyResult(Arithmetic, Generic[R_co]):
         lasti: int,
     ) -> None:
         """Make a node; ``code`` and ``lasti`` are the user's frame's, see ``callsite``."""
+        # Task.__call__ sets the same attributes by itself, to save a call.
         self.task = task
         self.args = args
         self.kwargs = kwargs
         self.dependencies = dependencies
         self.special = special
+        self.plain = task.plain and not special
         self.policies = None
         self._code = code
         self._lasti = lasti
@@ -146,9 +166,11 @@ class LazyResult(Arithmetic, Generic[R_co]):
         return () if self.policies is None else self.policies.predecessors
 
     @property
-    def retry(self) -> Retry | None:
-        """When a failed call is followed by another; those of a map are for its items."""
-        return None if self.policies is None or self.task.structural else self.policies.retry
+    def calls(self) -> CallPolicies:
+        """How its calls are made; what a map was given is for its items."""
+        if self.policies is None or self.task.structural:
+            return PLAIN_CALLS
+        return self.policies.calls
 
     def __repr__(self) -> str:
         return f"<lazy {self.name} at {self.callsite}>"
@@ -233,18 +255,80 @@ class LazyResult(Arithmetic, Generic[R_co]):
             ArgumentError: A number or type that makes no sense.
             LazyUseError: The node is none of a task's, so there is nothing to try again.
         """
+        retry = Retry(max_attempts, delay, backoff, max_delay, jitter, on)
+        self._calls_with("with_retry", retry=retry)
+        return self
+
+    def with_timeout(self, seconds: float) -> Self:
+        """Let an attempt fail with a TaskTimeoutError after ``seconds`` (R10); of a map, each item.
+
+        The time of an attempt is that of its call: opening its resources and waiting for a thread
+        are not counted. A coroutine is cancelled. A plain function runs on a thread of its own, on
+        both paths; nothing can stop it (M8), so it is abandoned: its thread is replaced, its late
+        result dropped, its task-scoped resources stay open until it ends.
+
+        Returns:
+            This lazy value itself, changed.
+
+        Raises:
+            ArgumentError: ``seconds`` is no positive number.
+            LazyUseError: The node is none of a task's.
+        """
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
+            raise ArgumentError(
+                f"with_timeout() of {self._described} takes seconds, more than 0, but got "
+                f"{short(seconds)}"
+            )
+        self._calls_with("with_timeout", timeout=float(seconds))
+        return self
+
+    def with_cache(
+        self,
+        cache: CachePolicy | CacheBackend,
+        *,
+        ttl: float | None = None,
+        ignore: Iterable[str] = (),
+        version: str = "",
+    ) -> Self:
+        """Take the value from ``cache`` where it is known there, else keep it there (R10).
+
+        The node as a whole is kept: its first arguments, and its value after all tail calls.
+        Failures and skips are never kept, and equal calls of a run that are under way at the same
+        time are made once.
+
+        Args:
+            cache: A policy; or a backend such as ``cs.LRUCache()``, and values are kept there by
+                task and arguments.
+            ttl: Seconds for which a backend keeps the value; None for as long as there is room.
+            ignore: Names of arguments that make no difference.
+            version: Part of the key; change it when the task's code changes its meaning.
+
+        Returns:
+            This lazy value itself, changed.
+
+        Raises:
+            ArgumentError: ``cache`` is neither, or a policy is given what is for backends.
+            LazyUseError: The node is none of a task's.
+        """
+        from cascade.spec.caching import cache_policy  # which needs this module
+
+        policy = cache_policy(cache, ttl, ignore, version)
+        self._calls_with("with_cache", cache=policy)
+        return self
+
+    def _calls_with(self, method: str, **changes: Any) -> None:
         if self.task.structural and not isinstance(self, MappedLazyResult):
             raise LazyUseError(
-                f"'{self.name}' (made at {self.callsite}) calls no task, so there is nothing to "
-                "try again; give with_retry() to the lazy values that it is made of"
+                f"'{self.name}' (made at {self.callsite}) calls no task, so {method}() has no "
+                "meaning for it; give it to the lazy values that it is made of"
             )
-        retry = Retry(max_attempts, delay, backoff, max_delay, jitter, on)
-        self._own_policies().retry = retry
-        return self
+        policies = self._own_policies()
+        policies.calls = replace(policies.calls, **changes)
 
     def _own_policies(self) -> Policies:
         if self.policies is None:
             self.policies = Policies()
+            self.plain = False
         return self.policies
 
     def _refuse_itself(self, method: str, other: LazyResult[Any]) -> None:
@@ -286,10 +370,16 @@ class LazyResult(Arithmetic, Generic[R_co]):
         )
 
     def __iter__(self) -> Iterator[Any]:
+        if self.task.nout is not None:
+            from cascade.spec.unpacking import unpacked  # which needs this module
+
+            frame = sys._getframe(1)
+            return unpacked(self, self.task.nout, frame.f_code, frame.f_lasti)
         raise self._misused(
             "cannot be iterated",
             f"for item in {self.name}(…): work(item)",
-            f"work.map(item={self.name}(…))      # one node for each item",
+            f"work.map(item={self.name}(…))      # one node for each item\n"
+            f"    or:     @cs.task(nout=2) on {self.name}, and then  a, b = {self.name}(…)",
         )
 
     def __len__(self) -> NoReturn:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from cascade.spec.blueprint import Literal
 from cascade.spec.containers import as_lazy, gathered
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
-from cascade.spec.policies import Policies
+from cascade.spec.policies import PLAIN_CALLS, Policies
 from cascade.spec.resource import Inject
 from cascade.spec.wording import short
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class MapPlan:
     """What ``expand`` needs besides the lists: the task, the names, and where it was written."""
 
-    __slots__ = ("code", "lasti", "names", "policies", "shared", "task")
+    __slots__ = ("catches", "code", "lasti", "names", "policies", "shared", "task")
 
     def __init__(
         self,
@@ -36,12 +37,15 @@ class MapPlan:
         shared: Mapping[str, Any],
         code: CodeType,
         lasti: int,
+        catches: bool = False,
     ) -> None:
         self.task = task
         self.names = names
         self.shared = shared
         self.code = code
         self.lasti = lasti
+        #: Whether the error of an item becomes its value.
+        self.catches = catches
         #: Of the map; each item gets those that are about calls.
         self.policies: Policies | None = None
 
@@ -49,7 +53,9 @@ class MapPlan:
         return f"<map of {self.task.name} over {', '.join(self.names)}>"
 
 
-def mapped(task: Task[..., Any], iterables: Mapping[str, Any]) -> MappedLazyResult[Any]:
+def mapped(
+    task: Task[..., Any], iterables: Mapping[str, Any], catches: bool
+) -> MappedLazyResult[Any]:
     """The node for ``task.map(**iterables)``, called from ``Task.map``."""
     frame = sys._getframe(2)
     code, lasti = frame.f_code, frame.f_lasti
@@ -65,7 +71,7 @@ def mapped(task: Task[..., Any], iterables: Mapping[str, Any]) -> MappedLazyResu
     columns = tuple(as_lazy(column, code, lasti) for column in given.values())
     _check_lengths(task.name, given)
     dependencies = tuple(c for c in columns if isinstance(c, LazyResult))
-    plan = MapPlan(task, names, shared, code, lasti)
+    plan = MapPlan(task, names, shared, code, lasti, catches)
     lazy: MappedLazyResult[Any] = MappedLazyResult(
         Operation(expand, f"{task.name}.map"),
         (plan, *columns),
@@ -90,9 +96,12 @@ def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
         make((), {**dict(zip(names, row, strict=True)), **plan.shared}, code, lasti)
         for row in zip(*lists, strict=True)
     ]
-    if plan.policies is not None and plan.policies.retry is not None:
+    policies = PLAIN_CALLS if plan.policies is None else plan.policies.calls
+    if plan.catches:
+        policies = replace(policies, catches=True)
+    if policies != PLAIN_CALLS:
         for call in calls:
-            call._own_policies().retry = plan.policies.retry
+            call._own_policies().calls = policies
     return gathered(calls, code, lasti)
 
 

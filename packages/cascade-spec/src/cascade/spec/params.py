@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Any, Final, Generic, TypeVar
 
 from cascade.spec.errors import DefinitionError, ParameterError
-from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.lazy_types import NO_KWARGS, LazyResult, Operation
 from cascade.spec.wording import short
 
 T = TypeVar("T")
@@ -53,7 +53,8 @@ class Source(LazyResult[T], Generic[T]):
         self.param_name = name
         self.default = default
         frame = sys._getframe(2)
-        super().__init__(operation, (name,), {}, (), False, frame.f_code, frame.f_lasti)
+        # Special, so that a run looks at it before anything is called: it may be missing.
+        super().__init__(operation, (name,), NO_KWARGS, (), True, frame.f_code, frame.f_lasti)
 
 
 class Param(Source[T], Generic[T]):

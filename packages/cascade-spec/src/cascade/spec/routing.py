@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, overload
 from cascade.spec.blueprint import Literal
 from cascade.spec.containers import as_lazy
 from cascade.spec.errors import DefinitionError, RouteError
-from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.lazy_types import NO_KWARGS, LazyResult, Operation
 from cascade.spec.resource import Inject
 
 R = TypeVar("R")
@@ -67,7 +67,7 @@ class Router(LazyResult[R], Generic[R]):
         dependencies = (self.selector,) if isinstance(self.selector, LazyResult) else ()
         args = (Routes(self.routes), self.selector)
         special = isinstance(self.selector, (Literal, Inject))
-        super().__init__(ROUTE, args, {}, dependencies, special, code, lasti)
+        super().__init__(ROUTE, args, NO_KWARGS, dependencies, special, code, lasti)
 
 
 def choose(routes: Routes, key: Hashable) -> Any:

@@ -7,20 +7,31 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine
 from types import CodeType
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 from cascade.spec.blueprint import TailCall
-from cascade.spec.containers import settle
-from cascade.spec.errors import DefinitionError
-from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
+from cascade.spec.containers import ATOMS, settle
+from cascade.spec.errors import ArgumentError, DefinitionError
+from cascade.spec.lazy_types import (
+    NO_KWARGS,
+    LazyResult,
+    MappedLazyResult,
+    Operation,
+    next_number,
+)
 from cascade.spec.mapping import mapped
 from cascade.spec.parameters import Parameters
+from cascade.spec.wording import short
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: Where a plain function is called: see ``task``.
+Mode: TypeAlias = Literal["auto", "blocking", "inline"]
+
 #: How many shapes of call a task remembers as checked; a bound, because ``*args`` has no end.
 _SHAPES_KEPT = 64
+_new = object.__new__
 
 
 class Task(Operation, Generic[P, R]):
@@ -30,6 +41,10 @@ class Task(Operation, Generic[P, R]):
         func: The function as written; call it directly to run it here and now.
         name: What events, errors and drawings call it.
         is_async: It is a coroutine function.
+        mode: Where a plain function is called.
+        nout: How many values it gives, where ``a, b = f(x)`` may unpack them.
+        may_block: Whether a coroutine function may keep the event loop waiting; or for how many
+            seconds.
         parameters: Its analysed signature.
         derived: Room for what other layers work out from the task once, such as its blueprint;
             kept here so that it lives as long as the task and no longer.
@@ -37,17 +52,32 @@ class Task(Operation, Generic[P, R]):
 
     structural = False
 
-    def __init__(self, func: Callable[..., Any], name: str | None = None) -> None:
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        name: str | None = None,
+        *,
+        mode: Mode = "auto",
+        nout: int | None = None,
+        may_block: bool | float = False,
+    ) -> None:
         _refuse_unfit(func)
         super().__init__(func, name or _name_of(func), inspect.iscoroutinefunction(_called(func)))
+        _check_options(self.name, self.is_async, mode, nout, may_block)
         # Not the function's own attributes: one called "map" would hide the method.
         functools.update_wrapper(self, func, updated=())
         self.__qualname__ = getattr(func, "__qualname__", self.name)  # a partial has none
+        self.mode = mode
+        self.plain = self.plain and mode == "auto"
+        self.nout = nout
+        self.may_block = may_block
         self.parameters = Parameters(func, self.name)
         self.derived: dict[str, Any] = {}
         # Shape of a call that fits → the parameters to inject in it, as most calls of a task have
         # the same few shapes and binding one takes some microseconds.
         self._shapes: dict[Any, dict[str, Any]] = {}
+        #: Those of them that are but a number of positional arguments and need no injection.
+        self._counts: set[int] = set()
 
     @overload
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> LazyResult[R]: ...
@@ -64,7 +94,34 @@ class Task(Operation, Generic[P, R]):
         Cost: about a microsecond.
         """
         frame = sys._getframe(1)
-        return self.make(args, kwargs, frame.f_code, frame.f_lasti)
+        if kwargs or len(args) not in self._counts:
+            return self.make(args, kwargs, frame.f_code, frame.f_lasti)
+        # The commonest call, written out: what make(), settle() and LazyResult() would do with it
+        # would take twice as long, for the calls between them.
+        lazies = 0
+        for value in args:
+            kind = type(value)
+            if kind is LazyResult:
+                lazies += 1
+            elif kind not in ATOMS:
+                return self.make(args, kwargs, frame.f_code, frame.f_lasti)
+        lazy: LazyResult[R] = _new(LazyResult)
+        lazy.task = self
+        lazy.args = args
+        lazy.kwargs = NO_KWARGS
+        if not lazies:
+            lazy.dependencies = ()
+        elif lazies == len(args):
+            lazy.dependencies = args
+        else:
+            lazy.dependencies = tuple([v for v in args if type(v) is LazyResult])
+        lazy.special = False
+        lazy.plain = self.plain
+        lazy.policies = None
+        lazy._code = frame.f_code
+        lazy._lasti = frame.f_lasti
+        lazy.number = next_number()
+        return lazy
 
     def make(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], code: CodeType, lasti: int
@@ -92,10 +149,12 @@ class Task(Operation, Generic[P, R]):
         self.parameters.check_partial(args, kwargs)
         return TailCall(args, kwargs, None, self)  # type: ignore[return-value]
 
-    def map(self, **iterables: Any) -> MappedLazyResult[R]:
+    def map(self, *, return_exceptions: bool = False, **iterables: Any) -> MappedLazyResult[R]:
         """Call the task once per item, over iterables side by side, as one lazy list (R8).
 
         Args:
+            return_exceptions: Put the error of an item that fails, after its retries, into the list
+                in place of its value, and go on. Only Exceptions; a run that is cancelled is.
             iterables: For each parameter an iterable, or a lazy value that will be one, all of
                 the same length; ``cs.literal(x)`` is the same for every item. Strings are
                 refused (M17).
@@ -104,7 +163,12 @@ class Task(Operation, Generic[P, R]):
             ArgumentError: An unknown parameter, a missing one, something that is not iterable,
                 or unequal lengths; for lazy iterables the last two when the run knows them.
         """
-        return mapped(self, iterables)
+        if not isinstance(return_exceptions, bool):
+            raise ArgumentError(
+                f"{self.name}.map() takes return_exceptions=True or False, but got "
+                f"{short(return_exceptions)}; a parameter of that name cannot be mapped over"
+            )
+        return mapped(self, iterables, return_exceptions)
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
@@ -118,6 +182,8 @@ class Task(Operation, Generic[P, R]):
         injected = {n: i for n, i in self.parameters.injections.items() if n not in named}
         if len(self._shapes) < _SHAPES_KEPT:
             self._shapes[(len(args), *kwargs) if kwargs else len(args)] = injected
+            if not kwargs and not injected:
+                self._counts.add(len(args))
         return injected
 
 
@@ -126,8 +192,22 @@ def task(func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
 @overload
 def task(func: Callable[P, R], /) -> Task[P, R]: ...
 @overload
-def task(*, name: str | None = None) -> Decorator: ...
-def task(func: Any = None, /, *, name: str | None = None) -> Any:
+def task(
+    *,
+    name: str | None = None,
+    mode: Mode = "auto",
+    nout: int | None = None,
+    may_block: bool | float = False,
+) -> Decorator: ...
+def task(
+    func: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    mode: Mode = "auto",
+    nout: int | None = None,
+    may_block: bool | float = False,
+) -> Any:
     """Make a function a Task; used as ``@task`` or ``@task(name="…")``.
 
     >>> @task
@@ -141,13 +221,23 @@ def task(func: Any = None, /, *, name: str | None = None) -> Any:
     Args:
         func: A function, coroutine function, lambda or other callable; no generator function.
         name: Defaults to the function's own name.
+        mode: Where a plain function is called. ``"auto"``: on the graph path on a worker thread,
+            which it shares with others as long as it does not block; on the VM path in the event
+            loop's thread. ``"blocking"``: at once on a thread of its own, on both paths.
+            ``"inline"``: in the event loop's thread, on both paths.
+        nout: The function returns this many values, so that ``a, b = f(x)`` can give a lazy value
+            for each. A run in which it gives another number fails with an UnpackError.
+        may_block: Let a coroutine function block the event loop without a warning; a number is
+            the seconds from which to warn.
 
     Raises:
-        DefinitionError: ``func`` cannot be a task (a TypeError).
+        DefinitionError: ``func`` cannot be a task, or an option does not fit (a TypeError).
     """
-    if func is None:
-        return lambda function: Task(function, name)
-    return Task(func, name)
+
+    def make(function: Any) -> Any:
+        return Task(function, name, mode=mode, nout=nout, may_block=may_block)
+
+    return make if func is None else make(func)
 
 
 class Decorator:
@@ -171,6 +261,24 @@ def _refuse_unfit(func: Any) -> None:
         raise DefinitionError(
             f"'{_name_of(func)}' is a generator function, and a task gives one value; return a "
             "list, or make one task per item with .map(), or declare a provider with @resource"
+        )
+
+
+def _check_options(name: str, is_async: bool, mode: Any, nout: Any, may_block: Any) -> None:
+    if mode not in ("auto", "blocking", "inline"):
+        raise DefinitionError(
+            f"task '{name}': mode must be 'auto', 'blocking' or 'inline', but is {mode!r}"
+        )
+    if is_async and mode != "auto":
+        raise DefinitionError(
+            f"task '{name}' is a coroutine function, which always runs in the event loop's "
+            f"thread; mode={mode!r} is for plain functions"
+        )
+    if nout is not None and (isinstance(nout, bool) or not isinstance(nout, int) or nout < 1):
+        raise DefinitionError(f"task '{name}': nout must be an int from 1 up, but is {nout!r}")
+    if not isinstance(may_block, (bool, int, float)) or may_block < 0:
+        raise DefinitionError(
+            f"task '{name}': may_block must be True, False or seconds, but is {may_block!r}"
         )
 
 
