@@ -40,8 +40,8 @@ def test_an_idle_thread_is_used_again():
     for _ in range(50):
         idents.add(executor.submit(threading.get_ident).result(10))
         # The thread says that it is idle just after the result is there.
-        assert executor._idle.acquire(timeout=10)
-        executor._idle.release()
+        assert executor._pool.idle.acquire(timeout=10)
+        executor._pool.idle.release()
 
     assert len(idents) == 1
     executor.shutdown()

@@ -7,6 +7,9 @@ layer is absent is an AttributeError that says what to install.
 
 TYPE_CHECKING = False  # checkers take it for true; importing typing would cost 7 ms
 if TYPE_CHECKING:
+    from cascade.adapters.cache.files import FileExists as FileExists
+    from cascade.adapters.cache.lru import LRUCache as LRUCache
+    from cascade.adapters.executors.inline import InlineExecutor as InlineExecutor
     from cascade.adapters.executors.local import LocalExecutor as LocalExecutor
     from cascade.adapters.solvers.native import NativeSolver as NativeSolver
     from cascade.graph.outline import dry_run as dry_run
@@ -17,11 +20,14 @@ if TYPE_CHECKING:
     from cascade.runtime.script import run_async as run_async
     from cascade.spec.blueprint import TailCall as TailCall
     from cascade.spec.blueprint import literal as literal
+    from cascade.spec.caching import ByArguments as ByArguments
+    from cascade.spec.caching import CachePolicy as CachePolicy
     from cascade.spec.containers import gather as gather
     from cascade.spec.errors import ArgumentError as ArgumentError
     from cascade.spec.errors import BlueprintError as BlueprintError
     from cascade.spec.errors import CascadeError as CascadeError
     from cascade.spec.errors import CycleError as CycleError
+    from cascade.spec.errors import DeadlineError as DeadlineError
     from cascade.spec.errors import DefinitionError as DefinitionError
     from cascade.spec.errors import DependencyMissingError as DependencyMissingError
     from cascade.spec.errors import InternalError as InternalError
@@ -34,7 +40,9 @@ if TYPE_CHECKING:
     from cascade.spec.errors import SerializationError as SerializationError
     from cascade.spec.errors import StalledError as StalledError
     from cascade.spec.errors import TaskStopIterationError as TaskStopIterationError
+    from cascade.spec.errors import TaskTimeoutError as TaskTimeoutError
     from cascade.spec.errors import UnknownBlueprintError as UnknownBlueprintError
+    from cascade.spec.errors import UnpackError as UnpackError
     from cascade.spec.lazy_types import LazyResult as LazyResult
     from cascade.spec.lazy_types import MappedLazyResult as MappedLazyResult
     from cascade.spec.operators import eq as eq
@@ -64,6 +72,9 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         "spec": "cascade-spec",
     }
     _PUBLIC = {
+        "adapters.cache.files": ("FileExists",),
+        "adapters.cache.lru": ("LRUCache",),
+        "adapters.executors.inline": ("InlineExecutor",),
         "adapters.executors.local": ("LocalExecutor",),
         "adapters.solvers.native": ("NativeSolver",),
         "graph.outline": ("dry_run",),
@@ -72,12 +83,14 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         "runtime.engine": ("Engine",),
         "runtime.script": ("run", "run_async"),
         "spec.blueprint": ("TailCall", "literal"),
+        "spec.caching": ("ByArguments", "CachePolicy"),
         "spec.containers": ("gather",),
         "spec.errors": (
             "ArgumentError",
             "BlueprintError",
             "CascadeError",
             "CycleError",
+            "DeadlineError",
             "DefinitionError",
             "DependencyMissingError",
             "InternalError",
@@ -90,7 +103,9 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
             "SerializationError",
             "StalledError",
             "TaskStopIterationError",
+            "TaskTimeoutError",
             "UnknownBlueprintError",
+            "UnpackError",
         ),
         "spec.lazy_types": ("LazyResult", "MappedLazyResult"),
         "spec.operators": ("eq", "ne"),

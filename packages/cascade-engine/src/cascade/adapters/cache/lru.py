@@ -1,0 +1,108 @@
+"""LRUCache: values in memory, as many as there is room for."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+
+class _Entry(NamedTuple):
+    value: Any
+    #: In the clock's seconds; from then on it is no hit.
+    deadline: float
+    number: int
+
+
+class LRUCache:
+    """Keeps the values that were asked for last; thread-safe.
+
+    When it is full, what is over its time goes first, then what has not been used for longest. It
+    gives out the objects that it was given, without a copy.
+
+    Args:
+        max_entries: Most values at once.
+        now: The clock by which values are kept for a time, in seconds.
+
+    Cost: about a microsecond for each ``get`` and ``put``, besides the hash of the key.
+
+    >>> cache = LRUCache(max_entries=2)
+    >>> for number, word in enumerate(["zero", "one", "two"]):
+    ...     cache.put(number, word)
+    >>> cache.get(0), cache.get(2), len(cache)
+    ((False, None), (True, 'two'), 2)
+    """
+
+    def __init__(
+        self, max_entries: int = 1024, *, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        if max_entries < 1:
+            raise ValueError(f"max_entries must be at least 1, but is {max_entries}")
+        self._max_entries = max_entries
+        self._now = now
+        # Reentrant, because a value that is let go may have a finalizer that comes back here.
+        self._lock = threading.RLock()
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()  # the latest used at the end
+        self._numbers = itertools.count()
+        # A heap of (deadline, number of the entry, key). An entry that is overwritten or gives way
+        # leaves its row behind, which its number tells.
+        self._deadlines: list[tuple[float, int, Hashable]] = []
+
+    def get(self, key: Hashable) -> tuple[bool, Any]:
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                return False, None
+            if self._now() >= entry.deadline:
+                del self._entries[key]
+                return False, None
+            self._entries.move_to_end(key)
+            return True, entry.value
+
+    def put(self, key: Hashable, value: Any, ttl: float | None = None) -> None:
+        with self._lock:
+            number = next(self._numbers)
+            deadline = float("inf") if ttl is None else self._now() + ttl
+            self._entries[key] = _Entry(value, deadline, number)
+            self._entries.move_to_end(key)
+            if ttl is not None:
+                heapq.heappush(self._deadlines, (deadline, number, key))
+            self._make_room()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._entries.clear()
+            self._deadlines.clear()
+
+    def __len__(self) -> int:
+        """How many values would be hits now."""
+        with self._lock:
+            self._drop_expired()
+            return len(self._entries)
+
+    def _make_room(self) -> None:
+        if len(self._entries) > self._max_entries:
+            self._drop_expired()
+        if len(self._entries) > self._max_entries:
+            self._entries.popitem(last=False)
+        if len(self._deadlines) > 2 * self._max_entries:
+            self._deadlines = sorted(filter(self._is_current, self._deadlines))  # a heap as well
+
+    def _drop_expired(self) -> None:
+        if not self._deadlines:
+            return
+        now = self._now()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            row = heapq.heappop(self._deadlines)
+            if self._is_current(row):
+                del self._entries[row[2]]
+
+    def _is_current(self, row: tuple[float, int, Hashable]) -> bool:
+        _, number, key = row
+        entry = self._entries.get(key)
+        return entry is not None and entry.number == number

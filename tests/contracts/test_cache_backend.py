@@ -1,0 +1,170 @@
+"""What every CacheBackend does."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from cascade.adapters.cache import LRUCache
+from cascade.spec.protocols import CacheBackend
+
+
+class Clock:
+    """Seconds that pass only when a test says so."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class DictCache:
+    """The protocol in as few lines as it takes: what the suite is checked against."""
+
+    def __init__(self, now):
+        self._now = now
+        self._lock = threading.Lock()
+        self._kept = {}
+
+    def get(self, key):
+        with self._lock:
+            value, deadline = self._kept.get(key, (None, float("-inf")))
+        return (True, value) if self._now() < deadline else (False, None)
+
+    def put(self, key, value, ttl=None):
+        deadline = float("inf") if ttl is None else self._now() + ttl
+        with self._lock:
+            self._kept[key] = (value, deadline)
+
+
+BACKENDS = [lambda now: LRUCache(now=now), DictCache]
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture(params=BACKENDS, ids=["lru", "dict"])
+def cache(request, clock):
+    return request.param(clock)
+
+
+def test_it_is_a_cache_backend(cache):
+    assert isinstance(cache, CacheBackend)
+
+
+def test_what_was_not_put_is_no_hit(cache):
+    cache.put("a", 1)
+
+    assert cache.get("b") == (False, None)
+
+
+@pytest.mark.parametrize("value", [None, False, 0, "", [], object(), {"a": (1,)}])
+def test_a_value_is_the_very_object_that_was_put(cache, value):
+    """None and what is falsy are values like any other."""
+    cache.put("a", value)
+    hit, kept = cache.get("a")
+
+    assert hit is True
+    assert kept is value
+
+
+@pytest.mark.parametrize("key", ["a", 1, None, ("a", (1, None)), frozenset({1}), float])
+def test_any_hashable_is_a_key(cache, key):
+    cache.put(key, "value")
+
+    assert cache.get(key) == (True, "value")
+
+
+def test_keys_that_are_equal_are_one_key(cache):
+    cache.put(frozenset({"a", "b"}), "first")
+    cache.put(frozenset({"b", "a"}), "second")
+
+    assert cache.get(frozenset({"a", "b"})) == (True, "second")
+
+
+def test_the_latest_value_replaces_what_was_there(cache):
+    cache.put("a", 1)
+    cache.put("a", 2)
+    cache.put("a", None)
+
+    assert cache.get("a") == (True, None)
+
+
+def test_a_value_is_kept_for_its_time(cache, clock):
+    cache.put("a", 1, ttl=10)
+    cache.put("b", 2, ttl=20)
+
+    clock.seconds += 9.5
+    assert cache.get("a") == (True, 1)
+    clock.seconds += 0.5
+    assert cache.get("a") == (False, None)
+    assert cache.get("b") == (True, 2)
+
+
+def test_reading_a_value_does_not_lengthen_its_time(cache, clock):
+    cache.put("a", 1, ttl=10)
+    for _ in range(9):
+        clock.seconds += 1
+        assert cache.get("a") == (True, 1)
+
+    clock.seconds += 1
+    assert cache.get("a") == (False, None)
+
+
+def test_a_value_without_a_time_stays(cache, clock):
+    cache.put("a", 1)
+    clock.seconds += 1e12
+
+    assert cache.get("a") == (True, 1)
+
+
+@pytest.mark.parametrize(("ttl", "after"), [(None, True), (30, True), (5, False)])
+def test_a_value_put_again_has_the_time_of_the_latest_put(cache, clock, ttl, after):
+    cache.put("a", 1, ttl=10)
+    cache.put("a", 2, ttl=ttl)
+    clock.seconds += 20
+
+    assert cache.get("a") == ((True, 2) if after else (False, None))
+
+
+def test_a_value_whose_time_is_over_can_be_put_again(cache, clock):
+    cache.put("a", 1, ttl=10)
+    clock.seconds += 10
+    cache.put("a", 2, ttl=10)
+
+    assert cache.get("a") == (True, 2)
+
+
+def test_it_may_be_used_from_many_threads(cache):
+    """All start at once, over the same few keys; a key never has another one's value."""
+    together = threading.Barrier(8)
+    failures = []
+
+    def work(thread: int) -> None:
+        try:
+            together.wait(10)
+            for turn in range(500):
+                key = turn % 7
+                cache.put(key, (key, thread), ttl=None if turn % 2 else 60)
+                hit, value = cache.get(key)
+                assert hit
+                assert value[0] == key
+                mine = ("of", thread)
+                cache.put(mine, turn)
+                assert cache.get(mine) == (True, turn)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert not failures
+    assert not any(thread.is_alive() for thread in threads)
+    assert [cache.get(("of", n)) for n in range(8)] == [(True, 499)] * 8
