@@ -374,6 +374,10 @@ class Naive:
             return drive(result) if inspect.iscoroutine(result) else result
         except StopIteration as error:  # M13
             raise TaskStopIterationError(task.func.__qualname__) from error
+        except RuntimeError as error:  # what Python makes of one that leaves a coroutine
+            if isinstance(error.__cause__, StopIteration):
+                raise TaskStopIterationError(task.func.__qualname__) from error
+            raise
         finally:
             self.needs += [set(causes) for _ in self.log[began:]]
             causes |= set(range(began, len(self.log)))

@@ -8,12 +8,15 @@ import pytest
 import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.processor import NodeProcessor, wants_resources
+from cascade.runtime.processor import NodeCall, NodeProcessor, wants_resources
 from cascade.runtime.resource_container import ResourceContainer
 from cascade.runtime.run import Run
 from cascade.runtime.vm import BlueprintRegistry
+from cascade.spec.lazy_types import Operation
 
-HERE = "here"
+
+def node_call(func, is_async, args, kwargs, *, inline=False):
+    return NodeCall(Operation(func, func.__name__, is_async), args, kwargs, inline=inline)
 
 
 @pytest.fixture
@@ -60,7 +63,9 @@ def test_markers_are_found_among_the_arguments():
 
 async def test_where_a_call_is_made(processor):
     here = threading.get_ident()
-    call = processor.call
+
+    def call(*args, **kwargs):
+        return processor.call(node_call(*args, **kwargs))
 
     assert await call(where_async, True, [], {}) == here
     assert await call(where, False, [], {}) != here
@@ -73,7 +78,7 @@ async def test_users_of_bound_resources_run_on_their_thread_even_if_inline(proce
     def use(bound):
         return bound, threading.get_ident()
 
-    opened, used = await processor.call(use, False, [cs.inject(bound)], {}, inline=True)
+    opened, used = await processor.call(node_call(use, False, [cs.inject(bound)], {}, inline=True))
 
     assert opened == used != threading.get_ident()
 
@@ -84,7 +89,7 @@ async def test_resources_take_the_place_of_their_markers(processor):
 
     args, kwargs = [1, cs.inject(tool)], {"b": 2}
 
-    assert await processor.call(use, False, args, kwargs) == (1, int, 2)
+    assert await processor.call(node_call(use, False, args, kwargs)) == (1, int, 2)
     assert wants_resources(args, kwargs)  # the arguments are as they were, for the next attempt
 
 
@@ -92,7 +97,7 @@ async def test_resources_take_the_place_of_their_markers(processor):
 async def test_a_stop_iteration_is_an_error_that_can_travel(processor, inline):
     """M13."""
     with pytest.raises(cs.TaskStopIterationError):
-        await processor.call(lambda: next(iter([])), False, [], {}, inline=inline)
+        await processor.call(node_call(lambda: next(iter([])), False, [], {}, inline=inline))
 
 
 async def test_a_coroutine_that_swallows_a_cancel_is_cancelled_all_the_same(processor):
@@ -105,7 +110,7 @@ async def test_a_coroutine_that_swallows_a_cancel_is_cancelled_all_the_same(proc
         except asyncio.CancelledError:
             return "value"
 
-    calling = asyncio.ensure_future(processor.call(stubborn, True, [], {}))
+    calling = asyncio.ensure_future(processor.call(node_call(stubborn, True, [], {})))
     await begun.wait()
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -122,7 +127,7 @@ async def test_a_coroutine_may_use_a_timeout_of_its_own(processor):
         except TimeoutError:
             return "in time"
 
-    assert await processor.call(impatient, True, [], {}) == "in time"
+    assert await processor.call(node_call(impatient, True, [], {})) == "in time"
 
 
 async def test_errors_thrown_into_a_coroutine_reach_it(processor):
@@ -136,4 +141,4 @@ async def test_errors_thrown_into_a_coroutine_reach_it(processor):
         await asyncio.sleep(0)
         raise KeyError
 
-    assert await processor.call(resilient, True, [], {}) == "caught"
+    assert await processor.call(node_call(resilient, True, [], {})) == "caught"

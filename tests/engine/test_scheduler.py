@@ -7,6 +7,7 @@ import pytest
 
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.bus import MessageBus
+from cascade.runtime.guard import Guard
 from cascade.runtime.resource_container import ResourceContainer
 from cascade.runtime.run import Run
 from cascade.runtime.scheduler import ByPriority, Workers
@@ -46,9 +47,27 @@ async def make(executor, outcome):
             container=ResourceContainer(bus),
             blueprints=BlueprintRegistry(),
         )
-        return Workers(run, work, outcome.idle.set, outcome.refusals.append, ready)
+        idle, refused = outcome.idle.set, outcome.refusals.append
+        return Workers(run, draining(work), Guard(), lambda: True, idle, refused, ready)
 
     return make
+
+
+def draining(work):
+    """The body of a thread that hands what is ready to ``work``."""
+
+    def drain(workers):
+        current = workers.enter()
+        while True:
+            try:
+                current[0] = workers.ready.popleft()
+            except IndexError:
+                if workers.leave():
+                    return
+                continue
+            work(current[0])
+
+    return drain
 
 
 async def idle(outcome):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
+import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from time import perf_counter
 from types import TracebackType
@@ -15,17 +17,26 @@ from cascade.adapters.executors.inline import InlineExecutor
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.adapters.solvers.native import NativeSolver
 from cascade.graph.compiler import BlueprintBuilder
+from cascade.runtime.abandoned import AbandonedCalls
+from cascade.runtime.blocking import BlockedStep, BlockingMonitor, warn
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
-from cascade.runtime.events import RunFinished, RunStarted
+from cascade.runtime.events import RunFinished, RunStarted, TaskBlocking
 from cascade.runtime.resource_container import ResourceContainer
-from cascade.runtime.run import Run
+from cascade.runtime.run import Run, Waiting
 from cascade.runtime.strategies.graph import GraphExecutionStrategy
 from cascade.runtime.strategies.vm import VMExecutionStrategy
+from cascade.runtime.tracebacks import leave_out_machinery
 from cascade.runtime.vm import BlueprintRegistry, VirtualMachine
 from cascade.spec.blueprint import Blueprint, Literal
 from cascade.spec.containers import as_lazy
-from cascade.spec.errors import DefinitionError, RunError
+from cascade.spec.errors import (
+    ArgumentError,
+    DeadlineError,
+    DefinitionError,
+    DependencyMissingError,
+    RunError,
+)
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.protocols import ExecutionStrategy, Executor, Solver, StateBackend
 from cascade.spec.resource import Provider, ResourceDefinition
@@ -77,6 +88,10 @@ class Engine:
         self._executor = executor or LocalExecutor()
         self._owns_executor = executor is None
         self._closed = False
+        self._runs: dict[Run, None] = {}
+        self._abandoned = AbandonedCalls()
+        #: Of the thread of each event loop that the engine has been used in.
+        self._monitors: dict[int, BlockingMonitor] = {}
         self._compiled: OrderedDict[Any, Blueprint] = OrderedDict()
         self._graph = GraphExecutionStrategy(solver or NativeSolver())
         # The class is looked up when a machine is made, so that it can be replaced in this module.
@@ -92,13 +107,28 @@ class Engine:
         target: LazyResult[R],
         params: Mapping[str, Any] | None = None,
         use_vm: bool = False,
+        *,
+        fail_fast: bool = True,
+        deadline: float | None = None,
     ) -> R: ...
     @overload
     async def run(
-        self, target: Any, params: Mapping[str, Any] | None = None, use_vm: bool = False
+        self,
+        target: Any,
+        params: Mapping[str, Any] | None = None,
+        use_vm: bool = False,
+        *,
+        fail_fast: bool = True,
+        deadline: float | None = None,
     ) -> Any: ...
     async def run(
-        self, target: Any, params: Mapping[str, Any] | None = None, use_vm: bool = False
+        self,
+        target: Any,
+        params: Mapping[str, Any] | None = None,
+        use_vm: bool = False,
+        *,
+        fail_fast: bool = True,
+        deadline: float | None = None,
     ) -> Any:
         """Compute the value of ``target``.
 
@@ -108,53 +138,109 @@ class Engine:
             params: What the target's ``Param`` nodes read.
             use_vm: Compile it and execute the blueprint, instead of running the graph. A choice
                 of speed, never of meaning.
+            fail_fast: Whether the first error ends the run. If not, all that does not need the
+                value of what failed runs, and the errors are raised together at the end.
+            deadline: Seconds that the run may take. Plain functions that run then are abandoned,
+                because nothing can stop them (M8).
 
         Raises:
             CascadeError: The program is at fault; see ``cascade.spec.errors``.
             RunError: The engine is closed.
+            DeadlineError: The run took longer than ``deadline`` (a TimeoutError).
+            ExceptionGroup: Tasks failed, and ``fail_fast`` is false; even if the target has a
+                value.
             Exception: The first error that a task raised, with a note on where it comes from.
 
-        Guarantees: when this ends, however it does, no task of the run is running and every
-        resource is closed.
+        Guarantees: when this ends, however it does, no task of the run is running but for those
+        that were abandoned, and every resource is closed.
         """
         self._check_open()
+        _check_deadline(deadline)
         frame = sys._getframe(1)
         target = as_lazy(target, frame.f_code, frame.f_lasti)
         if not isinstance(target, LazyResult):
             return _plain(target)
         strategy: ExecutionStrategy = self._vm if use_vm else self._graph
-        async with self._life(target, params or {}, strategy.name) as run:
-            return await strategy.execute(target, run)
-
-    @asynccontextmanager
-    async def _life(
-        self, target: LazyResult[Any], params: Mapping[str, Any], strategy: str
-    ) -> AsyncIterator[Run]:
         run = Run(
-            params=params,
+            params=params or {},
             bus=self.bus,
             executor=self._executor_here(),
             container=self.resource_container,
             blueprints=self.blueprints,
             state=self.state_backend,
+            fail_fast=fail_fast,
+            abandoned=self._abandoned,
+            monitor=self._monitor_here(),
         )
+        try:
+            return await self._execute(run, target, strategy, deadline)
+        except BaseException as error:
+            leave_out_machinery(error)
+            raise
+
+    async def _execute(
+        self,
+        run: Run,
+        target: LazyResult[Any],
+        strategy: ExecutionStrategy,
+        deadline: float | None,
+    ) -> Any:
+        async with self._life(run, target, strategy.name):
+            try:
+                value = await _in_time(run, deadline, strategy.execute(target, run))
+            except Exception as error:
+                if not run.failures:
+                    raise
+                failures = _together(run.failures, error)
+            else:
+                if not run.failures:
+                    return value
+                failures = _together(run.failures, None)
+            raise failures
+
+    @asynccontextmanager
+    async def _life(self, run: Run, target: LazyResult[Any], strategy: str) -> AsyncIterator[None]:
         started = perf_counter()
         error: BaseException | None = None
         run.publish(RunStarted, target.name, strategy)
+        self._runs[run] = None
         try:
             async with run:
-                yield run
+                yield
         except BaseException as failure:
             error = failure
             raise
         finally:
+            del self._runs[run]
             taken = perf_counter() - started
             run.publish(RunFinished, _status(error), taken, error)
+
+    def waiting(self) -> list[Waiting]:
+        """The nodes of all runs that are under way but do not run now, and why.
+
+        They wait for inputs, or for their next attempt. From any thread.
+        """
+        return [waiting for run in list(self._runs) for waiting in run.waiting()]
+
+    @property
+    def abandoned(self) -> tuple[str, ...]:
+        """The plain functions that still run though nobody waits for them any more, by name.
+
+        After a timeout, a deadline, or a second Ctrl-C: nothing can stop a function (M8). Their
+        threads are daemons, and do not keep the program from ending.
+        """
+        return self._abandoned.names
 
     def _executor_here(self) -> Executor:
         """In virtual time plain functions run inline, unless the engine was given an executor."""
         virtual = isinstance(asyncio.get_running_loop(), VirtualLoop)
         return InlineExecutor() if virtual and self._owns_executor else self._executor
+
+    def _monitor_here(self) -> BlockingMonitor:
+        thread = threading.get_ident()
+        if thread not in self._monitors:
+            self._monitors[thread] = BlockingMonitor(_tell_of_blocking)
+        return self._monitors[thread]
 
     def _compile(self, target: LazyResult[Any]) -> Blueprint:
         """The blueprint of ``target``; calls of one shape with plain arguments share one."""
@@ -203,6 +289,8 @@ class Engine:
     async def close(self) -> None:
         """End the engine's threads. Runs that are under way must have ended. May be repeated."""
         self._closed = True
+        for monitor in self._monitors.values():
+            monitor.close()
         if self._owns_executor:
             self._executor.shutdown(wait=False)
 
@@ -221,6 +309,45 @@ class Engine:
     def _check_open(self) -> None:
         if self._closed:
             raise RunError("the engine is closed; make a new one")
+
+
+async def _in_time(run: Run, deadline: float | None, work: Awaitable[Any]) -> Any:
+    """Await ``work``, at most as long as the run may take."""
+    if deadline is None:
+        return await work
+    run.scope = asyncio.timeout(deadline)
+    try:
+        async with run.scope:
+            return await work
+    except TimeoutError as error:
+        if not run.expired:
+            raise
+        raise DeadlineError(
+            f"the run took longer than its deadline of {deadline:g} s", deadline
+        ) from error.__cause__
+
+
+def _together(errors: list[Exception], last: Exception | None) -> ExceptionGroup[Exception]:
+    """The errors of a run that went on after its first; ``last`` may be one of them."""
+    if last is not None and last not in errors and not isinstance(last, DependencyMissingError):
+        errors = [*errors, last]
+    count = len(errors)
+    return ExceptionGroup(f"{count} task{'s' * (count > 1)} of the run failed", errors)
+
+
+def _tell_of_blocking(blocked: BlockedStep) -> None:
+    """Warn of a coroutine that blocks the event loop, and tell those who watch. In any thread."""
+    run, task, node = blocked.owner
+    warn(task, blocked)
+    with contextlib.suppress(RuntimeError):  # the loop is closed by now
+        run.publish(TaskBlocking, task, node, blocked.seconds, blocked.stack)
+
+
+def _check_deadline(deadline: float | None) -> None:
+    if deadline is None:
+        return
+    if isinstance(deadline, bool) or not isinstance(deadline, (int, float)) or not deadline > 0:
+        raise ArgumentError(f"deadline takes seconds, more than 0, but got {deadline!r}")
 
 
 def _plain(target: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from cascade.spec.lazy_types import LazyResult
@@ -31,4 +32,6 @@ def annotate(
         half = _SHOWN // 2
         shown[half:-half] = [f"… {len(shown) - 2 * half} more …"]
     route = f", on the path {' → '.join(shown)}" if len(shown) > 1 else ""
-    error.add_note(f"{_MARK}in task '{task}'{called}{route}")
+    # An exception that takes no attributes (a frozen dataclass) takes no note either.
+    with contextlib.suppress(Exception):
+        error.add_note(f"{_MARK}in task '{task}'{called}{route}")

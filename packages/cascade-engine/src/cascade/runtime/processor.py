@@ -1,103 +1,139 @@
 """NodeProcessor: the attempts of a node that needs more than a plain call.
 
-Rule R10's inner part: repeat { task resources → one call }. It also decides where the call is made:
-coroutine functions on the loop, users of thread-bound resources on their thread, the rest on a
-worker, or inline where the caller allows it.
+Rule R10's inner part: repeat { task resources → timeout → one call }. It also decides where the
+call is made: coroutine functions on the loop, users of thread-bound resources on their thread, the
+rest on a worker, or inline where the caller allows it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from cascade.runtime.run import Run, guarded, within
+from cascade.runtime.resource_container import Attempt
+from cascade.runtime.run import Run, guarded
+from cascade.spec.errors import TaskTimeoutError
+from cascade.spec.lazy_types import Operation
+from cascade.spec.policies import PLAIN_CALLS, CallPolicies
+from cascade.spec.protocols import Executor
 from cascade.spec.resource import Inject
-from cascade.spec.retry import Retry
+
+
+@dataclass(slots=True)
+class NodeCall:
+    """What is called for a node, and how."""
+
+    operation: Operation
+    #: Resources stand there as their markers.
+    args: Iterable[Any]
+    kwargs: Mapping[str, Any]
+    policies: CallPolicies = PLAIN_CALLS
+    #: ``LazyResult.number`` of the node, for events; 0 where there is none.
+    node: int = 0
+    #: Let a plain function run in the loop's thread.
+    inline: bool = False
 
 
 class NodeProcessor:
-    """Makes the attempts of one run that the fast lanes leave out."""
+    """Makes the attempts of one run that the fast lanes leave out. In the loop's thread."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
 
     async def call(
         self,
-        func: Callable[..., Any],
-        is_async: bool,
-        args: Iterable[Any],
-        kwargs: Mapping[str, Any],
-        *,
-        inline: bool = False,
-        retry: Retry | None = None,
+        call: NodeCall,
         failed: Callable[[int, float, BaseException], None] = lambda *_: None,
     ) -> Any:
-        """Open what the arguments ask for, call ``func``, close what was opened for the call.
+        """Make attempts until one succeeds or there are to be no more.
 
         Args:
-            func: A function, or coroutine function if ``is_async``.
-            is_async: Whether to await what ``func`` returns.
-            args: Positional arguments; resources by their Inject markers.
-            kwargs: The same by name.
-            inline: Let a plain function run in the loop's thread.
-            retry: When a failed attempt is followed by another; None for never.
+            call: What to call.
             failed: Called before another attempt: with the number of the one that failed, the
                 seconds until the next, and the error.
+
+        Raises:
+            Exception: That of the last attempt.
+            TaskTimeoutError: The last attempt took too long.
         """
+        retry = call.policies.retry
         attempt = 1
         while True:
             try:
-                return await self._attempt(func, is_async, args, kwargs, inline)
+                return await self._attempt(call)
             except Exception as error:
                 pause = retry.pause(attempt, error) if retry is not None else None
                 if pause is None:
                     raise
                 failed(attempt, pause, error)
             attempt += 1
-            await asyncio.sleep(pause)  # by the loop's clock; also lets others go first
+            with self._run.rest(call.operation.name, call.node, pause):
+                await asyncio.sleep(pause)  # by the loop's clock; also lets others go first
 
-    async def _attempt(
-        self,
-        func: Callable[..., Any],
-        is_async: bool,
-        args: Iterable[Any],
-        kwargs: Mapping[str, Any],
-        inline: bool,
-    ) -> Any:
-        if not wants_resources(args, kwargs):
-            return await self._make(func, is_async, args, kwargs, inline, bound=False)
+    async def _attempt(self, call: NodeCall) -> Any:
+        if not wants_resources(call.args, call.kwargs):
+            return await self._make(call, call.args, call.kwargs, None)
         async with self._run.resources.attempt() as attempt:
-            args, kwargs = await attempt.resolve(args, kwargs)
-            return await self._make(func, is_async, args, kwargs, inline, attempt.bound)
+            args, kwargs = await attempt.resolve(call.args, call.kwargs)
+            return await self._make(call, args, kwargs, attempt)
 
     async def _make(
-        self,
-        func: Callable[..., Any],
-        is_async: bool,
-        args: Iterable[Any],
-        kwargs: Mapping[str, Any],
-        inline: bool,
-        bound: bool,
+        self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any], on: Attempt | None
     ) -> Any:
-        if is_async:
-            return await self._await(func(*args, **kwargs))
-        if bound:
-            thread = self._run.resources.bound_thread
-            return await self._run.in_worker(func, args, kwargs, thread)
-        if inline:
+        """One call, with its timeout, where it belongs."""
+        if call.operation.is_async:
+            return await self._await(call, args, kwargs)
+        timeout = call.policies.timeout
+        executor: Executor
+        if on is not None and on.bound:
+            executor = self._run.resources.bound_thread
+        elif call.inline and timeout is None:  # nothing could end it in time
+            func = call.operation.func
             return self._run.context.copy().run(guarded, func, args, kwargs)
-        return await self._run.in_worker(func, args, kwargs)
+        else:
+            executor = self._run.executor
+        return await self._run.in_worker(
+            call.operation.func,
+            args,
+            kwargs,
+            executor,
+            name=call.operation.name,
+            node=call.node,
+            timeout=timeout,
+            on_abandon=None if on is None else on.keep_until,
+        )
 
-    async def _await(self, work: Coroutine[Any, Any, Any]) -> Any:
+    async def _await(self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
         """Await a task's coroutine; one that swallows a cancel cannot keep the run going."""
+        timeout = call.policies.timeout
+        if timeout is None:
+            return await self._step(call, args, kwargs)
+        scope = asyncio.timeout(timeout)
+        try:
+            async with scope:
+                value = await self._step(call, args, kwargs)
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            raise timed_out(call.operation.name, timeout) from error.__cause__
+        return value
+
+    async def _step(self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
         task = asyncio.current_task()
         assert task is not None
         requests = task.cancelling()
-        value = await within(self._run.context.copy(), work)
+        operation = call.operation
+        value = await self._run.awaiting(operation, call.node, operation.func(*args, **kwargs))
         if task.cancelling() > requests:
             raise asyncio.CancelledError
         return value
+
+
+def timed_out(task: str, seconds: float) -> TaskTimeoutError:
+    """The error for an attempt that took longer than it may."""
+    return TaskTimeoutError(f"an attempt of task '{task}' took longer than {seconds:g} s", seconds)
 
 
 def wants_resources(args: Iterable[Any], kwargs: Mapping[str, Any]) -> bool:

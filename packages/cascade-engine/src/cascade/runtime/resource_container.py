@@ -17,11 +17,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cascade.adapters.executors.local import LocalExecutor
-from cascade.graph.model import Graph
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import ResourceAcquired, ResourceReleased
 from cascade.runtime.nearby import did_you_mean
@@ -31,12 +31,17 @@ from cascade.spec.errors import (
     ResourceError,
     ResourceNotFoundError,
 )
+from cascade.spec.lazy_types import LazyResult
 from cascade.spec.resource import Inject, Provider, ResourceDefinition
 
 if TYPE_CHECKING:
+    from cascade.graph.model import Graph
     from cascade.runtime.run import Run
 
 T = TypeVar("T")
+
+#: Tasks that close what abandoned calls use; kept, because an event loop holds its tasks weakly.
+_CLOSERS: set[asyncio.Task[None]] = set()
 
 
 class ResourceContainer:
@@ -104,10 +109,10 @@ class ResourceContainer:
 
     def scan(self, graph: Graph) -> set[str]:
         """The names of the resources that the nodes of ``graph`` ask for."""
-        return {wanted.resource_name for wanted, _ in _injections(graph)}
+        return {wanted.resource_name for wanted, _ in _injections(graph.lazies)}
 
-    def check(self, graph: Graph) -> None:
-        """Refuse, before anything runs, a graph whose resources cannot be had.
+    def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
+        """Refuse, before anything runs, nodes whose resources cannot be had.
 
         Raises:
             ResourceNotFoundError: A name that is not registered; the note says which task.
@@ -115,7 +120,7 @@ class ResourceContainer:
             ResourceError: A run-scoped resource that needs a task-scoped one, or a coroutine task
                 that uses a thread-bound resource.
         """
-        for wanted, node in _injections(graph):
+        for wanted, node in _injections(lazies):
             try:
                 bound = self._check_provider(wanted, [])
             except Exception as error:
@@ -179,6 +184,21 @@ class ResourceSession:
             if self._bound is not None:
                 self._bound.shutdown(wait=False)
 
+    def close_after(self, call: Future[Any], instances: list[_Instance]) -> None:
+        """Close ``instances`` when ``call`` has ended; at once when the event loop ends before."""
+        loop = self._run.loop
+
+        async def close() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([asyncio.wrap_future(call)])
+            with contextlib.suppress(Exception):  # told of by ResourceReleased; nobody waits
+                await _close_all(instances, None)
+
+        # It belongs to no run: the run does not wait for what it has abandoned.
+        closer = loop.create_task(close(), name="resources of an abandoned call")
+        _CLOSERS.add(closer)
+        closer.add_done_callback(_CLOSERS.discard)
+
     @property
     def bound_thread(self) -> LocalExecutor:
         """The one thread of the run's thread-bound resources, started when first needed."""
@@ -209,13 +229,23 @@ class Attempt:
         self._own: dict[ResourceDefinition[Any], _Instance] = {}
         #: Whether the call must be made on the session's bound thread.
         self.bound = False
+        #: A call that nobody waits for any more, but which uses what is open.
+        self._abandoned: Future[Any] | None = None
 
     async def __aenter__(self) -> Attempt:
         return self
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if self._own:
+        if not self._own:
+            return
+        if self._abandoned is not None and not self._abandoned.done():
+            self._session.close_after(self._abandoned, list(self._own.values()))
+        else:
             await _close_all(self._own.values(), error)
+
+    def keep_until(self, call: Future[Any]) -> None:
+        """Keep everything open until ``call`` has ended, which was abandoned (M8)."""
+        self._abandoned = call
 
     async def resolve(
         self, args: Iterable[Any], kwargs: Mapping[str, Any]
@@ -356,8 +386,8 @@ def dependencies_of(definition: ResourceDefinition[Any]) -> dict[str, Inject]:
     return {p.name: p.default for p in parameters if isinstance(p.default, Inject)}
 
 
-def _injections(graph: Graph) -> Iterable[tuple[Inject, Any]]:
-    for lazy in graph.lazies:
+def _injections(lazies: Iterable[LazyResult[Any]]) -> Iterator[tuple[Inject, Any]]:
+    for lazy in lazies:
         if lazy.special:
             for value in (*lazy.args, *lazy.kwargs.values()):
                 if isinstance(value, Inject):

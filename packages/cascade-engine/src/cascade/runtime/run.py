@@ -7,16 +7,31 @@ import contextvars
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
+from time import monotonic
 from types import TracebackType, coroutine
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
-from cascade.graph.model import Graph
+from cascade.graph.build import inputs_of
+from cascade.runtime.abandoned import AbandonedCalls
+from cascade.runtime.blocking import BlockingMonitor, watched
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
-from cascade.runtime.events import Event, TaskFailed, TaskFinished, TaskSkipped, TaskStarted
-from cascade.spec.errors import TaskStopIterationError
+from cascade.runtime.events import (
+    CallAbandoned,
+    Event,
+    InputsAwaited,
+    NodesPlanned,
+    TaskFailed,
+    TaskFinished,
+    TaskSkipped,
+    TaskStarted,
+    TaskWaiting,
+)
+from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
+from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.params import Source, run_params
 from cascade.spec.protocols import Executor, StateBackend
 
@@ -30,6 +45,22 @@ T = TypeVar("T")
 current_run: contextvars.ContextVar[Run] = contextvars.ContextVar("cascade.current_run")
 
 
+class Waiting(NamedTuple):
+    """Why a node does not run now."""
+
+    task: str
+    #: ``LazyResult.number`` of the node; 0 where there is none.
+    node: int
+    #: ``"inputs"``, ``"retry delay"``; the name of a limit.
+    reason: str
+    #: What it waits for: the names of inputs, of who holds a limit.
+    holders: tuple[str, ...] = ()
+    #: How long it will be, where that is known.
+    seconds: float | None = None
+    #: When that began, by ``time.monotonic``; None for inputs.
+    since: float | None = None
+
+
 class Run:
     """The surroundings of one run. Made, entered and left in its event loop's thread.
 
@@ -40,6 +71,8 @@ class Run:
         blueprints: Where ``TailCall(target_blueprint_id=…)`` looks.
         state: Where outcomes are kept for later, or None.
         context: The caller's context variables; every call of a task runs in a copy (M12).
+        fail_fast: Whether the first error ends the run (R9); if not, what can run does.
+        failures: The errors of a run that goes on nevertheless, in their order.
     """
 
     def __init__(
@@ -51,8 +84,15 @@ class Run:
         container: ResourceContainer,
         blueprints: BlueprintRegistry,
         state: StateBackend | None = None,
+        fail_fast: bool = True,
+        abandoned: AbandonedCalls | None = None,
+        monitor: BlockingMonitor | None = None,
     ) -> None:
         self.id = os.urandom(8).hex()
+        self.fail_fast = fail_fast
+        self.failures: list[Exception] = []
+        #: Of the run's deadline, where it has one.
+        self.scope: asyncio.Timeout | None = None
         self.params = params
         self.bus = bus
         self.executor = executor
@@ -62,6 +102,10 @@ class Run:
         self.resources: ResourceSession = container.session(self)
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        self._monitor = monitor
+        self._abandoned = AbandonedCalls() if abandoned is None else abandoned
+        self._resting: dict[object, Waiting] = {}
+        self._lacking: Callable[[], Iterable[Waiting]] = tuple
         self._published: deque[Event] = deque()
         self._flush_planned = False
 
@@ -83,17 +127,58 @@ class Run:
             current_run.reset(self._tokens[1])
             self._flush()
 
-    def check(self, graph: Graph) -> None:
+    def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
         """Refuse what cannot succeed before any of it runs: resources, parameters.
+
+        Args:
+            lazies: Those that are ``special``, at least.
 
         Raises:
             ResourceNotFoundError, ResourceError, CycleError: See ``ResourceContainer.check``.
             ParameterError: A parameter or environment variable is missing or does not fit.
         """
-        self._container.check(graph)
-        for lazy in graph.lazies:
+        special = [lazy for lazy in lazies if lazy.special]
+        self._container.check(special)
+        for lazy in special:
             if isinstance(lazy, Source):
                 lazy.read(self.params)
+
+    @property
+    def expired(self) -> bool:
+        """Whether the deadline is over, so that the run waits for nothing any more."""
+        return self.scope is not None and self.scope.expired()
+
+    # -- what waits ---------------------------------------------------------------------------
+
+    def watch_waits(self, lacking: Callable[[], Iterable[Waiting]]) -> None:
+        """Let ``waiting`` ask ``lacking`` for the nodes that wait for inputs."""
+        self._lacking = lacking
+
+    def waiting(self) -> list[Waiting]:
+        """The nodes that do not run now, and why. In the loop's thread."""
+        return [*self._resting.values(), *self._lacking()]
+
+    def report_plan(self, nodes: Callable[[], Iterable[LazyResult[Any]]]) -> None:
+        """Tell what was added to what the run has to do, if somebody wants to know."""
+        if self.bus.wants(NodesPlanned):
+            self.publish(NodesPlanned, sum(not lazy.task.structural for lazy in nodes()))
+        if self.bus.wants(InputsAwaited):
+            for lazy in nodes():
+                inputs = dict.fromkeys(source.name for source in inputs_of(lazy))
+                if inputs and not lazy.task.structural:
+                    self.publish(InputsAwaited, lazy.name, lazy.number, tuple(inputs))
+
+    @contextmanager
+    def rest(self, task: str, node: int, seconds: float) -> Iterator[None]:
+        """Tell, as long as the block lasts, that a node waits for its next attempt."""
+        key = object()
+        self._resting[key] = Waiting(task, node, "retry delay", (), seconds, monotonic())
+        if seconds:
+            self.publish(TaskWaiting, task, node, "retry delay", (), seconds)
+        try:
+            yield
+        finally:
+            del self._resting[key]
 
     # -- events -------------------------------------------------------------------------------
 
@@ -145,23 +230,129 @@ class Run:
         args: Iterable[Any],
         kwargs: Mapping[str, Any],
         executor: Executor | None = None,
+        *,
+        name: str = "",
+        node: int = 0,
+        timeout: float | None = None,  # noqa: ASYNC109  # of the call, not of this
+        on_abandon: Callable[[Future[T]], None] | None = None,
     ) -> T:
         """Call ``func`` on a thread of the executor, in a copy of the caller's context (M12).
 
         Cancelling waits for the call to end, because nothing can stop it (M8); a second cancel
-        abandons it.
+        abandons it, and so does the timeout.
+
+        Args:
+            func: A plain function.
+            args: Its positional arguments.
+            kwargs: Its others.
+            executor: The run's if left out.
+            name: What events and errors call it.
+            node: Of the lazy value that is computed, for events.
+            timeout: Seconds from when a thread begins.
+            on_abandon: Told of the call when nobody waits for it any more.
+
+        Raises:
+            TaskTimeoutError: It took longer than ``timeout``.
         """
-        context = self.context.copy()
-        name = getattr(func, "__qualname__", repr(func))
+        executor = executor or self.executor
+        name = name or getattr(func, "__qualname__", repr(func))
+        begun: asyncio.Future[None] = self.loop.create_future()
         call = self.submit(
-            executor or self.executor, name, context.run, guarded, func, args, kwargs
+            executor,
+            name,
+            self.context.copy().run,
+            guarded if timeout is None else self._telling(begun),
+            func,
+            args,
+            kwargs,
         )
         waiting = asyncio.wrap_future(call)
         try:
-            return await asyncio.shield(waiting)
+            if timeout is None:
+                return await asyncio.shield(waiting)
+            await asyncio.wait([begun, waiting], return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                await asyncio.wait([waiting], timeout=timeout)
+            if waiting.done():
+                value: T = waiting.result()
+                return value
         except asyncio.CancelledError:
-            await asyncio.wait([waiting])
-            waiting.exception()  # retrieved: the run has an error, or is cancelled, already
+            await self._end_of(call, waiting, name, node, executor, on_abandon)
+            raise
+        self._leave(call, waiting, name, node, executor, on_abandon)
+        raise TaskTimeoutError(
+            f"an attempt of task '{name}' took longer than {timeout:g} s; it goes on in its "
+            "thread, because nothing can stop a plain function, and what it gives is dropped",
+            timeout,
+        )
+
+    def _telling(self, begun: asyncio.Future[None]) -> Callable[..., Any]:
+        """``guarded``, but it tells the event loop when it begins."""
+
+        def begin() -> None:
+            if not begun.done():
+                begun.set_result(None)
+
+        def call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+            self.loop.call_soon_threadsafe(begin)
+            return guarded(func, args, kwargs)
+
+        return call
+
+    async def _end_of(self, call: Future[T], waiting: asyncio.Future[T], *abandon: Any) -> None:
+        """Wait for a call that was cancelled; not if this is cancelled too."""
+        try:
+            if not self.expired:
+                await asyncio.wait([waiting])
+        finally:
+            if waiting.done():
+                waiting.exception()  # retrieved: the run has an error, or is cancelled, already
+            else:
+                self._leave(call, waiting, *abandon)
+
+    def _leave(
+        self,
+        call: Future[T],
+        waiting: asyncio.Future[T],
+        name: str,
+        node: int,
+        executor: Executor,
+        on_abandon: Callable[[Future[T]], None] | None,
+    ) -> None:
+        waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if call.cancel():
+            return  # no thread has begun it
+        if on_abandon is not None:
+            on_abandon(call)
+        self.abandon(call, name, node, executor)
+
+    def abandon(
+        self, call: Future[Any], name: str, node: int, executor: Executor | None = None
+    ) -> None:
+        """Count a call that nobody waits for any more, and tell of it (M8)."""
+        running = self._abandoned.add(call, name, executor or self.executor)
+        self.publish(CallAbandoned, name, node, running)
+
+    # -- coroutines ---------------------------------------------------------------------------
+
+    async def awaiting(self, operation: Operation, node: int, work: Coroutine[Any, Any, T]) -> T:
+        """Await a task's coroutine, each step of it in a copy of the caller's context (M12).
+
+        Raises:
+            TaskStopIterationError: It let a StopIteration escape (M13).
+        """
+        watch = None
+        if self._monitor is not None:
+            may_block = getattr(operation, "may_block", False)
+            watch = self._monitor.watch((self, operation.name, node), may_block)
+        context = self.context.copy()
+        try:
+            if watch is None:
+                return await within(context, work)
+            return await watched(context, work, watch)
+        except RuntimeError as error:
+            if isinstance(error.__cause__, StopIteration):  # Python has replaced it
+                raise stop_iteration(operation.func) from error.__cause__
             raise
 
 

@@ -14,8 +14,9 @@ Then a thread is added only while fewer than there are cores compute, by the thr
 State vocabulary:
 
 - *ready*: what could be worked on now;
-- *awake*: threads that are inside ``_drain``; each leaves when it finds nothing ready;
-- *finished*: count of things done, which only the look at progress reads.
+- *awake*: threads that are inside of ``drain``; each leaves when it finds nothing ready;
+- *current*: a cell for each of them, where it puts what it works on. That something else is there
+  than before is the sign of life that the look at progress asks for.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ import asyncio
 import contextlib
 import heapq
 import itertools
+import operator
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, Protocol
 
+from cascade.runtime.guard import Guard
 from cascade.runtime.run import Run
 
 #: Seconds between two looks at whether the awake threads get on.
@@ -81,29 +85,39 @@ class Workers:
 
     Args:
         run: Lends the executor.
-        work: Called with each thing; it must not raise.
-        ready: The queue; ordered by arrival if left out.
+        drain: The body of a thread. It calls ``enter``, pops from ``ready`` and puts what it popped
+            into the cell that it was given, again and again; when nothing is ready it calls
+            ``leave``, and returns if that says so. It must not raise.
+        guard: Of what ``drain`` changes; owned by the thread as long as there is only one.
+        is_alone: Asked in the loop's thread: whether nobody but the workers uses ``guard``.
         on_idle: Called in the loop's thread when the last awake thread has left.
         on_refusal: Called in the loop's thread when the executor lends no thread.
+        ready: The queue; ordered by arrival if left out.
     """
 
     def __init__(
         self,
         run: Run,
-        work: Callable[[Any], None],
+        drain: Callable[[Workers], None],
+        guard: Guard,
+        is_alone: Callable[[], bool],
         on_idle: Callable[[], None],
         on_refusal: Callable[[BaseException], None],
         ready: Ready | None = None,
     ) -> None:
         self._run = run
-        self._work = work
+        self._drain = drain
+        self._guard = guard
+        self._is_alone = is_alone
         self._on_idle = on_idle
         self._on_refusal = on_refusal
-        self._ready: Ready = deque() if ready is None else ready
+        self.ready: Ready = deque() if ready is None else ready
         self._lock = threading.Lock()
         self._awake = 0
-        self._finished = 0
-        self._seen = 0
+        #: Awake thread → what it works on.
+        self._current: dict[int, list[Any]] = {}
+        self._seen: list[Any] = []
+        self._calls: set[Future[None]] = set()
         self._looking = False
         self._stopped = False
         self._quiet: asyncio.Future[None] | None = None
@@ -113,28 +127,33 @@ class Workers:
     @property
     def busy(self) -> bool:
         """Whether anything is ready or being worked on."""
-        return bool(self._awake) or bool(self._ready)
+        return bool(self._awake) or bool(self.ready)
 
     def push(self, item: Any) -> None:
         """Have ``item`` worked on, without waking anybody: for a thread that is awake itself."""
         if not self._stopped:
-            self._ready.append(item)
+            self.ready.append(item)
 
     def wake(self) -> None:
         """See to it that somebody works on what is ready. In the loop's thread."""
         with self._lock:
-            if self._awake or not self._ready or self._stopped:
+            if self._awake or not self.ready or self._stopped:
                 return
         self._start(1)
-        if not self._looking:
-            self._looking = True
-            self._load.start()
-            self._run.loop.call_later(LOOK_EVERY, self._look)
+        self._keep_looking()
+
+    def wake_another(self) -> None:
+        """Have one more thread, if there may be one: for what is known to block."""
+        with self._lock:
+            if self._awake >= self._most or not self.ready or self._stopped:
+                return
+        self._start(1)
+        self._keep_looking()
 
     def stop(self) -> None:
         """Drop what is ready; threads leave after the call that they are in."""
         self._stopped = True
-        self._ready.clear()
+        self.ready.clear()
 
     async def quiet(self) -> None:
         """Wait until no thread is awake."""
@@ -144,55 +163,71 @@ class Workers:
             self._quiet = self._run.loop.create_future()
         await self._quiet
 
-    def _start(self, count: int) -> None:
-        for _ in range(count):
-            with self._lock:
-                self._awake += 1
-            try:
-                self._run.submit(self._run.executor, "plain tasks", self._drain)
-            except Exception as error:  # it was shut down
-                with self._lock:
-                    self._awake -= 1
-                self._on_refusal(error)
-                return
+    def working(self) -> list[tuple[Future[None], Any]]:
+        """The calls of awake threads, and what each works on; to abandon them."""
+        items = [cell[0] for cell in list(self._current.values())]
+        return list(zip(list(self._calls), items, strict=False))
 
-    def _look(self) -> None:
-        with self._lock:
-            awake, stuck = self._awake, self._finished == self._seen
-            self._seen = self._finished
-        if not awake or self._stopped:
-            self._looking = False
-            return
-        may_help = self._load.helpful(awake)
-        if stuck and self._ready:
-            self._start(min(may_help, len(self._ready), self._most - awake))
-        self._run.loop.call_later(LOOK_EVERY, self._look)
-
-    def _drain(self) -> None:
-        ready, work = self._ready, self._work
+    def enter(self) -> list[Any]:
+        """The calling thread is awake from now on; the cell for what it works on."""
+        cell: list[Any] = [None]
+        self._current[threading.get_ident()] = cell
         self._load.enter()
-        while True:
-            try:
-                item = ready.popleft()
-            except IndexError:
-                if self._leave():
-                    return
-                continue
-            work(item)
-            self._finished += 1
+        return cell
 
-    def _leave(self) -> bool:
+    def leave(self) -> bool:
         """Stop being awake, unless something became ready just now."""
         with self._lock:
-            if self._ready and not self._stopped:
+            if self.ready and not self._stopped:
                 return False
             self._awake -= 1
             last = not self._awake
+            self._current.pop(threading.get_ident(), None)
             self._load.leave()
         if last:
             with contextlib.suppress(RuntimeError):  # an abandoned run, its loop is closed
                 self._run.loop.call_soon_threadsafe(self._idle)
         return True
+
+    def _start(self, count: int) -> None:
+        for _ in range(count):
+            with self._lock:
+                self._awake += 1
+                first = self._awake == 1
+            if first and self._is_alone():
+                self._guard.give()
+            else:
+                self._guard.share()
+            try:
+                call = self._run.submit(self._run.executor, "plain tasks", self._drain, self)
+            except Exception as error:  # it was shut down
+                with self._lock:
+                    self._awake -= 1
+                self._on_refusal(error)
+                return
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
+
+    def _keep_looking(self) -> None:
+        if not self._looking:
+            self._looking = True
+            self._load.start()
+            self._run.loop.call_later(LOOK_EVERY, self._look)
+
+    def _look(self) -> None:
+        with self._lock:
+            awake = self._awake
+        now = [cell[0] for cell in list(self._current.values())]
+        stuck = len(now) == len(self._seen) and all(map(operator.is_, now, self._seen))
+        self._seen = now
+        if not awake or self._stopped:
+            self._looking = False
+            self._seen = []
+            return
+        may_help = self._load.helpful(awake)
+        if stuck and self.ready:
+            self._start(min(may_help, len(self.ready), self._most - awake))
+        self._run.loop.call_later(LOOK_EVERY, self._look)
 
     def _idle(self) -> None:
         if self._quiet is not None and not self._awake and not self._quiet.done():

@@ -3,24 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 if TYPE_CHECKING:
+    from cascade.runtime.bus import MessageBus
     from cascade.spec.lazy_types import LazyResult
 
 # The engine and asyncio are imported on the first call: looking a name up is to cost next to
 # nothing (observatory/benchmarks/import_cost.py).
 
 R = TypeVar("R")
+LogFormat: TypeAlias = Literal["human", "json"]
 
 
 @overload
 def run(
-    target: LazyResult[R], params: Mapping[str, Any] | None = None, *, use_vm: bool = False
+    target: LazyResult[R],
+    params: Mapping[str, Any] | None = None,
+    *,
+    use_vm: bool = False,
+    fail_fast: bool = True,
+    deadline: float | None = None,
+    log_format: LogFormat | None = None,
+    progress: bool = False,
 ) -> R: ...
 @overload
-def run(target: Any, params: Mapping[str, Any] | None = None, *, use_vm: bool = False) -> Any: ...
-def run(target: Any, params: Mapping[str, Any] | None = None, *, use_vm: bool = False) -> Any:
+def run(
+    target: Any,
+    params: Mapping[str, Any] | None = None,
+    *,
+    use_vm: bool = False,
+    fail_fast: bool = True,
+    deadline: float | None = None,
+    log_format: LogFormat | None = None,
+    progress: bool = False,
+) -> Any: ...
+def run(
+    target: Any,
+    params: Mapping[str, Any] | None = None,
+    *,
+    use_vm: bool = False,
+    fail_fast: bool = True,
+    deadline: float | None = None,
+    log_format: LogFormat | None = None,
+    progress: bool = False,
+) -> Any:
     """Compute the value of ``target`` with an engine of its own, and wait for it.
 
     >>> import cascade as cs
@@ -34,6 +62,10 @@ def run(target: Any, params: Mapping[str, Any] | None = None, *, use_vm: bool = 
         target: See ``Engine.run``.
         params: What the target's ``Param`` nodes read.
         use_vm: Execute a compiled blueprint instead of running the graph.
+        fail_fast: Whether the first error ends the run; see ``Engine.run``.
+        deadline: Seconds that the run may take.
+        log_format: Write a line for each event to standard error, ``"human"`` or ``"json"``.
+        progress: Show how far the run is: a bar in a terminal, a line now and then elsewhere.
 
     Raises:
         RunError: Inside of a task, or while an event loop runs in this thread.
@@ -41,6 +73,7 @@ def run(target: Any, params: Mapping[str, Any] | None = None, *, use_vm: bool = 
     import asyncio
 
     from cascade.runtime.run import current_run
+    from cascade.runtime.tracebacks import leave_out_machinery
     from cascade.spec.errors import RunError
 
     if current_run.get(None) is not None:
@@ -56,22 +89,74 @@ def run(target: Any, params: Mapping[str, Any] | None = None, *, use_vm: bool = 
             "    wrong:  value = cs.run(target)\n"
             "    right:  value = await cs.run_async(target)"
         )
-    return asyncio.run(run_async(target, params, use_vm=use_vm))
+    running = run_async(
+        target,
+        params,
+        use_vm=use_vm,
+        fail_fast=fail_fast,
+        deadline=deadline,
+        log_format=log_format,
+        progress=progress,
+    )
+    try:
+        return asyncio.run(running)
+    except BaseException as error:
+        leave_out_machinery(error)
+        raise
 
 
 @overload
 async def run_async(
-    target: LazyResult[R], params: Mapping[str, Any] | None = None, *, use_vm: bool = False
+    target: LazyResult[R],
+    params: Mapping[str, Any] | None = None,
+    *,
+    use_vm: bool = False,
+    fail_fast: bool = True,
+    deadline: float | None = None,
+    log_format: LogFormat | None = None,
+    progress: bool = False,
 ) -> R: ...
 @overload
 async def run_async(
-    target: Any, params: Mapping[str, Any] | None = None, *, use_vm: bool = False
+    target: Any,
+    params: Mapping[str, Any] | None = None,
+    *,
+    use_vm: bool = False,
+    fail_fast: bool = True,
+    deadline: float | None = None,
+    log_format: LogFormat | None = None,
+    progress: bool = False,
 ) -> Any: ...
 async def run_async(
-    target: Any, params: Mapping[str, Any] | None = None, *, use_vm: bool = False
+    target: Any,
+    params: Mapping[str, Any] | None = None,
+    *,
+    use_vm: bool = False,
+    fail_fast: bool = True,
+    deadline: float | None = None,
+    log_format: LogFormat | None = None,
+    progress: bool = False,
 ) -> Any:
     """``run`` for code that is in an event loop already: ``await cs.run_async(target)``."""
     from cascade.runtime.engine import Engine
+    from cascade.runtime.tracebacks import leave_out_machinery
 
-    async with Engine() as engine:
-        return await engine.run(target, params, use_vm)
+    try:
+        async with Engine() as engine:
+            with _watching(engine.bus, log_format, progress):
+                return await engine.run(
+                    target, params, use_vm, fail_fast=fail_fast, deadline=deadline
+                )
+    except BaseException as error:
+        leave_out_machinery(error)
+        raise
+
+
+def _watching(
+    bus: MessageBus, log_format: LogFormat | None, progress: bool
+) -> AbstractContextManager[object]:
+    if log_format is None and not progress:
+        return nullcontext()
+    from cascade.runtime.subscribers.attach import attach
+
+    return attach(bus, log_format, progress)

@@ -3,14 +3,15 @@
 State vocabulary:
 
 - *segment*: a graph in execution. The target's is the first; a task that returns a lazy value adds
-  one for whatever that needs (rule R4), and it is dropped when its last node, its root, is done.
-- *address*: (segment, index), where the value of a node goes. A root hands its value on to the
+  one for whatever that needs (rule R4), and it is dropped when its last node, its target, is done.
+- *address*: (segment, node), where the value of a node goes. A target hands its value on to the
   node that it continues, so both have one address, and a loop of tasks that return lazy values
   stays at one address for ever: flat memory.
 - *work*: one node being computed: the operation that runs now, with its arguments. A tail call
   changes the operation and the arguments, never the address (rule R5, M3).
-- *lane*: plain functions go to the workers; coroutine functions, and calls that want resources,
-  to the event loop.
+- *lane*: plain calls go to the workers' fast lane; what has policies, but is called on a worker,
+  takes their slow one; coroutine functions, and calls that want resources or have a timeout, go to
+  the event loop.
 
 Lazy values are remembered by address for as long as they live, so that one that is met again, in
 whatever task returns or mentions it, is not computed again (M14).
@@ -20,44 +21,36 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from time import perf_counter
 from typing import Any
 
-from cascade.graph.build import build_graph
-from cascade.graph.model import Graph
-from cascade.runtime.events import (
-    NodesPlanned,
-    TaskFailed,
-    TaskFinished,
-    TaskRetrying,
-    TaskSkipped,
-    TaskStarted,
-)
+from cascade.graph.wiring import Wiring, wire
+from cascade.runtime.events import NodesPlanned
+from cascade.runtime.guard import Guard
 from cascade.runtime.notes import annotate
-from cascade.runtime.processor import NodeProcessor, wants_resources
-from cascade.runtime.run import Run, stop_iteration
+from cascade.runtime.outcomes import Failed, Missing, Skipped, value_or_raise
+from cascade.runtime.processor import NodeCall, NodeProcessor, wants_resources
+from cascade.runtime.run import Run, Waiting, stop_iteration
 from cascade.runtime.scheduler import ByPriority, Workers
-from cascade.runtime.skipping import Skipped, refuse_skipped
+from cascade.runtime.strategies.caches import Caches
+from cascade.runtime.strategies.fastlane import FastLane
 from cascade.runtime.strategies.nodes import Nodes
+from cascade.runtime.strategies.reports import Reports
 from cascade.runtime.strategies.segment import (
     PENDING,
     Address,
+    Item,
     Resume,
     Segment,
     Work,
     path_to,
 )
-from cascade.runtime.tailcall import entry, is_baked, lazies_of, misfit, next_call, with_values
+from cascade.runtime.strategies.tailcalls import TailCalls
 from cascade.runtime.ticker import Ticker
-from cascade.runtime.vm.machine import VirtualMachine
-from cascade.spec.blueprint import Blueprint, Literal, TailCall
-from cascade.spec.containers import gathered
-from cascade.spec.errors import ArgumentError
+from cascade.spec.blueprint import Literal, TailCall
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.protocols import Solver
-from cascade.spec.task import Task
 
 
 class GraphExecutionStrategy:
@@ -74,44 +67,68 @@ class GraphExecutionStrategy:
         Raises:
             DependencyMissingError: It was skipped (R6).
             CycleError: Nodes wait for each other.
+            ExceptionGroup: Tasks failed, in a run that goes on nevertheless.
         """
         outcome = await _GraphRun(run, self._solver).value(target)
-        return refuse_skipped(outcome, target.name, target)
+        return value_or_raise(outcome, target.name, target)
 
 
 class _GraphRun:
-    """One run of one target. ``_lock`` guards the segments' arrays and the memory of addresses."""
+    """One run of one target. ``_guard`` guards the segments and the memory of addresses."""
 
     def __init__(self, run: Run, solver: Solver) -> None:
         self._run = run
         in_order = getattr(solver, "in_order", False)
-        # Reentrant: a tail call that goes on under it may have to wait for more lazy arguments.
-        self._lock = threading.RLock()
+        self._guard = Guard()
         self._thread = threading.get_ident()
-        ready = None if in_order else ByPriority(_priority_of)
-        self._workers = Workers(
-            run, self._work_on, self._look_for_standstill, self._no_workers, ready
-        )
         self._processor = NodeProcessor(run)
-        self._watched = run.watches_tasks
+        self._reports = Reports(run)
         self._nodes = Nodes(
-            None if in_order else solver, run.state, self._activate, self._have_result
+            None if in_order else solver,
+            run.state,
+            self._activate,
+            self._on_settled,
+            self._have_result,
+        )
+        self._caches = Caches(self._guard, self._nodes, self._reports)
+        self._tails = TailCalls(run, self._expand, self._resume)
+        self._fast = FastLane(
+            run,
+            self._guard,
+            self._nodes,
+            self._reports,
+            self._activate,
+            self._work_on,
+            self._go_on,
+            self._fail,
+        )
+        self._workers = Workers(
+            run,
+            self._fast.drain,
+            self._guard,
+            self._is_alone,
+            self._look_for_standstill,
+            lambda error: self._fail(error, None, None),
+            None if in_order else ByPriority(_priority_of),
         )
         self._done: asyncio.Future[None] = run.loop.create_future()
         self._result: Any = PENDING
         self._error: BaseException | None = None
         self._stopping = False
-        #: Whether any node was skipped so far; until then nobody needs to look.
-        self._skips = False
+        #: Whether any node was skipped or has failed so far; until then nobody needs to look.
+        self._gaps = False
         self._on_loop = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Work that waits for its next attempt.
+        self._resting: set[Work] = set()
 
     async def value(self, target: LazyResult[Any]) -> Any:
-        graph = build_graph(target)
-        self._run.check(graph)
+        self._run.watch_waits(self._lacking)
+        wiring = wire(target)
+        self._run.check(wiring.special)
         try:
-            with self._lock:
-                self._plan(graph, None)
+            with self._guard:
+                self._plan(wiring, None)
             self._workers.wake()
             await self._done
         finally:
@@ -124,41 +141,39 @@ class _GraphRun:
         finally:
             del error  # or this frame, which its traceback holds, would hold it in turn
 
-    def _plan(self, graph: Graph, continuation: Resume | Address | None) -> None:
-        """Add ``graph`` to what the run has to do. Under the lock."""
-        if self._run.bus.wants(NodesPlanned):
-            tasks = sum(not lazy.task.structural for lazy in graph.lazies)
-            self._run.publish(NodesPlanned, tasks)
-        self._nodes.add(graph, continuation)
+    def _plan(self, wiring: Wiring, continuation: Resume | Address | None) -> None:
+        """Add ``wiring`` to what the run has to do. Under the guard."""
+        self._run.report_plan(wiring.nodes)
+        self._nodes.add(wiring, continuation)
 
     # -- from ready to running ----------------------------------------------------------------
 
-    def _activate(self, segment: Segment, index: int) -> None:
-        """Send a node whose inputs are there to its lane. Under the lock."""
-        lazy = segment.lazies[index]
-        if (
-            lazy.task.is_async
-            or (lazy.special and wants_resources(lazy.args, lazy.kwargs))
-            or (lazy.policies is not None and lazy.retry is not None)
-        ):
-            self._send_to_loop((segment, index))
+    def _activate(self, segment: Segment, node: LazyResult[Any]) -> None:
+        """Send a node whose inputs are there to its lane. Under the guard."""
+        if node.plain or not _belongs_on_loop(node.task, node.args, node.kwargs, node.calls):
+            self._to_workers((segment, node), node.task)
         else:
-            self._workers.push((segment, index))
+            self._send_to_loop((segment, node))
 
     def _send(self, work: Work) -> None:
-        """Send work under way to the lane that its next operation belongs to. Under the lock."""
-        if _belongs_on_loop(work):
+        """Send work under way to the lane that its next operation belongs to. Under the guard."""
+        if _belongs_on_loop(work.operation, work.args, work.kwargs, work.policies):
             self._send_to_loop(work)
         else:
-            self._workers.push(work)
+            self._to_workers(work, work.operation)
             self._wake_later()
+
+    def _to_workers(self, item: Item, operation: Operation) -> None:
+        self._workers.push(item)
+        if operation.mode == "blocking":
+            self._call_in_loop(self._workers.wake_another)
 
     def _wake_later(self) -> None:
         """Have what was pushed worked on. A worker sees to it itself, and needs no hop for it."""
         if threading.get_ident() == self._thread:
             self._run.loop.call_soon(self._workers.wake)
 
-    def _send_to_loop(self, item: Work | tuple[Segment, int]) -> None:
+    def _send_to_loop(self, item: Item) -> None:
         self._on_loop += 1
         self._call_in_loop(self._start_task, item)
 
@@ -168,78 +183,104 @@ class _GraphRun:
         else:
             self._run.loop.call_soon_threadsafe(function, *args)
 
-    def _start_task(self, item: Work | tuple[Segment, int]) -> None:
+    def _start_task(self, item: Item) -> None:
         if self._stopping:
             return
         task = self._run.loop.create_task(self._loop_lane(item), context=self._run.context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _begin(self, segment: Segment, index: int) -> Work | None:
-        """The work of a node, or None if it was skipped."""
-        lazy = segment.lazies[index]
-        values, place = segment.values, segment.index
-        if self._skips or lazy.policies is not None:
-            skipped = self._why_skipped(lazy, values, place)
-            if skipped is not None:
-                self._skip(segment, index, skipped)
+    def _is_alone(self) -> bool:
+        return not self._on_loop
+
+    def _begin(self, item: Item) -> Work | None:
+        """The work of a node, or None if there is nothing to call for it."""
+        if isinstance(item, Work):
+            return item
+        segment, node = item
+        if self._gaps or node.policies is not None:
+            missing = self._missing(segment, node)
+            if missing is not None:
+                self._leave_out(segment, node, missing)
                 return None
-        work = Work(segment, index, lazy)
-        if lazy.dependencies or lazy.special:
-            work.args = [_resolve(v, values, place) for v in lazy.args]
-            work.kwargs = {n: _resolve(v, values, place) for n, v in lazy.kwargs.items()}
-        else:
-            work.args, work.kwargs = lazy.args, lazy.kwargs
-        if self._watched:
-            self._report_start(work)
+        work = Work(segment, node)
+        if node.dependencies or node.special:
+            get = segment.get
+            work.args = [_resolve(v, get) for v in node.args]
+            work.kwargs = {n: _resolve(v, get) for n, v in node.kwargs.items()}
+        if work.policies.cache is not None and self._caches.finds(work):
+            return None
+        if self._reports.wanted:
+            self._reports.started(work)
         return work
 
-    def _why_skipped(self, lazy: LazyResult[Any], values: list[Any], place: Any) -> Skipped | None:
-        if self._skips:
-            for dependency in lazy.dependencies:
-                if isinstance(value := values[place[dependency]], Skipped):
+    def _missing(self, segment: Segment, node: LazyResult[Any]) -> Missing | None:
+        """What keeps ``node`` from running: an input without a value, a condition (R6, M16)."""
+        get = segment.get
+        if self._gaps:
+            for dependency in node.dependencies:
+                if isinstance(value := get(dependency), Missing):
                     return value
-        for condition in lazy.conditions:
-            value = values[place[condition]]
-            if isinstance(value, Skipped):
+            for predecessor in node.predecessors:
+                if isinstance(value := get(predecessor), Failed):
+                    return value
+        for condition in node.conditions:
+            value = get(condition)
+            if isinstance(value, Missing):
                 return value
             if not value:
-                return Skipped(lazy.name, condition.name)
+                return Skipped(node.name, condition.name)
         return None
 
     # -- lanes --------------------------------------------------------------------------------
 
-    def _work_on(self, item: Work | tuple[Segment, int]) -> None:
-        """The workers' lane: call plain functions, one after the other. In a worker's thread."""
+    def _work_on(self, item: Item) -> None:
+        """The workers' slow lane: call plain functions, one after the other."""
         work: Work | None = None
         try:
-            work = item if isinstance(item, Work) else self._begin(*item)
+            if self._stopping:
+                return
+            work = self._begin(item)
             while work is not None and not self._stopping:
                 context = self._run.context.copy()  # what a task writes, others do not see (M12)
                 try:
                     result = context.run(work.operation.func, *work.args, **work.kwargs)
                 except StopIteration as error:
                     raise stop_iteration(work.operation.func) from error
+                except Exception as error:
+                    if self._tries_again(work, error):
+                        return
+                    raise
                 work = self._after(work, result, on_loop=False)
         except BaseException as error:
             self._fail(error, work, item)
 
-    async def _loop_lane(self, item: Work | tuple[Segment, int]) -> None:
+    def _go_on(self, work: Work, result: Any) -> None:
+        """Go on, in a worker's thread, with what the fast lane has begun."""
+        try:
+            following = self._after(work, result, on_loop=False)
+        except BaseException as error:
+            self._fail(error, work, work)
+            return
+        if following is not None:
+            self._work_on(following)
+
+    async def _loop_lane(self, item: Item) -> None:
         """The loop's lane: await coroutine functions, open resources. In the loop's thread."""
         work: Work | None = None
         ticker = Ticker()
         try:
-            work = item if isinstance(item, Work) else self._begin(*item)
+            work = self._begin(item)
             while work is not None and not self._stopping:
-                operation = work.operation
-                result = await self._processor.call(
-                    operation.func,
-                    operation.is_async,
+                call = NodeCall(
+                    work.operation,
                     work.args,
                     work.kwargs,
-                    retry=work.retry,
-                    failed=partial(self._report_retry, work),
+                    work.policies,
+                    work.source.number,
+                    inline=work.operation.mode == "inline",
                 )
+                result = await self._processor.call(call, partial(self._reports.retrying, work))
                 work = self._after(work, result, on_loop=True)
                 if ticker.step():
                     await ticker.pause()
@@ -247,7 +288,7 @@ class _GraphRun:
             if not (self._stopping and isinstance(error, asyncio.CancelledError)):
                 self._fail(error, work, item)
         finally:
-            with self._lock:
+            with self._guard:
                 self._on_loop -= 1
             self._workers.wake()
             self._look_for_standstill()
@@ -255,127 +296,143 @@ class _GraphRun:
     def _after(self, work: Work, result: Any, on_loop: bool) -> Work | None:
         """What follows a call: the same node's next one, in this lane, or nothing here."""
         if isinstance(result, TailCall):
-            going_on = self._tail(work, result)
+            going_on = self._tails.follow(work, result)
         elif isinstance(result, LazyResult):
             going_on = self._become(work, result)
         else:
-            if self._watched:
-                self._report_end(work)
-            with self._lock:
-                self._nodes.settle(work.segment, work.index, result)
+            if self._reports.wanted:
+                self._reports.finished(work)
+            with self._guard:
+                self._nodes.settle(work.segment, work.node, result)
             return None
-        if going_on and _belongs_on_loop(work) != on_loop:
-            with self._lock:
+        if not going_on:
+            return None
+        lane = _belongs_on_loop(work.operation, work.args, work.kwargs, work.policies)
+        if lane != on_loop:
+            with self._guard:
                 self._send(work)
             return None
-        return work if going_on else None
+        return work
 
-    def _tail(self, work: Work, tail: TailCall) -> bool:
-        """Rule R5; whether ``work`` is ready for its next call."""
-        lazies = lazies_of(tail)
-        if lazies:
-            self._await(work, lazies, lambda values: self._tail(work, with_values(tail, values)))
+    def _tries_again(self, work: Work, error: Exception) -> bool:
+        """Whether a failed attempt on a worker is followed by another, and that on its way."""
+        retry = work.policies.retry
+        pause = None if retry is None else retry.pause(work.attempt, error)
+        if pause is None:
             return False
-        if tail.target_blueprint_id is not None:
-            name = tail.target_blueprint_id
-            blueprint = self._run.blueprints.get(name, work.operation.name)
-            if blueprint is not work.blueprint:
-                return self._enter(work, blueprint, tail, name)
-        if work.named is None:
-            work.named = _named(work)
-        operation, work.named = next_call(work.operation, work.named, tail)
-        if operation is not work.operation:
-            work.operation, work.blueprint = operation, None
-        work.args, work.kwargs = operation.parameters.spread(work.named)
+        self._reports.retrying(work, work.attempt, pause, error)
+        work.attempt += 1
+        self._call_in_loop(self._rest, work, pause)
         return True
 
-    def _await(
-        self, work: Work, lazies: Sequence[LazyResult[Any]], go_on: Callable[[Any], bool]
-    ) -> None:
-        """Go on with ``work`` once the lazy arguments of its next call have values (M2)."""
-        together = gathered(lazies, work.source._code, work.source._lasti)
-        self._expand(together, Resume(work, lambda values: self._resume(work, go_on, values)))
+    def _rest(self, work: Work, pause: float) -> None:
+        """Let ``work`` wait for its next attempt, which holds no thread. In the loop's thread."""
+        if self._stopping:
+            return
+        rest = self._run.rest(work.operation.name, work.source.number, pause)
+        rest.__enter__()
+        self._resting.add(work)
+
+        def wake_up() -> None:
+            rest.__exit__(None, None, None)
+            self._resting.discard(work)
+            if not self._stopping:
+                self._workers.push(work)
+                self._workers.wake()
+
+        self._run.loop.call_later(pause, wake_up)
 
     def _resume(self, work: Work, go_on: Callable[[Any], bool], values: Any) -> None:
-        """Make a tail call whose lazy arguments are there now. Under the lock."""
-        if isinstance(values, Skipped):
-            self._skips = True
-            self._nodes.settle(work.segment, work.index, values)
+        """Make a tail call whose lazy arguments are there now. Under the guard."""
+        if isinstance(values, Missing):
+            self._leave_out(work.segment, work.node, values)
             return
         try:
             if go_on(values):
                 self._send(work)
         except BaseException as error:
-            self._end_with(error, work, None)
-
-    def _enter(self, work: Work, blueprint: Blueprint, tail: TailCall, name: str) -> bool:
-        """Continue as a registered blueprint; whether ``work`` is ready for its next call."""
-        if not _is_plain_call(blueprint):
-            self._execute(work, blueprint, tail, name)
-            return True
-        try:
-            named = entry(blueprint, tail)
-        except ArgumentError as error:
-            raise misfit(work.operation.name, blueprint.name, error) from None
-        lazies = [v for v in named.values() if isinstance(v, LazyResult)]
-        if lazies:
-            self._await(work, lazies, lambda values: _enter_with(work, blueprint, named, values))
-            return False
-        return _enter_with(work, blueprint, named, ())
-
-    def _execute(self, work: Work, blueprint: Blueprint, tail: TailCall, name: str) -> None:
-        """Continue as a blueprint that the virtual machine executes for us."""
-        machine = VirtualMachine(run=self._run)
-
-        async def execute() -> Any:
-            return await machine.outcome(blueprint, tail.args, tail.kwargs)
-
-        work.operation = Operation(execute, f"blueprint {name}", is_async=True)
-        work.args, work.kwargs, work.named = (), {}, None
-        work.blueprint = None
+            self._fail(error, work, work)
 
     def _become(self, work: Work, lazy: LazyResult[Any]) -> bool:
         """Rule R4: continue as ``lazy``; whether ``work`` is ready for its next call."""
-        if self._watched:
-            self._report_end(work)
-        with self._lock:
-            if self._nodes.join(work.segment, work.index, work.operation.name, lazy):
+        if self._reports.wanted:
+            self._reports.finished(work)
+        nodes, segment, node = self._nodes, work.segment, work.node
+        alone = not lazy.dependencies and lazy.policies is None and not lazy.special
+        with self._guard:
+            if nodes.join(segment, node, work.operation.name, lazy):
                 return False
-            alone = not lazy.dependencies and lazy.policies is None
-            if alone and not lazy.special:
-                self._nodes.remember(lazy, self._nodes.address(work.segment, work.index))
-                work.source, work.operation = lazy, lazy.task
-                work.args, work.kwargs, work.named = lazy.args, lazy.kwargs, None
-                work.blueprint = work.retry = None
-        if alone and not lazy.special:
-            if self._watched:
+            if alone:
+                nodes.remember(lazy, nodes.address(segment, node))
+        if alone:
+            work.continue_as(lazy)
+            if self._reports.wanted:
                 self._run.publish(NodesPlanned, 0 if lazy.task.structural else 1)
-                self._report_start(work)
+                self._reports.started(work)
             return True
-        segment = work.segment
-        self._expand(lazy, self._nodes.address(segment, work.index))
-        if work.index == segment.root and isinstance(segment.continuation, Address):
-            # Nothing of it is left to do. What the memory holds must not hold its keys.
-            segment.let_go()
+        self._expand(lazy, nodes.address(segment, node))
+        if node is segment.target and isinstance(segment.continuation, Address):
+            with self._guard:
+                nodes.let_go(segment)  # nothing of it is left to do
         return False
 
     def _expand(self, lazy: LazyResult[Any], continuation: Resume | Address) -> None:
         """Add what ``lazy`` needs and the run does not compute yet."""
-        with self._lock:
-            graph = build_graph(lazy, known=lambda found: self._nodes.known(found) is not None)
-            self._run.check(graph)
-            self._plan(graph, continuation)
+        with self._guard:
+            wiring = wire(lazy, known=lambda found: self._nodes.known(found) is not None)
+            self._run.check(wiring.special)
+            self._plan(wiring, continuation)
         self._wake_later()
 
     # -- ends of nodes ------------------------------------------------------------------------
 
-    def _skip(self, segment: Segment, index: int, skipped: Skipped) -> None:
-        lazy = segment.lazies[index]
-        if not lazy.task.structural:
-            self._run.publish(TaskSkipped, lazy.name, lazy.number, skipped.condition)
-        with self._lock:
-            self._skips = True
-            self._nodes.settle(segment, index, skipped)
+    def _leave_out(self, segment: Segment, node: LazyResult[Any], missing: Missing) -> None:
+        """Settle a node that does not run."""
+        self._reports.skipped(node, missing)
+        with self._guard:
+            self._have_gap()
+            if isinstance(missing, Failed) and not self._goes_on_after(segment, node):
+                self._end(missing.error)
+                return
+            self._nodes.settle(segment, node, missing)
+
+    def _have_gap(self) -> None:
+        self._gaps = True
+        self._fast.on = False
+
+    def _goes_on_after(self, segment: Segment, node: LazyResult[Any]) -> bool:
+        return not self._run.fail_fast or self._nodes.is_caught(segment, node)
+
+    def _on_settled(self, segment: Segment, node: LazyResult[Any], value: Any) -> None:
+        """Keep the value of a cached node. Under the guard."""
+        try:
+            self._caches.keep(segment, node, value)
+        except BaseException as error:
+            annotate(error, node.name, node, path_to(segment, node, node.name, node))
+            self._end(error)
+
+    def _fail(self, error: BaseException, work: Work | None, item: Item | None) -> None:
+        """Note where an error comes from, and end the run, or go on without the node's value."""
+        with self._guard:
+            place = (work.segment, work.node) if work is not None else item
+            if work is not None:
+                self._reports.failed(work, error)
+            if place is None:
+                self._end(error)
+                return
+            assert isinstance(place, tuple)
+            segment, node = place
+            source = node if work is None else work.source
+            name = source.name if work is None else work.operation.name
+            if not self._stopping:
+                annotate(error, name, source, path_to(segment, node, name, source))
+            if not isinstance(error, Exception) or not self._goes_on_after(segment, node):
+                self._end(error)
+                return
+            self._have_gap()
+            if not self._nodes.is_caught(segment, node):
+                self._run.failures.append(error)
+            self._nodes.settle(segment, node, Failed(name, error))
 
     # -- ends of runs -------------------------------------------------------------------------
 
@@ -387,48 +444,22 @@ class _GraphRun:
         if not self._done.done():
             self._done.set_result(None)
 
-    def _fail(
-        self,
-        error: BaseException,
-        work: Work | None,
-        item: Work | tuple[Segment, int] | None,
-    ) -> None:
-        """Keep the first error, with its note, and end the run."""
-        with self._lock:
-            self._end_with(error, work, item)
-
-    def _end_with(
-        self,
-        error: BaseException,
-        work: Work | None,
-        item: Work | tuple[Segment, int] | None,
-    ) -> None:
-        """The same, under the lock."""
-        segment, index = item if isinstance(item, tuple) else (None, 0)
-        if work is not None:
-            segment, index = work.segment, work.index
-            if self._watched:
-                self._report_failure(work, error)
+    def _end(self, error: BaseException) -> None:
+        """End the run with the first error. Under the guard."""
         if self._error is not None or self._stopping:
             return
         self._error = error
+        self._fast.on = False
         self._stopping = True
         self._workers.stop()
-        if segment is not None:
-            source = work.source if work is not None else segment.lazies[index]
-            name = work.operation.name if work is not None else source.name
-            annotate(error, name, source, path_to(segment, index, name, source))
         self._call_in_loop(self._finish)
-
-    def _no_workers(self, error: BaseException) -> None:
-        self._fail(error, None, None)
 
     def _look_for_standstill(self) -> None:
         """Nothing runs, nothing is ready, and there is no value: nodes wait for each other."""
-        with self._lock:
-            if self._on_loop or self._workers.busy or self._result is not PENDING:
+        with self._guard:
+            if self._on_loop or self._resting or self._workers.busy:
                 return
-            if self._stopping or self._done.done():
+            if self._result is not PENDING or self._stopping or self._done.done():
                 return
             self._stopping = True
             self._error = self._nodes.standstill()
@@ -436,86 +467,56 @@ class _GraphRun:
 
     async def _stop(self) -> None:
         """Wait until nothing of this run runs; a second cancel abandons plain calls (M8)."""
+        self._fast.on = False
         self._stopping = True
         self._workers.stop()
-        abandoned: asyncio.CancelledError | None = None
+        again: asyncio.CancelledError | None = None
         while pending := [task for task in self._tasks if not task.done()]:
             for task in pending:
                 task.cancel()
             try:
                 await asyncio.wait(pending)
             except asyncio.CancelledError as request:
-                abandoned = request  # the tasks are cancelled again, and close what they opened
-        if abandoned is not None:
-            raise abandoned
-        await self._workers.quiet()
+                again = request  # the tasks are cancelled again, and close what they opened
+        if again is None and not self._run.expired:
+            try:
+                await self._workers.quiet()
+            except asyncio.CancelledError as request:
+                again = request
+        if again is not None or self._run.expired:
+            self._abandon_calls()
+        if again is not None:
+            raise again
 
-    # -- events -------------------------------------------------------------------------------
+    def _abandon_calls(self) -> None:
+        for call, item in self._workers.working():
+            node = item.source if isinstance(item, Work) else item[1] if item else None
+            name = "plain tasks" if node is None else node.name
+            self._run.abandon(call, name, 0 if node is None else node.number)
 
-    def _report_start(self, work: Work) -> None:
-        work.started = perf_counter()
-        if not work.operation.structural:
-            self._run.publish(TaskStarted, work.source.name, work.source.number)
-
-    def _report_end(self, work: Work) -> None:
-        if not work.source.task.structural:
-            taken = perf_counter() - work.started
-            self._run.publish(TaskFinished, work.source.name, work.source.number, taken)
-
-    def _report_retry(self, work: Work, attempt: int, pause: float, error: BaseException) -> None:
-        source = work.source
-        self._run.publish(TaskRetrying, source.name, source.number, attempt, pause, error)
-
-    def _report_failure(self, work: Work, error: BaseException) -> None:
-        if not work.source.task.structural:
-            taken = perf_counter() - work.started
-            self._run.publish(TaskFailed, work.source.name, work.source.number, taken, error)
+    def _lacking(self) -> Iterator[Waiting]:
+        """The nodes that wait for their inputs. In the loop's thread."""
+        with self._guard:
+            for lazy, inputs in list(self._nodes.lacking()):
+                if not lazy.task.structural:
+                    yield Waiting(lazy.name, lazy.number, "inputs", tuple(inputs))
 
 
-def _resolve(value: Any, values: list[Any], place: Any) -> Any:
+def _resolve(value: Any, get: Callable[[LazyResult[Any]], Any]) -> Any:
     if isinstance(value, LazyResult):
-        return values[place[value]]
+        return get(value)
     return value.value if isinstance(value, Literal) else value
 
 
-def _belongs_on_loop(work: Work) -> bool:
+def _belongs_on_loop(operation: Operation, args: Any, kwargs: Any, policies: Any) -> bool:
     return (
-        work.operation.is_async or work.retry is not None or wants_resources(work.args, work.kwargs)
+        operation.is_async
+        or policies.timeout is not None
+        or operation.mode == "inline"
+        or wants_resources(args, kwargs)
     )
 
 
-def _named(work: Work) -> dict[str, Any]:
-    assert isinstance(work.operation, Task)
-    parameters = work.operation.parameters
-    return parameters.complete(parameters.bind(work.args, work.kwargs))
-
-
-def _priority_of(item: Work | tuple[Segment, int]) -> int:
-    segment, index = (item.segment, item.index) if isinstance(item, Work) else item
-    return segment.priority[index] if segment.priority else 0
-
-
-def _is_plain_call(blueprint: Blueprint) -> bool:
-    """Whether a blueprint only calls a task, with arguments that its prologue's nodes give."""
-    *prologue, root = blueprint.instructions
-    return (
-        isinstance(blueprint.task, Task)
-        and not is_baked(blueprint, blueprint.task)
-        and not (root.conditions or root.after)
-        and all(call.source is not None for call in prologue)
-    )
-
-
-def _enter_with(
-    work: Work,
-    blueprint: Blueprint,
-    named: Mapping[str, Literal[Any] | LazyResult[Any]],
-    values: Sequence[Any],
-) -> bool:
-    """Enter the task of ``blueprint``, with ``values`` in the place of lazy arguments."""
-    assert isinstance(blueprint.task, Task)
-    left = iter(values)
-    work.named = {n: v.value if isinstance(v, Literal) else next(left) for n, v in named.items()}
-    work.operation, work.blueprint = blueprint.task, blueprint
-    work.args, work.kwargs = blueprint.task.parameters.spread(work.named)
-    return True
+def _priority_of(item: Item) -> int:
+    segment, node = (item.segment, item.node) if isinstance(item, Work) else item
+    return segment.priority.get(node, 0)

@@ -1,18 +1,27 @@
 """Nodes: what a graph run knows of its nodes, and what follows when one has its value.
 
-Pure bookkeeping, under the lock of its owner: which node waits for which, where values go, which
-lazy values the run has met. Nothing here runs a task; ``activate`` is told which could.
+Pure bookkeeping, under the guard of its owner: which node waits for which, where values go, which
+lazy values the run has met. Nothing here runs a task; ``activate`` is told which could. The fast
+lane has ``settle`` written out for the commonest case.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from cascade.graph.model import Graph
-from cascade.runtime.skipping import Skipped
-from cascade.runtime.strategies.segment import PENDING, Address, Resume, Segment, priorities
+from cascade.graph.build import build_graph, inputs_of
+from cascade.graph.wiring import Wiring, users_of
+from cascade.runtime.outcomes import Failed, Missing, Skipped
+from cascade.runtime.strategies.segment import (
+    PENDING,
+    Address,
+    Resume,
+    Segment,
+    priorities,
+    users_above,
+)
 from cascade.spec.errors import CycleError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.protocols import Solver, StateBackend
@@ -22,9 +31,10 @@ class Nodes:
     """The nodes of one run.
 
     Args:
-        solver: Gives nodes their priorities; None where the graph's own order will do.
+        solver: Gives nodes their priorities; None where any order will do.
         state: Where outcomes are kept for later, or None.
-        activate: Called with a segment and an index when all that the node waits for is there.
+        activate: Called with a segment and a node when all that the node waits for is there.
+        on_settled: Called with the address of a node in ``watched`` and its value.
         on_result: Called with the value of the target.
     """
 
@@ -32,65 +42,90 @@ class Nodes:
         self,
         solver: Solver | None,
         state: StateBackend | None,
-        activate: Callable[[Segment, int], None],
+        activate: Callable[[Segment, LazyResult[Any]], None],
+        on_settled: Callable[[Segment, LazyResult[Any], Any], None],
         on_result: Callable[[Any], None],
     ) -> None:
         self._solver = solver
         self._state = state
         self._activate = activate
+        self._on_settled = on_settled
         self._on_result = on_result
         self._first: Segment | None = None
+        #: Segments that are not done, in the order in which they were added.
+        self._live: dict[Segment, None] = {}
         #: Lazy values of all segments but the first, by address. Weak: a loop that makes new ones
         #: for ever must not be remembered for ever.
         self._memory: weakref.WeakKeyDictionary[LazyResult[Any], Address] = (
             weakref.WeakKeyDictionary()
         )
         #: Nodes that returned a lazy value which is being computed elsewhere: their names.
-        self._joins: dict[tuple[Segment, int], tuple[str, str]] = {}
+        self._joins: dict[tuple[Segment, LazyResult[Any]], tuple[str, str]] = {}
+        #: Nodes whose value ``on_settled`` is to be told.
+        self.watched: set[tuple[Segment, LazyResult[Any]]] = set()
 
-    def add(self, graph: Graph, continuation: Resume | Address | None) -> None:
-        """Make ``graph`` a segment and activate what waits for nothing."""
-        segment = Segment(graph, continuation)
+    @property
+    def bare(self) -> bool:
+        """Whether all there is to do for a value is to keep it in its segment."""
+        return self._state is None
+
+    def add(self, wiring: Wiring, continuation: Resume | Address | None) -> None:
+        """Make ``wiring`` a segment and activate what waits for nothing."""
+        segment = Segment(wiring, continuation)
+        self._live[segment] = None
         if self._solver is not None:
+            graph = build_graph(wiring.target, known=set(wiring.outside).__contains__)
             segment.priority = priorities(self._solver.resolve(graph), graph)
         if self._first is None:
             self._first = segment
         else:
-            for index, lazy in enumerate(segment.lazies):
-                self._memory[lazy] = self.address(segment, index)
-        ready = [i for i, count in enumerate(segment.waits) if not count]
-        if graph.outside:
-            self._wire_outside(segment, graph.outside)
-        for index in ready:
-            self._activate(segment, index)
+            for lazy in wiring.nodes():
+                self._memory[lazy] = self._new_address(segment, lazy)
+        for lazy in wiring.outside:
+            known = self.known(lazy)
+            assert known is not None
+            self._hand_on(known, segment, lazy)
+        activate = self._activate
+        for lazy in wiring.ready:
+            activate(segment, lazy)
 
     def known(self, lazy: LazyResult[Any]) -> Address | None:
-        """The address of a lazy value that this run has met."""
-        assert self._first is not None
-        index = self._first.index.get(lazy)
-        if index is not None:
-            return self.address(self._first, index)
+        """Where the value is, or will be, of a lazy value that this run has met."""
+        first = self._first
+        assert first is not None
+        if lazy in first.users or lazy is first.target:
+            return Address(first, lazy)
         return self._memory.get(lazy)
 
     def remember(self, lazy: LazyResult[Any], address: Address) -> None:
         """Note that the value of ``lazy`` will be at ``address``."""
         self._memory[lazy] = address
 
-    def address(self, segment: Segment, index: int) -> Address:
-        """Where the value of a node goes: of a root, where its segment's goes."""
-        if index == segment.root and isinstance(segment.continuation, Address):
+    def address(self, segment: Segment, node: LazyResult[Any]) -> Address:
+        """Where the value of a node goes: of a target, where its segment's goes."""
+        if segment is self._first:
+            return Address(segment, node)
+        return self._memory[node]  # one object, for all that hands its value on
+
+    def _new_address(self, segment: Segment, node: LazyResult[Any]) -> Address:
+        if node is segment.target and isinstance(segment.continuation, Address):
             return segment.continuation
-        return Address(segment, index)
+        return Address(segment, node)
 
-    def _hand_on(self, source: Address, target: Address) -> None:
-        """Let ``target`` have the value at ``source``, now or later."""
-        value = source.segment.values[source.index]
-        if value is PENDING:
-            source.segment.foreign.setdefault(source.index, []).append(target)
-        else:
-            self.settle(target.segment, target.index, value)
+    def _hand_on(self, source: Address, segment: Segment, node: LazyResult[Any]) -> None:
+        """Let ``node`` have the value at ``source``, now or later."""
+        value = source.value
+        if source.segment is not None:
+            there, other = source.place
+            value = there.values.get(other, PENDING)
+            if value is PENDING:
+                there.foreign.setdefault(other, []).append(Address(segment, node))
+                return
+        self.settle(segment, node, value)
 
-    def join(self, segment: Segment, index: int, name: str, lazy: LazyResult[Any]) -> bool:
+    def join(
+        self, segment: Segment, node: LazyResult[Any], name: str, lazy: LazyResult[Any]
+    ) -> bool:
         """Let a node take the value of ``lazy``, which it returned, if the run has met that (M14).
 
         Returns:
@@ -102,16 +137,27 @@ class Nodes:
         known = self.known(lazy)
         if known is None:
             return False
-        own = self.address(segment, index)
-        if (known.segment, known.index) == (own.segment, own.index):
+        own = self.address(segment, node)
+        if (known.segment, known.node) == (own.segment, own.node) and own.node is not None:
             raise CycleError(
                 f"task '{name}' returned '{lazy.name}' (called at {lazy.callsite}), which is "
                 "waiting for its result",
                 [lazy.name, name, lazy.name],
             )
-        self._joins[segment, index] = (name, lazy.name)
-        self._hand_on(known, Address(segment, index))
+        self.take_over(known, segment, node, name, lazy.name)
         return True
+
+    def take_over(
+        self,
+        source: Address,
+        segment: Segment,
+        node: LazyResult[Any],
+        name: str,
+        other: str,
+    ) -> None:
+        """Let a node, called ``name``, have the value of ``other`` at ``source``."""
+        self._joins[segment, node] = (name, other)
+        self._hand_on(source, segment, node)
 
     def standstill(self) -> CycleError:
         """The error for a run in which nothing runs and nothing could."""
@@ -122,61 +168,90 @@ class Nodes:
             [*names, *names[:1]],
         )
 
-    def settle(self, segment: Segment, index: int, value: Any) -> None:
+    def lacking(self) -> Iterator[tuple[LazyResult[Any], list[str]]]:
+        """The nodes that wait for inputs, and the names of these."""
+        for segment in self._live:
+            values = segment.values
+            for lazy in [*segment.users, segment.target]:
+                if lazy is None or lazy in values:
+                    continue
+                missing = [i.name for i in inputs_of(lazy) if i not in values]
+                if missing:
+                    yield lazy, list(dict.fromkeys(missing))
+
+    def settle(self, segment: Segment, node: LazyResult[Any], value: Any) -> None:
         """Keep a node's value and activate what waited for it.
 
         A list of what is left, and no recursion: values may be handed on along a long chain.
         """
-        todo = [(segment, index)]
+        todo = [(segment, node, value)]
         while todo:
-            segment, index = todo.pop()
-            segment.values[index] = value
-            if self._state is not None and index <= segment.root:
-                self._keep(segment.lazies[index], value)
-            waits = segment.waits
-            for user in segment.successors[index]:
-                waits[user] -= 1
-                if not waits[user]:
-                    self._activate(segment, user)
-            if segment.foreign:
-                todo += [(a.segment, a.index) for a in segment.foreign.pop(index, ())]
+            segment, node, value = todo.pop()
+            if self.watched and (segment, node) in self.watched:
+                self.watched.discard((segment, node))
+                self._on_settled(segment, node, value)
+            if type(value) is Failed and node.calls.catches:
+                value = value.error
+            if self._state is not None:
+                self._keep(node, value)
             if self._joins:
-                self._joins.pop((segment, index), None)
-            if index == segment.root:
+                self._joins.pop((segment, node), None)
+            segment.values[node] = value
+            if segment.foreign:
+                todo += [(*a.place, value) for a in segment.foreign.pop(node, ())]
+            if node is segment.target:
                 self._leave(segment, value, todo)
+            else:
+                self._release(segment, node)
 
-    def _leave(self, segment: Segment, value: Any, todo: list[tuple[Segment, int]]) -> None:
-        """A segment's root is done."""
+    def _release(self, segment: Segment, node: LazyResult[Any]) -> None:
+        waits = segment.waits
+        for user in users_of(segment.users.get(node)):
+            left = waits.get(user, 1) - 1
+            if left:
+                waits[user] = left
+            else:
+                self._activate(segment, user)
+
+    def _leave(
+        self, segment: Segment, value: Any, todo: list[tuple[Segment, LazyResult[Any], Any]]
+    ) -> None:
+        """A segment's target is done."""
         continuation = segment.continuation
         if continuation is None:
             self._on_result(value)
             return
-        segment.let_go()
+        self.let_go(segment)
         if isinstance(continuation, Address):
-            todo.append((continuation.segment, continuation.index))
+            todo.append((*continuation.place, value))
         else:
             segment.continuation = None  # it holds the tail call, and that its lazy arguments
             continuation.go_on(value)
 
-    def _wire_outside(
-        self, segment: Segment, outside: Sequence[tuple[int, LazyResult[Any]]]
-    ) -> None:
-        """Connect inputs that other segments compute; each gets a place behind the own nodes."""
-        users: dict[LazyResult[Any], list[int]] = {}
-        for user, lazy in outside:
-            users.setdefault(lazy, []).append(user)
-        segment.index = dict(segment.index)
-        for lazy, waiting in users.items():
-            place = segment.index[lazy] = len(segment.values)
-            segment.values.append(PENDING)
-            segment.successors.append(waiting)
-            address = self.known(lazy)
-            assert address is not None
-            self._hand_on(address, Address(segment, place))
+    def let_go(self, segment: Segment) -> None:
+        """Forget the nodes of a segment once all have started and only its target may be left.
+
+        What the memory holds must not hold its keys, or they would never go; so the addresses of
+        nodes become their values.
+        """
+        if segment not in self._live:
+            return
+        del self._live[segment]
+        for lazy, value in segment.values.items():
+            address = self._memory.get(lazy)
+            if address is not None and address.segment is segment:
+                address.settle(value)
+        segment.users, segment.waits, segment.values = {}, {}, {}
+        segment.get = segment.values.__getitem__
+        segment.priority = {}
+
+    def is_caught(self, segment: Segment, node: LazyResult[Any]) -> bool:
+        """Whether an error of this node becomes the value of itself or of what continues as it."""
+        return node.calls.catches or any(user.calls.catches for user in users_above(segment, node))
 
     def _keep(self, lazy: LazyResult[Any], value: Any) -> None:
         assert self._state is not None
         if isinstance(value, Skipped):
             self._state.put_skip_reason(lazy.id, repr(value))
-        else:
+        elif not isinstance(value, Missing):
             self._state.put_result(lazy.id, value)

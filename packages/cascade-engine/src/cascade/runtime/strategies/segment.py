@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from cascade.graph.model import Graph
+from cascade.graph.wiring import Wiring, users_of
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import ExecutionPlan
+
+_NUMBER = attrgetter("number")
 
 
 class _Pending:
@@ -20,48 +25,56 @@ PENDING: Final = _Pending()
 
 
 class Segment:
-    """A graph in execution; its arrays are changed under the run's lock only."""
+    """A graph in execution; all of it is changed under the run's guard only."""
 
     __slots__ = (
         "continuation",
         "foreign",
-        "index",
-        "lazies",
+        "get",
         "priority",
-        "root",
-        "successors",
+        "target",
+        "users",
         "values",
         "waits",
     )
 
-    def __init__(self, graph: Graph, continuation: Resume | Address | None) -> None:
-        self.lazies = graph.lazies
-        self.index = graph.index
-        self.waits = graph.waits
-        self.successors = graph.successors
-        self.root = len(graph.lazies) - 1
-        self.values: list[Any] = [PENDING] * len(graph.lazies)
-        #: What happens with the root's value: nothing more (None: it is the run's), hand it on to
-        #: another address, or go on with work that waits for it.
+    def __init__(self, wiring: Wiring, continuation: Resume | Address | None) -> None:
+        self.target: LazyResult[Any] | None = wiring.target
+        self.users = wiring.users
+        self.waits = wiring.waits
+        self.values: dict[LazyResult[Any], Any] = {}
+        self.get = self.values.__getitem__
+        #: What happens with the target's value: nothing more (None: it is the run's), hand it on
+        #: to another address, or go on with work that waits for it.
         self.continuation = continuation
-        #: Index → addresses in other segments that take over that node's value.
-        self.foreign: dict[int, list[Address]] = {}
-        #: Stage of each node in the solver's plan; None where the graph's own order will do.
-        self.priority: list[int] | None = None
-
-    def let_go(self) -> None:
-        """Forget the lazy values, once all nodes have started: a run remembers them weakly."""
-        self.lazies, self.index, self.successors = (), {}, []
+        #: Node → addresses in other segments that take over its value.
+        self.foreign: dict[LazyResult[Any], list[Address]] = {}
+        #: Stage of each node in the solver's plan; empty where any order will do.
+        self.priority: dict[LazyResult[Any], int] = {}
 
 
 class Address:
-    """Where the value of a node goes; a segment's root hands it on to another one."""
+    """Where the value of a node goes; a segment's target hands it on to another one."""
 
-    __slots__ = ("index", "segment")
+    __slots__ = ("node", "segment", "value")
 
-    def __init__(self, segment: Segment, index: int) -> None:
-        self.segment = segment
-        self.index = index
+    def __init__(self, segment: Segment, node: LazyResult[Any]) -> None:
+        self.segment: Segment | None = segment
+        self.node: LazyResult[Any] | None = node
+        #: What is left when the segment is done.
+        self.value: Any = PENDING
+
+    @property
+    def place(self) -> tuple[Segment, LazyResult[Any]]:
+        """Both; of an address that is not settled."""
+        assert self.segment is not None
+        assert self.node is not None
+        return self.segment, self.node
+
+    def settle(self, value: Any) -> None:
+        """Hold the value itself, and nothing else."""
+        self.segment = self.node = None
+        self.value = value
 
 
 class Work:
@@ -69,32 +82,45 @@ class Work:
 
     __slots__ = (
         "args",
+        "attempt",
         "blueprint",
-        "index",
         "kwargs",
         "named",
+        "node",
         "operation",
-        "retry",
+        "policies",
         "segment",
         "source",
         "started",
     )
 
-    def __init__(self, segment: Segment, index: int, source: LazyResult[Any]) -> None:
+    def __init__(self, segment: Segment, node: LazyResult[Any]) -> None:
         self.segment = segment
-        self.index = index
+        self.node = node
         #: The lazy value whose call this is; the last one, where it continued as others.
-        self.source = source
-        self.operation: Operation = source.task
+        self.source = node
+        self.operation: Operation = node.task
         #: The node's, which it keeps whatever tasks it continues as by tail calls (R10).
-        self.retry = None if source.policies is None else source.retry
-        self.args: Sequence[Any] = ()
-        self.kwargs: dict[str, Any] = {}
+        self.policies: CallPolicies = node.calls
+        #: Number of the attempt that is made, of this step.
+        self.attempt = 1
+        self.args: Sequence[Any] = node.args
+        self.kwargs: dict[str, Any] = node.kwargs
         #: The arguments by name, once a tail call has asked for them.
         self.named: dict[str, Any] | None = None
         #: The blueprint by whose id the operation was entered, if it was.
         self.blueprint: Blueprint | None = None
         self.started = 0.0
+
+    def continue_as(self, lazy: LazyResult[Any]) -> None:
+        """Be the call of ``lazy`` from now on, which has plain arguments (R4)."""
+        self.source, self.operation, self.policies = lazy, lazy.task, lazy.calls
+        self.args, self.kwargs, self.named = lazy.args, lazy.kwargs, None
+        self.blueprint, self.attempt = None, 1
+
+
+#: What a queue holds: a node whose inputs are there, or work that goes on.
+Item = tuple[Segment, LazyResult[Any]] | Work
 
 
 class Resume:
@@ -107,48 +133,61 @@ class Resume:
         self.go_on = go_on
 
 
-def priorities(plan: ExecutionPlan, graph: Graph) -> list[int]:
+def priorities(plan: ExecutionPlan, graph: Graph) -> dict[LazyResult[Any], int]:
     """The stage of each node.
 
     Raises:
         ValueError: The plan leaves a node out.
     """
-    priority = [-1] * len(graph)
-    for stage, nodes in enumerate(plan):
-        for node in nodes:
-            priority[node.index] = stage
-    if -1 in priority:
-        left_out = graph.lazies[priority.index(-1)].name
-        raise ValueError(f"the solver's plan leaves out the node '{left_out}'")
+    priority = {
+        graph.lazies[node.index]: stage for stage, nodes in enumerate(plan) for node in nodes
+    }
+    for lazy in graph.lazies:
+        if lazy not in priority:
+            raise ValueError(f"the solver's plan leaves out the node '{lazy.name}'")
     return priority
 
 
-def path_to(segment: Segment, index: int, name: str, source: LazyResult[Any]) -> list[str]:
+def path_to(
+    segment: Segment, node: LazyResult[Any], name: str, source: LazyResult[Any]
+) -> list[str]:
     """Names from the target down to a node, leaving out what Cascade added.
 
     Args:
         segment: Where the node is.
-        index: Its place there.
+        node: The node.
         name: What runs for it now.
         source: The lazy value that it is now; another one than at first if it continued as that.
     """
-    return [*reversed(list(_users(segment, index, source))), name]
+    return [*reversed(list(_users(segment, node, source))), name]
 
 
-def _users(segment: Segment, index: int, source: LazyResult[Any]) -> Iterator[str]:
-    own = segment.lazies[index] if segment.lazies else source
-    handed_on = index == segment.root and isinstance(segment.continuation, Address)
-    if own is not source and not handed_on and not own.task.structural:
-        yield own.name
+def _users(segment: Segment, node: LazyResult[Any], source: LazyResult[Any]) -> Iterator[str]:
+    if node is not source and not _is_handed_on(segment, node) and not node.task.structural:
+        yield node.name
+    for user in users_above(segment, node):
+        if not user.task.structural:
+            yield user.name
+
+
+def users_above(segment: Segment, node: LazyResult[Any]) -> Iterator[LazyResult[Any]]:
+    """The nodes that a node's value goes through on its way to the target of the run.
+
+    Of several users the one that was made first.
+    """
     while True:
         onward = segment.continuation
-        if index != segment.root and segment.successors[index]:
-            index = segment.successors[index][0]
+        users = users_of(segment.users.get(node))
+        if users:
+            node = min(users, key=_NUMBER)
         elif isinstance(onward, Address):
-            segment, index = onward.segment, onward.index
+            segment, node = onward.place
         elif onward is not None:
-            segment, index = onward.work.segment, onward.work.index
+            segment, node = onward.work.segment, onward.work.node
         else:
             return
-        if segment.lazies and not segment.lazies[index].task.structural:
-            yield segment.lazies[index].name
+        yield node
+
+
+def _is_handed_on(segment: Segment, node: LazyResult[Any]) -> bool:
+    return node is segment.target and isinstance(segment.continuation, Address)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from cascade.graph.build import build_graph
-from cascade.runtime.events import NodesPlanned
 from cascade.runtime.run import Run
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.lazy_types import LazyResult
@@ -36,9 +35,8 @@ class VMExecutionStrategy:
             CycleError: Nodes wait for each other.
         """
         graph = build_graph(target)
-        run.check(graph)
-        if run.bus.wants(NodesPlanned):
-            run.publish(NodesPlanned, sum(not lazy.task.structural for lazy in graph.lazies))
+        run.check(graph.lazies)
+        run.report_plan(lambda: graph.lazies)
         blueprint = self._build(target)
         # A container, map or router has its inputs baked in.
         args, kwargs = ((), {}) if target.task.structural else (target.args, target.kwargs)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cascade.spec.blueprint import Blueprint, Call, Literal, Register, TailCall
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult
+
+if TYPE_CHECKING:
+    from cascade.spec.caching import CachePolicy
 
 
 class _Unset:
@@ -23,10 +26,12 @@ UNSET: Final = _Unset()
 class Cell:
     """The outcome of a lazy value in this run, shared by all who mention it (M14)."""
 
-    __slots__ = ("blocked_on", "name", "value", "waiter")
+    __slots__ = ("blocked_on", "kept", "name", "value", "waiter")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        #: By what a cache is to keep the value: policy, key and arguments.
+        self.kept: tuple[CachePolicy, Any, Mapping[str, Any]] | None = None
         self.value: Any = UNSET
         #: Resolved with ``value``; made when somebody waits.
         self.waiter: asyncio.Future[Any] | None = None
@@ -94,6 +99,7 @@ class Frame:
 
     __slots__ = (
         "blueprint",
+        "catches",
         "cell",
         "dead",
         "fresh",
@@ -106,11 +112,12 @@ class Frame:
         "output",
         "parent",
         "pc",
+        "policies",
         "registers",
-        "retry",
         "source",
         "started",
         "tail",
+        "uncalled",
         "waits",
     )
 
@@ -137,9 +144,13 @@ class Frame:
         self.joins: Cell | None = None
         #: 1 if an asyncio task was started to execute this frame.
         self.on_its_own = 0
+        #: Whether an error of the node becomes its value.
+        self.catches = False
+        #: Whether nothing has been called for the node yet, so that a cache is to be asked.
+        self.uncalled = True
         self.enter(blueprint, args, kwargs)
         #: The node's, which it keeps whatever tasks it continues as by tail calls (R10).
-        self.retry = blueprint.instructions[-1].retry
+        self.policies = blueprint.instructions[-1].policies
 
     def enter(self, blueprint: Blueprint, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Start ``blueprint`` from its first instruction, with fresh registers.

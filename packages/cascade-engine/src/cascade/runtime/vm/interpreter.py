@@ -33,6 +33,7 @@ from cascade.graph.build import build_graph
 from cascade.graph.compiler import BlueprintBuilder, template_of
 from cascade.runtime.events import (
     NodesPlanned,
+    TaskCached,
     TaskFailed,
     TaskFinished,
     TaskRetrying,
@@ -40,18 +41,22 @@ from cascade.runtime.events import (
     TaskStarted,
 )
 from cascade.runtime.notes import annotate
-from cascade.runtime.processor import NodeProcessor
+from cascade.runtime.outcomes import Failed, Missing, Skipped
+from cascade.runtime.processor import NodeCall, NodeProcessor
 from cascade.runtime.run import Run, stop_iteration
-from cascade.runtime.skipping import Skipped
 from cascade.runtime.tailcall import fault, is_baked, lazies_of, misfit, with_values
 from cascade.runtime.ticker import Ticker
 from cascade.runtime.vm.frame import UNSET, Cell, Frame
+from cascade.runtime.vm.group import Group
+from cascade.runtime.vm.paths import is_caught, path_to
 from cascade.runtime.vm.registry import BlueprintRegistry
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register, TailCall
+from cascade.spec.caching import CachePolicy
 from cascade.spec.containers import gathered
 from cascade.spec.errors import ArgumentError, CycleError, InternalError
-from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.params import Source
+from cascade.spec.policies import PLAIN_CALLS
 from cascade.spec.resource import Inject
 from cascade.spec.task import Task
 
@@ -66,8 +71,10 @@ class Interpreter:
         self._cells: WeakKeyDictionary[LazyResult[Any], Cell] = WeakKeyDictionary()
         #: Asyncio tasks that were started and have not ended.
         self._under_way = 0
-        #: Whether any node was skipped so far; until then nobody needs to look.
-        self._skips = False
+        #: Whether any node was skipped or has failed so far; until then nobody needs to look.
+        self._gaps = False
+        #: Cached nodes that are under way; equal calls are made once.
+        self._flights: dict[tuple[CachePolicy, Any], Cell] = {}
         self._error: BaseException | None = None
         self._watched = run.watches_tasks
 
@@ -79,14 +86,11 @@ class Interpreter:
         source = frame.origin = frame.source
         if source is not None:
             frame.cell = self._cells[source] = Cell(source.name)
-        try:
-            async with asyncio.TaskGroup() as self._group:
-                value = await self._drive(frame)
-                if source is not None and source is not frame.source:  # it continued as another
-                    self._keep(source, value)
-                return value
-        except BaseExceptionGroup:
-            pass
+        async with Group() as self._group:
+            value = await self._drive(frame)
+            if source is not None and source is not frame.source:  # it continued as another
+                self._keep(source, value)
+            return value
         # Raised outside of the handler, so that the user's __cause__ and __context__ stay.
         assert self._error is not None
         raise self._error
@@ -102,33 +106,42 @@ class Interpreter:
         """
         base = base or frame
         ticker = Ticker()
+        ended = False
         try:
-            while True:
-                call = frame.advance()
-                if call is None or (frame is not base and _takes_time(frame, call)):
-                    aside = self._set_aside(frame, base)
-                    if aside is not None:
-                        frame = aside
-                        continue
-                if call is None:
-                    assert frame.waits is not None
-                    await frame.waits.change()
-                elif frame.at_root:
-                    following = await self._at_root(frame, call, base)
-                    while following is None:  # the frame has its value
-                        if frame is base:
-                            return frame.value
+            while not (ended and frame is base):
+                try:
+                    if ended:
                         assert frame.parent is not None
                         value, frame = frame.value, frame.parent
                         following = self._take_over(frame, value)
-                    frame = following
-                else:
-                    frame = await self._before_root(frame, call, base)
+                    else:
+                        following = await self._step(frame, base)
+                except Exception as error:
+                    following = self._without_value(error, frame)
+                ended = following is None
+                frame = following or frame
                 if ticker.step():
                     await ticker.pause()
+            return frame.value
         except BaseException as error:
-            self._failed(error, frame)
+            if not isinstance(error, Exception):
+                self._note_failure(error, frame)
             raise
+
+    async def _step(self, frame: Frame, base: Frame) -> Frame | None:
+        """One step of ``frame``; the frame to go on with, or None if it has its value."""
+        call = frame.advance()
+        if call is None or (frame is not base and _takes_time(frame, call)):
+            aside = self._set_aside(frame, base)
+            if aside is not None:
+                return aside
+        if call is None:
+            assert frame.waits is not None
+            await frame.waits.change()
+            return frame
+        if frame.at_root:
+            return await self._at_root(frame, call, base)
+        return await self._before_root(frame, call, base)
 
     async def _at_root(self, frame: Frame, call: Call, base: Frame) -> Frame | None:
         """One step of a frame's root; the frame to go on with, or None if it has its value."""
@@ -136,23 +149,35 @@ class Interpreter:
             cell, frame.joins = frame.joins, None
             self._finish(frame, await self._waiter(frame, cell))
             return None
+        if frame.policies.cache is not None and frame.uncalled:
+            frame.uncalled = False
+            if (found := self._look_up(frame, call, frame.policies.cache, frame.cell)) is not UNSET:
+                return self._continue_with(frame, found)
         result = await self._result(frame, call, base)
         if isinstance(result, TailCall):
             return self._tail(frame, result)
-        if self._watched and not isinstance(result, Skipped):
+        if self._watched and not isinstance(result, Missing):
             self._report_end(frame, call)
         if isinstance(result, LazyResult):
             known = self._cells.get(result)
             if known is None:
                 return self._become(frame, result)
-            if known.value is UNSET:
-                frame.joins = known
-                return frame
-            result = known.value
-        self._finish(frame, result)
+            result = known if known.value is UNSET else known.value
+        return self._continue_with(frame, result)
+
+    def _continue_with(self, frame: Frame, value: Any) -> Frame | None:
+        """End ``frame`` with ``value``, or with that of the Cell that another computes."""
+        if isinstance(value, Cell):
+            frame.joins = value
+            return frame
+        self._finish(frame, value)
         return None
 
     def _finish(self, frame: Frame, value: Any) -> None:
+        if frame.cell is not None and frame.cell.kept is not None:
+            self._keep_cached(frame.cell, value)
+        if type(value) is Failed and frame.catches:
+            value = value.error
         frame.finish(value)
         if frame.source is not None:
             self._keep(frame.source, value)
@@ -165,7 +190,7 @@ class Interpreter:
             return frame
         # The list of what the tail call's lazy arguments gave (M2).
         frame.tail = None
-        if isinstance(value, Skipped):
+        if isinstance(value, Missing):
             self._finish(frame, value)
             return None
         return self._tail(frame, with_values(tail, value))
@@ -179,18 +204,31 @@ class Interpreter:
                 self._take(frame, call, known, None)
                 return frame
             cell = self._cells[call.source] = Cell(call.source.name)
-        if _is_async(call):
+        if call.policies.cache is not None:
+            cell = cell or Cell(call.name)
+            found = self._look_up(frame, call, call.policies.cache, cell)
+            if isinstance(found, Cell):
+                self._take(frame, call, found, cell)
+                return frame
+            if found is not UNSET:
+                self._store(frame, call, found, cell)
+                return frame
+        if _overlaps(call):
             self._start(frame, call, cell)
             return frame
         result = await self._result(frame, call, base)
         if isinstance(result, (TailCall, LazyResult)):
             return self._nested(frame, call, cell, result)
-        if self._watched and not isinstance(result, Skipped):
+        if self._watched and not isinstance(result, Missing):
             self._report_end(frame, call)
         self._store(frame, call, result, cell)
         return frame
 
     def _store(self, frame: Frame, call: Call, value: Any, cell: Cell | None = None) -> None:
+        if cell is not None and cell.kept is not None:
+            self._keep_cached(cell, value)
+        if type(value) is Failed and call.policies.catches:
+            value = value.error
         frame.registers[call.output.index] = value
         frame.started = None
         if frame.waits is not None:
@@ -199,6 +237,66 @@ class Interpreter:
             cell.set(value)
         if call.source is not None:
             self._keep(call.source, value)
+
+    def _without_value(self, error: Exception, frame: Frame) -> Frame | None:
+        """Go on after an error, where the run does; the frame to go on with, as after a step.
+
+        Raises:
+            Exception: ``error``, which ends the execution.
+        """
+        self._note_failure(error, frame)
+        caught = is_caught(frame)
+        if self._run.fail_fast and not caught:
+            if self._error is None:
+                self._error = error
+            raise error
+        if not caught:
+            self._run.failures.append(error)
+        self._gaps = True
+        call = frame.blueprint.instructions[frame.pc]
+        failed = Failed(call.name, error)
+        if frame.at_root:
+            self._finish(frame, failed)
+            return None
+        cell = None if call.source is None else self._cells.get(call.source)
+        self._store(frame, call, failed, cell)
+        return frame
+
+    # -- caches (R10) -------------------------------------------------------------------------
+
+    def _look_up(self, frame: Frame, call: Call, cache: CachePolicy, cell: Cell | None) -> Any:
+        """Where the value of a node comes from, before its first call.
+
+        UNSET: from that call; what it gives will be kept. A Cell: from an equal call under way.
+        Else this is the value, or what stands in its place.
+        """
+        assert isinstance(call.task, Task)
+        args, kwargs = _arguments(frame.registers, call)
+        skipped = self._why_skipped(frame, call, args, kwargs)
+        if skipped is not None:
+            return skipped
+        parameters = call.task.parameters
+        arguments = parameters.complete(parameters.bind(args, kwargs))
+        key = cache.key(call.task, arguments)
+        under_way = self._flights.get((cache, key))
+        if under_way is not None:
+            return under_way
+        found, value = cache.load(key, arguments)
+        if found:
+            self._run.publish(TaskCached, call.name, _number(frame, call))
+            return value
+        if cell is None:
+            cell = frame.cell = Cell(call.name)
+        cell.kept = (cache, key, arguments)
+        self._flights[cache, key] = cell
+        return UNSET
+
+    def _keep_cached(self, cell: Cell, value: Any) -> None:
+        assert cell.kept is not None
+        (cache, key, arguments), cell.kept = cell.kept, None
+        if not isinstance(value, Missing):
+            cache.save(key, arguments, value)
+        del self._flights[cache, key]
 
     # -- one call -----------------------------------------------------------------------------
 
@@ -211,22 +309,26 @@ class Interpreter:
         if self._watched and frame.started is None:
             self._report_start(frame, call)
         is_async = _is_async(call)
-        retry = frame.retry if frame.at_root else call.retry
+        mode = "auto" if call.task is None else call.task.mode
+        policies = frame.policies if frame.at_root else call.policies
         if (
             is_async
-            or retry is not None
+            or mode != "auto"
+            or policies is not PLAIN_CALLS
             or Inject in map(type, args)
             or Inject in map(type, kwargs.values())
         ):
-            return await self._processor.call(
-                call.func,
-                is_async,
+            inline = self._under_way == base.on_its_own and mode == "auto"
+            node_call = NodeCall(
+                call.task or Operation(call.func, call.name, is_async),
                 args,
                 kwargs,
-                inline=self._under_way == base.on_its_own,
-                retry=retry,
-                failed=partial(self._report_retry, frame, call),
+                policies,
+                _number(frame, call),
+                inline or mode == "inline",
             )
+            retrying = partial(self._report_retry, frame, call)
+            return await self._processor.call(node_call, retrying)
         if self._under_way != base.on_its_own:
             return await self._run.in_worker(call.func, args, kwargs)
         try:
@@ -236,26 +338,31 @@ class Interpreter:
 
     def _why_skipped(
         self, frame: Frame, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> Skipped | None:
-        if self._skips:
-            for value in (*args, *kwargs.values()):
-                if type(value) is Skipped:
-                    return self._skip(call, _number(frame, call), value)
+    ) -> Missing | None:
+        if self._gaps:
+            after = (frame.registers[register.index] for register in call.after)
+            for value in (*args, *kwargs.values(), *(v for v in after if type(v) is Failed)):
+                if isinstance(value, Missing):
+                    return self._skip(frame, call, value)
         if frame.looped and frame.at_root:
             return None  # conditions are for the node as a whole (R10)
         for operand in call.conditions:
             value = _load(frame.registers, operand)
-            if not value or type(value) is Skipped:
+            if isinstance(value, Missing):
+                return self._skip(frame, call, value)
+            if not value:
                 condition = _name_of(frame.blueprint, operand)
-                reason = value if type(value) is Skipped else Skipped(call.name, condition)
-                return self._skip(call, _number(frame, call), reason)
+                return self._skip(frame, call, Skipped(call.name, condition))
         return None
 
-    def _skip(self, call: Call, number: int, skipped: Skipped) -> Skipped:
-        self._skips = True
+    def _skip(self, frame: Frame, call: Call, missing: Missing) -> Missing:
+        self._gaps = True
+        if isinstance(missing, Failed) and self._run.fail_fast and not is_caught(frame):
+            raise missing.error  # it was caught, but this node is not part of what caught it
         if call.task is None or not call.task.structural:
-            self._run.publish(TaskSkipped, call.name, number, skipped.condition)
-        return skipped
+            why = missing.condition if isinstance(missing, Skipped) else repr(missing)
+            self._run.publish(TaskSkipped, call.name, _number(frame, call), why)
+        return missing
 
     # -- coroutine calls (M5) -----------------------------------------------------------------
 
@@ -364,7 +471,8 @@ class Interpreter:
         node = Frame(template_of(task), args, kwargs, frame, call.output.index)
         node.cell = cell
         node.source = call.source
-        node.retry = call.retry
+        node.policies, node.catches = call.policies, call.policies.catches
+        node.uncalled = False  # the cache was asked before
         return node
 
     def _nested(
@@ -385,6 +493,7 @@ class Interpreter:
         args, kwargs = _inputs(result)
         node = Frame(self._compile(result), args, kwargs, frame, call.output.index)
         node.source = result
+        node.catches = call.policies.catches
         node.cell = self._cells[result] = cell or Cell(result.name)
         return node
 
@@ -398,7 +507,8 @@ class Interpreter:
         frame.started = None
         args, kwargs = _inputs(lazy)
         frame.enter(blueprint, args, kwargs)
-        frame.retry = blueprint.instructions[-1].retry
+        frame.policies = blueprint.instructions[-1].policies
+        frame.uncalled = True
         return frame
 
     def _compile(self, lazy: LazyResult[Any]) -> Blueprint:
@@ -410,7 +520,7 @@ class Interpreter:
             blueprint = BlueprintBuilder().build(lazy)
         sources = (lazy, *(call.source for call in blueprint.instructions))
         if any(_is_to_be_checked(source, alone) for source in sources):
-            self._run.check(build_graph(lazy))  # what was not there when the run began
+            self._run.check(build_graph(lazy).lazies)  # what was not there when the run began
         self._report_plan(blueprint)
         return blueprint
 
@@ -487,13 +597,13 @@ class Interpreter:
         number = _number(frame, call)
         self._run.publish(TaskRetrying, call.name, number, attempt, pause, error)
 
-    def _failed(self, error: BaseException, frame: Frame) -> None:
+    def _note_failure(self, error: BaseException, frame: Frame) -> None:
         if isinstance(error, asyncio.CancelledError) and _is_cancelled():
             return
-        if self._error is None:
+        if self._error is None and not isinstance(error, Exception):
             self._error = error
         call = frame.blueprint.instructions[frame.pc]
-        annotate(error, call.name, _source(frame, call), _path(frame))
+        annotate(error, call.name, _source(frame, call), path_to(frame))
         if self._watched and frame.started is not None:
             taken = perf_counter() - frame.started
             self._run.publish(TaskFailed, call.name, _number(frame, call), taken, error)
@@ -510,7 +620,7 @@ def _arguments(registers: Sequence[Any], call: Call) -> tuple[list[Any], dict[st
         if surplus is None:
             continue
         values = _load(registers, surplus)
-        if type(values) is Skipped:  # all of them are, so it takes the place of one
+        if isinstance(values, Missing):  # all of them are, so it takes the place of one
             args.append(values)
         elif surplus is call.var_args:
             args += values
@@ -527,7 +637,7 @@ def _is_to_be_checked(source: LazyResult[Any] | None, alone: bool) -> bool:
 
 def _takes_time(frame: Frame, call: Call) -> bool:
     """Whether the parents of ``frame`` can go on with something else meanwhile."""
-    return frame.at_root and (_is_async(call) or frame.joins is not None)
+    return frame.at_root and (_overlaps(call) or frame.joins is not None)
 
 
 def _is_cancelled() -> bool:
@@ -544,6 +654,11 @@ def _literals(
 
 def _is_async(call: Call) -> bool:
     return inspect.iscoroutinefunction(call.func) if call.task is None else call.task.is_async
+
+
+def _overlaps(call: Call) -> bool:
+    """Whether the call is started, and awaited at first use (M5)."""
+    return _is_async(call) or (call.task is not None and call.task.mode == "blocking")
 
 
 def _inputs(lazy: LazyResult[Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
@@ -594,46 +709,3 @@ def _refuse_cycle(cell: Cell, waiting: set[Cell]) -> None:
         if reached not in seen:
             seen.add(reached)
             todo.extend(reached.blocked_on)
-
-
-def _path(frame: Frame) -> list[str]:
-    """Names from the target down to the call that ``frame`` is at."""
-    names = [frame.blueprint.instructions[frame.pc].name]
-    place, at = frame.pc, frame
-    while True:
-        names += _users(at.blueprint, place)
-        if at.parent is None:
-            origin = at.origin
-            if origin is not None and at.source is not origin and not origin.task.structural:
-                names.append(origin.name)
-            return names[::-1]
-        outputs = [call.output.index for call in at.parent.blueprint.instructions]
-        place = outputs.index(at.output) if at.output in outputs else at.parent.pc
-        call = at.parent.blueprint.instructions[place]
-        itself = call.source is not None and call.source is at.source
-        at = at.parent
-        if not itself and (call.task is None or not call.task.structural):
-            names.append(call.name)
-
-
-def _users(blueprint: Blueprint, place: int) -> Iterator[str]:
-    """Names of the calls that the value of the one at ``place`` goes through to the root."""
-    while (following := _user(blueprint, place)) is not None:
-        place = following
-        call = blueprint.instructions[place]
-        if call.task is None or not call.task.structural:
-            yield call.name
-
-
-def _user(blueprint: Blueprint, place: int) -> int | None:
-    """The next instruction that reads what the one at ``place`` computes."""
-    output = blueprint.instructions[place].output
-    sources = blueprint.input_sources
-    for later in range(place + 1, len(blueprint.instructions)):
-        call = blueprint.instructions[later]
-        reads = set(call.reads())
-        if later == len(blueprint.instructions) - 1:
-            reads |= {sources[i] for i in reads if i in sources}
-        if output.index in reads:
-            return later
-    return None

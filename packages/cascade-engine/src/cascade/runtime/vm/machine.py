@@ -8,9 +8,9 @@ from typing import Any
 
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.bus import MessageBus
+from cascade.runtime.outcomes import value_or_raise
 from cascade.runtime.resource_container import ResourceContainer
 from cascade.runtime.run import Run
-from cascade.runtime.skipping import refuse_skipped
 from cascade.runtime.vm.frame import Frame
 from cascade.runtime.vm.interpreter import Interpreter
 from cascade.runtime.vm.registry import BlueprintRegistry
@@ -63,7 +63,7 @@ class VirtualMachine:
             DependencyMissingError: The root was skipped (R6).
         """
         value = await self.outcome(blueprint, initial_args, initial_kwargs, source=source)
-        return refuse_skipped(value, blueprint.name, source)
+        return value_or_raise(value, blueprint.name, source)
 
     async def outcome(
         self,

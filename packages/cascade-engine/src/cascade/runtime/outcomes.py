@@ -1,4 +1,4 @@
-"""Skipped nodes: what stands in the place of their value (rules R6, M16)."""
+"""Nodes without a value, and what stands in its place: they were skipped, or failed (R6, R9)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from cascade.spec.errors import DependencyMissingError
 from cascade.spec.lazy_types import LazyResult
 
 
-class Skipped:
-    """The outcome of a node that did not run; what depends on its value gets the same one."""
+class Missing:
+    """The outcome of a node that has no value; what depends on its value gets the same one."""
+
+    __slots__ = ()
+
+
+class Skipped(Missing):
+    """The outcome of a node that did not run because of a condition (R6)."""
 
     __slots__ = ("condition", "node")
 
@@ -22,7 +28,20 @@ class Skipped:
         return f"<skipped: the condition '{self.condition}' of '{self.node}' was falsy>"
 
 
-def refuse_skipped(outcome: Any, name: str, target: LazyResult[Any] | None) -> Any:
+class Failed(Missing):
+    """The outcome of a node that failed, in a run that goes on nevertheless."""
+
+    __slots__ = ("error", "node")
+
+    def __init__(self, node: str, error: Exception) -> None:
+        self.node = node
+        self.error = error
+
+    def __repr__(self) -> str:
+        return f"<failed: '{self.node}' raised {type(self.error).__name__}>"
+
+
+def value_or_raise(outcome: Any, name: str, target: LazyResult[Any] | None) -> Any:
     """The value of a finished target.
 
     Args:
@@ -32,7 +51,10 @@ def refuse_skipped(outcome: Any, name: str, target: LazyResult[Any] | None) -> A
 
     Raises:
         DependencyMissingError: It has none, because it or something it needs was skipped.
+        Exception: What it, or something it needs, failed with.
     """
+    if isinstance(outcome, Failed):
+        raise outcome.error
     if not isinstance(outcome, Skipped):
         return outcome
     called = f" (called at {target.callsite})" if target is not None else ""

@@ -1,0 +1,337 @@
+"""Finding calls that block the event loop: a coroutine task in which one step takes too long.
+
+A coroutine that calls ``time.sleep`` or ``requests.get`` holds everything that shares its event
+loop, and nothing shows where. So each *step* of a coroutine task, from one ``await`` to the next,
+is marked while it lasts, and a thread looks at the mark now and then: when one and the same step
+is older than its threshold, that thread takes the stack of the loop's thread, while it blocks.
+
+- The mark costs a step some 60 ns; nothing is locked and nobody is woken.
+- The thread is started by the first step, looks once per threshold while there are steps, sleeps
+  while there are none, and ends when there were none for ``LINGER`` seconds.
+- Steps are measured in real seconds, also under a virtual clock. Plain functions are no steps,
+  wherever they run. A step that stops in a debugger is left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from dataclasses import dataclass
+from time import perf_counter
+from types import CodeType, coroutine
+from typing import Any, NamedTuple, TypeVar
+
+from cascade.runtime.tracebacks import own_folders
+from cascade.spec.callsite import CallSite
+
+T = TypeVar("T")
+
+#: Seconds that a step of a coroutine may take unless it is given others.
+THRESHOLD = 0.1
+#: Seconds without a step after which the thread ends; the next step starts another.
+LINGER = 1.0
+#: Least seconds between two looks, whatever the thresholds.
+_SHORTEST_LOOK = 0.01
+_DEBUGGERS = frozenset({"bdb", "debugpy", "ipdb", "pdb", "pudb", "pydevd", "_pydevd_bundle"})
+
+_log = logging.getLogger("cascade.blocking")
+#: What ``warn`` has said already, in the form that the module ``warnings`` keeps.
+_said: dict[str | tuple[str, type[Warning], int], int] = {}
+
+
+class BlockingCallWarning(RuntimeWarning):
+    """A coroutine task blocks the event loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedStep:
+    """A step of a coroutine that has lasted for too long, and still did when it was found."""
+
+    #: Whose step it is, as it was given to ``BlockingMonitor.watch``.
+    owner: Any
+    #: For how long it had lasted, so far.
+    seconds: float
+    #: For how long it might have lasted.
+    threshold: float
+    #: The innermost line that is none of a library's.
+    place: CallSite
+    #: The stack from the coroutine inward, as tracebacks show it.
+    stack: str
+
+
+class BlockingMonitor:
+    """Watches the coroutine steps of one thread. Made in that thread.
+
+    Args:
+        on_blocked: Called once for a step that takes too long, as soon as that is found, in the
+            monitor's own thread. What it raises goes to the logger ``cascade.blocking``.
+        threshold: Seconds that a step may take.
+        clock: Gives seconds.
+        linger: Seconds without a step after which the thread ends.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_every",
+        "_linger",
+        "_lock",
+        "_loop_thread",
+        "_on_blocked",
+        "_parked",
+        "_thread",
+        "_threshold",
+        "_wake",
+        "clock",
+        "current",
+        "quiet",
+    )
+
+    def __init__(
+        self,
+        on_blocked: Callable[[BlockedStep], object],
+        threshold: float = THRESHOLD,
+        *,
+        clock: Callable[[], float] = perf_counter,
+        linger: float = LINGER,
+    ) -> None:
+        self.clock = clock
+        #: Whose step is under way.
+        self.current: Watch | None = None
+        #: Set at each look and cleared by the next step; that one sees to it that there are looks.
+        self.quiet = True
+        self._on_blocked = on_blocked
+        self._threshold = threshold
+        self._every = _between_looks(threshold)
+        self._linger = linger
+        self._loop_thread = threading.get_ident()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._parked = False
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def watch(self, owner: Any, may_block: bool | float = False) -> Watch | None:
+        """What drives one coroutine under watch; None if it may block for as long as it likes.
+
+        Args:
+            owner: Handed on in reports.
+            may_block: Whether it may block, or the seconds for which it may.
+        """
+        if may_block is True:
+            return None
+        threshold = self._threshold if may_block is False else may_block
+        if threshold < self._every:
+            self._every = _between_looks(threshold)
+        return Watch(self, owner, threshold)
+
+    def close(self) -> None:
+        """End the thread, which takes moments, and watch no more. From any thread; repeatable."""
+        with self._lock:
+            self._closed = True
+            self._wake.set()
+
+    # -- called by steps ----------------------------------------------------------------------
+
+    def stir(self) -> None:
+        """The first step since the last look: see to it that somebody looks."""
+        with self._lock:
+            self.quiet = False
+            if self._closed:
+                return
+            if self._parked:
+                self._wake.set()
+            elif self._thread is None:
+                self._start()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(
+            target=self._keep_looking, name="cascade-blocking", daemon=True
+        )
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # too many, or the interpreter ends: no reason to fail a task
+            _log.warning("nobody looks for blocking calls: %s", error)
+
+    # -- the monitor's own thread -------------------------------------------------------------
+
+    def _keep_looking(self) -> None:
+        while not self._closed:
+            # In this order: a step that begins before the look is seen, a later one stirs.
+            self.quiet = True
+            self._wake.wait(self._look())
+            if self.quiet and self.current is None and not self._park():
+                return
+
+    def _park(self) -> bool:
+        """Wait for a step; False if none came and the thread is to end."""
+        with self._lock:
+            if not self.quiet:
+                return True
+            self._parked = True
+        self._wake.wait(self._linger)
+        with self._lock:
+            self._parked = False
+            if self.quiet or self._closed:
+                self._thread = None
+                return False
+            self._wake.clear()
+            return True
+
+    def _look(self) -> float:
+        """Report the step under way if it is overdue; seconds until the next look."""
+        watch = self.current
+        if watch is None:
+            return self._every
+        began = watch.began
+        seconds = self.clock() - began
+        if watch.dealt_with == began:
+            return self._every
+        if seconds < watch.threshold:
+            return min(max(watch.threshold - seconds, 0.001), self._every)
+        frames = _frames_of(self._loop_thread)
+        if not frames or self.current is not watch or watch.began != began:
+            return self._every  # it ended meanwhile
+        watch.dealt_with = began
+        if not any(frame.is_debugger for frame in frames):
+            self._report(watch, seconds, frames)
+        return self._every
+
+    def _report(self, watch: Watch, seconds: float, frames: list[_Frame]) -> None:
+        try:
+            place, stack = _place_in(frames), _as_text(frames)
+            self._on_blocked(BlockedStep(watch.owner, seconds, watch.threshold, place, stack))
+        except Exception:  # nobody else would hear of it, and there are other steps to watch
+            _log.exception("the report of a blocking call failed")
+
+
+class Watch:
+    """One coroutine under watch."""
+
+    __slots__ = ("began", "dealt_with", "monitor", "owner", "threshold")
+
+    def __init__(self, monitor: BlockingMonitor, owner: Any, threshold: float) -> None:
+        self.monitor = monitor
+        self.owner = owner
+        self.threshold = threshold
+        #: When the step that is under way began, or the last one.
+        self.began = 0.0
+        #: ``began`` of the last step that was reported, or left alone.
+        self.dealt_with = -math.inf
+
+
+@coroutine
+def watched(context: Context, work: Coroutine[Any, Any, T], watch: Watch) -> Generator[Any, Any, T]:
+    """``run.within``, with each step marked for the monitor of ``watch``."""
+    monitor = watch.monitor
+    clock = monitor.clock
+    resume: Callable[[Any], Any] = work.send
+    value: Any = None
+    while True:
+        # A step is inside another's only where a task starts eagerly.
+        outer = monitor.current
+        try:
+            watch.began = clock()
+            monitor.current = watch
+            if monitor.quiet:
+                monitor.stir()
+            waiting = context.run(resume, value)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        finally:
+            monitor.current = outer
+            value = None  # an error's traceback holds this frame, which must not hold the error
+        try:
+            resume, value = work.send, (yield waiting)
+        except BaseException as error:
+            resume, value = work.throw, error
+
+
+def describe(task: str, blocked: BlockedStep) -> str:
+    """What is wrong with a step of the coroutine task ``task``, where, and what to do."""
+    return (
+        f"the coroutine task '{task}' blocks the event loop, and with it all that shares it: one "
+        f"step of it has taken {_rounded(blocked.seconds)} s so far\n"
+        f"    at {blocked.place}:  {blocked.place.source}\n"
+        "    let it be a plain function, which runs on a thread:  @cs.task on def, not async def\n"
+        "    or put the call on a thread:                         await asyncio.to_thread(…)\n"
+        "    or allow it, for good or a number of seconds:        @cs.task(may_block=True)"
+    )
+
+
+def warn(task: str, blocked: BlockedStep) -> None:
+    """Give a BlockingCallWarning, at the line that blocks; from any thread.
+
+    Where a filter makes warnings errors there is nobody to raise them at, as the task is in the
+    middle of a call: then it goes to the logger ``cascade.blocking``, as an error.
+    """
+    message = describe(task, blocked)
+    filename, lineno = blocked.place
+    try:
+        warnings.warn_explicit(message, BlockingCallWarning, filename, lineno, registry=_said)
+    except BlockingCallWarning:
+        _log.error(message)
+
+
+class _Frame(NamedTuple):
+    """What a stack shows of a frame; frames themselves would keep alive what they hold."""
+
+    code: CodeType
+    lineno: int
+    module: str
+
+    @property
+    def is_debugger(self) -> bool:
+        return self.module.partition(".")[0] in _DEBUGGERS
+
+
+def _frames_of(thread: int) -> list[_Frame]:
+    """The frames of the step that ``thread`` is in, the coroutine's first; [] if it is in none."""
+    frames: list[_Frame] = []
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        code = frame.f_code
+        if code is watched.__code__:
+            return frames[::-1]
+        module = str(frame.f_globals.get("__name__", ""))
+        frames.append(_Frame(code, frame.f_lineno or code.co_firstlineno, module))
+        frame = frame.f_back
+    return []
+
+
+def _place_in(frames: list[_Frame]) -> CallSite:
+    import sysconfig  # some milliseconds, which only a report needs
+
+    libraries = ("<frozen", os.path.join(sysconfig.get_path("stdlib"), ""), *own_folders())
+    place = frames[0]
+    for frame in frames:
+        filename = frame.code.co_filename
+        if not filename.startswith(libraries) and not _is_installed(filename):
+            place = frame
+    return CallSite(place.code.co_filename, place.lineno)
+
+
+def _is_installed(filename: str) -> bool:
+    return "site-packages" in filename or "dist-packages" in filename
+
+
+def _as_text(frames: list[_Frame]) -> str:
+    summary = traceback.StackSummary.from_list(
+        [(f.code.co_filename, f.lineno, f.code.co_name, None) for f in frames]
+    )
+    return "".join(summary.format())
+
+
+def _between_looks(threshold: float) -> float:
+    return max(threshold, _SHORTEST_LOOK)
+
+
+def _rounded(seconds: float) -> str:
+    # Roughly, so that one line gives the same text, which is shown once, again and again.
+    return f"{seconds:.0f}" if seconds >= 1 else f"{seconds:.1g}"

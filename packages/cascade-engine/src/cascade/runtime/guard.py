@@ -1,0 +1,77 @@
+"""Guard: a lock that costs next to nothing while one thread has it to itself.
+
+The bookkeeping of a graph run is done by whoever finished a node: mostly one worker thread, now and
+then several, or the event loop's thread. A lock taken and released for each node would be a tenth
+of what a node costs, so as long as only one worker is awake, that worker *owns* the guard (biased
+locking: Kawachiya, Koseki, Onodera 2002). Its critical section is two stores, of its thread's id to
+``inside`` and of 0. Anybody else who enters first ends the ownership, by ``shared``, and waits
+until the owner is outside; from then on all take the lock.
+
+Why this is safe: the owner stores ``inside`` before it reads ``shared``, others store ``shared``
+before they read ``inside``, and the interpreter's lock makes these steps happen one after another.
+Where there is no such lock (free-threaded builds), nobody ever owns the guard.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+_ONE_AT_A_TIME = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+class Guard:
+    """A reentrant lock with an owner. Entered by ``with``; by its owner also in line::
+
+    if not guard.shared:
+        guard.inside = own_thread_id
+        try:
+            if not guard.shared: ...    # the critical section
+        finally:
+            guard.inside = 0
+    """
+
+    __slots__ = ("_depth", "_lock", "inside", "owner", "shared")
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._depth = 0
+        #: Id of the thread that may enter without the lock; means nothing while ``shared``.
+        self.owner = 0
+        #: That thread's id while it is inside, else 0.
+        self.inside = 0
+        #: Whether everybody takes the lock.
+        self.shared = True
+
+    def give(self) -> None:
+        """Let the thread that sets ``owner`` next own it. Only while nobody uses the guard."""
+        self.owner = 0
+        self.shared = not _ONE_AT_A_TIME
+
+    def share(self) -> None:
+        """End the ownership; when this returns the owner is outside."""
+        self.shared = True
+        while self.inside not in (0, threading.get_ident()):
+            time.sleep(0)  # it is a matter of microseconds, once it has the interpreter
+
+    def __enter__(self) -> None:
+        me = threading.get_ident()
+        if self.inside == me:
+            self._depth += 1
+            return
+        if not self.shared and self.owner == me:
+            self.inside = me
+            if not self.shared:
+                return
+            self.inside = 0
+        self.share()
+        self._lock.acquire()
+
+    def __exit__(self, *_error: object) -> None:
+        if self.inside != threading.get_ident():
+            self._lock.release()
+        elif self._depth:
+            self._depth -= 1
+        else:
+            self.inside = 0

@@ -1,0 +1,161 @@
+"""The fast lane: a worker's loop over nodes that are plain calls.
+
+What a node costs is decided here: pop, call, keep, release. So it is one loop, written out, with no
+call of Python's between two calls of tasks; the general way, for all that is not plain, is
+``GraphRun``'s and means the same. A node that takes the fast lane has no policies and nothing to
+unwrap, nothing of the run was skipped or failed so far, and nobody keeps outcomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any
+
+from cascade.runtime.guard import Guard
+from cascade.runtime.run import Run, stop_iteration
+from cascade.runtime.scheduler import Workers
+from cascade.runtime.strategies.nodes import Nodes
+from cascade.runtime.strategies.reports import Reports
+from cascade.runtime.strategies.segment import Item, Segment, Work
+from cascade.spec.blueprint import TailCall
+from cascade.spec.containers import ATOMS
+from cascade.spec.lazy_types import LazyResult
+
+#: What a call may give that is not the node's value yet (R4, R5).
+_GOES_ON = (LazyResult, TailCall)
+
+
+class FastLane:
+    """The loop of one run's workers.
+
+    Args:
+        run: Whose context the calls see.
+        guard: Of ``nodes``.
+        nodes: Where values go.
+        reports: Told of starts and ends.
+        activate: Sends a node that is not plain to its lane; under the guard.
+        work_on: Does what the fast lane leaves out: work that goes on, nodes with policies.
+        go_on: Follows what a call gave if that is no value, and goes on from there.
+        fail: Told of a call's error.
+
+    Attributes:
+        on: Whether nodes may take it; if not, all is for ``work_on``.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        guard: Guard,
+        nodes: Nodes,
+        reports: Reports,
+        activate: Callable[[Segment, LazyResult[Any]], None],
+        work_on: Callable[[Item], None],
+        go_on: Callable[[Work, Any], None],
+        fail: Callable[[BaseException, Work | None, Item], None],
+    ) -> None:
+        self._run = run
+        self._guard = guard
+        self._nodes = nodes
+        self._reports = reports
+        self._activate = activate
+        self._work_on = work_on
+        self._go_on = go_on
+        self._fail = fail
+        self.on = nodes.bare
+
+    def drain(self, workers: Workers) -> None:
+        """Work on what is ready until nothing is. In a worker's thread."""
+        guard, settle, activate = self._guard, self._nodes.settle, self._activate
+        new_context = self._run.context.copy
+        watched = self._reports.wanted
+        popleft, push = workers.ready.popleft, workers.ready.append
+        me = get_ident()
+        guard.owner = me  # means something only where it is the only one awake
+        current = workers.enter()
+        while True:
+            try:
+                item = popleft()
+            except IndexError:
+                if workers.leave():
+                    return
+                continue
+            current[0] = item  # a sign of life, and what runs
+            if not (self.on and type(item) is tuple and item[1].plain):
+                self._work_on(item)
+                continue
+            segment, lazy = item
+            started = self._reports.begun(lazy) if watched else 0.0
+            try:
+                # A copy each: what a task writes, others do not see (M12).
+                if not lazy.dependencies:
+                    value = new_context().run(lazy.task.func, *lazy.args, **lazy.kwargs)
+                elif lazy.dependencies is lazy.args:
+                    value = new_context().run(lazy.task.func, *map(segment.get, lazy.args))
+                else:
+                    args, kwargs = arguments(lazy, segment)
+                    value = new_context().run(lazy.task.func, *args, **kwargs)
+            except BaseException as error:
+                self._failed(error, segment, lazy, started)
+                continue
+            if type(value) not in ATOMS and isinstance(value, _GOES_ON):
+                work = self._begun(segment, lazy, started)
+                self._go_on(work, value)
+                continue
+            if watched:
+                self._reports.passed(lazy, started)
+            users = segment.users.get(lazy)
+            if guard.shared or users is None or segment.foreign:
+                with guard:
+                    settle(segment, lazy, value)
+                continue
+            guard.inside = me
+            try:
+                if guard.shared or segment.foreign:
+                    guard.inside = 0
+                    with guard:
+                        settle(segment, lazy, value)
+                    continue
+                # What settle() would do.
+                segment.values[lazy] = value
+                waits = segment.waits
+                for user in users if type(users) is list else (users,):
+                    left = waits.get(user)
+                    if left is not None and left > 1:
+                        waits[user] = left - 1
+                    elif user.plain:
+                        push((segment, user))
+                    else:
+                        activate(segment, user)
+            finally:
+                guard.inside = 0
+
+    def _begun(self, segment: Segment, lazy: LazyResult[Any], started: float) -> Work:
+        """The work that the fast lane has begun without making an object for it."""
+        work = Work(segment, lazy)
+        work.started = started
+        if lazy.dependencies:
+            work.args, work.kwargs = arguments(lazy, segment)
+        return work
+
+    def _failed(
+        self, error: BaseException, segment: Segment, lazy: LazyResult[Any], started: float
+    ) -> None:
+        work = self._begun(segment, lazy, started)
+        if isinstance(error, StopIteration):
+            try:
+                raise stop_iteration(lazy.task.func) from error
+            except Exception as replaced:
+                error = replaced
+        self._fail(error, work, work)
+
+
+def arguments(lazy: LazyResult[Any], segment: Segment) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of a plain node, with values in the place of lazy ones."""
+    get = segment.get
+    args = [get(v) if isinstance(v, LazyResult) else v for v in lazy.args]
+    if not lazy.kwargs:
+        return args, lazy.kwargs
+    return args, {
+        name: get(v) if isinstance(v, LazyResult) else v for name, v in lazy.kwargs.items()
+    }

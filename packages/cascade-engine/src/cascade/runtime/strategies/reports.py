@@ -1,0 +1,71 @@
+"""Reports: the events of a graph run's nodes, built only where somebody wants them."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+from cascade.runtime.events import (
+    TaskCached,
+    TaskFailed,
+    TaskFinished,
+    TaskRetrying,
+    TaskSkipped,
+    TaskStarted,
+)
+from cascade.runtime.outcomes import Missing, Skipped
+from cascade.runtime.run import Run
+from cascade.runtime.strategies.segment import Work
+from cascade.spec.lazy_types import LazyResult
+
+
+class Reports:
+    """What one run tells of its nodes. Those that Cascade added are not told of.
+
+    Attributes:
+        wanted: Whether times must be taken, because somebody wants to know.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._publish = run.publish
+        self.wanted = run.watches_tasks
+        self._starts = run.bus.wants(TaskStarted)
+        self._ends = run.bus.wants(TaskFinished)
+
+    def started(self, work: Work) -> None:
+        work.started = perf_counter()
+        if self._starts and not work.operation.structural:
+            self._publish(TaskStarted, work.source.name, work.source.number)
+
+    def begun(self, lazy: LazyResult[Any]) -> float:
+        """Tell of the start of a node on the fast lane; the time."""
+        if self._starts and not lazy.task.structural:
+            self._publish(TaskStarted, lazy.task.name, lazy.number)
+        return perf_counter()
+
+    def passed(self, lazy: LazyResult[Any], started: float) -> None:
+        """Tell of the end of a node on the fast lane."""
+        if self._ends and not lazy.task.structural:
+            self._publish(TaskFinished, lazy.task.name, lazy.number, perf_counter() - started)
+
+    def finished(self, work: Work) -> None:
+        if self._ends and not work.source.task.structural:
+            taken = perf_counter() - work.started
+            self._publish(TaskFinished, work.source.name, work.source.number, taken)
+
+    def retrying(self, work: Work, attempt: int, pause: float, error: BaseException) -> None:
+        source = work.source
+        self._publish(TaskRetrying, source.name, source.number, attempt, pause, error)
+
+    def failed(self, work: Work, error: BaseException) -> None:
+        if self.wanted and not work.source.task.structural:
+            taken = perf_counter() - work.started
+            self._publish(TaskFailed, work.source.name, work.source.number, taken, error)
+
+    def skipped(self, lazy: LazyResult[Any], reason: Missing) -> None:
+        if not lazy.task.structural:
+            why = reason.condition if isinstance(reason, Skipped) else repr(reason)
+            self._publish(TaskSkipped, lazy.name, lazy.number, why)
+
+    def cached(self, work: Work) -> None:
+        self._publish(TaskCached, work.source.name, work.source.number)

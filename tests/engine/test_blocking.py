@@ -1,0 +1,562 @@
+"""BlockingMonitor: a coroutine step that holds the event loop is found while it does."""
+
+import asyncio
+import contextvars
+import gc
+import logging
+import threading
+import warnings
+import weakref
+
+import pytest
+
+from cascade.runtime import blocking
+from cascade.runtime.blocking import (
+    BlockedStep,
+    BlockingCallWarning,
+    BlockingMonitor,
+    describe,
+    warn,
+    watched,
+)
+from cascade.runtime.clock import run_virtually
+from cascade.spec.callsite import CallSite
+
+NAME = "cascade-blocking"
+
+
+class Clock:
+    """Stands still until it is told to move, and knows how often the monitor's thread asked."""
+
+    def __init__(self):
+        self.now = 100.0
+        self._looks = 0
+        self._looked = threading.Condition()
+
+    def __call__(self):
+        if threading.current_thread().name == NAME:
+            with self._looked:
+                self._looks += 1
+                self._looked.notify_all()
+        return self.now
+
+    def wait_for_looks(self, count):
+        """Hold the calling thread until the step under way was looked at that many times."""
+        with self._looked:
+            enough = self._looks + count
+            assert self._looked.wait_for(lambda: self._looks >= enough, 10)
+
+
+class Reports(list):
+    """Collects them; ``wait()`` holds the calling thread until there is another one."""
+
+    def __init__(self):
+        self._another = threading.Semaphore(0)
+
+    def __call__(self, blocked):
+        self.append(blocked)
+        self._another.release()
+
+    def wait(self):
+        assert self._another.acquire(timeout=10)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def reports():
+    return Reports()
+
+
+@pytest.fixture
+def monitor(clock, reports):
+    """Made in the thread whose steps it watches; looks often, in real time."""
+    monitor = BlockingMonitor(reports, 0.01, clock=clock)
+    yield monitor
+    monitor.close()
+
+
+@pytest.fixture
+def drive(monitor):
+    """Run a coroutine to its end on an event loop, under watch."""
+
+    def drive(work, owner="owner", may_block=False):
+        return asyncio.run(main(monitor.watch(owner, may_block), work))
+
+    return drive
+
+
+async def main(watch, work):
+    return await watched(contextvars.copy_context(), work, watch)
+
+
+def the_thread():
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == NAME]
+    return thread
+
+
+def is_running():
+    return any(thread.name == NAME for thread in threading.enumerate())
+
+
+def hold(clock, reports, seconds=1.0):
+    """Block until the monitor has found it."""
+    clock.now += seconds
+    reports.wait()  # here
+
+
+# -- what is found ----------------------------------------------------------------------------
+
+
+def test_a_step_that_blocks_is_reported_while_it_does(drive, clock, reports):
+    """The step waits for nothing but the report of itself."""
+
+    async def block():
+        hold(clock, reports, 1.5)
+        return "done"
+
+    assert drive(block(), owner=("block", 7)) == "done"
+
+    (blocked,) = reports
+    assert blocked.owner == ("block", 7)
+    assert blocked.seconds == 1.5
+    assert blocked.threshold == 0.01
+
+
+def test_a_report_names_the_innermost_line_that_is_no_librarys(drive, clock, reports):
+    async def block():
+        hold(clock, reports)
+
+    drive(block())
+
+    assert reports[0].place.filename == __file__
+    assert reports[0].place.source == "assert self._another.acquire(timeout=10)"
+
+
+def test_a_stack_begins_at_the_coroutine_and_goes_on_into_libraries(drive, clock, reports):
+    async def outer():
+        await inner()
+
+    async def inner():
+        hold(clock, reports)
+
+    drive(outer())
+
+    stack = reports[0].stack
+    places = ["in outer", "await inner()", "in inner", "in hold", "reports.wait()  # here"]
+    assert stack.startswith(f'  File "{__file__}"')
+    assert [stack.index(place) for place in places] == sorted(map(stack.index, places))
+    assert "threading.py" in stack
+    assert "asyncio" not in stack
+    assert "blocking.py" not in stack.replace("test_blocking.py", "")
+
+
+def test_a_library_that_blocks_is_reported_at_the_line_that_calls_it(clock):
+    found, places = threading.Event(), []
+
+    def report(blocked):
+        places.append(blocked.place)
+        found.set()
+
+    async def block():
+        clock.now += 1
+        found.wait(10)  # the caller
+
+    monitor = BlockingMonitor(report, 0.01, clock=clock)
+    asyncio.run(main(monitor.watch("owner"), block()))
+    monitor.close()
+
+    assert [place.source for place in places] == ["found.wait(10)  # the caller"]
+
+
+def test_a_step_is_reported_once_and_the_next_one_again(drive, clock, reports):
+    async def block():
+        hold(clock, reports)
+        clock.now += 100
+        clock.wait_for_looks(3)
+        await asyncio.sleep(0)
+        hold(clock, reports, 2.0)
+
+    drive(block())
+
+    assert [blocked.seconds for blocked in reports] == [1.0, 2.0]
+
+
+def test_in_virtual_time_it_is_real_seconds_that_count(monitor, clock, reports):
+    async def work():
+        await asyncio.sleep(3600)
+        clock.wait_for_looks(0)
+        hold(clock, reports)
+
+    run_virtually(main(monitor.watch("owner"), work()))
+
+    assert [blocked.seconds for blocked in reports] == [1.0]
+
+
+def test_a_step_that_another_one_interrupts_is_watched_to_its_end(monitor, clock, reports):
+    """A task that starts eagerly has its first step inside of the one that creates it."""
+
+    async def inner():
+        return "inner"
+
+    async def outer():
+        step = watched(contextvars.copy_context(), inner(), monitor.watch("inner"))
+        with pytest.raises(StopIteration):
+            step.send(None)
+        hold(clock, reports)
+
+    asyncio.run(main(monitor.watch("outer"), outer()))
+
+    assert [blocked.owner for blocked in reports] == ["outer"]
+
+
+# -- what is none -----------------------------------------------------------------------------
+
+
+def test_a_step_that_is_quick_is_not_reported(drive, clock, reports):
+    async def quick():
+        clock.now += 0.009
+        clock.wait_for_looks(3)
+
+    drive(quick())
+
+    assert not reports
+
+
+def test_many_quick_steps_are_not_taken_for_a_long_one(drive, clock, reports):
+    async def quick():
+        for _ in range(5):
+            clock.now += 0.009
+            clock.wait_for_looks(1)
+            await asyncio.sleep(0)
+
+    drive(quick())
+
+    assert not reports
+
+
+def test_a_coroutine_that_waits_does_not_block(drive, clock, reports):
+    async def wait():
+        await asyncio.sleep(0)
+        clock.now += 100
+        await asyncio.sleep(0)
+        clock.wait_for_looks(2)
+
+    drive(wait())
+
+    assert not reports
+
+
+def test_a_coroutine_that_may_block_is_not_watched(monitor):
+    assert monitor.watch("owner", may_block=True) is None
+
+
+def test_a_coroutine_may_block_for_seconds_of_its_own(monitor, clock, reports):
+    async def block(seconds):
+        clock.now += seconds
+        clock.wait_for_looks(3)
+
+    asyncio.run(main(monitor.watch("short", 5.0), block(4.9)))
+    assert not reports
+
+    async def longer():
+        hold(clock, reports, 5.1)
+
+    asyncio.run(main(monitor.watch("long", 5), longer()))
+    assert [(blocked.owner, blocked.threshold) for blocked in reports] == [("long", 5)]
+
+
+def test_a_stop_in_a_debugger_is_not_reported(drive, clock, reports):
+    namespace = {"__name__": "pdb"}
+    exec("def prompt(wait): wait(3)", namespace)
+
+    async def debugged():
+        clock.now += 100
+        namespace["prompt"](clock.wait_for_looks)
+        clock.wait_for_looks(2)  # not after it either: the step is as old as the stop made it
+        await asyncio.sleep(0)
+        hold(clock, reports)
+
+    drive(debugged())
+
+    assert [blocked.seconds for blocked in reports] == [1.0]
+
+
+# -- a coroutine under watch is an ordinary one -----------------------------------------------
+
+colour = contextvars.ContextVar("colour", default="none")
+
+
+def test_values_errors_and_cancels_pass_through(drive):
+    async def fail():
+        await asyncio.sleep(0)
+        raise LookupError("mine")
+
+    async def caught():
+        try:
+            await asyncio.wait_for(asyncio.Event().wait(), 0)
+        except TimeoutError:
+            return "timeout"
+
+    async def cancelled():
+        asyncio.current_task().cancel()
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            return "cancelled"
+
+    with pytest.raises(LookupError, match="mine"):
+        drive(fail())
+    assert drive(caught()) == "timeout"
+    assert drive(cancelled()) == "cancelled"
+
+
+def test_every_step_is_in_the_context(monitor):
+    async def paint():
+        colour.set("red")
+        await asyncio.sleep(0)
+        return colour.get()
+
+    assert asyncio.run(main(monitor.watch("owner"), paint())) == "red"
+    assert colour.get() == "none"
+
+
+def test_an_error_holds_no_cycle(drive):
+    class Big:
+        pass
+
+    kept = []
+
+    async def fail():
+        big = Big()
+        kept.append(weakref.ref(big))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            del big
+
+    async def cancel_it():
+        task = asyncio.ensure_future(fail())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+    gc.disable()
+    try:
+        drive(cancel_it())
+        assert kept[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_a_monitor_keeps_nothing_of_a_step_that_is_over(monitor, clock):
+    class Owner:
+        pass
+
+    async def work():
+        clock.wait_for_looks(1)
+        return the_thread()
+
+    owner = Owner()
+    kept = weakref.ref(owner)
+    thread = asyncio.run(main(monitor.watch(owner), work()))
+    monitor.close()
+    thread.join(10)
+    del owner
+
+    assert monitor.current is None
+    assert kept() is None
+
+
+# -- reports that fail ------------------------------------------------------------------------
+
+
+def test_a_report_that_fails_is_logged_and_the_next_step_is_watched(clock, caplog):
+    reports = Reports()
+
+    def fail(blocked):
+        reports(blocked)
+        raise OSError("full")
+
+    monitor = BlockingMonitor(fail, 0.01, clock=clock)
+
+    async def block():
+        hold(clock, reports)
+        await asyncio.sleep(0)
+        hold(clock, reports)
+
+    with caplog.at_level(logging.ERROR, "cascade.blocking"):
+        asyncio.run(main(monitor.watch("owner"), block()))
+    monitor.close()
+
+    assert len(reports) == 2
+    assert "the report of a blocking call failed" in caplog.text
+    assert "OSError: full" in caplog.text
+
+
+# -- the thread -------------------------------------------------------------------------------
+
+
+async def nothing():
+    pass
+
+
+def test_there_is_no_thread_before_the_first_step(monitor):
+    seen = [is_running()]
+
+    async def look():
+        seen.append(is_running())
+        return the_thread().daemon
+
+    watch = monitor.watch("owner")
+    seen.append(is_running())
+
+    assert asyncio.run(main(watch, look()))
+    assert seen == [False, False, True]
+
+
+def test_closing_ends_the_thread(monitor, drive, clock):
+    async def work():
+        clock.wait_for_looks(1)
+        return the_thread()
+
+    thread = drive(work())
+    monitor.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    monitor.close()
+
+
+def test_closing_ends_the_thread_during_a_step_too(monitor, drive, clock):
+    async def work():
+        clock.wait_for_looks(1)
+        thread = the_thread()
+        monitor.close()
+        thread.join(10)
+        return thread
+
+    assert not drive(work()).is_alive()
+
+
+def test_a_closed_monitor_starts_no_thread(monitor, drive):
+    monitor.close()
+    drive(nothing())
+
+    assert not is_running()
+
+
+def test_without_steps_the_thread_ends_and_a_step_starts_another(clock, reports):
+    """A monitor that is dropped without being closed leaves nothing behind."""
+    monitor = BlockingMonitor(reports, 0.01, clock=clock, linger=0.01)
+
+    async def work():
+        return the_thread()
+
+    async def block():
+        hold(clock, reports)
+        return the_thread()
+
+    first = asyncio.run(main(monitor.watch("owner"), work()))
+    first.join(10)
+    assert not first.is_alive()
+    second = asyncio.run(main(monitor.watch("owner"), block()))
+    assert second is not first
+    assert len(reports) == 1
+    monitor.close()
+
+
+def test_a_thread_that_sleeps_for_want_of_steps_wakes_for_the_next_one(monitor, drive, reports):
+    """It takes the place of the event that the thread sleeps on, to know when it does."""
+    asleep = threading.Event()
+
+    class Wake(threading.Event):
+        def wait(self, timeout=None):
+            if timeout == blocking.LINGER:
+                asleep.set()
+            return super().wait(timeout)
+
+    monitor._wake = Wake()
+    monitor._linger = blocking.LINGER
+    drive(nothing())
+    assert asleep.wait(10)
+
+    async def block():
+        hold(monitor.clock, reports)
+
+    drive(block())
+    assert len(reports) == 1
+
+
+def test_a_thread_that_cannot_start_fails_no_task(monkeypatch, monitor, drive, caplog):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    with caplog.at_level(logging.WARNING, "cascade.blocking"):
+        drive(nothing())
+        drive(nothing())
+
+    assert caplog.messages == ["nobody looks for blocking calls: can't start new thread"]
+
+
+# -- what is said -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def blocked(tmp_path, monkeypatch):
+    """A step that blocks in the second line of ``flow.py``."""
+    monkeypatch.setattr(blocking, "_said", {})
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "flow.py"
+    path.write_text("async def fetch(url):\n    return requests.get(url).json()\n")
+    return BlockedStep("owner", 0.1004, 0.1, CallSite(str(path), 2), "the stack")
+
+
+def test_the_message_says_what_where_and_what_to_do(blocked):
+    assert describe("fetch", blocked) == (
+        "the coroutine task 'fetch' blocks the event loop, and with it all that shares it: one "
+        "step of it has taken 0.1 s so far\n"
+        "    at flow.py:2:  return requests.get(url).json()\n"
+        "    let it be a plain function, which runs on a thread:  @cs.task on def, not async def\n"
+        "    or put the call on a thread:                         await asyncio.to_thread(…)\n"
+        "    or allow it, for good or a number of seconds:        @cs.task(may_block=True)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.1, "0.1"), (0.149, "0.1"), (0.28, "0.3"), (1.2, "1"), (61.7, "62")]
+)
+def test_seconds_are_rounded_so_that_one_place_has_one_text(seconds, shown):
+    blocked = BlockedStep("owner", seconds, 0.1, CallSite("<stdin>", 1), "")
+
+    assert f" has taken {shown} s so far" in describe("fetch", blocked)
+
+
+def test_the_warning_points_to_the_line_that_blocks(blocked):
+    with pytest.warns(BlockingCallWarning, match="the coroutine task 'fetch'") as found:
+        warn("fetch", blocked)
+
+    assert (found[0].filename, found[0].lineno) == blocked.place
+    assert issubclass(BlockingCallWarning, RuntimeWarning)
+
+
+def test_one_place_is_warned_of_once_by_default(blocked):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("default")
+        warn("fetch", blocked)
+        warn("fetch", blocked)
+
+    assert len(found) == 1
+
+
+def test_where_warnings_are_errors_it_is_logged_as_one(blocked, caplog):
+    """It is given in the monitor's thread, where it could only end that."""
+    with warnings.catch_warnings(), caplog.at_level(logging.ERROR, "cascade.blocking"):
+        warnings.simplefilter("error")
+        warn("fetch", blocked)
+
+    assert caplog.messages == [describe("fetch", blocked)]
