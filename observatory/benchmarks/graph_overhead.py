@@ -57,9 +57,9 @@ from cascade.observatory.benchmarks.shapes import CHAIN, SHAPES, TREE, WIDE, Sha
 from cascade.observatory.benchmarks.surroundings import Surroundings, surroundings
 from cascade.observatory.benchmarks.tables import figure, samples_table, targets_table
 from cascade.observatory.benchmarks.targets import Target
-from cascade.observatory.monitors.progress import show_progress
 from cascade.observatory.pictures.curves import Curve, Measured, draw_curves, spans
 from cascade.observatory.pictures.page import render_panels
+from cascade.runtime.subscribers.progress import show_progress
 
 CASCADE, GATHER, PLAIN = Cascade.name, AsyncioGather.name, PlainCalls.name
 #: What growth is measured from, and what that contender is called.

@@ -39,12 +39,12 @@ from rich.table import Table
 
 import cascade as cs
 from cascade.observatory.agents.pagerank import Links, Ranking, pagerank
-from cascade.observatory.monitors.progress import show_progress
-from cascade.observatory.monitors.tally import RunFigures, RunTally
 from cascade.observatory.pictures.drawing import Arrow, Dot, draw
 from cascade.observatory.pictures.page import Page, Row, render
 from cascade.observatory.sources.imports import Import, absolute_name, imports_in, resolve
 from cascade.observatory.sources.tree import TEST_FOLDERS, Module, SourceTree, find_modules
+from cascade.runtime.subscribers.progress import show_progress
+from cascade.runtime.subscribers.tally import RunFigures, RunTally
 from cascade.spec.resource import ResourceDefinition
 
 TOLERANCE = 1e-10

@@ -1,5 +1,7 @@
 """MessageBus: who is told what, in which order."""
 
+import re
+
 import pytest
 
 from cascade.runtime.bus import MessageBus
@@ -112,6 +114,50 @@ def test_a_handler_that_raises_is_logged_and_the_others_are_told(bus, seen, capl
     assert record.name == "cascade.bus"
     assert "broken" in record.getMessage()
     assert record.exc_info[0] is ValueError
+
+
+def test_a_handler_that_keeps_raising_is_logged_ever_less(bus, seen, caplog):
+    def broken(event):
+        raise ValueError("no")
+
+    bus.subscribe(TaskStarted, broken)
+    bus.subscribe(TaskStarted, seen.append)
+    for _ in range(1_000):
+        bus.publish(started)
+
+    assert len(seen) == 1_000
+    numbers = [re.search(r"failure no\. (\d+)", r.getMessage())[1] for r in caplog.records]
+    assert numbers == ["1", "10", "100", "1000"]
+
+
+def test_each_subscription_that_raises_is_logged(bus, caplog):
+    def broken(event):
+        raise ValueError("no")
+
+    def worse(event):
+        raise KeyError("no")
+
+    bus.subscribe(TaskStarted, broken)
+    bus.subscribe(TaskStarted, worse)
+    bus.publish(started)
+
+    assert [r.exc_info[0] for r in caplog.records] == [ValueError, KeyError]
+
+
+def test_a_subscription_in_the_midst_of_a_look_up_is_not_missed_later(bus, seen):
+    """Workers ask ``wants`` while the loop's thread subscribes."""
+
+    class Interrupted(dict):
+        def get(self, event_type, default):
+            found = super().get(event_type, default)
+            if event_type is TaskStarted and not self:
+                bus.subscribe(TaskStarted, seen.append)
+            return found
+
+    bus._subscriptions = Interrupted()
+
+    assert not bus.wants(TaskStarted)
+    assert bus.wants(TaskStarted)
 
 
 def test_a_coroutine_function_is_refused(bus):

@@ -9,7 +9,8 @@ from tests.graph.programs import programs
 
 from cascade.graph.build import build_graph
 from cascade.graph.model import Edge, EdgeKind
-from cascade.graph.visualize import visualize
+from cascade.graph.states import NodeState
+from cascade.graph.visualize import _COLOURS, visualize
 from cascade.spec.errors import CycleError, DefinitionError
 from cascade.spec.params import Param
 from cascade.spec.routing import Router
@@ -54,7 +55,7 @@ def test_dot_draws_every_kind_of_node_and_edge():
 
     assert drawing == (
         "digraph cascade {\n"
-        "    node [fontname=sans-serif]; edge [fontname=sans-serif];\n"
+        '    node [fontname="sans-serif"]; edge [fontname="sans-serif"];\n'
         '    n0 [label="load" shape=box];\n'
         '    n1 [label="param size" shape=parallelogram];\n'
         '    n2 [label="router" shape=diamond];\n'
@@ -113,6 +114,99 @@ def test_a_name_or_route_cannot_break_the_drawing(name, mermaid, dot):
     assert f'[label="{dot}" shape=box' in visualize(odd, "dot")
     assert f'[style=bold label="{dot}"]' in visualize(router, "dot")
     assert all(len(visualize(router, f).splitlines()) == n for f, n in (("mermaid", 4), ("dot", 6)))
+
+
+def test_states_are_drawn_as_colours_and_in_words():
+    data, size = load(), pair(1)
+    target = join(data, size, pair(2))
+    states = {
+        data.number: NodeState("finished", 1.23),
+        size.number: NodeState("failed", 0.003, "OSError: no disk"),
+    }
+
+    assert visualize(target, states=states) == (
+        "flowchart TD\n"
+        '    n0["load<br/>1.2 s"]\n'
+        '    n1["pair<br/>failed, 3 ms<br/>OSError: no disk"]\n'
+        '    n2["pair"]\n'
+        '    n3["join"]\n'
+        "    n0 --> n3\n"
+        "    n1 --> n3\n"
+        "    n2 --> n3\n"
+        "    classDef finished fill:#2d7d46,stroke:#2d7d46,color:#ffffff\n"
+        "    class n0 finished\n"
+        "    classDef failed fill:#cf222e,stroke:#cf222e,color:#ffffff\n"
+        "    class n1 failed"
+    )
+    drawing = re.sub(r' tooltip="[^"]*"', "", visualize(target, "dot", states=states))
+    assert drawing.splitlines()[2:6] == [
+        r'    n0 [label="load\n1.2 s" shape=box'
+        ' style="filled" fillcolor="#2d7d46" color="#2d7d46" fontcolor="#ffffff"];',
+        r'    n1 [label="pair\nfailed, 3 ms\nOSError: no disk" shape=box'
+        ' style="filled" fillcolor="#cf222e" color="#cf222e" fontcolor="#ffffff"];',
+        '    n2 [label="pair" shape=box];',
+        '    n3 [label="join" shape=box];',
+    ]
+
+
+def test_nodes_of_one_state_share_its_colour():
+    lazies = [load() for _ in range(3)]
+    drawing = visualize(lazies, states={lazy.number: NodeState("cached") for lazy in lazies})
+
+    assert '    n0["load<br/>cached"]' in drawing
+    assert drawing.count("classDef") == 1
+    assert drawing.endswith("\n    class n0,n1,n2 cached")
+
+
+@pytest.mark.parametrize("state", ["skipped", "cancelled"])
+def test_what_did_not_run_to_its_end_has_a_dashed_line(state):
+    lazy = load()
+    states = {lazy.number: NodeState(state)}
+
+    assert "stroke-dasharray" in visualize(lazy, states=states)
+    assert 'style="filled,dashed"' in visualize(lazy, "dot", states=states)
+
+
+def test_a_state_of_another_kind_is_drawn_in_words_alone():
+    lazy = load()
+    states = {lazy.number: NodeState("on hold", note="x\n y" * 100)}
+
+    (line,) = visualize(lazy, states=states).splitlines()[1:]
+    assert line.startswith('    n0["load<br/>on hold<br/>x yx yx')
+    assert line.endswith('…"]')
+    assert len(line) < 100
+    assert "fillcolor" not in visualize(lazy, "dot", states=states)
+
+
+def test_a_note_cannot_break_the_drawing():
+    lazy = load()
+    states = {lazy.number: NodeState("failed", 0.0, 'say "<hi>" \\ # &')}
+
+    assert "say #quot;#lt;hi>#quot; \\ #35; #amp;" in visualize(lazy, states=states)
+    assert r"say \"<hi>\" \\ # &" in visualize(lazy, "dot", states=states)
+
+
+@pytest.mark.parametrize("state", _COLOURS)
+def test_states_can_be_read_on_light_and_dark_pages(state):
+    """WCAG AA: 4.5 for text, 3 for shapes."""
+    colour = _COLOURS[state]
+
+    assert contrast(colour.text, colour.fill) >= 4.5
+    assert contrast(colour.fill, "#ffffff") >= 3
+    assert contrast(colour.fill, "#0d1117") >= 3
+
+
+def contrast(one, other):
+    darker, lighter = sorted(map(luminance, (one, other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour):
+    red, green, blue = (
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def test_routes_are_drawn_though_they_may_not_run():

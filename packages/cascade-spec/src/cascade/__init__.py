@@ -13,11 +13,16 @@ if TYPE_CHECKING:
     from cascade.adapters.executors.local import LocalExecutor as LocalExecutor
     from cascade.adapters.solvers.native import NativeSolver as NativeSolver
     from cascade.graph.outline import dry_run as dry_run
+    from cascade.graph.states import NodeState as NodeState
     from cascade.graph.visualize import visualize as visualize
     from cascade.runtime.bus import MessageBus as MessageBus
     from cascade.runtime.engine import Engine as Engine
+    from cascade.runtime.history import History as History
     from cascade.runtime.script import run as run
     from cascade.runtime.script import run_async as run_async
+    from cascade.runtime.subscribers.lines import LineWriter as LineWriter
+    from cascade.runtime.subscribers.logs import EventLogger as EventLogger
+    from cascade.runtime.subscribers.progress import show_progress as show_progress
     from cascade.spec.blueprint import TailCall as TailCall
     from cascade.spec.blueprint import literal as literal
     from cascade.spec.caching import ByArguments as ByArguments
@@ -78,10 +83,15 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         "adapters.executors.local": ("LocalExecutor",),
         "adapters.solvers.native": ("NativeSolver",),
         "graph.outline": ("dry_run",),
+        "graph.states": ("NodeState",),
         "graph.visualize": ("visualize",),
         "runtime.bus": ("MessageBus",),
         "runtime.engine": ("Engine",),
+        "runtime.history": ("History",),
         "runtime.script": ("run", "run_async"),
+        "runtime.subscribers.lines": ("LineWriter",),
+        "runtime.subscribers.logs": ("EventLogger",),
+        "runtime.subscribers.progress": ("show_progress",),
         "spec.blueprint": ("TailCall", "literal"),
         "spec.caching": ("ByArguments", "CachePolicy"),
         "spec.containers": ("gather",),

@@ -23,8 +23,11 @@ class MessageBus:
 
     Handlers are called in the thread that publishes; an engine publishes all events of a run in
     its event loop's thread, in the order in which they happened. Handlers must be quick, for the
-    loop waits for them. One that raises is reported on the logger ``cascade.bus`` and never fails
-    a run.
+    loop waits for them. One that raises never fails a run: it is reported on the logger
+    ``cascade.bus``, with the traceback, at its 1st, 10th, 100th … failure, so that a broken handler
+    of a large graph does not bury everything else.
+
+    Subscribing and asking are safe in any thread, also while a run is under way.
 
     >>> from cascade.runtime.events import RunStarted
     >>> bus = MessageBus()
@@ -36,9 +39,10 @@ class MessageBus:
     """
 
     def __init__(self) -> None:
-        self._handlers: dict[type[Event], list[Callable[[Any], object]]] = {}
-        # Event type → the handlers of it and of its bases; filled as types are asked for.
-        self._resolved: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}
+        self._subscriptions: dict[type[Event], list[_Subscription]] = {}
+        # Event type → the subscriptions to it and to its bases; filled as types are asked for. A
+        # change replaces the dict, so that who looked before it cannot fill in what is outdated.
+        self._resolved: dict[type[Event], tuple[_Subscription, ...]] = {}
 
     def subscribe(self, event_type: type[E], handler: Callable[[E], object]) -> Callable[[], None]:
         """Have ``handler`` called with each event of ``event_type`` and of its subclasses.
@@ -57,39 +61,63 @@ class MessageBus:
                 f"the handler {handler.__qualname__} is a coroutine function, but handlers are "
                 "called and not awaited; let a plain function put the event into an asyncio.Queue"
             )
-        handlers = self._handlers.setdefault(event_type, [])
-        handlers.append(handler)
-        self._resolved.clear()
-        subscribed = True
+        subscription = _Subscription(handler)
+        subscriptions = self._subscriptions.setdefault(event_type, [])
+        subscriptions.append(subscription)
+        self._resolved = {}
 
         def cancel() -> None:
-            nonlocal subscribed
-            if subscribed:  # the same handler may have been subscribed twice
-                subscribed = False
-                handlers.remove(handler)
-                self._resolved.clear()
+            if subscription in subscriptions:
+                subscriptions.remove(subscription)
+                self._resolved = {}
 
         return cancel
 
     def wants(self, event_type: type[Event]) -> bool:
         """Whether anybody would be told of such an event."""
-        return bool(self._handlers) and bool(self._for(event_type))
+        found = self._resolved.get(event_type)
+        return bool(self._resolve(event_type) if found is None else found)
 
     def publish(self, event: Event) -> None:
         """Call the handlers of the event's type and of its bases."""
-        for handler in self._for(type(event)):
+        found = self._resolved.get(type(event))
+        for subscription in self._resolve(type(event)) if found is None else found:
             try:
-                handler(event)
+                subscription.handler(event)
             except Exception:
-                _log.exception("the handler %r failed on %r", handler, event)
+                subscription.report(event)
 
-    def _for(self, event_type: type[Event]) -> tuple[Callable[[Any], object], ...]:
-        found = self._resolved.get(event_type)
-        if found is None:
-            found = tuple(
-                handler
-                for base in reversed(event_type.__mro__)
-                for handler in self._handlers.get(base, ())
-            )
-            self._resolved[event_type] = found
+    def _resolve(self, event_type: type[Event]) -> tuple[_Subscription, ...]:
+        resolved = self._resolved
+        found = resolved[event_type] = tuple(
+            subscription
+            for base in reversed(event_type.__mro__)
+            for subscription in self._subscriptions.get(base, ())
+        )
         return found
+
+
+class _Subscription:
+    """A handler, and how often it failed."""
+
+    __slots__ = ("failures", "handler", "next_report")
+
+    def __init__(self, handler: Callable[[Any], object]) -> None:
+        self.handler = handler
+        self.failures = 0
+        self.next_report = 1
+
+    def report(self, event: Event) -> None:
+        """Log the exception that is being handled, unless there were many before it."""
+        self.failures += 1
+        if self.failures < self.next_report:
+            return
+        self.next_report *= 10
+        _log.exception(
+            "the handler %r failed on %r (failure no. %d of this subscription, no. %d is the next "
+            "to be reported)",
+            self.handler,
+            event,
+            self.failures,
+            self.next_report,
+        )

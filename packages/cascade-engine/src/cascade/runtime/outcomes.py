@@ -13,6 +13,11 @@ class Missing:
 
     __slots__ = ()
 
+    @property
+    def reason(self) -> tuple[str, BaseException | None]:
+        """What TaskSkipped tells of it: the condition, or what failed and with what."""
+        raise NotImplementedError
+
 
 class Skipped(Missing):
     """The outcome of a node that did not run because of a condition (R6)."""
@@ -23,6 +28,10 @@ class Skipped(Missing):
         #: The node whose ``run_if`` was not met.
         self.node = node
         self.condition = condition
+
+    @property
+    def reason(self) -> tuple[str, None]:
+        return self.condition, None
 
     def __repr__(self) -> str:
         return f"<skipped: the condition '{self.condition}' of '{self.node}' was falsy>"
@@ -36,6 +45,10 @@ class Failed(Missing):
     def __init__(self, node: str, error: Exception) -> None:
         self.node = node
         self.error = error
+
+    @property
+    def reason(self) -> tuple[str, BaseException]:
+        return self.node, self.error
 
     def __repr__(self) -> str:
         return f"<failed: '{self.node}' raised {type(self.error).__name__}>"

@@ -26,7 +26,7 @@ def run(
     fail_fast: bool = True,
     deadline: float | None = None,
     log_format: LogFormat | None = None,
-    progress: bool = False,
+    progress: bool | None = False,
 ) -> R: ...
 @overload
 def run(
@@ -37,7 +37,7 @@ def run(
     fail_fast: bool = True,
     deadline: float | None = None,
     log_format: LogFormat | None = None,
-    progress: bool = False,
+    progress: bool | None = False,
 ) -> Any: ...
 def run(
     target: Any,
@@ -47,7 +47,7 @@ def run(
     fail_fast: bool = True,
     deadline: float | None = None,
     log_format: LogFormat | None = None,
-    progress: bool = False,
+    progress: bool | None = False,
 ) -> Any:
     """Compute the value of ``target`` with an engine of its own, and wait for it.
 
@@ -66,6 +66,7 @@ def run(
         deadline: Seconds that the run may take.
         log_format: Write a line for each event to standard error, ``"human"`` or ``"json"``.
         progress: Show how far the run is: a bar in a terminal, a line now and then elsewhere.
+            None: only a bar, where there is a terminal.
 
     Raises:
         RunError: Inside of a task, or while an event loop runs in this thread.
@@ -114,7 +115,7 @@ async def run_async(
     fail_fast: bool = True,
     deadline: float | None = None,
     log_format: LogFormat | None = None,
-    progress: bool = False,
+    progress: bool | None = False,
 ) -> R: ...
 @overload
 async def run_async(
@@ -125,7 +126,7 @@ async def run_async(
     fail_fast: bool = True,
     deadline: float | None = None,
     log_format: LogFormat | None = None,
-    progress: bool = False,
+    progress: bool | None = False,
 ) -> Any: ...
 async def run_async(
     target: Any,
@@ -135,7 +136,7 @@ async def run_async(
     fail_fast: bool = True,
     deadline: float | None = None,
     log_format: LogFormat | None = None,
-    progress: bool = False,
+    progress: bool | None = False,
 ) -> Any:
     """``run`` for code that is in an event loop already: ``await cs.run_async(target)``."""
     from cascade.runtime.engine import Engine
@@ -153,9 +154,9 @@ async def run_async(
 
 
 def _watching(
-    bus: MessageBus, log_format: LogFormat | None, progress: bool
+    bus: MessageBus, log_format: LogFormat | None, progress: bool | None
 ) -> AbstractContextManager[object]:
-    if log_format is None and not progress:
+    if log_format is None and progress is False:
         return nullcontext()
     from cascade.runtime.subscribers.attach import attach
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 from cascade.graph.build import build_graph
-from cascade.graph.model import EdgeKind, Graph, NodeKind
+from cascade.graph.durations import duration_text
+from cascade.graph.model import EdgeKind, Graph, Node, NodeKind
+from cascade.graph.states import NodeState
 from cascade.spec.containers import as_lazy
 
 _MERMAID_SHAPES = {
@@ -42,16 +45,46 @@ _DOT_LOOKS = {
 }
 
 
-def visualize(target: Any, format: Literal["mermaid", "dot"] = "mermaid") -> str:
+class _Colour(NamedTuple):
+    """How a state looks; readable (WCAG AA) by itself and against a white or a dark page."""
+
+    fill: str
+    text: str = "#ffffff"
+    dashed: bool = False
+
+
+_COLOURS = {
+    "waiting": _Colour("#b8860b", "#000000"),
+    "running": _Colour("#1f6feb"),
+    "retrying": _Colour("#bc4c00"),
+    "finished": _Colour("#2d7d46"),
+    "cached": _Colour("#0e7c86"),
+    "failed": _Colour("#cf222e"),
+    "skipped": _Colour("#6e7781", dashed=True),
+    "cancelled": _Colour("#8250df", dashed=True),
+}
+_SHOWN_OF_A_NOTE = 60
+_NOTHING_KNOWN: Mapping[int, NodeState] = {}
+
+
+def visualize(
+    target: Any,
+    format: Literal["mermaid", "dot"] = "mermaid",
+    *,
+    states: Mapping[int, NodeState] | None = None,
+) -> str:
     """Draw what ``target`` needs, arrows from inputs to users.
 
     Args:
         target: A lazy value, a container of them, or a Graph.
         format: ``"mermaid"`` (rendered by most forges and note books) or ``"dot"`` (Graphviz).
+        states: How far nodes came in a run, by ``LazyResult.number``; ``History.states`` is such a
+            mapping. Nodes that are not in it are drawn plain.
 
     Returns:
         The drawing as text. Data, conditions, order, routes and constraints have arrows of their
-        own; tasks, containers, maps, operators, routers and sources boxes of their own.
+        own; tasks, containers, maps, operators, routers and sources boxes of their own. A state
+        shows as a colour and in words, with the duration.
 
     >>> from cascade.spec.task import task
     >>> @task
@@ -63,39 +96,85 @@ def visualize(target: Any, format: Literal["mermaid", "dot"] = "mermaid") -> str
         n0["load"]
         n1["clean"]
         n0 --> n1
+    >>> lazy = load()
+    >>> print(visualize(lazy, states={lazy.number: NodeState("failed", 0.25, "OSError: no disk")}))
+    flowchart TD
+        n0["load<br/>failed, 250 ms<br/>OSError: no disk"]
+        classDef failed fill:#cf222e,stroke:#cf222e,color:#ffffff
+        class n0 failed
     """
     frame = sys._getframe(1)
     if not isinstance(target, Graph):
         target = build_graph(as_lazy(target, frame.f_code, frame.f_lasti), routes=True)
+    known = _NOTHING_KNOWN if states is None else states
     if format == "mermaid":
-        return _mermaid(target)
+        return _mermaid(target, known)
     if format == "dot":
-        return _dot(target)
+        return _dot(target, known)
     raise ValueError(f"format must be 'mermaid' or 'dot', but is {format!r}")
 
 
-def _mermaid(graph: Graph) -> str:
+def _mermaid(graph: Graph, states: Mapping[int, NodeState]) -> str:
     lines = ["flowchart TD"]
+    coloured: dict[str, list[str]] = {}
     for node in graph.nodes:
         opening, closing = _MERMAID_SHAPES[node.kind]
-        lines.append(f"    n{node.index}{opening}{_escape_mermaid(node.name)}{closing}")
+        state = states.get(node.lazy.number)
+        lines.append(f"    n{node.index}{opening}{_escape_mermaid(_label(node, state))}{closing}")
+        if state is not None and state.state in _COLOURS:
+            coloured.setdefault(state.state, []).append(f"n{node.index}")
     for edge in graph.edges:
         arrow = _MERMAID_ARROWS[edge.kind].format(_escape_mermaid(edge.label))
         lines.append(f"    n{edge.source} {arrow} n{edge.target}")
+    for name, nodes in coloured.items():
+        colour = _COLOURS[name]
+        dashes = ",stroke-dasharray:4" * colour.dashed
+        stroke = colour.text if colour.dashed else colour.fill
+        lines.append(
+            f"    classDef {name} fill:{colour.fill},stroke:{stroke},color:{colour.text}{dashes}"
+        )
+        lines.append(f"    class {','.join(nodes)} {name}")
     return "\n".join(lines)
 
 
-def _dot(graph: Graph) -> str:
-    lines = ["digraph cascade {", "    node [fontname=sans-serif]; edge [fontname=sans-serif];"]
+def _dot(graph: Graph, states: Mapping[int, NodeState]) -> str:
+    # Quoted: a bare word of DOT has no hyphen.
+    fonts = '    node [fontname="sans-serif"]; edge [fontname="sans-serif"];'
+    lines = ["digraph cascade {", fonts]
     for node in graph.nodes:
+        state = states.get(node.lazy.number)
         lines.append(
-            f'    n{node.index} [label="{_escape_dot(node.name)}" '
-            f'shape={_DOT_SHAPES[node.kind]} tooltip="{_escape_dot(str(node.callsite))}"];'
+            f'    n{node.index} [label="{_escape_dot(_label(node, state))}" '
+            f'shape={_DOT_SHAPES[node.kind]} tooltip="{_escape_dot(str(node.callsite))}"'
+            f"{_dot_colour(state)}];"
         )
     for edge in graph.edges:
         look = _DOT_LOOKS[edge.kind].format(_escape_dot(edge.label))
         lines.append(f"    n{edge.source} -> n{edge.target}{f' [{look}]' * bool(look)};")
     return "\n".join([*lines, "}"])
+
+
+def _dot_colour(state: NodeState | None) -> str:
+    if state is None or state.state not in _COLOURS:
+        return ""
+    colour = _COLOURS[state.state]
+    style = "filled,dashed" if colour.dashed else "filled"
+    edge = colour.text if colour.dashed else colour.fill
+    return f' style="{style}" fillcolor="{colour.fill}" color="{edge}" fontcolor="{colour.text}"'
+
+
+def _label(node: Node, state: NodeState | None) -> str:
+    """The node's name; under it what is known of its state, then the note."""
+    if state is None:
+        return node.name
+    # That a node finished is what its duration says already.
+    said = [state.state] if state.state != "finished" or state.seconds is None else []
+    if state.seconds is not None:
+        said.append(duration_text(state.seconds))
+    note = " ".join(state.note.split())
+    if len(note) > _SHOWN_OF_A_NOTE:
+        note = f"{note[: _SHOWN_OF_A_NOTE - 1]}…"
+    return "\n".join([node.name, ", ".join(said), *([note] if note else [])])
 
 
 def _escape_mermaid(text: str) -> str:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 R_co = TypeVar("R_co", covariant=True)
 
-next_number = itertools.count().__next__
+next_number = itertools.count(1).__next__  # in events 0 stands for no node
 #: The ``kwargs`` of all calls without any; one object, and nobody changes it.
 NO_KWARGS: dict[str, Any] = {}
 

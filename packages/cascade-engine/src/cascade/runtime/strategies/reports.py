@@ -13,7 +13,7 @@ from cascade.runtime.events import (
     TaskSkipped,
     TaskStarted,
 )
-from cascade.runtime.outcomes import Missing, Skipped
+from cascade.runtime.outcomes import Missing
 from cascade.runtime.run import Run
 from cascade.runtime.strategies.segment import Work
 from cascade.spec.lazy_types import LazyResult
@@ -62,10 +62,9 @@ class Reports:
             taken = perf_counter() - work.started
             self._publish(TaskFailed, work.source.name, work.source.number, taken, error)
 
-    def skipped(self, lazy: LazyResult[Any], reason: Missing) -> None:
+    def skipped(self, lazy: LazyResult[Any], missing: Missing) -> None:
         if not lazy.task.structural:
-            why = reason.condition if isinstance(reason, Skipped) else repr(reason)
-            self._publish(TaskSkipped, lazy.name, lazy.number, why)
+            self._publish(TaskSkipped, lazy.name, lazy.number, *missing.reason)
 
     def cached(self, work: Work) -> None:
         self._publish(TaskCached, work.source.name, work.source.number)

@@ -360,8 +360,7 @@ class Interpreter:
         if isinstance(missing, Failed) and self._run.fail_fast and not is_caught(frame):
             raise missing.error  # it was caught, but this node is not part of what caught it
         if call.task is None or not call.task.structural:
-            why = missing.condition if isinstance(missing, Skipped) else repr(missing)
-            self._run.publish(TaskSkipped, call.name, _number(frame, call), why)
+            self._run.publish(TaskSkipped, call.name, _number(frame, call), *missing.reason)
         return missing
 
     # -- coroutine calls (M5) -----------------------------------------------------------------

@@ -1,0 +1,39 @@
+"""Subscriber: something that listens on a bus for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TypeVar
+
+from cascade.runtime.bus import MessageBus
+from cascade.runtime.events import Event
+
+E = TypeVar("E", bound=Event)
+
+
+class Subscriber:
+    """Listens from when it is made until it is closed, or the block that it heads ends."""
+
+    def __init__(self, bus: MessageBus) -> None:
+        self._bus = bus
+        self._cancels: list[Callable[[], None]] = []
+
+    def _listen(self, event_type: type[E], handler: Callable[[E], object]) -> None:
+        self._cancels.append(self._bus.subscribe(event_type, handler))
+
+    def close(self) -> None:
+        """Stop listening. May be repeated."""
+        while self._cancels:
+            self._cancels.pop()()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

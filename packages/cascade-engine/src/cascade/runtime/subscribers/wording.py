@@ -1,0 +1,151 @@
+"""What events say: in words for people, as plain data for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from cascade.graph.durations import duration_text
+from cascade.runtime.events import (
+    CallAbandoned,
+    Event,
+    InputsAwaited,
+    NodesPlanned,
+    ResourceAcquired,
+    ResourceEvent,
+    ResourceReleased,
+    RunFinished,
+    RunStarted,
+    TaskBlocking,
+    TaskCached,
+    TaskEvent,
+    TaskFailed,
+    TaskFinished,
+    TaskRetrying,
+    TaskSkipped,
+    TaskStarted,
+    TaskWaiting,
+)
+from cascade.spec.wording import short
+
+_SHOWN_OF_A_MESSAGE = 300
+_own_names: dict[type[Event], tuple[str, ...]] = {}
+
+
+def in_words(event: Event) -> str:
+    """What happened, in one line without the subject: ``"failed after 3 ms: OSError: no disk"``."""
+    match event:
+        case RunStarted():
+            return f"started, {event.strategy} path"
+        case RunFinished():
+            return f"{event.status} after {duration_text(event.duration)}{_because(event.error)}"
+        case NodesPlanned():
+            return f"has {event.count} more {'task' if event.count == 1 else 'tasks'} to do"
+        case TaskStarted():
+            return "started"
+        case TaskFinished():
+            return f"finished after {duration_text(event.duration)}"
+        case TaskFailed():
+            return f"failed after {duration_text(event.duration)}{_because(event.error)}"
+        case TaskRetrying():
+            pause = duration_text(event.pause)
+            return f"failed attempt {event.attempt}, next in {pause}{_because(event.error)}"
+        case TaskSkipped():
+            why = "was falsy" if event.error is None else "failed"
+            return f"skipped, because {event.condition} {why}"
+        case TaskCached():
+            return "found in the cache"
+        case InputsAwaited():
+            return f"waits for its inputs: {', '.join(event.inputs)}"
+        case TaskWaiting():
+            return f"waits: {waiting_for(event)}"
+        case TaskBlocking():
+            blocked = duration_text(event.duration)
+            return f"blocked the event loop for {blocked}{_where(event.stack)}"
+        case CallAbandoned():
+            return f"abandoned a call that still runs, {event.running} such in all"
+        case ResourceAcquired():
+            return "opened"
+        case ResourceReleased():
+            return f"closed{_because(event.error)}"
+    return ", ".join(f"{name}={short(value)}" for name, value in _own_fields(event).items())
+
+
+def subject_of(event: Event) -> str:
+    """What it happened to, if the event says so: ``"fetch #12"``, ``"resource db"``."""
+    if isinstance(event, TaskEvent | InputsAwaited):
+        return f"{event.task} #{event.node}" if event.node else event.task
+    if isinstance(event, ResourceEvent):
+        return f"resource {event.resource_name}"
+    return ""
+
+
+def waiting_for(event: TaskWaiting) -> str:
+    """``"gpu, held by train"``, ``"retry delay, 1.5 s"``."""
+    held = f", held by {', '.join(event.holders)}" if event.holders else ""
+    length = "" if event.seconds is None else f", {duration_text(event.seconds)}"
+    return f"{event.reason}{held}{length}"
+
+
+def as_data(event: Event) -> dict[str, Any]:
+    """The event as plain data that ``json.dumps`` takes, whatever its fields hold.
+
+    First ``event``, the name of its type, and ``run_id``; then its own fields. Errors become
+    ``{"type": …, "message": …}``. Without ``at``, whose zero means nothing outside of the process.
+    """
+    data = {"event": type(event).__name__, "run_id": event.run_id}
+    return data | {name: _plain(value) for name, value in _own_fields(event).items()}
+
+
+def error_text(error: BaseException) -> str:
+    """``"OSError: no disk"``, in one line of bounded length."""
+    message = " ".join(_message(error).split())
+    if len(message) > _SHOWN_OF_A_MESSAGE:
+        message = f"{message[: _SHOWN_OF_A_MESSAGE - 1]}…"
+    return f"{_type_name(error)}: {message}" if message else _type_name(error)
+
+
+def _own_fields(event: Event) -> dict[str, Any]:
+    names = _own_names.get(type(event))
+    if names is None:
+        every = (field.name for field in dataclasses.fields(event))
+        names = tuple(name for name in every if name not in ("run_id", "at"))
+        _own_names[type(event)] = names
+    return {name: getattr(event, name) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseException):
+        return {"type": _type_name(value), "message": _message(value)}
+    if value is None or type(value) in (str, int, bool):
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return short(value)
+
+
+def _because(error: BaseException | None) -> str:
+    return "" if error is None else f": {error_text(error)}"
+
+
+def _where(stack: str) -> str:
+    """The last line of a traceback that names a place."""
+    places = [line.strip() for line in stack.splitlines() if line.lstrip().startswith("File ")]
+    return f", at {places[-1]}" if places else ""
+
+
+def _type_name(error: BaseException) -> str:
+    kind = type(error)
+    if kind.__module__ in ("builtins", "__main__"):
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # a broken __str__ must not hide that there was an error
+        return "<its message cannot be shown>"

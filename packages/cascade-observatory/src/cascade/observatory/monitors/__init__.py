@@ -1,1 +1,0 @@
-"""Monitors: what the message bus tells of runs, counted and shown."""
