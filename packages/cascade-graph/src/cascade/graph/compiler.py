@@ -185,7 +185,8 @@ def _collected(surplus: Any, root: LazyResult[Any]) -> LazyResult[Any] | None:
         return None
     leaves = tuple([items[place] for place in holes])
     items = [item.value if isinstance(item, Literal) else item for item in items]
-    recipe = Recipe([(type(surplus), items, tuple(zip(holes, range(len(holes)), strict=True)))])
+    fillings = tuple(zip(holes, range(len(holes)), strict=True))
+    recipe = Recipe(type(surplus), [(type(surplus), items, fillings)])
     return LazyResult(GATHER, (recipe, *leaves), NO_KWARGS, leaves, False, root._code, root._lasti)
 
 

@@ -40,22 +40,21 @@ Step: TypeAlias = tuple[type, list[Any], tuple[tuple[int, int], ...]]
 class Recipe:
     """How to rebuild a container around the values of its lazy leaves."""
 
-    __slots__ = ("flat", "steps")
+    __slots__ = ("kind", "steps")
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, kind: type, steps: Sequence[Step] = ()) -> None:
+        self.kind = kind
+        #: None for one container of nothing but leaves in order, by far the commonest.
         self.steps = tuple(steps)
-        _, items, holes = steps[-1]
-        #: One container of nothing but leaves in order, by far the commonest: no copy, no loop.
-        self.flat = len(steps) == 1 and [s for _, s in holes] == list(range(len(items)))
 
     def __repr__(self) -> str:
-        return f"<recipe of a {self.steps[-1][0].__name__}>"
+        return f"<recipe of a {self.kind.__name__}>"
 
 
 def fill(recipe: Recipe, *values: Any) -> Any:
     """Rebuild the container with ``values`` in place of its lazy leaves."""
-    if recipe.flat:
-        return _assemble(recipe.steps[0][0], list(values))
+    if not recipe.steps:
+        return _assemble(recipe.kind, list(values))
     built: list[Any] = []
     for kind, items, holes in recipe.steps:
         parts = items.copy()
@@ -196,7 +195,7 @@ def _of(kinds: AbstractSet[type], items: Sequence[Any], selected: Iterable[T]) -
 def _recipe(root: Any) -> tuple[Recipe, tuple[LazyResult[Any], ...]]:
     """Work out how to rebuild ``root``: post-order over the containers in it."""
     if type(root) in (list, tuple) and set(map(type, root)) == {LazyResult}:
-        return Recipe([(type(root), list(root), tuple(enumerate(range(len(root)))))]), tuple(root)
+        return Recipe(type(root)), tuple(root)
     leaves: list[LazyResult[Any]] = []
     steps: list[Step] = []
     #: id of a finished container → its step, or None where it needs no rebuilding.
@@ -232,7 +231,7 @@ def _recipe(root: Any) -> tuple[Recipe, tuple[LazyResult[Any], ...]]:
             items = _items(container)
             inner_kinds = set(filter(is_container, set(map(type, items))))
             stack.extend(zip(_of(inner_kinds, items, items), repeat(False)))
-    return Recipe(steps), tuple(leaves)
+    return Recipe(type(root), steps), tuple(leaves)
 
 
 def _items(container: Any) -> list[Any]:

@@ -158,9 +158,9 @@ class _GraphRun:
     def _send(self, work: Work) -> None:
         """Send work under way to the lane that its next operation belongs to. Under the guard."""
         if _belongs_on_loop(work.operation, work.args, work.kwargs, work.policies):
-            self._send_to_loop(work)
+            self._send_to_loop((work.segment, work))
         else:
-            self._to_workers(work, work.operation)
+            self._to_workers((work.segment, work), work.operation)
             self._wake_later()
 
     def _to_workers(self, item: Item, operation: Operation) -> None:
@@ -195,9 +195,9 @@ class _GraphRun:
 
     def _begin(self, item: Item) -> Work | None:
         """The work of a node, or None if there is nothing to call for it."""
-        if isinstance(item, Work):
-            return item
         segment, node = item
+        if isinstance(node, Work):
+            return node
         if self._gaps or node.policies is not None:
             missing = self._missing(segment, node)
             if missing is not None:
@@ -260,10 +260,10 @@ class _GraphRun:
         try:
             following = self._after(work, result, on_loop=False)
         except BaseException as error:
-            self._fail(error, work, work)
+            self._fail(error, work, None)
             return
         if following is not None:
-            self._work_on(following)
+            self._work_on((following.segment, following))
 
     async def _loop_lane(self, item: Item) -> None:
         """The loop's lane: await coroutine functions, open resources. In the loop's thread."""
@@ -337,7 +337,7 @@ class _GraphRun:
             rest.__exit__(None, None, None)
             self._resting.discard(work)
             if not self._stopping:
-                self._workers.push(work)
+                self._workers.push((work.segment, work))
                 self._workers.wake()
 
         self._run.loop.call_later(pause, wake_up)
@@ -351,7 +351,7 @@ class _GraphRun:
             if go_on(values):
                 self._send(work)
         except BaseException as error:
-            self._fail(error, work, work)
+            self._fail(error, work, None)
 
     def _become(self, work: Work, lazy: LazyResult[Any]) -> bool:
         """Rule R4: continue as ``lazy``; whether ``work`` is ready for its next call."""
@@ -414,16 +414,17 @@ class _GraphRun:
     def _fail(self, error: BaseException, work: Work | None, item: Item | None) -> None:
         """Note where an error comes from, and end the run, or go on without the node's value."""
         with self._guard:
-            place = (work.segment, work.node) if work is not None else item
+            if work is None and item is not None and isinstance(item[1], Work):
+                work = item[1]
             if work is not None:
                 self._reports.failed(work, error)
-            if place is None:
+                segment, node, source, name = _place_of(work)
+            elif item is not None:
+                segment, node = item  # type: ignore[assignment]  # no Work, as said above
+                source, name = node, node.name
+            else:
                 self._end(error)
                 return
-            assert isinstance(place, tuple)
-            segment, node = place
-            source = node if work is None else work.source
-            name = source.name if work is None else work.operation.name
             if not self._stopping:
                 annotate(error, name, source, path_to(segment, node, name, source))
             if not isinstance(error, Exception) or not self._goes_on_after(segment, node):
@@ -490,7 +491,8 @@ class _GraphRun:
 
     def _abandon_calls(self) -> None:
         for call, item in self._workers.working():
-            node = item.source if isinstance(item, Work) else item[1] if item else None
+            node = item[1] if item else None
+            node = node.source if isinstance(node, Work) else node
             name = "plain tasks" if node is None else node.name
             self._run.abandon(call, name, 0 if node is None else node.number)
 
@@ -500,6 +502,10 @@ class _GraphRun:
             for lazy, inputs in list(self._nodes.lacking()):
                 if not lazy.task.structural:
                     yield Waiting(lazy.name, lazy.number, "inputs", tuple(inputs))
+
+
+def _place_of(work: Work) -> tuple[Segment, LazyResult[Any], LazyResult[Any], str]:
+    return work.segment, work.node, work.source, work.operation.name
 
 
 def _resolve(value: Any, get: Callable[[LazyResult[Any]], Any]) -> Any:
@@ -518,5 +524,6 @@ def _belongs_on_loop(operation: Operation, args: Any, kwargs: Any, policies: Any
 
 
 def _priority_of(item: Item) -> int:
-    segment, node = (item.segment, item.node) if isinstance(item, Work) else item
+    segment, node = item
+    node = node.node if isinstance(node, Work) else node
     return segment.priority.get(node, 0)

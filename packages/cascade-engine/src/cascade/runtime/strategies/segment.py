@@ -80,6 +80,8 @@ class Address:
 class Work:
     """One node being computed."""
 
+    plain = False  # in a queue it stands where a node may
+
     __slots__ = (
         "args",
         "attempt",
@@ -120,7 +122,7 @@ class Work:
 
 
 #: What a queue holds: a node whose inputs are there, or work that goes on.
-Item = tuple[Segment, LazyResult[Any]] | Work
+Item = tuple[Segment, "LazyResult[Any] | Work"]
 
 
 class Resume:
