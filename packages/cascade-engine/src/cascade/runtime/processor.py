@@ -106,21 +106,28 @@ class NodeProcessor:
         )
 
     async def _await(self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Await a task's coroutine; one that swallows a cancel cannot keep the run going."""
+        """Await a task's coroutine, as long as it may take."""
         timeout = call.policies.timeout
         if timeout is None:
-            return await self._step(call, args, kwargs)
+            return await self.await_once(call, args, kwargs)
         scope = asyncio.timeout(timeout)
         try:
             async with scope:
-                value = await self._step(call, args, kwargs)
+                value = await self.await_once(call, args, kwargs)
         except TimeoutError as error:
             if not scope.expired():
                 raise
             raise timed_out(call.operation.name, timeout) from error.__cause__
         return value
 
-    async def _step(self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
+    async def await_once(
+        self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Call a coroutine function without any policy; ``args``, ``kwargs`` hold no marker.
+
+        Raises:
+            CancelledError: The run was cancelled, also if the coroutine has swallowed that.
+        """
         task = asyncio.current_task()
         assert task is not None
         requests = task.cancelling()
@@ -138,6 +145,4 @@ def timed_out(task: str, seconds: float) -> TaskTimeoutError:
 
 def wants_resources(args: Iterable[Any], kwargs: Mapping[str, Any]) -> bool:
     """Whether an argument is the marker of a resource."""
-    return any(isinstance(v, Inject) for v in args) or any(
-        isinstance(v, Inject) for v in kwargs.values()
-    )
+    return Inject in map(type, args) or Inject in map(type, kwargs.values())

@@ -136,8 +136,10 @@ class Workers:
 
     def wake(self) -> None:
         """See to it that somebody works on what is ready. In the loop's thread."""
+        if not self.ready or self._stopped:
+            return
         with self._lock:
-            if self._awake or not self.ready or self._stopped:
+            if self._awake:
                 return
         self._start(1)
         self._keep_looking()

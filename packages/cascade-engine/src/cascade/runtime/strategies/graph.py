@@ -20,8 +20,7 @@ whatever task returns or mentions it, is not computed again (M14).
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -29,12 +28,12 @@ from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.events import NodesPlanned
 from cascade.runtime.guard import Guard
 from cascade.runtime.notes import annotate
-from cascade.runtime.outcomes import Failed, Missing, Skipped, value_or_raise
+from cascade.runtime.outcomes import Failed, Missing, value_or_raise
 from cascade.runtime.processor import NodeCall, NodeProcessor, wants_resources
 from cascade.runtime.run import Run, Waiting, stop_iteration
-from cascade.runtime.scheduler import ByPriority, Workers
 from cascade.runtime.strategies.caches import Caches
 from cascade.runtime.strategies.fastlane import FastLane
+from cascade.runtime.strategies.lanes import Lanes, belongs_on_loop
 from cascade.runtime.strategies.nodes import Nodes
 from cascade.runtime.strategies.reports import Reports
 from cascade.runtime.strategies.segment import (
@@ -49,7 +48,8 @@ from cascade.runtime.strategies.segment import (
 from cascade.runtime.strategies.tailcalls import TailCalls
 from cascade.runtime.ticker import Ticker
 from cascade.spec.blueprint import Literal, TailCall
-from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.policies import PLAIN_CALLS
 from cascade.spec.protocols import Solver
 
 
@@ -80,13 +80,21 @@ class _GraphRun:
         self._run = run
         in_order = getattr(solver, "in_order", False)
         self._guard = Guard()
-        self._thread = threading.get_ident()
         self._processor = NodeProcessor(run)
         self._reports = Reports(run)
+        self._lanes = Lanes(
+            run,
+            self._guard,
+            lambda workers: self._fast.drain(workers),
+            self._loop_lane,
+            self._look_for_standstill,
+            lambda error: self._fail(error, None, None),
+            in_order,
+        )
         self._nodes = Nodes(
             None if in_order else solver,
             run.state,
-            self._activate,
+            self._lanes.activate,
             self._on_settled,
             self._have_result,
         )
@@ -97,30 +105,14 @@ class _GraphRun:
             self._guard,
             self._nodes,
             self._reports,
-            self._activate,
+            self._lanes.activate,
             self._work_on,
             self._go_on,
             self._fail,
         )
-        self._workers = Workers(
-            run,
-            self._fast.drain,
-            self._guard,
-            self._is_alone,
-            self._look_for_standstill,
-            lambda error: self._fail(error, None, None),
-            None if in_order else ByPriority(_priority_of),
-        )
         self._done: asyncio.Future[None] = run.loop.create_future()
         self._result: Any = PENDING
         self._error: BaseException | None = None
-        self._stopping = False
-        #: Whether any node was skipped or has failed so far; until then nobody needs to look.
-        self._gaps = False
-        self._on_loop = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        #: Work that waits for its next attempt.
-        self._resting: set[Work] = set()
 
     async def value(self, target: LazyResult[Any]) -> Any:
         self._run.watch_waits(self._lacking)
@@ -129,10 +121,11 @@ class _GraphRun:
         try:
             with self._guard:
                 self._plan(wiring, None)
-            self._workers.wake()
+            self._lanes.workers.wake()
             await self._done
         finally:
-            await self._stop()
+            self._stop()
+            await self._lanes.ended()
         error, self._error = self._error, None
         if error is None:
             return self._result
@@ -148,58 +141,13 @@ class _GraphRun:
 
     # -- from ready to running ----------------------------------------------------------------
 
-    def _activate(self, segment: Segment, node: LazyResult[Any]) -> None:
-        """Send a node whose inputs are there to its lane. Under the guard."""
-        if node.plain or not _belongs_on_loop(node.task, node.args, node.kwargs, node.calls):
-            self._to_workers((segment, node), node.task)
-        else:
-            self._send_to_loop((segment, node))
-
-    def _send(self, work: Work) -> None:
-        """Send work under way to the lane that its next operation belongs to. Under the guard."""
-        if _belongs_on_loop(work.operation, work.args, work.kwargs, work.policies):
-            self._send_to_loop((work.segment, work))
-        else:
-            self._to_workers((work.segment, work), work.operation)
-            self._wake_later()
-
-    def _to_workers(self, item: Item, operation: Operation) -> None:
-        self._workers.push(item)
-        if operation.mode == "blocking":
-            self._call_in_loop(self._workers.wake_another)
-
-    def _wake_later(self) -> None:
-        """Have what was pushed worked on. A worker sees to it itself, and needs no hop for it."""
-        if threading.get_ident() == self._thread:
-            self._run.loop.call_soon(self._workers.wake)
-
-    def _send_to_loop(self, item: Item) -> None:
-        self._on_loop += 1
-        self._call_in_loop(self._start_task, item)
-
-    def _call_in_loop(self, function: Callable[..., None], *args: Any) -> None:
-        if threading.get_ident() == self._thread:
-            self._run.loop.call_soon(function, *args)
-        else:
-            self._run.loop.call_soon_threadsafe(function, *args)
-
-    def _start_task(self, item: Item) -> None:
-        if self._stopping:
-            return
-        task = self._run.loop.create_task(self._loop_lane(item), context=self._run.context.copy())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _is_alone(self) -> bool:
-        return not self._on_loop
-
     def _begin(self, item: Item) -> Work | None:
         """The work of a node, or None if there is nothing to call for it."""
         segment, node = item
         if isinstance(node, Work):
             return node
-        if self._gaps or node.policies is not None:
-            missing = self._missing(segment, node)
+        if self._nodes.gaps or node.policies is not None:
+            missing = self._nodes.missing(segment, node)
             if missing is not None:
                 self._leave_out(segment, node, missing)
                 return None
@@ -214,34 +162,16 @@ class _GraphRun:
             self._reports.started(work)
         return work
 
-    def _missing(self, segment: Segment, node: LazyResult[Any]) -> Missing | None:
-        """What keeps ``node`` from running: an input without a value, a condition (R6, M16)."""
-        get = segment.get
-        if self._gaps:
-            for dependency in node.dependencies:
-                if isinstance(value := get(dependency), Missing):
-                    return value
-            for predecessor in node.predecessors:
-                if isinstance(value := get(predecessor), Failed):
-                    return value
-        for condition in node.conditions:
-            value = get(condition)
-            if isinstance(value, Missing):
-                return value
-            if not value:
-                return Skipped(node.name, condition.name)
-        return None
-
     # -- lanes --------------------------------------------------------------------------------
 
     def _work_on(self, item: Item) -> None:
         """The workers' slow lane: call plain functions, one after the other."""
         work: Work | None = None
         try:
-            if self._stopping:
+            if self._lanes.stopping:
                 return
             work = self._begin(item)
-            while work is not None and not self._stopping:
+            while work is not None and not self._lanes.stopping:
                 context = self._run.context.copy()  # what a task writes, others do not see (M12)
                 try:
                     result = context.run(work.operation.func, *work.args, **work.kwargs)
@@ -268,30 +198,34 @@ class _GraphRun:
     async def _loop_lane(self, item: Item) -> None:
         """The loop's lane: await coroutine functions, open resources. In the loop's thread."""
         work: Work | None = None
-        ticker = Ticker()
+        ticker: Ticker | None = None
         try:
             work = self._begin(item)
-            while work is not None and not self._stopping:
-                call = NodeCall(
-                    work.operation,
-                    work.args,
-                    work.kwargs,
-                    work.policies,
-                    work.source.number,
-                    inline=work.operation.mode == "inline",
-                )
-                result = await self._processor.call(call, partial(self._reports.retrying, work))
-                work = self._after(work, result, on_loop=True)
-                if ticker.step():
-                    await ticker.pause()
+            while work is not None and not self._lanes.stopping:
+                work = self._after(work, await self._call(work), on_loop=True)
+                if work is not None:
+                    ticker = ticker or Ticker()
+                    if ticker.step():
+                        await ticker.pause()
         except BaseException as error:
-            if not (self._stopping and isinstance(error, asyncio.CancelledError)):
+            if not (self._lanes.stopping and isinstance(error, asyncio.CancelledError)):
                 self._fail(error, work, item)
-        finally:
-            with self._guard:
-                self._on_loop -= 1
-            self._workers.wake()
-            self._look_for_standstill()
+
+    def _call(self, work: Work) -> Awaitable[Any]:
+        """The call of ``work``, to be awaited."""
+        operation = work.operation
+        call = NodeCall(
+            operation,
+            work.args,
+            work.kwargs,
+            work.policies,
+            work.source.number,
+            inline=operation.mode == "inline",
+        )
+        bare = operation.is_async and work.policies is PLAIN_CALLS
+        if bare and not wants_resources(work.args, work.kwargs):
+            return self._processor.await_once(call, work.args, work.kwargs)
+        return self._processor.call(call, partial(self._reports.retrying, work))
 
     def _after(self, work: Work, result: Any, on_loop: bool) -> Work | None:
         """What follows a call: the same node's next one, in this lane, or nothing here."""
@@ -307,10 +241,12 @@ class _GraphRun:
             return None
         if not going_on:
             return None
-        lane = _belongs_on_loop(work.operation, work.args, work.kwargs, work.policies)
+        if work.source.plain and not on_loop and isinstance(result, LazyResult):
+            return work
+        lane = belongs_on_loop(work.operation, work.args, work.kwargs, work.policies)
         if lane != on_loop:
             with self._guard:
-                self._send(work)
+                self._lanes.send(work)
             return None
         return work
 
@@ -322,25 +258,8 @@ class _GraphRun:
             return False
         self._reports.retrying(work, work.attempt, pause, error)
         work.attempt += 1
-        self._call_in_loop(self._rest, work, pause)
+        self._lanes.rest(work, pause)
         return True
-
-    def _rest(self, work: Work, pause: float) -> None:
-        """Let ``work`` wait for its next attempt, which holds no thread. In the loop's thread."""
-        if self._stopping:
-            return
-        rest = self._run.rest(work.operation.name, work.source.number, pause)
-        rest.__enter__()
-        self._resting.add(work)
-
-        def wake_up() -> None:
-            rest.__exit__(None, None, None)
-            self._resting.discard(work)
-            if not self._stopping:
-                self._workers.push((work.segment, work))
-                self._workers.wake()
-
-        self._run.loop.call_later(pause, wake_up)
 
     def _resume(self, work: Work, go_on: Callable[[Any], bool], values: Any) -> None:
         """Make a tail call whose lazy arguments are there now. Under the guard."""
@@ -349,7 +268,7 @@ class _GraphRun:
             return
         try:
             if go_on(values):
-                self._send(work)
+                self._lanes.send(work)
         except BaseException as error:
             self._fail(error, work, None)
 
@@ -382,7 +301,7 @@ class _GraphRun:
             wiring = wire(lazy, known=lambda found: self._nodes.known(found) is not None)
             self._run.check(wiring.special)
             self._plan(wiring, continuation)
-        self._wake_later()
+        self._lanes.wake_later()
 
     # -- ends of nodes ------------------------------------------------------------------------
 
@@ -397,7 +316,7 @@ class _GraphRun:
             self._nodes.settle(segment, node, missing)
 
     def _have_gap(self) -> None:
-        self._gaps = True
+        self._nodes.gaps = True
         self._fast.on = False
 
     def _goes_on_after(self, segment: Segment, node: LazyResult[Any]) -> bool:
@@ -425,7 +344,7 @@ class _GraphRun:
             else:
                 self._end(error)
                 return
-            if not self._stopping:
+            if not self._lanes.stopping:
                 annotate(error, name, source, path_to(segment, node, name, source))
             if not isinstance(error, Exception) or not self._goes_on_after(segment, node):
                 self._end(error)
@@ -439,7 +358,7 @@ class _GraphRun:
 
     def _have_result(self, value: Any) -> None:
         self._result = value
-        self._call_in_loop(self._finish)
+        self._lanes.call_in_loop(self._finish)
 
     def _finish(self) -> None:
         if not self._done.done():
@@ -447,54 +366,26 @@ class _GraphRun:
 
     def _end(self, error: BaseException) -> None:
         """End the run with the first error. Under the guard."""
-        if self._error is not None or self._stopping:
+        if self._error is not None or self._lanes.stopping:
             return
         self._error = error
+        self._stop()
+        self._lanes.call_in_loop(self._finish)
+
+    def _stop(self) -> None:
         self._fast.on = False
-        self._stopping = True
-        self._workers.stop()
-        self._call_in_loop(self._finish)
+        self._lanes.stop()
 
     def _look_for_standstill(self) -> None:
         """Nothing runs, nothing is ready, and there is no value: nodes wait for each other."""
         with self._guard:
-            if self._on_loop or self._resting or self._workers.busy:
+            if self._lanes.busy:
                 return
-            if self._result is not PENDING or self._stopping or self._done.done():
+            if self._result is not PENDING or self._lanes.stopping or self._done.done():
                 return
-            self._stopping = True
+            self._stop()
             self._error = self._nodes.standstill()
         self._finish()
-
-    async def _stop(self) -> None:
-        """Wait until nothing of this run runs; a second cancel abandons plain calls (M8)."""
-        self._fast.on = False
-        self._stopping = True
-        self._workers.stop()
-        again: asyncio.CancelledError | None = None
-        while pending := [task for task in self._tasks if not task.done()]:
-            for task in pending:
-                task.cancel()
-            try:
-                await asyncio.wait(pending)
-            except asyncio.CancelledError as request:
-                again = request  # the tasks are cancelled again, and close what they opened
-        if again is None and not self._run.expired:
-            try:
-                await self._workers.quiet()
-            except asyncio.CancelledError as request:
-                again = request
-        if again is not None or self._run.expired:
-            self._abandon_calls()
-        if again is not None:
-            raise again
-
-    def _abandon_calls(self) -> None:
-        for call, item in self._workers.working():
-            node = item[1] if item else None
-            node = node.source if isinstance(node, Work) else node
-            name = "plain tasks" if node is None else node.name
-            self._run.abandon(call, name, 0 if node is None else node.number)
 
     def _lacking(self) -> Iterator[Waiting]:
         """The nodes that wait for their inputs. In the loop's thread."""
@@ -512,18 +403,3 @@ def _resolve(value: Any, get: Callable[[LazyResult[Any]], Any]) -> Any:
     if isinstance(value, LazyResult):
         return get(value)
     return value.value if isinstance(value, Literal) else value
-
-
-def _belongs_on_loop(operation: Operation, args: Any, kwargs: Any, policies: Any) -> bool:
-    return (
-        operation.is_async
-        or policies.timeout is not None
-        or operation.mode == "inline"
-        or wants_resources(args, kwargs)
-    )
-
-
-def _priority_of(item: Item) -> int:
-    segment, node = item
-    node = node.node if isinstance(node, Work) else node
-    return segment.priority.get(node, 0)

@@ -56,11 +56,12 @@ class Nodes:
         self._live: dict[Segment, None] = {}
         #: Lazy values of all segments but the first, by address. Weak: a loop that makes new ones
         #: for ever must not be remembered for ever.
-        self._memory: weakref.WeakKeyDictionary[LazyResult[Any], Address] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._memory: dict[weakref.ref[LazyResult[Any]], Address] = {}
+        self._forget = self._memory.pop  # in C; a WeakKeyDictionary takes twice as long
         #: Nodes that returned a lazy value which is being computed elsewhere: their names.
         self._joins: dict[tuple[Segment, LazyResult[Any]], tuple[str, str]] = {}
+        #: Whether any node was skipped or has failed so far; until then nobody needs to look.
+        self.gaps = False
         #: Nodes whose value ``on_settled`` is to be told.
         self.watched: set[tuple[Segment, LazyResult[Any]]] = set()
 
@@ -80,7 +81,7 @@ class Nodes:
             self._first = segment
         else:
             for lazy in wiring.nodes():
-                self._memory[lazy] = self._new_address(segment, lazy)
+                self.remember(lazy, self._new_address(segment, lazy))
         for lazy in wiring.outside:
             known = self.known(lazy)
             assert known is not None
@@ -95,17 +96,17 @@ class Nodes:
         assert first is not None
         if lazy in first.users or lazy is first.target:
             return Address(first, lazy)
-        return self._memory.get(lazy)
+        return self._memory.get(weakref.ref(lazy))
 
     def remember(self, lazy: LazyResult[Any], address: Address) -> None:
         """Note that the value of ``lazy`` will be at ``address``."""
-        self._memory[lazy] = address
+        self._memory[weakref.ref(lazy, self._forget)] = address
 
     def address(self, segment: Segment, node: LazyResult[Any]) -> Address:
         """Where the value of a node goes: of a target, where its segment's goes."""
         if segment is self._first:
             return Address(segment, node)
-        return self._memory[node]  # one object, for all that hands its value on
+        return self._memory[weakref.ref(node)]  # one object, for all that hands its value on
 
     def _new_address(self, segment: Segment, node: LazyResult[Any]) -> Address:
         if node is segment.target and isinstance(segment.continuation, Address):
@@ -167,6 +168,24 @@ class Nodes:
             f"the run stands still, because tasks wait for each other: {', '.join(joins)}",
             [*names, *names[:1]],
         )
+
+    def missing(self, segment: Segment, node: LazyResult[Any]) -> Missing | None:
+        """What keeps ``node`` from running: an input without a value, a condition (R6, M16)."""
+        get = segment.get
+        if self.gaps:
+            for dependency in node.dependencies:
+                if isinstance(value := get(dependency), Missing):
+                    return value
+            for predecessor in node.predecessors:
+                if isinstance(value := get(predecessor), Failed):
+                    return value
+        for condition in node.conditions:
+            value = get(condition)
+            if isinstance(value, Missing):
+                return value
+            if not value:
+                return Skipped(node.name, condition.name)
+        return None
 
     def lacking(self) -> Iterator[tuple[LazyResult[Any], list[str]]]:
         """The nodes that wait for inputs, and the names of these."""
@@ -238,7 +257,7 @@ class Nodes:
             return
         del self._live[segment]
         for lazy, value in segment.values.items():
-            address = self._memory.get(lazy)
+            address = self._memory.get(weakref.ref(lazy))
             if address is not None and address.segment is segment:
                 address.settle(value)
         segment.users, segment.waits, segment.values = {}, {}, {}

@@ -1,0 +1,215 @@
+"""Lanes: where the nodes of a graph run are worked on.
+
+Plain functions go to the workers, who take the fast lane where they can; coroutine functions, and
+calls that want resources, have a timeout or ask for it, get an asyncio task each in the event
+loop's thread. Work whose attempt failed rests in between, and holds no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from cascade.runtime.guard import Guard
+from cascade.runtime.processor import wants_resources
+from cascade.runtime.run import Run
+from cascade.runtime.scheduler import ByPriority, Workers
+from cascade.runtime.strategies.segment import Item, Segment, Work
+from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.policies import CallPolicies
+
+
+class Lanes:
+    """The lanes of one run. Made and stopped in the event loop's thread.
+
+    Args:
+        run: Lends threads and the loop.
+        guard: Of what is done in the lanes.
+        drain: The body of a worker's thread, see ``Workers``.
+        on_loop: What is done with an item in the loop's thread.
+        on_idle: Called in the loop's thread when nothing may be left to do.
+        on_refusal: Called in the loop's thread when the executor lends no thread.
+        in_order: Whether any order will do; else nodes go by their segment's priorities.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        guard: Guard,
+        drain: Callable[[Workers], None],
+        on_loop: Callable[[Item], Coroutine[Any, Any, None]],
+        on_idle: Callable[[], None],
+        on_refusal: Callable[[BaseException], None],
+        in_order: bool,
+    ) -> None:
+        self._run = run
+        self._guard = guard
+        self._on_loop = on_loop
+        self._on_idle = on_idle
+        self._thread = threading.get_ident()
+        ready = None if in_order else ByPriority(_priority_of)
+        self.workers = Workers(run, drain, guard, self._is_alone, on_idle, on_refusal, ready)
+        #: Whether nothing new is begun any more.
+        self.stopping = False
+        #: Items that are in the loop's lane, or on their way there.
+        self._count = 0
+        #: What workers have sent there and nobody has started yet.
+        self._sent: deque[Item] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        #: Work that waits for its next attempt.
+        self._resting: set[Work] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being worked on, or will be without further ado."""
+        return bool(self._count or self._resting or self.workers.busy)
+
+    def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
+        """Send a node whose inputs are there to its lane. Under the guard."""
+        if node.plain:
+            self.workers.push((segment, node))
+        elif belongs_on_loop(node.task, node.args, node.kwargs, node.calls):
+            self._to_loop((segment, node))
+        else:
+            self._to_workers((segment, node), node.task)
+
+    def send(self, work: Work) -> None:
+        """Send work under way to the lane that its next operation belongs to. Under the guard."""
+        if belongs_on_loop(work.operation, work.args, work.kwargs, work.policies):
+            self._to_loop((work.segment, work))
+        else:
+            self._to_workers((work.segment, work), work.operation)
+            self.wake_later()
+
+    def wake_later(self) -> None:
+        """Have what was pushed worked on. A worker sees to it itself, and needs no hop for it."""
+        if threading.get_ident() == self._thread:
+            self._run.loop.call_soon(self.workers.wake)
+
+    def call_in_loop(self, function: Callable[..., None], *args: Any) -> None:
+        """Call ``function`` in the loop's thread, soon."""
+        if threading.get_ident() == self._thread:
+            self._run.loop.call_soon(function, *args)
+        else:
+            self._run.loop.call_soon_threadsafe(function, *args)
+
+    def rest(self, work: Work, seconds: float) -> None:
+        """Have ``work`` worked on after a while, during which it holds no thread."""
+        self.call_in_loop(self._rest, work, seconds)
+
+    def _is_alone(self) -> bool:
+        return not self._count
+
+    def _to_workers(self, item: Item, operation: Operation) -> None:
+        self.workers.push(item)
+        if operation.mode == "blocking":
+            self.call_in_loop(self.workers.wake_another)
+
+    def _to_loop(self, item: Item) -> None:
+        self._count += 1
+        if threading.get_ident() == self._thread:
+            self._start_task(item)
+            return
+        self._sent.append(item)
+        if len(self._sent) == 1:  # else somebody has called already
+            self._run.loop.call_soon_threadsafe(self._start_tasks)
+
+    def _start_tasks(self) -> None:
+        with self._guard:
+            items = list(self._sent)
+            self._sent.clear()
+        for item in items:
+            self._start_task(item)
+
+    def _start_task(self, item: Item) -> None:
+        if not self.stopping:
+            lane = self._lane(item)
+            self._tasks.add(self._run.loop.create_task(lane, context=self._run.context.copy()))
+
+    async def _lane(self, item: Item) -> None:
+        try:
+            await self._on_loop(item)
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks.discard(task)
+            with self._guard:
+                self._count -= 1
+            self.workers.wake()
+            if not self._count:
+                self._on_idle()
+
+    def _rest(self, work: Work, seconds: float) -> None:
+        if self.stopping:
+            return
+        rest = self._run.rest(work.operation.name, work.source.number, seconds)
+        rest.__enter__()
+        self._resting.add(work)
+
+        def wake_up() -> None:
+            rest.__exit__(None, None, None)
+            self._resting.discard(work)
+            if not self.stopping:
+                self.workers.push((work.segment, work))
+                self.workers.wake()
+
+        self._run.loop.call_later(seconds, wake_up)
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Begin nothing new."""
+        self.stopping = True
+        self.workers.stop()
+
+    async def ended(self) -> None:
+        """Wait until nothing runs; a second cancel, or the deadline, abandons plain calls (M8).
+
+        Raises:
+            CancelledError: This was cancelled.
+        """
+        again: asyncio.CancelledError | None = None
+        while pending := [task for task in self._tasks if not task.done()]:
+            for task in pending:
+                task.cancel()
+            try:
+                await asyncio.wait(pending)
+            except asyncio.CancelledError as request:
+                again = request  # the tasks are cancelled again, and close what they opened
+        if again is None and not self._run.expired:
+            try:
+                await self.workers.quiet()
+            except asyncio.CancelledError as request:
+                again = request
+        if again is not None or self._run.expired:
+            self._abandon()
+        if again is not None:
+            raise again
+
+    def _abandon(self) -> None:
+        for call, item in self.workers.working():
+            node = item[1] if item else None
+            node = node.source if isinstance(node, Work) else node
+            name = "plain tasks" if node is None else node.name
+            self._run.abandon(call, name, 0 if node is None else node.number)
+
+
+def belongs_on_loop(
+    operation: Operation, args: Sequence[Any], kwargs: Mapping[str, Any], policies: CallPolicies
+) -> bool:
+    """Whether a call is made in the loop's lane."""
+    return (
+        operation.is_async
+        or policies.timeout is not None
+        or operation.mode == "inline"
+        or wants_resources(args, kwargs)
+    )
+
+
+def _priority_of(item: Item) -> int:
+    segment, node = item
+    node = node.node if isinstance(node, Work) else node
+    return segment.priority.get(node, 0)
