@@ -16,8 +16,15 @@ from cascade.graph.build import build_graph
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.policies import Policies
 
+
+class Several(list[LazyResult[Any]]):
+    """Those that wait for a node, where there is more than one; in the order in which found."""
+
+    __slots__ = ()
+
+
 #: Those that wait for a node: mostly one, so that a list for each would be half of all memory.
-Users: TypeAlias = "LazyResult[Any] | list[LazyResult[Any]]"
+Users: TypeAlias = LazyResult[Any] | Several
 
 _NUMBER = attrgetter("number")
 
@@ -91,10 +98,10 @@ def wire(target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | Non
                     stack.append(source)
                 else:
                     wiring.outside.append(source)
-            elif isinstance(found, list):
+            elif isinstance(found, Several):
                 found.append(lazy)
             else:
-                users[source] = [found, lazy]
+                users[source] = Several((found, lazy))
     if not ordered:
         build_graph(target, known=known)  # which finds the cycle, where there is one
     ready.sort(key=_NUMBER)
@@ -105,8 +112,8 @@ def _more_sources(policies: Policies) -> tuple[LazyResult[Any], ...]:
     return policies.conditions + policies.predecessors
 
 
-def users_of(users: Users | None) -> list[LazyResult[Any]]:
-    """The same as a list."""
-    if users is None:
-        return []
-    return [users] if isinstance(users, LazyResult) else users
+def users_of(users: object) -> list[LazyResult[Any]]:
+    """The same as a list; empty where that is no record of users."""
+    if isinstance(users, LazyResult):
+        return [users]
+    return users if isinstance(users, Several) else []

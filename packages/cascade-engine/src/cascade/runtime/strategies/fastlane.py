@@ -13,6 +13,7 @@ from contextvars import Context
 from threading import get_ident
 from typing import Any
 
+from cascade.graph.wiring import Several
 from cascade.runtime.guard import Guard
 from cascade.runtime.run import Run, stop_iteration
 from cascade.runtime.scheduler import Workers
@@ -87,6 +88,8 @@ class FastLane:
         guard, settle, activate = self._guard, self._nodes.settle, self._activate
         watched = self._reports.wanted
         popleft, push = workers.ready.popleft, workers.ready.append
+        first = self._nodes.first
+        assert first is not None
         me = get_ident()
         while True:
             try:
@@ -96,9 +99,12 @@ class FastLane:
                     return True
                 continue
             current[0] = item  # a sign of life, and what runs
-            segment, lazy = item
+            if type(item) is tuple:
+                segment, lazy = item
+            else:
+                segment, lazy = first, item
             if not (self.on and lazy.plain):
-                self._work_on(item)
+                self._work_on((segment, lazy))
                 continue
             started = self._reports.begun(lazy) if watched else 0.0
             try:
@@ -119,7 +125,7 @@ class FastLane:
             else:
                 if watched:
                     self._reports.passed(lazy, started)
-                users = segment.users.get(lazy)
+                users = segment.slots.get(lazy)
                 if guard.shared or users is None or segment.foreign:
                     with guard:
                         settle(segment, lazy, value)
@@ -131,14 +137,14 @@ class FastLane:
                             with guard:
                                 settle(segment, lazy, value)
                         else:  # what settle() would do
-                            segment.values[lazy] = value
+                            segment.slots[lazy] = value
                             waits = segment.waits
-                            for user in users if type(users) is list else (users,):
+                            for user in users if type(users) is Several else (users,):
                                 left = waits.get(user)
                                 if left is not None and left > 1:
                                     waits[user] = left - 1
                                 elif user.plain:
-                                    push((segment, user))
+                                    push(user if segment is first else (segment, user))
                                 else:
                                     activate(segment, user)
                     finally:

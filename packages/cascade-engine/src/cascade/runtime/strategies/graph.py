@@ -89,7 +89,7 @@ class _GraphRun:
             self._loop_lane,
             self._look_for_standstill,
             lambda error: self._fail(error, None, None),
-            in_order,
+            None if in_order else lambda: self._nodes.first,
         )
         self._nodes = Nodes(
             None if in_order else solver,

@@ -17,7 +17,7 @@ from cascade.runtime.guard import Guard
 from cascade.runtime.processor import wants_resources
 from cascade.runtime.run import Run
 from cascade.runtime.scheduler import ByPriority, Workers
-from cascade.runtime.strategies.segment import Item, Segment, Work
+from cascade.runtime.strategies.segment import Item, Queued, Segment, Work
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.policies import CallPolicies
 
@@ -32,7 +32,8 @@ class Lanes:
         on_loop: What is done with an item in the loop's thread.
         on_idle: Called in the loop's thread when nothing may be left to do.
         on_refusal: Called in the loop's thread when the executor lends no thread.
-        in_order: Whether any order will do; else nodes go by their segment's priorities.
+        first: Gives the first segment, where nodes go by their segment's priorities; None where
+            any order will do.
     """
 
     def __init__(
@@ -43,14 +44,14 @@ class Lanes:
         on_loop: Callable[[Item], Coroutine[Any, Any, None]],
         on_idle: Callable[[], None],
         on_refusal: Callable[[BaseException], None],
-        in_order: bool,
+        first: Callable[[], Segment | None] | None,
     ) -> None:
         self._run = run
         self._guard = guard
         self._on_loop = on_loop
         self._on_idle = on_idle
         self._thread = threading.get_ident()
-        ready = None if in_order else ByPriority(_priority_of)
+        ready = None if first is None else _by_priority(first)
         self.workers = Workers(run, drain, guard, self._is_alone, on_idle, on_refusal, ready)
         #: Whether nothing new is begun any more.
         self.stopping = False
@@ -70,7 +71,7 @@ class Lanes:
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node whose inputs are there to its lane. Under the guard."""
         if node.plain:
-            self.workers.push((segment, node))
+            self.workers.push(node if segment.first else (segment, node))
         elif belongs_on_loop(node.task, node.args, node.kwargs, node.calls):
             self._to_loop((segment, node))
         else:
@@ -191,7 +192,7 @@ class Lanes:
 
     def _abandon(self) -> None:
         for call, item in self.workers.working():
-            node = item[1] if item else None
+            node = item[1] if isinstance(item, tuple) else item
             node = node.source if isinstance(node, Work) else node
             name = "plain tasks" if node is None else node.name
             self._run.abandon(call, name, 0 if node is None else node.number)
@@ -209,7 +210,12 @@ def belongs_on_loop(
     )
 
 
-def _priority_of(item: Item) -> int:
-    segment, node = item
-    node = node.node if isinstance(node, Work) else node
-    return segment.priority.get(node, 0)
+def _by_priority(first: Callable[[], Segment | None]) -> ByPriority:
+    """A queue in the order of the solver's stages."""
+
+    def priority_of(item: Queued) -> int:
+        segment, node = item if isinstance(item, tuple) else (first(), item)
+        node = node.node if isinstance(node, Work) else node
+        return 0 if segment is None else segment.priority.get(node, 0)
+
+    return ByPriority(priority_of)

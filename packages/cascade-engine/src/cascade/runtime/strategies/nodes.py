@@ -51,7 +51,8 @@ class Nodes:
         self._activate = activate
         self._on_settled = on_settled
         self._on_result = on_result
-        self._first: Segment | None = None
+        #: The segment of the run's target.
+        self.first: Segment | None = None
         #: Segments that are not done, in the order in which they were added.
         self._live: dict[Segment, None] = {}
         #: Lazy values of all segments but the first, by address. Weak: a loop that makes new ones
@@ -72,15 +73,16 @@ class Nodes:
 
     def add(self, wiring: Wiring, continuation: Resume | Address | None) -> None:
         """Make ``wiring`` a segment and activate what waits for nothing."""
-        segment = Segment(wiring, continuation)
+        nodes = wiring.nodes() if self.first is not None else ()
+        segment = Segment(wiring, continuation, self.first is None)
         self._live[segment] = None
         if self._solver is not None:
             graph = build_graph(wiring.target, known=set(wiring.outside).__contains__)
             segment.priority = priorities(self._solver.resolve(graph), graph)
-        if self._first is None:
-            self._first = segment
+        if self.first is None:
+            self.first = segment
         else:
-            for lazy in wiring.nodes():
+            for lazy in nodes:
                 self.remember(lazy, self._new_address(segment, lazy))
         for lazy in wiring.outside:
             known = self.known(lazy)
@@ -92,9 +94,9 @@ class Nodes:
 
     def known(self, lazy: LazyResult[Any]) -> Address | None:
         """Where the value is, or will be, of a lazy value that this run has met."""
-        first = self._first
+        first = self.first
         assert first is not None
-        if lazy in first.users or lazy is first.target:
+        if lazy in first.slots or lazy is first.target:
             return Address(first, lazy)
         return self._memory.get(weakref.ref(lazy))
 
@@ -104,7 +106,7 @@ class Nodes:
 
     def address(self, segment: Segment, node: LazyResult[Any]) -> Address:
         """Where the value of a node goes: of a target, where its segment's goes."""
-        if segment is self._first:
+        if segment is self.first:
             return Address(segment, node)
         return self._memory[weakref.ref(node)]  # one object, for all that hands its value on
 
@@ -118,7 +120,7 @@ class Nodes:
         value = source.value
         if source.segment is not None:
             there, other = source.place
-            value = there.values.get(other, PENDING)
+            value = there.value(other)
             if value is PENDING:
                 there.foreign.setdefault(other, []).append(Address(segment, node))
                 return
@@ -190,13 +192,11 @@ class Nodes:
     def lacking(self) -> Iterator[tuple[LazyResult[Any], list[str]]]:
         """The nodes that wait for inputs, and the names of these."""
         for segment in self._live:
-            values = segment.values
-            for lazy in [*segment.users, segment.target]:
-                if lazy is None or lazy in values:
-                    continue
-                missing = [i.name for i in inputs_of(lazy) if i not in values]
-                if missing:
-                    yield lazy, list(dict.fromkeys(missing))
+            for lazy in [*segment.slots, segment.target]:
+                if segment.value(lazy) is PENDING:
+                    lacks = [i.name for i in inputs_of(lazy) if segment.value(i) is PENDING]
+                    if lacks:
+                        yield lazy, list(dict.fromkeys(lacks))
 
     def settle(self, segment: Segment, node: LazyResult[Any], value: Any) -> None:
         """Keep a node's value and activate what waited for it.
@@ -215,17 +215,18 @@ class Nodes:
                 self._keep(node, value)
             if self._joins:
                 self._joins.pop((segment, node), None)
-            segment.values[node] = value
+            users = users_of(segment.slots.get(node))
+            segment.slots[node] = value
             if segment.foreign:
                 todo += [(*a.place, value) for a in segment.foreign.pop(node, ())]
             if node is segment.target:
                 self._leave(segment, value, todo)
             else:
-                self._release(segment, node)
+                self._release(segment, users)
 
-    def _release(self, segment: Segment, node: LazyResult[Any]) -> None:
+    def _release(self, segment: Segment, users: list[LazyResult[Any]]) -> None:
         waits = segment.waits
-        for user in users_of(segment.users.get(node)):
+        for user in users:
             left = waits.get(user, 1) - 1
             if left:
                 waits[user] = left
@@ -256,13 +257,11 @@ class Nodes:
         if segment not in self._live:
             return
         del self._live[segment]
-        for lazy, value in segment.values.items():
+        for lazy, value in segment.slots.items():
             address = self._memory.get(weakref.ref(lazy))
             if address is not None and address.segment is segment:
                 address.settle(value)
-        segment.users, segment.waits, segment.values = {}, {}, {}
-        segment.get = segment.values.__getitem__
-        segment.priority = {}
+        segment.close()
 
     def is_caught(self, segment: Segment, node: LazyResult[Any]) -> bool:
         """Whether an error of this node becomes the value of itself or of what continues as it."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from cascade.graph.model import Graph
-from cascade.graph.wiring import Wiring, users_of
+from cascade.graph.wiring import Several, Wiring, users_of
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.policies import CallPolicies
@@ -29,21 +29,25 @@ class Segment:
 
     __slots__ = (
         "continuation",
+        "first",
         "foreign",
         "get",
         "priority",
+        "slots",
         "target",
-        "users",
-        "values",
         "waits",
     )
 
-    def __init__(self, wiring: Wiring, continuation: Resume | Address | None) -> None:
-        self.target: LazyResult[Any] | None = wiring.target
-        self.users = wiring.users
+    def __init__(self, wiring: Wiring, continuation: Resume | Address | None, first: bool) -> None:
+        #: Whether it is that of the run's target.
+        self.first = first
+        self.target = wiring.target
         self.waits = wiring.waits
-        self.values: dict[LazyResult[Any], Any] = {}
-        self.get = self.values.__getitem__
+        #: Node → who waits for it (Users), and when it is done, its value. One dict for both:
+        #: a graph of a million nodes spends much of its time on reaching for memory. A lazy value
+        #: is never the value of a node (R4), and Several is nobody else's type.
+        self.slots: dict[LazyResult[Any], Any] = cast("dict[LazyResult[Any], Any]", wiring.users)
+        self.get = self.slots.__getitem__
         #: What happens with the target's value: nothing more (None: it is the run's), hand it on
         #: to another address, or go on with work that waits for it.
         self.continuation = continuation
@@ -51,6 +55,16 @@ class Segment:
         self.foreign: dict[LazyResult[Any], list[Address]] = {}
         #: Stage of each node in the solver's plan; empty where any order will do.
         self.priority: dict[LazyResult[Any], int] = {}
+
+    def value(self, node: LazyResult[Any]) -> Any:
+        """The value of a node, or PENDING."""
+        found = self.slots.get(node, PENDING)
+        return PENDING if isinstance(found, (LazyResult, Several)) else found
+
+    def close(self) -> None:
+        """Forget all nodes but the target."""
+        self.slots, self.waits, self.priority = {}, {}, {}
+        self.get = self.slots.__getitem__
 
 
 class Address:
@@ -121,8 +135,10 @@ class Work:
         self.blueprint, self.attempt = None, 1
 
 
-#: What a queue holds: a node whose inputs are there, or work that goes on.
+#: A node whose inputs are there, or work that goes on.
 Item = tuple[Segment, "LazyResult[Any] | Work"]
+#: What the queue holds: of the first segment the nodes alone, which are most of all.
+Queued = Item | LazyResult[Any]
 
 
 class Resume:
@@ -179,7 +195,7 @@ def users_above(segment: Segment, node: LazyResult[Any]) -> Iterator[LazyResult[
     """
     while True:
         onward = segment.continuation
-        users = users_of(segment.users.get(node))
+        users = users_of(segment.slots.get(node))
         if users:
             node = min(users, key=_NUMBER)
         elif isinstance(onward, Address):
