@@ -12,6 +12,7 @@ and those peers that are installed (``uv pip install --group peers``). Besides:
 - *memory*: the peak per node, as tracemalloc sees it;
 - *sleep*: tasks of ``time.sleep(0.01)`` on the engine's own 32 workers, against the ideal;
 - *recursion*: a task that returns a lazy call of itself;
+- *policies*: nodes that are no plain calls, beside those that are;
 - *progress*: what somebody who watches costs.
 
 All that is compared is timed in the same rounds (see ``cascade.observatory.benchmarks.rounds``).
@@ -25,6 +26,7 @@ from __future__ import annotations
 import argparse
 import gc
 import io
+import itertools
 import math
 import time
 import tracemalloc
@@ -46,6 +48,7 @@ from cascade.observatory.benchmarks.contenders import (
     System,
     ThreadPool,
 )
+from cascade.observatory.benchmarks.panels import panels_of
 from cascade.observatory.benchmarks.peers import installed_peers
 from cascade.observatory.benchmarks.report import (
     samples_as_json,
@@ -57,7 +60,7 @@ from cascade.observatory.benchmarks.shapes import CHAIN, SHAPES, TREE, WIDE, Sha
 from cascade.observatory.benchmarks.surroundings import Surroundings, surroundings
 from cascade.observatory.benchmarks.tables import figure, samples_table, targets_table
 from cascade.observatory.benchmarks.targets import Target
-from cascade.observatory.pictures.curves import Curve, Measured, draw_curves, spans
+from cascade.observatory.pictures.curves import Curve, Measured
 from cascade.observatory.pictures.page import render_panels
 from cascade.runtime.subscribers.progress import show_progress
 
@@ -208,6 +211,23 @@ class Benchmark:
         )
         self._target("recursion: steps/s", 1 / samples.cost(CASCADE).median, least=400_000)
 
+    def policies(self) -> None:
+        """Nodes with policies that have nothing to do: no attempt fails, no cache hits."""
+        size = 2_000
+        with Cascade() as cascade:
+            contenders = [
+                Contender(name, _gathering(cascade, make, size), size, [None] * size)
+                for name, make in NODES.items()
+            ]
+            samples = measure(contenders, self.rounds(size))
+        self.found.add("policies", samples, "plain call")
+        title = "policies: nodes that are no plain calls"
+        self.console.print(
+            samples_table(title, {figure(size): samples}, "plain call", heading="nodes")
+        )
+        cost = samples.cost("with_retry").median * 1e6
+        self._target("policies: a node with retry, µs", cost, most=15, unit="µs")
+
     def progress(self) -> None:
         """The wide graph, watched and not."""
         size = 10**4
@@ -241,6 +261,34 @@ class Benchmark:
 def nap() -> None:
     """What blocks a thread and computes nothing."""
     time.sleep(SLEEP_S)
+
+
+@cs.task
+def nothing() -> None:
+    """A trivial task."""
+
+
+@cs.task
+async def nothing_async() -> None:
+    """A trivial coroutine task."""
+
+
+@cs.task
+def number(_number: int) -> None:
+    """A trivial task whose calls differ."""
+
+
+NUMBERS = itertools.count()
+CACHE = cs.LRUCache()
+#: Kinds of nodes → how to make one.
+NODES: Mapping[str, Callable[[], Any]] = {
+    "plain call": nothing,
+    "with_retry": lambda: nothing().with_retry(3),
+    "with_cache": lambda: number(next(NUMBERS)).with_cache(CACHE),
+    "with_timeout": lambda: nothing().with_timeout(60),
+    "coroutine": nothing_async,
+    "coroutine, with_timeout": lambda: nothing_async().with_timeout(60),
+}
 
 
 @cs.task
@@ -291,6 +339,10 @@ def _sleepers(cascade: Cascade, pool: ThreadPoolExecutor, count: int) -> list[Co
     ]
 
 
+def _gathering(cascade: Cascade, make: Callable[[], Any], count: int) -> Callable[[], object]:
+    return lambda: cascade.run(lambda: [make() for _ in range(count)])
+
+
 def _watched(contender: Contender, cascade: Cascade, screen: Console) -> Contender:
     def run() -> object:
         with show_progress(cascade.engine.bus, screen):
@@ -311,20 +363,7 @@ def plot(by_shape: Mapping[str, Mapping[int, Samples]], where: Surroundings) -> 
         )
     )
     curves = {shape: _curves(by_size, names) for shape, by_size in by_shape.items()}
-    every = [point for drawn in curves.values() for curve in drawn for point in curve.points]
-    panels = [
-        (
-            shape,
-            draw_curves(
-                drawn,
-                title=f"{shape}: cost of a node over the size of the graph",
-                x_label="nodes in the graph",
-                y_label="µs per node",
-                y_range=spans(every),
-            ),
-        )
-        for shape, drawn in curves.items()
-    ]
+    panels = list(panels_of(curves).items())
     machine = where["machine"]
     figures = {
         "measured": where["date"],
@@ -394,6 +433,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     memory = benchmark.memory()
     benchmark.sleep()
     benchmark.recursion()
+    benchmark.policies()
     benchmark.progress()
     found = benchmark.found
     console.print(targets_table(found.targets))

@@ -102,7 +102,7 @@ def wire(target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | Non
                 found.append(lazy)
             else:
                 users[source] = Several((found, lazy))
-    if not ordered:
+    if not ordered or not (ready or wiring.outside):
         build_graph(target, known=known)  # which finds the cycle, where there is one
     ready.sort(key=_NUMBER)
     return wiring

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 
+from cascade.observatory.pictures.page import asset, colours
+
 WIDTH, HEIGHT = 480.0, 380.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 30.0, 16.0, 48.0
 _CHARACTER = 7.2  # width of a character of the legend, on average, in sans-serif
 _LINE = 20.0  # height of a line of the legend
+_GAP, _HEADING = 16.0, 36.0  # between drawings side by side, and above them
 _MARKERS = ("circle", "square", "triangle", "diamond")
 
 
@@ -87,6 +90,37 @@ def draw_curves(
     for number, curve in sorted(enumerate(curves), key=lambda pair: pair[1].bold):
         parts += _curve(curve, _MARKERS[number % len(_MARKERS)], x, y)
     return "\n".join([*parts, *legend, "</svg>"])
+
+
+def draw_side_by_side(panels: Sequence[tuple[str, str]]) -> str:
+    """Drawings of ``draw_curves`` as one picture file, with headings, in light and in dark.
+
+    Args:
+        panels: (heading, drawing), from left to right.
+    """
+    width = WIDTH + _GAP
+    height = max(_height(drawing) for _, drawing in panels) + _HEADING
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width * len(panels):.0f} '
+        f'{height:.0f}" font-family="system-ui, sans-serif">',
+        f"<style>{colours()}\n{asset('curves.css')}</style>",
+        '<rect width="100%" height="100%" fill="var(--card)"/>',
+    ]
+    for number, (heading, drawing) in enumerate(panels):
+        left = number * width
+        parts.append(
+            f'<text x="{left + _LEFT:.0f}" y="26" font-size="17" font-weight="600" '
+            f'fill="var(--ink)">{escape(heading)}</text>'
+        )
+        place = f'<svg x="{left:.0f}" y="{_HEADING:.0f}" width="{WIDTH:.0f}" '
+        place += f'height="{_height(drawing):.0f}" '
+        parts.append(drawing.replace("<svg ", place, 1))
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _height(drawing: str) -> float:
+    """The height of what ``draw_curves`` made."""
+    return float(drawing.split('viewBox="0 0 ', 1)[1].split('"', 1)[0].split()[1])
 
 
 def spans(points: Sequence[Measured]) -> tuple[float, float]:

@@ -72,8 +72,8 @@ def render(page: Page) -> str:
 {notes}
 <script id="links" type="application/json">{_json(page.links)}</script>
 <script>
-{_asset("page.js")}</script>"""
-    return _framed(page.title, page.lead, page.figures, body, _asset("page.css"))
+{asset("page.js")}</script>"""
+    return _framed(page.title, page.lead, page.figures, body, colours() + asset("page.css"))
 
 
 def render_panels(
@@ -90,7 +90,7 @@ def render_panels(
     body = "\n".join(
         f"<figure>\n<h2>{escape(heading)}</h2>\n{picture}\n</figure>" for heading, picture in panels
     )
-    style = _asset("page.css") + _asset("curves.css")
+    style = colours() + asset("page.css") + asset("curves.css")
     return _framed(title, lead, figures, f'<div class="panels">\n{body}\n</div>', style)
 
 
@@ -136,6 +136,12 @@ def _json(value: object) -> str:
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
+def colours() -> str:
+    """The colours of pages, as CSS variables for light and for dark."""
+    return asset("colours.css")
+
+
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of this package, such as a style sheet."""
     return files("cascade.observatory.pictures").joinpath(name).read_text(encoding="utf-8")
