@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import CoroutineType
 from typing import Any
 
-from cascade.spec.errors import DependencyMissingError
+from cascade.spec.errors import CycleError, DefinitionError, DependencyMissingError
 from cascade.spec.lazy_types import LazyResult
 
 
@@ -40,11 +42,24 @@ class Skipped(Missing):
 class Failed(Missing):
     """The outcome of a node that failed, in a run that goes on nevertheless."""
 
-    __slots__ = ("error", "node")
+    __slots__ = ("counted", "error", "node")
 
     def __init__(self, node: str, error: Exception) -> None:
         self.node = node
         self.error = error
+        #: Whether the error is one of the run's.
+        self.counted = False
+
+    @property
+    def can_be_value(self) -> bool:
+        """Whether it may be caught. A cycle may not: on which node it is met depends on timing."""
+        return not isinstance(self.error, CycleError)
+
+    def count(self, failures: list[Exception]) -> None:
+        """Put the error among those of the run, if it is not there: it was not caught on a way."""
+        if not self.counted:
+            self.counted = True
+            failures.append(self.error)
 
     @property
     def reason(self) -> tuple[str, BaseException]:
@@ -52,6 +67,30 @@ class Failed(Missing):
 
     def __repr__(self) -> str:
         return f"<failed: '{self.node}' raised {type(self.error).__name__}>"
+
+
+def refuse_coroutine(result: Any, task: str) -> None:
+    """Refuse what a call gave if that is a coroutine, which nobody would ever await.
+
+    Raises:
+        DefinitionError: It is.
+    """
+    if isinstance(result, CoroutineType):
+        result.close()  # or Python warns that it was never awaited
+        raise DefinitionError(
+            f"task '{task}' returned a coroutine, which nobody awaits; declare the task itself "
+            "with async def and await it there"
+        )
+
+
+def caught(outcome: Any) -> Any:
+    """The error of a failure, which is the value of a node that catches; else ``outcome``."""
+    return outcome.error if type(outcome) is Failed and outcome.can_be_value else outcome
+
+
+def worst(lacks: Sequence[Missing]) -> Missing | None:
+    """What becomes of a node that lacks these: a failure counts most, so that no error is lost."""
+    return next((lack for lack in lacks if type(lack) is Failed), lacks[0] if lacks else None)
 
 
 def value_or_raise(outcome: Any, name: str, target: LazyResult[Any] | None) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import Context
 from threading import get_ident
+from types import CoroutineType
 from typing import Any
 
 from cascade.graph.wiring import Several
@@ -24,8 +25,8 @@ from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS, GATHER
 from cascade.spec.lazy_types import LazyResult
 
-#: What a call may give that is not the node's value yet (R4, R5).
-_GOES_ON = (LazyResult, TailCall)
+#: What a call may give that is not the node's value (R4, R5), or should not be.
+_GOES_ON = (LazyResult, TailCall, CoroutineType)
 
 
 class FastLane:
@@ -79,7 +80,7 @@ class FastLane:
     def _drain_in(
         self, context: Context, clean: Context, workers: Workers, current: list[Any]
     ) -> bool:
-        """The same, in ``context``; False if a call has left that other than it was.
+        """The same, in ``context``; False if a call may have left that other than it was.
 
         What a task writes into context variables, others do not see (M12), so each call would need
         a copy of the caller's context. As hardly any task writes, calls share one until one does,
@@ -117,9 +118,7 @@ class FastLane:
                     value = lazy.task.func(*args, **kwargs)
             except BaseException as error:
                 self._failed(error, segment, lazy, started)
-                if context != clean:
-                    return False
-                continue
+                return False  # failures are few: no need to compare
             if type(value) not in ATOMS and isinstance(value, _GOES_ON):
                 self._go_on(self._begun(segment, lazy, started), value)
             else:
@@ -149,7 +148,10 @@ class FastLane:
                                     activate(segment, user)
                     finally:
                         guard.inside = 0
-            if context != clean:
+            try:
+                if context != clean:
+                    return False
+            except Exception:  # it holds values that cannot be compared, so new ones
                 return False
 
     def _begun(self, segment: Segment, lazy: LazyResult[Any], started: float) -> Work:

@@ -28,9 +28,9 @@ from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.events import NodesPlanned
 from cascade.runtime.guard import Guard
 from cascade.runtime.notes import annotate
-from cascade.runtime.outcomes import Failed, Missing, value_or_raise
+from cascade.runtime.outcomes import Failed, Missing, refuse_coroutine, value_or_raise
 from cascade.runtime.processor import NodeCall, NodeProcessor, wants_resources
-from cascade.runtime.run import Run, Waiting, stop_iteration
+from cascade.runtime.run import Run, Waiting, guarded
 from cascade.runtime.strategies.caches import Caches
 from cascade.runtime.strategies.fastlane import FastLane
 from cascade.runtime.strategies.lanes import Lanes, belongs_on_loop
@@ -95,10 +95,10 @@ class _GraphRun:
             None if in_order else solver,
             run.state,
             self._lanes.activate,
-            self._on_settled,
+            lambda segment, node, value: self._caches.settled(segment, node, value),
             self._have_result,
         )
-        self._caches = Caches(self._guard, self._nodes, self._reports)
+        self._caches = Caches(self._guard, self._nodes, self._reports, self._not_kept)
         self._tails = TailCalls(run, self._expand, self._resume)
         self._fast = FastLane(
             run,
@@ -156,11 +156,20 @@ class _GraphRun:
             get = segment.get
             work.args = [_resolve(v, get) for v in node.args]
             work.kwargs = {n: _resolve(v, get) for n, v in node.kwargs.items()}
-        if work.policies.cache is not None and self._caches.finds(work):
-            return None
-        if self._reports.wanted:
+        found = work.policies.cache is not None and self._finds(work)
+        if self._reports.wanted and not found:
             self._reports.started(work)
-        return work
+        return None if found else work
+
+    def _finds(self, work: Work) -> bool:
+        """Whether the value comes from elsewhere, or the cache has failed."""
+        try:
+            return self._caches.finds(work)
+        except BaseException as error:
+            if self._reports.wanted:
+                self._reports.started(work)
+            self._fail(error, work, None)
+            return True
 
     # -- lanes --------------------------------------------------------------------------------
 
@@ -174,9 +183,7 @@ class _GraphRun:
             while work is not None and not self._lanes.stopping:
                 context = self._run.context.copy()  # what a task writes, others do not see (M12)
                 try:
-                    result = context.run(work.operation.func, *work.args, **work.kwargs)
-                except StopIteration as error:
-                    raise stop_iteration(work.operation.func) from error
+                    result = context.run(guarded, work.operation.func, work.args, work.kwargs)
                 except Exception as error:
                     if self._tries_again(work, error):
                         return
@@ -233,7 +240,11 @@ class _GraphRun:
             going_on = self._tails.follow(work, result)
         elif isinstance(result, LazyResult):
             going_on = self._become(work, result)
+        elif isinstance(result, Missing):  # of a blueprint that the virtual machine executed
+            self._leave_out(work.segment, work.node, result)
+            return None
         else:
+            refuse_coroutine(result, work.operation.name)
             if self._reports.wanted:
                 self._reports.finished(work)
             with self._guard:
@@ -310,25 +321,30 @@ class _GraphRun:
         self._reports.skipped(node, missing)
         with self._guard:
             self._have_gap()
-            if isinstance(missing, Failed) and not self._goes_on_after(segment, node):
-                self._end(missing.error)
-                return
-            self._nodes.settle(segment, node, missing)
+            if type(missing) is not Failed or self._goes_on_after(segment, node, missing):
+                self._nodes.settle(segment, node, missing)
 
     def _have_gap(self) -> None:
         self._nodes.gaps = True
         self._fast.on = False
 
-    def _goes_on_after(self, segment: Segment, node: LazyResult[Any]) -> bool:
-        return not self._run.fail_fast or self._nodes.is_caught(segment, node)
+    def _goes_on_after(self, segment: Segment, node: LazyResult[Any], failed: Failed) -> bool:
+        """Whether the run goes on after a failure of ``node``; if not, it ends. Under the guard."""
+        self._have_gap()
+        if failed.can_be_value and self._nodes.is_caught(segment, node):
+            return True
+        if self._run.fail_fast:
+            self._end(failed.error)
+            return False
+        failed.count(self._run.failures)
+        return True
 
-    def _on_settled(self, segment: Segment, node: LazyResult[Any], value: Any) -> None:
-        """Keep the value of a cached node. Under the guard."""
-        try:
-            self._caches.keep(segment, node, value)
-        except BaseException as error:
-            annotate(error, node.name, node, path_to(segment, node, node.name, node))
-            self._end(error)
+    def _not_kept(self, error: Exception, segment: Segment, node: LazyResult[Any]) -> Missing:
+        """The outcome of a node whose value a cache could not keep. Under the guard."""
+        annotate(error, node.name, node, path_to(segment, node, node.name, node))
+        failed = Failed(node.name, error)
+        self._goes_on_after(segment, node, failed)
+        return failed
 
     def _fail(self, error: BaseException, work: Work | None, item: Item | None) -> None:
         """Note where an error comes from, and end the run, or go on without the node's value."""
@@ -346,17 +362,18 @@ class _GraphRun:
                 return
             if not self._lanes.stopping:
                 annotate(error, name, source, path_to(segment, node, name, source))
-            if not isinstance(error, Exception) or not self._goes_on_after(segment, node):
+            if not isinstance(error, Exception):
                 self._end(error)
                 return
-            self._have_gap()
-            if not self._nodes.is_caught(segment, node):
-                self._run.failures.append(error)
-            self._nodes.settle(segment, node, Failed(name, error))
+            failed = Failed(name, error)
+            if self._goes_on_after(segment, node, failed):
+                self._nodes.settle(segment, node, failed)
 
     # -- ends of runs -------------------------------------------------------------------------
 
     def _have_result(self, value: Any) -> None:
+        if type(value) is Failed and not self._run.fail_fast:
+            value.count(self._run.failures)
         self._result = value
         self._lanes.call_in_loop(self._finish)
 
@@ -401,5 +418,6 @@ def _place_of(work: Work) -> tuple[Segment, LazyResult[Any], LazyResult[Any], st
 
 def _resolve(value: Any, get: Callable[[LazyResult[Any]], Any]) -> Any:
     if isinstance(value, LazyResult):
-        return get(value)
+        found = get(value)
+        return found.error if type(found) is Failed else found  # it is caught, or would be missing
     return value.value if isinstance(value, Literal) else value

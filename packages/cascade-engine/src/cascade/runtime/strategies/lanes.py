@@ -99,6 +99,8 @@ class Lanes:
 
     def rest(self, work: Work, seconds: float) -> None:
         """Have ``work`` worked on after a while, during which it holds no thread."""
+        with self._guard:
+            self._resting.add(work)  # before this thread is idle, or the run would stand still
         self.call_in_loop(self._rest, work, seconds)
 
     def _is_alone(self) -> bool:
@@ -148,7 +150,6 @@ class Lanes:
             return
         rest = self._run.rest(work.operation.name, work.source.number, seconds)
         rest.__enter__()
-        self._resting.add(work)
 
         def wake_up() -> None:
             rest.__exit__(None, None, None)

@@ -13,7 +13,7 @@ from typing import Any
 
 from cascade.graph.build import build_graph, inputs_of
 from cascade.graph.wiring import Wiring, users_of
-from cascade.runtime.outcomes import Failed, Missing, Skipped
+from cascade.runtime.outcomes import Failed, Missing, Skipped, worst
 from cascade.runtime.strategies.segment import (
     PENDING,
     Address,
@@ -34,7 +34,8 @@ class Nodes:
         solver: Gives nodes their priorities; None where any order will do.
         state: Where outcomes are kept for later, or None.
         activate: Called with a segment and a node when all that the node waits for is there.
-        on_settled: Called with the address of a node in ``watched`` and its value.
+        on_settled: Called with the address of a node in ``watched`` and its outcome; gives what
+            that is to be.
         on_result: Called with the value of the target.
     """
 
@@ -43,7 +44,7 @@ class Nodes:
         solver: Solver | None,
         state: StateBackend | None,
         activate: Callable[[Segment, LazyResult[Any]], None],
-        on_settled: Callable[[Segment, LazyResult[Any], Any], None],
+        on_settled: Callable[[Segment, LazyResult[Any], Any], Any],
         on_result: Callable[[Any], None],
     ) -> None:
         self._solver = solver
@@ -174,20 +175,20 @@ class Nodes:
     def missing(self, segment: Segment, node: LazyResult[Any]) -> Missing | None:
         """What keeps ``node`` from running: an input without a value, a condition (R6, M16)."""
         get = segment.get
+        lacks: list[Missing] = []
         if self.gaps:
             for dependency in node.dependencies:
-                if isinstance(value := get(dependency), Missing):
-                    return value
-            for predecessor in node.predecessors:
-                if isinstance(value := get(predecessor), Failed):
-                    return value
+                value = get(dependency)
+                if isinstance(value, Missing) and not _is_error(value, dependency):
+                    lacks.append(value)
+            lacks += [v for p in node.predecessors if type(v := get(p)) is Failed]
         for condition in node.conditions:
             value = get(condition)
             if isinstance(value, Missing):
-                return value
-            if not value:
-                return Skipped(node.name, condition.name)
-        return None
+                lacks.append(value)
+            elif not value:
+                lacks.append(Skipped(node.name, condition.name))
+        return worst(lacks)
 
     def lacking(self) -> Iterator[tuple[LazyResult[Any], list[str]]]:
         """The nodes that wait for inputs, and the names of these."""
@@ -208,9 +209,7 @@ class Nodes:
             segment, node, value = todo.pop()
             if self.watched and (segment, node) in self.watched:
                 self.watched.discard((segment, node))
-                self._on_settled(segment, node, value)
-            if type(value) is Failed and node.calls.catches:
-                value = value.error
+                value = self._on_settled(segment, node, value)
             if self._state is not None:
                 self._keep(node, value)
             if self._joins:
@@ -271,5 +270,12 @@ class Nodes:
         assert self._state is not None
         if isinstance(value, Skipped):
             self._state.put_skip_reason(lazy.id, repr(value))
+        elif _is_error(value, lazy):
+            self._state.put_result(lazy.id, value.error)
         elif not isinstance(value, Missing):
             self._state.put_result(lazy.id, value)
+
+
+def _is_error(outcome: Any, node: LazyResult[Any]) -> bool:
+    """Whether the value of ``node`` is the error that it failed with."""
+    return type(outcome) is Failed and node.calls.catches and outcome.can_be_value

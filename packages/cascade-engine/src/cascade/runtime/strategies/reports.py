@@ -66,5 +66,10 @@ class Reports:
         if not lazy.task.structural:
             self._publish(TaskSkipped, lazy.name, lazy.number, *missing.reason)
 
-    def cached(self, work: Work) -> None:
-        self._publish(TaskCached, work.source.name, work.source.number)
+    def taken_over(self, work: Work, outcome: Any) -> Any:
+        """Tell of a node that was not called, because its value comes from elsewhere; that."""
+        if isinstance(outcome, Missing):
+            self.skipped(work.source, outcome)
+        else:
+            self._publish(TaskCached, work.source.name, work.source.number)
+        return outcome

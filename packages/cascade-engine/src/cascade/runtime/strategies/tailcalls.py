@@ -83,7 +83,7 @@ class TailCalls:
         machine = VirtualMachine(run=self._run)
 
         async def execute() -> Any:
-            return await machine.outcome(blueprint, tail.args, tail.kwargs)
+            return await machine.outcome(blueprint, tail.args, tail.kwargs, nested=True)
 
         work.operation = Operation(execute, f"blueprint {name}", is_async=True)
         work.args, work.kwargs, work.named = (), NO_KWARGS, None

@@ -26,13 +26,13 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from time import perf_counter
+from types import CoroutineType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from cascade.graph.build import build_graph
 from cascade.graph.compiler import BlueprintBuilder, template_of
 from cascade.runtime.events import (
-    NodesPlanned,
     TaskCached,
     TaskFailed,
     TaskFinished,
@@ -41,7 +41,7 @@ from cascade.runtime.events import (
     TaskStarted,
 )
 from cascade.runtime.notes import annotate
-from cascade.runtime.outcomes import Failed, Missing, Skipped
+from cascade.runtime.outcomes import Failed, Missing, Skipped, caught, refuse_coroutine, worst
 from cascade.runtime.processor import NodeCall, NodeProcessor
 from cascade.runtime.run import Run, stop_iteration
 from cascade.runtime.tailcall import fault, is_baked, lazies_of, misfit, with_values
@@ -62,11 +62,18 @@ from cascade.spec.task import Task
 
 
 class Interpreter:
-    """Executes one blueprint and all that it leads to."""
+    """Executes one blueprint and all that it leads to.
 
-    def __init__(self, run: Run, registry: BlueprintRegistry) -> None:
+    Args:
+        run: What it is part of.
+        registry: Where tail calls find blueprints.
+        nested: What it computes is a node of a graph, which sees to its failure.
+    """
+
+    def __init__(self, run: Run, registry: BlueprintRegistry, nested: bool = False) -> None:
         self._run = run
         self._registry = registry
+        self._is_nested = nested
         self._processor = NodeProcessor(run)
         self._cells: WeakKeyDictionary[LazyResult[Any], Cell] = WeakKeyDictionary()
         #: Asyncio tasks that were started and have not ended.
@@ -90,6 +97,8 @@ class Interpreter:
             value = await self._drive(frame)
             if source is not None and source is not frame.source:  # it continued as another
                 self._keep(source, value)
+            if type(value) is Failed:
+                self._count(value)
             return value
         # Raised outside of the handler, so that the user's __cause__ and __context__ stay.
         assert self._error is not None
@@ -174,10 +183,8 @@ class Interpreter:
         return None
 
     def _finish(self, frame: Frame, value: Any) -> None:
-        if frame.cell is not None and frame.cell.kept is not None:
+        if frame.cell is not None and frame.cell.kept:
             self._keep_cached(frame.cell, value)
-        if type(value) is Failed and frame.catches:
-            value = value.error
         frame.finish(value)
         if frame.source is not None:
             self._keep(frame.source, value)
@@ -191,7 +198,7 @@ class Interpreter:
         # The list of what the tail call's lazy arguments gave (M2).
         frame.tail = None
         if isinstance(value, Missing):
-            self._finish(frame, value)
+            self._finish(frame, self._skip(frame, frame.blueprint.instructions[frame.pc], value))
             return None
         return self._tail(frame, with_values(tail, value))
 
@@ -225,16 +232,16 @@ class Interpreter:
         return frame
 
     def _store(self, frame: Frame, call: Call, value: Any, cell: Cell | None = None) -> None:
-        if cell is not None and cell.kept is not None:
-            self._keep_cached(cell, value)
-        if type(value) is Failed and call.policies.catches:
-            value = value.error
+        if cell is not None:
+            if cell.kept:
+                self._keep_cached(cell, value)
+            cell.set(value)
+        if call.policies.catches:
+            value = caught(value)
         frame.registers[call.output.index] = value
         frame.started = None
         if frame.waits is not None:
             frame.waits.arrived(call.output.index)
-        if cell is not None:
-            cell.set(value)
         if call.source is not None:
             self._keep(call.source, value)
 
@@ -245,22 +252,25 @@ class Interpreter:
             Exception: ``error``, which ends the execution.
         """
         self._note_failure(error, frame)
-        caught = is_caught(frame)
-        if self._run.fail_fast and not caught:
-            if self._error is None:
-                self._error = error
-            raise error
-        if not caught:
-            self._run.failures.append(error)
-        self._gaps = True
         call = frame.blueprint.instructions[frame.pc]
         failed = Failed(call.name, error)
+        if not (failed.can_be_value and is_caught(frame)):
+            if self._run.fail_fast:
+                if self._error is None:
+                    self._error = error
+                raise error
+            self._count(failed)
+        self._gaps = True
         if frame.at_root:
             self._finish(frame, failed)
             return None
         cell = None if call.source is None else self._cells.get(call.source)
         self._store(frame, call, failed, cell)
         return frame
+
+    def _count(self, failed: Failed) -> None:
+        if not (self._run.fail_fast or self._is_nested):
+            failed.count(self._run.failures)
 
     # -- caches (R10) -------------------------------------------------------------------------
 
@@ -277,31 +287,45 @@ class Interpreter:
             return skipped
         parameters = call.task.parameters
         arguments = parameters.complete(parameters.bind(args, kwargs))
-        key = cache.key(call.task, arguments)
-        under_way = self._flights.get((cache, key))
+        try:
+            key = cache.key(call.task, arguments)
+            under_way = self._flights.get((cache, key))
+            found, value = (True, under_way) if under_way else cache.load(key, arguments)
+        except BaseException:
+            if self._watched:
+                self._report_start(frame, call)  # and its failure will be, too
+            raise
         if under_way is not None:
-            return under_way
-        found, value = cache.load(key, arguments)
+            report = partial(self._report_taken_over, *_node_of(frame, call))
+            under_way.waiter.add_done_callback(report)
+        elif found:
+            self._run.publish(TaskCached, *_node_of(frame, call))
         if found:
-            self._run.publish(TaskCached, call.name, _number(frame, call))
             return value
         if cell is None:
             cell = frame.cell = Cell(call.name)
-        cell.kept = (cache, key, arguments)
+        cell.kept.append((cache, key, arguments))
         self._flights[cache, key] = cell
         return UNSET
 
     def _keep_cached(self, cell: Cell, value: Any) -> None:
-        assert cell.kept is not None
-        (cache, key, arguments), cell.kept = cell.kept, None
+        kept, cell.kept = cell.kept, []
+        for cache, key, _ in kept:
+            del self._flights[cache, key]
         if not isinstance(value, Missing):
-            cache.save(key, arguments, value)
-        del self._flights[cache, key]
+            for cache, key, arguments in reversed(kept):
+                cache.save(key, arguments, value)
 
     # -- one call -----------------------------------------------------------------------------
 
     async def _result(self, frame: Frame, call: Call, base: Frame) -> Any:
-        """What the call gives; a Skipped if it is not made (R6)."""
+        """What the call gives; a Missing if it is not made (R6)."""
+        result = await self._outcome(frame, call, base)
+        if type(result) is CoroutineType:
+            refuse_coroutine(result, call.name)
+        return result
+
+    async def _outcome(self, frame: Frame, call: Call, base: Frame) -> Any:
         args, kwargs = _arguments(frame.registers, call)
         skipped = self._why_skipped(frame, call, args, kwargs)
         if skipped is not None:
@@ -324,7 +348,7 @@ class Interpreter:
                 args,
                 kwargs,
                 policies,
-                _number(frame, call),
+                _node_of(frame, call)[1],
                 inline or mode == "inline",
             )
             retrying = partial(self._report_retry, frame, call)
@@ -339,28 +363,29 @@ class Interpreter:
     def _why_skipped(
         self, frame: Frame, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Missing | None:
+        lacks: list[Missing] = []
         if self._gaps:
             after = (frame.registers[register.index] for register in call.after)
-            for value in (*args, *kwargs.values(), *(v for v in after if type(v) is Failed)):
+            lacks += (v for v in (*args, *kwargs.values()) if isinstance(v, Missing))
+            lacks += (v for v in after if type(v) is Failed)
+        if not (frame.looped and frame.at_root):  # they are for the node as a whole (R10)
+            for operand in call.conditions:
+                value = _load(frame.registers, operand)
                 if isinstance(value, Missing):
-                    return self._skip(frame, call, value)
-        if frame.looped and frame.at_root:
-            return None  # conditions are for the node as a whole (R10)
-        for operand in call.conditions:
-            value = _load(frame.registers, operand)
-            if isinstance(value, Missing):
-                return self._skip(frame, call, value)
-            if not value:
-                condition = _name_of(frame.blueprint, operand)
-                return self._skip(frame, call, Skipped(call.name, condition))
-        return None
+                    lacks.append(value)
+                elif not value:
+                    lacks.append(Skipped(call.name, _name_of(frame.blueprint, operand)))
+        missing = worst(lacks)
+        return None if missing is None else self._skip(frame, call, missing)
 
     def _skip(self, frame: Frame, call: Call, missing: Missing) -> Missing:
         self._gaps = True
-        if isinstance(missing, Failed) and self._run.fail_fast and not is_caught(frame):
-            raise missing.error  # it was caught, but this node is not part of what caught it
+        if type(missing) is Failed and not (missing.can_be_value and is_caught(frame)):
+            if self._run.fail_fast:
+                raise missing.error  # it was caught, but this node is not part of what caught it
+            self._count(missing)
         if call.task is None or not call.task.structural:
-            self._run.publish(TaskSkipped, call.name, _number(frame, call), *missing.reason)
+            self._run.publish(TaskSkipped, *_node_of(frame, call), *missing.reason)
         return missing
 
     # -- coroutine calls (M5) -----------------------------------------------------------------
@@ -397,7 +422,7 @@ class Interpreter:
         )
         self._under_way += 1
         task.add_done_callback(self._one_less)
-        frame.expect(call.output.index, task)
+        frame.expect(call, task)
 
     def _one_less(self, _task: object) -> None:
         self._under_way -= 1
@@ -412,7 +437,7 @@ class Interpreter:
                 raise InternalError("a task ended its asyncio task") from error
             raise
         if call.source is not None:
-            self._keep(call.source, value)
+            self._keep(call.source, caught(value) if call.policies.catches else value)
         return value
 
     # -- tail calls (R5) ----------------------------------------------------------------------
@@ -425,7 +450,7 @@ class Interpreter:
             code, lasti = _written(frame)
             together = gathered(lazies, code, lasti)
             blueprint = BlueprintBuilder().build(together)
-            self._report_plan(blueprint)
+            self._report_plan(together, blueprint)
             return Frame(blueprint, (), {}, parent=frame)
         blueprint = frame.blueprint
         current = blueprint.name
@@ -470,7 +495,7 @@ class Interpreter:
         node = Frame(template_of(task), args, kwargs, frame, call.output.index)
         node.cell = cell
         node.source = call.source
-        node.policies, node.catches = call.policies, call.policies.catches
+        node.policies = call.policies
         node.uncalled = False  # the cache was asked before
         return node
 
@@ -492,7 +517,6 @@ class Interpreter:
         args, kwargs = _inputs(result)
         node = Frame(self._compile(result), args, kwargs, frame, call.output.index)
         node.source = result
-        node.catches = call.policies.catches
         node.cell = self._cells[result] = cell or Cell(result.name)
         return node
 
@@ -520,7 +544,7 @@ class Interpreter:
         sources = (lazy, *(call.source for call in blueprint.instructions))
         if any(_is_to_be_checked(source, alone) for source in sources):
             self._run.check(build_graph(lazy).lazies)  # what was not there when the run began
-        self._report_plan(blueprint)
+        self._report_plan(lazy, blueprint)
         return blueprint
 
     # -- values computed elsewhere (M14) ------------------------------------------------------
@@ -537,7 +561,7 @@ class Interpreter:
         waiter = self._waiter(frame, known, own)
         if own is not None:
             waiter.add_done_callback(own.take)
-        frame.expect(call.output.index, waiter)
+        frame.expect(call, waiter)
 
     def _waiter(self, frame: Frame, cell: Cell, own: Cell | None = None) -> asyncio.Future[Any]:
         """What gives the value of ``cell``, which another asyncio task computes.
@@ -549,8 +573,6 @@ class Interpreter:
         if own is not None:
             waiting.add(own)
         _refuse_cycle(cell, waiting)
-        if cell.waiter is None:
-            cell.waiter = self._run.loop.create_future()
         for waiter in waiting:
             waiter.blocked_on.add(cell)
 
@@ -569,32 +591,43 @@ class Interpreter:
             return
         if isinstance(value, Skipped):
             state.put_skip_reason(lazy.id, repr(value))
-        else:
+        elif not isinstance(value, Missing):
             state.put_result(lazy.id, value)
 
-    def _report_plan(self, blueprint: Blueprint) -> None:
-        """Tell how many tasks ``blueprint`` adds to what the run has to do."""
-        if self._run.bus.wants(NodesPlanned):
-            known = self._cells
-            added = [c for c in blueprint.instructions if c.source is None or c.source not in known]
-            tasks = sum(call.task is None or not call.task.structural for call in added)
-            self._run.publish(NodesPlanned, tasks)
+    def _report_plan(self, lazy: LazyResult[Any], blueprint: Blueprint) -> None:
+        """Tell what ``blueprint``, made of ``lazy``, adds to what the run has to do."""
+
+        def added() -> list[LazyResult[Any]]:
+            inner = (call.source for call in blueprint.instructions[:-1])
+            return [*(s for s in inner if s is not None and s not in self._cells), lazy]
+
+        self._run.report_plan(added)
 
     def _report_start(self, frame: Frame, call: Call) -> None:
         frame.started = perf_counter()
         if call.task is None or not call.task.structural:
-            self._run.publish(TaskStarted, call.name, _number(frame, call))
+            self._run.publish(TaskStarted, *_node_of(frame, call))
 
     def _report_end(self, frame: Frame, call: Call) -> None:
         if call.task is None or not call.task.structural:
             taken = perf_counter() - (frame.started or perf_counter())
-            self._run.publish(TaskFinished, call.name, _number(frame, call), taken)
+            self._run.publish(TaskFinished, *_node_of(frame, call), taken)
+        frame.started = None  # what fails now is no call
+
+    def _report_taken_over(self, name: str, number: int, done: asyncio.Future[Any]) -> None:
+        """Tell of the end of a node whose equal call was under way."""
+        if done.cancelled():
+            return
+        outcome = done.result()
+        if isinstance(outcome, Missing):
+            self._run.publish(TaskSkipped, name, number, *outcome.reason)
+        else:
+            self._run.publish(TaskCached, name, number)
 
     def _report_retry(
         self, frame: Frame, call: Call, attempt: int, pause: float, error: BaseException
     ) -> None:
-        number = _number(frame, call)
-        self._run.publish(TaskRetrying, call.name, number, attempt, pause, error)
+        self._run.publish(TaskRetrying, *_node_of(frame, call), attempt, pause, error)
 
     def _note_failure(self, error: BaseException, frame: Frame) -> None:
         if isinstance(error, asyncio.CancelledError) and _is_cancelled():
@@ -605,7 +638,7 @@ class Interpreter:
         annotate(error, call.name, _source(frame, call), path_to(frame))
         if self._watched and frame.started is not None:
             taken = perf_counter() - frame.started
-            self._run.publish(TaskFailed, call.name, _number(frame, call), taken, error)
+            self._run.publish(TaskFailed, *_node_of(frame, call), taken, error)
 
 
 def _load(registers: Sequence[Any], operand: Operand) -> Any:
@@ -669,9 +702,10 @@ def _source(frame: Frame, call: Call) -> LazyResult[Any] | None:
     return frame.source if call.source is None else call.source
 
 
-def _number(frame: Frame, call: Call) -> int:
+def _node_of(frame: Frame, call: Call) -> tuple[str, int]:
+    """What events call the node, whatever tasks it continues as by tail calls."""
     source = _source(frame, call)
-    return source.number if source is not None else 0
+    return (call.name, 0) if source is None else (source.name, source.number)
 
 
 def _written(frame: Frame) -> tuple[Any, int]:
