@@ -7,10 +7,10 @@ from typing import Any
 
 from cascade.runtime.guard import Guard
 from cascade.runtime.outcomes import Missing
+from cascade.runtime.strategies.continuations import arguments_by_name
 from cascade.runtime.strategies.nodes import Nodes
 from cascade.runtime.strategies.reports import Reports
 from cascade.runtime.strategies.segment import Address, Segment, Work
-from cascade.runtime.strategies.tailcalls import arguments_by_name
 from cascade.spec.caching import CachePolicy
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import Task

@@ -24,28 +24,25 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
-from cascade.graph.wiring import Wiring, wire
-from cascade.runtime.events import NodesPlanned
+from cascade.graph.wiring import wire
 from cascade.runtime.guard import Guard
 from cascade.runtime.notes import annotate
 from cascade.runtime.outcomes import Failed, Missing, refuse_coroutine, value_or_raise
 from cascade.runtime.processor import NodeCall, NodeProcessor, wants_resources
 from cascade.runtime.run import Run, Waiting, guarded
 from cascade.runtime.strategies.caches import Caches
+from cascade.runtime.strategies.continuations import Continuations
 from cascade.runtime.strategies.fastlane import FastLane
 from cascade.runtime.strategies.lanes import Lanes, belongs_on_loop
 from cascade.runtime.strategies.nodes import Nodes
 from cascade.runtime.strategies.reports import Reports
 from cascade.runtime.strategies.segment import (
     PENDING,
-    Address,
     Item,
-    Resume,
     Segment,
     Work,
     path_to,
 )
-from cascade.runtime.strategies.tailcalls import TailCalls
 from cascade.runtime.ticker import Ticker
 from cascade.spec.blueprint import Literal, TailCall
 from cascade.spec.lazy_types import LazyResult
@@ -99,7 +96,9 @@ class _GraphRun:
             self._have_result,
         )
         self._caches = Caches(self._guard, self._nodes, self._reports, self._not_kept)
-        self._tails = TailCalls(run, self._expand, self._resume)
+        self._continuations = Continuations(
+            run, self._guard, self._nodes, self._lanes, self._reports, self._leave_out, self._fail
+        )
         self._fast = FastLane(
             run,
             self._guard,
@@ -119,8 +118,9 @@ class _GraphRun:
         wiring = wire(target)
         self._run.check(wiring.special)
         try:
+            self._run.report_plan(wiring.nodes)
             with self._guard:
-                self._plan(wiring, None)
+                self._nodes.add(wiring, None)
             self._lanes.workers.wake()
             await self._done
         finally:
@@ -133,11 +133,6 @@ class _GraphRun:
             raise error
         finally:
             del error  # or this frame, which its traceback holds, would hold it in turn
-
-    def _plan(self, wiring: Wiring, continuation: Resume | Address | None) -> None:
-        """Add ``wiring`` to what the run has to do. Under the guard."""
-        self._run.report_plan(wiring.nodes)
-        self._nodes.add(wiring, continuation)
 
     # -- from ready to running ----------------------------------------------------------------
 
@@ -237,9 +232,9 @@ class _GraphRun:
     def _after(self, work: Work, result: Any, on_loop: bool) -> Work | None:
         """What follows a call: the same node's next one, in this lane, or nothing here."""
         if isinstance(result, TailCall):
-            going_on = self._tails.follow(work, result)
+            going_on = self._continuations.tail(work, result)
         elif isinstance(result, LazyResult):
-            going_on = self._become(work, result)
+            going_on = self._continuations.become(work, result)
         elif isinstance(result, Missing):  # of a blueprint that the virtual machine executed
             self._leave_out(work.segment, work.node, result)
             return None
@@ -271,48 +266,6 @@ class _GraphRun:
         work.attempt += 1
         self._lanes.rest(work, pause)
         return True
-
-    def _resume(self, work: Work, go_on: Callable[[Any], bool], values: Any) -> None:
-        """Make a tail call whose lazy arguments are there now. Under the guard."""
-        if isinstance(values, Missing):
-            self._leave_out(work.segment, work.node, values)
-            return
-        try:
-            if go_on(values):
-                self._lanes.send(work)
-        except BaseException as error:
-            self._fail(error, work, None)
-
-    def _become(self, work: Work, lazy: LazyResult[Any]) -> bool:
-        """Rule R4: continue as ``lazy``; whether ``work`` is ready for its next call."""
-        if self._reports.wanted:
-            self._reports.finished(work)
-        nodes, segment, node = self._nodes, work.segment, work.node
-        alone = not lazy.dependencies and lazy.policies is None and not lazy.special
-        with self._guard:
-            if nodes.join(segment, node, work.operation.name, lazy):
-                return False
-            if alone:
-                nodes.remember(lazy, nodes.address(segment, node))
-        if alone:
-            work.continue_as(lazy)
-            if self._reports.wanted:
-                self._run.publish(NodesPlanned, 0 if lazy.task.structural else 1)
-                self._reports.started(work)
-            return True
-        self._expand(lazy, nodes.address(segment, node))
-        if node is segment.target and isinstance(segment.continuation, Address):
-            with self._guard:
-                nodes.let_go(segment)  # nothing of it is left to do
-        return False
-
-    def _expand(self, lazy: LazyResult[Any], continuation: Resume | Address) -> None:
-        """Add what ``lazy`` needs and the run does not compute yet."""
-        with self._guard:
-            wiring = wire(lazy, known=lambda found: self._nodes.known(found) is not None)
-            self._run.check(wiring.special)
-            self._plan(wiring, continuation)
-        self._lanes.wake_later()
 
     # -- ends of nodes ------------------------------------------------------------------------
 

@@ -1,12 +1,23 @@
-"""Tail calls on the graph path: the same node's next call (rule R5, M1–M3)."""
+"""Continuations on the graph path: what a node goes on as after a call (rules R4, R5).
+
+As a lazy value: that, with whatever it needs, becomes a segment whose target's value goes to the
+node's address; or just the node's next call, where it needs nothing. As a tail call: the node's
+next call, once the lazy values among its arguments have theirs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cascade.graph.wiring import wire
+from cascade.runtime.guard import Guard
+from cascade.runtime.outcomes import Missing
 from cascade.runtime.run import Run
-from cascade.runtime.strategies.segment import Resume, Work
+from cascade.runtime.strategies.lanes import Lanes
+from cascade.runtime.strategies.nodes import Nodes
+from cascade.runtime.strategies.reports import Reports
+from cascade.runtime.strategies.segment import Address, Item, Resume, Segment, Work
 from cascade.runtime.tailcall import entry, is_baked, lazies_of, misfit, next_call, with_values
 from cascade.runtime.vm.machine import VirtualMachine
 from cascade.spec.blueprint import Blueprint, Literal, TailCall
@@ -16,31 +27,65 @@ from cascade.spec.lazy_types import NO_KWARGS, LazyResult, Operation
 from cascade.spec.task import Task
 
 
-class TailCalls:
-    """Follows the tail calls of one run.
+class Continuations:
+    """Follows what the calls of one run return.
 
     Args:
         run: Has the blueprints that tail calls may name.
-        expand: Has a lazy value computed, and its value given to a Resume.
-        resume: Goes on with some work once the values that it waits for are there: called with the
-            work, what to do with the values (which says whether it can go on), and the values.
+        guard: Of ``nodes``.
+        nodes: Where segments are added.
+        lanes: Where work goes on that had to wait.
+        reports: Told of starts and ends.
+        leave_out: Settles a node that does not go on, for want of an input.
+        fail: Told of errors.
     """
 
     def __init__(
         self,
         run: Run,
-        expand: Callable[[LazyResult[Any], Resume], None],
-        resume: Callable[[Work, Callable[[Any], bool], Any], None],
+        guard: Guard,
+        nodes: Nodes,
+        lanes: Lanes,
+        reports: Reports,
+        leave_out: Callable[[Segment, LazyResult[Any], Missing], None],
+        fail: Callable[[BaseException, Work | None, Item | None], None],
     ) -> None:
         self._run = run
-        self._expand = expand
-        self._resume = resume
+        self._guard = guard
+        self._nodes = nodes
+        self._lanes = lanes
+        self._reports = reports
+        self._leave_out = leave_out
+        self._fail = fail
 
-    def follow(self, work: Work, tail: TailCall) -> bool:
-        """Make ``work`` the call that ``tail`` asks for; whether it can be made at once."""
+    def become(self, work: Work, lazy: LazyResult[Any]) -> bool:
+        """Rule R4: continue as ``lazy``; whether ``work`` is ready for its next call."""
+        if self._reports.wanted:
+            self._reports.finished(work)
+        nodes, segment, node = self._nodes, work.segment, work.node
+        alone = not lazy.dependencies and lazy.policies is None and not lazy.special
+        with self._guard:
+            if nodes.join(segment, node, work.operation.name, lazy):
+                return False
+            if alone:
+                nodes.remember(lazy, nodes.address(segment, node))
+        if alone:
+            work.continue_as(lazy)
+            if self._reports.wanted:
+                self._run.report_plan(lambda: (lazy,))
+                self._reports.started(work)
+            return True
+        self._expand(lazy, nodes.address(segment, node))
+        if node is segment.target and isinstance(segment.continuation, Address):
+            with self._guard:
+                nodes.let_go(segment)  # nothing of it is left to do
+        return False
+
+    def tail(self, work: Work, tail: TailCall) -> bool:
+        """Rule R5: make the call that ``tail`` asks for; whether it can be made at once."""
         lazies = lazies_of(tail)
         if lazies:
-            self._await(work, lazies, lambda values: self.follow(work, with_values(tail, values)))
+            self._await(work, lazies, lambda values: self.tail(work, with_values(tail, values)))
             return False
         work.attempt = 1
         if tail.target_blueprint_id is not None:
@@ -55,6 +100,26 @@ class TailCalls:
             work.operation, work.blueprint = operation, None
         work.args, work.kwargs = operation.parameters.spread(work.named)
         return True
+
+    def _expand(self, lazy: LazyResult[Any], continuation: Resume | Address) -> None:
+        """Add what ``lazy`` needs and the run does not compute yet."""
+        with self._guard:
+            wiring = wire(lazy, known=lambda found: self._nodes.known(found) is not None)
+            self._run.check(wiring.special)
+            self._run.report_plan(wiring.nodes)
+            self._nodes.add(wiring, continuation)
+        self._lanes.wake_later()
+
+    def _resume(self, work: Work, go_on: Callable[[Any], bool], values: Any) -> None:
+        """Make a tail call whose lazy arguments are there now. Under the guard."""
+        if isinstance(values, Missing):
+            self._leave_out(work.segment, work.node, values)
+            return
+        try:
+            if go_on(values):
+                self._lanes.send(work)
+        except BaseException as error:
+            self._fail(error, work, None)
 
     def _await(
         self, work: Work, lazies: Sequence[LazyResult[Any]], go_on: Callable[[Any], bool]
