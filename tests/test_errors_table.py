@@ -4,7 +4,8 @@ An entry is a heading ``###``, its code in a block ``python raises``, the last l
 in a block ``text error``, in which ``…`` stands for anything, and what to do. To add one, write it
 there; nothing has to be done here. The code runs after the page's block ``python setup``, in a file
 of its own called ``example.py``; what calls ``cs.run`` is run on both paths. Code that is to run
-with some distributions only says so: ``python raises with=cascade-spec``.
+with some distributions only says so: ``python raises with=cascade-spec``; and so does what older
+Pythons say otherwise: ``python raises since=3.12``.
 """
 
 from __future__ import annotations
@@ -103,12 +104,12 @@ def told_with(distributions: str, code: str) -> str:
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.title)
 def test_an_entry_raises_what_the_page_says(entry: Entry, example: Callable[[str], str]) -> None:
-    name, _, distributions = entry.options.partition("=")
-    if name == "with":
-        assert_is(told_with(distributions, entry.code), entry.error)
-        return
-    assert not entry.options, f"{entry.options!r} means nothing here"
-    assert_is(example(entry.code), entry.error)
+    option, _, value = entry.options.partition("=")
+    assert option in ("", "with", "since"), f"{entry.options!r} means nothing here"
+    if option == "since" and sys.version_info < tuple(map(int, value.split("."))):
+        pytest.skip(f"Pythons before {value} say otherwise")
+    told = told_with(value, entry.code) if option == "with" else example(entry.code)
+    assert_is(told, entry.error)
 
 
 @pytest.mark.parametrize(

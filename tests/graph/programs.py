@@ -117,7 +117,7 @@ _operators: st.SearchStrategy[Any] = st.tuples(
     st.sampled_from([_less, _item, _slice, _negative]), st.tuples(_refs, _leaves), st.just({})
 )
 _sources: st.SearchStrategy[Any] = st.one_of(
-    st.tuples(st.just(Param), st.tuples(st.just("p"), atoms, st.just(int)), st.just({})),
+    st.tuples(st.just(Param), st.tuples(st.just("p"), atoms, st.just(str)), st.just({})),
     st.tuples(st.just(Env), st.tuples(st.just("CASCADE_NOT_SET"), atoms), st.just({})),
 )
 _policies = st.lists(st.tuples(st.sampled_from(["run_if", "after"]), st.integers(0, 9)), max_size=2)

@@ -370,7 +370,7 @@ def test_a_task_that_another_has_replaced_is_refused(monkeypatch):
         Colour.RED,
         [Colour.RED],
         {Colour.RED: 1},
-        load,
+        literal(load),
     ],
 )
 def test_an_argument_without_a_form_is_named(value):
@@ -397,6 +397,12 @@ def test_a_lazy_value_inside_a_literal_is_refused(wrap):
             to_json(target)
 
 
+def test_a_task_or_an_injection_in_a_literal_of_a_container_is_refused():
+    for hidden in (load, inject("db")):
+        with pytest.raises(SerializationError, match=r"^node 'gather' .* inside cs\.literal\(…\)$"):
+            to_json(join([literal(hidden), load()]))
+
+
 def test_a_param_whose_type_cannot_be_imported_is_refused():
     with pytest.raises(SerializationError, match=r"^node 'param p' .* has no JSON form: its type "):
         to_json(Param("p", type=lambda text: text))
@@ -415,6 +421,8 @@ def test_a_plain_value_is_no_graph():
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        (None, "^from_json\\(\\) takes the text that to_json\\(\\) gives, but got None$"),
+        (Path("graph.json"), "^from_json\\(\\) takes the text that .*, but got PosixPath"),
         ("", "^not JSON: "),
         ("{", "^not JSON: "),
         ("[]", r"^not a cascade graph of version 1: '\[\]'$"),
@@ -459,6 +467,33 @@ def test_text_that_is_no_graph_is_refused(text, problem):
 def test_a_node_that_cannot_be_read_is_counted(node):
     text = json.dumps({"cascade": 1, "nodes": [node]})
     with pytest.raises(SerializationError, match=r"^node 0 cannot be read: "):
+        from_json(text)
+
+
+LOAD = {"task": "tests.graph.flows:load", "args": [], "kwargs": {}}
+
+
+@pytest.mark.parametrize(
+    ("node", "problem"),
+    [
+        ({}, "its kind is none of task, map, gather, router, param, env, operator"),
+        ({"tsak": 1}, "its kind is none of task, map, gather, router, param, env, operator"),
+        ([], r"it is no object but \[\]"),
+        ({"task": LOAD["task"], "args": []}, "it has no 'kwargs'"),
+        ({"gather": [{"$node": -1}]}, "-1 is the index of no node before it"),
+        ({"gather": [{"$node": 1}]}, "1 is the index of no node before it"),
+        ({"gather": [{"$node": True}]}, "True is the index of no node before it"),
+        ({"gather": [{"$node": "0"}]}, "'0' is the index of no node before it"),
+        ({**LOAD, "if": [-1]}, "-1 is the index of no node before it"),
+        ({**LOAD, "after": [-1]}, "-1 is the index of no node before it"),
+        ({"gather": [{"$what": 1}]}, r"'\$what' marks no kind of value"),
+        ({"operator": "add", "args": [1, 2]}, "none of its args is a node"),
+    ],
+)
+def test_what_is_wrong_with_a_node_is_said(node, problem):
+    """A negative index would be that of a node at the end, which is none that is older."""
+    text = json.dumps({"cascade": 1, "nodes": [LOAD, node]})
+    with pytest.raises(SerializationError, match=f"^node 1 cannot be read: {problem}$"):
         from_json(text)
 
 

@@ -1,10 +1,13 @@
 """The Blueprint IR and TailCall, as words: what they hold and that they do not change."""
 
 import dataclasses
+from collections import deque
+from types import MappingProxyType
 
 import pytest
 
 from cascade.spec.blueprint import Blueprint, Call, Literal, Register, TailCall, literal
+from cascade.spec.errors import ArgumentError
 from cascade.spec.task import task
 
 
@@ -115,6 +118,37 @@ def test_a_tail_call_holds_new_arguments_and_where_to_continue():
 def test_a_tail_call_without_arguments_repeats_with_the_last_ones():
     assert TailCall() == TailCall((), {})
     assert TailCall().kwargs is not TailCall().kwargs
+
+
+@pytest.mark.parametrize("args", [[1], (1,), range(1, 2), deque([1])])
+def test_the_arguments_of_a_tail_call_are_any_sequence(args):
+    assert list(TailCall(args).args) == [1]
+    assert TailCall(kwargs=MappingProxyType({"n": 1})).kwargs["n"] == 1
+
+
+@pytest.mark.parametrize("args", [3, 0, None, "ab", {1}, iter([1]), step])
+def test_other_arguments_of_a_tail_call_are_refused_where_it_is_made(args):
+    message = r"^TailCall takes the positional arguments in a list or tuple, but got .*\n"
+    with pytest.raises(ArgumentError, match=message + r"    right:  TailCall\(\[3\]\)$"):
+        TailCall(args)
+
+
+def test_arguments_by_name_are_given_by_the_name_of_kwargs():
+    with pytest.raises(
+        ArgumentError, match=r"got {'n': 1}\n    right:  TailCall\(kwargs={'n': 3}\)$"
+    ):
+        TailCall({"n": 1})
+    with pytest.raises(ArgumentError, match=r"keyword arguments in a dict, but got kwargs=\[1\]\n"):
+        TailCall(kwargs=[1])
+
+
+@pytest.mark.parametrize("target", [step.func, "step", 3, step(1)])
+def test_a_tail_call_goes_to_a_task(target):
+    message = r"^target must be a task, but is .*; decorate it with @cs\.task$"
+    for _ in range(2):
+        with pytest.raises(ArgumentError, match=message):
+            TailCall(target=target)
+    assert TailCall(target=step).target is step
 
 
 def test_tail_calls_compare_by_what_they_say():

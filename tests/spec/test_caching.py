@@ -694,6 +694,8 @@ def test_a_policy_that_makes_other_keys_is_not_equal():
         ({"ttl": 0}, "ttl must be above 0 seconds, or None for ever, but is 0"),
         ({"ttl": -1.5}, "ttl must be above 0 seconds, or None for ever, but is -1.5"),
         ({"ttl": float("nan")}, "or None for ever, but is nan"),
+        ({"ttl": "60"}, "or None for ever, but is '60'"),
+        ({"ttl": True}, "or None for ever, but is True"),
         (
             {"ignore": "log"},
             "ignore takes names of parameters, but got one string\n"

@@ -397,6 +397,24 @@ def test_an_injection_inside_a_container_is_refused():
 # -- gather ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "wrap", [lambda t: t, lambda t: [t], lambda t: {"k": (1, t)}, lambda t: [use(), {1: [t]}]]
+)
+def test_a_task_that_was_not_called_is_refused_wherever_it_is(wrap):
+    message = (
+        r"^the task 'use' itself was passed; call it: use\(\)\n"
+        r"    to hand over the task:  cs\.literal\(use\)$"
+    )
+    for give in (use, lambda value: use(k=value), gather):
+        with pytest.raises(ArgumentError, match=message):
+            give(wrap(use))
+
+
+def test_a_literal_hands_over_a_task():
+    assert use(literal(use)).args == (literal(use),)
+    assert fill(*gather(literal(use), [literal(use)]).args) == [use, [use]]
+
+
 def test_gather_is_one_lazy_list_of_its_values():
     a, b = leaf(), leaf()
     lazy = gather(a, 1, [b, {"k": a}])

@@ -7,6 +7,7 @@ from cascade.spec import errors
 BUILTINS = {
     "DefinitionError": TypeError,
     "LazyUseError": TypeError,
+    "LazyAttributeError": AttributeError,
     "ArgumentError": TypeError,
     "CycleError": ValueError,
     "BlueprintError": ValueError,

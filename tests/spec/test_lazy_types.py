@@ -191,7 +191,7 @@ def test_every_kind_of_lazy_value_takes_policies():
         assert lazy.run_if(ready).after(ready).conditions == (ready,)
 
 
-@pytest.mark.parametrize("condition", [True, False, 1, None, load, [1], "yes"])
+@pytest.mark.parametrize("condition", [True, False, 1, None, [1], "yes"])
 def test_run_if_refuses_a_plain_value_and_points_to_eq(condition):
     """M16: ``lazy == 1`` is identity, so a plain bool is almost always a mistake."""
     lazy = deploy()
@@ -207,6 +207,18 @@ def test_run_if_refuses_a_plain_value_and_points_to_eq(condition):
 def test_a_long_plain_condition_is_cut_in_the_message():
     with pytest.raises(LazyUseError, match=r"but got 'x{20,30}\.\.\.x{20,30}', which"):
         deploy().run_if("x" * 10_000)
+
+
+@pytest.mark.parametrize("method", ["run_if", "after"])
+def test_a_task_itself_is_to_be_called(method):
+    lazy = deploy()
+    message = (
+        rf"^{method}\(\) of task 'deploy' \(called at .*\) got the task 'load' itself; call it: "
+    )
+    with pytest.raises(LazyUseError, match=message + r"load\(\)$"):
+        getattr(lazy, method)(load)
+
+    assert lazy.conditions == lazy.predecessors == ()
 
 
 def test_after_refuses_what_is_not_lazy_and_then_changes_nothing():
@@ -231,84 +243,6 @@ def test_policies_that_do_not_run_yet_do_not_exist():
     """A policy is never ignored in silence."""
     lazy = load()
     assert not hasattr(lazy, "with_constraints")
-
-
-# -- misuse ---------------------------------------------------------------------------------------
-
-
-def test_a_lazy_value_has_no_truth():
-    made_at = line() + 1
-    lazy = load()
-    with pytest.raises(LazyUseError) as caught:
-        if lazy: deploy()  # noqa: E701 # fmt: skip
-    asked_at = line() - 1
-    place = str(lazy.callsite).rpartition(":")[0]
-
-    assert str(caught.value) == (
-        f"the result of task 'load' (called at {place}:{made_at}) has no truth value before a run; "
-        f"it was asked for at {place}:{asked_at}\n"
-        "    wrong:  if lazy: deploy()  # noqa: E701 # fmt: skip\n"
-        "    right:  deploy().run_if(load(…))      # or test it inside a task"
-    )
-
-
-@pytest.mark.parametrize(
-    "use", [lambda x: x and 1, lambda x: not x, lambda x: bool(x), lambda x: any([x])]
-)
-def test_truth_is_refused_however_it_is_asked_for(use):
-    with pytest.raises(TypeError, match="has no truth value before a run"):
-        use(load())
-
-
-def test_a_lazy_value_cannot_be_iterated():
-    lazy = load()
-    with pytest.raises(LazyUseError) as caught:
-        for item in lazy:
-            deploy(item)
-
-    assert "the result of task 'load' (called at " in str(caught.value)
-    assert "cannot be iterated before a run" in str(caught.value)
-    assert "\n    wrong:  for item in lazy:\n" in str(caught.value)
-    assert "    right:  work.map(item=load(…))      # one node for each item" in str(caught.value)
-
-
-@pytest.mark.parametrize("use", [iter, lambda x: [*x], tuple, set, lambda x: deploy(*x)])
-def test_iteration_is_refused_however_it_is_asked_for(use):
-    """Some ask for a length first, as a hint."""
-    with pytest.raises(LazyUseError, match=r"(cannot be iterated|has no length) before a run"):
-        use(load())
-
-
-def test_a_lazy_value_cannot_be_searched():
-    lazy = load()
-    with pytest.raises(LazyUseError) as caught:
-        assert 1 in lazy
-
-    assert "cannot be searched before a run" in str(caught.value)
-    assert (
-        "\n    wrong:  assert 1 in lazy\n    right:  cs.task(operator.contains)(load(…), item)"
-        in (str(caught.value))
-    )
-
-
-def test_a_lazy_value_has_no_length():
-    lazy = load()
-    with pytest.raises(LazyUseError) as caught:
-        len(lazy)
-
-    assert "has no length before a run" in str(caught.value)
-    assert "\n    wrong:  len(lazy)\n    right:  cs.task(len)(load(…)) " in str(caught.value)
-
-
-def test_the_wrong_line_is_made_up_where_there_is_no_source():
-    with pytest.raises(LazyUseError, match=r"wrong:  if load\(…\): deploy\(\)\n"):
-        exec("if lazy: pass", {"lazy": load()})
-
-
-def test_a_map_and_a_router_are_no_values_either():
-    for lazy in (load.map(path=[1]), Router(selector=1, routes={1: 2}), Param("p"), gather()):
-        with pytest.raises(LazyUseError, match="has no truth value"):
-            bool(lazy)
 
 
 # -- MappedLazyResult -----------------------------------------------------------------------------

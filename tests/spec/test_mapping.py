@@ -170,10 +170,20 @@ def test_a_string_is_refused_with_both_ways_out(text):
     assert "scale.map(value=cs.literal(value), …)" in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [3, None, scale])
+@pytest.mark.parametrize("value", [3, None, scale.func])
 def test_what_is_no_iterable_is_refused(value):
     with pytest.raises(ArgumentError, match=r"the items of 'value', but it is no iterable: "):
         scale.map(value=value)
+
+
+def test_a_task_itself_is_to_be_called():
+    message = (
+        r"^scale\.map\(\) goes over the items of 'value', but it is the task 'numbers' itself; "
+    )
+    with pytest.raises(ArgumentError, match=message + r"call it: numbers\(\)$"):
+        scale.map(value=numbers)
+    with pytest.raises(ArgumentError, match=r"^the task 'numbers' itself was passed"):
+        scale.map(value=[numbers])
 
 
 def test_unequal_lengths_are_refused_at_once_where_they_are_known():
@@ -214,8 +224,17 @@ def test_the_names_are_checked_against_the_signature():
         scale.map(value=[1], colour=[2])
     with pytest.raises(ArgumentError, match=r"^task 'scale': missing a required argument: 'value'"):
         scale.map(factor=[1])
+    with pytest.raises(
+        ArgumentError, match=r"'valeu' \(did you mean 'value'\?\), and missing a req"
+    ):
+        scale.map(valeu=[1])
 
 
 def test_positional_arguments_have_no_name_to_map():
-    with pytest.raises(TypeError, match="positional argument"):
+    message = r"^scale\.map\(\) takes its iterables by name: scale\.map\("
+    with pytest.raises(ArgumentError, match=message + r"value=\[1, 2\]\)$"):
         scale.map([1, 2])
+    with pytest.raises(ArgumentError, match=message + r"value=numbers\(…\), factor=\[1\]\)$"):
+        scale.map(numbers(), [1], [2], [3])
+    with pytest.raises(ArgumentError, match=r"anything\.map\(…=\[1\]\)$"):
+        anything.map([1])

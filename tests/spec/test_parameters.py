@@ -72,6 +72,33 @@ def test_a_misfit_names_the_task_and_its_signature():
         of(plain).bind((), {})
 
 
+def test_an_unknown_name_is_told_before_what_it_was_to_be():
+    def work(item, *, factor=1): ...
+
+    for args, kwargs, problem in [
+        (
+            (),
+            {"itm": 1},
+            "got an unexpected keyword argument 'itm' (did you mean 'item'?), and mis",
+        ),
+        ((1,), {"c": 2}, "got an unexpected keyword argument 'c'; its signature"),
+        ((1,), {"c": 2, "facto": 3}, "got unexpected arguments 'c', 'facto' (did you mean 'factor"),
+        ((1, 2), {"c": 3}, "got an unexpected keyword argument 'c', and too many positional argu"),
+        ((1,), {"item": 3}, "multiple values for argument 'item'; its signature"),
+    ]:
+        with pytest.raises(ArgumentError, match=f"^task 'work': {re.escape(problem)}"):
+            of(work).bind(args, kwargs)
+    with pytest.raises(ArgumentError, match=r"'facto' \(did you mean 'factor'\?\); its signature"):
+        of(work).merge({"item": 1}, (), {"facto": 2})
+
+
+def test_a_name_of_the_wrong_kind_is_not_unknown():
+    def work(item, /, factor=1): ...
+
+    with pytest.raises(ArgumentError, match=r"positional.only"):
+        of(work).bind((), {"item": 1})
+
+
 def test_the_signature_shown_is_under_the_tasks_name():
     with pytest.raises(
         ArgumentError, match=r"^task 'other': .*; its signature is other\(a, b=2\)$"

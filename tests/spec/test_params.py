@@ -2,6 +2,7 @@
 
 import enum
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,53 @@ def test_the_runs_value_comes_before_the_default():
 def test_the_default_is_given_as_it_is():
     default = object()
 
-    assert Param("p", default, int).read({}) is default
-    assert Param("p", None).read({}) is None
+    assert Param("p", default, object).read({}) is default
+    assert Param("p", default).read({}) is default
+    assert Param("p", default, lambda text: text).read({}) is default
+    assert Param("p", None, int).read({}) is None
+    assert Param("p", "3", int).read({}) == "3"
+
+
+@pytest.mark.parametrize(
+    ("kind", "default"),
+    [
+        (int, 3),
+        (int, "3"),
+        (float, 2),
+        (bool, False),
+        (bool, "yes"),
+        (Path, Path("a")),
+        (Path, "a"),
+        (Colour, Colour.RED),
+        (Colour, "red"),
+        (dict, {}),
+        (Decimal, "1.5"),
+        (object, "text"),
+    ],
+)
+def test_a_default_may_be_whatever_could_be_given(kind, default):
+    assert Param("p", default, kind).read({}) is default
+    assert Param("p", type=kind).read({"p": default}) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "default"),
+    [
+        (int, "many"),
+        (int, True),
+        (int, 2.5),
+        (bool, 1),
+        (Colour, "blue"),
+        (dict, []),
+        (Decimal, "much"),
+        (int, Param("other")),
+    ],
+)
+def test_a_default_that_could_not_be_given_is_refused_at_declaration(kind, default):
+    """Else it would be handed to a task some day, where nobody expects it."""
+    problem = f"Param 'p': the default must be {kind.__name__}, but is {default!r} of type "
+    with pytest.raises(DefinitionError, match=f"^{re.escape(problem + type(default).__name__)}$"):
+        Param("p", default, kind)
 
 
 def test_a_required_param_that_is_missing_is_named_with_what_was_given():
@@ -87,6 +133,7 @@ def test_a_required_param_that_is_missing_is_named_with_what_was_given():
         (dict, {"a": 1}, {"a": 1}),
         (lambda text: text.split(","), "a,b", ["a", "b"]),
         (object, 3, 3),
+        (object, "text", "text"),
     ],
 )
 def test_values_of_the_type_and_strings_that_convert_to_it(kind, given, value):
@@ -119,6 +166,7 @@ def test_a_value_of_the_type_is_the_same_object():
         (Colour, "blue"),
         (dict, "a"),
         (list, (1, 2)),
+        (Decimal, "much"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_by_name(kind, given):
@@ -149,6 +197,13 @@ def test_a_runs_params_reach_the_operation_through_the_context():
     finally:
         run_params.reset(token)
     assert region.task.func(*region.args) == "eu"
+
+
+@pytest.mark.parametrize("kind", ["int", 3, None, use, Param("other")])
+def test_a_type_is_a_type_or_a_function(kind):
+    message = r"^Param 'p': type takes a type, or a function that converts, but got "
+    with pytest.raises(DefinitionError, match=message):
+        Param("p", type=kind)
 
 
 @pytest.mark.parametrize("kind", [Param, Env])

@@ -77,6 +77,40 @@ def test_an_async_provider_is_on_the_loops_thread_already():
         resource(thread_bound=True)(async_provider)
 
 
+def test_a_provider_is_handed_nothing_but_what_it_injects():
+    @resource
+    def fine(config=inject("config"), *rest, size=3, **options):
+        yield 1
+
+    assert fine.name == "fine"
+
+    def database(config):
+        yield 1
+
+    message = (
+        r"^provider '.*database': the parameter 'config' has no default; inject it: "
+        r"config=cs\.inject\(…\)$"
+    )
+    with pytest.raises(DefinitionError, match=message):
+        resource(database)
+    assert resource(name="db")(functools.partial(database, config=1)).name == "db"
+
+
+def test_a_positional_only_parameter_cannot_be_injected():
+    def database(config=inject("config"), /):
+        yield 1
+
+    with pytest.raises(DefinitionError, match=r"the positional-only parameter 'config' cannot be"):
+        resource(database)
+
+
+def test_the_place_of_a_provider_is_that_of_its_function():
+    line = provider.__code__.co_firstlineno
+
+    assert resource(provider).place.endswith(f"test_resource.py:{line}")
+    assert resource(functools.partial(provider)).place.endswith(f"test_resource.py:{line}")
+
+
 def test_inject_takes_a_provider_or_a_name():
     made = resource(name="db")(provider)
     by_provider, by_name = inject(made), inject("db")

@@ -54,12 +54,19 @@ def test_what_ends_the_program_is_never_tried_again():
     [
         ({"max_attempts": 0}, "max_attempts must be an int from 1 up, but is 0"),
         ({"max_attempts": 2.5}, r"max_attempts must be an int from 1 up, but is 2\.5"),
-        ({"delay": -1}, "delay must be at least 0, but is -1"),
-        ({"delay": float("nan")}, "delay must be at least 0, but is nan"),
-        ({"backoff": 0.5}, r"backoff must be at least 1, but is 0\.5"),
-        ({"jitter": -0.1}, "jitter must be at least 0"),
+        ({"max_attempts": True}, "max_attempts must be an int from 1 up, but is True"),
+        ({"max_attempts": "3"}, "max_attempts must be an int from 1 up, but is '3'"),
+        ({"delay": -1}, "delay must be a number from 0 up, but is -1"),
+        ({"delay": float("nan")}, "delay must be a number from 0 up, but is nan"),
+        ({"delay": "x"}, "delay must be a number from 0 up, but is 'x'"),
+        ({"delay": True}, "delay must be a number from 0 up, but is True"),
+        ({"backoff": 0.5}, r"backoff must be a number from 1 up, but is 0\.5"),
+        ({"max_delay": None}, "max_delay must be a number from 0 up, but is None"),
+        ({"jitter": -0.1}, r"jitter must be a number from 0 up, but is -0\.1"),
         ({"on": "OSError"}, "on takes types of exceptions or a function of the error"),
         ({"on": (OSError, 3)}, "but got 3"),
+        ({"on": fetch}, "or a function of the error, but got <task fetch>"),
+        ({"on": fetch("u")}, "or a function of the error, but got <lazy fetch"),
     ],
 )
 def test_numbers_and_types_that_make_no_sense_are_refused_at_once(arguments, message):

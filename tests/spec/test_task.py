@@ -189,10 +189,29 @@ def test_a_builtin_that_hides_its_signature_takes_anything():
     assert lazy.kwargs == {"key": abs, "default": None}
 
 
-@pytest.mark.parametrize("thing", [3, None, "f", [len]])
+@pytest.mark.parametrize("thing", [3, None, "f", [len], add(1)])
 def test_what_cannot_be_called_is_no_task(thing):
     with pytest.raises(DefinitionError, match=r"^@task takes a function, but got "):
         task(thing) if thing is not None else Task(None)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"name": 3}, "name must be a str, but is 3"),
+        ({"mode": "thread"}, "mode must be 'auto', 'blocking' or 'inline', but is 'thread'"),
+        ({"nout": 0}, "nout must be an int from 1 up, but is 0"),
+        ({"nout": True}, "nout must be an int from 1 up, but is True"),
+        ({"nout": 2.0}, "nout must be an int from 1 up, but is 2.0"),
+        ({"may_block": "yes"}, "may_block must be True, False or seconds, but is 'yes'"),
+        ({"may_block": float("nan")}, "may_block must be True, False or seconds, but is nan"),
+        ({"may_block": -1}, "may_block must be True, False or seconds, but is -1"),
+        ({"may_block": None}, "may_block must be True, False or seconds, but is None"),
+    ],
+)
+def test_an_option_that_means_nothing_is_refused_at_decoration(options, problem):
+    with pytest.raises(DefinitionError, match=f"^task 'add': {re.escape(problem)}$"):
+        task(**options)(add.func)
 
 
 def test_a_task_is_not_decorated_twice():

@@ -87,11 +87,22 @@ def a_lazy_value_is_not_its_value() -> None:
     assert_type(value, int)
 
 
+async def a_lazy_value_is_none_of_what_its_value_may_be() -> None:
+    int(add(1))  # type: ignore[call-overload]
+    float(add(1))  # type: ignore[arg-type]
+    "abc"[add(1)]  # type: ignore[index]
+    add(1)()  # type: ignore[operator]
+    add(1).real  # type: ignore[attr-defined]
+    await add(1)  # type: ignore[misc]
+    with add(1):  # type: ignore[attr-defined]
+        pass
+
+
 def a_map_is_a_lazy_list() -> None:
     assert_type(add.map(a=[1, 2]), MappedLazyResult[int])
     whole: LazyResult[list[int]] = add.map(a=[1, 2])
     assert_type(fetch.map(url=whole), MappedLazyResult[bytes])
-    add.map([1, 2])  # type: ignore[call-arg, arg-type]
+    add.map([1, 2])  # type: ignore[arg-type]
 
 
 def policies_keep_the_type() -> None:

@@ -316,6 +316,7 @@ def test_a_function_that_gives_no_path_is_an_error():
     ("given", "message"),
     [
         ({"path": 3}, "path takes a path as a str or a Path, but got 3"),
+        ({"path": report}, "path takes a path as a str or a Path, but got <task report>"),
         ({"path": b"a"}, "path takes a path as a str or a Path, but got b'a'"),
         ({"path": "a", "newer_than": 3}, "newer_than takes a path as a str or a Path, but got 3"),
         ({"path": "a", "newer_than": [3]}, "newer_than takes a path as a str or a Path, but got 3"),

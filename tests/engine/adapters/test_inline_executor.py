@@ -9,6 +9,7 @@ import pytest
 import cascade as cs
 from cascade.adapters.executors.inline import InlineExecutor
 from cascade.runtime.engine import Engine
+from cascade.spec.errors import RunError
 
 
 async def test_tasks_run_in_the_callers_thread_in_the_order_in_which_they_became_ready():
@@ -45,5 +46,5 @@ def test_submitting_is_calling():
     error = executor.submit(divmod, 7, 0).exception(timeout=0)
     assert isinstance(error, ZeroDivisionError)
     executor.shutdown()
-    with pytest.raises(RuntimeError, match="shut down"):
+    with pytest.raises(RunError, match="shut down"):
         executor.submit(int)

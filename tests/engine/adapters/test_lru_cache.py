@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.adapters.cache import LRUCache
+from cascade.spec.errors import ArgumentError
 
 
 class Clock:
@@ -111,9 +112,10 @@ def test_the_default_clock_goes_on():
     assert hits(cache, "ab") == ["a"]
 
 
-@pytest.mark.parametrize("most", [0, -1])
+@pytest.mark.parametrize("most", [0, -1, True, "3", None])
 def test_a_bound_must_leave_room(most):
-    with pytest.raises(ValueError, match=f"max_entries must be at least 1, but is {most}"):
+    message = f"^max_entries must be an int from 1 up, but is {most!r}$"
+    with pytest.raises(ArgumentError, match=message):
         LRUCache(most)
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from cascade.adapters.state import InMemoryStateBackend
+from cascade.spec.errors import ArgumentError
 
 
 def test_the_oldest_give_way():
@@ -35,7 +36,9 @@ def test_without_a_bound_all_are_kept():
     assert state.get_result("0") == 0
 
 
-@pytest.mark.parametrize("most", [0, -1])
+@pytest.mark.parametrize("most", [0, -1, True, "3", 0.5])
 def test_a_bound_must_leave_room(most):
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(
+        ArgumentError, match=f"^max_nodes must be an int from 1 up, but is {most!r}$"
+    ):
         InMemoryStateBackend(max_nodes=most)

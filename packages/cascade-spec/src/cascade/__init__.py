@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cascade.spec.errors import DefinitionError as DefinitionError
     from cascade.spec.errors import DependencyMissingError as DependencyMissingError
     from cascade.spec.errors import InternalError as InternalError
+    from cascade.spec.errors import LazyAttributeError as LazyAttributeError
     from cascade.spec.errors import LazyUseError as LazyUseError
     from cascade.spec.errors import ParameterError as ParameterError
     from cascade.spec.errors import ResourceError as ResourceError
@@ -104,6 +105,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
             "DefinitionError",
             "DependencyMissingError",
             "InternalError",
+            "LazyAttributeError",
             "LazyUseError",
             "ParameterError",
             "ResourceError",

@@ -32,7 +32,7 @@ from cascade.graph.model import Graph
 from cascade.spec.arithmetic import item_range
 from cascade.spec.blueprint import Literal
 from cascade.spec.containers import GATHER, fill, gathered
-from cascade.spec.errors import SerializationError
+from cascade.spec.errors import ArgumentError, SerializationError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.params import MISSING, Env, Param
 from cascade.spec.policies import CallPolicies
@@ -44,6 +44,7 @@ from cascade.spec.unpacking import unpack
 from cascade.spec.wording import short
 
 _VERSION = 1
+_KINDS = ("task", "map", "gather", "router", "param", "env", "operator")
 #: Functions of nodes that are not Python's own operators, by the names they have here.
 _OURS: Mapping[str, Callable[..., Any]] = {"slice": item_range, "unpack": unpack}
 _OPERATORS = {func: name for name, func in _OURS.items()}
@@ -72,6 +73,10 @@ def from_json(text: str) -> Graph:
     Raises:
         SerializationError: ``text`` is not such JSON, or a task is not there any more.
     """
+    if not isinstance(text, (str, bytes, bytearray)):
+        raise SerializationError(
+            f"from_json() takes the text that to_json() gives, but got {short(text)}"
+        )
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -88,10 +93,16 @@ def from_json(text: str) -> Graph:
         except SerializationError:
             raise
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise SerializationError(f"node {place} cannot be read: {error!r}") from error
+            raise SerializationError(f"node {place} cannot be read: {_told(error)}") from error
     if not lazies:
         raise SerializationError("the graph has no nodes")
     return build_graph(lazies[-1])
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    return repr(error) if isinstance(error, (AttributeError, RecursionError)) else str(error)
 
 
 class _Encoder:
@@ -160,7 +171,10 @@ class _Encoder:
     def _container(self, lazy: LazyResult[Any]) -> Any:
         container = fill(*lazy.args)
         # The recipe has unwrapped the literals: what they held must not be found by a new search.
-        found = gathered(container, lazy._code, lazy._lasti).dependencies
+        try:
+            found = gathered(container, lazy._code, lazy._lasti).dependencies
+        except ArgumentError:
+            self._refuse("a task or an inject(…) inside cs.literal(…)")
         if sorted(f.number for f in found) != sorted(d.number for d in lazy.dependencies):
             self._refuse("a lazy value inside cs.literal(…)")
         return self.value(container)
@@ -219,9 +233,11 @@ class _Encoder:
 
 
 def _decode_node(node: Mapping[str, Any], lazies: list[LazyResult[Any]]) -> LazyResult[Any]:
+    if not isinstance(node, dict):
+        raise TypeError(f"it is no object but {short(node)}")
     lazy = _decode_body(node, lambda value: _decode(value, lazies))
     for condition in node.get("if", ()):
-        lazy.run_if(lazies[condition])
+        lazy.run_if(_earlier(condition, lazies))
     if "retry" in node:
         retry = _decode(node["retry"], lazies)
         on = retry.pop("on")
@@ -229,7 +245,13 @@ def _decode_node(node: Mapping[str, Any], lazies: list[LazyResult[Any]]) -> Lazy
         lazy.with_retry(**retry, on=kinds)
     if "timeout" in node:
         lazy.with_timeout(_decode(node["timeout"], lazies))
-    return lazy.after(*(lazies[p] for p in node.get("after", ())))
+    return lazy.after(*(_earlier(p, lazies) for p in node.get("after", ())))
+
+
+def _earlier(index: Any, lazies: list[LazyResult[Any]]) -> LazyResult[Any]:
+    if type(index) is not int or not 0 <= index < len(lazies):
+        raise LookupError(f"{short(index)} is the index of no node before it")
+    return lazies[index]
 
 
 def _decode_body(node: Mapping[str, Any], decode: Callable[[Any], Any]) -> LazyResult[Any]:
@@ -245,7 +267,9 @@ def _decode_body(node: Mapping[str, Any], decode: Callable[[Any], Any]) -> LazyR
     if "operator" in node:
         args = tuple(map(decode, node["args"]))
         func = _OURS.get(node["operator"]) or getattr(operator, node["operator"])
-        first = [arg for arg in args if isinstance(arg, LazyResult)][0]  # noqa: RUF015
+        first = next((arg for arg in args if isinstance(arg, LazyResult)), None)
+        if first is None:
+            raise ValueError("none of its args is a node")
         return first._combine(func, args, from_json.__code__, 0)
     default = decode(node["default"]) if "default" in node else MISSING
     if "param" in node:
@@ -253,7 +277,9 @@ def _decode_body(node: Mapping[str, Any], decode: Callable[[Any], Any]) -> LazyR
         return Param(node["param"], default, kind, node["description"])
     if "env" in node:
         return Env(node["env"], default)
-    return gathered(decode(node["gather"]), from_json.__code__, 0)
+    if "gather" in node:
+        return gathered(decode(node["gather"]), from_json.__code__, 0)
+    raise ValueError(f"its kind is none of {', '.join(_KINDS)}")
 
 
 def _decode(value: Any, lazies: list[LazyResult[Any]]) -> Any:
@@ -265,11 +291,13 @@ def _decode(value: Any, lazies: list[LazyResult[Any]]) -> Any:
         return {name: _decode(item, lazies) for name, item in value.items()}
     content = value[key]
     if key == "$node":
-        return lazies[content]
+        return _earlier(content, lazies)
     if key == "$dict":
         return {_decode(k, lazies): _decode(v, lazies) for k, v in content}
     if key == "$namedtuple":
         return _import(content[0])._make(_decode(content[1], lazies))
+    if key not in _DECODERS:
+        raise ValueError(f"'{key}' marks no kind of value")
     return _DECODERS[key](_decode(content, lazies))
 
 

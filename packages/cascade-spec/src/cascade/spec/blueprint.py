@@ -19,13 +19,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
+from cascade.spec.errors import ArgumentError
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
+from cascade.spec.wording import short
 
 if TYPE_CHECKING:
     from cascade.spec.lazy_types import LazyResult, Operation
     from cascade.spec.task import Task
 
 T = TypeVar("T")
+
+#: Types of what was seen as the target of a tail call: Task, as this module is below it.
+_TASK_TYPES: set[type] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +161,15 @@ class TailCall:
         kwargs: New keyword arguments.
         target_blueprint_id: Continue with the blueprint registered under this id instead.
         target: Continue with this task instead; ``Task.tail(…)`` sets it.
+
+    Raises:
+        ArgumentError: ``args`` are no sequence, ``kwargs`` no mapping, or ``target`` is no task.
     """
 
     __slots__ = ("args", "kwargs", "target", "target_blueprint_id")
+
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
 
     def __init__(
         self,
@@ -167,8 +178,17 @@ class TailCall:
         target_blueprint_id: str | None = None,
         target: Task[..., Any] | None = None,
     ) -> None:
+        # One is made in each step of a loop, so what is common is told by its exact type.
+        if type(args) is not tuple and type(args) is not list:
+            _check_args(args)
+        if kwargs is None:
+            kwargs = {}
+        elif type(kwargs) is not dict:
+            _check_kwargs(kwargs)
+        if target is not None and type(target) not in _TASK_TYPES:
+            _check_target(target)
         self.args = args
-        self.kwargs: Mapping[str, Any] = {} if kwargs is None else kwargs
+        self.kwargs = kwargs
         self.target_blueprint_id = target_blueprint_id
         self.target = target
 
@@ -200,6 +220,34 @@ def literal(value: T) -> T:
     where the task expects one.
     """
     return Literal(value)  # type: ignore[return-value]
+
+
+def _check_args(args: Any) -> None:
+    if isinstance(args, (str, bytes)) or not isinstance(args, Sequence):
+        right = "TailCall(kwargs={'n': 3})" if isinstance(args, Mapping) else "TailCall([3])"
+        raise ArgumentError(
+            "TailCall takes the positional arguments in a list or tuple, but got "
+            f"{short(args)}\n"
+            f"    right:  {right}"
+        )
+
+
+def _check_kwargs(kwargs: Any) -> None:
+    if not isinstance(kwargs, Mapping):
+        raise ArgumentError(
+            f"TailCall takes the keyword arguments in a dict, but got kwargs={short(kwargs)}\n"
+            "    right:  TailCall(kwargs={'n': 3})"
+        )
+
+
+def _check_target(target: Any) -> None:
+    from cascade.spec.task import Task  # which needs this module
+
+    if not isinstance(target, Task):
+        raise ArgumentError(
+            f"target must be a task, but is {short(target)}; decorate it with @cs.task"
+        )
+    _TASK_TYPES.add(type(target))
 
 
 def _freeze(instance: object, *names: str) -> None:

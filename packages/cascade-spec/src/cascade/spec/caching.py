@@ -18,6 +18,7 @@ from decimal import Decimal
 from types import EllipsisType, FunctionType, MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
+from cascade.spec.checks import is_number
 from cascade.spec.errors import ArgumentError
 from cascade.spec.protocols import CacheBackend
 from cascade.spec.resource import Inject
@@ -112,8 +113,10 @@ class ByArguments:
                 "ByArguments takes a CacheBackend, an object with get and put such as LRUCache(), "
                 f"but got {short(backend)}"
             )
-        if ttl is not None and not ttl > 0:
-            raise ArgumentError(f"ttl must be above 0 seconds, or None for ever, but is {ttl!r}")
+        if ttl is not None and not (is_number(ttl, 0) and ttl):
+            raise ArgumentError(
+                f"ttl must be above 0 seconds, or None for ever, but is {short(ttl)}"
+            )
         if isinstance(ignore, str):
             raise ArgumentError(
                 f"ignore takes names of parameters, but got one string\n"

@@ -30,7 +30,8 @@ T = TypeVar("T")
 
 #: Types that can never hold a lazy value, tested first because most arguments are of these.
 ATOMS = frozenset({int, float, str, bool, NoneType, bytes, complex})
-_MARKS = (LazyResult, Literal, Inject)
+#: What a container is searched for. An Operation is a task that was not called: it is refused.
+_MARKS = (LazyResult, Literal, Inject, Operation)
 
 #: (container type, items with holes, where each hole is and what fills it). A source ≥ 0 is the
 #: index of a leaf; ~n is the result of step n. A dict's items are key, value, key, value, ….
@@ -81,6 +82,9 @@ def gather(*values: Any) -> LazyResult[list[Any]]:
     """Make one lazy list of many values, lazy or not, in their order.
 
     Containers among the values are searched as the arguments of a task are (R2).
+
+    Raises:
+        ArgumentError: A value is a task itself, or an ``inject(…)``.
     """
     frame = sys._getframe(1)
     return gathered(list(values), frame.f_code, frame.f_lasti)
@@ -100,6 +104,9 @@ def settle(
     Returns:
         ``args`` and ``kwargs`` with containers that hold lazy values replaced by one lazy value,
         the lazy values among them, and whether a Literal or Inject is left to unwrap.
+
+    Raises:
+        ArgumentError: A task is among them that was not called.
     """
     # Most calls have nothing but atoms and calls of tasks, which need no rewriting.
     dependencies: list[LazyResult[Any]] = []
@@ -126,9 +133,12 @@ def _settle_any(
             dependencies.append(value)
         elif isinstance(value, (Literal, Inject)):
             special = True
-        elif is_container(type(value)) and holds_marks(value):
-            value = gathered(value, code, lasti)
-            dependencies.append(value)
+        elif is_container(type(value)):
+            if holds_marks(value):
+                value = gathered(value, code, lasti)
+                dependencies.append(value)
+        elif isinstance(value, Operation):
+            raise uncalled(value)
         return value
 
     new_args = tuple([v if type(v) in ATOMS else settled(v) for v in args])
@@ -143,10 +153,22 @@ def _settle_any(
 
 
 def as_lazy(value: Any, code: CodeType, lasti: int) -> Any:
-    """A container that holds lazy values as one lazy value; anything else as it is."""
+    """A container that holds lazy values as one lazy value; anything else as it is.
+
+    Raises:
+        ArgumentError: The container holds a task that was not called.
+    """
     if is_container(type(value)) and holds_marks(value):
         return gathered(value, code, lasti)
     return value
+
+
+def uncalled(task: Operation) -> ArgumentError:
+    """The error for a task that stands where a call of it is meant, or a literal."""
+    return ArgumentError(
+        f"the task '{task.name}' itself was passed; call it: {task.name}()\n"
+        f"    to hand over the task:  cs.literal({task.name})"
+    )
 
 
 def is_container(kind: type) -> bool:
@@ -161,7 +183,7 @@ def is_container(kind: type) -> bool:
 
 
 def holds_marks(container: Any) -> bool:
-    """Whether a lazy value, Literal or Inject is anywhere inside. Cycle-safe, O(size), in C."""
+    """Whether one of ``_MARKS`` is anywhere inside. Cycle-safe, O(size), in C."""
     if set(map(type, container)) <= ATOMS and type(container) is not dict:
         return False
     level: list[Any] = [container]
@@ -261,6 +283,8 @@ def _holes(
                 f"{item!r} stands inside a container; a resource is injected as an argument of "
                 "its own"
             )
+        elif isinstance(item, Operation):
+            raise uncalled(item)
         elif (step := finished[id(item)]) is not None:
             holes.append((position, ~step))
     return holes, changed or bool(holes)

@@ -6,6 +6,7 @@ Each class also derives from the builtin that people already catch (ruling M18):
     ├── definition and use
     │   ├── DefinitionError (TypeError)          a task, resource or route is declared wrongly
     │   ├── LazyUseError (TypeError)             a lazy value is used as if it were there already
+    │   │   └── LazyAttributeError (AttributeError) an attribute of its value is asked for
     │   └── ArgumentError (TypeError)            a call's arguments do not fit the signature
     ├── planning and compiling
     │   ├── CycleError (ValueError)              nodes wait for each other; ``.cycle`` names them
@@ -44,6 +45,10 @@ class DefinitionError(CascadeError, TypeError):
 
 class LazyUseError(CascadeError, TypeError):
     """A LazyResult is used as a value before any run has given it one."""
+
+
+class LazyAttributeError(LazyUseError, AttributeError):
+    """An attribute of a LazyResult's value is asked for before any run has given it one."""
 
 
 class ArgumentError(CascadeError, TypeError):

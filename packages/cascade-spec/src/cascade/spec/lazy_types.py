@@ -22,11 +22,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, final
 
 from cascade.spec.arithmetic import Arithmetic
 from cascade.spec.callsite import CallSite, line_of
+from cascade.spec.checks import is_number
 from cascade.spec.errors import ArgumentError, CycleError, LazyUseError
+from cascade.spec.misuse import Misuse, compared, described, misused, written
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies, Policies
 from cascade.spec.retry import Retry, RetryOn
 from cascade.spec.wording import short
@@ -69,7 +71,7 @@ class Operation:
         return f"<operation {self.name}>"
 
 
-class LazyResult(Arithmetic, Generic[R_co]):
+class LazyResult(Arithmetic, Misuse, Generic[R_co]):
     """The value that a call will have, once a run has made it.
 
     Made by calling a Task. Not thread-safe while its policies are being set; immutable after.
@@ -194,10 +196,11 @@ class LazyResult(Arithmetic, Generic[R_co]):
             LazyUseError: ``condition`` is not lazy.
         """
         if not isinstance(condition, LazyResult):
+            _refuse_task("run_if", self, condition)
             raise LazyUseError(
-                f"run_if() of {self._described} takes a lazy condition, but got "
+                f"run_if() of {described(self)} takes a lazy condition, but got "
                 f"{short(condition)}, which is known already"
-                + _compare("…run_if(score == 1)", "…run_if(cs.eq(score, 1))")
+                + compared("…run_if(score == 1)", "…run_if(cs.eq(score, 1))")
             )
         self._refuse_itself("run_if", condition)
         self._own_policies().conditions += (condition,)
@@ -217,9 +220,10 @@ class LazyResult(Arithmetic, Generic[R_co]):
         """
         for lazy in lazies:
             if not isinstance(lazy, LazyResult):
+                _refuse_task("after", self, lazy)
                 raise LazyUseError(
-                    f"after() of {self._described} takes lazy values, but got "
-                    f"{short(lazy)}" + _compare("b.after([a1, a2])", "b.after(a1, a2)")
+                    f"after() of {described(self)} takes lazy values, but got "
+                    f"{short(lazy)}" + compared("b.after([a1, a2])", "b.after(a1, a2)")
                 )
             self._refuse_itself("after", lazy)
         self._own_policies().predecessors += lazies
@@ -274,9 +278,9 @@ class LazyResult(Arithmetic, Generic[R_co]):
             ArgumentError: ``seconds`` is no positive number.
             LazyUseError: The node is none of a task's.
         """
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
+        if not is_number(seconds, 0) or not seconds:
             raise ArgumentError(
-                f"with_timeout() of {self._described} takes seconds, more than 0, but got "
+                f"with_timeout() of {described(self)} takes seconds, more than 0, but got "
                 f"{short(seconds)}"
             )
         self._calls_with("with_timeout", timeout=float(seconds))
@@ -319,8 +323,8 @@ class LazyResult(Arithmetic, Generic[R_co]):
     def _calls_with(self, method: str, **changes: Any) -> None:
         if self.task.structural and not isinstance(self, MappedLazyResult):
             raise LazyUseError(
-                f"'{self.name}' (made at {self.callsite}) calls no task, so {method}() has no "
-                "meaning for it; give it to the lazy values that it is made of"
+                f"{described(self)} calls no task, so {method}() has no meaning for it; give it to "
+                "the lazy values that it is made of"
             )
         policies = self._own_policies()
         policies.calls = replace(policies.calls, **changes)
@@ -334,7 +338,7 @@ class LazyResult(Arithmetic, Generic[R_co]):
     def _refuse_itself(self, method: str, other: LazyResult[Any]) -> None:
         if other is self:
             raise CycleError(
-                f"{method}() of {self._described} got the same lazy value: it would wait for "
+                f"{method}() of {described(self)} got the same lazy value: it would wait for "
                 "itself for ever",
                 [self.name, self.name],
             )
@@ -348,54 +352,18 @@ class LazyResult(Arithmetic, Generic[R_co]):
         operation = Operation(func, func.__name__)
         return LazyResult(operation, args, {}, dependencies, special, code, lasti)
 
-    # -- misuse -------------------------------------------------------------------------------
-
-    @property
-    def _described(self) -> str:
-        return f"task '{self.name}' (called at {self.callsite})"
-
-    def _misused(self, fault: str, wrong: str, right: str) -> LazyUseError:
-        frame = sys._getframe(2)
-        here = CallSite(frame.f_code.co_filename, frame.f_lineno)
-        return LazyUseError(
-            f"the result of {self._described} {fault} before a run; it was asked for at {here}"
-            + _compare(here.source or wrong, right)
-        )
-
-    def __bool__(self) -> NoReturn:
-        raise self._misused(
-            "has no truth value",
-            f"if {self.name}(…): deploy()",
-            f"deploy().run_if({self.name}(…))      # or test it inside a task",
-        )
-
     def __iter__(self) -> Iterator[Any]:
         if self.task.nout is not None:
             from cascade.spec.unpacking import unpacked  # which needs this module
 
             frame = sys._getframe(1)
             return unpacked(self, self.task.nout, frame.f_code, frame.f_lasti)
-        raise self._misused(
-            "cannot be iterated",
-            f"for item in {self.name}(…): work(item)",
-            f"work.map(item={self.name}(…))      # one node for each item\n"
-            f"    or:     @cs.task(nout=2) on {self.name}, and then  a, b = {self.name}(…)",
-        )
-
-    def __len__(self) -> NoReturn:
-        raise self._misused(
-            "has no length",
-            f"len({self.name}(…))",
-            f"cs.task(len)({self.name}(…))      # a task that takes the length",
-        )
-
-    def __contains__(self, item: object) -> NoReturn:
-        # Left to __iter__, its error would be replaced by Python's "argument is not iterable".
-        raise self._misused(
-            "cannot be searched",
-            f"if item in {self.name}(…): deploy()",
-            f"cs.task(operator.contains)({self.name}(…), item)      # a task that searches",
-        )
+        name = written(self)
+        right = [f"work.map(item={name})      # one node for each item"]
+        if not self.task.structural:
+            right.append(f"@cs.task(nout=2) on {self.name}, and then  a, b = {name}")
+        wrong = f"for item in {name}: work(item)"
+        raise misused(self, LazyUseError, "cannot be iterated", wrong, *right)
 
 
 @final
@@ -413,5 +381,9 @@ class MappedLazyResult(LazyResult[list[R_co]]):
         return policies
 
 
-def _compare(wrong: str, right: str) -> str:
-    return f"\n    wrong:  {wrong}\n    right:  {right}"
+def _refuse_task(method: str, lazy: LazyResult[Any], given: Any) -> None:
+    if isinstance(given, Operation):
+        raise LazyUseError(
+            f"{method}() of {described(lazy)} got the task '{given.name}' itself; call it: "
+            f"{given.name}()"
+        )

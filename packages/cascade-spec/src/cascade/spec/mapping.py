@@ -8,7 +8,7 @@ and tail calls, and a mapped task may map again, to any depth.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from cascade.spec.blueprint import Literal
 from cascade.spec.containers import as_lazy, gathered
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
+from cascade.spec.misuse import written
 from cascade.spec.policies import PLAIN_CALLS, Policies
 from cascade.spec.resource import Inject
 from cascade.spec.wording import short
@@ -86,6 +87,14 @@ def mapped(
     return lazy
 
 
+def unnamed_in_map(task: Task[..., Any], given: Sequence[Any]) -> ArgumentError:
+    """The error for ``task.map([1, 2])``, which does not say what the list is for."""
+    names = [n for n in task.parameters.keyword if n not in task.parameters.injections] or ["…"]
+    shown = [written(v) if isinstance(v, LazyResult) else short(v) for v in given]
+    named = ", ".join(f"{n}={v}" for n, v in zip(names, shown, strict=False))
+    return ArgumentError(f"{task.name}.map() takes its iterables by name: {task.name}.map({named})")
+
+
 def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
     """One call of the task per row, as one lazy list."""
     names = plan.names
@@ -109,6 +118,11 @@ def _column(task: str, name: str, value: Any) -> Any:
     """``value`` as a list, unless it is lazy and its items are not known yet."""
     if isinstance(value, LazyResult):
         return value
+    if isinstance(value, Operation):
+        raise ArgumentError(
+            f"{task}.map() goes over the items of '{name}', but it is the task '{value.name}' "
+            f"itself; call it: {value.name}()"
+        )
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         what = "a string" if isinstance(value, (str, bytes)) else "no iterable"
         raise ArgumentError(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cascade.spec.errors import ArgumentError, DefinitionError
+from cascade.spec.nearby import did_you_mean
 from cascade.spec.resource import Inject
 
 _ANY = inspect.Signature(
@@ -68,7 +69,7 @@ class Parameters:
         try:
             return self._named(self.signature.bind, args, kwargs)
         except TypeError as error:
-            raise self._misfit(str(error)) from None
+            raise self._misfit(self._problem(error, kwargs)) from None
 
     def check_partial(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Refuse arguments that no call could take; missing ones are allowed."""
@@ -121,7 +122,7 @@ class Parameters:
         try:
             return self._named(self.signature.bind_partial, args, kwargs)
         except TypeError as error:
-            raise self._misfit(str(error)) from None
+            raise self._misfit(self._problem(error, kwargs)) from None
 
     def _named(
         self,
@@ -140,6 +141,20 @@ class Parameters:
         rest = {*named.get(surplus, ()), *self._positional_only}
         named[surplus] = {n: v for n, v in kwargs.items() if n in rest}
         return named
+
+    def _problem(self, error: TypeError, kwargs: Mapping[str, Any]) -> str:
+        """What ``inspect`` says is wrong, and the names that are unknown: it tells one fault."""
+        problem = str(error)
+        unknown = [str(name) for name in kwargs if name not in self._keywords]
+        if self.var_keyword is not None or not self._positional_only.isdisjoint(unknown):
+            unknown = []  # none is unknown, or it is the kind that is wrong
+        if not unknown:
+            return problem
+        free = [name for name in self.keyword if name not in kwargs]
+        names = ", ".join(f"'{name}'{did_you_mean(name, free)}" for name in unknown)
+        what = "an unexpected keyword argument" if len(unknown) == 1 else "unexpected arguments"
+        surplus = f"got {what} {names}"
+        return surplus if problem.startswith("got an unexpected") else f"{surplus}, and {problem}"
 
     def _misfit(self, problem: str) -> ArgumentError:
         return ArgumentError(

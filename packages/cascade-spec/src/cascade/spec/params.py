@@ -64,8 +64,12 @@ class Param(Source[T], Generic[T]):
         name: The key in ``params``.
         default: Used where ``params`` has no such key; left out, the parameter is required.
         type: Values are of this type, or strings (and ints for float) that convert to it;
-            "yes/no", "on/off", "true/false", "1/0" for bool.
+            "yes/no", "on/off", "true/false", "1/0" for bool. Or a function that converts.
         description: For people: command-line help and drawings.
+
+    Raises:
+        DefinitionError: ``type`` is neither, or the default is not None and could not be given. It
+            is handed over as it is, however, and where no type is named it may be of any.
     """
 
     __slots__ = ("description", "type")
@@ -80,6 +84,7 @@ class Param(Source[T], Generic[T]):
         self.type = type
         self.description = description
         self._place(name, default, Operation(self._read_here, f"param {name}"))
+        self._check()
 
     def read(self, params: Mapping[str, Any]) -> T:
         value = params.get(self.param_name, MISSING)
@@ -97,6 +102,25 @@ class Param(Source[T], Generic[T]):
     def _read_here(self, _name: str) -> T:
         return self.read(run_params.get({}))
 
+    def _check(self) -> None:
+        kind: Any = self.type
+        if not callable(kind) or isinstance(kind, (LazyResult, Operation)):
+            raise DefinitionError(
+                f"Param '{self.param_name}': type takes a type, or a function that converts, but "
+                f"got {short(kind)}"
+            )
+        # What a function gives, only it knows; and str is what stands there if nothing was said.
+        default = self.default
+        if not isinstance(kind, type) or kind is str or default is None or default is MISSING:
+            return
+        try:
+            self._convert(default)
+        except ParameterError:
+            raise DefinitionError(
+                f"Param '{self.param_name}': the default must be {kind.__name__}, but is "
+                f"{short(default)} of type {type(default).__name__}"
+            ) from None
+
     def _convert(self, value: Any) -> Any:
         kind: Any = self.type
         if isinstance(kind, type) and type(value) is kind:
@@ -104,13 +128,13 @@ class Param(Source[T], Generic[T]):
         try:
             if kind is bool:
                 return _to_bool(value)
-            if isinstance(value, str) or (kind is float and type(value) is int):
-                return kind(value)
             if not isinstance(kind, type):
                 return kind(value)
             if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
                 return value
-        except (ValueError, TypeError) as error:
+            if isinstance(value, str) or (kind is float and type(value) is int):
+                return kind(value)
+        except (ValueError, TypeError, ArithmeticError) as error:
             raise self._unfit(value) from error
         raise self._unfit(value)
 

@@ -15,10 +15,12 @@ after the ``yield`` closes it. A task asks for one with ``inject`` as a paramete
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
+from cascade.spec.callsite import CallSite
 from cascade.spec.errors import DefinitionError
 
 T = TypeVar("T")
@@ -57,6 +59,7 @@ class ResourceDefinition(Generic[T]):
                 "    wrong:  def database(): return connect()\n"
                 "    right:  def database(): db = connect(); yield db; db.close()"
             )
+        _check_parameters(func, described)
         if scope not in _SCOPES:
             raise DefinitionError(
                 f"resource '{described}': scope must be 'run' or 'task', but is {scope!r}"
@@ -70,6 +73,15 @@ class ResourceDefinition(Generic[T]):
         self.name = name or str(getattr(func, "__name__", described))
         self.scope: Scope = scope
         self.thread_bound = thread_bound
+
+    @property
+    def place(self) -> str:
+        """Where the provider is written, as ``file.py:12``; where nobody knows, its name."""
+        func = self.func
+        while isinstance(func, functools.partial):
+            func = func.func
+        code = getattr(func, "__code__", None)
+        return self.name if code is None else str(CallSite(code.co_filename, code.co_firstlineno))
 
     def __repr__(self) -> str:
         return f"<resource {self.name} scope={self.scope}>"
@@ -106,11 +118,30 @@ def resource(name: Any = None, scope: Scope = "run", thread_bound: bool = False)
             it run there, one at a time; coroutine tasks cannot.
 
     Raises:
-        DefinitionError: The function is no generator function (a TypeError).
+        DefinitionError: The function is no generator function, or has a parameter without a
+            default (a TypeError).
     """
     if name is None or isinstance(name, str):
         return lambda provider: ResourceDefinition(provider, name, scope, thread_bound)
     return ResourceDefinition(name, None, scope, thread_bound)
+
+
+def _check_parameters(func: Callable[..., Any], described: str) -> None:
+    """Refuse a provider that nobody could call: all that it is handed is what it injects."""
+    kinds = inspect.Parameter
+    for parameter in inspect.signature(func).parameters.values():
+        if parameter.kind in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD):
+            continue
+        if parameter.default is parameter.empty:
+            raise DefinitionError(
+                f"provider '{described}': the parameter '{parameter.name}' has no default; inject "
+                f"it: {parameter.name}=cs.inject(…)"
+            )
+        if parameter.kind is kinds.POSITIONAL_ONLY and isinstance(parameter.default, Inject):
+            raise DefinitionError(
+                f"provider '{described}': the positional-only parameter '{parameter.name}' cannot "
+                "be injected; move it behind the '/'"
+            )
 
 
 @overload

@@ -6,7 +6,9 @@ import random
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from cascade.spec.checks import check_count, is_number
 from cascade.spec.errors import ArgumentError
+from cascade.spec.wording import short
 
 #: What may be tried again: a type of exception, several, or a function that decides.
 RetryOn: TypeAlias = (
@@ -37,16 +39,17 @@ class Retry:
         jitter: float = 0.0,
         on: RetryOn = Exception,
     ) -> None:
-        if not isinstance(max_attempts, int) or max_attempts < 1:
-            raise ArgumentError(f"max_attempts must be an int from 1 up, but is {max_attempts!r}")
+        check_count("max_attempts", max_attempts)
         for name, value, least in (
             ("delay", delay, 0),
             ("backoff", backoff, 1),
             ("max_delay", max_delay, 0),
             ("jitter", jitter, 0),
         ):
-            if not value >= least:
-                raise ArgumentError(f"{name} must be at least {least}, but is {value!r}")
+            if not is_number(value, least):
+                raise ArgumentError(
+                    f"{name} must be a number from {least} up, but is {short(value)}"
+                )
         _check_on(on)
         self.max_attempts = max_attempts
         self.delay = delay
@@ -74,8 +77,11 @@ class Retry:
 
 
 def _check_on(on: Any) -> None:
+    from cascade.spec.lazy_types import LazyResult, Operation  # which need this module
+
     kinds = on if isinstance(on, tuple) else (on,)
-    if not isinstance(on, (type, tuple)) and callable(on):
+    # Those two can be called, but do not decide anything.
+    if callable(on) and not isinstance(on, (type, LazyResult, Operation)):
         return
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):

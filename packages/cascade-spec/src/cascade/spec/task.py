@@ -7,9 +7,10 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine
 from types import CodeType
-from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
+from typing import Any, Generic, Literal, Never, ParamSpec, TypeAlias, TypeVar, overload
 
 from cascade.spec.blueprint import TailCall
+from cascade.spec.checks import is_count, is_number
 from cascade.spec.containers import ATOMS, settle
 from cascade.spec.errors import ArgumentError, DefinitionError
 from cascade.spec.lazy_types import (
@@ -19,7 +20,7 @@ from cascade.spec.lazy_types import (
     Operation,
     next_number,
 )
-from cascade.spec.mapping import mapped
+from cascade.spec.mapping import mapped, unnamed_in_map
 from cascade.spec.parameters import Parameters
 from cascade.spec.wording import short
 
@@ -61,7 +62,7 @@ class Task(Operation, Generic[P, R]):
         nout: int | None = None,
         may_block: bool | float = False,
     ) -> None:
-        _refuse_unfit(func)
+        _refuse_unfit(func, name)
         super().__init__(func, name or _name_of(func), inspect.iscoroutinefunction(_called(func)))
         _check_options(self.name, self.is_async, mode, nout, may_block)
         # Not the function's own attributes: one called "map" would hide the method.
@@ -149,10 +150,13 @@ class Task(Operation, Generic[P, R]):
         self.parameters.check_partial(args, kwargs)
         return TailCall(args, kwargs, None, self)  # type: ignore[return-value]
 
-    def map(self, *, return_exceptions: bool = False, **iterables: Any) -> MappedLazyResult[R]:
+    def map(
+        self, *unnamed: Never, return_exceptions: bool = False, **iterables: Any
+    ) -> MappedLazyResult[R]:
         """Call the task once per item, over iterables side by side, as one lazy list (R8).
 
         Args:
+            unnamed: None: which parameter an iterable is for is said by its name.
             return_exceptions: Put the error of an item that fails, after its retries, into the list
                 in place of its value, and go on. Only Exceptions; a run that is cancelled is.
             iterables: For each parameter an iterable, or a lazy value that will be one, all of
@@ -160,9 +164,12 @@ class Task(Operation, Generic[P, R]):
                 refused (M17).
 
         Raises:
-            ArgumentError: An unknown parameter, a missing one, something that is not iterable,
-                or unequal lengths; for lazy iterables the last two when the run knows them.
+            ArgumentError: An unknown parameter, a missing one, an iterable without a name,
+                something that is not iterable, or unequal lengths; for lazy iterables the last two
+                when the run knows them.
         """
+        if unnamed:
+            raise unnamed_in_map(self, unnamed)
         if not isinstance(return_exceptions, bool):
             raise ArgumentError(
                 f"{self.name}.map() takes return_exceptions=True or False, but got "
@@ -251,11 +258,13 @@ class Decorator:
         return Task(func)
 
 
-def _refuse_unfit(func: Any) -> None:
+def _refuse_unfit(func: Any, name: Any) -> None:
     if isinstance(func, Operation):
         raise DefinitionError(f"{func!r} is a task already; decorate a function once")
-    if not callable(func):
+    if not callable(func) or isinstance(func, LazyResult):
         raise DefinitionError(f"@task takes a function, but got {func!r}")
+    if name is not None and not isinstance(name, str):
+        raise DefinitionError(f"task '{_name_of(func)}': name must be a str, but is {short(name)}")
     called = _called(func)
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise DefinitionError(
@@ -274,9 +283,9 @@ def _check_options(name: str, is_async: bool, mode: Any, nout: Any, may_block: A
             f"task '{name}' is a coroutine function, which always runs in the event loop's "
             f"thread; mode={mode!r} is for plain functions"
         )
-    if nout is not None and (isinstance(nout, bool) or not isinstance(nout, int) or nout < 1):
+    if nout is not None and not is_count(nout):
         raise DefinitionError(f"task '{name}': nout must be an int from 1 up, but is {nout!r}")
-    if not isinstance(may_block, (bool, int, float)) or may_block < 0:
+    if not isinstance(may_block, bool) and not is_number(may_block, 0):
         raise DefinitionError(
             f"task '{name}': may_block must be True, False or seconds, but is {may_block!r}"
         )

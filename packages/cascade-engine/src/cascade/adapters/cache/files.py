@@ -10,6 +10,7 @@ from string import Formatter
 from typing import Any, NamedTuple, TypeAlias
 
 from cascade.spec.errors import ArgumentError
+from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.resource import Inject
 from cascade.spec.task import Task
 from cascade.spec.wording import short
@@ -60,7 +61,8 @@ class FileExists:
         *,
         newer_than: AnyPath | Iterable[AnyPath] = (),
     ) -> None:
-        self._path = path if callable(path) else _checked("path", path)
+        lazy = isinstance(path, (LazyResult, Operation))  # they can be called, but give no path
+        self._path = path if callable(path) and not lazy else _checked("path", path)
         self._inputs = tuple([_checked("newer_than", each) for each in _listed(newer_than)])
 
     def __eq__(self, other: object) -> bool:

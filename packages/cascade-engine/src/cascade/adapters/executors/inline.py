@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from cascade.spec.errors import RunError
+
 T = TypeVar("T")
 
 
@@ -26,10 +28,10 @@ class InlineExecutor:
         """Call ``fn`` now; the future is done when this returns.
 
         Raises:
-            RuntimeError: After ``shutdown``.
+            RunError: After ``shutdown`` (a RuntimeError).
         """
         if self._closed:
-            raise RuntimeError("the executor has been shut down and takes no more calls")
+            raise RunError("the executor has been shut down and takes no more calls")
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()
         try:

@@ -10,6 +10,9 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
+from cascade.spec.checks import check_count
+from cascade.spec.errors import RunError
+
 T = TypeVar("T")
 _Call: TypeAlias = "tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]"
 
@@ -23,11 +26,13 @@ class LocalExecutor:
     Args:
         max_workers: Most threads at once.
         name: Threads are called ``<name>-<number>``.
+
+    Raises:
+        ArgumentError: ``max_workers`` is no int from 1 up.
     """
 
     def __init__(self, max_workers: int = 32, name: str = "cascade") -> None:
-        if max_workers < 1:
-            raise ValueError(f"max_workers must be at least 1, but is {max_workers}")
+        check_count("max_workers", max_workers)
         self.max_workers = max_workers
         self._name = name
         self._numbers = itertools.count()
@@ -41,16 +46,16 @@ class LocalExecutor:
         """Call ``fn`` on a thread of the pool.
 
         Raises:
-            RuntimeError: After ``shutdown``.
+            RunError: After ``shutdown`` (a RuntimeError).
         """
         future: Future[T] = Future()
         pool = self._pool
         with pool.lock:
             if self._closed:
-                raise RuntimeError("the executor has been shut down and takes no more calls")
+                raise RunError("the executor has been shut down and takes no more calls")
             pool.calls.put((future, fn, args, kwargs))
-            if not pool.idle.acquire(blocking=False) and len(pool.threads) < self.max_workers:
-                self._start_thread()
+            pool.spare -= 1
+            self._start_if_short()
         return future
 
     def replace_thread(self, call: Future[Any]) -> None:
@@ -65,8 +70,8 @@ class LocalExecutor:
                 return
             pool.threads.discard(thread)
             pool.replaced.add(thread)
-            if pool.calls.qsize() and not self._closed:
-                self._start_thread()
+            if not self._closed:
+                self._start_if_short()
 
     def shutdown(self, wait: bool = True) -> None:
         """End the threads once they have made the calls that were submitted.
@@ -82,7 +87,10 @@ class LocalExecutor:
                 if thread is not threading.current_thread():
                     thread.join()
 
-    def _start_thread(self) -> None:
+    def _start_if_short(self) -> None:
+        """Start a thread if there is none for what was submitted, and there may be one more."""
+        if self._pool.spare >= 0 or len(self._pool.threads) >= self.max_workers:
+            return
         thread = threading.Thread(
             target=_work,
             args=(self._pool,),
@@ -90,6 +98,7 @@ class LocalExecutor:
             daemon=True,
         )
         self._pool.threads.add(thread)
+        self._pool.spare += 1
         thread.start()
 
 
@@ -99,7 +108,8 @@ class _Pool:
     def __init__(self) -> None:
         self.lock = threading.RLock()  # reentrant: a finalizer may run anywhere
         self.calls: SimpleQueue[_Call | None] = SimpleQueue()
-        self.idle = threading.Semaphore(0)
+        #: How many threads are idle, less the calls that wait for one.
+        self.spare = 0
         #: Threads that take calls; not those whose call was abandoned.
         self.threads: set[threading.Thread] = set()
         #: Those whose call was; they end with it.
@@ -108,10 +118,11 @@ class _Pool:
         self.running: dict[Future[Any], threading.Thread] = {}
 
     def ended(self, call: Future[Any], thread: threading.Thread) -> bool:
-        """Note that ``thread`` has made ``call``; whether another one has taken its place."""
+        """Note that ``thread`` is done with ``call``; whether another one has taken its place."""
         with self.lock:
-            del self.running[call]
+            self.running.pop(call, None)
             if thread not in self.replaced:
+                self.spare += 1
                 return False
             self.replaced.discard(thread)
             return True
@@ -130,10 +141,9 @@ def _work(pool: _Pool) -> None:
         if future.set_running_or_notify_cancel():
             pool.running[future] = thread
             _make(future, fn, args, kwargs)
-            if pool.ended(future, thread):
-                return
+        if pool.ended(future, thread):
+            return
         del call, future, fn, args, kwargs  # an idle thread keeps nothing alive
-        pool.idle.release()
 
 
 def _make(future: Future[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> None:

@@ -6,12 +6,17 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
+from cascade.spec.checks import check_count
+
 
 class InMemoryStateBackend:
     """Keeps results until they are cleared, or the oldest give way.
 
     Args:
         max_nodes: How many nodes are remembered; None for all of them.
+
+    Raises:
+        ArgumentError: ``max_nodes`` is no int from 1 up.
 
     >>> state = InMemoryStateBackend(max_nodes=1)
     >>> state.put_result("a", 1)
@@ -21,8 +26,8 @@ class InMemoryStateBackend:
     """
 
     def __init__(self, max_nodes: int | None = None) -> None:
-        if max_nodes is not None and max_nodes < 1:
-            raise ValueError(f"max_nodes must be at least 1, but is {max_nodes}")
+        if max_nodes is not None:
+            check_count("max_nodes", max_nodes)
         self._max_nodes = max_nodes
         self._lock = threading.Lock()
         # node id → (skipped?, value or reason), the oldest first

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cascade.runtime.nearby import did_you_mean
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.errors import DefinitionError, UnknownBlueprintError
+from cascade.spec.nearby import did_you_mean
 from cascade.spec.wording import short
 
 

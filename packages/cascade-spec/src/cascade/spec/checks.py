@@ -1,0 +1,28 @@
+"""Whether a number is one that an option can take."""
+
+from __future__ import annotations
+
+from typing import Any, TypeGuard
+
+from cascade.spec.errors import ArgumentError
+from cascade.spec.wording import short
+
+
+def is_count(value: Any) -> TypeGuard[int]:
+    """Whether ``value`` is an int from 1 up; a bool is none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def is_number(value: Any, least: float) -> TypeGuard[float]:
+    """Whether ``value`` is an int or float from ``least`` up; a bool is none, nor is nan."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= least
+
+
+def check_count(name: str, value: Any) -> None:
+    """Refuse what does not count anything.
+
+    Raises:
+        ArgumentError: ``value`` is no int from 1 up; ``name`` is the option's.
+    """
+    if not is_count(value):
+        raise ArgumentError(f"{name} must be an int from 1 up, but is {short(value)}")

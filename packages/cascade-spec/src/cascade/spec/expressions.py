@@ -1,0 +1,114 @@
+"""How a lazy value would be written: ``score(…) > 5``, for messages and drawings."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cascade.spec.arithmetic import item_range
+from cascade.spec.containers import GATHER
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.params import Source
+from cascade.spec.routing import ROUTE
+from cascade.spec.unpacking import unpack
+from cascade.spec.wording import short
+
+#: Operators of operators that are shown; under them stands ``…``.
+_LEVELS = 3
+_COMPARISONS: Mapping[Callable[..., Any], str] = {
+    operator.lt: "<",
+    operator.le: "<=",
+    operator.gt: ">",
+    operator.ge: ">=",
+}
+_BINARY: Mapping[Callable[..., Any], str] = {
+    **_COMPARISONS,
+    operator.add: "+",
+    operator.sub: "-",
+    operator.mul: "*",
+    operator.matmul: "@",
+    operator.truediv: "/",
+    operator.floordiv: "//",
+    operator.mod: "%",
+    operator.pow: "**",
+    operator.and_: "&",
+    operator.or_: "|",
+    operator.xor: "^",
+    operator.lshift: "<<",
+    operator.rshift: ">>",
+}
+_UNARY: Mapping[Callable[..., Any], str] = {
+    operator.neg: "-",
+    operator.pos: "+",
+    operator.invert: "~",
+}
+_INDEXED = (operator.getitem, item_range, unpack)
+
+
+def expression(lazy: LazyResult[Any]) -> str:
+    """What would be written for ``lazy``, in a line: ``load(…)["key"]``, ``work.map(…)``.
+
+    The arguments of tasks are left out, and what is nested deep.
+    """
+    return _written(lazy, _LEVELS)
+
+
+def label(lazy: LazyResult[Any]) -> str:
+    """What lists and drawings call ``lazy``: its name, or what is written if it is an operator."""
+    return expression(lazy) if is_operator(lazy) else lazy.name
+
+
+def is_operator(lazy: LazyResult[Any]) -> bool:
+    """Whether ``lazy`` was made by an operator, an index, a slice or by unpacking."""
+    func = lazy.task.func
+    return lazy.task.structural and (
+        func in _BINARY or func in _UNARY or func in _INDEXED or func is operator.abs
+    )
+
+
+def is_comparison(lazy: LazyResult[Any]) -> bool:
+    """Whether ``lazy`` was made by ``<``, ``<=``, ``>`` or ``>=``."""
+    return lazy.task.structural and lazy.task.func in _COMPARISONS
+
+
+def _written(lazy: LazyResult[Any], levels: int) -> str:
+    if not is_operator(lazy):
+        return _called(lazy)
+    if not levels:
+        return "…"
+    func, args = lazy.task.func, lazy.args
+    if func in _BINARY:
+        left, right = (_operand(arg, levels) for arg in args)
+        return f"{left} {_BINARY[func]} {right}"
+    if func in _UNARY:
+        return f"{_UNARY[func]}{_operand(args[0], levels)}"
+    if func is operator.abs:
+        return f"abs({_value(args[0], levels)})"
+    if func is item_range:
+        start, stop, step = ("" if end is None else _value(end, levels) for end in args[1:])
+        index = f"{start}:{stop}:{step}" if step else f"{start}:{stop}"
+    else:
+        index = _value(args[1], levels)
+    return f"{_operand(args[0], levels)}[{index}]"
+
+
+def _value(value: Any, levels: int) -> str:
+    return _written(value, levels - 1) if isinstance(value, LazyResult) else short(value)
+
+
+def _operand(value: Any, levels: int) -> str:
+    """The same with parentheses, where an operator beside it could take a part away."""
+    written = _value(value, levels)
+    if not isinstance(value, LazyResult) or not is_operator(value) or written == "…":
+        return written
+    func = value.task.func
+    return f"({written})" if func in _BINARY or func in _UNARY else written
+
+
+def _called(lazy: LazyResult[Any]) -> str:
+    if isinstance(lazy, Source):
+        return f"cs.{type(lazy).__name__}({lazy.param_name!r})"
+    if lazy.task is GATHER or lazy.task is ROUTE:
+        return "cs.gather(…)" if lazy.task is GATHER else "cs.Router(…)"
+    return f"{lazy.name}(…)"

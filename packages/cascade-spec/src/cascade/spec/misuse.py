@@ -1,0 +1,158 @@
+"""What lazy values say where they are used as if they were there already.
+
+Each message shows the line that was wrong and one that is right. Most of the methods are hidden
+from checkers, to whom ``int(lazy)`` and ``await lazy`` are the errors that they are.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
+
+from cascade.spec.callsite import CallSite
+from cascade.spec.errors import LazyAttributeError, LazyUseError
+from cascade.spec.nearby import did_you_mean
+
+if TYPE_CHECKING:
+    from cascade.spec.lazy_types import LazyResult
+
+E = TypeVar("E", bound=LazyUseError)
+_Refusal: TypeAlias = Callable[..., NoReturn]
+
+
+def written(lazy: LazyResult[Any]) -> str:
+    """``lazy`` as it would be written: ``load(…)``, ``score(…) > 5``."""
+    from cascade.spec.expressions import expression  # which needs the modules that need this
+
+    return expression(lazy)
+
+
+def described(lazy: LazyResult[Any]) -> str:
+    """What messages call ``lazy``: ``task 'load' (called at flow.py:3)``."""
+    from cascade.spec.expressions import is_operator
+
+    if is_operator(lazy):
+        return f"`{written(lazy)}` (written at {lazy.callsite})"
+    if lazy.task.structural:
+        return f"'{lazy.name}' (made at {lazy.callsite})"
+    return f"task '{lazy.name}' (called at {lazy.callsite})"
+
+
+def compared(wrong: str, *right: str) -> str:
+    """The end of a message: what is wrong, and what to write instead, one or several ways."""
+    rights = "\n    or:     ".join(right)
+    return f"\n    wrong:  {wrong}\n    right:  {rights}"
+
+
+def misused(lazy: Any, kind: type[E], fault: str, wrong: str, *right: str) -> E:
+    """The error for a method of ``lazy`` to raise that Python has called for the user's code.
+
+    Args:
+        lazy: What was misused.
+        kind: Of the error.
+        fault: What it does not have or cannot do before a run.
+        wrong: Shown where the line of the user's code is not at hand.
+        right: What to write instead.
+    """
+    frame = sys._getframe(2)
+    here = CallSite(frame.f_code.co_filename, frame.f_lineno)
+    return kind(
+        f"the result of {described(lazy)} {fault} before a run; it was asked for at {here}"
+        + compared(here.source or wrong, *right)
+    )
+
+
+def _refusal(fault: str, wrong: str, *right: str) -> _Refusal:
+    """A method that raises; ``{}`` in ``wrong`` and ``right`` stands for the lazy value."""
+
+    def method(self: Any, *_args: Any, **_kwargs: Any) -> NoReturn:
+        name = written(self)
+        raise misused(
+            self, LazyUseError, fault, wrong.format(name), *(way.format(name) for way in right)
+        )
+
+    return method
+
+
+class Misuse:
+    """What lazy values do not have: a mixin of LazyResult."""
+
+    __slots__ = ()
+
+    __len__ = _refusal(
+        "has no length", "len({})", "cs.task(len)({})      # a task that takes the length"
+    )
+    # Left to __iter__, its error would be replaced by Python's "argument is not iterable".
+    __contains__ = _refusal(
+        "cannot be searched",
+        "if item in {}: deploy()",
+        "cs.task(operator.contains)({}, item)      # a task that searches",
+    )
+
+    def __bool__(self: Any) -> NoReturn:
+        from cascade.spec.expressions import is_comparison
+
+        name = written(self)
+        right = [f"deploy().run_if({name})      # or test it inside a task"]
+        if is_comparison(self):
+            right.append("(a < b) & (b < c)      # instead of  a < b < c  and of  and")
+        raise misused(self, LazyUseError, "has no truth value", f"if {name}: deploy()", *right)
+
+    if not TYPE_CHECKING:
+        __int__ = _refusal(
+            "cannot be converted to an int",
+            "int({})",
+            "cs.task(int)({})      # a task that converts it",
+        )
+        __float__ = _refusal(
+            "cannot be converted to a float",
+            "float({})",
+            "cs.task(float)({})      # a task that converts it",
+        )
+        __index__ = _refusal(
+            "cannot be used as an index or a size",
+            "items[{}]",
+            "cs.task(operator.getitem)(items, {})      # a task that looks it up",
+            "cs.task(range)({})      # where it is a size",
+        )
+        __call__ = _refusal(
+            "cannot be called",
+            "{}()",
+            "cs.run({})      # its value; what that gives is called inside of a task",
+        )
+        __await__ = _refusal(
+            "cannot be awaited",
+            "await {}",
+            "await cs.run_async({})      # in a task: return it, or take it as an argument",
+        )
+        __enter__ = __aenter__ = _refusal(
+            "cannot be entered",
+            "with {} as value: ...",
+            "work({})      # a task that enters it",
+            "@cs.resource      # for what is opened before tasks and closed after them",
+        )
+
+        def __exit__(self, *_args: Any) -> None:
+            """Never called; without it Python would not ask for ``__enter__``."""
+
+        __aexit__ = __exit__
+
+        if sys.version_info >= (3, 12):
+            # In 3.11 the attributes of a class with this cost four times as much, all of them: a
+            # node of a run a fifth more. So that has Python's own message, which names no way out.
+
+            def __getattr__(self, name: str) -> NoReturn:
+                # What is not there yet, or is asked for by copy, inspect and their like.
+                if name.startswith("_") or hasattr(type(self), name):
+                    problem = f"'{type(self).__name__}' object has no attribute '{name}'"
+                    raise AttributeError(problem, name=name, obj=self)
+                known = [known for known in dir(type(self)) if not known.startswith("_")]
+                lazy = written(self)
+                raise misused(
+                    self,
+                    LazyAttributeError,
+                    f"has no attribute '{name}'{did_you_mean(name, known)}",
+                    f"{lazy}.{name}",
+                    f"cs.task(lambda value: value.{name})({lazy})      # or in a task of its own",
+                )
