@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+import cascade as cs
 from cascade.adapters.cache import LRUCache
 from cascade.spec.protocols import CacheBackend
 
@@ -168,3 +169,26 @@ def test_it_may_be_used_from_many_threads(cache):
     assert not failures
     assert not any(thread.is_alive() for thread in threads)
     assert [cache.get(("of", n)) for n in range(8)] == [(True, 499)] * 8
+
+
+@pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
+async def test_an_engine_keeps_values_in_it(cache, clock, use_vm):
+    """R10: until their time is over; and what has no value is not kept."""
+    made = []
+
+    @cs.task
+    def divide(a, b):
+        made.append((a, b))
+        return a / b
+
+    async def divided(*args):
+        return await engine.run(divide(*args).with_cache(cache, ttl=10), use_vm=use_vm)
+
+    async with cs.Engine() as engine:
+        assert [await divided(6, 2), await divided(6, 2), await divided(6, 3)] == [3, 3, 2]
+        clock.seconds += 10
+        assert await divided(6, 2) == 3
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                await divided(6, 0)
+    assert made == [(6, 2), (6, 3), (6, 2), (6, 0), (6, 0)]

@@ -1,6 +1,7 @@
 """What every ExecutionStrategy does: the value of a target, in a run that it is handed."""
 
 import asyncio
+import contextvars
 
 import pytest
 
@@ -10,6 +11,7 @@ from cascade.adapters.solvers.native import NativeSolver
 from cascade.adapters.state import InMemoryStateBackend
 from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.bus import MessageBus
+from cascade.runtime.clock import run_virtually
 from cascade.runtime.events import NodesPlanned, TaskFinished, TaskStarted
 from cascade.runtime.resource_container import ResourceContainer
 from cascade.runtime.run import Run
@@ -209,3 +211,100 @@ async def test_one_strategy_serves_several_runs_at_once(execute):
         return n
 
     assert await asyncio.gather(*[execute(meet(n)) for n in range(4)]) == [0, 1, 2, 3]
+
+
+async def test_in_a_run_that_goes_on_it_leaves_the_errors_to_the_run(strategy, surroundings):
+    """All that can run has run, and each error is there once, in the order of the failures."""
+    ran = []
+
+    @cs.task
+    def fail(text, *_):
+        raise ValueError(text)
+
+    @cs.task
+    def note(n, *_):
+        ran.append(n)
+
+    first = fail("first")
+    target = add(note(1), [fail("second").after(note(2)), note(3, first), add(first)])
+    async with Run(params={}, fail_fast=False, **surroundings) as run:
+        with pytest.raises(ValueError, match=r"^(first|second)"):
+            await strategy.execute(target, run)
+        assert sorted(str(error) for error in run.failures) == ["first", "second"]
+    assert sorted(ran) == [1, 2]
+
+
+def test_it_says_what_waits_for_its_next_attempt(strategy, surroundings):
+    """The run has the time, the strategy the node."""
+    attempts = []
+
+    @cs.task
+    async def flaky():
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise OSError
+        return 2
+
+    lazy = flaky().with_retry(delay=3600)
+
+    async def main():
+        async with Run(params={}, **surroundings) as run:
+            running = asyncio.ensure_future(strategy.execute(add(lazy), run))
+            await asyncio.sleep(10)
+            waiting = [w for w in run.waiting() if w.reason == "retry delay"]
+            assert await running == 2
+            assert not run.waiting()
+            return waiting
+
+    (waiting,) = run_virtually(main)
+    assert (waiting.task, waiting.node, waiting.seconds) == ("flaky", lazy.number, 3600)
+
+
+async def test_it_makes_equal_cached_calls_once(execute):
+    """R10."""
+    made = []
+
+    @cs.task
+    async def load(n):
+        made.append(n)
+        await asyncio.sleep(0)
+        return n
+
+    cache = cs.LRUCache()
+    assert await execute(add(*[load(1).with_cache(cache) for _ in range(2)])) == 2
+    assert made == [1]
+
+
+async def test_it_tries_again_and_gives_errors_as_values(execute):
+    """R10, R8."""
+    made = []
+
+    @cs.task
+    def load(n):
+        made.append(n)
+        return 6 / n
+
+    values = await execute(load.map(n=[0, 2], return_exceptions=True).with_retry(3))
+    assert [type(value) for value in values] == [ZeroDivisionError, float]
+    assert sorted(made) == [0, 0, 0, 2]
+
+
+async def test_context_variables_of_the_caller_are_seen_and_kept(execute):
+    """M12: on all lanes; what a task sets, others do not see."""
+    variable = contextvars.ContextVar("variable")
+    variable.set("the caller's")
+
+    def look(*_):
+        seen = variable.get()
+        variable.set("a task's")
+        return seen
+
+    async def alook(*_):
+        return look()
+
+    modes = [cs.task(mode=mode)(look) for mode in ("auto", "blocking", "inline")]
+    looks = [task() for task in (*modes, cs.task(alook))]
+    for lazy in looks[1:]:
+        lazy.after(looks[0])
+    assert await execute(cs.gather(*looks)) == ["the caller's"] * 4
+    assert variable.get() == "the caller's"

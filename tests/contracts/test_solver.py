@@ -5,11 +5,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cascade as cs
+from cascade.adapters.executors.inline import InlineExecutor
 from cascade.adapters.solvers.native import NativeSolver
 from cascade.graph.build import build_graph
 from cascade.spec.protocols import Solver
 
-SOLVERS = [NativeSolver]
+
+class OneByOne:
+    """The protocol in as few lines as it takes: of the nodes that could start, the last one."""
+
+    def resolve(self, graph):
+        waits = [0] * len(graph.nodes)
+        for users in graph.successors:
+            for user in users:
+                waits[user] += 1
+        plan = []
+        ready = [index for index, count in enumerate(waits) if not count]
+        while ready:
+            index = ready.pop(ready.index(max(ready)))
+            plan.append([graph.nodes[index]])
+            for user in graph.successors[index]:
+                waits[user] -= 1
+                if not waits[user]:
+                    ready.append(user)
+        return plan
+
+
+SOLVERS = [NativeSolver, OneByOne]
 
 pytestmark = pytest.mark.parametrize("make", SOLVERS)
 
@@ -76,6 +98,47 @@ def test_a_graph_is_not_changed(make):
     make().resolve(view)
 
     assert view.successors == [[1, 2], [2], []]
+
+
+async def test_an_engine_takes_those_of_an_earlier_stage_first(make):
+    """Among nodes that could start; a stage is no barrier. Also in what a task returns (R4)."""
+    done = []
+
+    @cs.task
+    def leaf(name):
+        done.append(name)
+
+    @cs.task
+    def join(*parts):
+        return len(parts)
+
+    @cs.task
+    def returns():
+        return join(*[leaf(f"returned {n}") for n in range(4)])
+
+    target = join(*[leaf(n) for n in range(8)])
+    stages = make().resolve(build_graph(target))
+    order = [build_graph(target).lazies[node.index] for stage in stages for node in stage]
+    async with cs.Engine(solver=make(), executor=InlineExecutor()) as engine:
+        assert await engine.run(target) == 8
+        assert done == [lazy.args[0] for lazy in order if lazy.name == "leaf"]
+        assert await engine.run(returns()) == 4
+
+
+async def test_an_engine_refuses_a_plan_that_leaves_a_node_out(make):
+    class Forgetful(make):
+        def resolve(self, graph):
+            return list(super().resolve(graph))[:-1]
+
+        in_order = False  # else nobody asks
+
+    @cs.task
+    def add(a, b=0):
+        return a + b
+
+    async with cs.Engine(solver=Forgetful()) as engine:
+        with pytest.raises(ValueError, match="the solver's plan leaves out the node 'add'"):
+            await engine.run(add(add(1)))
 
 
 async def test_an_engine_runs_with_it(make):

@@ -8,10 +8,39 @@ import cascade as cs
 from cascade.adapters.state import InMemoryStateBackend
 from cascade.spec.protocols import StateBackend
 
-BACKENDS = [InMemoryStateBackend]
+
+class DictState:
+    """The protocol in as few lines as it takes: what the suite is checked against."""
+
+    def __init__(self):
+        self._kept = {}
+
+    def put_result(self, node_id, result):
+        self._kept[node_id] = (True, result)
+
+    def get_result(self, node_id):
+        if not self.has_result(node_id):
+            raise KeyError(node_id)
+        return self._kept[node_id][1]
+
+    def has_result(self, node_id):
+        return self._kept.get(node_id, (False,))[0]
+
+    def put_skip_reason(self, node_id, reason):
+        self._kept[node_id] = (False, reason)
+
+    def get_skip_reason(self, node_id):
+        has_result, reason = self._kept.get(node_id, (True, None))
+        return None if has_result else reason
+
+    def clear(self):
+        self._kept.clear()
 
 
-@pytest.fixture(params=BACKENDS)
+BACKENDS = [InMemoryStateBackend, DictState]
+
+
+@pytest.fixture(params=BACKENDS, ids=["memory", "dict"])
 def state(request):
     return request.param()
 
@@ -27,6 +56,13 @@ def test_a_result_is_kept(state, value):
     assert state.has_result("a")
     assert state.get_result("a") == value
     assert state.get_skip_reason("a") is None
+
+
+def test_a_result_is_the_very_object_that_was_put(state):
+    """In this process; errors that became values are results like any other."""
+    for value in (object(), ValueError("a value"), [1], lambda: None):
+        state.put_result("a", value)
+        assert state.get_result("a") is value
 
 
 def test_what_was_not_put_is_not_there(state):
@@ -67,6 +103,15 @@ def test_clearing_forgets_everything(state):
 
     assert not state.has_result("a")
     assert state.get_skip_reason("b") is None
+
+
+def test_after_clearing_it_can_be_used_again(state):
+    state.put_result("a", 1)
+    state.clear()
+    state.clear()
+    state.put_result("a", 2)
+
+    assert state.get_result("a") == 2
 
 
 def test_it_may_be_used_from_many_threads(state):
@@ -116,3 +161,38 @@ async def test_an_engine_keeps_what_nodes_gave(state, use_vm):
     assert state.get_result(target.id) == 3
     assert not state.has_result(skipped.id)
     assert "zero" in state.get_skip_reason(skipped.id)
+
+
+@pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
+async def test_an_engine_keeps_nothing_of_what_failed(state, use_vm):
+    """Nor of what did not run for it; an error that is an item's value is one."""
+
+    @cs.task
+    def divide(n):
+        return 6 / n
+
+    bad = divide(0)
+    user = divide(bad)
+    caught = divide.map(n=[0], return_exceptions=True)
+    async with cs.Engine(state_backend=state) as engine:
+        with pytest.raises(ExceptionGroup):
+            await engine.run([user, caught], use_vm=use_vm, fail_fast=False)
+
+    for lazy in (bad, user):
+        assert not state.has_result(lazy.id)
+        assert state.get_skip_reason(lazy.id) is None
+    assert [type(value) for value in state.get_result(caught.id)] == [ZeroDivisionError]
+
+
+@pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
+async def test_an_engine_keeps_what_came_from_a_cache(state, use_vm):
+    @cs.task
+    def one(n):
+        return n
+
+    cache = cs.LRUCache()
+    first, equal = one(1).with_cache(cache), one(1).with_cache(cache)
+    async with cs.Engine(state_backend=state) as engine:
+        await engine.run([first, equal], use_vm=use_vm)
+
+    assert state.get_result(first.id) == state.get_result(equal.id) == 1

@@ -15,7 +15,21 @@ from cascade.adapters.executors.local import LocalExecutor
 from cascade.graph.compiler import BlueprintBuilder
 from cascade.graph.disassemble import disassemble
 from cascade.runtime.engine import Engine
-from cascade.spec.errors import CascadeError, CycleError, DependencyMissingError
+from cascade.runtime.events import (
+    Event,
+    InputsAwaited,
+    NodesPlanned,
+    TaskEvent,
+    TaskRetrying,
+    TaskSkipped,
+)
+from cascade.spec.errors import (
+    CascadeError,
+    CycleError,
+    DependencyMissingError,
+    ParameterError,
+    ResourceNotFoundError,
+)
 from cascade.spec.lazy_types import LazyResult
 
 #: Seconds after which a run that does not end is called a deadlock; far above what any needs.
@@ -46,6 +60,9 @@ class Outcome:
     effects: Counter[Any] = field(default_factory=Counter)
     opened: Counter[str] = field(default_factory=Counter)
     closed: Counter[str] = field(default_factory=Counter)
+    events: Counter[Any] = field(default_factory=Counter)
+    #: Whether there was something to run.
+    authored: bool = True
 
     def __str__(self) -> str:
         result = self.value if self.error is None else f"{type(self.error).__name__}: {self.error}"
@@ -53,18 +70,25 @@ class Outcome:
         return f"{result}{listed}"
 
 
-def check(maker: Maker, printed: str) -> None:
+def check(maker: Maker, printed: str, *, fail_fast: bool = True) -> None:
     """Hold the graph path and the VM path against the naive evaluator."""
     evaluator, expected = by_naive(maker)
-    outcomes = {use_vm: asyncio.run(by_engine(maker, use_vm)) for use_vm in (False, True)}
+    outcomes = {
+        use_vm: asyncio.run(by_engine(maker, use_vm, fail_fast)) for use_vm in (False, True)
+    }
     faults = [
         f"{'VM' if use_vm else 'graph'}: {fault}"
         for use_vm, outcome in outcomes.items()
-        for fault in _faults(outcome, expected, evaluator)
+        for fault in _faults(outcome, expected, evaluator, fail_fast)
     ]
     graph, vm = outcomes[False].error, outcomes[True].error
     if not faults and _is_only(evaluator) and _worded(graph) != _worded(vm):
         faults.append("the paths word the only error, or its note, differently (R9)")
+    if not evaluator.errors and not evaluator.optional:
+        graph_only = outcomes[False].events - outcomes[True].events
+        vm_only = outcomes[True].events - outcomes[False].events
+        if graph_only or vm_only:
+            faults.append(f"events on the graph only: {graph_only}, on the VM only: {vm_only}")
     if faults:
         shown = [f"naive: {expected}", f"graph: {outcomes[False]}", f"VM: {outcomes[True]}"]
         raise AssertionError("\n".join([*faults, printed, *shown, _listing(maker)]))
@@ -78,6 +102,7 @@ def by_naive(maker: Maker) -> tuple[naive.Naive, Outcome]:
         target = made.target()
     except Exception as error:
         evaluator.errors.append(error)
+        outcome.authored = False
     else:
         evaluator = naive.Naive(made.log, PARAMS, made.blueprints, made.resources)
         outcome.value = canon(evaluator.run(target))
@@ -85,10 +110,11 @@ def by_naive(maker: Maker) -> tuple[naive.Naive, Outcome]:
     return evaluator, _filled(outcome, made)
 
 
-async def by_engine(maker: Maker, use_vm: bool) -> Outcome:
+async def by_engine(maker: Maker, use_vm: bool, fail_fast: bool = True) -> Outcome:
     made = maker(cascade)
     outcome = Outcome()
     async with Engine(executor=_executor) as engine:
+        engine.bus.subscribe(Event, lambda event: outcome.events.update(_told(event)))
         try:
             target = made.target()
             for definition in made.resources:
@@ -96,7 +122,8 @@ async def by_engine(maker: Maker, use_vm: bool) -> Outcome:
             for name, lazy in made.blueprints.items():
                 engine.register_blueprint(name, BlueprintBuilder().build(lazy))
             async with asyncio.timeout(_PATIENCE):
-                outcome.value = canon(await engine.run(target, PARAMS, use_vm=use_vm))
+                value = await engine.run(target, PARAMS, use_vm=use_vm, fail_fast=fail_fast)
+                outcome.value = canon(value)
         except Exception as error:
             outcome.error = error
             if isinstance(error, TimeoutError):
@@ -107,13 +134,32 @@ async def by_engine(maker: Maker, use_vm: bool) -> Outcome:
 _executor = LocalExecutor(name="differential")
 
 
+def _told(event: Event) -> Counter[Any]:
+    """What an event tells, but for times and numbers; which of equal nodes it is is left open."""
+    match event:
+        case NodesPlanned():
+            return Counter({"planned": event.count})
+        case TaskSkipped():
+            failed = type(event.error).__name__
+            return Counter([("TaskSkipped", event.task, event.condition, failed)])
+        case TaskRetrying():
+            return Counter([("TaskRetrying", event.task)])
+        case InputsAwaited():
+            return Counter([("InputsAwaited", event.task, event.inputs)])
+        case TaskEvent():
+            return Counter([(type(event).__name__, event.task)])
+    return Counter()
+
+
 def _filled(outcome: Outcome, made: Made) -> Outcome:
     outcome.effects = Counter(made.log)
     outcome.opened, outcome.closed = Counter(made.opened), Counter(made.closed)
     return outcome
 
 
-def _faults(outcome: Outcome, expected: Outcome, evaluator: naive.Naive) -> Iterable[str]:
+def _faults(
+    outcome: Outcome, expected: Outcome, evaluator: naive.Naive, fail_fast: bool
+) -> Iterable[str]:
     if outcome.opened != outcome.closed:
         yield f"opened {dict(outcome.opened)}, closed {dict(outcome.closed)} (R9)"
     if not evaluator.errors:
@@ -121,21 +167,63 @@ def _faults(outcome: Outcome, expected: Outcome, evaluator: naive.Naive) -> Iter
             yield "failed where it should not"
         elif outcome.value != expected.value:
             yield "another value"
-        if outcome.effects != expected.effects:
-            yield "other effects"
-        if outcome.opened != expected.opened:
-            yield f"opened {dict(outcome.opened)} instead of {dict(expected.opened)} (R9)"
+        yield from _other_effects(outcome, expected, evaluator)
         return
     if outcome.error is None:
         yield "succeeded where it should fail"
+    elif not fail_fast and isinstance(outcome.error, ExceptionGroup):
+        yield from _other_errors(outcome.error, evaluator)
+        if not any(isinstance(error, _REFUSALS) for error in evaluator.errors):
+            yield from _other_effects(outcome, expected, evaluator)
     elif not any(_alike(outcome.error, possible) for possible in evaluator.errors):
         possible = ", ".join(sorted({repr(error) for error in evaluator.errors}))
         yield f"its error is none of the possible ones (M13), which are {possible}"
+    elif not (
+        fail_fast
+        or not expected.authored
+        or isinstance(outcome.error, (DependencyMissingError, *_REFUSALS))
+    ):
+        yield "a single error in a run that is to go on"
     yield from _impossible(outcome.effects, evaluator)
+
+
+#: What may be told before anything runs, or instead of running what a task returned.
+_REFUSALS = CycleError, ParameterError, ResourceNotFoundError
+
+
+def _other_effects(outcome: Outcome, expected: Outcome, evaluator: naive.Naive) -> Iterable[str]:
+    """Where all that can run did: exactly those effects, but for equal calls made once more."""
+    optional = Counter(evaluator.log[place] for place in evaluator.optional)
+    if not expected.effects - optional <= outcome.effects <= expected.effects:
+        yield "other effects"
+    if not optional and outcome.opened != expected.opened:
+        yield f"opened {dict(outcome.opened)} instead of {dict(expected.opened)} (R9)"
+
+
+def _other_errors(group: ExceptionGroup[Exception], evaluator: naive.Naive) -> Iterable[str]:
+    """All that fails is in the group, once, and nothing else."""
+    found, expected = _kinds(group.exceptions), _kinds(evaluator.errors)
+    if any(isinstance(error, CycleError) for error in evaluator.errors):
+        # On how many nodes of a cycle, or of several, it is met depends on the order.
+        found, expected = Counter(set(found)), Counter(set(expected))
+    required = expected - _kinds(evaluator.optional_errors)
+    if evaluator.has_caught:
+        # What stops a node that nobody catches is one of the errors that it could meet.
+        required = Counter()
+    if not required <= found <= expected:
+        yield f"its errors are {dict(found)} instead of {dict(expected)}"
+
+
+def _kinds(errors: Iterable[BaseException]) -> Counter[Any]:
+    return Counter(
+        (type(e).__name__, "" if isinstance(e, CascadeError) else str(e)) for e in errors
+    )
 
 
 def _worded(error: BaseException | None) -> list[str]:
     """Its text, and the note on where it comes from (R9)."""
+    if isinstance(error, ExceptionGroup) and error.message.endswith("of the run failed"):
+        return [str(error), *_worded(error.exceptions[0])]
     return [str(error), *getattr(error, "__notes__", ())]
 
 
@@ -143,9 +231,11 @@ def _is_only(evaluator: naive.Naive) -> bool:
     """Whether there is one error and one place to raise it at.
 
     Which of the nodes on a cycle meets it depends on the order, and so does which of several
-    skipped nodes in a set is met first.
+    skipped nodes in a set is met first, or of equal calls.
     """
-    if len(evaluator.errors) != 1 or isinstance(evaluator.errors[0], CycleError):
+    if len(evaluator.errors) != 1 or evaluator.had_equal_calls:
+        return False
+    if isinstance(evaluator.errors[0], CycleError):
         return False
     return not isinstance(evaluator.errors[0], DependencyMissingError) or evaluator.skips == 1
 

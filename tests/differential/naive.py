@@ -1,4 +1,4 @@
-"""The naive evaluator: what a program means (rules R1–R9), by plain recursion and nothing else.
+"""The naive evaluator: what a program means (rules R1–R10), by plain recursion and nothing else.
 
 It has the facade's names, so that a program written as ``def program(cs): …`` can be built with
 this module in the place of ``cascade``; the two share no code but the classes of errors. One
@@ -6,9 +6,10 @@ thread, one node after the other, depth first.
 
 After a failure it goes on with whatever does not depend on it, so that a run ends with *all* the
 errors that could have been the first, and for each effect with those that have to come before it:
-together what ruling M13 allows an engine to do.
+together what ruling M13 allows an engine to do. A run with ``fail_fast=False`` does all of that.
 """
 
+import contextlib
 import inspect
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
@@ -24,9 +25,10 @@ from cascade.spec.errors import (
     RouteError,
     TaskStopIterationError,
     UnknownBlueprintError,
+    UnpackError,
 )
 
-_FAILED, _UNDER_WAY, _REQUIRED = object(), object(), object()
+_UNDER_WAY, _REQUIRED = object(), object()
 
 #: Indices into the log of effects: those that come before something.
 Causes = set[int]
@@ -50,6 +52,20 @@ class Lazy:
     call: Any = None
     conditions: list["Lazy"] = field(default_factory=list)
     predecessors: list["Lazy"] = field(default_factory=list)
+    attempts: int = 1
+    cache: dict[Any, Any] | None = None
+
+    def with_retry(self, max_attempts: int = 3) -> "Lazy":
+        self.attempts = max_attempts
+        return self
+
+    def with_cache(self, cache: dict[Any, Any]) -> "Lazy":
+        self.cache = cache
+        return self
+
+    def __iter__(self) -> Iterator["Lazy"]:
+        nout = self.call[0].nout
+        return iter([Lazy("unpack", [self], _unpack(place, nout)) for place in range(nout)])
 
     def run_if(self, condition: "Lazy") -> "Lazy":
         self.conditions.append(condition)
@@ -72,8 +88,9 @@ class TailCall:
 
 
 class Task:
-    def __init__(self, func: Callable[..., Any], name: str) -> None:
+    def __init__(self, func: Callable[..., Any], name: str, nout: int | None = None) -> None:
         self.func, self.name, self.signature = func, name, inspect.signature(func)
+        self.nout = nout
         parameters = self.signature.parameters.values()
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self.more = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
@@ -86,15 +103,16 @@ class Task:
 
         def step(run: Naive, given: list[Any], causes: Causes) -> Any:
             named = dict(zip(kwargs, given[place:], strict=True))
-            return run.loop(self, given[:place], named, causes)
+            return run.loop(lazy, given[:place], named, causes)
 
-        return Lazy(self.name, [*args, *kwargs.values()], step, (self, args, kwargs))
+        lazy = Lazy(self.name, [*args, *kwargs.values()], step, (self, args, kwargs))
+        return lazy
 
     def tail(self, *args: Any, **kwargs: Any) -> TailCall:
         _fit(self.signature.bind_partial, args, kwargs)
         return TailCall(args, kwargs, target=self)
 
-    def map(self, **columns: Any) -> Lazy:  # R8, M17
+    def map(self, *, return_exceptions: bool = False, **columns: Any) -> Lazy:  # R8, M17
         shared = {n: v for n, v in columns.items() if isinstance(v, (Literal, Inject))}
         lists = {n: _column(v) for n, v in columns.items() if n not in shared}
         if not lists:
@@ -105,13 +123,53 @@ class Task:
         def expand(_run: Naive, given: list[Any], _causes: Causes) -> Lazy:
             known = _equally_long([_column(v) for v in given])
             rows = [dict(zip(lists, row, strict=True)) for row in zip(*known, strict=True)]
-            return gather(*[self(**row, **shared) for row in rows])
+            items = [self(**row, **shared) for row in rows]
+            for item in items:
+                item.attempts, item.cache = lazy.attempts, lazy.cache
+            return gather(*[_caught(item) if return_exceptions else item for item in items])
 
-        return Lazy(f"{self.name}.map", list(lists.values()), expand)
+        lazy = Lazy(f"{self.name}.map", list(lists.values()), expand)
+        return lazy
 
 
-def task(func: Any = None, /, *, name: str | None = None) -> Any:
-    return Task(func, name or func.__name__) if func else lambda f: Task(f, name or f.__name__)
+def task(
+    func: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    nout: int | None = None,
+    mode: str = "auto",  # where a function is called makes no difference
+) -> Any:
+    make = lambda function: Task(function, name or function.__name__, nout)  # noqa: E731
+    return make(func) if func else make
+
+
+def _caught(item: Lazy) -> Lazy:
+    """The value of an item, or its error: but for cycles, which end no other way."""
+
+    def catch(run: "Naive", _given: Any, causes: Causes) -> Any:
+        run.catching += 1
+        run.has_caught = True
+        outcome = run.value(item, causes)
+        run.catching -= 1
+        if isinstance(outcome, Failed) and not isinstance(outcome.error, CycleError):
+            return outcome.error
+        return outcome
+
+    return Lazy("caught", [], catch)
+
+
+def _unpack(place: int, nout: int) -> Any:
+    def unpack(_run: "Naive", given: list[Any], _causes: Causes) -> Any:
+        try:
+            values = list(given[0])
+        except TypeError:
+            raise UnpackError("cannot be unpacked") from None
+        if len(values) != nout:
+            raise UnpackError("another number of values")
+        return values[place]
+
+    return unpack
 
 
 @dataclass(eq=False)
@@ -133,7 +191,7 @@ class Inject:
     source: Resource | str
 
 
-literal, inject = Literal, Inject
+literal, inject, LRUCache = Literal, Inject, dict
 eq = Task(lambda a, b: a == b, "eq")
 
 
@@ -215,6 +273,39 @@ class Skipped:
     condition: str
 
 
+@dataclass(eq=False)
+class Fault:
+    """An error that a node met.
+
+    Attributes:
+        counts: It is one of the run's: on one way at least nobody catches it.
+        optional: Of a call that need not be made.
+    """
+
+    error: Exception
+    counts: bool = False
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The outcome of a node that met errors, or whose inputs did."""
+
+    faults: tuple[Fault, ...]
+
+    @property
+    def error(self) -> Exception:
+        return self.faults[0].error
+
+
+def _worst(lacks: Iterable[Any]) -> Any:
+    """What becomes of a node whose inputs have these outcomes: a failure counts most."""
+    failed = [outcome for outcome in lacks if isinstance(outcome, Failed)]
+    if not failed:
+        return next(iter(lacks), None)
+    return Failed(tuple(dict.fromkeys(fault for outcome in failed for fault in outcome.faults)))
+
+
 class Naive:
     """One run.
 
@@ -238,6 +329,18 @@ class Naive:
         self.memo: dict[Lazy, Any] = {}
         #: All the errors that could be the first (M13).
         self.errors: list[Exception] = []
+        #: How many items of maps that catch errors are being computed, and whether any were.
+        self.catching = 0
+        self.has_caught = False
+        #: Calls by cache and key that gave no value, so that an equal one may be made again; it is
+        #: not if both are under way at the same time.
+        self.missed: list[Any] = []
+        self.again = 0
+        #: Whether there were equal calls, so that it is open which of them was made.
+        self.had_equal_calls = False
+        #: What such calls did: indices into the log, and errors.
+        self.optional: set[int] = set()
+        self.optional_errors: list[Exception] = []
         #: How many nodes were skipped for a condition of their own.
         self.skips = 0
         #: For each effect the effects that come before it, and for each node those it is made of.
@@ -255,44 +358,83 @@ class Naive:
         return found
 
     def value(self, lazy: Lazy, causes: Causes) -> Any:
-        """The outcome of a node, computed once (R3, M14): a value, a Skipped, or _FAILED."""
+        """The outcome of a node, computed once (R3, M14): a value, a Skipped or a Failed."""
         if lazy not in self.memo:
             self.memo[lazy], self.made_of[lazy] = _UNDER_WAY, set()
             self.memo[lazy] = self.compute(lazy, self.made_of[lazy])
         elif self.memo[lazy] is _UNDER_WAY:
             return self.fail(CycleError(lazy.name, [lazy.name]))
         causes |= self.made_of[lazy]
-        return self.memo[lazy]
+        return self.counted(self.memo[lazy])
 
     def compute(self, lazy: Lazy, causes: Causes) -> Any:
         lacks: list[Any] = []
         inputs = [self.resolve(v, causes, lacks) for v in lazy.inputs]  # also if skipped (M16)
         asked = [self.value(condition, causes) for condition in lazy.conditions]
         ended = [self.value(predecessor, causes) for predecessor in lazy.predecessors]
-        if any(outcome is _FAILED for outcome in (*lacks, *asked, *ended)):
-            return _FAILED
-        if lacks:
-            return lacks[0]
+        failed = [v for v in (*lacks, *ended, *asked) if isinstance(v, Failed)]
+        if failed or lacks:
+            return _worst(failed or lacks)
         for condition, outcome in zip(lazy.conditions, asked, strict=True):  # R6
             if isinstance(outcome, Skipped):
                 return outcome
             if not outcome:
                 self.skips += 1
                 return Skipped(condition.name)
+        if lazy.cache is not None and lazy.call is not None:  # of a map, it is for the items
+            return self.cached(lazy, inputs, causes)
+        return self.final(lazy, inputs, causes)
+
+    def final(self, lazy: Lazy, inputs: list[Any], causes: Causes) -> Any:
         try:
             result = lazy.step(self, inputs, causes)
         except Exception as error:
             return self.fail(error)
         return self.value(result, causes) if isinstance(result, Lazy) else result  # R4
 
-    def fail(self, error: Exception) -> Any:
-        self.errors.append(error)
-        return _FAILED
+    def cached(self, lazy: Lazy, inputs: list[Any], causes: Causes) -> Any:
+        """The value that an equal call had in this run, or that of this call (R10)."""
+        assert lazy.cache is not None
+        task, args, kwargs = lazy.call
+        named = dict(zip(kwargs, inputs[len(args) :], strict=True))
+        arguments = _fit(task.signature.bind, inputs[: len(args)], named)
+        key = task, _frozen(self.complete(task, arguments))
+        if lazy.cache.get(key) is _UNDER_WAY:
+            return self.fail(CycleError(lazy.name, [lazy.name]))
+        self.had_equal_calls |= key in lazy.cache or key in self.missed
+        if key not in lazy.cache:
+            lazy.cache[key] = _UNDER_WAY
+            self.again += key in self.missed
+            # Whose inputs come before its effects is open: of equal calls any may be the one.
+            made_of: Causes = set()
+            outcome = self.final(lazy, inputs, made_of)
+            self.again -= key in self.missed
+            lazy.cache[key] = outcome, made_of
+            if isinstance(outcome, (Skipped, Failed)):
+                self.missed.append(key)
+                causes |= lazy.cache.pop(key)[1]
+                return outcome
+        outcome, made_of = lazy.cache[key]
+        causes |= made_of
+        return outcome
+
+    def fail(self, error: Exception) -> Failed:
+        return self.counted(Failed((Fault(error, optional=bool(self.again)),)))
+
+    def counted(self, outcome: Any) -> Any:
+        """``outcome``; what it failed with is the run's, unless that is on its way to a catch."""
+        if isinstance(outcome, Failed) and not self.catching:
+            for fault in outcome.faults:
+                if not fault.counts:
+                    fault.counts = True
+                    self.errors.append(fault.error)
+                    self.optional_errors += [fault.error] * fault.optional
+        return outcome
 
     def resolve(self, value: Any, causes: Causes, lacks: list[Any]) -> Any:
         """``value`` with values in the place of lazies (R2); ``lacks`` gets what has none."""
         found = [self.value(lazy, causes) for lazy in _lazies(value)]
-        missing = [v for v in found if v is _FAILED or isinstance(v, Skipped)]
+        missing = [v for v in found if isinstance(v, (Failed, Skipped))]
         lacks += missing
         try:
             return None if missing else self.rebuilt(value)
@@ -311,17 +453,18 @@ class Naive:
             return kind(map(self.rebuilt, value))
         return kind._make(map(self.rebuilt, value)) if hasattr(kind, "_make") else value
 
-    def loop(self, task: Task, args: Any, kwargs: Any, causes: Causes) -> Any:
-        """Call ``task`` until it gives something else than a TailCall (R5, M1, M2, M3)."""
+    def loop(self, lazy: Lazy, args: Any, kwargs: Any, causes: Causes) -> Any:
+        """Call a task until it gives something else than a TailCall (R5, M1, M2, M3)."""
+        task = lazy.call[0]
         named = self.complete(task, _fit(task.signature.bind, args, kwargs))
         entered: Any = task
-        while isinstance(result := self.call(task, named, causes), TailCall):
+        while isinstance(result := self.tried(lazy.attempts, task, named, causes), TailCall):
             lacks: list[Any] = []
             args = [self.resolve_top(v, causes, lacks) for v in result.args]
             given = dict(result.kwargs or {})
             given = {n: self.resolve_top(v, causes, lacks) for n, v in given.items()}
             if lacks:
-                return next((found for found in lacks if found is _FAILED), lacks[0])
+                return _worst(lacks)
             following, again = result.target or task, result.target in (None, task)
             if (name := result.target_blueprint_id) is not None:
                 if name not in self.blueprints:
@@ -337,7 +480,7 @@ class Naive:
             if name is not None and not again:
                 fresh |= self.prologue(template, fresh, causes, lacks)
                 if lacks:
-                    return lacks[0]
+                    return _worst(lacks)
             task, named = following, (named | fresh if again else self.complete(following, fresh))
         return result
 
@@ -364,6 +507,13 @@ class Naive:
             raise ArgumentError(f"{task.name} misses {missing}")
         return complete
 
+    def tried(self, attempts: int, task: Task, named: dict[str, Any], causes: Causes) -> Any:
+        """Call ``task``, again if that fails (R10)."""
+        for _ in range(attempts - 1):
+            with contextlib.suppress(Exception):
+                return self.call(task, named, causes)
+        return self.call(task, named, causes)
+
     def call(self, task: Task, named: dict[str, Any], causes: Causes) -> Any:
         own: dict[Resource, tuple[Any, Any]] = {}
         began = len(self.log)
@@ -380,7 +530,10 @@ class Naive:
             raise
         finally:
             self.needs += [set(causes) for _ in self.log[began:]]
-            causes |= set(range(began, len(self.log)))
+            made = set(range(began, len(self.log)))
+            causes |= made
+            if self.again:
+                self.optional |= made
             self.close(own)
 
     def open(self, wanted: Inject, own: dict[Resource, tuple[Any, Any]]) -> Any:
@@ -402,6 +555,23 @@ class Naive:
                 advance(provider)
             except Exception as error:
                 self.fail(error)
+
+
+def _frozen(value: Any) -> Any:
+    """By what equal arguments are equal: their types and values, dicts and sets in any order."""
+    kind = type(value)
+    if kind is Inject:
+        source = value.source
+        return kind, source.name if isinstance(source, Resource) else source
+    if kind is Literal:
+        return kind, _frozen(value.value)
+    if kind is dict:
+        return kind, frozenset((_frozen(k), _frozen(v)) for k, v in value.items())
+    if kind is set:
+        return kind, frozenset(map(_frozen, value))
+    if isinstance(value, (list, tuple)):
+        return kind, tuple(map(_frozen, value))
+    return kind, value
 
 
 def advance(provider: Any) -> Any:

@@ -6,7 +6,9 @@ values of it for every evaluation, from ``cascade`` or from the naive evaluator 
 
 import asyncio
 import functools
+import threading
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from types import ModuleType
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from tests.differential import naive
 
 from cascade.spec.blueprint import Literal
+from cascade.spec.errors import CascadeError
 from cascade.spec.lazy_types import LazyResult
 
 PARAMS = {"limit": 3, "name": "eu"}
@@ -74,19 +77,32 @@ class Source:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a task."""
+    """A call of a task; ``cached``: its value is kept in the run's only cache."""
 
     task: Any
     args: tuple[Any, ...] = ()
     kwargs: tuple[tuple[str, Any], ...] = ()
     run_if: Any = None
     after: tuple[Any, ...] = ()
+    cached: bool = False
+
+
+@dataclass(frozen=True)
+class Split:
+    """The values of a call of a task with ``nout``, each by itself, the last one first."""
+
+    call: Call
+    kind: type
 
 
 @dataclass(frozen=True)
 class Map:
+    """``catches``: the errors of items become their values."""
+
     task: Any
     columns: tuple[tuple[str, Any], ...]
+    cached: bool = False
+    catches: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,13 +132,37 @@ class Fail:
     text: str
 
 
+@dataclass(frozen=True)
+class Tries:
+    """The first calls with some arguments fail, ``failures`` of them; each node makes ``attempts``.
+
+    A node makes more attempts than can fail, so it does not matter which of several with the same
+    arguments meets the failures.
+    """
+
+    failures: int
+    attempts: int
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A task. ``pauses``: how often it gives way; None for a plain function."""
+    """A task.
+
+    Attributes:
+        signature: Of one of the kinds in ``Build._shaped``.
+        pauses: How often it gives way; None for a plain function.
+        body: What it does.
+        mode: Where it is called, as a plain function.
+        nout: How many values it says that it gives.
+        tries: How often it fails and is tried, where it is.
+    """
 
     signature: str
     pauses: int | None
     body: Any
+    mode: str = "auto"
+    nout: int | None = None
+    tries: Tries | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +181,7 @@ class Loop:
     pauses: tuple[int | None, ...]
     steps: tuple[Step, ...]
     body: Any
+    tries: Tries | None = None
 
 
 @dataclass(frozen=True)
@@ -171,18 +212,24 @@ def jobs_of(part: Any) -> Iterator[Any]:
 
 
 def canon(value: Any) -> str:
-    """A value with the types of all its parts, as text; sets in one order."""
+    """A value with the types of all its parts, as text; sets and dicts in one order.
+
+    Of two dicts that differ in their order alone, a cache gives one for the other. Cascade words
+    its own errors.
+    """
     kind = type(value)
     if isinstance(value, _LAZY):
         return f"<lazy {value.name}>"
     if isinstance(value, _LITERAL):
         return f"Literal({canon(value.value)})"
     if isinstance(value, dict):
-        inner = ", ".join(f"{canon(k)}: {canon(v)}" for k, v in value.items())
+        inner = ", ".join(sorted(f"{canon(k)}: {canon(v)}" for k, v in value.items()))
     elif isinstance(value, set):
         inner = ", ".join(sorted(map(canon, value)))
     elif isinstance(value, (list, tuple)):
         inner = ", ".join(map(canon, value))
+    elif isinstance(value, CascadeError):
+        inner = "…"
     else:
         inner = repr(value)
     return f"{kind.__name__}({inner})"
@@ -212,6 +259,9 @@ class Build:
         self.log: list[tuple[str, str]] = []
         self.opened: list[str] = []
         self.closed: list[str] = []
+        self._cache = cs.LRUCache()
+        self._lock = threading.Lock()
+        self._tried: Counter[tuple[str, str]] = Counter()
         self._make_resources()
         self._truth = cs.task(name="truth")(lambda value: value)
         self._tasks: dict[Job, Any] = {}
@@ -254,8 +304,12 @@ class Build:
                 return self.cs.Param(name, default=default, type=type(default))
             case Call():
                 return self._call(part, args)
-            case Map(job, columns):
-                return self._of(job).map(**{name: self.make(v, args) for name, v in columns})
+            case Split(call, kind):
+                return _box(kind, [*self._call(call, args)][::-1])
+            case Map(job, columns, cached, catches):
+                made = {name: self.make(value, args) for name, value in columns}
+                lazy = self._of(job).map(**made, return_exceptions=catches)
+                return self._with_policies(lazy, job, cached)
             case Route(selector, routes):
                 made = {key: self.make(value, args) for key, value in routes}
                 return self.cs.Router(selector=self.make(selector, args), routes=made)
@@ -265,9 +319,15 @@ class Build:
         positional = [self.make(value, args) for value in call.args]
         named = {name: self.make(value, args) for name, value in call.kwargs}
         lazy = self._of(call.task)(*positional, **named)
+        self._with_policies(lazy, call.task, call.cached)
         if call.run_if is not None:
             lazy.run_if(self._lazy(self.make(call.run_if, args)))
         return lazy.after(*[self._lazy(self.make(other, args)) for other in call.after])
+
+    def _with_policies(self, lazy: Any, task: Job | Loop, cached: bool = False) -> Any:
+        if task.tries is not None:
+            lazy.with_retry(task.tries.attempts)
+        return lazy.with_cache(self._cache) if cached else lazy
 
     def _lazy(self, value: Any) -> Any:
         return value if isinstance(value, _LAZY) else self._truth(value)
@@ -279,10 +339,20 @@ class Build:
 
     def _task(self, job: Job, label: str) -> Any:
         def act(*args: Any, **kwargs: Any) -> Any:
-            self.log.append((label, canon([args, kwargs])))
+            self._begin(job, label, [args, kwargs])
             return self._do(job.body, (*args, *kwargs.values()))
 
-        return self.cs.task(name=label)(_awaiting(self._shaped(job.signature, act), job.pauses))
+        function = _awaiting(self._shaped(job.signature, act), job.pauses)
+        return self.cs.task(name=label, mode=job.mode, nout=job.nout)(function)
+
+    def _begin(self, task: Job | Loop, label: str, arguments: Any) -> None:
+        """Note a call; fail if it is one of the first."""
+        call = label, canon(arguments)
+        with self._lock:
+            self.log.append(call)
+            self._tried[call] += 1
+            if task.tries is not None and self._tried[call] <= task.tries.failures:
+                raise ConnectionError("not yet")
 
     def _do(self, body: Any, args: tuple[Any, ...]) -> Any:
         match body:
@@ -350,7 +420,7 @@ class Build:
             self.blueprints[name] = members[-1](0)
 
     def _turn(self, loop: Loop, label: str, place: int, n: Any, acc: Any, keep: Any) -> Any:
-        self.log.append((f"{label}.{place}", canon([n, acc, keep])))
+        self._begin(loop, f"{label}.{place}", [n, acc, keep])
         if not isinstance(n, int) or n >= len(loop.steps):
             return self._do(loop.body, (n, acc, keep))
         step = loop.steps[n]
@@ -378,7 +448,7 @@ class Build:
             case "id, unnamed":
                 return cs.TailCall(kwargs={"n": one_more}, target_blueprint_id=name)
             case "generation":
-                return following(one_more, acc=value)
+                return self._with_policies(following(one_more, acc=value), loop)
             case "unknown name":
                 return cs.TailCall(kwargs={"n": one_more, "nobody": value})
             case "too many":
@@ -433,6 +503,9 @@ _consts = st.one_of(
     st.integers(0, 7), st.sampled_from(["", "a", "b", None]), st.just([]), st.just([1, [2]])
 ).map(Const)
 _pauses = st.sampled_from([None, None, 0, 1, 3])
+_modes = st.sampled_from(["auto"] * 6 + ["blocking", "inline"])
+_rarely = st.sampled_from([False] * 4 + [True])
+_tries = st.sampled_from([None] * 6 + [Tries(0, 2), Tries(1, 2), Tries(2, 3), Tries(1, 4)])
 _signatures = st.sampled_from(["any", "any", "some", "full", "full", "file", "cursor", "bound"])
 _going_on = ["named", "placed", "unnamed", "kept", "lazy n", "tail", "target", "id", "id, unnamed",
              "generation"]  # fmt: skip
@@ -451,12 +524,14 @@ class Profile:
     Attributes:
         fails: Out of 100 tasks, how many raise; likewise turns of loops that do not fit.
         cycles: Whether bodies may mention shared lazy values that may wait for them.
+        caches: Whether calls may be cached.
         depth: Levels of nesting.
         shared: Most shared lazy values.
     """
 
     fails: int = 0
     cycles: bool = False
+    caches: bool = True
     depth: int = 3
     shared: int = 4
 
@@ -521,7 +596,9 @@ def lazies(
     depth = max(depth - 1, 0)
     inner = values(profile, depth, made, met, in_body)
     kind = draw(
-        st.sampled_from(["call"] * 6 + ["loop"] * 2 + ["map"] * 2 + ["gather", "route", "source"])
+        st.sampled_from(
+            ["call"] * 6 + ["loop"] * 2 + ["map"] * 2 + ["gather", "route", "source", "split"]
+        )
     )
     if kind == "source":
         return draw(
@@ -544,13 +621,18 @@ def lazies(
         return draw(_maps(profile, depth, made, met, in_body, inner))
     run_if = draw(st.one_of(st.none(), st.none(), inner))
     after = tuple(draw(st.lists(inner, max_size=1)))
+    cached = profile.caches and draw(_rarely)
     if kind == "loop":
         loop = draw(_loops(profile, depth, met))
         acc = draw(st.lists(inner, max_size=1))
-        return Call(loop, (Const(0), *acc), (), run_if, after)
-    job = draw(_jobs(profile, depth, met, _signatures))
+        return Call(loop, (Const(0), *acc), (), run_if, after, cached)
+    nout = draw(st.integers(1, 3)) if kind == "split" else None
+    job = draw(_jobs(profile, depth, met, _signatures, nout))
     args, kwargs = draw(_arguments(job.signature, inner))
-    return Call(job, args, kwargs, run_if, after)
+    call = Call(job, args, kwargs, run_if, after, cached)
+    if kind == "split":
+        return Gather((Split(call, draw(st.sampled_from([list, tuple, dict]))),))
+    return call
 
 
 @st.composite
@@ -567,12 +649,19 @@ def _arguments(draw: Any, signature: str, inner: Any) -> Any:
 
 
 @st.composite
-def _jobs(draw: Any, profile: Profile, depth: int, met: int, signatures: Any) -> Job:
+def _jobs(
+    draw: Any, profile: Profile, depth: int, met: int, signatures: Any, nout: int | None = None
+) -> Job:
     signature = draw(signatures)
     pauses = draw(_pauses)
     if signature == "bound":
         pauses = None  # a coroutine cannot use what is bound to a thread
-    return Job(signature, pauses, draw(_bodies(profile, depth, met)))
+    mode = draw(_modes) if pauses is None else "auto"
+    body = draw(_bodies(profile, depth, met))
+    if nout is not None and not (profile.fails and draw(_rarely)):
+        parts = st.lists(values(profile, depth, met, met, True), min_size=nout, max_size=nout)
+        body = Give(Gather(tuple(draw(parts))))
+    return Job(signature, pauses, body, mode, nout, draw(_tries))
 
 
 def _bodies(profile: Profile, depth: int, met: int) -> st.SearchStrategy[Any]:
@@ -590,13 +679,14 @@ def _loops(draw: Any, profile: Profile, depth: int, met: int) -> Loop:
     styles = [*_going_on * 3, *(_going_wrong if profile.fails else [])]
     step = st.builds(Step, st.sampled_from(styles), st.integers(0, 2), value)
     steps = tuple(draw(st.lists(step, max_size=4)))
-    return Loop(pauses, steps, draw(_bodies(profile, depth, met)))
+    return Loop(pauses, steps, draw(_bodies(profile, depth, met)), draw(_tries))
 
 
 @st.composite
 def _maps(
     draw: Any, profile: Profile, depth: int, made: int, met: int, in_body: bool, inner: Any
 ) -> Map:
+    cached, catches = profile.caches and draw(_rarely), not profile.cycles and draw(_rarely)
     length = draw(st.integers(0, 3))
     off = draw(st.booleans()) if profile.fails else False
 
@@ -609,13 +699,12 @@ def _maps(
         return Call(Job(draw(st.sampled_from(["any", "file"])), draw(_pauses), Give(box)))
 
     if draw(st.integers(0, 3)) == 0:
-        return Map(
-            draw(_loops(profile, depth, met)), (("n", column(st.integers(0, 3).map(Const))),)
-        )
+        loop = draw(_loops(profile, depth, met))
+        return Map(loop, (("n", column(st.integers(0, 3).map(Const))),), cached, catches)
     job = draw(_jobs(profile, depth, met, st.sampled_from(["some", "any", "file"])))
     given = [("a", column(inner))]
     if job.signature != "file" and draw(st.booleans()):
         shared = st.one_of(inner.map(Lit), st.none())
         fixed = draw(shared)
         given.append(("c", column(inner) if fixed is None else fixed))
-    return Map(job, tuple(given))
+    return Map(job, tuple(given), cached, catches)

@@ -26,6 +26,7 @@ class Ground:
         self.closed: list[str] = []
         self.resources: list[Any] = []
         self.blueprints: dict[str, Any] = {}
+        self.cache: Any = cs.LRUCache()
         self.same = self.task(lambda value=None: value, "same")
         self.pair = self.task(lambda a, b: (a, b), "pair")
         self.no = self.task(lambda *given: 0, "no")
@@ -35,7 +36,9 @@ class Ground:
     def target(self) -> Any:
         return self.program(self)
 
-    def task(self, func: Callable[..., Any], name: str, turns: int | None = None) -> Any:
+    def task(
+        self, func: Callable[..., Any], name: str, turns: int | None = None, **options: Any
+    ) -> Any:
         """A task that logs its calls; a coroutine function that gives way ``turns`` times."""
 
         signature = inspect.signature(func)
@@ -53,7 +56,19 @@ class Ground:
                 await asyncio.sleep(0)
             return logged(*args, **kwargs)
 
-        return self.cs.task(name=name)(logged if turns is None else awaited)
+        return self.cs.task(name=name, **options)(logged if turns is None else awaited)
+
+    def flaky(self, func: Callable[..., Any], failures: int, turns: int | None = None) -> Any:
+        """A task whose first calls with each argument fail."""
+        seen: list[Any] = []
+
+        def work(n: Any) -> Any:
+            seen.append(n)
+            if seen.count(n) <= failures:
+                raise OSError(f"failure {seen.count(n)} of {n}")
+            return func(n)
+
+        return self.task(work, "flaky", turns)
 
     def fail(self, error: Exception, turns: int | None = None) -> Any:
         def failing(*given: Any) -> Any:
@@ -147,6 +162,12 @@ def _(g: Ground) -> Any:
 def _(g: Ground) -> Any:
     f = g.task(lambda *args, **kwargs: (args, kwargs), "all")
     return f(1, g.same(2), [g.same(3)], x=g.asame(4), y={"z": g.same(5)})
+
+
+@case("R2: a dict with lazy values keeps its order")
+def _(g: Ground) -> Any:
+    ordered = {"z": g.asame(1), "a": 2, g.same("m"): 3}
+    return g.task(lambda given: list(given), "keys")(ordered)
 
 
 # -- R3, M14: once per run --------------------------------------------------------------------
@@ -282,6 +303,21 @@ def _(g: Ground) -> Any:
 @case("M1: a self tail call with too many arguments, in an inner node")
 def _(g: Ground) -> Any:
     return g.pair(g.task(lambda n: g.cs.TailCall(args=(1, 2)), "step")(1), 0)
+
+
+@case("M1: items, and inner nodes, whose tail call to a smaller task does not fit")
+def _(g: Ground) -> Any:
+    small = g.task(lambda a: a, "small")
+    step = g.task(lambda n, a=1, b=2, *more, c=3, **named: small.tail(), "step")
+    astep = g.task(lambda n, a=1, b=2, *more, c=3, **named: g.cs.TailCall(target=small), "astep", 1)
+    items = [task.map(n=[1, 2], return_exceptions=True) for task in (step, astep)]
+    return g.pair(items, [step(1), astep(2), g.same("beside")])
+
+
+@case("R7, R8: the error of a router is that of the item that continues as it")
+def _(g: Ground) -> Any:
+    item = g.task(lambda n: g.cs.Router(selector=n, routes={1: g.same("route")}), "item")
+    return item.map(n=[1, 2, [3]], return_exceptions=True)
 
 
 @case("M1, R9: a tail call with lazy arguments that does not fit is the fault of who made it")
@@ -610,9 +646,327 @@ def _(g: Ground) -> Any:
     return g.task(lambda n: g.cs.TailCall((deep(n),)), "step")(2)
 
 
+def _far(g: Ground) -> tuple[Any, Any]:
+    """A task that tail-calls one whose argument fails, and one that returns a call of it."""
+    failing = g.fail(OSError("far"))
+    two = g.task(lambda n: g.cs.TailCall((failing(),)), "two")
+    one = g.task(lambda n: two.tail(n), "one")
+    return one, g.task(lambda n: one(n), "returns")
+
+
+@case("R9: on the way to an error a root goes by its own name, not by what it tail-called")
+def _(g: Ground) -> Any:
+    return _far(g)[0](1)
+
+
+@case("R9: and so does an inner node")
+def _(g: Ground) -> Any:
+    return g.pair(_far(g)[0](1), 0)
+
+
+@case("R9: and one that a root returned")
+def _(g: Ground) -> Any:
+    return _far(g)[1](1)
+
+
+@case("R9: and one that an inner node returned")
+def _(g: Ground) -> Any:
+    return g.pair(_far(g)[1](1), 0)
+
+
+@case("R9: and one that was returned with inputs, and returned another")
+def _(g: Ground) -> Any:
+    _, returns = _far(g)
+    return g.pair(g.task(lambda: returns(g.asame(1)), "outer", turns=1)(), 0)
+
+
+@case("R9: of several that use what failed, the one that was made first is on the way")
+def _(g: Ground) -> Any:
+    bad = g.fail(ValueError("bad"))()
+    first = g.pair(1, bad)
+    return g.pair(bad, first.run_if(g.yes(2).after(bad)))
+
+
 @case("R9: exception groups and errors with a cause come through")
 def _(g: Ground) -> Any:
     return g.asame(g.fail(ExceptionGroup("several", [ValueError(1), KeyError(2)]), turns=1)())
+
+
+# -- R10: attempts ----------------------------------------------------------------------------
+
+
+@case("R10: a call that fails is made again, sync and async, root and inner")
+def _(g: Ground) -> Any:
+    work, awork = g.flaky(lambda n: n, 2), g.flaky(lambda n: n, 2, turns=1)
+    return g.cs.gather(work(1).with_retry(3), g.same(awork(2).with_retry(4)), work(3).with_retry(9))
+
+
+@case("R10: the error is that of the last attempt")
+def _(g: Ground) -> Any:
+    return g.pair(g.flaky(lambda n: n, 5)(1).with_retry(3), g.same("beside"))
+
+
+@case("R10: every step of a loop has its attempts, also after a switch of tasks")
+def _(g: Ground) -> Any:
+    ping = g.flaky(lambda n: pong.tail(n - 1) if n else "ping", 1)
+    pong = g.flaky(lambda n: g.cs.TailCall((n - 1,), target=ping) if n else "pong", 2, turns=0)
+    g.blueprints["pong"] = pong(0)
+    by_id = g.flaky(lambda n: g.cs.TailCall((n,), None, "pong"), 1)
+    return g.cs.gather(ping(3).with_retry(3), by_id(7).with_retry(3))
+
+
+@case("R10: a step that used up its attempts fails the node")
+def _(g: Ground) -> Any:
+    step = g.task(lambda n: g.cs.TailCall((n - 1,)) if n else 1 / 0, "step")
+    return g.pair(step(2).with_retry(2), g.same(1))
+
+
+@case("R10: returning a lazy value or a tail call is a success, whatever follows")
+def _(g: Ground) -> Any:
+    returns = g.task(lambda: g.fail(ValueError("returned"))(), "returns", turns=0)
+    misfit = g.task(lambda: g.cs.TailCall(kwargs={"nobody": 1}), "misfit")
+    asks = g.task(lambda n: g.cs.TailCall((g.fail(KeyError("asked"))(),)), "asks")
+    return [returns().with_retry(3), misfit().with_retry(3), asks(1).with_retry(3)]
+
+
+@case("R10: a returned lazy value has its own attempts")
+def _(g: Ground) -> Any:
+    work = g.flaky(lambda n: n, 1)
+    return g.pair(g.task(lambda: work(1).with_retry(2), "outer")().with_retry(9), 0)
+
+
+@case("R10, M13: a StopIteration is an error like any other, and tried again")
+def _(g: Ground) -> Any:
+    answers = [iter([1]), iter(())]
+    return g.task(lambda: next(answers.pop()), "work")().with_retry(2)
+
+
+@case("R10, R8: items of a map are tried again each for itself")
+def _(g: Ground) -> Any:
+    return g.flaky(lambda n: g.same(n), 1).map(n=[1, 2, 3]).with_retry(2)
+
+
+@case("R10: conditions are asked once for all attempts")
+def _(g: Ground) -> Any:
+    return g.pair(g.flaky(lambda n: n, 2)(1).run_if(g.yes()).with_retry(3), 0)
+
+
+@case("M7, R10: each attempt has its task-scoped resources")
+def _(g: Ground) -> Any:
+    each = g.cs.inject(g.resource("each", scope="task"))
+    left = [1, 2]
+
+    def use(n: int, thing: Any = each) -> Any:
+        if left:
+            raise OSError(left.pop())
+        return g.cs.TailCall((n - 1,)) if n else thing
+
+    return g.task(use, "use")(2).with_retry(3)
+
+
+# -- R10: caches ------------------------------------------------------------------------------
+
+
+@case("R10: equal calls are made once, also with equal arguments that come by other ways")
+def _(g: Ground) -> Any:
+    work = g.task(lambda n, m=0, *rest, **more: [n, m], "work", turns=1)
+    calls = [work(1), work(n=1), work(g.asame(1), 0), work(g.same(1), m=0), work(1, 1), work(True)]
+    return [call.with_cache(g.cache) for call in calls]
+
+
+@case("R10: None is a value, and kept")
+def _(g: Ground) -> Any:
+    first = g.same(None).with_cache(g.cache)
+    return g.pair(first, g.same().with_cache(g.cache).after(first))
+
+
+@case("R10: a cache is for first arguments and final values")
+def _(g: Ground) -> Any:
+    down = g.task(lambda n, acc=0: g.cs.TailCall((n - 1, acc + n)) if n else acc, "down")
+    returns = g.task(lambda n: g.pair(g.asame(n), [g.same(n)]), "returns", turns=0)
+    calls = [down(3), down(1, 5), down(3), returns(1), returns(1)]
+    first = g.cs.gather(*[call.with_cache(g.cache) for call in calls])
+    again = [down(3), down(1, 5), returns(1)]
+    return g.pair(first, g.cs.gather(*[call.with_cache(g.cache).after(first) for call in again]))
+
+
+@case("R10: cached nodes that continue as cached nodes")
+def _(g: Ground) -> Any:
+    three = g.task(lambda n: g.same([n, g.asame(n)]), "three")
+    two = g.task(lambda n: three(g.same(n)).with_cache(g.cache), "two", turns=0)
+    one = g.task(lambda: two(2).with_cache(g.cache), "one")
+    first = g.same(one().with_cache(g.cache))
+    again = [one(), two(2), three(2)]
+    return g.pair(first, [call.with_cache(g.cache).after(first) for call in again])
+
+
+@case("R10: a skipped node is not looked for, and a skip is not kept")
+def _(g: Ground) -> Any:
+    first = g.same(1).with_cache(g.cache).run_if(g.no())
+    second = g.same(1).with_cache(g.cache).after(first)
+    returns = g.task(lambda n: g.same(n).run_if(g.same(n)), "returns")
+    return g.pair(second, g.same("end").after(returns(0).with_cache(g.cache)))
+
+
+@case("R10: a failure is not kept, and an attempt no call of its own")
+def _(g: Ground) -> Any:
+    work = g.flaky(lambda n: n, 1)
+    failing = work.map(n=[1], return_exceptions=True).with_cache(g.cache)
+    again = work(1).with_cache(g.cache).after(failing)
+    tried = g.flaky(lambda n: n, 2, turns=1).map(n=[5, 5, 5]).with_cache(g.cache).with_retry(3)
+    return g.cs.gather(failing, again, tried)
+
+
+@case("R10: an equal call inside of itself waits for itself")
+def _(g: Ground) -> Any:
+    work = g.task(lambda n: g.same([work(n).with_cache(g.cache)]), "work")
+    return work(1).with_cache(g.cache)
+
+
+@case("R10, M14: cached nodes that are met again, and that return what is known")
+def _(g: Ground) -> Any:
+    known = g.asame("known")
+    work = g.task(lambda: known, "work")
+    hidden = g.asame("hidden").with_cache(g.cache)
+    mention = g.task(lambda: hidden, "mention")
+    cached = [work().with_cache(g.cache), work().with_cache(g.cache)]
+    return g.cs.gather(known, cached, mention(), g.same(hidden), mention())
+
+
+# -- errors as values -------------------------------------------------------------------------
+
+
+@case("R8: an item's error becomes its value, in its place")
+def _(g: Ground) -> Any:
+    work = g.task(lambda n: 6 // n, "work")
+    awork = g.task(lambda n: 6 // n, "awork", turns=1)
+    maps = [f.map(n=[2, 0, 3], return_exceptions=True) for f in (work, awork)]
+    return g.pair(*maps)
+
+
+@case("R8, R10: an item's error is that of its last attempt")
+def _(g: Ground) -> Any:
+    work = g.flaky(lambda n: n, 2)
+    return [
+        work.map(n=["a"], return_exceptions=True).with_retry(2),
+        work.map(n=["b"], return_exceptions=True).with_retry(3),
+    ]
+
+
+@case("R8: an item fails by what it continues as")
+def _(g: Ground) -> Any:
+    fail, skipped = g.fail(ValueError("bad"), turns=0), g.same(1).run_if(g.no())
+    ways: list[Callable[[], Any]] = [
+        lambda: fail(),
+        lambda: g.pair(g.asame(1), [g.same(fail(2))]),
+        lambda: fail.tail(3),
+        lambda: g.cs.TailCall((g.asame(fail(4)),)),
+        lambda: g.same(1).run_if(fail(5)),
+        lambda: g.same(1).after(fail(6)),
+        lambda: g.pair(skipped, fail(7)),
+        lambda: g.pair(fail(8), skipped).run_if(g.no()),
+        lambda: g.cs.TailCall(kwargs={"nobody": 1}),
+        lambda: g.same("fine"),
+    ]
+    item = g.task(lambda n: ways[n](), "item")
+    return g.same(item.map(n=range(len(ways)), return_exceptions=True))
+
+
+@case("R8: maps in maps catch each for themselves")
+def _(g: Ground) -> Any:
+    work = g.task(lambda n: 6 // n, "work", turns=0)
+    row = g.task(lambda ns: work.map(n=ns, return_exceptions=len(ns) > 1), "row")
+    return row.map(ns=[[1, 0], [0], [3]], return_exceptions=True)
+
+
+@case("R9: an error that is not caught on all ways ends the run, whichever comes first")
+def _(g: Ground) -> Any:
+    shared = g.fail(ValueError("shared"))()
+    item = g.task(lambda n: shared, "item")
+    caught = item.map(n=[1], return_exceptions=True)
+    late = g.task(lambda *given: g.same(shared), "late", turns=3)
+    return g.pair(caught, late().after(caught))
+
+
+@case("R8: an error that several items need is caught by each")
+def _(g: Ground) -> Any:
+    shared = g.fail(ValueError("shared"), turns=1)()
+    item = g.task(lambda n: [shared, g.asame(shared), g.pair(n, [shared])][n], "item")
+    return item.map(n=[0, 1, 2], return_exceptions=True)
+
+
+@case("R8, M16: an item that is skipped has no value, and no error")
+def _(g: Ground) -> Any:
+    item = g.task(lambda n: g.same(n).run_if(g.same(n)), "item")
+    return g.same("end").after(item.map(n=[1, 0], return_exceptions=True))
+
+
+@case("R8: an error in the list that is gone over is the map's")
+def _(g: Ground) -> Any:
+    return g.same.map(value=[1, g.fail(ValueError("bad"))()], return_exceptions=True)
+
+
+@case("R8, R4: a cycle is no item's value")
+def _(g: Ground) -> Any:
+    lazies: list[Any] = []
+    item = g.task(lambda n: lazies[0], "item")
+    lazies.append(g.same(item.map(n=[1], return_exceptions=True)))
+    return lazies[0]
+
+
+@case("R8, R10: equal items that fail, with others that do not catch")
+def _(g: Ground) -> Any:
+    work = g.task(lambda n: 6 // n, "work", turns=2)
+    caught = work.map(n=[0, 0, 1], return_exceptions=True).with_cache(g.cache)
+    return g.pair(caught, g.same(work(0).with_cache(g.cache)))
+
+
+# -- several values, and modes ----------------------------------------------------------------
+
+
+@case("R2: the values of a task with nout are lazy values each, of one call")
+def _(g: Ground) -> Any:
+    split = g.task(lambda n: (n, [n, n]), "split", nout=2)
+    asplit = g.task(lambda n: {n: 1, g: 2}.keys() if n == "keys" else "ab", "asplit", 1, nout=2)
+    a, b = split(g.asame(1))
+    (_, c), (d, _) = split(b), asplit("text")
+    return g.cs.gather(b, [a, g.same(a)], c, d)
+
+
+@case("R2, R4: it is the final value that is unpacked, with the policies of the node")
+def _(g: Ground) -> Any:
+    step = g.task(lambda n: g.cs.TailCall((n - 1,)) if n else g.pair(n, g.same(2)), "step", nout=2)
+    a, b = step(2).with_cache(g.cache)
+    c, _ = step(2).with_cache(g.cache).after(a)
+    return [b, a, c]
+
+
+@case("R9: another number of values, or none")
+def _(g: Ground) -> Any:
+    few, none = g.task(lambda: [1], "few", nout=2), g.task(lambda: None, "none", nout=1)
+    a, b = few()
+    (c,) = none()
+    return [a, g.pair(b, 1), c, g.same("beside")]
+
+
+@case("R6: the values of a node that is skipped are skipped")
+def _(g: Ground) -> Any:
+    a, b = g.task(lambda: (1, 2), "two", nout=2)().run_if(g.no())
+    return g.same("end").after(a, g.same(b))
+
+
+@case("M6: blocking and inline tasks in loops, in maps, with resources and attempts")
+def _(g: Ground) -> Any:
+    each = g.cs.inject(g.resource("each", scope="task"))
+
+    def work(n: int, thing: Any = each) -> Any:
+        return g.cs.TailCall((n - 1,)) if n else g.same(thing)
+
+    modes = ["blocking", "inline", "auto"]
+    tasks = [g.task(work, mode, mode=mode) for mode in modes]
+    failing = [g.task(lambda n: 6 // n, mode, mode=mode) for mode in modes]
+    maps = [f.map(n=[0, 2], return_exceptions=True).with_retry(2) for f in failing]
+    return [[f(2), f.map(n=[1, 0])] for f in tasks] + maps
 
 
 # -- cycles -----------------------------------------------------------------------------------
@@ -741,7 +1095,8 @@ def _(g: Ground) -> Any:
     return g.pair(use.map(n=[0, 1, 2]), g.asame(use(1)))
 
 
+@pytest.mark.parametrize("fail_fast", [True, False], ids=["", "and it goes on"])
 @pytest.mark.parametrize("meaning", CASES)
-def test_what_it_means(meaning: str, monkeypatch: pytest.MonkeyPatch):
+def test_what_it_means(meaning: str, fail_fast: bool, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CASCADE_TEST_REGION", "eu")
-    check(lambda cs: Ground(CASES[meaning], cs), meaning)
+    check(lambda cs: Ground(CASES[meaning], cs), meaning, fail_fast=fail_fast)

@@ -12,8 +12,8 @@ examples = settings() if _THOROUGH else _FIXED
 pytestmark = [pytest.mark.timeout(0)] if _THOROUGH else []
 
 
-def hold(program: Program) -> None:
-    check(lambda cs: Build(program, cs), f"{program}")
+def hold(program: Program, *, fail_fast: bool = True) -> None:
+    check(lambda cs: Build(program, cs), f"{program}", fail_fast=fail_fast)
 
 
 @examples
@@ -26,6 +26,12 @@ def test_programs_that_succeed(program: Program):
 @given(programs(Profile(fails=12)))
 def test_programs_that_may_fail(program: Program):
     hold(program)
+
+
+@examples
+@given(programs(Profile(fails=12)))
+def test_programs_that_go_on_after_failures(program: Program):
+    hold(program, fail_fast=False)
 
 
 @examples

@@ -36,6 +36,19 @@ def test_timers_fire_in_order_at_exactly_their_times():
     assert run_virtually(main) == [(0.25, 0.25), (0.25, 0.25), (3.5, 3.5), (7200, 7200)]
 
 
+def test_timers_fire_after_years():
+    """Where a nanosecond more is the same number."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(3600)
+        return loop.time()
+
+    for years in (0.5, 0.6, 1, 100, 10_000):
+        start = years * 365 * 86_400
+        assert run_virtually(main, start=start) == pytest.approx(start + 3600, abs=0.001)
+
+
 def test_timeouts_are_in_virtual_time():
     async def main():
         with pytest.raises(TimeoutError):

@@ -12,10 +12,12 @@ waits for it; if it takes longer than ``STALL_AFTER`` real seconds, a StalledErr
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from cascade.spec.errors import StalledError
@@ -24,6 +26,8 @@ T = TypeVar("T")
 
 #: Real seconds for which a virtual clock waits for a thread that works.
 STALL_AFTER = 10.0
+#: Seconds that asyncio adds to the time when it looks for timers that are due.
+_RESOLUTION = time.get_clock_info("monotonic").resolution
 #: Real seconds for which it waits, with no timer set, for somebody that it does not know of.
 GRACE = 0.5
 
@@ -63,7 +67,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         def release() -> None:
             with self._busy_lock:
                 del self._busy[key]
-            self.call_soon_threadsafe(lambda: None)  # the selector is to look again
+            with suppress(RuntimeError):  # the loop is closed: the work was abandoned
+                self.call_soon_threadsafe(lambda: None)  # the selector is to look again
 
         return release
 
@@ -83,6 +88,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _advance(self, seconds: float) -> None:
         self._now += seconds
+        if self._now + _RESOLUTION == self._now:  # asyncio would not see that the timer is due
+            self._now = math.nextafter(self._now, math.inf)
 
     def _working(self) -> list[str]:
         with self._busy_lock:

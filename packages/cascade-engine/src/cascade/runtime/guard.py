@@ -45,9 +45,13 @@ class Guard:
         self.shared = True
 
     def give(self) -> None:
-        """Let the thread that sets ``owner`` next own it. Only while nobody uses the guard."""
-        self.owner = 0
-        self.shared = not _ONE_AT_A_TIME
+        """Let the thread that sets ``owner`` next own it, once whoever has the lock has left.
+
+        Not while an owner may be inside.
+        """
+        with self._lock:
+            self.owner = 0
+            self.shared = not _ONE_AT_A_TIME
 
     def share(self) -> None:
         """End the ownership; when this returns the owner is outside."""
@@ -65,8 +69,12 @@ class Guard:
             if not self.shared:
                 return
             self.inside = 0
-        self.share()
-        self._lock.acquire()
+        while True:
+            self.share()
+            self._lock.acquire()
+            if self.shared:
+                return
+            self._lock.release()  # it was given away in between
 
     def __exit__(self, *_error: object) -> None:
         if self.inside != threading.get_ident():

@@ -32,8 +32,8 @@ class NodeCall:
     policies: CallPolicies = PLAIN_CALLS
     #: ``LazyResult.number`` of the node, for events; 0 where there is none.
     node: int = 0
-    #: Let a plain function run in the loop's thread.
-    inline: bool = False
+    #: Asked before each attempt: whether a plain function may run in the loop's thread.
+    inline: Callable[[], bool] = lambda: False
 
 
 class NodeProcessor:
@@ -89,7 +89,7 @@ class NodeProcessor:
         executor: Executor
         if on is not None and on.bound:
             executor = self._run.resources.bound_thread
-        elif call.inline and timeout is None:  # nothing could end it in time
+        elif timeout is None and call.inline():  # nothing could end it in time
             func = call.operation.func
             return self._run.context.copy().run(guarded, func, args, kwargs)
         else:

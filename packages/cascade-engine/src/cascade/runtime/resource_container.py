@@ -10,6 +10,9 @@ where ``asyncio.run`` cancels every task at its end.
 - scope ``task``: opened for one attempt of one task, closed when that ends, last opened first.
 - plain generators run on threads of the executor, ``thread_bound`` ones on one thread that all
   of a run's thread-bound resources and the tasks that use them share.
+- what an *abandoned* call uses (M8) stays open until that has ended, whatever the scope, and is
+  closed by a task of its own: the run does not wait for what it has abandoned. Where the event
+  loop ends first, it is closed then, while it still can be.
 """
 
 from __future__ import annotations
@@ -19,12 +22,13 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import ResourceAcquired, ResourceReleased
-from cascade.runtime.nearby import did_you_mean
 from cascade.spec.errors import (
     CycleError,
     DefinitionError,
@@ -32,6 +36,7 @@ from cascade.spec.errors import (
     ResourceNotFoundError,
 )
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.nearby import did_you_mean
 from cascade.spec.resource import Inject, Provider, ResourceDefinition
 
 if TYPE_CHECKING:
@@ -162,7 +167,10 @@ class ResourceSession:
         self._container = container
         self._run = run
         self._open: dict[ResourceDefinition[Any], _Instance] = {}
-        self._bound: LocalExecutor | None = None
+        self._bound: _BoundThread | None = None
+        #: Abandoned calls → what they use of the run's.
+        self._claims: dict[Future[Any], set[_Instance]] = {}
+        self._over = False
 
     def attempt(self) -> Attempt:
         """The resources of one attempt of a task: ``async with session.attempt() as attempt``."""
@@ -171,39 +179,66 @@ class ResourceSession:
     async def close(self, error: BaseException | None = None) -> None:
         """Close everything, last opened first; each once, whatever the others do.
 
+        But for what abandoned calls use: that is closed when they have ended.
+
         Args:
             error: What ended the run, if anything did: failures to close become notes on it.
 
         Raises:
             ExceptionGroup: Resources failed to close and the run had succeeded.
         """
+        self._over = True
+        claimed = set().union(*self._claims.values())
+        closing = [i for i in self._open.values() if i not in claimed]
+        self._open = {d: i for d, i in self._open.items() if i in claimed}
         try:
-            await _close_all(self._open.values(), error)
+            await _close_all(closing, error)
         finally:
-            self._open.clear()
-            if self._bound is not None:
+            if self._bound is not None and not self._claims:
                 self._bound.shutdown(wait=False)
 
-    def close_after(self, call: Future[Any], instances: list[_Instance]) -> None:
-        """Close ``instances`` when ``call`` has ended; at once when the event loop ends before."""
-        loop = self._run.loop
+    def leave_to(self, call: Future[Any], own: list[_Instance], used: Iterable[_Instance]) -> None:
+        """Close what an abandoned call uses when that has ended.
+
+        Args:
+            call: The call.
+            own: Resources of its attempt alone, in the order in which they were opened.
+            used: All that it was handed.
+        """
+        self._claims[call] = self._claimed_by(own, used)
 
         async def close() -> None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([asyncio.wrap_future(call)])
-            with contextlib.suppress(Exception):  # told of by ResourceReleased; nobody waits
-                await _close_all(instances, None)
+            await _end_of_call(call)
+            # ResourceReleased tells of failures; nobody waits for this.
+            with contextlib.suppress(Exception, asyncio.CancelledError):
+                await _close_all(own, None)
+            del self._claims[call]
+            if self._over:
+                with contextlib.suppress(Exception, asyncio.CancelledError):
+                    await self.close()
 
-        # It belongs to no run: the run does not wait for what it has abandoned.
-        closer = loop.create_task(close(), name="resources of an abandoned call")
+        closer = self._run.loop.create_task(close(), name="resources of an abandoned call")
         _CLOSERS.add(closer)
         closer.add_done_callback(_CLOSERS.discard)
 
+    def _claimed_by(self, own: list[_Instance], used: Iterable[_Instance]) -> set[_Instance]:
+        """The run's resources that a call uses, or that must wait for its thread to be closed."""
+        claimed: set[_Instance] = set()
+        todo = [*own, *used]
+        while todo:
+            instance = todo.pop()
+            if instance not in claimed:
+                claimed.add(instance)
+                todo += instance.needs.values()
+        if any(instance.definition.thread_bound for instance in claimed):
+            claimed.update(i for i in self._open.values() if i.definition.thread_bound)
+        return claimed.difference(own)
+
     @property
-    def bound_thread(self) -> LocalExecutor:
+    def bound_thread(self) -> _BoundThread:
         """The one thread of the run's thread-bound resources, started when first needed."""
         if self._bound is None:
-            self._bound = LocalExecutor(1, name="cascade-bound")
+            self._bound = _BoundThread()
         return self._bound
 
     def _instance(self, wanted: Inject, own: dict[ResourceDefinition[Any], _Instance]) -> _Instance:
@@ -221,12 +256,31 @@ class ResourceSession:
         return found
 
 
+class _BoundThread(LocalExecutor):
+    """The thread of what is bound to one. No other can take its place."""
+
+    def __init__(self) -> None:
+        super().__init__(1, name="cascade-bound")
+        self._abandoned: Future[Any] | None = None
+
+    def replace_thread(self, call: Future[Any]) -> None:
+        """Note that ``call``, which nobody waits for any more, keeps the thread."""
+        self._abandoned = call
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it makes a call that nobody waits for any more."""
+        return self._abandoned is not None and not self._abandoned.done()
+
+
 class Attempt:
     """The resources of one attempt; task-scoped ones are closed at its end."""
 
     def __init__(self, session: ResourceSession) -> None:
         self._session = session
         self._own: dict[ResourceDefinition[Any], _Instance] = {}
+        #: All that was handed to the call.
+        self._used: set[_Instance] = set()
         #: Whether the call must be made on the session's bound thread.
         self.bound = False
         #: A call that nobody waits for any more, but which uses what is open.
@@ -236,12 +290,11 @@ class Attempt:
         return self
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if not self._own:
-            return
-        if self._abandoned is not None and not self._abandoned.done():
-            self._session.close_after(self._abandoned, list(self._own.values()))
+        own, call = list(self._own.values()), self._abandoned
+        if call is None or call.done() or any(i.loop_ends for i in (*own, *self._used)):
+            await _close_all(own, error)
         else:
-            await _close_all(self._own.values(), error)
+            self._session.leave_to(call, own, self._used)
 
     def keep_until(self, call: Future[Any]) -> None:
         """Keep everything open until ``call`` has ended, which was abandoned (M8)."""
@@ -261,6 +314,7 @@ class Attempt:
             return value
         instance = self._session._instance(value, self._own)
         self.bound = self.bound or instance.definition.thread_bound
+        self._used.add(instance)
         return await instance.value()
 
 
@@ -274,7 +328,12 @@ class _Instance:
         run: Run,
     ) -> None:
         self.definition = definition
-        self._needs = needs
+        self.needs = needs
+        #: What closing it raised, if anything; once it is closed.
+        self.failure: BaseException | None = None
+        #: What opening it raised, if anything, and where.
+        self._reason: BaseException | None = None
+        self._trace: TracebackType | None = None
         self._run = run
         self._opened: asyncio.Future[Any] = run.loop.create_future()
         self._closing: asyncio.Future[None] = run.loop.create_future()
@@ -282,43 +341,52 @@ class _Instance:
         # thread advances a plain generator; so that gets one copy for all its life.
         context = run.context.copy()
         self._generator_context = context.copy()
-        self._owner: asyncio.Task[BaseException | None] = run.loop.create_task(
+        self._owner: asyncio.Task[None] = run.loop.create_task(
             self._live(), name=f"resource {definition.name}", context=context
         )
 
     async def value(self) -> Any:
         """The resource, once it is open; raises what opening it raised."""
-        return await asyncio.shield(self._opened)
+        try:
+            return await asyncio.shield(self._opened)
+        except BaseException as error:
+            if error is self._reason:  # all who want it raise this, each from where it comes from
+                error = error.with_traceback(self._trace)
+            raise
 
-    async def close(self) -> BaseException | None:
-        """Close it and wait until it is closed; what that raised, if anything."""
+    @property
+    def loop_ends(self) -> bool:
+        """Whether its event loop is about to end: nobody else cancels owners."""
+        return self._owner.cancelling() > 0
+
+    async def close(self) -> bool:
+        """Close it and wait until it is closed; whether the caller was cancelled meanwhile."""
         if not self._closing.done():
             self._closing.set_result(None)
-        await _end_of(self._owner)
-        # Cancelled: before its first step, so that it has opened nothing.
-        return None if self._owner.cancelled() else self._owner.result()
+        return await _end_of(self._owner)
 
-    async def _live(self) -> BaseException | None:
+    async def _live(self) -> None:
         name = self.definition.name
         try:
-            needs = {key: await instance.value() for key, instance in self._needs.items()}
+            needs = {key: await instance.value() for key, instance in self.needs.items()}
             generator = self.definition.func(**needs)
             resource = await self._advance(generator)
         except (StopIteration, StopAsyncIteration):
-            self._fail(ResourceError(f"the provider of '{name}' did not yield"))
-            return None
+            written = f"it is written at {self.definition.place}"
+            self._fail(ResourceError(f"the provider of '{name}' did not yield; {written}"))
+            return
         except BaseException as failure:
-            failure.add_note(f"while opening the resource '{name}'")
+            _note(failure, f"while opening the resource '{name}'")
             self._fail(failure)
-            return None
+            return
         self._run.publish(ResourceAcquired, name)
         self._opened.set_result(resource)
         await _end_of(self._closing)
-        error = await self._release(generator)
-        self._run.publish(ResourceReleased, name, error)
-        return error
+        self.failure = await self._release(generator)
+        self._run.publish(ResourceReleased, name, self.failure)
 
     def _fail(self, error: BaseException) -> None:
+        self._reason, self._trace = error, error.__traceback__
         self._opened.set_exception(error)
         self._opened.exception()  # retrieved: the requests that wait raise it themselves
 
@@ -329,9 +397,12 @@ class _Instance:
         except (StopIteration, StopAsyncIteration):
             return None
         except BaseException as error:
-            error.add_note(f"while closing the resource '{name}'")
+            _note(error, f"while closing the resource '{name}'")
             return error
-        twice = ResourceError(f"the provider of '{name}' yielded a second time; it must yield once")
+        twice = ResourceError(
+            f"the provider of '{name}' yielded a second time; it must yield once, and is written "
+            f"at {self.definition.place}"
+        )
         try:
             await self._shut(generator)
         except BaseException as error:
@@ -357,7 +428,16 @@ class _Instance:
         bound = self._run.resources.bound_thread if self.definition.thread_bound else None
         executor = bound or self._run.executor
         name = f"resource {self.definition.name}"
-        call = self._run.submit(executor, name, self._generator_context.run, function, generator)
+        advance = partial(self._generator_context.run, function, generator)
+        try:
+            call = self._run.submit(executor, name, advance)
+        except RuntimeError:  # it was shut down
+            if not self._opened.done():
+                raise
+            call = self._run.submit(last := LocalExecutor(1), name, advance)
+            last.shutdown(wait=False)
+        if bound is not None and bound.is_stuck and self.loop_ends:
+            raise StopAsyncIteration  # nobody can wait until the thread gets there
         advanced: asyncio.Future[T] = asyncio.wrap_future(call)
         await _end_of(advanced)
         return advanced.result()
@@ -403,27 +483,52 @@ async def _close_all(instances: Iterable[_Instance], error: BaseException | None
 
     Raises:
         BaseException: What closing raised, in a group if several did, and ``error`` is None.
+        KeyboardInterrupt, SystemExit: Closing raised that.
         CancelledError: The caller was cancelled.
     """
-    task = asyncio.current_task()
-    assert task is not None
-    requests = task.cancelling()
-    closed = [await instance.close() for instance in reversed(list(instances))]
-    failures = [failure for failure in closed if failure is not None]
+    closing = list(instances)
+    cancelled = False
+    for instance in reversed(closing):
+        cancelled |= await instance.close()
+    failures = [i.failure for i in reversed(closing) if i.failure is not None]
     if failures and error is not None:
         for late in failures:
             where = " ".join(getattr(late, "__notes__", ()))
-            error.add_note(f"also, {where}: {type(late).__name__}: {late}")
+            _note(error, f"also, {where}: {type(late).__name__}: {late}")
+        for late in failures:
+            if isinstance(late, (KeyboardInterrupt, SystemExit)):
+                raise late
     elif len(failures) == 1:
         raise failures[0]
     elif failures:
         raise BaseExceptionGroup("resources failed to close", failures)
-    if task.cancelling() > requests:
+    if cancelled:
         raise asyncio.CancelledError
 
 
-async def _end_of(future: asyncio.Future[Any]) -> None:
-    """Wait until ``future`` is done, however often this is cancelled meanwhile."""
+def _note(error: BaseException, text: str) -> None:
+    """Add a note, once; an exception that takes no attributes takes no note either."""
+    with contextlib.suppress(Exception):
+        if text not in getattr(error, "__notes__", ()):
+            error.add_note(text)
+
+
+async def _end_of(future: asyncio.Future[Any]) -> bool:
+    """Wait until ``future`` is done, however often this is cancelled meanwhile; whether it was."""
+    cancelled = False
     while not future.done():
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await asyncio.wait([future])
+        except asyncio.CancelledError:
+            cancelled = True
+    return cancelled
+
+
+async def _end_of_call(call: Future[Any]) -> None:
+    """Wait until an abandoned ``call`` has ended, or the event loop is about to end."""
+    waiting = asyncio.wrap_future(call)
+    waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
+    try:
+        await asyncio.wait([waiting])
+    except asyncio.CancelledError:
+        waiting.cancel()  # else the call would try to tell a loop that is closed

@@ -171,14 +171,23 @@ class Run:
     @contextmanager
     def rest(self, task: str, node: int, seconds: float) -> Iterator[None]:
         """Tell, as long as the block lasts, that a node waits for its next attempt."""
+        waiting = self.begin_rest(task, node, seconds)
+        try:
+            yield
+        finally:
+            self.end_rest(waiting)
+
+    def begin_rest(self, task: str, node: int, seconds: float) -> object:
+        """Tell that a node waits for its next attempt, until ``end_rest`` gets what this gives."""
         key = object()
         self._resting[key] = Waiting(task, node, "retry delay", (), seconds, monotonic())
         if seconds:
             self.publish(TaskWaiting, task, node, "retry delay", (), seconds)
-        try:
-            yield
-        finally:
-            del self._resting[key]
+        return key
+
+    def end_rest(self, key: object) -> None:
+        """Tell that it waits no more."""
+        del self._resting[key]
 
     # -- events -------------------------------------------------------------------------------
 
@@ -300,7 +309,9 @@ class Run:
         return call
 
     async def _end_of(self, call: Future[T], waiting: asyncio.Future[T], *abandon: Any) -> None:
-        """Wait for a call that was cancelled; not if this is cancelled too."""
+        """Wait for a call that was cancelled, if it has begun; not if this is cancelled too."""
+        if call.cancel():
+            return  # no thread has begun it, and none will
         try:
             if not self.expired:
                 await asyncio.wait([waiting])

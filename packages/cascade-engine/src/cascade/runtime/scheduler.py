@@ -87,11 +87,12 @@ class Workers:
         run: Lends the executor.
         drain: The body of a thread. It calls ``enter``, pops from ``ready`` and puts what it popped
             into the cell that it was given, again and again; when nothing is ready it calls
-            ``leave``, and returns if that says so. It must not raise.
+            ``leave``, and returns if that says so.
         guard: Of what ``drain`` changes; owned by the thread as long as there is only one.
         is_alone: Asked in the loop's thread: whether nobody but the workers uses ``guard``.
         on_idle: Called in the loop's thread when the last awake thread has left.
-        on_refusal: Called in the loop's thread when the executor lends no thread.
+        on_refusal: Called in the loop's thread when the executor lends no thread, or ``drain``
+            raises, which it should not.
         ready: The queue; ordered by arrival if left out.
     """
 
@@ -117,7 +118,8 @@ class Workers:
         #: Awake thread → what it works on.
         self._current: dict[int, list[Any]] = {}
         self._seen: list[Any] = []
-        self._calls: set[Future[None]] = set()
+        #: The call of each thread, until it has ended → the cell for what that works on.
+        self._calls: dict[Future[None], list[Any]] = {}
         self._looking = False
         self._stopped = False
         self._quiet: asyncio.Future[None] | None = None
@@ -158,7 +160,8 @@ class Workers:
         self.ready.clear()
 
     async def quiet(self) -> None:
-        """Wait until no thread is awake."""
+        """Wait until no thread is awake; after ``stop``, in the loop's thread."""
+        self._call_off()
         with self._lock:
             if not self._awake:
                 return
@@ -166,16 +169,15 @@ class Workers:
         await self._quiet
 
     def working(self) -> list[tuple[Future[None], Any]]:
-        """The calls of awake threads, and what each works on; to abandon them."""
-        items = [cell[0] for cell in list(self._current.values())]
-        return list(zip(list(self._calls), items, strict=False))
+        """The calls of awake threads, and what each works on; to abandon them, after ``stop``."""
+        self._call_off()
+        awake = set(map(id, list(self._current.values())))
+        return [(call, cell[0]) for call, cell in list(self._calls.items()) if id(cell) in awake]
 
     def enter(self) -> list[Any]:
         """The calling thread is awake from now on; the cell for what it works on."""
-        cell: list[Any] = [None]
-        self._current[threading.get_ident()] = cell
         self._load.enter()
-        return cell
+        return self._current[threading.get_ident()]
 
     def leave(self) -> bool:
         """Stop being awake, unless something became ready just now."""
@@ -187,9 +189,29 @@ class Workers:
             self._current.pop(threading.get_ident(), None)
             self._load.leave()
         if last:
-            with contextlib.suppress(RuntimeError):  # an abandoned run, its loop is closed
-                self._run.loop.call_soon_threadsafe(self._idle)
+            self._tell(self._idle)
         return True
+
+    def _work(self, cell: list[Any]) -> None:
+        """What a thread is lent for."""
+        self._current[threading.get_ident()] = cell
+        try:
+            self._drain(self)
+        except BaseException as error:  # a run must end also where the fault is ours
+            self.stop()
+            self._tell(self._on_refusal, error)
+            self.leave()
+
+    def _tell(self, function: Callable[..., None], *details: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # an abandoned run, its loop is closed
+            self._run.loop.call_soon_threadsafe(function, *details)
+
+    def _call_off(self) -> None:
+        """Do without the threads that were asked for and have not begun."""
+        for call in list(self._calls):
+            if call.cancel():
+                with self._lock:
+                    self._awake -= 1
 
     def _start(self, count: int) -> None:
         for _ in range(count):
@@ -200,15 +222,16 @@ class Workers:
                 self._guard.give()
             else:
                 self._guard.share()
+            cell: list[Any] = [None]
             try:
-                call = self._run.submit(self._run.executor, "plain tasks", self._drain, self)
+                call = self._run.submit(self._run.executor, "plain tasks", self._work, cell)
             except Exception as error:  # it was shut down
                 with self._lock:
                     self._awake -= 1
                 self._on_refusal(error)
                 return
-            self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
+            self._calls[call] = cell
+            call.add_done_callback(self._calls.pop)
 
     def _keep_looking(self) -> None:
         if not self._looking:

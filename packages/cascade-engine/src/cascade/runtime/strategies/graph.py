@@ -222,7 +222,7 @@ class _GraphRun:
             work.kwargs,
             work.policies,
             work.source.number,
-            inline=operation.mode == "inline",
+            lambda: operation.mode == "inline",
         )
         bare = operation.is_async and work.policies is PLAIN_CALLS
         if bare and not wants_resources(work.args, work.kwargs):

@@ -60,8 +60,8 @@ class Lanes:
         #: What workers have sent there and nobody has started yet.
         self._sent: deque[Item] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Work that waits for its next attempt.
-        self._resting: set[Work] = set()
+        #: Work that waits for its next attempt, and what wakes it.
+        self._resting: dict[Work, asyncio.TimerHandle | None] = {}
 
     @property
     def busy(self) -> bool:
@@ -99,8 +99,7 @@ class Lanes:
 
     def rest(self, work: Work, seconds: float) -> None:
         """Have ``work`` worked on after a while, during which it holds no thread."""
-        with self._guard:
-            self._resting.add(work)  # before this thread is idle, or the run would stand still
+        self._resting[work] = None  # at once: whoever looks next is to see that there is more
         self.call_in_loop(self._rest, work, seconds)
 
     def _is_alone(self) -> bool:
@@ -148,17 +147,15 @@ class Lanes:
     def _rest(self, work: Work, seconds: float) -> None:
         if self.stopping:
             return
-        rest = self._run.rest(work.operation.name, work.source.number, seconds)
-        rest.__enter__()
+        waiting = self._run.begin_rest(work.operation.name, work.source.number, seconds)
 
         def wake_up() -> None:
-            rest.__exit__(None, None, None)
-            self._resting.discard(work)
-            if not self.stopping:
-                self.workers.push((work.segment, work))
-                self.workers.wake()
+            self._run.end_rest(waiting)
+            del self._resting[work]
+            self.workers.push((work.segment, work))
+            self.workers.wake()
 
-        self._run.loop.call_later(seconds, wake_up)
+        self._resting[work] = self._run.loop.call_later(seconds, wake_up)
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -173,6 +170,9 @@ class Lanes:
         Raises:
             CancelledError: This was cancelled.
         """
+        for timer in list(self._resting.values()):  # workers may be about to add some
+            if timer is not None:
+                timer.cancel()
         again: asyncio.CancelledError | None = None
         while pending := [task for task in self._tasks if not task.done()]:
             for task in pending:

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from cascade.runtime.events import (
+    NodesPlanned,
     TaskCached,
     TaskFailed,
     TaskFinished,
@@ -23,12 +24,12 @@ class Reports:
     """What one run tells of its nodes. Those that Cascade added are not told of.
 
     Attributes:
-        wanted: Whether times must be taken, because somebody wants to know.
+        wanted: Whether times must be taken, or plans told of, because somebody wants to know.
     """
 
     def __init__(self, run: Run) -> None:
         self._publish = run.publish
-        self.wanted = run.watches_tasks
+        self.wanted = run.watches_tasks or run.bus.wants(NodesPlanned)
         self._starts = run.bus.wants(TaskStarted)
         self._ends = run.bus.wants(TaskFinished)
 
@@ -52,13 +53,14 @@ class Reports:
         if self._ends and not work.source.task.structural:
             taken = perf_counter() - work.started
             self._publish(TaskFinished, work.source.name, work.source.number, taken)
+        work.started = 0.0  # what fails now is no call
 
     def retrying(self, work: Work, attempt: int, pause: float, error: BaseException) -> None:
         source = work.source
         self._publish(TaskRetrying, source.name, source.number, attempt, pause, error)
 
     def failed(self, work: Work, error: BaseException) -> None:
-        if self.wanted and not work.source.task.structural:
+        if self.wanted and work.started and not work.source.task.structural:
             taken = perf_counter() - work.started
             self._publish(TaskFailed, work.source.name, work.source.number, taken, error)
 

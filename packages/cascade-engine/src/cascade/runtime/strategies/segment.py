@@ -202,6 +202,10 @@ def users_above(segment: Segment, node: LazyResult[Any]) -> Iterator[LazyResult[
             segment, node = onward.place
         elif onward is not None:
             segment, node = onward.work.segment, onward.work.node
+            if onward.work.source is not node:
+                yield onward.work.source
+                if _is_handed_on(segment, node):
+                    continue
         else:
             return
         yield node

@@ -7,6 +7,7 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from cascade.runtime.outcomes import caught
 from cascade.spec.blueprint import Blueprint, Call, Literal, Register, TailCall
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult
@@ -26,22 +27,28 @@ UNSET: Final = _Unset()
 class Cell:
     """The outcome of a lazy value in this run, shared by all who mention it (M14)."""
 
-    __slots__ = ("blocked_on", "kept", "name", "value", "waiter")
+    __slots__ = ("_waiter", "blocked_on", "kept", "name", "value")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        #: By what a cache is to keep the value: policy, key and arguments.
-        self.kept: tuple[CachePolicy, Any, Mapping[str, Any]] | None = None
+        #: By what caches are to keep the value: policy, key and arguments; the last one first.
+        self.kept: list[tuple[CachePolicy, Any, Mapping[str, Any]]] = []
         self.value: Any = UNSET
-        #: Resolved with ``value``; made when somebody waits.
-        self.waiter: asyncio.Future[Any] | None = None
+        self._waiter: asyncio.Future[Any] | None = None
         #: What this cell's computation waits for now, where that is computed elsewhere.
         self.blocked_on: set[Cell] = set()
 
+    @property
+    def waiter(self) -> asyncio.Future[Any]:
+        """Resolved with ``value``; made when somebody waits."""
+        if self._waiter is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+        return self._waiter
+
     def set(self, value: Any) -> None:
         self.value = value
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(value)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(value)
 
     def take(self, other: asyncio.Future[Any]) -> None:
         """Set the value that ``other``, which is done, gave."""
@@ -98,8 +105,9 @@ class Frame:
     """
 
     __slots__ = (
+        "_began",
+        "_inner_began",
         "blueprint",
-        "catches",
         "cell",
         "dead",
         "fresh",
@@ -113,9 +121,9 @@ class Frame:
         "parent",
         "pc",
         "policies",
+        "readers",
         "registers",
         "source",
-        "started",
         "tail",
         "uncalled",
         "waits",
@@ -139,13 +147,12 @@ class Frame:
         self.origin: LazyResult[Any] | None = None
         #: A tail call that waits for its lazy arguments.
         self.tail: TailCall | None = None
-        self.started: float | None = None
+        self._began: float | None = None
+        self._inner_began: float | None = None
         #: What the root gave, where that is computed elsewhere.
         self.joins: Cell | None = None
         #: 1 if an asyncio task was started to execute this frame.
         self.on_its_own = 0
-        #: Whether an error of the node becomes its value.
-        self.catches = False
         #: Whether nothing has been called for the node yet, so that a cache is to be asked.
         self.uncalled = True
         self.enter(blueprint, args, kwargs)
@@ -167,6 +174,8 @@ class Frame:
         #: The first one that was neither executed nor put off.
         self.next = 0
         self.waits: Waits | None = None
+        #: Instruction → the one that reads what it gives; made for the first error.
+        self.readers: dict[int, int] | None = None
         #: Whether the prologue's values have still to be moved into the inputs.
         self.fresh = True
         #: Whether the entry was reached again; conditions are asked on the first time only.
@@ -181,6 +190,7 @@ class Frame:
     def leave(self, blueprint: Blueprint) -> None:
         """Be at the root of ``blueprint`` again, to fail there: another one was not entered."""
         self.blueprint = blueprint
+        self.registers = [UNSET] * blueprint.register_count
         self.pc = len(blueprint.instructions) - 1
 
     def again(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -215,11 +225,11 @@ class Frame:
             self.move_inputs()
         return instructions[root]
 
-    def expect(self, register: int, future: asyncio.Future[Any]) -> None:
-        """Let ``register`` have what ``future`` gives; a failure ends the run anyway."""
+    def expect(self, call: Call, future: asyncio.Future[Any]) -> None:
+        """Let the register of ``call`` have what ``future`` gives; its failure ends the run."""
         if self.waits is None:
             self.waits = Waits()
-        waits, registers = self.waits, self.registers
+        waits, registers, register = self.waits, self.registers, call.output.index
         waits.pending.add(register)
         registers[register] = future
 
@@ -227,10 +237,23 @@ class Frame:
             if future.cancelled() or future.exception() is not None:
                 return
             if registers[register] is future:  # not overwritten since
-                registers[register] = future.result()
+                outcome = future.result()
+                registers[register] = caught(outcome) if call.policies.catches else outcome
                 waits.arrived(register)
 
         future.add_done_callback(arrive)
+
+    @property
+    def started(self) -> float | None:
+        """When the node that it is at was told of; None before, and when its end was."""
+        return self._began if self.at_root else self._inner_began
+
+    @started.setter
+    def started(self, time: float | None) -> None:
+        if self.at_root:
+            self._began = time
+        else:
+            self._inner_began = time
 
     @property
     def at_root(self) -> bool:

@@ -37,6 +37,7 @@ class Group:
         body = asyncio.current_task()
         assert body is not None
         self._body = body
+        self._requests = body.cancelling()  # it may be one that was cancelled before, and goes on
         return self
 
     async def __aexit__(
@@ -48,7 +49,7 @@ class Group:
         self._leaving = True
         if error is not None:
             self._end()
-        by_a_task = self._cancelled_body and self._body.uncancel() == 0
+        by_a_task = self._cancelled_body and self._body.uncancel() <= self._requests
         if by_a_task and error is None:
             await self._swallow_cancel()
         again: asyncio.CancelledError | None = None

@@ -28,11 +28,13 @@ from functools import partial
 from time import perf_counter
 from types import CoroutineType
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from cascade.graph.build import build_graph
 from cascade.graph.compiler import BlueprintBuilder, template_of
 from cascade.runtime.events import (
+    InputsAwaited,
+    NodesPlanned,
     TaskCached,
     TaskFailed,
     TaskFinished,
@@ -76,6 +78,8 @@ class Interpreter:
         self._is_nested = nested
         self._processor = NodeProcessor(run)
         self._cells: WeakKeyDictionary[LazyResult[Any], Cell] = WeakKeyDictionary()
+        #: What was told of as planned, where somebody wants to know.
+        self._planned: WeakSet[LazyResult[Any]] = WeakSet()
         #: Asyncio tasks that were started and have not ended.
         self._under_way = 0
         #: Whether any node was skipped or has failed so far; until then nobody needs to look.
@@ -93,6 +97,7 @@ class Interpreter:
         source = frame.origin = frame.source
         if source is not None:
             frame.cell = self._cells[source] = Cell(source.name)
+            self._newly_planned(frame.blueprint, source)  # its strategy has told of these
         async with Group() as self._group:
             value = await self._drive(frame)
             if source is not None and source is not frame.source:  # it continued as another
@@ -239,7 +244,8 @@ class Interpreter:
         if call.policies.catches:
             value = caught(value)
         frame.registers[call.output.index] = value
-        frame.started = None
+        if self._watched:
+            frame.started = None
         if frame.waits is not None:
             frame.waits.arrived(call.output.index)
         if call.source is not None:
@@ -342,39 +348,46 @@ class Interpreter:
             or Inject in map(type, args)
             or Inject in map(type, kwargs.values())
         ):
-            inline = self._under_way == base.on_its_own and mode == "auto"
             node_call = NodeCall(
                 call.task or Operation(call.func, call.name, is_async),
                 args,
                 kwargs,
                 policies,
                 _node_of(frame, call)[1],
-                inline or mode == "inline",
+                lambda: mode == "inline" or (mode == "auto" and self._is_alone(base)),
             )
             retrying = partial(self._report_retry, frame, call)
             return await self._processor.call(node_call, retrying)
-        if self._under_way != base.on_its_own:
-            return await self._run.in_worker(call.func, args, kwargs)
+        if not self._is_alone(base):
+            name, number = call.name, _node_of(frame, call)[1]
+            return await self._run.in_worker(call.func, args, kwargs, name=name, node=number)
         try:
             return self._run.context.copy().run(call.func, *args, **kwargs)
         except StopIteration as error:
             raise stop_iteration(call.func) from error
 
+    def _is_alone(self, base: Frame) -> bool:
+        """Whether nothing else is under way that a plain function would hold up (M6)."""
+        return self._under_way == base.on_its_own
+
     def _why_skipped(
         self, frame: Frame, call: Call, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Missing | None:
+        if not (self._gaps or call.conditions):
+            return None
+        # Conditions are for the node as a whole (R10).
+        conditions = () if frame.looped and frame.at_root else call.conditions
         lacks: list[Missing] = []
         if self._gaps:
             after = (frame.registers[register.index] for register in call.after)
             lacks += (v for v in (*args, *kwargs.values()) if isinstance(v, Missing))
             lacks += (v for v in after if type(v) is Failed)
-        if not (frame.looped and frame.at_root):  # they are for the node as a whole (R10)
-            for operand in call.conditions:
-                value = _load(frame.registers, operand)
-                if isinstance(value, Missing):
-                    lacks.append(value)
-                elif not value:
-                    lacks.append(Skipped(call.name, _name_of(frame.blueprint, operand)))
+        for operand in conditions:
+            value = _load(frame.registers, operand)
+            if isinstance(value, Missing):
+                lacks.append(value)
+            elif not value:
+                lacks.append(Skipped(call.name, _name_of(frame.blueprint, operand)))
         missing = worst(lacks)
         return None if missing is None else self._skip(frame, call, missing)
 
@@ -450,7 +463,7 @@ class Interpreter:
             code, lasti = _written(frame)
             together = gathered(lazies, code, lasti)
             blueprint = BlueprintBuilder().build(together)
-            self._report_plan(together, blueprint)
+            self._report_plan(blueprint, together)
             return Frame(blueprint, (), {}, parent=frame)
         blueprint = frame.blueprint
         current = blueprint.name
@@ -465,6 +478,7 @@ class Interpreter:
                 frame.again(tail.args, tail.kwargs)
             else:
                 frame.enter(target, tail.args, tail.kwargs)
+                self._report_plan(target, dead=frame.dead)
         except ArgumentError as error:
             frame.leave(blueprint)  # the fault is the caller's, and the note is to say so
             raise misfit(current, target.name, fault(target, again, tail) or error) from None
@@ -507,7 +521,9 @@ class Interpreter:
             given, named = _arguments(frame.registers, call)
             node = self._node(frame, call, given, named, cell)
             node.started = frame.started
-            return self._tail(node, result)
+            following = self._tail(node, result)
+            frame.started = None
+            return following
         if self._watched:
             self._report_end(frame, call)
         known = self._cells.get(result)
@@ -527,7 +543,6 @@ class Interpreter:
             frame.cell = Cell(lazy.name)
         self._cells[lazy] = frame.cell
         frame.source = lazy
-        frame.started = None
         args, kwargs = _inputs(lazy)
         frame.enter(blueprint, args, kwargs)
         frame.policies = blueprint.instructions[-1].policies
@@ -544,7 +559,7 @@ class Interpreter:
         sources = (lazy, *(call.source for call in blueprint.instructions))
         if any(_is_to_be_checked(source, alone) for source in sources):
             self._run.check(build_graph(lazy).lazies)  # what was not there when the run began
-        self._report_plan(lazy, blueprint)
+        self._report_plan(blueprint, lazy)
         return blueprint
 
     # -- values computed elsewhere (M14) ------------------------------------------------------
@@ -594,14 +609,26 @@ class Interpreter:
         elif not isinstance(value, Missing):
             state.put_result(lazy.id, value)
 
-    def _report_plan(self, lazy: LazyResult[Any], blueprint: Blueprint) -> None:
-        """Tell what ``blueprint``, made of ``lazy``, adds to what the run has to do."""
+    def _report_plan(
+        self, blueprint: Blueprint, *root: LazyResult[Any], dead: frozenset[int] = frozenset()
+    ) -> None:
+        """Tell what ``blueprint``, but for its ``dead`` part, adds to what the run has to do."""
+        added = self._newly_planned(blueprint, *root, dead=dead)
+        if added:
+            self._run.report_plan(lambda: added)
 
-        def added() -> list[LazyResult[Any]]:
-            inner = (call.source for call in blueprint.instructions[:-1])
-            return [*(s for s in inner if s is not None and s not in self._cells), lazy]
-
-        self._run.report_plan(added)
+    def _newly_planned(
+        self, blueprint: Blueprint, *root: LazyResult[Any], dead: frozenset[int] = frozenset()
+    ) -> list[LazyResult[Any]]:
+        """What the run has to do from now on; nothing, where nobody wants to know."""
+        wants = self._run.bus.wants
+        if not (wants(NodesPlanned) or wants(InputsAwaited)):
+            return []
+        inner = enumerate(blueprint.instructions[:-1])
+        sources = (call.source for place, call in inner if place not in dead)
+        added = [s for s in (*sources, *root) if s is not None and s not in self._planned]
+        self._planned.update(added)
+        return added
 
     def _report_start(self, frame: Frame, call: Call) -> None:
         frame.started = perf_counter()
@@ -636,7 +663,8 @@ class Interpreter:
             self._error = error
         call = frame.blueprint.instructions[frame.pc]
         annotate(error, call.name, _source(frame, call), path_to(frame))
-        if self._watched and frame.started is not None:
+        structural = call.task is not None and call.task.structural
+        if self._watched and frame.started is not None and not structural:
             taken = perf_counter() - frame.started
             self._run.publish(TaskFailed, *_node_of(frame, call), taken, error)
 

@@ -72,14 +72,18 @@ class VirtualMachine:
         initial_kwargs: Mapping[str, Any] | None = None,
         *,
         source: LazyResult[Any] | None = None,
+        nested: bool = False,
     ) -> Any:
-        """As ``execute``, but a Skipped where the root was skipped."""
+        """As ``execute``, but a Missing if the root was skipped, or failed in a run that goes on.
+
+        With ``nested``, whoever asks sees to the failure.
+        """
         if not blueprint.instructions:
             raise BlueprintError("the blueprint has no instructions, so it has no value")
         frame = Frame(blueprint, initial_args or (), initial_kwargs or {})
         frame.source = source
         async with self._run_to_use() as run:
-            return await Interpreter(run, self.registry).execute(frame)
+            return await Interpreter(run, self.registry, nested).execute(frame)
 
     @asynccontextmanager
     async def _run_to_use(self) -> AsyncIterator[Run]:

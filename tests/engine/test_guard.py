@@ -1,0 +1,390 @@
+"""Guard: a lock that one thread may own, so that it costs that thread next to nothing."""
+
+import random
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from cascade.runtime import guard as module
+from cascade.runtime.guard import Guard
+
+
+@pytest.fixture
+def guard():
+    """A guard that this thread owns."""
+    guard = Guard()
+    guard.give()
+    guard.owner = threading.get_ident()
+    return guard
+
+
+@contextmanager
+def running(*bodies):
+    """Each body in a thread of its own; when the block ends they have ended, without error."""
+    errors = []
+
+    def run(body):
+        try:
+            body()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(body,), daemon=True) for body in bodies]
+    for thread in threads:
+        thread.start()
+    yield
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive(), "it waits for ever"
+    assert not errors
+
+
+@contextmanager
+def owned_inline(guard):
+    """The owner's way in, written out as the fast lane has it."""
+    me = threading.get_ident()
+    if not guard.shared:
+        guard.inside = me
+        try:
+            if not guard.shared:
+                yield
+                return
+        finally:
+            guard.inside = 0
+    with guard:
+        yield
+
+
+WAYS_IN = pytest.mark.parametrize("enter", [lambda guard: guard, owned_inline], ids=["with", "own"])
+
+
+def until(condition):
+    while not condition():
+        pass
+
+
+# -- one owner --------------------------------------------------------------------------------
+
+
+@WAYS_IN
+def test_the_owner_enters_and_leaves_without_ending_its_ownership(guard, enter):
+    with enter(guard):
+        assert guard.inside == threading.get_ident()
+    assert guard.inside == 0
+    assert not guard.shared
+
+
+def test_it_starts_without_an_owner():
+    guard = Guard()
+    assert guard.shared
+    with guard:
+        assert guard.inside == 0
+
+
+def test_the_owner_may_enter_again_while_it_is_inside(guard):
+    for _ in range(3):
+        with guard, guard, guard:
+            with guard:
+                pass
+            assert guard.inside == threading.get_ident()
+        assert guard.inside == 0
+
+
+def test_whoever_has_the_lock_may_enter_again():
+    guard = Guard()
+    entered = threading.Event()
+    with guard, guard:
+        with guard:
+            pass
+        with running(lambda: guard.__enter__() or entered.set() or guard.__exit__()):
+            assert not entered.wait(0)
+            guard.__exit__()
+            assert not entered.wait(0)
+            guard.__exit__()
+            assert entered.wait(20)
+            guard.__enter__()
+            guard.__enter__()
+
+
+def test_an_error_inside_does_not_keep_it_closed(guard):
+    with pytest.raises(ValueError, match="inside"), guard, guard:
+        raise ValueError("inside")
+    assert guard.inside == 0
+    entered = threading.Event()
+
+    def other():
+        with guard:
+            entered.set()
+
+    with running(other):
+        assert entered.wait(20)
+
+
+# -- an owner and others ----------------------------------------------------------------------
+
+
+@WAYS_IN
+def test_another_thread_waits_until_the_owner_is_outside(guard, enter):
+    inside, entered = threading.Event(), threading.Event()
+
+    def other():
+        assert inside.wait(20)
+        with guard:
+            entered.set()
+
+    with running(other):
+        with enter(guard):
+            inside.set()
+            until(lambda: guard.shared)  # the other one has said that it is coming
+            assert not entered.is_set()
+        assert entered.wait(20)
+
+
+@WAYS_IN
+def test_the_owner_waits_until_another_thread_is_outside(guard, enter):
+    inside, leave = threading.Event(), threading.Event()
+    log = []
+
+    def other():
+        with guard:
+            inside.set()
+            assert leave.wait(20)
+            log.append("other leaves")
+
+    def let_it_go():
+        assert inside.wait(20)
+        leave.set()
+
+    with running(other, let_it_go):
+        assert inside.wait(20)
+        with enter(guard):
+            log.append("owner is inside")
+    assert log == ["other leaves", "owner is inside"]
+
+
+def test_the_owner_that_is_asked_to_share_may_still_enter_again_while_it_is_inside(guard):
+    inside = threading.Event()
+
+    def other():
+        assert inside.wait(20)
+        with guard:
+            pass
+
+    with running(other), guard:
+        inside.set()
+        until(lambda: guard.shared)
+        with guard:
+            assert guard.inside == threading.get_ident()
+        assert guard.inside == threading.get_ident()
+
+
+def test_after_another_thread_was_inside_all_take_the_lock(guard):
+    def other():
+        with guard:
+            pass
+
+    with running(other):
+        pass
+    assert guard.shared
+    with guard:
+        assert guard.inside == 0
+
+
+def test_sharing_waits_for_the_owner_and_not_for_itself(guard):
+    inside, shared = threading.Event(), threading.Event()
+
+    def other():
+        assert inside.wait(20)
+        guard.share()
+        shared.set()
+
+    with guard:
+        guard.share()
+    guard.give()
+    guard.owner = threading.get_ident()
+    with running(other):
+        with guard:
+            inside.set()
+            until(lambda: guard.shared)
+            assert not shared.is_set()
+        assert shared.wait(20)
+
+
+def test_it_can_be_given_to_the_next_owner(guard):
+    guard.share()
+    guard.give()
+
+    def next_owner():
+        guard.owner = threading.get_ident()
+        with guard:
+            assert guard.inside == threading.get_ident()
+
+    with running(next_owner):
+        pass
+    assert not guard.shared
+    with guard:  # the one that owned it before is one of many now
+        assert guard.shared
+
+
+def test_it_is_not_given_while_somebody_has_the_lock():
+    """Who looks from outside, as ``Engine.waiting`` does, may come at any time."""
+    guard = Guard()
+    inside, leave, given = threading.Event(), threading.Event(), threading.Event()
+    log = []
+
+    def looker():
+        with guard:
+            inside.set()
+            assert leave.wait(20)
+            log.append("looker leaves")
+
+    def owner():
+        assert inside.wait(20)
+        given.set()
+        guard.give()
+        guard.owner = threading.get_ident()
+        with guard:
+            log.append("owner is inside")
+
+    with running(looker, owner):
+        assert given.wait(20)
+        leave.set()
+    assert log == ["looker leaves", "owner is inside"]
+
+
+def test_nobody_owns_it_where_threads_run_at_once(monkeypatch):
+    """Without the interpreter's lock, what the owner stores is not seen in time."""
+    monkeypatch.setattr(module, "_ONE_AT_A_TIME", False)
+    guard = Guard()
+    guard.give()
+    assert guard.shared
+
+
+# -- under stress -----------------------------------------------------------------------------
+
+
+class Section:
+    """A critical section that notices when two threads are inside."""
+
+    def __init__(self):
+        self.count = self.inside = 0
+
+    def enter(self):
+        assert self.inside == 0
+        self.inside += 1
+        before = self.count
+        self.count = before + 1
+        self.inside -= 1
+
+
+@pytest.fixture(params=range(4))
+def shuffled(request):
+    """Threads may take turns at every line of the guard and of this file, in seeded order."""
+    order = random.Random(request.param)
+
+    def at_line(frame, event, _arg):
+        if event == "line" and order.random() < 0.5:
+            time.sleep(0)
+        return at_line
+
+    def at_call(frame, _event, _arg):
+        return at_line if frame.f_code.co_filename in (module.__file__, __file__) else None
+
+    before = threading.gettrace()
+    threading.settrace(at_call)
+    yield
+    threading.settrace(before)
+
+
+def own(guard):
+    guard.give()
+    guard.owner = threading.get_ident()
+
+
+def test_no_two_threads_are_ever_inside(shuffled):
+    """Owners come and go, and others enter and share at any time."""
+    rounds, entries = 8, 8
+    guard, section = Guard(), Section()
+    meet = threading.Barrier(3)
+
+    def owner():
+        for _ in range(rounds):
+            own(guard)
+            meet.wait(20)
+            for entry in range(entries):
+                with owned_inline(guard) if entry % 2 else guard:
+                    section.enter()
+            meet.wait(20)
+
+    def other():
+        for n in range(rounds):
+            meet.wait(20)
+            for _ in range(entries):
+                if n % 3 == 2:
+                    guard.share()
+                with guard, guard:
+                    section.enter()
+            meet.wait(20)
+
+    with running(owner, other, other):
+        pass
+    assert section.count == rounds * entries * 3
+
+
+def test_it_is_given_away_while_others_come_and_go(shuffled):
+    """Nobody waits for them before that."""
+    rounds, entries = 40, 3
+    guard, section = Guard(), Section()
+    over = threading.Event()
+    looked = 0
+
+    def owner():
+        for _ in range(rounds):
+            own(guard)
+            for entry in range(entries):
+                with owned_inline(guard) if entry % 2 else guard:
+                    section.enter()
+        over.set()
+
+    def looker():
+        nonlocal looked
+        while not over.is_set():
+            with guard:
+                section.enter()
+                looked += 1
+
+    with running(owner, looker):
+        pass
+    assert section.count == rounds * entries + looked
+
+
+def test_no_change_is_lost_at_full_speed():
+    """As ``shuffled``, but as real runs are, with the turns made as short as can be."""
+    entries = 20_000
+    guard, section = Guard(), Section()
+    begin = threading.Barrier(2)
+
+    def owner():
+        own(guard)
+        begin.wait(20)
+        for entry in range(entries):
+            with owned_inline(guard) if entry % 2 else guard:
+                section.enter()
+
+    def other():
+        begin.wait(20)
+        for _ in range(entries):
+            with guard:
+                section.enter()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with running(owner, other):
+            pass
+    finally:
+        sys.setswitchinterval(before)
+    assert section.count == 2 * entries
