@@ -138,7 +138,7 @@ def task(
     *,
     name: str | None = None,
     nout: int | None = None,
-    mode: str = "auto",  # where a function is called makes no difference
+    **_options: Any,  # where a function is called, and for how long, makes no difference
 ) -> Any:
     make = lambda function: Task(function, name or function.__name__, nout)  # noqa: E731
     return make(func) if func else make

@@ -343,7 +343,10 @@ class Build:
             return self._do(job.body, (*args, *kwargs.values()))
 
         function = _awaiting(self._shaped(job.signature, act), job.pauses)
-        return self.cs.task(name=label, mode=job.mode, nout=job.nout)(function)
+        # On a machine that is busy, anything may seem to block.
+        blocks = job.pauses is not None
+        make = self.cs.task(name=label, mode=job.mode, nout=job.nout, may_block=blocks)
+        return make(function)
 
     def _begin(self, task: Job | Loop, label: str, arguments: Any) -> None:
         """Note a call; fail if it is one of the first."""
@@ -416,7 +419,8 @@ class Build:
         for place, pauses in enumerate(loop.pauses):
             name = f"{label}.{place}"
             turn = functools.partial(self._turn, loop, label, place)
-            members.append(self.cs.task(name=name)(_awaiting(_turning(turn, place), pauses)))
+            make = self.cs.task(name=name, may_block=pauses is not None)
+            members.append(make(_awaiting(_turning(turn, place), pauses)))
             self.blueprints[name] = members[-1](0)
 
     def _turn(self, loop: Loop, label: str, place: int, n: Any, acc: Any, keep: Any) -> Any:

@@ -37,10 +37,16 @@ class NodeCall:
 
 
 class NodeProcessor:
-    """Makes the attempts of one run that the fast lanes leave out. In the loop's thread."""
+    """Makes the attempts of one run that the fast lanes leave out. In the loop's thread.
 
-    def __init__(self, run: Run) -> None:
+    Args:
+        run: The run.
+        on_cancel: Called when an attempt was cancelled and is about to wait for a plain call.
+    """
+
+    def __init__(self, run: Run, on_cancel: Callable[[], None] | None = None) -> None:
         self._run = run
+        self._on_cancel = on_cancel
 
     async def call(
         self,
@@ -103,6 +109,7 @@ class NodeProcessor:
             node=call.node,
             timeout=timeout,
             on_abandon=None if on is None else on.keep_until,
+            on_cancel=self._on_cancel,
         )
 
     async def _await(self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -244,6 +244,7 @@ class Run:
         node: int = 0,
         timeout: float | None = None,  # noqa: ASYNC109  # of the call, not of this
         on_abandon: Callable[[Future[T]], None] | None = None,
+        on_cancel: Callable[[], None] | None = None,
     ) -> T:
         """Call ``func`` on a thread of the executor, in a copy of the caller's context (M12).
 
@@ -259,6 +260,7 @@ class Run:
             node: Of the lazy value that is computed, for events.
             timeout: Seconds from when a thread begins.
             on_abandon: Told of the call when nobody waits for it any more.
+            on_cancel: Called when this was cancelled and is about to wait for the call.
 
         Raises:
             TaskTimeoutError: It took longer than ``timeout``.
@@ -286,6 +288,8 @@ class Run:
                 value: T = waiting.result()
                 return value
         except asyncio.CancelledError:
+            if on_cancel is not None and not waiting.done():
+                on_cancel()
             await self._end_of(call, waiting, name, node, executor, on_abandon)
             raise
         self._leave(call, waiting, name, node, executor, on_abandon)

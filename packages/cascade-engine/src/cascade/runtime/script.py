@@ -102,6 +102,9 @@ def run(
     try:
         return asyncio.run(running)
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            # It is made of a CancelledError, whose traceback would stand before the user's line.
+            error.__suppress_context__ = True
         leave_out_machinery(error)
         raise
 

@@ -17,7 +17,7 @@ from cascade.runtime.run import Run
 from cascade.runtime.strategies.lanes import Lanes
 from cascade.runtime.strategies.nodes import Nodes
 from cascade.runtime.strategies.reports import Reports
-from cascade.runtime.strategies.segment import Address, Item, Resume, Segment, Work
+from cascade.runtime.strategies.segment import Address, Item, Resume, Work
 from cascade.runtime.tailcall import entry, is_baked, lazies_of, misfit, next_call, with_values
 from cascade.runtime.vm.machine import VirtualMachine
 from cascade.spec.blueprint import Blueprint, Literal, TailCall
@@ -47,7 +47,7 @@ class Continuations:
         nodes: Nodes,
         lanes: Lanes,
         reports: Reports,
-        leave_out: Callable[[Segment, LazyResult[Any], Missing], None],
+        leave_out: Callable[[Work, Missing], None],
         fail: Callable[[BaseException, Work | None, Item | None], None],
     ) -> None:
         self._run = run
@@ -113,7 +113,7 @@ class Continuations:
     def _resume(self, work: Work, go_on: Callable[[Any], bool], values: Any) -> None:
         """Make a tail call whose lazy arguments are there now. Under the guard."""
         if isinstance(values, Missing):
-            self._leave_out(work.segment, work.node, values)
+            self._leave_out(work, values)
             return
         try:
             if go_on(values):

@@ -97,7 +97,13 @@ class _GraphRun:
         )
         self._caches = Caches(self._guard, self._nodes, self._reports, self._not_kept)
         self._continuations = Continuations(
-            run, self._guard, self._nodes, self._lanes, self._reports, self._leave_out, self._fail
+            run,
+            self._guard,
+            self._nodes,
+            self._lanes,
+            self._reports,
+            self._leave_out_rest,
+            self._fail,
         )
         self._fast = FastLane(
             run,
@@ -210,8 +216,11 @@ class _GraphRun:
                     if ticker.step():
                         await ticker.pause()
         except BaseException as error:
-            if not (self._lanes.stopping and isinstance(error, asyncio.CancelledError)):
-                self._fail(error, work, item)
+            if self._lanes.stopping and not isinstance(error, Exception):
+                if isinstance(error, asyncio.CancelledError) or error is self._error:
+                    return
+                raise  # Ctrl-C while the run ends: for the event loop, which cancels the run again
+            self._fail(error, work, item)
 
     def _call(self, work: Work) -> Awaitable[Any]:
         """The call of ``work``, to be awaited."""
@@ -236,7 +245,7 @@ class _GraphRun:
         elif isinstance(result, LazyResult):
             going_on = self._continuations.become(work, result)
         elif isinstance(result, Missing):  # of a blueprint that the virtual machine executed
-            self._leave_out(work.segment, work.node, result)
+            self._leave_out_rest(work, result)
             return None
         else:
             refuse_coroutine(result, work.operation.name)
@@ -269,9 +278,19 @@ class _GraphRun:
 
     # -- ends of nodes ------------------------------------------------------------------------
 
-    def _leave_out(self, segment: Segment, node: LazyResult[Any], missing: Missing) -> None:
-        """Settle a node that does not run."""
-        self._reports.skipped(node, missing)
+    def _leave_out_rest(self, work: Work, missing: Missing) -> None:
+        """Settle a node that has begun, and does not go on."""
+        self._leave_out(work.segment, work.node, missing, work.source)
+
+    def _leave_out(
+        self,
+        segment: Segment,
+        node: LazyResult[Any],
+        missing: Missing,
+        source: LazyResult[Any] | None = None,
+    ) -> None:
+        """Settle a node that does not run; ``source`` is what it has continued as."""
+        self._reports.skipped(node if source is None else source, missing)
         with self._guard:
             self._have_gap()
             if type(missing) is not Failed or self._goes_on_after(segment, node, missing):

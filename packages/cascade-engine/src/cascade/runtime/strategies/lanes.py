@@ -181,6 +181,9 @@ class Lanes:
                 await asyncio.wait(pending)
             except asyncio.CancelledError as request:
                 again = request  # the tasks are cancelled again, and close what they opened
+            for task in pending:
+                if task.done() and not task.cancelled():
+                    task.exception()  # retrieved: an interrupt, which the event loop has raised
         if again is None and not self._run.expired:
             try:
                 await self.workers.quiet()

@@ -23,6 +23,7 @@ class Group:
         self._ending = False
         self._leaving = False
         self._cancelled_body = False
+        self._cancelled_rest = False
 
     def create_task(self, work: Coroutine[Any, Any, Any], context: Context) -> asyncio.Task[Any]:
         """Start a task."""
@@ -32,6 +33,17 @@ class Group:
         if self._ending:
             task.cancel()
         return task
+
+    def cancel_rest(self) -> None:
+        """End the tasks at once, where the body was cancelled and waits before it leaves."""
+        if asyncio.current_task() is self._body and not self._ending:
+            self._cancelled_rest = True
+            self._cancel_tasks()
+
+    @property
+    def ending(self) -> bool:
+        """Whether its tasks were cancelled."""
+        return self._ending
 
     async def __aenter__(self) -> Self:
         body = asyncio.current_task()
@@ -47,6 +59,8 @@ class Group:
         traceback: TracebackType | None,
     ) -> bool:
         self._leaving = True
+        if self._cancelled_rest and self._body.cancelling() - self._requests > 1:
+            self._cancel_tasks()  # again, for the body was cancelled again while it waited
         if error is not None:
             self._end()
         by_a_task = self._cancelled_body and self._body.uncancel() <= self._requests
@@ -77,9 +91,12 @@ class Group:
     def _end(self) -> None:
         if self._ending:
             return
-        self._ending = True
-        for task in self._tasks:
-            task.cancel()
+        self._cancel_tasks()
         if not self._leaving and not self._cancelled_body:
             self._cancelled_body = True
             self._body.cancel()
+
+    def _cancel_tasks(self) -> None:
+        self._ending = True
+        for task in self._tasks:
+            task.cancel()

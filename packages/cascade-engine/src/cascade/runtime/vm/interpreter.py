@@ -76,7 +76,7 @@ class Interpreter:
         self._run = run
         self._registry = registry
         self._is_nested = nested
-        self._processor = NodeProcessor(run)
+        self._processor = NodeProcessor(run, self._cancel_rest)
         self._cells: WeakKeyDictionary[LazyResult[Any], Cell] = WeakKeyDictionary()
         #: What was told of as planned, where somebody wants to know.
         self._planned: WeakSet[LazyResult[Any]] = WeakSet()
@@ -360,7 +360,9 @@ class Interpreter:
             return await self._processor.call(node_call, retrying)
         if not self._is_alone(base):
             name, number = call.name, _node_of(frame, call)[1]
-            return await self._run.in_worker(call.func, args, kwargs, name=name, node=number)
+            return await self._run.in_worker(
+                call.func, args, kwargs, name=name, node=number, on_cancel=self._cancel_rest
+            )
         try:
             return self._run.context.copy().run(call.func, *args, **kwargs)
         except StopIteration as error:
@@ -436,6 +438,10 @@ class Interpreter:
         self._under_way += 1
         task.add_done_callback(self._one_less)
         frame.expect(call, task)
+
+    def _cancel_rest(self) -> None:
+        """A plain call was cancelled, and is waited for; nothing else goes on meanwhile (R9)."""
+        self._group.cancel_rest()
 
     def _one_less(self, _task: object) -> None:
         self._under_way -= 1
@@ -659,8 +665,8 @@ class Interpreter:
     def _note_failure(self, error: BaseException, frame: Frame) -> None:
         if isinstance(error, asyncio.CancelledError) and _is_cancelled():
             return
-        if self._error is None and not isinstance(error, Exception):
-            self._error = error
+        if self._error is None and not isinstance(error, Exception) and not self._group.ending:
+            self._error = error  # else it is Ctrl-C again, and for the event loop
         call = frame.blueprint.instructions[frame.pc]
         annotate(error, call.name, _source(frame, call), path_to(frame))
         structural = call.task is not None and call.task.structural
