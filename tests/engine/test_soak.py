@@ -121,7 +121,7 @@ def objects():
         gc.collect()
     kinds = Counter(type(thing) for thing in gc.get_objects())
     return Counter(
-        {kind: n for kind, n in kinds.items() if kind.__module__.startswith(("cascade", "asyncio"))}
+        {k: n for k, n in kinds.items() if str(k.__module__).startswith(("cascade", "asyncio"))}
     )
 
 
