@@ -158,63 +158,6 @@ def test_a_coroutine_task_that_waits(start):
     assert script.lines == [*opened, "cancelled", "close tool", "close base"]
 
 
-def test_a_plain_task_on_a_worker_is_waited_for_and_then_abandoned(start):
-    """M8: the first one is for the run, the second one is for the function, which goes on."""
-    script = start("""
-        @cs.task(mode="blocking")
-        def work():
-            say("working")
-            forever.wait()
-
-        waiting = wait()
-        cs.run(pair(waiting, work()), use_vm=USE_VM, log_format="human")
-    """)
-    script.until("working", "waiting")
-    script.interrupt()
-    script.until("cancelled")
-    script.interrupt()
-    errors = script.end()
-
-    is_interrupted(script, errors)
-    assert "abandoned a call that still runs, 1 such in all" in errors
-    assert sorted(script.lines) == ["cancelled", "waiting", "working"]
-
-
-def test_a_plain_task_in_the_loops_thread(start):
-    """Nothing can take the thread from it, but the first one is not forgotten."""
-    script = start("""
-        @cs.task(mode="inline")
-        def work(tool=cs.inject(tool)):
-            busy_until_cancelled()
-
-        cs.run(pair(work()), use_vm=USE_VM)
-        say("it went on")
-    """)
-    script.until("busy")
-    script.interrupt()
-    errors = script.end()
-
-    is_interrupted(script, errors)
-    assert script.lines[2:] == ["busy", "cancelled", "close tool", "close base"]
-
-
-def test_a_plain_task_in_the_loops_thread_that_is_all_there_is(start):
-    script = start("""
-        @cs.task(mode="inline")
-        def work():
-            busy_until_cancelled()
-
-        cs.run(work(), use_vm=USE_VM)
-        say("it went on")
-    """)
-    script.until("busy")
-    script.interrupt()
-    errors = script.end()
-
-    is_interrupted(script, errors)
-    assert script.lines == ["busy", "cancelled"]
-
-
 def test_a_loop_that_never_awaits(start):
     """M9: it gives way often enough."""
     script = start("""
