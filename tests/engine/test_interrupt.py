@@ -3,6 +3,7 @@
 The script prints a line whenever it is somewhere, and is only interrupted when it has.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send")
 
 #: Seconds for what takes moments.
-PATIENCE = 30
+PATIENCE = 10
 
 PROLOGUE = """
 import asyncio, sys, threading
@@ -56,9 +57,13 @@ async def wait():
     finally:
         say("cancelled")
 
-def busy_until_cancelled():
+@cs.task
+async def loop():
+    return asyncio.get_running_loop()
+
+def busy_until_cancelled(loop=None):
     say("busy")
-    while not any(task.cancelling() for task in asyncio.all_tasks()):
+    while not any(task.cancelling() for task in asyncio.all_tasks(loop)):
         pass
     say("cancelled")
 """
@@ -98,6 +103,15 @@ class Script:
         printed, errors = self._process.communicate(timeout=PATIENCE)
         self.lines += printed.split("\n")[:-1]
         return errors
+
+    def end_by_interrupts(self):
+        """Interrupt it until it ends, for one that comes before another was seen is none."""
+        for _ in range(PATIENCE):
+            self.interrupt()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=1)
+                break
+        return self.end()
 
     @property
     def code(self):
@@ -218,3 +232,138 @@ def test_a_provider_that_waits(start):
         ["open base", "opening", "closed", "close base"],
         ["open base", "opening", "it went on", "it went on", "closed", "close base"],
     )
+
+
+def test_a_plain_task_on_a_worker_is_waited_for_and_then_abandoned(start):
+    """M8: the first one is for the run, the second one is for the function, which goes on."""
+    script = start("""
+        @cs.task(mode="blocking")
+        def work():
+            say("working")
+            forever.wait()
+
+        waiting = wait()
+        cs.run(pair(waiting, work()), use_vm=USE_VM, log_format="human")
+    """)
+    script.until("working", "waiting")
+    script.interrupt()
+    script.until("cancelled")
+    script.interrupt()
+    errors = script.end()
+
+    is_interrupted(script, errors)
+    assert "abandoned a call that still runs, 1 such in all" in errors
+    assert sorted(script.lines) == ["cancelled", "waiting", "working"]
+
+
+def test_two_at_once(start):
+    """They arrive as one cancel, or as two; both abandon what runs."""
+    script = start("""
+        import signal
+
+        def interrupt_twice(loop):
+            for _ in range(2):
+                loop.call_soon(signal.raise_signal, signal.SIGINT)
+
+        @cs.task(mode="blocking")
+        def work(loop):
+            loop.call_soon_threadsafe(interrupt_twice, loop)
+            forever.wait()
+
+        cs.run(pair(work(loop())), use_vm=USE_VM, log_format="human")
+    """)
+    errors = script.end()
+
+    is_interrupted(script, errors)
+    assert "abandoned a call that still runs, 1 such in all" in errors
+
+
+def test_a_plain_task_on_a_worker_that_ends(start):
+    script = start("""
+        @cs.task(mode="blocking")
+        def work(loop, tool=cs.inject(tool)):
+            busy_until_cancelled(loop)
+
+        cs.run(pair(work(loop())), use_vm=USE_VM)
+    """)
+    script.until("busy")
+    script.interrupt()
+    errors = script.end()
+
+    is_interrupted(script, errors)
+    assert script.lines[2:] == ["busy", "cancelled", "close tool", "close base"]
+
+
+def test_a_plain_task_in_the_loops_thread(start):
+    """Nothing can take the thread from it, but the first one is not forgotten."""
+    script = start("""
+        @cs.task(mode="inline")
+        def work(tool=cs.inject(tool)):
+            busy_until_cancelled()
+
+        cs.run(pair(work()), use_vm=USE_VM)
+        say("it went on")
+    """)
+    script.until("busy")
+    script.interrupt()
+    errors = script.end()
+
+    is_interrupted(script, errors)
+    assert script.lines[2:] == ["busy", "cancelled", "close tool", "close base"]
+
+
+@pytest.mark.parametrize(
+    "call", ["pair(work())", "work()", "pair(bound_work())", "pair(wait(), work())"]
+)
+def test_a_plain_task_that_keeps_the_loops_thread(start, call):
+    """The second one is raised in it, for no cancel arrives."""
+    script = start(f"""
+        @cs.task(mode="inline")
+        def work():
+            busy_until_cancelled()
+            forever.wait()
+
+        @cs.task(mode="inline")
+        def bound_work(tool=cs.inject(tool)):
+            busy_until_cancelled()
+            forever.wait()
+
+        cs.run({call}, use_vm=USE_VM)
+        say("it went on")
+    """)
+    script.until("busy")
+    script.interrupt()
+    script.until("cancelled")
+    script.interrupt()
+    errors = script.end()
+
+    is_interrupted(script, errors)
+    assert "it went on" not in script.lines
+    opened = [line.removeprefix("open ") for line in script.lines if line.startswith("open ")]
+    closed = [line.removeprefix("close ") for line in script.lines if line.startswith("close ")]
+    assert opened == closed[::-1]
+
+
+def test_a_provider_that_does_not_close(start):
+    """The third one is raised wherever it arrives; nothing keeps a script from ending."""
+    script = start("""
+        @cs.resource
+        async def stubborn():
+            yield
+            say("closing")
+            await asyncio.Event().wait()
+
+        @cs.task
+        async def work(stubborn=cs.inject(stubborn)):
+            say("waiting")
+            await asyncio.Event().wait()
+
+        cs.run(pair(work()), use_vm=USE_VM)
+    """)
+    script.until("waiting")
+    script.interrupt()
+    script.until("closing")
+    errors = script.end_by_interrupts()
+
+    assert script.code in (-signal.SIGINT, 130), errors
+    assert "KeyboardInterrupt" in errors

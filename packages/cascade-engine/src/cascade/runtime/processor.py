@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cascade.runtime.resource_container import Attempt
-from cascade.runtime.run import Run, guarded
+from cascade.runtime.run import Cancels, Run, guarded
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.lazy_types import Operation
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
@@ -135,12 +135,10 @@ class NodeProcessor:
         Raises:
             CancelledError: The run was cancelled, also if the coroutine has swallowed that.
         """
-        task = asyncio.current_task()
-        assert task is not None
-        requests = task.cancelling()
+        cancels = Cancels()
         operation = call.operation
         value = await self._run.awaiting(operation, call.node, operation.func(*args, **kwargs))
-        if task.cancelling() > requests:
+        if cancels.count > 0:
             raise asyncio.CancelledError
         return value
 

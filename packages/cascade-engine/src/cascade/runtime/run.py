@@ -61,6 +61,27 @@ class Waiting(NamedTuple):
     since: float | None = None
 
 
+class Cancels:
+    """How often the current asyncio task was cancelled since this was made.
+
+    Two cancels that come in one turn of the event loop arrive as one CancelledError, but they are
+    two: the second abandons plain calls (M8).
+    """
+
+    __slots__ = ("_before", "_task")
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._before = task.cancelling()  # it may be one that was cancelled before, and goes on
+
+    @property
+    def count(self) -> int:
+        """How often, less what was taken back by ``uncancel``."""
+        return self._task.cancelling() - self._before
+
+
 class Run:
     """The surroundings of one run. Made, entered and left in its event loop's thread.
 
@@ -267,6 +288,7 @@ class Run:
         """
         executor = executor or self.executor
         name = name or getattr(func, "__qualname__", repr(func))
+        cancels = Cancels()
         begun: asyncio.Future[None] = self.loop.create_future()
         call = self.submit(
             executor,
@@ -290,7 +312,7 @@ class Run:
         except asyncio.CancelledError:
             if on_cancel is not None and not waiting.done():
                 on_cancel()
-            await self._end_of(call, waiting, name, node, executor, on_abandon)
+            await self._end_of(call, waiting, cancels, name, node, executor, on_abandon)
             raise
         self._leave(call, waiting, name, node, executor, on_abandon)
         raise TaskTimeoutError(
@@ -312,12 +334,14 @@ class Run:
 
         return call
 
-    async def _end_of(self, call: Future[T], waiting: asyncio.Future[T], *abandon: Any) -> None:
-        """Wait for a call that was cancelled, if it has begun; not if this is cancelled too."""
+    async def _end_of(
+        self, call: Future[T], waiting: asyncio.Future[T], cancels: Cancels, *abandon: Any
+    ) -> None:
+        """Wait for a call that was cancelled, if it has begun; not if that happens again."""
         if call.cancel():
             return  # no thread has begun it, and none will
         try:
-            if not self.expired:
+            if not self.expired and cancels.count < 2:
                 await asyncio.wait([waiting])
         finally:
             if waiting.done():

@@ -73,6 +73,7 @@ def run(
     """
     import asyncio
 
+    from cascade.runtime.interrupts import run_interruptibly
     from cascade.runtime.run import current_run
     from cascade.runtime.tracebacks import leave_out_machinery
     from cascade.spec.errors import RunError
@@ -100,11 +101,8 @@ def run(
         progress=progress,
     )
     try:
-        return asyncio.run(running)
+        return run_interruptibly(running)
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            # It is made of a CancelledError, whose traceback would stand before the user's line.
-            error.__suppress_context__ = True
         leave_out_machinery(error)
         raise
 

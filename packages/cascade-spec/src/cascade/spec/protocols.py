@@ -44,7 +44,11 @@ ExecutionPlan: TypeAlias = Sequence[Sequence[GraphNode]]
 
 @runtime_checkable
 class Solver(Protocol):
-    """Orders a graph's nodes before they run."""
+    """Orders a graph's nodes before they run.
+
+    One that has ``in_order = True`` says that any order will do, and is not asked: nodes then go
+    in the order in which they become ready, which costs least.
+    """
 
     def resolve(self, graph: Any) -> ExecutionPlan:
         """Put every node of ``graph`` (a GraphView) into exactly one stage, after its inputs."""
@@ -54,7 +58,10 @@ class Solver(Protocol):
 class Executor(Protocol):
     """Lends threads for the sync functions of tasks.
 
-    The shape is that of ``concurrent.futures.Executor``, whose thread pools fit as they are.
+    The shape is that of ``concurrent.futures.Executor``, whose thread pools fit as they are. Two
+    things more are used where they are there: the attribute ``max_workers``, how many calls it can
+    make at once (32 are assumed), and the method ``replace_thread(call)``, told of the future of a
+    call that nobody waits for any more, so that its thread is not missed (M8).
     """
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:

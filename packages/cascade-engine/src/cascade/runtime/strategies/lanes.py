@@ -15,7 +15,7 @@ from typing import Any
 
 from cascade.runtime.guard import Guard
 from cascade.runtime.processor import wants_resources
-from cascade.runtime.run import Run
+from cascade.runtime.run import Cancels, Run
 from cascade.runtime.scheduler import ByPriority, Workers
 from cascade.runtime.strategies.segment import Item, Queued, Segment, Work
 from cascade.spec.lazy_types import LazyResult, Operation
@@ -51,6 +51,7 @@ class Lanes:
         self._on_loop = on_loop
         self._on_idle = on_idle
         self._thread = threading.get_ident()
+        self._cancels = Cancels()
         ready = None if first is None else _by_priority(first)
         self.workers = Workers(run, drain, guard, self._is_alone, on_idle, on_refusal, ready)
         #: Whether nothing new is begun any more.
@@ -177,6 +178,8 @@ class Lanes:
         while pending := [task for task in self._tasks if not task.done()]:
             for task in pending:
                 task.cancel()
+                if self._is_to_abandon:  # where two cancels have come as one
+                    task.cancel()
             try:
                 await asyncio.wait(pending)
             except asyncio.CancelledError as request:
@@ -184,15 +187,19 @@ class Lanes:
             for task in pending:
                 if task.done() and not task.cancelled():
                     task.exception()  # retrieved: an interrupt, which the event loop has raised
-        if again is None and not self._run.expired:
+        if again is None and not self._is_to_abandon:
             try:
                 await self.workers.quiet()
             except asyncio.CancelledError as request:
                 again = request
-        if again is not None or self._run.expired:
+        if again is not None or self._is_to_abandon:
             self._abandon()
         if again is not None:
             raise again
+
+    @property
+    def _is_to_abandon(self) -> bool:
+        return self._run.expired or self._cancels.count > 1
 
     def _abandon(self) -> None:
         for call, item in self.workers.working():

@@ -9,6 +9,8 @@ from contextvars import Context
 from types import TracebackType
 from typing import Any, Self
 
+from cascade.runtime.run import Cancels
+
 
 class Group:
     """Tasks that live as long as a block does; the first that fails ends the block and the rest.
@@ -49,7 +51,7 @@ class Group:
         body = asyncio.current_task()
         assert body is not None
         self._body = body
-        self._requests = body.cancelling()  # it may be one that was cancelled before, and goes on
+        self._cancels = Cancels()
         return self
 
     async def __aexit__(
@@ -59,11 +61,13 @@ class Group:
         traceback: TracebackType | None,
     ) -> bool:
         self._leaving = True
-        if self._cancelled_rest and self._body.cancelling() - self._requests > 1:
+        if self._cancelled_rest and self._cancels.count > 1:
             self._cancel_tasks()  # again, for the body was cancelled again while it waited
         if error is not None:
             self._end()
-        by_a_task = self._cancelled_body and self._body.uncancel() <= self._requests
+        if self._cancelled_body:
+            self._body.uncancel()
+        by_a_task = self._cancelled_body and self._cancels.count <= 0
         if by_a_task and error is None:
             await self._swallow_cancel()
         again: asyncio.CancelledError | None = None
@@ -100,3 +104,5 @@ class Group:
         self._ending = True
         for task in self._tasks:
             task.cancel()
+            if self._cancels.count > 1:  # both have come as one
+                task.cancel()
