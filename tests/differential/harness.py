@@ -1,4 +1,4 @@
-"""Runs one program by the naive evaluator, as a graph and on the VM, and compares the three."""
+"""Runs one program by the naive evaluator, as a graph and on the VM's tiers, and compares all."""
 
 import asyncio
 from collections import Counter
@@ -26,15 +26,19 @@ from cascade.runtime.events import (
     TaskSkipped,
     TaskStarted,
 )
+from cascade.runtime.vm.tiers import Tier
 from cascade.spec.errors import (
     CascadeError,
     CycleError,
     DependencyMissingError,
     ParameterError,
     ResourceNotFoundError,
+    TierError,
 )
 from cascade.spec.lazy_types import LazyResult
 
+#: What each program is run on, besides the graph path; "auto" is fused where it can be.
+TIERS: tuple[Tier, ...] = ("interpreted", "generated", "auto")
 #: Seconds after which a run that does not end is called a deadlock; far above what any needs.
 _PATIENCE = 20
 
@@ -74,7 +78,7 @@ class Outcome:
 
 
 def check(maker: Maker, printed: str, *, fail_fast: bool = True, watched: bool = False) -> None:
-    """Hold the graph path and the VM path against the naive evaluator.
+    """Hold the graph path and the tiers of the VM path against the naive evaluator.
 
     Args:
         maker: Makes the program.
@@ -83,25 +87,32 @@ def check(maker: Maker, printed: str, *, fail_fast: bool = True, watched: bool =
         watched: Compare what the two paths tell, too; what nobody watches takes a shorter way.
     """
     evaluator, expected = by_naive(maker)
-    outcomes = {
-        use_vm: asyncio.run(by_engine(maker, use_vm, fail_fast, watched))
-        for use_vm in (False, True)
-    }
+    outcomes = {"graph": asyncio.run(by_engine(maker, None, fail_fast, watched))}
+    for tier in TIERS:
+        outcome = asyncio.run(by_engine(maker, tier, fail_fast, watched))
+        if not isinstance(outcome.error, TierError):  # its target does not get that tier
+            outcomes[f"VM, {tier}"] = outcome
     faults = [
-        f"{'VM' if use_vm else 'graph'}: {fault}"
-        for use_vm, outcome in outcomes.items()
+        f"{path}: {fault}"
+        for path, outcome in outcomes.items()
         for fault in _faults(outcome, expected, evaluator, fail_fast)
     ]
-    graph, vm = outcomes[False].error, outcomes[True].error
-    if not faults and _is_only(evaluator) and _worded(graph) != _worded(vm):
-        faults.append("the paths word the only error, or its note, differently (R9)")
+    graph = outcomes["graph"]
+    if not faults and _is_only(evaluator):
+        faults += [
+            f"{path}: words the only error, or its note, otherwise than the graph (R9)"
+            for path, outcome in outcomes.items()
+            if _worded(outcome.error) != _worded(graph.error)
+        ]
     if _tells_the_same(evaluator, fail_fast):
-        graph_only = outcomes[False].events - outcomes[True].events
-        vm_only = outcomes[True].events - outcomes[False].events
-        if graph_only or vm_only:
-            faults.append(f"events on the graph only: {graph_only}, on the VM only: {vm_only}")
+        faults += [
+            f"events on the graph only: {graph.events - outcome.events}, "
+            f"{path} only: {outcome.events - graph.events}"
+            for path, outcome in outcomes.items()
+            if outcome.events != graph.events
+        ]
     if faults:
-        shown = [f"naive: {expected}", f"graph: {outcomes[False]}", f"VM: {outcomes[True]}"]
+        shown = [f"naive: {expected}", *(f"{path}: {o}" for path, o in outcomes.items())]
         raise AssertionError("\n".join([*faults, printed, *shown, _listing(maker)]))
 
 
@@ -122,11 +133,13 @@ def by_naive(maker: Maker) -> tuple[naive.Naive, Outcome]:
 
 
 async def by_engine(
-    maker: Maker, use_vm: bool, fail_fast: bool = True, watched: bool = False
+    maker: Maker, tier: Tier | None, fail_fast: bool = True, watched: bool = False
 ) -> Outcome:
+    """Run it on a tier of the VM path; with None, on the graph path."""
     made = maker(cascade)
     outcome = Outcome()
-    async with Engine(executor=_executor) as engine:
+    use_vm = tier is not None
+    async with Engine(executor=_executor, tier=tier or "auto") as engine:
         if watched:
             engine.bus.subscribe(Event, lambda event: outcome.events.update(_told(event)))
         try:

@@ -51,10 +51,10 @@ async def test_quick_steps_make_longer_batches_without_a_turn(clock):
 
 async def test_batches_do_not_grow_for_ever(clock):
     ticker = Ticker()
-    for _ in range(30):
+    for _ in range(25):
         steps, _ = await batch(ticker, clock, 0)
 
-    assert steps == 1 << 14
+    assert steps == 1 << 18
 
 
 async def test_a_batch_that_used_the_budget_gives_the_loop_a_turn(clock):
@@ -111,3 +111,23 @@ async def test_other_coroutines_have_turns_while_a_coroutine_loop_spins(run):
 
     value, _ = await asyncio.gather(run(spin(0)), count())
     assert value >= 5
+
+
+async def test_loops_that_spin_at_once_share_the_budget(clock):
+    """What the event loop does elsewhere counts, but never so much that nothing is done here."""
+    ticker, turns = Ticker(), 0
+
+    def elsewhere():
+        clock.now += BUDGET
+
+    for _ in range(8):
+        await batch(ticker, clock, 0)
+    sizes = []
+    for _ in range(12):
+        asyncio.get_running_loop().call_soon(elsewhere)
+        turns += 1
+        sizes.append((await batch(ticker, clock, BUDGET / 256))[0])
+
+    assert sizes[0] == 256
+    assert sizes[-1] < 32
+    assert sizes[-1] * BUDGET / 256 > BUDGET / 80

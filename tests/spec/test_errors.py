@@ -20,6 +20,8 @@ BUILTINS = {
     "UnpackError": ValueError,
     "TaskTimeoutError": TimeoutError,
     "DeadlineError": TimeoutError,
+    "StepLimitError": RuntimeError,
+    "TierError": TypeError,
     "UnknownBlueprintError": LookupError,
     "TaskStopIterationError": RuntimeError,
     "RunError": RuntimeError,
@@ -62,6 +64,7 @@ def test_what_an_error_is_about_can_be_read_from_it():
     assert errors.DependencyMissingError("m", "ready").condition == "ready"
     assert errors.TaskTimeoutError("m", 1.5).seconds == 1.5
     assert errors.DeadlineError("m", 1.5).seconds == 1.5
+    assert errors.StepLimitError("m", 7).limit == 7
 
 
 def test_messages_are_shown_as_written():
@@ -72,5 +75,6 @@ def test_messages_are_shown_as_written():
             "DependencyMissingError": ("c",),
             "TaskTimeoutError": (1.5,),
             "DeadlineError": (1.5,),
+            "StepLimitError": (7,),
         }.get(name, ())
         assert str(error("it's so", *extra)) == "it's so"

@@ -330,8 +330,8 @@ async def test_a_machine_of_a_run_shares_the_runs_registry(engine):
     seen = []
 
     class Looking(VirtualMachine):
-        def __init__(self, run=None):
-            super().__init__(run)
+        def __init__(self, run=None, **options):
+            super().__init__(run, **options)
             seen.append(self.registry)
 
     import cascade.runtime.engine as module

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from cascade.runtime.subscribers.lines import LineWriter as LineWriter
     from cascade.runtime.subscribers.logs import EventLogger as EventLogger
     from cascade.runtime.subscribers.progress import show_progress as show_progress
+    from cascade.runtime.vm.tiers import explain as explain
+    from cascade.runtime.vm.verifier import verify as verify
     from cascade.spec.blueprint import TailCall as TailCall
     from cascade.spec.blueprint import literal as literal
     from cascade.spec.caching import ByArguments as ByArguments
@@ -45,8 +47,10 @@ if TYPE_CHECKING:
     from cascade.spec.errors import RunError as RunError
     from cascade.spec.errors import SerializationError as SerializationError
     from cascade.spec.errors import StalledError as StalledError
+    from cascade.spec.errors import StepLimitError as StepLimitError
     from cascade.spec.errors import TaskStopIterationError as TaskStopIterationError
     from cascade.spec.errors import TaskTimeoutError as TaskTimeoutError
+    from cascade.spec.errors import TierError as TierError
     from cascade.spec.errors import UnknownBlueprintError as UnknownBlueprintError
     from cascade.spec.errors import UnpackError as UnpackError
     from cascade.spec.lazy_types import LazyResult as LazyResult
@@ -93,6 +97,8 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         "runtime.subscribers.lines": ("LineWriter",),
         "runtime.subscribers.logs": ("EventLogger",),
         "runtime.subscribers.progress": ("show_progress",),
+        "runtime.vm.tiers": ("explain",),
+        "runtime.vm.verifier": ("verify",),
         "spec.blueprint": ("TailCall", "literal"),
         "spec.caching": ("ByArguments", "CachePolicy"),
         "spec.containers": ("gather",),
@@ -114,8 +120,10 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
             "RunError",
             "SerializationError",
             "StalledError",
+            "StepLimitError",
             "TaskStopIterationError",
             "TaskTimeoutError",
+            "TierError",
             "UnknownBlueprintError",
             "UnpackError",
         ),

@@ -227,7 +227,12 @@ class Watch:
 
 
 @coroutine
-def watched(context: Context, work: Coroutine[Any, Any, T], watch: Watch) -> Generator[Any, Any, T]:
+def watched(
+    context: Context,
+    work: Coroutine[Any, Any, T],
+    watch: Watch,
+    turned: Callable[[], None] = lambda: None,
+) -> Generator[Any, Any, T]:
     """``run.within``, with each step marked for the monitor of ``watch``."""
     monitor = watch.monitor
     clock = monitor.clock
@@ -251,6 +256,7 @@ def watched(context: Context, work: Coroutine[Any, Any, T], watch: Watch) -> Gen
             resume, value = work.send, (yield waiting)
         except BaseException as error:
             resume, value = work.throw, error
+        turned()
 
 
 def describe(task: str, blocked: BlockedStep) -> str:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, NamedTuple, Self, TypeVar, overload
 
 from cascade.adapters.executors.inline import InlineExecutor
 from cascade.adapters.executors.local import LocalExecutor
@@ -23,15 +23,16 @@ from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.events import RunFinished, RunStarted, TaskBlocking
 from cascade.runtime.resource_container import ResourceContainer
-from cascade.runtime.run import Run, Waiting
+from cascade.runtime.run import STEP_INTERVAL, Run, Waiting
 from cascade.runtime.strategies.graph import GraphExecutionStrategy
 from cascade.runtime.strategies.vm import VMExecutionStrategy
 from cascade.runtime.tracebacks import leave_out_machinery
 from cascade.runtime.vm import BlueprintRegistry, VirtualMachine
+from cascade.runtime.vm.tiers import Tier, check_tier
 from cascade.spec.blueprint import Blueprint, Literal
+from cascade.spec.checks import check_count, check_seconds
 from cascade.spec.containers import as_lazy
 from cascade.spec.errors import (
-    ArgumentError,
     DeadlineError,
     DefinitionError,
     DependencyMissingError,
@@ -47,6 +48,24 @@ R = TypeVar("R")
 _BLUEPRINTS_KEPT = 256
 
 
+class RunInfo(NamedTuple):
+    """How far a run is."""
+
+    run_id: str
+    #: Name of what it computes.
+    target: str
+    #: ``"graph"`` or ``"vm"``.
+    strategy: str
+    #: How long it has been under way.
+    seconds: float
+    #: Calls that tail calls and returned lazy values have asked for so far.
+    steps: int
+    #: Over the last second or two.
+    steps_per_second: float
+    #: The task that made the last step that was looked at; None before.
+    task: str | None
+
+
 class Engine:
     """Runs targets, on the graph path or on the virtual machine.
 
@@ -60,6 +79,8 @@ class Engine:
         bus: Where events are published.
         state_backend: Keeps every node's outcome for reading after a run; none if left out.
         resources: Resources to register.
+        tier: How the virtual machine makes steps; see ``VirtualMachine``.
+        step_interval: Seconds between two StepsMade events of a run, at least.
 
     >>> import cascade as cs
     >>> @cs.task
@@ -80,7 +101,12 @@ class Engine:
         *,
         state_backend: StateBackend | None = None,
         resources: Iterable[ResourceDefinition[Any]] = (),
+        tier: Tier = "auto",
+        step_interval: float = STEP_INTERVAL,
     ) -> None:
+        check_tier(tier)
+        check_seconds("step_interval", step_interval)
+        self._step_interval = step_interval
         self.bus = bus or MessageBus()
         self.state_backend = state_backend
         self.resource_container = ResourceContainer(self.bus)
@@ -88,14 +114,16 @@ class Engine:
         self._executor = executor or LocalExecutor()
         self._owns_executor = executor is None
         self._closed = False
-        self._runs: dict[Run, None] = {}
+        self._runs: dict[Run, tuple[str, str, float]] = {}
         self._abandoned = AbandonedCalls()
         #: Of the thread of each event loop that the engine has been used in.
         self._monitors: dict[int, BlockingMonitor] = {}
         self._compiled: OrderedDict[Any, Blueprint] = OrderedDict()
         self._graph = GraphExecutionStrategy(solver or NativeSolver())
         # The class is looked up when a machine is made, so that it can be replaced in this module.
-        self._vm = VMExecutionStrategy(self._compile, lambda run: VirtualMachine(run=run))
+        self._vm = VMExecutionStrategy(
+            self._compile, lambda run: VirtualMachine(run=run, tier=tier)
+        )
         for definition in resources:
             self.register(definition)
 
@@ -110,6 +138,7 @@ class Engine:
         *,
         fail_fast: bool = True,
         deadline: float | None = None,
+        max_steps: int | None = None,
     ) -> R: ...
     @overload
     async def run(
@@ -120,6 +149,7 @@ class Engine:
         *,
         fail_fast: bool = True,
         deadline: float | None = None,
+        max_steps: int | None = None,
     ) -> Any: ...
     async def run(
         self,
@@ -129,6 +159,7 @@ class Engine:
         *,
         fail_fast: bool = True,
         deadline: float | None = None,
+        max_steps: int | None = None,
     ) -> Any:
         """Compute the value of ``target``.
 
@@ -142,11 +173,14 @@ class Engine:
                 value of what failed runs, and the errors are raised together at the end.
             deadline: Seconds that the run may take. Plain functions that run then are abandoned,
                 because nothing can stop them (M8).
+            max_steps: How many steps the run's loops may make in all: calls that a tail call or a
+                returned lazy value asks for.
 
         Raises:
             CascadeError: The program is at fault; see ``cascade.spec.errors``.
             RunError: The engine is closed.
             DeadlineError: The run took longer than ``deadline`` (a TimeoutError).
+            StepLimitError: The run wants to make more than ``max_steps``.
             ExceptionGroup: Tasks failed, and ``fail_fast`` is false; even if the target has a
                 value.
             Exception: The first error that a task raised, with a note on where it comes from.
@@ -155,7 +189,10 @@ class Engine:
         that were abandoned, and every resource is closed.
         """
         self._check_open()
-        _check_deadline(deadline)
+        if deadline is not None:
+            check_seconds("deadline", deadline)
+        if max_steps is not None:
+            check_count("max_steps", max_steps)
         frame = sys._getframe(1)
         target = as_lazy(target, frame.f_code, frame.f_lasti)
         if not isinstance(target, LazyResult):
@@ -171,6 +208,8 @@ class Engine:
             fail_fast=fail_fast,
             abandoned=self._abandoned,
             monitor=self._monitor_here(),
+            max_steps=max_steps,
+            step_interval=self._step_interval,
         )
         try:
             return await self._execute(run, target, strategy, deadline)
@@ -203,7 +242,7 @@ class Engine:
         started = perf_counter()
         error: BaseException | None = None
         run.publish(RunStarted, target.name, strategy)
-        self._runs[run] = None
+        self._runs[run] = (target.name, strategy, started)
         try:
             async with run:
                 yield
@@ -214,6 +253,22 @@ class Engine:
             del self._runs[run]
             taken = perf_counter() - started
             run.publish(RunFinished, _status(error), taken, error)
+
+    def runs(self) -> list[RunInfo]:
+        """The runs that are under way, and how far their loops are. From any thread."""
+        now = perf_counter()
+        return [
+            RunInfo(
+                run.id,
+                target,
+                strategy,
+                now - started,
+                run.steps.count,
+                run.steps.per_second,
+                run.steps.task,
+            )
+            for run, (target, strategy, started) in list(self._runs.items())
+        ]
 
     def waiting(self) -> list[Waiting]:
         """The nodes of all runs that are under way but do not run now, and why.
@@ -341,13 +396,6 @@ def _tell_of_blocking(blocked: BlockedStep) -> None:
     warn(task, blocked)
     with contextlib.suppress(RuntimeError):  # the loop is closed by now
         run.publish(TaskBlocking, task, node, blocked.seconds, blocked.stack)
-
-
-def _check_deadline(deadline: float | None) -> None:
-    if deadline is None:
-        return
-    if isinstance(deadline, bool) or not isinstance(deadline, (int, float)) or not deadline > 0:
-        raise ArgumentError(f"deadline takes seconds, more than 0, but got {deadline!r}")
 
 
 def _plain(target: Any) -> Any:

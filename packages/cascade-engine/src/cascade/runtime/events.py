@@ -143,6 +143,21 @@ class TaskBlocking(TaskEvent):
 
 
 @_event
+class StepsMade(Event):
+    """The loops of a run get on: told of now and then, never for each step.
+
+    No more often than every ``Engine(step_interval=…)`` seconds, however fast they are.
+    """
+
+    #: The task that made the last step.
+    task: str
+    #: How many the run has made so far.
+    steps: int
+    #: Over the last second or two.
+    per_second: float
+
+
+@_event
 class CallAbandoned(TaskEvent):
     """Nobody waits any more for a call of a plain function, which cannot be stopped (M8).
 

@@ -24,12 +24,14 @@ from cascade.runtime.events import (
     Event,
     InputsAwaited,
     NodesPlanned,
+    StepsMade,
     TaskFailed,
     TaskFinished,
     TaskSkipped,
     TaskStarted,
     TaskWaiting,
 )
+from cascade.runtime.steps import Steps
 from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.params import Source, run_params
@@ -43,6 +45,10 @@ T = TypeVar("T")
 
 #: The run that the current code is part of; ``cs.run`` refuses to start another from inside.
 current_run: contextvars.ContextVar[Run] = contextvars.ContextVar("cascade.current_run")
+
+
+#: Seconds between two StepsMade events, at least.
+STEP_INTERVAL = 0.1
 
 
 class Waiting(NamedTuple):
@@ -94,6 +100,7 @@ class Run:
         context: The caller's context variables; every call of a task runs in a copy (M12).
         fail_fast: Whether the first error ends the run (R9); if not, what can run does.
         failures: The errors of a run that goes on nevertheless, in their order.
+        steps: What its loops have made so far.
     """
 
     def __init__(
@@ -108,6 +115,8 @@ class Run:
         fail_fast: bool = True,
         abandoned: AbandonedCalls | None = None,
         monitor: BlockingMonitor | None = None,
+        max_steps: int | None = None,
+        step_interval: float = STEP_INTERVAL,
     ) -> None:
         self.id = os.urandom(8).hex()
         self.fail_fast = fail_fast
@@ -127,6 +136,7 @@ class Run:
         self._abandoned = AbandonedCalls() if abandoned is None else abandoned
         self._resting: dict[object, Waiting] = {}
         self._lacking: Callable[[], Iterable[Waiting]] = tuple
+        self.steps = Steps(max_steps, step_interval)
         self._published: deque[Event] = deque()
         self._flush_planned = False
 
@@ -236,6 +246,28 @@ class Run:
         self._flush_planned = False
         while self._published:
             self.bus.publish(self._published.popleft())
+
+    def step(self, task: str) -> None:
+        """Count a step that ``task`` asks for. From any thread.
+
+        Raises:
+            StepLimitError: It is one too many.
+        """
+        if self.steps.one(task):
+            self._tell_of_steps(task)
+
+    def made(self, count: int, task: str) -> None:
+        """Count steps that a loop of ``task`` has made. In the event loop's thread.
+
+        Raises:
+            StepLimitError: They are too many.
+        """
+        if self.steps.many(count, task):
+            self._tell_of_steps(task)
+
+    def _tell_of_steps(self, task: str) -> None:
+        if self.bus.wants(StepsMade):
+            self.publish(StepsMade, task, self.steps.count, self.steps.per_second)
 
     # -- threads ------------------------------------------------------------------------------
 
@@ -374,8 +406,22 @@ class Run:
 
     # -- coroutines ---------------------------------------------------------------------------
 
-    async def awaiting(self, operation: Operation, node: int, work: Coroutine[Any, Any, T]) -> T:
+    async def awaiting(
+        self,
+        operation: Operation,
+        node: int,
+        work: Coroutine[Any, Any, T],
+        context: contextvars.Context | None = None,
+        turned: Callable[[], None] = lambda: None,
+    ) -> T:
         """Await a task's coroutine, each step of it in a copy of the caller's context (M12).
+
+        Args:
+            operation: What it is a call of.
+            node: Of the lazy value that is computed, for events.
+            work: The coroutine.
+            context: That copy, where there is one already.
+            turned: Called whenever the coroutine goes on after it has waited.
 
         Raises:
             TaskStopIterationError: It let a StopIteration escape (M13).
@@ -384,11 +430,11 @@ class Run:
         if self._monitor is not None:
             may_block = getattr(operation, "may_block", False)
             watch = self._monitor.watch((self, operation.name, node), may_block)
-        context = self.context.copy()
+        context = context or self.context.copy()
         try:
             if watch is None:
-                return await within(context, work)
-            return await watched(context, work, watch)
+                return await within(context, work, turned)
+            return await watched(context, work, watch, turned)
         except RuntimeError as error:
             if isinstance(error.__cause__, StopIteration):  # Python has replaced it
                 raise stop_iteration(operation.func) from error.__cause__
@@ -408,7 +454,11 @@ def guarded(func: Callable[..., T], args: Any, kwargs: Any) -> T:
 
 
 @coroutine
-def within(context: contextvars.Context, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+def within(
+    context: contextvars.Context,
+    work: Coroutine[Any, Any, T],
+    turned: Callable[[], None] = lambda: None,
+) -> Generator[Any, Any, T]:
     """Await ``work`` in this asyncio task, but with every step of it in ``context`` (M12)."""
     resume: Callable[[Any], Any] = work.send
     value: Any = None
@@ -423,6 +473,7 @@ def within(context: contextvars.Context, work: Coroutine[Any, Any, T]) -> Genera
             resume, value = work.send, (yield waiting)
         except BaseException as error:
             resume, value = work.throw, error
+        turned()
 
 
 def stop_iteration(func: Callable[..., Any]) -> TaskStopIterationError:

@@ -25,6 +25,7 @@ def run(
     use_vm: bool = False,
     fail_fast: bool = True,
     deadline: float | None = None,
+    max_steps: int | None = None,
     log_format: LogFormat | None = None,
     progress: bool | None = False,
 ) -> R: ...
@@ -36,6 +37,7 @@ def run(
     use_vm: bool = False,
     fail_fast: bool = True,
     deadline: float | None = None,
+    max_steps: int | None = None,
     log_format: LogFormat | None = None,
     progress: bool | None = False,
 ) -> Any: ...
@@ -46,6 +48,7 @@ def run(
     use_vm: bool = False,
     fail_fast: bool = True,
     deadline: float | None = None,
+    max_steps: int | None = None,
     log_format: LogFormat | None = None,
     progress: bool | None = False,
 ) -> Any:
@@ -64,6 +67,7 @@ def run(
         use_vm: Execute a compiled blueprint instead of running the graph.
         fail_fast: Whether the first error ends the run; see ``Engine.run``.
         deadline: Seconds that the run may take.
+        max_steps: Steps that its loops may make in all.
         log_format: Write a line for each event to standard error, ``"human"`` or ``"json"``.
         progress: Show how far the run is: a bar in a terminal, a line now and then elsewhere.
             None: only a bar, where there is a terminal.
@@ -97,6 +101,7 @@ def run(
         use_vm=use_vm,
         fail_fast=fail_fast,
         deadline=deadline,
+        max_steps=max_steps,
         log_format=log_format,
         progress=progress,
     )
@@ -115,6 +120,7 @@ async def run_async(
     use_vm: bool = False,
     fail_fast: bool = True,
     deadline: float | None = None,
+    max_steps: int | None = None,
     log_format: LogFormat | None = None,
     progress: bool | None = False,
 ) -> R: ...
@@ -126,6 +132,7 @@ async def run_async(
     use_vm: bool = False,
     fail_fast: bool = True,
     deadline: float | None = None,
+    max_steps: int | None = None,
     log_format: LogFormat | None = None,
     progress: bool | None = False,
 ) -> Any: ...
@@ -136,6 +143,7 @@ async def run_async(
     use_vm: bool = False,
     fail_fast: bool = True,
     deadline: float | None = None,
+    max_steps: int | None = None,
     log_format: LogFormat | None = None,
     progress: bool | None = False,
 ) -> Any:
@@ -147,7 +155,12 @@ async def run_async(
         async with Engine() as engine:
             with _watching(engine.bus, log_format, progress):
                 return await engine.run(
-                    target, params, use_vm, fail_fast=fail_fast, deadline=deadline
+                    target,
+                    params,
+                    use_vm,
+                    fail_fast=fail_fast,
+                    deadline=deadline,
+                    max_steps=max_steps,
                 )
     except BaseException as error:
         leave_out_machinery(error)

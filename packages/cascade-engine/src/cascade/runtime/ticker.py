@@ -2,7 +2,8 @@
 
 Yielding at every step would cost more than the step, and looking at a clock nearly so. The ticker
 counts steps instead and adapts the count (M9): it doubles while a batch of steps takes less than
-half of the budget and halves when one takes more than all of it.
+half of the budget, and halves when one takes more than all of it. Loops that spin at the same time
+share the budget: the time until the event loop comes back to a loop counts as well.
 """
 
 from __future__ import annotations
@@ -10,34 +11,49 @@ from __future__ import annotations
 import asyncio
 from time import perf_counter
 
-#: Seconds of steps between two turns of the event loop.
-BUDGET = 0.002
-_MOST_STEPS = 1 << 14
+#: Seconds between two turns of the event loop.
+BUDGET = 0.005
+#: What a batch may take however long the others take; else many loops would only take turns.
+_LEAST = BUDGET / 20
+_MOST_STEPS = 1 << 18
 
 
 class Ticker:
-    """Counts the steps of one loop; use as ``if ticker.step(): await ticker.pause()``."""
+    """Counts the steps of one loop; use as ``if ticker.step(): await ticker.pause()``.
 
-    __slots__ = ("_batch", "_left", "_since")
+    Attributes:
+        left: How many steps may still be made before the next pause, one at least.
+    """
+
+    __slots__ = ("_batch", "_elsewhere", "_since", "left")
 
     def __init__(self) -> None:
         self._batch = 1
-        self._left = 1
+        self.left = 1
         self._since = perf_counter()
+        #: How long the last turn of the others took.
+        self._elsewhere = 0.0
 
     def step(self) -> bool:
         """Count a step; whether it is time for ``pause``."""
-        self._left -= 1
-        return not self._left
+        self.left -= 1
+        return self.left <= 0
+
+    def turned(self) -> None:
+        """Note that the event loop has had a turn just now."""
+        self._since = perf_counter()
 
     async def pause(self) -> None:
         """Adapt the count to the time that the last batch took, and yield if that was enough."""
-        elapsed = perf_counter() - self._since
-        if elapsed < BUDGET / 2:
+        now = perf_counter()
+        elapsed = now - self._since
+        shared = elapsed + self._elsewhere
+        if shared < BUDGET / 2 or elapsed < _LEAST / 2:
             self._batch = min(self._batch * 2, _MOST_STEPS)
-        elif elapsed > BUDGET:
+        elif shared > BUDGET and elapsed > _LEAST:
             self._batch = max(self._batch // 2, 1)
-        self._left = self._batch
-        if elapsed >= BUDGET / 2:
+        self.left = self._batch
+        if shared >= BUDGET / 2:
             await asyncio.sleep(0)
             self._since = perf_counter()
+            self._elsewhere = self._since - now

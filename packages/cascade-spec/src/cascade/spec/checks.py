@@ -26,3 +26,13 @@ def check_count(name: str, value: Any) -> None:
     """
     if not is_count(value):
         raise ArgumentError(f"{name} must be an int from 1 up, but is {short(value)}")
+
+
+def check_seconds(name: str, value: Any) -> None:
+    """Refuse what is no time to wait.
+
+    Raises:
+        ArgumentError: ``value`` is no number above 0; ``name`` is the option's.
+    """
+    if not is_number(value, 0) or not value:
+        raise ArgumentError(f"{name} takes seconds, more than 0, but got {value!r}")

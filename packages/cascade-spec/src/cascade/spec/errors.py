@@ -21,6 +21,8 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── UnpackError (ValueError)             a task gave another number of values than nout
     │   ├── TaskTimeoutError (TimeoutError)      an attempt took longer than with_timeout allows
     │   ├── DeadlineError (TimeoutError)         a run took longer than its deadline allows
+    │   ├── StepLimitError (RuntimeError)        its loops make more steps than max_steps allows
+    │   ├── TierError (TypeError)                a tier asked for by name is not to be had
     │   ├── UnknownBlueprintError (LookupError)  a TailCall names an id that is not registered
     │   ├── TaskStopIterationError (RuntimeError) a task let a StopIteration escape
     │   ├── StalledError (RuntimeError)          virtual time can go no further
@@ -145,6 +147,22 @@ class DeadlineError(CascadeError, TimeoutError):
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
         self.seconds = seconds
+
+
+class StepLimitError(CascadeError, RuntimeError):
+    """The loops of a run want to make more steps than its ``max_steps`` allows.
+
+    Attributes:
+        limit: How many it may make.
+    """
+
+    def __init__(self, message: str, limit: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
+class TierError(CascadeError, TypeError):
+    """A tier of the virtual machine was asked for by name, and is not to be had for a task."""
 
 
 class UnknownBlueprintError(CascadeError, LookupError):

@@ -62,6 +62,7 @@ class Continuations:
         """Rule R4: continue as ``lazy``; whether ``work`` is ready for its next call."""
         if self._reports.wanted:
             self._reports.finished(work)
+        self._run.step(work.operation.name)
         nodes, segment, node = self._nodes, work.segment, work.node
         alone = not lazy.dependencies and lazy.policies is None and not lazy.special
         with self._guard:
@@ -87,6 +88,7 @@ class Continuations:
         if lazies:
             self._await(work, lazies, lambda values: self.tail(work, with_values(tail, values)))
             return False
+        self._run.step(work.operation.name)
         work.attempt = 1
         if tail.target_blueprint_id is not None:
             name = tail.target_blueprint_id

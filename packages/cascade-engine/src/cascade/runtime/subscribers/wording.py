@@ -17,6 +17,7 @@ from cascade.runtime.events import (
     ResourceReleased,
     RunFinished,
     RunStarted,
+    StepsMade,
     TaskBlocking,
     TaskCached,
     TaskEvent,
@@ -63,6 +64,8 @@ def in_words(event: Event) -> str:
         case TaskBlocking():
             blocked = duration_text(event.duration)
             return f"blocked the event loop for {blocked}{_where(event.stack)}"
+        case StepsMade():
+            return f"made {event.steps:,} steps, {event.per_second:,.0f} a second"
         case CallAbandoned():
             return f"abandoned a call that still runs, {event.running} such in all"
         case ResourceAcquired():
@@ -74,6 +77,8 @@ def in_words(event: Event) -> str:
 
 def subject_of(event: Event) -> str:
     """What it happened to, if the event says so: ``"fetch #12"``, ``"resource db"``."""
+    if isinstance(event, StepsMade):
+        return event.task
     if isinstance(event, TaskEvent | InputsAwaited):
         return f"{event.task} #{event.node}" if event.node else event.task
     if isinstance(event, ResourceEvent):

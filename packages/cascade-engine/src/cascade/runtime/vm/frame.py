@@ -6,6 +6,7 @@ import asyncio
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
+from typing import Literal as _No
 
 from cascade.runtime.outcomes import caught
 from cascade.spec.blueprint import Blueprint, Call, Literal, Register, TailCall
@@ -13,6 +14,8 @@ from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult
 
 if TYPE_CHECKING:
+    from cascade.runtime.ticker import Ticker
+    from cascade.runtime.vm.spinner import Loop
     from cascade.spec.caching import CachePolicy
 
 
@@ -113,6 +116,7 @@ class Frame:
         "fresh",
         "given",
         "joins",
+        "loop",
         "looped",
         "next",
         "on_its_own",
@@ -125,6 +129,7 @@ class Frame:
         "registers",
         "source",
         "tail",
+        "ticker",
         "uncalled",
         "waits",
     )
@@ -155,6 +160,8 @@ class Frame:
         self.on_its_own = 0
         #: Whether nothing has been called for the node yet, so that a cache is to be asked.
         self.uncalled = True
+        #: Counts the steps of the loop that drives it.
+        self.ticker: Ticker | None = None
         self.enter(blueprint, args, kwargs)
         #: The node's, which it keeps whatever tasks it continues as by tail calls (R10).
         self.policies = blueprint.instructions[-1].policies
@@ -178,6 +185,8 @@ class Frame:
         self.readers: dict[int, int] | None = None
         #: Whether the prologue's values have still to be moved into the inputs.
         self.fresh = True
+        #: The loop of its root; None if nobody has looked for one, False if there is none.
+        self.loop: Loop | _No[False] | None = None
         #: Whether the entry was reached again; conditions are asked on the first time only.
         self.looped = False
         #: Inputs that the caller gave; the prologue does not fill these.

@@ -49,9 +49,12 @@ from cascade.runtime.run import Run, stop_iteration
 from cascade.runtime.tailcall import fault, is_baked, lazies_of, misfit, with_values
 from cascade.runtime.ticker import Ticker
 from cascade.runtime.vm.frame import UNSET, Cell, Frame
+from cascade.runtime.vm.fuser import PAUSED
 from cascade.runtime.vm.group import Group
 from cascade.runtime.vm.paths import is_caught, path_to
 from cascade.runtime.vm.registry import BlueprintRegistry
+from cascade.runtime.vm.spinner import NOT_ENTERED, Spinner
+from cascade.runtime.vm.tiers import Tier
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register, TailCall
 from cascade.spec.caching import CachePolicy
 from cascade.spec.containers import gathered
@@ -70,9 +73,16 @@ class Interpreter:
         run: What it is part of.
         registry: Where tail calls find blueprints.
         nested: What it computes is a node of a graph, which sees to its failure.
+        tier: What it may use besides itself.
     """
 
-    def __init__(self, run: Run, registry: BlueprintRegistry, nested: bool = False) -> None:
+    def __init__(
+        self,
+        run: Run,
+        registry: BlueprintRegistry,
+        nested: bool = False,
+        tier: Tier = "auto",
+    ) -> None:
         self._run = run
         self._registry = registry
         self._is_nested = nested
@@ -88,6 +98,7 @@ class Interpreter:
         self._flights: dict[tuple[CachePolicy, Any], Cell] = {}
         self._error: BaseException | None = None
         self._watched = run.watches_tasks
+        self._spinner = None if tier == "interpreted" else Spinner(run, tier)
 
     async def execute(self, frame: Frame) -> Any:
         """The value of ``frame``; a Skipped where it has none.
@@ -119,7 +130,7 @@ class Interpreter:
             base: ``frame`` if left out, or one that waits for it.
         """
         base = base or frame
-        ticker = Ticker()
+        ticker = base.ticker = Ticker()
         ended = False
         try:
             while not (ended and frame is base):
@@ -170,6 +181,8 @@ class Interpreter:
         result = await self._result(frame, call, base)
         if isinstance(result, TailCall):
             return self._tail(frame, result)
+        if result is PAUSED:
+            return frame
         if self._watched and not isinstance(result, Missing):
             self._report_end(frame, call)
         if isinstance(result, LazyResult):
@@ -341,6 +354,11 @@ class Interpreter:
         is_async = _is_async(call)
         mode = "auto" if call.task is None else call.task.mode
         policies = frame.policies if frame.at_root else call.policies
+        plain = policies is PLAIN_CALLS or policies.of_steps() is None
+        if frame.at_root and plain and (is_async or self._is_alone(base)):
+            value = await self._spun(frame, call, base)
+            if value is not NOT_ENTERED:
+                return value
         if (
             is_async
             or mode != "auto"
@@ -367,6 +385,13 @@ class Interpreter:
             return self._run.context.copy().run(call.func, *args, **kwargs)
         except StopIteration as error:
             raise stop_iteration(call.func) from error
+
+    async def _spun(self, frame: Frame, call: Call, base: Frame) -> Any:
+        """What the loop of the root gives, if it has one."""
+        loop = None if self._spinner is None else self._spinner.loop(frame)
+        if loop is None or self._spinner is None or base.ticker is None:
+            return NOT_ENTERED
+        return await self._spinner.spin(frame, loop, base.ticker, _node_of(frame, call)[1])
 
     def _is_alone(self, base: Frame) -> bool:
         """Whether nothing else is under way that a plain function would hold up (M6)."""
@@ -463,6 +488,7 @@ class Interpreter:
 
     def _tail(self, frame: Frame, tail: TailCall) -> Frame:
         """Continue ``frame`` as ``tail`` says; the frame to go on with."""
+        self._run.step(frame.blueprint.name)
         lazies = lazies_of(tail)
         if lazies:
             frame.tail = tail
@@ -544,6 +570,7 @@ class Interpreter:
 
     def _become(self, frame: Frame, lazy: LazyResult[Any]) -> Frame:
         """Continue ``frame`` as ``lazy`` (R4): a loop of such takes no memory."""
+        self._run.step(frame.blueprint.name)
         blueprint = self._compile(lazy)
         if frame.cell is None:
             frame.cell = Cell(lazy.name)

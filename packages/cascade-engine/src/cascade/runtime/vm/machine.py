@@ -14,6 +14,7 @@ from cascade.runtime.run import Run
 from cascade.runtime.vm.frame import Frame
 from cascade.runtime.vm.interpreter import Interpreter
 from cascade.runtime.vm.registry import BlueprintRegistry
+from cascade.runtime.vm.tiers import Tier, check_tier, demand
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.errors import BlueprintError
 from cascade.spec.lazy_types import LazyResult
@@ -27,10 +28,17 @@ class VirtualMachine:
 
     Args:
         run: The run that executions belong to; one of its own for each if left out.
+        tier: How steps are made: ``"auto"``, the best way that each task allows, or one by name,
+            which a task whose blueprint is executed then has to allow; see ``cs.explain``.
+
+    Raises:
+        ArgumentError: ``tier`` is none.
     """
 
-    def __init__(self, run: Run | None = None) -> None:
+    def __init__(self, run: Run | None = None, *, tier: Tier = "auto") -> None:
+        check_tier(tier)
         self._run = run
+        self._tier = tier
         self.registry = run.blueprints if run is not None else BlueprintRegistry()
 
     def register_blueprint(self, blueprint_id: str, blueprint: Blueprint) -> None:
@@ -60,6 +68,7 @@ class VirtualMachine:
 
         Raises:
             ArgumentError: The arguments do not fit the blueprint's inputs (a TypeError).
+            TierError: The tier that was asked for by name is not to be had for its task.
             DependencyMissingError: The root was skipped (R6).
         """
         value = await self.outcome(blueprint, initial_args, initial_kwargs, source=source)
@@ -80,10 +89,11 @@ class VirtualMachine:
         """
         if not blueprint.instructions:
             raise BlueprintError("the blueprint has no instructions, so it has no value")
+        demand(blueprint.task, self._tier)
         frame = Frame(blueprint, initial_args or (), initial_kwargs or {})
         frame.source = source
         async with self._run_to_use() as run:
-            return await Interpreter(run, self.registry, nested).execute(frame)
+            return await Interpreter(run, self.registry, nested, self._tier).execute(frame)
 
     @asynccontextmanager
     async def _run_to_use(self) -> AsyncIterator[Run]:

@@ -24,8 +24,8 @@ BUILTIN_TYPES = frozenset(
 )
 #: Builtins whose calls give values of such types, or of other types that are no lazy values.
 _SAFE_CALLS = frozenset(
-    "bool bytes chr dict float frozenset hash id int isinstance len list ord repr set sorted str "
-    "tuple".split()
+    {"bool", "bytes", "chr", "dict", "float", "frozenset", "hash", "id", "int", "isinstance"}
+    | {"len", "list", "ord", "range", "repr", "set", "sorted", "str", "tuple"}
 )
 _DISPLAYS = (
     *(ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Set, ast.Dict),
@@ -59,6 +59,7 @@ class Plain:
         bound = bindings(bodies)
         #: Names that a body changes.
         self.rebound = bound.keys() & self._names
+        self._from = _sources(bound, handed)
         self._builtin = set(self._names)
         self._settle(self._builtin, bound, handed, self._is_builtin)
         self._never_lazy = set(self._names)
@@ -72,8 +73,19 @@ class Plain:
             return True
         if not self._is_builtin(expression):
             return False
-        self.needs |= self._builtin & self._parameters
+        self.needs |= self._parameters & self._origins(expression)
         return True
+
+    def _origins(self, expression: ast.expr) -> set[str]:
+        """The names that the type of a value depends on, through others and from step to step."""
+        seen: set[str] = set()
+        todo = _names_in(expression)
+        while todo:
+            name = todo.pop()
+            if name not in seen:
+                seen.add(name)
+                todo |= self._from.get(name, set())
+        return seen
 
     def always(self, expression: ast.expr) -> bool:
         """Whether that is so whatever the names in it stand for."""
@@ -148,13 +160,41 @@ def bindings(bodies: Iterable[Sequence[ast.stmt]]) -> dict[str, list[ast.expr | 
 def _simple_targets(node: ast.AST) -> Iterable[tuple[ast.expr, ast.expr]]:
     """Names that get the value of an expression; ``ast.walk`` comes to them later."""
     if isinstance(node, ast.Assign):
-        return [(target, node.value) for target in node.targets]
+        return [pair for target in node.targets for pair in _pairs(target, node.value)]
+    if isinstance(node, ast.For) and _is_range(node.iter):
+        return [(node.target, node.iter)]  # its items have a builtin type as well
     if isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
         return [(node.target, node.value)]
     if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
         before = ast.Name(node.target.id, ast.Load())
         return [(node.target, ast.BinOp(before, node.op, node.value))]
     return ()
+
+
+def _pairs(target: ast.expr, value: ast.expr) -> Iterable[tuple[ast.expr, ast.expr]]:
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        starred = any(isinstance(v, ast.Starred) for v in (*target.elts, *value.elts))
+        if not starred and len(target.elts) == len(value.elts):
+            return zip(target.elts, value.elts, strict=True)
+    return [(target, value)]
+
+
+def _is_range(value: ast.expr) -> bool:
+    func = value.func if isinstance(value, ast.Call) else None
+    return isinstance(func, ast.Name) and func.id == "range"
+
+
+def _names_in(value: ast.expr | None) -> set[str]:
+    return {n.id for n in ast.walk(value) if isinstance(n, ast.Name)} if value else set()
+
+
+def _sources(*bound: Mapping[str, Sequence[ast.expr | None]]) -> dict[str, set[str]]:
+    """Name → the names in the expressions that it is bound to."""
+    found: dict[str, set[str]] = {}
+    for one in bound:
+        for name, values in one.items():
+            found.setdefault(name, set()).update(*map(_names_in, values))
+    return found
 
 
 def _bound_by(node: ast.AST) -> Iterable[str]:

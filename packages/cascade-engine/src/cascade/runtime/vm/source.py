@@ -7,18 +7,21 @@ function's code to the last byte, its line table included, are they taken for it
 """
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import functools
 import inspect
+import itertools
 import linecache
 import operator
 import sys
 import tokenize
-from collections.abc import Iterable
-from types import CodeType, FunctionType
+from collections.abc import Iterable, Iterator
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, TypeAlias
+
+from cascade.spec.task import Task
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -26,6 +29,8 @@ _FUTURES = functools.reduce(
     operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 )
 _OUTER = "__cs_outer"
+#: Of the names in a function, how many at most may have been imported against appearances.
+_MOST_GUESSED = 2
 
 
 class Unfit(Exception):
@@ -42,6 +47,25 @@ class Unfit(Exception):
         self.line = line
 
 
+def refuse(task: Task[..., Any]) -> None:
+    """Refuse tasks whose steps are more than calls with arguments that have names.
+
+    Raises:
+        Unfit: It is such a one.
+    """
+    parameters = task.parameters
+    if type(task) is not Task:
+        raise Unfit(f"it is a {type(task).__name__}")
+    if parameters.injections:
+        raise Unfit("resources are injected into it, for each step anew")
+    if task.mode == "blocking":
+        raise Unfit("its mode is 'blocking', so each step has a thread")
+    if parameters.var_positional is not None or parameters.var_keyword is not None:
+        raise Unfit("it takes * or ** arguments")
+    if any(name.startswith("__cs_") for name in parameters.signature.parameters):
+        raise Unfit("it has names that begin with '__cs_', which a loop needs for itself")
+
+
 def source_of(func: Any) -> FunctionNode:
     """The syntax tree of a function, with the line numbers and columns of its file.
 
@@ -56,7 +80,7 @@ def source_of(func: Any) -> FunctionNode:
     if code.co_name == "<lambda>":
         raise Unfit("it is a lambda", code.co_firstlineno)
     node = _parsed(func)
-    if compiled(node, code) != code:
+    if not any(compiled(node, code, imported=names) == code for names in _imports(node, func)):
         raise Unfit(
             "its lines are not what it was compiled from: the file was changed since, or "
             "something has rewritten the function",
@@ -65,13 +89,19 @@ def source_of(func: Any) -> FunctionNode:
     return node
 
 
-def compiled(node: FunctionNode, like: CodeType, free: Iterable[str] | None = None) -> CodeType:
+def compiled(
+    node: FunctionNode,
+    like: CodeType,
+    free: Iterable[str] | None = None,
+    imported: Iterable[str] = (),
+) -> CodeType:
     """The code of ``node``, compiled as ``like`` was.
 
     Args:
         node: Its decorators count as its first lines, and are not evaluated.
         like: Gives the file, what is imported from ``__future__``, and whether it is nested.
         free: Names that are variables of the functions around it; as in ``like`` if left out.
+        imported: Names that its module has imported.
     """
     body: list[ast.stmt] = [node]
     if like.co_flags & inspect.CO_NESTED:
@@ -81,14 +111,41 @@ def compiled(node: FunctionNode, like: CodeType, free: Iterable[str] | None = No
         if sys.version_info >= (3, 12):
             outer.type_params = []
         body = [ast.fix_missing_locations(ast.copy_location(outer, node))]
+    imports = [ast.copy_location(ast.Import([ast.alias(n, None)]), node) for n in imported]
     module = compile(
-        ast.Module(body, []),
+        ast.fix_missing_locations(ast.Module([*imports, *body], [])),
         like.co_filename,
         "exec",
         flags=like.co_flags & _FUTURES,
         dont_inherit=True,
     )
     return _code_in(module, node.name)
+
+
+def _imports(node: FunctionNode, func: FunctionType) -> Iterator[tuple[str, ...]]:
+    """Guesses at which of its names the module has imported, the best one first.
+
+    The compiler calls ``name.attribute()`` otherwise where ``name`` was imported (its symbol table
+    says so), though it comes to the same.
+    """
+    bases = dict.fromkeys(
+        call.func.value.id
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and isinstance(call.func.value, ast.Name)
+        and call.func.value.id in func.__globals__
+    )
+    here = func.__globals__.get("__name__")
+    values = {name: func.__globals__[name] for name in bases}
+    best = tuple(
+        name
+        for name, value in values.items()
+        if isinstance(value, ModuleType) or getattr(value, "__module__", here) != here
+    )
+    yield best
+    for count in range(min(len(bases), _MOST_GUESSED) + 1):
+        yield from (names for names in itertools.combinations(bases, count) if names != best)
 
 
 def _parsed(func: FunctionType) -> FunctionNode:

@@ -1,0 +1,96 @@
+"""Steps: how far the loops of a run are, and how far they may go.
+
+A step is a call that a node continues with: by a tail call (R5) or a returned lazy value (R4). It
+is counted where it is made, by itself or in a batch, for next to nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from time import monotonic
+
+from cascade.spec.errors import StepLimitError
+
+#: Steps counted one by one between two looks at the clock; a power of two.
+_LOOK_EVERY = 1024
+#: Seconds over which the speed of a run is measured, at least.
+_WINDOW = 1.0
+
+
+class Steps:
+    """The steps of one run. Counted from any thread.
+
+    Args:
+        limit: Most steps that the run may make; None for any number.
+        every: Seconds between two times that it is to be told of, at least.
+
+    Attributes:
+        task: Name of the task that made the last step that was looked at; None before.
+    """
+
+    def __init__(self, limit: int | None, every: float) -> None:
+        self.limit = limit
+        self.task: str | None = None
+        self._every = every
+        self._ones = itertools.count(1)  # whose next() is atomic
+        self._one = 0
+        self._many = 0
+        self._told = self._marked = self._earlier = monotonic()
+        self._marked_count = self._earlier_count = 0
+
+    @property
+    def count(self) -> int:
+        """The steps made so far."""
+        return self._one + self._many
+
+    @property
+    def left(self) -> int | None:
+        """How many more may be made; None for any number."""
+        return None if self.limit is None else max(self.limit - self.count, 0)
+
+    @property
+    def per_second(self) -> float:
+        """The speed over the last second or two."""
+        elapsed = monotonic() - self._earlier
+        return (self.count - self._earlier_count) / elapsed if elapsed else 0.0
+
+    def one(self, task: str) -> bool:
+        """Count a step that ``task`` asks for; whether it is time to tell of it.
+
+        Raises:
+            StepLimitError: It is one too many.
+        """
+        self._one = number = next(self._ones)
+        if self.limit is not None:
+            self._check(number + self._many, task)
+        return not number & (_LOOK_EVERY - 1) and self._look(task)
+
+    def many(self, count: int, task: str) -> bool:
+        """Count steps of a loop of ``task``, in the event loop's thread; whether to tell of it.
+
+        Raises:
+            StepLimitError: They are too many.
+        """
+        self._many += count
+        if self.limit is not None:
+            self._check(self.count, task)
+        return self._look(task)
+
+    def _check(self, count: int, task: str) -> None:
+        if self.limit is not None and count > self.limit:
+            raise StepLimitError(
+                f"task '{task}' asks for another step, but the run has made its "
+                f"max_steps={self.limit}",
+                self.limit,
+            )
+
+    def _look(self, task: str) -> bool:
+        self.task = task
+        now = monotonic()
+        if now - self._marked >= _WINDOW:
+            self._earlier, self._earlier_count = self._marked, self._marked_count
+            self._marked, self._marked_count = now, self.count
+        if now - self._told < self._every:
+            return False
+        self._told = now
+        return True

@@ -1,0 +1,541 @@
+"""The fuser: a task's tail calls become assignments, and its calls one loop.
+
+What a body means is its function's, and the loop is to mean the same, step for step::
+
+    def f(n, acc):                       def f(steps, state, n, acc):
+        if not n:                            for _ in steps:
+            return acc                           if not n:
+        acc += n                                     return acc, 0, n, acc
+        return f.tail(n - 1)                     saved = acc
+                                                 acc += n
+                                                 n, acc = n - 1, saved
+                                                 continue
+                                                 return None, 0, n, saved
+                                             return PAUSED, 0, n, acc
+
+- *Arguments not named keep their last value*: a parameter that the body changes is saved first.
+- *Locals do not live on*: all of them are unbound at the head of each step.
+- *Lazy arguments are resolved first* (M2): what is not proven plain is looked at, and if it is one,
+  the tail call is made after all, for the interpreter.
+- *Everything else that a step may give* goes to the interpreter, with the arguments of that step:
+  an exit returns them with the value.
+- *Mutual recursion*: tasks that continue as each other share one loop, with a state that says whose
+  body is next, and their variables, as only one of them is active.
+- *Tracebacks are true*: lines, columns and file are the function's own. Where two tasks share a
+  loop, frames have the name of both.
+- *The event loop has its turn* when ``steps`` is used up; coroutine functions also look at each
+  step whether they have swallowed a cancel.
+
+What cannot be so is refused, with the reason and its line (``Unfit``): see ``tails`` and
+``source``.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FunctionType
+from typing import Any, Final
+
+from cascade.runtime.vm.plain import BUILTIN_TYPES, Plain
+from cascade.runtime.vm.source import FunctionNode, Unfit, compiled
+from cascade.runtime.vm.tails import Body, Tail, body_of, looks_up, scope_of
+from cascade.spec.blueprint import Literal, TailCall
+from cascade.spec.containers import ATOMS
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.resource import Inject
+from cascade.spec.task import Task
+
+#: What a fused loop gives as its value when its steps are used up.
+PAUSED: Final = object()
+
+#: What the interpreter sees to where it is an argument.
+LAZY = (LazyResult, Literal, Inject)
+_STEPS, _STATE, _CANCELLING, _BEFORE = "__cs_steps", "__cs_state", "__cs_cancelling", "__cs_before"
+#: Cannot be fused with one another: a cycle longer than this is no state machine.
+_MOST_TASKS = 16
+
+
+class Fused:
+    """The loop of a task, or of several that continue as each other.
+
+    Attributes:
+        tasks: By state.
+        parameters: Of all of them; the order in which values are handed over.
+    """
+
+    def __init__(self, bodies: Sequence[Body]) -> None:
+        self.tasks = tuple(body.task for body in bodies)
+        self.is_async = self.tasks[0].is_async
+        self.parameters = tuple(dict.fromkeys(p for body in bodies for p in body.parameters))
+        self._bodies = tuple(bodies)
+        self._guards = [
+            (body.func, path, value) for body in bodies for path, value in body.looked_up.items()
+        ]
+        self._trusting, self._needs = self._make(careful=False)
+        self._careful: Callable[..., Any] | None = None
+
+    def state_of(self, task: Task[..., Any]) -> int:
+        return self.tasks.index(task)
+
+    def loop_for(self, values: Sequence[Any]) -> Callable[..., Any] | None:
+        """The function to enter with ``values``, those of ``parameters``; None if there is none.
+
+        It takes the steps to make, as an iterator; the state; if it is a coroutine function, what
+        ``cancelling`` gave and that method of its asyncio task; then the values. It gives the value
+        of a step, or PAUSED; the state, and the values that the step had.
+        """
+        for func, path, value in self._guards:
+            if looks_up(func, path) is not value:
+                return None  # the name stands for something else by now
+        if any(type(v) not in ATOMS and isinstance(v, LAZY) for v in values):
+            return None
+        if all(type(values[place]) in BUILTIN_TYPES for place in self._needs):
+            return self._trusting
+        if self._careful is None:
+            self._careful, _ = self._make(careful=True)
+        return self._careful
+
+    def state_at(self, error: BaseException, entered: int) -> int:
+        """Whose body has raised ``error``, in a loop that was entered in the state ``entered``."""
+        codes = (self._trusting.__code__, getattr(self._careful, "__code__", None))
+        trace = error.__traceback__
+        state = entered
+        while trace is not None:
+            if trace.tb_frame.f_code in codes:
+                state = trace.tb_frame.f_locals.get(_STATE, state)
+            trace = trace.tb_next
+        return state
+
+    def _make(self, careful: bool) -> tuple[FunctionType, tuple[int, ...]]:
+        writer = _Writer(self._bodies, self.parameters, careful)
+        first = self._bodies[0].func
+        cells = {
+            name: cell
+            for body in self._bodies
+            for name, cell in zip(
+                body.func.__code__.co_freevars, body.func.__closure__ or (), strict=True
+            )
+        }
+        node = writer.function()
+        code = compiled(node, first.__code__, cells)
+        qualname = "/".join(body.func.__code__.co_qualname for body in self._bodies)
+        loop = FunctionType(
+            code.replace(co_qualname=qualname),
+            first.__globals__,
+            node.name,
+            None,
+            tuple(cells[name] for name in code.co_freevars),
+        )
+        loop.__kwdefaults__ = writer.tools
+        return loop, tuple(sorted(self.parameters.index(name) for name in writer.needs))
+
+
+def fuse(task: Task[..., Any]) -> Fused | Unfit:
+    """The loop of ``task``, or why there is none; worked out once per task."""
+    found: Fused | Unfit | None = task.derived.get("fused")
+    if found is None:
+        try:
+            found = Fused(_group(task))
+        except Unfit as refusal:
+            # Kept for long, so without the frames of whoever has asked first.
+            found = Unfit(refusal.reason, refusal.line)
+        task.derived["fused"] = found
+    return found
+
+
+def is_traced() -> bool:
+    """Whether a debugger or coverage looks at lines, which are to be the functions' own."""
+    if sys.gettrace() is not None:
+        return True
+    if sys.version_info < (3, 12):
+        return False
+    tools = (sys.monitoring.DEBUGGER_ID, sys.monitoring.COVERAGE_ID)
+    return any(sys.monitoring.get_tool(tool) is not None for tool in tools)
+
+
+# -- which tasks share a loop ---------------------------------------------------------------------
+
+
+def _group(task: Task[..., Any]) -> list[Body]:
+    """The bodies of ``task`` and of those that it continues as, and that come back to it."""
+    bodies = {task: body_of(task)}
+    todo = [task]
+    while todo and len(bodies) <= _MOST_TASKS:
+        for tail in bodies[todo.pop()].tails.values():
+            if tail.target not in bodies and tail.obstacle is None:
+                try:
+                    bodies[tail.target] = body_of(tail.target)
+                except Unfit:
+                    continue  # a tail call to it leaves the loop
+                todo.append(tail.target)
+    group = _come_back(task, bodies)
+    _refuse_obstacles(task, bodies[task], group)
+    alone = [bodies[task]]
+    if any(_obstacle(bodies[member], group) for member in group):
+        return _alone_or_refused(task, alone)
+    try:
+        members = [bodies[member] for member in bodies if member in group]
+        _refuse_strangers(members)
+    except Unfit:
+        return _alone_or_refused(task, alone)
+    return members
+
+
+def _come_back(task: Task[..., Any], bodies: Mapping[Task[..., Any], Body]) -> set[Task[..., Any]]:
+    """Those of ``bodies`` from which tail calls lead back to ``task``; with it."""
+    group = {task}
+    grown = True
+    while grown:
+        more = {
+            member
+            for member, body in bodies.items()
+            if member not in group and any(t.target in group for t in body.tails.values())
+        }
+        group |= more
+        grown = bool(more)
+    return group
+
+
+def _refuse_obstacles(task: Task[..., Any], body: Body, group: set[Task[..., Any]]) -> None:
+    obstacle = _obstacle(body, group)
+    if obstacle is not None:
+        raise obstacle
+    if not any(tail.target in group for tail in body.tails.values()):
+        raise Unfit(f"its tail calls do not come back to '{task.name}'", body.node.lineno)
+
+
+def _obstacle(body: Body, group: set[Task[..., Any]]) -> Unfit | None:
+    """Why a tail call within the group is none that a loop can make."""
+    for tail in body.tails.values():
+        if tail.target not in group:
+            continue
+        if tail.obstacle is not None:
+            return tail.obstacle
+        parameters = tail.target.parameters
+        given = {name for name, _ in tail.given} | parameters.defaults.keys()
+        if tail.target is not body.task and not given.issuperset(parameters.signature.parameters):
+            return Unfit(
+                "the arguments of a tail call do not fit: one is missing", tail.node.lineno
+            )
+    return None
+
+
+def _alone_or_refused(task: Task[..., Any], alone: list[Body]) -> list[Body]:
+    if not any(tail.target is task for tail in alone[0].tails.values()):
+        raise Unfit("the tasks that it continues as cannot share a loop", alone[0].node.lineno)
+    return alone
+
+
+def _refuse_strangers(bodies: Sequence[Body]) -> None:
+    """Bodies that share a loop share their file, module and variables."""
+    first = bodies[0].func
+    own = {name for body in bodies for name in body.names}
+    cells: dict[str, Any] = {}
+    for body in bodies:
+        func, code = body.func, body.func.__code__
+        if body.task.is_async != bodies[0].task.is_async:
+            raise Unfit("a plain and a coroutine function cannot share a loop", body.node.lineno)
+        if code.co_filename != first.__code__.co_filename:
+            raise Unfit("they are in different files", body.node.lineno)
+        if func.__globals__ is not first.__globals__:
+            raise Unfit("they are in different modules", body.node.lineno)
+        if (code.co_flags ^ first.__code__.co_flags) & 0x10:
+            raise Unfit("only one of them is nested", body.node.lineno)
+        others = own - set(body.names)
+        clash = others.intersection((*code.co_names, *code.co_freevars))
+        if clash:
+            raise Unfit(f"'{min(clash)}' is a variable of one of them only", body.node.lineno)
+        for name, cell in zip(code.co_freevars, func.__closure__ or (), strict=True):
+            if cells.setdefault(name, cell) is not cell:
+                raise Unfit(f"'{name}' is not the same for both", body.node.lineno)
+
+
+# -- how the loop is written ----------------------------------------------------------------------
+
+
+class _Writer:
+    """Writes the loop of one group of bodies.
+
+    Args:
+        bodies: By state.
+        parameters: Of all of them.
+        careful: Whether to look at all arguments that are not proven plain whatever their types.
+
+    Attributes:
+        needs: The parameters whose values have to come with builtin types.
+        tools: What the code uses that it has no name for.
+    """
+
+    def __init__(self, bodies: Sequence[Body], parameters: Sequence[str], careful: bool) -> None:
+        self._bodies = bodies
+        self._parameters = parameters
+        self._names = tuple(dict.fromkeys((*parameters, *(n for b in bodies for n in b.names))))
+        self._states = {body.task: state for state, body in enumerate(bodies)}
+        self._careful = careful
+        self._plain = Plain(
+            [body.node.body for body in bodies],
+            parameters,
+            self._names,
+            self._handed(),
+            scope_of(bodies[0].func),
+        )
+        self.needs = self._plain.needs
+        self.tools: dict[str, Any] = {}
+        self._state = 0
+        self._first = bodies[0].node
+
+    def _handed(self) -> dict[str, list[ast.expr]]:
+        """Parameter → what tail calls give it, defaults as well."""
+        handed: dict[str, list[ast.expr]] = {}
+        for body in self._bodies:
+            for tail in body.tails.values():
+                if tail.target not in self._states:
+                    continue
+                for name, value in tail.given:
+                    handed.setdefault(name, []).append(value)
+                for name, default in tail.target.parameters.defaults.items():
+                    kind = ast.Constant(default) if type(default) in BUILTIN_TYPES else _name("?")
+                    handed.setdefault(name, []).append(kind)
+        return handed
+
+    def function(self) -> FunctionNode:
+        """The syntax tree of the loop."""
+        leading = [_STEPS, _STATE]
+        if self._bodies[0].task.is_async:
+            leading += [_BEFORE, _CANCELLING]
+        names = [ast.arg(name) for name in (*leading, *self._parameters)]
+        step = ast.For(ast.Name("__cs_step", ast.Store()), _name(_STEPS), self._step(), [])
+        pause = self._pause()
+        tools = [ast.arg(name) for name in self.tools]
+        arguments = ast.arguments([], names, None, tools, [None] * len(tools), None, [])
+        made = type(self._first)(
+            "/".join(body.node.name for body in self._bodies),
+            arguments,
+            [step, pause],
+            list(self._first.decorator_list),  # they are the first lines of the function's code
+            None,
+            None,
+        )
+        made.name = made.name if len(self._bodies) > 1 else self._first.name
+        if sys.version_info >= (3, 12):
+            made.type_params = []
+        placed: FunctionNode = self._placed(made)
+        return placed
+
+    def _step(self) -> list[ast.stmt]:
+        if len(self._bodies) == 1:
+            return self._body(0)
+        last = len(self._bodies) - 1
+        written = self._body(last)
+        for state in reversed(range(last)):
+            test = ast.Compare(_name(_STATE), [ast.Eq()], [ast.Constant(state)])
+            written = [ast.If(test, self._body(state), written)]
+        return written
+
+    def _body(self, state: int) -> list[ast.stmt]:
+        self._state = state
+        body = self._bodies[state]
+        written: list[ast.stmt] = []
+        unbound = [name for name in self._names if name not in body.parameters]
+        if unbound:  # by binding them first, as only what is bound can be deleted
+            targets: list[ast.expr] = [ast.Name(name, ast.Store()) for name in unbound]
+            written.append(ast.Assign(targets, ast.Constant(None)))
+            written.append(ast.Delete([ast.Name(name, ast.Del()) for name in unbound]))
+        for name in self._changed(body):
+            written.append(_assign([_saved(name)], [_name(name)]))
+        written += self._statements(_without_docstring(body.node.body))
+        written.append(self._exit(ast.Constant(None)))
+        return written
+
+    def _changed(self, body: Body) -> list[str]:
+        return [name for name in body.parameters if name in self._plain.rebound]
+
+    # -- statements ---------------------------------------------------------------------------
+
+    def _statements(self, body: Sequence[ast.stmt]) -> list[ast.stmt]:
+        return [written for statement in body for written in self._statement(statement)]
+
+    def _statement(self, statement: ast.stmt) -> list[ast.stmt]:
+        if isinstance(statement, ast.Return):
+            value = statement.value
+            return self._return(statement, ast.Constant(None) if value is None else value)
+        parts: dict[str, Any] = {}
+        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            return [statement]
+        for name in ("body", "orelse", "finalbody"):
+            if getattr(statement, name, None):
+                parts[name] = self._statements(getattr(statement, name))
+        for name in ("handlers", "cases"):
+            if getattr(statement, name, None):
+                parts[name] = [
+                    _changed(inner, body=self._statements(inner.body))
+                    for inner in getattr(statement, name)
+                ]
+        return [_changed(statement, **parts)] if parts else [statement]
+
+    def _return(self, at: ast.stmt, value: ast.expr) -> list[ast.stmt]:
+        tails = self._bodies[self._state].tails
+        if isinstance(value, ast.IfExp) and self._has_tail(value):
+            written = ast.If(
+                value.test, self._return(at, value.body), self._return(at, value.orelse)
+            )
+            return [ast.copy_location(written, at)]
+        tail = tails.get(value)
+        if tail is not None and tail.target in self._states:
+            return [self._placed(written, value) for written in self._tail(tail)]
+        return [self._placed(self._exit(value), at)]
+
+    def _has_tail(self, value: ast.expr) -> bool:
+        if isinstance(value, ast.IfExp):
+            return self._has_tail(value.body) or self._has_tail(value.orelse)
+        tail = self._bodies[self._state].tails.get(value)
+        return tail is not None and tail.target in self._states
+
+    # -- ends of steps ------------------------------------------------------------------------
+
+    def _tail(self, tail: Tail) -> Iterator[ast.stmt]:
+        """Assign the parameters all at once, and go on."""
+        body = self._bodies[self._state]
+        state = self._states[tail.target]
+        values = dict(tail.given)
+        suspects = [name for name, value in tail.given if not self._is_plain(value)]
+        arguments = {name: f"__cs_new_{name}" for name in values}
+        if suspects:
+            # All are evaluated before any is looked at, in the order in which they are written.
+            yield _assign(list(arguments.values()), list(values.values()))
+            values = {name: _name(argument) for name, argument in arguments.items()}
+            ask, lazy = self._tool("isinstance", isinstance), self._tool("lazy", LAZY)
+            asked: list[ast.expr] = [ast.Call(ask, [values[name], lazy], []) for name in suspects]
+            yield ast.If(
+                asked[0] if len(asked) == 1 else ast.BoolOp(ast.Or(), asked),
+                [self._exit(self._made(tail, values))],
+                [],
+            )
+        if tail.target is body.task:
+            values |= {
+                name: _name(_saved(name)) for name in self._changed(body) if name not in values
+            }
+        else:
+            values |= self._defaults(tail.target, values)
+        kept = set() if tail.target is not body.task else set(self._changed(body))
+        moved = {
+            name: value
+            for name, value in values.items()
+            if not (isinstance(value, ast.Name) and value.id == name and name not in kept)
+        }
+        if moved:
+            yield _assign(list(moved), list(moved.values()))
+        if suspects:
+            yield ast.Delete([ast.Name(name, ast.Del()) for name in arguments.values()])
+        if state != self._state:
+            yield _assign([_STATE], [ast.Constant(state)])
+        if body.task.is_async:
+            test = ast.Compare(
+                ast.Call(_name(_CANCELLING), [], []), [ast.NotEq()], [_name(_BEFORE)]
+            )
+            yield ast.If(test, [self._pause(self._bodies[state])], [])
+        yield ast.Continue()
+
+    def _is_plain(self, value: ast.expr) -> bool:
+        return self._plain.always(value) if self._careful else self._plain.proves(value)
+
+    def _defaults(
+        self, target: Task[..., Any], given: Mapping[str, ast.expr]
+    ) -> dict[str, ast.expr]:
+        """A switch to another task starts from its defaults (M1)."""
+        values: dict[str, ast.expr] = {}
+        for name, default in target.parameters.defaults.items():
+            if name in given:
+                continue
+            if type(default) in (int, float, bool, str, type(None)):
+                values[name] = ast.Constant(default)
+            else:
+                values[name] = self._tool(f"default{len(self.tools)}", default)
+        return values
+
+    def _made(self, tail: Tail, values: Mapping[str, ast.expr]) -> ast.expr:
+        """The tail call, made after all."""
+        target = self._tool(f"task{self._states[tail.target]}", tail.target)
+        named = ast.Dict([ast.Constant(name) for name in values], list(values.values()))
+        return ast.Call(self._tool("tail_call", _tail_call), [named, target], [])
+
+    def _exit(self, value: ast.expr) -> ast.stmt:
+        """Return ``value`` and the arguments of this step."""
+        body = self._bodies[self._state]
+        changed = self._changed(body)
+        return self._returning(
+            value, self._state, body, lambda name: _saved(name) if name in changed else name
+        )
+
+    def _pause(self, body: Body | None = None) -> ast.stmt:
+        """Return the arguments of the next step, which is that of ``body``, or of any."""
+        if body is not None:
+            paused = self._tool("paused", PAUSED)
+            return self._returning(paused, self._states[body.task], body, lambda name: name)
+        written: ast.stmt = self._pause(self._bodies[-1])
+        for state in reversed(range(len(self._bodies) - 1)):
+            test = ast.Compare(_name(_STATE), [ast.Eq()], [ast.Constant(state)])
+            written = ast.If(test, [self._pause(self._bodies[state])], [written])
+        return written
+
+    def _returning(
+        self, value: ast.expr, state: int, body: Body, named: Callable[[str], str]
+    ) -> ast.stmt:
+        values: list[ast.expr] = [
+            _name(named(name)) if name in body.parameters else ast.Constant(None)
+            for name in self._parameters
+        ]
+        return ast.Return(ast.Tuple([value, ast.Constant(state), *values], ast.Load()))
+
+    def _tool(self, name: str, value: Any) -> ast.expr:
+        """A name for something that the body has none for."""
+        name = f"__cs_{name}"
+        self.tools[name] = value
+        return _name(name)
+
+    def _placed(self, node: Any, like: ast.AST | None = None) -> Any:
+        """Give new nodes the place of ``like``; those from the source have theirs."""
+        like = self._first if like is None else like
+        todo = [node]
+        while todo:
+            inner = todo.pop()
+            if hasattr(inner, "lineno"):
+                continue
+            if "lineno" in inner._attributes:
+                ast.copy_location(inner, like)
+            todo.extend(ast.iter_child_nodes(inner))
+        return node
+
+
+def _tail_call(kwargs: dict[str, Any], target: Task[..., Any]) -> TailCall:
+    return TailCall((), kwargs, None, target)
+
+
+def _saved(name: str) -> str:
+    return f"__cs_was_{name}"
+
+
+def _name(name: str) -> ast.expr:
+    return ast.Name(name, ast.Load())
+
+
+def _assign(names: Sequence[str], values: Sequence[ast.expr]) -> ast.stmt:
+    """``a, b = x, y``: all values first."""
+    targets: list[ast.expr] = [ast.Name(name, ast.Store()) for name in names]
+    if len(names) == 1:
+        return ast.Assign(targets, values[0])
+    return ast.Assign([ast.Tuple(targets, ast.Store())], ast.Tuple(list(values), ast.Load()))
+
+
+def _changed(node: Any, **parts: Any) -> Any:
+    """A copy of ``node`` with other parts."""
+    fields = {name: getattr(node, name) for name in node._fields if hasattr(node, name)}
+    return ast.copy_location(type(node)(**{**fields, **parts}), node)
+
+
+def _without_docstring(body: Sequence[ast.stmt]) -> Sequence[ast.stmt]:
+    first = body[0]
+    is_text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    return body[1:] if is_text else body

@@ -1,0 +1,155 @@
+"""The generator: Python functions written for what is executed again and again.
+
+For a task, one function with its parameters as locals and the trampoline inside: what the
+interpreter does with a self tail call, written out for the one signature::
+
+    def f(steps, state, n, acc):
+        for _ in steps:
+            value = call(n, acc)
+            if type(value) is not TailCall or …:       # for another task: for the interpreter
+                return value, 0, n, acc
+            …                                          # the new arguments, each looked at (M2)
+            n, acc = new_n, new_acc
+        return PAUSED, 0, n, acc
+
+It gives whatever is no tail call of the task to itself to the interpreter, and also tail calls that
+do not fit, for the error. The task's own function is called as it is, so unlike the fuser this asks
+for no source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from cascade.runtime.vm.fuser import LAZY, PAUSED
+from cascade.runtime.vm.source import Unfit, refuse
+from cascade.spec.blueprint import TailCall
+from cascade.spec.containers import ATOMS
+from cascade.spec.task import Task
+
+#: What tracebacks show for the lines; they are left out of users' tracebacks with this folder.
+_FILE = f"{__file__[: -len('.py')]}/<generated>"
+
+
+class Generated:
+    """The loop of one task; see ``fuser.Fused``, whose shape this has.
+
+    Raises:
+        Unfit: Its calls are more than calls, or their arguments have no names.
+    """
+
+    def __init__(self, task: Task[..., Any]) -> None:
+        refuse(task)
+        self.tasks = (task,)
+        self.is_async = task.is_async
+        self.parameters = tuple(task.parameters.signature.parameters)
+        self._loop = _loop(task)
+
+    def state_of(self, task: Task[..., Any]) -> int:
+        return self.tasks.index(task)
+
+    def loop_for(self, values: Sequence[Any]) -> Callable[..., Any] | None:
+        """The function to enter with ``values``; None if one of them is for the interpreter."""
+        if any(type(v) not in ATOMS and isinstance(v, LAZY) for v in values):
+            return None
+        return self._loop
+
+    def state_at(self, _error: BaseException, entered: int) -> int:
+        return entered
+
+
+def generate(task: Task[..., Any]) -> Generated | Unfit:
+    """The generated loop of ``task``, or why there is none; made once per task."""
+    found: Generated | Unfit | None = task.derived.get("generated")
+    if found is None:
+        try:
+            found = Generated(task)
+        except Unfit as refusal:
+            # Kept for long, so without the frames of whoever has asked first.
+            found = Unfit(refusal.reason, refusal.line)
+        task.derived["generated"] = found
+    return found
+
+
+def _loop(task: Task[..., Any]) -> Callable[..., Any]:
+    lines = list(_lines(task))
+    scope = {
+        "__cs_call": task.func,
+        "__cs_task": task,
+        "__cs_TailCall": TailCall,
+        "__cs_ATOMS": ATOMS,
+        "__cs_LAZY": LAZY,
+        "__cs_PAUSED": PAUSED,
+        "isinstance": isinstance,
+        "type": type,
+        "len": len,
+    }
+    # Variables of a function around it, as what is looked up in globals costs more.
+    outer = [f"def __cs_outer({', '.join(scope)}):", *(f"    {line}" for line in lines)]
+    made: dict[str, Any] = {}
+    exec(compile("\n".join([*outer, "    return __cs_loop"]), _FILE, "exec"), made)
+    loop: Callable[..., Any] = made["__cs_outer"](**scope)
+    return loop
+
+
+def _lines(task: Task[..., Any]) -> Iterator[str]:
+    parameters = task.parameters
+    names = tuple(parameters.signature.parameters)
+    by_name = [name for name in parameters.keyword if name not in parameters.positional]
+    call = ", ".join([*parameters.positional, *(f"{name}={name}" for name in by_name)])
+    leave = f"return __cs_value, 0, {_listed(names)}"
+    prefix = ("async ", "await ") if task.is_async else ("", "")
+    leading = "__cs_steps, __cs_state"
+    if task.is_async:
+        leading += ", __cs_before, __cs_cancelling"
+    yield f"{prefix[0]}def __cs_loop({leading}, {_listed(names)}):"
+    yield "    for __cs_step in __cs_steps:"
+    yield f"        __cs_value = {prefix[1]}__cs_call({call})"
+    yield "        if type(__cs_value) is not __cs_TailCall:"
+    yield f"            {leave}"
+    yield "        if __cs_value.target is not __cs_task and __cs_value.target is not None:"
+    yield f"            {leave}"
+    yield "        if __cs_value.target_blueprint_id is not None:"
+    yield f"            {leave}"
+    taken = _new_arguments(parameters.positional, parameters.keyword, leave)
+    yield from (f"        {line}" for line in taken)
+    if task.is_async:
+        yield "        if __cs_cancelling() != __cs_before:"
+        yield f"            return __cs_PAUSED, 0, {_listed(names)}"
+    yield f"    return __cs_PAUSED, 0, {_listed(names)}"
+
+
+def _new_arguments(positional: Sequence[str], keyword: Sequence[str], leave: str) -> Iterator[str]:
+    """Take the arguments of the tail call over; those that it does not give keep their values."""
+    yield "__cs_args = __cs_value.args"
+    yield "__cs_kwargs = __cs_value.kwargs"
+    yield "if __cs_args:"
+    yield f"    if __cs_kwargs or len(__cs_args) > {len(positional)}:"
+    yield f"        {leave}"
+    for count in range(len(positional), 0, -1):
+        given = [f"__cs_new_{name}" for name in positional[:count]]
+        yield f"    {'if' if count == len(positional) else 'elif'} len(__cs_args) == {count}:"
+        yield f"        {_listed(given)} = __cs_args"
+        for value in given:
+            yield f"        if type({value}) not in __cs_ATOMS and isinstance({value}, __cs_LAZY):"
+            yield f"            {leave}"
+        yield f"        {_listed(positional[:count])} = {_listed(given)}"
+    yield "elif __cs_kwargs:"
+    yield "    __cs_left = len(__cs_kwargs)"
+    yield from (f"    __cs_new_{name} = {name}" for name in keyword)
+    for name in keyword:
+        yield f"    if {name!r} in __cs_kwargs:"
+        yield f"        __cs_new_{name} = __cs_kwargs[{name!r}]"
+        yield f"        if type(__cs_new_{name}) not in __cs_ATOMS:"
+        yield f"            if isinstance(__cs_new_{name}, __cs_LAZY):"
+        yield f"                {leave}"
+        yield "        __cs_left -= 1"
+    yield "    if __cs_left:"
+    yield f"        {leave}"
+    yield from (f"    {name} = __cs_new_{name}" for name in keyword)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """As items of a tuple, also where there is but one."""
+    return "".join(f"{name}, " for name in names).rstrip()
