@@ -433,6 +433,42 @@ def test_a_task_as_such_starts_from_its_defaults():
     )
 
 
+# -- build_all ------------------------------------------------------------------------------------
+
+
+def test_several_are_built_under_their_ids():
+    """Lazy values as templates, tasks as such."""
+    blueprints = BlueprintBuilder().build_all({"b": pair(load()), "a": pair, "c": gather(1)})
+
+    assert list(blueprints) == ["b", "a", "c"]
+    assert blueprints["a"] == BlueprintBuilder().build_task(pair)
+    assert blueprints["b"] == build(pair(load()))
+    for blueprint in blueprints.values():
+        check(blueprint)
+
+
+@pytest.mark.parametrize("targets", [{}, None, [countdown(1)], countdown, "even"])
+def test_without_anything_to_build_all_is_refused(targets):
+    with pytest.raises(
+        DefinitionError,
+        match=r"^build_all\(\) takes a dict of ids and what to compile for them, at",
+    ):
+        BlueprintBuilder().build_all(targets)
+
+
+@pytest.mark.parametrize("target", [3, None, countdown.func, "even", build(countdown(1)), [load()]])
+def test_what_cannot_be_built_is_refused_by_its_id(target):
+    with pytest.raises(
+        DefinitionError, match=r"^what to compile for 'odd' is a lazy value or a task, but is "
+    ):
+        BlueprintBuilder().build_all({"even": countdown, "odd": target})
+
+
+def test_an_id_is_a_str():
+    with pytest.raises(DefinitionError, match=r"^the id of a blueprint is a str, but is 3$"):
+        BlueprintBuilder().build_all({3: countdown})
+
+
 # -- all programs ---------------------------------------------------------------------------------
 
 

@@ -461,6 +461,9 @@ def test_text_that_is_no_graph_is_refused(text, problem):
         {"router": 1, "routes": []},
         {"operator": "add", "args": [1, 2]},
         {"operator": "no such", "args": []},
+        {"operator": "attrgetter", "args": [{"$node": 0}]},
+        {"gather": {"$float": 10**400}},
+        {"gather": {"$namedtuple": ["builtins:tuple", []]}},
         {"map": "tests.graph.flows:pair", "over": {"a": "text"}},
     ],
 )
@@ -488,6 +491,7 @@ LOAD = {"task": "tests.graph.flows:load", "args": [], "kwargs": {}}
         ({**LOAD, "after": [-1]}, "-1 is the index of no node before it"),
         ({"gather": [{"$what": 1}]}, r"'\$what' marks no kind of value"),
         ({"operator": "add", "args": [1, 2]}, "none of its args is a node"),
+        ({"operator": "call", "args": [{"$node": 0}]}, "'call' is no operator of lazy values"),
     ],
 )
 def test_what_is_wrong_with_a_node_is_said(node, problem):

@@ -1,13 +1,15 @@
 """The Blueprint IR and TailCall, as words: what they hold and that they do not change."""
 
+import copy
 import dataclasses
+import pickle
 from collections import deque
 from types import MappingProxyType
 
 import pytest
 
 from cascade.spec.blueprint import Blueprint, Call, Literal, Register, TailCall, literal
-from cascade.spec.errors import ArgumentError
+from cascade.spec.errors import ArgumentError, DefinitionError
 from cascade.spec.task import task
 
 
@@ -85,6 +87,73 @@ def test_a_blueprint_is_a_snapshot_of_what_it_was_made_of():
     assert len(blueprint.instructions) == 1
     assert (blueprint.input_args, blueprint.input_kwargs) == ((0,), {"n": 0})
     assert call.kwargs == {"a": Register(0)}
+
+
+def test_equal_blueprints_have_one_hash():
+    assert hash(by_hand()) == hash(by_hand())
+    assert len({by_hand(), by_hand(), dataclasses.replace(by_hand(), register_count=4)}) == 2
+    one, other = ({"a": Register(0), "b": Literal(1)}, {"b": Literal(1.0), "a": Register(0)})
+    assert Call(max, Register(1), (), one) == Call(max, Register(1), [], other)
+    assert hash(Call(max, Register(1), (), one)) == hash(Call(max, Register(1), [], other))
+    assert hash(Call(max, Register(1))) != hash(Call(min, Register(1)))
+    assert hash(Call(max, Register(1))) != hash(Call(max, Register(2)))
+
+
+class Unhashable(list):
+    """A callable object that has no hash."""
+
+    def __call__(self): ...
+
+
+@pytest.mark.parametrize("value", [[1], {"a": []}, {1}, step(1), Unhashable()])
+def test_what_a_blueprint_holds_need_not_be_hashable(value):
+    call = Call(Unhashable(), Register(0), [Literal(value)], {"a": Literal(value)})
+    blueprint = Blueprint([call], 1, input_defaults={0: value})
+
+    assert hash(blueprint) == hash(dataclasses.replace(blueprint))
+    assert blueprint in {blueprint}
+
+
+def test_values_that_are_equal_with_other_hashes_do_not_part_equal_calls():
+    """A set and a frozenset may be equal, though only one of them has a hash."""
+    calls = [Call(len, Register(0), [Literal(kind([1]))]) for kind in (set, frozenset)]
+
+    assert calls[0] == calls[1]
+    assert len(set(calls)) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda mapping: mapping.__setitem__("n", 1),
+        lambda mapping: mapping.__delitem__("n"),
+        lambda mapping: mapping.__ior__({"m": 1}),
+        lambda mapping: mapping.update(n=1),
+        lambda mapping: mapping.setdefault("m", 1),
+        lambda mapping: mapping.pop("n"),
+        lambda mapping: mapping.popitem(),
+        lambda mapping: mapping.clear(),
+    ],
+)
+def test_the_mappings_of_the_ir_do_not_change(change):
+    call = Call(abs, Register(0), (), {"n": Literal(1)})
+    blueprint = Blueprint([call], 1, (), {"n": 0}, None, None, {"n": 1}, {"n": 0})
+    fields = ("input_kwargs", "input_defaults", "input_sources")
+    for mapping in (call.kwargs, *(getattr(blueprint, name) for name in fields)):
+        before = dict(mapping)
+        with pytest.raises(DefinitionError, match=r"^a blueprint does not change; make another "):
+            change(mapping)
+        assert mapping == before
+
+
+def test_a_blueprint_is_pickled_and_copied():
+    blueprint = dataclasses.replace(by_hand(), input_defaults={0: [1]}, input_sources={0: 1})
+    for other in (pickle.loads(pickle.dumps(blueprint)), copy.deepcopy(blueprint)):
+        assert other == blueprint
+        assert hash(other) == hash(blueprint)
+        assert other.input_defaults[0] is not blueprint.input_defaults[0]
+        with pytest.raises(TypeError, match="does not change"):
+            other.input_kwargs["m"] = 1
 
 
 def test_names_for_people():

@@ -43,6 +43,8 @@ class MessageBus:
         # Event type → the subscriptions to it and to its bases; filled as types are asked for. A
         # change replaces the dict, so that who looked before it cannot fill in what is outdated.
         self._resolved: dict[type[Event], tuple[_Subscription, ...]] = {}
+        #: Whether nobody would be told of anything.
+        self.is_silent = True
 
     def subscribe(self, event_type: type[E], handler: Callable[[E], object]) -> Callable[[], None]:
         """Have ``handler`` called with each event of ``event_type`` and of its subclasses.
@@ -65,11 +67,13 @@ class MessageBus:
         subscriptions = self._subscriptions.setdefault(event_type, [])
         subscriptions.append(subscription)
         self._resolved = {}
+        self.is_silent = False
 
         def cancel() -> None:
             if subscription in subscriptions:
                 subscriptions.remove(subscription)
                 self._resolved = {}
+                self.is_silent = not any(self._subscriptions.values())
 
         return cancel
 

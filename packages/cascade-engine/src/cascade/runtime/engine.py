@@ -7,7 +7,7 @@ import contextlib
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from time import perf_counter
 from types import TracebackType
@@ -22,12 +22,14 @@ from cascade.runtime.blocking import BlockedStep, BlockingMonitor, warn
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.events import RunFinished, RunStarted, TaskBlocking
+from cascade.runtime.program import Program
 from cascade.runtime.resource_container import ResourceContainer
 from cascade.runtime.run import STEP_INTERVAL, Run, Waiting
 from cascade.runtime.strategies.graph import GraphExecutionStrategy
-from cascade.runtime.strategies.vm import VMExecutionStrategy
+from cascade.runtime.strategies.vm import ProgramExecution, VMExecutionStrategy
 from cascade.runtime.tracebacks import leave_out_machinery
 from cascade.runtime.vm import BlueprintRegistry, VirtualMachine
+from cascade.runtime.vm.straight import Handover
 from cascade.runtime.vm.tiers import Tier, check_tier
 from cascade.spec.blueprint import Blueprint, Literal
 from cascade.spec.checks import check_count, check_seconds
@@ -105,6 +107,7 @@ class Engine:
         step_interval: float = STEP_INTERVAL,
     ) -> None:
         check_tier(tier)
+        self.tier: Tier = tier
         check_seconds("step_interval", step_interval)
         self._step_interval = step_interval
         self.bus = bus or MessageBus()
@@ -120,10 +123,7 @@ class Engine:
         self._monitors: dict[int, BlockingMonitor] = {}
         self._compiled: OrderedDict[Any, Blueprint] = OrderedDict()
         self._graph = GraphExecutionStrategy(solver or NativeSolver())
-        # The class is looked up when a machine is made, so that it can be replaced in this module.
-        self._vm = VMExecutionStrategy(
-            self._compile, lambda run: VirtualMachine(run=run, tier=tier)
-        )
+        self._vm = VMExecutionStrategy(self._compile, self._machine)
         for definition in resources:
             self.register(definition)
 
@@ -198,8 +198,60 @@ class Engine:
         if not isinstance(target, LazyResult):
             return _plain(target)
         strategy: ExecutionStrategy = self._vm if use_vm else self._graph
-        run = Run(
-            params=params or {},
+        run = self._new_run(params or {}, fail_fast=fail_fast, max_steps=max_steps)
+        try:
+            return await self._execute(run, target, strategy, deadline)
+        except BaseException as error:
+            leave_out_machinery(error)
+            raise
+
+    def compile(self, target: LazyResult[R]) -> Program[R]:
+        """Compile ``target`` once, to be run often: ``await engine.compile(target).run(…)``.
+
+        Args:
+            target: A lazy value. Policies that it is given later do not count.
+
+        Raises:
+            DefinitionError: It is none.
+            CycleError: Nodes wait for each other.
+            ResourceNotFoundError, ResourceError: What is injected somewhere is not to be had.
+        """
+        self._check_open()
+        frame = sys._getframe(1)
+        lazy = as_lazy(target, frame.f_code, frame.f_lasti)
+        blueprint = BlueprintBuilder().build(lazy)  # refuses what is no lazy value
+        program = Program(self, lazy, blueprint)
+        self.resource_container.check(program.special)
+        return program
+
+    async def execute(
+        self,
+        program: Program[Any],
+        params: Mapping[str, Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        handover: Handover | None = None,
+    ) -> Any:
+        """Run a program the long way; ``Program.run`` is what users call."""
+        self._check_open()
+        run = self._new_run(params)
+        way = ProgramExecution(program, args, kwargs, handover, self._machine)
+        return await self._execute(run, program.target, way, None)
+
+    @property
+    def is_unwatched(self) -> bool:
+        """Whether nobody wants to know of what runs, so that a program may take the short way."""
+        return self.bus.is_silent and self.state_backend is None and not self._closed
+
+    def _machine(self, run: Run) -> Any:
+        # The class is looked up when a machine is made, so that it can be replaced in this module.
+        return VirtualMachine(run=run, tier=self.tier)
+
+    def _new_run(
+        self, params: Mapping[str, Any], *, fail_fast: bool = True, max_steps: int | None = None
+    ) -> Run:
+        return Run(
+            params=params,
             bus=self.bus,
             executor=self._executor_here(),
             container=self.resource_container,
@@ -211,11 +263,6 @@ class Engine:
             max_steps=max_steps,
             step_interval=self._step_interval,
         )
-        try:
-            return await self._execute(run, target, strategy, deadline)
-        except BaseException as error:
-            leave_out_machinery(error)
-            raise
 
     async def _execute(
         self,

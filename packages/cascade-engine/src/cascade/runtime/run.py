@@ -483,3 +483,10 @@ def stop_iteration(func: Callable[..., Any]) -> TaskStopIterationError:
         f"the task function '{name}' raised StopIteration, which would silently end the loop "
         "that runs it; catch it in the task"
     )
+
+
+def stop_iteration_of(func: Callable[..., Any], error: StopIteration) -> TaskStopIterationError:
+    """The same, for an error that is not being handled."""
+    replaced = stop_iteration(func)
+    replaced.__cause__ = error
+    return replaced

@@ -22,10 +22,12 @@ from cascade.graph.build import build_graph
 from cascade.graph.model import Graph
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
 from cascade.spec.containers import GATHER, Recipe
+from cascade.spec.errors import DefinitionError
 from cascade.spec.lazy_types import NO_KWARGS, LazyResult
 from cascade.spec.policies import PLAIN_CALLS
 from cascade.spec.resource import Inject
 from cascade.spec.task import Task
+from cascade.spec.wording import short
 
 
 def template_of(task: Task[..., Any]) -> Blueprint:
@@ -68,6 +70,38 @@ class BlueprintBuilder:
         whatever the arguments.
         """
         return _Template(task, None).blueprint()
+
+    def build_all(
+        self, targets: Mapping[str, LazyResult[Any] | Task[..., Any]]
+    ) -> dict[str, Blueprint]:
+        """Compile blueprints that continue as each other by ``TailCall(target_blueprint_id=…)``.
+
+        To be registered under the same ids, with an engine or a VirtualMachine.
+
+        Args:
+            targets: Id → a lazy value, compiled as a template, or a task as such.
+
+        Raises:
+            DefinitionError: There are none, or one is neither; the message has its id.
+            CycleError: Nodes wait for each other.
+        """
+        if not isinstance(targets, Mapping) or not targets:
+            raise DefinitionError(
+                "build_all() takes a dict of ids and what to compile for them, at least one, but "
+                f"got {short(targets)}"
+            )
+        return {name: self._build_for(name, target) for name, target in targets.items()}
+
+    def _build_for(self, name: str, target: LazyResult[Any] | Task[..., Any]) -> Blueprint:
+        if not isinstance(name, str):
+            raise DefinitionError(f"the id of a blueprint is a str, but is {short(name)}")
+        if isinstance(target, Task):
+            return self.build_task(target)
+        if isinstance(target, LazyResult):
+            return self.build(target)
+        raise DefinitionError(
+            f"what to compile for '{name}' is a lazy value or a task, but is {short(target)}"
+        )
 
 
 class _Template:

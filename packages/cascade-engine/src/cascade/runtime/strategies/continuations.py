@@ -14,6 +14,7 @@ from cascade.graph.wiring import wire
 from cascade.runtime.guard import Guard
 from cascade.runtime.outcomes import Missing
 from cascade.runtime.run import Run
+from cascade.runtime.strategies.chains import Chains
 from cascade.runtime.strategies.lanes import Lanes
 from cascade.runtime.strategies.nodes import Nodes
 from cascade.runtime.strategies.reports import Reports
@@ -50,6 +51,7 @@ class Continuations:
         leave_out: Callable[[Work, Missing], None],
         fail: Callable[[BaseException, Work | None, Item | None], None],
     ) -> None:
+        self._chains = Chains(run, guard, nodes, lanes, fail)
         self._run = run
         self._guard = guard
         self._nodes = nodes
@@ -58,11 +60,10 @@ class Continuations:
         self._leave_out = leave_out
         self._fail = fail
 
-    def become(self, work: Work, lazy: LazyResult[Any]) -> bool:
+    def become(self, work: Work, lazy: LazyResult[Any], on_loop: bool) -> bool:
         """Rule R4: continue as ``lazy``; whether ``work`` is ready for its next call."""
         if self._reports.wanted:
             self._reports.finished(work)
-        self._run.step(work.operation.name)
         nodes, segment, node = self._nodes, work.segment, work.node
         alone = not lazy.dependencies and lazy.policies is None and not lazy.special
         with self._guard:
@@ -70,13 +71,20 @@ class Continuations:
                 return False
             if alone:
                 nodes.remember(lazy, nodes.address(segment, node))
+        self._run.step(work.operation.name)
         if alone:
             work.continue_as(lazy)
             if self._reports.wanted:
                 self._run.report_plan(lambda: (lazy,))
                 self._reports.started(work)
             return True
-        self._expand(lazy, nodes.address(segment, node))
+        ready = None
+        if not on_loop and self._reports.silent and nodes.simple:
+            ready = self._chains.go_along(work, lazy)
+        if ready:
+            return True
+        if ready is None:
+            self._expand(lazy, nodes.address(segment, node))
         if node is segment.target and isinstance(segment.continuation, Address):
             with self._guard:
                 nodes.let_go(segment)  # nothing of it is left to do

@@ -182,9 +182,8 @@ class _GraphRun:
                 return
             work = self._begin(item)
             while work is not None and not self._lanes.stopping:
-                context = self._run.context.copy()  # what a task writes, others do not see (M12)
                 try:
-                    result = context.run(guarded, work.operation.func, work.args, work.kwargs)
+                    result = self._call_here(work)
                 except Exception as error:
                     if self._tries_again(work, error):
                         return
@@ -192,6 +191,14 @@ class _GraphRun:
                 work = self._after(work, result, on_loop=False)
         except BaseException as error:
             self._fail(error, work, item)
+
+    def _call_here(self, work: Work) -> Any:
+        """What the call of ``work`` gives, in a worker's thread."""
+        if work.handed is not PENDING:
+            result, work.handed = work.handed, PENDING
+            return result
+        context = self._run.context.copy()  # what a task writes, others do not see (M12)
+        return context.run(guarded, work.operation.func, work.args, work.kwargs)
 
     def _go_on(self, work: Work, result: Any) -> None:
         """Go on, in a worker's thread, with what the fast lane has begun."""
@@ -243,7 +250,7 @@ class _GraphRun:
         if isinstance(result, TailCall):
             going_on = self._continuations.tail(work, result)
         elif isinstance(result, LazyResult):
-            going_on = self._continuations.become(work, result)
+            going_on = self._continuations.become(work, result, on_loop)
         elif isinstance(result, Missing):  # of a blueprint that the virtual machine executed
             self._leave_out_rest(work, result)
             return None

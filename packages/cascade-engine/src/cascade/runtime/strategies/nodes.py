@@ -23,7 +23,7 @@ from cascade.runtime.strategies.segment import (
     users_above,
 )
 from cascade.spec.errors import CycleError
-from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_types import LazyResult, next_number
 from cascade.spec.protocols import Solver, StateBackend
 
 
@@ -64,6 +64,8 @@ class Nodes:
         self._joins: dict[tuple[Segment, LazyResult[Any]], tuple[str, str]] = {}
         #: Whether any node was skipped or has failed so far; until then nobody needs to look.
         self.gaps = False
+        #: No lazy value whose number is above this was met so far.
+        self.newest = next_number()
         #: Nodes whose value ``on_settled`` is to be told.
         self.watched: set[tuple[Segment, LazyResult[Any]]] = set()
 
@@ -72,7 +74,7 @@ class Nodes:
         """Whether all there is to do for a value is to keep it in its segment."""
         return self._state is None
 
-    def add(self, wiring: Wiring, continuation: Resume | Address | None) -> None:
+    def add(self, wiring: Wiring, continuation: Resume | Address | None) -> Segment:
         """Make ``wiring`` a segment and activate what waits for nothing."""
         nodes = wiring.nodes() if self.first is not None else ()
         segment = Segment(wiring, continuation, self.first is None)
@@ -92,6 +94,12 @@ class Nodes:
         activate = self._activate
         for lazy in wiring.ready:
             activate(segment, lazy)
+        return segment
+
+    @property
+    def simple(self) -> bool:
+        """Whether nothing but their values is to be known of nodes so far."""
+        return self._state is None and self._solver is None and not self.gaps
 
     def known(self, lazy: LazyResult[Any]) -> Address | None:
         """Where the value is, or will be, of a lazy value that this run has met."""
@@ -104,6 +112,8 @@ class Nodes:
     def remember(self, lazy: LazyResult[Any], address: Address) -> None:
         """Note that the value of ``lazy`` will be at ``address``."""
         self._memory[weakref.ref(lazy, self._forget)] = address
+        if lazy.number > self.newest:
+            self.newest = lazy.number
 
     def address(self, segment: Segment, node: LazyResult[Any]) -> Address:
         """Where the value of a node goes: of a target, where its segment's goes."""

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from cascade.runtime.events import (
+    InputsAwaited,
     NodesPlanned,
     TaskCached,
     TaskFailed,
@@ -30,6 +31,8 @@ class Reports:
     def __init__(self, run: Run) -> None:
         self._publish = run.publish
         self.wanted = run.watches_tasks or run.bus.wants(NodesPlanned)
+        #: Whether nobody wants to know anything of nodes.
+        self.silent = not (self.wanted or run.bus.wants(InputsAwaited))
         self._starts = run.bus.wants(TaskStarted)
         self._ends = run.bus.wants(TaskFinished)
 

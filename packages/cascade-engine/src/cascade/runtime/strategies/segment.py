@@ -100,6 +100,7 @@ class Work:
         "args",
         "attempt",
         "blueprint",
+        "handed",
         "kwargs",
         "named",
         "node",
@@ -127,6 +128,8 @@ class Work:
         #: The blueprint by whose id the operation was entered, if it was.
         self.blueprint: Blueprint | None = None
         self.started = 0.0
+        #: What its call has given already; PENDING if that is to be made.
+        self.handed: Any = PENDING
 
     def continue_as(self, lazy: LazyResult[Any]) -> None:
         """Be the call of ``lazy`` from now on, which has plain arguments (R4)."""

@@ -115,6 +115,7 @@ class Frame:
         "dead",
         "fresh",
         "given",
+        "handed",
         "joins",
         "loop",
         "looped",
@@ -185,6 +186,8 @@ class Frame:
         self.readers: dict[int, int] | None = None
         #: Whether the prologue's values have still to be moved into the inputs.
         self.fresh = True
+        #: What the instruction that is next has given already; UNSET if it is to be executed.
+        self.handed: Any = UNSET
         #: The loop of its root; None if nobody has looked for one, False if there is none.
         self.loop: Loop | _No[False] | None = None
         #: Whether the entry was reached again; conditions are asked on the first time only.
@@ -197,10 +200,13 @@ class Frame:
         self.dead = _dead_prologue(blueprint, self.given)
 
     def leave(self, blueprint: Blueprint) -> None:
-        """Be at the root of ``blueprint`` again, to fail there: another one was not entered."""
-        self.blueprint = blueprint
-        self.registers = [UNSET] * blueprint.register_count
-        self.pc = len(blueprint.instructions) - 1
+        """Be at the root of ``blueprint``, without arguments: to fail there, or be handed more."""
+        if blueprint is not self.blueprint:
+            self.blueprint = blueprint
+            self.registers = [UNSET] * blueprint.register_count
+        self.pc = self.next = len(blueprint.instructions) - 1
+        self.waits = None
+        self.fresh = False
 
     def again(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Continue at the entry with new inputs; those that are not named keep their value."""

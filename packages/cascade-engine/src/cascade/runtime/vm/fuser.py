@@ -35,7 +35,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any, Final
 
 from cascade.runtime.vm.plain import BUILTIN_TYPES, Plain
@@ -101,12 +101,12 @@ class Fused:
         """Whose body has raised ``error``, in a loop that was entered in the state ``entered``."""
         codes = (self._trusting.__code__, getattr(self._careful, "__code__", None))
         trace = error.__traceback__
-        state = entered
         while trace is not None:
-            if trace.tb_frame.f_code in codes:
-                state = trace.tb_frame.f_locals.get(_STATE, state)
+            if trace.tb_frame.f_code in codes:  # the first: an error may have a past
+                state: int = trace.tb_frame.f_locals.get(_STATE, entered)
+                return state
             trace = trace.tb_next
-        return state
+        return entered
 
     def _make(self, careful: bool) -> tuple[FunctionType, tuple[int, ...]]:
         writer = _Writer(self._bodies, self.parameters, careful)
@@ -122,7 +122,7 @@ class Fused:
         code = compiled(node, first.__code__, cells)
         qualname = "/".join(body.func.__code__.co_qualname for body in self._bodies)
         loop = FunctionType(
-            code.replace(co_qualname=qualname),
+            code.replace(co_qualname=qualname, co_consts=self._constants(code)),
             first.__globals__,
             node.name,
             None,
@@ -130,6 +130,23 @@ class Fused:
         )
         loop.__kwdefaults__ = writer.tools
         return loop, tuple(sorted(self.parameters.index(name) for name in writer.needs))
+
+    def _constants(self, code: CodeType) -> tuple[Any, ...]:
+        """Those of ``code``, but functions within it are the tasks' own, for their full names."""
+        inner = {
+            _place_of(constant): constant
+            for body in self._bodies
+            for constant in body.func.__code__.co_consts
+            if isinstance(constant, CodeType)
+        }
+        return tuple(
+            inner.get(_place_of(constant), constant) if isinstance(constant, CodeType) else constant
+            for constant in code.co_consts
+        )
+
+
+def _place_of(code: CodeType) -> tuple[Any, ...]:
+    return code.co_name, code.co_firstlineno, tuple(code.co_positions())
 
 
 def fuse(task: Task[..., Any]) -> Fused | Unfit:
@@ -141,6 +158,8 @@ def fuse(task: Task[..., Any]) -> Fused | Unfit:
         except Unfit as refusal:
             # Kept for long, so without the frames of whoever has asked first.
             found = Unfit(refusal.reason, refusal.line)
+        except (SyntaxError, RecursionError) as error:  # twenty blocks may be nested, no more
+            found = Unfit(f"its loop cannot be compiled: {error}")
         task.derived["fused"] = found
     return found
 
@@ -203,7 +222,9 @@ def _refuse_obstacles(task: Task[..., Any], body: Body, group: set[Task[..., Any
     if obstacle is not None:
         raise obstacle
     if not any(tail.target in group for tail in body.tails.values()):
-        raise Unfit(f"its tail calls do not come back to '{task.name}'", body.node.lineno)
+        stops = next((tail.obstacle for tail in body.tails.values() if tail.obstacle), None)
+        reason = f"its tail calls do not come back to '{task.name}'"
+        raise stops or Unfit(reason, body.node.lineno)
 
 
 def _obstacle(body: Body, group: set[Task[..., Any]]) -> Unfit | None:
@@ -244,12 +265,20 @@ def _refuse_strangers(bodies: Sequence[Body]) -> None:
         if (code.co_flags ^ first.__code__.co_flags) & 0x10:
             raise Unfit("only one of them is nested", body.node.lineno)
         others = own - set(body.names)
-        clash = others.intersection((*code.co_names, *code.co_freevars))
+        clash = others.intersection(_outer_names(code))
         if clash:
             raise Unfit(f"'{min(clash)}' is a variable of one of them only", body.node.lineno)
         for name, cell in zip(code.co_freevars, func.__closure__ or (), strict=True):
             if cells.setdefault(name, cell) is not cell:
                 raise Unfit(f"'{name}' is not the same for both", body.node.lineno)
+
+
+def _outer_names(code: CodeType) -> Iterator[str]:
+    """The names in a function, or in one within it, that may be no variables of its own."""
+    yield from (*code.co_names, *code.co_freevars)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _outer_names(constant)
 
 
 # -- how the loop is written ----------------------------------------------------------------------
@@ -283,6 +312,8 @@ class _Writer:
         )
         self.needs = self._plain.needs
         self.tools: dict[str, Any] = {}
+        #: By name: ``global`` and ``nonlocal``, which have to come before what they are about.
+        self._declared: dict[str, ast.stmt] = {}
         self._state = 0
         self._first = bodies[0].node
 
@@ -313,7 +344,7 @@ class _Writer:
         made = type(self._first)(
             "/".join(body.node.name for body in self._bodies),
             arguments,
-            [step, pause],
+            [*self._declared.values(), step, pause],
             list(self._first.decorator_list),  # they are the first lines of the function's code
             None,
             None,
@@ -361,6 +392,10 @@ class _Writer:
         if isinstance(statement, ast.Return):
             value = statement.value
             return self._return(statement, ast.Constant(None) if value is None else value)
+        if isinstance(statement, (ast.Global, ast.Nonlocal)):
+            declared = type(statement)
+            self._declared |= {name: declared([name]) for name in statement.names}
+            return [ast.copy_location(ast.Pass(), statement)]
         parts: dict[str, Any] = {}
         if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             return [statement]
@@ -419,11 +454,11 @@ class _Writer:
             }
         else:
             values |= self._defaults(tail.target, values)
-        kept = set() if tail.target is not body.task else set(self._changed(body))
+        bound = set(body.parameters).difference(self._changed(body))  # whatever the body does
         moved = {
             name: value
             for name, value in values.items()
-            if not (isinstance(value, ast.Name) and value.id == name and name not in kept)
+            if not (isinstance(value, ast.Name) and value.id == name and name in bound)
         }
         if moved:
             yield _assign(list(moved), list(moved.values()))
@@ -449,9 +484,9 @@ class _Writer:
         for name, default in target.parameters.defaults.items():
             if name in given:
                 continue
-            if type(default) in (int, float, bool, str, type(None)):
+            if default is None or isinstance(default, bool):
                 values[name] = ast.Constant(default)
-            else:
+            else:  # the very same object, where a constant might be an equal one
                 values[name] = self._tool(f"default{len(self.tools)}", default)
         return values
 
@@ -509,8 +544,10 @@ class _Writer:
         return node
 
 
-def _tail_call(kwargs: dict[str, Any], target: Task[..., Any]) -> TailCall:
-    return TailCall((), kwargs, None, target)
+def _tail_call(named: dict[str, Any], target: Task[..., Any]) -> TailCall:
+    parameters = target.parameters
+    unnamed = [n for n in parameters.positional if n in named and n not in parameters.keyword]
+    return TailCall([named.pop(name) for name in unnamed], named, None, target)
 
 
 def _saved(name: str) -> str:

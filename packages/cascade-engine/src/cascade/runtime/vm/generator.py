@@ -81,9 +81,9 @@ def _loop(task: Task[..., Any]) -> Callable[..., Any]:
         "__cs_ATOMS": ATOMS,
         "__cs_LAZY": LAZY,
         "__cs_PAUSED": PAUSED,
-        "isinstance": isinstance,
-        "type": type,
-        "len": len,
+        "__cs_isinstance": isinstance,
+        "__cs_type": type,
+        "__cs_len": len,
     }
     # Variables of a function around it, as what is looked up in globals costs more.
     outer = [f"def __cs_outer({', '.join(scope)}):", *(f"    {line}" for line in lines)]
@@ -106,7 +106,7 @@ def _lines(task: Task[..., Any]) -> Iterator[str]:
     yield f"{prefix[0]}def __cs_loop({leading}, {_listed(names)}):"
     yield "    for __cs_step in __cs_steps:"
     yield f"        __cs_value = {prefix[1]}__cs_call({call})"
-    yield "        if type(__cs_value) is not __cs_TailCall:"
+    yield "        if __cs_type(__cs_value) is not __cs_TailCall:"
     yield f"            {leave}"
     yield "        if __cs_value.target is not __cs_task and __cs_value.target is not None:"
     yield f"            {leave}"
@@ -125,24 +125,25 @@ def _new_arguments(positional: Sequence[str], keyword: Sequence[str], leave: str
     yield "__cs_args = __cs_value.args"
     yield "__cs_kwargs = __cs_value.kwargs"
     yield "if __cs_args:"
-    yield f"    if __cs_kwargs or len(__cs_args) > {len(positional)}:"
+    yield f"    if __cs_kwargs or __cs_len(__cs_args) > {len(positional)}:"
     yield f"        {leave}"
     for count in range(len(positional), 0, -1):
         given = [f"__cs_new_{name}" for name in positional[:count]]
-        yield f"    {'if' if count == len(positional) else 'elif'} len(__cs_args) == {count}:"
+        yield f"    {'if' if count == len(positional) else 'elif'} __cs_len(__cs_args) == {count}:"
         yield f"        {_listed(given)} = __cs_args"
         for value in given:
-            yield f"        if type({value}) not in __cs_ATOMS and isinstance({value}, __cs_LAZY):"
-            yield f"            {leave}"
+            yield f"        if __cs_type({value}) not in __cs_ATOMS:"
+            yield f"            if __cs_isinstance({value}, __cs_LAZY):"
+            yield f"                {leave}"
         yield f"        {_listed(positional[:count])} = {_listed(given)}"
     yield "elif __cs_kwargs:"
-    yield "    __cs_left = len(__cs_kwargs)"
+    yield "    __cs_left = __cs_len(__cs_kwargs)"
     yield from (f"    __cs_new_{name} = {name}" for name in keyword)
     for name in keyword:
         yield f"    if {name!r} in __cs_kwargs:"
         yield f"        __cs_new_{name} = __cs_kwargs[{name!r}]"
-        yield f"        if type(__cs_new_{name}) not in __cs_ATOMS:"
-        yield f"            if isinstance(__cs_new_{name}, __cs_LAZY):"
+        yield f"        if __cs_type(__cs_new_{name}) not in __cs_ATOMS:"
+        yield f"            if __cs_isinstance(__cs_new_{name}, __cs_LAZY):"
         yield f"                {leave}"
         yield "        __cs_left -= 1"
     yield "    if __cs_left:"

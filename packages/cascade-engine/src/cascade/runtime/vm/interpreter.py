@@ -45,15 +45,16 @@ from cascade.runtime.events import (
 from cascade.runtime.notes import annotate
 from cascade.runtime.outcomes import Failed, Missing, Skipped, caught, refuse_coroutine, worst
 from cascade.runtime.processor import NodeCall, NodeProcessor
-from cascade.runtime.run import Run, stop_iteration
+from cascade.runtime.run import Run, stop_iteration, stop_iteration_of
 from cascade.runtime.tailcall import fault, is_baked, lazies_of, misfit, with_values
-from cascade.runtime.ticker import Ticker
+from cascade.runtime.ticker import BUDGET, Ticker
 from cascade.runtime.vm.frame import UNSET, Cell, Frame
 from cascade.runtime.vm.fuser import PAUSED
 from cascade.runtime.vm.group import Group
 from cascade.runtime.vm.paths import is_caught, path_to
 from cascade.runtime.vm.registry import BlueprintRegistry
 from cascade.runtime.vm.spinner import NOT_ENTERED, Spinner
+from cascade.runtime.vm.straight import Handover, Straight, Walk, straight_for, walk
 from cascade.runtime.vm.tiers import Tier
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register, TailCall
 from cascade.spec.caching import CachePolicy
@@ -88,6 +89,8 @@ class Interpreter:
         self._is_nested = nested
         self._processor = NodeProcessor(run, self._cancel_rest)
         self._cells: WeakKeyDictionary[LazyResult[Any], Cell] = WeakKeyDictionary()
+        #: The number of the youngest of them.
+        self._newest = 0
         #: What was told of as planned, where somebody wants to know.
         self._planned: WeakSet[LazyResult[Any]] = WeakSet()
         #: Asyncio tasks that were started and have not ended.
@@ -100,15 +103,19 @@ class Interpreter:
         self._watched = run.watches_tasks
         self._spinner = None if tier == "interpreted" else Spinner(run, tier)
 
-    async def execute(self, frame: Frame) -> Any:
+    async def execute(self, frame: Frame, handover: Handover | None = None) -> Any:
         """The value of ``frame``; a Skipped where it has none.
 
+        With ``handover``, go on where straight-line code for the same blueprint has stopped.
         The first error wins; when this returns or raises nothing of the execution is running.
         """
         source = frame.origin = frame.source
         if source is not None:
-            frame.cell = self._cells[source] = Cell(source.name)
+            frame.cell = Cell(source.name)
+            self._know(source, frame.cell)
             self._newly_planned(frame.blueprint, source)  # its strategy has told of these
+        if handover is not None:
+            self._resume(frame, handover)
         async with Group() as self._group:
             value = await self._drive(frame)
             if source is not None and source is not frame.source:  # it continued as another
@@ -188,7 +195,7 @@ class Interpreter:
         if isinstance(result, LazyResult):
             known = self._cells.get(result)
             if known is None:
-                return self._become(frame, result)
+                return self._become(frame, result, base)
             result = known if known.value is UNSET else known.value
         return self._continue_with(frame, result)
 
@@ -228,7 +235,8 @@ class Interpreter:
             if known is not None:
                 self._take(frame, call, known, None)
                 return frame
-            cell = self._cells[call.source] = Cell(call.source.name)
+            cell = Cell(call.source.name)
+            self._know(call.source, cell)
         if call.policies.cache is not None:
             cell = cell or Cell(call.name)
             found = self._look_up(frame, call, call.policies.cache, cell)
@@ -339,7 +347,12 @@ class Interpreter:
 
     async def _result(self, frame: Frame, call: Call, base: Frame) -> Any:
         """What the call gives; a Missing if it is not made (R6)."""
-        result = await self._outcome(frame, call, base)
+        if frame.handed is UNSET:
+            result = await self._outcome(frame, call, base)
+        else:
+            result, frame.handed = frame.handed, UNSET
+            if type(result) is Handover:
+                raise _error_of(result, call)
         if type(result) is CoroutineType:
             refuse_coroutine(result, call.name)
         return result
@@ -488,7 +501,6 @@ class Interpreter:
 
     def _tail(self, frame: Frame, tail: TailCall) -> Frame:
         """Continue ``frame`` as ``tail`` says; the frame to go on with."""
-        self._run.step(frame.blueprint.name)
         lazies = lazies_of(tail)
         if lazies:
             frame.tail = tail
@@ -497,6 +509,7 @@ class Interpreter:
             blueprint = BlueprintBuilder().build(together)
             self._report_plan(blueprint, together)
             return Frame(blueprint, (), {}, parent=frame)
+        self._run.step(frame.blueprint.name)
         blueprint = frame.blueprint
         current = blueprint.name
         target = self._target(frame, tail)
@@ -562,25 +575,87 @@ class Interpreter:
         if known is not None:
             self._take(frame, call, known, cell)
             return frame
+        self._run.step(call.name)
         args, kwargs = _inputs(result)
         node = Frame(self._compile(result), args, kwargs, frame, call.output.index)
         node.source = result
-        node.cell = self._cells[result] = cell or Cell(result.name)
+        node.cell = cell or Cell(result.name)
+        self._know(result, node.cell)
         return node
 
-    def _become(self, frame: Frame, lazy: LazyResult[Any]) -> Frame:
+    def _become(self, frame: Frame, lazy: LazyResult[Any], base: Frame) -> Frame | None:
         """Continue ``frame`` as ``lazy`` (R4): a loop of such takes no memory."""
         self._run.step(frame.blueprint.name)
-        blueprint = self._compile(lazy)
+        found = walk(lazy) if lazy.dependencies and self._may_go_straight(base) else None
+        if found is not None and found.lazies[0].number <= self._newest:
+            found = None  # it may have been computed before, or be under way
+        straight = None if found is None else straight_for(found)
+        if straight is not None and found is not None and straight.held_elsewhere(found.lazies):
+            straight = None
+        blueprint = self._compile(lazy) if straight is None else frame.blueprint
         if frame.cell is None:
             frame.cell = Cell(lazy.name)
-        self._cells[lazy] = frame.cell
+        self._know(lazy, frame.cell)
         frame.source = lazy
+        if straight is not None and found is not None:
+            return self._go_straight(frame, straight, found)
         args, kwargs = _inputs(lazy)
         frame.enter(blueprint, args, kwargs)
         frame.policies = blueprint.instructions[-1].policies
         frame.uncalled = True
         return frame
+
+    # -- straight-line code -------------------------------------------------------------------
+
+    def _may_go_straight(self, base: Frame) -> bool:
+        """Whether nobody wants to know what happens in between, and nothing overlaps."""
+        wants = self._run.bus.wants
+        return (
+            self._spinner is not None
+            and not (self._gaps or self._watched)
+            and self._run.state is None
+            and self._is_alone(base)
+            and not (wants(NodesPlanned) or wants(InputsAwaited))
+        )
+
+    def _go_straight(self, frame: Frame, straight: Straight, found: Walk) -> Frame | None:
+        """Let code that was written for the graph's shape compute the frame's value."""
+        run, until = self._run, perf_counter() + BUDGET / 2
+        stop = lambda: perf_counter() > until  # noqa: E731
+        outcome = straight.enter(run.context, stop, found.values)
+        if type(outcome) is not Handover:
+            self._finish(frame, outcome)
+            return None
+        frame.policies, frame.uncalled = PLAIN_CALLS, False
+        if isinstance(outcome.result, LazyResult) and len(outcome.done) + 1 == len(found.lazies):
+            # The target goes on as another lazy value: nobody needs the frame of this one.
+            task = found.lazies[-1].task
+            assert isinstance(task, Task)
+            frame.leave(template_of(task))
+            frame.handed = outcome.result
+            return frame
+        lazy = found.lazies[-1]
+        args, kwargs = _inputs(lazy)
+        frame.enter(BlueprintBuilder().build(lazy), args, kwargs)
+        self._resume(frame, outcome)
+        return frame
+
+    def _resume(self, frame: Frame, handover: Handover) -> None:
+        """Let ``frame``, just entered, be where straight-line code has stopped."""
+        instructions = frame.blueprint.instructions
+        for call, value in zip(instructions, handover.done, strict=False):
+            frame.registers[call.output.index] = value
+            if call.source is not None:
+                cell = Cell(call.source.name)
+                cell.set(value)
+                self._know(call.source, cell)
+        frame.next = len(handover.done)
+        frame.handed = handover.result if handover.error is None else handover
+
+    def _know(self, lazy: LazyResult[Any], cell: Cell) -> None:
+        """Remember where the value of ``lazy`` is, for whoever mentions it again (M14)."""
+        self._cells[lazy] = cell
+        self._newest = max(self._newest, lazy.number)
 
     def _compile(self, lazy: LazyResult[Any]) -> Blueprint:
         """A blueprint for ``lazy``; the task's own where the call is all there is to it."""
@@ -700,6 +775,15 @@ class Interpreter:
         if self._watched and frame.started is not None and not structural:
             taken = perf_counter() - frame.started
             self._run.publish(TaskFailed, *_node_of(frame, call), taken, error)
+
+
+def _error_of(handover: Handover, call: Call) -> BaseException:
+    """The error that has stopped straight-line code, as this call's."""
+    error = handover.error
+    assert error is not None
+    if not isinstance(error, StopIteration):
+        return error
+    return stop_iteration_of(call.func, error)
 
 
 def _load(registers: Sequence[Any], operand: Operand) -> Any:

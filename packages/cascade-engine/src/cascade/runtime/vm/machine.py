@@ -14,6 +14,7 @@ from cascade.runtime.run import Run
 from cascade.runtime.vm.frame import Frame
 from cascade.runtime.vm.interpreter import Interpreter
 from cascade.runtime.vm.registry import BlueprintRegistry
+from cascade.runtime.vm.straight import Handover
 from cascade.runtime.vm.tiers import Tier, check_tier, demand
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.errors import BlueprintError
@@ -56,6 +57,7 @@ class VirtualMachine:
         initial_kwargs: Mapping[str, Any] | None = None,
         *,
         source: LazyResult[Any] | None = None,
+        handover: Handover | None = None,
     ) -> Any:
         """The value that ``blueprint`` computes from the arguments.
 
@@ -65,13 +67,16 @@ class VirtualMachine:
             initial_kwargs: Inputs by name. One that is given replaces what the prologue would
                 compute for it; a lazy value stands for just that.
             source: The lazy value that was compiled, for the notes of errors.
+            handover: Where straight-line code for the blueprint has stopped, to go on from there.
 
         Raises:
             ArgumentError: The arguments do not fit the blueprint's inputs (a TypeError).
             TierError: The tier that was asked for by name is not to be had for its task.
             DependencyMissingError: The root was skipped (R6).
         """
-        value = await self.outcome(blueprint, initial_args, initial_kwargs, source=source)
+        value = await self.outcome(
+            blueprint, initial_args, initial_kwargs, source=source, handover=handover
+        )
         return value_or_raise(value, blueprint.name, source)
 
     async def outcome(
@@ -82,6 +87,7 @@ class VirtualMachine:
         *,
         source: LazyResult[Any] | None = None,
         nested: bool = False,
+        handover: Handover | None = None,
     ) -> Any:
         """As ``execute``, but a Missing if the root was skipped, or failed in a run that goes on.
 
@@ -93,7 +99,9 @@ class VirtualMachine:
         frame = Frame(blueprint, initial_args or (), initial_kwargs or {})
         frame.source = source
         async with self._run_to_use() as run:
-            return await Interpreter(run, self.registry, nested, self._tier).execute(frame)
+            return await Interpreter(run, self.registry, nested, self._tier).execute(
+                frame, handover
+            )
 
     @asynccontextmanager
     async def _run_to_use(self) -> AsyncIterator[Run]:

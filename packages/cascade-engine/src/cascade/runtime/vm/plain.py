@@ -134,6 +134,8 @@ class Plain:
             operands = value.values
         elif isinstance(value, ast.Compare):
             operands = (value.left, *value.comparators)
+            if not all(map(_is_told, value.ops, operands, operands[1:])):
+                return False
         else:
             return False
         return all(map(self._is_builtin, operands))
@@ -209,6 +211,13 @@ def _bound_by(node: ast.AST) -> Iterable[str]:
     if isinstance(node, ast.alias):
         return ((node.asname or node.name).partition(".")[0],)
     return ()
+
+
+def _is_told(operator: ast.cmpop, left: ast.expr, right: ast.expr) -> bool:
+    """Whether a comparison of builtin values is a bool: that of lists is what their items give."""
+    if isinstance(operator, (ast.Lt, ast.LtE, ast.Gt, ast.GtE)):
+        return isinstance(left, ast.Constant) or isinstance(right, ast.Constant)
+    return True
 
 
 def _asks(value: ast.expr) -> bool:

@@ -21,6 +21,8 @@ from collections.abc import Iterable, Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, TypeAlias
 
+from cascade.spec.blueprint import Literal
+from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import Task
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
@@ -62,6 +64,8 @@ def refuse(task: Task[..., Any]) -> None:
         raise Unfit("its mode is 'blocking', so each step has a thread")
     if parameters.var_positional is not None or parameters.var_keyword is not None:
         raise Unfit("it takes * or ** arguments")
+    if any(isinstance(value, (LazyResult, Literal)) for value in parameters.defaults.values()):
+        raise Unfit("a default of it is a lazy value")
     if any(name.startswith("__cs_") for name in parameters.signature.parameters):
         raise Unfit("it has names that begin with '__cs_', which a loop needs for itself")
 

@@ -95,8 +95,7 @@ class Spinner:
         enter = loop.code.loop_for(values)
         if enter is None:
             return NOT_ENTERED
-        calls = ticker.left if self._run.steps.left is None else self._allowed(ticker.left)
-        steps = _steps(calls)
+        steps = _steps(self._allowed(ticker.left))
         calls = length_hint(steps)
         try:
             if loop.code.is_async:
@@ -104,16 +103,16 @@ class Spinner:
             else:
                 outcome = loop.context.run(enter, steps, loop.state, *values)
         except BaseException as error:
+            self._count(frame, loop, ticker, calls - length_hint(steps) - 1)
             state = loop.code.state_at(error, loop.state)
             self._be_at(frame, loop, state, None)
-            self._count(frame, ticker, calls - length_hint(steps) - 1)
             if isinstance(error, StopIteration):
                 raise stop_iteration(loop.code.tasks[state].func) from error
             raise
         value, state, *values = outcome
         made = calls - length_hint(steps) - (value is not PAUSED)
+        self._count(frame, loop, ticker, made)
         self._be_at(frame, loop, state, values)
-        self._count(frame, ticker, made)
         if _differ(loop.context, self._run.context):
             frame.loop = False  # a step has written to it, which the next ones must not see
         return value
@@ -139,15 +138,15 @@ class Spinner:
         return outcome
 
     def _allowed(self, calls: int) -> int:
-        """At most so many calls that the last one is that which asks for one step too many."""
+        """Where steps are limited, the call that may ask for one too many is made by itself."""
         left = self._run.steps.left
-        return calls if left is None else min(calls, left + 1)
+        return calls if left is None else max(min(calls, left), 1)
 
-    def _count(self, frame: Frame, ticker: Ticker, made: int) -> None:
+    def _count(self, frame: Frame, loop: Loop, ticker: Ticker, made: int) -> None:
         ticker.left -= made
         if made > 0:
             frame.looped = True
-            self._run.made(made, frame.blueprint.name)
+            self._run.made(made, loop.code.tasks[loop.state].name)
 
     def _be_at(self, frame: Frame, loop: Loop, state: int, values: Sequence[Any] | None) -> None:
         """Let ``frame`` be at the root of the task of ``state``, with its arguments if known."""

@@ -23,6 +23,8 @@ from cascade.spec.task import Task
 #: Names that look at variables which a fused body has more or other of.
 _FRAME_READERS = frozenset({"locals", "vars", "dir", "eval", "exec", "super", "__class__"})
 _UNKNOWN: Final = object()
+#: Its exit may fail: in the task that was left, and with the arguments of the step that was made.
+_LEAVES_WITH: Final = "a 'with' is left after it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,27 +117,46 @@ def looks_up(func: FunctionType, path: tuple[str, ...]) -> Any:
 
 
 def _returned(
-    body: Sequence[ast.stmt], obstacle: str | None
+    body: Sequence[ast.stmt], obstacle: str | None, caught: bool = False
 ) -> Iterator[tuple[ast.expr, str | None]]:
-    """The values that statements return, and what keeps a ``continue`` from being the same."""
+    """The values that statements return, and what keeps a ``continue`` from being the same.
+
+    Args:
+        body: The statements.
+        obstacle: What does for all of them.
+        caught: Whether the function may go on after an error in them.
+    """
     for statement in body:
         if isinstance(statement, ast.Return):
             if statement.value is not None:
                 yield from ((value, obstacle) for value in alternatives(statement.value))
         elif isinstance(statement, (ast.For, ast.AsyncFor, ast.While)):
             yield from _returned(statement.body, "it is in an inner loop")
-            yield from _returned(statement.orelse, obstacle)
+            yield from _returned(statement.orelse, obstacle, caught)
         elif isinstance(statement, (ast.Try, ast.TryStar)):
             within = "a 'finally' follows it" if statement.finalbody else obstacle
-            for part in (statement.body, *(h.body for h in statement.handlers), statement.orelse):
-                yield from _returned(part, within)
+            yield from _returned(statement.body, within, caught or bool(statement.handlers))
+            for part in (*(h.body for h in statement.handlers), statement.orelse):
+                yield from _returned(part, within, caught)
             yield from _returned(statement.finalbody, "it is in a 'finally'")
         elif isinstance(statement, ast.Match):
             for case in statement.cases:
-                yield from _returned(case.body, obstacle)
-        elif isinstance(statement, (ast.If, ast.With, ast.AsyncWith)):
-            yield from _returned(statement.body, obstacle)
-            yield from _returned(getattr(statement, "orelse", ()), obstacle)
+                yield from _returned(case.body, obstacle, caught)
+        elif isinstance(statement, (ast.With, ast.AsyncWith)):
+            stops = _exit_of(statement, caught) if obstacle in (None, _LEAVES_WITH) else obstacle
+            yield from _returned(statement.body, stops, True)
+        elif isinstance(statement, ast.If):
+            yield from _returned(statement.body, obstacle, caught)
+            yield from _returned(statement.orelse, obstacle, caught)
+
+
+def _exit_of(statement: ast.With | ast.AsyncWith, caught: bool) -> str:
+    """What keeps a tail call in a ``with`` from being a ``continue``."""
+    if isinstance(statement, ast.AsyncWith):
+        return "an 'async with' is left after it"  # which may await, and swallow a cancel
+    if caught or len(statement.items) > 1:
+        return "a 'with' is left after it, whose failure may be caught"
+    return _LEAVES_WITH
 
 
 def alternatives(value: ast.expr) -> Iterator[ast.expr]:
@@ -165,6 +186,8 @@ def _note_tail(body: Body, scope: Mapping[str, Any], value: ast.expr, obstacle: 
             return
     else:
         return
+    if obstacle == _LEAVES_WITH and made[0] is body.task:
+        obstacle = None  # no one sees the arguments any more
     given = _bound(*made)
     stops: Unfit | None = None
     if obstacle is not None:
@@ -207,7 +230,7 @@ def _made_by_hand(
 def _bound(
     target: Task[..., Any], args: Sequence[ast.expr], keywords: Sequence[ast.keyword]
 ) -> Sequence[tuple[str, ast.expr]] | str:
-    """Which parameter gets which expression; what is wrong if that cannot be known."""
+    """Which parameter gets which expression, as they are written; else what is wrong."""
     if any(isinstance(arg, ast.Starred) for arg in args):
         return "are not written out one by one"
     if not all(isinstance(keyword.arg, str) for keyword in keywords):
@@ -217,7 +240,8 @@ def _bound(
         target.parameters.bind_some(args, named)
     except ArgumentError as error:
         return f"do not fit: {error}"
-    return [*zip(target.parameters.positional, args, strict=False), *named.items()]
+    given = [*zip(target.parameters.positional, args, strict=False), *named.items()]
+    return sorted(given, key=lambda one: (one[1].lineno, one[1].col_offset))
 
 
 def _path(expression: ast.expr) -> tuple[str, ...] | None:

@@ -1,0 +1,165 @@
+"""Program: a target that was compiled once and runs as often as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import copy_context
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from cascade.graph.build import build_graph
+from cascade.runtime.ticker import BUDGET
+from cascade.runtime.tracebacks import leave_out_machinery
+from cascade.runtime.vm.fuser import LAZY
+from cascade.runtime.vm.straight import Handover, Straight, walk
+from cascade.spec.blueprint import Blueprint
+from cascade.spec.containers import ATOMS
+from cascade.spec.errors import ArgumentError
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.nearby import did_you_mean
+from cascade.spec.params import Param, Source
+from cascade.spec.task import Task
+
+if TYPE_CHECKING:
+    from cascade.runtime.engine import Engine
+
+R = TypeVar("R")
+
+
+class Program(Generic[R]):
+    """A target compiled by ``Engine.compile``; ``await program.run(…)`` gives its value.
+
+    Where all of it are plain calls and nobody subscribed to events, a run is one function that
+    calls the others: about a microsecond, and a tenth of one for each call. All else goes the way
+    that ``engine.run(target, use_vm=True)`` goes, but for compiling.
+
+    Attributes:
+        target: The lazy value.
+        blueprint: What it was compiled to.
+        inputs: Names that ``run`` takes: the target's parameters, and its ``Param`` nodes.
+    """
+
+    def __init__(self, engine: Engine, target: LazyResult[R], blueprint: Blueprint) -> None:
+        self.target = target
+        self.blueprint = blueprint
+        self._engine = engine
+        lazies = build_graph(target).lazies
+        #: What has to be checked before each run.
+        self.special = [lazy for lazy in lazies if lazy.special]
+        self._params = {lazy.param_name for lazy in self.special if isinstance(lazy, Param)}
+        named = self.blueprint.input_names().values() if isinstance(target.task, Task) else ()
+        self.inputs = tuple(dict.fromkeys([*sorted(self._params), *named]))
+        found = walk(target, params=True) if engine.tier != "interpreted" else None
+        if isinstance(target.task, Task) and _collects(target.task):
+            found = None
+        self._straight = None if found is None else Straight(found)
+        self._values = [] if found is None else found.values
+        self._sources = [
+            (place, v) for place, v in enumerate(self._values) if isinstance(v, Source)
+        ]
+        self._places = {} if found is None else _places(target, len(self._values))
+
+    async def run(self, **inputs: Any) -> R:
+        """The value of the target.
+
+        Args:
+            inputs: By name: what its ``Param`` nodes read, and other arguments for the target's
+                task than those that it was called with. A name that is both is the Param's.
+
+        Raises:
+            ArgumentError: It has no such input.
+            ParameterError: A parameter is missing or does not fit.
+            RunError: The engine is closed.
+            Exception: As ``Engine.run``.
+        """
+        values = self._short_way(inputs)
+        handover = None
+        if values is not None and self._straight is not None:
+            outcome = self._straight.enter(copy_context(), _Stop(), values)
+            if type(outcome) is not Handover:
+                return outcome  # type: ignore[no-any-return]
+            handover = outcome
+        try:
+            params, args, kwargs = self._split(inputs)
+            value: R = await self._engine.execute(self, params, args, kwargs, handover)
+        except BaseException as error:
+            leave_out_machinery(error)
+            raise
+        return value
+
+    def _short_way(self, inputs: Mapping[str, Any]) -> list[Any] | None:
+        """The values that straight-line code takes; None if the run has to go the long way."""
+        if self._straight is None or not self._engine.is_unwatched:
+            return None
+        if inputs or self._sources:
+            return self._filled(inputs)
+        return self._values
+
+    def _filled(self, inputs: Mapping[str, Any]) -> list[Any] | None:
+        """The plain values of the graph; None where not all inputs are one of them."""
+        values = list(self._values)
+        for place, source in self._sources:
+            values[place] = source.read(inputs)
+        for name, value in inputs.items():
+            if name in self._params:
+                continue
+            found = self._places.get(name)
+            if found is None or (type(value) not in ATOMS and isinstance(value, LAZY)):
+                return None
+            values[found] = value
+        return values
+
+    def _split(
+        self, inputs: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], tuple[Any, ...], dict[str, Any]]:
+        """What parameters read, and the arguments of the target's task."""
+        for name in inputs:
+            if name not in self.inputs:
+                raise ArgumentError(
+                    f"the program of '{self.target.name}' has no input '{name}'"
+                    f"{did_you_mean(name, self.inputs)}; it takes "
+                    f"{', '.join(map(repr, self.inputs)) or 'none'}"
+                )
+        params = {name: value for name, value in inputs.items() if name in self._params}
+        given = {name: value for name, value in inputs.items() if name not in self._params}
+        target = self.target
+        if target.task.structural or not isinstance(target.task, Task):
+            return params, (), {}
+        if not given:
+            return params, tuple(target.args), dict(target.kwargs)
+        parameters = target.task.parameters
+        named = {**parameters.bind(target.args, target.kwargs), **given}
+        surplus = named.pop(parameters.var_positional, ()) if parameters.var_positional else ()
+        extra = named.pop(parameters.var_keyword, {}) if parameters.var_keyword else {}
+        args: list[Any] = []
+        for name in parameters.positional:
+            if name not in named:
+                break
+            args.append(named.pop(name))
+        return params, (*args, *surplus), {**named, **extra}
+
+
+class _Stop:
+    """Asked after each call of straight-line code: whether the event loop wants its turn (M9)."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until = perf_counter() + BUDGET
+
+    def __call__(self) -> bool:
+        return perf_counter() > self._until
+
+
+def _collects(task: Task[..., Any]) -> bool:
+    return bool(task.parameters.var_positional or task.parameters.var_keyword)
+
+
+def _places(target: LazyResult[Any], count: int) -> dict[str, int]:
+    """Argument of the target that is a plain value → its place among those of the graph."""
+    if not isinstance(target.task, Task):
+        return {}
+    arguments = [*zip(target.task.parameters.positional, target.args, strict=False)]
+    arguments += target.kwargs.items()
+    plain = [name for name, value in arguments if not isinstance(value, LazyResult)]
+    return dict(zip(plain, range(count - len(plain), count), strict=True))

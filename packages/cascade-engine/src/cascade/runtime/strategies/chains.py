@@ -1,0 +1,124 @@
+"""Chains: what a task returns is often a few plain calls, each of the one before.
+
+No two calls of a chain can overlap, so nothing is lost if the worker that has met it makes them one
+after the other, by straight-line code that was written for the chain's shape, and goes on with the
+target. As nodes of a segment of their own they would cost ten times as much.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from cascade.graph.wiring import wire
+from cascade.runtime.guard import Guard
+from cascade.runtime.run import Run, stop_iteration_of
+from cascade.runtime.strategies.lanes import Lanes
+from cascade.runtime.strategies.nodes import Nodes
+from cascade.runtime.strategies.segment import Address, Item, Work
+from cascade.runtime.vm.frame import UNSET
+from cascade.runtime.vm.straight import Handover, Straight, Walk, chain, straight_for
+from cascade.spec.blueprint import Literal
+from cascade.spec.lazy_types import LazyResult
+
+
+class Chains:
+    """Follows the chains that the calls of one run return. In workers' threads.
+
+    Args:
+        run: Whose context the calls see.
+        guard: Of ``nodes``.
+        nodes: Where a chain goes that could not be followed to its end.
+        lanes: Asked whether the run ends.
+        fail: Told of a call's error.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        guard: Guard,
+        nodes: Nodes,
+        lanes: Lanes,
+        fail: Callable[[BaseException, Work | None, Item | None], None],
+    ) -> None:
+        self._run = run
+        self._guard = guard
+        self._nodes = nodes
+        self._lanes = lanes
+        self._fail = fail
+
+    def go_along(self, work: Work, lazy: LazyResult[Any]) -> bool | None:
+        """Let ``work`` continue as ``lazy``; None if the inputs of that are no chain.
+
+        Otherwise whether ``work`` is ready for its next call, that of ``lazy``.
+        """
+        if not lazy.plain or len(lazy.dependencies) != 1:
+            return None
+        found = chain(lazy.dependencies[0])
+        if found is None or found.lazies[0].number <= self._nodes.newest:
+            return None  # some of it may have been met before
+        straight = straight_for(found)
+        if straight is None or _is_held(lazy, found, straight):
+            return None
+        with self._guard:
+            address = self._nodes.address(work.segment, work.node)
+            self._nodes.remember(lazy, address)
+        outcome = straight.enter(self._run.context, self._is_stopping, found.values)
+        if type(outcome) is Handover:
+            self._take_over(lazy, address, found, outcome)
+            return False
+        work.continue_as(lazy)
+        work.args = [_value(v, outcome) for v in lazy.args]
+        if lazy.kwargs:
+            work.kwargs = {name: _value(v, outcome) for name, v in lazy.kwargs.items()}
+        return True
+
+    def _is_stopping(self) -> bool:
+        return self._lanes.stopping
+
+    def _take_over(
+        self, lazy: LazyResult[Any], address: Address, found: Walk, handover: Handover
+    ) -> None:
+        """Go on, as with any nodes, where straight-line code has stopped."""
+        nodes, done = self._nodes, handover.done
+        wiring = wire(lazy)
+        wiring.ready = []  # it has been called
+        with self._guard:
+            segment = nodes.add(wiring, address)
+            called = handover.error is not None or handover.result is not UNSET
+            for node, value in zip(found.lazies, done if called else done[:-1], strict=False):
+                segment.slots[node] = value
+            if not called:
+                nodes.settle(segment, found.lazies[len(done) - 1], done[-1])
+        self._lanes.wake_later()
+        if not called:
+            return
+        work = Work(segment, found.lazies[len(done)])
+        if done:
+            work.args = [_value(v, done[-1]) for v in work.args]
+        if handover.error is None:
+            work.handed = handover.result  # not followed from here: chains in chains would nest
+            with self._guard:
+                self._lanes.send(work)
+            return
+        error = handover.error
+        if isinstance(error, StopIteration):
+            error = stop_iteration_of(work.operation.func, error)
+        self._fail(error, work, None)
+
+
+def _is_held(lazy: LazyResult[Any], found: Walk, straight: Straight) -> bool:
+    """Whether somebody may mention a node of the chain again (M14)."""
+    if straight.held_elsewhere(found.lazies):
+        return True
+    inner = found.lazies[-1]
+    mentions = sum(v is inner for v in (*lazy.args, *lazy.kwargs.values()))
+    mentions += lazy.dependencies is not lazy.args
+    return sys.getrefcount(inner) > mentions + 3  # the list, this name, and that function's
+
+
+def _value(argument: Any, value: Any) -> Any:
+    if isinstance(argument, LazyResult):
+        return value
+    return argument.value if type(argument) is Literal else argument

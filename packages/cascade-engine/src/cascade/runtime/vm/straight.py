@@ -1,0 +1,303 @@
+"""Straight-line code for graphs of plain calls: the other thing that the generator writes.
+
+A graph whose nodes are all plain calls needs no interpreter: one function makes the calls one after
+the other, with a local for what each gives. It is written for a *shape*, which is all of a graph
+but its plain values, so that a task which returns the same few calls in each of its steps is
+compiled once (M4). For ``add(double(x), 1)``::
+
+    def straight(context, clean, stop, values):
+        a0, a1, = values
+        v0 = double(a0)
+        if type(v0) not in ATOMS and isinstance(v0, GOES_ON): return Handover([], v0)
+        if context != clean or stop(): return Handover([v0])
+        v1 = add(v0, a1)
+        …
+
+A call that writes to its context is the last, as others must not see that (M12), and so is one
+after which whoever has called wants to have its turn. What is no value (a tail call, a lazy value,
+a coroutine by mistake) is handed over, with what was computed so far, to the interpreter, which
+goes on from there; so is an error, for its note.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import Context
+from types import CoroutineType
+from typing import Any, NamedTuple
+
+from cascade.runtime.outcomes import Missing
+from cascade.runtime.vm.frame import UNSET
+from cascade.spec.blueprint import Literal, TailCall
+from cascade.spec.containers import ATOMS
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.params import Source
+from cascade.spec.task import Task
+
+_GOES_ON = (LazyResult, TailCall, CoroutineType, Missing)
+#: Larger graphs are interpreted: that many lines are not compiled for what may run once.
+_MOST_NODES = 256
+#: How often a shape has to be met before code is written for it, and how many a task remembers.
+_WORTHWHILE = 3
+_SHAPES_KEPT = 32
+#: What tracebacks show for the lines; they are left out of users' tracebacks with this folder.
+_FILE = f"{__file__[: -len('.py')]}/<generated>"
+
+
+class Handover:
+    """Where straight-line code has stopped, for the interpreter to go on.
+
+    Attributes:
+        done: What the nodes before have given.
+        result: What the next one has given; UNSET if it was not called.
+        error: What it has raised instead, or None.
+    """
+
+    __slots__ = ("done", "error", "result")
+
+    def __init__(
+        self, done: list[Any], result: Any = UNSET, error: BaseException | None = None
+    ) -> None:
+        self.done = done
+        self.result = result
+        self.error = error
+
+
+class Walk(NamedTuple):
+    """A graph of plain calls, taken apart.
+
+    Attributes:
+        shape: Graphs for which this is equal differ in their plain values only.
+        lazies: Inputs before their users; the target is the last.
+        values: The plain values, in the order in which the code takes them.
+    """
+
+    shape: tuple[Any, ...]
+    lazies: list[LazyResult[Any]]
+    values: list[Any]
+
+
+def walk(target: LazyResult[Any], params: bool = False) -> Walk | None:
+    """Take apart what ``target`` needs; None if not all of it are plain calls.
+
+    Args:
+        target: What is to be computed.
+        params: Whether parameters of the run may be among it; they stand for their values.
+
+    Cost: about half a microsecond a node; half of that for a chain.
+    """
+    return chain(target) or _walk(target, params)
+
+
+def chain(target: LazyResult[Any]) -> Walk | None:
+    """The same, where each node needs but one other; None if that is not so."""
+    lazies: list[LazyResult[Any]] = []
+    values: list[Any] = []
+    shape: list[Any] = []
+    lazy = target
+    while lazy.plain and len(lazies) < _MOST_NODES:
+        lazies.append(lazy)
+        args, needed = lazy.args, lazy.dependencies
+        if lazy.kwargs:
+            return None
+        shape.append(lazy.task)
+        if not needed:
+            shape.append(len(args))
+            values += reversed(args)
+            break
+        if len(needed) > 1:
+            return None
+        if args is not needed:
+            place = next(place for place, value in enumerate(args) if value is needed[0])
+            shape.append((place, len(args)))
+            values += args[:place:-1]
+            values += args[place - 1 :: -1] if place else ()
+        lazy = needed[0]
+    else:
+        return None
+    lazies.reverse()
+    values.reverse()
+    return Walk(tuple(shape), lazies, _unwrapped(values))
+
+
+def _walk(target: LazyResult[Any], params: bool) -> Walk | None:
+    reached = {target}
+    todo = [target]
+    while todo:
+        lazy = todo.pop()
+        if not lazy.plain and not (params and isinstance(lazy, Source)):
+            return None
+        for source in lazy.dependencies:
+            if source not in reached:
+                reached.add(source)
+                todo.append(source)
+        if len(reached) > _MOST_NODES:
+            return None
+    lazies = sorted(reached, key=_number)
+    place = dict(zip(lazies, range(len(lazies)), strict=True))
+    shape: list[Any] = []
+    values: list[Any] = []
+    for lazy in lazies:
+        shape.append(lazy.task)
+        if isinstance(lazy, Source):
+            values.append(lazy)
+            shape.append(None)
+        elif lazy.dependencies is lazy.args and lazy.args:
+            shape.append(tuple(map(place.__getitem__, lazy.args)))
+        elif lazy.dependencies or lazy.kwargs:
+            shape.append(tuple([_operand(v, place, values) for v in lazy.args]))
+            if lazy.kwargs:
+                named = [(n, _operand(v, place, values)) for n, v in lazy.kwargs.items()]
+                shape.append(tuple(named))
+        else:
+            shape.append(len(lazy.args))
+            values += lazy.args
+    return Walk(tuple(shape), lazies, _unwrapped(values))
+
+
+def straight_for(found: Walk) -> Straight | None:
+    """The code for a graph's shape, once that was met often enough; kept with its target's task."""
+    task = found.lazies[-1].task
+    if not isinstance(task, Task):
+        return None
+    if task.parameters.var_positional is not None or task.parameters.var_keyword is not None:
+        return None
+    shapes: dict[Any, Any] = task.derived.setdefault("straight", {})
+    known = shapes.get(found.shape, 0)
+    if isinstance(known, Straight):
+        return known
+    if known + 1 < _WORTHWHILE:
+        if len(shapes) < _SHAPES_KEPT:
+            shapes[found.shape] = known + 1
+        return None
+    shapes[found.shape] = straight = Straight(found)
+    return straight
+
+
+class Straight:
+    """A function that makes the calls of graphs of one shape.
+
+    Args:
+        found: A graph of that shape.
+    """
+
+    def __init__(self, found: Walk) -> None:
+        self._tasks = [lazy.task for lazy in found.lazies]
+        #: How often a node is mentioned by the others, of a graph of this shape.
+        self._mentions = _mentions(found.lazies)
+        lines = list(_lines(found))
+        #: Line → the node that is called there; the others compare contexts.
+        self._calls = {at: node for at, (_, node) in enumerate(lines, 3) if node is not None}
+        self._code = _compiled([line for line, _ in lines], self._tasks)
+
+    def enter(
+        self,
+        clean: Context,
+        stop: Callable[[], bool],
+        values: Sequence[Any],
+    ) -> Any:
+        """The value of the graph's target, or a Handover.
+
+        Args:
+            clean: What the calls see; one that writes to its copy is the last (M12).
+            stop: Asked after each call: whether to hand over what there is.
+            values: The graph's plain values.
+        """
+        context = clean.copy()
+        try:
+            return context.run(self._code, context, clean, stop, values)
+        except BaseException as error:
+            return self._stopped(error)
+
+    def held_elsewhere(self, lazies: Sequence[LazyResult[Any]]) -> bool:
+        """Whether somebody may mention a node again that is not the target (M14).
+
+        The reference count tells: those of the graph itself are known.
+        """
+        count = sys.getrefcount  # which counts its own argument, and there is the list
+        return any(
+            count(lazies[place]) > mentions + 2 for place, mentions in enumerate(self._mentions)
+        )
+
+    def _stopped(self, error: BaseException) -> Handover:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code is not self._code.__code__:
+            trace = trace.tb_next
+        assert trace is not None
+        found = trace.tb_frame.f_locals
+        done = [found[f"v{place}"] for place in range(len(self._tasks)) if f"v{place}" in found]
+        if trace.tb_lineno not in self._calls:  # values of context variables cannot be compared
+            return Handover(done)
+        return Handover(done, UNSET, error)
+
+
+def _operand(value: Any, place: Mapping[LazyResult[Any], int], values: list[Any]) -> int | None:
+    if isinstance(value, LazyResult):
+        return place[value]
+    values.append(value)
+    return None
+
+
+def _unwrapped(values: list[Any]) -> list[Any]:
+    if Literal not in map(type, values):
+        return values
+    return [v.value if type(v) is Literal else v for v in values]
+
+
+def _number(lazy: LazyResult[Any]) -> int:
+    return lazy.number
+
+
+def _mentions(lazies: Sequence[LazyResult[Any]]) -> list[int]:
+    counts = dict.fromkeys(lazies, 0)
+    for lazy in lazies:
+        mentioned = [*lazy.args, *lazy.kwargs.values()]
+        if lazy.dependencies is not lazy.args:
+            mentioned += lazy.dependencies
+        for value in mentioned:
+            if isinstance(value, LazyResult):
+                counts[value] += 1
+    return [counts[lazy] for lazy in lazies[:-1]]
+
+
+def _lines(found: Walk) -> Iterator[tuple[str, int | None]]:
+    """The body, and for each line the node that it calls."""
+    place = {lazy: i for i, lazy in enumerate(found.lazies)}
+    taken = 0
+    names = "".join(f"a{i}, " for i in range(len(found.values)))
+    yield f"{names}= values" if names else "pass", None
+
+    def operand(value: Any) -> str:
+        nonlocal taken
+        if isinstance(value, LazyResult):
+            return f"v{place[value]}"
+        taken += 1
+        return f"a{taken - 1}"
+
+    for at, lazy in enumerate(found.lazies):
+        if isinstance(lazy, Source):
+            yield f"v{at} = {operand(Literal(lazy))}", None
+            continue
+        given = [operand(v) for v in lazy.args]
+        given += [f"{name}={operand(v)}" for name, v in lazy.kwargs.items()]
+        done = ", ".join(f"v{i}" for i in range(at))
+        yield f"v{at} = f{at}({', '.join(given)})", at
+        yield f"if type(v{at}) not in ATOMS and isinstance(v{at}, GOES_ON):", None
+        yield f"    return Handover([{done}], v{at})", None
+        if at < len(found.lazies) - 1:
+            done = ", ".join(f"v{i}" for i in range(at + 1))
+            yield f"if context != clean or stop(): return Handover([{done}])", None
+    yield f"return v{len(found.lazies) - 1}", None
+
+
+def _compiled(lines: Sequence[str], tasks: Sequence[Any]) -> Any:
+    scope: dict[str, Any] = {f"f{i}": task.func for i, task in enumerate(tasks)}
+    scope |= {"ATOMS": ATOMS, "GOES_ON": _GOES_ON, "Handover": Handover}
+    scope |= {"type": type, "isinstance": isinstance}
+    # Variables of a function around it, as what is looked up in globals costs more.
+    head = f"def outer({', '.join(scope)}):\n def straight(context, clean, stop, values):"
+    source = "\n".join([head, *(f"  {line}" for line in lines), " return straight"])
+    made: dict[str, Any] = {}
+    exec(compile(source, _FILE, "exec"), made)
+    return made["outer"](**scope)
