@@ -222,6 +222,10 @@ class Frame:
             self.pc = heapq.heappop(waits.ready)
             return instructions[self.pc]
         while self.next < root:
+            if self.fresh and self.next == self.blueprint.entry:
+                if waits is not None and waits.pending:
+                    return None  # inputs are moved when all of the prologue is there
+                self.move_inputs()
             call = instructions[self.next]
             if waits is not None and (lacks := waits.pending.intersection(call.reads())):
                 if call.source is None:  # made by hand: it may use a register for two things

@@ -448,30 +448,37 @@ class _Writer:
                 [self._exit(self._made(tail, values))],
                 [],
             )
-        if tail.target is body.task:
-            values |= {
-                name: _name(_saved(name)) for name in self._changed(body) if name not in values
-            }
-        else:
-            values |= self._defaults(tail.target, values)
-        bound = set(body.parameters).difference(self._changed(body))  # whatever the body does
-        moved = {
-            name: value
-            for name, value in values.items()
-            if not (isinstance(value, ast.Name) and value.id == name and name in bound)
-        }
+        moved = self._moved(body, tail.target, values)
         if moved:
             yield _assign(list(moved), list(moved.values()))
-        if suspects:
-            yield ast.Delete([ast.Name(name, ast.Del()) for name in arguments.values()])
+        over = [*arguments.values()] if suspects else []
         if state != self._state:
+            over += map(_saved, self._changed(body))  # the other's steps are not to keep them
             yield _assign([_STATE], [ast.Constant(state)])
+        if over:
+            yield ast.Delete([ast.Name(name, ast.Del()) for name in over])
         if body.task.is_async:
             test = ast.Compare(
                 ast.Call(_name(_CANCELLING), [], []), [ast.NotEq()], [_name(_BEFORE)]
             )
             yield ast.If(test, [self._pause(self._bodies[state])], [])
         yield ast.Continue()
+
+    def _moved(
+        self, body: Body, target: Task[..., Any], given: Mapping[str, ast.expr]
+    ) -> dict[str, ast.expr]:
+        """What to assign for a tail call of ``body``: what it gives, and what it leaves out."""
+        changed = self._changed(body)
+        if target is body.task:
+            values = {**given, **{n: _name(_saved(n)) for n in changed if n not in given}}
+        else:
+            values = {**given, **self._defaults(target, given)}
+        bound = set(body.parameters).difference(changed)  # whatever the body does
+        return {
+            name: value
+            for name, value in values.items()
+            if not (isinstance(value, ast.Name) and value.id == name and name in bound)
+        }
 
     def _is_plain(self, value: ast.expr) -> bool:
         return self._plain.always(value) if self._careful else self._plain.proves(value)

@@ -22,13 +22,11 @@ way, plain functions are called on a worker, else inline (M6).
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from time import perf_counter
 from types import CoroutineType
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
 
 from cascade.graph.build import build_graph
 from cascade.graph.compiler import BlueprintBuilder, template_of
@@ -36,11 +34,7 @@ from cascade.runtime.events import (
     InputsAwaited,
     NodesPlanned,
     TaskCached,
-    TaskFailed,
-    TaskFinished,
-    TaskRetrying,
     TaskSkipped,
-    TaskStarted,
 )
 from cascade.runtime.notes import annotate
 from cascade.runtime.outcomes import Failed, Missing, Skipped, caught, refuse_coroutine, worst
@@ -51,15 +45,30 @@ from cascade.runtime.ticker import BUDGET, Ticker
 from cascade.runtime.vm.frame import UNSET, Cell, Frame
 from cascade.runtime.vm.fuser import PAUSED
 from cascade.runtime.vm.group import Group
+from cascade.runtime.vm.operands import (
+    arguments_of,
+    inputs_for,
+    is_async_call,
+    literals,
+    load,
+    name_of,
+    node_of,
+    overlaps,
+    source_at,
+    takes_time,
+    written,
+)
 from cascade.runtime.vm.paths import is_caught, path_to
 from cascade.runtime.vm.registry import BlueprintRegistry
+from cascade.runtime.vm.reports import Reports
+from cascade.runtime.vm.sharing import Shared
 from cascade.runtime.vm.spinner import NOT_ENTERED, Spinner
 from cascade.runtime.vm.straight import Handover, Straight, Walk, straight_for, walk
 from cascade.runtime.vm.tiers import Tier
-from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register, TailCall
+from cascade.spec.blueprint import Blueprint, Call, TailCall
 from cascade.spec.caching import CachePolicy
 from cascade.spec.containers import gathered
-from cascade.spec.errors import ArgumentError, CycleError, InternalError
+from cascade.spec.errors import ArgumentError, InternalError
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.params import Source
 from cascade.spec.policies import PLAIN_CALLS
@@ -88,11 +97,7 @@ class Interpreter:
         self._registry = registry
         self._is_nested = nested
         self._processor = NodeProcessor(run, self._cancel_rest)
-        self._cells: WeakKeyDictionary[LazyResult[Any], Cell] = WeakKeyDictionary()
-        #: The number of the youngest of them.
-        self._newest = 0
-        #: What was told of as planned, where somebody wants to know.
-        self._planned: WeakSet[LazyResult[Any]] = WeakSet()
+        self._shared = Shared()
         #: Asyncio tasks that were started and have not ended.
         self._under_way = 0
         #: Whether any node was skipped or has failed so far; until then nobody needs to look.
@@ -100,7 +105,7 @@ class Interpreter:
         #: Cached nodes that are under way; equal calls are made once.
         self._flights: dict[tuple[CachePolicy, Any], Cell] = {}
         self._error: BaseException | None = None
-        self._watched = run.watches_tasks
+        self._reports = Reports(run)
         self._spinner = None if tier == "interpreted" else Spinner(run, tier)
 
     async def execute(self, frame: Frame, handover: Handover | None = None) -> Any:
@@ -112,14 +117,14 @@ class Interpreter:
         source = frame.origin = frame.source
         if source is not None:
             frame.cell = Cell(source.name)
-            self._know(source, frame.cell)
-            self._newly_planned(frame.blueprint, source)  # its strategy has told of these
+            self._shared.know(source, frame.cell)
+            self._reports.newly_planned(frame.blueprint, source)  # its strategy has told of these
         if handover is not None:
             self._resume(frame, handover)
         async with Group() as self._group:
             value = await self._drive(frame)
             if source is not None and source is not frame.source:  # it continued as another
-                self._keep(source, value)
+                self._reports.keep(source, value)
             if type(value) is Failed:
                 self._count(value)
             return value
@@ -163,7 +168,7 @@ class Interpreter:
     async def _step(self, frame: Frame, base: Frame) -> Frame | None:
         """One step of ``frame``; the frame to go on with, or None if it has its value."""
         call = frame.advance()
-        if call is None or (frame is not base and _takes_time(frame, call)):
+        if call is None or (frame is not base and takes_time(frame, call)):
             aside = self._set_aside(frame, base)
             if aside is not None:
                 return aside
@@ -179,7 +184,7 @@ class Interpreter:
         """One step of a frame's root; the frame to go on with, or None if it has its value."""
         if frame.joins is not None:
             cell, frame.joins = frame.joins, None
-            self._finish(frame, await self._waiter(frame, cell))
+            self._finish(frame, await self._shared.waiter(frame, cell))
             return None
         if frame.policies.cache is not None and frame.uncalled:
             frame.uncalled = False
@@ -190,10 +195,10 @@ class Interpreter:
             return self._tail(frame, result)
         if result is PAUSED:
             return frame
-        if self._watched and not isinstance(result, Missing):
-            self._report_end(frame, call)
+        if self._reports.watched and not isinstance(result, Missing):
+            self._reports.end(frame, call)
         if isinstance(result, LazyResult):
-            known = self._cells.get(result)
+            known = self._shared.find(result)
             if known is None:
                 return self._become(frame, result, base)
             result = known if known.value is UNSET else known.value
@@ -212,7 +217,7 @@ class Interpreter:
             self._keep_cached(frame.cell, value)
         frame.finish(value)
         if frame.source is not None:
-            self._keep(frame.source, value)
+            self._reports.keep(frame.source, value)
 
     def _take_over(self, frame: Frame, value: Any) -> Frame | None:
         """Give ``frame`` what it waits for; the frame to go on with, None if it has its value."""
@@ -231,12 +236,12 @@ class Interpreter:
         """One step of an inner node; the frame to go on with."""
         cell = None
         if call.source is not None:
-            known = self._cells.get(call.source)
+            known = self._shared.find(call.source)
             if known is not None:
                 self._take(frame, call, known, None)
                 return frame
             cell = Cell(call.source.name)
-            self._know(call.source, cell)
+            self._shared.know(call.source, cell)
         if call.policies.cache is not None:
             cell = cell or Cell(call.name)
             found = self._look_up(frame, call, call.policies.cache, cell)
@@ -246,14 +251,14 @@ class Interpreter:
             if found is not UNSET:
                 self._store(frame, call, found, cell)
                 return frame
-        if _overlaps(call):
+        if overlaps(call):
             self._start(frame, call, cell)
             return frame
         result = await self._result(frame, call, base)
         if isinstance(result, (TailCall, LazyResult)):
             return self._nested(frame, call, cell, result)
-        if self._watched and not isinstance(result, Missing):
-            self._report_end(frame, call)
+        if self._reports.watched and not isinstance(result, Missing):
+            self._reports.end(frame, call)
         self._store(frame, call, result, cell)
         return frame
 
@@ -265,12 +270,12 @@ class Interpreter:
         if call.policies.catches:
             value = caught(value)
         frame.registers[call.output.index] = value
-        if self._watched:
+        if self._reports.watched:
             frame.started = None
         if frame.waits is not None:
             frame.waits.arrived(call.output.index)
         if call.source is not None:
-            self._keep(call.source, value)
+            self._reports.keep(call.source, value)
 
     def _without_value(self, error: Exception, frame: Frame) -> Frame | None:
         """Go on after an error, where the run does; the frame to go on with, as after a step.
@@ -291,7 +296,7 @@ class Interpreter:
         if frame.at_root:
             self._finish(frame, failed)
             return None
-        cell = None if call.source is None else self._cells.get(call.source)
+        cell = None if call.source is None else self._shared.find(call.source)
         self._store(frame, call, failed, cell)
         return frame
 
@@ -308,7 +313,7 @@ class Interpreter:
         Else this is the value, or what stands in its place.
         """
         assert isinstance(call.task, Task)
-        args, kwargs = _arguments(frame.registers, call)
+        args, kwargs = arguments_of(frame.registers, call)
         skipped = self._why_skipped(frame, call, args, kwargs)
         if skipped is not None:
             return skipped
@@ -319,14 +324,14 @@ class Interpreter:
             under_way = self._flights.get((cache, key))
             found, value = (True, under_way) if under_way else cache.load(key, arguments)
         except BaseException:
-            if self._watched:
-                self._report_start(frame, call)  # and its failure will be, too
+            if self._reports.watched:
+                self._reports.start(frame, call)  # and its failure will be, too
             raise
         if under_way is not None:
-            report = partial(self._report_taken_over, *_node_of(frame, call))
+            report = partial(self._reports.taken_over, *node_of(frame, call))
             under_way.waiter.add_done_callback(report)
         elif found:
-            self._run.publish(TaskCached, *_node_of(frame, call))
+            self._run.publish(TaskCached, *node_of(frame, call))
         if found:
             return value
         if cell is None:
@@ -358,13 +363,13 @@ class Interpreter:
         return result
 
     async def _outcome(self, frame: Frame, call: Call, base: Frame) -> Any:
-        args, kwargs = _arguments(frame.registers, call)
+        args, kwargs = arguments_of(frame.registers, call)
         skipped = self._why_skipped(frame, call, args, kwargs)
         if skipped is not None:
             return skipped
-        if self._watched and frame.started is None:
-            self._report_start(frame, call)
-        is_async = _is_async(call)
+        if self._reports.watched and frame.started is None:
+            self._reports.start(frame, call)
+        is_async = is_async_call(call)
         mode = "auto" if call.task is None else call.task.mode
         policies = frame.policies if frame.at_root else call.policies
         plain = policies is PLAIN_CALLS or policies.of_steps() is None
@@ -384,13 +389,13 @@ class Interpreter:
                 args,
                 kwargs,
                 policies,
-                _node_of(frame, call)[1],
+                node_of(frame, call)[1],
                 lambda: mode == "inline" or (mode == "auto" and self._is_alone(base)),
             )
-            retrying = partial(self._report_retry, frame, call)
+            retrying = partial(self._reports.retry, frame, call)
             return await self._processor.call(node_call, retrying)
         if not self._is_alone(base):
-            name, number = call.name, _node_of(frame, call)[1]
+            name, number = call.name, node_of(frame, call)[1]
             return await self._run.in_worker(
                 call.func, args, kwargs, name=name, node=number, on_cancel=self._cancel_rest
             )
@@ -404,7 +409,7 @@ class Interpreter:
         loop = None if self._spinner is None else self._spinner.loop(frame)
         if loop is None or self._spinner is None or base.ticker is None:
             return NOT_ENTERED
-        return await self._spinner.spin(frame, loop, base.ticker, _node_of(frame, call)[1])
+        return await self._spinner.spin(frame, loop, base.ticker, node_of(frame, call)[1])
 
     def _is_alone(self, base: Frame) -> bool:
         """Whether nothing else is under way that a plain function would hold up (M6)."""
@@ -423,11 +428,11 @@ class Interpreter:
             lacks += (v for v in (*args, *kwargs.values()) if isinstance(v, Missing))
             lacks += (v for v in after if type(v) is Failed)
         for operand in conditions:
-            value = _load(frame.registers, operand)
+            value = load(frame.registers, operand)
             if isinstance(value, Missing):
                 lacks.append(value)
             elif not value:
-                lacks.append(Skipped(call.name, _name_of(frame.blueprint, operand)))
+                lacks.append(Skipped(call.name, name_of(frame.blueprint, operand)))
         missing = worst(lacks)
         return None if missing is None else self._skip(frame, call, missing)
 
@@ -438,14 +443,14 @@ class Interpreter:
                 raise missing.error  # it was caught, but this node is not part of what caught it
             self._count(missing)
         if call.task is None or not call.task.structural:
-            self._run.publish(TaskSkipped, *_node_of(frame, call), *missing.reason)
+            self._run.publish(TaskSkipped, *node_of(frame, call), *missing.reason)
         return missing
 
     # -- coroutine calls (M5) -----------------------------------------------------------------
 
     def _start(self, frame: Frame, call: Call, cell: Cell | None) -> None:
         """Start a coroutine call; whoever uses its value is put off until that is there."""
-        args, kwargs = _arguments(frame.registers, call)
+        args, kwargs = arguments_of(frame.registers, call)
         skipped = self._why_skipped(frame, call, args, kwargs)
         if skipped is not None:
             self._store(frame, call, skipped, cell)
@@ -494,7 +499,7 @@ class Interpreter:
                 raise InternalError("a task ended its asyncio task") from error
             raise
         if call.source is not None:
-            self._keep(call.source, caught(value) if call.policies.catches else value)
+            self._reports.keep(call.source, caught(value) if call.policies.catches else value)
         return value
 
     # -- tail calls (R5) ----------------------------------------------------------------------
@@ -504,10 +509,10 @@ class Interpreter:
         lazies = lazies_of(tail)
         if lazies:
             frame.tail = tail
-            code, lasti = _written(frame)
+            code, lasti = written(frame)
             together = gathered(lazies, code, lasti)
             blueprint = BlueprintBuilder().build(together)
-            self._report_plan(blueprint, together)
+            self._reports.plan(blueprint, together)
             return Frame(blueprint, (), {}, parent=frame)
         self._run.step(frame.blueprint.name)
         blueprint = frame.blueprint
@@ -515,7 +520,7 @@ class Interpreter:
         target = self._target(frame, tail)
         again = target is blueprint
         if again and isinstance(blueprint.task, Task) and is_baked(blueprint, blueprint.task):
-            args, kwargs = _literals(*_arguments(frame.registers, blueprint.instructions[-1]))
+            args, kwargs = literals(*arguments_of(frame.registers, blueprint.instructions[-1]))
             target = template_of(blueprint.task)
             frame.enter(target, args, kwargs)
         try:
@@ -523,7 +528,7 @@ class Interpreter:
                 frame.again(tail.args, tail.kwargs)
             else:
                 frame.enter(target, tail.args, tail.kwargs)
-                self._report_plan(target, dead=frame.dead)
+                self._reports.plan(target, dead=frame.dead)
         except ArgumentError as error:
             frame.leave(blueprint)  # the fault is the caller's, and the note is to say so
             raise misfit(current, target.name, fault(target, again, tail) or error) from None
@@ -550,7 +555,7 @@ class Interpreter:
         """A frame for the inner node ``call`` alone."""
         task = call.task if isinstance(call.task, Task) else Task(call.func)
         # What the node was called with are values, also where they are lazy ones or literals.
-        args, kwargs = _literals(args, kwargs)
+        args, kwargs = literals(args, kwargs)
         node = Frame(template_of(task), args, kwargs, frame, call.output.index)
         node.cell = cell
         node.source = call.source
@@ -563,31 +568,31 @@ class Interpreter:
     ) -> Frame:
         """An inner node goes on as something else: in a frame of its own."""
         if isinstance(result, TailCall):
-            given, named = _arguments(frame.registers, call)
+            given, named = arguments_of(frame.registers, call)
             node = self._node(frame, call, given, named, cell)
             node.started = frame.started
             following = self._tail(node, result)
             frame.started = None
             return following
-        if self._watched:
-            self._report_end(frame, call)
-        known = self._cells.get(result)
+        if self._reports.watched:
+            self._reports.end(frame, call)
+        known = self._shared.find(result)
         if known is not None:
             self._take(frame, call, known, cell)
             return frame
         self._run.step(call.name)
-        args, kwargs = _inputs(result)
+        args, kwargs = inputs_for(result)
         node = Frame(self._compile(result), args, kwargs, frame, call.output.index)
         node.source = result
         node.cell = cell or Cell(result.name)
-        self._know(result, node.cell)
+        self._shared.know(result, node.cell)
         return node
 
     def _become(self, frame: Frame, lazy: LazyResult[Any], base: Frame) -> Frame | None:
         """Continue ``frame`` as ``lazy`` (R4): a loop of such takes no memory."""
         self._run.step(frame.blueprint.name)
         found = walk(lazy) if lazy.dependencies and self._may_go_straight(base) else None
-        if found is not None and found.lazies[0].number <= self._newest:
+        if found is not None and found.lazies[0].number <= self._shared.newest:
             found = None  # it may have been computed before, or be under way
         straight = None if found is None else straight_for(found)
         if straight is not None and found is not None and straight.held_elsewhere(found.lazies):
@@ -595,11 +600,11 @@ class Interpreter:
         blueprint = self._compile(lazy) if straight is None else frame.blueprint
         if frame.cell is None:
             frame.cell = Cell(lazy.name)
-        self._know(lazy, frame.cell)
+        self._shared.know(lazy, frame.cell)
         frame.source = lazy
         if straight is not None and found is not None:
             return self._go_straight(frame, straight, found)
-        args, kwargs = _inputs(lazy)
+        args, kwargs = inputs_for(lazy)
         frame.enter(blueprint, args, kwargs)
         frame.policies = blueprint.instructions[-1].policies
         frame.uncalled = True
@@ -612,7 +617,7 @@ class Interpreter:
         wants = self._run.bus.wants
         return (
             self._spinner is not None
-            and not (self._gaps or self._watched)
+            and not (self._gaps or self._reports.watched)
             and self._run.state is None
             and self._is_alone(base)
             and not (wants(NodesPlanned) or wants(InputsAwaited))
@@ -635,7 +640,7 @@ class Interpreter:
             frame.handed = outcome.result
             return frame
         lazy = found.lazies[-1]
-        args, kwargs = _inputs(lazy)
+        args, kwargs = inputs_for(lazy)
         frame.enter(BlueprintBuilder().build(lazy), args, kwargs)
         self._resume(frame, outcome)
         return frame
@@ -648,14 +653,9 @@ class Interpreter:
             if call.source is not None:
                 cell = Cell(call.source.name)
                 cell.set(value)
-                self._know(call.source, cell)
+                self._shared.know(call.source, cell)
         frame.next = len(handover.done)
         frame.handed = handover.result if handover.error is None else handover
-
-    def _know(self, lazy: LazyResult[Any], cell: Cell) -> None:
-        """Remember where the value of ``lazy`` is, for whoever mentions it again (M14)."""
-        self._cells[lazy] = cell
-        self._newest = max(self._newest, lazy.number)
 
     def _compile(self, lazy: LazyResult[Any]) -> Blueprint:
         """A blueprint for ``lazy``; the task's own where the call is all there is to it."""
@@ -667,7 +667,7 @@ class Interpreter:
         sources = (lazy, *(call.source for call in blueprint.instructions))
         if any(_is_to_be_checked(source, alone) for source in sources):
             self._run.check(build_graph(lazy).lazies)  # what was not there when the run began
-        self._report_plan(blueprint, lazy)
+        self._reports.plan(blueprint, lazy)
         return blueprint
 
     # -- values computed elsewhere (M14) ------------------------------------------------------
@@ -681,88 +681,12 @@ class Interpreter:
         if known.value is not UNSET:
             self._store(frame, call, known.value, own)
             return
-        waiter = self._waiter(frame, known, own)
+        waiter = self._shared.waiter(frame, known, own)
         if own is not None:
             waiter.add_done_callback(own.take)
         frame.expect(call, waiter)
 
-    def _waiter(self, frame: Frame, cell: Cell, own: Cell | None = None) -> asyncio.Future[Any]:
-        """What gives the value of ``cell``, which another asyncio task computes.
-
-        Raises:
-            CycleError: It waits for this frame.
-        """
-        waiting = set(_cells_of(frame))
-        if own is not None:
-            waiting.add(own)
-        _refuse_cycle(cell, waiting)
-        for waiter in waiting:
-            waiter.blocked_on.add(cell)
-
-        def released(_done: object) -> None:
-            for waiter in waiting:
-                waiter.blocked_on.discard(cell)
-
-        cell.waiter.add_done_callback(released)
-        return cell.waiter
-
-    # -- reports ------------------------------------------------------------------------------
-
-    def _keep(self, lazy: LazyResult[Any], value: Any) -> None:
-        state = self._run.state
-        if state is None:
-            return
-        if isinstance(value, Skipped):
-            state.put_skip_reason(lazy.id, repr(value))
-        elif not isinstance(value, Missing):
-            state.put_result(lazy.id, value)
-
-    def _report_plan(
-        self, blueprint: Blueprint, *root: LazyResult[Any], dead: frozenset[int] = frozenset()
-    ) -> None:
-        """Tell what ``blueprint``, but for its ``dead`` part, adds to what the run has to do."""
-        added = self._newly_planned(blueprint, *root, dead=dead)
-        if added:
-            self._run.report_plan(lambda: added)
-
-    def _newly_planned(
-        self, blueprint: Blueprint, *root: LazyResult[Any], dead: frozenset[int] = frozenset()
-    ) -> list[LazyResult[Any]]:
-        """What the run has to do from now on; nothing, where nobody wants to know."""
-        wants = self._run.bus.wants
-        if not (wants(NodesPlanned) or wants(InputsAwaited)):
-            return []
-        inner = enumerate(blueprint.instructions[:-1])
-        sources = (call.source for place, call in inner if place not in dead)
-        added = [s for s in (*sources, *root) if s is not None and s not in self._planned]
-        self._planned.update(added)
-        return added
-
-    def _report_start(self, frame: Frame, call: Call) -> None:
-        frame.started = perf_counter()
-        if call.task is None or not call.task.structural:
-            self._run.publish(TaskStarted, *_node_of(frame, call))
-
-    def _report_end(self, frame: Frame, call: Call) -> None:
-        if call.task is None or not call.task.structural:
-            taken = perf_counter() - (frame.started or perf_counter())
-            self._run.publish(TaskFinished, *_node_of(frame, call), taken)
-        frame.started = None  # what fails now is no call
-
-    def _report_taken_over(self, name: str, number: int, done: asyncio.Future[Any]) -> None:
-        """Tell of the end of a node whose equal call was under way."""
-        if done.cancelled():
-            return
-        outcome = done.result()
-        if isinstance(outcome, Missing):
-            self._run.publish(TaskSkipped, name, number, *outcome.reason)
-        else:
-            self._run.publish(TaskCached, name, number)
-
-    def _report_retry(
-        self, frame: Frame, call: Call, attempt: int, pause: float, error: BaseException
-    ) -> None:
-        self._run.publish(TaskRetrying, *_node_of(frame, call), attempt, pause, error)
+    # -- errors -------------------------------------------------------------------------------
 
     def _note_failure(self, error: BaseException, frame: Frame) -> None:
         if isinstance(error, asyncio.CancelledError) and _is_cancelled():
@@ -770,11 +694,8 @@ class Interpreter:
         if self._error is None and not isinstance(error, Exception) and not self._group.ending:
             self._error = error  # else it is Ctrl-C again, and for the event loop
         call = frame.blueprint.instructions[frame.pc]
-        annotate(error, call.name, _source(frame, call), path_to(frame))
-        structural = call.task is not None and call.task.structural
-        if self._watched and frame.started is not None and not structural:
-            taken = perf_counter() - frame.started
-            self._run.publish(TaskFailed, *_node_of(frame, call), taken, error)
+        annotate(error, call.name, source_at(frame, call), path_to(frame))
+        self._reports.failed(frame, call, error)
 
 
 def _error_of(handover: Handover, call: Call) -> BaseException:
@@ -786,104 +707,13 @@ def _error_of(handover: Handover, call: Call) -> BaseException:
     return stop_iteration_of(call.func, error)
 
 
-def _load(registers: Sequence[Any], operand: Operand) -> Any:
-    return registers[operand.index] if isinstance(operand, Register) else operand.value
-
-
-def _arguments(registers: Sequence[Any], call: Call) -> tuple[list[Any], dict[str, Any]]:
-    args = [_load(registers, operand) for operand in call.args]
-    kwargs = {name: _load(registers, operand) for name, operand in call.kwargs.items()}
-    for surplus in (call.var_args, call.var_kwargs):
-        if surplus is None:
-            continue
-        values = _load(registers, surplus)
-        if isinstance(values, Missing):  # all of them are, so it takes the place of one
-            args.append(values)
-        elif surplus is call.var_args:
-            args += values
-        else:
-            kwargs |= values
-    return args, kwargs
-
-
 def _is_to_be_checked(source: LazyResult[Any] | None, alone: bool) -> bool:
     if source is None:
         return False
     return source.special or (isinstance(source, Source) and not alone)
 
 
-def _takes_time(frame: Frame, call: Call) -> bool:
-    """Whether the parents of ``frame`` can go on with something else meanwhile."""
-    return frame.at_root and (_overlaps(call) or frame.joins is not None)
-
-
 def _is_cancelled() -> bool:
     """Whether a CancelledError comes from outside, and not from the user's task."""
     task = asyncio.current_task()
     return task is not None and bool(task.cancelling())
-
-
-def _literals(
-    args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> tuple[list[Literal[Any]], dict[str, Literal[Any]]]:
-    return [Literal(v) for v in args], {name: Literal(v) for name, v in kwargs.items()}
-
-
-def _is_async(call: Call) -> bool:
-    return inspect.iscoroutinefunction(call.func) if call.task is None else call.task.is_async
-
-
-def _overlaps(call: Call) -> bool:
-    """Whether the call is started, and awaited at first use (M5)."""
-    return _is_async(call) or (call.task is not None and call.task.mode == "blocking")
-
-
-def _inputs(lazy: LazyResult[Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
-    """What the blueprint of ``lazy`` is entered with: a structural root has its inputs baked in."""
-    return ((), {}) if lazy.task.structural else (lazy.args, lazy.kwargs)
-
-
-def _source(frame: Frame, call: Call) -> LazyResult[Any] | None:
-    return frame.source if call.source is None else call.source
-
-
-def _node_of(frame: Frame, call: Call) -> tuple[str, int]:
-    """What events call the node, whatever tasks it continues as by tail calls."""
-    source = _source(frame, call)
-    return (call.name, 0) if source is None else (source.name, source.number)
-
-
-def _written(frame: Frame) -> tuple[Any, int]:
-    """Where what a frame computes was written; here, for a blueprint without lazy values."""
-    if frame.source is not None:
-        return frame.source._code, frame.source._lasti
-    return _written.__code__, 0
-
-
-def _name_of(blueprint: Blueprint, operand: Operand) -> str:
-    for call in blueprint.instructions:
-        if call.output == operand:
-            return call.name
-    return repr(operand.value) if isinstance(operand, Literal) else f"r{operand.index}"
-
-
-def _cells_of(frame: Frame | None) -> Iterator[Cell]:
-    while frame is not None:
-        if frame.cell is not None:
-            yield frame.cell
-        frame = frame.parent
-
-
-def _refuse_cycle(cell: Cell, waiting: set[Cell]) -> None:
-    seen: set[Cell] = set()
-    todo = [cell]
-    while todo:
-        reached = todo.pop()
-        if reached in waiting:
-            raise CycleError(
-                f"'{cell.name}' is asked for by what it waits for itself, so neither can end",
-                [cell.name, reached.name, cell.name],
-            )
-        if reached not in seen:
-            seen.add(reached)
-            todo.extend(reached.blocked_on)

@@ -8,7 +8,7 @@ takes milliseconds and not less than the clock can tell.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, Protocol, Self
@@ -63,6 +63,10 @@ class _OnALoop:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def wait_for(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """What the coroutine that ``work`` makes returns."""
+        return self._runner.run(work())
+
     def _repeated(
         self, name: str, once: Callable[[], Awaitable[Any]], shape: Shape, size: int
     ) -> Contender:
@@ -84,16 +88,18 @@ class Cascade(_OnALoop):
 
     Args:
         bus: That of the engine, where somebody listens.
+        options: More arguments of the engine.
     """
 
     name = "cascade"
 
-    def __init__(self, bus: MessageBus | None = None) -> None:
+    def __init__(self, bus: MessageBus | None = None, **options: Any) -> None:
         self._bus = bus
+        self._options = options
 
     def __enter__(self) -> Self:
         super().__enter__()
-        self.engine = Engine(bus=self._bus)
+        self.engine = Engine(bus=self._bus, **self._options)
         self._stack.callback(lambda: self._runner.run(self.engine.close()))
         return self
 
@@ -106,13 +112,19 @@ class Cascade(_OnALoop):
 
         return self._repeated(name or self.name, once, shape, size)
 
-    def run(self, author: Callable[[], Any]) -> Any:
-        """The value of the target that ``author`` makes."""
+    def run(self, author: Callable[[], Any], *, use_vm: bool = False, times: int = 1) -> Any:
+        """The value of the target that ``author`` makes, computed so many times."""
 
-        async def once() -> Any:
-            return await self.engine.run(author())
+        async def repeat() -> Any:
+            for _ in range(times - 1):
+                await self.engine.run(author(), use_vm=use_vm)
+            return await self.engine.run(author(), use_vm=use_vm)
 
-        return self._runner.run(once())
+        return self._runner.run(repeat())
+
+
+class EventLoop(_OnALoop):
+    """An event loop for coroutines that are written by hand."""
 
 
 async def _leaf(value: int) -> int:

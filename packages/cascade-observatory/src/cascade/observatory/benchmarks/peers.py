@@ -10,11 +10,13 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from cascade.observatory.benchmarks.contenders import System, repeated
 from cascade.observatory.benchmarks.rounds import Contender
 from cascade.observatory.benchmarks.shapes import CHAIN, PLAIN, Functions, Shape
+
+T = TypeVar("T", covariant=True)
 
 
 class Dask:
@@ -118,11 +120,19 @@ class Hamilton:
         return values[target] if isinstance(target, str) else [values[name] for name in names]
 
 
-def installed_peers() -> tuple[list[System], list[str]]:
-    """The peers that are there, and the distributions of those that are not."""
-    peers: list[System] = []
+class _Peer(Protocol[T]):
+    """A class of peers; ``distribution`` is what has to be installed."""
+
+    distribution: str
+
+    def __call__(self) -> T: ...
+
+
+def installed(kinds: Sequence[_Peer[T]]) -> tuple[list[T], list[str]]:
+    """One of each kind that is there, and the distributions of those that are not."""
+    peers = []
     absent = []
-    for peer in (Dask, Hamilton):
+    for peer in kinds:
         try:
             version(peer.distribution)
         except PackageNotFoundError:
@@ -130,3 +140,8 @@ def installed_peers() -> tuple[list[System], list[str]]:
         else:
             peers.append(peer())
     return peers, absent
+
+
+def installed_peers() -> tuple[list[System], list[str]]:
+    """The peers that are there, and the distributions of those that are not."""
+    return installed((Dask, Hamilton))

@@ -58,6 +58,16 @@ def samples_table(
     return table
 
 
+def figures_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Figures that were not sampled in rounds; the first column says of what they are."""
+    table = _table(title)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 def targets_table(targets: Sequence[Target]) -> Table:
     """What was to be reached, what was, and the factor between them where it is missed."""
     table = _table("targets")
