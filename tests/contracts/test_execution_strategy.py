@@ -23,7 +23,8 @@ from cascade.spec.protocols import ExecutionStrategy
 STRATEGIES = {
     "graph": lambda: GraphExecutionStrategy(NativeSolver()),
     "vm": lambda: VMExecutionStrategy(
-        BlueprintBuilder().build, lambda run: VirtualMachine(run=run)
+        lambda target, _graph: BlueprintBuilder().build(target),
+        lambda run: VirtualMachine(run=run),
     ),
 }
 

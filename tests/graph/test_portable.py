@@ -433,17 +433,17 @@ def test_a_default_without_a_form_is_named_with_its_input():
             Blueprint(task=load),
             "^the blueprint 'load' has no JSON form: its <task load> is not that",
         ),
-        (Blueprint([Call(load.func, 3, task=load)]), r"^instruction 0 \(load\) .*: 3, where a Reg"),
+        (Blueprint([Call(load.func, 3, task=load)]), r"^instruction 0 \(load\) .*: 3, where a Reg"),  # type: ignore[arg-type]
         (
-            Blueprint([Call(load.func, Register("x"), task=load)]),
+            Blueprint([Call(load.func, Register("x"), task=load)]),  # type: ignore[arg-type]
             r"^instruction 0 \(load\) has no JSON form: 'x', where an int was expected$",
         ),
         (
-            Blueprint([Call(load.func, Register(0), [3], task=load)]),
+            Blueprint([Call(load.func, Register(0), [3], task=load)]),  # type: ignore[list-item]
             r"^instruction 0 \(load\) has no JSON form: 3, where a Register or a Literal",
         ),
         (
-            Blueprint([Call(load.func, Register(0), (), {3: Literal(1)}, task=load)]),
+            Blueprint([Call(load.func, Register(0), (), {3: Literal(1)}, task=load)]),  # type: ignore[dict-item]
             r"^instruction 0 \(load\) has no JSON form: the name 3, where a str was expected",
         ),
         (

@@ -184,7 +184,7 @@ REFUSED = {
         0,
     ),
     "a register that is no int": (
-        one(Register("x")),
+        one(Register("x")),  # type: ignore[arg-type]
         "instruction 0 (double): its argument 0 is 'x', where one of r0 to r1 was expected",
         0,
     ),

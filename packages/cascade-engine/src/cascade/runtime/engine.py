@@ -12,11 +12,13 @@ from contextlib import asynccontextmanager
 from time import perf_counter
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar, overload
+from weakref import WeakKeyDictionary
 
 from cascade.adapters.executors.inline import InlineExecutor
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.adapters.solvers.native import NativeSolver
 from cascade.graph.compiler import BlueprintBuilder
+from cascade.graph.model import Graph
 from cascade.runtime.abandoned import AbandonedCalls
 from cascade.runtime.blocking import BlockedStep, BlockingMonitor, warn
 from cascade.runtime.bus import MessageBus
@@ -121,9 +123,12 @@ class Engine:
         self._abandoned = AbandonedCalls()
         #: Of the thread of each event loop that the engine has been used in.
         self._monitors: dict[int, BlockingMonitor] = {}
+        #: Targets that are compiled, with the policies that their nodes had then.
+        self._built: WeakKeyDictionary[LazyResult[Any], tuple[list[Any], Blueprint]]
+        self._built = WeakKeyDictionary()
         self._compiled: OrderedDict[Any, Blueprint] = OrderedDict()
         self._graph = GraphExecutionStrategy(solver or NativeSolver())
-        self._vm = VMExecutionStrategy(self._compile, self._machine)
+        self._vm = VMExecutionStrategy(self._compile, self._machine, tier != "interpreted")
         for definition in resources:
             self.register(definition)
 
@@ -344,11 +349,15 @@ class Engine:
             self._monitors[thread] = BlockingMonitor(_tell_of_blocking)
         return self._monitors[thread]
 
-    def _compile(self, target: LazyResult[Any]) -> Blueprint:
-        """The blueprint of ``target``; calls of one shape with plain arguments share one."""
+    def _compile(self, target: LazyResult[Any], graph: Graph) -> Blueprint:
+        """The blueprint of ``target``, compiled once; calls with plain arguments share one."""
         alone = not target.dependencies and target.policies is None
         if not alone or target.task.structural:
-            return BlueprintBuilder().build(target)
+            policies = [lazy.policies and lazy.policies.state for lazy in graph.lazies]
+            kept = self._built.get(target)
+            if kept is None or kept[0] != policies:  # it may have been given some since
+                kept = self._built[target] = (policies, BlueprintBuilder().build(target))
+            return kept[1]
         key = (target.task, len(target.args), *target.kwargs)
         found = self._compiled.get(key)
         if found is None:

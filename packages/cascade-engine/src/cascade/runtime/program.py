@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import copy_context
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cascade.graph.build import build_graph
-from cascade.runtime.ticker import BUDGET
+from cascade.runtime.ticker import Turn
 from cascade.runtime.tracebacks import leave_out_machinery
 from cascade.runtime.vm.fuser import LAZY
 from cascade.runtime.vm.straight import Handover, Straight, walk
@@ -75,7 +74,7 @@ class Program(Generic[R]):
         values = self._short_way(inputs)
         handover = None
         if values is not None and self._straight is not None:
-            outcome = self._straight.enter(copy_context(), _Stop(), values)
+            outcome = self._straight.enter(copy_context(), Turn(), values)
             if type(outcome) is not Handover:
                 return outcome  # type: ignore[no-any-return]
             handover = outcome
@@ -137,18 +136,6 @@ class Program(Generic[R]):
                 break
             args.append(named.pop(name))
         return params, (*args, *surplus), {**named, **extra}
-
-
-class _Stop:
-    """Asked after each call of straight-line code: whether the event loop wants its turn (M9)."""
-
-    __slots__ = ("_until",)
-
-    def __init__(self) -> None:
-        self._until = perf_counter() + BUDGET
-
-    def __call__(self) -> bool:
-        return perf_counter() > self._until
 
 
 def _collects(task: Task[..., Any]) -> bool:

@@ -18,6 +18,18 @@ _LEAST = BUDGET / 20
 _MOST_STEPS = 1 << 18
 
 
+class Turn:
+    """Asked between two things that take a while: whether the event loop's turn is due (M9)."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until = perf_counter() + BUDGET
+
+    def __call__(self) -> bool:
+        return perf_counter() > self._until
+
+
 class Ticker:
     """Counts the steps of one loop; use as ``if ticker.step(): await ticker.pause()``.
 

@@ -73,8 +73,19 @@ class Parameters:
 
     def check_partial(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Refuse arguments that no call could take; missing ones are allowed."""
-        if args or not self._keywords.issuperset(kwargs):
-            self.bind_some(args, kwargs)
+        if not self._fits_some(args, kwargs):
+            self.bind_some(args, kwargs)  # which says what is wrong, if anything is
+
+    def _fits_some(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Whether a call could take these, and none of them is for ``*args`` or ``**kwargs``."""
+        if not self._keywords.issuperset(kwargs):
+            return False
+        if not args:
+            return True
+        count = len(args)
+        return count <= len(self.positional) and not (
+            kwargs and any(name in kwargs for name in self.positional[:count])
+        )
 
     def merge(
         self, current: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -86,8 +97,9 @@ class Parameters:
         Raises:
             ArgumentError: A name is unknown, or there are too many positional arguments.
         """
-        if not args and self._keywords.issuperset(kwargs):
-            return {**current, **kwargs}
+        if self._fits_some(args, kwargs):
+            given = zip(self.positional, args, strict=False)
+            return {**current, **dict(given), **kwargs}
         fresh = self.bind_some(args, kwargs)
         if self.var_keyword in fresh:
             kept = current.get(self.var_keyword, {})

@@ -50,3 +50,8 @@ class Policies:
         self.conditions: tuple[LazyResult[Any], ...] = ()
         self.predecessors: tuple[LazyResult[Any], ...] = ()
         self.calls = PLAIN_CALLS
+
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """All of it, to see whether any has changed since."""
+        return self.conditions, self.predecessors, self.calls

@@ -79,6 +79,8 @@ class Task(Operation, Generic[P, R]):
         self._shapes: dict[Any, dict[str, Any]] = {}
         #: Those of them that are but a number of positional arguments and need no injection.
         self._counts: set[int] = set()
+        #: Numbers of positional arguments that tail calls were made with and that fit.
+        self._tails: set[int] = set()
 
     @overload
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> LazyResult[R]: ...
@@ -147,8 +149,17 @@ class Task(Operation, Generic[P, R]):
         Raises:
             ArgumentError: An argument that the signature does not take.
         """
-        self.parameters.check_partial(args, kwargs)
-        return TailCall(args, kwargs, None, self)  # type: ignore[return-value]
+        if kwargs or len(args) not in self._tails:
+            self.parameters.check_partial(args, kwargs)
+            if len(args) <= len(self.parameters.positional):
+                self._tails.add(len(args))
+        # What TailCall() does, but for its checks: one is made in each step of a loop.
+        tail: Any = _new(TailCall)
+        tail.args = args
+        tail.kwargs = kwargs
+        tail.target_blueprint_id = None
+        tail.target = self
+        return tail  # type: ignore[no-any-return]
 
     def map(
         self, *unnamed: Never, return_exceptions: bool = False, **iterables: Any

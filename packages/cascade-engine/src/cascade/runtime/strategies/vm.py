@@ -6,30 +6,37 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cascade.graph.build import build_graph
+from cascade.graph.model import Graph
 from cascade.runtime.run import Run
+from cascade.runtime.ticker import Turn
+from cascade.runtime.vm.straight import Handover, straight_for, walk
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.lazy_types import LazyResult
 
 if TYPE_CHECKING:
     from cascade.runtime.program import Program
-    from cascade.runtime.vm.straight import Handover
 
 
 class VMExecutionStrategy:
     """Runs a target on the virtual machine.
 
     Args:
-        build: Compiles a lazy value to a blueprint.
+        build: Compiles a lazy value, whose graph is given too, to a blueprint.
         machine: Makes the machine for one run.
+        by_shape: Whether graphs of plain calls may be run by code for their shape.
     """
 
     name = "vm"
 
     def __init__(
-        self, build: Callable[[LazyResult[Any]], Blueprint], machine: Callable[[Run], Any]
+        self,
+        build: Callable[[LazyResult[Any], Graph], Blueprint],
+        machine: Callable[[Run], Any],
+        by_shape: bool = True,
     ) -> None:
         self._build = build
         self._machine = machine
+        self._by_shape = by_shape
 
     async def execute(self, target: LazyResult[Any], run: Run) -> Any:
         """The value of ``target``.
@@ -41,12 +48,32 @@ class VMExecutionStrategy:
         graph = build_graph(target)
         run.check(graph.lazies)
         run.report_plan(lambda: graph.lazies)
-        blueprint = self._build(target)
+        handover = self._gone_straight(target, run)
+        if isinstance(handover, tuple):
+            return handover[0]
+        blueprint = self._build(target, graph)
         # A container, map or router has its inputs baked in.
         args, kwargs = ((), {}) if target.task.structural else (target.args, target.kwargs)
         return await self._machine(run).execute(
-            blueprint, initial_args=list(args), initial_kwargs=dict(kwargs), source=target
+            blueprint,
+            initial_args=list(args),
+            initial_kwargs=dict(kwargs),
+            source=target,
+            **({} if handover is None else {"handover": handover}),
         )
+
+    def _gone_straight(self, target: LazyResult[Any], run: Run) -> tuple[Any] | Handover | None:
+        """The value, or where its code has stopped; None if there is no code for its shape yet."""
+        if not self._by_shape or run.state is not None or not run.bus.is_silent:
+            return None
+        if not target.dependencies:
+            return None  # it is a loop, if anything
+        found = walk(target)
+        straight = None if found is None else straight_for(found)
+        if straight is None or found is None:
+            return None
+        outcome = straight.enter(run.context, Turn(), found.values)
+        return outcome if type(outcome) is Handover else (outcome,)
 
 
 class ProgramExecution:

@@ -117,6 +117,7 @@ class Frame:
         "given",
         "handed",
         "joins",
+        "left",
         "loop",
         "looped",
         "next",
@@ -161,6 +162,8 @@ class Frame:
         self.on_its_own = 0
         #: Whether nothing has been called for the node yet, so that a cache is to be asked.
         self.uncalled = True
+        #: How often in a row a loop was entered only to be left by a tail call to another task.
+        self.left = 0
         #: Counts the steps of the loop that drives it.
         self.ticker: Ticker | None = None
         self.enter(blueprint, args, kwargs)

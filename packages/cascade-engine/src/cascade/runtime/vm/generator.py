@@ -7,10 +7,12 @@ interpreter does with a self tail call, written out for the one signature::
         for _ in steps:
             value = call(n, acc)
             if type(value) is not TailCall or …:       # for another task: for the interpreter
-                return value, 0, n, acc
+                break
             …                                          # the new arguments, each looked at (M2)
             n, acc = new_n, new_acc
-        return PAUSED, 0, n, acc
+        else:
+            return PAUSED, 0, n, acc
+        return value, 0, n, acc
 
 It gives whatever is no tail call of the task to itself to the interpreter, and also tail calls that
 do not fit, for the error. The task's own function is called as it is, so unlike the fuser this asks
@@ -19,13 +21,14 @@ for no source.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from cascade.runtime.vm.fuser import LAZY, PAUSED
 from cascade.runtime.vm.source import Unfit, refuse
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS
+from cascade.spec.parameters import Parameters
 from cascade.spec.task import Task
 
 #: What tracebacks show for the lines; they are left out of users' tracebacks with this folder.
@@ -73,7 +76,6 @@ def generate(task: Task[..., Any]) -> Generated | Unfit:
 
 
 def _loop(task: Task[..., Any]) -> Callable[..., Any]:
-    lines = list(_lines(task))
     scope = {
         "__cs_call": task.func,
         "__cs_task": task,
@@ -81,74 +83,84 @@ def _loop(task: Task[..., Any]) -> Callable[..., Any]:
         "__cs_ATOMS": ATOMS,
         "__cs_LAZY": LAZY,
         "__cs_PAUSED": PAUSED,
-        "__cs_isinstance": isinstance,
         "__cs_type": type,
         "__cs_len": len,
+        "__cs_isinstance": isinstance,
     }
-    # Variables of a function around it, as what is looked up in globals costs more.
-    outer = [f"def __cs_outer({', '.join(scope)}):", *(f"    {line}" for line in lines)]
     made: dict[str, Any] = {}
-    exec(compile("\n".join([*outer, "    return __cs_loop"]), _FILE, "exec"), made)
-    loop: Callable[..., Any] = made["__cs_outer"](**scope)
+    exec(compile("\n".join(_lines(task, scope)), _FILE, "exec"), made)
+    loop: Callable[..., Any] = made["__cs_loop"]
+    loop.__kwdefaults__ = scope  # as locals, which are what is looked up fastest
     return loop
 
 
-def _lines(task: Task[..., Any]) -> Iterator[str]:
+def _lines(task: Task[..., Any], scope: Iterable[str]) -> Iterator[str]:
     parameters = task.parameters
     names = tuple(parameters.signature.parameters)
     by_name = [name for name in parameters.keyword if name not in parameters.positional]
     call = ", ".join([*parameters.positional, *(f"{name}={name}" for name in by_name)])
-    leave = f"return __cs_value, 0, {_listed(names)}"
-    prefix = ("async ", "await ") if task.is_async else ("", "")
     leading = "__cs_steps, __cs_state"
+    define, wait = "def", ""
     if task.is_async:
         leading += ", __cs_before, __cs_cancelling"
-    yield f"{prefix[0]}def __cs_loop({leading}, {_listed(names)}):"
+        define, wait = "async def", "await "
+    taken = ", ".join(f"{name}=None" for name in scope)
+    yield f"{define} __cs_loop({leading}, {_listed(names)} *, {taken}):"
     yield "    for __cs_step in __cs_steps:"
-    yield f"        __cs_value = {prefix[1]}__cs_call({call})"
+    yield f"        __cs_value = {wait}__cs_call({call})"
     yield "        if __cs_type(__cs_value) is not __cs_TailCall:"
-    yield f"            {leave}"
+    yield "            break"
     yield "        if __cs_value.target is not __cs_task and __cs_value.target is not None:"
-    yield f"            {leave}"
+    yield "            break"
     yield "        if __cs_value.target_blueprint_id is not None:"
-    yield f"            {leave}"
-    taken = _new_arguments(parameters.positional, parameters.keyword, leave)
-    yield from (f"        {line}" for line in taken)
+    yield "            break"
+    yield from (f"        {line}" for line in _new_arguments(parameters))
     if task.is_async:
         yield "        if __cs_cancelling() != __cs_before:"
         yield f"            return __cs_PAUSED, 0, {_listed(names)}"
-    yield f"    return __cs_PAUSED, 0, {_listed(names)}"
+    yield "    else:"
+    yield f"        return __cs_PAUSED, 0, {_listed(names)}"
+    yield f"    return __cs_value, 0, {_listed(names)}"
 
 
-def _new_arguments(positional: Sequence[str], keyword: Sequence[str], leave: str) -> Iterator[str]:
+def _new_arguments(parameters: Parameters) -> Iterator[str]:
     """Take the arguments of the tail call over; those that it does not give keep their values."""
+    positional, keyword = parameters.positional, parameters.keyword
     yield "__cs_args = __cs_value.args"
-    yield "__cs_kwargs = __cs_value.kwargs"
     yield "if __cs_args:"
-    yield f"    if __cs_kwargs or __cs_len(__cs_args) > {len(positional)}:"
-    yield f"        {leave}"
+    yield "    if __cs_value.kwargs:"
+    yield "        break"
     for count in range(len(positional), 0, -1):
         given = [f"__cs_new_{name}" for name in positional[:count]]
         yield f"    {'if' if count == len(positional) else 'elif'} __cs_len(__cs_args) == {count}:"
         yield f"        {_listed(given)} = __cs_args"
         for value in given:
-            yield f"        if __cs_type({value}) not in __cs_ATOMS:"
-            yield f"            if __cs_isinstance({value}, __cs_LAZY):"
-            yield f"                {leave}"
+            yield f"        if {_is_lazy(value)}:"
+            yield "            break"
         yield f"        {_listed(positional[:count])} = {_listed(given)}"
-    yield "elif __cs_kwargs:"
+    yield "    else:" if positional else "    if True:"
+    yield "        break"
+    if not keyword:
+        yield "elif __cs_value.kwargs:"
+        yield "    break"
+        return
+    yield "elif __cs_value.kwargs:"
+    yield "    __cs_kwargs = __cs_value.kwargs"
     yield "    __cs_left = __cs_len(__cs_kwargs)"
     yield from (f"    __cs_new_{name} = {name}" for name in keyword)
     for name in keyword:
         yield f"    if {name!r} in __cs_kwargs:"
         yield f"        __cs_new_{name} = __cs_kwargs[{name!r}]"
-        yield f"        if __cs_type(__cs_new_{name}) not in __cs_ATOMS:"
-        yield f"            if __cs_isinstance(__cs_new_{name}, __cs_LAZY):"
-        yield f"                {leave}"
+        yield f"        if {_is_lazy(f'__cs_new_{name}')}:"
+        yield "            break"
         yield "        __cs_left -= 1"
     yield "    if __cs_left:"
-    yield f"        {leave}"
+    yield "        break"
     yield from (f"    {name} = __cs_new_{name}" for name in keyword)
+
+
+def _is_lazy(value: str) -> str:
+    return f"__cs_type({value}) not in __cs_ATOMS and __cs_isinstance({value}, __cs_LAZY)"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -24,7 +24,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
-from time import perf_counter
 from types import CoroutineType
 from typing import Any
 
@@ -41,7 +40,7 @@ from cascade.runtime.outcomes import Failed, Missing, Skipped, caught, refuse_co
 from cascade.runtime.processor import NodeCall, NodeProcessor
 from cascade.runtime.run import Run, stop_iteration, stop_iteration_of
 from cascade.runtime.tailcall import fault, is_baked, lazies_of, misfit, with_values
-from cascade.runtime.ticker import BUDGET, Ticker
+from cascade.runtime.ticker import Ticker, Turn
 from cascade.runtime.vm.frame import UNSET, Cell, Frame
 from cascade.runtime.vm.fuser import PAUSED
 from cascade.runtime.vm.group import Group
@@ -625,9 +624,7 @@ class Interpreter:
 
     def _go_straight(self, frame: Frame, straight: Straight, found: Walk) -> Frame | None:
         """Let code that was written for the graph's shape compute the frame's value."""
-        run, until = self._run, perf_counter() + BUDGET / 2
-        stop = lambda: perf_counter() > until  # noqa: E731
-        outcome = straight.enter(run.context, stop, found.values)
+        outcome = straight.enter(self._run.context, Turn(), found.values)
         if type(outcome) is not Handover:
             self._finish(frame, outcome)
             return None

@@ -18,6 +18,7 @@ import operator
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, TypeAlias
 
@@ -66,8 +67,31 @@ def refuse(task: Task[..., Any]) -> None:
         raise Unfit("it takes * or ** arguments")
     if any(isinstance(value, (LazyResult, Literal)) for value in parameters.defaults.values()):
         raise Unfit("a default of it is a lazy value")
+    written = _context_variable(task.func)
+    if written is not None:
+        raise Unfit(f"it sets the context variable '{written}', which its next step must not see")
     if any(name.startswith("__cs_") for name in parameters.signature.parameters):
         raise Unfit("it has names that begin with '__cs_', which a loop needs for itself")
+
+
+def _context_variable(func: Any) -> str | None:
+    """The name of a context variable that a function sets, as far as its own code shows that.
+
+    What sets one elsewhere is noticed after the loop's first batch, which is a single step.
+    """
+    if not isinstance(func, FunctionType) or "set" not in func.__code__.co_names:
+        return None
+    closed = zip(func.__code__.co_freevars, func.__closure__ or (), strict=True)
+    for name in func.__code__.co_names:
+        if isinstance(func.__globals__.get(name), ContextVar):
+            return name
+    for name, cell in closed:
+        try:
+            if isinstance(cell.cell_contents, ContextVar):
+                return name
+        except ValueError:  # it is not bound yet
+            continue
+    return None
 
 
 def source_of(func: Any) -> FunctionNode:
@@ -109,15 +133,18 @@ def compiled(
     """
     body: list[ast.stmt] = [node]
     if like.co_flags & inspect.CO_NESTED:
-        names = [ast.arg(name) for name in (like.co_freevars if free is None else free)]
+        free = like.co_freevars if free is None else free
+        names = [ast.copy_location(ast.arg(name), node) for name in free]
         around = ast.arguments([], names, None, [], [], None, [])
         outer = ast.FunctionDef(_OUTER, around, body, [], None, None)
         if sys.version_info >= (3, 12):
             outer.type_params = []
-        body = [ast.fix_missing_locations(ast.copy_location(outer, node))]
-    imports = [ast.copy_location(ast.Import([ast.alias(n, None)]), node) for n in imported]
+        body = [ast.copy_location(outer, node)]
+    for name in imported:
+        alias = ast.copy_location(ast.alias(name, None), node)
+        body.insert(0, ast.copy_location(ast.Import([alias]), node))
     module = compile(
-        ast.fix_missing_locations(ast.Module([*imports, *body], [])),
+        ast.Module(body, []),
         like.co_filename,
         "exec",
         flags=like.co_flags & _FUTURES,
@@ -159,10 +186,10 @@ def _parsed(func: FunctionType) -> FunctionNode:
         block = inspect.getblock(lines[code.co_firstlineno - 1 :])
         indented = block[0][:1].isspace()
         # Columns and continued strings stay as they are, which dedenting would change.
-        tree = ast.parse(("if 1:\n" if indented else "") + "".join(block))
+        above = code.co_firstlineno - 1 - indented
+        tree = ast.parse("\n" * above + ("if 1:\n" if indented else "") + "".join(block))
     except (IndexError, SyntaxError, tokenize.TokenError):
         raise Unfit("its source is not at hand", code.co_firstlineno) from None
-    ast.increment_lineno(tree, code.co_firstlineno - 1 - indented)
     for node in ast.walk(tree):
         if isinstance(node, FunctionNode) and node.name == code.co_name:
             return node

@@ -26,7 +26,8 @@ from cascade.runtime.vm.frame import Frame
 from cascade.runtime.vm.fuser import PAUSED, Fused, is_traced
 from cascade.runtime.vm.generator import Generated
 from cascade.runtime.vm.tiers import Tier, loop_of
-from cascade.spec.blueprint import Blueprint, Literal
+from cascade.spec.blueprint import Blueprint, Literal, TailCall
+from cascade.spec.errors import TaskStopIterationError
 from cascade.spec.task import Task
 
 #: What ``spin`` gives where the step has to be made as an ordinary call.
@@ -34,6 +35,10 @@ NOT_ENTERED: Final = object()
 
 #: Iterating over a list is what CPython 3.12 and later do fastest, and 3.11 over ``repeat``.
 _NONES = [None] * (1 << 16) if sys.version_info >= (3, 12) else []
+
+
+#: A frame that goes from task to task is not worth entering the loop of each.
+_LEFT_FOR_GOOD = 8
 
 
 class Loop:
@@ -68,7 +73,7 @@ class Spinner:
 
     def loop(self, frame: Frame) -> Loop | None:
         """The loop that ``frame``, which is at its root, can enter; looked for once."""
-        if frame.loop is False:
+        if frame.loop is False or frame.left > _LEFT_FOR_GOOD:
             return None
         if frame.loop is None or (type(frame.loop.code) is Fused and is_traced()):
             frame.loop = self._found(frame.blueprint) or False
@@ -104,15 +109,19 @@ class Spinner:
                 outcome = loop.context.run(enter, steps, loop.state, *values)
         except BaseException as error:
             self._count(frame, loop, ticker, calls - length_hint(steps) - 1)
-            state = loop.code.state_at(error, loop.state)
+            stopped = error.__cause__ if isinstance(error, TaskStopIterationError) else error
+            state = loop.code.state_at(stopped or error, loop.state)
             self._be_at(frame, loop, state, None)
             if isinstance(error, StopIteration):
                 raise stop_iteration(loop.code.tasks[state].func) from error
+            if stopped is not error and state != loop.state:  # it names the task that was entered
+                error.args = stop_iteration(loop.code.tasks[state].func).args
             raise
         value, state, *values = outcome
         made = calls - length_hint(steps) - (value is not PAUSED)
         self._count(frame, loop, ticker, made)
         self._be_at(frame, loop, state, values)
+        frame.left = frame.left + 1 if not made and type(value) is TailCall else 0
         if _differ(loop.context, self._run.context):
             frame.loop = False  # a step has written to it, which the next ones must not see
         return value

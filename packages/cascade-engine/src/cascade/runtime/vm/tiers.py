@@ -7,7 +7,6 @@ what the others do. What one tier cannot do for a task, the next lower one does.
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -152,5 +151,7 @@ def demand(task: Any, tier: Tier) -> None:
 def _refusal(tier: str, task: Task[..., Any], why: object) -> Refusal:
     if not isinstance(why, Unfit):
         return Refusal(tier, "a debugger or coverage is looking at lines")
-    file = None if why.line is None else inspect.unwrap(task.func).__code__.co_filename
-    return Refusal(tier, why.reason, file, why.line)
+    code = getattr(task.func, "__code__", None)
+    if code is None or why.line is None:
+        return Refusal(tier, why.reason)
+    return Refusal(tier, why.reason, code.co_filename, why.line)
