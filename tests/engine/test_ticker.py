@@ -89,6 +89,7 @@ async def test_other_coroutines_have_turns_while_a_loop_spins(run, returns):
     async def count():
         nonlocal turns
         while turns < 5:
+            turns += 1
             await asyncio.sleep(0)
 
     value, _ = await asyncio.gather(run(spin(0)), count())
@@ -105,6 +106,7 @@ async def test_other_coroutines_have_turns_while_a_coroutine_loop_spins(run):
     async def count():
         nonlocal turns
         while turns < 5:
+            turns += 1
             await asyncio.sleep(0)
 
     value, _ = await asyncio.gather(run(spin(0)), count())
