@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import linecache
 import re
 from pathlib import Path
 
@@ -29,15 +30,17 @@ def test_examples_print_what_the_page_says(page: Path, monkeypatch: pytest.Monke
     """One namespace a page, from top to bottom, as a reader would type it."""
     monkeypatch.chdir(ROOT)  # call sites are shown relative to it
     namespace: dict[str, object] = {"__name__": "example"}
-    printed, typed = "", 0
+    printed, typed, file = "", "", str(ROOT / "example.py")
     for language, text, line in _blocks(page):
         if language == "text":
             assert text == printed, f"{page.name}:{line}"
             continue
         out = io.StringIO()
         # Blank lines in front, as if the page's examples stood in one file.
-        code = compile("\n" * typed + text, str(ROOT / "example.py"), "exec")
-        typed += text.count("\n")
+        code = compile("\n" * typed.count("\n") + text, file, "exec")
+        typed += text
+        lines = typed.splitlines(keepends=True)
+        monkeypatch.setitem(linecache.cache, file, (len(typed), None, lines, file))
         with contextlib.redirect_stdout(out):
             exec(code, namespace)
         printed = out.getvalue()

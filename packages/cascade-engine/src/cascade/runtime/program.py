@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from cascade.graph.build import build_graph
 from cascade.runtime.ticker import Turn
 from cascade.runtime.tracebacks import leave_out_machinery
+from cascade.runtime.vm.frame import UNSET
 from cascade.runtime.vm.fuser import LAZY
-from cascade.runtime.vm.straight import Handover, Straight, walk
+from cascade.runtime.vm.straight import GOES_ON, Handover, Straight, walk
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError
@@ -46,9 +48,9 @@ class Program(Generic[R]):
         #: What has to be checked before each run.
         self.special = [lazy for lazy in lazies if lazy.special]
         self._params = {lazy.param_name for lazy in self.special if isinstance(lazy, Param)}
-        named = self.blueprint.input_names().values() if isinstance(target.task, Task) else ()
-        self.inputs = tuple(dict.fromkeys([*sorted(self._params), *named]))
-        found = walk(target, params=True) if engine.tier != "interpreted" else None
+        self.inputs = tuple(dict.fromkeys([*sorted(self._params), *_names(target, blueprint)]))
+        # A tier by name is for the machine to refuse where the target does not get it.
+        found = walk(target, params=True) if engine.tier == "auto" else None
         if isinstance(target.task, Task) and _collects(target.task):
             found = None
         self._straight = None if found is None else Straight(found)
@@ -58,7 +60,7 @@ class Program(Generic[R]):
         ]
         self._places = {} if found is None else _places(target, len(self._values))
 
-    async def run(self, **inputs: Any) -> R:
+    async def run(self, /, **inputs: Any) -> R:
         """The value of the target.
 
         Args:
@@ -79,6 +81,8 @@ class Program(Generic[R]):
                 return outcome  # type: ignore[no-any-return]
             handover = outcome
         try:
+            if handover is not None and handover.result is UNSET and handover.error is None:
+                await asyncio.sleep(0)  # it may have taken long
             params, args, kwargs = self._split(inputs)
             value: R = await self._engine.execute(self, params, args, kwargs, handover)
         except BaseException as error:
@@ -97,8 +101,13 @@ class Program(Generic[R]):
     def _filled(self, inputs: Mapping[str, Any]) -> list[Any] | None:
         """The plain values of the graph; None where not all inputs are one of them."""
         values = list(self._values)
-        for place, source in self._sources:
-            values[place] = source.read(inputs)
+        try:
+            for place, source in self._sources:
+                values[place] = value = source.read(inputs)
+                if type(value) not in ATOMS and isinstance(value, GOES_ON):
+                    return None
+        except Exception:
+            return None  # the long way says what is wrong
         for name, value in inputs.items():
             if name in self._params:
                 continue
@@ -121,6 +130,12 @@ class Program(Generic[R]):
                 )
         params = {name: value for name, value in inputs.items() if name in self._params}
         given = {name: value for name, value in inputs.items() if name not in self._params}
+        for name, value in given.items():
+            if isinstance(value, LazyResult):
+                raise ArgumentError(
+                    f"the input '{name}' of the program of '{self.target.name}' was given the lazy "
+                    f"value {value!r}, but a program takes plain values; compile one with it inside"
+                )
         target = self.target
         if target.task.structural or not isinstance(target.task, Task):
             return params, (), {}
@@ -136,6 +151,14 @@ class Program(Generic[R]):
                 break
             args.append(named.pop(name))
         return params, (*args, *surplus), {**named, **extra}
+
+
+def _names(target: LazyResult[Any], blueprint: Blueprint) -> list[str]:
+    """The parameters of the target's task that are inputs."""
+    if not isinstance(target.task, Task):
+        return []
+    positional = dict(zip(blueprint.input_args, target.task.parameters.positional, strict=False))
+    return [positional.get(at, name) for at, name in blueprint.input_names().items()]
 
 
 def _collects(task: Task[..., Any]) -> bool:

@@ -24,18 +24,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Context
+from keyword import iskeyword
 from types import CoroutineType
 from typing import Any, NamedTuple
 
 from cascade.runtime.outcomes import Missing
 from cascade.runtime.vm.frame import UNSET
 from cascade.spec.blueprint import Literal, TailCall
-from cascade.spec.containers import ATOMS
+from cascade.spec.containers import ATOMS, GATHER
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.params import Source
 from cascade.spec.task import Task
 
-_GOES_ON = (LazyResult, TailCall, CoroutineType, Missing)
+#: What a call may give that is no value, or should be none.
+GOES_ON = (LazyResult, TailCall, CoroutineType, Missing)
 #: Larger graphs are interpreted: that many lines are not compiled for what may run once.
 _MOST_NODES = 256
 #: How often a shape has to be met before code is written for it, and how many a task remembers.
@@ -126,7 +128,8 @@ def _walk(target: LazyResult[Any], params: bool) -> Walk | None:
     todo = [target]
     while todo:
         lazy = todo.pop()
-        if not lazy.plain and not (params and isinstance(lazy, Source)):
+        is_source = params and isinstance(lazy, Source) and lazy.policies is None
+        if not (lazy.plain or is_source):
             return None
         for source in lazy.dependencies:
             if source not in reached:
@@ -186,6 +189,8 @@ class Straight:
         self._tasks = [lazy.task for lazy in found.lazies]
         #: How often a node is mentioned by the others, of a graph of this shape.
         self._mentions = _mentions(found.lazies)
+        #: Containers: the tuple of what is in one may be the user's own.
+        self._containers = [at for at, lazy in enumerate(found.lazies) if lazy.task is GATHER]
         lines = list(_lines(found))
         #: Line → the node that is called there; the others compare contexts.
         self._calls = {at: node for at, (_, node) in enumerate(lines, 3) if node is not None}
@@ -216,9 +221,11 @@ class Straight:
         The reference count tells: those of the graph itself are known.
         """
         count = sys.getrefcount  # which counts its own argument, and there is the list
-        return any(
+        if any(
             count(lazies[place]) > mentions + 2 for place, mentions in enumerate(self._mentions)
-        )
+        ):
+            return True
+        return any(count(lazies[place].dependencies) > 2 for place in self._containers)
 
     def _stopped(self, error: BaseException) -> Handover:
         trace = error.__traceback__
@@ -227,8 +234,10 @@ class Straight:
         assert trace is not None
         found = trace.tb_frame.f_locals
         done = [found[f"v{place}"] for place in range(len(self._tasks)) if f"v{place}" in found]
-        if trace.tb_lineno not in self._calls:  # values of context variables cannot be compared
-            return Handover(done)
+        if trace.tb_lineno not in self._calls:
+            if not isinstance(error, Exception):
+                raise error  # Ctrl-C, between two calls
+            return Handover(done)  # values of context variables cannot be compared
         return Handover(done, UNSET, error)
 
 
@@ -280,7 +289,7 @@ def _lines(found: Walk) -> Iterator[tuple[str, int | None]]:
             yield f"v{at} = {operand(Literal(lazy))}", None
             continue
         given = [operand(v) for v in lazy.args]
-        given += [f"{name}={operand(v)}" for name, v in lazy.kwargs.items()]
+        given += [_named(name, operand(v)) for name, v in lazy.kwargs.items()]
         done = ", ".join(f"v{i}" for i in range(at))
         yield f"v{at} = f{at}({', '.join(given)})", at
         yield f"if type(v{at}) not in ATOMS and isinstance(v{at}, GOES_ON):", None
@@ -291,9 +300,15 @@ def _lines(found: Walk) -> Iterator[tuple[str, int | None]]:
     yield f"return v{len(found.lazies) - 1}", None
 
 
+def _named(name: str, operand: str) -> str:
+    """An argument by name; functions that take ``**kwargs`` take any string as one."""
+    usual = name.isascii() and name.isidentifier() and not iskeyword(name)
+    return f"{name}={operand}" if usual and name != "__debug__" else f"**{{{name!r}: {operand}}}"
+
+
 def _compiled(lines: Sequence[str], tasks: Sequence[Any]) -> Any:
     scope: dict[str, Any] = {f"f{i}": task.func for i, task in enumerate(tasks)}
-    scope |= {"ATOMS": ATOMS, "GOES_ON": _GOES_ON, "Handover": Handover}
+    scope |= {"ATOMS": ATOMS, "GOES_ON": GOES_ON, "Handover": Handover}
     scope |= {"type": type, "isinstance": isinstance}
     # Variables of a function around it, as what is looked up in globals costs more.
     head = f"def outer({', '.join(scope)}):\n def straight(context, clean, stop, values):"

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from cascade.runtime.vm.fuser import Fused, fuse, is_traced
 from cascade.runtime.vm.generator import Generated, generate
 from cascade.runtime.vm.source import Unfit
+from cascade.spec.callsite import CallSite
 from cascade.spec.errors import ArgumentError, TierError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import Task
@@ -37,7 +38,9 @@ class Refusal:
     line: int | None = None
 
     def __str__(self) -> str:
-        where = "" if self.line is None else f" ({self.file}:{self.line})"
+        where = ""
+        if self.file is not None and self.line is not None:
+            where = f" ({CallSite(self.file, self.line)})"
         return f"not {self.tier}: {self.reason}{where}"
 
 
