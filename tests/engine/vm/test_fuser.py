@@ -22,6 +22,7 @@ from tests.engine.vm.random_bodies import modules
 import cascade as cs
 from cascade.graph.compiler import template_of
 from cascade.runtime.vm.fuser import is_traced
+from cascade.spec.callsite import CallSite
 
 TIERS = {"fused": ("generated", "auto", "fused"), "generated": ("generated", "auto")}
 _BODIES = (bodies.__file__, other_bodies.__file__)
@@ -133,7 +134,7 @@ async def test_a_tier_that_is_not_to_be_had_is_refused_with_the_reason():
     async with cs.Engine(tier="fused") as engine:
         with pytest.raises(cs.TierError, match="a 'finally' follows it") as info:
             await engine.run(case.target(), use_vm=True)
-    assert f"{bodies.__file__}:{line}" in str(info.value)
+    assert f"({CallSite(bodies.__file__, line)})" in str(info.value)
 
 
 @untraced

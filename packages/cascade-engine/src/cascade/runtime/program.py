@@ -11,7 +11,7 @@ from cascade.graph.build import build_graph
 from cascade.runtime.ticker import Turn
 from cascade.runtime.tracebacks import leave_out_machinery
 from cascade.runtime.vm.frame import UNSET
-from cascade.runtime.vm.fuser import LAZY
+from cascade.runtime.vm.loops import LAZY
 from cascade.runtime.vm.straight import GOES_ON, Handover, Straight, walk
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.containers import ATOMS

@@ -6,9 +6,10 @@
 (the state of one blueprint in execution), with ``operands``, ``sharing``, ``group``, ``paths`` and
 ``reports``.
 *The fuser*: ``fuser`` (tail calls become assignments), with ``source`` (proven sources), ``tails``
-(which tail calls) and ``plain`` (which expressions are never lazy).
+(which tail calls), ``plain`` (which expressions are never lazy), ``members`` (who shares a loop)
+and ``rewriting`` (how it is written).
 *The generator*: ``generator`` (loops around a task's function) and ``straight`` (code for graphs of
-plain calls); ``spinner`` enters what both have made.
+plain calls); ``spinner`` enters what both have made, as ``loops`` says.
 *The verifier*: ``verifier`` (what a blueprint must be like).
 """
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from cascade.runtime.vm.fuser import LAZY, PAUSED
+from cascade.runtime.vm.loops import LAZY, PAUSED
 from cascade.runtime.vm.source import Unfit, refuse
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS

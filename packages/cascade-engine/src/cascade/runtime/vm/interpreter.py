@@ -42,8 +42,8 @@ from cascade.runtime.run import Run, stop_iteration, stop_iteration_of
 from cascade.runtime.tailcall import fault, is_baked, lazies_of, misfit, with_values
 from cascade.runtime.ticker import Ticker, Turn
 from cascade.runtime.vm.frame import UNSET, Cell, Frame
-from cascade.runtime.vm.fuser import PAUSED
 from cascade.runtime.vm.group import Group
+from cascade.runtime.vm.loops import PAUSED
 from cascade.runtime.vm.operands import (
     arguments_of,
     inputs_for,
@@ -105,7 +105,7 @@ class Interpreter:
         self._flights: dict[tuple[CachePolicy, Any], Cell] = {}
         self._error: BaseException | None = None
         self._reports = Reports(run)
-        self._spinner = None if tier == "interpreted" else Spinner(run, tier)
+        self._spinner = None if tier == "interpreted" else Spinner(run, tier, self._cancel_rest)
 
     async def execute(self, frame: Frame, handover: Handover | None = None) -> Any:
         """The value of ``frame``; a Skipped where it has none.
@@ -372,7 +372,7 @@ class Interpreter:
         mode = "auto" if call.task is None else call.task.mode
         policies = frame.policies if frame.at_root else call.policies
         plain = policies is PLAIN_CALLS or policies.of_steps() is None
-        if frame.at_root and plain and (is_async or self._is_alone(base)):
+        if frame.at_root and plain:
             value = await self._spun(frame, call, base)
             if value is not NOT_ENTERED:
                 return value
@@ -408,7 +408,9 @@ class Interpreter:
         loop = None if self._spinner is None else self._spinner.loop(frame)
         if loop is None or self._spinner is None or base.ticker is None:
             return NOT_ENTERED
-        return await self._spinner.spin(frame, loop, base.ticker, node_of(frame, call)[1])
+        here = loop.is_inline or self._is_alone(base)
+        number = node_of(frame, call)[1]
+        return await self._spinner.spin(frame, loop, base.ticker, number, here)
 
     def _is_alone(self, base: Frame) -> bool:
         """Whether nothing else is under way that a plain function would hold up (M6)."""

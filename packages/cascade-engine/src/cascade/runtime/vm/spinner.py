@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context
 from itertools import repeat
 from operator import length_hint
@@ -23,8 +23,9 @@ from cascade.runtime.run import Cancels, Run, stop_iteration
 from cascade.runtime.tailcall import is_baked
 from cascade.runtime.ticker import Ticker
 from cascade.runtime.vm.frame import Frame
-from cascade.runtime.vm.fuser import PAUSED, Fused, is_traced
+from cascade.runtime.vm.fuser import Fused, is_traced
 from cascade.runtime.vm.generator import Generated
+from cascade.runtime.vm.loops import PAUSED
 from cascade.runtime.vm.tiers import Tier, loop_of
 from cascade.spec.blueprint import Blueprint, Literal, TailCall
 from cascade.spec.errors import TaskStopIterationError
@@ -44,13 +45,15 @@ _LEFT_FOR_GOOD = 8
 class Loop:
     """A loop as the root of one frame."""
 
-    __slots__ = ("code", "context", "places", "state")
+    __slots__ = ("code", "context", "is_inline", "places", "state")
 
     def __init__(self, code: Fused | Generated, blueprint: Blueprint, context: Context) -> None:
         task = blueprint.task
         assert isinstance(task, Task)
         self.code = code
         self.state = code.state_of(task)
+        #: Whether it always runs in the event loop's thread.
+        self.is_inline = code.is_async or task.mode == "inline"
         #: What all steps see; none writes to it, or the loop ends (M12).
         self.context = context
         inputs = dict(zip(task.parameters.positional, blueprint.input_args, strict=True))
@@ -65,10 +68,12 @@ class Spinner:
     Args:
         run: The run.
         tier: The best that there may be.
+        on_cancel: Called when a batch on a worker was cancelled and is about to be waited for.
     """
 
-    def __init__(self, run: Run, tier: Tier) -> None:
+    def __init__(self, run: Run, tier: Tier, on_cancel: Callable[[], None]) -> None:
         self._run = run
+        self._on_cancel = on_cancel
         self._tier = tier
 
     def loop(self, frame: Frame) -> Loop | None:
@@ -86,10 +91,17 @@ class Spinner:
         code = loop_of(task, self._tier)
         return None if code is None else Loop(code, blueprint, self._run.context.copy())
 
-    async def spin(self, frame: Frame, loop: Loop, ticker: Ticker, node: int) -> Any:
+    async def spin(self, frame: Frame, loop: Loop, ticker: Ticker, node: int, here: bool) -> Any:
         """What a step gives that is no tail call of the loop's own; PAUSED if it goes on.
 
         The frame is then at that step: at the task's root, with its arguments.
+
+        Args:
+            frame: At the loop's root.
+            loop: Its loop.
+            ticker: Counts the steps.
+            node: Of the lazy value that is computed, for events.
+            here: Whether a plain function may be called in this thread (M6); else on a worker.
 
         Raises:
             BaseException: That of a step; the frame is at its task's root.
@@ -105,8 +117,17 @@ class Spinner:
         try:
             if loop.code.is_async:
                 outcome = await self._awaited(loop, enter, steps, values, ticker, node)
-            else:
+            elif here:
                 outcome = loop.context.run(enter, steps, loop.state, *values)
+            else:
+                outcome = await self._run.in_worker(
+                    loop.context.run,
+                    (enter, steps, loop.state, *values),
+                    {},
+                    name=loop.code.tasks[loop.state].name,
+                    node=node,
+                    on_cancel=self._on_cancel,
+                )
         except BaseException as error:
             self._count(frame, loop, ticker, calls - length_hint(steps) - 1)
             stopped = error.__cause__ if isinstance(error, TaskStopIterationError) else error
@@ -114,7 +135,7 @@ class Spinner:
             self._be_at(frame, loop, state, None)
             if isinstance(error, StopIteration):
                 raise stop_iteration(loop.code.tasks[state].func) from error
-            if stopped is not error and state != loop.state:  # it names the task that was entered
+            if stopped is not error:  # it names what was entered
                 error.args = stop_iteration(loop.code.tasks[state].func).args
             raise
         value, state, *values = outcome

@@ -1,0 +1,21 @@
+"""What fused and generated loops have in common: how they are entered, and what they give.
+
+A loop is a function ``loop(steps, state, *arguments)`` that makes a call of a task for each item
+of ``steps``; a coroutine function takes, after the state, what ``cancelling`` gave and that method
+of its asyncio task. It gives a tuple: the value of the last step, or PAUSED if ``steps`` was used
+up; the state; and the arguments of that step, or of the next one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cascade.spec.blueprint import Literal
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.resource import Inject
+
+#: What a loop gives as its value when its steps are used up.
+PAUSED: Final = object()
+
+#: What the interpreter sees to where it is an argument.
+LAZY = (LazyResult, Literal, Inject)
