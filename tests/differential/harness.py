@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Protocol
@@ -68,6 +68,8 @@ class Outcome:
     opened: Counter[str] = field(default_factory=Counter)
     closed: Counter[str] = field(default_factory=Counter)
     events: Counter[Any] = field(default_factory=Counter)
+    #: Of ``PARAMS``, those that a program does not take.
+    not_given: Set[str] = frozenset()
     #: Whether there was something to run.
     authored: bool = True
 
@@ -92,6 +94,11 @@ def check(maker: Maker, printed: str, *, fail_fast: bool = True, watched: bool =
         outcome = asyncio.run(by_engine(maker, tier, fail_fast, watched))
         if not isinstance(outcome.error, TierError):  # its target does not get that tier
             outcomes[f"VM, {tier}"] = outcome
+    if fail_fast:  # a program has no other way
+        outcome = asyncio.run(by_engine(maker, "auto", True, watched, program=True))
+        # Parameters that are first met during the run have their defaults in a program.
+        if not any(f"Source(name='{name}'" in printed for name in outcome.not_given):
+            outcomes["program"] = outcome
     faults = [
         f"{path}: {fault}"
         for path, outcome in outcomes.items()
@@ -103,6 +110,8 @@ def check(maker: Maker, printed: str, *, fail_fast: bool = True, watched: bool =
             f"{path}: words the only error, or its note, otherwise than the graph (R9)"
             for path, outcome in outcomes.items()
             if _worded(outcome.error) != _worded(graph.error)
+            # A program is given what it takes only, which the error lists.
+            and not (path == "program" and isinstance(graph.error, ParameterError))
         ]
     if _tells_the_same(evaluator, fail_fast):
         faults += [
@@ -133,9 +142,16 @@ def by_naive(maker: Maker) -> tuple[naive.Naive, Outcome]:
 
 
 async def by_engine(
-    maker: Maker, tier: Tier | None, fail_fast: bool = True, watched: bool = False
+    maker: Maker,
+    tier: Tier | None,
+    fail_fast: bool = True,
+    watched: bool = False,
+    program: bool = False,
 ) -> Outcome:
-    """Run it on a tier of the VM path; with None, on the graph path."""
+    """Run it on a tier of the VM path; with None, on the graph path.
+
+    With ``program``, what can be compiled is, by ``Engine.compile``.
+    """
     made = maker(cascade)
     outcome = Outcome()
     use_vm = tier is not None
@@ -149,7 +165,13 @@ async def by_engine(
             for name, lazy in made.blueprints.items():
                 engine.register_blueprint(name, BlueprintBuilder().build(lazy))
             async with asyncio.timeout(_PATIENCE):
-                value = await engine.run(target, PARAMS, use_vm=use_vm, fail_fast=fail_fast)
+                if program and _is_lazy(target):
+                    compiled = engine.compile(target)
+                    inputs = {n: v for n, v in PARAMS.items() if n in compiled.inputs}
+                    outcome.not_given = PARAMS.keys() - inputs.keys()
+                    value = await compiled.run(**inputs)
+                else:
+                    value = await engine.run(target, PARAMS, use_vm=use_vm, fail_fast=fail_fast)
                 outcome.value = canon(value)
         except Exception as error:
             outcome.error = error

@@ -128,7 +128,7 @@ class Engine:
         self._built = WeakKeyDictionary()
         self._compiled: OrderedDict[Any, Blueprint] = OrderedDict()
         self._graph = GraphExecutionStrategy(solver or NativeSolver())
-        self._vm = VMExecutionStrategy(self._compile, self._machine, tier != "interpreted")
+        self._vm = VMExecutionStrategy(self._compile, self._machine, tier == "auto")
         for definition in resources:
             self.register(definition)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from cascade.graph.build import build_graph
 from cascade.runtime.ticker import Turn
 from cascade.runtime.tracebacks import leave_out_machinery
-from cascade.runtime.vm.frame import UNSET
 from cascade.runtime.vm.loops import LAZY
 from cascade.runtime.vm.straight import GOES_ON, Handover, Straight, walk
 from cascade.spec.blueprint import Blueprint
@@ -81,7 +80,7 @@ class Program(Generic[R]):
                 return outcome  # type: ignore[no-any-return]
             handover = outcome
         try:
-            if handover is not None and handover.result is UNSET and handover.error is None:
+            if handover is not None and handover.paused:
                 await asyncio.sleep(0)  # it may have taken long
             params, args, kwargs = self._split(inputs)
             value: R = await self._engine.execute(self, params, args, kwargs, handover)

@@ -7,7 +7,6 @@ target. As nodes of a segment of their own they would cost ten times as much.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,7 @@ from cascade.runtime.strategies.lanes import Lanes
 from cascade.runtime.strategies.nodes import Nodes
 from cascade.runtime.strategies.segment import Address, Item, Work
 from cascade.runtime.vm.frame import UNSET
-from cascade.runtime.vm.straight import Handover, Straight, Walk, chain, straight_for
+from cascade.runtime.vm.straight import Handover, Straight, Walk, chain, references, straight_for
 from cascade.spec.blueprint import Literal
 from cascade.spec.lazy_types import LazyResult
 
@@ -112,10 +111,10 @@ def _is_held(lazy: LazyResult[Any], found: Walk, straight: Straight) -> bool:
     """Whether somebody may mention a node of the chain again (M14)."""
     if straight.held_elsewhere(found.lazies):
         return True
-    inner = found.lazies[-1]
-    mentions = sum(v is inner for v in (*lazy.args, *lazy.kwargs.values()))
+    last = len(found.lazies) - 1
+    mentions = sum(v is found.lazies[last] for v in (*lazy.args, *lazy.kwargs.values()))
     mentions += lazy.dependencies is not lazy.args
-    return sys.getrefcount(inner) > mentions + 3  # the list, this name, and that function's
+    return references(found.lazies, last) > mentions
 
 
 def _value(argument: Any, value: Any) -> Any:

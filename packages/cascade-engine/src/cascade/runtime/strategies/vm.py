@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,8 @@ class VMExecutionStrategy:
         handover = self._gone_straight(target, run)
         if isinstance(handover, tuple):
             return handover[0]
+        if handover is not None and handover.paused:
+            await asyncio.sleep(0)
         blueprint = self._build(target, graph)
         # A container, map or router has its inputs baked in.
         args, kwargs = ((), {}) if target.task.structural else (target.args, target.kwargs)

@@ -604,7 +604,7 @@ class Interpreter:
         self._shared.know(lazy, frame.cell)
         frame.source = lazy
         if straight is not None and found is not None:
-            return self._go_straight(frame, straight, found)
+            return self._go_straight(frame, straight, found, base)
         args, kwargs = inputs_for(lazy)
         frame.enter(blueprint, args, kwargs)
         frame.policies = blueprint.instructions[-1].policies
@@ -624,13 +624,17 @@ class Interpreter:
             and not (wants(NodesPlanned) or wants(InputsAwaited))
         )
 
-    def _go_straight(self, frame: Frame, straight: Straight, found: Walk) -> Frame | None:
+    def _go_straight(
+        self, frame: Frame, straight: Straight, found: Walk, base: Frame
+    ) -> Frame | None:
         """Let code that was written for the graph's shape compute the frame's value."""
         outcome = straight.enter(self._run.context, Turn(), found.values)
         if type(outcome) is not Handover:
             self._finish(frame, outcome)
             return None
         frame.policies, frame.uncalled = PLAIN_CALLS, False
+        if outcome.paused and base.ticker is not None:
+            base.ticker.left = 1
         if isinstance(outcome.result, LazyResult) and len(outcome.done) + 1 == len(found.lazies):
             # The target goes on as another lazy value: nobody needs the frame of this one.
             task = found.lazies[-1].task

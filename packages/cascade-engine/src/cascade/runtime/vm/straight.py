@@ -39,7 +39,7 @@ from cascade.spec.task import Task
 #: What a call may give that is no value, or should be none.
 GOES_ON = (LazyResult, TailCall, CoroutineType, Missing)
 #: Larger graphs are interpreted: that many lines are not compiled for what may run once.
-_MOST_NODES = 256
+_MOST_NODES = 64
 #: How often a shape has to be met before code is written for it, and how many a task remembers.
 _WORTHWHILE = 3
 _SHAPES_KEPT = 32
@@ -64,6 +64,11 @@ class Handover:
         self.done = done
         self.result = result
         self.error = error
+
+    @property
+    def paused(self) -> bool:
+        """Whether it stopped between two calls, as the event loop wants its turn."""
+        return self.result is UNSET and self.error is None
 
 
 class Walk(NamedTuple):
@@ -103,7 +108,7 @@ def chain(target: LazyResult[Any]) -> Walk | None:
         args, needed = lazy.args, lazy.dependencies
         if lazy.kwargs:
             return None
-        shape.append(lazy.task)
+        shape.append(_what(lazy))
         if not needed:
             shape.append(len(args))
             values += reversed(args)
@@ -142,7 +147,7 @@ def _walk(target: LazyResult[Any], params: bool) -> Walk | None:
     shape: list[Any] = []
     values: list[Any] = []
     for lazy in lazies:
-        shape.append(lazy.task)
+        shape.append(_what(lazy))
         if isinstance(lazy, Source):
             values.append(lazy)
             shape.append(None)
@@ -171,6 +176,10 @@ def straight_for(found: Walk) -> Straight | None:
     if isinstance(known, Straight):
         return known
     if known + 1 < _WORTHWHILE:
+        if len(shapes) >= _SHAPES_KEPT:  # make room: what was met now and then is no loop's
+            kept = {shape: code for shape, code in shapes.items() if isinstance(code, Straight)}
+            shapes.clear()
+            shapes.update(kept)
         if len(shapes) < _SHAPES_KEPT:
             shapes[found.shape] = known + 1
         return None
@@ -220,12 +229,12 @@ class Straight:
 
         The reference count tells: those of the graph itself are known.
         """
-        count = sys.getrefcount  # which counts its own argument, and there is the list
         if any(
-            count(lazies[place]) > mentions + 2 for place, mentions in enumerate(self._mentions)
+            references(lazies, place) > mentions for place, mentions in enumerate(self._mentions)
         ):
             return True
-        return any(count(lazies[place].dependencies) > 2 for place in self._containers)
+        # A tuple among the arguments may be the node's own of what it needs.
+        return any(references([lazies[p].dependencies], 0) > 1 for p in self._containers)
 
     def _stopped(self, error: BaseException) -> Handover:
         trace = error.__traceback__
@@ -241,6 +250,20 @@ class Straight:
         return Handover(done, UNSET, error)
 
 
+def _what(lazy: LazyResult[Any]) -> Any:
+    """What is called, where that says all: arithmetic makes an operation for each node."""
+    task = lazy.task
+    return task if isinstance(task, Task) else task.func
+
+
+def references(things: Sequence[Any], place: int) -> int:
+    """How many references there are to an item, but for that of ``things``.
+
+    What this look itself adds differs between Pythons, so it was measured.
+    """
+    return sys.getrefcount(things[place]) - _ADDED
+
+
 def _operand(value: Any, place: Mapping[LazyResult[Any], int], values: list[Any]) -> int | None:
     if isinstance(value, LazyResult):
         return place[value]
@@ -252,6 +275,10 @@ def _unwrapped(values: list[Any]) -> list[Any]:
     if Literal not in map(type, values):
         return values
     return [v.value if type(v) is Literal else v for v in values]
+
+
+_ADDED = 0
+_ADDED = references([object()], 0)
 
 
 def _number(lazy: LazyResult[Any]) -> int:
