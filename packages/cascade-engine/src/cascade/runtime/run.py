@@ -254,7 +254,7 @@ class Run:
             StepLimitError: It is one too many.
         """
         if self.steps.one(task):
-            self._tell_of_steps(task)
+            self.tell_of_steps(task)
 
     def made(self, count: int, task: str) -> None:
         """Count steps that a loop of ``task`` has made. In the event loop's thread.
@@ -263,9 +263,10 @@ class Run:
             StepLimitError: They are too many.
         """
         if self.steps.many(count, task):
-            self._tell_of_steps(task)
+            self.tell_of_steps(task)
 
-    def _tell_of_steps(self, task: str) -> None:
+    def tell_of_steps(self, task: str) -> None:
+        """Publish how many there are, if somebody wants to know."""
         if self.bus.wants(StepsMade):
             self.publish(StepsMade, task, self.steps.count, self.steps.per_second)
 

@@ -11,8 +11,8 @@ from time import monotonic
 
 from cascade.spec.errors import StepLimitError
 
-#: Steps counted one by one between two looks at the clock; a power of two.
-_LOOK_EVERY = 1024
+#: What the number of a step has in common with none of these is when to look at the clock.
+LOOK_MASK = 1023
 #: Seconds over which the speed of a run is measured, at least.
 _WINDOW = 1.0
 
@@ -32,8 +32,9 @@ class Steps:
         self.limit = limit
         self.task: str | None = None
         self._every = every
-        self._ones = itertools.count(1)  # whose next() is atomic
-        self._one = 0
+        self._ones = itertools.count()  # whose next() is atomic
+        #: Gives the steps before this one, and counts it; ``is_due`` is to be asked with that.
+        self.next = self._ones.__next__
         self._many = 0
         self._told = self._marked = self._earlier = monotonic()
         self._marked_count = self._earlier_count = 0
@@ -41,7 +42,8 @@ class Steps:
     @property
     def count(self) -> int:
         """The steps made so far."""
-        return self._one + self._many
+        # Asking the counter itself would count.
+        return int(repr(self._ones)[len("count(") : -1]) + self._many
 
     @property
     def left(self) -> int | None:
@@ -60,10 +62,19 @@ class Steps:
         Raises:
             StepLimitError: It is one too many.
         """
-        self._one = number = next(self._ones)
+        return self.is_due(self.next(), task)
+
+    def is_due(self, before: int, task: str) -> bool:
+        """Whether it is time to tell of steps, after one that ``task`` asks for.
+
+        Written out where steps are made: ``if not before & LOOK_MASK or steps.limit is not None``.
+
+        Raises:
+            StepLimitError: It is one too many.
+        """
         if self.limit is not None:
-            self._check(number + self._many, task)
-        return not number & (_LOOK_EVERY - 1) and self._look(task)
+            self._check(before + 1 + self._many, task)
+        return not before & LOOK_MASK and self._look(task)
 
     def many(self, count: int, task: str) -> bool:
         """Count steps of a loop of ``task``, in the event loop's thread; whether to tell of it.

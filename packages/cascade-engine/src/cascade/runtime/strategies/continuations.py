@@ -14,6 +14,7 @@ from cascade.graph.wiring import wire
 from cascade.runtime.guard import Guard
 from cascade.runtime.outcomes import Missing
 from cascade.runtime.run import Run
+from cascade.runtime.steps import LOOK_MASK
 from cascade.runtime.strategies.chains import Chains
 from cascade.runtime.strategies.lanes import Lanes
 from cascade.runtime.strategies.nodes import Nodes
@@ -53,6 +54,8 @@ class Continuations:
     ) -> None:
         self._chains = Chains(run, guard, nodes, lanes, fail)
         self._run = run
+        self._next_step = run.steps.next
+        self._is_limited = run.steps.limit is not None
         self._guard = guard
         self._nodes = nodes
         self._lanes = lanes
@@ -71,7 +74,9 @@ class Continuations:
                 return False
             if alone:
                 nodes.remember(lazy, nodes.address(segment, node))
-        self._run.step(work.operation.name)
+        before = self._next_step()
+        if not before & LOOK_MASK or self._is_limited:
+            self._note_step(before, work.operation.name)
         if alone:
             work.continue_as(lazy)
             if self._reports.wanted:
@@ -96,7 +101,9 @@ class Continuations:
         if lazies:
             self._await(work, lazies, lambda values: self.tail(work, with_values(tail, values)))
             return False
-        self._run.step(work.operation.name)
+        before = self._next_step()
+        if not before & LOOK_MASK or self._is_limited:
+            self._note_step(before, work.operation.name)
         work.attempt = 1
         if tail.target_blueprint_id is not None:
             name = tail.target_blueprint_id
@@ -110,6 +117,10 @@ class Continuations:
             work.operation, work.blueprint = operation, None
         work.args, work.kwargs = operation.parameters.spread(work.named)
         return True
+
+    def _note_step(self, before: int, task: str) -> None:
+        if self._run.steps.is_due(before, task):
+            self._run.tell_of_steps(task)
 
     def _expand(self, lazy: LazyResult[Any], continuation: Resume | Address) -> None:
         """Add what ``lazy`` needs and the run does not compute yet."""

@@ -177,13 +177,19 @@ class _GraphRun:
     def _work_on(self, item: Item) -> None:
         """The workers' slow lane: call plain functions, one after the other."""
         work: Work | None = None
+        copied = self._run.context.copy
         try:
             if self._lanes.stopping:
                 return
             work = self._begin(item)
             while work is not None and not self._lanes.stopping:
                 try:
-                    result = self._call_here(work)
+                    if work.handed is PENDING:
+                        context = copied()  # what a task writes, others do not see (M12)
+                        operation = work.operation
+                        result = context.run(guarded, operation.func, work.args, work.kwargs)
+                    else:
+                        result, work.handed = work.handed, PENDING
                 except Exception as error:
                     if self._tries_again(work, error):
                         return
@@ -191,14 +197,6 @@ class _GraphRun:
                 work = self._after(work, result, on_loop=False)
         except BaseException as error:
             self._fail(error, work, item)
-
-    def _call_here(self, work: Work) -> Any:
-        """What the call of ``work`` gives, in a worker's thread."""
-        if work.handed is not PENDING:
-            result, work.handed = work.handed, PENDING
-            return result
-        context = self._run.context.copy()  # what a task writes, others do not see (M12)
-        return context.run(guarded, work.operation.func, work.args, work.kwargs)
 
     def _go_on(self, work: Work, result: Any) -> None:
         """Go on, in a worker's thread, with what the fast lane has begun."""
