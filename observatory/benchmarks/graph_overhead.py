@@ -33,7 +33,6 @@ import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +47,7 @@ from cascade.observatory.benchmarks.contenders import (
     System,
     ThreadPool,
 )
+from cascade.observatory.benchmarks.findings import Findings
 from cascade.observatory.benchmarks.panels import panels_of
 from cascade.observatory.benchmarks.peers import installed_peers
 from cascade.observatory.benchmarks.report import (
@@ -59,7 +59,6 @@ from cascade.observatory.benchmarks.rounds import Contender, Samples, measure
 from cascade.observatory.benchmarks.shapes import CHAIN, SHAPES, TREE, WIDE, Shape
 from cascade.observatory.benchmarks.surroundings import Surroundings, surroundings
 from cascade.observatory.benchmarks.tables import figure, samples_table, targets_table
-from cascade.observatory.benchmarks.targets import Target
 from cascade.observatory.pictures.curves import Curve, Measured
 from cascade.observatory.pictures.page import render_panels
 from cascade.runtime.subscribers.progress import show_progress
@@ -72,17 +71,6 @@ WIDE_NAME = "wide plain calls"
 #: Plain calls per second of the machine that absolute targets are stated for.
 PLAIN_CALLS = 25_000_000
 SLEEP_S, WORKERS = 0.01, 32
-
-
-@dataclass
-class Findings:
-    """What has been measured so far."""
-
-    samples: dict[str, tuple[Samples, str]] = field(default_factory=dict)
-    targets: list[Target] = field(default_factory=list)
-
-    def add(self, title: str, samples: Samples, baseline: str) -> None:
-        self.samples[title] = (samples, baseline)
 
 
 class Benchmark:
@@ -145,9 +133,9 @@ class Benchmark:
         if shape is not CHAIN and 10**4 in by_size:
             samples = by_size[10**4]
             speed_up = samples.ratio(GATHER, CASCADE).median
-            self._target(f"{shape.name}, 10 000: speed over asyncio.gather", speed_up, least=2)
+            self.found.target(f"{shape.name}, 10 000: speed over asyncio.gather", speed_up, least=2)
             calls = samples.ratio(CASCADE, WIDE_NAME if shape is TREE else PLAIN).median
-            self._target(
+            self.found.target(
                 f"{shape.name}, 10 000: nodes/s at 25 M calls/s",
                 PLAIN_CALLS / calls,
                 least=500_000,
@@ -156,7 +144,7 @@ class Benchmark:
             if size in by_size:
                 growth = by_size[size].ratio(CASCADE, SMALL_NAME).median
                 what = f"{shape.name}, {figure(size)}: cost over that at 1 000"
-                self._target(what, growth, most=most)
+                self.found.target(what, growth, most=most)
 
     # -- memory -------------------------------------------------------------------------------
 
@@ -172,7 +160,7 @@ class Benchmark:
                 gc.collect()
                 peaks[shape.name] = peak_bytes(_author(cascade, shape, size)) / shape.nodes(size)
             what = f"{shape.name}, {figure(size)}: memory of a node"
-            self._target(what, peaks[shape.name], most=1024, unit="B")
+            self.found.target(what, peaks[shape.name], most=1024, unit="B")
         return peaks
 
     # -- sleep, recursion, progress -----------------------------------------------------------
@@ -187,7 +175,7 @@ class Benchmark:
                 )
                 ideal_s = math.ceil(count / WORKERS) * SLEEP_S
                 times = samples.cost(CASCADE).median * count / ideal_s
-                self._target(f"{figure(count)} sleeps: time over the ideal", times, most)
+                self.found.target(f"{figure(count)} sleeps: time over the ideal", times, most)
                 self.found.add(f"sleep, {count} tasks", samples, "thread pool")
                 sections[figure(count)] = samples
         title = f"sleep: tasks of time.sleep({SLEEP_S}) on {WORKERS} workers"
@@ -210,7 +198,7 @@ class Benchmark:
             samples_table(title, {figure(steps): samples}, PLAIN, heading="steps", unit="step")
         )
         per_second = PLAIN_CALLS / samples.ratio(CASCADE, PLAIN).median
-        self._target("recursion: steps/s at 25 M calls/s", per_second, least=400_000)
+        self.found.target("recursion: steps/s at 25 M calls/s", per_second, least=400_000)
 
     def policies(self) -> None:
         """Nodes with policies that have nothing to do: no attempt fails, no cache hits."""
@@ -229,7 +217,7 @@ class Benchmark:
         )
         cost = samples.ratio("with_retry", WIDE_NAME).median / PLAIN_CALLS * 1e6
         what = "policies: a node with retry, µs at 25 M calls/s"
-        self._target(what, cost, most=15, unit="µs")
+        self.found.target(what, cost, most=15, unit="µs")
 
     def progress(self) -> None:
         """The wide graph, watched and not."""
@@ -245,19 +233,7 @@ class Benchmark:
         title = "progress: the wide graph with somebody watching"
         self.console.print(samples_table(title, {figure(size): samples}, CASCADE, heading="nodes"))
         for name in ("progress lines", "progress bars"):
-            self._target(f"{name}: cost", samples.ratio(name, CASCADE).median, most=2)
-
-    def _target(
-        self,
-        what: str,
-        measured: float,
-        most: float | None = None,
-        least: float | None = None,
-        unit: str = "",
-    ) -> None:
-        if not unit and (most or least or 0) < 100:
-            unit = "×"
-        self.found.targets.append(Target(what, measured, least, most, unit))
+            self.found.target(f"{name}: cost", samples.ratio(name, CASCADE).median, most=2)
 
 
 @cs.task
