@@ -11,7 +11,7 @@ import pytest
 
 from cascade.spec.callsite import CallSite
 from cascade.spec.containers import gather
-from cascade.spec.errors import CycleError, LazyUseError
+from cascade.spec.errors import ArgumentError, CycleError, LazyUseError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
 from cascade.spec.params import Env, Param
 from cascade.spec.routing import Router
@@ -239,10 +239,36 @@ def test_a_lazy_value_does_not_wait_for_itself(method):
     assert lazy.conditions == lazy.predecessors == ()
 
 
-def test_policies_that_do_not_run_yet_do_not_exist():
-    """A policy is never ignored in silence."""
+def test_amounts_of_capacities_are_merged_by_name():
+    lazy, amount = load(), load()
+
+    assert lazy.with_constraints(gpu=1, memory_gb=2.5) is lazy
+    lazy.with_constraints(memory_gb=amount, disk=0)
+    assert lazy.calls.capacities == (("gpu", 1),)
+    assert lazy.amounts == {"memory_gb": amount}
+    lazy.with_constraints(memory_gb=4, gpu=amount)
+    assert lazy.calls.capacities == (("memory_gb", 4),)
+    assert lazy.amounts == {"gpu": amount}
+    lazy.with_constraints(gpu=0, memory_gb=0)
+    assert lazy.calls.capacities == ()
+    assert lazy.amounts == {}
+
+
+@pytest.mark.parametrize("amount", [-1, float("nan"), float("inf"), True, "2", None, load])
+def test_an_amount_is_a_number_from_0_up(amount):
     lazy = load()
-    assert not hasattr(lazy, "with_constraints")
+
+    with pytest.raises(ArgumentError, match=r"with_constraints\(\) of task 'load'.*'gpu' is "):
+        lazy.with_constraints(gpu=amount)
+    assert lazy.policies is None
+
+
+def test_amounts_are_for_calls_of_tasks():
+    with pytest.raises(LazyUseError, match="calls no task"):
+        (load() + 1).with_constraints(gpu=1)
+    lazy = load()
+    with pytest.raises(CycleError, match="wait for itself"):
+        lazy.with_constraints(gpu=lazy)
 
 
 # -- MappedLazyResult -----------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import pytest
 from cascade.runtime import events
 from cascade.runtime.events import (
     CallAbandoned,
+    ConstraintRemoved,
+    ConstraintSet,
     Event,
     InputsAwaited,
     NodesPlanned,
@@ -49,6 +51,17 @@ SAID = [
         RunFinished("run", "failed", 0.003, OSError("no disk")),
         "",
         "failed after 3 ms: OSError: no disk",
+    ),
+    (ConstraintSet("", "global", "pause"), "pause global", "set"),
+    (
+        ConstraintSet("", "task:a*", "rate_limit", "10/s", 90.0),
+        "rate_limit task:a*",
+        "set, 10/s, for 1 min 30 s",
+    ),
+    (
+        ConstraintRemoved("", "global", "concurrency", 4, "expired"),
+        "concurrency global",
+        "expired",
     ),
     (NodesPlanned("run", 1), "", "has 1 more task to do"),
     (NodesPlanned("run", 12), "", "has 12 more tasks to do"),

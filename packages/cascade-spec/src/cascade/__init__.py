@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from cascade.runtime.bus import MessageBus as MessageBus
     from cascade.runtime.engine import Engine as Engine
     from cascade.runtime.history import History as History
+    from cascade.runtime.limits.constraints import ConstraintManager as ConstraintManager
+    from cascade.runtime.limits.resources import ResourceManager as ResourceManager
+    from cascade.runtime.limits.rules import Constraint as Constraint
     from cascade.runtime.script import run as run
     from cascade.runtime.script import run_async as run_async
     from cascade.runtime.subscribers.lines import LineWriter as LineWriter
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from cascade.spec.containers import gather as gather
     from cascade.spec.errors import ArgumentError as ArgumentError
     from cascade.spec.errors import BlueprintError as BlueprintError
+    from cascade.spec.errors import CapacityError as CapacityError
     from cascade.spec.errors import CascadeError as CascadeError
     from cascade.spec.errors import CycleError as CycleError
     from cascade.spec.errors import DeadlineError as DeadlineError
@@ -93,6 +97,9 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         "runtime.bus": ("MessageBus",),
         "runtime.engine": ("Engine",),
         "runtime.history": ("History",),
+        "runtime.limits.constraints": ("ConstraintManager",),
+        "runtime.limits.resources": ("ResourceManager",),
+        "runtime.limits.rules": ("Constraint",),
         "runtime.script": ("run", "run_async"),
         "runtime.subscribers.lines": ("LineWriter",),
         "runtime.subscribers.logs": ("EventLogger",),
@@ -105,6 +112,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         "spec.errors": (
             "ArgumentError",
             "BlueprintError",
+            "CapacityError",
             "CascadeError",
             "CycleError",
             "DeadlineError",

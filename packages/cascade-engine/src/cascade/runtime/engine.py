@@ -23,7 +23,17 @@ from cascade.runtime.abandoned import AbandonedCalls
 from cascade.runtime.blocking import BlockedStep, BlockingMonitor, warn
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
-from cascade.runtime.events import RunFinished, RunStarted, TaskBlocking
+from cascade.runtime.events import (
+    ConstraintRemoved,
+    ConstraintSet,
+    Event,
+    RunFinished,
+    RunStarted,
+    TaskBlocking,
+)
+from cascade.runtime.limits.constraints import ConstraintManager
+from cascade.runtime.limits.resources import ResourceManager
+from cascade.runtime.limits.rules import Constraint
 from cascade.runtime.program import Program
 from cascade.runtime.resource_container import ResourceContainer
 from cascade.runtime.run import STEP_INTERVAL, Run, Waiting
@@ -85,6 +95,13 @@ class Engine:
         resources: Resources to register.
         tier: How the virtual machine makes steps; see ``VirtualMachine``.
         step_interval: Seconds between two StepsMade events of a run, at least.
+        system_resources: How much there is of each capacity that ``with_constraints`` takes, by
+            name; or a ResourceManager that several engines share. None of any if left out.
+
+    Attributes:
+        bus: Tells of what happens.
+        constraints: The rules that hold for what runs; may be changed at any time, in any thread.
+        resource_manager: Has the capacities.
 
     >>> import cascade as cs
     >>> @cs.task
@@ -107,6 +124,7 @@ class Engine:
         resources: Iterable[ResourceDefinition[Any]] = (),
         tier: Tier = "auto",
         step_interval: float = STEP_INTERVAL,
+        system_resources: ResourceManager | Mapping[str, float] | None = None,
     ) -> None:
         check_tier(tier)
         self.tier: Tier = tier
@@ -118,6 +136,10 @@ class Engine:
         self.blueprints = BlueprintRegistry()
         self._executor = executor or LocalExecutor()
         self._owns_executor = executor is None
+        if not isinstance(system_resources, ResourceManager):
+            system_resources = ResourceManager(system_resources)
+        self.resource_manager = system_resources
+        self.constraints = ConstraintManager(system_resources, self._tell_of_constraint)
         self._closed = False
         self._runs: dict[Run, tuple[str, str, float]] = {}
         self._abandoned = AbandonedCalls()
@@ -220,6 +242,7 @@ class Engine:
             DefinitionError: It is none.
             CycleError: Nodes wait for each other.
             ResourceNotFoundError, ResourceError: What is injected somewhere is not to be had.
+            CapacityError: A node takes more of a capacity than there is.
         """
         self._check_open()
         frame = sys._getframe(1)
@@ -227,6 +250,7 @@ class Engine:
         blueprint = BlueprintBuilder().build(lazy)  # refuses what is no lazy value
         program = Program(self, lazy, blueprint)
         self.resource_container.check(program.special)
+        self.resource_manager.check_nodes(program.special)
         return program
 
     async def execute(
@@ -245,8 +269,13 @@ class Engine:
 
     @property
     def is_unwatched(self) -> bool:
-        """Whether nobody wants to know of what runs, so that a program may take the short way."""
-        return self.bus.is_silent and self.state_backend is None and not self._closed
+        """Whether nobody wants to know of what runs, nor limits it: programs go the short way."""
+        return (
+            self.bus.is_silent
+            and self.state_backend is None
+            and not self.constraints.any
+            and not self._closed
+        )
 
     def _machine(self, run: Run) -> Any:
         # The class is looked up when a machine is made, so that it can be replaced in this module.
@@ -267,7 +296,21 @@ class Engine:
             monitor=self._monitor_here(),
             max_steps=max_steps,
             step_interval=self._step_interval,
+            resources=self.resource_manager,
+            constraints=self.constraints,
         )
+
+    def _tell_of_constraint(self, constraint: Constraint, what: str) -> None:
+        told: Event
+        if what == "set":
+            if not self.bus.wants(ConstraintSet):
+                return
+            told = ConstraintSet("", *constraint.key, constraint.value, constraint.ttl)
+        else:
+            if not self.bus.wants(ConstraintRemoved):
+                return
+            told = ConstraintRemoved("", *constraint.key, constraint.value, what)
+        self.bus.publish(told)
 
     async def _execute(
         self,
@@ -293,6 +336,7 @@ class Engine:
     async def _life(self, run: Run, target: LazyResult[Any], strategy: str) -> AsyncIterator[None]:
         started = perf_counter()
         error: BaseException | None = None
+        self.constraints.use_clock(run.loop.time)
         run.publish(RunStarted, target.name, strategy)
         self._runs[run] = (target.name, strategy, started)
         try:
@@ -325,7 +369,8 @@ class Engine:
     def waiting(self) -> list[Waiting]:
         """The nodes of all runs that are under way but do not run now, and why.
 
-        They wait for inputs, or for their next attempt. From any thread.
+        They wait for inputs, for their next attempt, or for a capacity or a constraint, which are
+        named together with the tasks that hold them. From any thread.
         """
         return [waiting for run in list(self._runs) for waiting in run.waiting()]
 

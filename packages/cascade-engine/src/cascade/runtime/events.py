@@ -113,12 +113,36 @@ class TaskCached(TaskEvent):
 class TaskWaiting(TaskEvent):
     """The node has its inputs, and waits for something else before its next call."""
 
-    #: What for: ``"retry delay"``, the name of a capacity, of a limit.
+    #: What for: ``"retry delay"``; or the limit: ``"capacity gpu"``, ``"pause global"``,
+    #: ``"concurrency task:fetch 4"``, ``"rate_limit global 10/s"``.
     reason: str
     #: Who has what it waits for, by name; empty where it waits for time alone.
     holders: tuple[str, ...] = ()
     #: How long it is going to be; None where nobody knows.
     seconds: float | None = None
+
+
+@_event
+class ConstraintEvent(Event):
+    """Base of what happens to the constraints of an engine; ``run_id`` is empty."""
+
+    scope: str
+    #: ``"pause"``, ``"concurrency"`` or ``"rate_limit"``.
+    kind: str
+    #: None for a pause.
+    value: int | str | None = None
+
+
+@_event
+class ConstraintSet(ConstraintEvent):
+    #: Seconds after which it is forgotten; None for never.
+    ttl: float | None = None
+
+
+@_event
+class ConstraintRemoved(ConstraintEvent):
+    #: ``"removed"``, or ``"expired"``.
+    why: str = "removed"
 
 
 @_event

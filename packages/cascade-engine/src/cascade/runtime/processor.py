@@ -1,16 +1,17 @@
 """NodeProcessor: the attempts of a node that needs more than a plain call.
 
-Rule R10's inner part: repeat { task resources → timeout → one call }. It also decides where the
-call is made: coroutine functions on the loop, users of thread-bound resources on their thread, the
-rest on a worker, or inline where the caller allows it.
+Rule R10's inner part: repeat { gates → task resources → timeout → one call }. It also decides where
+the call is made: coroutine functions on the loop, users of thread-bound resources on their thread,
+the rest on a worker, or inline where the caller allows it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from cascade.runtime.resource_container import Attempt
 from cascade.runtime.run import Cancels, Run, guarded
@@ -19,6 +20,9 @@ from cascade.spec.lazy_types import Operation
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
 from cascade.spec.protocols import Executor
 from cascade.spec.resource import Inject
+
+#: Told of a call that nobody waits for any more.
+_OnAbandon: TypeAlias = Callable[[Future[Any]], None]
 
 
 @dataclass(slots=True)
@@ -79,14 +83,39 @@ class NodeProcessor:
                 await asyncio.sleep(pause)  # by the loop's clock; also lets others go first
 
     async def _attempt(self, call: NodeCall) -> Any:
+        gate = self._run.gate
+        if not gate.governs(call.operation, call.policies):
+            return await self._with_resources(call, None)
+        ticket = await gate.admitted(call.operation, call.node, call.policies)
+        abandoned: list[Future[Any]] = []
+        try:
+            return await self._with_resources(call, abandoned.append)
+        finally:
+            if abandoned:  # it goes on, and uses what the ticket has (M8)
+                gate.leave_after(ticket, abandoned[0])
+            else:
+                gate.leave(ticket)
+
+    async def _with_resources(self, call: NodeCall, on_abandon: _OnAbandon | None) -> Any:
         if not wants_resources(call.args, call.kwargs):
-            return await self._make(call, call.args, call.kwargs, None)
+            return await self._make(call, call.args, call.kwargs, None, on_abandon)
         async with self._run.resources.attempt() as attempt:
             args, kwargs = await attempt.resolve(call.args, call.kwargs)
-            return await self._make(call, args, kwargs, attempt)
+
+            def keep_until(abandoned: Future[Any]) -> None:
+                attempt.keep_until(abandoned)
+                if on_abandon is not None:
+                    on_abandon(abandoned)
+
+            return await self._make(call, args, kwargs, attempt, keep_until)
 
     async def _make(
-        self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any], on: Attempt | None
+        self,
+        call: NodeCall,
+        args: Iterable[Any],
+        kwargs: Mapping[str, Any],
+        on: Attempt | None,
+        on_abandon: _OnAbandon | None,
     ) -> Any:
         """One call, with its timeout, where it belongs."""
         if call.operation.is_async:
@@ -108,7 +137,7 @@ class NodeProcessor:
             name=call.operation.name,
             node=call.node,
             timeout=timeout,
-            on_abandon=None if on is None else on.keep_until,
+            on_abandon=on_abandon,
             on_cancel=self._on_cancel,
         )
 

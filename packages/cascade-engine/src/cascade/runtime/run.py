@@ -31,6 +31,9 @@ from cascade.runtime.events import (
     TaskStarted,
     TaskWaiting,
 )
+from cascade.runtime.limits.constraints import ConstraintManager
+from cascade.runtime.limits.gate import Gate
+from cascade.runtime.limits.resources import ResourceManager
 from cascade.runtime.steps import Steps
 from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
 from cascade.spec.lazy_types import LazyResult, Operation
@@ -57,7 +60,8 @@ class Waiting(NamedTuple):
     task: str
     #: ``LazyResult.number`` of the node; 0 where there is none.
     node: int
-    #: ``"inputs"``, ``"retry delay"``; the name of a limit.
+    #: ``"inputs"``, ``"retry delay"``; or the limit: ``"capacity gpu"``, ``"pause global"``,
+    #: ``"concurrency task:fetch 4"``, ``"rate_limit global 10/s"``.
     reason: str
     #: What it waits for: the names of inputs, of who holds a limit.
     holders: tuple[str, ...] = ()
@@ -117,6 +121,8 @@ class Run:
         monitor: BlockingMonitor | None = None,
         max_steps: int | None = None,
         step_interval: float = STEP_INTERVAL,
+        resources: ResourceManager | None = None,
+        constraints: ConstraintManager | None = None,
     ) -> None:
         self.id = os.urandom(8).hex()
         self.fail_fast = fail_fast
@@ -137,6 +143,9 @@ class Run:
         self._resting: dict[object, Waiting] = {}
         self._lacking: Callable[[], Iterable[Waiting]] = tuple
         self.steps = Steps(max_steps, step_interval)
+        resources = ResourceManager() if resources is None else resources
+        constraints = ConstraintManager(resources) if constraints is None else constraints
+        self.gate = Gate(self, resources, constraints)
         self._published: deque[Event] = deque()
         self._flush_planned = False
 
@@ -159,17 +168,19 @@ class Run:
             self._flush()
 
     def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
-        """Refuse what cannot succeed before any of it runs: resources, parameters.
+        """Refuse what cannot succeed before any of it runs: resources, capacities, parameters.
 
         Args:
             lazies: Those that are ``special``, at least.
 
         Raises:
             ResourceNotFoundError, ResourceError, CycleError: See ``ResourceContainer.check``.
+            CapacityError: A node takes more of a capacity than there is.
             ParameterError: A parameter or environment variable is missing or does not fit.
         """
         special = [lazy for lazy in lazies if lazy.special]
         self._container.check(special)
+        self.gate.resources.check_nodes(special)
         for lazy in special:
             if isinstance(lazy, Source):
                 lazy.read(self.params)
@@ -187,7 +198,11 @@ class Run:
 
     def waiting(self) -> list[Waiting]:
         """The nodes that do not run now, and why. In the loop's thread."""
-        return [*self._resting.values(), *self._lacking()]
+        held_up = [
+            Waiting(ticket.task, ticket.node, block.reason, block.holders, None, ticket.since)
+            for ticket, block in self.gate.resources.waiting(self)
+        ]
+        return [*self._resting.values(), *held_up, *self._lacking()]
 
     def report_plan(self, nodes: Callable[[], Iterable[LazyResult[Any]]]) -> None:
         """Tell what was added to what the run has to do, if somebody wants to know."""
@@ -271,6 +286,10 @@ class Run:
             self.publish(StepsMade, task, self.steps.count, self.steps.per_second)
 
     # -- threads ------------------------------------------------------------------------------
+
+    def is_own_thread(self, ident: int) -> bool:
+        """Whether that is the thread of the run's event loop."""
+        return ident == self._thread
 
     def submit(
         self, executor: Executor, name: str, func: Callable[..., T], /, *args: Any

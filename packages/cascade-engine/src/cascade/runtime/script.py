@@ -26,6 +26,7 @@ def run(
     fail_fast: bool = True,
     deadline: float | None = None,
     max_steps: int | None = None,
+    system_resources: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
     progress: bool | None = False,
 ) -> R: ...
@@ -38,6 +39,7 @@ def run(
     fail_fast: bool = True,
     deadline: float | None = None,
     max_steps: int | None = None,
+    system_resources: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
     progress: bool | None = False,
 ) -> Any: ...
@@ -49,6 +51,7 @@ def run(
     fail_fast: bool = True,
     deadline: float | None = None,
     max_steps: int | None = None,
+    system_resources: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
     progress: bool | None = False,
 ) -> Any:
@@ -68,6 +71,7 @@ def run(
         fail_fast: Whether the first error ends the run; see ``Engine.run``.
         deadline: Seconds that the run may take.
         max_steps: Steps that its loops may make in all.
+        system_resources: How much there is of what ``with_constraints`` takes, by name.
         log_format: Write a line for each event to standard error, ``"human"`` or ``"json"``.
         progress: Show how far the run is: a bar in a terminal, a line now and then elsewhere.
             None: only a bar, where there is a terminal.
@@ -102,6 +106,7 @@ def run(
         fail_fast=fail_fast,
         deadline=deadline,
         max_steps=max_steps,
+        system_resources=system_resources,
         log_format=log_format,
         progress=progress,
     )
@@ -121,6 +126,7 @@ async def run_async(
     fail_fast: bool = True,
     deadline: float | None = None,
     max_steps: int | None = None,
+    system_resources: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
     progress: bool | None = False,
 ) -> R: ...
@@ -133,6 +139,7 @@ async def run_async(
     fail_fast: bool = True,
     deadline: float | None = None,
     max_steps: int | None = None,
+    system_resources: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
     progress: bool | None = False,
 ) -> Any: ...
@@ -144,6 +151,7 @@ async def run_async(
     fail_fast: bool = True,
     deadline: float | None = None,
     max_steps: int | None = None,
+    system_resources: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
     progress: bool | None = False,
 ) -> Any:
@@ -152,7 +160,7 @@ async def run_async(
     from cascade.runtime.tracebacks import leave_out_machinery
 
     try:
-        async with Engine() as engine:
+        async with Engine(system_resources=system_resources) as engine:
             with _watching(engine.bus, log_format, progress):
                 return await engine.run(
                     target,

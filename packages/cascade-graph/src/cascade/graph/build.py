@@ -55,12 +55,15 @@ def build_graph(
     return _wire(lazies, inputs, known, routes)
 
 
-def inputs_of(lazy: LazyResult[Any]) -> Sequence[LazyResult[Any]]:
+def inputs_of(lazy: LazyResult[Any]) -> tuple[LazyResult[Any], ...]:
     """All that has to end before ``lazy`` may start, in a run."""
     policies = lazy.policies
     if policies is None:
         return lazy.dependencies
-    return lazy.dependencies + policies.conditions + policies.predecessors
+    more = policies.conditions + policies.predecessors
+    if policies.amounts and not lazy.task.structural:
+        more += tuple(policies.amounts.values())
+    return lazy.dependencies + more
 
 
 def _inputs_and_routes(lazy: LazyResult[Any]) -> Sequence[LazyResult[Any]]:

@@ -203,6 +203,7 @@ class _Template:
             var_kwargs=None if self.var_kwargs is None else Register(self.var_kwargs),
             conditions=[outputs[lazy] for lazy in conditions],
             after=[outputs[lazy] for lazy in predecessors],
+            amounts={} if self.root is None else _amounts(self.root, outputs),
             policies=PLAIN_CALLS if self.root is None else self.root.calls,
             task=self.task,
         )
@@ -224,6 +225,12 @@ def _collected(surplus: Any, root: LazyResult[Any]) -> LazyResult[Any] | None:
     return LazyResult(GATHER, (recipe, *leaves), NO_KWARGS, leaves, False, root._code, root._lasti)
 
 
+def _amounts(
+    lazy: LazyResult[Any], outputs: Mapping[LazyResult[Any], Register]
+) -> dict[str, Register]:
+    return {name: outputs[source] for name, source in lazy.amounts.items()}
+
+
 def _call(lazy: LazyResult[Any], outputs: Mapping[LazyResult[Any], Register]) -> Call:
     """An inner node: known arguments are literals, lazy ones the registers of their calls."""
 
@@ -239,6 +246,7 @@ def _call(lazy: LazyResult[Any], outputs: Mapping[LazyResult[Any], Register]) ->
         {name: operand(value) for name, value in lazy.kwargs.items()},
         conditions=[outputs[condition] for condition in lazy.conditions],
         after=[outputs[predecessor] for predecessor in lazy.predecessors],
+        amounts=_amounts(lazy, outputs),
         policies=lazy.calls,
         task=lazy.task,
         source=lazy,

@@ -68,6 +68,9 @@ def _instruction(call: Call) -> str:
         text += f"  retry {policies.retry.max_attempts}"
     if policies.timeout is not None:
         text += f"  timeout {policies.timeout:g} s"
+    amounts = {**dict(policies.capacities), **{n: _operand(o) for n, o in call.amounts.items()}}
+    if amounts:
+        text += f"  takes {', '.join(f'{amount} {name}' for name, amount in amounts.items())}"
     if policies.catches:
         text += "  errors as values"
     return text

@@ -147,6 +147,7 @@ class Graph:
             (EdgeKind.DATA, dict.fromkeys(lazy.dependencies)),
             (EdgeKind.CONDITION, dict.fromkeys(lazy.conditions)),
             (EdgeKind.ORDER, dict.fromkeys(lazy.predecessors)),
+            (EdgeKind.CONSTRAINT, dict.fromkeys(lazy.amounts.values())),
         )
         found = [
             Edge(self.index[source], target, kind)

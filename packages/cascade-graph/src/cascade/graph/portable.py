@@ -17,7 +17,8 @@ what it calls by one of ::
 
 and has ``"out": register`` and, where they are not empty, ``"args"`` and ``"kwargs"`` (a value of
 ``cascade.graph.values``, or ``{"$register": 0}``), ``"var_args"``, ``"var_kwargs"`` and ``"after"``
-(registers), ``"if"``, ``"retry"``, ``"timeout"`` and ``"catches"``. The recipe of a container, the
+(registers), ``"if"``, ``"retry"``, ``"timeout"``, ``"capacities"`` (amounts by name), ``"amounts"``
+(the same, of values or registers) and ``"catches"``. The recipe of a container, the
 plan of a map and the routes of a router are the first argument of what calls them, so ``args`` has
 the others. A cache has no JSON form, and the lazy values that were compiled are not kept: where a
 route uses one that the blueprint computes too, it is computed twice.
@@ -46,7 +47,7 @@ from cascade.graph.values import (
     told,
 )
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
-from cascade.spec.checks import is_number
+from cascade.spec.checks import check_amount, is_number
 from cascade.spec.containers import GATHER, Recipe, Step, fill, gathered
 from cascade.spec.errors import SerializationError
 from cascade.spec.lazy_types import LazyResult, Operation
@@ -280,6 +281,7 @@ class _CallWriter(_Writer):
             "var_kwargs": None if call.var_kwargs is None else self.register(call.var_kwargs),
             "if": [self._operand(operand) for operand in call.conditions],
             "after": [self.register(register) for register in call.after],
+            "amounts": {n: self._operand(o) for n, o in call.amounts.items()},
         }
         given = {name: part for name, part in parts.items() if part or part == 0}
         return {**called, "out": self.register(call.output), **given, **self.calls(call.policies)}
@@ -325,6 +327,9 @@ class _CallWriter(_Writer):
 
     def _plan(self, plan: MapPlan) -> dict[str, Any]:
         calls = PLAIN_CALLS if plan.policies is None else plan.policies.calls
+        if plan.policies is not None and plan.policies.amounts:
+            name = next(iter(plan.policies.amounts))
+            self.refuse(f"the lazy amount of '{name}' for each of its items")
         return {
             "task": self.task(plan.task),
             "names": list(plan.names),
@@ -400,6 +405,7 @@ def _read_call(body: Any, lazies: Sequence[LazyResult[Any]]) -> Call:
         var_kwargs=None if var_kwargs is None else Register(_int(var_kwargs)),
         conditions=list(map(_read_operand, _list(body, "if", []))),
         after=[Register(_int(register)) for register in _list(body, "after", [])],
+        amounts={n: _read_operand(o) for n, o in _object(body, "amounts", {}).items()},
         policies=_read_calls(body, catches=_flag(body, "catches", False)),
         task=task,
     )
@@ -447,9 +453,13 @@ def _read_calls(body: Mapping[str, Any], *, catches: bool = False) -> CallPolici
     timeout = read_value(body["timeout"], ()) if "timeout" in body else None
     if timeout is not None and not (is_number(timeout, 0) and timeout):
         raise ValueError(f"its timeout is {short(timeout)}, and not a number above 0")
-    if retry is None and timeout is None and not catches:
+    amounts = _object(body, "capacities", {})
+    capacities = {name: read_value(amount, ()) for name, amount in amounts.items()}
+    for name, amount in capacities.items():
+        check_amount("it", name, amount)
+    if retry is None and timeout is None and not catches and not capacities:
         return PLAIN_CALLS
-    return CallPolicies(retry, timeout, None, catches)
+    return CallPolicies(retry, timeout, None, catches).taking(capacities)
 
 
 def _read_recipe(body: Mapping[str, Any], leaves: int) -> Recipe:

@@ -9,9 +9,10 @@ last. A node is one of::
     {"operator": "add", "args": […]}  (a name of Python's ``operator`` that lazy values have,
                                        "slice" or "unpack")
 
-each with ``"if": [node, …]`` and ``"after": [node, …]`` where it has such edges, ``"retry"`` and
-``"timeout"`` where it has such policies, and a map with ``"catches"`` where the errors of its items
-become values. A cache has no JSON form. ``cascade.graph.values`` has the form of values.
+each with ``"if": [node, …]``, ``"after": [node, …]`` and ``"amounts": {name: node}`` where it has
+such edges, ``"retry"``, ``"timeout"`` and ``"capacities"`` where it has such policies, and a map
+with ``"catches"`` where the errors of its items become values. A cache has no JSON form.
+``cascade.graph.values`` has the form of values.
 Where a call was written is not kept.
 """
 
@@ -129,6 +130,12 @@ class NodeWriter(ValueWriter):
             body["after"] = [self.index[p] for p in lazy.predecessors]
         if lazy.policies is not None:
             body |= self.calls(lazy.policies.calls)
+        if lazy.policies is not None and lazy.policies.amounts:
+            amounts = lazy.policies.amounts.items()
+            unseen = [name for name, amount in amounts if amount not in self.index]
+            if unseen:  # of a map: its items are made when it runs, and only they need it
+                self.refuse(f"the lazy amount of '{unseen[0]}' for each of its items")
+            body["amounts"] = {name: self.index[amount] for name, amount in amounts}
         return body
 
     def _body(self, lazy: LazyResult[Any]) -> dict[str, Any]:
@@ -179,6 +186,10 @@ def _read_node(node: Mapping[str, Any], lazies: list[LazyResult[Any]]) -> LazyRe
         lazy.with_retry(**read_retry(node["retry"]))
     if "timeout" in node:
         lazy.with_timeout(read_value(node["timeout"], ()))
+    amounts = {n: read_value(v, ()) for n, v in node.get("capacities", {}).items()}
+    amounts |= {n: earlier(place, lazies) for n, place in node.get("amounts", {}).items()}
+    if amounts:
+        lazy.with_constraints(**amounts)
     return lazy.after(*(earlier(p, lazies) for p in node.get("after", ())))
 
 

@@ -130,6 +130,8 @@ class ValueWriter:
             body["retry"] = self._retry(calls.retry)
         if calls.timeout is not None:
             body["timeout"] = self.value(calls.timeout)
+        if calls.capacities:
+            body["capacities"] = {name: self.value(amount) for name, amount in calls.capacities}
         return body
 
     def _retry(self, retry: Retry) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, TypeAlias
 
-from cascade.graph.build import build_graph
+from cascade.graph.build import build_graph, inputs_of
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.policies import Policies
 
 
 class Several(list[LazyResult[Any]]):
@@ -82,7 +81,7 @@ def wire(target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | Non
             if lazy.special:
                 wiring.special.append(lazy)
             if lazy.policies is not None:
-                more = _more_sources(lazy.policies)
+                more = inputs_of(lazy)[len(sources) :]
                 sources += more
                 ordered = ordered and all(source.number < lazy.number for source in more)
         if not sources:
@@ -106,10 +105,6 @@ def wire(target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | Non
         build_graph(target, known=known)  # which finds the cycle, where there is one
     ready.sort(key=_NUMBER)
     return wiring
-
-
-def _more_sources(policies: Policies) -> tuple[LazyResult[Any], ...]:
-    return policies.conditions + policies.predecessors
 
 
 def users_of(users: object) -> list[LazyResult[Any]]:

@@ -90,6 +90,8 @@ class Call:
     conditions: Sequence[Operand] = ()
     #: These have ended before the call starts, whatever their values (R6).
     after: Sequence[Register] = ()
+    #: Capacity → how much of it each attempt takes, besides what ``policies`` say (R10).
+    amounts: Mapping[str, Operand] = field(default_factory=dict)
     #: How the call is made: retries, timeout, cache (R10).
     policies: CallPolicies = PLAIN_CALLS
     #: What ``func`` belongs to, for names, policies and tail calls.
@@ -99,7 +101,7 @@ class Call:
 
     def __post_init__(self) -> None:
         _freeze(self, "args", "conditions", "after")
-        _freeze_mappings(self, "kwargs")
+        _freeze_mappings(self, "kwargs", "amounts")
 
     def __hash__(self) -> int:
         """Of function and registers. Values are left out: equal ones may have no equal hashes."""
@@ -113,17 +115,26 @@ class Call:
                 self.var_kwargs,
                 tuple(map(_place, self.conditions)),
                 self.after,
+                frozenset([(name, _place(operand)) for name, operand in self.amounts.items()]),
             )
         )
 
     def reads(self) -> Iterator[int]:
         """The registers that the call uses or comes after."""
-        for operand in (*self.args, *self.kwargs.values(), *self.conditions, *self.after):
+        for operand in self.operands():
             if isinstance(operand, Register):
                 yield operand.index
         for surplus in (self.var_args, self.var_kwargs):
             if surplus is not None:
                 yield surplus.index
+
+    def operands(self) -> Iterator[Operand]:
+        """All that the call uses or comes after, but for surplus arguments."""
+        yield from self.args
+        yield from self.kwargs.values()
+        yield from self.conditions
+        yield from self.amounts.values()
+        yield from self.after
 
     @property
     def name(self) -> str:

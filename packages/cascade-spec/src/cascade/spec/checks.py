@@ -36,3 +36,16 @@ def check_seconds(name: str, value: Any) -> None:
     """
     if not is_number(value, 0) or not value:
         raise ArgumentError(f"{name} takes seconds, more than 0, but got {value!r}")
+
+
+def check_amount(whose: str, name: str, amount: Any) -> None:
+    """Refuse what is no amount of a capacity.
+
+    Raises:
+        ArgumentError: ``amount`` is no number from 0 up, or infinite.
+    """
+    if not is_number(amount, 0) or amount == float("inf"):
+        raise ArgumentError(
+            f"{whose} takes amounts of capacities, numbers from 0 up, but '{name}' is "
+            f"{short(amount)}"
+        )

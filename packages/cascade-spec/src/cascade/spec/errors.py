@@ -19,6 +19,7 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── DependencyMissingError (LookupError) the target was skipped; ``.condition``
     │   ├── RouteError (LookupError)             a Router has no route for the selected key
     │   ├── UnpackError (ValueError)             a task gave another number of values than nout
+    │   ├── CapacityError (ValueError)           a task takes more than there is; ``.capacity``
     │   ├── TaskTimeoutError (TimeoutError)      an attempt took longer than with_timeout allows
     │   ├── DeadlineError (TimeoutError)         a run took longer than its deadline allows
     │   ├── StepLimitError (RuntimeError)        its loops make more steps than max_steps allows
@@ -123,6 +124,18 @@ class RouteError(CascadeError, LookupError):
 
 class UnpackError(CascadeError, ValueError):
     """A task with ``nout`` gave another number of values, or nothing that can be unpacked."""
+
+
+class CapacityError(CascadeError, ValueError):
+    """A task wants more of a capacity than there is at all, so it would wait for ever.
+
+    Attributes:
+        capacity: Its name.
+    """
+
+    def __init__(self, message: str, capacity: str) -> None:
+        super().__init__(message)
+        self.capacity = capacity
 
 
 class TaskTimeoutError(CascadeError, TimeoutError):

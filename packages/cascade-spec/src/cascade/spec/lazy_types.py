@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, final
 
 from cascade.spec.arithmetic import Arithmetic
 from cascade.spec.callsite import CallSite, line_of
-from cascade.spec.checks import is_number
+from cascade.spec.checks import check_amount, is_number
 from cascade.spec.errors import ArgumentError, CycleError, LazyUseError
 from cascade.spec.misuse import Misuse, compared, described, misused, written
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies, Policies
@@ -166,6 +166,13 @@ class LazyResult(Arithmetic, Misuse, Generic[R_co]):
     def predecessors(self) -> tuple[LazyResult[Any], ...]:
         """What ``after`` was given: nodes that end first, without handing over data."""
         return () if self.policies is None else self.policies.predecessors
+
+    @property
+    def amounts(self) -> Mapping[str, LazyResult[Any]]:
+        """What ``with_constraints`` was given that is lazy; of a map, that is for its items."""
+        if self.policies is None or self.task.structural:
+            return {}
+        return self.policies.amounts
 
     @property
     def calls(self) -> CallPolicies:
@@ -318,6 +325,43 @@ class LazyResult(Arithmetic, Misuse, Generic[R_co]):
 
         policy = cache_policy(cache, ttl, ignore, version)
         self._calls_with("with_cache", cache=policy)
+        return self
+
+    def with_constraints(self, **amounts: float | LazyResult[Any]) -> Self:
+        """Take so much of the engine's capacities for each attempt (R10); of a map, each item.
+
+        ``Engine(system_resources={"gpu": 2, "memory_gb": 16})`` says how much there is. An attempt
+        begins when all that it takes is there at once, and first come is first served; it gives
+        everything back when its call ends, also by a tail call or a returned lazy value, so that
+        in a loop every step takes it anew. Waiting for another attempt holds nothing.
+
+        Args:
+            amounts: By name of a capacity, 0 or more; a lazy value stands for the number that it
+                gives. Called twice, the later amount of a name counts.
+
+        Returns:
+            This lazy value itself, changed.
+
+        Raises:
+            ArgumentError: An amount is no number from 0 up.
+            LazyUseError: The node is none of a task's.
+            CycleError: An amount is this lazy value itself.
+        """
+        for name, amount in amounts.items():
+            if isinstance(amount, LazyResult):
+                self._refuse_itself("with_constraints", amount)
+            else:
+                check_amount(f"with_constraints() of {described(self)}", name, amount)
+        lazy = {n: a for n, a in amounts.items() if isinstance(a, LazyResult)}
+        known = {n: a for n, a in amounts.items() if not isinstance(a, LazyResult)}
+        self._calls_with("with_constraints")
+        policies = self._own_policies()
+        others = dict(policies.calls.capacities)
+        policies.amounts = {**policies.amounts, **lazy}
+        policies.amounts = {n: a for n, a in policies.amounts.items() if n not in known}
+        fixed = {n: a for n, a in others.items() if n not in lazy} | known
+        policies.calls = replace(policies.calls, capacities=()).taking(fixed)
+        self.special = True  # what the engine does not have is refused before the run
         return self
 
     def _calls_with(self, method: str, **changes: Any) -> None:

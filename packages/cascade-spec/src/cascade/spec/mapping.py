@@ -105,12 +105,13 @@ def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
         make((), {**dict(zip(names, row, strict=True)), **plan.shared}, code, lasti)
         for row in zip(*lists, strict=True)
     ]
-    policies = PLAIN_CALLS if plan.policies is None else plan.policies.calls
-    if plan.catches:
-        policies = replace(policies, catches=True)
-    if policies != PLAIN_CALLS:
+    given = Policies() if plan.policies is None else plan.policies
+    policies = replace(given.calls, catches=True) if plan.catches else given.calls
+    if policies != PLAIN_CALLS or given.amounts:
         for call in calls:
-            call._own_policies().calls = policies
+            own = call._own_policies()
+            own.calls, own.amounts = policies, given.amounts
+            call.special = call.special or bool(policies.capacities or given.amounts)
     return gathered(calls, code, lasti)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,12 +24,19 @@ class CallPolicies:
     cache: CachePolicy | None = None
     #: Whether an error of the node becomes its value, as for the items of a map that wants so.
     catches: bool = False
+    #: What each attempt takes of the engine's capacities, by name; more than 0 of each.
+    capacities: tuple[tuple[str, float], ...] = ()
 
-    def of_steps(self) -> CallPolicies | None:
-        """Those that hold for each step of a loop, and not for the node as a whole."""
-        if self.retry is None and self.timeout is None:
-            return None
-        return CallPolicies(self.retry, self.timeout)
+    @property
+    def needs_attempts(self) -> bool:
+        """Whether each step of a loop is more than a call: it may be repeated, or take too long."""
+        return self.retry is not None or self.timeout is not None
+
+    def taking(self, amounts: Mapping[str, float]) -> CallPolicies:
+        """The same, with these amounts of capacities as well."""
+        merged = {**dict(self.capacities), **amounts}
+        kept = tuple(sorted((name, amount) for name, amount in merged.items() if amount))
+        return replace(self, capacities=kept)
 
 
 #: No policies at all.
@@ -42,16 +50,18 @@ class Policies:
         conditions: It runs only if all of these are truthy (R6).
         predecessors: These end first (R6).
         calls: How its calls are made (R10).
+        amounts: Capacity → how much of it each attempt takes, where a node has to tell.
     """
 
-    __slots__ = ("calls", "conditions", "predecessors")
+    __slots__ = ("amounts", "calls", "conditions", "predecessors")
 
     def __init__(self) -> None:
         self.conditions: tuple[LazyResult[Any], ...] = ()
         self.predecessors: tuple[LazyResult[Any], ...] = ()
         self.calls = PLAIN_CALLS
+        self.amounts: Mapping[str, LazyResult[Any]] = {}
 
     @property
     def state(self) -> tuple[Any, ...]:
         """All of it, to see whether any has changed since."""
-        return self.conditions, self.predecessors, self.calls
+        return self.conditions, self.predecessors, self.calls, dict(self.amounts)

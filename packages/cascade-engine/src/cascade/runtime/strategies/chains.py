@@ -52,7 +52,7 @@ class Chains:
 
         Otherwise whether ``work`` is ready for its next call, that of ``lazy``.
         """
-        if not lazy.plain or len(lazy.dependencies) != 1:
+        if not lazy.plain or len(lazy.dependencies) != 1 or self._run.gate.constraints.any:
             return None
         found = chain(lazy.dependencies[0])
         if found is None or found.lazies[0].number <= self._nodes.newest:
@@ -63,7 +63,7 @@ class Chains:
         with self._guard:
             address = self._nodes.address(work.segment, work.node)
             self._nodes.remember(lazy, address)
-        outcome = straight.enter(self._run.context, self._is_stopping, found.values)
+        outcome = straight.enter(self._run.context, self._is_to_stop, found.values)
         if type(outcome) is Handover:
             self._take_over(lazy, address, found, outcome)
             return False
@@ -73,8 +73,8 @@ class Chains:
             work.kwargs = {name: _value(v, outcome) for name, v in lazy.kwargs.items()}
         return True
 
-    def _is_stopping(self) -> bool:
-        return self._lanes.stopping
+    def _is_to_stop(self) -> bool:
+        return self._lanes.stopping or self._run.gate.constraints.any
 
     def _take_over(
         self, lazy: LazyResult[Any], address: Address, found: Walk, handover: Handover

@@ -87,6 +87,7 @@ class FastLane:
         which a comparison shows that takes a third of the time of a copy.
         """
         guard, settle, activate = self._guard, self._nodes.settle, self._activate
+        constraints = self._run.gate.constraints
         watched = self._reports.wanted
         popleft, push = workers.ready.popleft, workers.ready.append
         first = self._nodes.first
@@ -104,7 +105,9 @@ class FastLane:
                 segment, lazy = item
             else:
                 segment, lazy = first, item
-            if not (self.on and lazy.plain):
+            if not (self.on and lazy.plain) or (
+                constraints.any and constraints.governs(lazy.task.name)
+            ):
                 self._work_on((segment, lazy))
                 continue
             started = self._reports.begun(lazy) if watched else 0.0

@@ -157,6 +157,9 @@ class _GraphRun:
             get = segment.get
             work.args = [_resolve(v, get) for v in node.args]
             work.kwargs = {n: _resolve(v, get) for n, v in node.kwargs.items()}
+            amounts = {name: get(amount) for name, amount in node.amounts.items()}
+            if amounts:
+                work.policies = self._run.gate.taking(work.policies, amounts, node.name)
         found = work.policies.cache is not None and self._finds(work)
         if self._reports.wanted and not found:
             self._reports.started(work)
@@ -184,18 +187,24 @@ class _GraphRun:
             work = self._begin(item)
             while work is not None and not self._lanes.stopping:
                 try:
-                    if work.handed is PENDING:
+                    if work.handed is not PENDING:
+                        result, work.handed = work.handed, PENDING
+                    elif not self._lanes.parking.admits(work):
+                        return
+                    else:
                         context = copied()  # what a task writes, others do not see (M12)
                         operation = work.operation
                         result = context.run(guarded, operation.func, work.args, work.kwargs)
-                    else:
-                        result, work.handed = work.handed, PENDING
                 except Exception as error:
+                    self._lanes.parking.left(work)  # backoff holds nothing
                     if self._tries_again(work, error):
                         return
                     raise
+                self._lanes.parking.left(work)
                 work = self._after(work, result, on_loop=False)
         except BaseException as error:
+            if work is not None:
+                self._lanes.parking.left(work)
             self._fail(error, work, item)
 
     def _go_on(self, work: Work, result: Any) -> None:
@@ -239,6 +248,7 @@ class _GraphRun:
             lambda: operation.mode == "inline",
         )
         bare = operation.is_async and work.policies is PLAIN_CALLS
+        bare = bare and not self._run.gate.governs(operation, PLAIN_CALLS)
         if bare and not wants_resources(work.args, work.kwargs):
             return self._processor.await_once(call, work.args, work.kwargs)
         return self._processor.call(call, partial(self._reports.retrying, work))

@@ -11,12 +11,14 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from cascade.runtime.guard import Guard
 from cascade.runtime.processor import wants_resources
 from cascade.runtime.run import Cancels, Run
 from cascade.runtime.scheduler import ByPriority, Workers
+from cascade.runtime.strategies.parking import Parking
 from cascade.runtime.strategies.segment import Item, Queued, Segment, Work
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.policies import CallPolicies
@@ -63,11 +65,13 @@ class Lanes:
         self._tasks: set[asyncio.Task[None]] = set()
         #: Work that waits for its next attempt, and what wakes it.
         self._resting: dict[Work, asyncio.TimerHandle | None] = {}
+        #: Work that waits for capacities and constraints.
+        self.parking = Parking(run, self._go_on)
 
     @property
     def busy(self) -> bool:
         """Whether anything is being worked on, or will be without further ado."""
-        return bool(self._count or self._resting or self.workers.busy)
+        return bool(self._count or self._resting or self.parking.busy or self.workers.busy)
 
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node whose inputs are there to its lane. Under the guard."""
@@ -102,6 +106,12 @@ class Lanes:
         """Have ``work`` worked on after a while, during which it holds no thread."""
         self._resting[work] = None  # at once: whoever looks next is to see that there is more
         self.call_in_loop(self._rest, work, seconds)
+
+    def _go_on(self, work: Work) -> None:
+        """Have work that was let in worked on. From any thread."""
+        self.workers.push((work.segment, work))
+        with suppress(RuntimeError):  # the loop is closed: an abandoned run's
+            self.call_in_loop(self.workers.wake)
 
     def _is_alone(self) -> bool:
         return not self._count
@@ -171,6 +181,7 @@ class Lanes:
         Raises:
             CancelledError: This was cancelled.
         """
+        self.parking.close()
         for timer in list(self._resting.values()):  # workers may be about to add some
             if timer is not None:
                 timer.cancel()
@@ -192,6 +203,7 @@ class Lanes:
                 await self.workers.quiet()
             except asyncio.CancelledError as request:
                 again = request
+        self.parking.close()  # a worker may just have been about to let some wait
         if again is not None or self._is_to_abandon:
             self._abandon()
         if again is not None:

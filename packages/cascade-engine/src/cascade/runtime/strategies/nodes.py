@@ -192,6 +192,7 @@ class Nodes:
                 if isinstance(value, Missing) and not _is_error(value, dependency):
                     lacks.append(value)
             lacks += [v for p in node.predecessors if type(v := get(p)) is Failed]
+            lacks += [v for a in node.amounts.values() if isinstance(v := get(a), Missing)]
         for condition in node.conditions:
             value = get(condition)
             if isinstance(value, Missing):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from cascade.graph.model import Graph
 from cascade.graph.wiring import Several, Wiring, users_of
@@ -12,6 +12,9 @@ from cascade.spec.blueprint import Blueprint
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import ExecutionPlan
+
+if TYPE_CHECKING:
+    from cascade.runtime.limits.tickets import Ticket
 
 _NUMBER = attrgetter("number")
 
@@ -109,6 +112,7 @@ class Work:
         "segment",
         "source",
         "started",
+        "ticket",
     )
 
     def __init__(self, segment: Segment, node: LazyResult[Any]) -> None:
@@ -130,6 +134,8 @@ class Work:
         self.started = 0.0
         #: What its call has given already; PENDING if that is to be made.
         self.handed: Any = PENDING
+        #: What its call holds of limits, while it is made on a worker.
+        self.ticket: Ticket | None = None
 
     def continue_as(self, lazy: LazyResult[Any]) -> None:
         """Be the call of ``lazy`` from now on, which has plain arguments (R4)."""

@@ -69,6 +69,8 @@ class VMExecutionStrategy:
         """The value, or where its code has stopped; None if there is no code for its shape yet."""
         if not self._by_shape or run.state is not None or not run.bus.is_silent:
             return None
+        if run.gate.constraints.any:
+            return None
         if not target.dependencies:
             return None  # it is a loop, if anything
         found = walk(target)

@@ -9,6 +9,9 @@ from typing import Any
 from cascade.graph.durations import duration_text
 from cascade.runtime.events import (
     CallAbandoned,
+    ConstraintEvent,
+    ConstraintRemoved,
+    ConstraintSet,
     Event,
     InputsAwaited,
     NodesPlanned,
@@ -61,6 +64,12 @@ def in_words(event: Event) -> str:
             return f"waits for its inputs: {', '.join(event.inputs)}"
         case TaskWaiting():
             return f"waits: {waiting_for(event)}"
+        case ConstraintSet():
+            value = "" if event.value is None else f", {event.value}"
+            ttl = "" if event.ttl is None else f", for {duration_text(event.ttl)}"
+            return f"set{value}{ttl}"
+        case ConstraintRemoved():
+            return event.why
         case TaskBlocking():
             blocked = duration_text(event.duration)
             return f"blocked the event loop for {blocked}{_where(event.stack)}"
@@ -81,13 +90,15 @@ def subject_of(event: Event) -> str:
         return event.task
     if isinstance(event, TaskEvent | InputsAwaited):
         return f"{event.task} #{event.node}" if event.node else event.task
+    if isinstance(event, ConstraintEvent):
+        return f"{event.kind} {event.scope}"
     if isinstance(event, ResourceEvent):
         return f"resource {event.resource_name}"
     return ""
 
 
 def waiting_for(event: TaskWaiting) -> str:
-    """``"gpu, held by train"``, ``"retry delay, 1.5 s"``."""
+    """``"capacity gpu, held by train"``, ``"retry delay, 1.5 s"``."""
     held = f", held by {', '.join(event.holders)}" if event.holders else ""
     length = "" if event.seconds is None else f", {duration_text(event.seconds)}"
     return f"{event.reason}{held}{length}"

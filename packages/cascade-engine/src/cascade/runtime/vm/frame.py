@@ -6,7 +6,6 @@ import asyncio
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
-from typing import Literal as _No
 
 from cascade.runtime.outcomes import caught
 from cascade.spec.blueprint import Blueprint, Call, Literal, Register, TailCall
@@ -192,7 +191,7 @@ class Frame:
         #: What the instruction that is next has given already; UNSET if it is to be executed.
         self.handed: Any = UNSET
         #: The loop of its root; None if nobody has looked for one, False if there is none.
-        self.loop: Loop | _No[False] | None = None
+        self.loop: Loop | bool | None = None
         #: Whether the entry was reached again; conditions are asked on the first time only.
         self.looped = False
         #: Inputs that the caller gave; the prologue does not fill these.
@@ -382,13 +381,13 @@ def _dead_prologue(blueprint: Blueprint, given: set[int]) -> frozenset[int]:
         return _NOTHING
     root = blueprint.instructions[-1]
     live = {s for i, s in blueprint.input_sources.items() if i not in overridden}
-    live.update(o.index for o in (*root.conditions, *root.after) if isinstance(o, Register))
+    needed = (*root.conditions, *root.after, *root.amounts.values())
+    live.update(o.index for o in needed if isinstance(o, Register))
     dead = set()
     for place in reversed(range(blueprint.entry)):
         call = blueprint.instructions[place]
         if call.output.index in live:
-            operands = (*call.args, *call.kwargs.values(), *call.conditions, *call.after)
-            live.update(o.index for o in operands if isinstance(o, Register))
+            live.update(o.index for o in call.operands() if isinstance(o, Register))
         else:
             dead.add(place)
     return frozenset(dead)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from types import CoroutineType
 from typing import Any
@@ -70,7 +71,7 @@ from cascade.spec.containers import gathered
 from cascade.spec.errors import ArgumentError, InternalError
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.params import Source
-from cascade.spec.policies import PLAIN_CALLS
+from cascade.spec.policies import PLAIN_CALLS, CallPolicies
 from cascade.spec.resource import Inject
 from cascade.spec.task import Task
 
@@ -93,6 +94,7 @@ class Interpreter:
         tier: Tier = "auto",
     ) -> None:
         self._run = run
+        self._limits = run.gate.constraints
         self._registry = registry
         self._is_nested = nested
         self._processor = NodeProcessor(run, self._cancel_rest)
@@ -121,7 +123,8 @@ class Interpreter:
         if handover is not None:
             self._resume(frame, handover)
         async with Group() as self._group:
-            value = await self._drive(frame)
+            with self._spinner or nullcontext():
+                value = await self._drive(frame)
             if source is not None and source is not frame.source:  # it continued as another
                 self._reports.keep(source, value)
             if type(value) is Failed:
@@ -370,9 +373,8 @@ class Interpreter:
             self._reports.start(frame, call)
         is_async = is_async_call(call)
         mode = "auto" if call.task is None else call.task.mode
-        policies = frame.policies if frame.at_root else call.policies
-        plain = policies is PLAIN_CALLS or policies.of_steps() is None
-        if frame.at_root and plain:
+        policies = self._policies(frame, call)
+        if frame.at_root and not policies.needs_attempts:
             value = await self._spun(frame, call, base)
             if value is not NOT_ENTERED:
                 return value
@@ -380,6 +382,7 @@ class Interpreter:
             is_async
             or mode != "auto"
             or policies is not PLAIN_CALLS
+            or (self._limits.any and call.task is not None and self._limits.governs(call.name))
             or Inject in map(type, args)
             or Inject in map(type, kwargs.values())
         ):
@@ -403,14 +406,29 @@ class Interpreter:
         except StopIteration as error:
             raise stop_iteration(call.func) from error
 
+    def _policies(self, frame: Frame, call: Call) -> CallPolicies:
+        """How a call is made, with what nodes have given as the amounts that it takes (R10)."""
+        if not frame.at_root:
+            return self._taking(frame, call, call.policies)
+        if not frame.looped:  # else they are there, and the node's as a whole
+            frame.policies = self._taking(frame, call, frame.policies)
+        return frame.policies
+
+    def _taking(self, frame: Frame, call: Call, policies: CallPolicies) -> CallPolicies:
+        if not call.amounts:
+            return policies
+        amounts = {name: load(frame.registers, operand) for name, operand in call.amounts.items()}
+        return self._run.gate.taking(policies, amounts, call.name)
+
     async def _spun(self, frame: Frame, call: Call, base: Frame) -> Any:
         """What the loop of the root gives, if it has one."""
         loop = None if self._spinner is None else self._spinner.loop(frame)
         if loop is None or self._spinner is None or base.ticker is None:
             return NOT_ENTERED
-        here = loop.is_inline or self._is_alone(base)
         number = node_of(frame, call)[1]
-        return await self._spinner.spin(frame, loop, base.ticker, number, here)
+        return await self._spinner.spin(
+            frame, loop, base.ticker, number, lambda: loop.is_inline or self._is_alone(base)
+        )
 
     def _is_alone(self, base: Frame) -> bool:
         """Whether nothing else is under way that a plain function would hold up (M6)."""
@@ -428,6 +446,8 @@ class Interpreter:
             after = (frame.registers[register.index] for register in call.after)
             lacks += (v for v in (*args, *kwargs.values()) if isinstance(v, Missing))
             lacks += (v for v in after if type(v) is Failed)
+            amounts = (load(frame.registers, operand) for operand in call.amounts.values())
+            lacks += (v for v in amounts if isinstance(v, Missing))
         for operand in conditions:
             value = load(frame.registers, operand)
             if isinstance(value, Missing):
@@ -560,7 +580,7 @@ class Interpreter:
         node = Frame(template_of(task), args, kwargs, frame, call.output.index)
         node.cell = cell
         node.source = call.source
-        node.policies = call.policies
+        node.policies = self._taking(frame, call, call.policies)
         node.uncalled = False  # the cache was asked before
         return node
 
@@ -622,6 +642,7 @@ class Interpreter:
             and self._run.state is None
             and self._is_alone(base)
             and not (wants(NodesPlanned) or wants(InputsAwaited))
+            and not self._limits.any
         )
 
     def _go_straight(

@@ -11,14 +11,17 @@ batches: the event loop's turns and with them cancelling, the limit of steps, ev
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextvars import Context
 from itertools import repeat
 from operator import length_hint
 from typing import Any, Final
 
 from cascade.graph.compiler import template_of
+from cascade.runtime.limits.tickets import Ticket
 from cascade.runtime.run import Cancels, Run, stop_iteration
 from cascade.runtime.tailcall import is_baked
 from cascade.runtime.ticker import Ticker
@@ -36,6 +39,8 @@ NOT_ENTERED: Final = object()
 
 #: Iterating over a list is what CPython 3.12 and later do fastest, and 3.11 over ``repeat``.
 _NONES = [None] * (1 << 16) if sys.version_info >= (3, 12) else []
+#: For loops of coroutines: an iterator over a list can be moved to its end.
+_FEW = [None] * 1024
 
 
 #: A frame that goes from task to task is not worth entering the loop of each.
@@ -75,14 +80,19 @@ class Spinner:
         self._run = run
         self._on_cancel = on_cancel
         self._tier = tier
+        #: Batches of loops of coroutines that wait for something.
+        self._awaiting: set[_Steps] = set()
+        self._stop_listening: Callable[[], object] = _nothing
 
     def loop(self, frame: Frame) -> Loop | None:
         """The loop that ``frame``, which is at its root, can enter; looked for once."""
-        if frame.loop is False or frame.left > _LEFT_FOR_GOOD:
+        found = frame.loop
+        if found is False or frame.left > _LEFT_FOR_GOOD:
             return None
-        if frame.loop is None or (type(frame.loop.code) is Fused and is_traced()):
-            frame.loop = self._found(frame.blueprint) or False
-        return frame.loop or None
+        if not isinstance(found, Loop) or (type(found.code) is Fused and is_traced()):
+            found = self._found(frame.blueprint)
+            frame.loop = found or False
+        return found
 
     def _found(self, blueprint: Blueprint) -> Loop | None:
         task = blueprint.task
@@ -91,10 +101,19 @@ class Spinner:
         code = loop_of(task, self._tier)
         return None if code is None else Loop(code, blueprint, self._run.context.copy())
 
-    async def spin(self, frame: Frame, loop: Loop, ticker: Ticker, node: int, here: bool) -> Any:
+    def __enter__(self) -> Spinner:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stop_listening()
+
+    async def spin(
+        self, frame: Frame, loop: Loop, ticker: Ticker, node: int, here: Callable[[], bool]
+    ) -> Any:
         """What a step gives that is no tail call of the loop's own; PAUSED if it goes on.
 
-        The frame is then at that step: at the task's root, with its arguments.
+        The frame is then at that step: at the task's root, with its arguments. What limits hold for
+        a step holds for the batch, which is made only as long as they allow.
 
         Args:
             frame: At the loop's root.
@@ -107,39 +126,57 @@ class Spinner:
             BaseException: That of a step; the frame is at its task's root.
             StepLimitError: The run may make no more.
         """
-        registers = frame.registers
-        values: Sequence[Any] = [None if p is None else registers[p] for p in loop.places]
-        enter = loop.code.loop_for(values)
-        if enter is None:
-            return NOT_ENTERED
-        steps = _steps(self._allowed(ticker.left))
-        calls = length_hint(steps)
+        gate, code = self._run.gate, loop.code
+        task = code.tasks[loop.state]
+        if not gate.constraints.alike(other.name for other in code.tasks):
+            return NOT_ENTERED  # each of its tasks is limited by other ones
+        allowed = self._allowed(ticker.left)
+        if not gate.governs(task, frame.policies):
+            return await self._batch(frame, loop, ticker, node, here, allowed, None)
+        # A coroutine's steps may take long, so each asks by itself.
+        most = 1 if code.is_async else allowed
+        ticket = await gate.admitted(task, node, frame.policies, most)
+        return await self._batch(frame, loop, ticker, node, here, ticket.calls, ticket)
+
+    async def _batch(
+        self,
+        frame: Frame,
+        loop: Loop,
+        ticker: Ticker,
+        node: int,
+        here: Callable[[], bool],
+        allowed: int,
+        ticket: Ticket | None,
+    ) -> Any:
+        """One entry of the loop, for so many calls; gives back what ``ticket`` has."""
+        left = allowed
+        abandoned: list[Future[Any]] = []
         try:
-            if loop.code.is_async:
-                outcome = await self._awaited(loop, enter, steps, values, ticker, node)
-            elif here:
-                outcome = loop.context.run(enter, steps, loop.state, *values)
-            else:
-                outcome = await self._run.in_worker(
-                    loop.context.run,
-                    (enter, steps, loop.state, *values),
-                    {},
-                    name=loop.code.tasks[loop.state].name,
-                    node=node,
-                    on_cancel=self._on_cancel,
-                )
-        except BaseException as error:
-            self._count(frame, loop, ticker, calls - length_hint(steps) - 1)
-            stopped = error.__cause__ if isinstance(error, TaskStopIterationError) else error
-            state = loop.code.state_at(stopped or error, loop.state)
-            self._be_at(frame, loop, state, None)
-            if isinstance(error, StopIteration):
-                raise stop_iteration(loop.code.tasks[state].func) from error
-            if stopped is not error:  # it names what was entered
-                error.args = stop_iteration(loop.code.tasks[state].func).args
-            raise
+            registers = frame.registers
+            values: Sequence[Any] = [None if p is None else registers[p] for p in loop.places]
+            enter = loop.code.loop_for(values)
+            if enter is None:
+                return NOT_ENTERED
+            steps = _Steps(allowed, loop.code.is_async)
+            try:
+                if not loop.code.is_async and here():
+                    outcome = loop.context.run(enter, steps.items, loop.state, *values)
+                else:
+                    outcome = await self._elsewhere(
+                        loop, enter, steps, values, ticker, node, abandoned
+                    )
+            except BaseException as error:
+                left = steps.left
+                self._failed(error, frame, loop, ticker, steps.count - left - 1)
+                raise
+            left = steps.left
+        finally:
+            if ticket is not None and abandoned:  # it goes on (M8)
+                self._run.gate.leave_after(ticket, abandoned[0])
+            elif ticket is not None:
+                self._run.gate.leave(ticket, left)
         value, state, *values = outcome
-        made = calls - length_hint(steps) - (value is not PAUSED)
+        made = steps.count - left - (value is not PAUSED)
         self._count(frame, loop, ticker, made)
         self._be_at(frame, loop, state, values)
         frame.left = frame.left + 1 if not made and type(value) is TailCall else 0
@@ -147,11 +184,47 @@ class Spinner:
             frame.loop = False  # a step has written to it, which the next ones must not see
         return value
 
+    async def _elsewhere(
+        self,
+        loop: Loop,
+        enter: Any,
+        steps: _Steps,
+        values: Sequence[Any],
+        ticker: Ticker,
+        node: int,
+        abandoned: list[Future[Any]],
+    ) -> Any:
+        """Enter a loop that awaits, or one that is to hold nothing up."""
+        if loop.code.is_async:
+            return await self._awaited(loop, enter, steps, values, ticker, node)
+        return await self._run.in_worker(
+            loop.context.run,
+            (enter, steps.items, loop.state, *values),
+            {},
+            name=loop.code.tasks[loop.state].name,
+            node=node,
+            on_abandon=abandoned.append,
+            on_cancel=self._on_cancel,
+        )
+
+    def _failed(
+        self, error: BaseException, frame: Frame, loop: Loop, ticker: Ticker, made: int
+    ) -> None:
+        """Let ``frame`` be at the step that has failed."""
+        self._count(frame, loop, ticker, made)
+        stopped = error.__cause__ if isinstance(error, TaskStopIterationError) else error
+        state = loop.code.state_at(stopped or error, loop.state)
+        self._be_at(frame, loop, state, None)
+        if isinstance(error, StopIteration):
+            raise stop_iteration(loop.code.tasks[state].func) from error
+        if stopped is not error:  # it names what was entered
+            error.args = stop_iteration(loop.code.tasks[state].func).args
+
     async def _awaited(
         self,
         loop: Loop,
         enter: Any,
-        steps: Iterator[None],
+        steps: _Steps,
         values: Sequence[Any],
         ticker: Ticker,
         node: int,
@@ -159,13 +232,33 @@ class Spinner:
         task = asyncio.current_task()
         assert task is not None
         cancels = Cancels()
-        work = enter(steps, loop.state, task.cancelling(), task.cancelling, *values)
+        work = enter(steps.items, loop.state, task.cancelling(), task.cancelling, *values)
         operation = loop.code.tasks[loop.state]
         run = self._run
-        outcome = await run.awaiting(operation, node, work, loop.context, ticker.turned)
+        self._listen()
+        self._awaiting.add(steps)
+        try:
+            outcome = await run.awaiting(operation, node, work, loop.context, ticker.turned)
+        finally:
+            self._awaiting.discard(steps)
         if cancels.count > 0:  # a step has swallowed it
             raise asyncio.CancelledError
         return outcome
+
+    # -- constraints that change --------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """From now on, have a loop of coroutines end its batch when constraints change."""
+        if self._stop_listening is _nothing:
+            self._stop_listening = self._run.gate.constraints.listen(self._changed)
+
+    def _changed(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop is closed by now
+            self._run.loop.call_soon_threadsafe(self._end_batches)
+
+    def _end_batches(self) -> None:
+        for steps in self._awaiting:
+            steps.end()
 
     def _allowed(self, calls: int) -> int:
         """Where steps are limited, the call that may ask for one too many is made by itself."""
@@ -205,10 +298,40 @@ def _differ(one: Context, other: Context) -> bool:
         return True
 
 
-def _steps(count: int) -> Iterator[None]:
-    """An iterator of about ``count`` items, that knows how many are left."""
-    if not _NONES:
-        return repeat(None, count)
-    steps: Any = iter(_NONES)
-    steps.__setstate__(max(len(_NONES) - count, 0))
-    return steps  # type: ignore[no-any-return]
+def _nothing() -> None:
+    """What ends no subscription."""
+
+
+class _Steps:
+    """An iterator of about so many items, that knows how many are left.
+
+    Args:
+        count: How many.
+        can_end: Whether ``end`` may be called.
+
+    Attributes:
+        items: For the loop.
+        count: How many there were.
+    """
+
+    __slots__ = ("_left", "count", "items")
+
+    def __init__(self, count: int, can_end: bool) -> None:
+        nones = _FEW if can_end else _NONES
+        self.items: Any = repeat(None, count)
+        if nones:
+            self.items = iter(nones)
+            self.items.__setstate__(max(len(nones) - count, 0))
+        self.count = length_hint(self.items)
+        self._left: int | None = None
+
+    @property
+    def left(self) -> int:
+        """How many the loop has not taken."""
+        return length_hint(self.items) if self._left is None else self._left
+
+    def end(self) -> None:
+        """Let there be no more. In the thread of the loop, while that waits for something."""
+        if self._left is None:
+            self._left = length_hint(self.items)
+            self.items.__setstate__(len(_FEW))

@@ -91,7 +91,7 @@ def explain(task: Task[..., Any] | LazyResult[Any]) -> Explanation:
         task, policies = task.task, task.calls  # type: ignore[assignment]
     if not isinstance(task, Task):
         raise ArgumentError(f"explain() takes a task, or a call of one, but got {short(task)}")
-    if policies is not None and policies.of_steps() is not None:
+    if policies is not None and policies.needs_attempts:
         why = "its policies (retry, timeout) are for each step"
         return Explanation(
             task.name, "interpreted", (), (Refusal("fused", why), Refusal("generated", why))

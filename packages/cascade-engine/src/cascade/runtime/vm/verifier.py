@@ -246,6 +246,8 @@ def _operands(call: Call) -> Iterator[tuple[str, Any, Any]]:
         yield "argument", name, operand
     for place, operand in enumerate(call.conditions):
         yield "condition", place, operand
+    for name, operand in call.amounts.items():
+        yield "amount", name, operand
 
 
 def _reads(call: Call) -> Iterator[Any]:

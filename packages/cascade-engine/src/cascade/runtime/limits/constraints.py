@@ -1,0 +1,225 @@
+"""ConstraintManager: the rules from outside that hold for an engine, and may change at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from cascade.runtime.limits.resources import ResourceManager
+from cascade.runtime.limits.rules import (
+    CONCURRENCY,
+    EARLY,
+    KINDS,
+    PAUSE,
+    RATE_LIMIT,
+    Constraint,
+    Rule,
+    check_scope,
+    matcher,
+    rule_for,
+)
+from cascade.spec.errors import ArgumentError
+from cascade.spec.wording import short
+
+#: Clocks that differ by no more seconds than this show the same time.
+_SAME = 1e-3
+#: Names of tasks whose rules are remembered.
+_NAMES_KEPT = 4096
+
+
+class ConstraintInfo(NamedTuple):
+    """A constraint in force."""
+
+    constraint: Constraint
+    #: Until it is forgotten; None where that is never.
+    seconds_left: float | None
+
+
+class ConstraintManager:
+    """The constraints of an engine: ``engine.constraints``.
+
+    They act on attempts that begin from then on, in runs that are under way as well, on the graph
+    path and on every tier of the virtual machine; on a loop that spins, within some milliseconds.
+    What runs already goes on. For each scope and kind the last one set counts. Thread-safe.
+
+    Args:
+        resources: Whose queue those wait in who are held up.
+        changed: Told, in the thread that changes something, of a constraint that was set, or that
+            was removed or forgotten.
+
+    Attributes:
+        any: Whether there is any.
+    """
+
+    def __init__(
+        self,
+        resources: ResourceManager,
+        changed: Callable[[Constraint, str], None] = lambda *_: None,
+    ) -> None:
+        self._resources = resources
+        self._changed = changed
+        self.any = False
+        self._rules: dict[tuple[str, str], Rule] = {}
+        self._matchers: dict[str, Callable[[str], object]] = {}
+        #: Name of a task → the rules for it; replaced by another when anything changes.
+        self._found: dict[str, tuple[Rule, ...]] = {}
+        self._expires = math.inf
+        self._clock: Callable[[], float] = time.monotonic
+        self._listeners: dict[Callable[[], None], None] = {}
+
+    # -- setting them -------------------------------------------------------------------------
+
+    def set(self, constraint: Constraint) -> None:
+        """Let ``constraint`` hold from now on, in place of one with its scope and kind.
+
+        Raises:
+            ArgumentError: It is none.
+        """
+        if not isinstance(constraint, Constraint):
+            raise ArgumentError(f"set() takes a cs.Constraint, but got {short(constraint)}")
+        loop = asyncio._get_running_loop()
+        if loop is not None:  # time may be virtual there
+            self.use_clock(loop.time)
+        with self._resources.lock:
+            rule = rule_for(constraint, self._clock())
+            before = self._rules.get(constraint.key)
+            if before is not None:
+                rule.succeed(before)
+            self._put({**self._rules, constraint.key: rule})
+        self._announce([rule], "set")
+        self._resources.reconsider()
+
+    def pause(self, scope: str = "global", *, ttl: float | None = None) -> None:
+        """Let no attempt begin, until ``resume`` or for ``ttl`` seconds."""
+        self.set(Constraint(scope, PAUSE, ttl=ttl))
+
+    def resume(self, scope: str = "global") -> bool:
+        """Take back a pause of just this scope; whether there was one."""
+        return self.remove(scope, PAUSE)
+
+    def limit_concurrency(self, scope: str, most: int, *, ttl: float | None = None) -> None:
+        """Let at most so many attempts run at the same time."""
+        self.set(Constraint(scope, CONCURRENCY, most, ttl=ttl))
+
+    def limit_rate(
+        self, scope: str, rate: str, *, burst: int = 1, ttl: float | None = None
+    ) -> None:
+        """Let attempts begin no more often than ``rate``, as ``"10/s"``."""
+        self.set(Constraint(scope, RATE_LIMIT, rate, burst, ttl))
+
+    def remove(self, scope: str, kind: str | None = None) -> bool:
+        """Forget the constraints of a scope, of one kind or of all; whether there were any.
+
+        Raises:
+            ArgumentError: There is no such scope or kind.
+        """
+        check_scope(scope)
+        kinds = KINDS if kind is None else (Constraint(scope, kind, _any_value(kind)).kind,)
+        with self._resources.lock:
+            gone = [
+                r for r in self._rules.values() if r.constraint.key in [(scope, k) for k in kinds]
+            ]
+            self._put({k: r for k, r in self._rules.items() if r not in gone})
+        self._announce(gone, "removed")
+        self._resources.reconsider()
+        return bool(gone)
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._resources.lock:
+            gone = list(self._rules.values())
+            self._put({})
+        self._announce(gone, "removed")
+        self._resources.reconsider()
+
+    def active(self) -> list[ConstraintInfo]:
+        """Those in force, in the order in which they were set."""
+        now = self._clock()
+        return [
+            ConstraintInfo(
+                rule.constraint, None if rule.expires == math.inf else rule.expires - now
+            )
+            for rule in self._rules.values()
+            if rule.expires > now
+        ]
+
+    # -- asking them --------------------------------------------------------------------------
+
+    def governs(self, task: str) -> bool:
+        """Whether any holds for a task of this name. Cheap; also where they are many."""
+        if not self.any:
+            return False
+        found = self._found.get(task)
+        return bool(self._look_up(task) if found is None else found)
+
+    def alike(self, tasks: Iterable[str]) -> bool:
+        """Whether the same ones hold for tasks of all these names."""
+        if not self.any:
+            return True
+        found = self._found
+        return len({found.get(task) or self._look_up(task) for task in tasks}) == 1
+
+    def rules_for(self, task: str, now: float) -> tuple[Rule, ...]:
+        """Those that hold for a task of this name. Under the lock of the queue."""
+        if now >= self._expires - EARLY:
+            self._forget(now)
+        found = self._found.get(task)
+        return self._look_up(task) if found is None else found
+
+    def _look_up(self, task: str) -> tuple[Rule, ...]:
+        found = self._found  # as it may be replaced meanwhile
+        matching = [
+            rule for rule in self._rules.values() if self._matchers[rule.constraint.scope](task)
+        ]
+        if len(found) >= _NAMES_KEPT:
+            found.clear()
+        found[task] = rules = tuple(matching)
+        return rules
+
+    # -- changes ------------------------------------------------------------------------------
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call ``changed`` after every change, in the thread that makes it; what ends that."""
+        self._listeners[changed] = None
+        return lambda: self._listeners.pop(changed, None)
+
+    def use_clock(self, clock: Callable[[], float]) -> None:
+        """Measure by another clock from now on, such as that of a loop in virtual time."""
+        if clock == self._clock:
+            return
+        with self._resources.lock:
+            shift = clock() - self._clock()
+            self._clock = clock
+            if abs(shift) > _SAME:
+                for rule in self._rules.values():
+                    rule.shift(shift)
+                self._put(self._rules)
+
+    def _put(self, rules: dict[tuple[str, str], Rule]) -> None:
+        """Let these be the rules. Under the lock."""
+        scopes = {scope for scope, _ in rules}
+        self._matchers = {s: self._matchers.get(s) or matcher(s) for s in scopes}
+        self._rules = rules
+        self._found = {}
+        self._expires = min((rule.expires for rule in rules.values()), default=math.inf)
+        self.any = bool(rules)
+
+    def _forget(self, now: float) -> None:
+        """Forget those whose time is over. Under the lock."""
+        over = [r for r in self._rules.values() if now >= r.expires - EARLY]
+        self._put({k: r for k, r in self._rules.items() if r not in over})
+        self._resources.later.append(lambda: self._announce(over, "expired"))
+
+    def _announce(self, rules: Iterable[Rule], what: str) -> None:
+        for changed in list(self._listeners):
+            changed()
+        for rule in rules:
+            self._changed(rule.constraint, what)
+
+
+def _any_value(kind: str) -> int | str | None:
+    """Some value that a constraint of this kind may have."""
+    return 1 if kind == CONCURRENCY else "1/s" if kind == RATE_LIMIT else None

@@ -1,0 +1,113 @@
+"""Gate: where the attempts of one run ask whether they may begin."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cascade.runtime.events import TaskWaiting
+from cascade.runtime.limits.constraints import ConstraintManager
+from cascade.runtime.limits.resources import ResourceManager, exact
+from cascade.runtime.limits.tickets import Ticket
+from cascade.spec.checks import check_amount
+from cascade.spec.lazy_types import Operation
+from cascade.spec.policies import CallPolicies
+
+if TYPE_CHECKING:
+    from cascade.runtime.run import Run
+
+
+class Gate:
+    """What one run asks of the limits of its engine.
+
+    Args:
+        run: The run.
+        resources: Has the capacities, and the queue.
+        constraints: Those of the engine.
+    """
+
+    def __init__(
+        self, run: Run, resources: ResourceManager, constraints: ConstraintManager
+    ) -> None:
+        self._run = run
+        self.resources = resources
+        self.constraints = constraints
+
+    def taking(self, policies: CallPolicies, amounts: Mapping[str, Any], task: str) -> CallPolicies:
+        """The policies with amounts that nodes have given.
+
+        Raises:
+            ArgumentError: One is no amount.
+            CapacityError: There is not that much.
+        """
+        whose = f"task '{task}'"
+        for name, amount in amounts.items():
+            check_amount(f"with_constraints() of {whose}", name, amount)
+        self.resources.check(amounts.items(), whose)
+        return policies.taking(amounts)
+
+    def governs(self, operation: Operation, policies: CallPolicies) -> bool:
+        """Whether a call has to ask for a ticket."""
+        if policies.capacities:
+            return True
+        constraints = self.constraints
+        return constraints.any and not operation.structural and constraints.governs(operation.name)
+
+    def ticket(
+        self,
+        operation: Operation,
+        node: int,
+        policies: CallPolicies,
+        on_admitted: Callable[[], None],
+        most: int = 1,
+    ) -> Ticket:
+        """A ticket for a call; to be entered, and left."""
+        amounts = tuple([(name, exact(amount)) for name, amount in policies.capacities])
+        return Ticket(self._run, self.constraints, operation.name, node, amounts, on_admitted, most)
+
+    async def admitted(
+        self, operation: Operation, node: int, policies: CallPolicies, most: int = 1
+    ) -> Ticket:
+        """A ticket that is in, after waiting for it. In the loop's thread; to be left."""
+        loop = self._run.loop
+        opened: asyncio.Future[None] = loop.create_future()
+
+        def on_admitted() -> None:
+            if self._run.is_own_thread(threading.get_ident()):
+                _open(opened)
+            else:
+                loop.call_soon_threadsafe(_open, opened)
+
+        ticket = self.ticket(operation, node, policies, on_admitted, most)
+        try:
+            if not self.resources.enter(ticket):
+                self.tell(ticket)
+                await opened
+        except BaseException:
+            self.resources.leave(ticket)
+            raise
+        return ticket
+
+    def tell(self, ticket: Ticket) -> None:
+        """Tell that a ticket waits, and for what."""
+        if self._run.bus.wants(TaskWaiting):
+            block = self.resources.why(ticket)
+            if block.reason:
+                self._run.publish(
+                    TaskWaiting, ticket.task, ticket.node, block.reason, block.holders
+                )
+
+    def leave(self, ticket: Ticket, unused: int = 0) -> None:
+        """Give back what a ticket has. From any thread."""
+        self.resources.leave(ticket, unused)
+
+    def leave_after(self, ticket: Ticket, call: Any) -> None:
+        """The same, once an abandoned call has ended (M8): it uses what the ticket has."""
+        call.add_done_callback(lambda _call: self.leave(ticket))
+
+
+def _open(opened: asyncio.Future[None]) -> None:
+    if not opened.done():  # whoever waits may have been cancelled
+        opened.set_result(None)

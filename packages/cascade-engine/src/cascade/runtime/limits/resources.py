@@ -1,0 +1,320 @@
+"""ResourceManager: named capacities, and the one queue of all who wait for a limit (rule R10).
+
+A Ticket asks for what one attempt needs: amounts of capacities, and room under every constraint
+that its task falls under. All of it is taken at once or nothing is, so nobody holds one thing while
+waiting for another, and no two can wait for each other.
+
+Order. First come, first served, for each limit that is short. Who waits for room under a constraint
+gets it before any later one, but does not keep others from what it does not wait for. Who is only
+short of capacities gets what is given back of those before any later one, and of the others that it
+needs its amount is kept for it: what is left beyond that, others may have. So nobody waits while
+there is room, and however many small ones come, a large one gets its turn.
+
+Cost. Tickets of one task with the same amounts wait in one line, and only the heads of lines are
+looked at: a release costs a look at each line, however many wait in it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
+from heapq import heapify, heappop, heapreplace
+from typing import TYPE_CHECKING, Any
+
+from cascade.runtime.limits.rules import PAUSE, Rule
+from cascade.runtime.limits.tickets import INSIDE, OUT, WAITING, Block, Ticket
+from cascade.spec.checks import check_amount
+from cascade.spec.errors import ArgumentError, CapacityError
+from cascade.spec.nearby import did_you_mean
+from cascade.spec.wording import short
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from cascade.spec.lazy_types import LazyResult
+
+
+class ResourceManager:
+    """What there is of each capacity, and who has it. Engines may share one; thread-safe.
+
+    Args:
+        capacities: Name → how much there is in all, more than 0.
+
+    Raises:
+        ArgumentError: A name is no identifier, or an amount no number above 0.
+    """
+
+    def __init__(self, capacities: Mapping[str, float] | None = None) -> None:
+        capacities = {} if capacities is None else capacities
+        _check_capacities(capacities)
+        self._total = dict(capacities)
+        #: Exact, or thousands of tenths would not add up to what was there.
+        self._free = {name: exact(amount) for name, amount in capacities.items()}
+        #: Of all that tickets and constraints do.
+        self.lock = threading.Lock()
+        #: What is to be called once that is free.
+        self.later: deque[Callable[[], None]] = deque()
+        self._numbers = itertools.count()
+        self._inside: dict[Ticket, None] = {}
+        #: Those that wait for the same; OrderedDicts, as a dict forgets its first item in O(n).
+        self._lines: dict[Hashable, OrderedDict[Ticket, None]] = {}
+
+    @property
+    def capacities(self) -> dict[str, float]:
+        """How much there is in all, by name."""
+        return dict(self._total)
+
+    @property
+    def available(self) -> dict[str, float]:
+        """How much of it is free now."""
+        with self.lock:
+            return {name: _told(free) for name, free in self._free.items()}
+
+    def holders(self, name: str) -> tuple[str, ...]:
+        """The tasks that have some of a capacity now, in the order in which they got it."""
+        with self.lock:
+            return self._holders(name)
+
+    def check(self, amounts: Iterable[tuple[str, float]], whose: str) -> None:
+        """Refuse what can never be had.
+
+        Raises:
+            CapacityError: There is less in all, or there is no such capacity.
+        """
+        for name, amount in amounts:
+            total = self._total.get(name)
+            if total is None:
+                known = ", ".join(map(repr, self._total)) or "none"
+                some = f"{amount:g}" if amount else "some"
+                raise CapacityError(
+                    f"{whose} takes {some} of the capacity '{name}', but the engine has "
+                    f"{known}{did_you_mean(name, self._total)}; say how much there is: "
+                    f"Engine(system_resources={{'{name}': …}})",
+                    name,
+                )
+            if amount > total:
+                raise CapacityError(
+                    f"{whose} takes {amount:g} of the capacity '{name}', but there is {total:g} in "
+                    "all, so it would wait for ever",
+                    name,
+                )
+
+    def check_nodes(self, lazies: Iterable[LazyResult[Any]]) -> None:
+        """Refuse, before anything runs, nodes that take more than there is.
+
+        Raises:
+            CapacityError: Of a capacity, or some of one that there is none of.
+        """
+        for lazy in lazies:
+            policies = lazy.policies
+            if policies is not None and (policies.calls.capacities or policies.amounts):
+                named = [(name, 0.0) for name in policies.amounts]
+                whose = f"task '{lazy.name}' (called at {lazy.callsite})"
+                self.check([*policies.calls.capacities, *named], whose)
+
+    # -- tickets ------------------------------------------------------------------------------
+
+    def enter(self, ticket: Ticket) -> bool:
+        """Let ``ticket`` in, or have it wait until it is told ``on_admitted``; whether it is in.
+
+        Cost: some 2 µs where nobody waits.
+        """
+        with self.lock:
+            ticket.number = next(self._numbers)
+            if not self._lines:
+                ticket.block = self._block(ticket, ticket.now(), _Claims())
+                if ticket.block is None:
+                    return True
+            ticket.state = WAITING
+            self._lines.setdefault(ticket.line, OrderedDict())[ticket] = None
+            admitted = self._admit()
+        self._tell([other for other in admitted if other is not ticket])
+        return ticket in admitted
+
+    def leave(self, ticket: Ticket, unused: int = 0) -> None:
+        """Give back what ``ticket`` has, or let it wait no more. May be repeated.
+
+        Args:
+            ticket: Any.
+            unused: How many of its calls it has not made; at least one was.
+        """
+        with self.lock:
+            state, ticket.state = ticket.state, OUT
+            if state == WAITING:
+                line = self._lines[ticket.line]
+                del line[ticket]
+                if not line:
+                    del self._lines[ticket.line]
+                ticket.call_off()
+            elif state == INSIDE:
+                self._give_back(ticket, unused)
+            if not self._lines or state == OUT:
+                return
+            admitted = self._admit()
+        self._tell(admitted)
+
+    def reconsider(self) -> None:
+        """Let in who can be, after constraints or the time have changed."""
+        with self.lock:
+            admitted = self._admit()
+        self._tell(admitted)
+
+    def waiting(self, run: Any) -> list[tuple[Ticket, Block]]:
+        """The tickets of a run that wait, and for what."""
+        with self.lock:
+            found = []
+            for line in self._lines.values():
+                block = next(iter(line)).block
+                if block is not None:
+                    found += [(ticket, block) for ticket in line if ticket.run is run]
+            return found
+
+    def why(self, ticket: Ticket) -> Block:
+        """What a ticket waits for; nothing in particular, if it was let in meanwhile."""
+        with self.lock:
+            line = self._lines.get(ticket.line)
+            block = next(iter(line)).block if line and ticket in line else None
+            return block or Block("")
+
+    def _tell(self, admitted: Iterable[Ticket]) -> None:
+        """What has to wait until the lock is free, because it runs code of others."""
+        for ticket in admitted:
+            ticket.on_admitted()
+        while self.later:
+            self.later.popleft()()
+
+    # -- under the lock -----------------------------------------------------------------------
+
+    def _admit(self) -> list[Ticket]:
+        """Let in who can be, in their order."""
+        admitted: list[Ticket] = []
+        claims = _Claims()
+        heads = [(next(iter(line)).number, key) for key, line in self._lines.items()]
+        heapify(heads)
+        while heads:
+            key = heads[0][1]
+            line = self._lines[key]
+            ticket = next(iter(line))
+            now = ticket.now()
+            ticket.block = self._block(ticket, now, claims)
+            if ticket.block is not None:
+                ticket.look_again(ticket.block.until, now, self.reconsider)
+                heappop(heads)
+                continue
+            admitted.append(ticket)
+            ticket.call_off()
+            del line[ticket]
+            if line:
+                heapreplace(heads, (next(iter(line)).number, key))
+            else:
+                del self._lines[key]
+                heappop(heads)
+        return admitted
+
+    def _block(self, ticket: Ticket, now: float, claims: _Claims) -> Block | None:
+        """What keeps ``ticket`` out, which claims it; None if it is in now."""
+        constraints = ticket.constraints
+        rules = constraints.rules_for(ticket.task, now) if constraints.any else ()
+        if rules:
+            block = _block_by_rules(ticket, rules, now, claims)
+            if block is not None:
+                return block
+        else:
+            ticket.calls = ticket.most
+        if ticket.amounts and (short := claims.short(ticket.amounts, self._free)):
+            return Block(f"capacity {short}", self._holders(short))
+        for name, amount in ticket.amounts:
+            self._free[name] -= amount
+        for rule in rules:
+            rule.enter(ticket)
+        ticket.rules = rules
+        ticket.state = INSIDE
+        self._inside[ticket] = None
+        return None
+
+    def _give_back(self, ticket: Ticket, unused: int) -> None:
+        del self._inside[ticket]
+        for name, amount in ticket.amounts:
+            self._free[name] += amount
+        for rule in ticket.rules:
+            rule.leave(ticket, unused)
+
+    def _holders(self, name: str) -> tuple[str, ...]:
+        return tuple([t.task for t in self._inside if name in dict(t.amounts)])
+
+
+class _Claims:
+    """What those who wait keep later ones from, in one look at the queue."""
+
+    __slots__ = ("kept", "rules")
+
+    def __init__(self) -> None:
+        #: Without room; others wait for it.
+        self.rules: set[Rule] = set()
+        #: Capacity → how much of what is free is somebody's; inf for all.
+        self.kept: dict[str, Any] = {}
+
+    def short(self, amounts: Iterable[tuple[str, Any]], free: Mapping[str, Any]) -> str | None:
+        """The capacity of which there is not enough, after claiming all of ``amounts``."""
+        kept, found = self.kept, None
+        for name, amount in amounts:
+            if free[name] - kept.get(name, 0) < amount:
+                found = found or name
+        if found is not None:
+            for name, amount in amounts:
+                before = kept.get(name, 0)
+                kept[name] = before + amount if free[name] - before >= amount else math.inf
+        return found
+
+
+def _block_by_rules(
+    ticket: Ticket, rules: Iterable[Rule], now: float, claims: _Claims
+) -> Block | None:
+    """What constraint keeps a ticket out; None after saying for how many calls there is room."""
+    calls: float = ticket.most
+    block = None
+    full = []
+    for rule in rules:
+        room = 0 if rule in claims.rules else rule.room(now)
+        if room >= 1:
+            calls = min(calls, room)
+            continue
+        until = min(rule.opens(now), rule.expires)
+        if rule.constraint.kind == PAUSE:  # one that cannot run anyway keeps nobody from anything
+            return Block(str(rule.constraint), (), until)
+        full.append(rule)
+        if block is None or until > block.until:
+            block = Block(str(rule.constraint), rule.holders(), until)
+    claims.rules.update(full)
+    ticket.calls = int(calls)
+    return block
+
+
+def exact(amount: float) -> Fraction | int:
+    """An amount as it was written: 0.1 is a tenth."""
+    return amount if isinstance(amount, int) else Fraction(repr(amount))
+
+
+def _told(amount: Fraction | int) -> float:
+    return amount if isinstance(amount, int) else float(amount)
+
+
+def _check_capacities(capacities: Any) -> None:
+    if not isinstance(capacities, Mapping):
+        raise ArgumentError(
+            "system_resources takes a dict of amounts by name, or a ResourceManager, but got "
+            f"{short(capacities)}"
+        )
+    for name, amount in capacities.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ArgumentError(
+                "the name of a capacity is that of an argument of with_constraints(), but got "
+                f"{short(name)}"
+            )
+        check_amount("system_resources", name, amount)
+        if not amount:
+            raise ArgumentError(f"system_resources has 0 of '{name}'; leave it out")

@@ -1,0 +1,260 @@
+"""Constraints as people write them, and what the engine keeps for each while it is in force."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import translate
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from cascade.spec.checks import check_count, check_seconds, is_count, is_number
+from cascade.spec.errors import ArgumentError
+from cascade.spec.nearby import did_you_mean
+from cascade.spec.wording import short
+
+if TYPE_CHECKING:
+    from cascade.runtime.limits.tickets import Ticket
+
+PAUSE: Final = "pause"
+CONCURRENCY: Final = "concurrency"
+RATE_LIMIT: Final = "rate_limit"
+KINDS = (PAUSE, CONCURRENCY, RATE_LIMIT)
+GLOBAL: Final = "global"
+_TASK = "task:"
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*/\s*([smhd])\s*")
+#: Seconds that a wake-up may be late: what a rate lets in meanwhile may come at once.
+_SLACK = 0.01
+#: Seconds by which a timer may be early.
+EARLY = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A rule for the attempts of tasks, from outside of the program.
+
+    Attributes:
+        scope: ``"global"``, or ``"task:"`` and a pattern for names of tasks, such as
+            ``"task:fetch_*"``: ``*``, ``?`` and ``[…]`` as in a shell, upper and lower case tell.
+        kind: ``"pause"``: none begins. ``"concurrency"``: at most ``value`` run at the same time.
+            ``"rate_limit"``: no more than ``value`` begin, as ``"10/s"``, ``"300/m"``,
+            ``"1000/h"``, ``"5000/d"``.
+        value: None for a pause.
+        burst: Of a rate limit: how many may begin at once after a quiet time.
+        ttl: Seconds after which it is forgotten; None for never.
+
+    Raises:
+        ArgumentError: One of these makes no sense.
+    """
+
+    scope: str
+    kind: str
+    value: int | str | None = None
+    burst: int = 1
+    ttl: float | None = None
+
+    def __post_init__(self) -> None:
+        check_scope(self.scope)
+        if self.kind not in KINDS:
+            hint = did_you_mean(self.kind, KINDS) if isinstance(self.kind, str) else ""
+            raise ArgumentError(
+                f"the kind of a constraint is one of {', '.join(map(repr, KINDS))}, but got "
+                f"{short(self.kind)}{hint}"
+            )
+        if self.kind == PAUSE and self.value is not None:
+            raise ArgumentError(f"a pause takes no value, but got {short(self.value)}")
+        if self.kind == CONCURRENCY and not is_count(self.value):
+            raise ArgumentError(
+                f"the value of 'concurrency' is an int from 1 up, but got {short(self.value)}; to "
+                "let nothing begin, pause it"
+            )
+        if self.kind == RATE_LIMIT:
+            per_second(self.value)
+        check_count("burst", self.burst)
+        if self.ttl is not None:
+            check_seconds("ttl", self.ttl)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Scope and kind: of each pair there is one at most, the last."""
+        return self.scope, self.kind
+
+    def __str__(self) -> str:
+        value = "" if self.value is None else f" {self.value}"
+        return f"{self.kind} {self.scope}{value}"
+
+
+def check_scope(scope: Any) -> None:
+    """Refuse what names no tasks.
+
+    Raises:
+        ArgumentError: It is neither ``"global"`` nor ``"task:…"``.
+    """
+    if isinstance(scope, str) and (scope == GLOBAL or (scope.startswith(_TASK) and scope != _TASK)):
+        return
+    hint = ""
+    if isinstance(scope, str):
+        near = did_you_mean(scope, [GLOBAL])
+        hint = near or (f" (did you mean 'task:{scope}'?)" if scope.isidentifier() else "")
+    raise ArgumentError(
+        f"a scope is 'global' or 'task:' and a pattern for names of tasks, but got "
+        f"{short(scope)}{hint}"
+    )
+
+
+def per_second(rate: Any) -> float:
+    """``"300/m"`` → 5.0.
+
+    Raises:
+        ArgumentError: It is no rate.
+    """
+    found = _RATE.fullmatch(rate) if isinstance(rate, str) else None
+    count = float(found[1]) if found else 0.0
+    if found is None or not count or not math.isfinite(count):
+        hint = f"; for {rate:g} in a second write '{rate:g}/s'" if is_number(rate, 0) else ""
+        raise ArgumentError(
+            "a rate is a number above 0 and a time, as '10/s', '300/m', '1000/h' or '5000/d', but "
+            f"got {short(rate)}{hint}"
+        )
+    return count / _SECONDS[found[2]]
+
+
+def matcher(scope: str) -> Callable[[str], Any]:
+    """Tells whether a scope has a task of this name."""
+    if scope == GLOBAL:
+        return lambda _: True
+    return re.compile(translate(scope[len(_TASK) :])).match
+
+
+class _Rule:
+    """A constraint in force. Its methods are called under the lock of the queue.
+
+    Attributes:
+        constraint: What it keeps.
+        expires: When it is forgotten, by the clock of the manager.
+    """
+
+    __slots__ = ("constraint", "expires")
+
+    def __init__(self, constraint: Constraint, expires: float) -> None:
+        self.constraint = constraint
+        self.expires = expires
+
+    def room(self, now: float) -> float:
+        """How many calls may begin now; less than 1 for none."""
+        raise NotImplementedError
+
+    def enter(self, ticket: Ticket) -> None:
+        """Let a ticket in, for ``ticket.calls``."""
+
+    def leave(self, ticket: Ticket, unused: int) -> None:
+        """A ticket is done, and has not made so many of its calls."""
+
+    def opens(self, now: float) -> float:
+        """When there will be room; inf where that is for others to say."""
+        return math.inf
+
+    def holders(self) -> tuple[str, ...]:
+        """The names of the tasks that one waits for."""
+        return ()
+
+    def succeed(self, before: Any) -> None:
+        """Take the place of a rule of the same kind: what that has let in still counts."""
+
+    def shift(self, seconds: float) -> None:
+        """Go by a clock that shows so much more."""
+        self.expires += seconds
+
+
+class PauseRule(_Rule):
+    """Nothing begins."""
+
+    __slots__ = ()
+
+    def room(self, now: float) -> float:
+        return 0
+
+
+class ConcurrencyRule(_Rule):
+    """So many at the same time."""
+
+    __slots__ = ("_inside", "_limit")
+
+    def __init__(self, constraint: Constraint, expires: float) -> None:
+        super().__init__(constraint, expires)
+        assert isinstance(constraint.value, int)
+        self._limit = constraint.value
+        self._inside: dict[Ticket, None] = {}
+
+    def room(self, now: float) -> float:
+        return math.inf if len(self._inside) < self._limit else 0
+
+    def enter(self, ticket: Ticket) -> None:
+        self._inside[ticket] = None
+
+    def leave(self, ticket: Ticket, unused: int) -> None:
+        self._inside.pop(ticket, None)
+
+    def holders(self) -> tuple[str, ...]:
+        return tuple([ticket.task for ticket in self._inside])
+
+    def succeed(self, before: Any) -> None:
+        self._inside = before._inside
+
+
+class RateRule(_Rule):
+    """So many in a time: a bucket that fills steadily, and each call takes one token out.
+
+    In any time t no more than ``size + t * rate`` calls begin. ``size`` is the burst, or what comes
+    in a hundredth of a second if that is more: nobody could be woken often enough for less.
+    """
+
+    __slots__ = ("_at", "_rate", "_tokens", "size")
+
+    def __init__(self, constraint: Constraint, expires: float) -> None:
+        super().__init__(constraint, expires)
+        self._rate = per_second(constraint.value)
+        self.size = max(float(constraint.burst), self._rate * _SLACK)
+        self._tokens = self.size
+        self._at = -math.inf
+
+    def room(self, now: float) -> float:
+        if now > self._at:
+            self._tokens = min(self.size, self._tokens + (now - self._at) * self._rate)
+            self._at = now
+        # A timer comes too early by the resolution of its clock; then there is no other.
+        return self._tokens + self._rate * EARLY
+
+    def enter(self, ticket: Ticket) -> None:
+        self._tokens -= ticket.calls
+
+    def leave(self, ticket: Ticket, unused: int) -> None:
+        self._tokens = min(self._tokens + unused, self.size)
+
+    def opens(self, now: float) -> float:
+        return now + (1 - self._tokens) / self._rate
+
+    def succeed(self, before: Any) -> None:
+        self._at = before._at
+        self._tokens = min(before._tokens, self.size)
+
+    def shift(self, seconds: float) -> None:
+        super().shift(seconds)
+        self._at += seconds
+
+
+Rule: TypeAlias = PauseRule | ConcurrencyRule | RateRule
+
+_RULES: dict[str, type[Rule]] = {
+    PAUSE: PauseRule,
+    CONCURRENCY: ConcurrencyRule,
+    RATE_LIMIT: RateRule,
+}
+
+
+def rule_for(constraint: Constraint, now: float) -> Rule:
+    """What keeps ``constraint`` from now on."""
+    expires = math.inf if constraint.ttl is None else now + constraint.ttl
+    return _RULES[constraint.kind](constraint, expires)

@@ -1,0 +1,132 @@
+"""Tickets: what one attempt asks of all limits at once."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from fractions import Fraction
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cascade.runtime.limits.rules import EARLY, Rule
+
+if TYPE_CHECKING:
+    from cascade.runtime.limits.constraints import ConstraintManager
+    from cascade.runtime.run import Run
+
+#: The states of a ticket.
+NEW, WAITING, INSIDE, OUT = range(4)
+
+
+class Block(NamedTuple):
+    """What a ticket waits for."""
+
+    #: Name of the limit.
+    reason: str
+    #: The tasks that have what it waits for.
+    holders: tuple[str, ...] = ()
+    #: When there will be room, by the clock of its event loop; inf where nobody knows.
+    until: float = math.inf
+
+
+class Ticket:
+    """What one attempt, or a batch of steps, needs to begin.
+
+    Args:
+        run: The run that it is part of.
+        constraints: Those that hold for it.
+        task: Name of the task that is to be called.
+        node: ``LazyResult.number`` of the node; 0 where there is none.
+        amounts: What it takes of capacities, which has been checked.
+        on_admitted: Called when it was let in after it had to wait, in any thread.
+        most: How many calls it is for at most.
+
+    Attributes:
+        calls: For how many it was let in.
+    """
+
+    __slots__ = (
+        "_alarm",
+        "_at",
+        "amounts",
+        "block",
+        "calls",
+        "constraints",
+        "line",
+        "most",
+        "node",
+        "now",
+        "number",
+        "on_admitted",
+        "rules",
+        "run",
+        "since",
+        "state",
+        "task",
+    )
+
+    def __init__(
+        self,
+        run: Run,
+        constraints: ConstraintManager,
+        task: str,
+        node: int,
+        amounts: tuple[tuple[str, Fraction | int], ...],
+        on_admitted: Callable[[], None],
+        most: int = 1,
+    ) -> None:
+        self.run = run
+        self.constraints = constraints
+        self.task = task
+        self.node = node
+        self.amounts = amounts
+        self.on_admitted = on_admitted
+        self.most = most
+        self.calls = 0
+        self.state = NEW
+        self.number = 0
+        self.since = monotonic()
+        self.now = run.loop.time
+        #: Those that are alike wait in one line, and only the first of them is looked at.
+        self.line = (constraints, task, amounts)
+        #: What it waited for when it was last looked at.
+        self.block: Block | None = None
+        self.rules: tuple[Rule, ...] = ()
+        self._at = math.inf
+        self._alarm: asyncio.TimerHandle | None = None
+
+    def look_again(self, at: float, now: float, look: Callable[[], None]) -> None:
+        """Have its event loop call ``look`` at a time, unless it is going to by then."""
+        if at >= self._at - EARLY:
+            return
+        self._at = at
+        self._in_loop(self._set_alarm, look)
+
+    def call_off(self) -> None:
+        """It does not wait any more."""
+        if self._at < math.inf:
+            self._at = math.inf
+            self._in_loop(self._set_alarm, None)
+
+    def _set_alarm(self, look: Callable[[], None] | None) -> None:
+        """In the loop's thread; ``_at`` may have changed since."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if look is not None and self._at < math.inf:
+            self._alarm = self.run.loop.call_at(self._at, self._ring, look)
+
+    def _ring(self, look: Callable[[], None]) -> None:
+        self._alarm = None
+        self._at = math.inf
+        look()
+
+    def _in_loop(self, function: Callable[..., None], *args: Any) -> None:
+        if self.run.is_own_thread(threading.get_ident()):
+            function(*args)
+        else:
+            with suppress(RuntimeError):  # the loop is closed by now
+                self.run.loop.call_soon_threadsafe(function, *args)
