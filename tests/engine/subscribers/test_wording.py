@@ -52,14 +52,14 @@ SAID = [
         "",
         "failed after 3 ms: OSError: no disk",
     ),
-    (ConstraintSet("", "global", "pause"), "pause global", "set"),
+    (ConstraintSet("run", "global", "pause"), "pause global", "set"),
     (
-        ConstraintSet("", "task:a*", "rate_limit", "10/s", 90.0),
+        ConstraintSet("run", "task:a*", "rate_limit", "10/s", 90.0),
         "rate_limit task:a*",
         "set, 10/s, for 1 min 30 s",
     ),
     (
-        ConstraintRemoved("", "global", "concurrency", 4, "expired"),
+        ConstraintRemoved("run", "global", "concurrency", 4, "expired"),
         "concurrency global",
         "expired",
     ),
@@ -98,7 +98,7 @@ def test_events_in_words(event, subject, words):
 
 
 def test_no_kind_of_event_is_without_words():
-    bases = {Event, events.TaskEvent, events.ResourceEvent}
+    bases = {Event, events.TaskEvent, events.ResourceEvent, events.ConstraintEvent}
     kinds = {k for k in vars(events).values() if isinstance(k, type) and issubclass(k, Event)}
 
     assert {type(event) for event, _, _ in SAID} == kinds - bases
