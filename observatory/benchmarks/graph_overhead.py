@@ -23,7 +23,6 @@ minutes.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import io
 import itertools
@@ -50,17 +49,12 @@ from cascade.observatory.benchmarks.contenders import (
 from cascade.observatory.benchmarks.findings import Findings
 from cascade.observatory.benchmarks.panels import panels_of
 from cascade.observatory.benchmarks.peers import installed_peers
-from cascade.observatory.benchmarks.report import (
-    samples_as_json,
-    targets_as_json,
-    write_report,
-)
+from cascade.observatory.benchmarks.program import conclude, introduce, options_of, page_of
 from cascade.observatory.benchmarks.rounds import Contender, Samples, measure
 from cascade.observatory.benchmarks.shapes import CHAIN, SHAPES, TREE, WIDE, Shape
 from cascade.observatory.benchmarks.surroundings import Surroundings, surroundings
-from cascade.observatory.benchmarks.tables import figure, samples_table, targets_table
+from cascade.observatory.benchmarks.tables import figure, samples_table
 from cascade.observatory.pictures.curves import Curve, Measured
-from cascade.observatory.pictures.page import render_panels
 from cascade.runtime.subscribers.progress import show_progress
 
 CASCADE, GATHER, PLAIN = Cascade.name, AsyncioGather.name, PlainCalls.name
@@ -343,19 +337,11 @@ def plot(by_shape: Mapping[str, Mapping[int, Samples]], where: Surroundings) -> 
     )
     curves = {shape: _curves(by_size, names) for shape, by_size in by_shape.items()}
     panels = list(panels_of(curves).items())
-    machine = where["machine"]
-    figures = {
-        "measured": where["date"],
-        "commit": (where["commit"] or "none")[:12],
-        "Python": f"{machine['implementation']} {machine['python']}",
-        "platform": machine["platform"],
-        "CPUs": str(machine["cpu_count"] or "?"),
-    }
     lead = (
         "From authoring a graph of trivial tasks to its result. Points are medians over rounds in "
         "which all took turns, the bars behind them quartiles; both axes are logarithmic."
     )
-    return render_panels("What a node costs", lead, figures, panels)
+    return page_of(where, "What a node costs", lead, panels)
 
 
 def _curves(by_size: Mapping[int, Samples], names: Sequence[str]) -> list[Curve]:
@@ -372,41 +358,19 @@ def _curves(by_size: Mapping[int, Samples], names: Sequence[str]) -> list[Curve]
     return curves
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="What a node costs on the graph path.")
-    parser.add_argument(
-        "--max", type=int, metavar="N", help="most nodes of a graph (1000000; quick: 10000)"
-    )
-    parser.add_argument("--rounds", type=int, metavar="N", help="instead of as many as size allows")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, smaller graphs")
-    folder = Path("build/benchmarks")
-    parser.add_argument(
-        "--json", type=Path, metavar="PATH", default=folder / "graph_overhead.json", help="figures"
-    )
-    parser.add_argument(
-        "--plot", type=Path, metavar="PATH", default=folder / "graph_overhead.html", help="picture"
-    )
-    options = parser.parse_args(arguments)
-    if options.max is None:
-        options.max = 10**4 if options.quick else 10**6
-    if options.max < 100:
-        parser.error(f"--max must be at least 100, but is {options.max}")
-    if options.rounds is not None and options.rounds < 1:
-        parser.error(f"--rounds must be at least 1, but is {options.rounds}")
-    return options
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the tables, write the figures and the picture."""
-    options = _options(arguments)
+    options = options_of(
+        arguments,
+        "graph_overhead",
+        "What a node costs on the graph path.",
+        most=10**6,
+        quick=10**4,
+        of="nodes of a graph",
+    )
     console = Console(highlight=False)
     where = surroundings(Path(__file__).parent)
-    machine = where["machine"]
-    console.print(
-        f"{machine['implementation']} {machine['python']}, {machine['cpu_count']} CPUs, "
-        f"{machine['platform']}",
-        soft_wrap=True,
-    )
+    introduce(console, where)
     benchmark = Benchmark(options.max, options.rounds, options.quick, console)
     by_shape = benchmark.shapes()
     memory = benchmark.memory()
@@ -414,24 +378,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     benchmark.recursion()
     benchmark.policies()
     benchmark.progress()
-    found = benchmark.found
-    console.print(targets_table(found.targets))
-    write_report(
-        options.json,
+    figures = {
+        "benchmark": "graph_overhead",
+        **benchmark.found.as_json(),
+        "memory_bytes_per_node": memory,
+    }
+    conclude(
+        console,
+        options,
         where,
-        {
-            "benchmark": "graph_overhead",
-            "measurements": {
-                title: samples_as_json(samples, baseline)
-                for title, (samples, baseline) in found.samples.items()
-            },
-            "memory_bytes_per_node": memory,
-            "targets": targets_as_json(found.targets),
-        },
+        benchmark.found.targets,
+        figures,
+        lambda _document: plot(by_shape, where),
     )
-    options.plot.parent.mkdir(parents=True, exist_ok=True)
-    options.plot.write_text(plot(by_shape, where), encoding="utf-8")
-    console.print(f"figures: {options.json}\nplot:    {options.plot}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     hatch run bench-graph
     hatch run bench-tco
+    hatch run bench-limits
     hatch run bench-page
 
-Reads what ``graph_overhead.py`` and ``tco_performance.py`` wrote, keeps copies in
+Reads what these programs wrote, keeps copies in
 docs/performance/, and writes the page from these: no figure on the page is typed by hand. Of a
 benchmark that has written nothing, the figures that were kept are used.
 """
@@ -32,9 +33,13 @@ from cascade.observatory.pictures.curves import Curve, Measured, draw_side_by_si
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-GRAPH, LOOPS = "graph_overhead", "tco_performance"
+GRAPH, LOOPS, LIMITS = "graph_overhead", "tco_performance", "governance"
 #: Benchmark → what runs it.
-COMMANDS = {GRAPH: "hatch run bench-graph", LOOPS: "hatch run bench-tco"}
+COMMANDS = {
+    GRAPH: "hatch run bench-graph",
+    LOOPS: "hatch run bench-tco",
+    LIMITS: "hatch run bench-limits",
+}
 SHAPES = ("wide", "chain", "tree")
 #: Sizes of graphs whose table is on the page; the picture has all.
 SHOWN = ("10 000 nodes",)
@@ -54,16 +59,17 @@ DRAWN = {
 
 
 def page(documents: Mapping[str, Document]) -> str:
-    """The text of docs/performance.md, from both documents by name."""
+    """The text of docs/performance.md, from all documents by name."""
     return joined(
         [
             "# Performance",
-            "What a node of a graph costs, and a step of a loop, and against what. All that is "
-            "compared was measured in turns in one process, so that a busy machine slows all "
-            "alike: read the ratios first. `hatch run bench-graph` and `hatch run bench-tco` "
-            "measure again, `hatch run bench-page` writes this page.",
+            "What a node of a graph costs, a step of a loop, and a limit, and against what. All "
+            "that is compared was measured in turns in one process, so that a busy machine slows "
+            "all alike: read the ratios first. `hatch run bench-graph`, `hatch run bench-tco` and "
+            "`hatch run bench-limits` measure again, `hatch run bench-page` writes this page.",
             *_graph_part(documents[GRAPH]),
             *_loops_part(documents[LOOPS]),
+            *_limits_part(documents[LIMITS]),
         ]
     )
 
@@ -211,10 +217,12 @@ def _memory_table(document: Document) -> Iterator[str]:
         yield f"| {tier} | {figure(peak / 1024)} |"
 
 
-def _delay_table(document: Document) -> Iterator[str]:
-    yield "| beside | p50 | p99 | max |"
+def _delay_table(
+    document: Document, figures: str = "delay_ms", heading: str = "beside"
+) -> Iterator[str]:
+    yield f"| {heading} | p50 | p99 | max |"
     yield "|---|--:|--:|--:|"
-    for name, delays in document["delay_ms"].items():
+    for name, delays in document[figures].items():
         values = (f"{figure(delays[which])} ms" for which in ("p50", "p99", "max"))
         yield f"| {name} | {' | '.join(values)} |"
 
@@ -225,6 +233,34 @@ def loops_picture(document: Document) -> str:
     labels = {name: panel[2] for name, panel in DRAWN.items()}
     panels = panels_of(curves, of="step", x_labels=labels)
     return draw_side_by_side(list(panels.items()))
+
+
+# -- limits ---------------------------------------------------------------------------------------
+
+
+def _limits_part(document: Document) -> list[Any]:
+    return [
+        "## A limit",
+        machine_line(document),
+        "### Targets of limits",
+        targets_as_markdown(document),
+        "### Around a wide graph",
+        "Trivial tasks on an engine without any limit, on one with a concurrency and a rate limit "
+        "for tasks of other names, and on one where both hold for all tasks, and are never "
+        "reached.",
+        samples_as_markdown(document, {"limits, a wide graph": ""}, "", "node"),
+        "### Around a fused loop",
+        "The same three around a countdown on the virtual machine. A batch of steps asks once.",
+        samples_as_markdown(document, {"limits, a fused loop": ""}, "", "step"),
+        "### Capacities",
+        "Nodes that take one of many with `with_constraints`, beside nodes with a retry that is "
+        "never needed, which take the same lane, and plain ones.",
+        samples_as_markdown(document, {"limits, capacities": ""}, "", "node"),
+        "### Wake-ups",
+        "From the end of a call to the beginning of the next one, which waited for the capacity "
+        "that the first one had.",
+        _delay_table(document, "wake_up_ms", "where"),
+    ]
 
 
 PICTURES: Mapping[str, Callable[[Document], str]] = {GRAPH: graph_picture, LOOPS: loops_picture}
@@ -263,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _commands() -> str:
-    return " and ".join(f"`{command}`" for command in COMMANDS.values()) + " write figures"
+    return ", ".join(f"`{command}`" for command in COMMANDS.values()) + " write figures"
 
 
 def _write(folder: Path, found: Mapping[str, Path]) -> None:
@@ -274,9 +310,10 @@ def _write(folder: Path, found: Mapping[str, Path]) -> None:
         if name in found and found[name].resolve() != kept.resolve():
             shutil.copyfile(found[name], kept)
         documents[name] = json.loads(kept.read_text(encoding="utf-8"))
-        picture = folder / f"{name}.svg"
-        picture.write_text(PICTURES[name](documents[name]), encoding="utf-8")
-        print(picture)
+        if name in PICTURES:
+            picture = folder / f"{name}.svg"
+            picture.write_text(PICTURES[name](documents[name]), encoding="utf-8")
+            print(picture)
     (DOCS / "performance.md").write_text(page(documents), encoding="utf-8")
     print(DOCS / "performance.md")
 

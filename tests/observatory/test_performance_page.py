@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SCRIPT = ROOT / "observatory" / "benchmarks" / "performance_page.py"
-NAMES = ("graph_overhead", "tco_performance")
+NAMES = ("graph_overhead", "tco_performance", "governance")
+DRAWN = ("graph_overhead", "tco_performance")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def test_the_page_is_made_from_the_figures(script, documents):
     assert (DOCS / "performance.md").read_text(encoding="utf-8") == script["page"](documents)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DRAWN)
 def test_so_are_its_pictures(script, documents, name):
     svg = (DOCS / "performance" / f"{name}.svg").read_text(encoding="utf-8")
     assert svg == script["PICTURES"][name](documents[name])
@@ -74,6 +75,14 @@ def test_no_suite_of_the_graph_path_is_missing(documents, suite):
 def test_no_suite_of_loops_is_missing(documents, suite):
     titles = documents["tco_performance"]["measurements"]
     assert any(title.startswith(suite) for title in titles)
+
+
+@pytest.mark.parametrize("suite", ["a wide graph", "a fused loop", "capacities"])
+def test_no_suite_of_limits_is_missing(documents, suite):
+    page = (DOCS / "performance.md").read_text(encoding="utf-8")
+    measured = documents["governance"]["measurements"][f"limits, {suite}"]
+    assert all(f"| {contender['name']} |" in page for contender in measured["contenders"])
+    assert documents["governance"]["wake_up_ms"].keys() == {"in the event loop", "on workers"}
 
 
 def test_every_measurement_of_loops_is_of_a_suite_that_the_page_shows(documents):

@@ -47,7 +47,7 @@ from cascade.graph.values import (
     told,
 )
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
-from cascade.spec.checks import check_amount, is_number
+from cascade.spec.checks import is_amount, is_number, no_amount
 from cascade.spec.containers import GATHER, Recipe, Step, fill, gathered
 from cascade.spec.errors import SerializationError
 from cascade.spec.lazy_types import LazyResult, Operation
@@ -456,10 +456,11 @@ def _read_calls(body: Mapping[str, Any], *, catches: bool = False) -> CallPolici
     amounts = _object(body, "capacities", {})
     capacities = {name: read_value(amount, ()) for name, amount in amounts.items()}
     for name, amount in capacities.items():
-        check_amount("it", name, amount)
+        if not is_amount(amount):
+            raise no_amount("it", name, amount)
     if retry is None and timeout is None and not catches and not capacities:
         return PLAIN_CALLS
-    return CallPolicies(retry, timeout, None, catches).taking(capacities)
+    return CallPolicies(retry, timeout, None, catches).with_capacities(capacities)
 
 
 def _read_recipe(body: Mapping[str, Any], leaves: int) -> Recipe:

@@ -38,14 +38,13 @@ def check_seconds(name: str, value: Any) -> None:
         raise ArgumentError(f"{name} takes seconds, more than 0, but got {value!r}")
 
 
-def check_amount(whose: str, name: str, amount: Any) -> None:
-    """Refuse what is no amount of a capacity.
+def is_amount(value: Any) -> TypeGuard[float]:
+    """Whether ``value`` is a finite number from 0 up."""
+    return is_number(value, 0) and value != float("inf")
 
-    Raises:
-        ArgumentError: ``amount`` is no number from 0 up, or infinite.
-    """
-    if not is_number(amount, 0) or amount == float("inf"):
-        raise ArgumentError(
-            f"{whose} takes amounts of capacities, numbers from 0 up, but '{name}' is "
-            f"{short(amount)}"
-        )
+
+def no_amount(whose: str, name: str, amount: Any) -> ArgumentError:
+    """The error for what is no amount of the capacity ``name``."""
+    return ArgumentError(
+        f"{whose} takes amounts of capacities, numbers from 0 up, but '{name}' is {short(amount)}"
+    )

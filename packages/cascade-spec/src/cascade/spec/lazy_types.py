@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, final
 
 from cascade.spec.arithmetic import Arithmetic
 from cascade.spec.callsite import CallSite, line_of
-from cascade.spec.checks import check_amount, is_number
+from cascade.spec.checks import is_amount, is_number, no_amount
 from cascade.spec.errors import ArgumentError, CycleError, LazyUseError
 from cascade.spec.misuse import Misuse, compared, described, misused, written
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies, Policies
@@ -347,20 +347,22 @@ class LazyResult(Arithmetic, Misuse, Generic[R_co]):
             LazyUseError: The node is none of a task's.
             CycleError: An amount is this lazy value itself.
         """
+        fixed: dict[str, float] = {}
+        lazy: dict[str, LazyResult[Any]] = {}
         for name, amount in amounts.items():
             if isinstance(amount, LazyResult):
                 self._refuse_itself("with_constraints", amount)
+                lazy[name] = amount
+            elif is_amount(amount):
+                fixed[name] = amount
             else:
-                check_amount(f"with_constraints() of {described(self)}", name, amount)
-        lazy = {n: a for n, a in amounts.items() if isinstance(a, LazyResult)}
-        known = {n: a for n, a in amounts.items() if not isinstance(a, LazyResult)}
+                raise no_amount(f"with_constraints() of {described(self)}", name, amount)
         self._calls_with("with_constraints")
         policies = self._own_policies()
-        others = dict(policies.calls.capacities)
-        policies.amounts = {**policies.amounts, **lazy}
-        policies.amounts = {n: a for n, a in policies.amounts.items() if n not in known}
-        fixed = {n: a for n, a in others.items() if n not in lazy} | known
-        policies.calls = replace(policies.calls, capacities=()).taking(fixed)
+        kept = {n: a for n, a in policies.calls.capacities if n not in amounts}
+        policies.calls = policies.calls.with_capacities({**kept, **fixed})
+        others = {n: a for n, a in policies.amounts.items() if n not in amounts}
+        policies.amounts = {**others, **lazy}
         self.special = True  # what the engine does not have is refused before the run
         return self
 
@@ -370,8 +372,9 @@ class LazyResult(Arithmetic, Misuse, Generic[R_co]):
                 f"{described(self)} calls no task, so {method}() has no meaning for it; give it to "
                 "the lazy values that it is made of"
             )
-        policies = self._own_policies()
-        policies.calls = replace(policies.calls, **changes)
+        if changes:
+            policies = self._own_policies()
+            policies.calls = replace(policies.calls, **changes)
 
     def _own_policies(self) -> Policies:
         if self.policies is None:

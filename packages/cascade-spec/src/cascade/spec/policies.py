@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,11 +32,10 @@ class CallPolicies:
         """Whether each step of a loop is more than a call: it may be repeated, or take too long."""
         return self.retry is not None or self.timeout is not None
 
-    def taking(self, amounts: Mapping[str, float]) -> CallPolicies:
-        """The same, with these amounts of capacities as well."""
-        merged = {**dict(self.capacities), **amounts}
-        kept = tuple(sorted((name, amount) for name, amount in merged.items() if amount))
-        return replace(self, capacities=kept)
+    def with_capacities(self, amounts: Mapping[str, float]) -> CallPolicies:
+        """The same, with these amounts of capacities instead."""
+        kept = tuple(sorted([item for item in amounts.items() if item[1]]))
+        return CallPolicies(self.retry, self.timeout, self.cache, self.catches, kept)
 
 
 #: No policies at all.

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cascade.runtime.limits.resources import ResourceManager
 from cascade.runtime.limits.rules import (
@@ -24,6 +24,8 @@ from cascade.runtime.limits.rules import (
 from cascade.spec.errors import ArgumentError
 from cascade.spec.wording import short
 
+#: The rules of a task that has none.
+FREE: Final[tuple[Rule, ...]] = ()
 #: Clocks that differ by no more seconds than this show the same time.
 _SAME = 1e-3
 #: Names of tasks whose rules are remembered.
@@ -52,6 +54,8 @@ class ConstraintManager:
 
     Attributes:
         any: Whether there is any.
+        found: Name of a task → the rules for it, FREE for none; of those that were asked for since
+            the last change, which replaces it. For reading, without a lock.
     """
 
     def __init__(
@@ -64,8 +68,7 @@ class ConstraintManager:
         self.any = False
         self._rules: dict[tuple[str, str], Rule] = {}
         self._matchers: dict[str, Callable[[str], object]] = {}
-        #: Name of a task → the rules for it; replaced by another when anything changes.
-        self._found: dict[str, tuple[Rule, ...]] = {}
+        self.found: dict[str, tuple[Rule, ...]] = {}
         self._expires = math.inf
         self._clock: Callable[[], float] = time.monotonic
         self._listeners: dict[Callable[[], None], None] = {}
@@ -152,31 +155,31 @@ class ConstraintManager:
         """Whether any holds for a task of this name. Cheap; also where they are many."""
         if not self.any:
             return False
-        found = self._found.get(task)
+        found = self.found.get(task)
         return bool(self._look_up(task) if found is None else found)
 
     def alike(self, tasks: Iterable[str]) -> bool:
         """Whether the same ones hold for tasks of all these names."""
         if not self.any:
             return True
-        found = self._found
+        found = self.found
         return len({found.get(task) or self._look_up(task) for task in tasks}) == 1
 
     def rules_for(self, task: str, now: float) -> tuple[Rule, ...]:
         """Those that hold for a task of this name. Under the lock of the queue."""
         if now >= self._expires - EARLY:
             self._forget(now)
-        found = self._found.get(task)
+        found = self.found.get(task)
         return self._look_up(task) if found is None else found
 
     def _look_up(self, task: str) -> tuple[Rule, ...]:
-        found = self._found  # as it may be replaced meanwhile
+        found = self.found  # as it may be replaced meanwhile
         matching = [
             rule for rule in self._rules.values() if self._matchers[rule.constraint.scope](task)
         ]
         if len(found) >= _NAMES_KEPT:
             found.clear()
-        found[task] = rules = tuple(matching)
+        found[task] = rules = tuple(matching) or FREE
         return rules
 
     # -- changes ------------------------------------------------------------------------------
@@ -203,7 +206,7 @@ class ConstraintManager:
         scopes = {scope for scope, _ in rules}
         self._matchers = {s: self._matchers.get(s) or matcher(s) for s in scopes}
         self._rules = rules
-        self._found = {}
+        self.found = {}
         self._expires = min((rule.expires for rule in rules.values()), default=math.inf)
         self.any = bool(rules)
 

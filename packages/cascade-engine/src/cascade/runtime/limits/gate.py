@@ -11,7 +11,7 @@ from cascade.runtime.events import TaskWaiting
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.resources import ResourceManager, exact
 from cascade.runtime.limits.tickets import Ticket
-from cascade.spec.checks import check_amount
+from cascade.spec.checks import is_amount, no_amount
 from cascade.spec.lazy_types import Operation
 from cascade.spec.policies import CallPolicies
 
@@ -44,9 +44,10 @@ class Gate:
         """
         whose = f"task '{task}'"
         for name, amount in amounts.items():
-            check_amount(f"with_constraints() of {whose}", name, amount)
+            if not is_amount(amount):
+                raise no_amount(f"with_constraints() of {whose}", name, amount)
         self.resources.check(amounts.items(), whose)
-        return policies.taking(amounts)
+        return policies.with_capacities({**dict(policies.capacities), **amounts})
 
     def governs(self, operation: Operation, policies: CallPolicies) -> bool:
         """Whether a call has to ask for a ticket."""

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.limits.rules import PAUSE, Rule
 from cascade.runtime.limits.tickets import INSIDE, OUT, WAITING, Block, Ticket
-from cascade.spec.checks import check_amount
+from cascade.spec.checks import is_amount, no_amount
 from cascade.spec.errors import ArgumentError, CapacityError
 from cascade.spec.nearby import did_you_mean
 from cascade.spec.wording import short
@@ -113,8 +113,10 @@ class ResourceManager:
             policies = lazy.policies
             if policies is not None and (policies.calls.capacities or policies.amounts):
                 named = [(name, 0.0) for name in policies.amounts]
-                whose = f"task '{lazy.name}' (called at {lazy.callsite})"
-                self.check([*policies.calls.capacities, *named], whose)
+                amounts = [*policies.calls.capacities, *named]
+                if any(amount > self._total.get(name, -1) for name, amount in amounts):
+                    # Asking for the call's line takes far longer than all else here.
+                    self.check(amounts, f"task '{lazy.name}' (called at {lazy.callsite})")
 
     # -- tickets ------------------------------------------------------------------------------
 
@@ -315,6 +317,7 @@ def _check_capacities(capacities: Any) -> None:
                 "the name of a capacity is that of an argument of with_constraints(), but got "
                 f"{short(name)}"
             )
-        check_amount("system_resources", name, amount)
+        if not is_amount(amount):
+            raise no_amount("system_resources", name, amount)
         if not amount:
             raise ArgumentError(f"system_resources has 0 of '{name}'; leave it out")

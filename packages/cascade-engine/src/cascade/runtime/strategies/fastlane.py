@@ -16,6 +16,7 @@ from typing import Any
 
 from cascade.graph.wiring import Several
 from cascade.runtime.guard import Guard
+from cascade.runtime.limits.constraints import FREE
 from cascade.runtime.run import Run, stop_iteration
 from cascade.runtime.scheduler import Workers
 from cascade.runtime.strategies.nodes import Nodes
@@ -106,7 +107,7 @@ class FastLane:
             else:
                 segment, lazy = first, item
             if not (self.on and lazy.plain) or (
-                constraints.any and constraints.governs(lazy.task.name)
+                constraints.any and constraints.found.get(lazy.task.name) is not FREE
             ):
                 self._work_on((segment, lazy))
                 continue

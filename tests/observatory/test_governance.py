@@ -1,0 +1,66 @@
+"""The benchmark of limits computes right and writes what it promises; no test looks at a time."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cascade.observatory.benchmarks import wakeups
+from cascade.observatory.benchmarks.contenders import Cascade
+
+SCRIPT = Path(__file__).parents[2] / "observatory" / "benchmarks" / "governance.py"
+
+
+@pytest.mark.parametrize("hold", [wakeups.hold_in_the_loop, wakeups.hold_on_a_thread])
+def test_gaps_are_between_calls_that_waited_for_each_other(hold):
+    wakeups.forget()
+    with Cascade(system_resources={"slots": 1}) as cascade:
+        value = cascade.run(lambda: [hold(n).with_constraints(slots=1) for n in range(20)])
+    assert value == list(range(20))
+    found = wakeups.gaps()
+    assert len(found) == 19
+    assert min(found) >= 0
+
+
+def test_calls_that_overlap_have_no_gaps():
+    wakeups.forget()
+    with Cascade() as cascade:
+        cascade.run(lambda: [wakeups.hold_in_the_loop(n) for n in range(1)])
+    with pytest.raises(ValueError, match="one after the other"):
+        wakeups.gaps()
+
+
+def test_the_program_writes_its_figures(tmp_path):
+    figures = tmp_path / "figures.json"
+    result = subprocess.run(
+        [sys.executable, str(SCRIPT), "--max=100", "--rounds=1", f"--json={figures}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    document = json.loads(figures.read_text(encoding="utf-8"))
+    assert document["benchmark"] == "governance"
+    assert document["measurements"].keys() == {
+        "limits, a wide graph",
+        "limits, a fused loop",
+        "limits, capacities",
+    }
+    assert [target["figure"] for target in document["targets"]] == [
+        "limits for others: a wide graph",
+        "limits for others: a fused loop",
+        "wake-up in the event loop: p99",
+        "wake-up on workers: p99",
+    ]
+    assert str(figures) in result.stdout.replace("\n", "")
+
+
+@pytest.mark.parametrize("option", ["--max=99", "--rounds=0"])
+def test_an_option_that_makes_no_sense_is_refused_in_a_sentence(option):
+    result = subprocess.run(
+        [sys.executable, str(SCRIPT), option], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert "must be at least" in result.stderr
+    assert "Traceback" not in result.stderr
