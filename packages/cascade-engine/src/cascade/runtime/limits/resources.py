@@ -302,7 +302,7 @@ def exact(amount: float) -> Fraction | int:
 
 
 def _told(amount: Fraction | int) -> float:
-    return amount if isinstance(amount, int) else float(amount)
+    return int(amount) if amount.denominator == 1 else float(amount)
 
 
 def _check_capacities(capacities: Any) -> None:
