@@ -18,6 +18,8 @@ import builtins
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from cascade.runtime.vm.trees import nodes
+
 #: Types whose operators give values of these types, or fail, if the operands are of these types.
 BUILTIN_TYPES = frozenset(
     {int, float, complex, bool, str, bytes, type(None), list, tuple, dict, set, frozenset}
@@ -151,7 +153,7 @@ def bindings(bodies: Iterable[Sequence[ast.stmt]]) -> dict[str, list[ast.expr | 
     found: dict[str, list[ast.expr | None]] = {}
     plain: dict[int, ast.expr] = {}
     for body in bodies:
-        for node in (inner for statement in body for inner in ast.walk(statement)):
+        for node in nodes(*body):
             for target, value in _simple_targets(node):
                 plain[id(target)] = value
             for name in _bound_by(node):
@@ -160,7 +162,7 @@ def bindings(bodies: Iterable[Sequence[ast.stmt]]) -> dict[str, list[ast.expr | 
 
 
 def _simple_targets(node: ast.AST) -> Iterable[tuple[ast.expr, ast.expr]]:
-    """Names that get the value of an expression; ``ast.walk`` comes to them later."""
+    """Names that get the value of an expression; a walk comes to them later."""
     if isinstance(node, ast.Assign):
         return [pair for target in node.targets for pair in _pairs(target, node.value)]
     if isinstance(node, ast.For) and _is_range(node.iter):
@@ -187,7 +189,7 @@ def _is_range(value: ast.expr) -> bool:
 
 
 def _names_in(value: ast.expr | None) -> set[str]:
-    return {n.id for n in ast.walk(value) if isinstance(n, ast.Name)} if value else set()
+    return {n.id for n in nodes(value) if isinstance(n, ast.Name)} if value else set()
 
 
 def _sources(*bound: Mapping[str, Sequence[ast.expr | None]]) -> dict[str, set[str]]:

@@ -11,6 +11,7 @@ from cascade.runtime.vm.loops import LAZY, PAUSED
 from cascade.runtime.vm.plain import BUILTIN_TYPES, Plain
 from cascade.runtime.vm.source import FunctionNode
 from cascade.runtime.vm.tails import Body, Tail, scope_of
+from cascade.runtime.vm.trees import children
 from cascade.spec.blueprint import TailCall
 from cascade.spec.task import Task
 
@@ -280,7 +281,7 @@ class LoopWriter:
                 continue
             if "lineno" in inner._attributes:
                 ast.copy_location(inner, like)
-            todo.extend(ast.iter_child_nodes(inner))
+            todo.extend(children(inner))
         return node
 
 

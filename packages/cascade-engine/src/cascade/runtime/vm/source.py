@@ -22,6 +22,7 @@ from contextvars import ContextVar
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, TypeAlias
 
+from cascade.runtime.vm.trees import nodes
 from cascade.spec.blueprint import Literal
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import Task
@@ -161,7 +162,7 @@ def _imports(node: FunctionNode, func: FunctionType) -> Iterator[tuple[str, ...]
     """
     bases = dict.fromkeys(
         call.func.value.id
-        for call in ast.walk(node)
+        for call in nodes(node)
         if isinstance(call, ast.Call)
         and isinstance(call.func, ast.Attribute)
         and isinstance(call.func.value, ast.Name)
@@ -190,7 +191,7 @@ def _parsed(func: FunctionType) -> FunctionNode:
         tree = ast.parse("\n" * above + ("if 1:\n" if indented else "") + "".join(block))
     except (IndexError, SyntaxError, tokenize.TokenError):
         raise Unfit("its source is not at hand", code.co_firstlineno) from None
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, FunctionNode) and node.name == code.co_name:
             return node
     raise Unfit("its source is not at hand", code.co_firstlineno)

@@ -16,6 +16,7 @@ from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from cascade.runtime.vm.source import FunctionNode, Unfit, refuse, source_of
+from cascade.runtime.vm.trees import nodes
 from cascade.spec.blueprint import TailCall
 from cascade.spec.errors import ArgumentError
 from cascade.spec.task import Task
@@ -276,5 +277,5 @@ def _has_repeats(display: ast.Dict) -> bool:
 
 def _line_of(node: FunctionNode, name: str) -> int:
     """Where a name is mentioned first."""
-    lines = [n.lineno for n in ast.walk(node) if isinstance(n, ast.Name) and n.id == name]
+    lines = [n.lineno for n in nodes(node) if isinstance(n, ast.Name) and n.id == name]
     return min(lines, default=node.lineno)
