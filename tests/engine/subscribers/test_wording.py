@@ -9,8 +9,11 @@ import pytest
 from cascade.runtime import events
 from cascade.runtime.events import (
     CallAbandoned,
+    ConnectorConnected,
+    ConnectorDisconnected,
     ConstraintRemoved,
     ConstraintSet,
+    ControlMessageRefused,
     Event,
     InputsAwaited,
     NodesPlanned,
@@ -53,6 +56,17 @@ SAID = [
         "failed after 3 ms: OSError: no disk",
     ),
     (ConstraintSet("run", "global", "pause"), "pause global", "set"),
+    (ConnectorConnected("run", "trainer"), "engine trainer", "connected to the broker"),
+    (
+        ConnectorDisconnected("run", "trainer", "no route", 2),
+        "engine trainer",
+        "not connected, 2 constraints stay in force: no route",
+    ),
+    (
+        ControlMessageRefused("run", "a/b", "it is no JSON"),
+        "message 'a/b'",
+        "refused: it is no JSON",
+    ),
     (
         ConstraintSet("run", "task:a*", "rate_limit", "10/s", 90.0),
         "rate_limit task:a*",
@@ -98,7 +112,13 @@ def test_events_in_words(event, subject, words):
 
 
 def test_no_kind_of_event_is_without_words():
-    bases = {Event, events.TaskEvent, events.ResourceEvent, events.ConstraintEvent}
+    bases = {
+        Event,
+        events.TaskEvent,
+        events.ResourceEvent,
+        events.ConstraintEvent,
+        events.ControlEvent,
+    }
     kinds = {k for k in vars(events).values() if isinstance(k, type) and issubclass(k, Event)}
 
     assert {type(event) for event, _, _ in SAID} == kinds - bases

@@ -146,6 +146,37 @@ class ConstraintRemoved(ConstraintEvent):
 
 
 @_event
+class ControlEvent(Event):
+    """Base of what happens between an engine and its control plane; ``run_id`` is empty."""
+
+
+@_event
+class ConnectorConnected(ControlEvent):
+    """The engine is connected; from now on constraints from outside reach it."""
+
+    #: What the engine is called outside.
+    engine: str
+
+
+@_event
+class ConnectorDisconnected(ControlEvent):
+    """The engine goes on by the constraints that it knows, and tries to connect again."""
+
+    engine: str
+    reason: str
+    #: How many constraints stay in force.
+    constraints: int
+
+
+@_event
+class ControlMessageRefused(ControlEvent):
+    """A message from outside was not as it has to be, and has changed nothing."""
+
+    topic: str
+    reason: str
+
+
+@_event
 class InputsAwaited(Event):
     """A node was added to what the run has to do, and cannot start yet."""
 

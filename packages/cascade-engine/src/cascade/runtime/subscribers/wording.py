@@ -9,9 +9,12 @@ from typing import Any
 from cascade.graph.durations import duration_text
 from cascade.runtime.events import (
     CallAbandoned,
+    ConnectorConnected,
+    ConnectorDisconnected,
     ConstraintEvent,
     ConstraintRemoved,
     ConstraintSet,
+    ControlMessageRefused,
     Event,
     InputsAwaited,
     NodesPlanned,
@@ -70,6 +73,12 @@ def in_words(event: Event) -> str:
             return f"set{value}{ttl}"
         case ConstraintRemoved():
             return event.why
+        case ConnectorConnected():
+            return "connected to the broker"
+        case ConnectorDisconnected():
+            return f"not connected, {event.constraints} constraints stay in force: {event.reason}"
+        case ControlMessageRefused():
+            return f"refused: {event.reason}"
         case TaskBlocking():
             blocked = duration_text(event.duration)
             return f"blocked the event loop for {blocked}{_where(event.stack)}"
@@ -90,6 +99,10 @@ def subject_of(event: Event) -> str:
         return event.task
     if isinstance(event, TaskEvent | InputsAwaited):
         return f"{event.task} #{event.node}" if event.node else event.task
+    if isinstance(event, ConnectorConnected | ConnectorDisconnected):
+        return f"engine {event.engine}"
+    if isinstance(event, ControlMessageRefused):
+        return f"message {short(event.topic)}"
     if isinstance(event, ConstraintEvent):
         return f"{event.kind} {event.scope}"
     if isinstance(event, ResourceEvent):

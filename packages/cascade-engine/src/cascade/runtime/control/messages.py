@@ -1,0 +1,169 @@
+"""What is said on the control plane: topics, and constraints as JSON.
+
+A constraint is a retained message on ``<prefix>/constraints/<scope>/<kind>``, where the scope is
+``global`` or ``task/<pattern>``::
+
+    cascade/constraints/global/pause              {}
+    cascade/constraints/task/fetch_*/concurrency  {"value": 4, "ttl": 60}
+    cascade/constraints/task/fetch/rate_limit     {"value": "10/s", "burst": 5, "until": 1767225600}
+
+``ttl`` is in seconds, from when an engine gets just this message first; ``until`` is a Unix time.
+What has ``{"remove": true}``, or nothing at all, removes. The former is better where it is
+retained: an engine that was not connected gets it later, while nothing leaves no trace.
+
+Nothing from outside is evaluated; what is not exactly of this form is refused, with a reason.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from cascade.runtime.limits.rules import KINDS, RATE_LIMIT, Constraint
+from cascade.spec.errors import ArgumentError
+from cascade.spec.nearby import did_you_mean
+from cascade.spec.wording import short
+
+#: Longer payloads are refused unread.
+MOST_BYTES = 4096
+_FIELDS = ("value", "burst", "ttl", "until", "remove")
+
+
+class RefusedMessageError(ValueError):
+    """A message is not of the form that it has to be; its text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """What a message asks for: a constraint, or that there be none.
+
+    Attributes:
+        scope, kind: Of the constraint.
+        constraint: What is to hold from now on; None for nothing.
+    """
+
+    scope: str
+    kind: str
+    constraint: Constraint | None
+
+
+def topic_for(prefix: str, scope: str, kind: str) -> str:
+    """Where constraints of a scope and kind are published.
+
+    Raises:
+        ArgumentError: The scope has a character that topics cannot have.
+    """
+    name, _, pattern = scope.partition(":")
+    if any(character in pattern for character in "+#/\0"):
+        raise ArgumentError(
+            f"the scope {short(scope)} cannot be sent: a topic has no '+', '#' or '/' inside of a "
+            "level"
+        )
+    path = f"{name}/{pattern}" if pattern else name
+    return f"{prefix}/constraints/{path}/{kind}"
+
+
+def payload_for(constraint: Constraint | None, now: Callable[[], float] = time.time) -> bytes:
+    """A constraint as it is published; None for its removal."""
+    if constraint is None:
+        return b'{"remove": true}'
+    body: dict[str, Any] = {}
+    if constraint.value is not None:
+        body["value"] = constraint.value
+    if constraint.kind == RATE_LIMIT and constraint.burst != 1:
+        body["burst"] = constraint.burst
+    if constraint.ttl is not None:
+        body["until"] = now() + constraint.ttl
+    return json.dumps(body).encode()
+
+
+def read_steering(
+    prefix: str, topic: str, payload: bytes, now: Callable[[], float] = time.time
+) -> Steering:
+    """What a message asks for.
+
+    Raises:
+        RefusedMessageError: It is not of the form above.
+    """
+    scope, kind = _read_topic(prefix, topic)
+    if not payload:
+        return Steering(scope, kind, None)
+    body = _read_object(payload)
+    unknown = [name for name in body if name not in _FIELDS]
+    if unknown:
+        raise RefusedMessageError(
+            f"it has the field {short(unknown[0])}{did_you_mean(unknown[0], _FIELDS)}, which is "
+            f"none of {', '.join(_FIELDS)}"
+        )
+    if "remove" in body:
+        if body != {"remove": True}:
+            raise RefusedMessageError('a message that removes has {"remove": true} alone')
+        return Steering(scope, kind, None)
+    ttl = _time_left(body, now)
+    if ttl is not None and ttl <= 0:
+        return Steering(scope, kind, None)  # its time was over before it came
+    try:
+        constraint = Constraint(scope, kind, body.get("value"), body.get("burst", 1), ttl)
+    except ArgumentError as error:
+        raise RefusedMessageError(str(error)) from None
+    return Steering(scope, kind, constraint)
+
+
+def _read_topic(prefix: str, topic: str) -> tuple[str, str]:
+    rest = topic.removeprefix(f"{prefix}/constraints/").split("/")
+    kind = rest.pop()
+    if kind not in KINDS:
+        raise RefusedMessageError(
+            f"its topic ends in {short(kind)}{did_you_mean(kind, KINDS)}, which is no kind of "
+            f"constraint: {', '.join(KINDS)}"
+        )
+    if rest == ["global"]:
+        return "global", kind
+    if len(rest) == 2 and rest[0] == "task" and rest[1]:
+        return f"task:{rest[1]}", kind
+    raise RefusedMessageError(
+        f"its topic has the scope {short('/'.join(rest))}, where 'global' or 'task/<pattern>' was "
+        "expected"
+    )
+
+
+def _read_object(payload: bytes) -> Mapping[str, Any]:
+    if len(payload) > MOST_BYTES:
+        raise RefusedMessageError(f"it has {len(payload)} bytes; {MOST_BYTES} may be")
+    try:
+        body = json.loads(payload, parse_constant=_no_constant, object_pairs_hook=_once)
+    except RefusedMessageError:
+        raise
+    except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
+        raise RefusedMessageError(f"it is no JSON: {type(error).__name__}") from None
+    if not isinstance(body, dict):
+        raise RefusedMessageError(f"it is no JSON object but {short(body)}")
+    return body
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise RefusedMessageError(f"it has {name}, which is no JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    body = dict(pairs)
+    if len(body) < len(pairs):
+        raise RefusedMessageError("it has a field twice")
+    return body
+
+
+def _time_left(body: Mapping[str, Any], now: Callable[[], float]) -> float | None:
+    if "ttl" in body and "until" in body:
+        raise RefusedMessageError("it has both ttl and until")
+    name = "ttl" if "ttl" in body else "until"
+    value = body.get(name)
+    if name not in body:
+        return None
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:
+        raise RefusedMessageError(f"its {name} is {short(value)}, and not a number above 0")
+    return float(value) - (now() if name == "until" else 0.0)

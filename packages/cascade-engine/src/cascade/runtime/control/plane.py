@@ -1,0 +1,188 @@
+"""ControlPlane: an engine, tied to a connector."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+from cascade.runtime.control.messages import (
+    RefusedMessageError,
+    Steering,
+    read_steering,
+)
+from cascade.runtime.control.status import status_of, write_status
+from cascade.runtime.control.telemetry import GROUPS, Telemetry, check_groups
+from cascade.runtime.engine import Engine
+from cascade.runtime.events import (
+    ConnectorConnected,
+    ConnectorDisconnected,
+    ControlMessageRefused,
+)
+from cascade.spec.checks import check_seconds
+from cascade.spec.errors import ArgumentError
+from cascade.spec.protocols import ConnectionState, Connector
+from cascade.spec.wording import short
+
+
+class ControlPlane:
+    """Lets an engine be watched and steered from outside: ``async with ControlPlane(…)``.
+
+    Constraints that are published take effect on the engine, as if ``engine.constraints`` was
+    told; of those for one scope and kind the last one counts, wherever it comes from. A broker
+    that cannot be reached, or is lost, never stops or fails a run: the engine keeps the rules that
+    it knows, and the connector tries again.
+
+    Args:
+        engine: The engine.
+        connector: Connected here, and disconnected at the end.
+        name: What the engine is called outside; host and process id if left out.
+        prefix: What all topics begin with.
+        every: Seconds between two heartbeats.
+        telemetry: What is told of, by groups; see ``cascade.runtime.control.telemetry``.
+        patience: Seconds to wait at the start for the broker, and for the rules that it has.
+
+    Raises:
+        ArgumentError: One of these makes no sense.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        connector: Connector,
+        *,
+        name: str | None = None,
+        prefix: str = "cascade",
+        every: float = 1.0,
+        telemetry: Iterable[str] = tuple(GROUPS),
+        patience: float = 2.0,
+    ) -> None:
+        if not isinstance(engine, Engine):
+            raise ArgumentError(f"ControlPlane takes an engine first, but got {short(engine)}")
+        if not isinstance(connector, Connector):
+            raise ArgumentError(f"ControlPlane takes a connector, but got {short(connector)}")
+        host = socket.gethostname().split(".")[0]
+        self.name = f"{host}-{os.getpid()}" if name is None else name
+        for what, level in (("name", self.name), ("prefix", prefix)):
+            _check_level(what, level)
+        check_seconds("every", every)
+        check_seconds("patience", patience)
+        self._engine = engine
+        self._connector = connector
+        self._host = host
+        self._prefix = prefix
+        self._every = every
+        self._patience = patience
+        self._groups = check_groups(telemetry)
+        self._telemetry: Telemetry | None = None
+        self._cancels: list[Callable[[], object]] = []
+        self._beating: asyncio.Task[None] | None = None
+        #: Topic → what was there last.
+        self._heard: dict[str, bytes] = {}
+        #: Set when the broker has said all that it has retained, since the last connection.
+        self._in_step = asyncio.Event()
+
+    @property
+    def _own(self) -> str:
+        return f"{self._prefix}/engines/{self.name}"
+
+    async def __aenter__(self) -> Self:
+        connector = self._connector
+        try:
+            self._telemetry = Telemetry(
+                self._engine.bus, connector, self._prefix, self.name, self._groups
+            )
+            self._cancels.append(connector.on_state(self._on_state))
+            for topic, handler in (
+                (f"{self._prefix}/constraints/#", self._on_message),
+                (f"{self._own}/sync", self._on_sync),
+            ):
+                self._cancels.append(await connector.subscribe(topic, handler))
+            await connector.connect(wait=False)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._patience):
+                    await self._in_step.wait()
+            self._beating = asyncio.create_task(self._beat(), name="heartbeats")
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._beating
+            self._connector.publish(f"{self._own}/status", b"", retain=True)
+        if self._telemetry is not None:
+            self._telemetry.close()
+        for cancel in self._cancels:
+            cancel()
+        self._cancels.clear()
+        await self._connector.disconnect()
+
+    # -- heartbeats ---------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        while True:
+            self._tell()
+            await asyncio.sleep(self._every)
+
+    def _tell(self) -> None:
+        left_out = 0 if self._telemetry is None else self._telemetry.left_out
+        status = status_of(self._engine, self.name, self._host, os.getpid(), self._every, left_out)
+        self._connector.publish(f"{self._own}/status", write_status(status), retain=True)
+
+    # -- what comes ---------------------------------------------------------------------------
+
+    def _on_state(self, state: ConnectionState) -> None:
+        bus = self._engine.bus
+        if state.connected:
+            # What the broker has retained comes before what is published after the subscription.
+            self._in_step.clear()
+            self._connector.publish(f"{self._own}/sync", b"{}")
+            bus.publish(ConnectorConnected("", self.name))
+        else:
+            kept = len(self._engine.constraints.active())
+            bus.publish(ConnectorDisconnected("", self.name, state.reason, kept))
+
+    def _on_message(self, topic: str, payload: bytes) -> None:
+        if not self._in_step.is_set() and self._heard.get(topic) == payload:
+            return  # it is retained, and was obeyed before the connection was lost
+        try:
+            steering = read_steering(self._prefix, topic, payload)
+        except RefusedMessageError as refusal:
+            self._engine.bus.publish(ControlMessageRefused("", topic, str(refusal)))
+            return
+        self._heard[topic] = payload
+        self._obey(steering)
+        self._tell()
+
+    def _on_sync(self, _topic: str, _payload: bytes) -> None:
+        self._in_step.set()
+
+    def _obey(self, steering: Steering) -> None:
+        constraints = self._engine.constraints
+        if steering.constraint is None:
+            constraints.remove(steering.scope, steering.kind)
+        else:
+            constraints.set(steering.constraint)
+
+
+def _check_level(what: str, level: object) -> None:
+    if not isinstance(level, str) or not level or any(c in level for c in "+#\0"):
+        raise ArgumentError(f"{what} is part of topics, without '+' and '#', but is {short(level)}")
+    if what == "name" and "/" in level:
+        raise ArgumentError(f"the name of an engine is one level of topics, but is {short(level)}")

@@ -1,0 +1,163 @@
+"""How an engine stands, as JSON, for those who look from outside."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cascade.runtime.control.messages import RefusedMessageError
+
+if TYPE_CHECKING:
+    from cascade.runtime.engine import Engine
+
+#: Waiting nodes that are listed; the rest is counted.
+_WAITING_SHOWN = 50
+#: Times of heartbeats after which an engine that says nothing is taken for gone.
+_MISSED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """A run that is under way."""
+
+    run_id: str
+    target: str
+    strategy: str
+    seconds: float
+    steps: int
+    steps_per_second: float
+    task: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitStatus:
+    """Why a node does not run."""
+
+    task: str
+    reason: str
+    holders: tuple[str, ...] = ()
+    #: For how long it has waited; None where nobody knows.
+    waited: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConstraintStatus:
+    """A constraint in force."""
+
+    scope: str
+    kind: str
+    value: int | str | None = None
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """An engine at one time."""
+
+    engine: str
+    host: str
+    pid: int
+    #: When it was told, in Unix time.
+    time: float
+    #: Seconds between two of these.
+    every: float
+    runs: tuple[RunStatus, ...] = ()
+    waiting: tuple[WaitStatus, ...] = ()
+    #: How many more wait than are listed.
+    more_waiting: int = 0
+    constraints: tuple[ConstraintStatus, ...] = ()
+    capacities: Mapping[str, float] = field(default_factory=dict)
+    available: Mapping[str, float] = field(default_factory=dict)
+    abandoned: tuple[str, ...] = ()
+    #: Events that were left out of the telemetry, because there were too many.
+    left_out: int = 0
+
+    def is_gone(self, now: float) -> bool:
+        """Whether it has said nothing for so long that it is not there any more."""
+        return now - self.time > _MISSED * self.every + 1
+
+
+def status_of(
+    engine: Engine, name: str, host: str, pid: int, every: float, left_out: int
+) -> EngineStatus:
+    """How ``engine`` stands now."""
+    waits = [w for w in engine.waiting() if w.reason != "inputs"]
+    now = time.monotonic()
+    return EngineStatus(
+        name,
+        host,
+        pid,
+        time.time(),
+        every,
+        tuple(RunStatus(*run) for run in engine.runs()),
+        tuple(
+            WaitStatus(w.task, w.reason, w.holders, None if w.since is None else now - w.since)
+            for w in waits[:_WAITING_SHOWN]
+        ),
+        max(len(waits) - _WAITING_SHOWN, 0),
+        tuple(
+            ConstraintStatus(*info.constraint.key, info.constraint.value, info.seconds_left)
+            for info in engine.constraints.active()
+        ),
+        engine.resource_manager.capacities,
+        engine.resource_manager.available,
+        engine.abandoned,
+        left_out,
+    )
+
+
+def write_status(status: EngineStatus) -> bytes:
+    """As it is published."""
+    from dataclasses import asdict
+
+    return json.dumps(asdict(status), allow_nan=False, default=str).encode()
+
+
+def read_status(payload: bytes) -> EngineStatus:
+    """What an engine has published.
+
+    Raises:
+        RefusedMessageError: Something else has come.
+    """
+    try:
+        body = json.loads(payload)
+        return EngineStatus(
+            engine=_text(body["engine"]),
+            host=_text(body["host"]),
+            pid=int(body["pid"]),
+            time=_number(body["time"]),
+            every=_number(body["every"]),
+            runs=tuple(_read(RunStatus, run) for run in body["runs"]),
+            waiting=tuple(_read(WaitStatus, wait) for wait in body["waiting"]),
+            more_waiting=int(body["more_waiting"]),
+            constraints=tuple(_read(ConstraintStatus, rule) for rule in body["constraints"]),
+            capacities={_text(n): _number(a) for n, a in body["capacities"].items()},
+            available={_text(n): _number(a) for n, a in body["available"].items()},
+            abandoned=tuple(map(_text, body["abandoned"])),
+            left_out=int(body["left_out"]),
+        )
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise RefusedMessageError(f"it is no status of an engine: {error}") from None
+
+
+def _read(kind: type[Any], body: Mapping[str, Any]) -> Any:
+    parts = dict(body)
+    if "holders" in parts:
+        parts["holders"] = tuple(map(_text, parts["holders"]))
+    return kind(**parts)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise TypeError(f"{value!r} is no number")
+    return value
