@@ -199,8 +199,8 @@ class Run:
     def waiting(self) -> list[Waiting]:
         """The nodes that do not run now, and why. In the loop's thread."""
         held_up = [
-            Waiting(ticket.task, ticket.node, block.reason, block.holders, None, ticket.since)
-            for ticket, block in self.gate.resources.waiting(self)
+            Waiting(ticket.task, ticket.node, limit, holders, None, ticket.since)
+            for ticket, limit, holders in self.gate.resources.waiting(self)
         ]
         return [*self._resting.values(), *held_up, *self._lacking()]
 

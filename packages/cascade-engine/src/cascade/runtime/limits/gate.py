@@ -94,11 +94,9 @@ class Gate:
     def tell(self, ticket: Ticket) -> None:
         """Tell that a ticket waits, and for what."""
         if self._run.bus.wants(TaskWaiting):
-            block = self.resources.why(ticket)
-            if block.reason:
-                self._run.publish(
-                    TaskWaiting, ticket.task, ticket.node, block.reason, block.holders
-                )
+            why = self.resources.why(ticket)
+            if why is not None:
+                self._run.publish(TaskWaiting, ticket.task, ticket.node, *why)
 
     def leave(self, ticket: Ticket, unused: int = 0) -> None:
         """Give back what a ticket has. From any thread."""

@@ -165,22 +165,24 @@ class ResourceManager:
             admitted = self._admit()
         self._tell(admitted)
 
-    def waiting(self, run: Any) -> list[tuple[Ticket, Block]]:
-        """The tickets of a run that wait, and for what."""
+    def waiting(self, run: Any) -> list[tuple[Ticket, str, tuple[str, ...]]]:
+        """The tickets of a run that wait: for what limit, and which tasks hold that."""
         with self.lock:
             found = []
             for line in self._lines.values():
                 block = next(iter(line)).block
-                if block is not None:
-                    found += [(ticket, block) for ticket in line if ticket.run is run]
+                own = [ticket for ticket in line if ticket.run is run]
+                if own and block is not None:
+                    told = self._told_of(block)
+                    found += [(ticket, *told) for ticket in own]
             return found
 
-    def why(self, ticket: Ticket) -> Block:
-        """What a ticket waits for; nothing in particular, if it was let in meanwhile."""
+    def why(self, ticket: Ticket) -> tuple[str, tuple[str, ...]] | None:
+        """For what limit a ticket waits, and which tasks hold it; None if it does not wait."""
         with self.lock:
             line = self._lines.get(ticket.line)
             block = next(iter(line)).block if line and ticket in line else None
-            return block or Block("")
+            return None if block is None else self._told_of(block)
 
     def _tell(self, admitted: Iterable[Ticket]) -> None:
         """What has to wait until the lock is free, because it runs code of others."""
@@ -228,7 +230,7 @@ class ResourceManager:
         else:
             ticket.calls = ticket.most
         if ticket.amounts and (short := claims.short(ticket.amounts, self._free)):
-            return Block(f"capacity {short}", self._holders(short))
+            return Block(short)
         for name, amount in ticket.amounts:
             self._free[name] -= amount
         for rule in rules:
@@ -245,8 +247,14 @@ class ResourceManager:
         for rule in ticket.rules:
             rule.leave(ticket, unused)
 
+    def _told_of(self, block: Block) -> tuple[str, tuple[str, ...]]:
+        limit = block.limit
+        if isinstance(limit, str):
+            return f"capacity {limit}", self._holders(limit)
+        return str(limit.constraint), limit.holders()
+
     def _holders(self, name: str) -> tuple[str, ...]:
-        return tuple([t.task for t in self._inside if name in dict(t.amounts)])
+        return tuple([t.task for t in self._inside if any(name == n for n, _ in t.amounts)])
 
 
 class _Claims:
@@ -287,10 +295,10 @@ def _block_by_rules(
             continue
         until = min(rule.opens(now), rule.expires)
         if rule.constraint.kind == PAUSE:  # one that cannot run anyway keeps nobody from anything
-            return Block(str(rule.constraint), (), until)
+            return Block(rule, until)
         full.append(rule)
         if block is None or until > block.until:
-            block = Block(str(rule.constraint), rule.holders(), until)
+            block = Block(rule, until)
     claims.rules.update(full)
     ticket.calls = int(calls)
     return block

@@ -22,12 +22,10 @@ NEW, WAITING, INSIDE, OUT = range(4)
 
 
 class Block(NamedTuple):
-    """What a ticket waits for."""
+    """What keeps a ticket out; made at every look, so the rest is found when somebody asks."""
 
-    #: Name of the limit.
-    reason: str
-    #: The tasks that have what it waits for.
-    holders: tuple[str, ...] = ()
+    #: A constraint, or the name of a capacity.
+    limit: Rule | str
     #: When there will be room, by the clock of its event loop; inf where nobody knows.
     until: float = math.inf
 
