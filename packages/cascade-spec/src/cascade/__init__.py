@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from cascade.spec.errors import ParameterError as ParameterError
     from cascade.spec.errors import ResourceError as ResourceError
     from cascade.spec.errors import ResourceNotFoundError as ResourceNotFoundError
+    from cascade.spec.errors import ResourceTimeoutError as ResourceTimeoutError
     from cascade.spec.errors import RouteError as RouteError
     from cascade.spec.errors import RunError as RunError
     from cascade.spec.errors import SerializationError as SerializationError
@@ -117,6 +118,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
             "ParameterError",
             "ResourceError",
             "ResourceNotFoundError",
+            "ResourceTimeoutError",
             "RouteError",
             "RunError",
             "SerializationError",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cascade.runtime.resource_container import Attempt
+from cascade.runtime.resource_session import Attempt
 from cascade.runtime.run import Cancels, Run, guarded
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.lazy_types import Operation
@@ -82,7 +82,7 @@ class NodeProcessor:
         if not wants_resources(call.args, call.kwargs):
             return await self._make(call, call.args, call.kwargs, None)
         async with self._run.resources.attempt() as attempt:
-            args, kwargs = await attempt.resolve(call.args, call.kwargs)
+            args, kwargs = await attempt.resolve(call.args, call.kwargs, call.operation)
             return await self._make(call, args, kwargs, attempt)
 
     async def _make(
