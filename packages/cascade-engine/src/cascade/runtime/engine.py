@@ -196,7 +196,8 @@ class Engine:
             Exception: The first error that a task raised, with a note on where it comes from.
 
         Guarantees: when this ends, however it does, no task of the run is running but for those
-        that were abandoned, and every resource is closed.
+        that were abandoned, and every resource is closed but for what those use and what took
+        longer than its ``teardown_timeout``.
         """
         self._check_open()
         if deadline is not None:
