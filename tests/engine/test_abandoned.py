@@ -939,7 +939,7 @@ def test_resources_are_closed_when_a_coroutine_took_too_long(use_vm, log, asynch
 
 
 def test_opening_resources_is_not_counted(use_vm):
-    @cs.resource(scope="task")
+    @cs.resource(scope="task", teardown_timeout=7200)
     async def slow():
         await asyncio.sleep(3600)
         yield "slow"

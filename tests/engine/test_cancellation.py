@@ -2,21 +2,21 @@
 
 A run in virtual time is the same each time, down to the order of its steps. So it can be ended at
 the first of them, at the second, and so on, until there is none left; and after each end there is
-to be nothing left of it. A *point* is a turn of the event loop, or a step of one of its tasks.
+to be nothing left of it.
 """
 
 import asyncio
 import gc
 import threading
 import traceback
-from collections.abc import Coroutine
 from concurrent.futures import Future
 
 import pytest
+from tests.engine import points
+from tests.engine.points import Cancel, in_loop
 
 import cascade as cs
 from cascade.adapters.executors.inline import InlineExecutor
-from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.scheduler import LOOK_EVERY
 
 #: No run of these has more points.
@@ -25,78 +25,6 @@ ENOUGH = 5000
 
 class Boom(Exception):
     """What a call or a provider is made to raise."""
-
-
-# -- points -----------------------------------------------------------------------------------
-
-
-class Points(VirtualLoop):
-    """A loop in virtual time that can do something at a point of the run that it is told to watch.
-
-    Attributes:
-        count: Points that have passed.
-        jumps: How often the time jumped to that of a timer.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.count = self.jumps = 0
-        self._watching = False
-        self._planned = {}
-        self.set_task_factory(
-            lambda loop, work, **kw: asyncio.Task(Stepping(work, self._point), loop=loop, **kw)
-        )
-
-    def watch(self, planned):
-        """From now on, call what ``planned`` has for the number of a point when that is reached."""
-        self.count = 0
-        self._planned = dict(planned)
-        self._watching = True
-
-    def unwatch(self):
-        self._watching = False
-
-    def _run_once(self):
-        self._point()
-        super()._run_once()
-
-    def _advance(self, seconds):
-        self.jumps += 1
-        super()._advance(seconds)
-
-    def _point(self):
-        if self._watching:
-            act = self._planned.pop(self.count, None)
-            self.count += 1
-            if act is not None:
-                act()
-
-
-class Stepping(Coroutine):
-    """A coroutine that tells of its steps."""
-
-    def __init__(self, work, tell):
-        self._work = work
-        self._tell = tell
-
-    def send(self, value):
-        self._tell()
-        return self._work.send(value)
-
-    def throw(self, *error):
-        self._tell()
-        return self._work.throw(*error)
-
-    def close(self):
-        self._work.close()
-
-    def __await__(self):
-        raise NotImplementedError
-
-
-def in_loop(main):
-    with asyncio.Runner(loop_factory=Points) as runner:
-        return runner.run(main())
 
 
 class InStep:
@@ -383,21 +311,6 @@ def nothing_complains(caplog):
 # -- cancels ----------------------------------------------------------------------------------
 
 
-class Cancel:
-    """Cancels a run when it is called.
-
-    Attributes:
-        accepted: Whether the run was not over.
-    """
-
-    def __init__(self, running):
-        self._running = running
-        self.accepted = False
-
-    def __call__(self):
-        self.accepted = self._running.cancel()
-
-
 @EXECUTORS
 def test_the_program_by_itself(program, executor, use_vm):
     async def main():
@@ -571,7 +484,7 @@ def test_a_failure_of_anything_that_can_fail_leaves_nothing_behind(program, exec
 
 def is_presentable(error):
     entries = traceback.extract_tb(error.__traceback__)
-    assert {entry.filename for entry in entries} == {__file__}
+    assert {entry.filename for entry in entries} <= {__file__, points.__file__}
     assert entries[0].name == "main"
     assert entries[-1].name == "step"
     notes = [note for note in error.__notes__ if note.startswith("cascade: ")]

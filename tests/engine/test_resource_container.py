@@ -11,7 +11,7 @@ import pytest
 import cascade as cs
 from cascade.graph.build import build_graph
 from cascade.runtime.events import ResourceAcquired, ResourceReleased
-from cascade.runtime.resource_container import ResourceContainer, dependencies_of
+from cascade.runtime.resource_container import ResourceContainer
 from cascade.spec.resource import Inject
 
 
@@ -114,7 +114,7 @@ def test_an_override_keeps_scope_and_thread(log):
 
     container.override_provider("a", other)
 
-    found = container.definition(Inject("a", None))
+    found = container.providers().definition(Inject("a", None))
     assert (found.func, found.scope, found.thread_bound) == (other, "task", True)
 
 
@@ -123,7 +123,7 @@ def test_an_override_with_a_definition_brings_its_own_scope(log):
     container.register(provider("a", log, scope="task"))
     container.override_provider("a", provider("b", log, scope="run"))
 
-    assert container.definition(Inject("a", None)).scope == "run"
+    assert container.providers().definition(Inject("a", None)).scope == "run"
 
 
 def test_an_override_of_a_provider_that_is_injected_itself_keeps_its_scope(log):
@@ -135,8 +135,8 @@ def test_an_override_of_a_provider_that_is_injected_itself_keeps_its_scope(log):
 
     container.override_provider("a", other)
 
-    assert container.definition(Inject("a", original)).func is other
-    assert container.definition(Inject("a", original)).scope == "task"
+    assert container.providers().definition(Inject("a", original)).func is other
+    assert container.providers().definition(Inject("a", original)).scope == "task"
 
 
 def test_an_override_must_be_a_generator_function(log):
@@ -150,7 +150,7 @@ def test_dependencies_are_the_injected_parameters(log):
     def top(base=cs.inject("base"), size=5):
         yield
 
-    assert list(dependencies_of(top)) == ["base"]
+    assert list(top.needs) == ["base"]
 
 
 async def test_providers_that_need_each_other_are_refused_before_anything_runs(engine, use_vm, log):

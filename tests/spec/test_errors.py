@@ -15,6 +15,7 @@ BUILTINS = {
     "ParameterError": ValueError,
     "ResourceNotFoundError": NameError,
     "ResourceError": RuntimeError,
+    "ResourceTimeoutError": TimeoutError,
     "DependencyMissingError": LookupError,
     "RouteError": LookupError,
     "UnpackError": ValueError,
@@ -64,6 +65,7 @@ def test_what_an_error_is_about_can_be_read_from_it():
     assert errors.ParameterError("m", "region").name == "region"
     assert errors.DependencyMissingError("m", "ready").condition == "ready"
     assert errors.CapacityError("m", "gpu").capacity == "gpu"
+    assert errors.ResourceTimeoutError("m", 1.5).seconds == 1.5
     assert errors.TaskTimeoutError("m", 1.5).seconds == 1.5
     assert errors.DeadlineError("m", 1.5).seconds == 1.5
     assert errors.StepLimitError("m", 7).limit == 7
@@ -76,6 +78,7 @@ def test_messages_are_shown_as_written():
             "ParameterError": ("n",),
             "DependencyMissingError": ("c",),
             "CapacityError": ("gpu",),
+            "ResourceTimeoutError": (1.5,),
             "TaskTimeoutError": (1.5,),
             "DeadlineError": (1.5,),
             "StepLimitError": (7,),

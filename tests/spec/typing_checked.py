@@ -4,12 +4,13 @@ An ``ignore`` that is not needed is an error, so that each also says: this is re
 """
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
 
 from cascade.spec.blueprint import TailCall, literal
 from cascade.spec.containers import gather
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.operators import eq
+from cascade.spec.overrides import override_resource
 from cascade.spec.params import Env, Param
 from cascade.spec.resource import ResourceDefinition, inject, resource
 from cascade.spec.routing import Router
@@ -54,6 +55,15 @@ async def session() -> AsyncIterator[str]:
 @task
 def query(sql: str, db: complex = inject(connection)) -> float:
     return db.real
+
+
+@task
+def annotated(sql: str, db: Annotated[complex, inject(connection)]) -> float:
+    return db.real
+
+
+def fake() -> Iterator[complex]:
+    yield 2j
 
 
 @task
@@ -133,6 +143,18 @@ def an_injected_parameter_is_of_the_resources_type() -> None:
     assert_type(inject("by name"), Any)
     wrong: str = inject(connection)  # type: ignore[assignment]
     assert_type((query("select 1"), wrong), tuple[LazyResult[float], str])
+
+
+def an_annotated_parameter_may_be_left_out_or_given() -> None:
+    assert_type(annotated("select 1"), LazyResult[float])
+    assert_type(annotated("select 1", 1j), LazyResult[float])
+
+
+def an_override_gives_what_the_resource_gives() -> None:
+    with override_resource(connection, fake), override_resource("by name", session):
+        pass
+    override_resource(connection, session)  # type: ignore[arg-type]
+    override_resource(file, fake)  # type: ignore[arg-type]
 
 
 def sources_are_lazy_values_of_their_type() -> None:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from cascade.spec.errors import ParameterError as ParameterError
     from cascade.spec.errors import ResourceError as ResourceError
     from cascade.spec.errors import ResourceNotFoundError as ResourceNotFoundError
+    from cascade.spec.errors import ResourceTimeoutError as ResourceTimeoutError
     from cascade.spec.errors import RouteError as RouteError
     from cascade.spec.errors import RunError as RunError
     from cascade.spec.errors import SerializationError as SerializationError
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from cascade.spec.lazy_types import MappedLazyResult as MappedLazyResult
     from cascade.spec.operators import eq as eq
     from cascade.spec.operators import ne as ne
+    from cascade.spec.overrides import override_resource as override_resource
     from cascade.spec.params import Env as Env
     from cascade.spec.params import Param as Param
     from cascade.spec.resource import inject as inject
@@ -124,6 +126,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
             "ParameterError",
             "ResourceError",
             "ResourceNotFoundError",
+            "ResourceTimeoutError",
             "RouteError",
             "RunError",
             "SerializationError",
@@ -137,6 +140,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         ),
         "spec.lazy_types": ("LazyResult", "MappedLazyResult"),
         "spec.operators": ("eq", "ne"),
+        "spec.overrides": ("override_resource",),
         "spec.params": ("Env", "Param"),
         "spec.resource": ("inject", "resource"),
         "spec.routing": ("Router",),

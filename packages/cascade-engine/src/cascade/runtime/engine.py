@@ -36,6 +36,7 @@ from cascade.runtime.limits.resources import ResourceManager
 from cascade.runtime.limits.rules import Constraint
 from cascade.runtime.program import Program
 from cascade.runtime.resource_container import ResourceContainer
+from cascade.runtime.resource_instance import TEARDOWN_TIMEOUT
 from cascade.runtime.run import STEP_INTERVAL, Run, Waiting
 from cascade.runtime.strategies.graph import GraphExecutionStrategy
 from cascade.runtime.strategies.vm import ProgramExecution, VMExecutionStrategy
@@ -93,6 +94,9 @@ class Engine:
         bus: Where events are published.
         state_backend: Keeps every node's outcome for reading after a run; none if left out.
         resources: Resources to register.
+        teardown_timeout: Seconds that closing a resource may take which does not say so itself
+            (``@cs.resource(teardown_timeout=…)``). What takes longer is cancelled or, on a thread,
+            abandoned; that is an error of the run, and the rest is closed all the same.
         tier: How the virtual machine makes steps; see ``VirtualMachine``.
         step_interval: Seconds between two StepsMade events of a run, at least.
         system_resources: How much there is of each capacity that ``with_constraints`` takes, by
@@ -122,6 +126,7 @@ class Engine:
         *,
         state_backend: StateBackend | None = None,
         resources: Iterable[ResourceDefinition[Any]] = (),
+        teardown_timeout: float = TEARDOWN_TIMEOUT,
         tier: Tier = "auto",
         step_interval: float = STEP_INTERVAL,
         system_resources: ResourceManager | Mapping[str, float] | None = None,
@@ -132,7 +137,7 @@ class Engine:
         self._step_interval = step_interval
         self.bus = bus or MessageBus()
         self.state_backend = state_backend
-        self.resource_container = ResourceContainer(self.bus)
+        self.resource_container = ResourceContainer(self.bus, teardown_timeout)
         self.blueprints = BlueprintRegistry()
         self._executor = executor or LocalExecutor()
         self._owns_executor = executor is None
@@ -213,7 +218,8 @@ class Engine:
             Exception: The first error that a task raised, with a note on where it comes from.
 
         Guarantees: when this ends, however it does, no task of the run is running but for those
-        that were abandoned, and every resource is closed.
+        that were abandoned, and every resource is closed but for what those use and what took
+        longer than its ``teardown_timeout``.
         """
         self._check_open()
         if deadline is not None:
@@ -430,9 +436,13 @@ class Engine:
         return self.resource_container.get_provider(name)
 
     def override_resource_provider(self, name: str, new_provider: Any) -> None:
-        """Use another provider for the resource ``name``, in tests for example.
+        """Use another provider for the resource ``name`` in all runs that begin from now on.
 
-        A plain generator function takes over the scope of the one that it replaces.
+        A plain generator function takes over the scope, the thread and the deadline of the one that
+        it replaces. For as long as a test takes, there is ``cs.override_resource``.
+
+        Raises:
+            DefinitionError: It is neither a generator function nor what ``@resource`` makes.
         """
         self.resource_container.override_provider(name, new_provider)
 

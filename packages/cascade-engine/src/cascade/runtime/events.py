@@ -237,5 +237,5 @@ class ResourceAcquired(ResourceEvent):
 
 @_event
 class ResourceReleased(ResourceEvent):
-    #: What closing it raised; None when all went well.
+    #: What closing it raised, or that it took too long; None when all went well.
     error: BaseException | None = None

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from cascade.runtime.resource_container import Attempt
+from cascade.runtime.resource_session import Attempt
 from cascade.runtime.run import Cancels, Run, guarded
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.lazy_types import Operation
@@ -100,7 +100,7 @@ class NodeProcessor:
         if not wants_resources(call.args, call.kwargs):
             return await self._make(call, call.args, call.kwargs, None, on_abandon)
         async with self._run.resources.attempt() as attempt:
-            args, kwargs = await attempt.resolve(call.args, call.kwargs)
+            args, kwargs = await attempt.resolve(call.args, call.kwargs, call.operation)
 
             def keep_until(abandoned: Future[Any]) -> None:
                 attempt.keep_until(abandoned)

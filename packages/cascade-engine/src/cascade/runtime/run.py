@@ -41,7 +41,8 @@ from cascade.spec.params import Source, run_params
 from cascade.spec.protocols import Executor, StateBackend
 
 if TYPE_CHECKING:
-    from cascade.runtime.resource_container import ResourceContainer, ResourceSession
+    from cascade.runtime.resource_container import ResourceContainer
+    from cascade.runtime.resource_session import ResourceSession
     from cascade.runtime.vm.registry import BlueprintRegistry
 
 T = TypeVar("T")
@@ -134,8 +135,7 @@ class Run:
         self.executor = executor
         self.blueprints = blueprints
         self.state = state
-        self._container = container
-        self.resources: ResourceSession = container.session(self)
+        self.resources: ResourceSession = container.setup(self)
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._monitor = monitor
@@ -174,12 +174,12 @@ class Run:
             lazies: Those that are ``special``, at least.
 
         Raises:
-            ResourceNotFoundError, ResourceError, CycleError: See ``ResourceContainer.check``.
+            ResourceNotFoundError, ResourceError, CycleError: See ``Providers.check``.
             CapacityError: A node takes more of a capacity than there is.
             ParameterError: A parameter or environment variable is missing or does not fit.
         """
         special = [lazy for lazy in lazies if lazy.special]
-        self._container.check(special)
+        self.resources.check(special)
         self.gate.resources.check_nodes(special)
         for lazy in special:
             if isinstance(lazy, Source):

@@ -16,6 +16,7 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── ParameterError (ValueError)          a Param or Env is missing or of the wrong type
     │   ├── ResourceNotFoundError (NameError)    an injected resource that nobody registered
     │   ├── ResourceError (RuntimeError)         a provider breaks its protocol
+    │   │   └── ResourceTimeoutError (TimeoutError) a resource takes too long to close
     │   ├── DependencyMissingError (LookupError) the target was skipped; ``.condition``
     │   ├── RouteError (LookupError)             a Router has no route for the selected key
     │   ├── UnpackError (ValueError)             a task gave another number of values than nout
@@ -104,6 +105,18 @@ class ResourceNotFoundError(CascadeError, NameError):
 
 class ResourceError(CascadeError, RuntimeError):
     """A resource provider breaks its protocol, or is used where it cannot be."""
+
+
+class ResourceTimeoutError(ResourceError, TimeoutError):
+    """A resource was not closed within its ``teardown_timeout``.
+
+    Attributes:
+        seconds: How long it was allowed to take.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class DependencyMissingError(CascadeError, LookupError):

@@ -72,13 +72,15 @@ def mapped(
     columns = tuple(as_lazy(column, code, lasti) for column in given.values())
     _check_lengths(task.name, given)
     dependencies = tuple(c for c in columns if isinstance(c, LazyResult))
+    left_out = [m for n, m in task.parameters.injections.items() if n not in iterables]
+    injects = any(isinstance(value, Inject) for value in (*shared.values(), *left_out))
     plan = MapPlan(task, names, shared, code, lasti, catches)
     lazy: MappedLazyResult[Any] = MappedLazyResult(
         Operation(expand, f"{task.name}.map"),
         (plan, *columns),
         {},
         dependencies,
-        False,
+        injects,  # so that the run looks, before it begins, whether they are to be had
         code,
         lasti,
     )

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cascade.spec.errors import ArgumentError, DefinitionError
+from cascade.spec.injection import Inject, with_injections
 from cascade.spec.nearby import did_you_mean
-from cascade.spec.resource import Inject
 
 _ANY = inspect.Signature(
     [
@@ -30,7 +30,8 @@ class Parameters:
     """The analysed signature of one callable.
 
     Attributes:
-        signature: As ``inspect`` gives it; ``(*args, **kwargs)`` for builtins that hide theirs.
+        signature: As ``inspect`` gives it, but with what annotations inject as defaults;
+            ``(*args, **kwargs)`` for builtins that hide theirs.
         positional: Names that take positional arguments, in order.
         keyword: Names that can be given by keyword, in order.
         var_positional, var_keyword: Name of the ``*`` and ``**`` parameter, or None.
@@ -41,9 +42,10 @@ class Parameters:
     def __init__(self, func: Callable[..., Any], name: str) -> None:
         self.owner = name
         try:
-            self.signature = inspect.signature(func)
+            signature = inspect.signature(func)
         except ValueError:
-            self.signature = _ANY
+            signature = _ANY
+        self.signature = with_injections(signature, func, name)
         parameters = self.signature.parameters.values()
         self.positional = tuple(p.name for p in parameters if p.kind in _POSITIONAL)
         self.keyword = tuple(p.name for p in parameters if p.kind in _NAMED)

@@ -11,6 +11,8 @@ after the ``yield`` closes it. A task asks for one with ``inject`` as a paramete
 
     @task
     def count(table: str, db=inject(database)): ...
+
+or in its annotation: ``db: Annotated[Connection, inject(database)]``.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
 from cascade.spec.callsite import CallSite
+from cascade.spec.checks import is_number
 from cascade.spec.errors import DefinitionError
+from cascade.spec.injection import Inject as Inject
+from cascade.spec.injection import with_injections
 
 T = TypeVar("T")
 Scope: TypeAlias = Literal["run", "task"]
@@ -38,10 +43,20 @@ class ResourceDefinition(Generic[T]):
         name: What ``inject("…")`` and ``engine.override_resource_provider`` call it.
         scope: ``"run"``: one instance per run, opened at first use. ``"task"``: one per attempt.
         thread_bound: Opened, used and closed on one and the same thread (M7).
+        teardown_timeout: Seconds that closing may take; the engine's if None.
         is_async: The provider is an async generator.
+        needs: Parameter → what the provider wants to be handed there.
     """
 
-    __slots__ = ("func", "is_async", "name", "scope", "thread_bound")
+    __slots__ = (
+        "func",
+        "is_async",
+        "name",
+        "needs",
+        "scope",
+        "teardown_timeout",
+        "thread_bound",
+    )
 
     def __init__(
         self,
@@ -49,6 +64,7 @@ class ResourceDefinition(Generic[T]):
         name: str | None = None,
         scope: Scope = "run",
         thread_bound: bool = False,
+        teardown_timeout: float | None = None,
     ) -> None:
         described = str(getattr(func, "__qualname__", repr(func)))
         self.is_async = inspect.isasyncgenfunction(func)
@@ -59,7 +75,7 @@ class ResourceDefinition(Generic[T]):
                 "    wrong:  def database(): return connect()\n"
                 "    right:  def database(): db = connect(); yield db; db.close()"
             )
-        _check_parameters(func, described)
+        self.needs = _needs_of(func, described)
         if scope not in _SCOPES:
             raise DefinitionError(
                 f"resource '{described}': scope must be 'run' or 'task', but is {scope!r}"
@@ -69,7 +85,15 @@ class ResourceDefinition(Generic[T]):
                 f"resource '{described}': thread_bound=True is for plain generators; an async "
                 "generator always lives on the event loop's thread"
             )
+        if teardown_timeout is not None and not (
+            is_number(teardown_timeout, 0) and teardown_timeout
+        ):
+            raise DefinitionError(
+                f"resource '{described}': teardown_timeout must be seconds, more than 0, or None, "
+                f"but is {teardown_timeout!r}"
+            )
         self.func = func
+        self.teardown_timeout = teardown_timeout
         self.name = name or str(getattr(func, "__name__", described))
         self.scope: Scope = scope
         self.thread_bound = thread_bound
@@ -87,49 +111,52 @@ class ResourceDefinition(Generic[T]):
         return f"<resource {self.name} scope={self.scope}>"
 
 
-class Inject:
-    """The marker that ``inject`` gives: "hand me this resource here"."""
-
-    __slots__ = ("definition", "resource_name")
-
-    def __init__(self, resource_name: str, definition: ResourceDefinition[Any] | None) -> None:
-        self.resource_name = resource_name
-        self.definition = definition
-
-    def __repr__(self) -> str:
-        return f"inject({self.resource_name!r})"
-
-
 @overload
 def resource(func: Provider[T], /) -> ResourceDefinition[T]: ...
 @overload
 def resource(
-    name: str | None = None, scope: Scope = "run", thread_bound: bool = False
+    name: str | None = None,
+    scope: Scope = "run",
+    thread_bound: bool = False,
+    *,
+    teardown_timeout: float | None = None,
 ) -> Callable[[Provider[T]], ResourceDefinition[T]]: ...
-def resource(name: Any = None, scope: Scope = "run", thread_bound: bool = False) -> Any:
+def resource(
+    name: Any = None,
+    scope: Scope = "run",
+    thread_bound: bool = False,
+    *,
+    teardown_timeout: float | None = None,
+) -> Any:
     """Declare a provider; used as ``@resource`` or ``@resource("name", scope="task", …)``.
 
     The provider is a generator or async generator function; its own parameters may be injected.
+    Cancelling a run cancels an async provider that is still opening, as it does any coroutine, and
+    none that is closing. A resource of the run that failed to open is not tried again in that run.
 
     Args:
         name: Defaults to the function's name.
         scope: ``"run"`` (one instance per run) or ``"task"`` (one per attempt of a task).
         thread_bound: Open, use and close it on one thread, as ``sqlite3`` wants. Tasks that use
-            it run there, one at a time; coroutine tasks cannot.
+            it run there, one at a time, and so do plain providers; what is asynchronous cannot.
+        teardown_timeout: Seconds that closing it may take, instead of the engine's.
 
     Raises:
         DefinitionError: The function is no generator function, or has a parameter without a
             default (a TypeError).
     """
     if name is None or isinstance(name, str):
-        return lambda provider: ResourceDefinition(provider, name, scope, thread_bound)
+        return lambda provider: ResourceDefinition(
+            provider, name, scope, thread_bound, teardown_timeout
+        )
     return ResourceDefinition(name, None, scope, thread_bound)
 
 
-def _check_parameters(func: Callable[..., Any], described: str) -> None:
-    """Refuse a provider that nobody could call: all that it is handed is what it injects."""
+def _needs_of(func: Callable[..., Any], described: str) -> dict[str, Inject]:
+    """Parameter → what is to be injected there; refuses a provider that nobody could call."""
     kinds = inspect.Parameter
-    for parameter in inspect.signature(func).parameters.values():
+    needs = {}
+    for parameter in with_injections(inspect.signature(func), func, described).parameters.values():
         if parameter.kind in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD):
             continue
         if parameter.default is parameter.empty:
@@ -137,11 +164,14 @@ def _check_parameters(func: Callable[..., Any], described: str) -> None:
                 f"provider '{described}': the parameter '{parameter.name}' has no default; inject "
                 f"it: {parameter.name}=cs.inject(…)"
             )
-        if parameter.kind is kinds.POSITIONAL_ONLY and isinstance(parameter.default, Inject):
-            raise DefinitionError(
-                f"provider '{described}': the positional-only parameter '{parameter.name}' cannot "
-                "be injected; move it behind the '/'"
-            )
+        if isinstance(parameter.default, Inject):
+            if parameter.kind is kinds.POSITIONAL_ONLY:
+                raise DefinitionError(
+                    f"provider '{described}': the positional-only parameter '{parameter.name}' "
+                    "cannot be injected; move it behind the '/'"
+                )
+            needs[parameter.name] = parameter.default
+    return needs
 
 
 @overload
@@ -149,7 +179,18 @@ def inject(source: ResourceDefinition[T], /) -> T: ...
 @overload
 def inject(source: str, /) -> Any: ...
 def inject(source: Any, /) -> Any:
-    """Ask for a resource, as the default of a parameter or as an argument of a call.
+    """Ask for a resource, by a parameter's default or annotation, or as an argument of a call.
+
+    >>> from typing import Annotated
+    >>> from cascade.spec.task import task
+    >>> @resource
+    ... def greeting():
+    ...     yield "hello"
+    >>> @task
+    ... def greet(name: str, words: Annotated[str, inject(greeting)]) -> str:
+    ...     return f"{words} {name}"
+    >>> greet("you").kwargs
+    {'words': inject('greeting')}
 
     Args:
         source: The provider itself, which then needs no registration, or the name of one that is

@@ -1,0 +1,160 @@
+"""Providers: which provider each marker of a run stands for, and whether it can be had.
+
+Fixed when the run begins: what is registered or overridden later is for later runs, so that a run
+never has two instances where the program says one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from cascade.spec.errors import CycleError, ResourceError, ResourceNotFoundError
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
+from cascade.spec.nearby import did_you_mean
+from cascade.spec.overrides import Override
+from cascade.spec.resource import Inject, ResourceDefinition
+from cascade.spec.task import Task
+
+
+class Providers:
+    """The providers of one run.
+
+    Args:
+        registered: Name → resource.
+        overrides: Layers of them, by name; what stands in an earlier one wins.
+    """
+
+    def __init__(
+        self,
+        registered: Mapping[str, ResourceDefinition[Any]],
+        *overrides: Mapping[str, Override],
+    ) -> None:
+        self._registered = registered
+        self._overrides = overrides
+        #: Name and provider of a marker → what it stands for, so that it always is the same.
+        self._found: dict[tuple[str, ResourceDefinition[Any] | None], ResourceDefinition[Any]] = {}
+        #: What is certain to be had, with all that it needs → whether it is bound to a thread.
+        self._sound: dict[ResourceDefinition[Any], bool] = {}
+
+    def definition(self, wanted: Inject) -> ResourceDefinition[Any]:
+        """What ``wanted`` stands for: an override, the provider it holds, or a registered one.
+
+        Raises:
+            ResourceNotFoundError: None of these.
+        """
+        key = wanted.resource_name, wanted.definition
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._look_up(*key)
+        return found
+
+    def _look_up(self, name: str, given: ResourceDefinition[Any] | None) -> ResourceDefinition[Any]:
+        replaced = given or self._registered.get(name)
+        for layer in self._overrides:
+            if name in layer:
+                return layer[name].in_place_of(replaced)
+        if replaced is None:
+            known = sorted({*self._registered, *(n for layer in self._overrides for n in layer)})
+            hint = did_you_mean(name, known)
+            raise ResourceNotFoundError(
+                f"the resource '{name}' is needed, but the engine has "
+                f"{', '.join(map(repr, known)) or 'none'}{hint}; pass it with "
+                "engine.register(…), or inject the provider itself",
+                name=name,
+            )
+        return replaced
+
+    def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
+        """Refuse, before anything runs, nodes whose resources cannot be had.
+
+        Raises:
+            ResourceNotFoundError: A name that is not registered; the note says which task.
+            CycleError: Providers that need each other.
+            ResourceError: A run-scoped resource that needs a task-scoped one, or something
+                asynchronous that uses a thread-bound resource.
+        """
+        for wanted, task, node in injections(lazies):
+            try:
+                self.check_use(wanted, task)
+            except Exception as error:
+                error.add_note(f"asked for by task '{task.name}', called at {node.callsite}")
+                raise
+
+    def check_use(self, wanted: Inject, user: Operation) -> None:
+        """Refuse a resource that ``user`` cannot have; see ``check``."""
+        if self.is_bound(wanted) and user.is_async:
+            raise ResourceError(
+                f"the coroutine task '{user.name}' uses the resource '{wanted.resource_name}', "
+                "which is bound to a thread of its own; use it from a plain function"
+            )
+
+    def is_bound(self, wanted: Inject) -> bool:
+        """Whether ``wanted`` is bound to a thread, by itself or by what it needs (M7).
+
+        Raises:
+            ResourceNotFoundError, CycleError, ResourceError: It cannot be had; see ``check``.
+        """
+        return self._is_bound(self.definition(wanted), ())
+
+    def _is_bound(
+        self, definition: ResourceDefinition[Any], users: tuple[ResourceDefinition[Any], ...]
+    ) -> bool:
+        known = self._sound.get(definition)
+        if known is not None:
+            return known
+        users = (*users, definition)
+        bound = definition.thread_bound
+        for needed in definition.needs.values():
+            inner = self.definition(needed)
+            if inner in users:
+                cycle = [user.name for user in (*users[users.index(inner) :], inner)]
+                raise CycleError(f"resources need each other: {' ← '.join(cycle)}", cycle)
+            _check_scopes(definition, inner)
+            if self._is_bound(inner, users):
+                _check_thread(definition, inner)
+                bound = True
+        self._sound[definition] = bound
+        return bound
+
+
+def injections(
+    lazies: Iterable[LazyResult[Any]],
+) -> Iterator[tuple[Inject, Any, LazyResult[Any]]]:
+    """What nodes ask for: the marker, the task that is handed it, the node.
+
+    Also what the items of a map will ask for, of which only the map is there yet.
+    """
+    for lazy in lazies:
+        if not lazy.special:
+            continue
+        task: Any = lazy.task
+        given: Iterable[Any] = (*lazy.args, *lazy.kwargs.values())
+        if isinstance(lazy, MappedLazyResult):
+            task = lazy.factory
+            left_out = {
+                name: marker
+                for name, marker in task.parameters.injections.items()
+                if isinstance(task, Task) and name not in lazy.mapping_kwargs
+            }
+            given = (*lazy.mapping_kwargs.values(), *left_out.values())
+        for value in given:
+            if isinstance(value, Inject):
+                yield value, task, lazy
+
+
+def _check_scopes(user: ResourceDefinition[Any], needed: ResourceDefinition[Any]) -> None:
+    if user.scope == "run" and needed.scope == "task":
+        raise ResourceError(
+            f"the resource '{user.name}' lives as long as the run, but needs '{needed.name}', "
+            "which lives only as long as a task; give them the same scope"
+        )
+
+
+def _check_thread(user: ResourceDefinition[Any], bound: ResourceDefinition[Any]) -> None:
+    if user.is_async:
+        raise ResourceError(
+            f"the async provider of '{user.name}' needs the resource '{bound.name}', which is "
+            f"bound to a thread of its own; make the provider of '{user.name}' a plain generator "
+            f"(it is written at {user.place})"
+        )
