@@ -25,6 +25,7 @@ BUILTINS = {
     "UnknownBlueprintError": LookupError,
     "TaskStopIterationError": RuntimeError,
     "RunError": RuntimeError,
+    "ConnectorError": ConnectionError,
     "StalledError": RuntimeError,
     "InternalError": RuntimeError,
 }

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cascade.spec.errors import ArgumentError as ArgumentError
     from cascade.spec.errors import BlueprintError as BlueprintError
     from cascade.spec.errors import CascadeError as CascadeError
+    from cascade.spec.errors import ConnectorError as ConnectorError
     from cascade.spec.errors import CycleError as CycleError
     from cascade.spec.errors import DeadlineError as DeadlineError
     from cascade.spec.errors import DefinitionError as DefinitionError
@@ -106,6 +107,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
             "ArgumentError",
             "BlueprintError",
             "CascadeError",
+            "ConnectorError",
             "CycleError",
             "DeadlineError",
             "DefinitionError",
