@@ -1,6 +1,14 @@
-"""Collects only what can be imported: `hatch test --all` also runs without the upper layers."""
+"""Collects only what can be imported: `hatch test --all` also runs without the upper layers.
 
+And the servers that tests of several folders talk to.
+"""
+
+from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from tests.services import Mosquitto, running_mosquitto
 
 import cascade
 
@@ -19,3 +27,10 @@ _NEEDS = {
 collect_ignore = [
     folder for folder, layer in _NEEDS.items() if find_spec(f"{cascade.__name__}.{layer}") is None
 ]
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
+    """An MQTT broker of the test's own, which it may stop and start."""
+    with running_mosquitto(tmp_path) as broker:
+        yield broker

@@ -27,6 +27,7 @@ BUILTINS = {
     "UnknownBlueprintError": LookupError,
     "TaskStopIterationError": RuntimeError,
     "RunError": RuntimeError,
+    "ConnectorError": ConnectionError,
     "StalledError": RuntimeError,
     "InternalError": RuntimeError,
 }

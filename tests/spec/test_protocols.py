@@ -72,5 +72,9 @@ def test_every_method_of_a_seam_says_what_it_does(seam):
 
 def test_a_seam_that_talks_to_the_outside_is_async():
     assert inspect.iscoroutinefunction(ExecutionStrategy.execute)
-    for name in ("connect", "disconnect", "publish", "subscribe"):
+    for name in ("connect", "disconnect", "subscribe"):
         assert inspect.iscoroutinefunction(getattr(Connector, name))
+
+
+def test_publishing_is_not_so_that_handlers_of_events_and_threads_can():
+    assert not inspect.iscoroutinefunction(Connector.publish)

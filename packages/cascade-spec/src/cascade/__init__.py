@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cascade.spec.errors import BlueprintError as BlueprintError
     from cascade.spec.errors import CapacityError as CapacityError
     from cascade.spec.errors import CascadeError as CascadeError
+    from cascade.spec.errors import ConnectorError as ConnectorError
     from cascade.spec.errors import CycleError as CycleError
     from cascade.spec.errors import DeadlineError as DeadlineError
     from cascade.spec.errors import DefinitionError as DefinitionError
@@ -116,6 +117,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
             "BlueprintError",
             "CapacityError",
             "CascadeError",
+            "ConnectorError",
             "CycleError",
             "DeadlineError",
             "DefinitionError",

@@ -28,7 +28,8 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── UnknownBlueprintError (LookupError)  a TailCall names an id that is not registered
     │   ├── TaskStopIterationError (RuntimeError) a task let a StopIteration escape
     │   ├── StalledError (RuntimeError)          virtual time can go no further
-    │   └── RunError (RuntimeError)              a run is started where none may start
+    │   ├── RunError (RuntimeError)              a run is started where none may start
+    │   └── ConnectorError (ConnectionError)     a connector cannot do what it is asked to
     └── InternalError (RuntimeError)             an invariant of Cascade is broken: please report
 
 An exception raised by a task reaches the caller as itself, with one note added.
@@ -205,6 +206,10 @@ class StalledError(CascadeError, RuntimeError):
 
 class RunError(CascadeError, RuntimeError):
     """A run is started where none may start: inside a task, or blocking a running event loop."""
+
+
+class ConnectorError(CascadeError, ConnectionError):
+    """A connector cannot be opened, or its broker refuses what it is asked for."""
 
 
 class InternalError(CascadeError, RuntimeError):

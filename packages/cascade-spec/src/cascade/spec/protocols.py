@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 
@@ -112,21 +112,101 @@ class CacheBackend(Protocol):
         """Keep ``value`` for ``ttl`` seconds, None for as long as there is room."""
 
 
+class ConnectionState(NamedTuple):
+    """Whether a connector can reach its broker now."""
+
+    connected: bool
+    #: Why not, for people to read, without a secret in it; empty while connected.
+    reason: str = ""
+
+
 @runtime_checkable
 class Connector(Protocol):
-    """A message bus between engines and the outside."""
+    """A message bus between engines and the outside, with the topics of MQTT.
 
-    async def connect(self) -> None:
-        """Open the connection; a no-op when it is open."""
+    *Messages* are bytes, given to a topic and delivered to all whose pattern matches it; ``+`` and
+    ``#`` mean what they mean in MQTT 3.1.1. A retained message is kept by the broker, the latest
+    one of each topic, and also given to those who subscribe later, and again to those who connect
+    again; an empty one makes the broker forget. A connector gets its own messages too.
+
+    *Handlers* are plain functions, called in the thread of the event loop that connected, one
+    message at a time. That is simpler than an iterator: what is to be done is done when the
+    message is there, nothing waits in a queue that somebody has to bound, and there is no task per
+    subscription that somebody has to end. They must be quick, for the loop waits for them; one
+    that raises is logged, and stops neither the others nor the connection.
+
+    *Guarantees*: messages from one publisher to one topic arrive in the order of publishing.
+    While the connection holds, each arrives at least once; it may come again after a connection
+    was lost, and where patterns of one connector overlap, so handlers bear repeats. What others
+    publish while a connector is not connected it does not get, unless it is retained.
+
+    *A lost connection* is no error of those who publish. Connectors connect again by themselves
+    and subscribe again. What is published in the meantime is queued, up to a limit beyond which
+    the oldest gives way, and counted by ``dropped``.
+
+    *Threads*: ``publish``, ``state`` and ``dropped`` are for any thread; all else is for the
+    thread of the event loop that connects.
+    """
+
+    @property
+    def state(self) -> ConnectionState:
+        """Whether it is connected, and if not, why."""
+
+    @property
+    def dropped(self) -> int:
+        """How many messages were given up instead of sent, since it was made."""
+
+    async def connect(self, *, wait: bool = True) -> None:
+        """Open the connection, and from then on keep it open; a no-op when that is so.
+
+        Args:
+            wait: Whether to return only when connected. Without it, errors of the broker or the
+                network are told by ``state``, and the connector goes on trying.
+
+        Raises:
+            ConnectorError: It cannot be opened; nothing goes on trying.
+        """
 
     async def disconnect(self) -> None:
-        """Close it; a no-op when it is closed."""
+        """Send what is queued, if there is a connection, and close it; a no-op when it is closed.
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Send; a retained message is also given to those who subscribe later."""
+        When it returns, no handler is called any more and nothing runs. Subscriptions are kept for
+        the next ``connect``; what could not be sent is dropped.
+        """
 
-    async def subscribe(self, topic: str, handler: Callable[[str, bytes], Any]) -> None:
-        """Have ``handler(topic, payload)`` called for each message; ``+`` and ``#`` as in MQTT."""
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Hand over a message to be sent soon: it never waits, whatever the network does.
+
+        A plain function, so that handlers of events and tasks on threads can publish. Before the
+        first ``connect`` it queues.
+
+        Raises:
+            ArgumentError: The topic or the payload can never be sent.
+        """
+
+    async def subscribe(
+        self, pattern: str, handler: Callable[[str, bytes], object]
+    ) -> Callable[[], None]:
+        """Have ``handler(topic, payload)`` called for each message from now on.
+
+        When it returns and there is a connection, the broker has the subscription. Without one, it
+        is made with the next.
+
+        Returns:
+            A function that ends the subscription: the handler is not called after it. Calling it
+            again does nothing.
+
+        Raises:
+            ArgumentError: There can be no such pattern, or the handler is no plain function.
+            ConnectorError: The broker refuses it.
+        """
+
+    def on_state(self, handler: Callable[[ConnectionState], object]) -> Callable[[], None]:
+        """Have ``handler(state)`` called at each change of ``state``, in the loop's thread.
+
+        Returns:
+            A function that ends that.
+        """
 
 
 @runtime_checkable

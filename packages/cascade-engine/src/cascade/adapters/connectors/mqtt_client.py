@@ -1,0 +1,127 @@
+"""One connection to an MQTT broker: opening, closing, and saying why it failed.
+
+``aiomqtt.Client`` wants some care. Its ``__aenter__`` connects on a thread, which goes on when the
+task is cancelled, and comes back to a loop that may be closed by then: it is never cancelled here,
+and ends by its own timeouts. When no answer comes to the CONNECT, it leaves its socket, its reader
+and a task behind, which ``__aexit__`` clears up. Publishing does not notice that the connection is
+lost, and waits for its timeout: who publishes has to look at ``messages`` meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from cascade.adapters.connectors.mqtt_settings import MqttSettings
+from cascade.adapters.connectors.mqtt_tls import tls_context
+from cascade.adapters.connectors.outbox import Message
+from cascade.spec.errors import ConnectorError
+
+if TYPE_CHECKING:
+    import ssl
+
+    import aiomqtt
+
+#: Messages that are on their way to the broker at once: as many as paho-mqtt sends without an
+#: answer.
+WINDOW = 20
+#: Seconds for a broker to answer a farewell.
+_FAREWELL = 1.0
+
+# What aiomqtt and paho-mqtt say of a lost connection ends in the connector's state; here it is for
+# those who lower the level to look into them.
+_library_log = logging.getLogger("cascade.connectors.aiomqtt")
+_library_log.setLevel(logging.CRITICAL)
+
+
+def require_aiomqtt() -> None:
+    """Refuse to go on without aiomqtt.
+
+    Raises:
+        ConnectorError: It is not installed.
+    """
+    try:
+        import aiomqtt  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "aiomqtt":
+            raise
+        raise ConnectorError(
+            'MqttConnector needs aiomqtt: pip install "cascade-engine[mqtt]"'
+        ) from None
+
+
+async def open_client(
+    settings: MqttSettings, client_id: str, will: Message | None
+) -> aiomqtt.Client:
+    """Connect, and be welcome.
+
+    Raises:
+        ConnectorError: Nobody answers, or the broker refuses; the message says why.
+        ArgumentError: A file of the settings cannot be used.
+    """
+    import aiomqtt
+
+    password, context = await asyncio.to_thread(_read_files, settings)
+    client = aiomqtt.Client(
+        settings.host,
+        settings.port,
+        logger=_library_log,
+        username=settings.username,
+        password=password,
+        identifier=client_id,
+        will=will and aiomqtt.Will(will.topic, will.payload, settings.qos, will.retain),
+        clean_session=True,
+        timeout=settings.timeout,
+        keepalive=settings.keepalive,
+        tls_context=context,
+        # Else a message may wait for the answer to the one before it, 40 ms and more.
+        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+    )
+    client.pending_calls_threshold = WINDOW  # else it warns of too many
+    try:
+        await client.__aenter__()
+    # A name that cannot be one is a ValueError (UnicodeError).
+    except (aiomqtt.MqttError, OSError, ValueError) as error:
+        why = explain(error)
+        if not isinstance(error, aiomqtt.MqttCodeError):
+            await close_client(client)  # no answer: see above
+        if why == "Operation timed out":
+            why = (
+                f"no answer within {settings.timeout:g} s; is it MQTT that is spoken there, and do "
+                "both sides use TLS or neither?"
+            )
+        raise ConnectorError(f"cannot connect to the broker at {settings.url}: {why}") from None
+    return client
+
+
+async def close_client(client: aiomqtt.Client) -> None:
+    """Say goodbye if there is somebody to hear it, and leave nothing behind."""
+    import aiomqtt
+
+    client.timeout = _FAREWELL
+    with suppress(aiomqtt.MqttError):
+        await client.__aexit__(None, None, None)
+    # It has cancelled its housekeeping task by call_soon: one turn of the loop until that is told,
+    # one more until it has ended.
+    for _ in range(2):
+        await asyncio.sleep(0)
+
+
+def is_refusal(code: Any) -> bool:
+    """Whether a broker's answer to a subscription means no."""
+    return int(getattr(code, "value", code)) >= 128
+
+
+def explain(error: BaseException) -> str:
+    """What went wrong, in one line: the cause where the error only says that there is one."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error.__cause__ or error) or type(error).__name__
+
+
+def _read_files(settings: MqttSettings) -> tuple[str | None, ssl.SSLContext | None]:
+    password = settings.read_password()
+    return password, tls_context(settings) if settings.uses_tls else None

@@ -1,0 +1,114 @@
+"""Subscriptions: which handlers get a message."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cascade.adapters.connectors.topics import check_pattern, matches
+from cascade.spec.errors import ArgumentError
+from cascade.spec.wording import short
+
+_log = logging.getLogger("cascade.connectors")
+
+#: What is called with the topic and the payload of a message.
+Handler = Callable[[str, bytes], object]
+
+
+class Subscription:
+    """A handler, what it is for, and how often it failed."""
+
+    __slots__ = ("_failures", "_handler", "_next_report", "is_active", "pattern")
+
+    def __init__(self, pattern: str, handler: Handler) -> None:
+        self.pattern = pattern
+        self.is_active = True
+        self._handler = handler
+        self._failures = 0
+        self._next_report = 1
+
+    def deliver(self, topic: str, payload: bytes) -> None:
+        """Call the handler, unless the subscription has ended; what it raises is logged."""
+        if not self.is_active:
+            return
+        try:
+            self._handler(topic, payload)
+        except Exception:
+            self._report(topic)
+
+    def _report(self, topic: str) -> None:
+        """Log the exception that is being handled, unless there were many before it."""
+        self._failures += 1
+        if self._failures < self._next_report:
+            return
+        self._next_report *= 10
+        _log.exception(
+            "the handler %r of %r failed on a message to %r (failure no. %d of this subscription, "
+            "no. %d is the next to be reported)",
+            self._handler,
+            self.pattern,
+            topic,
+            self._failures,
+            self._next_report,
+        )
+
+
+class Subscriptions:
+    """The subscriptions of one connector, in the order in which they were made."""
+
+    def __init__(self) -> None:
+        self._all: list[Subscription] = []
+
+    def add(self, pattern: str, handler: Handler) -> Subscription:
+        """Add one, in force from now on.
+
+        Raises:
+            ArgumentError: No such pattern can be subscribed to, or the handler is none.
+        """
+        check_pattern(pattern)
+        if pattern.startswith("$share/"):
+            raise ArgumentError(
+                f"the pattern {short(pattern)} is a shared subscription, which MQTT 3.1.1 does not "
+                "have and connectors cannot match; subscribe to what follows the group's name"
+            )
+        check_handler(handler, "with the topic and the payload")
+        subscription = Subscription(pattern, handler)
+        # A new list, for another thread may be looking through the old one.
+        self._all = [*self._all, subscription]
+        return subscription
+
+    def remove(self, subscription: Subscription) -> bool:
+        """End one; whether it was in force and nobody else has its pattern."""
+        if not subscription.is_active:
+            return False
+        subscription.is_active = False
+        self._all = [other for other in self._all if other is not subscription]
+        return subscription.pattern not in self.patterns()
+
+    def patterns(self) -> list[str]:
+        """What is subscribed to, each pattern once."""
+        return list(dict.fromkeys(subscription.pattern for subscription in self._all))
+
+    def __iter__(self) -> Iterator[Subscription]:
+        return iter(self._all)
+
+    def matching(self, topic: str) -> list[Subscription]:
+        """Who gets a message to ``topic``."""
+        return [found for found in self._all if matches(found.pattern, topic)]
+
+
+def check_handler(handler: Any, called: str) -> None:
+    """Refuse what cannot be called, or would have to be awaited.
+
+    Raises:
+        ArgumentError: The handler is no plain function; ``called`` says what it is called with.
+    """
+    if not callable(handler):
+        raise ArgumentError(f"a handler is called {called}, but got {short(handler)}")
+    if inspect.iscoroutinefunction(handler):
+        raise ArgumentError(
+            f"the handler {handler.__qualname__} is a coroutine function, but handlers are called "
+            "and not awaited; let a plain function put what it gets into an asyncio.Queue"
+        )
