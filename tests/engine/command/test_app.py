@@ -39,6 +39,46 @@ def test_an_unknown_command_is_told_the_near_one(cascade):
     assert outcome.err.startswith('cascade: Unknown command "rnu". Did you mean "run"?')
 
 
+@pytest.fixture
+def more(monkeypatch, tmp_path):
+    """A group of commands as another module would add it."""
+    (tmp_path / "more_commands.py").write_text(
+        "from cyclopts import App\n"
+        "from cascade.command.failures import UsageError\n"
+        "async def status(run: str, /, *, quiet: bool = False) -> int:\n"
+        "    if run == 'none':\n"
+        "        raise UsageError('there is no run none')\n"
+        "    print(run, quiet)\n"
+        "    return 3\n"
+        "limit = App(name='limit')\n"
+        "@limit.command\n"
+        "def rate(scope: str, value: float, /, *, ttl: float | None = None) -> None:\n"
+        "    print(scope, value, ttl)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(app.COMMANDS, "status", ("more_commands:status", "Say how runs are."))
+    monkeypatch.setitem(app.COMMANDS, "limit", ("more_commands:limit", "Set limits."))
+
+
+@pytest.mark.parametrize(
+    ("words", "outcome"),
+    [
+        (["status", "r1", "--quiet"], (3, "r1 True\n", "")),
+        (["status", "none"], (2, "", "cascade: there is no run none\n")),
+        (["limit", "rate", "agents", "2.5", "--ttl", "60"], (0, "agents 2.5 60.0\n", "")),
+    ],
+)
+def test_a_module_may_add_coroutines_and_groups_of_commands(cascade, more, words, outcome):
+    assert cascade(*words) == outcome
+
+
+def test_the_page_tells_of_added_commands_without_importing_them(cascade, more):
+    page = cascade("--help").out
+
+    assert page.index("│ disassemble ") < page.index("│ status ") < page.index("│ limit ")
+    assert "more_commands" not in sys.modules
+
+
 def test_a_program_that_ends_itself_has_its_own_exit_code(cascade, tmp_path):
     (tmp_path / "ends.py").write_text("raise SystemExit(7)\n")
 

@@ -62,6 +62,22 @@ def test_a_file_in_a_package_is_the_module_of_its_dotted_name(cascade, write):
     assert cascade("run", f"{path}:one").out == "shop.daily\n"
 
 
+def test_an_error_in_the_package_of_a_file_is_the_one_that_is_shown(cascade, write):
+    write("torn/__init__.py", "import cascade_nowhere")
+    path = write("torn/daily.py", ONE)
+    outcome = cascade("run", f"{path}:one")
+
+    assert outcome.code == 1
+    assert outcome.err.endswith("ModuleNotFoundError: No module named 'cascade_nowhere'\n")
+
+
+def test_a_file_in_a_package_whose_name_another_module_has_is_imported_all_the_same(cascade, write):
+    write("enum/__init__.py", "")
+    path = write("enum/daily.py", ONE)
+
+    assert cascade("run", f"{path}:one").out == "_cascade_target_daily\n"
+
+
 def test_a_file_finds_what_lies_beside_it(cascade, write):
     write("beside.py", "price = 3")
     path = write("target_beside.py", f"import beside\n{ONE}")

@@ -57,8 +57,12 @@ def _is_at(dotted: str, path: Path) -> bool:
         return False
     try:
         spec = importlib.util.find_spec(dotted)
-    except (ImportError, ValueError):  # a parent that is none; a module without a spec
+    except ValueError:  # a module without a spec, like __main__
         return False
+    except ModuleNotFoundError as error:
+        if error.name != dotted:
+            raise  # what a package of the user's imports is not there
+        return False  # something else has the package's name, and is none
     return spec is not None and spec.origin is not None and Path(spec.origin).resolve() == path
 
 

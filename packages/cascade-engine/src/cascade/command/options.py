@@ -61,14 +61,14 @@ class Option(NamedTuple):
 
     def parameter(self, group: Group) -> inspect.Parameter:
         """The option as a parameter of a function, for cyclopts; it is given the value."""
-        first = self.params[0]
+        default = self.params[0].default
         required = all(param.default is MISSING for param in self.params)
         common: dict[str, Any] = {
             "name": self.flag,
             "help": next((p.description for p in self.params if p.description), None),
             "group": group,
             "required": required,
-            "show_default": False if first.default in (MISSING, None) else _shown(first.default),
+            "show_default": False if default is MISSING or default is None else _shown(default),
         }
         if self.reading.convert is bool:
             hint: Any = bool
@@ -83,11 +83,10 @@ class Option(NamedTuple):
                 choices=self.reading.choices or None,
                 **common,
             )
-        default = inspect.Parameter.empty if required else None
         return inspect.Parameter(
             self.key,
             inspect.Parameter.KEYWORD_ONLY,
-            default=default,
+            default=inspect.Parameter.empty if required else None,
             annotation=Annotated[hint, settings],
         )
 
