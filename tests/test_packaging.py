@@ -19,7 +19,7 @@ BELOW = {
 LAYERS = {
     "cascade-spec": {"spec"},
     "cascade-graph": {"graph"},
-    "cascade-engine": {"runtime", "adapters"},
+    "cascade-engine": {"runtime", "adapters", "command"},
     "cascade-observatory": {"observatory"},
 }
 
@@ -122,6 +122,19 @@ def test_only_cascade_spec_has_the_facade():
     owners = [name for name in BELOW if (source(name) / "__init__.py").exists()]
 
     assert owners == ["cascade-spec"]
+
+
+def test_only_cascade_spec_answers_to_python_m_cascade():
+    owners = [name for name in BELOW if (source(name) / "__main__.py").exists()]
+
+    assert owners == ["cascade-spec"]
+
+
+def test_the_test_environment_has_what_the_command_needs():
+    extra = project("cascade-engine")["optional-dependencies"]["cli"]
+    tested = load(ROOT / "pyproject.toml")["dependency-groups"]["test"]
+
+    assert set(extra) <= set(map(str, tested))
 
 
 def test_the_changelog_has_a_section_for_the_version():

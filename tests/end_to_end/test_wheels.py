@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = {
     "cascade-spec": {"spec"},
     "cascade-graph": {"graph"},
-    "cascade-engine": {"runtime", "adapters"},
+    "cascade-engine": {"runtime", "adapters", "command"},
     "cascade-observatory": {"observatory"},
 }
 DISTRIBUTIONS = tuple(LAYERS)
@@ -33,7 +33,7 @@ def why_not(name):
     except AttributeError as error:
         return str(error)
 
-layers = ("spec", "graph", "runtime", "adapters", "observatory")
+layers = ("spec", "graph", "runtime", "adapters", "command", "observatory")
 public = cascade.__all__
 for name in public:
     getattr(cascade, name)
@@ -82,6 +82,9 @@ class Environment(NamedTuple):
     def install(self, *wheels: Path) -> None:
         self.pip("install", "--no-index", *wheels)
 
+    def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=self.path, capture_output=True, text=True, check=False)
+
     def probe(self) -> dict:
         output = subprocess.check_output([self.python, "-I", "-c", PROBE], text=True)
         return json.loads(output)
@@ -128,7 +131,8 @@ def test_no_file_is_shipped_twice_and_none_is_left_out(wheels):
 @pytest.mark.parametrize(("name", "layers"), LAYERS.items())
 def test_a_wheel_holds_its_own_layers_typed_and_only_specs_the_facade(wheels, name, layers):
     shipped = files(wheels[name])
-    facade = {"cascade/__init__.py", "cascade/py.typed"} if name == "cascade-spec" else set()
+    own = {"cascade/__init__.py", "cascade/__main__.py", "cascade/py.typed"}
+    facade = own if name == "cascade-spec" else set()
 
     assert {f"cascade/{layer}/py.typed" for layer in layers} <= shipped
     assert {path for path in shipped if path.count("/") == 1} == facade
@@ -158,6 +162,33 @@ def test_a_layer_installs_with_only_the_layers_under_it(wheels, environment, cou
     assert found["run"] == (
         None if count >= 3 else "cascade.run needs cascade-engine: pip install cascade-engine"
     )
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_without_the_engine_the_command_says_what_to_install(wheels, environment, count):
+    environment.install(*(wheels[name] for name in DISTRIBUTIONS[:count]))
+    done = environment.run(environment.python, "-I", "-m", "cascade", "run", "x:y")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        'cascade: the command needs cascade-engine: pip install "cascade-engine[cli]"\n'
+    )
+    assert not list(environment.python.parent.glob("cascade*"))
+
+
+def test_the_engine_brings_the_command_and_its_extra_what_that_needs(wheels, environment):
+    environment.install(*(wheels[name] for name in DISTRIBUTIONS[:3]))
+    (script,) = environment.python.parent.glob("cascade*")
+    message = 'cascade: the command needs cyclopts and rich: pip install "cascade-engine[cli]"\n'
+
+    for command in ([script], [environment.python, "-I", "-m", "cascade"]):
+        done = environment.run(*command, "run", "x:y")
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+    required = metadata(wheels["cascade-engine"])["Requires-Dist"]
+    assert [line for line in required if "extra" in line] == [
+        "cyclopts>=5; extra == 'cli'",
+        "rich>=13; extra == 'cli'",
+    ]
 
 
 def test_the_top_layer_needs_the_engine_and_rich(wheels, environment):

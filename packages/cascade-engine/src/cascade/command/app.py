@@ -1,0 +1,103 @@
+"""The commands there are, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import (
+    App,
+    CycloptsError,
+    Group,
+    MissingArgumentError,
+    Parameter,
+    UnusedCliTokensError,
+)
+
+from cascade.command.failures import NoJsonError, UsageError, complain, show_failure
+
+SUCCEEDED, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+
+#: Name → where its function is, and what `cascade --help` says of it. Imported when it is called.
+COMMANDS = {
+    "run": ("cascade.command.running:run", "Run a target and print its value."),
+    "plan": ("cascade.command.views:plan", "Show what a run would do, as a tree."),
+    "graph": ("cascade.command.views:graph", "Draw a target, for Mermaid or Graphviz."),
+    "explain": (
+        "cascade.command.views:explain",
+        "Say which tier of the VM each task gets, and why.",
+    ),
+    "disassemble": ("cascade.command.views:disassemble", "List what a target is compiled to."),
+}
+_EPILOGUE = "Exit codes: 0 done, 1 the program failed, 2 wrong usage, 130 Ctrl-C."
+
+
+def call(arguments: list[str]) -> int:
+    """Do what ``arguments`` say, and tell errors to people; the exit code."""
+    try:
+        app = make_app(arguments)
+        done = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except UsageError as error:
+        return complain(str(error), MISUSED)
+    except CycloptsError as error:
+        return complain(_said(error), MISUSED)
+    except NoJsonError as error:
+        return complain(str(error), FAILED)
+    except KeyboardInterrupt:
+        return complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # `cascade plan … | head`: nobody reads any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        show_failure(error)
+        return FAILED
+    return done if isinstance(done, int) else SUCCEEDED
+
+
+def make_app(arguments: Sequence[str] = ()) -> App:
+    """All commands; ``run`` with the options of the target that ``arguments`` name."""
+    app = App(
+        name="cascade",
+        help="Run, draw and look into task graphs.",
+        help_epilogue=_EPILOGUE,
+        help_format="plaintext",
+        version=_version,
+        default_parameter=Parameter(negative=()),
+        group_parameters=Group("Options"),
+        suppress_keyboard_interrupt=False,
+    )
+    for position, (name, (place, summary)) in enumerate(COMMANDS.items()):
+        if name == "run" and list(arguments[:1]) == ["run"]:
+            from cascade.command.running import run_of
+
+            app.command(run_of(arguments[1:]))
+        else:
+            app.command(place, name=name, help=summary, sort_key=position)
+    app["--help"].help = "Show this page, or that of a command."
+    app["--version"].help = "Show the version."
+    app.command(
+        "cascade.command.completion:install_completion",
+        name="--install-completion",
+        help="Install completion for your shell.",
+    )
+    return app
+
+
+def _said(error: CycloptsError) -> str:
+    """What is wrong with the words; cyclopts' own words where these say what to do."""
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"{error.unused_tokens[0]!r} is one word too many; see --help"
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        text = str(error)
+        if not error.argument.tokens and error.keyword is None and "Did you mean" not in text:
+            return f"{error.argument.name} is required; see --help"
+    return str(error)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    return f"cascade {version('cascade-engine')}, Python {python}"

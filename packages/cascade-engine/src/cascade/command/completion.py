@@ -1,0 +1,46 @@
+"""``cascade --install-completion``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from cascade.command.failures import UsageError
+
+
+def install_completion(
+    *,
+    shell: Annotated[
+        Literal["zsh", "bash", "fish", "powershell"] | None,
+        Parameter(help="The shell; left out: the one that this runs in."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        Parameter(
+            name=["--output", "-o"],
+            metavar="FILE",
+            help="Only write the script, here; no start-up file of the shell is changed.",
+        ),
+    ] = None,
+) -> None:
+    """Install completion of commands and options for your shell.
+
+    Without --output this writes where the shell looks, and for bash, zsh and PowerShell adds a line
+    to the file that it reads at its start.
+    """
+    from cyclopts.completion import ShellDetectionError
+
+    from cascade.command.app import make_app
+    from cascade.command.output import show
+
+    try:
+        written = make_app().install_completion(
+            shell=shell, output=output, add_to_startup=output is None
+        )
+    except ShellDetectionError:
+        raise UsageError("cannot tell which shell this is; add --shell") from None
+    except OSError as error:
+        raise UsageError(f"cannot write the script: {error}") from None
+    show(f"completion is in {written}; start a new shell to use it")

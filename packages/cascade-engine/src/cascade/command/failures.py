@@ -1,0 +1,64 @@
+"""What the command says when something is wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from types import TracebackType
+
+# What stands between the command and a user's first line.
+_OURS = ("cascade.command", "cascade.runtime", "cascade.adapters", "cascade.graph", "cascade.spec")
+_CARRIERS = ("cyclopts", "asyncio", "contextlib", "concurrent", "importlib", "_frozen_importlib")
+
+
+class UsageError(Exception):
+    """The words that were typed cannot be done; the message is one sentence for who typed them."""
+
+
+class NoJsonError(Exception):
+    """What was asked for is there, and cannot be printed as JSON."""
+
+
+def complain(message: str, code: int) -> int:
+    """Print one line to standard error; ``code``, for the caller to end with."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from cascade.runtime.subscribers.output import write_line
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        console.print(Text.assemble(("cascade: ", "bold red"), message), soft_wrap=True)
+    else:
+        write_line(None, f"cascade: {message}")
+    return code
+
+
+def show_failure(error: BaseException) -> None:
+    """Print the traceback of a user's program, from the first line that is the user's.
+
+    What Cascade itself has to say of a program needs none, if no line of the user's led there. An
+    error in Cascade's own code keeps its traceback, and so do all where ``CASCADE_FULL_TRACEBACK``
+    is set.
+    """
+    from cascade.runtime.subscribers.output import write_line
+    from cascade.runtime.tracebacks import VARIABLE, leave_out_machinery
+    from cascade.spec.errors import CascadeError
+
+    leave_out_machinery(error)
+    users = _from_the_users(error.__traceback__)
+    full = os.environ.get(VARIABLE, "0") not in ("", "0")
+    if not full and (users is not None or isinstance(error, CascadeError)):
+        error.with_traceback(users)
+    write_line(sys.stderr, "".join(traceback.format_exception(error)).rstrip("\n"))
+
+
+def _from_the_users(trace: TracebackType | None) -> TracebackType | None:
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__"))
+        root = module.partition(".")[0]
+        if not module.startswith(_OURS) and root not in _CARRIERS:
+            return trace
+        trace = trace.tb_next
+    return None

@@ -1,0 +1,32 @@
+"""Where the command begins: says what to install, before it imports that."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+_NEEDED = ("cyclopts", "rich")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says.
+
+    Args:
+        arguments: The words behind ``cascade``; those of this process if left out.
+
+    Returns:
+        The exit code: 0 for success, 1 if the program failed, 2 if the words make no sense or the
+        extra is not installed, 130 after Ctrl-C.
+    """
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        print(
+            f"cascade: the command needs {' and '.join(missing)}: "
+            'pip install "cascade-engine[cli]"',
+            file=sys.stderr,
+        )
+        return 2
+    from cascade.command.app import call
+
+    return call(sys.argv[1:] if arguments is None else list(arguments))

@@ -1,0 +1,81 @@
+"""What commands print: for people in a terminal, plain for whoever reads a pipe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cascade.command.failures import NoJsonError, UsageError
+from cascade.runtime.subscribers.output import write_line
+from cascade.spec.wording import short
+
+
+def show(text: str, styles: Mapping[str, str] | None = None) -> None:
+    """Print ``text`` to standard output.
+
+    Args:
+        text: Any number of lines; they are never wrapped.
+        styles: Regular expression → style of what it finds, in a terminal.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        write_line(sys.stdout, text)
+        return
+    shown = Text(text)
+    for pattern, style in (styles or {}).items():
+        shown.highlight_regex(pattern, style)
+    console.print(shown, soft_wrap=True)
+
+
+def show_value(value: Any) -> None:
+    """Print a result: text as it is, None not at all, the rest as Python writes it, in lines."""
+    if value is None:
+        return
+    if isinstance(value, str):
+        show(value)
+        return
+    from pprint import pformat
+
+    from rich.console import Console
+    from rich.highlighter import ReprHighlighter
+
+    console = Console()
+    # Not rich's own way, which gives each number of a long list a line.
+    text = pformat(value, width=console.width, compact=True, sort_dicts=False)
+    if console.is_terminal:
+        console.print(ReprHighlighter()(text), soft_wrap=True)
+    else:
+        write_line(sys.stdout, text)
+
+
+def show_json(value: Any, what: str) -> None:
+    """Print a value as one line of JSON.
+
+    Raises:
+        NoJsonError: It has no JSON form; ``what`` says what it is.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NoJsonError(
+            f"{what} has no JSON form: {error}; it is {short(value)}; leave out --json to see it"
+        ) from None
+    write_line(sys.stdout, text)
+
+
+def write(text: str, file: Path) -> None:
+    """Write a file, with a newline at its end.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    try:
+        file.write_text(f"{text}\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {error.strerror or error}") from None

@@ -1,0 +1,128 @@
+"""How the text of an option becomes a value of a type."""
+
+from __future__ import annotations
+
+import enum
+import json
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import PurePath
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+from cascade.spec.wording import short
+
+#: Types whose constructor takes the text; bool is here for ``Param``, which knows "yes" and "off".
+_SCALARS = (bool, int, float, str, complex, Decimal, Fraction, UUID)
+_ISO = (datetime, date, time)
+_JSON = (list, dict, tuple, set, frozenset)
+
+
+class Reading(NamedTuple):
+    """How a value is read, and how the help speaks of it.
+
+    Attributes:
+        convert: What ``Param(type=…)`` takes: a type, or a function of the text.
+        shown: The placeholder behind the option, in capitals.
+        choices: The texts that there are; empty where there is no end of them.
+    """
+
+    convert: Callable[..., Any]
+    shown: str
+    choices: tuple[str, ...] = ()
+
+
+def reading_of(hint: Any) -> Reading | None:
+    """How values of an annotation are read from text; None if they cannot be."""
+    hint = _without_none(hint)
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        return reading_of(typing.get_args(hint)[0])
+    if origin is Literal:
+        return _one_of({str(value): value for value in typing.get_args(hint)})
+    container = origin or hint
+    if not isinstance(container, type):
+        return None
+    if container in _ISO:
+        return Reading(container.fromisoformat, container.__name__.upper())
+    if issubclass(container, enum.Enum):
+        return _one_of(dict(container.__members__))
+    if container in _SCALARS or issubclass(container, PurePath):
+        return Reading(container, _placeholder(container))
+    return json_reading(container)
+
+
+def json_reading(container: type) -> Reading | None:
+    """How a container is read, as JSON; None for a type that is none.
+
+    A string would become a list of its letters, if the type itself were to read it.
+    """
+    for kind in _JSON:
+        if container is kind or _is_meant(kind, container):
+            return Reading(_JsonReader(kind), "JSON")
+    return None
+
+
+def reading_like(value: Any) -> Reading:
+    """How values like a default are read, where nothing says their type."""
+    kind = type(value)
+    found = reading_of(kind) if value is not None else None
+    return found or Reading(str, "TEXT")
+
+
+def _is_meant(kind: type, container: type) -> bool:
+    """Whether an abstract container, like Sequence, can be of this kind."""
+    if container.__module__ != "collections.abc" or not issubclass(container, Collection):
+        return False
+    return issubclass(kind, container)
+
+
+def _without_none(hint: Any) -> Any:
+    """``X`` for ``X | None``; else the annotation."""
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
+        return hint
+    rest = [part for part in typing.get_args(hint) if part is not type(None)]
+    return rest[0] if len(rest) == 1 else hint
+
+
+def _placeholder(kind: type) -> str:
+    return "TEXT" if kind is str else kind.__name__.upper()
+
+
+def _one_of(values: Mapping[str, Any]) -> Reading:
+    return Reading(_Choice(values), "CHOICE", tuple(values))
+
+
+class _Choice:
+    """Reads one of several texts."""
+
+    shown = "CHOICE"
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = values
+        self.__name__ = f"one of {', '.join(values)}"
+
+    def __call__(self, text: Any) -> Any:
+        if isinstance(text, str) and text in self.values:
+            return self.values[text]
+        raise ValueError(f"{short(text)} is not {self.__name__}")
+
+
+class _JsonReader:
+    """Reads JSON of one kind: an array for list, tuple and set, an object for dict."""
+
+    shown = "JSON"
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+        self.__name__ = f"a JSON {'object' if kind is dict else 'array'}"
+
+    def __call__(self, text: Any) -> Any:
+        value = json.loads(text) if isinstance(text, str) else text
+        if not isinstance(value, dict if self.kind is dict else list):
+            raise ValueError(f"{short(text)} is not {self.__name__}")
+        return self.kind(value)

@@ -1,0 +1,222 @@
+"""``cascade run``: a target's value, with options for its parameters."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from cyclopts import UNSET, App, Group, Parameter
+
+from cascade.command.failures import UsageError
+from cascade.spec.checks import check_count, check_seconds
+from cascade.spec.errors import ArgumentError
+
+if typing.TYPE_CHECKING:
+    from cascade.command.options import Option
+    from cascade.command.targets import Target
+    from cascade.spec.lazy_types import LazyResult
+
+
+def _seconds(_hint: Any, value: float | None) -> None:
+    if value is not None:
+        _refuse(check_seconds, "--deadline", value)
+
+
+def _steps(_hint: Any, value: int | None) -> None:
+    if value is not None:
+        _refuse(check_count, "--max-steps", value)
+
+
+def _refuse(check: Callable[[str, Any], None], option: str, value: Any) -> None:
+    try:
+        check(option, value)
+    except ArgumentError as error:
+        raise UsageError(str(error)) from None
+
+
+Flag = Annotated[bool, Parameter(show_default=False)]
+
+
+def run(
+    target: Annotated[
+        str, Parameter(help="What to run: MODULE:TARGET; MODULE is a dotted name or a .py file.")
+    ],
+    /,
+    *,
+    vm: Annotated[Flag, Parameter(help="Compile it, and run it on the virtual machine.")] = False,
+    tier: Annotated[
+        Literal["auto", "interpreted", "generated", "fused"] | None,
+        Parameter(help="How the virtual machine makes steps; implies --vm."),
+    ] = None,
+    fail_fast: Annotated[
+        bool,
+        Parameter(
+            negative="--no-fail-fast", help="End with the first error, or run what still can."
+        ),
+    ] = True,
+    deadline: Annotated[
+        float | None,
+        Parameter(metavar="SECONDS", help="How long the run may take.", validator=_seconds),
+    ] = None,
+    max_steps: Annotated[
+        int | None,
+        Parameter(metavar="COUNT", help="How many steps its loops may make.", validator=_steps),
+    ] = None,
+    param: Annotated[
+        tuple[str, ...],
+        Parameter(
+            metavar="NAME=VALUE",
+            help="A parameter that is met only while the run goes on; may be repeated.",
+            show_default=False,
+        ),
+    ] = (),
+    progress: Annotated[
+        bool | None,
+        Parameter(
+            negative="--no-progress",
+            help="Show how far it is. Left out: a bar, in a terminal.",
+        ),
+    ] = None,
+    log_format: Annotated[
+        Literal["human", "json"] | None,
+        Parameter(help="Write a line for each event to standard error."),
+    ] = None,
+    json: Annotated[Flag, Parameter(help="Print the value as one line of JSON.")] = False,
+) -> None:
+    """Run a target and print its value.
+
+    A target's parameters become options: add --help behind it to see them.
+    """
+    from cascade.command.targets import find
+
+    found = find(target)
+    _run(
+        found,
+        found.lazy(),
+        _pairs(param),
+        vm=vm,
+        tier=tier,
+        fail_fast=fail_fast,
+        deadline=deadline,
+        max_steps=max_steps,
+        progress=progress,
+        log_format=log_format,
+        json=json,
+    )
+
+
+def run_of(arguments: Sequence[str]) -> App:
+    """The command ``run``, with options for the target that ``arguments`` name.
+
+    Raises:
+        UsageError: There is no such target.
+        Exception: What the target's module raises.
+    """
+    plain = App(name="run", default_command=run, default_parameter=Parameter(negative=()))
+    own = plain.assemble_argument_collection()
+    names = [name for argument in own for name in argument.names]
+    valued = {name for name in names if name.startswith("-") and own.match(name)[2] is UNSET}
+    name = _first_word(arguments, valued)
+    if name is None:
+        return plain
+    from cascade.command.options import options_of
+    from cascade.command.targets import find
+
+    target = find(name)
+    lazy = target.lazy()
+    command = _with_options(target, lazy, options_of(lazy, {*names, "--help", "--version"}))
+    return App(name="run", usage=f"Usage: cascade run {name} [OPTIONS]", default_command=command)
+
+
+def _first_word(arguments: Sequence[str], valued: set[str]) -> str | None:
+    """The first word that is neither an option nor the value of one of ``run``'s own.
+
+    Which options of a target take a value is not known before it is: they stand behind it.
+    """
+    values = False
+    for word in arguments:
+        if values:
+            values = False
+        elif not word.startswith("-"):
+            return word
+        else:
+            values = word in valued
+    return None
+
+
+def _with_options(
+    target: Target, lazy: LazyResult[Any], options: Sequence[Option]
+) -> Callable[..., None]:
+    """``run`` for a target that is known: a function whose signature has its options, too."""
+
+    def command(_name: str, /, **settings: Any) -> None:
+        params = _pairs(settings.pop("param", ()))
+        for option in options:
+            if option.name in params:
+                raise UsageError(f"--param {option.name} has an option of its own: {option.flag}")
+            value = settings.pop(option.key, None)
+            if value is not None:
+                params[option.name] = value
+        _run(target, lazy, params, **settings)
+
+    group = Group(f"Parameters of {target.name}", sort_key=0)
+    hints = typing.get_type_hints(run, include_extras=True)
+    hints["target"] = Annotated[str, Parameter(show=False)]
+    own = inspect.signature(run).parameters.values()
+    parameters = [p.replace(annotation=hints[p.name]) for p in own]
+    parameters += [option.parameter(group) for option in options]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__doc__ = " ".join(
+        filter(None, [f"Run {target.name}.", target.description, _reads(lazy)])
+    )
+    return command
+
+
+def _reads(lazy: LazyResult[Any]) -> str:
+    """The environment variables that it reads, as a sentence."""
+    from cascade.command.options import variables_of
+
+    names = ", ".join(variables_of(lazy))
+    return f"It reads {names} from the environment." if names else ""
+
+
+def _pairs(given: Sequence[str]) -> dict[str, Any]:
+    pairs = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--param takes NAME=VALUE, but got {text!r}")
+        pairs[name] = value
+    return pairs
+
+
+def _run(
+    target: Target,
+    lazy: LazyResult[Any],
+    params: Mapping[str, Any],
+    *,
+    vm: bool = False,
+    tier: Any = None,
+    json: bool = False,
+    progress: bool | None = None,
+    log_format: Any = None,
+    **limits: Any,
+) -> None:
+    from cascade.command.output import show_json, show_value
+    from cascade.runtime.engine import Engine
+    from cascade.runtime.interrupts import run_interruptibly
+    from cascade.runtime.subscribers.attach import attach
+
+    async def value() -> Any:
+        async with Engine(tier=tier or "auto", resources=target.resources) as engine:
+            with attach(engine.bus, log_format, progress):
+                return await engine.run(lazy, params, vm or tier is not None, **limits)
+
+    result = run_interruptibly(value())
+    if json:
+        show_json(result, f"the value of {target.name}")
+    else:
+        show_value(result)

@@ -1,0 +1,65 @@
+"""Each command in docs/command.md prints what the page says."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parents[2] / "docs" / "command.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+(FLOWS,) = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^```console\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    program, *words = shlex.split(command)
+    assert program == "cascade", command
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("FORCE_COLOR", "CASCADE_FULL_TRACEBACK")
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "cascade", *words],
+        cwd=folder,
+        env={**environment, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def session(block: str, folder: Path) -> str:
+    """The block's commands, each with what it prints here."""
+    shown, code = [], 0
+    for line in block.splitlines():
+        if line == "$ echo $?":
+            shown += [line, str(code)]
+        elif line.startswith("$ "):
+            done = run(line[2:], folder)
+            printed = re.sub(
+                r"\n +[~^]+(?=\n)", "", done.stdout
+            )  # Pythons mark columns differently
+            shown += [line, *printed.replace(str(folder) + os.sep, "").splitlines()]
+            code = done.returncode
+    return "".join(f"{line.rstrip()}\n" for line in shown)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0][2:])
+def test_the_commands_print_what_the_page_says(block, tmp_path):
+    (tmp_path / "flows.py").write_text(FLOWS, encoding="utf-8")
+
+    assert session(block, tmp_path) == block
+
+
+def test_the_page_shows_every_command():
+    from cascade.command.app import COMMANDS
+
+    shown = {shlex.split(line)[2] for line in re.findall(r"^\$ cascade \S+", TEXT, re.MULTILINE)}
+    assert set(COMMANDS) <= shown
+    assert all(f"## `cascade {name}`" in TEXT for name in COMMANDS)
