@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cascade.graph.states import NodeState as NodeState
     from cascade.graph.visualize import visualize as visualize
     from cascade.runtime.bus import MessageBus as MessageBus
+    from cascade.runtime.control.plane import ControlPlane as ControlPlane
     from cascade.runtime.engine import Engine as Engine
     from cascade.runtime.history import History as History
     from cascade.runtime.limits.constraints import ConstraintManager as ConstraintManager
@@ -98,6 +99,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         "graph.states": ("NodeState",),
         "graph.visualize": ("visualize",),
         "runtime.bus": ("MessageBus",),
+        "runtime.control.plane": ("ControlPlane",),
         "runtime.engine": ("Engine",),
         "runtime.history": ("History",),
         "runtime.limits.constraints": ("ConstraintManager",),

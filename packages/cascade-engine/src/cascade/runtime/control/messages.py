@@ -17,19 +17,21 @@ Nothing from outside is evaluated; what is not exactly of this form is refused, 
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from cascade.runtime.limits.rules import KINDS, RATE_LIMIT, Constraint
+from cascade.spec.checks import is_number
 from cascade.spec.errors import ArgumentError
 from cascade.spec.nearby import did_you_mean
 from cascade.spec.wording import short
 
 #: Longer payloads are refused unread.
 MOST_BYTES = 4096
+#: Seconds that nobody means, in a time to live or since 1970.
+_NEVER = 1e15
 _FIELDS = ("value", "burst", "ttl", "until", "remove")
 
 
@@ -163,7 +165,7 @@ def _time_left(body: Mapping[str, Any], now: Callable[[], float]) -> float | Non
     value = body.get(name)
     if name not in body:
         return None
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
+    # An int may be too large for a float.
+    if not is_number(value, 0) or not 0 < value < _NEVER:
         raise RefusedMessageError(f"its {name} is {short(value)}, and not a number above 0")
     return float(value) - (now() if name == "until" else 0.0)
