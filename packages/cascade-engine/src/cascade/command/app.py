@@ -29,6 +29,11 @@ COMMANDS = {
         "Say which tier of the VM each task gets, and why.",
     ),
     "disassemble": ("cascade.command.views:disassemble", "List what a target is compiled to."),
+    "status": ("cascade.command.watching:status", "Show the engines that are connected."),
+    "watch": ("cascade.command.watching:watch", "Show them again and again."),
+    "pause": ("cascade.command.steering:pause", "Let nothing begin in engines that run."),
+    "resume": ("cascade.command.steering:resume", "Take back a pause."),
+    "limit": ("cascade.command.steering:limit", "Limit how much runs at once, or how often."),
 }
 _EPILOGUE = "Exit codes: 0 done, 1 the program failed, 2 wrong usage, 130 Ctrl-C."
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Annotated, Any, Literal
 
 from cyclopts import UNSET, App, Group, Parameter
@@ -16,6 +17,8 @@ from cascade.spec.errors import ArgumentError
 if typing.TYPE_CHECKING:
     from cascade.command.options import Option
     from cascade.command.targets import Target
+    from cascade.runtime.control.plane import ControlPlane
+    from cascade.runtime.engine import Engine
     from cascade.spec.lazy_types import LazyResult
 
 
@@ -83,6 +86,20 @@ def run(
         Literal["human", "json"] | None,
         Parameter(help="Write a line for each event to standard error."),
     ] = None,
+    capacity: Annotated[
+        tuple[str, ...],
+        Parameter(
+            metavar="NAME=AMOUNT",
+            help="How much there is of what tasks take; may be repeated.",
+            show_default=False,
+        ),
+    ] = (),
+    connect: Annotated[
+        Flag, Parameter(help="Let it be watched and steered, over the broker of CASCADE_MQTT_URL.")
+    ] = False,
+    broker: Annotated[
+        str | None, Parameter(metavar="URL", help="The same, over this broker.")
+    ] = None,
     json: Annotated[Flag, Parameter(help="Print the value as one line of JSON.")] = False,
 ) -> None:
     """Run a target and print its value.
@@ -103,6 +120,9 @@ def run(
         max_steps=max_steps,
         progress=progress,
         log_format=log_format,
+        capacity=capacity,
+        connect=connect,
+        broker=broker,
         json=json,
     )
 
@@ -193,6 +213,29 @@ def _pairs(given: Sequence[str]) -> dict[str, Any]:
     return pairs
 
 
+def _amounts(given: Sequence[str]) -> dict[str, float]:
+    amounts = {}
+    for text in given:
+        name, _, amount = text.partition("=")
+        try:
+            amounts[name] = float(amount)
+        except ValueError:
+            raise UsageError(f"--capacity takes NAME=AMOUNT, as gpu=2, but got {text!r}") from None
+    from cascade.runtime.limits.resources import ResourceManager
+
+    try:
+        return ResourceManager(amounts).capacities
+    except ArgumentError as error:
+        raise UsageError(str(error)) from None
+
+
+def _plane(engine: Engine, broker: str | None) -> ControlPlane:
+    from cascade.command.remote import connector_of
+    from cascade.runtime.control.plane import ControlPlane
+
+    return ControlPlane(engine, connector_of(broker))
+
+
 def _run(
     target: Target,
     lazy: LazyResult[Any],
@@ -203,6 +246,9 @@ def _run(
     json: bool = False,
     progress: bool | None = None,
     log_format: Any = None,
+    capacity: Sequence[str] = (),
+    connect: bool = False,
+    broker: str | None = None,
     **limits: Any,
 ) -> None:
     from cascade.command.output import show_json, show_value
@@ -210,8 +256,15 @@ def _run(
     from cascade.runtime.interrupts import run_interruptibly
     from cascade.runtime.subscribers.attach import attach
 
+    capacities = _amounts(capacity)
+
     async def value() -> Any:
-        async with Engine(tier=tier or "auto", resources=target.resources) as engine:
+        async with (
+            Engine(
+                tier=tier or "auto", resources=target.resources, system_resources=capacities
+            ) as engine,
+            _plane(engine, broker) if connect or broker else nullcontext(),
+        ):
             with attach(engine.bus, log_format, progress):
                 return await engine.run(lazy, params, vm or tier is not None, **limits)
 

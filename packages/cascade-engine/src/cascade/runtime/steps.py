@@ -52,8 +52,10 @@ class Steps:
 
     @property
     def per_second(self) -> float:
-        """The speed over the last second or two."""
-        elapsed = monotonic() - self._earlier
+        """The speed over the last second or two; of a loop that stands still, 0 soon."""
+        now = monotonic()
+        self._mark(now)
+        elapsed = now - self._earlier
         return (self.count - self._earlier_count) / elapsed if elapsed else 0.0
 
     def one(self, task: str) -> bool:
@@ -98,10 +100,14 @@ class Steps:
     def _look(self, task: str) -> bool:
         self.task = task
         now = monotonic()
-        if now - self._marked >= _WINDOW:
-            self._earlier, self._earlier_count = self._marked, self._marked_count
-            self._marked, self._marked_count = now, self.count
+        self._mark(now)
         if now - self._told < self._every:
             return False
         self._told = now
         return True
+
+    def _mark(self, now: float) -> None:
+        """Remember where it is, once in a while."""
+        if now - self._marked >= _WINDOW:
+            self._earlier, self._earlier_count = self._marked, self._marked_count
+            self._marked, self._marked_count = now, self.count

@@ -1,0 +1,143 @@
+"""Where engines that run are reached: a broker, and what they say there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from time import time
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from cyclopts import Parameter
+
+from cascade.command.failures import UsageError
+
+if TYPE_CHECKING:
+    from cascade.adapters.connectors import MqttConnector
+    from cascade.runtime.control.status import EngineStatus
+
+T = TypeVar("T")
+
+Broker = Annotated[
+    str | None,
+    Parameter(
+        metavar="URL",
+        help="mqtt://host or mqtts://host. Left out: CASCADE_MQTT_URL. The others come from "
+        "the environment: CASCADE_MQTT_USERNAME, CASCADE_MQTT_PASSWORD_FILE …",
+    ),
+]
+Prefix = Annotated[str, Parameter(metavar="TOPIC", help="What all topics begin with.")]
+Patience = Annotated[
+    float, Parameter(metavar="SECONDS", help="How long to wait for engines to answer.")
+]
+
+
+def connector_of(broker: str | None) -> MqttConnector:
+    """A connector for the settings of the environment, and the broker if one is named.
+
+    Raises:
+        UsageError: They make no sense, or the extra is not installed.
+    """
+    from cascade.adapters.connectors import MqttConnector, MqttSettings
+    from cascade.spec.errors import ArgumentError, ConnectorError
+
+    try:
+        environ = dict(os.environ)
+        if broker is not None:
+            environ["CASCADE_MQTT_URL"] = broker
+        return MqttConnector(MqttSettings.from_env(environ))
+    except (ArgumentError, ConnectorError) as error:
+        hint = "" if broker or os.environ.get("CASCADE_MQTT_URL") else ", or give --broker"
+        raise UsageError(f"{error}{hint}") from None
+    except ImportError as error:
+        raise UsageError(str(error)) from None
+
+
+class Engines:
+    """The engines that say how they stand, as they are known so far.
+
+    Attributes:
+        statuses: By name; those that have said that they end are not there.
+    """
+
+    def __init__(self) -> None:
+        self.statuses: dict[str, EngineStatus] = {}
+        self._changed = asyncio.Event()
+
+    @property
+    def alive(self) -> list[EngineStatus]:
+        """Those that have said something lately, by name."""
+        now = time()
+        found = (s for s in self.statuses.values() if not s.is_gone(now))
+        return sorted(found, key=lambda status: status.engine)
+
+    def hear(self, topic: str, payload: bytes) -> None:
+        """Note what an engine says."""
+        from cascade.runtime.control.messages import RefusedMessageError
+        from cascade.runtime.control.status import read_status
+
+        name = topic.split("/")[-2]
+        if not payload:
+            self.statuses.pop(name, None)
+        else:
+            try:
+                self.statuses[name] = read_status(payload)
+            except RefusedMessageError:
+                return  # somebody else's, or another version's
+        self._changed.set()
+
+    async def change(self) -> None:
+        """Wait until one says something."""
+        await self._changed.wait()
+        self._changed.clear()
+
+    async def until(self, holds: Callable[[], bool], seconds: float) -> bool:
+        """Wait until this holds, at most so long; whether it does."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not holds():
+                    await self.change()
+        except TimeoutError:
+            return False
+        return True
+
+
+@asynccontextmanager
+async def engines_at(
+    broker: str | None, prefix: str, patience: float
+) -> AsyncIterator[tuple[MqttConnector, Engines]]:
+    """A connection, and the engines that the broker knows of.
+
+    Raises:
+        UsageError: The broker cannot be reached, or the settings make no sense.
+    """
+    from cascade.spec.errors import ConnectorError
+
+    connector = connector_of(broker)
+    engines = Engines()
+    try:
+        await connector.connect()
+    except ConnectorError as error:
+        raise UsageError(str(error)) from None
+    async with connector:
+        await connector.subscribe(f"{prefix}/engines/+/status", engines.hear)
+        await _in_step(connector, prefix, patience)
+        yield connector, engines
+
+
+async def _in_step(connector: MqttConnector, prefix: str, patience: float) -> None:
+    """Wait until the broker has said all that it has retained."""
+    said = asyncio.Event()
+    topic = f"{prefix}/commands/{os.urandom(8).hex()}"
+    cancel = await connector.subscribe(topic, lambda *_: said.set())
+    connector.publish(topic, b"{}")
+    with suppress(TimeoutError):
+        async with asyncio.timeout(patience):
+            await said.wait()
+    cancel()
+
+
+def wait_for(work: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine gives; Ctrl-C cancels it."""
+    return asyncio.run(work)

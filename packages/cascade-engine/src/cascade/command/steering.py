@@ -1,0 +1,210 @@
+"""``cascade pause``, ``resume`` and ``limit``: constraints for engines that run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from cascade.command.failures import UsageError
+from cascade.command.remote import Broker, Patience, Prefix, engines_at, wait_for
+
+if TYPE_CHECKING:
+    from cascade.command.remote import Engines
+    from cascade.runtime.control.status import EngineStatus
+    from cascade.runtime.limits.rules import Constraint
+
+Scope = Annotated[
+    str, Parameter(help="global, or task: and a pattern for names of tasks, as task:fetch_*.")
+]
+Ttl = Annotated[
+    float | None,
+    Parameter(metavar="SECONDS", help="Forget it after so long; left out: when it is removed."),
+]
+_RATE, _CONCURRENCY, _PAUSE = "rate_limit", "concurrency", "pause"
+
+
+def pause(
+    scope: Scope = "global",
+    /,
+    *,
+    ttl: Ttl = None,
+    broker: Broker = None,
+    prefix: Prefix = "cascade",
+    wait: Patience = 2.0,
+) -> None:
+    """Let no attempt of tasks begin, and no step of loops; what runs already goes on."""
+    _set(_constraint(scope, _PAUSE, None, ttl=ttl), broker, prefix, wait)
+
+
+def resume(
+    scope: Scope = "global",
+    /,
+    *,
+    broker: Broker = None,
+    prefix: Prefix = "cascade",
+    wait: Patience = 2.0,
+) -> None:
+    """Take back a pause of just this scope."""
+    _remove(scope, [_PAUSE], broker, prefix, wait)
+
+
+def concurrency(
+    scope: Scope,
+    most: Annotated[int, Parameter(help="How many may run at the same time.")],
+    /,
+    *,
+    ttl: Ttl = None,
+    broker: Broker = None,
+    prefix: Prefix = "cascade",
+    wait: Patience = 2.0,
+) -> None:
+    """Let at most so many attempts run at the same time."""
+    _set(_constraint(scope, _CONCURRENCY, most, ttl=ttl), broker, prefix, wait)
+
+
+def rate(
+    scope: Scope,
+    value: Annotated[str, Parameter(name="RATE", help="As 10/s, 300/m, 1000/h or 5000/d.")],
+    /,
+    *,
+    burst: Annotated[
+        int, Parameter(metavar="COUNT", help="How many may begin at once after a quiet time.")
+    ] = 1,
+    ttl: Ttl = None,
+    broker: Broker = None,
+    prefix: Prefix = "cascade",
+    wait: Patience = 2.0,
+) -> None:
+    """Let attempts, and steps of loops, begin no more often than that."""
+    _set(_constraint(scope, _RATE, value, burst=burst, ttl=ttl), broker, prefix, wait)
+
+
+def off(
+    scope: Scope,
+    kind: Annotated[
+        Literal["concurrency", "rate"] | None, Parameter(help="Left out: both.")
+    ] = None,
+    /,
+    *,
+    broker: Broker = None,
+    prefix: Prefix = "cascade",
+    wait: Patience = 2.0,
+) -> None:
+    """Take back the limits of just this scope."""
+    kinds = {"concurrency": [_CONCURRENCY], "rate": [_RATE], None: [_CONCURRENCY, _RATE]}[kind]
+    _remove(scope, kinds, broker, prefix, wait)
+
+
+limit = App(name="limit", help="Limit how much runs at once, or how often.")
+for _command in (concurrency, rate, off):
+    limit.command(_command, name=_command.__name__)
+
+
+def _constraint(
+    scope: str, kind: str, value: int | str | None, burst: int = 1, ttl: float | None = None
+) -> Constraint:
+    from cascade.runtime.limits.rules import Constraint
+    from cascade.spec.errors import ArgumentError
+
+    try:
+        return Constraint(scope, kind, value, burst, ttl)
+    except ArgumentError as error:
+        raise UsageError(str(error)) from None
+
+
+def _set(constraint: Constraint, broker: str | None, prefix: str, wait: float) -> None:
+    from cascade.runtime.control.messages import payload_for
+
+    def is_there(status: EngineStatus) -> bool:
+        return any(
+            (rule.scope, rule.kind, rule.value) == (*constraint.key, constraint.value)
+            for rule in status.constraints
+        )
+
+    wait_for(
+        _publish(
+            constraint.scope,
+            {constraint.kind: payload_for(constraint)},
+            is_there,
+            str(constraint),
+            broker,
+            prefix,
+            wait,
+        )
+    )
+
+
+def _remove(scope: str, kinds: list[str], broker: str | None, prefix: str, wait: float) -> None:
+    from cascade.runtime.control.messages import payload_for
+    from cascade.runtime.limits.rules import check_scope
+    from cascade.spec.errors import ArgumentError
+
+    try:
+        check_scope(scope)
+    except ArgumentError as error:
+        raise UsageError(str(error)) from None
+
+    def is_gone(status: EngineStatus) -> bool:
+        return not any(r.scope == scope and r.kind in kinds for r in status.constraints)
+
+    said = f"no {' or '.join(kinds)} {scope}"
+    payloads = {kind: payload_for(None) for kind in kinds}
+    wait_for(_publish(scope, payloads, is_gone, said, broker, prefix, wait))
+
+
+async def _publish(
+    scope: str,
+    payloads: dict[str, bytes],
+    holds: Callable[[EngineStatus], bool],
+    said: str,
+    broker: str | None,
+    prefix: str,
+    wait: float,
+) -> None:
+    from cascade.command.output import show
+    from cascade.runtime.control.messages import topic_for
+    from cascade.spec.errors import ArgumentError
+
+    try:
+        topics = {topic_for(prefix, scope, kind): text for kind, text in payloads.items()}
+    except ArgumentError as error:
+        raise UsageError(str(error)) from None
+    async with engines_at(broker, prefix, wait) as (connector, engines):
+        asked = {status.engine for status in engines.alive}
+        before = {status.engine: status.time for status in engines.alive}
+        for topic, payload in topics.items():
+            connector.publish(topic, payload, retain=True)
+        obeyed = await _obeyed(engines, asked, before, holds, wait)
+    show(f"{said}: {_told(asked, obeyed)}")
+
+
+async def _obeyed(
+    engines: Engines,
+    asked: set[str],
+    before: dict[str, float],
+    holds: Callable[[EngineStatus], bool],
+    wait: float,
+) -> set[str]:
+    """Those of the engines that have said that they do."""
+
+    def obeying() -> set[str]:
+        return {
+            status.engine
+            for status in engines.alive
+            if status.engine in asked and status.time > before[status.engine] and holds(status)
+        }
+
+    await engines.until(lambda: obeying() >= asked, wait)
+    return obeying()
+
+
+def _told(asked: set[str], obeyed: set[str]) -> str:
+    if not asked:
+        return "no engine is connected; it holds for those that come"
+    parts = [f"holds for {', '.join(sorted(obeyed))}"] if obeyed else []
+    silent = asked - obeyed
+    if silent:
+        parts.append(f"no answer yet from {', '.join(sorted(silent))}")
+    return "; ".join(parts)

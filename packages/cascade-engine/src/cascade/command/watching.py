@@ -1,0 +1,203 @@
+"""``cascade status`` and ``cascade watch``: how engines that run stand."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from cascade.command.remote import Broker, Patience, Prefix, engines_at, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from cascade.command.remote import Engines
+    from cascade.runtime.control.status import EngineStatus
+
+AsJson = Annotated[bool, Parameter(help="Print JSON, for scripts.", show_default=False)]
+_NONE = "no engine is connected"
+
+
+def status(
+    *,
+    broker: Broker = None,
+    prefix: Prefix = "cascade",
+    wait: Patience = 2.0,
+    json: AsJson = False,
+) -> int:
+    """Show the engines that are connected, what they run, and what waits for what.
+
+    Exit code 1 if there are none.
+    """
+    return wait_for(_status(broker, prefix, wait, json))
+
+
+def watch(
+    *,
+    broker: Broker = None,
+    prefix: Prefix = "cascade",
+    wait: Patience = 2.0,
+    json: AsJson = False,
+) -> None:
+    """The same, again and again, until Ctrl-C; as lines where there is no terminal."""
+    wait_for(_watch(broker, prefix, wait, json))
+
+
+async def _status(broker: str | None, prefix: str, wait: float, json: bool) -> int:
+    from rich.console import Console
+
+    from cascade.command.output import show_json
+
+    async with engines_at(broker, prefix, wait) as (_, engines):
+        found = engines.alive
+    if json:
+        show_json([asdict(one) for one in found], "the status")
+    else:
+        console = Console()
+        for shown in screen(found):
+            console.print(shown)
+    return 0 if found else 1
+
+
+async def _watch(broker: str | None, prefix: str, wait: float, json: bool) -> None:
+    from rich.console import Console
+
+    console = Console()
+    async with engines_at(broker, prefix, wait) as (_, engines):
+        if json or not console.is_terminal:
+            await _as_lines(engines, json)
+        else:
+            await _as_screen(engines, console)
+
+
+async def _as_screen(engines: Engines, console: Any) -> None:
+    from rich.console import Group
+    from rich.live import Live
+
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(Group(*screen(engines.alive)), refresh=True)
+            # Also where they are silent: one may be gone.
+            await engines.until(lambda: False, 1.0)
+
+
+async def _as_lines(engines: Engines, json: bool) -> None:
+    """A line for each status that is new."""
+    from cascade.command.output import show, show_json
+
+    told: dict[str, float] = {}
+    while True:
+        for one in engines.alive:
+            if told.get(one.engine) != one.time:
+                told[one.engine] = one.time
+                if json:
+                    show_json(asdict(one), "the status")
+                else:
+                    show(line_of(one))
+        await engines.change()
+
+
+def line_of(one: EngineStatus) -> str:
+    """An engine in a line."""
+    steps = sum(run.steps_per_second for run in one.runs)
+    parts = [
+        _count(len(one.runs), "run"),
+        f"{steps:,.0f} steps/s",
+        f"{len(one.waiting) + one.more_waiting} waiting",
+        _count(len(one.constraints), "constraint"),
+    ]
+    return f"{one.engine}: {', '.join(parts)}"
+
+
+def screen(engines: Sequence[EngineStatus]) -> list[RenderableType]:
+    """What is shown of them, for a terminal of 80 columns."""
+    from rich.padding import Padding
+
+    if not engines:
+        return [_NONE]
+    shown: list[RenderableType] = []
+    for one in engines:
+        shown += [*([""] if shown else []), _heading(one)]
+        tables = (_runs(one), _waits(one), _constraints(one))
+        shown += [Padding(table, (0, 0, 0, 2)) for table in tables if table is not None]
+    return shown
+
+
+def _heading(one: EngineStatus) -> RenderableType:
+    from rich.text import Text
+
+    text = Text.assemble((one.engine, "bold"), f"  {one.host}, process {one.pid}")
+    shares = [
+        f"{name} {one.available.get(name, total):g} of {total:g} free"
+        for name, total in one.capacities.items()
+    ]
+    if shares:
+        text.append(f"  {', '.join(shares)}", "cyan")
+    if one.abandoned:
+        text.append(f"  abandoned: {', '.join(one.abandoned)}", "red")
+    return text
+
+
+def _runs(one: EngineStatus) -> RenderableType:
+    from cascade.graph.durations import duration_text
+
+    if not one.runs:
+        return "nothing runs"
+    table = _table("run", "path", "for", "steps", "steps/s", "now", right=(2, 3, 4))
+    for run in one.runs:
+        table.add_row(
+            run.target,
+            run.strategy,
+            duration_text(run.seconds),
+            f"{run.steps:,}",
+            f"{run.steps_per_second:,.0f}",
+            run.task or "",
+        )
+    return table
+
+
+def _waits(one: EngineStatus) -> RenderableType | None:
+    from cascade.graph.durations import duration_text
+
+    if not one.waiting:
+        return None
+    alike: dict[tuple[str, str, tuple[str, ...]], list[float]] = {}
+    for wait in one.waiting:
+        key = (wait.task, wait.reason, tuple(dict.fromkeys(wait.holders)))
+        alike.setdefault(key, []).append(wait.waited or 0.0)
+    table = _table("waits", "", "for", "held by", "since", right=(1, 4))
+    for (task, reason, holders), waited in alike.items():
+        times = f"× {len(waited)}" if len(waited) > 1 else ""
+        table.add_row(task, times, reason, ", ".join(holders), duration_text(max(waited)))
+    if one.more_waiting:
+        table.add_row("…", f"+ {one.more_waiting:,}")
+    return table
+
+
+def _constraints(one: EngineStatus) -> RenderableType | None:
+    from cascade.graph.durations import duration_text
+
+    if not one.constraints:
+        return None
+    table = _table("constraint", "scope", "value", "left", right=(3,))
+    for rule in one.constraints:
+        left = "" if rule.seconds_left is None else duration_text(rule.seconds_left)
+        table.add_row(rule.kind, rule.scope, "" if rule.value is None else str(rule.value), left)
+    return table
+
+
+def _table(*headings: str, right: Sequence[int] = ()) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place in right else "left")
+    return table
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
