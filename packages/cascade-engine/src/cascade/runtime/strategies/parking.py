@@ -44,9 +44,13 @@ class Parking:
             )
             self._tickets[work] = ticket  # at once: another thread may let it in right away
             is_in = self._gate.resources.enter(ticket)
-            if self._closed or (is_in and self._tickets.pop(work, None) is None):
-                self._gate.leave(ticket)  # the run has ended meanwhile
-                return False
+            if is_in or self._closed:
+                # Who takes it out of there sees to it: this thread, another one, or the end.
+                is_ours = self._tickets.pop(work, None) is not None
+                if self._closed and is_ours:
+                    self._gate.leave(ticket)
+                if self._closed or not is_ours:
+                    return False
             if not is_in:
                 self._gate.tell(ticket)
                 return False

@@ -477,10 +477,12 @@ class Interpreter:
         if skipped is not None:
             self._store(frame, call, skipped, cell)
             return
-        if call.amounts and self._reports.watched:
+        told = bool(call.amounts) and self._reports.watched
+        if told:
             self._reports.start(frame, call)  # what was given may be no amounts, which fails it
         node = self._node(frame, call, args, kwargs, cell)
-        node.started, frame.started = frame.started, None
+        if told:
+            node.started, frame.started = frame.started, None
         self._launch(frame, call, node, node)
 
     def _set_aside(self, frame: Frame, base: Frame) -> Frame | None:
