@@ -119,6 +119,28 @@ def test_whoever_asks_first_after_that_has_it_told_and_runs():
     assert not constraints.any
 
 
+@pytest.mark.parametrize("use_vm", [False, True])
+def test_what_no_task_asks_for_is_forgotten_when_the_next_run_begins(use_vm):
+    @cs.task
+    def work():
+        return 1
+
+    told = []
+
+    async def main():
+        async with cs.Engine() as engine:
+            engine.bus.subscribe(ConstraintRemoved, lambda e: told.append((e.scope, e.why)))
+            engine.constraints.pause("task:other", ttl=1)
+            assert await engine.run(work(), use_vm=use_vm) == 1
+            assert engine.constraints.any
+            await asyncio.sleep(1)
+            assert await engine.run(work(), use_vm=use_vm) == 1
+            assert not engine.constraints.any
+
+    run_virtually(main)
+    assert told == [("task:other", "expired")]
+
+
 def test_who_waits_is_let_in_when_the_time_is_over():
     limits = Limits()
     limits.constraints.pause(ttl=3)

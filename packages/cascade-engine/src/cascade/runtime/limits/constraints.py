@@ -186,9 +186,18 @@ class ConstraintManager:
         return lambda: self._listeners.pop(changed, None)
 
     def use_clock(self, clock: Callable[[], float]) -> None:
-        """Measure by another clock from now on, such as that of a loop in virtual time."""
-        if clock == self._clock:
-            return
+        """Measure by another clock from now on, such as that of a loop in virtual time.
+
+        At the beginning of each run; what is over by then is forgotten, whoever it was for.
+        """
+        if clock != self._clock:
+            self._change_clock(clock)
+        if self.any and clock() >= self._expires - EARLY:
+            with self._resources.lock:
+                self._forget_what_is_over()
+            self._resources.reconsider()
+
+    def _change_clock(self, clock: Callable[[], float]) -> None:
         with self._resources.lock:
             shift = clock() - self._clock()
             self._clock = clock
