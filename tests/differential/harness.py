@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Protocol
 
 from tests.differential import naive
-from tests.differential.programs import PARAMS, canon
+from tests.differential.programs import CAPACITIES, PARAMS, Change, canon
 
 import cascade
 from cascade.adapters.executors.local import LocalExecutor
@@ -79,7 +79,14 @@ class Outcome:
         return f"{result}{listed}"
 
 
-def check(maker: Maker, printed: str, *, fail_fast: bool = True, watched: bool = False) -> None:
+def check(
+    maker: Maker,
+    printed: str,
+    *,
+    fail_fast: bool = True,
+    watched: bool = False,
+    changes: Sequence[Change] = (),
+) -> None:
     """Hold the graph path and the tiers of the VM path against the naive evaluator.
 
     Args:
@@ -87,15 +94,20 @@ def check(maker: Maker, printed: str, *, fail_fast: bool = True, watched: bool =
         printed: What to show of it.
         fail_fast: Whether the first error ends the run.
         watched: Compare what the two paths tell, too; what nobody watches takes a shorter way.
+        changes: Of the engines' constraints, which hold things up and change nothing.
     """
+
+    def by_path(tier: Tier | None, fail_fast: bool, program: bool = False) -> Outcome:
+        return asyncio.run(by_engine(maker, tier, fail_fast, watched, program, changes))
+
     evaluator, expected = by_naive(maker)
-    outcomes = {"graph": asyncio.run(by_engine(maker, None, fail_fast, watched))}
+    outcomes = {"graph": by_path(None, fail_fast)}
     for tier in TIERS:
-        outcome = asyncio.run(by_engine(maker, tier, fail_fast, watched))
+        outcome = by_path(tier, fail_fast)
         if not isinstance(outcome.error, TierError):  # its target does not get that tier
             outcomes[f"VM, {tier}"] = outcome
     if fail_fast:  # a program has no other way
-        outcome = asyncio.run(by_engine(maker, "auto", True, watched, program=True))
+        outcome = by_path("auto", True, program=True)
         # Parameters that are first met during the run have their defaults in a program.
         if not any(f"Source(name='{name}'" in printed for name in outcome.not_given):
             outcomes["program"] = outcome
@@ -135,7 +147,7 @@ def by_naive(maker: Maker) -> tuple[naive.Naive, Outcome]:
         evaluator.errors.append(error)
         outcome.authored = False
     else:
-        evaluator = naive.Naive(made.log, PARAMS, made.blueprints, made.resources)
+        evaluator = naive.Naive(made.log, PARAMS, made.blueprints, made.resources, CAPACITIES)
         outcome.value = canon(evaluator.run(target))
     outcome.error = next(iter(evaluator.errors), None)
     return evaluator, _filled(outcome, made)
@@ -147,15 +159,21 @@ async def by_engine(
     fail_fast: bool = True,
     watched: bool = False,
     program: bool = False,
+    changes: Sequence[Change] = (),
 ) -> Outcome:
     """Run it on a tier of the VM path; with None, on the graph path.
 
-    With ``program``, what can be compiled is, by ``Engine.compile``.
+    With ``program``, what can be compiled is, by ``Engine.compile``. The constraints of the engine
+    are changed as ``changes`` say. When it ends nobody has anything of capacities, and none waits.
     """
     made = maker(cascade)
     outcome = Outcome()
     use_vm = tier is not None
-    async with Engine(executor=_executor, tier=tier or "auto") as engine:
+    async with Engine(
+        executor=_executor, tier=tier or "auto", system_resources=CAPACITIES
+    ) as engine:
+        changing = asyncio.ensure_future(_change(engine, changes))
+        await asyncio.sleep(0)  # the first of them are made before the run
         if watched:
             engine.bus.subscribe(Event, lambda event: outcome.events.update(_told(event)))
         try:
@@ -177,7 +195,18 @@ async def by_engine(
             outcome.error = error
             if isinstance(error, TimeoutError):
                 outcome.error = AssertionError("the run does not end")
+        changing.cancel()
+        resources = engine.resource_manager
+        assert resources.available == CAPACITIES, "not all of the capacities was given back"
+        assert not resources._lines, "somebody still waits"
     return _filled(outcome, made)
+
+
+async def _change(engine: Engine, changes: Iterable[Change]) -> None:
+    for change in changes:
+        for _ in range(change.turns):
+            await asyncio.sleep(0)
+        change.make(engine.constraints)
 
 
 _executor = LocalExecutor(name="differential")

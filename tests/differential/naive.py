@@ -18,6 +18,7 @@ from typing import Any
 
 from cascade.spec.errors import (
     ArgumentError,
+    CapacityError,
     CycleError,
     DependencyMissingError,
     ParameterError,
@@ -54,6 +55,7 @@ class Lazy:
     predecessors: list["Lazy"] = field(default_factory=list)
     attempts: int = 1
     cache: dict[Any, Any] | None = None
+    amounts: dict[str, Any] = field(default_factory=dict)
 
     def with_retry(self, max_attempts: int = 3) -> "Lazy":
         self.attempts = max_attempts
@@ -61,6 +63,10 @@ class Lazy:
 
     def with_cache(self, cache: dict[Any, Any]) -> "Lazy":
         self.cache = cache
+        return self
+
+    def with_constraints(self, **amounts: Any) -> "Lazy":
+        self.amounts |= amounts
         return self
 
     def __iter__(self) -> Iterator["Lazy"]:
@@ -126,6 +132,7 @@ class Task:
             items = [self(**row, **shared) for row in rows]
             for item in items:
                 item.attempts, item.cache = lazy.attempts, lazy.cache
+                item.amounts = lazy.amounts
             return gather(*[_caught(item) if return_exceptions else item for item in items])
 
         lazy = Lazy(f"{self.name}.map", list(lists.values()), expand)
@@ -314,6 +321,7 @@ class Naive:
         params: What ``Param`` reads.
         blueprints: Id → lazy value that it was compiled from.
         resources: Registered ones, for ``inject("name")``.
+        capacities: How much there is of what ``with_constraints`` takes.
     """
 
     def __init__(
@@ -322,7 +330,9 @@ class Naive:
         params: Mapping[str, Any] | None = None,
         blueprints: Mapping[str, Lazy] | None = None,
         resources: Iterable[Resource] = (),
+        capacities: Mapping[str, float] | None = None,
     ) -> None:
+        self.capacities = capacities or {}
         self.log, self.params, self.blueprints = log, params or {}, blueprints or {}
         self.resources = {resource.name: resource for resource in resources}
         self.opened: dict[Resource, tuple[Any, Any]] = {}
@@ -372,6 +382,10 @@ class Naive:
         inputs = [self.resolve(v, causes, lacks) for v in lazy.inputs]  # also if skipped (M16)
         asked = [self.value(condition, causes) for condition in lazy.conditions]
         ended = [self.value(predecessor, causes) for predecessor in lazy.predecessors]
+        if lazy.call is not None:  # of a map, they are for the items
+            weighed = [v for v in lazy.amounts.values() if isinstance(v, Lazy)]
+            given = [self.value(amount, causes) for amount in weighed]
+            lacks += [v for v in given if isinstance(v, (Failed, Skipped))]
         failed = [v for v in (*lacks, *ended, *asked) if isinstance(v, Failed)]
         if failed or lacks:
             return _worst(failed or lacks)
@@ -387,10 +401,23 @@ class Naive:
 
     def final(self, lazy: Lazy, inputs: list[Any], causes: Causes) -> Any:
         try:
+            if lazy.call is not None:
+                self.check_amounts(lazy)
             result = lazy.step(self, inputs, causes)
         except Exception as error:
             return self.fail(error)
         return self.value(result, causes) if isinstance(result, Lazy) else result  # R4
+
+    def check_amounts(self, lazy: Lazy) -> None:
+        """Whether each attempt can have what it takes; how long it waits for that is no matter."""
+        lazies = {n: v for n, v in lazy.amounts.items() if isinstance(v, Lazy)}
+        known = {n: self.memo[v] for n, v in lazies.items()}
+        for amount in known.values():
+            if type(amount) not in (int, float) or not 0 <= amount < float("inf"):
+                raise ArgumentError("no amount")
+        for name, amount in known.items():
+            if amount > self.capacities[name]:
+                raise CapacityError("more than there is", name)
 
     def cached(self, lazy: Lazy, inputs: list[Any], causes: Causes) -> Any:
         """The value that an equal call had in this run, or that of this call (R10)."""

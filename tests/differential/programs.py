@@ -22,6 +22,7 @@ from cascade.spec.errors import CascadeError
 from cascade.spec.lazy_types import LazyResult
 
 PARAMS = {"limit": 3, "name": "eu"}
+CAPACITIES = {"gpu": 2, "disk": 1.5}
 _LAZY = LazyResult, naive.Lazy
 _LITERAL = Literal, naive.Literal
 
@@ -85,6 +86,7 @@ class Call:
     run_if: Any = None
     after: tuple[Any, ...] = ()
     cached: bool = False
+    amounts: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class Map:
     columns: tuple[tuple[str, Any], ...]
     cached: bool = False
     catches: bool = False
+    amounts: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -306,9 +309,10 @@ class Build:
                 return self._call(part, args)
             case Split(call, kind):
                 return _box(kind, [*self._call(call, args)][::-1])
-            case Map(job, columns, cached, catches):
+            case Map(job, columns, cached, catches, amounts):
                 made = {name: self.make(value, args) for name, value in columns}
                 lazy = self._of(job).map(**made, return_exceptions=catches)
+                self._with_amounts(lazy, amounts, args)
                 return self._with_policies(lazy, job, cached)
             case Route(selector, routes):
                 made = {key: self.make(value, args) for key, value in routes}
@@ -320,6 +324,7 @@ class Build:
         named = {name: self.make(value, args) for name, value in call.kwargs}
         lazy = self._of(call.task)(*positional, **named)
         self._with_policies(lazy, call.task, call.cached)
+        self._with_amounts(lazy, call.amounts, args)
         if call.run_if is not None:
             lazy.run_if(self._lazy(self.make(call.run_if, args)))
         return lazy.after(*[self._lazy(self.make(other, args)) for other in call.after])
@@ -328,6 +333,13 @@ class Build:
         if task.tries is not None:
             lazy.with_retry(task.tries.attempts)
         return lazy.with_cache(self._cache) if cached else lazy
+
+    def _with_amounts(self, lazy: Any, amounts: Any, args: tuple[Any, ...]) -> None:
+        """What is no number as it stands there is made lazy, so that it is met during the run."""
+        for name, part in amounts:
+            amount = self.make(part, args)
+            number = isinstance(amount, (int, float)) and 0 <= amount <= CAPACITIES[name]
+            lazy.with_constraints(**{name: amount if number else self._lazy(amount)})
 
     def _lazy(self, value: Any) -> Any:
         return value if isinstance(value, _LAZY) else self._truth(value)
@@ -501,6 +513,36 @@ def _hashable(value: Any) -> bool:
     return True
 
 
+# -- limits -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of the engine's constraints, after some turns of the event loop.
+
+    Attributes:
+        turns: Since the change before, or the beginning; 0: before the run.
+        scope: For which tasks.
+        kind: Of the constraint; None to remove those that there are.
+        value: Of the constraint.
+    """
+
+    turns: int
+    scope: str
+    kind: str | None
+    value: Any = None
+
+    def make(self, constraints: Any) -> None:
+        if self.kind is None:
+            constraints.remove(self.scope)
+        elif self.kind == "pause":
+            constraints.pause(self.scope, ttl=self.value)
+        elif self.kind == "concurrency":
+            constraints.limit_concurrency(self.scope, self.value)
+        else:
+            constraints.limit_rate(self.scope, self.value, burst=3)
+
+
 # -- drawing ----------------------------------------------------------------------------------
 
 _consts = st.one_of(
@@ -629,14 +671,30 @@ def lazies(
     if kind == "loop":
         loop = draw(_loops(profile, depth, met))
         acc = draw(st.lists(inner, max_size=1))
-        return Call(loop, (Const(0), *acc), (), run_if, after, cached)
+        amounts = draw(_amounts(profile, inner, cached))
+        return Call(loop, (Const(0), *acc), (), run_if, after, cached, amounts)
     nout = draw(st.integers(1, 3)) if kind == "split" else None
     job = draw(_jobs(profile, depth, met, _signatures, nout))
     args, kwargs = draw(_arguments(job.signature, inner))
-    call = Call(job, args, kwargs, run_if, after, cached)
+    amounts = draw(_amounts(profile, inner, cached))
+    call = Call(job, args, kwargs, run_if, after, cached, amounts)
     if kind == "split":
         return Gather((Split(call, draw(st.sampled_from([list, tuple, dict]))),))
     return call
+
+
+def _amounts(profile: Profile, inner: Any, cached: bool) -> st.SearchStrategy[Any]:
+    """What a call takes of capacities: known, or given by tasks.
+
+    Of equal calls it is open which is made, so what they take never fails them.
+    """
+    known = st.sampled_from([0, 1, 0.5, 1.5]).map(Const)
+    number = st.builds(Job, st.just("any"), _pauses, known.map(Give))
+    amount = st.one_of(known, st.builds(Call, number))
+    if profile.fails and not cached:
+        amount = st.one_of(amount, inner)
+    some = st.lists(st.tuples(st.sampled_from([*CAPACITIES]), amount), max_size=2)
+    return st.one_of(st.just(()), st.just(()), some.map(tuple))
 
 
 @st.composite
@@ -704,11 +762,26 @@ def _maps(
 
     if draw(st.integers(0, 3)) == 0:
         loop = draw(_loops(profile, depth, met))
-        return Map(loop, (("n", column(st.integers(0, 3).map(Const))),), cached, catches)
+        amounts = draw(_amounts(profile, inner, cached))
+        return Map(loop, (("n", column(st.integers(0, 3).map(Const))),), cached, catches, amounts)
     job = draw(_jobs(profile, depth, met, st.sampled_from(["some", "any", "file"])))
     given = [("a", column(inner))]
     if job.signature != "file" and draw(st.booleans()):
         shared = st.one_of(inner.map(Lit), st.none())
         fixed = draw(shared)
         given.append(("c", column(inner) if fixed is None else fixed))
-    return Map(job, tuple(given), cached, catches)
+    return Map(job, tuple(given), cached, catches, draw(_amounts(profile, inner, cached)))
+
+
+def changes() -> st.SearchStrategy[tuple[Change, ...]]:
+    """Constraints that hold nothing up for long; mostly none."""
+    turns = st.sampled_from([0, 0, 1, 2, 5, 20])
+    scopes = st.sampled_from(["global", "task:t*", "task:t[0-2]", "task:loop*", "task:*.1"])
+    value = st.one_of(
+        st.tuples(st.just("pause"), st.sampled_from([0.0005, 0.002])),
+        st.tuples(st.just("concurrency"), st.integers(1, 3)),
+        st.tuples(st.just("rate_limit"), st.sampled_from(["20000/s", "1000000/s"])),
+        st.just((None, None)),
+    )
+    change = st.builds(lambda t, s, v: Change(t, s, *v), turns, scopes, value)
+    return st.one_of(st.just(()), st.lists(change, max_size=4).map(tuple))

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from tests.differential.harness import check
-from tests.differential.programs import Build, Profile, Program, programs
+from tests.differential.programs import Build, Change, Profile, Program, changes, programs
 
 #: The same programs each time, unless more are asked for.
 _FIXED = settings(max_examples=100, derandomize=True, deadline=None, database=None)
@@ -12,37 +12,43 @@ examples = settings() if _THOROUGH else _FIXED
 pytestmark = [pytest.mark.timeout(0)] if _THOROUGH else []
 
 
-def hold(program: Program, *, fail_fast: bool = True) -> None:
-    printed = f"{program}"
+def hold(program: Program, changes: tuple[Change, ...] = (), *, fail_fast: bool = True) -> None:
+    printed = f"{program}\n{changes}"
     watched = len(printed) % 2 == 0  # half of them
-    check(lambda cs: Build(program, cs), printed, fail_fast=fail_fast, watched=watched)
+    check(
+        lambda cs: Build(program, cs),
+        printed,
+        fail_fast=fail_fast,
+        watched=watched,
+        changes=changes,
+    )
 
 
 @examples
-@given(programs(Profile()))
-def test_programs_that_succeed(program: Program):
-    hold(program)
+@given(programs(Profile()), changes())
+def test_programs_that_succeed(program: Program, changed: tuple[Change, ...]):
+    hold(program, changed)
 
 
 @examples
-@given(programs(Profile(fails=12)))
-def test_programs_that_may_fail(program: Program):
-    hold(program)
+@given(programs(Profile(fails=12)), changes())
+def test_programs_that_may_fail(program: Program, changed: tuple[Change, ...]):
+    hold(program, changed)
 
 
 @examples
-@given(programs(Profile(fails=12)))
-def test_programs_that_go_on_after_failures(program: Program):
-    hold(program, fail_fast=False)
+@given(programs(Profile(fails=12)), changes())
+def test_programs_that_go_on_after_failures(program: Program, changed: tuple[Change, ...]):
+    hold(program, changed, fail_fast=False)
 
 
 @examples
-@given(programs(Profile(cycles=True, depth=2)))
-def test_programs_that_may_wait_for_themselves(program: Program):
-    hold(program)
+@given(programs(Profile(cycles=True, depth=2)), changes())
+def test_programs_that_may_wait_for_themselves(program: Program, changed: tuple[Change, ...]):
+    hold(program, changed)
 
 
 @settings(examples, max_examples=examples.max_examples // 3)
-@given(programs(Profile(fails=2, depth=5, shared=6)))
-def test_large_programs(program: Program):
-    hold(program)
+@given(programs(Profile(fails=2, depth=5, shared=6)), changes())
+def test_large_programs(program: Program, changed: tuple[Change, ...]):
+    hold(program, changed)

@@ -121,12 +121,20 @@ _sources: st.SearchStrategy[Any] = st.one_of(
     st.tuples(st.just(Env), st.tuples(st.just("CASCADE_NOT_SET"), atoms), st.just({})),
 )
 _policies = st.lists(st.tuples(st.sampled_from(["run_if", "after"]), st.integers(0, 9)), max_size=2)
+_with_amounts = st.lists(
+    st.tuples(st.sampled_from(["run_if", "after", "gpu", "disk"]), st.integers(0, 9)), max_size=3
+)
 
 
-def programs(*, policies: bool = True, sources: bool = True) -> st.SearchStrategy[list[LazyResult]]:
-    """Lazy values in order of creation; the last is the target, and may not need them all."""
+def programs(
+    *, policies: bool = True, sources: bool = True, amounts: bool = False
+) -> st.SearchStrategy[list[LazyResult]]:
+    """Lazy values in order of creation; the last is the target, and may not need them all.
+
+    With ``amounts`` calls take capacities; what is to give an amount may give anything.
+    """
     nodes = st.one_of(_calls, _calls, _added, _operators, *[_sources] * sources)
-    extra = _policies if policies else st.just([])
+    extra = (_with_amounts if amounts else _policies) if policies else st.just([])
     return st.tuples(st.lists(st.tuples(nodes, extra), max_size=7), st.tuples(_calls, extra)).map(
         lambda drawn: _made([*drawn[0], drawn[1]])
     )
@@ -137,10 +145,19 @@ def _made(recipe: list[Any]) -> list[LazyResult]:
     for (function, args, kwargs), policies in recipe:
         lazy = function(*_resolved(tuple(args), made), **_resolved(kwargs, made))
         for policy, number in policies:
-            if made:
+            if policy in ("gpu", "disk"):
+                _take(lazy, policy, number, made)
+            elif made:
                 getattr(lazy, policy)(made[number % len(made)])
         made.append(lazy)
     return made
+
+
+def _take(lazy: LazyResult, name: str, number: int, made: list[LazyResult]) -> None:
+    """Let a call of a task take an amount of a capacity, known or given by another call."""
+    if not lazy.task.structural:
+        amount = made[number % len(made)] if made and number > 4 else number / 2
+        lazy.with_constraints(**{name: amount})
 
 
 def _resolved(value: Any, made: list[LazyResult], hashed: bool = False) -> Any:

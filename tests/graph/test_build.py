@@ -134,7 +134,7 @@ def test_sources_and_maps_are_nodes():
     assert len(build_graph(target)) == 5
 
 
-@given(programs(), st.booleans())
+@given(programs(amounts=True), st.booleans())
 def test_the_order_is_topological_and_the_counts_agree(program, routes):
     target = program[-1]
 

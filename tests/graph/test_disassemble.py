@@ -54,6 +54,17 @@ def test_conditions_and_order_stand_behind_the_call():
     ]
 
 
+def test_what_a_call_takes_of_capacities_stands_behind_it():
+    target = pair(1).with_constraints(gpu=load(), disk=0.5).with_timeout(3)
+
+    assert listing(target, template=False) == [
+        "blueprint pair: 2 registers",
+        "     0  r0 = load()",
+        "entry:",
+        "     1  r1 = pair(1)  timeout 3 s  takes 0.5 disk, r0 gpu",
+    ]
+
+
 def test_a_blueprint_made_by_hand():
     blueprint = Blueprint([Call(max, Register(1), [Register(0), Literal(3)])], 2, [0])
 
@@ -117,7 +128,7 @@ def test_a_hundred_thousand_arguments_are_listed():
     assert lines[-1].endswith("99998, 99999)")
 
 
-@given(programs())
+@given(programs(amounts=True))
 def test_every_instruction_and_input_has_a_line(program):
     blueprint = BlueprintBuilder().build(program[-1])
     registers = {*blueprint.input_args, *blueprint.input_kwargs.values()}

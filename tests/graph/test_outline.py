@@ -161,7 +161,7 @@ def test_levels_that_are_not_the_deepest_input_end_too():
     assert max(map(len, lines)) < 200
 
 
-@given(programs())
+@given(programs(amounts=True))
 def test_every_node_is_drawn_once_and_every_edge_has_a_line(program):
     target = program[-1]
     graph = build_graph(target, routes=True)
@@ -171,6 +171,6 @@ def test_every_node_is_drawn_once_and_every_edge_has_a_line(program):
     assert len(drawn) == len(graph)
     assert len(lines) - 2 == len(graph.edges)
     names = Counter(re.sub(r"^[│├└─ ↳]*", "", re.sub(r"  \(.*", "", line)) for line in drawn)
-    prefixes = r"(if |after |route \w+: )"
+    prefixes = r"(if |after |amount |route \w+: )"
     names = Counter(re.sub(f"^{prefixes}", "", name) for name in names.elements())
     assert names == Counter(node.name for node in graph.nodes)

@@ -146,6 +146,25 @@ def test_every_other_kind_of_call_has_a_form():
     ]
 
 
+def test_amounts_are_numbers_or_registers():
+    blueprint = build(pair(1).with_constraints(gpu=load(), disk=0.5), template=False)
+    form = document(blueprint)["instructions"][-1]
+    assert (form["capacities"], form["amounts"]) == ({"disk": 0.5}, {"gpu": {"$register": 0}})
+    root = again(blueprint).instructions[-1]
+    assert root.policies.capacities == (("disk", 0.5),)
+    assert root.amounts == {"gpu": Register(0)}
+    others = [pair(1).with_constraints(gpu=load()), pair(1).with_constraints(disk=0.5), pair(1)]
+    hashes = [content_hash(build(other)) for other in others]
+    assert len({content_hash(blueprint), *hashes}) == 4
+
+
+def test_of_a_map_amounts_are_for_its_items():
+    (form,) = instructions(pair.map(a=[1]).with_constraints(gpu=2))
+    assert form["map"]["capacities"] == {"gpu": 2}
+    with pytest.raises(SerializationError, match="gpu"):
+        instructions(pair.map(a=[1]).with_constraints(gpu=load()))
+
+
 def test_the_routes_of_routers_are_nodes_and_shared_ones_are_one():
     shared = load("shared")
     first = Router(selector=load(), routes={"s": shared, 1: "plain"})
@@ -191,7 +210,7 @@ def test_the_result_is_json_to_the_letter_with_any_indentation():
 
 
 @settings(deadline=None)
-@given(programs(), st.booleans())
+@given(programs(amounts=True), st.booleans())
 def test_a_second_trip_changes_nothing(program, template):
     blueprint = build(program[-1], template=template)
     loaded = again(blueprint)
@@ -537,6 +556,9 @@ def read(*forms, **header):
             ".* is not a namedtuple but .*",
         ),
         ({**LOAD, "timeout": -1}, "its timeout is -1, and not a number above 0"),
+        ({**LOAD, "capacities": {"gpu": -1}}, ".*numbers from 0 up, but 'gpu' is -1"),
+        ({**LOAD, "capacities": []}, r"its capacities is no object but \[\]"),
+        ({**LOAD, "amounts": []}, r"its amounts is no object but \[\]"),
         ({**LOAD, "task": "tests.graph.flows:gone"}, ".*flows:gone' cannot be imported: .*"),
         ({**LOAD, "task": "os:system"}, "'os:system' is not a task but <built-in function system>"),
         ({**LOAD, "task": "..:x"}, "'..:x' cannot be imported: .*"),

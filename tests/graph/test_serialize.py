@@ -91,6 +91,42 @@ def test_every_other_kind_of_node_has_a_form():
     ]
 
 
+def test_amounts_are_numbers_or_nodes():
+    amount = load()
+    target = pair(1).with_constraints(gpu=amount, disk=0.5, net=2)
+
+    assert document(target)["nodes"][-1] == {
+        "task": "tests.graph.flows:pair",
+        "args": [1],
+        "kwargs": {},
+        "capacities": {"disk": 0.5, "net": 2},
+        "amounts": {"gpu": 0},
+    }
+    loaded = again(target)
+    assert loaded.calls.capacities == (("disk", 0.5), ("net", 2))
+    assert [type(amount) for _, amount in loaded.calls.capacities] == [float, int]
+    assert [(n, lazy.name) for n, lazy in loaded.amounts.items()] == [("gpu", "load")]
+    assert loaded.special
+
+
+def test_of_a_map_amounts_are_for_its_items():
+    mapped = pair.map(a=[1, 2]).with_constraints(gpu=1)
+
+    (form,) = document(mapped)["nodes"]
+    assert form["capacities"] == {"gpu": 1}
+    assert again(mapped).policies.calls.capacities == (("gpu", 1),)
+    with pytest.raises(SerializationError, match="the lazy amount of 'gpu' for each of its items"):
+        to_json(pair.map(a=[1, 2]).with_constraints(gpu=load()))
+
+
+@pytest.mark.parametrize("amount", [-1, "1", None, True, {"$float": "inf"}])
+def test_amounts_that_are_none_are_refused(amount):
+    made = document(pair(1).with_constraints(gpu=1))
+    made["nodes"][0]["capacities"]["gpu"] = amount
+    with pytest.raises(SerializationError):
+        from_json(json.dumps(made))
+
+
 @pytest.mark.parametrize(
     ("value", "form"),
     [
@@ -129,7 +165,7 @@ def test_the_result_is_json_to_the_letter():
 # -- there and back -------------------------------------------------------------------------------
 
 
-@given(programs())
+@given(programs(amounts=True))
 def test_a_program_means_the_same_after_the_trip(program):
     target = program[-1]
     loaded = from_json(to_json(target)).target
@@ -142,7 +178,7 @@ def test_a_program_means_the_same_after_the_trip(program):
     assert meaning(loaded) == meaning(target)
 
 
-@given(programs())
+@given(programs(amounts=True))
 def test_a_second_trip_changes_nothing(program):
     def ordered(value):
         """With sets in one order: theirs is by chance."""

@@ -76,6 +76,13 @@ def test_dot_draws_every_kind_of_node_and_edge():
     )
 
 
+def test_an_amount_that_a_node_gives_is_an_edge():
+    graph = build_graph(pair(1).with_constraints(gpu=load(), disk=0.5))
+
+    assert [(e.source, e.target, e.kind) for e in graph.edges] == [(0, 1, EdgeKind.CONSTRAINT)]
+    assert '    n0 -> n1 [color=firebrick arrowhead=tee label="amount"];' in visualize(graph, "dot")
+
+
 def test_dot_says_where_a_call_was_written():
     lazy = load()
 
@@ -250,7 +257,7 @@ def test_a_hundred_thousand_arguments_are_drawn():
     assert len(drawing.splitlines()) == 2 + 100_001 + 100_000 + 1
 
 
-@given(programs())
+@given(programs(amounts=True))
 def test_a_drawing_has_a_line_for_each_node_and_edge(program):
     graph = build_graph(program[-1], routes=True)
     size = len(graph) + len(graph.edges)

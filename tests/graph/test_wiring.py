@@ -30,12 +30,12 @@ def check(target, known=None):
     return wiring
 
 
-@given(programs())
+@given(programs(amounts=True))
 def test_it_agrees_with_the_graph(program):
     check(program[-1])
 
 
-@given(programs())
+@given(programs(amounts=True))
 def test_it_agrees_on_what_is_outside(program):
     others = inputs_of(program[-1])
     check(program[-1], set(others).__contains__)

@@ -2,12 +2,22 @@
 
 import asyncio
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 import cascade as cs
+from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.clock import run_virtually
-from cascade.runtime.events import ConstraintRemoved, ConstraintSet, Event, TaskWaiting
+from cascade.runtime.events import (
+    ConstraintRemoved,
+    ConstraintSet,
+    Event,
+    TaskFailed,
+    TaskStarted,
+    TaskWaiting,
+)
+from cascade.runtime.strategies.lanes import Lanes
 
 #: How a target is run: the graph path, and the tiers.
 PATHS = [(False, "auto"), (True, "interpreted"), (True, "generated"), (True, "auto")]
@@ -446,3 +456,242 @@ def test_nobody_watches_a_run_without_limits_more_closely(use_vm, tier):
         return sorted(type(e).__name__ for e in told if not isinstance(e, ConstraintSet))
 
     assert events_of(limited=True) == events_of(limited=False)
+
+
+# -- beside other policies ------------------------------------------------------------------------
+
+
+@path
+def test_waiting_does_not_count_for_a_timeout(use_vm, tier):
+    async def main():
+        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
+            visits = [visit(n).with_timeout(1.5).with_constraints(gpu=1) for n in range(4)]
+            engine.constraints.pause(ttl=3)
+            return await timed(engine.run(join(visits), use_vm=use_vm))
+
+    assert run_virtually(main) == (6, pytest.approx(7))
+
+
+@path
+def test_what_fails_holds_nobody_up_in_a_run_that_goes_on(use_vm, tier):
+    @cs.task
+    async def fail(n):
+        await asyncio.sleep(1)
+        raise ValueError(n)
+
+    async def main():
+        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
+            engine.constraints.limit_concurrency("task:fail", 1)
+            target = [
+                *(fail(n).with_constraints(gpu=1) for n in range(2)),
+                visit(1).with_constraints(gpu=fail(3)),
+                *(visit(n).with_constraints(gpu=1) for n in range(2)),
+            ]
+            with pytest.raises(ExceptionGroup) as caught:
+                await engine.run(target, use_vm=use_vm, fail_fast=False)
+            assert engine.resource_manager.available == {"gpu": 1}
+            assert engine.waiting() == []
+            return sorted(error.args[0] for error in caught.value.exceptions)
+
+    assert run_virtually(main) == [0, 1, 3]
+    assert crowd.came == 2
+
+
+@path
+def test_users_of_a_thread_bound_resource_take_turns(use_vm, tier):
+    threads = []
+
+    @cs.resource(thread_bound=True)
+    def connection():
+        threads.append(threading.get_ident())
+        yield "connection"
+
+    @cs.task
+    def use(n, connection=cs.inject(connection)):
+        threads.append(threading.get_ident())
+        crowd.enter()
+        crowd.leave()
+        return n
+
+    async def main():
+        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
+            engine.constraints.limit_rate("task:use", "1000/s")
+            uses = [use(n).with_constraints(gpu=1) for n in range(4)]
+            value = await engine.run(join(uses), use_vm=use_vm)
+            assert engine.resource_manager.available == {"gpu": 1}
+            return value
+
+    assert asyncio.run(main()) == 6
+    assert len(set(threads)) == 1
+
+
+@path
+@pytest.mark.parametrize("loop", [count_down, count_down_async, ping])
+def test_steps_stay_counted_while_limits_change(loop, use_vm, tier):
+    """Changes end the batch that a loop is in, which neither loses a step nor makes one twice."""
+
+    async def main():
+        async with cs.Engine(tier=tier) as engine:
+            running = asyncio.ensure_future(
+                engine.run([loop(40), visit(1)], use_vm=use_vm, max_steps=40)
+            )
+            clock = asyncio.get_running_loop()
+            for n in range(20):
+                clock.call_later(n * 0.013, engine.constraints.limit_rate, "global", "200/s")
+                clock.call_later(n * 0.013 + 0.006, engine.constraints.clear)
+            await running
+            with pytest.raises(cs.StepLimitError):
+                await engine.run(loop(41), use_vm=use_vm, max_steps=40)
+            return running.result()
+
+    assert run_virtually(main) == ["end", 1]
+    assert crowd.came == 41 + 1 + 41
+
+
+@path
+def test_a_step_limit_holds_though_loops_wait_for_each_other(use_vm, tier):
+    """While one waits for its batch, the other one makes steps that the run is allowed."""
+
+    async def main():
+        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
+            loops = [count_down(200).with_constraints(gpu=1), visit(0), ping(200)]
+            engine.constraints.limit_rate("global", "1000/s", burst=50)
+            with pytest.raises(cs.StepLimitError):
+                await engine.run(loops, use_vm=use_vm, max_steps=150)
+            return engine.resource_manager.available
+
+    assert run_virtually(main) == {"gpu": 1}
+    assert crowd.came <= 150 + 3
+
+
+@path
+def test_a_paused_node_comes_after_its_predecessors_and_conditions(use_vm, tier):
+    async def main():
+        async with cs.Engine(tier=tier) as engine:
+            engine.constraints.pause("task:two", ttl=4)
+            first = two()
+            skipped = visit(7).run_if(cs.eq(first, 3))
+            return await timed(
+                engine.run(join([visit(1).after(first), visit(2).after(skipped)]), use_vm=use_vm)
+            )
+
+    assert run_virtually(main) == (3, pytest.approx(5))
+    assert crowd.came == 2
+
+
+# -- amounts that nodes give ----------------------------------------------------------------------
+
+
+@path
+@pytest.mark.parametrize(
+    ("amount", "error"), [(3, cs.CapacityError), ("1", cs.ArgumentError), (-1, cs.ArgumentError)]
+)
+@pytest.mark.parametrize("task", [visit, count_down])
+def test_what_is_no_amount_fails_the_node_that_was_begun(amount, error, task, use_vm, tier):
+    told = []
+
+    @cs.task
+    def give():
+        return amount
+
+    async def main():
+        async with cs.Engine(tier=tier, system_resources={"gpu": 2}) as engine:
+            for event in (TaskStarted, TaskFailed):
+                engine.bus.subscribe(event, lambda e: told.append((type(e).__name__, e.task)))
+            with pytest.raises(error) as caught:
+                await engine.run([task(1).with_constraints(gpu=give())], use_vm=use_vm)
+            return caught.value
+
+    note = "\n".join(run_virtually(main).__notes__)
+    assert f"'{task.name}'" in note
+    assert told == [
+        ("TaskStarted", "give"),
+        *((e, task.name) for e in ("TaskStarted", "TaskFailed")),
+    ]
+    assert crowd.came == 0
+
+
+@path
+def test_a_value_from_a_cache_takes_nothing(use_vm, tier):
+    cache = cs.LRUCache()
+
+    @cs.task
+    def too_much():
+        return 5
+
+    async def main():
+        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
+            await engine.run(visit(1).with_cache(cache).with_constraints(gpu=1), use_vm=use_vm)
+            engine.constraints.pause("task:visit")
+            again = visit(1).with_cache(cache).with_constraints(gpu=too_much())
+            return await engine.run(again, use_vm=use_vm)
+
+    assert run_virtually(main) == 1
+    assert crowd.came == 1
+
+
+@path
+def test_a_node_that_goes_on_as_a_blueprint_takes_its_amounts_for_each_call(use_vm, tier):
+    """What the one holds, the others in there could not have."""
+
+    @cs.task
+    def enter_blueprint():
+        return cs.TailCall(target_blueprint_id="inner")
+
+    async def main():
+        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
+            inner = join([visit(1).with_constraints(gpu=1), visit(2).with_constraints(gpu=1)])
+            inner.run_if(cs.eq(two(), 2))
+            engine.register_blueprint("inner", BlueprintBuilder().build(inner))
+            engine.constraints.limit_concurrency("global", 1)
+            target = enter_blueprint().with_constraints(gpu=two_halves())
+            value = await timed(engine.run(target, use_vm=use_vm))
+            assert engine.resource_manager.available == {"gpu": 1}
+            return value
+
+    assert run_virtually(main) == (3, pytest.approx(2))
+
+
+@cs.task
+def two_halves():
+    return 1
+
+
+# -- other threads --------------------------------------------------------------------------------
+
+
+@path
+def test_another_thread_may_ask_what_waits_and_let_it_go_on(use_vm, tier):
+    async def main():
+        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
+            engine.constraints.pause("task:count_down")
+            target = [count_down(3).with_constraints(gpu=1), count_down(2), join([two(), two()])]
+            running = asyncio.ensure_future(engine.run(target, use_vm=use_vm))
+
+            def ask():
+                while True:
+                    found = [w for w in engine.waiting() if w.reason == "pause task:count_down"]
+                    if found:
+                        engine.constraints.clear()
+                        return found[0].task
+
+            asked = await asyncio.to_thread(ask)
+            return asked, await running
+
+    assert asyncio.run(main()) == ("count_down", ["end", "end", 4])
+
+
+def test_a_worker_that_parks_its_work_just_now_is_no_standstill():
+    """Whoever looks whether anything is left to do asks the workers before the parking."""
+    lanes = Lanes.__new__(Lanes)
+    lanes._count, lanes._resting = 0, {}
+    lanes.parking = SimpleNamespace(busy=False)
+
+    class LastWorker:
+        @property
+        def busy(self):
+            lanes.parking.busy = True  # and is not awake any more
+            return False
+
+    lanes.workers = LastWorker()
+    assert lanes.busy

@@ -113,6 +113,13 @@ async def test_what_a_body_means_does_not_depend_on_the_tier(case):
 
 
 @untraced
+def test_what_a_call_takes_does_not_change_its_tier():
+    """Limits are asked for once per batch."""
+    limited = bodies.ping(3).with_constraints(gpu=1, disk=bodies.ping(1))
+    assert cs.explain(limited) == cs.explain(bodies.ping)
+
+
+@untraced
 @pytest.mark.parametrize("case", bodies.CASES.values(), ids=lambda case: case.name)
 def test_the_tier_is_explained(case):
     explanation = cs.explain(case.task)

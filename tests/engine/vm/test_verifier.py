@@ -54,7 +54,7 @@ def loop(*calls, **options):
 
 
 @settings(deadline=None)
-@given(programs(), st.booleans())
+@given(programs(amounts=True), st.booleans())
 def test_whatever_the_builder_makes_passes(program, template):
     cs.verify(BlueprintBuilder().build(program[-1], template=template))
     for lazy in program:
@@ -119,6 +119,14 @@ HAND_MADE = {
         [
             Call(number.func, R0, conditions=[Literal(False)]),
             Call(number.func, R1, after=[R0], conditions=[R0]),
+        ],
+        2,
+        entry=1,
+    ),
+    "amounts": Blueprint(
+        [
+            Call(number.func, R0),
+            Call(number.func, R1, amounts={"gpu": R0, "disk": Literal(0.5)}),
         ],
         2,
         entry=1,

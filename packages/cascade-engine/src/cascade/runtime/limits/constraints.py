@@ -18,7 +18,6 @@ from cascade.runtime.limits.rules import (
     Constraint,
     Rule,
     check_scope,
-    matcher,
     rule_for,
 )
 from cascade.spec.errors import ArgumentError
@@ -67,7 +66,6 @@ class ConstraintManager:
         self._changed = changed
         self.any = False
         self._rules: dict[tuple[str, str], Rule] = {}
-        self._matchers: dict[str, Callable[[str], object]] = {}
         self.found: dict[str, tuple[Rule, ...]] = {}
         self._expires = math.inf
         self._clock: Callable[[], float] = time.monotonic
@@ -87,10 +85,11 @@ class ConstraintManager:
         if loop is not None:  # time may be virtual there
             self.use_clock(loop.time)
         with self._resources.lock:
-            rule = rule_for(constraint, self._clock())
+            now = self._forget_what_is_over()
+            rule = rule_for(constraint, now)
             before = self._rules.get(constraint.key)
             if before is not None:
-                rule.succeed(before)
+                rule.succeed(before, now)
             self._put({**self._rules, constraint.key: rule})
         self._announce([rule], "set")
         self._resources.reconsider()
@@ -122,6 +121,7 @@ class ConstraintManager:
         check_scope(scope)
         kinds = KINDS if kind is None else (Constraint(scope, kind, _any_value(kind)).kind,)
         with self._resources.lock:
+            self._forget_what_is_over()
             gone = [
                 r for r in self._rules.values() if r.constraint.key in [(scope, k) for k in kinds]
             ]
@@ -133,6 +133,7 @@ class ConstraintManager:
     def clear(self) -> None:
         """Forget all."""
         with self._resources.lock:
+            self._forget_what_is_over()
             gone = list(self._rules.values())
             self._put({})
         self._announce(gone, "removed")
@@ -174,9 +175,7 @@ class ConstraintManager:
 
     def _look_up(self, task: str) -> tuple[Rule, ...]:
         found = self.found  # as it may be replaced meanwhile
-        matching = [
-            rule for rule in self._rules.values() if self._matchers[rule.constraint.scope](task)
-        ]
+        matching = [rule for rule in self._rules.values() if rule.matches(task)]
         if len(found) >= _NAMES_KEPT:
             found.clear()
         found[task] = rules = tuple(matching) or FREE
@@ -190,9 +189,18 @@ class ConstraintManager:
         return lambda: self._listeners.pop(changed, None)
 
     def use_clock(self, clock: Callable[[], float]) -> None:
-        """Measure by another clock from now on, such as that of a loop in virtual time."""
-        if clock == self._clock:
-            return
+        """Measure by another clock from now on, such as that of a loop in virtual time.
+
+        At the beginning of each run; what is over by then is forgotten, whoever it was for.
+        """
+        if clock != self._clock:
+            self._change_clock(clock)
+        if self.any and clock() >= self._expires - EARLY:
+            with self._resources.lock:
+                self._forget_what_is_over()
+            self._resources.reconsider()
+
+    def _change_clock(self, clock: Callable[[], float]) -> None:
         with self._resources.lock:
             shift = clock() - self._clock()
             self._clock = clock
@@ -203,15 +211,19 @@ class ConstraintManager:
 
     def _put(self, rules: dict[tuple[str, str], Rule]) -> None:
         """Let these be the rules. Under the lock."""
-        scopes = {scope for scope, _ in rules}
-        self._matchers = {s: self._matchers.get(s) or matcher(s) for s in scopes}
         self._rules = rules
         self.found = {}
         self._expires = min((rule.expires for rule in rules.values()), default=math.inf)
         self.any = bool(rules)
 
+    def _forget_what_is_over(self) -> float:
+        """Forget what does not hold any more; the time. Under the lock."""
+        now = self._clock()
+        if now >= self._expires - EARLY:
+            self._forget(now)
+        return now
+
     def _forget(self, now: float) -> None:
-        """Forget those whose time is over. Under the lock."""
         over = [r for r in self._rules.values() if now >= r.expires - EARLY]
         self._put({k: r for k, r in self._rules.items() if r not in over})
         self._resources.later.append(lambda: self._announce(over, "expired"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.events import TaskWaiting
@@ -79,7 +80,8 @@ class Gate:
             if self._run.is_own_thread(threading.get_ident()):
                 _open(opened)
             else:
-                loop.call_soon_threadsafe(_open, opened)
+                with suppress(RuntimeError):  # the loop is closed by now, and the ticket left
+                    loop.call_soon_threadsafe(_open, opened)
 
         ticket = self.ticket(operation, node, policies, on_admitted, most)
         try:

@@ -8,7 +8,9 @@ Order. First come, first served, for each limit that is short. Who waits for roo
 gets it before any later one, but does not keep others from what it does not wait for. Who is only
 short of capacities gets what is given back of those before any later one, and of the others that it
 needs its amount is kept for it: what is left beyond that, others may have. So nobody waits while
-there is room, and however many small ones come, a large one gets its turn.
+there is room, and however many small ones come, a large one gets its turn. Who was short of
+capacities and is now held up by a constraint (which may have closed meanwhile) keeps that claim, or
+it might find now the one and now the other taken, for ever; under a pause it has none.
 
 Cost. Tickets of one task with the same amounts wait in one line, and only the heads of lines are
 looked at: a release costs a look at each line, however many wait in it.
@@ -89,16 +91,16 @@ class ResourceManager:
             total = self._total.get(name)
             if total is None:
                 known = ", ".join(map(repr, self._total)) or "none"
-                some = f"{amount:g}" if amount else "some"
+                some = amount or "some"
                 raise CapacityError(
                     f"{whose} takes {some} of the capacity '{name}', but the engine has "
                     f"{known}{did_you_mean(name, self._total)}; say how much there is: "
                     f"Engine(system_resources={{'{name}': …}})",
                     name,
                 )
-            if amount > total:
+            if exact(amount) > exact(total):
                 raise CapacityError(
-                    f"{whose} takes {amount:g} of the capacity '{name}', but there is {total:g} in "
+                    f"{whose} takes {amount} of the capacity '{name}', but there is {total} in "
                     "all, so it would wait for ever",
                     name,
                 )
@@ -125,17 +127,19 @@ class ResourceManager:
 
         Cost: some 2 µs where nobody waits.
         """
+        admitted: list[Ticket] = []
         with self.lock:
             ticket.number = next(self._numbers)
             if not self._lines:
                 ticket.block = self._block(ticket, ticket.now(), _Claims())
-                if ticket.block is None:
-                    return True
-            ticket.state = WAITING
-            self._lines.setdefault(ticket.line, OrderedDict())[ticket] = None
-            admitted = self._admit()
-        self._tell([other for other in admitted if other is not ticket])
-        return ticket in admitted
+            if self._lines or ticket.block is not None:
+                ticket.state = WAITING
+                self._lines.setdefault(ticket.line, OrderedDict())[ticket] = None
+                admitted = self._admit()
+            is_in = ticket.state == INSIDE
+        if admitted or self.later:
+            self._tell([other for other in admitted if other is not ticket])
+        return is_in
 
     def leave(self, ticket: Ticket, unused: int = 0) -> None:
         """Give back what ``ticket`` has, or let it wait no more. May be repeated.
@@ -189,7 +193,11 @@ class ResourceManager:
         for ticket in admitted:
             ticket.on_admitted()
         while self.later:
-            self.later.popleft()()
+            try:
+                call = self.later.popleft()
+            except IndexError:  # another thread was faster
+                return
+            call()
 
     # -- under the lock -----------------------------------------------------------------------
 
@@ -226,10 +234,14 @@ class ResourceManager:
         if rules:
             block = _block_by_rules(ticket, rules, now, claims)
             if block is not None:
+                if ticket.was_short and not any(r.constraint.kind == PAUSE for r in rules):
+                    claims.keep(ticket.amounts, self._free)
                 return block
         else:
             ticket.calls = ticket.most
         if ticket.amounts and (short := claims.short(ticket.amounts, self._free)):
+            claims.keep(ticket.amounts, self._free)
+            ticket.was_short = True
             return Block(short)
         for name, amount in ticket.amounts:
             self._free[name] -= amount
@@ -269,16 +281,17 @@ class _Claims:
         self.kept: dict[str, Any] = {}
 
     def short(self, amounts: Iterable[tuple[str, Any]], free: Mapping[str, Any]) -> str | None:
-        """The capacity of which there is not enough, after claiming all of ``amounts``."""
-        kept, found = self.kept, None
+        """The capacity of which there is not enough."""
         for name, amount in amounts:
-            if free[name] - kept.get(name, 0) < amount:
-                found = found or name
-        if found is not None:
-            for name, amount in amounts:
-                before = kept.get(name, 0)
-                kept[name] = before + amount if free[name] - before >= amount else math.inf
-        return found
+            if free[name] - self.kept.get(name, 0) < amount:
+                return name
+        return None
+
+    def keep(self, amounts: Iterable[tuple[str, Any]], free: Mapping[str, Any]) -> None:
+        """Keep them for who is looked at; of what there is not enough of, all."""
+        for name, amount in amounts:
+            before = self.kept.get(name, 0)
+            self.kept[name] = before + amount if free[name] - before >= amount else math.inf
 
 
 def _block_by_rules(
@@ -306,7 +319,8 @@ def _block_by_rules(
 
 def exact(amount: float) -> Fraction | int:
     """An amount as it was written: 0.1 is a tenth."""
-    return amount if isinstance(amount, int) else Fraction(repr(amount))
+    # float(): subclasses, such as NumPy's, have another repr.
+    return amount if isinstance(amount, int) else Fraction(repr(float(amount)))
 
 
 def _told(amount: Fraction | int) -> float:

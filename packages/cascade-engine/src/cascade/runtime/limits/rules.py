@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import translate
@@ -111,14 +112,14 @@ def per_second(rate: Any) -> float:
         ArgumentError: It is no rate.
     """
     found = _RATE.fullmatch(rate) if isinstance(rate, str) else None
-    count = float(found[1]) if found else 0.0
-    if found is None or not count or not math.isfinite(count):
+    speed = float(found[1]) / _SECONDS[found[2]] if found else 0.0
+    if not speed or not math.isfinite(speed):
         hint = f"; for {rate:g} in a second write '{rate:g}/s'" if is_number(rate, 0) else ""
         raise ArgumentError(
             "a rate is a number above 0 and a time, as '10/s', '300/m', '1000/h' or '5000/d', but "
             f"got {short(rate)}{hint}"
         )
-    return count / _SECONDS[found[2]]
+    return speed
 
 
 def matcher(scope: str) -> Callable[[str], Any]:
@@ -134,13 +135,15 @@ class _Rule:
     Attributes:
         constraint: What it keeps.
         expires: When it is forgotten, by the clock of the manager.
+        matches: Tells whether it holds for a task of that name.
     """
 
-    __slots__ = ("constraint", "expires")
+    __slots__ = ("constraint", "expires", "matches")
 
     def __init__(self, constraint: Constraint, expires: float) -> None:
         self.constraint = constraint
         self.expires = expires
+        self.matches = matcher(constraint.scope)
 
     def room(self, now: float) -> float:
         """How many calls may begin now; less than 1 for none."""
@@ -160,7 +163,7 @@ class _Rule:
         """The names of the tasks that one waits for."""
         return ()
 
-    def succeed(self, before: Any) -> None:
+    def succeed(self, before: Any, now: float) -> None:
         """Take the place of a rule of the same kind: what that has let in still counts."""
 
     def shift(self, seconds: float) -> None:
@@ -200,7 +203,7 @@ class ConcurrencyRule(_Rule):
     def holders(self) -> tuple[str, ...]:
         return tuple([ticket.task for ticket in self._inside])
 
-    def succeed(self, before: Any) -> None:
+    def succeed(self, before: Any, now: float) -> None:
         self._inside = before._inside
 
 
@@ -211,32 +214,53 @@ class RateRule(_Rule):
     in a hundredth of a second if that is more: nobody could be woken often enough for less.
     """
 
-    __slots__ = ("_at", "_rate", "_tokens", "size")
+    __slots__ = ("_at", "_lent", "_rate", "_tokens", "_total_lent", "size")
 
     def __init__(self, constraint: Constraint, expires: float) -> None:
         super().__init__(constraint, expires)
         self._rate = per_second(constraint.value)
         self.size = max(float(constraint.burst), self._rate * _SLACK)
         self._tokens = self.size
+        #: Those inside → of the tokens that each took, how many may come back. What the bucket
+        #: would have had no room for does not, or a batch that ends late gave a second burst.
+        self._lent: OrderedDict[Ticket, float] = OrderedDict()
+        self._total_lent = 0.0
         self._at = -math.inf
 
     def room(self, now: float) -> float:
         if now > self._at:
             self._tokens = min(self.size, self._tokens + (now - self._at) * self._rate)
             self._at = now
+            self._write_off(self._tokens + self._total_lent - self.size)
         # A timer comes too early by the resolution of its clock; then there is no other.
         return self._tokens + self._rate * EARLY
 
     def enter(self, ticket: Ticket) -> None:
         self._tokens -= ticket.calls
+        self._lent[ticket] = ticket.calls
+        self._total_lent += ticket.calls
 
     def leave(self, ticket: Ticket, unused: int) -> None:
-        self._tokens = min(self._tokens + unused, self.size)
+        lent = self._lent.pop(ticket, 0.0)
+        self._total_lent = self._total_lent - lent if self._lent else 0.0
+        self._tokens += min(unused, lent)
+
+    def _write_off(self, tokens: float) -> None:
+        """Let so many not come back, of those that were taken first."""
+        while tokens > 0 and self._lent:
+            ticket, lent = self._lent.popitem(last=False)
+            gone = min(lent, tokens)
+            self._total_lent -= gone
+            tokens -= gone
+            if gone < lent:
+                self._lent[ticket] = lent - gone
+                self._lent.move_to_end(ticket, last=False)
 
     def opens(self, now: float) -> float:
         return now + (1 - self._tokens) / self._rate
 
-    def succeed(self, before: Any) -> None:
+    def succeed(self, before: Any, now: float) -> None:
+        before.room(now)  # what came until now came at its rate
         self._at = before._at
         self._tokens = min(before._tokens, self.size)
 

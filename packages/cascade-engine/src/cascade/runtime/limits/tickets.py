@@ -64,6 +64,7 @@ class Ticket:
         "since",
         "state",
         "task",
+        "was_short",
     )
 
     def __init__(
@@ -93,6 +94,8 @@ class Ticket:
         #: What it waited for when it was last looked at.
         self.block: Block | None = None
         self.rules: tuple[Rule, ...] = ()
+        #: Whether capacities were all that it waited for, at some time.
+        self.was_short = False
         self._at = math.inf
         self._alarm: asyncio.TimerHandle | None = None
 

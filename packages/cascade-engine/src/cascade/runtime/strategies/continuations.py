@@ -8,6 +8,7 @@ next call, once the lazy values among its arguments have theirs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cascade.graph.wiring import wire
@@ -26,6 +27,7 @@ from cascade.spec.blueprint import Blueprint, Literal, TailCall
 from cascade.spec.containers import gathered
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import NO_KWARGS, LazyResult, Operation
+from cascade.spec.policies import PLAIN_CALLS
 from cascade.spec.task import Task
 
 
@@ -167,9 +169,15 @@ class Continuations:
     def _execute(self, work: Work, blueprint: Blueprint, tail: TailCall, name: str) -> None:
         """Continue as a blueprint that the virtual machine executes for us."""
         machine = VirtualMachine(run=self._run)
+        # They are for each of its calls: what one takes, another may need.
+        policies, work.policies = work.policies, PLAIN_CALLS
+        if policies.cache is not None:  # it was asked before
+            policies = replace(policies, cache=None)
 
         async def execute() -> Any:
-            return await machine.outcome(blueprint, tail.args, tail.kwargs, nested=True)
+            return await machine.outcome(
+                blueprint, tail.args, tail.kwargs, nested=True, policies=policies
+            )
 
         work.operation = Operation(execute, f"blueprint {name}", is_async=True)
         work.args, work.kwargs, work.named = (), NO_KWARGS, None
@@ -189,7 +197,7 @@ def _is_plain_call(blueprint: Blueprint) -> bool:
     return (
         isinstance(blueprint.task, Task)
         and not is_baked(blueprint, blueprint.task)
-        and not (root.conditions or root.after)
+        and not (root.conditions or root.after or root.amounts)
         and all(call.source is not None for call in prologue)
     )
 

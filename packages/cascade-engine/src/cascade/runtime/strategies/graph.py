@@ -157,13 +157,22 @@ class _GraphRun:
             get = segment.get
             work.args = [_resolve(v, get) for v in node.args]
             work.kwargs = {n: _resolve(v, get) for n, v in node.kwargs.items()}
-            amounts = {name: get(amount) for name, amount in node.amounts.items()}
-            if amounts:
-                work.policies = self._run.gate.taking(work.policies, amounts, node.name)
-        found = work.policies.cache is not None and self._finds(work)
-        if self._reports.wanted and not found:
+        if work.policies.cache is not None and self._finds(work):
+            return None
+        if self._reports.wanted:
             self._reports.started(work)
-        return None if found else work
+        return work if not node.amounts or self._takes(work) else None
+
+    def _takes(self, work: Work) -> bool:
+        """Whether what nodes have given as amounts can be taken; if not, the node has failed."""
+        get, amounts = work.segment.get, work.node.amounts.items()
+        try:
+            given = {name: _resolve(amount, get) for name, amount in amounts}
+            work.policies = self._run.gate.taking(work.policies, given, work.node.name)
+        except Exception as error:
+            self._fail(error, work, None)
+            return False
+        return True
 
     def _finds(self, work: Work) -> bool:
         """Whether the value comes from elsewhere, or the cache has failed."""

@@ -71,7 +71,8 @@ class Lanes:
     @property
     def busy(self) -> bool:
         """Whether anything is being worked on, or will be without further ado."""
-        return bool(self._count or self._resting or self.parking.busy or self.workers.busy)
+        # The workers first: where they put what they leave is looked at after them.
+        return bool(self.workers.busy or self._count or self._resting or self.parking.busy)
 
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node whose inputs are there to its lane. Under the guard."""

@@ -23,6 +23,7 @@ class Parking:
         self._go_on = go_on
         #: Of work that waits, and of work that was let in and has not begun.
         self._tickets: dict[Work, Ticket] = {}
+        self._closed = False
 
     @property
     def busy(self) -> bool:
@@ -42,10 +43,17 @@ class Parking:
                 work.operation, work.source.number, work.policies, partial(self._go_on, work)
             )
             self._tickets[work] = ticket  # at once: another thread may let it in right away
-            if not self._gate.resources.enter(ticket):
+            is_in = self._gate.resources.enter(ticket)
+            if is_in or self._closed:
+                # Who takes it out of there sees to it: this thread, another one, or the end.
+                is_ours = self._tickets.pop(work, None) is not None
+                if self._closed and is_ours:
+                    self._gate.leave(ticket)
+                if self._closed or not is_ours:
+                    return False
+            if not is_in:
                 self._gate.tell(ticket)
                 return False
-            del self._tickets[work]
         work.ticket = ticket
         return True
 
@@ -56,7 +64,8 @@ class Parking:
             work.ticket = None
 
     def close(self) -> None:
-        """Let nothing wait any more."""
+        """Let nothing wait any more, and nothing in. May be repeated."""
+        self._closed = True  # first: an abandoned worker may be about to ask
         while self._tickets:
             _, ticket = self._tickets.popitem()
             self._gate.leave(ticket)

@@ -115,6 +115,7 @@ class Frame:
         "fresh",
         "given",
         "handed",
+        "has_amounts",
         "joins",
         "left",
         "loop",
@@ -168,6 +169,8 @@ class Frame:
         self.enter(blueprint, args, kwargs)
         #: The node's, which it keeps whatever tasks it continues as by tail calls (R10).
         self.policies = blueprint.instructions[-1].policies
+        #: Whether the amounts that nodes have given for it are part of these.
+        self.has_amounts = False
 
     def enter(self, blueprint: Blueprint, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Start ``blueprint`` from its first instruction, with fresh registers.

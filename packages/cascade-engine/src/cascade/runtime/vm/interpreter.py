@@ -410,8 +410,9 @@ class Interpreter:
         """How a call is made, with what nodes have given as the amounts that it takes (R10)."""
         if not frame.at_root:
             return self._taking(frame, call, call.policies)
-        if not frame.looped:  # else they are there, and the node's as a whole
+        if not frame.has_amounts:  # of the node as a whole, whatever blueprint it goes on as
             frame.policies = self._taking(frame, call, frame.policies)
+            frame.has_amounts = True
         return frame.policies
 
     def _taking(self, frame: Frame, call: Call, policies: CallPolicies) -> CallPolicies:
@@ -476,7 +477,12 @@ class Interpreter:
         if skipped is not None:
             self._store(frame, call, skipped, cell)
             return
+        told = bool(call.amounts) and self._reports.watched
+        if told:
+            self._reports.start(frame, call)  # what was given may be no amounts, which fails it
         node = self._node(frame, call, args, kwargs, cell)
+        if told:
+            node.started, frame.started = frame.started, None
         self._launch(frame, call, node, node)
 
     def _set_aside(self, frame: Frame, base: Frame) -> Frame | None:
@@ -627,7 +633,7 @@ class Interpreter:
             return self._go_straight(frame, straight, found, base)
         args, kwargs = inputs_for(lazy)
         frame.enter(blueprint, args, kwargs)
-        frame.policies = blueprint.instructions[-1].policies
+        frame.policies, frame.has_amounts = blueprint.instructions[-1].policies, False
         frame.uncalled = True
         return frame
 

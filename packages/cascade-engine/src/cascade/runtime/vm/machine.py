@@ -19,6 +19,7 @@ from cascade.runtime.vm.tiers import Tier, check_tier, demand
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.errors import BlueprintError
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.policies import CallPolicies
 
 
 class VirtualMachine:
@@ -87,17 +88,21 @@ class VirtualMachine:
         *,
         source: LazyResult[Any] | None = None,
         nested: bool = False,
+        policies: CallPolicies | None = None,
         handover: Handover | None = None,
     ) -> Any:
         """As ``execute``, but a Missing if the root was skipped, or failed in a run that goes on.
 
-        With ``nested``, whoever asks sees to the failure.
+        With ``nested``, whoever asks sees to the failure. The ``policies`` are those of the node
+        that continues as the blueprint; of its root if left out.
         """
         if not blueprint.instructions:
             raise BlueprintError("the blueprint has no instructions, so it has no value")
         demand(blueprint.task, self._tier)
         frame = Frame(blueprint, initial_args or (), initial_kwargs or {})
         frame.source = source
+        if policies is not None:
+            frame.policies, frame.has_amounts = policies, True
         async with self._run_to_use() as run:
             return await Interpreter(run, self.registry, nested, self._tier).execute(
                 frame, handover

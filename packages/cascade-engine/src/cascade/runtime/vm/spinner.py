@@ -133,10 +133,13 @@ class Spinner:
         allowed = self._allowed(ticker.left)
         if not gate.governs(task, frame.policies):
             return await self._batch(frame, loop, ticker, node, here, allowed, None)
+        if _entry(frame, loop)[0] is None:
+            return NOT_ENTERED  # the call will ask for itself
         # A coroutine's steps may take long, so each asks by itself.
         most = 1 if code.is_async else allowed
         ticket = await gate.admitted(task, node, frame.policies, most)
-        return await self._batch(frame, loop, ticker, node, here, ticket.calls, ticket)
+        allowed = self._allowed(ticket.calls)  # others may have made steps meanwhile
+        return await self._batch(frame, loop, ticker, node, here, allowed, ticket)
 
     async def _batch(
         self,
@@ -149,12 +152,10 @@ class Spinner:
         ticket: Ticket | None,
     ) -> Any:
         """One entry of the loop, for so many calls; gives back what ``ticket`` has."""
-        left = allowed
+        made = 0
         abandoned: list[Future[Any]] = []
         try:
-            registers = frame.registers
-            values: Sequence[Any] = [None if p is None else registers[p] for p in loop.places]
-            enter = loop.code.loop_for(values)
+            enter, values = _entry(frame, loop)
             if enter is None:
                 return NOT_ENTERED
             steps = _Steps(allowed, loop.code.is_async)
@@ -166,17 +167,17 @@ class Spinner:
                         loop, enter, steps, values, ticker, node, abandoned
                     )
             except BaseException as error:
-                left = steps.left
-                self._failed(error, frame, loop, ticker, steps.count - left - 1)
+                made = steps.made
+                self._failed(error, frame, loop, ticker, made - 1)
                 raise
-            left = steps.left
+            made = steps.made
         finally:
             if ticket is not None and abandoned:  # it goes on (M8)
                 self._run.gate.leave_after(ticket, abandoned[0])
             elif ticket is not None:
-                self._run.gate.leave(ticket, left)
+                self._run.gate.leave(ticket, ticket.calls - made)
         value, state, *values = outcome
-        made = steps.count - left - (value is not PAUSED)
+        made -= value is not PAUSED
         self._count(frame, loop, ticker, made)
         self._be_at(frame, loop, state, values)
         frame.left = frame.left + 1 if not made and type(value) is TailCall else 0
@@ -291,6 +292,13 @@ class Spinner:
         frame.loop = Loop(loop.code, blueprint, loop.context)
 
 
+def _entry(frame: Frame, loop: Loop) -> tuple[Callable[..., Any] | None, Sequence[Any]]:
+    """The function to enter, if what the frame's inputs are allows that, and its arguments."""
+    registers = frame.registers
+    values = [None if place is None else registers[place] for place in loop.places]
+    return loop.code.loop_for(values), values
+
+
 def _differ(one: Context, other: Context) -> bool:
     try:
         return one != other
@@ -303,7 +311,7 @@ def _nothing() -> None:
 
 
 class _Steps:
-    """An iterator of about so many items, that knows how many are left.
+    """An iterator of about so many items, that knows how many were taken.
 
     Args:
         count: How many.
@@ -326,9 +334,9 @@ class _Steps:
         self._left: int | None = None
 
     @property
-    def left(self) -> int:
-        """How many the loop has not taken."""
-        return length_hint(self.items) if self._left is None else self._left
+    def made(self) -> int:
+        """How many the loop has taken."""
+        return self.count - (length_hint(self.items) if self._left is None else self._left)
 
     def end(self) -> None:
         """Let there be no more. In the thread of the loop, while that waits for something."""

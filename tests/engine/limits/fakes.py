@@ -1,0 +1,109 @@
+"""A clock and a run that tests of limits move by hand."""
+
+import heapq
+import itertools
+from collections.abc import Callable
+from typing import Any, cast
+
+from cascade.runtime.limits.constraints import ConstraintManager
+from cascade.runtime.limits.resources import ResourceManager, exact
+from cascade.runtime.limits.tickets import Ticket
+from cascade.runtime.run import Run
+
+
+class Timer:
+    """What ``FakeLoop.call_at`` gives."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self.call: Callable[[], object] | None = call
+
+    def cancel(self) -> None:
+        self.call = None
+
+
+class FakeLoop:
+    """The part of an event loop that tickets use."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._numbers = itertools.count()
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, call: Callable[..., object], *args: Any) -> Timer:
+        timer = Timer(lambda: call(*args))
+        heapq.heappush(self._timers, (when, next(self._numbers), timer))
+        return timer
+
+    def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
+        self.call_at(self.now, call, *args)
+
+    @property
+    def pending(self) -> list[float]:
+        """When timers are going to ring that nobody has called off."""
+        return sorted(when for when, _, timer in self._timers if timer.call is not None)
+
+    def advance(self, seconds: float = 0.0) -> None:
+        """Let time pass, and ring what is due on the way."""
+        until = self.now + seconds
+        rung = 0
+        while self._timers and self._timers[0][0] <= until:
+            when, _, timer = heapq.heappop(self._timers)
+            self.now = max(self.now, when)
+            if timer.call is not None:
+                timer.call()
+                rung += 1
+                assert rung < 1_000, "timers ring again and again"
+        self.now = until
+
+
+class FakeRun:
+    """The part of a run that tickets use."""
+
+    def __init__(self, loop: FakeLoop | None = None) -> None:
+        self.loop = FakeLoop() if loop is None else loop
+
+    def is_own_thread(self, _ident: int) -> bool:
+        return True
+
+
+class Limits:
+    """A ResourceManager, the constraints of an engine, and tickets for both.
+
+    Attributes:
+        told: Names of the tickets that were let in after they had waited, in that order.
+    """
+
+    def __init__(self, capacities: dict[str, float] | None = None) -> None:
+        self.run = FakeRun()
+        self.loop = self.run.loop
+        self.resources = ResourceManager(capacities)
+        self.constraints = self.engine()
+        self.told: list[str] = []
+
+    def engine(self, changed: Any = lambda *_: None) -> ConstraintManager:
+        """The constraints of another engine with the same capacities."""
+        constraints = ConstraintManager(self.resources, changed)
+        constraints.use_clock(self.loop.time)
+        return constraints
+
+    def ticket(
+        self,
+        task: str = "work",
+        *,
+        most: int = 1,
+        constraints: ConstraintManager | None = None,
+        on_admitted: Callable[[], None] | None = None,
+        **amounts: float,
+    ) -> Ticket:
+        taken = tuple(sorted((name, exact(amount)) for name, amount in amounts.items()))
+        told = on_admitted or (lambda: self.told.append(task))
+        constraints = self.constraints if constraints is None else constraints
+        return Ticket(cast("Run", self.run), constraints, task, 0, taken, told, most)
+
+    def enter(self, task: str = "work", **options: Any) -> tuple[Ticket, bool]:
+        """A ticket that has asked, and whether it is in."""
+        ticket = self.ticket(task, **options)
+        return ticket, self.resources.enter(ticket)

@@ -1,0 +1,294 @@
+"""Capacities: what is there, who has it, and what is refused."""
+
+import functools
+import itertools
+import random
+import sys
+import threading
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.engine.limits.fakes import Limits
+
+import cascade as cs
+from cascade.runtime.limits.resources import exact
+from cascade.runtime.limits.tickets import INSIDE, OUT
+from cascade.spec.errors import ArgumentError, CapacityError
+
+# -- amounts --------------------------------------------------------------------------------------
+
+
+def test_ten_tenths_are_one():
+    limits = Limits({"disk": 1})
+    tickets = [limits.enter(disk=0.1) for _ in range(10)]
+    assert all(is_in for _, is_in in tickets)
+    assert limits.resources.available == {"disk": 0}
+    assert limits.enter(disk=0.1)[1] is False
+    for ticket, _ in tickets:
+        limits.resources.leave(ticket)
+    assert limits.resources.available == {"disk": 0.9}  # the eleventh is in
+    assert limits.told == ["work"]
+
+
+@given(st.lists(st.decimals("0.001", "10", places=3), min_size=1, max_size=30), st.randoms())
+def test_what_is_given_back_adds_up_to_what_was_there(amounts, chance):
+    total = float(sum(amounts))
+    limits = Limits({"disk": total})
+    tickets = [limits.enter(disk=float(amount)) for amount in amounts]
+    # `total` is the float nearest to the sum, and may be less.
+    taken = sum(Fraction(amount) for amount, (_, in_) in zip(amounts, tickets, strict=True) if in_)
+    assert taken <= exact(total)
+    chance.shuffle(tickets)
+    for ticket, _ in tickets:
+        limits.resources.leave(ticket)
+    assert limits.resources.available == {"disk": total}
+
+
+def test_amounts_of_other_libraries_are_numbers_too():
+    limits = Limits({"disk": np.float64(0.3)})
+    tickets = [limits.enter(disk=np.float64(0.1))[0] for _ in range(3)]
+    assert {ticket.state for ticket in tickets} == {INSIDE}
+    assert limits.resources.available == {"disk": 0}
+
+
+@pytest.mark.parametrize("amount", [0, -1, True, "1", None, float("inf"), float("nan"), 1j])
+def test_what_is_no_amount_is_refused(amount):
+    with pytest.raises(ArgumentError):
+        cs.ResourceManager({"gpu": amount})
+
+
+@pytest.mark.parametrize("name", ["", "a b", "1a", 1, None, "a-b"])
+def test_names_are_those_of_arguments(name):
+    with pytest.raises(ArgumentError, match="the name of a capacity"):
+        cs.ResourceManager({name: 1})
+
+
+@pytest.mark.parametrize("given", [[("gpu", 1)], "gpu", 3])
+def test_capacities_are_a_mapping(given):
+    with pytest.raises(ArgumentError, match="system_resources takes a dict"):
+        cs.ResourceManager(given)
+
+
+def test_what_there_is_cannot_be_changed_from_outside():
+    given = {"gpu": 1}
+    manager = cs.ResourceManager(given)
+    given["gpu"] = 2
+    manager.capacities["gpu"] = 3
+    manager.available["gpu"] = 4
+    assert (manager.capacities, manager.available) == ({"gpu": 1}, {"gpu": 1})
+
+
+def test_none_is_no_capacity():
+    assert cs.ResourceManager().capacities == cs.ResourceManager(None).available == {}
+
+
+# -- what can never be had ------------------------------------------------------------------------
+
+
+def test_more_than_there_is_is_refused_with_the_numbers():
+    manager = cs.ResourceManager({"bytes": 16_000_000_000})
+    with pytest.raises(CapacityError) as caught:
+        manager.check([("bytes", 16_000_000_001)], "task 'load'")
+    assert "takes 16000000001 of" in str(caught.value)
+    assert "there is 16000000000 in all" in str(caught.value)
+    assert caught.value.capacity == "bytes"
+
+
+def test_amounts_that_no_float_can_tell_are_refused_too():
+    manager = cs.ResourceManager({"big": int(1e23)})
+    with pytest.raises(CapacityError):
+        manager.check([("big", 10**400)], "task 'load'")
+    with pytest.raises(CapacityError):
+        manager.check([("big", 1e23)], "task 'load'")  # as it is written, that is a little more
+
+
+@pytest.mark.parametrize(
+    ("capacities", "name", "says"),
+    [
+        ({"gpu": 1}, "gpus", r"has 'gpu' \(did you mean 'gpu'\?\)"),
+        ({"gpu": 1, "disk": 2}, "x", "has 'gpu', 'disk'; say"),
+        ({}, "gpu", "has none; say how much there is: Engine"),
+    ],
+)
+def test_an_unknown_capacity_is_refused_with_those_that_there_are(capacities, name, says):
+    manager = cs.ResourceManager(capacities)
+    with pytest.raises(CapacityError, match=says):
+        manager.check([(name, 1)], "task 'load'")
+
+
+# -- who has it -----------------------------------------------------------------------------------
+
+
+def test_holders_are_named_in_the_order_in_which_they_came():
+    limits = Limits({"gpu": 3, "disk": 1})
+    a, _ = limits.enter("a", gpu=1)
+    limits.enter("b", gpu=1, disk=1)
+    limits.enter("c", gpu=2)
+    assert limits.resources.holders("gpu") == ("a", "b")
+    assert limits.resources.holders("disk") == ("b",)
+    assert limits.resources.holders("unknown") == ()
+    limits.resources.leave(a)
+    assert limits.resources.holders("gpu") == ("b", "c")
+
+
+def test_who_leaves_twice_gives_back_once():
+    limits = Limits({"gpu": 1})
+    ticket, _ = limits.enter(gpu=1)
+    limits.resources.leave(ticket)
+    limits.resources.leave(ticket)
+    assert (limits.resources.available, ticket.state) == ({"gpu": 1}, OUT)
+
+
+def test_who_gives_up_lets_those_behind_go_first():
+    limits = Limits({"gpu": 2})
+    limits.enter("holder", gpu=1)
+    large, _ = limits.enter("large", gpu=2)
+    _, is_in = limits.enter("small", gpu=1)
+    assert not is_in  # what there is of it is the large one's
+    limits.resources.leave(large)
+    assert limits.told == ["small"]
+
+
+def test_what_is_left_beyond_a_claim_others_may_have():
+    """``large`` is short of one capacity only; of the other its amount is kept."""
+    limits = Limits({"gpu": 1, "disk": 3})
+    limits.enter("holder", gpu=1)
+    limits.enter("large", gpu=1, disk=2)
+    _, one = limits.enter("one", disk=1)
+    _, another = limits.enter("another", disk=1)
+    assert (one, another) == (True, False)
+
+
+def test_who_is_let_in_may_leave_while_being_told():
+    limits = Limits({"gpu": 1})
+    first, _ = limits.enter("first", gpu=1)
+    tickets = []
+
+    def leave_at_once(n):
+        limits.told.append(n)
+        limits.resources.leave(tickets[n])
+
+    for n in range(5):
+        told = functools.partial(leave_at_once, n)
+        tickets.append(limits.enter(f"n{n}", gpu=1, on_admitted=told)[0])
+    limits.resources.leave(first)
+    assert limits.told == [0, 1, 2, 3, 4]
+    assert limits.resources.available == {"gpu": 1}
+
+
+def test_why_one_waits_is_told_of_those_behind_it_too():
+    limits = Limits({"gpu": 1})
+    limits.enter("holder", gpu=1)
+    waiting = [limits.enter("w", gpu=1)[0] for _ in range(3)]
+    for ticket in waiting:
+        assert limits.resources.why(ticket) == ("capacity gpu", ("holder",))
+    limits.resources.leave(waiting[0])
+    assert limits.resources.why(waiting[0]) is None
+    assert [t for t, _, _ in limits.resources.waiting(limits.run)] == waiting[1:]
+    assert limits.resources.waiting(object()) == []
+
+
+# -- threads --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def often():
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def in_threads(works):
+    """Call all of ``works`` at once; the errors."""
+    errors, start = [], threading.Barrier(len(works))
+
+    def call(work):
+        start.wait()
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=call, args=[work]) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("seed", range(3))
+def test_many_threads_take_and_give_back(seed):
+    limits = Limits({"gpu": 2, "disk": 1.5})
+    inside, seen = {"gpu": 0, "disk": 0}, threading.Lock()
+
+    def work(number):
+        chance = random.Random(f"{seed} {number}")
+        for _ in range(150):
+            amounts = {
+                name: amount
+                for name, amount in {"gpu": chance.choice([1, 2]), "disk": 0.5}.items()
+                if chance.random() < 0.7
+            }
+            told = threading.Event()
+            ticket = limits.ticket(f"t{number % 3}", on_admitted=told.set, **amounts)
+            gives_up = chance.random() < 0.3
+            if not limits.resources.enter(ticket) and (gives_up or not told.wait(20)):
+                limits.resources.leave(ticket)
+                assert gives_up, "it was never let in"
+                continue
+            with seen:
+                for name, amount in amounts.items():
+                    inside[name] += amount
+                    assert inside[name] <= limits.resources.capacities[name]
+            with seen:
+                for name, amount in amounts.items():
+                    inside[name] -= amount
+            limits.resources.leave(ticket)
+
+    assert in_threads([lambda n=n: work(n) for n in range(8)]) == []
+    assert limits.resources.available == limits.resources.capacities
+    assert limits.resources.waiting(limits.run) == []
+
+
+@pytest.mark.usefixtures("often")
+def test_constraints_may_change_while_all_threads_ask():
+    limits = Limits({"gpu": 4})
+    changed = threading.Event()
+
+    def ask(number):
+        for n in itertools.count():
+            if changed.is_set():
+                return
+            limits.constraints.governs(f"task{number} {n}")  # nobody has looked it up before
+            limits.constraints.alike([f"task{number}", "other"])
+            limits.constraints.active()
+            ticket = limits.ticket(f"task{number}", gpu=1)
+            limits.resources.enter(ticket)
+            limits.resources.leave(ticket)
+
+    def change():
+        try:
+            for n in range(60):
+                limits.constraints.pause(f"task:other{n}")
+            for n in range(400):
+                limits.constraints.limit_concurrency(f"task:task{n % 5}*", 1 + n % 3)
+                limits.constraints.pause("task:task1", ttl=1)
+                limits.constraints.limit_rate("global", "100/s")
+                limits.constraints.remove(f"task:task{(n + 2) % 5}*")
+                if n % 7 == 0:
+                    limits.constraints.clear()
+        finally:
+            changed.set()
+
+    assert in_threads([change, *(lambda n=n: ask(n) for n in range(6))]) == []
+    limits.constraints.clear()
+    assert not limits.constraints.any
+    assert limits.resources.available == {"gpu": 4}
+    assert limits.resources.waiting(limits.run) == []

@@ -1,0 +1,375 @@
+"""A hundred thousand tickets, and runs that are cancelled anywhere, leave every capacity whole."""
+
+import asyncio
+import contextlib
+import random
+import threading
+
+import pytest
+from tests.engine.limits.fakes import Limits
+
+import cascade as cs
+from cascade.adapters.executors.local import LocalExecutor
+from cascade.runtime.clock import VirtualLoop, run_virtually
+from cascade.runtime.limits.gate import Gate
+
+TICKETS = 100_000
+CAPACITIES = {"gpu": 3, "disk": 0.5}
+both_paths = pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
+
+
+def is_whole(engine):
+    """Whether nobody has anything, and nobody waits."""
+    resources = engine.resource_manager
+    return (
+        resources.available == resources.capacities
+        and not resources._lines
+        and not resources._inside
+        and engine.waiting() == []
+    )
+
+
+def alarms():
+    """The timers that are set in the running loop."""
+    loop = asyncio.get_running_loop()
+    return [timer for timer in loop._scheduled if not timer.cancelled()]
+
+
+# -- tickets alone --------------------------------------------------------------------------------
+
+
+def drawn_amounts(chance):
+    return {
+        name: amount
+        for name, amount in (("gpu", chance.choice([1, 1, 3])), ("disk", 0.1))
+        if chance.random() < (0.6 if name == "gpu" else 0.1)
+    }
+
+
+def test_a_hundred_thousand_tickets_of_coroutines():
+    """In virtual time, a tenth of them cancelled while they wait or hold."""
+    chance = random.Random(0)
+    limits = Limits(CAPACITIES)
+    workers = 10
+
+    async def one():
+        loop = asyncio.get_running_loop()
+        limits.run.loop = loop
+        opened = loop.create_future()
+        ticket = limits.ticket(
+            f"t{chance.randrange(2)}",
+            on_admitted=lambda: opened.done() or opened.set_result(None),
+            **drawn_amounts(chance),
+        )
+        try:
+            if not limits.resources.enter(ticket):
+                await opened
+            await asyncio.sleep(chance.choice([0] * 9 + [0.01]))
+        finally:
+            limits.resources.leave(ticket)
+
+    async def many():
+        for _ in range(TICKETS * 4 // 5 // workers):
+            if chance.random() < 0.1:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(one(), chance.choice([0.001, 0.05]))
+            else:
+                await one()
+
+    async def main():
+        limits.constraints.limit_concurrency("task:t1", 2)
+        await asyncio.gather(*(many() for _ in range(workers)))
+        assert alarms() == []
+
+    run_virtually(main)
+    assert limits.resources.available == CAPACITIES
+    assert limits.resources._lines == {}
+
+
+def test_tickets_of_threads():
+    limits = Limits(CAPACITIES)
+    threads = 4
+
+    def work(number):
+        chance = random.Random(number)
+        for _ in range(TICKETS // 5 // threads):
+            told = threading.Event()
+            amounts = drawn_amounts(chance)
+            ticket = limits.ticket(f"t{number}", on_admitted=told.set, **amounts)
+            if not limits.resources.enter(ticket) and chance.random() < 0.5:
+                assert told.wait(20), "it was never let in"
+            limits.resources.leave(ticket)
+
+    workers = [threading.Thread(target=work, args=[n]) for n in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert limits.resources.available == CAPACITIES
+    assert limits.resources._lines == {}
+
+
+# -- runs that are cancelled ----------------------------------------------------------------------
+
+
+@cs.resource(scope="task")
+async def tool():
+    await asyncio.sleep(0.01)
+    yield "tool"
+    await asyncio.sleep(0.01)
+
+
+@cs.task
+async def amount():
+    await asyncio.sleep(0.02)
+    return 1
+
+
+@cs.task
+def plain(n):
+    return n
+
+
+@cs.task
+async def slow(n, tool=cs.inject(tool)):
+    await asyncio.sleep(0.03)
+    return n
+
+
+@cs.task
+async def count(n):
+    await asyncio.sleep(0.01)
+    return count.tail(n - 1) if n else 0
+
+
+@cs.task
+def spin(n):
+    return spin.tail(n - 1) if n else 0
+
+
+def flaky(n):
+    seen = []
+
+    @cs.task
+    async def fail_once():
+        await asyncio.sleep(0.01)
+        seen.append(n)
+        if len(seen) == 1:
+            raise OSError("once")
+        return n
+
+    return fail_once()
+
+
+def everything():
+    """Nodes of each kind that asks for a ticket, more of them than there is room for."""
+    return [
+        *(plain(n).with_constraints(gpu=2) for n in range(3)),
+        *(slow(n).with_constraints(gpu=amount(), disk=0.3) for n in range(3)),
+        plain.map(n=[1, 2, 3]).with_constraints(disk=0.3),
+        slow.map(n=[1, 2]).with_constraints(gpu=amount()),
+        count(3).with_constraints(gpu=1),
+        spin(50).with_constraints(gpu=3),
+        flaky(1).with_retry(2, delay=0.02).with_constraints(gpu=1),
+        slow(9).with_timeout(1).with_constraints(gpu=2),
+        plain(9).with_timeout(1).with_constraints(gpu=2),
+        plain(slow(5)).with_constraints(gpu=1).after(count(2)),
+    ]
+
+
+async def cancelled_after(engine, use_vm, wait):
+    """Cancel a run when ``wait()`` is over; whether it was still under way."""
+    running = asyncio.ensure_future(engine.run(everything(), use_vm=use_vm))
+    await wait(running)
+    was_under_way = running.cancel()
+    await asyncio.wait([running])
+    assert is_whole(engine)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    return was_under_way
+
+
+def limited(engine):
+    engine.constraints.clear()
+    engine.constraints.limit_concurrency("task:slow", 2)
+    engine.constraints.limit_rate("task:plain", "50/s", burst=2)
+    engine.constraints.pause("task:count", ttl=0.05)
+
+
+@both_paths
+def test_a_run_cancelled_in_any_turn_of_the_loop_leaves_nothing(use_vm):
+    async def main():
+        async with cs.Engine(system_resources=CAPACITIES) as engine:
+            turns, under_way = 0, True
+            while under_way:
+                limited(engine)
+
+                async def wait(running, turns=turns):
+                    for _ in range(turns):
+                        if running.done():
+                            return
+                        await asyncio.sleep(0)
+
+                under_way = await cancelled_after(engine, use_vm, wait) and turns < 150
+                turns += 1
+            assert turns > 20
+            engine.constraints.clear()
+            assert alarms() == []
+
+    run_virtually(main)
+
+
+@both_paths
+def test_a_run_cancelled_at_any_time_leaves_nothing(use_vm):
+    chance = random.Random(1)
+
+    async def main():
+        async with cs.Engine(system_resources=CAPACITIES) as engine:
+            for _ in range(100):
+                limited(engine)
+                seconds = chance.uniform(0, 0.5)
+                await cancelled_after(
+                    engine, use_vm, lambda running, s=seconds: asyncio.wait([running], timeout=s)
+                )
+            value = await engine.run(everything(), use_vm=use_vm)
+            assert value[-1] == 5
+            assert is_whole(engine)
+
+    run_virtually(main)
+
+
+@both_paths
+def test_a_deadline_ends_waiting_too(use_vm):
+    async def main():
+        async with cs.Engine(system_resources=CAPACITIES) as engine:
+            for target in (plain(1), slow(1), spin(3), count(3)):
+                engine.constraints.pause()
+                with pytest.raises(cs.DeadlineError):
+                    await engine.run(target.with_constraints(gpu=1), use_vm=use_vm, deadline=1)
+                assert is_whole(engine)
+                assert alarms() == []
+
+    run_virtually(main)
+
+
+# -- calls that are abandoned (M8) ----------------------------------------------------------------
+
+
+@pytest.fixture
+def held():
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def kinds_of_plain_calls(held, begun):
+    @cs.task(mode="blocking")
+    def on_worker(n):
+        begun.set()
+        held.wait(20)
+        return n
+
+    @cs.task
+    def loop(n):
+        if n == 1:  # in a batch of steps: the first one is made by itself
+            begun.set()
+            held.wait(20)
+        return loop.tail(n - 1) if n else 0
+
+    @cs.task
+    async def meanwhile():
+        await asyncio.sleep(3600)
+
+    return {
+        "a worker of the graph": lambda: on_worker(1).with_constraints(gpu=3),
+        "a call in a worker": lambda: on_worker(1).with_timeout(3600).with_constraints(gpu=3),
+        "a loop beside a coroutine": lambda: [meanwhile(), loop(3).with_constraints(gpu=3)],
+    }
+
+
+@both_paths
+@pytest.mark.parametrize(
+    "kind", ["a worker of the graph", "a call in a worker", "a loop beside a coroutine"]
+)
+async def test_an_abandoned_call_keeps_what_it_has_until_it_ends(kind, use_vm, held):
+    begun = threading.Event()
+    target = kinds_of_plain_calls(held, begun)[kind]
+    async with cs.Engine(system_resources=CAPACITIES) as engine:
+        running = asyncio.ensure_future(engine.run(target(), use_vm=use_vm))
+        await asyncio.to_thread(begun.wait, 20)
+        running.cancel()
+        await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+        assert running.cancelled()
+        assert engine.abandoned
+        assert engine.resource_manager.available["gpu"] == 0
+        # The next one waits for that, and gets it from the thread of the abandoned call.
+        following = asyncio.ensure_future(engine.run(plain(7).with_constraints(gpu=1)))
+        while not engine.waiting():  # noqa: ASYNC110  # a few turns of the loop
+            await asyncio.sleep(0)
+        held.set()
+        assert await following == 7
+        assert is_whole(engine)
+
+
+@both_paths
+async def test_a_call_that_took_too_long_keeps_what_it_has_until_it_ends(use_vm, held):
+    @cs.task
+    def stuck():
+        held.wait(20)
+
+    async with cs.Engine(system_resources=CAPACITIES) as engine:
+        with pytest.raises(cs.TaskTimeoutError):
+            await engine.run(stuck().with_timeout(0.01).with_constraints(gpu=3), use_vm=use_vm)
+        assert engine.resource_manager.available["gpu"] == 0
+        held.set()
+        assert await engine.run(plain(7).with_constraints(gpu=3), use_vm=use_vm) == 7
+        assert is_whole(engine)
+
+
+# -- the end of a run, from other threads ---------------------------------------------------------
+
+
+def test_what_is_let_in_while_its_run_ends_gives_back(monkeypatch):
+    """Between the two looks that the end of a run takes at what is parked, a worker asks."""
+    asking, closed = threading.Event(), threading.Event()
+    tell = Gate.ticket
+
+    def ticket(gate, *args, **kwargs):
+        made = tell(gate, *args, **kwargs)
+        if threading.current_thread() is not threading.main_thread():
+            asking.set()
+            assert closed.wait(20)
+        return made
+
+    async def main():
+        executor = LocalExecutor(name="cascade")
+        async with cs.Engine(executor=executor, system_resources={"gpu": 1}) as engine:
+            monkeypatch.setattr(Gate, "ticket", ticket)
+            running = asyncio.ensure_future(engine.run(plain(1).with_constraints(gpu=1)))
+            await asyncio.to_thread(asking.wait, 20)
+            running.cancel()
+            await asyncio.sleep(0)
+            running.cancel()  # so that it does not wait for the worker
+            await asyncio.wait([running])
+            engine.constraints.pause()  # so that it would wait for ever
+            closed.set()
+            executor.shutdown(wait=True)
+            return engine
+
+    engine = asyncio.run(main())
+    assert is_whole(engine)
+
+
+def test_virtual_time_does_not_stand_still_while_all_wait_for_a_limit():
+    """Nothing is ready, and there is no thread: only the alarm of the limit."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        async with cs.Engine() as engine:
+            engine.constraints.limit_rate("global", "1/d")
+            value = await engine.run(spin(3), use_vm=True)
+            return value, loop.time()
+
+    assert run_virtually(main) == (0, pytest.approx(3 * 86400))
