@@ -19,7 +19,7 @@ BELOW = {
 LAYERS = {
     "cascade-spec": {"spec"},
     "cascade-graph": {"graph"},
-    "cascade-engine": {"runtime", "adapters"},
+    "cascade-engine": {"runtime", "adapters", "testing"},
     "cascade-observatory": {"observatory"},
 }
 
