@@ -156,13 +156,14 @@ def predicted_flashes(phase: float, pulse: Pulse, most: int) -> int | None:
     return None
 
 
-async def flashes_until_together(phase: float, pulse: Pulse, most: int) -> int | None:
+async def flashes_until_together(
+    engine: cs.Engine, phase: float, pulse: Pulse, most: int
+) -> int | None:
     """The same, of two agents, which begin at the flash of the first."""
     medium = Medium(all_to_all(2), end=most * pulse.period)
     # One that begins at phase 1 flashes at once.
-    async with cs.Engine() as engine:
-        both = [firefly(place, medium, pulse, -p) for place, p in enumerate((1.0, phase))]
-        await engine.run(both, use_vm=True)
+    both = [firefly(place, medium, pulse, -p) for place, p in enumerate((1.0, phase))]
+    await engine.run(both, use_vm=True)
     instants: dict[float, int] = {}
     for time, _ in medium.take_log():
         instants[time] = instants.get(time, 0) + 1
@@ -170,14 +171,15 @@ async def flashes_until_together(phase: float, pulse: Pulse, most: int) -> int |
     return together[0] if together and together[0] <= most else None
 
 
-def meetings(starts: int, most: int = 400) -> list[Meeting]:
-    """``starts`` pairs of fireflies, with phases evenly between 0 and 1."""
+async def meetings(starts: int, most: int = 400) -> list[Meeting]:
+    """``starts`` pairs of fireflies, with phases evenly between 0 and 1; in virtual time."""
     pulse = Pulse(1.0, NUDGE)
     found = []
-    for number in range(starts):
-        phase = (number + 0.5) / starts
-        measured = run_virtually(flashes_until_together(phase, pulse, most))
-        found.append(Meeting(phase, measured, predicted_flashes(phase, pulse, most)))
+    async with cs.Engine() as engine:
+        for number in range(starts):
+            phase = (number + 0.5) / starts
+            measured = await flashes_until_together(engine, phase, pulse, most)
+            found.append(Meeting(phase, measured, predicted_flashes(phase, pulse, most)))
     return found
 
 
@@ -333,7 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             chosen.oscillators, chosen.draws, chosen.seconds, chosen.seed, quiet=chosen.quiet
         )
         points = asyncio.run(measuring)
-        found = meetings(STARTS)
+        found = run_virtually(meetings(STARTS))
         files = write(points, found, chosen)
     except ValueError as error:
         parser.error(str(error))

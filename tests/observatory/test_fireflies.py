@@ -229,6 +229,18 @@ def test_time_begins_when_all_have_come():
     assert run_virtually(main) == (101.0, 1.0, False)
 
 
+def test_who_waits_for_the_past_is_woken_now():
+    async def main():
+        medium = Medium(all_to_all(1), end=10)
+        await medium.rest(0, 5.0)
+        await medium.rest(0, 1.0)
+        before = medium.now
+        await medium.rest(0, 6.0)
+        return before, medium.now
+
+    assert run_virtually(main) == (5.0, 6.0)
+
+
 def test_after_the_end_there_is_nothing_to_wait_for():
     medium = live([0.5], Pulse(1.0, 0.1), end=3)
 

@@ -147,7 +147,7 @@ class Medium:
     def _turn_to(self, due: float) -> None:
         """Let it be ``due``, or set a timer if the clock is not as far; at most the end."""
         is_end = due > self.end
-        due = min(due, self.end)
+        due = max(min(due, self.end), self.now)  # whoever waits for the past is woken now
         clock = self._loop.time()
         if self._began is None:
             self._began = clock
@@ -160,9 +160,9 @@ class Medium:
             self._to_wake = [(place, None) for place, one in enumerate(self._waiting) if one]
             return
         table = self._timetable
-        while table and table[0][0] == due:
-            _, place = heapq.heappop(table)
-            if self._until[place] == due and self._waiting[place] is not None:
+        while table and table[0][0] <= due:
+            until, place = heapq.heappop(table)
+            if self._until[place] == until and self._waiting[place] is not None:
                 self._until[place] = -inf  # there may be an equal entry, of an earlier wait
                 self._to_wake.append((place, 0))
 
