@@ -236,7 +236,7 @@ def watch_series(settings: Settings, seeds: int, out: Path, console: Console | N
             table.add_row(str(seed), end, reached, f"{seen.steps:,}", f"{rate:,.0f}")
             lines.write(json.dumps({"seed": seed, "end": seen.order[-1], "since": since}) + "\n")
             if console is not None and not console.is_terminal:
-                console.print(f"seed {seed}: R {end}, in step since {reached}", highlight=False)
+                console.print(f"seed {seed}: R {end}, {told(seen)}", highlight=False)
             elif console is not None:
                 console.print(f"\r{done} of {seeds}", end="", highlight=False)
         lines.write(json.dumps({"seeds": done, "in step": in_step}) + "\n")
