@@ -13,7 +13,7 @@ import pytest
 import cascade
 
 ROOT = Path(__file__).parents[1]
-LAYERS = {"spec", "graph", "runtime", "adapters", "command", "observatory"}
+LAYERS = {"spec", "graph", "runtime", "adapters", "command", "testing", "observatory"}
 
 
 def names_for_checkers() -> dict[str, str]:

@@ -30,6 +30,8 @@ STALL_AFTER = 10.0
 _RESOLUTION = time.get_clock_info("monotonic").resolution
 #: Real seconds for which it waits, with no timer set, for somebody that it does not know of.
 GRACE = 0.5
+#: Tasks that an error mentions by name; there may be thousands.
+_NAMED = 10
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -172,4 +174,6 @@ def run_virtually(
 
 def _pending(loop: asyncio.AbstractEventLoop) -> str:
     names = sorted(task.get_name() for task in asyncio.all_tasks(loop))
+    if len(names) > _NAMED:
+        names[_NAMED:] = [f"{len(names) - _NAMED} more"]
     return ", ".join(names) or "no tasks"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+from collections import deque
 from collections.abc import Coroutine, Sequence
+from itertools import islice
+from math import inf
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 
 class Delays(NamedTuple):
@@ -51,3 +54,74 @@ def summarised(delays: Sequence[float]) -> Delays:
     """
     percentiles = statistics.quantiles(delays, n=100, method="inclusive")
     return Delays(percentiles[49], percentiles[98], max(delays))
+
+
+class LoopDelays:
+    """How late a timer is, again and again, in real time: the delay that other work would have.
+
+    Delays are weighted by time. Whoever comes at any moment waits until the event loop is free
+    again, and comes into a long delay more likely than into a short one; so a quantile is over the
+    time that delays cover, and not over their number. To be used in an event loop.
+
+    Args:
+        every: Seconds between two timers.
+        kept: Measurements that are kept, the last ones.
+    """
+
+    def __init__(self, every: float = 0.002, kept: int = 500_000) -> None:
+        self._every = every
+        #: (when it was measured, how late the timer was), in seconds since the start.
+        self._seen: deque[tuple[float, float]] = deque(maxlen=kept)
+        self._handle: asyncio.Handle | None = None
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._began = self._due = self._loop.time()
+        self._handle = self._loop.call_soon(self._look)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+
+    @property
+    def now(self) -> float:
+        """Seconds since the beginning."""
+        return self._loop.time() - self._began
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        self._seen.append((now - self._began, max(now - self._due, 0.0)))
+        self._due = now + self._every
+        self._handle = self._loop.call_at(self._due, self._look)
+
+    def lately(self, count: int = 50) -> float | None:
+        """The longest of the last so many; None if there is none yet."""
+        last = list(islice(reversed(self._seen), count))
+        return max(delay for _, delay in last) if last else None
+
+    def quantile(self, share: float, start: float = 0.0, end: float = inf) -> float | None:
+        """The delay that is not exceeded in ``share`` of the time; None without a measurement.
+
+        Args:
+            share: 0.99 for the 99th percentile.
+            start: Seconds since the beginning from which on measurements count.
+            end: Until when they do.
+        """
+        covering = [(late, late + self._every) for at, late in self._seen if start <= at < end]
+        return weighted_quantile(covering, share) if covering else None
+
+
+def weighted_quantile(pairs: Sequence[tuple[float, float]], share: float) -> float:
+    """The least value such that values up to it have ``share`` of all the weight.
+
+    >>> weighted_quantile([(1.0, 98.0), (5.0, 1.0), (7.0, 1.0)], 0.99)
+    5.0
+    """
+    ordered = sorted(pairs)
+    wanted = share * sum(weight for _, weight in ordered)
+    for value, weight in ordered:
+        wanted -= weight
+        if wanted <= 0:
+            return value
+    return ordered[-1][0]

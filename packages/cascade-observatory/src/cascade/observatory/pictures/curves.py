@@ -1,12 +1,12 @@
-"""Curves over two logarithmic axes, as inline SVG."""
+"""Curves over two axes, both logarithmic or both linear, as inline SVG."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from math import ceil, floor, log10
 
+from cascade.observatory.pictures.axes import Axis, LinearAxis, LogAxis
 from cascade.observatory.pictures.page import asset, colours
 
 WIDTH, HEIGHT = 480.0, 380.0
@@ -19,7 +19,10 @@ _MARKERS = ("circle", "square", "triangle", "diamond")
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A point of a curve, with the range that a line through it shows. All are positive."""
+    """A point of a curve, with the range that a line through it shows.
+
+    On logarithmic axes all are positive.
+    """
 
     x: float
     y: float
@@ -36,12 +39,16 @@ class Curve:
         points: By ascending ``x``.
         colour: Number of one of the page's group colours.
         bold: Whether it is what the drawing is about.
+        dots: Whether its points are marked, with their ranges.
+        line: Whether a line leads through them.
     """
 
     name: str
     points: Sequence[Measured]
     colour: int
     bold: bool = False
+    dots: bool = True
+    line: bool = True
 
 
 def draw_curves(
@@ -51,6 +58,7 @@ def draw_curves(
     x_label: str,
     y_label: str,
     y_range: tuple[float, float] | None = None,
+    linear: bool = False,
 ) -> str:
     """The curves as one ``<svg>`` element, styled by ``curves.css``.
 
@@ -61,6 +69,7 @@ def draw_curves(
         y_label: What is on the vertical axis, with its unit.
         y_range: Values that the vertical axis has to span, for drawings side by side; that of the
             points if left out.
+        linear: Whether the axes are linear.
 
     Raises:
         ValueError: There is no point, or a value that has no logarithm.
@@ -71,11 +80,12 @@ def draw_curves(
     if not points:
         raise ValueError("there is no point to draw")
     smallest = min(min(point.x, point.low, point.y) for point in points)
-    if smallest <= 0:
+    if not linear and smallest <= 0:
         raise ValueError(f"a logarithmic axis cannot show {smallest}")
-    x = _Axis(min(p.x for p in points), max(p.x for p in points), _LEFT, WIDTH - _RIGHT)
+    axis: type[LinearAxis | LogAxis] = LinearAxis if linear else LogAxis
+    x: Axis = axis(min(p.x for p in points), max(p.x for p in points), _LEFT, WIDTH - _RIGHT)
     low, high = y_range or spans(points)
-    y = _Axis(low, high, HEIGHT - _BOTTOM, _TOP)
+    y: Axis = axis(low, high, HEIGHT - _BOTTOM, _TOP)
     legend, rows = _legend(curves)
     parts = [
         f'<svg class="curves" role="img" viewBox="0 0 {WIDTH:.0f} {HEIGHT + rows * _LINE:.0f}">',
@@ -128,49 +138,20 @@ def spans(points: Sequence[Measured]) -> tuple[float, float]:
     return min(min(p.low, p.y) for p in points), max(max(p.high, p.y) for p in points)
 
 
-class _Axis:
-    """Maps values to the drawing, over whole decades."""
-
-    def __init__(self, low: float, high: float, start: float, end: float) -> None:
-        self.first = floor(log10(low) + 1e-9)
-        self.last = max(ceil(log10(high) - 1e-9), self.first + 1)
-        self.start, self.end = start, end
-
-    def __call__(self, value: float) -> float:
-        share = (log10(value) - self.first) / (self.last - self.first)
-        return self.start + share * (self.end - self.start)
-
-    def decades(self) -> range:
-        return range(self.first, self.last + 1)
-
-    def between(self) -> Iterator[float]:
-        """The values between decades that get a faint line."""
-        for exponent in self.decades()[:-1]:
-            yield from (digit * 10.0**exponent for digit in range(2, 10))
-
-
-def _grid(x: _Axis, y: _Axis) -> list[str]:
+def _grid(x: Axis, y: Axis) -> list[str]:
     left, right, bottom, top = x.start, x.end, y.start, y.end
     parts = ['<g class="grid">']
     for value in y.between():
         parts.append(_line("faint", left, y(value), right, y(value)))
-    for exponent in y.decades():
-        at = y(10.0**exponent)
+    for value, label in y.labelled():
+        at = y(value)
         parts.append(_line("", left, at, right, at))
-        parts.append(
-            f'<text class="y" x="{left - 8:.1f}" y="{at + 4:.1f}">{_tick(exponent)}</text>'
-        )
-    for exponent in x.decades():
-        at = x(10.0**exponent)
+        parts.append(f'<text class="y" x="{left - 8:.1f}" y="{at + 4:.1f}">{label}</text>')
+    for value, label in x.labelled():
+        at = x(value)
         parts.append(_line("", at, bottom, at, top))
-        parts.append(f'<text class="x" x="{at:.1f}" y="{bottom + 18:.1f}">{_tick(exponent)}</text>')
+        parts.append(f'<text class="x" x="{at:.1f}" y="{bottom + 18:.1f}">{label}</text>')
     return [*parts, "</g>"]
-
-
-def _tick(exponent: int) -> str:
-    if exponent < 0:
-        return f"{10.0**exponent:.{-exponent}f}"
-    return f"{10**exponent:,}".replace(",", "\u202f")
 
 
 def _line(style: str, x1: float, y1: float, x2: float, y2: float) -> str:
@@ -178,15 +159,18 @@ def _line(style: str, x1: float, y1: float, x2: float, y2: float) -> str:
     return f'<line{named} x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def _curve(curve: Curve, marker: str, x: _Axis, y: _Axis) -> list[str]:
+def _curve(curve: Curve, marker: str, x: Axis, y: Axis) -> list[str]:
     places = [(x(point.x), y(point.y)) for point in curve.points]
     path = " ".join(f"{px:.1f},{py:.1f}" for px, py in places)
     style = "curve bold" if curve.bold else "curve"
     parts = [f'<g class="{style}" style="--c:var(--group-{curve.colour})">']
-    parts += [_line("range", x(p.x), y(p.low), x(p.x), y(p.high)) for p in curve.points]
-    parts.append(f'<polyline points="{path}"/>')
-    for point, (px, py) in zip(curve.points, places, strict=True):
-        told = f"{curve.name}, {point.x:,.0f}: {point.y:.3g} ({point.low:.3g} to {point.high:.3g})"
+    if curve.dots:
+        parts += [_line("range", x(p.x), y(p.low), x(p.x), y(p.high)) for p in curve.points]
+    if curve.line:
+        parts.append(f'<polyline points="{path}"/>')
+    for point, (px, py) in zip(curve.points if curve.dots else (), places, strict=False):
+        at = f"{point.x:,.0f}" if point.x == round(point.x) else f"{point.x:g}"
+        told = f"{curve.name}, {at}: {point.y:.3g} ({point.low:.3g} to {point.high:.3g})"
         parts.append(f"<g><title>{escape(told)}</title>{_marker(marker, px, py)}</g>")
     return [*parts, "</g>"]
 
@@ -214,10 +198,11 @@ def _legend(curves: Sequence[Curve]) -> tuple[list[str], int]:
             x, row = _LEFT, row + 1
         y = HEIGHT + row * _LINE + 8
         style = "curve bold" if curve.bold else "curve"
-        marker = _marker(_MARKERS[number % len(_MARKERS)], x + 9, y)
+        marker = _marker(_MARKERS[number % len(_MARKERS)], x + 9, y) if curve.dots else ""
+        if curve.line:
+            marker = f'<polyline points="{x:.1f},{y:.1f} {x + 18:.1f},{y:.1f}"/>{marker}'
         parts.append(
-            f'<g class="{style}" style="--c:var(--group-{curve.colour})">'
-            f'<polyline points="{x:.1f},{y:.1f} {x + 18:.1f},{y:.1f}"/>{marker}'
+            f'<g class="{style}" style="--c:var(--group-{curve.colour})">{marker}'
             f'<text x="{x + 24:.1f}" y="{y + 4:.1f}">{escape(curve.name)}</text></g>'
         )
         x += width

@@ -70,14 +70,20 @@ def render(page: Page) -> str:
 {_table(page)}
 </section>
 {notes}
-<script id="links" type="application/json">{_json(page.links)}</script>
+<script id="links" type="application/json">{as_json(page.links)}</script>
 <script>
 {asset("page.js")}</script>"""
     return _framed(page.title, page.lead, page.figures, body, colours() + asset("page.css"))
 
 
 def render_panels(
-    title: str, lead: str, figures: Mapping[str, str], panels: Sequence[tuple[str, str]]
+    title: str,
+    lead: str,
+    figures: Mapping[str, str],
+    panels: Sequence[tuple[str, str]],
+    *,
+    style: str = "",
+    script: str = "",
 ) -> str:
     """A page of several pictures side by side, each under its heading, as HTML text.
 
@@ -86,12 +92,17 @@ def render_panels(
         lead: A sentence or two under it.
         figures: Name → value, shown in a row.
         panels: Heading and ``<svg>`` element, as ``draw_curves`` makes it.
+        style: Of what is in the panels besides, as CSS.
+        script: What makes them move.
     """
     body = "\n".join(
         f"<figure>\n<h2>{escape(heading)}</h2>\n{picture}\n</figure>" for heading, picture in panels
     )
-    style = colours() + asset("page.css") + asset("curves.css")
-    return _framed(title, lead, figures, f'<div class="panels">\n{body}\n</div>', style)
+    body = f'<div class="panels">\n{body}\n</div>'
+    if script:
+        body += f"\n<script>\n{script}</script>"
+    sheets = colours() + asset("page.css") + asset("curves.css") + style
+    return _framed(title, lead, figures, body, sheets)
 
 
 def _framed(title: str, lead: str, figures: Mapping[str, str], body: str, style: str) -> str:
@@ -131,8 +142,8 @@ def _table(page: Page) -> str:
     return f"<table><thead><tr><th>#</th>{headings}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>"
 
 
-def _json(value: object) -> str:
-    # "</script>" in a string would end the element.
+def as_json(value: object) -> str:
+    """``value`` for a script element, which a "</script>" in a string would end."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 

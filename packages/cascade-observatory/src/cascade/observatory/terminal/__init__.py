@@ -1,0 +1,1 @@
+"""Views for terminals, drawn with rich."""

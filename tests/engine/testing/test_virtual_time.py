@@ -1,0 +1,149 @@
+"""``cascade.testing``: virtual time for users' tests."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cascade as cs
+from cascade.testing import VirtualTime, virtual_time  # noqa: F401
+
+PAGE = Path(__file__).parents[3] / "docs" / "testing.md"
+
+
+@cs.task
+def always_down():
+    raise ConnectionError("refused")
+
+
+@cs.task
+async def wait(seconds):
+    await asyncio.sleep(seconds)
+    return asyncio.get_running_loop().time()
+
+
+@pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
+def test_an_hour_of_retries(virtual_time, use_vm):  # noqa: F811
+    with pytest.raises(ConnectionError):
+        virtual_time.run(always_down().with_retry(61, delay=60), use_vm=use_vm)
+
+    assert virtual_time.elapsed == 3600
+
+
+def test_the_clock_goes_on_from_run_to_run():
+    time = VirtualTime(start=1000)
+
+    assert time.run(wait(60)) == 1060
+    assert time.run([wait(5), wait(10)], use_vm=True) == [1065, 1070]
+    assert (time.now, time.elapsed) == (1070, 70)
+
+
+def test_a_run_that_fails_takes_its_time_too():
+    time = VirtualTime()
+
+    with pytest.raises(cs.DeadlineError):
+        time.run(wait(3600), deadline=60)
+
+    assert time.elapsed == 60
+
+
+def test_coroutines_and_coroutine_functions_run_too():
+    async def main():
+        async with cs.Engine() as engine:
+            return await engine.run(wait(60))
+
+    time = VirtualTime()
+
+    assert time.run(main) == 60
+    assert time.run(main()) == 120
+
+
+def test_chance_depends_on_the_seed_alone():
+    def jittered(seed):
+        time = VirtualTime(seed)
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                time.run(always_down().with_retry(5, delay=60, jitter=0.5))
+        return time.elapsed
+
+    first = [jittered(seed) for seed in range(5)]
+    random.seed(99)
+
+    assert [jittered(seed) for seed in range(5)] == first
+    assert len(set(first)) == 5
+
+
+def test_the_second_run_does_not_repeat_the_chance_of_the_first():
+    @cs.task
+    def throw():
+        return random.random()
+
+    time = VirtualTime(7)
+
+    assert time.run(throw()) != time.run(throw())
+
+
+def test_the_module_random_is_left_as_it_was():
+    state = random.getstate()
+
+    with pytest.raises(ConnectionError):
+        VirtualTime(3).run(always_down().with_retry(3, delay=1, jitter=1))
+
+    assert random.getstate() == state
+
+
+async def test_where_an_event_loop_runs_it_says_what_to_write_instead():
+    with pytest.raises(cs.RunError, match=r"right:  def test_it\(virtual_time\)"):
+        VirtualTime().run(asyncio.sleep(1))
+
+
+def test_options_are_for_targets():
+    coroutine = asyncio.sleep(1)
+    with pytest.raises(TypeError, match="not for coroutines: use_vm"):
+        VirtualTime().run(coroutine, use_vm=True)
+    coroutine.close()
+
+
+def test_a_wait_that_nothing_ends_names_some_of_those_that_wait(monkeypatch):
+    monkeypatch.setattr("cascade.runtime.clock.GRACE", 0.01)
+
+    @cs.task
+    async def forever():
+        await asyncio.Event().wait()
+
+    with pytest.raises(cs.StalledError, match=r"pending are (Task-\d+, ){10}\d+ more$"):
+        VirtualTime().run([forever() for _ in range(50)], use_vm=True)
+
+
+def test_asking_for_it_needs_no_pytest():
+    """Only the fixture does."""
+    program = (
+        "import sys; sys.modules['pytest'] = None\n"
+        "import cascade.testing\n"
+        "assert cascade.testing.VirtualTime().elapsed == 0\n"
+        "try: cascade.testing.virtual_time\n"
+        "except ImportError: print('asked')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert (done.stdout, done.stderr) == ("asked\n", "")
+
+
+def test_the_tests_on_the_page_pass(tmp_path):
+    """With the fixture from a conftest.py, as the page says, and without one of our own."""
+    files = re.findall(r"^```python (\w+\.py)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
+    for name, text in files:
+        (tmp_path / name).write_text(text)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
+    command += ["-p", "no:asyncio", "-p", "no:randomly", "-p", "no:benchmark", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    assert [name for name, _ in files] == ["conftest.py", "test_news.py"]
+    assert "6 passed" in done.stdout, done.stdout + done.stderr
