@@ -3,6 +3,7 @@
     hatch run fireflies
     hatch run fireflies --side 100 --period 2
     hatch run fireflies --virtual --topology all-to-all --seeds 20
+    hatch run fireflies --virtual --rate 2000/s
 
 Side x side fireflies start with phases at random. Each flashes once a period and sees its
 neighbours flash, which nudges it on; after its own flash it sees nothing for a moment. All of them
@@ -55,6 +56,21 @@ STILLS = (0.0, 0.5)
 # -- one field ------------------------------------------------------------------------------------
 
 
+def engine_with(rate: str | None) -> cs.Engine:
+    """An engine that lets steps of fireflies begin no more often than that; None for at any time.
+
+    Raises:
+        ValueError: It is no rate; the text is for the user.
+    """
+    engine = cs.Engine()
+    if rate is not None:
+        try:
+            engine.constraints.limit_rate("task:firefly", rate)
+        except cs.ArgumentError as error:
+            raise ValueError(f"--rate: {error}") from None
+    return engine
+
+
 class Field:
     """A field while it lives, and what is kept of it.
 
@@ -63,12 +79,19 @@ class Field:
         virtual: Whether its time is simulated.
         lines: Gets a line of JSON for each look.
         console: Where it is shown; None for nowhere.
+        rate: How often their steps begin at most.
     """
 
     def __init__(
-        self, settings: Settings, virtual: bool, lines: TextIO, console: Console | None
+        self,
+        settings: Settings,
+        virtual: bool,
+        lines: TextIO,
+        console: Console | None,
+        rate: str | None,
     ) -> None:
         self.recording = Recording(settings)
+        self._rate = rate
         self.delays: LoopDelays | None = None if virtual else LoopDelays()
         #: Seconds of the processor's time that it has taken.
         self.cpu = 0.0
@@ -95,7 +118,7 @@ class Field:
             self.cpu = process_time() - began
 
     async def _live(self) -> None:
-        async with cs.Engine() as engine:
+        async with engine_with(self._rate) as engine:
             with without_collector(), self._view or nullcontext(), self.delays or nullcontext():
                 await simulate(self.recording.settings, engine, self.recording, self._look)
 
@@ -158,12 +181,17 @@ def without_collector() -> Iterator[None]:
 
 
 def watch_one(
-    settings: Settings, virtual: bool, out: Path, console: Console | None, picture: Path | None
+    settings: Settings,
+    rate: str | None,
+    virtual: bool,
+    out: Path,
+    console: Console | None,
+    picture: Path | None,
 ) -> None:
     """Run one field, and write its files; also those of a field that is interrupted."""
     with (out / "fireflies.jsonl").open("w", encoding="utf-8") as lines:
         lines.write(json.dumps({"settings": asdict(settings), **surroundings(HERE)}) + "\n")
-        field = Field(settings, virtual, lines, console)
+        field = Field(settings, virtual, lines, console, rate)
         try:
             field.run()
         finally:
@@ -211,7 +239,9 @@ def figures_table(figures: dict[str, str]) -> Table:
 # -- a series -------------------------------------------------------------------------------------
 
 
-def watch_series(settings: Settings, seeds: int, out: Path, console: Console | None) -> None:
+def watch_series(
+    settings: Settings, rate: str | None, seeds: int, out: Path, console: Console | None
+) -> None:
     """Run a field for each of some seeds, in virtual time, and tell how many came into step."""
     table = Table(box=None, header_style="dim", pad_edge=False)
     for heading in (
@@ -226,14 +256,14 @@ def watch_series(settings: Settings, seeds: int, out: Path, console: Console | N
     with (out / "fireflies.jsonl").open("w", encoding="utf-8") as lines:
         lines.write(json.dumps({"settings": asdict(settings), **surroundings(HERE)}) + "\n")
         for seed in range(settings.seed, settings.seed + seeds):
-            field = Field(replace(settings, seed=seed), True, lines, None)
+            field = Field(replace(settings, seed=seed), True, lines, None, rate)
             lines.write(json.dumps({"seed": seed}) + "\n")
             field.run()
             seen = field.recording
-            since, rate = seen.synchronous_since, seen.steps / field.cpu
+            since, speed = seen.synchronous_since, seen.steps / field.cpu
             in_step, done = in_step + (since is not None), done + 1
             end, reached = f"{seen.order[-1]:.4f}", "never" if since is None else f"{since:.1f} s"
-            table.add_row(str(seed), end, reached, f"{seen.steps:,}", f"{rate:,.0f}")
+            table.add_row(str(seed), end, reached, f"{seen.steps:,}", f"{speed:,.0f}")
             lines.write(json.dumps({"seed": seed, "end": seen.order[-1], "since": since}) + "\n")
             if console is not None and not console.is_terminal:
                 console.print(f"seed {seed}: R {end}, {told(seen)}", highlight=False)
@@ -294,6 +324,11 @@ def command_line() -> Parser:
     runs.add_argument(
         "--seeds", type=int, metavar="N", help="run N fields, of seeds from --seed on; --virtual"
     )
+    runs.add_argument(
+        "--rate",
+        metavar="R",
+        help="how often steps of fireflies begin at most, as 1000/s; the engine sees to it",
+    )
     files = parser.add_argument_group("what is left of it")
     files.add_argument(
         "--out",
@@ -338,14 +373,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = None if chosen.quiet else Console()
     try:
         settings = settings_of(chosen)
+        engine_with(chosen.rate)
     except ValueError as error:
         parser.error(str(error))
     try:
         out.mkdir(parents=True, exist_ok=True)
         if chosen.seeds is None:
-            watch_one(settings, chosen.virtual, out, console, chosen.picture)
+            watch_one(settings, chosen.rate, chosen.virtual, out, console, chosen.picture)
         else:
-            watch_series(settings, chosen.seeds, out, console)
+            watch_series(settings, chosen.rate, chosen.seeds, out, console)
     except OSError as error:
         parser.error(f"cannot write into --out {out}: {error}")
     except KeyboardInterrupt:

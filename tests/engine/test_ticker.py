@@ -6,6 +6,7 @@ import pytest
 
 import cascade as cs
 from cascade.runtime import ticker
+from cascade.runtime.clock import run_virtually
 from cascade.runtime.ticker import BUDGET, Ticker
 
 
@@ -130,3 +131,30 @@ async def test_loops_that_spin_at_once_share_the_budget(clock):
     assert sizes[0] == 256
     assert sizes[-1] < 32
     assert sizes[-1] * BUDGET / 256 > BUDGET / 80
+
+
+def test_in_virtual_time_a_loop_gets_as_far_each_time():
+    """And neither the machine's speed nor its clock decides how its steps and others interleave."""
+
+    @cs.task
+    def spin(n):
+        seen.append("step")
+        return spin.tail(n - 1) if n else None
+
+    async def watch():
+        for _ in range(8):
+            seen.append("turn")
+            await asyncio.sleep(0)
+
+    async def main(tier):
+        async with cs.Engine(tier=tier) as engine:
+            await asyncio.gather(engine.run(spin(5_000), use_vm=True), watch())
+
+    for tier in ("interpreted", "generated", "auto"):
+        orders = []
+        for _ in range(3):
+            seen: list[str] = []
+            run_virtually(main(tier))
+            orders.append([place for place, what in enumerate(seen) if what == "turn"])
+        assert orders[0] == orders[1] == orders[2]
+        assert orders[0][-1] >= ticker._FIXED_STEPS

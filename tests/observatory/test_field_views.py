@@ -18,6 +18,7 @@ from cascade.observatory.pictures.axes import LinearAxis, LogAxis
 from cascade.observatory.pictures.curves import Curve, Measured, draw_curves
 from cascade.observatory.pictures.fireflies import draw_field, render_field, told
 from cascade.observatory.terminal import field as field_module
+from cascade.observatory.terminal import glow as glow_module
 from cascade.observatory.terminal.field import FieldView, brightness
 from cascade.observatory.terminal.glow import LEVELS, LIGHT, NIGHT, Glow, colour, sparkline
 from cascade.runtime.clock import run_virtually
@@ -38,9 +39,10 @@ def recording():
     return recorded()
 
 
-def shown(glow, width=80):
+def shown(lights, width=80):
+    glow_module._style.cache_clear()  # a style keeps the codes of the first console that showed it
     out = io.StringIO()
-    Console(file=out, width=width, force_terminal=True, color_system="truecolor").print(glow)
+    Console(file=out, width=width, force_terminal=True, color_system="truecolor").print(lights)
     return out.getvalue()
 
 

@@ -349,3 +349,22 @@ def test_a_recording_knows_since_when_they_are_in_step():
 def test_a_field_that_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Settings(**options)
+
+
+def test_a_rate_limit_slows_the_steps_and_changes_nothing_else():
+    """A flash that is late reaches nobody earlier: what happens is the same, if it takes longer."""
+
+    async def main(rate):
+        async with cs.Engine() as engine:
+            if rate is not None:
+                engine.constraints.limit_rate("task:firefly", rate)
+            settings = Settings(side=4, topology="all-to-all", duration=3, seed=5)
+            recording = await simulate(settings, engine)
+            return recording, asyncio.get_running_loop().time()
+
+    free, quick = run_virtually(lambda: main(None))
+    slowed, slow = run_virtually(lambda: main("20/s"))
+    assert slowed.order == free.order
+    assert slowed.flashes == free.flashes
+    assert quick == pytest.approx(3)
+    assert slow > 2 * quick

@@ -359,7 +359,7 @@ def test_a_run_whose_loop_is_closed_keeps_nobody_else_from_being_told():
             running = asyncio.ensure_future(engine.run(hold().with_constraints(gpu=1)))
             while not engine.waiting():  # noqa: ASYNC110  # a few turns of the loop
                 await asyncio.sleep(0)
-            ((ticket, _),) = limits.resources.waiting(next(iter(engine._runs)))
+            ((ticket, _, _),) = limits.resources.waiting(next(iter(engine._runs)))
             running.cancel()
             await asyncio.wait([running])
             return ticket

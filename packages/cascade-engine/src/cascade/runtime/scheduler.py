@@ -121,6 +121,7 @@ class Workers:
         #: The call of each thread, until it has ended → the cell for what that works on.
         self._calls: dict[Future[None], list[Any]] = {}
         self._looking = False
+        self._next_look: asyncio.TimerHandle | None = None
         self._stopped = False
         self._quiet: asyncio.Future[None] | None = None
         self._most = getattr(run.executor, "max_workers", _DEFAULT_WORKERS)
@@ -207,7 +208,9 @@ class Workers:
             self._run.loop.call_soon_threadsafe(function, *details)
 
     def _call_off(self) -> None:
-        """Do without the threads that were asked for and have not begun."""
+        """Do without the threads that were asked for and have not begun, and look no more."""
+        if self._next_look is not None:
+            self._next_look.cancel()
         for call in list(self._calls):
             if call.cancel():
                 with self._lock:
@@ -237,7 +240,7 @@ class Workers:
         if not self._looking:
             self._looking = True
             self._load.start()
-            self._run.loop.call_later(LOOK_EVERY, self._look)
+            self._next_look = self._run.loop.call_later(LOOK_EVERY, self._look)
 
     def _look(self) -> None:
         with self._lock:
@@ -252,7 +255,7 @@ class Workers:
         may_help = self._load.helpful(awake)
         if stuck and self.ready:
             self._start(min(may_help, len(self.ready), self._most - awake))
-        self._run.loop.call_later(LOOK_EVERY, self._look)
+        self._next_look = self._run.loop.call_later(LOOK_EVERY, self._look)
 
     def _idle(self) -> None:
         if self._quiet is not None and not self._awake and not self._quiet.done():

@@ -134,7 +134,8 @@ async def simulate(
 
     Args:
         settings: The field.
-        engine: What runs it; its limits hold for the fireflies.
+        engine: What runs it. A rate limit of its holds for the fireflies' steps; fewer at the same
+            time than there are places would stand still, for all of them wait in their steps.
         recording: Filled as it goes, so that something is left of a run that is interrupted.
         watch: Called at each look.
 
