@@ -157,3 +157,11 @@ LIMIT = 3
 
 class Namespace:
     target = collatz(6)
+
+
+@cs.task
+def give(n: int) -> int:
+    return n
+
+
+taking = give(7).with_constraints(gpu=2, disk=0.5)

@@ -1,0 +1,186 @@
+"""The commands for engines that run: what they show, and what they refuse before anything is sent.
+
+What they do to engines is in tests/end_to_end/test_control_plane.py.
+"""
+
+import asyncio
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+import cascade as cs
+from cascade.adapters.connectors import MemoryBroker, MemoryConnector
+from cascade.command.remote import Engines
+from cascade.command.watching import line_of, screen
+from cascade.runtime.control.messages import RefusedMessageError
+from cascade.runtime.control.status import (
+    ConstraintStatus,
+    EngineStatus,
+    RunStatus,
+    WaitStatus,
+    read_status,
+    write_status,
+)
+
+BUSY = EngineStatus(
+    "trainer",
+    "host-7",
+    4711,
+    1_000.0,
+    1.0,
+    runs=(
+        RunStatus("1", "train", "graph", 61.5, 0, 0.0, None),
+        RunStatus("2", "agent", "vm", 3_600.0, 123_456_789, 34_000_000.0, "think"),
+    ),
+    waiting=(
+        WaitStatus("train", "capacity gpu", ("train", "train"), 2.5),
+        WaitStatus("train", "capacity gpu", ("train", "train"), 1.5),
+        WaitStatus("fetch", "rate_limit task:fetch 10/s", (), 0.05),
+    ),
+    more_waiting=1_200,
+    constraints=(
+        ConstraintStatus("task:fetch", "rate_limit", "10/s", 29.0),
+        ConstraintStatus("global", "pause"),
+    ),
+    capacities={"gpu": 2},
+    available={"gpu": 0},
+    abandoned=("slow",),
+)
+IDLE = EngineStatus("other", "host-8", 12, 1_000.0, 1.0)
+
+
+@pytest.fixture(autouse=True)
+def no_broker(monkeypatch):
+    monkeypatch.delenv("CASCADE_MQTT_URL", raising=False)
+
+
+def shown(*engines, width=80):
+    out = io.StringIO()
+    console = Console(file=out, width=width)
+    for part in screen(engines):
+        console.print(part)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_the_screen_of_engines_fits_80_columns():
+    lines = shown(BUSY, IDLE)
+
+    assert lines == [
+        "trainer  host-7, process 4711  gpu 0 of 2 free  abandoned: slow",
+        "  run    path         for        steps     steps/s  now",
+        "  train  graph  1 min 2 s            0           0",
+        "  agent  vm           1 h  123,456,789  34,000,000  think",
+        "  waits           for                         held by  since",
+        "  train      × 2  capacity gpu                train    2.5 s",
+        "  fetch           rate_limit task:fetch 10/s           50 ms",
+        "  …      + 1,200",
+        "  constraint  scope       value  left",
+        "  rate_limit  task:fetch  10/s   29 s",
+        "  pause       global",
+        "",
+        "other  host-8, process 12",
+        "  nothing runs",
+    ]
+
+
+def test_no_engines_are_told_in_a_line():
+    assert shown() == ["no engine is connected"]
+
+
+def test_an_engine_in_a_line():
+    assert line_of(BUSY) == ("trainer: 2 runs, 34,000,000 steps/s, 1203 waiting, 2 constraints")
+    assert line_of(IDLE) == "other: 0 runs, 0 steps/s, 0 waiting, 0 constraints"
+
+
+@pytest.mark.parametrize("status", [BUSY, IDLE])
+def test_a_status_comes_as_it_was_sent(status):
+    assert read_status(write_status(status)) == status
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b"[" * 10_000,
+        json.dumps({**json.loads(write_status(BUSY)), "runs": [{"surprise": 1}]}).encode(),
+        json.dumps({**json.loads(write_status(BUSY)), "time": "now"}).encode(),
+        json.dumps({**json.loads(write_status(BUSY)), "engine": None}).encode(),
+    ],
+)
+def test_what_is_no_status_is_refused(payload):
+    with pytest.raises(RefusedMessageError, match="no status of an engine"):
+        read_status(payload)
+
+
+async def test_engines_are_known_by_what_they_say_last():
+    engines = Engines()
+    async with cs.Engine() as engine:
+        broker = MemoryBroker()
+        async with MemoryConnector(broker) as outside:
+            await outside.subscribe("cascade/engines/+/status", engines.hear)
+            outside.publish("cascade/engines/nonsense/status", b"{}")
+            plane = cs.ControlPlane(engine, MemoryConnector(broker), name="one", every=0.01)
+            async with plane:
+                assert await engines.until(lambda: bool(engines.alive), 20)
+                assert [status.engine for status in engines.alive] == ["one"]
+            assert await engines.until(lambda: not engines.alive, 20)
+            assert not await engines.until(lambda: False, 0.001)
+
+
+async def test_one_that_has_been_silent_for_long_is_gone():
+    engines = Engines()
+    engines.hear("cascade/engines/old/status", write_status(BUSY))
+    assert engines.statuses.keys() == {"old"}
+    assert engines.alive == []
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("status",), "CASCADE_MQTT_URL is not set"),
+        (("pause",), "or give --broker"),
+        (("watch", "--broker", "http://x"), "http://x"),
+        (("pause", "taks:x"), "a scope is 'global' or 'task:'"),
+        (("pause", "--ttl", "0"), "ttl takes seconds"),
+        (("resume", "everything"), "a scope is 'global' or 'task:'"),
+        (("limit", "rate", "global", "10"), "as '10/s'"),
+        (("limit", "rate", "global", "10/s", "--burst", "0"), "burst must be an int from 1 up"),
+        (("limit", "concurrency", "global", "0"), "from 1 up"),
+        (("limit", "concurrency", "global", "many"), "many"),
+        (("limit", "off", "global", "pause"), "pause"),
+        (("limit", "pause", "global"), "pause"),
+        (("pause", "task:a/b", "--broker", "mqtt://127.0.0.1:1"), "cannot be sent"),
+        (("pause", "--broker", "mqtt://127.0.0.1:1"), "cannot connect to the broker"),
+    ],
+)
+def test_what_makes_no_sense_is_told_in_a_sentence(cascade, words, complaint):
+    done = cascade(*words)
+
+    assert (done.code, done.out) == (2, "")
+    assert complaint in done.err
+    assert done.err.startswith("cascade: ")
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("amount", ["gpu", "gpu=many", "=1", "gpu=-1", "gpu=0", "memory GB=1"])
+def test_a_capacity_that_is_none_is_refused(cascade, amount):
+    done = cascade("run", "flows.py:give", "--n", "1", "--capacity", amount)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err.count("\n") == 1
+
+
+def test_a_run_has_the_capacities_that_it_is_given(cascade):
+    done = cascade("run", "flows.py:taking", "--capacity", "gpu=2", "--capacity", "disk=0.5")
+    assert (done.code, done.out) == (0, "7\n")
+
+    done = cascade("run", "flows.py:taking", "--capacity", "gpu=1", "--capacity", "disk=1")
+    assert done.code == 1
+    assert "CapacityError" in done.err
