@@ -7,6 +7,8 @@
   that has limits for other tasks;
 - *holding*: the same under limits that let everything through, and nodes that take a capacity,
   beside nodes with a retry that never comes, which take the same lane;
+- *control plane*: a fused loop on an engine that can be watched and steered from outside, while
+  nobody does;
 - *wake-ups*: the time from the end of a call to the beginning of the next one that waited for the
   capacity that the first one had, in the event loop and on workers.
 
@@ -22,6 +24,7 @@ from typing import Any
 
 from rich.console import Console
 
+from cascade.adapters.connectors import MemoryBroker, MemoryConnector
 from cascade.observatory.benchmarks import wakeups
 from cascade.observatory.benchmarks.contenders import TASKS, Cascade
 from cascade.observatory.benchmarks.delays import Delays, summarised
@@ -32,7 +35,9 @@ from cascade.observatory.benchmarks.rounds import Contender, Samples, measure
 from cascade.observatory.benchmarks.shapes import WIDE
 from cascade.observatory.benchmarks.surroundings import surroundings
 from cascade.observatory.benchmarks.tables import figure, figures_table, samples_table
+from cascade.runtime.control.plane import ControlPlane
 
+ALONE, PLANE = "alone", "control plane"
 FREE, OTHERS, BOUND = "no limits", "limits for others", "limits that hold"
 #: What a limit may cost that holds for nobody.
 IDLE_MOST = 1.05
@@ -72,6 +77,22 @@ class Benchmark:
         self._print(f"limits around {what}", {size: samples}, FREE, f"{unit}s", unit)
         cost = samples.ratio(OTHERS, FREE).median
         self.found.target(f"limits for others: {what}", cost, most=IDLE_MOST)
+
+    def control_plane(self) -> None:
+        """An engine that tells of itself, beside one that does not."""
+        steps = 10 * self.largest
+        with ExitStack() as stack:
+            alone, watched = (stack.enter_context(Cascade(tier="auto")) for _ in range(2))
+            plane = ControlPlane(watched.engine, MemoryConnector(MemoryBroker()))
+            watched.wait_for(plane.__aenter__)
+            stack.callback(lambda: watched.wait_for(lambda: plane.__aexit__(None, None, None)))
+            contenders = [_looping(ALONE, alone, steps), _looping(PLANE, watched, steps)]
+            samples = measure(contenders, self._rounds)
+        self.found.add("limits, control plane", samples, ALONE)
+        title = "a control plane, in memory, that nobody uses, around a fused loop"
+        self._print(title, {figure(steps): samples}, ALONE, "steps", "step")
+        cost = samples.ratio(PLANE, ALONE).median
+        self.found.target("idle control plane: a fused loop", cost, most=IDLE_MOST)
 
     def capacities(self) -> None:
         """Nodes that take something, beside others that the workers' slow lane has."""
@@ -153,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     introduce(console, where)
     benchmark = Benchmark(options.max, options.rounds, options.quick, console)
     benchmark.idle()
+    benchmark.control_plane()
     benchmark.capacities()
     wake_ups = benchmark.wake_ups()
     figures = {

@@ -252,6 +252,10 @@ def _limits_part(document: Document) -> list[Any]:
         "### Around a fused loop",
         "The same three around a countdown on the virtual machine. A batch of steps asks once.",
         samples_as_markdown(document, {"limits, a fused loop": ""}, "", "step"),
+        "### Around a loop that is watched",
+        "A fused loop on an engine with a control plane, over a connector in memory, that nobody "
+        "uses: it tells of the run's steps ten times a second, and of itself once.",
+        samples_as_markdown(document, {"limits, control plane": ""}, "", "step"),
         "### Capacities",
         "Nodes that take one of many with `with_constraints`, beside nodes with a retry that is "
         "never needed, which take the same lane, and plain ones.",

@@ -45,11 +45,13 @@ def test_the_program_writes_its_figures(tmp_path):
     assert document["measurements"].keys() == {
         "limits, a wide graph",
         "limits, a fused loop",
+        "limits, control plane",
         "limits, capacities",
     }
     assert [target["figure"] for target in document["targets"]] == [
         "limits for others: a wide graph",
         "limits for others: a fused loop",
+        "idle control plane: a fused loop",
         "wake-up in the event loop: p99",
         "wake-up on workers: p99",
     ]

@@ -77,7 +77,7 @@ def test_no_suite_of_loops_is_missing(documents, suite):
     assert any(title.startswith(suite) for title in titles)
 
 
-@pytest.mark.parametrize("suite", ["a wide graph", "a fused loop", "capacities"])
+@pytest.mark.parametrize("suite", ["a wide graph", "a fused loop", "control plane", "capacities"])
 def test_no_suite_of_limits_is_missing(documents, suite):
     page = (DOCS / "performance.md").read_text(encoding="utf-8")
     measured = documents["governance"]["measurements"][f"limits, {suite}"]
