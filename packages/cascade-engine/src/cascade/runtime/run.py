@@ -7,12 +7,12 @@ import contextvars
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType, coroutine
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
 
 from cascade.graph.build import inputs_of
 from cascade.runtime.abandoned import AbandonedCalls
@@ -426,39 +426,55 @@ class Run:
 
     # -- coroutines ---------------------------------------------------------------------------
 
-    async def awaiting(
-        self,
-        operation: Operation,
-        node: int,
-        work: Coroutine[Any, Any, T],
-        context: contextvars.Context | None = None,
-        turned: Callable[[], None] = lambda: None,
-    ) -> T:
+    async def awaiting(self, operation: Operation, node: int, work: Coroutine[Any, Any, T]) -> T:
         """Await a task's coroutine, each step of it in a copy of the caller's context (M12).
 
         Args:
             operation: What it is a call of.
             node: Of the lazy value that is computed, for events.
             work: The coroutine.
-            context: That copy, where there is one already.
-            turned: Called whenever the coroutine goes on after it has waited.
+        """
+        try:
+            return await self.stepping(operation, node, work, self.context.copy())
+        except RuntimeError as error:
+            raise_named(error, operation)
 
-        Raises:
-            TaskStopIterationError: It let a StopIteration escape (M13).
+    def stepping(
+        self,
+        operation: Operation,
+        node: int,
+        work: Coroutine[Any, Any, T],
+        context: contextvars.Context,
+        turned: Callable[[], None] = lambda: None,
+    ) -> Awaitable[T]:
+        """What to await for the same; ``raise_named`` is for its RuntimeErrors.
+
+        Args:
+            operation: What it is a call of.
+            node: Of the lazy value that is computed, for events.
+            work: The coroutine.
+            context: In which its steps are made.
+            turned: Called whenever the coroutine goes on after it has waited.
         """
         watch = None
         if self._monitor is not None:
             may_block = getattr(operation, "may_block", False)
             watch = self._monitor.watch((self, operation.name, node), may_block)
-        context = context or self.context.copy()
-        try:
-            if watch is None:
-                return await within(context, work, turned)
-            return await watched(context, work, watch, turned)
-        except RuntimeError as error:
-            if isinstance(error.__cause__, StopIteration):  # Python has replaced it
-                raise stop_iteration(operation.func) from error.__cause__
-            raise
+        if watch is None:
+            return within(context, work, turned)
+        return watched(context, work, watch, turned)
+
+
+def raise_named(error: RuntimeError, operation: Operation) -> NoReturn:
+    """Raise ``error``; or what names the task, where Python has put it for a StopIteration (M13).
+
+    Raises:
+        TaskStopIterationError: A coroutine of ``operation`` let a StopIteration escape.
+        RuntimeError: ``error`` is something else.
+    """
+    if isinstance(error.__cause__, StopIteration):
+        raise stop_iteration(operation.func) from error.__cause__
+    raise error
 
 
 def guarded(func: Callable[..., T], args: Any, kwargs: Any) -> T:

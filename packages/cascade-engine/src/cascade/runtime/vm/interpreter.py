@@ -22,7 +22,7 @@ way, plain functions are called on a worker, else inline (M6).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from types import CoroutineType
@@ -62,7 +62,7 @@ from cascade.runtime.vm.paths import is_caught, path_to
 from cascade.runtime.vm.registry import BlueprintRegistry
 from cascade.runtime.vm.reports import Reports
 from cascade.runtime.vm.sharing import Shared
-from cascade.runtime.vm.spinner import NOT_ENTERED, Spinner
+from cascade.runtime.vm.spinner import NOT_ENTERED, Loop, Spinner
 from cascade.runtime.vm.straight import Handover, Straight, Walk, straight_for, walk
 from cascade.runtime.vm.tiers import Tier
 from cascade.spec.blueprint import Blueprint, Call, TailCall
@@ -153,6 +153,16 @@ class Interpreter:
                         assert frame.parent is not None
                         value, frame = frame.value, frame.parent
                         following = self._take_over(frame, value)
+                    elif (loop := self._loop_under_way(frame, base)) is not None:
+                        # A short cut to what _step would do: every wait of the loop's coroutine
+                        # goes through all that await each other here.
+                        call = frame.blueprint.instructions[-1]
+                        result = await self._spin(frame, loop, call, base)
+                        following = (
+                            await self._step(frame, base)
+                            if result is NOT_ENTERED
+                            else self._after_root(frame, call, result, base)
+                        )
                     else:
                         following = await self._step(frame, base)
                 except Exception as error:
@@ -192,11 +202,16 @@ class Interpreter:
             frame.uncalled = False
             if (found := self._look_up(frame, call, frame.policies.cache, frame.cell)) is not UNSET:
                 return self._continue_with(frame, found)
-        result = await self._result(frame, call, base)
+        return self._after_root(frame, call, await self._result(frame, call, base), base)
+
+    def _after_root(self, frame: Frame, call: Call, result: Any, base: Frame) -> Frame | None:
+        """What follows what the call of a frame's root has given."""
         if isinstance(result, TailCall):
             return self._tail(frame, result)
         if result is PAUSED:
             return frame
+        if type(result) is CoroutineType:
+            refuse_coroutine(result, call.name)
         if self._reports.watched and not isinstance(result, Missing):
             self._reports.end(frame, call)
         if isinstance(result, LazyResult):
@@ -259,6 +274,8 @@ class Interpreter:
         result = await self._result(frame, call, base)
         if isinstance(result, (TailCall, LazyResult)):
             return self._nested(frame, call, cell, result)
+        if type(result) is CoroutineType:
+            refuse_coroutine(result, call.name)
         if self._reports.watched and not isinstance(result, Missing):
             self._reports.end(frame, call)
         self._store(frame, call, result, cell)
@@ -360,8 +377,6 @@ class Interpreter:
             result, frame.handed = frame.handed, UNSET
             if type(result) is Handover:
                 raise _error_of(result, call)
-        if type(result) is CoroutineType:
-            refuse_coroutine(result, call.name)
         return result
 
     async def _outcome(self, frame: Frame, call: Call, base: Frame) -> Any:
@@ -426,10 +441,26 @@ class Interpreter:
         loop = None if self._spinner is None else self._spinner.loop(frame)
         if loop is None or self._spinner is None or base.ticker is None:
             return NOT_ENTERED
-        number = node_of(frame, call)[1]
-        return await self._spinner.spin(
-            frame, loop, base.ticker, number, lambda: loop.is_inline or self._is_alone(base)
+        return await self._spin(frame, loop, call, base)
+
+    def _spin(self, frame: Frame, loop: Loop, call: Call, base: Frame) -> Awaitable[Any]:
+        assert self._spinner is not None
+        assert base.ticker is not None
+        return self._spinner.spin(
+            frame,
+            loop,
+            base.ticker,
+            node_of(frame, call)[1],
+            lambda: loop.is_inline or self._is_alone(base),
         )
+
+    def _loop_under_way(self, frame: Frame, base: Frame) -> Loop | None:
+        """The loop of coroutines that ``frame`` has begun, if all it does is to go on."""
+        loop = frame.loop
+        if not isinstance(loop, Loop) or not loop.code.is_async or self._spinner is None:
+            return None
+        goes_on = frame is base and frame.looped and frame.at_root and frame.joins is None
+        return self._spinner.loop(frame) if goes_on and frame.handed is UNSET else None
 
     def _is_alone(self, base: Frame) -> bool:
         """Whether nothing else is under way that a plain function would hold up (M6)."""

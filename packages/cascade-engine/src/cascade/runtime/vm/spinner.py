@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextvars import Context
 from itertools import repeat
@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from cascade.graph.compiler import template_of
 from cascade.runtime.limits.tickets import Ticket
-from cascade.runtime.run import Cancels, Run, stop_iteration
+from cascade.runtime.run import Cancels, Run, raise_named, stop_iteration
 from cascade.runtime.tailcall import is_baked
 from cascade.runtime.ticker import Ticker
 from cascade.runtime.vm.frame import Frame
@@ -107,10 +107,10 @@ class Spinner:
     def __exit__(self, *_error: object) -> None:
         self._stop_listening()
 
-    async def spin(
+    def spin(
         self, frame: Frame, loop: Loop, ticker: Ticker, node: int, here: Callable[[], bool]
-    ) -> Any:
-        """What a step gives that is no tail call of the loop's own; PAUSED if it goes on.
+    ) -> Awaitable[Any]:
+        """Await what a step gives that is no tail call of the loop's own; PAUSED if it goes on.
 
         The frame is then at that step: at the task's root, with its arguments. What limits hold for
         a step holds for the batch, which is made only as long as they allow.
@@ -126,6 +126,17 @@ class Spinner:
             BaseException: That of a step; the frame is at its task's root.
             StepLimitError: The run may make no more.
         """
+        # Each coroutine in between is one more that every wait of the loop goes through.
+        gate = self._run.gate
+        if not (gate.constraints.any or frame.policies.capacities):
+            allowed = self._allowed(ticker.left)
+            return self._batch(frame, loop, ticker, node, here, allowed, None)
+        return self._limited(frame, loop, ticker, node, here)
+
+    async def _limited(
+        self, frame: Frame, loop: Loop, ticker: Ticker, node: int, here: Callable[[], bool]
+    ) -> Any:
+        """The same, where there are limits that may hold for it."""
         gate, code = self._run.gate, loop.code
         task = code.tasks[loop.state]
         if not gate.constraints.alike(other.name for other in code.tasks):
@@ -160,11 +171,19 @@ class Spinner:
                 return NOT_ENTERED
             steps = _Steps(allowed, loop.code.is_async)
             try:
-                if not loop.code.is_async and here():
+                if loop.code.is_async:
+                    outcome = await self._awaited(loop, enter, steps, values, ticker, node)
+                elif here():
                     outcome = loop.context.run(enter, steps.items, loop.state, *values)
                 else:
-                    outcome = await self._elsewhere(
-                        loop, enter, steps, values, ticker, node, abandoned
+                    outcome = await self._run.in_worker(
+                        loop.context.run,
+                        (enter, steps.items, loop.state, *values),
+                        {},
+                        name=loop.code.tasks[loop.state].name,
+                        node=node,
+                        on_abandon=abandoned.append,
+                        on_cancel=self._on_cancel,
                     )
             except BaseException as error:
                 made = steps.made
@@ -184,29 +203,6 @@ class Spinner:
         if _differ(loop.context, self._run.context):
             frame.loop = False  # a step has written to it, which the next ones must not see
         return value
-
-    async def _elsewhere(
-        self,
-        loop: Loop,
-        enter: Any,
-        steps: _Steps,
-        values: Sequence[Any],
-        ticker: Ticker,
-        node: int,
-        abandoned: list[Future[Any]],
-    ) -> Any:
-        """Enter a loop that awaits, or one that is to hold nothing up."""
-        if loop.code.is_async:
-            return await self._awaited(loop, enter, steps, values, ticker, node)
-        return await self._run.in_worker(
-            loop.context.run,
-            (enter, steps.items, loop.state, *values),
-            {},
-            name=loop.code.tasks[loop.state].name,
-            node=node,
-            on_abandon=abandoned.append,
-            on_cancel=self._on_cancel,
-        )
 
     def _failed(
         self, error: BaseException, frame: Frame, loop: Loop, ticker: Ticker, made: int
@@ -239,7 +235,9 @@ class Spinner:
         self._listen()
         self._awaiting.add(steps)
         try:
-            outcome = await run.awaiting(operation, node, work, loop.context, ticker.turned)
+            outcome = await run.stepping(operation, node, work, loop.context, ticker.turned)
+        except RuntimeError as error:
+            raise_named(error, operation)
         finally:
             self._awaiting.discard(steps)
         if cancels.count > 0:  # a step has swallowed it
@@ -289,6 +287,7 @@ class Spinner:
         by_name = [name for name in given.keyword if name not in given.positional]
         frame.enter(blueprint, [named[n] for n in given.positional], {n: named[n] for n in by_name})
         frame.advance()
+        frame.looped = True  # the node has begun
         frame.loop = Loop(loop.code, blueprint, loop.context)
 
 
