@@ -72,10 +72,14 @@ class Continuations:
         nodes, segment, node = self._nodes, work.segment, work.node
         alone = not lazy.dependencies and lazy.policies is None and not lazy.special
         with self._guard:
-            if nodes.join(segment, node, work.operation.name, lazy):
+            # Only one that was made before the newest that the run has met may have been met.
+            if lazy.number <= nodes.newest and nodes.join(segment, node, work.operation.name, lazy):
                 return False
             if alone:
-                nodes.remember(lazy, nodes.address(segment, node))
+                address = work.address
+                if address is None:
+                    address = work.address = nodes.address(segment, node)
+                nodes.remember(lazy, address)
         before = self._next_step()
         if not before & LOOK_MASK or self._is_limited:
             self._note_step(before, work.operation.name)

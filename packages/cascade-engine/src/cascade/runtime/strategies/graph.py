@@ -20,7 +20,7 @@ whatever task returns or mentions it, is not computed again (M14).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
@@ -28,12 +28,12 @@ from cascade.graph.wiring import wire
 from cascade.runtime.guard import Guard
 from cascade.runtime.notes import annotate
 from cascade.runtime.outcomes import Failed, Missing, refuse_coroutine, value_or_raise
-from cascade.runtime.processor import NodeCall, NodeProcessor, wants_resources
-from cascade.runtime.run import Run, Waiting, guarded
+from cascade.runtime.processor import NodeProcessor, wants_resources
+from cascade.runtime.run import Run, Waiting, stop_iteration_of
 from cascade.runtime.strategies.caches import Caches
 from cascade.runtime.strategies.continuations import Continuations
 from cascade.runtime.strategies.fastlane import FastLane
-from cascade.runtime.strategies.lanes import Lanes, belongs_on_loop
+from cascade.runtime.strategies.lanes import Lanes, belongs_on_loop, call_of
 from cascade.runtime.strategies.nodes import Nodes
 from cascade.runtime.strategies.reports import Reports
 from cascade.runtime.strategies.segment import (
@@ -44,7 +44,7 @@ from cascade.runtime.strategies.segment import (
     path_to,
 )
 from cascade.runtime.ticker import Ticker
-from cascade.spec.blueprint import Literal, TailCall
+from cascade.spec.blueprint import TailCall
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.policies import PLAIN_CALLS
 from cascade.spec.protocols import Solver
@@ -154,9 +154,7 @@ class _GraphRun:
                 return None
         work = Work(segment, node)
         if node.dependencies or node.special:
-            get = segment.get
-            work.args = [_resolve(v, get) for v in node.args]
-            work.kwargs = {n: _resolve(v, get) for n, v in node.kwargs.items()}
+            work.take_inputs()
         if work.policies.cache is not None and self._finds(work):
             return None
         if self._reports.wanted:
@@ -165,10 +163,8 @@ class _GraphRun:
 
     def _takes(self, work: Work) -> bool:
         """Whether what nodes have given as amounts can be taken; if not, the node has failed."""
-        get, amounts = work.segment.get, work.node.amounts.items()
         try:
-            given = {name: _resolve(amount, get) for name, amount in amounts}
-            work.policies = self._run.gate.taking(work.policies, given, work.node.name)
+            work.policies = self._run.gate.taking(work.policies, work.amounts(), work.node.name)
         except Exception as error:
             self._fail(error, work, None)
             return False
@@ -189,27 +185,30 @@ class _GraphRun:
     def _work_on(self, item: Item) -> None:
         """The workers' slow lane: call plain functions, one after the other."""
         work: Work | None = None
-        copied = self._run.context.copy
+        lanes, copied = self._lanes, self._run.context.copy
+        parking, constraints = lanes.parking, self._run.gate.constraints
         try:
-            if self._lanes.stopping:
+            if lanes.stopping:
                 return
             work = self._begin(item)
-            while work is not None and not self._lanes.stopping:
+            while work is not None and not lanes.stopping:
                 try:
                     if work.handed is not PENDING:
                         result, work.handed = work.handed, PENDING
-                    elif not self._lanes.parking.admits(work):
+                    elif (constraints.any or work.policies.capacities) and not parking.admits(work):
                         return
                     else:
                         context = copied()  # what a task writes, others do not see (M12)
-                        operation = work.operation
-                        result = context.run(guarded, operation.func, work.args, work.kwargs)
+                        result = context.run(work.operation.func, *work.args, **work.kwargs)
                 except Exception as error:
-                    self._lanes.parking.left(work)  # backoff holds nothing
+                    parking.left(work)  # backoff holds nothing
+                    if isinstance(error, StopIteration):  # futures could not carry it (M13)
+                        error = stop_iteration_of(work.operation.func, error)
                     if self._tries_again(work, error):
                         return
-                    raise
-                self._lanes.parking.left(work)
+                    raise error
+                if work.ticket is not None:
+                    parking.left(work)
                 work = self._after(work, result, on_loop=False)
         except BaseException as error:
             if work is not None:
@@ -222,9 +221,9 @@ class _GraphRun:
             following = self._after(work, result, on_loop=False)
         except BaseException as error:
             self._fail(error, work, None)
-            return
-        if following is not None:
-            self._work_on((following.segment, following))
+        else:
+            if following is not None:
+                self._work_on((following.segment, following))
 
     async def _loop_lane(self, item: Item) -> None:
         """The loop's lane: await coroutine functions, open resources. In the loop's thread."""
@@ -247,15 +246,7 @@ class _GraphRun:
 
     def _call(self, work: Work) -> Awaitable[Any]:
         """The call of ``work``, to be awaited."""
-        operation = work.operation
-        call = NodeCall(
-            operation,
-            work.args,
-            work.kwargs,
-            work.policies,
-            work.source.number,
-            lambda: operation.mode == "inline",
-        )
+        operation, call = work.operation, call_of(work)
         bare = operation.is_async and work.policies is PLAIN_CALLS
         bare = bare and not self._run.gate.governs(operation, PLAIN_CALLS)
         if bare and not wants_resources(work.args, work.kwargs):
@@ -349,7 +340,8 @@ class _GraphRun:
                 work = item[1]
             if work is not None:
                 self._reports.failed(work, error)
-                segment, node, source, name = _place_of(work)
+                segment, node = work.segment, work.node
+                source, name = work.source, work.operation.name
             elif item is not None:
                 segment, node = item  # type: ignore[assignment]  # no Work, as said above
                 source, name = node, node.name
@@ -392,28 +384,15 @@ class _GraphRun:
     def _look_for_standstill(self) -> None:
         """Nothing runs, nothing is ready, and there is no value: nodes wait for each other."""
         with self._guard:
-            if self._lanes.busy:
+            if self._lanes.busy or self._lanes.stopping:
                 return
-            if self._result is not PENDING or self._lanes.stopping or self._done.done():
+            if self._result is not PENDING or self._done.done():
                 return
             self._stop()
             self._error = self._nodes.standstill()
         self._finish()
 
-    def _lacking(self) -> Iterator[Waiting]:
+    def _lacking(self) -> list[Waiting]:
         """The nodes that wait for their inputs. In the loop's thread."""
         with self._guard:
-            for lazy, inputs in list(self._nodes.lacking()):
-                if not lazy.task.structural:
-                    yield Waiting(lazy.name, lazy.number, "inputs", tuple(inputs))
-
-
-def _place_of(work: Work) -> tuple[Segment, LazyResult[Any], LazyResult[Any], str]:
-    return work.segment, work.node, work.source, work.operation.name
-
-
-def _resolve(value: Any, get: Callable[[LazyResult[Any]], Any]) -> Any:
-    if isinstance(value, LazyResult):
-        found = get(value)
-        return found.error if type(found) is Failed else found  # it is caught, or would be missing
-    return value.value if isinstance(value, Literal) else value
+            return list(self._nodes.lacking())

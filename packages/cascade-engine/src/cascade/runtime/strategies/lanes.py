@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from cascade.runtime.guard import Guard
-from cascade.runtime.processor import wants_resources
+from cascade.runtime.processor import NodeCall, wants_resources
 from cascade.runtime.run import Cancels, Run
 from cascade.runtime.scheduler import ByPriority, Workers
 from cascade.runtime.strategies.parking import Parking
@@ -231,6 +231,19 @@ def belongs_on_loop(
         or policies.timeout is not None
         or operation.mode == "inline"
         or wants_resources(args, kwargs)
+    )
+
+
+def call_of(work: Work) -> NodeCall:
+    """The next call of ``work``, for a processor."""
+    operation = work.operation
+    return NodeCall(
+        operation,
+        work.args,
+        work.kwargs,
+        work.policies,
+        work.source.number,
+        lambda: operation.mode == "inline",
     )
 
 

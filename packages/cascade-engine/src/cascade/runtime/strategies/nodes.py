@@ -14,6 +14,7 @@ from typing import Any
 from cascade.graph.build import build_graph, inputs_of
 from cascade.graph.wiring import Wiring, users_of
 from cascade.runtime.outcomes import Failed, Missing, Skipped, worst
+from cascade.runtime.run import Waiting
 from cascade.runtime.strategies.segment import (
     PENDING,
     Address,
@@ -201,14 +202,15 @@ class Nodes:
                 lacks.append(Skipped(node.name, condition.name))
         return worst(lacks)
 
-    def lacking(self) -> Iterator[tuple[LazyResult[Any], list[str]]]:
-        """The nodes that wait for inputs, and the names of these."""
+    def lacking(self) -> Iterator[Waiting]:
+        """The nodes that wait for inputs, but for those that Cascade added."""
         for segment in self._live:
             for lazy in [*segment.slots, segment.target]:
-                if segment.value(lazy) is PENDING:
+                if segment.value(lazy) is PENDING and not lazy.task.structural:
                     lacks = [i.name for i in inputs_of(lazy) if segment.value(i) is PENDING]
                     if lacks:
-                        yield lazy, list(dict.fromkeys(lacks))
+                        names = tuple(dict.fromkeys(lacks))
+                        yield Waiting(lazy.name, lazy.number, "inputs", names)
 
     def settle(self, segment: Segment, node: LazyResult[Any], value: Any) -> None:
         """Keep a node's value and activate what waited for it.

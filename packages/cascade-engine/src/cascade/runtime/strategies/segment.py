@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from cascade.graph.model import Graph
 from cascade.graph.wiring import Several, Wiring, users_of
-from cascade.spec.blueprint import Blueprint
+from cascade.runtime.outcomes import Failed
+from cascade.spec.blueprint import Blueprint, Literal
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import ExecutionPlan
@@ -100,6 +101,7 @@ class Work:
     plain = False  # in a queue it stands where a node may
 
     __slots__ = (
+        "address",
         "args",
         "attempt",
         "blueprint",
@@ -118,6 +120,8 @@ class Work:
     def __init__(self, segment: Segment, node: LazyResult[Any]) -> None:
         self.segment = segment
         self.node = node
+        #: Where its value goes, once a continuation has asked for that.
+        self.address: Address | None = None
         #: The lazy value whose call this is; the last one, where it continued as others.
         self.source = node
         self.operation: Operation = node.task
@@ -136,6 +140,17 @@ class Work:
         self.handed: Any = PENDING
         #: What its call holds of limits, while it is made on a worker.
         self.ticket: Ticket | None = None
+
+    def take_inputs(self) -> None:
+        """Let the arguments be values, which are there, in the place of lazy ones."""
+        get = self.segment.get
+        self.args = [_resolved(v, get) for v in self.node.args]
+        self.kwargs = {n: _resolved(v, get) for n, v in self.node.kwargs.items()}
+
+    def amounts(self) -> dict[str, Any]:
+        """What nodes have given as the amounts that it takes."""
+        get = self.segment.get
+        return {name: _resolved(amount, get) for name, amount in self.node.amounts.items()}
 
     def continue_as(self, lazy: LazyResult[Any]) -> None:
         """Be the call of ``lazy`` from now on, which has plain arguments (R4)."""
@@ -222,3 +237,10 @@ def users_above(segment: Segment, node: LazyResult[Any]) -> Iterator[LazyResult[
 
 def _is_handed_on(segment: Segment, node: LazyResult[Any]) -> bool:
     return node is segment.target and isinstance(segment.continuation, Address)
+
+
+def _resolved(value: Any, get: Callable[[LazyResult[Any]], Any]) -> Any:
+    if isinstance(value, LazyResult):
+        found = get(value)
+        return found.error if type(found) is Failed else found  # it is caught, or would be missing
+    return value.value if isinstance(value, Literal) else value
