@@ -45,7 +45,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             thread works, so it would wait for ever; or a thread works for too long.
     """
 
+    #: Whether there has been any in this process: if not, nobody needs to look at a loop's type.
+    was_used = False
+
     def __init__(self, start: float = 0.0) -> None:
+        VirtualLoop.was_used = True
         self._now = start
         self._busy: dict[object, str] = {}
         self._busy_lock = threading.Lock()

@@ -85,4 +85,4 @@ class Ticker:
 
 
 def _is_virtual() -> bool:
-    return isinstance(asyncio.get_running_loop(), VirtualLoop)
+    return VirtualLoop.was_used and isinstance(asyncio.get_running_loop(), VirtualLoop)
