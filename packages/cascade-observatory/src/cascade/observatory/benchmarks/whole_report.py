@@ -132,7 +132,8 @@ def _bars(document: Document) -> Iterator[tuple[str, str]]:
         if key in document:
             values = {name: factor * _middle(value) for name, value in document[key].items()}
             bars = [Bar(name, value, figure(value), bold=True) for name, value in values.items()]
-            yield heading, draw_bars(bars, title=heading, label=label)
+            of = f"{label}, 99th percentile" if _are_delays(document[key]) else label
+            yield heading, draw_bars(bars, title=heading, label=of)
     if "programs" in document:
         yield "over a bare Python", _programs(document["programs"])
 
@@ -141,9 +142,13 @@ def _bars(document: Document) -> Iterator[tuple[str, str]]:
 _FIGURES: Mapping[str, tuple[str, str, float]] = {
     "memory_bytes_per_node": ("memory of a node at the peak", "bytes", 1.0),
     "memory_bytes": ("peak of one long loop over what was there before", "KiB", 1 / 1024),
-    "delay_ms": ("from one turn to the next, 99th percentile", "ms", 1.0),
-    "wake_up_ms": ("from a call's end to the next one's beginning, 99th percentile", "ms", 1.0),
+    "delay_ms": ("from one turn to the next", "ms", 1.0),
+    "wake_up_ms": ("from a call's end to the next beginning", "ms", 1.0),
 }
+
+
+def _are_delays(found: Mapping[str, Any]) -> bool:
+    return all(isinstance(value, Mapping) for value in found.values())
 
 
 def _middle(value: Any) -> float:
@@ -218,7 +223,7 @@ def _others(document: Document) -> Iterator[str]:
     for key, (heading, label, factor) in _FIGURES.items():
         if key in document:
             found = document[key]
-            delays = isinstance(next(iter(found.values())), Mapping)
+            delays = _are_delays(found)
             columns = ("p50", "p99", "max") if delays else (label,)
             rows = [
                 [name, *(figure(factor * (value[c] if delays else value)) for c in columns)]
