@@ -2,6 +2,7 @@
 
     hatch run bench-limits
     hatch run bench-limits --quick
+    hatch run bench-limits --only wake-ups
 
 - *idle*: a wide graph of trivial tasks and a fused loop, on an engine without any limit and on one
   that has limits for other tasks;
@@ -26,11 +27,18 @@ from rich.console import Console
 
 from cascade.adapters.connectors import MemoryBroker, MemoryConnector
 from cascade.observatory.benchmarks import wakeups
-from cascade.observatory.benchmarks.contenders import TASKS, Cascade
+from cascade.observatory.benchmarks.contenders import Cascade
 from cascade.observatory.benchmarks.delays import Delays, summarised
-from cascade.observatory.benchmarks.findings import Findings
+from cascade.observatory.benchmarks.findings import Figures, Findings
+from cascade.observatory.benchmarks.governed import FREE, NODES, OTHERS, SCOPES, limit
 from cascade.observatory.benchmarks.loops import count_down
-from cascade.observatory.benchmarks.program import conclude, introduce, options_of
+from cascade.observatory.benchmarks.program import (
+    conclude,
+    introduce,
+    options_of,
+    run_sections,
+    start,
+)
 from cascade.observatory.benchmarks.rounds import Contender, Samples, measure
 from cascade.observatory.benchmarks.shapes import WIDE
 from cascade.observatory.benchmarks.surroundings import surroundings
@@ -38,7 +46,6 @@ from cascade.observatory.benchmarks.tables import figure, figures_table, samples
 from cascade.runtime.control.plane import ControlPlane
 
 ALONE, PLANE = "alone", "control plane"
-FREE, OTHERS, BOUND = "no limits", "limits for others", "limits that hold"
 #: What a limit may cost that holds for nobody.
 IDLE_MOST = 1.05
 #: Seconds until who waits is woken.
@@ -59,13 +66,9 @@ class Benchmark:
         nodes = min(self.largest, 10_000)
         steps = self.largest
         with ExitStack() as stack:
-            engines = {
-                name: stack.enter_context(Cascade(tier="auto")) for name in (FREE, OTHERS, BOUND)
-            }
-            for name, scope in ((OTHERS, "task:others_*"), (BOUND, "global")):
-                limits = engines[name].engine.constraints
-                limits.limit_concurrency(scope, 1_000)
-                limits.limit_rate(scope, "1000000000/s")
+            engines = {name: stack.enter_context(Cascade(tier="auto")) for name in SCOPES}
+            for name, one in engines.items():
+                limit(one.engine, name)
             wide = [one.contender(WIDE, nodes, name) for name, one in engines.items()]
             self._add("a wide graph", wide, figure(nodes), "node")
             loops = [_looping(name, one, steps) for name, one in engines.items()]
@@ -73,7 +76,7 @@ class Benchmark:
 
     def _add(self, what: str, contenders: Sequence[Contender], size: str, unit: str) -> None:
         samples = measure(contenders, self._rounds)
-        self.found.add(f"limits, {what}", samples, FREE)
+        self.found.add(f"limits, {what}", samples, FREE, unit)
         self._print(f"limits around {what}", {size: samples}, FREE, f"{unit}s", unit)
         cost = samples.ratio(OTHERS, FREE).median
         self.found.target(f"limits for others: {what}", cost, most=IDLE_MOST)
@@ -88,7 +91,7 @@ class Benchmark:
             stack.callback(lambda: watched.wait_for(lambda: plane.__aexit__(None, None, None)))
             contenders = [_looping(ALONE, alone, steps), _looping(PLANE, watched, steps)]
             samples = measure(contenders, self._rounds)
-        self.found.add("limits, control plane", samples, ALONE)
+        self.found.add("limits, control plane", samples, ALONE, "step")
         title = "a control plane, in memory, that nobody uses, around a fused loop"
         self._print(title, {figure(steps): samples}, ALONE, "steps", "step")
         cost = samples.ratio(PLANE, ALONE).median
@@ -97,28 +100,17 @@ class Benchmark:
     def capacities(self) -> None:
         """Nodes that take something, beside others that the workers' slow lane has."""
         nodes = min(self.largest, 2_000)
-
-        def plain() -> Any:
-            return [TASKS.leaf(i) for i in range(nodes)]
-
-        def retrying() -> Any:
-            return [TASKS.leaf(i).with_retry(3) for i in range(nodes)]
-
-        def taking() -> Any:
-            return [TASKS.leaf(i).with_constraints(slots=1) for i in range(nodes)]
-
         with Cascade(system_resources={"slots": nodes}) as cascade:
-            authors = {"plain": plain, "with a retry": retrying, "with a capacity": taking}
             contenders = [
-                Contender(name, _running(cascade, author), nodes, list(range(nodes)))
-                for name, author in authors.items()
+                Contender(name, _running(cascade, make, nodes), nodes, list(range(nodes)))
+                for name, make in NODES.items()
             ]
             samples = measure(contenders, self._rounds)
-        self.found.add("limits, capacities", samples, "plain")
+        self.found.add("limits, capacities", samples, "plain", "node")
         title = "capacities: nodes that take one of many"
         self._print(title, {figure(nodes): samples}, "plain", "nodes", "node")
 
-    def wake_ups(self) -> dict[str, dict[str, float]]:
+    def wake_ups(self) -> Figures:
         """Milliseconds until who waits begins."""
         count = min(self.largest, 1_000)
         found = {
@@ -135,7 +127,7 @@ class Benchmark:
         rows = [(name, *map(figure, delays.values())) for name, delays in in_ms.items()]
         title = f"wake-ups: ms from a call's end to the next one's beginning, {count} calls"
         self.console.print(figures_table(title, ("where", "p50", "p99", "max"), rows))
-        return in_ms
+        return {"wake_up_ms": in_ms}
 
     def _woken(self, hold: Callable[[int], Any], count: int) -> Delays:
         with Cascade(system_resources={"slots": 1}) as cascade:
@@ -154,8 +146,17 @@ def _looping(name: str, cascade: Cascade, steps: int) -> Contender:
     return Contender(name, lambda: cascade.run(lambda: count_down(steps), use_vm=True), steps, 0)
 
 
-def _running(cascade: Cascade, author: Callable[[], Any]) -> Callable[[], Any]:
-    return lambda: cascade.run(author)
+def _running(cascade: Cascade, make: Callable[[int], Any], count: int) -> Callable[[], Any]:
+    return lambda: cascade.run(lambda: [make(number) for number in range(count)])
+
+
+#: In the order in which they are run.
+SECTIONS: Mapping[str, Callable[[Benchmark], Figures | None]] = {
+    "idle": Benchmark.idle,
+    "control plane": Benchmark.control_plane,
+    "capacities": Benchmark.capacities,
+    "wake-ups": Benchmark.wake_ups,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -164,6 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments,
         "governance",
         "What limits cost.",
+        sections=list(SECTIONS),
         most=10**6,
         quick=10**5,
         of="steps of a loop",
@@ -173,17 +175,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     where = surroundings(Path(__file__).parent)
     introduce(console, where)
     benchmark = Benchmark(options.max, options.rounds, options.quick, console)
-    benchmark.idle()
-    benchmark.control_plane()
-    benchmark.capacities()
-    wake_ups = benchmark.wake_ups()
-    figures = {
-        "benchmark": "governance",
-        **benchmark.found.as_json(),
-        "wake_up_ms": wake_ups,
-    }
-    conclude(console, options, where, benchmark.found.targets, figures)
+    run_sections(benchmark, benchmark.found, SECTIONS, options.only)
+    conclude(console, options, where, "governance", benchmark.found)
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -2,11 +2,11 @@
 
     hatch run bench-graph
     hatch run bench-graph --quick
-    hatch run bench-graph --max 10000 --json out.json --plot out.html
+    hatch run bench-graph --only shapes --max 10000 --json out.json --plot out.html
 
 Wide, chain and tree graphs of 100 to 1 000 000 nodes are authored, planned and run, against
 ``asyncio.gather`` of trivial coroutines (once per level of the graph), plain calls, a thread pool,
-and those peers that are installed (``uv pip install --group peers``). Besides:
+and those peers that are installed (``hatch run peers:bench-graph``). Besides:
 
 - *growth*: the cost of a node in a large graph, in times of that in a graph of 1 000;
 - *memory*: the peak per node, as tracemalloc sees it;
@@ -23,12 +23,10 @@ minutes.
 
 from __future__ import annotations
 
-import gc
 import io
 import itertools
 import math
 import time
-import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -46,15 +44,22 @@ from cascade.observatory.benchmarks.contenders import (
     System,
     ThreadPool,
 )
-from cascade.observatory.benchmarks.findings import Findings
+from cascade.observatory.benchmarks.findings import Figures, Findings
+from cascade.observatory.benchmarks.memory import peak_bytes
 from cascade.observatory.benchmarks.panels import panels_of
 from cascade.observatory.benchmarks.peers import installed_peers
-from cascade.observatory.benchmarks.program import conclude, introduce, options_of, page_of
+from cascade.observatory.benchmarks.program import (
+    conclude,
+    introduce,
+    options_of,
+    page_of,
+    run_sections,
+    start,
+)
 from cascade.observatory.benchmarks.rounds import Contender, Samples, measure
 from cascade.observatory.benchmarks.shapes import CHAIN, SHAPES, TREE, WIDE, Shape
-from cascade.observatory.benchmarks.surroundings import Surroundings, surroundings
+from cascade.observatory.benchmarks.surroundings import surroundings
 from cascade.observatory.benchmarks.tables import figure, samples_table
-from cascade.observatory.pictures.curves import Curve, Measured
 from cascade.runtime.subscribers.progress import show_progress
 
 CASCADE, GATHER, PLAIN = Cascade.name, AsyncioGather.name, PlainCalls.name
@@ -89,8 +94,8 @@ class Benchmark:
 
     # -- shapes -------------------------------------------------------------------------------
 
-    def shapes(self) -> dict[str, dict[int, Samples]]:
-        """Every shape at every size; shape → size → samples."""
+    def shapes(self) -> None:
+        """Every shape at every size."""
         peers, absent = installed_peers()
         if absent:
             self.console.print(f"not installed, so left out: {', '.join(absent)}", style="dim")
@@ -103,9 +108,10 @@ class Benchmark:
                 *peers,
             ]
             small = stack.enter_context(Cascade())
-            return {shape.name: self._sizes(shape, systems, small) for shape in SHAPES}
+            for shape in SHAPES:
+                self._sizes(shape, systems, small)
 
-    def _sizes(self, shape: Shape, systems: list[System], small: Cascade) -> dict[int, Samples]:
+    def _sizes(self, shape: Shape, systems: list[System], small: Cascade) -> None:
         by_size: dict[int, Samples] = {}
         for size in self.sizes:
             contenders = [
@@ -116,12 +122,11 @@ class Benchmark:
             if size == 10**4 and shape is TREE:
                 contenders.append(PlainCalls().contender(WIDE, size, WIDE_NAME))
             by_size[size] = measure(contenders, self.rounds(size))
-            self.found.add(f"{shape.name}, {figure(size)} nodes", by_size[size], GATHER)
+            self.found.add(f"{shape.name}, {figure(size)} nodes", by_size[size], GATHER, "node")
         sections = {figure(size): samples for size, samples in by_size.items()}
         title = f"{shape.name}: author, plan and run"
         self.console.print(samples_table(title, sections, GATHER, heading="nodes"))
         self._shape_targets(shape, by_size)
-        return by_size
 
     def _shape_targets(self, shape: Shape, by_size: Mapping[int, Samples]) -> None:
         if shape is not CHAIN and 10**4 in by_size:
@@ -142,7 +147,7 @@ class Benchmark:
 
     # -- memory -------------------------------------------------------------------------------
 
-    def memory(self) -> dict[str, float]:
+    def memory(self) -> Figures:
         """Bytes per node at the peak, by shape; the result is part of it."""
         size = self._single
         peaks = {}
@@ -151,11 +156,10 @@ class Benchmark:
                 cascade.contender(
                     shape, SMALL
                 ).run()  # what the first run imports and caches is no node's
-                gc.collect()
                 peaks[shape.name] = peak_bytes(_author(cascade, shape, size)) / shape.nodes(size)
             what = f"{shape.name}, {figure(size)}: memory of a node"
             self.found.target(what, peaks[shape.name], most=1024, unit="B")
-        return peaks
+        return {"memory_bytes_per_node": peaks}
 
     # -- sleep, recursion, progress -----------------------------------------------------------
 
@@ -170,7 +174,7 @@ class Benchmark:
                 ideal_s = math.ceil(count / WORKERS) * SLEEP_S
                 times = samples.cost(CASCADE).median * count / ideal_s
                 self.found.target(f"{figure(count)} sleeps: time over the ideal", times, most)
-                self.found.add(f"sleep, {count} tasks", samples, "thread pool")
+                self.found.add(f"sleep, {count} tasks", samples, "thread pool", "task")
                 sections[figure(count)] = samples
         title = f"sleep: tasks of time.sleep({SLEEP_S}) on {WORKERS} workers"
         self.console.print(
@@ -186,7 +190,7 @@ class Benchmark:
                 Contender(PLAIN, lambda: call_down(steps), steps, 0),
             ]
             samples = measure(contenders, self.rounds(steps))
-        self.found.add("recursion", samples, PLAIN)
+        self.found.add("recursion", samples, PLAIN, "step")
         title = "recursion: a task that returns a lazy call of itself"
         self.console.print(
             samples_table(title, {figure(steps): samples}, PLAIN, heading="steps", unit="step")
@@ -204,7 +208,7 @@ class Benchmark:
             ]
             contenders.append(PlainCalls().contender(WIDE, size, WIDE_NAME))
             samples = measure(contenders, self.rounds(size))
-        self.found.add("policies", samples, "plain call")
+        self.found.add("policies", samples, "plain call", "node")
         title = "policies: nodes that are no plain calls"
         self.console.print(
             samples_table(title, {figure(size): samples}, "plain call", heading="nodes")
@@ -223,7 +227,7 @@ class Benchmark:
                 screen = Console(file=io.StringIO(), force_terminal=is_terminal, width=80)
                 contenders.append(_watched(cascade.contender(WIDE, size, name), cascade, screen))
             samples = measure(contenders, self.rounds(size))
-        self.found.add("progress", samples, CASCADE)
+        self.found.add("progress", samples, CASCADE, "node")
         title = "progress: the wide graph with somebody watching"
         self.console.print(samples_table(title, {figure(size): samples}, CASCADE, heading="nodes"))
         for name in ("progress lines", "progress bars"):
@@ -281,18 +285,6 @@ def call_down(left: int) -> int:
     return left
 
 
-def peak_bytes(work: Callable[[], object]) -> int:
-    """How much more memory was in use during ``work()`` than before it."""
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        work()
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    return peak - before
-
-
 def _author(cascade: Cascade, shape: Shape, size: int) -> Callable[[], object]:
     return lambda: cascade.run(lambda: shape.calls(TASKS, size))
 
@@ -324,38 +316,25 @@ def _watched(contender: Contender, cascade: Cascade, screen: Console) -> Contend
     return Contender(contender.name, run, contender.operations, contender.expected)
 
 
-def plot(by_shape: Mapping[str, Mapping[int, Samples]], where: Surroundings) -> str:
+def plot(document: Mapping[str, Any]) -> str | None:
     """The cost of a node over the size of the graph, one picture per shape, as an HTML page."""
-    names = list(
-        dict.fromkeys(
-            name
-            for by_size in by_shape.values()
-            for samples in by_size.values()
-            for name in samples.seconds
-            if name not in (SMALL_NAME, WIDE_NAME)
-        )
-    )
-    curves = {shape: _curves(by_size, names) for shape, by_size in by_shape.items()}
-    panels = list(panels_of(curves).items())
+    panels = panels_of(document)
     lead = (
         "From authoring a graph of trivial tasks to its result. Points are medians over rounds in "
         "which all took turns, the bars behind them quartiles; both axes are logarithmic."
     )
-    return page_of(where, "What a node costs", lead, panels)
+    return page_of(document, "What a node costs", lead, panels) if panels else None
 
 
-def _curves(by_size: Mapping[int, Samples], names: Sequence[str]) -> list[Curve]:
-    curves = []
-    for colour, name in enumerate(names, 1):
-        points = []
-        for size, samples in by_size.items():
-            if name in samples.seconds:
-                cost = samples.cost(name)
-                median, low, high = (value * 1e6 for value in cost)
-                points.append(Measured(size, median, low, high))
-        if points:
-            curves.append(Curve(name, points, colour, bold=name == CASCADE))
-    return curves
+#: In the order in which they are run.
+SECTIONS: Mapping[str, Callable[[Benchmark], Figures | None]] = {
+    "shapes": Benchmark.shapes,
+    "memory": Benchmark.memory,
+    "sleep": Benchmark.sleep,
+    "recursion": Benchmark.recursion,
+    "policies": Benchmark.policies,
+    "progress": Benchmark.progress,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -364,6 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments,
         "graph_overhead",
         "What a node costs on the graph path.",
+        sections=list(SECTIONS),
         most=10**6,
         quick=10**4,
         of="nodes of a graph",
@@ -372,26 +352,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     where = surroundings(Path(__file__).parent)
     introduce(console, where)
     benchmark = Benchmark(options.max, options.rounds, options.quick, console)
-    by_shape = benchmark.shapes()
-    memory = benchmark.memory()
-    benchmark.sleep()
-    benchmark.recursion()
-    benchmark.policies()
-    benchmark.progress()
-    figures = {
-        "benchmark": "graph_overhead",
-        **benchmark.found.as_json(),
-        "memory_bytes_per_node": memory,
-    }
-    conclude(
-        console,
-        options,
-        where,
-        benchmark.found.targets,
-        figures,
-        lambda _document: plot(by_shape, where),
-    )
+    run_sections(benchmark, benchmark.found, SECTIONS, options.only)
+    conclude(console, options, where, "graph_overhead", benchmark.found, plot)
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

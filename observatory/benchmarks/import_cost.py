@@ -18,8 +18,6 @@ the difference *within* a round. One unmeasured round fills the caches of byteco
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -27,6 +25,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from cascade.observatory.benchmarks.findings import Figures, Findings
+from cascade.observatory.benchmarks.program import start
+from cascade.observatory.benchmarks.report import write_report
+from cascade.observatory.benchmarks.surroundings import surroundings
 
 
 class Program(NamedTuple):
@@ -47,6 +50,8 @@ class Row(NamedTuple):
     met: bool | None
 
 
+#: In an ordinary run, and in a quick one.
+ROUNDS, QUICK_ROUNDS = 31, 7
 BARE = Program("pass")
 PROGRAMS = (
     BARE,
@@ -117,24 +122,47 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def figures_of(rows: Sequence[Row], rounds: int, quick: bool) -> Figures:
+    """The report, but for where it was measured."""
+
+    def programs() -> Figures:
+        return {"programs": [row._asdict() for row in rows]}
+
+    found = Findings()
+    found.run("imports", programs)
+    for row in rows:
+        if row.target_ms is not None:
+            found.target(row.program, row.over_bare_ms, most=row.target_ms, unit="ms")
+    return {
+        "benchmark": "import_cost",
+        "options": {"rounds": rounds, "quick": quick},
+        "rounds": rounds,
+        **found.as_json(),
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the table, and write the JSON where asked to."""
     parser = argparse.ArgumentParser(description="What `import cascade` costs over bare Python.")
-    parser.add_argument("--rounds", type=int, default=31, help="default: %(default)s")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the numbers there")
+    parser.add_argument("--rounds", type=int, help=f"default: {ROUNDS}; quick: {QUICK_ROUNDS}")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures there")
     options = parser.parse_args(arguments)
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
+    rounds = options.rounds
+    if rounds is None:
+        rounds = QUICK_ROUNDS if options.quick else ROUNDS
+    if rounds < 1:
+        parser.error(f"--rounds must be at least 1, but is {rounds}")
 
-    rows = summarise(measure(options.rounds))
-    machine = f"{platform.python_implementation()} {platform.python_version()}, {platform.system()}"
-    print(f"{machine}, {options.rounds} rounds")
+    where = surroundings(Path(__file__).parent)
+    machine = where["machine"]
+    rows = summarise(measure(rounds))
+    print(f"{machine['implementation']} {machine['python']}, {machine['platform']}", end=", ")
+    print(f"{rounds} rounds")
     print(table(rows))
     if options.json is not None:
-        programs = [row._asdict() for row in rows]
-        report = {"machine": machine, "rounds": options.rounds, "programs": programs}
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_report(options.json, where, figures_of(rows, rounds, options.quick))
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

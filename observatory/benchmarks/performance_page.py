@@ -1,20 +1,18 @@
 """Writes docs/performance.md and its pictures from the figures of the benchmarks.
 
-    hatch run bench-graph
-    hatch run bench-tco
-    hatch run bench-limits
+    hatch run bench
     hatch run bench-page
 
-Reads what these programs wrote, keeps copies in
+Reads what the suites have written, or the programs behind them, keeps a copy for each suite in
 docs/performance/, and writes the page from these: no figure on the page is typed by hand. Of a
-benchmark that has written nothing, the figures that were kept are used.
+suite that has written nothing, the figures that were kept are used; so they are where what was
+written comes from a quick run, unless its files are named.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,19 +25,15 @@ from cascade.observatory.benchmarks.pages import (
     sections_of,
     targets_as_markdown,
 )
-from cascade.observatory.benchmarks.panels import curves_in, panels_of
+from cascade.observatory.benchmarks.panels import panels_of
+from cascade.observatory.benchmarks.program import FOLDER
+from cascade.observatory.benchmarks.suites import SUITES, Suite, part_of
 from cascade.observatory.benchmarks.tables import figure
-from cascade.observatory.pictures.curves import Curve, Measured, draw_side_by_side
+from cascade.observatory.pictures.curves import draw_side_by_side
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-GRAPH, LOOPS, LIMITS = "graph_overhead", "tco_performance", "governance"
-#: Benchmark → what runs it.
-COMMANDS = {
-    GRAPH: "hatch run bench-graph",
-    LOOPS: "hatch run bench-tco",
-    LIMITS: "hatch run bench-limits",
-}
+RUN = "`hatch run bench` writes figures"
 SHAPES = ("wide", "chain", "tree")
 #: Sizes of graphs whose table is on the page; the picture has all.
 SHOWN = ("10 000 nodes",)
@@ -50,28 +44,22 @@ LOOP_KINDS = {
     "Collatz length": "Two places that continue, with a condition in the arguments of one.",
     "even and odd": "Two tasks that continue as each other, against a `while` that alternates.",
 }
-#: Heading of a drawing → titles of its measurements, and what is on its horizontal axis.
-DRAWN = {
-    "countdown": ("countdown, ", " steps", "steps"),
-    "even and odd": ("even and odd, ", " steps", "steps"),
-    "agents": ("agents, ", " at once", "agents at once"),
-}
+#: Of the drawings of loops, those that are on the page.
+DRAWN_LOOPS = ("countdown", "even and odd", "agents")
 
 
 def page(documents: Mapping[str, Document]) -> str:
-    """The text of docs/performance.md, from all documents by name."""
-    return joined(
-        [
-            "# Performance",
-            "What a node of a graph costs, a step of a loop, and a limit, and against what. All "
-            "that is compared was measured in turns in one process, so that a busy machine slows "
-            "all alike: read the ratios first. `hatch run bench-graph`, `hatch run bench-tco` and "
-            "`hatch run bench-limits` measure again, `hatch run bench-page` writes this page.",
-            *_graph_part(documents[GRAPH]),
-            *_loops_part(documents[LOOPS]),
-            *_limits_part(documents[LIMITS]),
-        ]
-    )
+    """The text of docs/performance.md, from the reports of all suites by their names."""
+    parts: list[Any] = [
+        "# Performance",
+        "What a node of a graph costs, a step of a loop, and a limit, and against what. All "
+        "that is compared was measured in turns, so that a busy machine slows all alike: read the "
+        "ratios first. `hatch run bench` measures again, `hatch run bench-page` writes this page.",
+    ]
+    for suite in SUITES:
+        document = documents[suite.name]
+        parts += [f"## {suite.title}", machine_line(document), *PARTS[suite.name](document)]
+    return joined(parts)
 
 
 # -- graphs ---------------------------------------------------------------------------------------
@@ -79,8 +67,6 @@ def page(documents: Mapping[str, Document]) -> str:
 
 def _graph_part(document: Document) -> list[Any]:
     parts: list[Any] = [
-        "## A node of a graph",
-        machine_line(document),
         "![Cost of a node over the size of the graph](performance/graph_overhead.svg)",
         "### Targets",
         targets_as_markdown(document),
@@ -111,24 +97,7 @@ def _graph_part(document: Document) -> list[Any]:
 
 def graph_picture(document: Document) -> str:
     """The drawing of the first part, as SVG."""
-    curves = {shape: _curves(document, shape) for shape in SHAPES}
-    return draw_side_by_side(list(panels_of(curves).items()))
-
-
-def _curves(document: Document, shape: str) -> list[Curve]:
-    points: dict[str, list[Measured]] = {}
-    for title, size in sections_of(document, f"{shape}, ", " nodes").items():
-        for contender in document["measurements"][title]["contenders"]:
-            low, high = (value * 1e6 for value in contender["quartiles"])
-            point = Measured(
-                float("".join(filter(str.isdigit, size))), contender["median"] * 1e6, low, high
-            )
-            points.setdefault(contender["name"], []).append(point)
-    return [
-        Curve(name, found, colour, bold=name == "cascade")
-        for colour, (name, found) in enumerate(points.items(), 1)
-        if not name.endswith("1 000") and not name.startswith("wide ")
-    ]
+    return draw_side_by_side(panels_of(document))
 
 
 # -- loops ----------------------------------------------------------------------------------------
@@ -136,8 +105,6 @@ def _curves(document: Document, shape: str) -> list[Curve]:
 
 def _loops_part(document: Document) -> list[Any]:
     parts: list[Any] = [
-        "## A step of a loop",
-        machine_line(document),
         "![Cost of a step over the length of the loop](performance/tco_performance.svg)",
         "### Targets of loops",
         targets_as_markdown(document),
@@ -177,13 +144,6 @@ def _loops_part(document: Document) -> list[Any]:
             samples_as_markdown(document, {"three nodes": ""}, "", "run"),
         ]
     parts += [
-        "### Memory of a loop",
-        "The peak during one long loop over what was in use before it.",
-        _memory_table(document),
-        "### Turns of the event loop",
-        "How long a coroutine that always asks for the next turn waits for it, while loops spin "
-        "that await nothing.",
-        _delay_table(document),
         "### Making a loop",
         "Once for each task, at its first run: reading, proving, rewriting and compiling a "
         "function of some ten lines (*fuse*), and writing a loop around it (*generate*).",
@@ -210,11 +170,38 @@ def _longest(document: Document, prefix: str) -> dict[str, str]:
     return {title: titles[title] for title in dict.fromkeys((full[-1], list(titles)[-1]))}
 
 
+def loops_picture(document: Document) -> str:
+    """The drawing of the second part, as SVG."""
+    return draw_side_by_side(panels_of(document, DRAWN_LOOPS))
+
+
+# -- memory, delay, imports -----------------------------------------------------------------------
+
+
+def _memory_part(document: Document) -> list[Any]:
+    return [
+        "The peak during one long loop over what was in use before it.",
+        _memory_table(document),
+        "### Targets of memory",
+        targets_as_markdown(document),
+    ]
+
+
 def _memory_table(document: Document) -> Iterator[str]:
     yield "| tier | KiB |"
     yield "|---|--:|"
     for tier, peak in document["memory_bytes"].items():
         yield f"| {tier} | {figure(peak / 1024)} |"
+
+
+def _delay_part(document: Document) -> list[Any]:
+    return [
+        "How long a coroutine that always asks for the next turn waits for it, while loops spin "
+        "that await nothing.",
+        _delay_table(document),
+        "### Targets of turns",
+        targets_as_markdown(document),
+    ]
 
 
 def _delay_table(
@@ -227,12 +214,24 @@ def _delay_table(
         yield f"| {name} | {' | '.join(values)} |"
 
 
-def loops_picture(document: Document) -> str:
-    """The drawing of the second part, as SVG."""
-    curves = curves_in(document, {name: panel[:2] for name, panel in DRAWN.items()}, "fused")
-    labels = {name: panel[2] for name, panel in DRAWN.items()}
-    panels = panels_of(curves, of="step", x_labels=labels)
-    return draw_side_by_side(list(panels.items()))
+def _imports_part(document: Document) -> list[Any]:
+    return [
+        "Processes from spawn to exit, and what they take over a Python that does nothing: medians "
+        f"over {document['rounds']} rounds of the difference within a round. `import cascade` "
+        "alone imports no layer; the first use of a name imports what is behind it.",
+        _imports_table(document),
+        "### Targets of importing",
+        targets_as_markdown(document),
+    ]
+
+
+def _imports_table(document: Document) -> Iterator[str]:
+    yield "| program | ms | over bare Python | quartiles |"
+    yield "|---|--:|--:|--:|"
+    for row in document["programs"]:
+        low, high = row["quartiles_ms"]
+        cells = (f"{row['median_ms']:.1f}", f"{row['over_bare_ms']:.1f}", f"{low:.1f}–{high:.1f}")
+        yield f"| `{row['program']}` | {' | '.join(cells)} |"
 
 
 # -- limits ---------------------------------------------------------------------------------------
@@ -240,8 +239,6 @@ def loops_picture(document: Document) -> str:
 
 def _limits_part(document: Document) -> list[Any]:
     return [
-        "## A limit",
-        machine_line(document),
         "### Targets of limits",
         targets_as_markdown(document),
         "### Around a wide graph",
@@ -267,7 +264,16 @@ def _limits_part(document: Document) -> list[Any]:
     ]
 
 
-PICTURES: Mapping[str, Callable[[Document], str]] = {GRAPH: graph_picture, LOOPS: loops_picture}
+#: Suite → what the page says of it.
+PARTS: Mapping[str, Callable[[Document], list[Any]]] = {
+    "graph": _graph_part,
+    "tco": _loops_part,
+    "governance": _limits_part,
+    "memory": _memory_part,
+    "delay": _delay_part,
+    "imports": _imports_part,
+}
+PICTURES: Mapping[str, Callable[[Document], str]] = {"graph": graph_picture, "tco": loops_picture}
 
 
 # -- the program ----------------------------------------------------------------------------------
@@ -280,43 +286,75 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "figures",
         type=Path,
         nargs="*",
-        help="what the benchmarks wrote; if left out, what is in build/benchmarks",
+        help=f"what the benchmarks wrote; if left out, what is in {FOLDER}",
     )
     options = parser.parse_args(arguments)
     folder = DOCS / "performance"
-    given: list[Path] = options.figures
-    if not given:
-        made = (ROOT / "build/benchmarks" / f"{name}.json" for name in COMMANDS)
-        given = [path for path in made if path.is_file()]
-    found: dict[str, Path] = {}
-    for path in given:
-        if not path.is_file():
-            parser.error(f"{path} is not there; {_commands()}")
-        name = json.loads(path.read_text(encoding="utf-8")).get("benchmark")
-        if name not in COMMANDS:
-            parser.error(f"{path} has figures of another program; {_commands()}")
-        found[name] = path
-    for name in COMMANDS:
-        if name not in found and not (folder / f"{name}.json").is_file():
-            parser.error(f"{folder / name}.json is not there; {_commands()}")
-    _write(folder, found)
+    try:
+        found = _given(options.figures) if options.figures else _written(ROOT / FOLDER)
+        documents = {suite.name: found.get(suite.name) or _kept(folder, suite) for suite in SUITES}
+    except ValueError as error:
+        parser.error(str(error))
+    _write(folder, documents)
 
 
-def _commands() -> str:
-    return ", ".join(f"`{command}`" for command in COMMANDS.values()) + " write figures"
+def _given(paths: Sequence[Path]) -> dict[str, Document]:
+    """Suite → its figures in these files.
+
+    Raises:
+        ValueError: A file is not there, or has the figures of no whole suite.
+    """
+    found: dict[str, Document] = {}
+    for path in paths:
+        parts = _parts(_read(path))
+        if not parts:
+            raise ValueError(f"{path} has no figures of a whole suite; {RUN}")
+        found |= parts
+    return found
 
 
-def _write(folder: Path, found: Mapping[str, Path]) -> None:
+def _written(folder: Path) -> dict[str, Document]:
+    """Suite → the newest figures in the folder that are not from a quick run."""
+    found: dict[str, Document] = {}
+    documents = [_read(path) for path in sorted(folder.glob("*.json"))]
+    for document in sorted(documents, key=lambda one: str(one.get("date"))):
+        if not document.get("options", {}).get("quick"):
+            found |= _parts(document)
+    return found
+
+
+def _kept(folder: Path, suite: Suite) -> Document:
+    path = folder / f"{suite.document}.json"
+    part = part_of(_read(path), suite)
+    if part is None:
+        raise ValueError(f"{path} has no figures of the suite '{suite.name}'; {RUN}")
+    return part
+
+
+def _parts(document: Document) -> dict[str, Document]:
+    parts = {suite.name: part_of(document, suite) for suite in SUITES}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} is not there; {RUN}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
+    return document if isinstance(document, dict) else {}
+
+
+def _write(folder: Path, documents: Mapping[str, Document]) -> None:
     folder.mkdir(exist_ok=True)
-    documents = {}
-    for name in COMMANDS:
-        kept = folder / f"{name}.json"
-        if name in found and found[name].resolve() != kept.resolve():
-            shutil.copyfile(found[name], kept)
-        documents[name] = json.loads(kept.read_text(encoding="utf-8"))
-        if name in PICTURES:
-            picture = folder / f"{name}.svg"
-            picture.write_text(PICTURES[name](documents[name]), encoding="utf-8")
+    for suite in SUITES:
+        document = documents[suite.name]
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+        (folder / f"{suite.document}.json").write_text(text + "\n", encoding="utf-8")
+        if suite.name in PICTURES:
+            picture = folder / f"{suite.document}.svg"
+            picture.write_text(PICTURES[suite.name](document), encoding="utf-8")
             print(picture)
     (DOCS / "performance.md").write_text(page(documents), encoding="utf-8")
     print(DOCS / "performance.md")

@@ -2,6 +2,7 @@
 
     hatch run bench-tco
     hatch run bench-tco --quick
+    hatch run bench-tco --only memory --only delay
     hatch run bench-tco --max 100000 --json out.json --plot out.html
 
 Countdown, logistic map, Collatz lengths, and two tasks that continue as each other loop for 1 000
@@ -16,7 +17,7 @@ the trampoline that one would write by hand, and an asyncio loop that yields at 
 - *delay*: how long other work waits for its turn while fused loops spin;
 - *making a loop*: what fusing a task and generating a loop for it take;
 - *watching*: what somebody costs who is told of steps;
-- *peers*: the libraries that loop over steps and are installed.
+- *peers*: the libraries that loop over steps and are installed (``hatch run peers:bench-tco``).
 
 All that is compared is timed in the same rounds (see ``cascade.observatory.benchmarks.rounds``).
 The garbage collector is left as it is. Whether a target is met is printed and makes no exit status:
@@ -37,13 +38,10 @@ from rich.console import Console
 import cascade as cs
 from cascade.observatory.benchmarks.contenders import TASKS, Cascade, EventLoop
 from cascade.observatory.benchmarks.delays import Delays, delays_beside
-from cascade.observatory.benchmarks.findings import Findings
+from cascade.observatory.benchmarks.findings import Figures, Findings
 from cascade.observatory.benchmarks.loop_peers import installed_counters
 from cascade.observatory.benchmarks.loops import (
-    COLLATZ,
-    COUNTDOWN,
     EVEN_ODD,
-    LOGISTIC,
     LOOPS,
     Loop,
     count_down,
@@ -58,8 +56,15 @@ from cascade.observatory.benchmarks.loops import (
     take_turns_by_hand,
 )
 from cascade.observatory.benchmarks.memory import peak_bytes
-from cascade.observatory.benchmarks.panels import curves_in, panels_of
-from cascade.observatory.benchmarks.program import conclude, introduce, options_of, page_of
+from cascade.observatory.benchmarks.panels import panels_of
+from cascade.observatory.benchmarks.program import (
+    conclude,
+    introduce,
+    options_of,
+    page_of,
+    run_sections,
+    start,
+)
 from cascade.observatory.benchmarks.rounds import Contender, Samples, measure
 from cascade.observatory.benchmarks.shapes import PLAIN
 from cascade.observatory.benchmarks.surroundings import surroundings
@@ -88,15 +93,6 @@ CALLS = 100_000
 _STEPS_OF_A_RUN = 10_000
 #: For a fused loop, the times of a bare while: newer Pythons are faster at the latter.
 FUSED_MOST = 1.2 if sys.version_info < (3, 12) else 1.4
-#: Heading of a panel → the titles of its measurements, and what is on its horizontal axis.
-PANELS = {
-    COUNTDOWN.name: ("countdown, ", " steps", "steps"),
-    LOGISTIC.name: ("logistic map, ", " steps", "steps"),
-    COLLATZ.name: ("Collatz length, ", " steps", "steps"),
-    EVEN_ODD.name: ("even and odd, ", " steps", "steps"),
-    "recursion on the graph path": ("recursion, ", " steps", "steps"),
-    "agents": ("agents, ", " at once", "agents at once"),
-}
 
 
 class Benchmark:
@@ -141,7 +137,7 @@ class Benchmark:
                 contenders.append(_plain_calls())
                 sections[figure(size)] = measure(contenders, self.rounds(size))
         for size_name, samples in sections.items():
-            self.found.add(f"recursion, {size_name} steps", samples, PLAIN_NAME)
+            self.found.add(f"recursion, {size_name} steps", samples, PLAIN_NAME, "step")
         self._print("recursion: a task that returns a lazy call of itself", sections, PLAIN_NAME)
         per_second = PLAIN_CALLS / list(sections.values())[-1].ratio(HEAVY, PLAIN_NAME).median
         self.found.target("heavy recursion: steps/s at 25 M calls/s", per_second, least=40_000)
@@ -162,7 +158,7 @@ class Benchmark:
                     for size in self.sizes
                 }
                 for size, samples in sections.items():
-                    self.found.add(f"{loop.name}, {size} steps", samples, WHILE)
+                    self.found.add(f"{loop.name}, {size} steps", samples, WHILE, "step")
                 self._print(f"{loop.name}: a loop by tail calls", sections, WHILE)
                 self._loop_targets(loop, sections[figure(self.largest)])
 
@@ -227,7 +223,7 @@ class Benchmark:
                     _crowds(tiers, by_hand, count, each), self.rounds(count * each)
                 )
         for count_name, samples in sections.items():
-            self.found.add(f"agents, {count_name} at once", samples, BY_HAND)
+            self.found.add(f"agents, {count_name} at once", samples, BY_HAND, "step")
         title = "agents: coroutine tasks that wait for a turn at each step"
         self._print(title, sections, BY_HAND, heading="agents")
 
@@ -245,7 +241,7 @@ class Benchmark:
             )
         )
         samples = measure(contenders, self.rounds(steps))
-        self.found.add("inbox", samples, BY_HAND)
+        self.found.add("inbox", samples, BY_HAND, "step")
         title = "inbox: a coroutine task that awaits a queue with a message at each step"
         self._print(title, {figure(steps): samples}, BY_HAND)
 
@@ -290,7 +286,7 @@ class Benchmark:
                 Contender(PLAIN_NAME, nested, CALLS, 4),
             ]
             samples = measure(contenders, self.rounds(times))
-        self.found.add("three nodes", samples, PLAIN_NAME)
+        self.found.add("three nodes", samples, PLAIN_NAME, "run")
         title = "three nodes: a chain, run again and again"
         self._print(title, {"": samples}, PLAIN_NAME, heading="", unit="run")
         cost = 3 * samples.ratio("compiled", PLAIN_NAME).median / PLAIN_CALLS * 1e6
@@ -299,7 +295,7 @@ class Benchmark:
 
     # -- memory, delay ------------------------------------------------------------------------
 
-    def memory(self) -> dict[str, float]:
+    def memory(self) -> Figures:
         """Bytes at the peak of one long loop, by tier."""
         longest = min(10**5 if self.quick else 10**7, 10 * self.largest)
         peaks: dict[str, float] = {}
@@ -317,9 +313,9 @@ class Benchmark:
         rows = [(tier, figure(counts[tier]), figure(peak / 1024)) for tier, peak in peaks.items()]
         title = "memory: the peak of one loop over that before it"
         self.console.print(figures_table(title, ("tier", "tail calls", "KiB"), rows))
-        return peaks
+        return {"memory_bytes": peaks}
 
-    def delay(self) -> dict[str, dict[str, float]]:
+    def delay(self) -> Figures:
         """Milliseconds that other work waits for its turn while loops spin."""
         seconds = 0.05 if self.largest < 1_000 else 0.5 if self.quick else 3.0
         found: dict[str, Delays] = {}
@@ -342,7 +338,7 @@ class Benchmark:
         rows = [(name, *map(figure, delays.values())) for name, delays in in_ms.items()]
         title = "delay: ms from one turn of the event loop to the next"
         self.console.print(figures_table(title, ("beside", "p50", "p99", "max"), rows))
-        return in_ms
+        return {"delay_ms": in_ms}
 
     # -- making loops, watching ---------------------------------------------------------------
 
@@ -368,7 +364,7 @@ class Benchmark:
             _plain_calls(),
         ]
         samples = measure(contenders, self.rounds(times))
-        self.found.add("making a loop", samples, PLAIN_NAME)
+        self.found.add("making a loop", samples, PLAIN_NAME, "task")
         title = "making a loop: reading, proving, rewriting and compiling a task"
         self._print(title, {"": samples}, PLAIN_NAME, heading="", unit="task")
         for name in ("fuse", "generate"):
@@ -394,7 +390,7 @@ class Benchmark:
                 for name, one in engines.items()
             ]
             samples = measure(contenders, self.rounds(steps))
-        self.found.add("watching", samples, "unwatched")
+        self.found.add("watching", samples, "unwatched", "step")
         title = "watching: a fused loop, and somebody who is told of its steps"
         self._print(title, {figure(steps): samples}, "unwatched")
         cost = samples.ratio("watched", "unwatched").median
@@ -422,7 +418,7 @@ class Benchmark:
             ]
             samples = measure(contenders, self.rounds(steps))
         baseline = f"cascade, {INTERPRETED}"
-        self.found.add("peers", samples, baseline)
+        self.found.add("peers", samples, baseline, "step")
         self._print("peers: a countdown", {figure(steps): samples}, baseline)
 
     def _print(
@@ -494,16 +490,28 @@ def _beside(
     return lambda: delays_beside([spin() for _ in range(count)], seconds)
 
 
-def plot(document: Mapping[str, Any]) -> str:
+def plot(document: Mapping[str, Any]) -> str | None:
     """The cost of a step over the length of the loop, one picture per loop, as an HTML page."""
-    curves = curves_in(document, {name: panel[:2] for name, panel in PANELS.items()}, FUSED)
-    labels = {name: panel[2] for name, panel in PANELS.items()}
-    panels = list(panels_of(curves, of="step", x_labels=labels).items())
+    panels = panels_of(document)
     lead = (
         "Loops by tail calls, starting the run included. Points are medians over rounds in which "
         "all took turns, the bars behind them quartiles; both axes are logarithmic."
     )
-    return page_of(document, "What a step costs", lead, panels)
+    return page_of(document, "What a step costs", lead, panels) if panels else None
+
+
+#: In the order in which they are run.
+SECTIONS: Mapping[str, Callable[[Benchmark], Figures | None]] = {
+    "recursion": Benchmark.recursion,
+    "loops": Benchmark.loops,
+    "agents": Benchmark.agents,
+    "three nodes": Benchmark.three_nodes,
+    "memory": Benchmark.memory,
+    "delay": Benchmark.delay,
+    "making": Benchmark.making,
+    "watching": Benchmark.watching,
+    "peers": Benchmark.peers,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -512,6 +520,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments,
         "tco_performance",
         "What a step of a loop costs.",
+        sections=list(SECTIONS),
         most=10**6,
         quick=10**6,
         of="steps of a loop",
@@ -520,23 +529,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     where = surroundings(Path(__file__).parent)
     introduce(console, where)
     benchmark = Benchmark(options.max, options.rounds, options.quick, console)
-    benchmark.recursion()
-    benchmark.loops()
-    benchmark.agents()
-    benchmark.three_nodes()
-    memory = benchmark.memory()
-    delays = benchmark.delay()
-    benchmark.making()
-    benchmark.watching()
-    benchmark.peers()
-    figures = {
-        "benchmark": "tco_performance",
-        **benchmark.found.as_json(),
-        "memory_bytes": memory,
-        "delay_ms": delays,
-    }
-    conclude(console, options, where, benchmark.found.targets, figures, plot)
+    run_sections(benchmark, benchmark.found, SECTIONS, options.only)
+    conclude(console, options, where, "tco_performance", benchmark.found, plot)
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

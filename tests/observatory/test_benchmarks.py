@@ -1,4 +1,8 @@
-"""The harness measures what it says and computes right; how fast anything is, no test looks at."""
+"""The harness measures what it says and computes right; how fast anything is, no test looks at.
+
+The shapes are pytest-benchmarks as well: ``hatch test tests/observatory/test_benchmarks.py
+--benchmark-enable --benchmark-only`` times them.
+"""
 
 import gc
 import io
@@ -8,6 +12,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -147,6 +152,18 @@ def test_the_collector_is_left_alone_and_its_state_is_noted():
 
 
 # -- shapes and who computes them -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+@pytest.mark.parametrize("system", [Cascade, AsyncioGather, ThreadPool, PlainCalls])
+def test_nodes_of_a_graph(benchmark, system, shape):
+    benchmark.group = shape.name
+    with ExitStack() as stack:
+        made = system()
+        if hasattr(made, "__enter__"):
+            stack.enter_context(made)
+        contender = made.contender(shape, 100)
+        assert benchmark(contender.run) == contender.expected
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)

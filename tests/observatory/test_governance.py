@@ -1,4 +1,8 @@
-"""The benchmark of limits computes right and writes what it promises; no test looks at a time."""
+"""The benchmark of limits computes right and writes what it promises; no test looks at a time.
+
+Its bodies are pytest-benchmarks as well: ``hatch test tests/observatory/test_governance.py
+--benchmark-enable --benchmark-only`` times them.
+"""
 
 import json
 import subprocess
@@ -9,8 +13,54 @@ import pytest
 
 from cascade.observatory.benchmarks import wakeups
 from cascade.observatory.benchmarks.contenders import Cascade
+from cascade.observatory.benchmarks.governed import NODES, SCOPES, limit
+from cascade.observatory.benchmarks.loops import count_down
+from cascade.observatory.benchmarks.shapes import WIDE
 
 SCRIPT = Path(__file__).parents[2] / "observatory" / "benchmarks" / "governance.py"
+
+
+# -- the bodies, as pytest-benchmarks -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", SCOPES)
+def test_nodes_of_a_wide_graph_under_limits(benchmark, which):
+    benchmark.group = "limits, a wide graph"
+    with Cascade() as cascade:
+        limit(cascade.engine, which)
+        contender = cascade.contender(WIDE, 100)
+        assert benchmark(contender.run) == contender.expected
+
+
+@pytest.mark.parametrize("which", SCOPES)
+def test_steps_of_a_loop_under_limits(benchmark, which):
+    benchmark.group = "limits, a loop"
+    with Cascade(tier="auto") as cascade:
+        limit(cascade.engine, which)
+        assert benchmark(lambda: cascade.run(lambda: count_down(1_000), use_vm=True)) == 0
+
+
+@pytest.mark.parametrize("kind", NODES)
+def test_nodes_that_take_something(benchmark, kind):
+    benchmark.group = "limits, capacities"
+    with Cascade(system_resources={"slots": 100}) as cascade:
+        made = NODES[kind]
+        value = benchmark(lambda: cascade.run(lambda: [made(number) for number in range(100)]))
+    assert value == list(range(100))
+
+
+@pytest.mark.parametrize("hold", [wakeups.hold_in_the_loop, wakeups.hold_on_a_thread])
+def test_calls_that_wait_for_each_other(benchmark, hold):
+    benchmark.group = "limits, wake-ups"
+    with Cascade(system_resources={"slots": 1}) as cascade:
+
+        def calls():
+            return [hold(number).with_constraints(slots=1) for number in range(20)]
+
+        assert benchmark(lambda: cascade.run(calls)) == list(range(20))
+
+
+# -- what is measured -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hold", [wakeups.hold_in_the_loop, wakeups.hold_on_a_thread])

@@ -1,5 +1,6 @@
 """docs/performance.md is what its figures say, and lacks none of them; no test looks at a time."""
 
+import dataclasses
 import json
 import runpy
 import subprocess
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from cascade.observatory.benchmarks.suites import SUITES, part_of
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SCRIPT = ROOT / "observatory" / "benchmarks" / "performance_page.py"
-NAMES = ("graph_overhead", "tco_performance", "governance")
-DRAWN = ("graph_overhead", "tco_performance")
+NAMES = [suite.name for suite in SUITES]
+DRAWN = {"graph": "graph_overhead", "tco": "tco_performance"}
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +27,10 @@ def script():
 @pytest.fixture(scope="module")
 def documents():
     return {
-        name: json.loads((DOCS / "performance" / f"{name}.json").read_text(encoding="utf-8"))
-        for name in NAMES
+        suite.name: json.loads(
+            (DOCS / "performance" / f"{suite.document}.json").read_text(encoding="utf-8")
+        )
+        for suite in SUITES
     }
 
 
@@ -35,10 +40,29 @@ def test_the_page_is_made_from_the_figures(script, documents):
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_so_are_its_pictures(script, documents, name):
-    svg = (DOCS / "performance" / f"{name}.svg").read_text(encoding="utf-8")
+    svg = (DOCS / "performance" / f"{DRAWN[name]}.svg").read_text(encoding="utf-8")
     assert svg == script["PICTURES"][name](documents[name])
     ElementTree.fromstring(svg)
     assert svg.count('class="curves"') == 3
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
+def test_no_suite_is_missing(documents, suite):
+    page = (DOCS / "performance.md").read_text(encoding="utf-8")
+    assert f"\n## {suite.title}\n\nMeasured on {documents[suite.name]['date'][:10]}" in page
+    assert part_of(documents[suite.name], suite) == documents[suite.name]
+
+
+def test_a_suite_that_the_page_does_not_know_is_an_error(script, documents):
+    page = script["page"]
+    new = dataclasses.replace(SUITES[0], name="new", title="What is new")
+    known = page.__globals__["SUITES"]
+    page.__globals__["SUITES"] = (*known, new)
+    try:
+        with pytest.raises(KeyError, match="new"):
+            page({**documents, "new": documents["graph"]})
+    finally:
+        page.__globals__["SUITES"] = known
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,7 +77,7 @@ def test_every_target_is_on_the_page(documents, name):
     "suite", ["wide, ", "chain, ", "tree, ", "sleep, ", "recursion", "policies", "progress"]
 )
 def test_no_suite_of_the_graph_path_is_missing(documents, suite):
-    titles = documents["graph_overhead"]["measurements"]
+    titles = documents["graph"]["measurements"]
     assert any(title.startswith(suite) for title in titles)
 
 
@@ -73,7 +97,7 @@ def test_no_suite_of_the_graph_path_is_missing(documents, suite):
     ],
 )
 def test_no_suite_of_loops_is_missing(documents, suite):
-    titles = documents["tco_performance"]["measurements"]
+    titles = documents["tco"]["measurements"]
     assert any(title.startswith(suite) for title in titles)
 
 
@@ -87,14 +111,16 @@ def test_no_suite_of_limits_is_missing(documents, suite):
 
 def test_every_measurement_of_loops_is_of_a_suite_that_the_page_shows(documents):
     page = (DOCS / "performance.md").read_text(encoding="utf-8")
-    for title, measured in documents["tco_performance"]["measurements"].items():
+    for title, measured in documents["tco"]["measurements"].items():
         if "," in title:
             continue  # of these the page shows some, the picture all
         for contender in measured["contenders"]:
             assert f"| {contender['name']} |" in page, title
-    for name in documents["tco_performance"]["delay_ms"]:
+    for name in documents["delay"]["delay_ms"]:
         assert f"| {name} |" in page
-    assert documents["tco_performance"]["memory_bytes"].keys() == {
+    for row in documents["imports"]["programs"]:
+        assert f"| `{row['program']}` |" in page
+    assert documents["memory"]["memory_bytes"].keys() == {
         "fused",
         "generated",
         "interpreted",
@@ -102,10 +128,10 @@ def test_every_measurement_of_loops_is_of_a_suite_that_the_page_shows(documents)
 
 
 def test_a_page_without_the_parts_that_may_be_missing(script, documents):
-    loops = documents["tco_performance"]
+    loops = documents["tco"]
     left_out = {"three nodes", "peers"}
     measurements = {t: m for t, m in loops["measurements"].items() if t not in left_out}
-    page = script["page"]({**documents, "tco_performance": {**loops, "measurements": measurements}})
+    page = script["page"]({**documents, "tco": {**loops, "measurements": measurements}})
     assert "### A chain that was compiled" not in page
     assert "### Other libraries" not in page
     assert "### Making a loop" in page
@@ -127,30 +153,82 @@ def test_figures_that_are_not_there_are_a_sentence(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def test_so_are_those_of_another_program(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"benchmark": "another"}', "has no figures of a whole suite"),
+        ('{"benchmark": "tco_performance", "sections": {"loops": []}}', "of a whole suite"),
+        ("[]", "has no figures of a whole suite"),
+        ("{", "is no JSON"),
+    ],
+)
+def test_so_are_those_that_make_no_suite(tmp_path, text, message):
     other = tmp_path / "other.json"
-    other.write_text('{"benchmark": "import_cost"}', encoding="utf-8")
+    other.write_text(text, encoding="utf-8")
     result = run(other)
     assert result.returncode == 2
-    assert "has figures of another program" in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_of_a_benchmark_that_was_not_run_the_kept_figures_are_used(script, documents, tmp_path):
-    folder = tmp_path / "performance"
-    folder.mkdir()
-    for name in NAMES:
-        (folder / f"{name}.json").write_text(json.dumps(documents[name]), encoding="utf-8")
-    graph = {**documents["graph_overhead"], "date": "2030-01-02T00:00:00+00:00"}
-    new = tmp_path / "new.json"
-    new.write_text(json.dumps(graph), encoding="utf-8")
+@pytest.fixture
+def written(script, documents, tmp_path):
+    """Makes the page in a folder of its own, and gives its text."""
+    folder = tmp_path / "docs" / "performance"
+    folder.mkdir(parents=True)
+    for suite in SUITES:
+        kept = folder / f"{suite.document}.json"
+        kept.write_text(json.dumps(documents[suite.name]), encoding="utf-8")
     main = script["main"]
-    main.__globals__["DOCS"] = tmp_path
-    try:
-        main([str(new)])
-    finally:
-        main.__globals__["DOCS"] = DOCS
-    page = (tmp_path / "performance.md").read_text(encoding="utf-8")
-    assert "Measured on 2030-01-02" in page
-    assert f"Measured on {documents['tco_performance']['date'][:10]}" in page
-    assert (folder / "tco_performance.svg").is_file()
+    main.__globals__.update(DOCS=folder.parent, ROOT=tmp_path)
+
+    def write(*figures):
+        main([str(path) for path in figures])
+        return (folder.parent / "performance.md").read_text(encoding="utf-8")
+
+    yield write
+    main.__globals__.update(DOCS=DOCS, ROOT=ROOT)
+
+
+def dated(document, year, **more):
+    return json.dumps({**document, "date": f"{year}-01-02T00:00:00+00:00", **more})
+
+
+def test_of_a_suite_that_was_not_run_the_kept_figures_are_used(written, documents, tmp_path):
+    new = tmp_path / "new.json"
+    new.write_text(dated(documents["graph"], 2030), encoding="utf-8")
+    page = written(new)
+    assert page.count("Measured on 2030-01-02") == 1
+    assert f"Measured on {documents['tco']['date'][:10]}" in page
+    assert (tmp_path / "docs" / "performance" / "tco_performance.svg").is_file()
+    kept = json.loads((tmp_path / "docs/performance/graph_overhead.json").read_text("utf-8"))
+    assert kept["date"].startswith("2030")
+
+
+def test_the_figures_of_one_program_are_those_of_several_suites(written, documents, tmp_path):
+    whole = {
+        **documents["tco"],
+        "memory_bytes": documents["memory"]["memory_bytes"],
+        "delay_ms": documents["delay"]["delay_ms"],
+    }
+    for name in ("memory", "delay"):
+        for key in ("sections", "measurements"):
+            whole[key] = {**whole[key], **documents[name][key]}
+        whole["targets"] = [*whole["targets"], *documents[name]["targets"]]
+    new = tmp_path / "new.json"
+    new.write_text(dated(whole, 2030), encoding="utf-8")
+    assert written(new).count("Measured on 2030-01-02") == 3
+
+
+def test_what_was_built_last_is_taken_if_it_was_no_quick_run(written, documents, tmp_path):
+    built = tmp_path / "build" / "benchmarks"
+    built.mkdir(parents=True)
+    graph = documents["graph"]
+    (built / "a.json").write_text(dated(graph, 2031, options={"quick": False}), encoding="utf-8")
+    (built / "b.json").write_text(dated(graph, 2030, options={"quick": False}), encoding="utf-8")
+    (built / "c.json").write_text(dated(graph, 2032, options={"quick": True}), encoding="utf-8")
+    page = written()
+    assert page.count("Measured on 2031-01-02") == 1
+    assert "2030" not in page
+    assert "2032" not in page
+    assert "Measured on 2032" in written(built / "c.json")

@@ -196,11 +196,11 @@ def test_a_contender_has_one_colour_in_all_panels():
         "measurements": {
             "one, 1 000 steps": measured("a", "b"),
             "one, 10 000 steps": measured("a"),
-            "two, 10 at once": measured("c", "b"),
+            "two, 10 at once": measured("c", "b", "left out"),
         }
     }
     panels = {"first": ("one, ", " steps"), "second": ("two, ", " at once"), "none": ("x, ", "")}
-    curves = curves_in(document, panels, "b")
+    curves = curves_in(document, panels, "b", without=["left out"])
 
     assert curves.keys() == {"first", "second"}
     colours = {c.name: c.colour for found in curves.values() for c in found}

@@ -2,45 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from cascade.observatory.benchmarks.pages import Document, sections_of
 from cascade.observatory.pictures.curves import Curve, Measured, draw_curves, spans
 
 
-def panels_of(
-    curves: Mapping[str, Sequence[Curve]],
-    *,
-    of: str = "node",
-    x_labels: Mapping[str, str] | None = None,
-) -> dict[str, str]:
-    """Heading → drawing, all on one scale.
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Which measurements of a report are points of curves.
+
+    Attributes:
+        panels: Heading → how the titles of its measurements begin and end, around their number,
+            and what that number counts.
+        bold: The contender that the drawings are about.
+        of: What an operation is.
+        without: Contenders that are there for a ratio only.
+    """
+
+    panels: Mapping[str, tuple[str, str, str]]
+    bold: str
+    of: str
+    without: Collection[str] = ()
+
+
+#: Program → its curves, where it measures over sizes.
+DRAWN: Mapping[str, Drawn] = {
+    "graph_overhead": Drawn(
+        {
+            "wide": ("wide, ", " nodes", "nodes in the graph"),
+            "chain": ("chain, ", " nodes", "nodes in the graph"),
+            "tree": ("tree, ", " nodes", "nodes in the graph"),
+        },
+        "cascade",
+        "node",
+        ("cascade, 1 000", "wide plain calls"),
+    ),
+    "tco_performance": Drawn(
+        {
+            "countdown": ("countdown, ", " steps", "steps"),
+            "logistic map": ("logistic map, ", " steps", "steps"),
+            "Collatz length": ("Collatz length, ", " steps", "steps"),
+            "even and odd": ("even and odd, ", " steps", "steps"),
+            "recursion on the graph path": ("recursion, ", " steps", "steps"),
+            "agents": ("agents, ", " at once", "agents at once"),
+        },
+        "fused",
+        "step",
+    ),
+}
+
+
+def panels_of(document: Document, only: Collection[str] = ()) -> list[tuple[str, str]]:
+    """Headings and drawings of a report's curves, all on one scale; none where it has none.
 
     Args:
-        curves: Heading → µs of an operation over the number of them.
-        of: What an operation is.
-        x_labels: Heading → what is counted on its horizontal axis; nodes of graphs if left out.
+        document: The report.
+        only: Headings, if not all.
     """
-    labels = x_labels or {}
-    every = [point for drawn in curves.values() for curve in drawn for point in curve.points]
-    return {
-        heading: draw_curves(
-            drawn,
-            title=f"{heading}: cost of a {of} over {_size(labels.get(heading))}",
-            x_label=labels.get(heading, "nodes in the graph"),
-            y_label=f"µs per {of}",
-            y_range=spans(every),
+    drawn = DRAWN.get(document["benchmark"])
+    if drawn is None:
+        return []
+    panels = {name: panel for name, panel in drawn.panels.items() if not only or name in only}
+    ends = {name: (prefix, suffix) for name, (prefix, suffix, _) in panels.items()}
+    curves = curves_in(document, ends, drawn.bold, drawn.without)
+    every = [point for found in curves.values() for curve in found for point in curve.points]
+    return [
+        (
+            heading,
+            draw_curves(
+                found,
+                title=f"{heading}: cost of a {drawn.of} over the number of {panels[heading][2]}",
+                x_label=panels[heading][2],
+                y_label=f"µs per {drawn.of}",
+                y_range=spans(every),
+            ),
         )
-        for heading, drawn in curves.items()
-    }
-
-
-def _size(label: str | None) -> str:
-    return "the size of the graph" if label is None else f"the number of {label}"
+        for heading, found in curves.items()
+    ]
 
 
 def curves_in(
-    document: Document, panels: Mapping[str, tuple[str, str]], bold: str
+    document: Document,
+    panels: Mapping[str, tuple[str, str]],
+    bold: str,
+    without: Collection[str] = (),
 ) -> dict[str, list[Curve]]:
     """Heading → curves of a report's measurements; a contender has one colour in all of them.
 
@@ -48,14 +95,17 @@ def curves_in(
         document: The report.
         panels: Heading → how the titles of its measurements begin and end, around their number.
         bold: The contender that the drawings are about.
+        without: Contenders that are left out.
     """
     points: dict[str, dict[str, list[Measured]]] = {heading: {} for heading in panels}
     for heading, (prefix, suffix) in panels.items():
         for title, size in sections_of(document, prefix, suffix).items():
             for contender in document["measurements"][title]["contenders"]:
-                low, high = (value * 1e6 for value in contender["quartiles"])
-                point = Measured(float(size.replace(" ", "")), contender["median"] * 1e6, low, high)
-                points[heading].setdefault(contender["name"], []).append(point)
+                if contender["name"] not in without:
+                    low, high = (value * 1e6 for value in contender["quartiles"])
+                    cost = contender["median"] * 1e6
+                    point = Measured(float(size.replace(" ", "")), cost, low, high)
+                    points[heading].setdefault(contender["name"], []).append(point)
     names = list(dict.fromkeys(name for found in points.values() for name in found))
     return {
         heading: [

@@ -51,6 +51,14 @@ def targets_as_json(targets: Sequence[Target]) -> list[dict[str, Any]]:
     ]
 
 
+def targets_from_json(targets: Sequence[Mapping[str, Any]]) -> list[Target]:
+    """The targets of a report."""
+    return [
+        Target(one["figure"], one["measured"], one["at_least"], one["at_most"], one["unit"])
+        for one in targets
+    ]
+
+
 def write_report(path: Path, where: Surroundings, figures: Mapping[str, Any]) -> None:
     """Write the document, making the folder where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -70,26 +70,53 @@ def figures_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[s
 
 def targets_table(targets: Sequence[Target]) -> Table:
     """What was to be reached, what was, and the factor between them where it is missed."""
-    table = _table("targets")
+    table = _targets("targets")
+    for target in targets:
+        verdict = "met" if target.met else f"missed, {target.missed_by:.2f} ×"
+        table.add_row(*_cells(target), verdict, style=None if target.met else "bold")
+    return table
+
+
+def all_targets_table(sections: Mapping[str, Sequence[Target]]) -> Table:
+    """The same of several suites, one below the other; their names are the keys."""
+    every = [target for targets in sections.values() for target in targets]
+    table = _targets(f"all targets: {sum(one.met for one in every)} of {len(every)} met")
+    for name, targets in sections.items():
+        if targets:
+            table.add_row(name, style="dim")
+            for target in targets:
+                verdict = "met" if target.met else "missed"
+                table.add_row(*_cells(target), verdict, style=None if target.met else "bold")
+            table.add_section()
+    return table
+
+
+def bound_of(target: Target) -> str:
+    """What is to be reached, with its sign and unit.
+
+    >>> bound_of(Target("memory", 950.0, at_most=1024, unit="B"))
+    '≤ 1 024 B'
+    """
+    sign, bound = ("≤", target.at_most) if target.at_least is None else ("≥", target.at_least)
+    return _with_unit(f"{sign} {_bound(bound or 0.0)}", target.unit)
+
+
+def measured_of(target: Target) -> str:
+    """What was measured, with its unit."""
+    return _with_unit(figure(target.measured), target.unit)
+
+
+def _targets(title: str) -> Table:
+    table = _table(title)
     table.add_column("figure", no_wrap=True)
     table.add_column("measured", justify="right", no_wrap=True)
     table.add_column("target", justify="right", no_wrap=True)
     table.add_column("")
-    for target in targets:
-        bound = (
-            f"≥ {_bound(target.at_least)}"
-            if target.at_least is not None
-            else f"≤ {_bound(target.at_most or 0.0)}"
-        )
-        verdict = "met" if target.met else f"missed, {target.missed_by:.2f} ×"
-        table.add_row(
-            target.what,
-            _with_unit(figure(target.measured), target.unit),
-            _with_unit(bound, target.unit),
-            verdict,
-            style=None if target.met else "bold",
-        )
     return table
+
+
+def _cells(target: Target) -> tuple[str, str, str]:
+    return target.what, measured_of(target), bound_of(target)
 
 
 def _table(title: str) -> Table:

@@ -73,7 +73,7 @@ def render(page: Page) -> str:
 <script id="links" type="application/json">{as_json(page.links)}</script>
 <script>
 {asset("page.js")}</script>"""
-    return _framed(page.title, page.lead, page.figures, body, colours() + asset("page.css"))
+    return framed(page.title, page.lead, page.figures, body, colours() + asset("page.css"))
 
 
 def render_panels(
@@ -102,10 +102,19 @@ def render_panels(
     if script:
         body += f"\n<script>\n{script}</script>"
     sheets = colours() + asset("page.css") + asset("curves.css") + style
-    return _framed(title, lead, figures, body, sheets)
+    return framed(title, lead, figures, body, sheets)
 
 
-def _framed(title: str, lead: str, figures: Mapping[str, str], body: str, style: str) -> str:
+def framed(title: str, lead: str, figures: Mapping[str, str], body: str, style: str) -> str:
+    """A page around ``body``, with ``style`` as its only sheet.
+
+    Args:
+        title: Heading, and the name of the window.
+        lead: A sentence or two under it.
+        figures: Name → value, shown in a row.
+        body: HTML, which refers to nothing outside.
+        style: CSS.
+    """
     values = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
         for name, value in figures.items()
