@@ -7,6 +7,8 @@ import asyncio
 import io
 import json
 import math
+import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -14,6 +16,7 @@ from rich.console import Console
 import cascade as cs
 from cascade.adapters.connectors import MemoryBroker, MemoryConnector
 from cascade.command.remote import Engines
+from cascade.command.steering import _obeyed, _told
 from cascade.command.watching import line_of, screen
 from cascade.runtime.control.messages import RefusedMessageError
 from cascade.runtime.control.status import (
@@ -157,6 +160,22 @@ async def test_engines_are_known_by_what_they_say_last():
                 assert [status.engine for status in engines.alive] == ["one"]
             assert await engines.until(lambda: not engines.alive, 20)
             assert not await engines.until(lambda: False, 0.001)
+
+
+async def test_one_that_ends_meanwhile_is_not_waited_for():
+    engines = Engines()
+    for name in ("one", "two"):
+        status = replace(IDLE, engine=name, time=time.time())
+        engines.hear(f"cascade/engines/{name}/status", write_status(status))
+    asked, before = engines.known, dict.fromkeys(engines.known, 0.0)
+    waiting = asyncio.ensure_future(
+        _obeyed(engines, asked, before, lambda status: status.engine == "one", 3600)
+    )
+    await asyncio.sleep(0)
+    engines.hear("cascade/engines/two/status", b"")
+    async with asyncio.timeout(20):
+        obeyed = await waiting
+    assert _told(asked & engines.known, obeyed) == "holds for one"
 
 
 async def test_one_that_has_been_silent_for_long_is_gone():

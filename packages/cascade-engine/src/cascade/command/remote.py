@@ -66,6 +66,11 @@ class Engines:
         self._changed = asyncio.Event()
 
     @property
+    def known(self) -> set[str]:
+        """The names of those that have not said that they end."""
+        return {status.engine for status in self.statuses.values()}
+
+    @property
     def alive(self) -> list[EngineStatus]:
         """Those that have said something lately, by name."""
         now = time()
