@@ -105,7 +105,7 @@ def test_what_engines_say_is_shown_as_it_is_and_obeyed_by_no_terminal():
 async def test_a_status_names_each_holder_once(monkeypatch):
     async with cs.Engine() as engine:
         waiting = Waiting("train", 7, "capacity gpu", ("a", "a", "b") * 1000)
-        monkeypatch.setattr(engine, "waiting", lambda: [waiting])
+        monkeypatch.setattr(engine, "waiting", lambda inputs: [waiting])
         (told,) = status_of(engine, "one", "host", 1, 1.0, 0).waiting
     assert told.holders == ("a", "b")
 

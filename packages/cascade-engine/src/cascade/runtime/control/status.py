@@ -96,7 +96,7 @@ def status_of(
     engine: Engine, name: str, host: str, pid: int, every: float, left_out: int
 ) -> EngineStatus:
     """How ``engine`` stands now."""
-    waits = [w for w in engine.waiting() if w.reason != "inputs"]
+    waits = engine.waiting(inputs=False)  # a heartbeat shall not look at all nodes of a graph
     now = time.monotonic()
     return EngineStatus(
         name,
