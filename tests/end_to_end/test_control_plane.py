@@ -155,7 +155,7 @@ def test_agents_and_graphs_are_paused_slowed_and_resumed_from_another_terminal(
     assert {steps_of(status) for status in still} == {steps_of(paused)}
 
     cascade("limit", "rate", "task:fetch", "5/s")
-    assert cascade("resume", "task:fetch") == "no pause task:fetch: holds for agents\n"
+    assert cascade("resume", "task:fetch") == "no more pause task:fetch: holds for agents\n"
     slowed = status_where(watching, waits_for("rate_limit task:fetch 5/s"))
     assert 30 < len([w for w in slowed["waiting"] if w["task"] == "fetch"]) <= 40
     assert not program.seen[-1].startswith("graph")

@@ -167,6 +167,7 @@ def test_why_a_node_waits(use_vm):
             running = asyncio.ensure_future(engine.run(target, use_vm=use_vm))
             await asyncio.sleep(50)
             waiting = {w.task: w for w in engine.waiting()}
+            assert [w.task for w in engine.waiting(inputs=False)] == ["flaky"]
             assert await running == 1
             assert engine.waiting() == []
         return waiting

@@ -6,6 +6,9 @@ What they do to engines is in tests/end_to_end/test_control_plane.py.
 import asyncio
 import io
 import json
+import math
+import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -13,6 +16,7 @@ from rich.console import Console
 import cascade as cs
 from cascade.adapters.connectors import MemoryBroker, MemoryConnector
 from cascade.command.remote import Engines
+from cascade.command.steering import _obeyed, _told
 from cascade.command.watching import line_of, screen
 from cascade.runtime.control.messages import RefusedMessageError
 from cascade.runtime.control.status import (
@@ -21,8 +25,10 @@ from cascade.runtime.control.status import (
     RunStatus,
     WaitStatus,
     read_status,
+    status_of,
     write_status,
 )
+from cascade.runtime.run import Waiting
 
 BUSY = EngineStatus(
     "trainer",
@@ -85,6 +91,25 @@ def test_the_screen_of_engines_fits_80_columns():
     ]
 
 
+def test_what_engines_say_is_shown_as_it_is_and_obeyed_by_no_terminal():
+    rule = ConstraintStatus("task:fetch_[ab][/]", "pause")
+    run = RunStatus("1", "\x1b[2Jreport", "vm", 1.0, 0, 0.0, "\x9b2J")
+    odd = EngineStatus("evil\x1b]0;", "h\nost", 1, 0.0, 1.0, runs=(run,), constraints=(rule,))
+
+    text = "\n".join(shown(odd))
+    assert "task:fetch_[ab][/]" in text
+    assert "\N{REPLACEMENT CHARACTER}[2Jreport" in text
+    assert not {"\x1b", "\x9b"} & {*text, *line_of(odd)}
+
+
+async def test_a_status_names_each_holder_once(monkeypatch):
+    async with cs.Engine() as engine:
+        waiting = Waiting("train", 7, "capacity gpu", ("a", "a", "b") * 1000)
+        monkeypatch.setattr(engine, "waiting", lambda inputs: [waiting])
+        (told,) = status_of(engine, "one", "host", 1, 1.0, 0).waiting
+    assert told.holders == ("a", "b")
+
+
 def test_no_engines_are_told_in_a_line():
     assert shown() == ["no engine is connected"]
 
@@ -110,6 +135,10 @@ def test_a_status_comes_as_it_was_sent(status):
         b"[" * 10_000,
         json.dumps({**json.loads(write_status(BUSY)), "runs": [{"surprise": 1}]}).encode(),
         json.dumps({**json.loads(write_status(BUSY)), "time": "now"}).encode(),
+        json.dumps({**json.loads(write_status(BUSY)), "pid": math.inf}).encode(),
+        write_status(BUSY).replace(b"61.5", b'"long"'),
+        write_status(BUSY).replace(b'"train"', b"1"),
+        write_status(BUSY).replace(b"29.0", b"[]"),
         json.dumps({**json.loads(write_status(BUSY)), "engine": None}).encode(),
     ],
 )
@@ -131,6 +160,22 @@ async def test_engines_are_known_by_what_they_say_last():
                 assert [status.engine for status in engines.alive] == ["one"]
             assert await engines.until(lambda: not engines.alive, 20)
             assert not await engines.until(lambda: False, 0.001)
+
+
+async def test_one_that_ends_meanwhile_is_not_waited_for():
+    engines = Engines()
+    for name in ("one", "two"):
+        status = replace(IDLE, engine=name, time=time.time())
+        engines.hear(f"cascade/engines/{name}/status", write_status(status))
+    asked, before = engines.known, dict.fromkeys(engines.known, 0.0)
+    waiting = asyncio.ensure_future(
+        _obeyed(engines, asked, before, lambda status: status.engine == "one", 3600)
+    )
+    await asyncio.sleep(0)
+    engines.hear("cascade/engines/two/status", b"")
+    async with asyncio.timeout(20):
+        obeyed = await waiting
+    assert _told(asked & engines.known, obeyed) == "holds for one"
 
 
 async def test_one_that_has_been_silent_for_long_is_gone():
@@ -156,6 +201,10 @@ async def test_one_that_has_been_silent_for_long_is_gone():
         (("limit", "concurrency", "global", "many"), "many"),
         (("limit", "off", "global", "pause"), "pause"),
         (("limit", "pause", "global"), "pause"),
+        (("pause", "task:a\nb", "--broker", "mqtt://127.0.0.1:1"), "U+000A"),
+        (("status", "--prefix", "a+", "--broker", "mqtt://127.0.0.1:1"), "has a wildcard"),
+        (("watch", "--wait", "nan", "--broker", "mqtt://127.0.0.1:1"), "--wait takes seconds"),
+        (("pause", "--ttl", "inf"), "leave it out"),
         (("pause", "task:a/b", "--broker", "mqtt://127.0.0.1:1"), "cannot be sent"),
         (("pause", "--broker", "mqtt://127.0.0.1:1"), "cannot connect to the broker"),
     ],

@@ -11,7 +11,9 @@ from tests.services import running_mosquitto
 
 import cascade as cs
 from cascade.adapters.connectors import MemoryBroker, MemoryConnector, MqttConnector, MqttSettings
+from cascade.runtime.control import plane as plane_module
 from cascade.runtime.control.messages import payload_for, topic_for
+from cascade.runtime.control.plane import MOST_CONSTRAINTS
 from cascade.runtime.control.status import read_status
 from cascade.runtime.events import (
     ConnectorConnected,
@@ -21,6 +23,7 @@ from cascade.runtime.events import (
     ControlMessageRefused,
     Event,
 )
+from cascade.testing import VirtualTime
 
 
 class Memory:
@@ -236,6 +239,104 @@ async def test_retained_messages_that_come_again_change_nothing(place):
             await told.until(is_a(ConstraintSet, kind="pause"))
 
 
+class Hasty(MemoryConnector):
+    """Brings what is retained before it tells of the connection, which a network may do."""
+
+    def _open(self):
+        for subscription in [] if self._is_open else self._subscriptions:
+            self._deliver_retained(subscription)
+        super()._open()
+
+
+async def test_nor_do_those_that_come_before_the_connection_is_told_of():
+    broker = MemoryBroker()
+    async with cs.Engine() as engine, MemoryConnector(broker) as outside:
+        told = Heard()
+        engine.bus.subscribe(Event, told)
+        connector = Hasty(broker)
+        async with cs.ControlPlane(engine, connector):
+            constrain(outside, "global", "pause")
+            await told.until(is_a(ConstraintSet))
+            engine.constraints.resume()
+            in_step = Heard()
+            await outside.subscribe("cascade/engines/+/sync", in_step)
+            broker.cut(connector)
+            await in_step.until(lambda _: True)
+            constrain(outside, "global", "concurrency", 9)
+            await told.until(is_a(ConstraintSet, kind="concurrency"))
+            assert [str(i.constraint) for i in engine.constraints.active()] == [
+                "concurrency global 9"
+            ]
+
+
+async def test_no_more_constraints_are_taken_than_an_engine_can_bear():
+    broker = MemoryBroker()
+    async with cs.Engine() as engine, MemoryConnector(broker) as outside:
+        told = Heard()
+        engine.bus.subscribe(ControlMessageRefused, told)
+        plane = cs.ControlPlane(engine, MemoryConnector(broker), telemetry=[])
+        async with plane:
+            for number in range(MOST_CONSTRAINTS + 1):
+                constrain(outside, f"task:t{number}", "pause")
+            refused = await told.until(lambda _: True)
+            assert f"takes no more than {MOST_CONSTRAINTS}" in refused.reason
+            assert refused.topic == f"cascade/constraints/task/t{MOST_CONSTRAINTS}/pause"
+            constrain(outside, "task:t0", "pause", ttl=60)  # one that is there may change
+            for number in range(9 * MOST_CONSTRAINTS):
+                outside.publish(f"cascade/constraints/task/u{number}/pause", b"")
+            outside.publish("cascade/constraints/nowhere/pause", b"")
+            await told.until(lambda event: "nowhere" in event.topic)
+            assert len(told.all) == 2
+            assert len(engine.constraints.active()) == MOST_CONSTRAINTS
+            assert len(plane._heard) <= 4 * MOST_CONSTRAINTS
+
+
+def test_many_messages_make_few_statuses():
+    async def main():
+        broker = MemoryBroker()
+        async with cs.Engine() as engine, MemoryConnector(broker) as outside:
+            heard = Heard()
+            await outside.subscribe("cascade/engines/+/status", heard)
+            async with cs.ControlPlane(engine, MemoryConnector(broker), every=3600):
+                await heard.until(lambda _: True)
+                for number in range(500):
+                    constrain(outside, "global", "concurrency", number + 1)
+                await heard.until(lambda m: read_status(m[1]).constraints)
+                await asyncio.sleep(1)
+                assert read_status(heard.all[-1][1]).constraints[0].value == 500
+                return len(heard.all)
+
+    assert VirtualTime().run(main()) <= 3
+
+
+def test_a_status_that_cannot_be_told_is_not_the_last(monkeypatch, caplog):
+    def broken(_status):
+        raise ValueError("no such number")
+
+    async def main():
+        broker = MemoryBroker()
+        async with cs.Engine() as engine, MemoryConnector(broker) as outside:
+            heard = Heard()
+            await outside.subscribe("cascade/engines/+/status", heard)
+            with monkeypatch.context() as patched:
+                patched.setattr(plane_module, "write_status", broken)
+                async with cs.ControlPlane(engine, MemoryConnector(broker)):
+                    await asyncio.sleep(10)
+                    patched.undo()
+                    await heard.until(lambda m: m[1])
+
+    VirtualTime().run(main())
+    assert caplog.text.count("cannot be told") == 1
+    assert "no such number" in caplog.text
+
+
+async def test_two_engines_of_a_process_have_two_names():
+    async with cs.Engine() as one, cs.Engine() as other:
+        broker = MemoryBroker()
+        planes = [cs.ControlPlane(engine, MemoryConnector(broker)) for engine in (one, other)]
+        assert len({plane.name for plane in planes}) == 2
+
+
 async def test_what_is_no_constraint_is_refused_and_changes_nothing(place):
     async with cs.Engine() as engine, place.connector() as outside:
         told = Heard()
@@ -337,6 +438,7 @@ async def test_without_a_broker_the_engine_works_and_goes_on_trying():
     [
         ({"name": "a/b"}, "one level of topics"),
         ({"name": ""}, "part of topics"),
+        ({"name": "a\n"}, r"U\+000A"),
         ({"prefix": "#"}, "part of topics"),
         ({"every": 0}, "every takes seconds"),
         ({"patience": -1}, "patience takes seconds"),

@@ -98,13 +98,29 @@ def test_of_many_tasks_some_are_left_out_and_counted(bus, clock):
 
     for node in range(MOST_PER_SECOND + 7):
         bus.publish(events.TaskStarted("7f", "fetch", node))
-    bus.publish(events.RunFinished("7f", "succeeded", 1.0))  # of these there are few
+    bus.publish(events.RunFinished("7f", "succeeded", 1.0))  # each group has its own number
     assert len(published) == MOST_PER_SECOND + 1
     assert plane.left_out == 7
     clock.now += 1
     bus.publish(events.TaskStarted("7f", "fetch", 0))
     assert len(published) == MOST_PER_SECOND + 2
     assert plane.left_out == 7
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        events.RunStarted("7f", "report", "vm"),
+        events.StepsMade("7f", "spin", 10, 5.0),
+        events.ControlMessageRefused("", "cascade/constraints/x", "no"),
+    ],
+)
+def test_no_group_is_told_without_end(event, bus, clock):
+    published, plane = told(bus)
+
+    for _ in range(MOST_PER_SECOND + 7):
+        bus.publish(event)
+    assert (len(published), plane.left_out) == (MOST_PER_SECOND, 7)
 
 
 @pytest.mark.parametrize("groups", ["task", ["task"], ("task", "task")])

@@ -9,6 +9,7 @@ from tests.engine.limits.fakes import FakeLoop, Limits
 import cascade as cs
 from cascade.runtime.clock import run_virtually
 from cascade.runtime.events import ConstraintRemoved, ConstraintSet, TaskWaiting
+from cascade.runtime.limits import rules
 from cascade.runtime.limits.tickets import INSIDE, WAITING
 from cascade.spec.errors import ArgumentError
 
@@ -84,6 +85,17 @@ def test_which_tasks_are_governed_changes_at_once():
     constraints.clear()
     assert not constraints.governs("a")
     assert constraints.alike(["a", "c"])
+
+
+def test_rules_are_looked_up_once_for_each_name_also_where_there_are_none(monkeypatch):
+    asked = []
+    monkeypatch.setattr(rules, "matcher", lambda _scope: asked.append)
+    constraints = Limits().constraints
+    constraints.pause("task:other")
+    for _ in range(3):
+        assert constraints.alike(["a", "b"])
+        assert not constraints.governs("a")
+    assert asked == ["a", "b"]
 
 
 def test_names_of_thousands_of_tasks_are_not_all_remembered():

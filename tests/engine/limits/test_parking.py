@@ -83,6 +83,20 @@ def test_the_end_takes_nothing_from_a_call_that_another_worker_has_begun():
     assert ground.free == 1
 
 
+def test_a_worker_that_takes_the_last_ticket_while_the_run_ends_breaks_nothing():
+    class Raced(dict):
+        """Looks full once more, as to a thread that another one overtakes there."""
+
+        def __bool__(self):
+            return True
+
+    ground = Ground()
+    ground.parking._tickets = Raced()
+    ground.parking.close()
+    assert ground.parking.admits(ground.work) is False
+    assert ground.limits.resources.waiting(ground.limits.run) == []
+
+
 @pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize("before", [False, True])
 def test_what_asks_while_its_run_ends_begins_nothing(held, before):

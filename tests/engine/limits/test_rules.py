@@ -146,6 +146,9 @@ def test_near_misses_of_scopes_are_helped(scope, hint):
         ("global", "pause", None, 1, -1),
         ("global", "pause", None, 1, "1"),
         ("global", "pause", None, 1, math.nan),
+        ("global", "pause", None, 1, math.inf),
+        ("global", "pause", None, 1, 10**400),
+        ("global", "rate_limit", "1/s", 10**400),
     ],
 )
 def test_what_makes_no_sense_is_refused(given):

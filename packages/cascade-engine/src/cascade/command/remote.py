@@ -66,6 +66,11 @@ class Engines:
         self._changed = asyncio.Event()
 
     @property
+    def known(self) -> set[str]:
+        """The names of those that have not said that they end."""
+        return {status.engine for status in self.statuses.values()}
+
+    @property
     def alive(self) -> list[EngineStatus]:
         """Those that have said something lately, by name."""
         now = time()
@@ -110,10 +115,18 @@ async def engines_at(
     """A connection, and the engines that the broker knows of.
 
     Raises:
-        UsageError: The broker cannot be reached, or the settings make no sense.
+        UsageError: The broker cannot be reached, or the settings, the prefix or the seconds make no
+            sense.
     """
-    from cascade.spec.errors import ConnectorError
+    from cascade.adapters.connectors import check_topic
+    from cascade.spec.checks import check_seconds
+    from cascade.spec.errors import ArgumentError, ConnectorError
 
+    try:
+        check_topic(prefix)
+        check_seconds("--wait", patience)
+    except ArgumentError as error:
+        raise UsageError(str(error)) from None
     connector = connector_of(broker)
     engines = Engines()
     try:

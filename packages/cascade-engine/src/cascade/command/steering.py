@@ -149,7 +149,7 @@ def _remove(scope: str, kinds: list[str], broker: str | None, prefix: str, wait:
     def is_gone(status: EngineStatus) -> bool:
         return not any(r.scope == scope and r.kind in kinds for r in status.constraints)
 
-    said = f"no {' or '.join(kinds)} {scope}"
+    said = f"no more {' or '.join(kinds)} {scope}"
     payloads = {kind: payload_for(None) for kind in kinds}
     wait_for(_publish(scope, payloads, is_gone, said, broker, prefix, wait))
 
@@ -177,7 +177,7 @@ async def _publish(
         for topic, payload in topics.items():
             connector.publish(topic, payload, retain=True)
         obeyed = await _obeyed(engines, asked, before, holds, wait)
-    show(f"{said}: {_told(asked, obeyed)}")
+    show(f"{said}: {_told(asked & engines.known, obeyed)}")
 
 
 async def _obeyed(
@@ -196,7 +196,8 @@ async def _obeyed(
             if status.engine in asked and status.time > before[status.engine] and holds(status)
         }
 
-    await engines.until(lambda: obeying() >= asked, wait)
+    # One that ends meanwhile has nothing to say any more.
+    await engines.until(lambda: obeying() >= asked & engines.known, wait)
     return obeying()
 
 

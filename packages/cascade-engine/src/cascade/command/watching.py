@@ -91,13 +91,14 @@ async def _as_lines(engines: Engines, json: bool) -> None:
 
     told: dict[str, float] = {}
     while True:
-        for one in engines.alive:
+        alive = engines.alive
+        for one in alive:
             if told.get(one.engine) != one.time:
-                told[one.engine] = one.time
                 if json:
                     show_json(asdict(one), "the status")
                 else:
                     show(line_of(one))
+        told = {one.engine: one.time for one in alive}
         await engines.change()
 
 
@@ -110,7 +111,7 @@ def line_of(one: EngineStatus) -> str:
         f"{len(one.waiting) + one.more_waiting} waiting",
         _count(len(one.constraints), "constraint"),
     ]
-    return f"{one.engine}: {', '.join(parts)}"
+    return f"{_printable(one.engine)}: {', '.join(parts)}"
 
 
 def screen(engines: Sequence[EngineStatus]) -> list[RenderableType]:
@@ -130,15 +131,16 @@ def screen(engines: Sequence[EngineStatus]) -> list[RenderableType]:
 def _heading(one: EngineStatus) -> RenderableType:
     from rich.text import Text
 
-    text = Text.assemble((one.engine, "bold"), f"  {one.host}, process {one.pid}")
+    where = _printable(f"  {one.host}, process {one.pid}")
+    text = Text.assemble((_printable(one.engine), "bold"), where)
     shares = [
         f"{name} {one.available.get(name, total):g} of {total:g} free"
         for name, total in one.capacities.items()
     ]
     if shares:
-        text.append(f"  {', '.join(shares)}", "cyan")
+        text.append(_printable(f"  {', '.join(shares)}"), "cyan")
     if one.abandoned:
-        text.append(f"  abandoned: {', '.join(one.abandoned)}", "red")
+        text.append(_printable(f"  abandoned: {', '.join(one.abandoned)}"), "red")
     return text
 
 
@@ -149,7 +151,8 @@ def _runs(one: EngineStatus) -> RenderableType:
         return "nothing runs"
     table = _table("run", "path", "for", "steps", "steps/s", "now", right=(2, 3, 4))
     for run in one.runs:
-        table.add_row(
+        _add_row(
+            table,
             run.target,
             run.strategy,
             duration_text(run.seconds),
@@ -172,9 +175,9 @@ def _waits(one: EngineStatus) -> RenderableType | None:
     table = _table("waits", "", "for", "held by", "since", right=(1, 4))
     for (task, reason, holders), waited in alike.items():
         times = f"× {len(waited)}" if len(waited) > 1 else ""
-        table.add_row(task, times, reason, ", ".join(holders), duration_text(max(waited)))
+        _add_row(table, task, times, reason, ", ".join(holders), duration_text(max(waited)))
     if one.more_waiting:
-        table.add_row("…", f"+ {one.more_waiting:,}")
+        _add_row(table, "…", f"+ {one.more_waiting:,}")
     return table
 
 
@@ -186,7 +189,8 @@ def _constraints(one: EngineStatus) -> RenderableType | None:
     table = _table("constraint", "scope", "value", "left", right=(3,))
     for rule in one.constraints:
         left = "" if rule.seconds_left is None else duration_text(rule.seconds_left)
-        table.add_row(rule.kind, rule.scope, "" if rule.value is None else str(rule.value), left)
+        value = "" if rule.value is None else str(rule.value)
+        _add_row(table, rule.kind, rule.scope, value, left)
     return table
 
 
@@ -197,6 +201,18 @@ def _table(*headings: str, right: Sequence[int] = ()) -> Table:
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="right" if place in right else "left")
     return table
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    """Add a row as it is: a pattern may have brackets, which would be read as markup."""
+    from rich.text import Text
+
+    table.add_row(*[Text(_printable(cell)) for cell in cells])
+
+
+def _printable(text: str) -> str:
+    """What comes from outside, without characters that a terminal would obey."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _count(number: int, what: str) -> str:

@@ -372,13 +372,16 @@ class Engine:
             for run, (target, strategy, started) in list(self._runs.items())
         ]
 
-    def waiting(self) -> list[Waiting]:
+    def waiting(self, *, inputs: bool = True) -> list[Waiting]:
         """The nodes of all runs that are under way but do not run now, and why.
 
         They wait for inputs, for their next attempt, or for a capacity or a constraint, which are
         named together with the tasks that hold them. From any thread.
+
+        Args:
+            inputs: Whether to list those that wait for inputs, for which all nodes are looked at.
         """
-        return [waiting for run in list(self._runs) for waiting in run.waiting()]
+        return [waiting for run in list(self._runs) for waiting in run.waiting(inputs)]
 
     @property
     def abandoned(self) -> tuple[str, ...]:

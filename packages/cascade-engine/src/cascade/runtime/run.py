@@ -196,13 +196,13 @@ class Run:
         """Let ``waiting`` ask ``lacking`` for the nodes that wait for inputs."""
         self._lacking = lacking
 
-    def waiting(self) -> list[Waiting]:
+    def waiting(self, inputs: bool = True) -> list[Waiting]:
         """The nodes that do not run now, and why. In the loop's thread."""
         held_up = [
             Waiting(ticket.task, ticket.node, limit, holders, None, ticket.since)
             for ticket, limit, holders in self.gate.resources.waiting(self)
         ]
-        return [*self._resting.values(), *held_up, *self._lacking()]
+        return [*self._resting.values(), *held_up, *(self._lacking() if inputs else ())]
 
     def report_plan(self, nodes: Callable[[], Iterable[LazyResult[Any]]]) -> None:
         """Tell what was added to what the run has to do, if somebody wants to know."""

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from cascade.adapters.connectors.topics import check_topic
 from cascade.runtime.limits.rules import KINDS, RATE_LIMIT, Constraint
 from cascade.spec.checks import is_number
 from cascade.spec.errors import ArgumentError
@@ -30,6 +31,8 @@ from cascade.spec.wording import short
 
 #: Longer payloads are refused unread.
 MOST_BYTES = 4096
+#: Characters of a pattern for names of tasks.
+_MOST_OF_A_PATTERN = 256
 #: Seconds that nobody means, in a time to live or since 1970.
 _NEVER = 1e15
 _FIELDS = ("value", "burst", "ttl", "until", "remove")
@@ -57,16 +60,24 @@ def topic_for(prefix: str, scope: str, kind: str) -> str:
     """Where constraints of a scope and kind are published.
 
     Raises:
-        ArgumentError: The scope has a character that topics cannot have.
+        ArgumentError: The scope or the prefix has a character that topics cannot have, or the scope
+            is too long.
     """
     name, _, pattern = scope.partition(":")
+    if len(pattern) > _MOST_OF_A_PATTERN:
+        raise ArgumentError(
+            f"the scope {short(scope)} cannot be sent: its pattern has {len(pattern)} characters, "
+            f"and {_MOST_OF_A_PATTERN} may be"
+        )
     if any(character in pattern for character in "+#/\0"):
         raise ArgumentError(
             f"the scope {short(scope)} cannot be sent: a topic has no '+', '#' or '/' inside of a "
             "level"
         )
     path = f"{name}/{pattern}" if pattern else name
-    return f"{prefix}/constraints/{path}/{kind}"
+    topic = f"{prefix}/constraints/{path}/{kind}"
+    check_topic(topic)
+    return topic
 
 
 def payload_for(constraint: Constraint | None, now: Callable[[], float] = time.time) -> bytes:
@@ -126,6 +137,14 @@ def _read_topic(prefix: str, topic: str) -> tuple[str, str]:
     if rest == ["global"]:
         return "global", kind
     if len(rest) == 2 and rest[0] == "task" and rest[1]:
+        if len(rest[1]) > _MOST_OF_A_PATTERN:
+            raise RefusedMessageError(
+                f"its topic has a pattern of {len(rest[1])} characters; {_MOST_OF_A_PATTERN} may be"
+            )
+        try:
+            check_topic(topic)  # a broker does, but not all that deliver are brokers
+        except ArgumentError as error:
+            raise RefusedMessageError(str(error)) from None
         return f"task:{rest[1]}", kind
     raise RefusedMessageError(
         f"its topic has the scope {short('/'.join(rest))}, where 'global' or 'task/<pattern>' was "

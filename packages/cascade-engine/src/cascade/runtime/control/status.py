@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,19 @@ if TYPE_CHECKING:
 
 #: Waiting nodes that are listed; the rest is counted.
 _WAITING_SHOWN = 50
+#: Names of tasks that are listed, of those that hold a limit or were abandoned; each once.
+_NAMES_SHOWN = 20
 #: Times of heartbeats after which an engine that says nothing is taken for gone.
 _MISSED = 3
+#: What reading anything may raise.
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +96,7 @@ def status_of(
     engine: Engine, name: str, host: str, pid: int, every: float, left_out: int
 ) -> EngineStatus:
     """How ``engine`` stands now."""
-    waits = [w for w in engine.waiting() if w.reason != "inputs"]
+    waits = engine.waiting(inputs=False)  # a heartbeat shall not look at all nodes of a graph
     now = time.monotonic()
     return EngineStatus(
         name,
@@ -95,7 +106,9 @@ def status_of(
         every,
         tuple(RunStatus(*run) for run in engine.runs()),
         tuple(
-            WaitStatus(w.task, w.reason, w.holders, None if w.since is None else now - w.since)
+            WaitStatus(
+                w.task, w.reason, _some(w.holders), None if w.since is None else now - w.since
+            )
             for w in waits[:_WAITING_SHOWN]
         ),
         max(len(waits) - _WAITING_SHOWN, 0),
@@ -105,9 +118,13 @@ def status_of(
         ),
         engine.resource_manager.capacities,
         engine.resource_manager.available,
-        engine.abandoned,
+        _some(engine.abandoned),
         left_out,
     )
+
+
+def _some(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))[:_NAMES_SHOWN]
 
 
 def write_status(status: EngineStatus) -> bytes:
@@ -131,24 +148,42 @@ def read_status(payload: bytes) -> EngineStatus:
             pid=int(body["pid"]),
             time=_number(body["time"]),
             every=_number(body["every"]),
-            runs=tuple(_read(RunStatus, run) for run in body["runs"]),
-            waiting=tuple(_read(WaitStatus, wait) for wait in body["waiting"]),
+            runs=tuple(_read_run(**run) for run in body["runs"]),
+            waiting=tuple(_read_wait(**wait) for wait in body["waiting"]),
             more_waiting=int(body["more_waiting"]),
-            constraints=tuple(_read(ConstraintStatus, rule) for rule in body["constraints"]),
+            constraints=tuple(_read_constraint(**rule) for rule in body["constraints"]),
             capacities={_text(n): _number(a) for n, a in body["capacities"].items()},
             available={_text(n): _number(a) for n, a in body["available"].items()},
             abandoned=tuple(map(_text, body["abandoned"])),
             left_out=int(body["left_out"]),
         )
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except _MALFORMED as error:
         raise RefusedMessageError(f"it is no status of an engine: {error}") from None
 
 
-def _read(kind: type[Any], body: Mapping[str, Any]) -> Any:
-    parts = dict(body)
-    if "holders" in parts:
-        parts["holders"] = tuple(map(_text, parts["holders"]))
-    return kind(**parts)
+def _read_run(
+    task: str | None, steps: int, seconds: float, steps_per_second: float, **texts: str
+) -> RunStatus:
+    return RunStatus(
+        **{name: _text(value) for name, value in texts.items()},
+        seconds=_number(seconds),
+        steps=int(_number(steps)),
+        steps_per_second=_number(steps_per_second),
+        task=None if task is None else _text(task),
+    )
+
+
+def _read_wait(task: str, reason: str, holders: Iterable[str], waited: float | None) -> WaitStatus:
+    waited = None if waited is None else _number(waited)
+    return WaitStatus(_text(task), _text(reason), tuple(map(_text, holders)), waited)
+
+
+def _read_constraint(
+    scope: str, kind: str, value: int | str | None, seconds_left: float | None
+) -> ConstraintStatus:
+    value = value if value is None or isinstance(value, str) else int(_number(value))
+    left = None if seconds_left is None else _number(seconds_left)
+    return ConstraintStatus(_text(scope), _text(kind), value, left)
 
 
 def _text(value: Any) -> str:

@@ -2,14 +2,15 @@
 
 Each is a JSON object, as ``cascade.runtime.subscribers.wording.as_data`` makes it, with ``time``, a
 Unix time. What happens outside of a run stands under the engine's name. Loops tell of their steps
-as ``StepsMade`` does, now and then. Of events that come by the thousand some are left out, and
-counted: nobody reads more, and a run must not wait for a network.
+as ``StepsMade`` does, now and then. Of a group whose events come by the thousand some are left
+out, and counted: nobody reads more, and a run must not wait for a network.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -31,9 +32,8 @@ GROUPS: Final[dict[str, tuple[type[Event], ...]]] = {
     "constraint": (events.ConstraintEvent,),
     "control": (events.ControlEvent,),
 }
-#: Events of tasks and resources that are told in a second; the others are few.
+#: Events of one group that are told in a second.
 MOST_PER_SECOND = 500
-_MANY = ("task", "resource")
 
 
 class Telemetry:
@@ -66,7 +66,8 @@ class Telemetry:
         self._name = name
         self.left_out = 0
         self._second = 0
-        self._told = 0
+        #: Group → how many of its events came in that second.
+        self._came: Counter[str] = Counter()
         groups = check_groups(groups)
         self._cancels: list[Callable[[], object]] = [
             bus.subscribe(kind, self._teller(group)) for group in groups for kind in GROUPS[group]
@@ -79,11 +80,9 @@ class Telemetry:
         self._cancels.clear()
 
     def _teller(self, group: str) -> Callable[[Event], None]:
-        bounded = group in _MANY
-
         def tell(event: Event) -> None:
             now = time.time()
-            if bounded and not self._may_tell(int(now)):
+            if not self._may_tell(group, int(now)):
                 self.left_out += 1
                 return
             about = event.run_id or self._name
@@ -93,11 +92,11 @@ class Telemetry:
 
         return tell
 
-    def _may_tell(self, second: int) -> bool:
+    def _may_tell(self, group: str, second: int) -> bool:
         if second != self._second:
-            self._second, self._told = second, 0
-        self._told += 1
-        return self._told <= MOST_PER_SECOND
+            self._second, self._came = second, Counter()
+        self._came[group] += 1
+        return self._came[group] <= MOST_PER_SECOND
 
 
 def check_groups(groups: Iterable[str]) -> tuple[str, ...]:

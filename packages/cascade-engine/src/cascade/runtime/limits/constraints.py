@@ -156,20 +156,21 @@ class ConstraintManager:
         """Whether any holds for a task of this name. Cheap; also where they are many."""
         if not self.any:
             return False
-        found = self.found.get(task)
-        return bool(self._look_up(task) if found is None else found)
+        return bool(self._rules_of(task))
 
     def alike(self, tasks: Iterable[str]) -> bool:
         """Whether the same ones hold for tasks of all these names."""
         if not self.any:
             return True
-        found = self.found
-        return len({found.get(task) or self._look_up(task) for task in tasks}) == 1
+        return len({self._rules_of(task) for task in tasks}) == 1
 
     def rules_for(self, task: str, now: float) -> tuple[Rule, ...]:
         """Those that hold for a task of this name. Under the lock of the queue."""
         if now >= self._expires - EARLY:
             self._forget(now)
+        return self._rules_of(task)
+
+    def _rules_of(self, task: str) -> tuple[Rule, ...]:
         found = self.found.get(task)
         return self._look_up(task) if found is None else found
 

@@ -30,6 +30,8 @@ _RATE = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*/\s*([smhd])\s*")
 _SLACK = 0.01
 #: Seconds by which a timer may be early.
 EARLY = 1e-6
+#: More than anybody means, of seconds and of a burst, and less than floats can add.
+_TOO_MUCH = 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,15 @@ class Constraint:
         if self.kind == RATE_LIMIT:
             per_second(self.value)
         check_count("burst", self.burst)
+        if self.burst >= _TOO_MUCH:
+            raise ArgumentError(f"burst must be less than 1e15, but is {short(self.burst)}")
         if self.ttl is not None:
             check_seconds("ttl", self.ttl)
+            if self.ttl >= _TOO_MUCH:
+                raise ArgumentError(
+                    f"ttl takes seconds, less than 1e15, but got {short(self.ttl)}; leave it out "
+                    "for what is never forgotten"
+                )
 
     @property
     def key(self) -> tuple[str, str]:

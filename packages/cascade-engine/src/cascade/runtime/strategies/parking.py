@@ -67,5 +67,8 @@ class Parking:
         """Let nothing wait any more, and nothing in. May be repeated."""
         self._closed = True  # first: an abandoned worker may be about to ask
         while self._tickets:
-            _, ticket = self._tickets.popitem()
+            try:
+                _, ticket = self._tickets.popitem()
+            except KeyError:  # an abandoned worker was faster
+                return
             self._gate.leave(ticket)
