@@ -209,3 +209,27 @@ def test_a_target_that_runs_by_the_command_is_steered_too(
         [*COMMAND, "status"], capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     assert (done.returncode, done.stdout) == (1, "no engine is connected\n")
+
+
+def test_what_is_killed_is_gone_at_once(
+    broker: Mosquitto, started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its last will: nobody has to wait for heartbeats that do not come."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flows.py").write_text(
+        "import cascade as cs\n\n@cs.task\ndef spin(n: int = 0) -> int:\n"
+        "    return spin.tail(n + 1)\n"
+    )
+    watching = started(*COMMAND, "watch", "--json")
+    running = started(*COMMAND, "run", "flows.py:spin", "--vm", "--connect")
+    told = status_where(watching, lambda s: s["runs"])
+    running.process.kill()
+
+    for _ in range(50):
+        done = subprocess.run(
+            [*COMMAND, "status", "--json"], capture_output=True, text=True, check=False
+        )
+        if done.returncode == 1:
+            break
+    assert (done.returncode, done.stdout) == (1, "[]\n")
+    assert told["engine"]

@@ -45,6 +45,7 @@ BUSY = EngineStatus(
         WaitStatus("train", "capacity gpu", ("train", "train"), 1.5),
         WaitStatus("fetch", "rate_limit task:fetch 10/s", (), 0.05),
     ),
+    more_runs=7,
     more_waiting=1_200,
     constraints=(
         ConstraintStatus("task:fetch", "rate_limit", "10/s", 29.0),
@@ -78,6 +79,7 @@ def test_the_screen_of_engines_fits_80_columns():
         "  run    path         for        steps     steps/s  now",
         "  train  graph  1 min 2 s            0           0",
         "  agent  vm           1 h  123,456,789  34,000,000  think",
+        "  …      + 7",
         "  waits           for                         held by  since",
         "  train      × 2  capacity gpu                train    2.5 s",
         "  fetch           rate_limit task:fetch 10/s           50 ms",
@@ -115,7 +117,7 @@ def test_no_engines_are_told_in_a_line():
 
 
 def test_an_engine_in_a_line():
-    assert line_of(BUSY) == ("trainer: 2 runs, 34,000,000 steps/s, 1203 waiting, 2 constraints")
+    assert line_of(BUSY) == ("trainer: 9 runs, 34,000,000 steps/s, 1203 waiting, 2 constraints")
     assert line_of(IDLE) == "other: 0 runs, 0 steps/s, 0 waiting, 0 constraints"
 
 

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from cascade.command.failures import UsageError
 
 if TYPE_CHECKING:
-    from cascade.adapters.connectors import MqttConnector
+    from cascade.adapters.connectors import Message, MqttConnector
     from cascade.runtime.control.status import EngineStatus
 
 T = TypeVar("T")
@@ -33,8 +33,12 @@ Patience = Annotated[
 ]
 
 
-def connector_of(broker: str | None) -> MqttConnector:
+def connector_of(broker: str | None, will: Message | None = None) -> MqttConnector:
     """A connector for the settings of the environment, and the broker if one is named.
+
+    Args:
+        broker: Its URL.
+        will: Published by the broker if the connection is lost for good.
 
     Raises:
         UsageError: They make no sense, or the extra is not installed.
@@ -46,7 +50,7 @@ def connector_of(broker: str | None) -> MqttConnector:
         environ = dict(os.environ)
         if broker is not None:
             environ["CASCADE_MQTT_URL"] = broker
-        return MqttConnector(MqttSettings.from_env(environ))
+        return MqttConnector(MqttSettings.from_env(environ), will=will)
     except (ArgumentError, ConnectorError) as error:
         hint = "" if broker or os.environ.get("CASCADE_MQTT_URL") else ", or give --broker"
         raise UsageError(f"{error}{hint}") from None

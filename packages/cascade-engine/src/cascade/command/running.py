@@ -230,10 +230,14 @@ def _amounts(given: Sequence[str]) -> dict[str, float]:
 
 
 def _plane(engine: Engine, broker: str | None) -> ControlPlane:
+    from cascade.adapters.connectors import Message
     from cascade.command.remote import connector_of
-    from cascade.runtime.control.plane import ControlPlane
+    from cascade.runtime.control.messages import status_topic
+    from cascade.runtime.control.plane import ControlPlane, next_name
 
-    return ControlPlane(engine, connector_of(broker))
+    name = next_name()
+    gone = Message(status_topic("cascade", name), b"", retain=True)  # should it be killed
+    return ControlPlane(engine, connector_of(broker, gone), name=name)
 
 
 def _run(

@@ -106,7 +106,7 @@ def line_of(one: EngineStatus) -> str:
     """An engine in a line."""
     steps = sum(run.steps_per_second for run in one.runs)
     parts = [
-        _count(len(one.runs), "run"),
+        _count(len(one.runs) + one.more_runs, "run"),
         f"{steps:,.0f} steps/s",
         f"{len(one.waiting) + one.more_waiting} waiting",
         _count(len(one.constraints), "constraint"),
@@ -160,6 +160,8 @@ def _runs(one: EngineStatus) -> RenderableType:
             f"{run.steps_per_second:,.0f}",
             run.task or "",
         )
+    if one.more_runs:
+        _add_row(table, "…", f"+ {one.more_runs:,}")
     return table
 
 

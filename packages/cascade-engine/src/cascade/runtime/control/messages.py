@@ -56,6 +56,11 @@ class Steering:
     constraint: Constraint | None
 
 
+def status_topic(prefix: str, name: str) -> str:
+    """Where the engine ``name`` says how it stands; nothing there says that it is gone."""
+    return f"{prefix}/engines/{name}/status"
+
+
 def topic_for(prefix: str, scope: str, kind: str) -> str:
     """Where constraints of a scope and kind are published.
 

@@ -13,7 +13,12 @@ from types import TracebackType
 from typing import Self
 
 from cascade.adapters.connectors.topics import check_topic
-from cascade.runtime.control.messages import RefusedMessageError, Steering, read_steering
+from cascade.runtime.control.messages import (
+    RefusedMessageError,
+    Steering,
+    read_steering,
+    status_topic,
+)
 from cascade.runtime.control.status import status_of, write_status
 from cascade.runtime.control.telemetry import GROUPS, Telemetry, check_groups
 from cascade.runtime.engine import Engine
@@ -77,7 +82,7 @@ class ControlPlane:
         if not isinstance(connector, Connector):
             raise ArgumentError(f"ControlPlane takes a connector, but got {short(connector)}")
         host = socket.gethostname().split(".")[0]
-        self.name = _own_name(host) if name is None else name
+        self.name = next_name() if name is None else name
         for what, level in (("name", self.name), ("prefix", prefix)):
             _check_level(what, level)
         check_seconds("every", every)
@@ -147,7 +152,7 @@ class ControlPlane:
         try:
             if beating is not None:
                 await asyncio.wait([beating])  # else it might tell something after this
-                self._connector.publish(f"{self._own}/status", b"", retain=True)
+                self._connector.publish(status_topic(self._prefix, self.name), b"", retain=True)
         finally:
             await self._connector.disconnect()
 
@@ -176,7 +181,8 @@ class ControlPlane:
     def _tell_status(self) -> None:
         left_out = 0 if self._telemetry is None else self._telemetry.left_out
         status = status_of(self._engine, self.name, self._host, os.getpid(), self._every, left_out)
-        self._connector.publish(f"{self._own}/status", write_status(status), retain=True)
+        topic = status_topic(self._prefix, self.name)
+        self._connector.publish(topic, write_status(status), retain=True)
 
     # -- what comes ---------------------------------------------------------------------------
 
@@ -229,8 +235,9 @@ class ControlPlane:
             constraints.set(steering.constraint)
 
 
-def _own_name(host: str) -> str:
-    number = next(_numbers)
+def next_name() -> str:
+    """What the next engine of this process is called, by its host and process id."""
+    host, number = socket.gethostname().split(".")[0], next(_numbers)
     return f"{host}-{os.getpid()}" + (f"-{number}" if number > 1 else "")
 
 

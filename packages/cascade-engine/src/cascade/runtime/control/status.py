@@ -14,6 +14,8 @@ from cascade.runtime.control.messages import RefusedMessageError
 if TYPE_CHECKING:
     from cascade.runtime.engine import Engine
 
+#: Runs that are listed; the rest is counted.
+_RUNS_SHOWN = 50
 #: Waiting nodes that are listed; the rest is counted.
 _WAITING_SHOWN = 50
 #: Names of tasks that are listed, of those that hold a limit or were abandoned; each once.
@@ -77,6 +79,8 @@ class EngineStatus:
     #: Seconds between two of these.
     every: float
     runs: tuple[RunStatus, ...] = ()
+    #: How many more are under way than are listed.
+    more_runs: int = 0
     waiting: tuple[WaitStatus, ...] = ()
     #: How many more wait than are listed.
     more_waiting: int = 0
@@ -96,6 +100,7 @@ def status_of(
     engine: Engine, name: str, host: str, pid: int, every: float, left_out: int
 ) -> EngineStatus:
     """How ``engine`` stands now."""
+    runs = engine.runs()
     waits = engine.waiting(inputs=False)  # a heartbeat shall not look at all nodes of a graph
     now = time.monotonic()
     return EngineStatus(
@@ -104,7 +109,8 @@ def status_of(
         pid,
         time.time(),
         every,
-        tuple(RunStatus(*run) for run in engine.runs()),
+        tuple(RunStatus(*run) for run in runs[:_RUNS_SHOWN]),
+        max(len(runs) - _RUNS_SHOWN, 0),
         tuple(
             WaitStatus(
                 w.task, w.reason, _some(w.holders), None if w.since is None else now - w.since
@@ -149,6 +155,7 @@ def read_status(payload: bytes) -> EngineStatus:
             time=_number(body["time"]),
             every=_number(body["every"]),
             runs=tuple(_read_run(**run) for run in body["runs"]),
+            more_runs=int(body["more_runs"]),
             waiting=tuple(_read_wait(**wait) for wait in body["waiting"]),
             more_waiting=int(body["more_waiting"]),
             constraints=tuple(_read_constraint(**rule) for rule in body["constraints"]),
