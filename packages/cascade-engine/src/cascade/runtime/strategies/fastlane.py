@@ -89,6 +89,8 @@ class FastLane:
         """
         guard, settle, activate = self._guard, self._nodes.settle, self._activate
         constraints = self._run.gate.constraints
+        free: Any = None  # the task that was last found to be under no constraint
+        known: Any = None  # by these
         watched = self._reports.wanted
         popleft, push = workers.ready.popleft, workers.ready.append
         first = self._nodes.first
@@ -106,11 +108,15 @@ class FastLane:
                 segment, lazy = item
             else:
                 segment, lazy = first, item
-            if not (self.on and lazy.plain) or (
-                constraints.any and constraints.found.get(lazy.task.name) is not FREE
-            ):
+            if not (self.on and lazy.plain):
                 self._work_on((segment, lazy))
                 continue
+            if constraints.any and not (lazy.task is free and constraints.found is known):
+                known = constraints.found
+                if known.get(lazy.task.name) is not FREE:
+                    self._work_on((segment, lazy))
+                    continue
+                free = lazy.task  # most nodes after it call the same
             started = self._reports.begun(lazy) if watched else 0.0
             try:
                 if not lazy.dependencies:
