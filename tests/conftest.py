@@ -29,6 +29,12 @@ collect_ignore = [
 ]
 
 
+@pytest.fixture(params=[10_000, pytest.param(100_000, marks=pytest.mark.thorough)], ids=str)
+def many(request: pytest.FixtureRequest) -> int:
+    """How many nodes a graph has that no recursion could walk: a tenth of what it is about."""
+    return int(request.param)
+
+
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     """An MQTT broker of the test's own, which it may stop and start."""

@@ -10,7 +10,6 @@ from cascade.spec.containers import gather
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import task
 
-MANY = 100_000
 DEEP = 5_000
 
 both_paths = pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
@@ -90,11 +89,11 @@ def count(n: int):
 @both_paths
 @pytest.mark.parametrize(
     ("target", "expected"),
-    [(loop, MANY), (generation, MANY), (generation_with_a_child, "done")],
+    [(loop, None), (generation, None), (generation_with_a_child, "done")],
     ids=["tail calls", "generations", "generations with a child"],
 )
-def test_a_loop_of_many_steps(target, expected, use_vm: bool):
-    assert run(target(MANY), use_vm=use_vm) == expected
+def test_a_loop_of_many_steps(target, expected, use_vm: bool, many):
+    assert run(target(many), use_vm=use_vm) == (expected or many)
 
 
 @both_paths
@@ -108,24 +107,24 @@ def test_a_loop_of_a_coroutine_function(use_vm: bool):
 
 
 @both_paths
-def test_an_inner_node_loops_alone(use_vm: bool):
+def test_an_inner_node_loops_alone(use_vm: bool, many):
     """M3: the loop belongs to the node, whatever it is an argument of."""
-    assert run(total(loop(MANY), generation(MANY), 1), use_vm=use_vm) == 2 * MANY + 1
+    assert run(total(loop(many), generation(many), 1), use_vm=use_vm) == 2 * many + 1
 
 
 @both_paths
-async def test_a_loop_through_a_blueprint_id(use_vm: bool):
+async def test_a_loop_through_a_blueprint_id(use_vm: bool, many):
     async with Engine() as engine:
         engine.register_blueprint("by_id", BlueprintBuilder().build(by_id(1)))
-        assert await engine.run(by_id(MANY), use_vm=use_vm) == "done"
+        assert await engine.run(by_id(many), use_vm=use_vm) == "done"
 
 
 @both_paths
-def test_a_long_chain(use_vm: bool):
+def test_a_long_chain(use_vm: bool, many):
     lazy: LazyResult[int] = add(0)
-    for _ in range(MANY - 1):
+    for _ in range(many - 1):
         lazy = add(lazy)
-    assert run(lazy, use_vm=use_vm) == MANY
+    assert run(lazy, use_vm=use_vm) == many
 
 
 @both_paths
@@ -137,8 +136,8 @@ def test_a_long_chain_of_containers(use_vm: bool):
 
 
 @both_paths
-def test_many_arguments(use_vm: bool):
-    assert run(total(*map(add, range(MANY))), use_vm=use_vm) == sum(range(1, MANY + 1))
+def test_many_arguments(use_vm: bool, many):
+    assert run(total(*map(add, range(many))), use_vm=use_vm) == sum(range(1, many + 1))
 
 
 @both_paths

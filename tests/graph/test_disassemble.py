@@ -114,18 +114,18 @@ def test_a_deep_default_is_cut():
     assert len(disassemble(blueprint).splitlines()[1]) <= 100
 
 
-def test_a_chain_of_a_hundred_thousand_is_listed():
+def test_a_chain_of_many_is_listed(many):
     lazy = load()
-    for _ in range(99_999):
+    for _ in range(many - 1):
         lazy = pair(lazy)
 
-    assert listing(lazy)[-1] == " 99999  r100001 = pair(r0, b=r1)".rjust(33)
+    assert listing(lazy)[-1].split() == [str(many - 1), f"r{many + 1}", "=", "pair(r0,", "b=r1)"]
 
 
-def test_a_hundred_thousand_arguments_are_listed():
-    lines = listing(join(*range(100_000)), template=False)
+def test_many_arguments_are_listed(many):
+    lines = listing(join(*range(many)), template=False)
 
-    assert lines[-1].endswith("99998, 99999)")
+    assert lines[-1].endswith(f"{many - 2}, {many - 1})")
 
 
 @given(programs(amounts=True))
