@@ -27,6 +27,7 @@ BUILTINS = {
     "UnknownBlueprintError": LookupError,
     "TaskStopIterationError": RuntimeError,
     "RunError": RuntimeError,
+    "ExecutorError": RuntimeError,
     "ConnectorError": ConnectionError,
     "StalledError": RuntimeError,
     "InternalError": RuntimeError,

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from cascade.spec.errors import DeadlineError as DeadlineError
     from cascade.spec.errors import DefinitionError as DefinitionError
     from cascade.spec.errors import DependencyMissingError as DependencyMissingError
+    from cascade.spec.errors import ExecutorError as ExecutorError
     from cascade.spec.errors import InternalError as InternalError
     from cascade.spec.errors import LazyAttributeError as LazyAttributeError
     from cascade.spec.errors import LazyUseError as LazyUseError
@@ -124,6 +125,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
             "DeadlineError",
             "DefinitionError",
             "DependencyMissingError",
+            "ExecutorError",
             "InternalError",
             "LazyAttributeError",
             "LazyUseError",

@@ -29,6 +29,7 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── TaskStopIterationError (RuntimeError) a task let a StopIteration escape
     │   ├── StalledError (RuntimeError)          virtual time can go no further
     │   ├── RunError (RuntimeError)              a run is started where none may start
+    │   ├── ExecutorError (RuntimeError)         an executor does not make a call
     │   └── ConnectorError (ConnectionError)     a connector cannot do what it is asked to
     └── InternalError (RuntimeError)             an invariant of Cascade is broken: please report
 
@@ -206,6 +207,10 @@ class StalledError(CascadeError, RuntimeError):
 
 class RunError(CascadeError, RuntimeError):
     """A run is started where none may start: inside a task, or blocking a running event loop."""
+
+
+class ExecutorError(CascadeError, RuntimeError):
+    """An executor has not begun a call that it was given, or cannot make calls of tasks."""
 
 
 class ConnectorError(CascadeError, ConnectionError):

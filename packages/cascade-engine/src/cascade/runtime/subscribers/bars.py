@@ -51,7 +51,10 @@ class Bars:
         self.above = cast(TextIO, FileProxy(console, console.file))
 
     def __enter__(self) -> Self:
-        self._live.start()
+        try:
+            self._live.start()
+        except RuntimeError:  # the system refuses a thread: bars change where runs do
+            self._live.auto_refresh = False
         return self
 
     def __exit__(
