@@ -35,7 +35,7 @@ _KNOWN: Final[Mapping[str, tuple[str, ...]]] = {
     "uuid": ("UUID",),
 }
 #: ``module:name`` → what was marked with ``portable``.
-_portable: dict[str, Any] = {}
+_portable: dict[str, Callable[..., Any]] = {}
 
 
 def portable(thing: C) -> C:
@@ -197,10 +197,9 @@ def _inside(reference: str, owner: Any, name: str) -> Any:
 
 def _marked(reference: Any, found: Any, otherwise: str) -> Callable[..., Any]:
     """``found``, if its author has marked it."""
-    name = _name(found)
-    if name is None or _portable.get(name) is not found:
+    marked = _portable.get(_name(found) or "")
+    if marked is None or marked is not found:
         raise SerializationError(
             f"{short(reference)} is neither {otherwise} nor marked: decorate it with @cs.portable"
         )
-    marked: Callable[..., Any] = found
     return marked
