@@ -12,6 +12,7 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── CycleError (ValueError)              nodes wait for each other; ``.cycle`` names them
     │   ├── BlueprintError (ValueError)          a blueprint that cannot run; ``.instruction``
     │   └── SerializationError (TypeError)       a graph that cannot be written or read as JSON
+    │       └── TaskNotImportedError (ImportError) it names a module that may not be imported
     ├── running
     │   ├── ParameterError (ValueError)          a Param or Env is missing or of the wrong type
     │   ├── ResourceNotFoundError (NameError)    an injected resource that nobody registered
@@ -87,6 +88,18 @@ class BlueprintError(CascadeError, ValueError):
 
 class SerializationError(CascadeError, TypeError):
     """A graph holds something that has no JSON form, or the JSON is not a graph."""
+
+
+class TaskNotImportedError(SerializationError, ImportError):
+    """A document names a task or type of a module that is not imported and may not be.
+
+    Attributes:
+        module: The module, to be imported before or to be allowed.
+    """
+
+    def __init__(self, message: str, module: str) -> None:
+        super().__init__(message)
+        self.module = module
 
 
 class ParameterError(CascadeError, ValueError):

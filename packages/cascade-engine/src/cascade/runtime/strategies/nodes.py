@@ -26,6 +26,7 @@ from cascade.runtime.strategies.segment import (
 from cascade.spec.errors import CycleError
 from cascade.spec.lazy_types import LazyResult, next_number
 from cascade.spec.protocols import Solver, StateBackend
+from cascade.spec.wording import short
 
 
 class Nodes:
@@ -282,7 +283,7 @@ class Nodes:
     def _keep(self, lazy: LazyResult[Any], value: Any) -> None:
         assert self._state is not None
         if isinstance(value, Skipped):
-            self._state.put_skip_reason(lazy.id, repr(value))
+            self._state.put_skip_reason(lazy.id, short(value))
         elif _is_error(value, lazy):
             self._state.put_result(lazy.id, value.error)
         elif not isinstance(value, Missing):

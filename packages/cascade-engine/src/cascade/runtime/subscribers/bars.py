@@ -14,6 +14,7 @@ from cascade.graph.durations import duration_text
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import Event, RunFinished
 from cascade.runtime.subscribers.tally import RunFigures, RunTally
+from cascade.spec.wording import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,7 +105,7 @@ def _rows(runs: list[RunFigures]) -> Table:
             finished_style=colour,
         )
         table.add_row(
-            Text(run.title),
+            Text(visible(run.title)),
             bar,
             f"{run.done}/{run.planned}",
             Text(", ".join(said + run.remarks), style=colour),
