@@ -3,6 +3,7 @@
 And the servers that tests of several folders talk to.
 """
 
+import logging
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +34,19 @@ collect_ignore = [
 def many(request: pytest.FixtureRequest) -> int:
     """How many nodes a graph has that no recursion could walk: a tenth of what it is about."""
     return int(request.param)
+
+
+@pytest.fixture(autouse=True)
+def runs_hold_nothing_when_they_end() -> Iterator[None]:
+    """No run has kept a capacity, or a place under a constraint, beyond its end."""
+    said: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("cascade.limits")
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+    assert not said
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ BUILTINS = {
     "CycleError": ValueError,
     "BlueprintError": ValueError,
     "SerializationError": TypeError,
-    "TaskNotImportedError": ImportError,
     "ParameterError": ValueError,
     "ResourceNotFoundError": NameError,
     "ResourceError": RuntimeError,
@@ -28,7 +27,6 @@ BUILTINS = {
     "UnknownBlueprintError": LookupError,
     "TaskStopIterationError": RuntimeError,
     "RunError": RuntimeError,
-    "ExecutorError": RuntimeError,
     "ConnectorError": ConnectionError,
     "StalledError": RuntimeError,
     "InternalError": RuntimeError,
@@ -78,7 +76,6 @@ def test_messages_are_shown_as_written():
     """A LookupError is no KeyError, whose ``str`` is the repr of its message."""
     for name, error in PUBLIC.items():
         extra = {
-            "TaskNotImportedError": ("flows",),
             "ParameterError": ("n",),
             "DependencyMissingError": ("c",),
             "CapacityError": ("gpu",),

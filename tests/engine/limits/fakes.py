@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any, cast
 
+from cascade.runtime.bus import MessageBus
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.resources import ResourceManager, exact
 from cascade.runtime.limits.tickets import Ticket
@@ -60,10 +61,11 @@ class FakeLoop:
 
 
 class FakeRun:
-    """The part of a run that tickets use."""
+    """The part of a run that tickets and gates use."""
 
     def __init__(self, loop: FakeLoop | None = None) -> None:
         self.loop = FakeLoop() if loop is None else loop
+        self.bus = MessageBus()
 
     def is_own_thread(self, _ident: int) -> bool:
         return True
@@ -73,7 +75,8 @@ class Limits:
     """A ResourceManager, the constraints of an engine, and tickets for both.
 
     Attributes:
-        told: Names of the tickets that were let in after they had waited, in that order.
+        told: Names of the tickets that were let in after they had waited, in that order. They begin
+            when they are told, unless they were made with an ``on_admitted`` of their own.
     """
 
     def __init__(self, capacities: dict[str, float] | None = None) -> None:
@@ -99,9 +102,15 @@ class Limits:
         **amounts: float,
     ) -> Ticket:
         taken = tuple(sorted((name, exact(amount)) for name, amount in amounts.items()))
-        told = on_admitted or (lambda: self.told.append(task))
+
+        def begin() -> None:
+            if self.resources.begin(ticket):
+                self.told.append(task)
+
+        told = on_admitted or begin
         constraints = self.constraints if constraints is None else constraints
-        return Ticket(cast("Run", self.run), constraints, task, 0, taken, told, most)
+        ticket = Ticket(cast("Run", self.run), constraints, task, 0, taken, told, most)
+        return ticket
 
     def enter(self, task: str = "work", **options: Any) -> tuple[Ticket, bool]:
         """A ticket that has asked, and whether it is in."""

@@ -305,7 +305,7 @@ def test_who_is_told_may_change_constraints():
     constraints.pause(ttl=1)
     waiting, _ = limits.enter("a", constraints=constraints, on_admitted=constraints.clear)
     limits.loop.advance(1)
-    assert waiting.state == INSIDE
+    assert limits.resources.begin(waiting)
     assert told == [
         ("global", "set"),
         ("task:a", "set"),

@@ -173,11 +173,16 @@ class Both:
 
     def enter(self, engine, task, amounts, most):
         number = len(self.waiters)
+
+        def begin():
+            self.told.append(number)
+            assert self.limits.resources.begin(ticket)
+
         ticket = self.limits.ticket(
             task,
             most=most,
             constraints=self.managers[engine],
-            on_admitted=lambda: self.told.append(number),
+            on_admitted=begin,
             **amounts,
         )
         taken = {name: Fraction(repr(amount)) for name, amount in amounts.items()}

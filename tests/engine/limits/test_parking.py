@@ -1,24 +1,32 @@
-"""Work that is parked while other threads let it in, begin it, or end its run: orders forced."""
+"""Work that is parked while other threads let it in, begin it, or end its run: orders forced.
+
+``test_orders`` tries all orders of more of them; these are the ones that were wrong once, by hand.
+"""
 
 from types import SimpleNamespace
 
 import pytest
 from tests.engine.limits.fakes import Limits
 
+from cascade.runtime.limits.gate import Gate
 from cascade.runtime.strategies.parking import Parking
+from cascade.spec.policies import PLAIN_CALLS
 
 
 class SomeWork:
     """The part of a Work that parking uses."""
 
-    operation = policies = ticket = None
+    operation = SimpleNamespace(name="work", structural=False)
+    policies = PLAIN_CALLS.with_capacities({"gpu": 1})
     source = SimpleNamespace(number=1)
+    ticket = None
 
 
 class Ground:
     """A Parking, one piece of work, and somebody who holds what that needs.
 
     Attributes:
+        before: Called when the work is about to ask.
         meanwhile: Called when the work has just asked, before it knows the answer.
         went_on: How often it was sent to the workers again.
     """
@@ -28,20 +36,17 @@ class Ground:
         self.holder, _ = self.limits.enter("holder", gpu=1)
         if not held:
             self.limits.resources.leave(self.holder)
-        self.meanwhile = lambda: None
+        self.before = self.meanwhile = lambda: None
         self.went_on = 0
         self.work = SomeWork()
-        gate = SimpleNamespace(
-            governs=lambda *_: True,
-            ticket=lambda *given: self.limits.ticket("work", gpu=1, on_admitted=given[-1]),
-            resources=SimpleNamespace(enter=self.enter),
-            tell=lambda _ticket: None,
-            leave=self.limits.resources.leave,
-        )
-        self.parking = Parking(SimpleNamespace(gate=gate), self.go_on)
+        run, resources = self.limits.run, self.limits.resources
+        run.gate = Gate(run, resources, self.limits.constraints)
+        self.enter, resources.enter = resources.enter, self.asks
+        self.parking = Parking(run, self.go_on)
 
-    def enter(self, ticket):
-        is_in = self.limits.resources.enter(ticket)
+    def asks(self, ticket):
+        self.before()
+        is_in = self.enter(ticket)
         self.meanwhile()
         return is_in
 
@@ -83,30 +88,109 @@ def test_the_end_takes_nothing_from_a_call_that_another_worker_has_begun():
     assert ground.free == 1
 
 
-def test_a_worker_that_takes_the_last_ticket_while_the_run_ends_breaks_nothing():
-    class Raced(dict):
-        """Looks full once more, as to a thread that another one overtakes there."""
-
-        def __bool__(self):
-            return True
-
+def test_what_was_let_in_and_has_not_begun_waits_again_under_a_pause():
     ground = Ground()
-    ground.parking._tickets = Raced()
-    ground.parking.close()
     assert ground.parking.admits(ground.work) is False
-    assert ground.limits.resources.waiting(ground.limits.run) == []
+    ground.limits.resources.leave(ground.holder)
+    assert (ground.went_on, ground.free) == (1, 0)
+    ground.limits.constraints.pause("task:work")
+    assert ground.free == 1
+    assert ground.parking.admits(ground.work) is False
+    ground.limits.constraints.resume("task:work")
+    assert ground.went_on == 2
+    assert ground.parking.admits(ground.work) is True
+
+
+def test_work_that_waits_again_before_it_looks_is_sent_to_the_workers_once():
+    """Twice, and two workers would call it."""
+    ground = Ground()
+    assert ground.parking.admits(ground.work) is False
+    ground.limits.resources.leave(ground.holder)
+    ground.limits.constraints.pause("task:work")
+    ground.limits.constraints.resume("task:work")
+    assert ground.went_on == 1
+    assert ground.parking.admits(ground.work) is True
+
+
+def test_those_that_wait_again_keep_their_places():
+    limits = Limits({"gpu": 3})
+    begun = []
+    holder, _ = limits.enter("holder", gpu=3)
+    waiting = [
+        limits.enter("w", gpu=1, on_admitted=lambda n=n: begun.append(n))[0] for n in range(5)
+    ]
+    limits.resources.leave(holder)
+    assert begun == [0, 1, 2]
+    limits.constraints.pause("task:w")
+    assert [limits.resources.begin(ticket) for ticket in waiting[:3]] == [False] * 3
+    limits.constraints.clear()
+    assert begun == [0, 1, 2, 0, 1, 2]
+    assert [limits.resources.begin(ticket) for ticket in waiting] == [True] * 3 + [False] * 2
+
+
+def test_a_limit_that_is_set_counts_what_was_let_in_and_has_not_begun():
+    limits = Limits()
+    limits.constraints.pause("task:w")
+    waiting = [limits.enter("w", on_admitted=lambda: None)[0] for _ in range(3)]
+    limits.constraints.resume("task:w")
+    limits.constraints.limit_concurrency("task:w", 1)
+    assert [limits.resources.begin(ticket) for ticket in waiting] == [True, False, False]
+
+
+def test_what_waits_again_gives_back_what_it_took_of_a_rate():
+    limits = Limits()
+    limits.constraints.limit_rate("task:w", "1/s", burst=2)
+    limits.constraints.pause("task:w")
+    waiting, _ = limits.enter("w", on_admitted=lambda: None)
+    for _ in range(5):
+        limits.constraints.resume("task:w")
+        limits.constraints.pause("task:w")
+    limits.resources.leave(waiting)
+    limits.constraints.resume("task:w")
+    assert [limits.enter("w")[1] for _ in range(3)] == [True, True, False]
 
 
 @pytest.mark.parametrize("held", [False, True])
-@pytest.mark.parametrize("before", [False, True])
-def test_what_asks_while_its_run_ends_begins_nothing(held, before):
-    """The end comes just before it asks, or when it has asked and does not know the answer."""
+@pytest.mark.parametrize("when", ["first", "before", "meanwhile"])
+def test_what_asks_while_its_run_ends_keeps_nothing(held, when):
+    """The end comes before it asks, when it is about to, or when it does not know the answer."""
     ground = Ground(held)
-    if before:
+    if when == "first":
         ground.parking.close()
     else:
-        ground.meanwhile = ground.parking.close
-    assert ground.parking.admits(ground.work) is False
+        setattr(ground, when, ground.parking.close)
+    begins = ground.parking.admits(ground.work)
+    assert begins is (when == "meanwhile" and not held)  # that was let in before the end
     ground.limits.resources.leave(ground.holder)
+    ground.parking.left(ground.work)
     assert (ground.free, ground.parking.busy, ground.went_on) == (1, False, 0)
     assert ground.limits.resources.waiting(ground.limits.run) == []
+    assert ground.limits.resources.close(ground.limits.run.gate._admissions) == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_ticket_that_left_is_never_let_in(again):
+    limits = Limits({"gpu": 1})
+    ticket = limits.ticket("w", gpu=1)
+    limits.resources.leave(ticket)
+    if again:
+        assert limits.resources.enter(ticket) is False
+        limits.resources.leave(ticket)
+    assert limits.resources.enter(ticket) is False
+    assert limits.resources.available == {"gpu": 1}
+    assert not limits.resources.begin(ticket)
+
+
+def test_an_owner_whose_call_raises_keeps_nobody_else_from_being_told():
+    limits = Limits({"gpu": 2})
+    holder, _ = limits.enter("holder", gpu=2)
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    limits.enter("first", gpu=1, on_admitted=interrupted)
+    limits.enter("second", gpu=1)
+    with pytest.raises(KeyboardInterrupt):
+        limits.resources.leave(holder)
+    limits.resources.reconsider()  # whoever comes next
+    assert limits.told == ["second"]

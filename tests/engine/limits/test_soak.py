@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import random
 import threading
 
@@ -11,7 +12,9 @@ from tests.engine.limits.fakes import Limits
 import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.clock import VirtualLoop, run_virtually
+from cascade.runtime.limits import gate
 from cascade.runtime.limits.gate import Gate
+from cascade.runtime.limits.resources import ResourceManager
 
 TICKETS = 100_000
 CAPACITIES = {"gpu": 3, "disk": 0.5}
@@ -25,6 +28,7 @@ def is_whole(engine):
         resources.available == resources.capacities
         and not resources._lines
         and not resources._inside
+        and not resources._called
         and engine.waiting() == []
     )
 
@@ -64,6 +68,7 @@ def test_a_hundred_thousand_tickets_of_coroutines():
         try:
             if not limits.resources.enter(ticket):
                 await opened
+                assert limits.resources.begin(ticket)
             await asyncio.sleep(chance.choice([0] * 9 + [0.01]))
         finally:
             limits.resources.leave(ticket)
@@ -98,6 +103,7 @@ def test_tickets_of_threads():
             ticket = limits.ticket(f"t{number}", on_admitted=told.set, **amounts)
             if not limits.resources.enter(ticket) and chance.random() < 0.5:
                 assert told.wait(20), "it was never let in"
+                assert limits.resources.begin(ticket)
             limits.resources.leave(ticket)
 
     workers = [threading.Thread(target=work, args=[n]) for n in range(threads)]
@@ -330,35 +336,59 @@ async def test_a_call_that_took_too_long_keeps_what_it_has_until_it_ends(use_vm,
 # -- the end of a run, from other threads ---------------------------------------------------------
 
 
-def test_what_is_let_in_while_its_run_ends_gives_back(monkeypatch):
-    """Between the two looks that the end of a run takes at what is parked, a worker asks."""
+@pytest.mark.parametrize("cancels", [1, 2])
+def test_a_run_that_ends_while_a_worker_is_about_to_ask_keeps_nothing(cancels, monkeypatch):
     asking, closed = threading.Event(), threading.Event()
-    tell = Gate.ticket
+    enter = ResourceManager.enter
 
-    def ticket(gate, *args, **kwargs):
-        made = tell(gate, *args, **kwargs)
-        if threading.current_thread() is not threading.main_thread():
-            asking.set()
-            assert closed.wait(20)
-        return made
+    def enter_late(resources, ticket):
+        asking.set()
+        assert closed.wait(20)
+        return enter(resources, ticket)
 
     async def main():
         executor = LocalExecutor(name="cascade")
         async with cs.Engine(executor=executor, system_resources={"gpu": 1}) as engine:
-            monkeypatch.setattr(Gate, "ticket", ticket)
+            monkeypatch.setattr(ResourceManager, "enter", enter_late)
             running = asyncio.ensure_future(engine.run(plain(1).with_constraints(gpu=1)))
             await asyncio.to_thread(asking.wait, 20)
-            running.cancel()
-            await asyncio.sleep(0)
-            running.cancel()  # so that it does not wait for the worker
+            for _ in range(cancels):  # with the second, it does not wait for the worker
+                running.cancel()
+                await asyncio.sleep(0)
+            if cancels == 1:
+                while running.cancelling() and not is_stopped(engine):  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+                closed.set()
             await asyncio.wait([running])
-            engine.constraints.pause()  # so that it would wait for ever
             closed.set()
             executor.shutdown(wait=True)
-            return engine
+            assert is_whole(engine)
+            monkeypatch.setattr(ResourceManager, "enter", enter)
+        async with cs.Engine(system_resources=engine.resource_manager) as engine:
+            return await engine.run(plain(2).with_constraints(gpu=1))
 
-    engine = asyncio.run(main())
-    assert is_whole(engine)
+    assert asyncio.run(main()) == 2
+
+
+def is_stopped(engine):
+    return all(run.gate._admissions.closed for run in engine._runs)
+
+
+def test_what_a_run_holds_beyond_its_end_is_given_back_and_told(monkeypatch, caplog):
+    """It would be a fault of the engine's, so one is made here."""
+    monkeypatch.setattr(gate, "_log", logging.getLogger("test.limits"))
+    monkeypatch.setattr(Gate, "leave", lambda *_: None)
+
+    async def main():
+        async with cs.Engine(system_resources={"gpu": 2, "disk": 0.5}) as engine:
+            engine.constraints.limit_concurrency("task:slow", 3)
+            assert await engine.run(slow(7).with_constraints(gpu=2, disk=0.1)) == 7
+            assert is_whole(engine)
+
+    asyncio.run(main())
+    (told,) = caplog.messages
+    assert "task 'slow' still held 0.1 of the capacity 'disk', 2 of the capacity 'gpu'" in told
+    assert "'gpu', a place under 'concurrency task:slow 3', which was given back" in told
 
 
 def test_virtual_time_does_not_stand_still_while_all_wait_for_a_limit():

@@ -183,9 +183,7 @@ def _show_nodes(found: Graph) -> None:
 def _json_text(found: Graph) -> str:
     from json import dumps
 
-    from cascade.spec.wording import visible_json
-
-    return visible_json(dumps(_nodes_and_edges(found), ensure_ascii=False))
+    return dumps(_nodes_and_edges(found), ensure_ascii=False)
 
 
 def _nodes_and_edges(found: Graph) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from cascade.runtime.limits.tickets import Ticket
 from cascade.runtime.resource_session import Attempt
 from cascade.runtime.run import Cancels, Run, guarded
 from cascade.spec.errors import TaskTimeoutError
@@ -21,6 +22,8 @@ from cascade.spec.policies import PLAIN_CALLS, CallPolicies
 from cascade.spec.protocols import Executor
 from cascade.spec.resource import Inject
 
+#: What an attempt gives that has to ask its limits again.
+_NOT_BEGUN: Final = object()
 #: Told of a call that nobody waits for any more.
 _OnAbandon: TypeAlias = Callable[[Future[Any]], None]
 
@@ -83,22 +86,29 @@ class NodeProcessor:
                 await asyncio.sleep(pause)  # by the loop's clock; also lets others go first
 
     async def _attempt(self, call: NodeCall) -> Any:
+        """One attempt, which asks its limits again where they changed as it waited for a thread."""
         gate = self._run.gate
-        if not gate.governs(call.operation, call.policies):
-            return await self._with_resources(call, None)
-        ticket = await gate.admitted(call.operation, call.node, call.policies)
-        abandoned: list[Future[Any]] = []
-        try:
-            return await self._with_resources(call, abandoned.append)
-        finally:
-            if abandoned:  # it goes on, and uses what the ticket has (M8)
-                gate.leave_after(ticket, abandoned[0])
-            else:
-                gate.leave(ticket)
+        result = _NOT_BEGUN
+        while result is _NOT_BEGUN:
+            if not gate.governs(call.operation, call.policies):
+                result = await self._with_resources(call, None, None)
+                continue
+            ticket = await gate.admitted(call.operation, call.node, call.policies)
+            abandoned: list[Future[Any]] = []
+            try:
+                result = await self._with_resources(call, ticket, abandoned.append)
+            finally:
+                if abandoned:  # it goes on, and uses what the ticket has (M8)
+                    gate.leave_after(ticket, abandoned[0])
+                else:
+                    gate.leave(ticket)
+        return result
 
-    async def _with_resources(self, call: NodeCall, on_abandon: _OnAbandon | None) -> Any:
+    async def _with_resources(
+        self, call: NodeCall, ticket: Ticket | None, on_abandon: _OnAbandon | None
+    ) -> Any:
         if not wants_resources(call.args, call.kwargs):
-            return await self._make(call, call.args, call.kwargs, None, on_abandon)
+            return await self._make(call, call.args, call.kwargs, None, ticket, on_abandon)
         async with self._run.resources.attempt() as attempt:
             args, kwargs = await attempt.resolve(call.args, call.kwargs, call.operation)
 
@@ -107,7 +117,7 @@ class NodeProcessor:
                 if on_abandon is not None:
                     on_abandon(abandoned)
 
-            return await self._make(call, args, kwargs, attempt, keep_until)
+            return await self._make(call, args, kwargs, attempt, ticket, keep_until)
 
     async def _make(
         self,
@@ -115,6 +125,7 @@ class NodeProcessor:
         args: Iterable[Any],
         kwargs: Mapping[str, Any],
         on: Attempt | None,
+        ticket: Ticket | None,
         on_abandon: _OnAbandon | None,
     ) -> Any:
         """One call, with its timeout, where it belongs."""
@@ -130,9 +141,9 @@ class NodeProcessor:
         else:
             executor = self._run.executor
         return await self._run.in_worker(
-            call.operation.func,
-            args,
-            kwargs,
+            self._in_thread,
+            (call.operation, ticket, args, kwargs),
+            {},
             executor,
             name=call.operation.name,
             node=call.node,
@@ -140,6 +151,14 @@ class NodeProcessor:
             on_abandon=on_abandon,
             on_cancel=self._on_cancel,
         )
+
+    def _in_thread(
+        self, operation: Operation, ticket: Ticket | None, args: Any, kwargs: Any
+    ) -> Any:
+        """What a thread is lent for, when it has come to that."""
+        if self._run.gate.asks_again(operation, ticket):
+            return _NOT_BEGUN
+        return guarded(operation.func, args, kwargs)
 
     async def _await(self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
         """Await a task's coroutine, as long as it may take."""

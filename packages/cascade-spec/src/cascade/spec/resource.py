@@ -27,7 +27,6 @@ from cascade.spec.checks import is_number
 from cascade.spec.errors import DefinitionError
 from cascade.spec.injection import Inject as Inject
 from cascade.spec.injection import with_injections
-from cascade.spec.wording import short
 
 T = TypeVar("T")
 Scope: TypeAlias = Literal["run", "task"]
@@ -79,7 +78,7 @@ class ResourceDefinition(Generic[T]):
         self.needs = _needs_of(func, described)
         if scope not in _SCOPES:
             raise DefinitionError(
-                f"resource '{described}': scope must be 'run' or 'task', but is {short(scope)}"
+                f"resource '{described}': scope must be 'run' or 'task', but is {scope!r}"
             )
         if thread_bound and self.is_async:
             raise DefinitionError(
@@ -91,7 +90,7 @@ class ResourceDefinition(Generic[T]):
         ):
             raise DefinitionError(
                 f"resource '{described}': teardown_timeout must be seconds, more than 0, or None, "
-                f"but is {short(teardown_timeout)}"
+                f"but is {teardown_timeout!r}"
             )
         self.func = func
         self.teardown_timeout = teardown_timeout
@@ -206,5 +205,5 @@ def inject(source: Any, /) -> Any:
         return Inject(source, None)
     raise DefinitionError(
         f"inject() takes a resource's name or a function decorated with @resource, "
-        f"but got {short(source)}"
+        f"but got {source!r}"
     )

@@ -87,6 +87,7 @@ class ConstraintManager:
         with self._resources.lock:
             now = self._forget_what_is_over()
             rule = rule_for(constraint, now)
+            self._resources.recall(self, rule.matches)
             before = self._rules.get(constraint.key)
             if before is not None:
                 rule.succeed(before, now)
@@ -156,21 +157,22 @@ class ConstraintManager:
         """Whether any holds for a task of this name. Cheap; also where they are many."""
         if not self.any:
             return False
-        return bool(self._rules_of(task))
+        return bool(self.rules_of(task))
 
     def alike(self, tasks: Iterable[str]) -> bool:
         """Whether the same ones hold for tasks of all these names."""
         if not self.any:
             return True
-        return len({self._rules_of(task) for task in tasks}) == 1
+        return len({self.rules_of(task) for task in tasks}) == 1
 
     def rules_for(self, task: str, now: float) -> tuple[Rule, ...]:
         """Those that hold for a task of this name. Under the lock of the queue."""
         if now >= self._expires - EARLY:
             self._forget(now)
-        return self._rules_of(task)
+        return self.rules_of(task)
 
-    def _rules_of(self, task: str) -> tuple[Rule, ...]:
+    def rules_of(self, task: str) -> tuple[Rule, ...]:
+        """The same, without a lock; some may be over."""
         found = self.found.get(task)
         return self._look_up(task) if found is None else found
 

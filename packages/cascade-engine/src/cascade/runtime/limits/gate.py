@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from cascade.runtime.events import TaskWaiting
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.resources import ResourceManager, exact
-from cascade.runtime.limits.tickets import Ticket
+from cascade.runtime.limits.tickets import OUT, Admissions, Ticket
 from cascade.spec.checks import is_amount, no_amount
 from cascade.spec.lazy_types import Operation
 from cascade.spec.policies import CallPolicies
 
 if TYPE_CHECKING:
     from cascade.runtime.run import Run
+
+_log = logging.getLogger("cascade.limits")
 
 
 class Gate:
@@ -35,6 +38,7 @@ class Gate:
         self._run = run
         self.resources = resources
         self.constraints = constraints
+        self._admissions = Admissions()
 
     def taking(self, policies: CallPolicies, amounts: Mapping[str, Any], task: str) -> CallPolicies:
         """The policies with amounts that nodes have given.
@@ -57,6 +61,17 @@ class Gate:
         constraints = self.constraints
         return constraints.any and not operation.structural and constraints.governs(operation.name)
 
+    def asks_again(self, operation: Operation, ticket: Ticket | None) -> bool:
+        """Whether constraints were set that a call, which is about to begin, was not let in by.
+
+        Asked where much may have happened since: it has waited for a thread. From any thread.
+        """
+        constraints = self.constraints
+        if not constraints.any or operation.structural:
+            return False
+        known = () if ticket is None else ticket.rules
+        return any(rule not in known for rule in constraints.rules_of(operation.name))
+
     def ticket(
         self,
         operation: Operation,
@@ -67,31 +82,53 @@ class Gate:
     ) -> Ticket:
         """A ticket for a call; to be entered, and left."""
         amounts = tuple([(name, exact(amount)) for name, amount in policies.capacities])
-        return Ticket(self._run, self.constraints, operation.name, node, amounts, on_admitted, most)
+        return Ticket(
+            self._run,
+            self.constraints,
+            operation.name,
+            node,
+            amounts,
+            on_admitted,
+            most,
+            self._admissions,
+        )
 
     async def admitted(
         self, operation: Operation, node: int, policies: CallPolicies, most: int = 1
     ) -> Ticket:
-        """A ticket that is in, after waiting for it. In the loop's thread; to be left."""
+        """A ticket that is in, after waiting for it. In the loop's thread; to be left.
+
+        Raises:
+            CancelledError: The run is about to end, and begins nothing any more.
+        """
         loop = self._run.loop
         opened: asyncio.Future[None] = loop.create_future()
 
         def on_admitted() -> None:
             if self._run.is_own_thread(threading.get_ident()):
-                _open(opened)
+                open_()
             else:
                 with suppress(RuntimeError):  # the loop is closed by now, and the ticket left
-                    loop.call_soon_threadsafe(_open, opened)
+                    loop.call_soon_threadsafe(open_)
+
+        def open_() -> None:
+            if not opened.done():  # whoever waits may have been cancelled
+                opened.set_result(None)
 
         ticket = self.ticket(operation, node, policies, on_admitted, most)
         try:
-            if not self.resources.enter(ticket):
+            if self.resources.enter(ticket):
+                return ticket
+            while ticket.state != OUT:
                 self.tell(ticket)
                 await opened
+                if self.resources.begin(ticket):
+                    return ticket
+                opened = loop.create_future()  # constraints were set before it could begin
+            raise asyncio.CancelledError
         except BaseException:
             self.resources.leave(ticket)
             raise
-        return ticket
 
     def tell(self, ticket: Ticket) -> None:
         """Tell that a ticket waits, and for what."""
@@ -106,9 +143,31 @@ class Gate:
 
     def leave_after(self, ticket: Ticket, call: Any) -> None:
         """The same, once an abandoned call has ended (M8): it uses what the ticket has."""
+        ticket.outlives = True
         call.add_done_callback(lambda _call: self.leave(ticket))
 
+    # -- the end of the run -------------------------------------------------------------------
 
-def _open(opened: asyncio.Future[None]) -> None:
-    if not opened.done():  # whoever waits may have been cancelled
-        opened.set_result(None)
+    @property
+    def busy(self) -> bool:
+        """Whether any ticket of the run waits or is in."""
+        return bool(self._admissions.tickets)
+
+    def stop(self) -> None:
+        """Let nothing of the run begin any more, and nothing wait. May be repeated."""
+        self.resources.stop(self._admissions)
+
+    def abandon(self) -> None:
+        """Let what is in stay in until it leaves, for the calls that use it were abandoned (M8)."""
+        for ticket in list(self._admissions.tickets):
+            ticket.outlives = True
+
+    def close(self) -> None:
+        """See to it that the run, which has ended, holds nothing; say so if it did."""
+        for ticket, held in self.resources.close(self._admissions):
+            _log.error(
+                "a run has ended and task '%s' still held %s, which was given back; this is a "
+                "fault of Cascade: please report it, with what the run did",
+                ticket.task,
+                held,
+            )

@@ -28,7 +28,16 @@ from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.limits.rules import PAUSE, Rule
-from cascade.runtime.limits.tickets import INSIDE, OUT, WAITING, Block, Ticket
+from cascade.runtime.limits.tickets import (
+    CALLED,
+    INSIDE,
+    NEW,
+    OUT,
+    WAITING,
+    Admissions,
+    Block,
+    Ticket,
+)
 from cascade.spec.checks import is_amount, no_amount
 from cascade.spec.errors import ArgumentError, CapacityError
 from cascade.spec.nearby import did_you_mean
@@ -58,10 +67,14 @@ class ResourceManager:
         self._free = {name: exact(amount) for name, amount in capacities.items()}
         #: Of all that tickets and constraints do.
         self.lock = threading.Lock()
-        #: What is to be called once that is free.
+        #: What is to be called once that is free: the owners of tickets first, then the others.
+        #: What raises leaves the rest to the next thread that comes by.
+        self._owners: deque[Callable[[], None]] = deque()
         self.later: deque[Callable[[], None]] = deque()
         self._numbers = itertools.count()
         self._inside: dict[Ticket, None] = {}
+        #: Of those, the ones whose owners were told and have not begun, in that order.
+        self._called: dict[Ticket, None] = {}
         #: Those that wait for the same; OrderedDicts, as a dict forgets its first item in O(n).
         self._lines: dict[Hashable, OrderedDict[Ticket, None]] = {}
 
@@ -125,49 +138,112 @@ class ResourceManager:
     def enter(self, ticket: Ticket) -> bool:
         """Let ``ticket`` in, or have it wait until it is told ``on_admitted``; whether it is in.
 
+        One that was left already, or whose run lets nothing in any more, is refused: it is out.
         Cost: some 2 µs where nobody waits.
         """
-        admitted: list[Ticket] = []
         with self.lock:
+            if ticket.state != NEW or ticket.admissions.closed:
+                ticket.state = OUT
+                return False
             ticket.number = next(self._numbers)
+            ticket.admissions.tickets[ticket] = None
             if not self._lines:
                 ticket.block = self._block(ticket, ticket.now(), _Claims())
-            if self._lines or ticket.block is not None:
+            if not self._lines and ticket.block is None:
+                ticket.state = INSIDE
+            else:
                 ticket.state = WAITING
+                ticket.woken = True  # who asks looks at once
                 self._lines.setdefault(ticket.line, OrderedDict())[ticket] = None
-                admitted = self._admit()
+                self._admit()
+                ticket.woken = False
+                if ticket.state == CALLED:
+                    del self._called[ticket]
+                    ticket.state = INSIDE
             is_in = ticket.state == INSIDE
-        if admitted or self.later:
-            self._tell([other for other in admitted if other is not ticket])
+        if self._owners or self.later:
+            self._tell()
         return is_in
 
+    def begin(self, ticket: Ticket) -> bool:
+        """Whether the attempt of ``ticket``, which was told that it is in, begins now.
+
+        If not, it is told again, as constraints have changed since; or it has left.
+        """
+        with self.lock:
+            ticket.woken = False
+            if ticket.state != CALLED:
+                return False
+            del self._called[ticket]
+            ticket.state = INSIDE
+            return True
+
     def leave(self, ticket: Ticket, unused: int = 0) -> None:
-        """Give back what ``ticket`` has, or let it wait no more. May be repeated.
+        """Give back what ``ticket`` has, let it wait no more, and in no more. May be repeated.
 
         Args:
             ticket: Any.
             unused: How many of its calls it has not made; at least one was.
         """
         with self.lock:
-            state, ticket.state = ticket.state, OUT
-            if state == WAITING:
-                line = self._lines[ticket.line]
-                del line[ticket]
-                if not line:
-                    del self._lines[ticket.line]
-                ticket.call_off()
-            elif state == INSIDE:
-                self._give_back(ticket, unused)
-            if not self._lines or state == OUT:
+            before = ticket.state
+            self._leave(ticket, unused)
+            if not self._lines or before in (NEW, OUT):
                 return
-            admitted = self._admit()
-        self._tell(admitted)
+            self._admit()
+        self._tell()
+
+    def stop(self, admissions: Admissions) -> None:
+        """Let no ticket of a run in any more, and none wait; what runs keeps what it has."""
+        with self.lock:
+            admissions.closed = True
+            waiting = [t for t in admissions.tickets if t.state != INSIDE]
+            if not waiting:
+                return
+            for ticket in waiting:
+                self._leave(ticket)
+            self._admit()
+        self._tell()
+
+    def close(self, admissions: Admissions) -> list[tuple[Ticket, str]]:
+        """The same, at the end of a run; what it still holds, and should not, is given back.
+
+        Returns:
+            The tickets that nobody has left, but for those of abandoned calls, and what they held.
+        """
+        with self.lock:
+            admissions.closed = True
+            lost = [t for t in admissions.tickets if not t.outlives]
+            if not lost:
+                return []
+            found = [(ticket, _held_by(ticket)) for ticket in lost]
+            for ticket in lost:
+                self._leave(ticket)
+            self._admit()
+        self._tell()
+        return found
+
+    def recall(self, constraints: Any, matches: Callable[[str], Any]) -> None:
+        """Have those ask again that were let in and have not begun. Under the lock.
+
+        Args:
+            constraints: Those of the engine whose tickets are meant.
+            matches: Tells whether tasks of a name are.
+        """
+        for ticket in reversed(list(self._called)):
+            if ticket.constraints is constraints and matches(ticket.task):
+                del self._called[ticket]
+                self._give_back(ticket, ticket.calls)
+                ticket.state, ticket.rules, ticket.block = WAITING, (), None
+                line = self._lines.setdefault(ticket.line, OrderedDict())
+                line[ticket] = None
+                line.move_to_end(ticket, last=False)  # it came before all that wait there
 
     def reconsider(self) -> None:
         """Let in who can be, after constraints or the time have changed."""
         with self.lock:
-            admitted = self._admit()
-        self._tell(admitted)
+            self._admit()
+        self._tell()
 
     def waiting(self, run: Any) -> list[tuple[Ticket, str, tuple[str, ...]]]:
         """The tickets of a run that wait: for what limit, and which tasks hold that."""
@@ -188,22 +264,22 @@ class ResourceManager:
             block = next(iter(line)).block if line and ticket in line else None
             return None if block is None else self._told_of(block)
 
-    def _tell(self, admitted: Iterable[Ticket]) -> None:
+    def _tell(self) -> None:
         """What has to wait until the lock is free, because it runs code of others."""
-        for ticket in admitted:
-            ticket.on_admitted()
-        while self.later:
-            try:
-                call = self.later.popleft()
-            except IndexError:  # another thread was faster
-                return
-            call()
+        for calls in self._owners, self.later:
+            while calls:
+                try:
+                    call = calls.popleft()
+                except IndexError:  # another thread was faster
+                    break
+                call()
 
     # -- under the lock -----------------------------------------------------------------------
 
-    def _admit(self) -> list[Ticket]:
-        """Let in who can be, in their order."""
-        admitted: list[Ticket] = []
+    def _admit(self) -> None:
+        """Let in who can be, in their order, and have them told."""
+        if not self._lines:
+            return
         claims = _Claims()
         heads = [(next(iter(line)).number, key) for key, line in self._lines.items()]
         heapify(heads)
@@ -217,18 +293,36 @@ class ResourceManager:
                 ticket.look_again(ticket.block.until, now, self.reconsider)
                 heappop(heads)
                 continue
-            admitted.append(ticket)
             ticket.call_off()
+            ticket.state = CALLED
+            self._called[ticket] = None
+            if not ticket.woken:
+                ticket.woken = True
+                self._owners.append(ticket.on_admitted)
             del line[ticket]
             if line:
                 heapreplace(heads, (next(iter(line)).number, key))
             else:
                 del self._lines[key]
                 heappop(heads)
-        return admitted
+
+    def _leave(self, ticket: Ticket, unused: int = 0) -> None:
+        state, ticket.state = ticket.state, OUT
+        ticket.admissions.tickets.pop(ticket, None)
+        if state == WAITING:
+            line = self._lines[ticket.line]
+            del line[ticket]
+            if not line:
+                del self._lines[ticket.line]
+            ticket.call_off()
+        elif state in (CALLED, INSIDE):
+            if state == CALLED:
+                del self._called[ticket]
+                unused = ticket.calls
+            self._give_back(ticket, unused)
 
     def _block(self, ticket: Ticket, now: float, claims: _Claims) -> Block | None:
-        """What keeps ``ticket`` out, which claims it; None if it is in now."""
+        """What keeps ``ticket`` out, which claims it; None if it has all that it needs now."""
         constraints = ticket.constraints
         rules = constraints.rules_for(ticket.task, now) if constraints.any else ()
         if rules:
@@ -248,7 +342,6 @@ class ResourceManager:
         for rule in rules:
             rule.enter(ticket)
         ticket.rules = rules
-        ticket.state = INSIDE
         self._inside[ticket] = None
         return None
 
@@ -315,6 +408,15 @@ def _block_by_rules(
     claims.rules.update(full)
     ticket.calls = int(calls)
     return block
+
+
+def _held_by(ticket: Ticket) -> str:
+    """What a ticket has, in words."""
+    if ticket.state == WAITING:
+        return "a place in the queue"
+    held = [f"{_told(amount):g} of the capacity '{name}'" for name, amount in ticket.amounts]
+    held += [f"a place under '{rule.constraint}'" for rule in ticket.rules]
+    return ", ".join(held) or "a ticket"
 
 
 def exact(amount: float) -> Fraction | int:

@@ -1,4 +1,17 @@
-"""Tickets: what one attempt asks of all limits at once."""
+"""Tickets: what one attempt asks of all limits at once.
+
+The state of a ticket is changed under the lock of its ResourceManager, by these five and by nothing
+else, in whatever order threads come to call them::
+
+    NEW ──enter──> INSIDE                            there was room, and the attempt begins
+    NEW ──enter──> WAITING ──room──> CALLED          it has what it needs, and its owner is told
+                   WAITING <─recall─ CALLED          a constraint was set before that has begun
+                                     CALLED ──begin──> INSIDE
+    any ──leave──> OUT                               it has nothing, and waits for nothing
+
+``OUT`` is final: a ticket that was left before it was entered is refused. So is one of a run whose
+Admissions are closed.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +31,22 @@ if TYPE_CHECKING:
     from cascade.runtime.run import Run
 
 #: The states of a ticket.
-NEW, WAITING, INSIDE, OUT = range(4)
+NEW, WAITING, CALLED, INSIDE, OUT = range(5)
+
+
+class Admissions:
+    """The tickets of one run that wait or are in. Changed under the manager's lock.
+
+    Attributes:
+        tickets: Those that were entered and have not left.
+        closed: Whether no other may enter.
+    """
+
+    __slots__ = ("closed", "tickets")
+
+    def __init__(self) -> None:
+        self.tickets: dict[Ticket, None] = {}
+        self.closed = False
 
 
 class Block(NamedTuple):
@@ -41,14 +69,18 @@ class Ticket:
         amounts: What it takes of capacities, which has been checked.
         on_admitted: Called when it was let in after it had to wait, in any thread.
         most: How many calls it is for at most.
+        admissions: Those of the run.
 
     Attributes:
         calls: For how many it was let in.
+        outlives: Whether it may stay in when its run ends, for an abandoned call uses it (M8).
+        woken: Whether its owner was told that it is in, and has not looked since.
     """
 
     __slots__ = (
         "_alarm",
         "_at",
+        "admissions",
         "amounts",
         "block",
         "calls",
@@ -59,12 +91,14 @@ class Ticket:
         "now",
         "number",
         "on_admitted",
+        "outlives",
         "rules",
         "run",
         "since",
         "state",
         "task",
         "was_short",
+        "woken",
     )
 
     def __init__(
@@ -76,8 +110,10 @@ class Ticket:
         amounts: tuple[tuple[str, Fraction | int], ...],
         on_admitted: Callable[[], None],
         most: int = 1,
+        admissions: Admissions | None = None,
     ) -> None:
         self.run = run
+        self.admissions = Admissions() if admissions is None else admissions
         self.constraints = constraints
         self.task = task
         self.node = node
@@ -86,6 +122,7 @@ class Ticket:
         self.most = most
         self.calls = 0
         self.state = NEW
+        self.outlives = self.woken = False
         self.number = 0
         self.since = monotonic()
         self.now = run.loop.time

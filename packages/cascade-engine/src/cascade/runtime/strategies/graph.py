@@ -195,7 +195,9 @@ class _GraphRun:
                 try:
                     if work.handed is not PENDING:
                         result, work.handed = work.handed, PENDING
-                    elif (constraints.any or work.policies.capacities) and not parking.admits(work):
+                    elif (
+                        constraints.any or work.policies.capacities or work.ticket is not None
+                    ) and not parking.admits(work):
                         return
                     else:
                         context = copied()  # what a task writes, others do not see (M12)

@@ -204,7 +204,6 @@ class Lanes:
                 await self.workers.quiet()
             except asyncio.CancelledError as request:
                 again = request
-        self.parking.close()  # a worker may just have been about to let some wait
         if again is not None or self._is_to_abandon:
             self._abandon()
         if again is not None:
@@ -215,6 +214,7 @@ class Lanes:
         return self._run.expired or self._cancels.count > 1
 
     def _abandon(self) -> None:
+        self.parking.abandon()
         for call, item in self.workers.working():
             node = item[1] if isinstance(item, tuple) else item
             node = node.source if isinstance(node, Work) else node

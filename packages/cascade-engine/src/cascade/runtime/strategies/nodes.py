@@ -21,12 +21,11 @@ from cascade.runtime.strategies.segment import (
     Resume,
     Segment,
     priorities,
-    way_above,
+    users_above,
 )
 from cascade.spec.errors import CycleError
 from cascade.spec.lazy_types import LazyResult, next_number
 from cascade.spec.protocols import Solver, StateBackend
-from cascade.spec.wording import short
 
 
 class Nodes:
@@ -278,12 +277,12 @@ class Nodes:
 
     def is_caught(self, segment: Segment, node: LazyResult[Any]) -> bool:
         """Whether an error of this node becomes the value of itself or of what continues as it."""
-        return node.calls.catches or way_above(segment, node).catches
+        return node.calls.catches or any(user.calls.catches for user in users_above(segment, node))
 
     def _keep(self, lazy: LazyResult[Any], value: Any) -> None:
         assert self._state is not None
         if isinstance(value, Skipped):
-            self._state.put_skip_reason(lazy.id, short(value))
+            self._state.put_skip_reason(lazy.id, repr(value))
         elif _is_error(value, lazy):
             self._state.put_result(lazy.id, value.error)
         elif not isinstance(value, Missing):

@@ -14,7 +14,6 @@ from cascade.graph.durations import duration_text
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import Event, RunFinished
 from cascade.runtime.subscribers.tally import RunFigures, RunTally
-from cascade.spec.wording import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,10 +51,7 @@ class Bars:
         self.above = cast(TextIO, FileProxy(console, console.file))
 
     def __enter__(self) -> Self:
-        try:
-            self._live.start()
-        except RuntimeError:  # the system refuses a thread: bars change where runs do
-            self._live.auto_refresh = False
+        self._live.start()
         return self
 
     def __exit__(
@@ -105,7 +101,7 @@ def _rows(runs: list[RunFigures]) -> Table:
             finished_style=colour,
         )
         table.add_row(
-            Text(visible(run.title)),
+            Text(run.title),
             bar,
             f"{run.done}/{run.planned}",
             Text(", ".join(said + run.remarks), style=colour),

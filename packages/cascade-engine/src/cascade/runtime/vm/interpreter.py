@@ -400,6 +400,7 @@ class Interpreter:
             or (self._limits.any and call.task is not None and self._limits.governs(call.name))
             or Inject in map(type, args)
             or Inject in map(type, kwargs.values())
+            or not self._is_alone(base)
         ):
             node_call = NodeCall(
                 call.task or Operation(call.func, call.name, is_async),
@@ -411,11 +412,6 @@ class Interpreter:
             )
             retrying = partial(self._reports.retry, frame, call)
             return await self._processor.call(node_call, retrying)
-        if not self._is_alone(base):
-            name, number = call.name, node_of(frame, call)[1]
-            return await self._run.in_worker(
-                call.func, args, kwargs, name=name, node=number, on_cancel=self._cancel_rest
-            )
         try:
             return self._run.context.copy().run(call.func, *args, **kwargs)
         except StopIteration as error:

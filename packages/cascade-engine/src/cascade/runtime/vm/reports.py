@@ -23,7 +23,6 @@ from cascade.runtime.vm.frame import Frame
 from cascade.runtime.vm.operands import node_of
 from cascade.spec.blueprint import Blueprint, Call
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.wording import short
 
 
 class Reports:
@@ -45,7 +44,7 @@ class Reports:
         if state is None:
             return
         if isinstance(value, Skipped):
-            state.put_skip_reason(lazy.id, short(value))
+            state.put_skip_reason(lazy.id, repr(value))
         elif not isinstance(value, Missing):
             state.put_result(lazy.id, value)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextvars import Context
@@ -252,6 +253,9 @@ class Spinner:
             self._stop_listening = self._run.gate.constraints.listen(self._changed)
 
     def _changed(self) -> None:
+        if self._run.is_own_thread(threading.get_ident()):
+            self._end_batches()  # now, or steps that are ready already were made before that
+            return
         with contextlib.suppress(RuntimeError):  # the event loop is closed by now
             self._run.loop.call_soon_threadsafe(self._end_batches)
 

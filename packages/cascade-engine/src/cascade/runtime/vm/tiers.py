@@ -17,7 +17,7 @@ from cascade.spec.callsite import CallSite
 from cascade.spec.errors import ArgumentError, TierError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import Task
-from cascade.spec.wording import short, visible
+from cascade.spec.wording import short
 
 Tier: TypeAlias = Literal["auto", "interpreted", "generated", "fused"]
 
@@ -62,8 +62,9 @@ class Explanation:
 
     def __str__(self) -> str:
         together = f", in one loop with {', '.join(self.shares_with)}" if self.shares_with else ""
-        lines = [f"{self.task}: {self.tier}{together}", *map("    {}".format, self.refusals)]
-        return "\n".join(map(visible, lines))
+        return "\n".join(
+            [f"{self.task}: {self.tier}{together}", *map("    {}".format, self.refusals)]
+        )
 
 
 def explain(task: Task[..., Any] | LazyResult[Any]) -> Explanation:
