@@ -3,8 +3,10 @@
 ``concurrent.futures``' pool is one as it stands.
 """
 
+import asyncio
+import contextlib
 import threading
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
@@ -155,6 +157,304 @@ def test_after_shutdown_it_takes_no_calls(make_any):
 
     with pytest.raises(RuntimeError):
         executor.submit(int)
+
+
+# -- threads that the system refuses ------------------------------------------------------------
+
+
+@pytest.fixture
+def shortage(monkeypatch):
+    """``with shortage():``: the system refuses new threads."""
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    @contextlib.contextmanager
+    def shortage():
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            yield
+
+    return shortage
+
+
+def test_a_call_that_was_refused_for_want_of_a_thread_is_never_made(make_replacing, shortage):
+    executor = make_replacing(4)
+    made = []
+    with shortage(), pytest.raises(cs.ExecutorError, match="can't start new thread"):
+        executor.submit(made.append, "refused")
+    executor.submit(made.append, "taken").result(10)
+    executor.shutdown(wait=True)
+
+    assert made == ["taken"]
+
+
+def test_after_a_shortage_there_are_as_many_threads_as_before(make_replacing, shortage):
+    executor = make_replacing(2)
+    with shortage():
+        for _ in range(5):
+            with pytest.raises(cs.ExecutorError):
+                executor.submit(int)
+    barrier = threading.Barrier(2)
+    calls = [executor.submit(barrier.wait, 10) for _ in range(2)]
+
+    assert sorted(call.result(10) for call in calls) == [0, 1]
+
+
+def test_in_a_shortage_calls_wait_for_the_threads_that_are_there(make_replacing, shortage, stuck):
+    call, begun, go = stuck
+    executor = make_replacing(4)
+    first = executor.submit(call)
+    assert begun.wait(10)
+    with shortage():
+        waiting = executor.submit(threading.current_thread)
+    go.set()
+
+    assert waiting.result(10) is first.result(10)
+    barrier = threading.Barrier(4)
+    calls = [executor.submit(barrier.wait, 10) for _ in range(4)]
+    assert sorted(call.result(10) for call in calls) == [0, 1, 2, 3]
+
+
+def test_a_thread_that_cannot_be_replaced_goes_on_with_what_waits(make_replacing, shortage, stuck):
+    call, begun, go = stuck
+    executor = make_replacing(1)
+    first = executor.submit(call)
+    assert begun.wait(10)
+    waiting = executor.submit(threading.current_thread)
+    with shortage():
+        executor.replace_thread(first)
+    executor.shutdown(wait=False)
+    go.set()
+
+    assert waiting.result(10) is first.result(10)
+
+
+def test_an_interrupt_while_a_thread_starts_leaves_no_thread_behind(make_replacing, monkeypatch):
+    started = []
+    start = threading.Thread.start
+
+    def interrupted(self):
+        start(self)
+        started.append(self)
+        raise KeyboardInterrupt
+
+    executor = make_replacing(2)
+    made = []
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            executor.submit(made.append, 1)
+    started[0].join(10)
+
+    assert not started[0].is_alive()
+    assert not made
+    assert executor.submit(int).result(10) == 0
+
+
+@pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
+async def test_a_retry_after_a_shortage_makes_the_call_once(make, use_vm, shortage):
+    """Also with a pool that keeps a call that it has refused, as concurrent.futures' does."""
+    made = []
+
+    @cs.task
+    def work(n):
+        made.append(n)
+        return n
+
+    async with cs.Engine(executor=make(2)) as engine:
+        for target in (work(1), work(2).with_timeout(10)):
+            with shortage(), pytest.raises(RuntimeError, match="can't start new thread"):
+                await engine.run(pair(work.map(n=[0]), target), use_vm=use_vm and target.policies)
+        made.clear()
+        assert await engine.run(work(3).with_timeout(10), use_vm=use_vm) == 3
+        assert await engine.run(pair(work(4), work(5))) == 2
+    assert sorted(made) == [3, 4, 5]
+
+
+# -- calls that no thread begins ----------------------------------------------------------------
+
+
+@cs.task
+def pair(*values):
+    return len(values)
+
+
+@cs.task
+def double(n):
+    return 2 * n
+
+
+@cs.resource(scope="task")
+def opened():
+    yield 1
+
+
+@cs.task
+def using(n, opened=cs.inject(opened)):
+    return n
+
+
+def unusable():
+    raise OSError("no license server")
+
+
+class Refusing(ThreadPoolExecutor):
+    """Fails the calls after the first few, in one of several ways."""
+
+    def __init__(self, way, calls=0):
+        super().__init__(8)
+        self.way, self.calls = way, calls
+        self.refused = threading.Event()
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.calls -= 1
+        if self.calls >= 0:
+            return super().submit(fn, *args, **kwargs)
+        self.refused.set()
+        future = Future()
+        if self.way == "raises":
+            raise OSError("no more")
+        if self.way == "cancels":
+            assert future.cancel()
+            future.set_running_or_notify_cancel()
+        elif self.way == "fails":
+            future.set_exception(TypeError("cannot pickle '_contextvars.Context' object"))
+        else:
+            future.set_result(None)
+        return future
+
+
+WAYS = ["raises", "cancels", "fails", "does nothing"]
+TARGETS = {
+    "plain": lambda: pair(double(1), double(2)),
+    "mapped": lambda: double.map(n=[1, 2, 3]),
+    "timed": lambda: double(1).with_timeout(100),
+    "blocking": lambda: cs.task(name="blocking", mode="blocking")(lambda: 1)(),
+    "resource": lambda: using(1),
+}
+
+
+@pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_run_whose_calls_are_not_begun_fails(way, target, use_vm):
+    async with cs.Engine(executor=Refusing(way)) as engine, asyncio.timeout(10):
+        if use_vm and target in (TARGETS["plain"], TARGETS["mapped"]):
+            assert await engine.run(target(), use_vm=True)  # needs no thread
+            return
+        kind = OSError if way == "raises" else cs.ExecutorError
+        with pytest.raises(kind, match=r"no more|before a thread began it"):
+            await engine.run(target(), use_vm=use_vm)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_run_fails_when_a_later_call_is_not_begun(way):
+    """The second thread is asked for while the first one is in a call."""
+    executor = Refusing(way, 1)
+
+    @cs.task
+    def first():
+        assert executor.refused.wait(10)
+
+    @cs.task(mode="blocking")
+    def second():
+        return 2
+
+    async with cs.Engine(executor=executor) as engine, asyncio.timeout(10):
+        kind = OSError if way == "raises" else cs.ExecutorError
+        with pytest.raises(kind, match=r"no more|before a thread began it"):
+            await engine.run(pair(first(), second(), double(1)))
+
+
+async def test_a_run_fails_when_its_executor_is_shut_down_and_cancels_what_waits():
+    executor = ThreadPoolExecutor(1)
+    hold = threading.Event()
+    begun = asyncio.Event()
+
+    @cs.task
+    async def wait():
+        begun.set()
+        await asyncio.Event().wait()
+
+    executor.submit(hold.wait, 10)
+    async with cs.Engine(executor=executor) as engine, asyncio.timeout(10):
+        running = asyncio.ensure_future(engine.run(pair(wait(), double(1))))
+        await begun.wait()
+        executor.shutdown(wait=False, cancel_futures=True)
+        with pytest.raises(cs.ExecutorError, match="was it shut down"):
+            await running
+    hold.set()
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_is_open_is_closed_also_when_the_executor_makes_no_more_calls(way):
+    told = []
+
+    @cs.resource
+    def connection():
+        yield told.append("open")
+        told.append("close")
+
+    @cs.task
+    async def use(connection=cs.inject(connection)):
+        told.append("use")
+
+    async with cs.Engine(executor=Refusing(way, 1)) as engine, asyncio.timeout(10):
+        await engine.run(use())
+    assert told == ["open", "use", "close"]
+
+
+async def test_a_retry_gets_over_a_call_that_was_not_begun():
+    executor = Refusing("cancels")
+    failed = []
+
+    class Later(LocalExecutor):
+        def submit(self, fn, /, *args, **kwargs):
+            if not failed:
+                failed.append(executor.submit(fn, *args, **kwargs))
+                return failed[0]
+            return super().submit(fn, *args, **kwargs)
+
+    async with cs.Engine(executor=Later()) as engine:
+        assert await engine.run(double(4).with_timeout(10).with_retry(2)) == 8
+
+
+# -- what is no executor ------------------------------------------------------------------------
+
+
+class Pool(ProcessPoolExecutor):
+    """Somebody's own."""
+
+
+class Client:
+    """A client of somebody's cluster."""
+
+    async def submit(self, fn, /, *args, **kwargs): ...
+
+    async def shutdown(self, wait=True): ...
+
+
+Remote = type("Remote", (ThreadPoolExecutor,), {"__module__": "distributed.client"})
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (ProcessPoolExecutor, "concurrent.futures.process"),
+        (Pool, "makes calls elsewhere"),
+        (Remote, r"distributed.client.Remote, which makes calls elsewhere \(distributed\)"),
+        (Client, r"submit\(\) is a coroutine function"),
+        (object, r"has no submit\(\) and shutdown\(\)"),
+        (lambda: ThreadPoolExecutor, "is the class ThreadPoolExecutor"),
+    ],
+    ids=["processes", "subclass", "cluster", "coroutines", "object", "class"],
+)
+def test_an_engine_refuses_what_lends_no_threads(make, why):
+    with pytest.raises(cs.ExecutorError, match=why) as caught:
+        cs.Engine(executor=make())
+
+    assert "LocalExecutor" in str(caught.value)
 
 
 @pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])

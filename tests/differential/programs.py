@@ -582,6 +582,7 @@ class Profile:
     shared: int = 4
 
 
+@functools.cache
 @st.composite
 def programs(draw: Any, profile: Profile) -> Program:
     count = draw(st.integers(0, profile.shared))
@@ -606,21 +607,28 @@ def programs(draw: Any, profile: Profile) -> Program:
     return Program(tuple(parts), late, target)
 
 
+@functools.cache
 def values(
     profile: Profile, depth: int, made: int, met: int, in_body: bool
 ) -> st.SearchStrategy[Any]:
-    """Any expression. ``made``: shared values that exist when it is made; ``met``: that bodies
-    in it may mention."""
+    """Any expression.
+
+    ``made``: shared values that exist when it is made; ``met``: that bodies in it may mention.
+
+    Cached, as all that makes strategies here: hypothesis checks each one that it meets, which for
+    strategies made anew took four fifths of the time.
+    """
     plain: list[st.SearchStrategy[Any]] = [_consts]
     if in_body:
         plain.append(st.builds(Arg, st.integers(0, 3)))
     if not depth:
         return st.one_of(*plain, *_refs(met if in_body else made))
-    return st.deferred(lambda: _nested(profile, depth, made, met, in_body, plain))
+    return st.deferred(lambda: _nested(profile, depth, made, met, in_body, tuple(plain)))
 
 
+@functools.cache
 def _nested(
-    profile: Profile, depth: int, made: int, met: int, in_body: bool, plain: list[Any]
+    profile: Profile, depth: int, made: int, met: int, in_body: bool, plain: tuple[Any, ...]
 ) -> st.SearchStrategy[Any]:
     inner = values(profile, depth - 1, made, met, in_body)
     few = st.lists(inner, max_size=3).map(tuple)
@@ -630,10 +638,12 @@ def _nested(
     return st.one_of(*plain, boxes, calls, calls, st.builds(Lit, inner), *refs)
 
 
+@functools.cache
 def _refs(count: int) -> list[st.SearchStrategy[Any]]:
     return [st.builds(Ref, st.integers(0, count - 1))] if count else []
 
 
+@functools.cache
 @st.composite
 def lazies(
     draw: Any, profile: Profile, depth: int, made: int, met: int, in_body: bool = False
@@ -683,6 +693,7 @@ def lazies(
     return call
 
 
+@functools.cache
 def _amounts(profile: Profile, inner: Any, cached: bool) -> st.SearchStrategy[Any]:
     """What a call takes of capacities: known, or given by tasks.
 
@@ -697,6 +708,7 @@ def _amounts(profile: Profile, inner: Any, cached: bool) -> st.SearchStrategy[An
     return st.one_of(st.just(()), st.just(()), some.map(tuple))
 
 
+@functools.cache
 @st.composite
 def _arguments(draw: Any, signature: str, inner: Any) -> Any:
     if signature in ("file", "cursor", "bound"):
@@ -710,6 +722,7 @@ def _arguments(draw: Any, signature: str, inner: Any) -> Any:
     return args, tuple((name, draw(inner)) for name in chosen)
 
 
+@functools.cache
 @st.composite
 def _jobs(
     draw: Any, profile: Profile, depth: int, met: int, signatures: Any, nout: int | None = None
@@ -726,6 +739,7 @@ def _jobs(
     return Job(signature, pauses, body, mode, nout, draw(_tries))
 
 
+@functools.cache
 def _bodies(profile: Profile, depth: int, met: int) -> st.SearchStrategy[Any]:
     giving = st.builds(Give, values(profile, depth, met, met, True))
     chosen = st.integers(0, 99)
@@ -734,6 +748,7 @@ def _bodies(profile: Profile, depth: int, met: int) -> st.SearchStrategy[Any]:
     )
 
 
+@functools.cache
 @st.composite
 def _loops(draw: Any, profile: Profile, depth: int, met: int) -> Loop:
     pauses = tuple(draw(st.lists(_pauses, min_size=1, max_size=3)))
@@ -744,6 +759,7 @@ def _loops(draw: Any, profile: Profile, depth: int, met: int) -> Loop:
     return Loop(pauses, steps, draw(_bodies(profile, depth, met)), draw(_tries))
 
 
+@functools.cache
 @st.composite
 def _maps(
     draw: Any, profile: Profile, depth: int, made: int, met: int, in_body: bool, inner: Any
@@ -773,6 +789,7 @@ def _maps(
     return Map(job, tuple(given), cached, catches, draw(_amounts(profile, inner, cached)))
 
 
+@functools.cache
 def changes() -> st.SearchStrategy[tuple[Change, ...]]:
     """Constraints that hold nothing up for long; mostly none."""
     turns = st.sampled_from([0, 0, 1, 2, 5, 20])

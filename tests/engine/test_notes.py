@@ -1,7 +1,9 @@
 """The one note that Cascade adds to a task's error (R9)."""
 
+import pytest
+
 import cascade as cs
-from cascade.runtime.notes import annotate
+from cascade.runtime.notes import TOP, Way, annotate
 
 
 @cs.task
@@ -41,19 +43,35 @@ def test_notes_of_others_stay_and_do_not_matter():
     assert error.__notes__ == ["mine", "cascade: in task 'fetch'"]
 
 
-def test_a_long_path_is_shortened_in_the_middle_and_not_changed():
-    path = [f"t{n}" for n in range(100)]
-    error = ValueError()
-    annotate(error, "t99", None, path)
-
-    shown = error.__notes__[0].partition("path ")[2].split(" → ")
-    assert shown == [*path[:6], "… 88 more …", *path[-6:]]
-    assert len(path) == 100
+def way_of(names):
+    """The way above a node that stands below ``names``, the first of which is the target."""
+    way = TOP
+    for name in names:
+        way = Way(name, way)
+    return way
 
 
-def test_a_path_that_just_fits_is_shown_whole():
-    path = [f"t{n}" for n in range(12)]
-    error = ValueError()
-    annotate(error, "t11", None, path)
+@pytest.mark.parametrize("own", [1, 2])
+@pytest.mark.parametrize("length", [13, 14, 100])
+def test_a_long_path_is_shortened_in_the_middle(length, own):
+    path = [f"t{n}" for n in range(length)]
 
-    assert error.__notes__[0].endswith(" → ".join(path))
+    shown = way_of(path[:-own]).path(*path[-own:])
+
+    assert shown == [*path[:6], f"… {length - 12} more …", *path[-6:]]
+
+
+@pytest.mark.parametrize("length", [1, 2, 11, 12])
+def test_a_path_that_just_fits_is_shown_whole(length):
+    path = [f"t{n}" for n in range(length)]
+
+    assert way_of(path[:-1]).path(path[-1]) == path
+
+
+def test_what_cascade_added_is_not_shown_on_a_path():
+    assert Way("b", Way("", Way("a"), catches=True)).path("c") == ["a", "b", "c"]
+
+
+def test_a_way_catches_where_any_node_on_it_does():
+    assert Way("b", Way("a", TOP, catches=True)).catches
+    assert not Way("b", Way("a")).catches

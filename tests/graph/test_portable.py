@@ -20,6 +20,7 @@ from tests.graph.programs import programs
 
 from cascade.graph.compiler import BlueprintBuilder
 from cascade.graph.portable import blueprint_from_json, blueprint_to_json, content_hash
+from cascade.graph.references import portable
 from cascade.graph.serialize import to_json
 from cascade.spec.blueprint import Blueprint, Call, Literal, Register, literal
 from cascade.spec.caching import ByArguments
@@ -532,9 +533,9 @@ def test_text_that_is_no_blueprint_is_refused(text, problem):
 LOAD = {"task": "tests.graph.flows:load", "out": 0}
 
 
-def read(*forms, **header):
+def read(*forms, modules=(), **header):
     made = {**document(Blueprint()), "registers": 9, "instructions": list(forms), **header}
-    return blueprint_from_json(json.dumps(made))
+    return blueprint_from_json(json.dumps(made), modules=modules)
 
 
 @pytest.mark.parametrize(
@@ -561,7 +562,7 @@ def read(*forms, **header):
         ({**LOAD, "amounts": []}, r"its amounts is no object but \[\]"),
         ({**LOAD, "task": "tests.graph.flows:gone"}, ".*flows:gone' cannot be imported: .*"),
         ({**LOAD, "task": "os:system"}, "'os:system' is not a task but <built-in function system>"),
-        ({**LOAD, "task": "..:x"}, "'..:x' cannot be imported: .*"),
+        ({**LOAD, "task": "..:x"}, "'..:x' is in the module '..', which is not imported; .*"),
         ({"operator": "call", "out": 0}, "'call' is no operator of lazy values"),
         ({"operator": [], "out": 0}, "unhashable type: 'list'"),
         ({"gather": {"kind": "os:system", "steps": []}, "out": 0}, ".* is not a namedtuple but .*"),
@@ -604,7 +605,7 @@ def test_a_module_that_fails_when_it_is_imported_is_told(tmp_path, monkeypatch):
     (tmp_path / "failing_module.py").write_text("raise SystemExit('over')", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SerializationError, match=r"'failing_module:x' cannot be imported: over$"):
-        read({**LOAD, "task": "failing_module:x"})
+        read({**LOAD, "task": "failing_module:x"}, modules=["failing_module"])
 
 
 def test_only_references_are_imported(tmp_path, monkeypatch):
@@ -627,6 +628,7 @@ def test_a_type_is_not_called_when_a_parameter_is_read():
     assert Recorded.made == []
 
 
+@portable
 class Recorded:
     made: list = []  # noqa: RUF012
 

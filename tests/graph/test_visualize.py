@@ -105,7 +105,7 @@ def test_no_two_kinds_of_edge_look_the_same():
     [
         ('say "hi"', "say #quot;hi#quot;", r"say \"hi\""),
         ("a<b>&c", "a#lt;b>#amp;c", "a<b>&c"),
-        ("C:\\dir", "C:\\dir", r"C:\\dir"),
+        ("C:\\dir", "C:#92;dir", r"C:\\dir"),
         ("two\nlines", "two<br/>lines", r"two\nlines"),
         ("a#b;", "a#35;b;", "a#b;"),
         ("näme → ✓", "näme → ✓", "näme → ✓"),
@@ -189,7 +189,7 @@ def test_a_note_cannot_break_the_drawing():
     lazy = load()
     states = {lazy.number: NodeState("failed", 0.0, 'say "<hi>" \\ # &')}
 
-    assert "say #quot;#lt;hi>#quot; \\ #35; #amp;" in visualize(lazy, states=states)
+    assert "say #quot;#lt;hi>#quot; #92; #35; #amp;" in visualize(lazy, states=states)
     assert r"say \"<hi>\" \\ # &" in visualize(lazy, "dot", states=states)
 
 
@@ -264,3 +264,27 @@ def test_a_drawing_has_a_line_for_each_node_and_edge(program):
 
     assert len(visualize(graph).splitlines()) == 1 + size
     assert len(visualize(graph, "dot").splitlines()) == 3 + size
+
+
+@pytest.mark.parametrize(
+    ("name", "mermaid", "dot"),
+    [
+        ("%%{init: {'theme': 'dark'}}%%", "#37;#37;{init: {'theme': 'dark'}}#37;#37;", None),
+        ("`**bold**`", "#96;**bold**#96;", None),
+        ("$$x$$", "#36;#36;x#36;#36;", None),
+        ("a\rb\u2028c", r"a#92;rb#92;u2028c", r"a\\rb\\u2028c"),
+        ("\x1b[2J\u202e", r"#92;x1b[2J#92;u202e", r"\\x1b[2J\\u202e"),
+        ("\ud800", r"#92;ud800", r"\\ud800"),
+    ],
+)
+def test_a_name_is_no_directive_markup_or_escape(name, mermaid, dot):
+    lazy = task(name=name)(load.func)()
+    states = {lazy.number: NodeState("failed", 0.0, name)}
+    router = Router(selector=1, routes={name: lazy})
+
+    assert f'["{mermaid}"]' in visualize(lazy)
+    for drawn in (visualize(lazy, states=states), visualize(router)):
+        assert not {"%%", "\r", "\u2028"} & {"%%" * ("%%" in drawn), *drawn}
+        drawn.encode()
+    if dot is not None:
+        assert f'label="{dot}"' in visualize(lazy, "dot")

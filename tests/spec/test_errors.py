@@ -12,6 +12,7 @@ BUILTINS = {
     "CycleError": ValueError,
     "BlueprintError": ValueError,
     "SerializationError": TypeError,
+    "TaskNotImportedError": ImportError,
     "ParameterError": ValueError,
     "ResourceNotFoundError": NameError,
     "ResourceError": RuntimeError,
@@ -27,6 +28,7 @@ BUILTINS = {
     "UnknownBlueprintError": LookupError,
     "TaskStopIterationError": RuntimeError,
     "RunError": RuntimeError,
+    "ExecutorError": RuntimeError,
     "ConnectorError": ConnectionError,
     "StalledError": RuntimeError,
     "InternalError": RuntimeError,
@@ -76,6 +78,7 @@ def test_messages_are_shown_as_written():
     """A LookupError is no KeyError, whose ``str`` is the repr of its message."""
     for name, error in PUBLIC.items():
         extra = {
+            "TaskNotImportedError": ("flows",),
             "ParameterError": ("n",),
             "DependencyMissingError": ("c",),
             "CapacityError": ("gpu",),

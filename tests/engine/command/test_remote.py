@@ -100,7 +100,7 @@ def test_what_engines_say_is_shown_as_it_is_and_obeyed_by_no_terminal():
 
     text = "\n".join(shown(odd))
     assert "task:fetch_[ab][/]" in text
-    assert "\N{REPLACEMENT CHARACTER}[2Jreport" in text
+    assert r"\x1b[2Jreport" in text
     assert not {"\x1b", "\x9b"} & {*text, *line_of(odd)}
 
 

@@ -82,7 +82,9 @@ def test_another_process_needs_nothing_but_the_text():
         "from cascade.graph.portable import blueprint_from_json\n"
         "from cascade.runtime.vm import VirtualMachine\n"
         "assert 'tests.graph.flows' not in sys.modules\n"
-        "print(asyncio.run(VirtualMachine().execute(blueprint_from_json(sys.stdin.read()))))"
+        "allowed = ['tests.graph.flows']\n"
+        "blueprint = blueprint_from_json(sys.stdin.read(), modules=allowed)\n"
+        "print(asyncio.run(VirtualMachine().execute(blueprint)))"
     )
     # -c puts the working directory, the repository's root, on the path.
     result = subprocess.run(

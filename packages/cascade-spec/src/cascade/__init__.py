@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cascade.adapters.executors.local import LocalExecutor as LocalExecutor
     from cascade.adapters.solvers.native import NativeSolver as NativeSolver
     from cascade.graph.outline import dry_run as dry_run
+    from cascade.graph.references import portable as portable
     from cascade.graph.states import NodeState as NodeState
     from cascade.graph.visualize import visualize as visualize
     from cascade.runtime.bus import MessageBus as MessageBus
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from cascade.spec.errors import DeadlineError as DeadlineError
     from cascade.spec.errors import DefinitionError as DefinitionError
     from cascade.spec.errors import DependencyMissingError as DependencyMissingError
+    from cascade.spec.errors import ExecutorError as ExecutorError
     from cascade.spec.errors import InternalError as InternalError
     from cascade.spec.errors import LazyAttributeError as LazyAttributeError
     from cascade.spec.errors import LazyUseError as LazyUseError
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from cascade.spec.errors import SerializationError as SerializationError
     from cascade.spec.errors import StalledError as StalledError
     from cascade.spec.errors import StepLimitError as StepLimitError
+    from cascade.spec.errors import TaskNotImportedError as TaskNotImportedError
     from cascade.spec.errors import TaskStopIterationError as TaskStopIterationError
     from cascade.spec.errors import TaskTimeoutError as TaskTimeoutError
     from cascade.spec.errors import TierError as TierError
@@ -96,6 +99,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         "adapters.executors.local": ("LocalExecutor",),
         "adapters.solvers.native": ("NativeSolver",),
         "graph.outline": ("dry_run",),
+        "graph.references": ("portable",),
         "graph.states": ("NodeState",),
         "graph.visualize": ("visualize",),
         "runtime.bus": ("MessageBus",),
@@ -124,6 +128,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
             "DeadlineError",
             "DefinitionError",
             "DependencyMissingError",
+            "ExecutorError",
             "InternalError",
             "LazyAttributeError",
             "LazyUseError",
@@ -136,6 +141,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
             "SerializationError",
             "StalledError",
             "StepLimitError",
+            "TaskNotImportedError",
             "TaskStopIterationError",
             "TaskTimeoutError",
             "TierError",

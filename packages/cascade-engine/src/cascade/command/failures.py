@@ -26,7 +26,9 @@ def complain(message: str, code: int) -> int:
     from rich.text import Text
 
     from cascade.runtime.subscribers.output import write_line
+    from cascade.spec.wording import visible
 
+    message = visible(message, lines=True)
     console = Console(stderr=True)
     if console.is_terminal:
         console.print(Text.assemble(("cascade: ", "bold red"), message), soft_wrap=True)
@@ -45,13 +47,15 @@ def show_failure(error: BaseException) -> None:
     from cascade.runtime.subscribers.output import write_line
     from cascade.runtime.tracebacks import VARIABLE, leave_out_machinery
     from cascade.spec.errors import CascadeError
+    from cascade.spec.wording import visible
 
     leave_out_machinery(error)
     users = _from_the_users(error.__traceback__)
     full = os.environ.get(VARIABLE, "0") not in ("", "0")
     if not full and (users is not None or isinstance(error, CascadeError)):
         error.with_traceback(users)
-    write_line(sys.stderr, "".join(traceback.format_exception(error)).rstrip("\n"))
+    text = "".join(traceback.format_exception(error)).rstrip("\n")
+    write_line(sys.stderr, visible(text, lines=True))
 
 
 def _from_the_users(trace: TracebackType | None) -> TracebackType | None:

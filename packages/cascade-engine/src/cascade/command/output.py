@@ -10,11 +10,11 @@ from typing import Any
 
 from cascade.command.failures import NoJsonError, UsageError
 from cascade.runtime.subscribers.output import write_line
-from cascade.spec.wording import short
+from cascade.spec.wording import short, visible, visible_json
 
 
 def show(text: str, styles: Mapping[str, str] | None = None) -> None:
-    """Print ``text`` to standard output.
+    """Print ``text`` to standard output; what a terminal would obey is shown as an escape.
 
     Args:
         text: Any number of lines; they are never wrapped.
@@ -24,6 +24,7 @@ def show(text: str, styles: Mapping[str, str] | None = None) -> None:
     from rich.text import Text
 
     console = Console()
+    text = visible(text, lines=True)
     if not console.is_terminal:
         write_line(sys.stdout, text)
         return
@@ -34,11 +35,17 @@ def show(text: str, styles: Mapping[str, str] | None = None) -> None:
 
 
 def show_value(value: Any) -> None:
-    """Print a result: text as it is, None not at all, the rest as Python writes it, in lines."""
+    """Print a result: None not at all, text as it is, the rest as Python writes it, in lines.
+
+    Text is what the program wants to print, so where no terminal reads it not a character changes.
+    """
     if value is None:
         return
     if isinstance(value, str):
-        show(value)
+        if sys.stdout is not None and sys.stdout.isatty():
+            show(value)
+        else:
+            write_line(sys.stdout, value)
         return
     from pprint import pformat
 
@@ -66,7 +73,7 @@ def show_json(value: Any, what: str) -> None:
         raise NoJsonError(
             f"{what} has no JSON form: {error}; it is {short(value)}; leave out --json to see it"
         ) from None
-    write_line(sys.stdout, text)
+    write_line(sys.stdout, visible_json(text))
 
 
 def write(text: str, file: Path) -> None:

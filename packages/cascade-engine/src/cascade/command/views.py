@@ -183,7 +183,9 @@ def _show_nodes(found: Graph) -> None:
 def _json_text(found: Graph) -> str:
     from json import dumps
 
-    return dumps(_nodes_and_edges(found), ensure_ascii=False)
+    from cascade.spec.wording import visible_json
+
+    return visible_json(dumps(_nodes_and_edges(found), ensure_ascii=False))
 
 
 def _nodes_and_edges(found: Graph) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from cascade.command.remote import Broker, Patience, Prefix, engines_at, wait_for
+from cascade.spec.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,7 +112,7 @@ def line_of(one: EngineStatus) -> str:
         f"{len(one.waiting) + one.more_waiting} waiting",
         _count(len(one.constraints), "constraint"),
     ]
-    return f"{_printable(one.engine)}: {', '.join(parts)}"
+    return f"{visible(one.engine)}: {', '.join(parts)}"
 
 
 def screen(engines: Sequence[EngineStatus]) -> list[RenderableType]:
@@ -131,16 +132,16 @@ def screen(engines: Sequence[EngineStatus]) -> list[RenderableType]:
 def _heading(one: EngineStatus) -> RenderableType:
     from rich.text import Text
 
-    where = _printable(f"  {one.host}, process {one.pid}")
-    text = Text.assemble((_printable(one.engine), "bold"), where)
+    where = visible(f"  {one.host}, process {one.pid}")
+    text = Text.assemble((visible(one.engine), "bold"), where)
     shares = [
         f"{name} {one.available.get(name, total):g} of {total:g} free"
         for name, total in one.capacities.items()
     ]
     if shares:
-        text.append(_printable(f"  {', '.join(shares)}"), "cyan")
+        text.append(visible(f"  {', '.join(shares)}"), "cyan")
     if one.abandoned:
-        text.append(_printable(f"  abandoned: {', '.join(one.abandoned)}"), "red")
+        text.append(visible(f"  abandoned: {', '.join(one.abandoned)}"), "red")
     return text
 
 
@@ -209,12 +210,7 @@ def _add_row(table: Table, *cells: str) -> None:
     """Add a row as it is: a pattern may have brackets, which would be read as markup."""
     from rich.text import Text
 
-    table.add_row(*[Text(_printable(cell)) for cell in cells])
-
-
-def _printable(text: str) -> str:
-    """What comes from outside, without characters that a terminal would obey."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    table.add_row(*[Text(visible(cell)) for cell in cells])
 
 
 def _count(number: int, what: str) -> str:

@@ -21,10 +21,10 @@ class AbandonedCalls:
         with self._lock:
             self._names[call] = name
             count = len(self._names)
+        call.add_done_callback(self._ended)
         replace = getattr(executor, "replace_thread", None)
         if replace is not None:
             replace(call)
-        call.add_done_callback(self._ended)
         return count
 
     @property

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from cascade.runtime.events import Event
+from cascade.spec.wording import short
 
 E = TypeVar("E", bound=Event)
 
@@ -57,7 +58,7 @@ class MessageBus:
                 ``event_type`` is no event class.
         """
         if not (isinstance(event_type, type) and issubclass(event_type, Event)):
-            raise TypeError(f"subscribe() takes a class of events, but got {event_type!r}")
+            raise TypeError(f"subscribe() takes a class of events, but got {short(event_type)}")
         if inspect.iscoroutinefunction(handler):
             raise TypeError(
                 f"the handler {handler.__qualname__} is a coroutine function, but handlers are "

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar, overload
 from weakref import WeakKeyDictionary
 
+from cascade.adapters.executors.checks import check_executor
 from cascade.adapters.executors.inline import InlineExecutor
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.adapters.solvers.native import NativeSolver
@@ -90,7 +91,7 @@ class Engine:
     Args:
         solver: Orders nodes that could run at the same time; NativeSolver if left out.
         executor: Lends threads for plain functions; a LocalExecutor of the engine's own, ended
-            with it, if left out.
+            with it, if left out. Not one that makes calls in other processes.
         bus: Where events are published.
         state_backend: Keeps every node's outcome for reading after a run; none if left out.
         resources: Resources to register.
@@ -101,6 +102,9 @@ class Engine:
         step_interval: Seconds between two StepsMade events of a run, at least.
         system_resources: How much there is of each capacity that ``with_constraints`` takes, by
             name; or a ResourceManager that several engines share. None of any if left out.
+
+    Raises:
+        ExecutorError: ``executor`` lends no threads of this process.
 
     Attributes:
         bus: Tells of what happens.
@@ -132,6 +136,8 @@ class Engine:
         system_resources: ResourceManager | Mapping[str, float] | None = None,
     ) -> None:
         check_tier(tier)
+        if executor is not None:
+            check_executor(executor)
         self.tier: Tier = tier
         check_seconds("step_interval", step_interval)
         self._step_interval = step_interval
@@ -139,7 +145,7 @@ class Engine:
         self.state_backend = state_backend
         self.resource_container = ResourceContainer(self.bus, teardown_timeout)
         self.blueprints = BlueprintRegistry()
-        self._executor = executor or LocalExecutor()
+        self._executor = LocalExecutor() if executor is None else executor
         self._owns_executor = executor is None
         if not isinstance(system_resources, ResourceManager):
             system_resources = ResourceManager(system_resources)

@@ -3,12 +3,68 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cascade.spec.lazy_types import LazyResult
 
 _SHOWN = 12
+_HALF = _SHOWN // 2
 _MARK = "cascade: "
+
+
+class Way:
+    """The nodes above a node: all that its value goes through on its way to the target.
+
+    A link to the next one, so that nodes below each other share what is above them, and N failures
+    in a graph cost O(N) together, however deep they are.
+
+    Args:
+        name: Of the node right above; empty for one that paths do not show.
+        above: What is above that; None for a target.
+        catches: Whether that node wants its error as its value.
+
+    Attributes:
+        catches: Whether any node above does.
+        depth: How many of them paths show.
+    """
+
+    __slots__ = ("above", "catches", "depth", "first", "name")
+
+    def __init__(self, name: str = "", above: Way | None = None, catches: bool = False) -> None:
+        self.name = name
+        self.above = above
+        self.catches: bool = catches or (above is not None and above.catches)
+        self.depth: int = bool(name) + (0 if above is None else above.depth)
+        first = () if above is None else above.first
+        self.first: tuple[str, ...] = (*first, name) if name and len(first) < _HALF else first
+
+    def path(self, *names: str) -> list[str]:
+        """Names from the target down to a node; the middle of a long path is left out.
+
+        Args:
+            names: What ends the path: the node's own, after others that are not above it.
+        """
+        depth = self.depth + len(names)
+        if depth <= _SHOWN:
+            return [*reversed(list(self._up())), *names]
+        last = [*reversed(names)]
+        for name in self._up():
+            if len(last) >= _HALF:
+                break
+            last.append(name)
+        first = (*self.first, *names)[:_HALF]
+        return [*first, f"… {depth - 2 * _HALF} more …", *reversed(last[:_HALF])]
+
+    def _up(self) -> Iterator[str]:
+        way: Way | None = self
+        while way is not None:
+            if way.name:
+                yield way.name
+            way = way.above
+
+
+#: Above a target there is nothing.
+TOP = Way()
 
 
 def annotate(
@@ -22,16 +78,12 @@ def annotate(
         error: Changed in place.
         task: Name of the task.
         source: The lazy value of the call, or None where only the task is known.
-        path: Names from the target of the run down to the task.
+        path: Names from the target of the run down to the task, as ``Way.path`` gives them.
     """
     if any(note.startswith(_MARK) for note in getattr(error, "__notes__", ())):
         return
     called = f", called at {source.callsite}" if source is not None else ""
-    shown = list(path)
-    if len(shown) > _SHOWN:
-        half = _SHOWN // 2
-        shown[half:-half] = [f"… {len(shown) - 2 * half} more …"]
-    route = f", on the path {' → '.join(shown)}" if len(shown) > 1 else ""
+    route = f", on the path {' → '.join(path)}" if len(path) > 1 else ""
     # An exception that takes no attributes (a frozen dataclass) takes no note either.
     with contextlib.suppress(Exception):
         error.add_note(f"{_MARK}in task '{task}'{called}{route}")

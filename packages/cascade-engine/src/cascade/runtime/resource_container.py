@@ -19,6 +19,7 @@ from cascade.spec.errors import DefinitionError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.overrides import Override, overrides_in_force
 from cascade.spec.resource import Inject, Provider, ResourceDefinition
+from cascade.spec.wording import short
 
 if TYPE_CHECKING:
     from cascade.graph.model import Graph
@@ -54,7 +55,7 @@ class ResourceContainer:
         """
         if not isinstance(definition, ResourceDefinition):
             raise DefinitionError(
-                f"register() takes a function decorated with @resource, but got {definition!r}"
+                f"register() takes a function decorated with @resource, but got {short(definition)}"
             )
         self._registered = {**self._registered, definition.name: definition}
 

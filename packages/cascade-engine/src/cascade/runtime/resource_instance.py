@@ -36,6 +36,7 @@ from cascade.spec.resource import ResourceDefinition
 
 if TYPE_CHECKING:
     from cascade.runtime.run import Run
+    from cascade.spec.protocols import Executor
 
 #: Seconds that closing a resource may take where nobody says anything else.
 TEARDOWN_TIMEOUT = 60.0
@@ -303,27 +304,41 @@ class ResourceInstance:
 
     async def _in_thread(self, work: Callable[[ThreadCall], Any]) -> Any:
         """Have a thread do ``work`` with the generator, and wait for it."""
-        bound = self._bound_thread
-        call = self._thread_call = ThreadCall(self._run, self._generator, self.definition.name)
-        context = self._generator_context
+        executor = self._bound_thread or self._run.executor
         try:
-            call.submit(bound or self._run.executor, context.run, work, call)
-        except RuntimeError:  # it was shut down
-            if self.opened_as is None:
+            call = await self._made_by(executor, work)
+            dropped = call.was_dropped
+        except Exception as error:  # it was shut down, or has no thread
+            dropped = True
+            if self.opened_as is None or isinstance(error, StopAsyncIteration):
                 raise
-            call.submit(last := LocalExecutor(1), context.run, work, call)
+        if dropped and self.opened_as is not None:  # what is open is closed all the same
+            last = LocalExecutor(1)
+            call = await self._made_by(last, work)
             last.shutdown(wait=False)
+        value = call.result()
+        self._yielded_as = call.yielded_as
+        return value
+
+    async def _made_by(self, executor: Executor, work: Callable[[ThreadCall], Any]) -> ThreadCall:
+        """The same on a thread of ``executor``: the call, which has ended or was given up.
+
+        Raises:
+            Exception: The executor takes no calls.
+            StopAsyncIteration: Nobody can wait until its thread gets there.
+        """
+        call = self._thread_call = ThreadCall(self._run, self._generator, self.definition.name)
+        call.submit(executor, self._generator_context.run, work, call)
         if self.opened_as is not None:
-            if bound is not None and bound.is_stuck:
+            bound = self._bound_thread
+            if bound is not None and bound is executor and bound.is_stuck:
                 if self.loop_ends:
                     raise StopAsyncIteration  # nobody can wait until the thread gets there
                 self._give_up()
             else:
                 call.when_begun(partial(self._set_timer, self._give_up))
         await self._end_of_call(call)
-        value = call.result()
-        self._yielded_as = call.yielded_as
-        return value
+        return call
 
     async def _end_of_call(self, call: ThreadCall) -> None:
         """Wait until a thread has ended ``call``, or that was given up."""

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from cascade.adapters.executors.local import LocalExecutor
+from cascade.runtime.worker_calls import WorkerCall, not_begun
 
 if TYPE_CHECKING:
     from cascade.runtime.run import Run
@@ -74,8 +75,14 @@ class ThreadCall:
             RuntimeError: It was shut down.
         """
         self.executor = executor
-        self.call = self._run.submit(executor, self.name, *work)
+        self._work: WorkerCall[Any] = WorkerCall(*work)
+        self.call = self._run.submit(executor, self.name, self._work)
         self.call.add_done_callback(lambda _call: self._tell(self.done))
+
+    @property
+    def was_dropped(self) -> bool:
+        """Whether the executor has ended it before a thread began it."""
+        return self.done.done() and self._work.waits
 
     def when_begun(self, act: Callable[[], object]) -> None:
         """Call ``act`` in the event loop when a thread has begun and not ended this."""
@@ -118,10 +125,13 @@ class ThreadCall:
 
         Raises:
             StopAsyncIteration: It has come to its end, or nobody waits for it any more.
+            ExecutorError: No thread has begun it.
             BaseException: What it has raised.
         """
         if self._is_left:
             raise StopAsyncIteration
+        if self.was_dropped:
+            raise not_begun(self.executor, self.name, self.call)
         went_on, value = self.call.result()
         if not went_on:
             raise StopAsyncIteration

@@ -35,6 +35,7 @@ from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.gate import Gate
 from cascade.runtime.limits.resources import ResourceManager
 from cascade.runtime.steps import Steps
+from cascade.runtime.worker_calls import WorkerCall, not_begun
 from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.params import Source, run_params
@@ -292,14 +293,17 @@ class Run:
         """Whether that is the thread of the run's event loop."""
         return ident == self._thread
 
-    def submit(
-        self, executor: Executor, name: str, func: Callable[..., T], /, *args: Any
-    ) -> Future[T]:
-        """Have ``executor`` call ``func``; virtual time stands still until that has ended."""
+    def submit(self, executor: Executor, name: str, work: WorkerCall[T]) -> Future[T]:
+        """Have ``executor`` make a call; virtual time stands still until that has ended.
+
+        Raises:
+            RuntimeError: It refuses to; ``work`` is withdrawn, if it has not begun nevertheless.
+        """
         release = self.loop.hold(name) if isinstance(self.loop, VirtualLoop) else None
         try:
-            call = executor.submit(func, *args)
+            call: Future[Any] = executor.submit(work)
         except BaseException:
+            work.withdraw()
             if release is not None:
                 release()
             raise
@@ -338,28 +342,30 @@ class Run:
 
         Raises:
             TaskTimeoutError: It took longer than ``timeout``.
+            ExecutorError: The executor has ended the call, and no thread had begun it.
         """
         executor = executor or self.executor
         name = name or getattr(func, "__qualname__", repr(func))
         cancels = Cancels()
         begun: asyncio.Future[None] = self.loop.create_future()
-        call = self.submit(
-            executor,
-            name,
+        work: WorkerCall[T] = WorkerCall(
             self.context.copy().run,
             guarded if timeout is None else self._telling(begun),
             func,
             args,
             kwargs,
         )
+        call = self.submit(executor, name, work)
         waiting = asyncio.wrap_future(call)
         try:
-            if timeout is None:
-                return await asyncio.shield(waiting)
-            await asyncio.wait([begun, waiting], return_when=asyncio.FIRST_COMPLETED)
+            if timeout is not None:
+                either: list[asyncio.Future[Any]] = [begun, waiting]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
                 await asyncio.wait([waiting], timeout=timeout)
             if waiting.done():
+                if work.withdraw():
+                    raise not_begun(executor, f"task '{name}'", call)
                 value: T = waiting.result()
                 return value
         except asyncio.CancelledError:
@@ -367,6 +373,7 @@ class Run:
                 on_cancel()
             await self._end_of(call, waiting, cancels, name, node, executor, on_abandon)
             raise
+        assert timeout is not None  # else the call has ended
         self._leave(call, waiting, name, node, executor, on_abandon)
         raise TaskTimeoutError(
             f"an attempt of task '{name}' took longer than {timeout:g} s; it goes on in its "

@@ -32,10 +32,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Protocol
 
 from cascade.runtime.guard import Guard
 from cascade.runtime.run import Run
+from cascade.runtime.worker_calls import WorkerCall, not_begun
 
 #: Seconds between two looks at whether the awake threads get on.
 LOOK_EVERY = 0.001
@@ -118,8 +120,8 @@ class Workers:
         #: Awake thread → what it works on.
         self._current: dict[int, list[Any]] = {}
         self._seen: list[Any] = []
-        #: The call of each thread, until it has ended → the cell for what that works on.
-        self._calls: dict[Future[None], list[Any]] = {}
+        #: The call of each thread, until it has ended, and the cell for what that works on.
+        self._calls: dict[Future[None], tuple[WorkerCall[None], list[Any]]] = {}
         self._looking = False
         self._next_look: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -173,7 +175,8 @@ class Workers:
         """The calls of awake threads, and what each works on; to abandon them, after ``stop``."""
         self._call_off()
         awake = set(map(id, list(self._current.values())))
-        return [(call, cell[0]) for call, cell in list(self._calls.items()) if id(cell) in awake]
+        calls = list(self._calls.items())
+        return [(call, cell[0]) for call, (_, cell) in calls if id(cell) in awake]
 
     def enter(self) -> list[Any]:
         """The calling thread is awake from now on; the cell for what it works on."""
@@ -211,10 +214,9 @@ class Workers:
         """Do without the threads that were asked for and have not begun, and look no more."""
         if self._next_look is not None:
             self._next_look.cancel()
-        for call in list(self._calls):
+        for call, (work, _) in list(self._calls.items()):
             if call.cancel():
-                with self._lock:
-                    self._awake -= 1
+                self._ended(work, call)
 
     def _start(self, count: int) -> None:
         for _ in range(count):
@@ -226,15 +228,29 @@ class Workers:
             else:
                 self._guard.share()
             cell: list[Any] = [None]
+            work = WorkerCall(self._work, cell)
             try:
-                call = self._run.submit(self._run.executor, "plain tasks", self._work, cell)
-            except Exception as error:  # it was shut down
-                with self._lock:
-                    self._awake -= 1
-                self._on_refusal(error)
+                call = self._run.submit(self._run.executor, "plain tasks", work)
+            except Exception as error:  # it was shut down, or has no thread
+                if work.withdrawn:
+                    with self._lock:
+                        self._awake -= 1
+                    self._on_refusal(error)
                 return
-            self._calls[call] = cell
-            call.add_done_callback(self._calls.pop)
+            self._calls[call] = work, cell
+            call.add_done_callback(partial(self._ended, work))
+
+    def _ended(self, work: WorkerCall[None], call: Future[None]) -> None:
+        """The call of a thread has ended, perhaps without having begun. In any thread."""
+        self._calls.pop(call, None)
+        if not work.withdraw():
+            return  # the thread has left by itself
+        with self._lock:
+            self._awake -= 1
+        if self._stopped:
+            self._tell(self._idle)
+        else:
+            self._tell(self._on_refusal, not_begun(self._run.executor, "plain tasks", call))
 
     def _keep_looking(self) -> None:
         if not self._looking:

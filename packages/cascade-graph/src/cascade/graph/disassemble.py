@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
-from cascade.spec.wording import short
+from cascade.spec.wording import short, visible
 
 
 def disassemble(blueprint: Blueprint) -> str:
@@ -30,7 +30,7 @@ def disassemble(blueprint: Blueprint) -> str:
         if place == blueprint.entry and blueprint.entry:
             lines.append("entry:")
         lines.append(f"  {place:4}  {_instruction(call)}")
-    return "\n".join(lines)
+    return "\n".join(map(visible, lines))
 
 
 def _inputs(blueprint: Blueprint) -> list[str]:

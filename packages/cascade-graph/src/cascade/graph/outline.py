@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from cascade.graph.build import build_graph
 from cascade.graph.model import Edge, EdgeKind, Graph, Node
 from cascade.spec.containers import as_lazy
+from cascade.spec.wording import visible
 
 _NESTED = 24
 _LABELS = {
@@ -56,7 +57,7 @@ def outline(graph: Graph, *, limit: int = 50) -> Iterator[str]:
     """The lines that ``dry_run`` prints, one by one."""
     tasks = sum(not lazy.task.structural for lazy in graph.lazies)
     yield f"{_count(len(graph), 'node')}, {_count(tasks, 'task')}"
-    yield from _tree(graph, limit)
+    yield from map(visible, _tree(graph, limit))
 
 
 def _tree(graph: Graph, limit: int) -> Iterator[str]:

@@ -29,27 +29,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any, TypeVar
 
 from cascade.graph.build import build_graph
+from cascade.graph.references import Resolver
 from cascade.graph.serialize import NodeWriter, read_nodes
 from cascade.graph.values import (
     OPERATORS,
     UNREADABLE,
+    ValueReader,
     ValueWriter,
-    namedtuple_at,
     operator_at,
-    read_retry,
-    read_source,
-    read_value,
-    task_at,
     told,
 )
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
 from cascade.spec.checks import is_amount, is_number, no_amount
 from cascade.spec.containers import GATHER, Recipe, Step, fill, gathered
-from cascade.spec.errors import SerializationError
+from cascade.spec.errors import SerializationError, TaskNotImportedError
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.mapping import MapPlan, expand
 from cascade.spec.params import Source
@@ -80,13 +78,20 @@ def blueprint_to_json(blueprint: Blueprint, *, indent: int | None = None) -> str
     return _dumps(blueprint, _document(blueprint), indent=indent)
 
 
-def blueprint_from_json(text: str) -> Blueprint:
-    """Read what ``blueprint_to_json`` wrote. Imports the tasks' modules: read only what you trust.
+def blueprint_from_json(text: str, *, modules: Iterable[str] = ()) -> Blueprint:
+    """Read what ``blueprint_to_json`` wrote.
 
-    The blueprint calls nothing but tasks, converters of parameters and conditions of retries that
-    can be imported, and is not verified: ``cs.verify`` does that.
+    What it imports and calls is bounded as with ``cascade.graph.serialize.from_json``. The
+    blueprint is not verified: ``cs.verify`` does that.
+
+    Args:
+        text: JSON.
+        modules: Names of the modules that may be imported for it; those that are imported already
+            may always be used.
 
     Raises:
+        TaskNotImportedError: It names something of another module.
+        ArgumentError: ``modules`` is not names of modules.
         SerializationError: ``text`` is not such JSON, or a task is not there any more.
     """
     if not isinstance(text, (str, bytes, bytearray)):
@@ -101,7 +106,7 @@ def blueprint_from_json(text: str) -> Blueprint:
     if not isinstance(document, dict) or document.get("blueprint") != _VERSION:
         raise SerializationError(f"not a blueprint of version {_VERSION}: {text[:60]!r}")
     try:
-        return _read_blueprint(document)
+        return _read_blueprint(document, Resolver(modules))
     except UNREADABLE as error:
         if isinstance(error, SerializationError):
             raise
@@ -364,15 +369,18 @@ class _CallWriter(_Writer):
 # -- reading ------------------------------------------------------------------------------------
 
 
-def _read_blueprint(document: Mapping[str, Any]) -> Blueprint:
-    lazies = read_nodes(_list(document, "nodes"))
+def _read_blueprint(document: Mapping[str, Any], resolver: Resolver) -> Blueprint:
+    reader = ValueReader(resolver, read_nodes(_list(document, "nodes"), resolver))
     calls: list[Call] = []
     for place, body in enumerate(_list(document, "instructions")):
         try:
-            calls.append(_read_call(body, lazies))
+            calls.append(_read_call(body, reader))
         except UNREADABLE as error:
             said = str(error) if isinstance(error, SerializationError) else told(error)
-            raise SerializationError(f"instruction {place} cannot be read: {said}") from error
+            said = f"instruction {place} cannot be read: {said}"
+            if isinstance(error, TaskNotImportedError):
+                raise TaskNotImportedError(said, error.module) from error
+            raise SerializationError(said) from error
     names = _object(document, "kwargs")
     rooted = _flag(document, "rooted")
     if rooted and not calls:
@@ -384,77 +392,78 @@ def _read_blueprint(document: Mapping[str, Any]) -> Blueprint:
         input_kwargs={name: _int(register) for name, register in names.items()},
         input_var_args=_int_or_none(document.get("var_args")),
         input_var_kwargs=_int_or_none(document.get("var_kwargs")),
-        input_defaults={_int(r): read_value(v, ()) for r, v in _list(document, "defaults")},
+        input_defaults={_int(r): reader.constant(v) for r, v in _list(document, "defaults")},
         input_sources={_int(r): _int(s) for r, s in _list(document, "sources")},
         entry=_int(document["entry"]),
         task=calls[-1].task if rooted else None,
     )
 
 
-def _read_call(body: Any, lazies: Sequence[LazyResult[Any]]) -> Call:
+def _read_call(body: Any, reader: ValueReader) -> Call:
     if not isinstance(body, dict):
         raise TypeError(f"it is no object but {short(body)}")
-    task, first = _read_called(body, lazies)
+    task, first = _read_called(body, reader)
+    operand = partial(_read_operand, reader)
     var_args, var_kwargs = body.get("var_args"), body.get("var_kwargs")
     return Call(
         task.func,
         Register(_int(body["out"])),
-        [*first, *map(_read_operand, _list(body, "args", []))],
-        {name: _read_operand(value) for name, value in _object(body, "kwargs", {}).items()},
+        [*first, *map(operand, _list(body, "args", []))],
+        {name: operand(value) for name, value in _object(body, "kwargs", {}).items()},
         var_args=None if var_args is None else Register(_int(var_args)),
         var_kwargs=None if var_kwargs is None else Register(_int(var_kwargs)),
-        conditions=list(map(_read_operand, _list(body, "if", []))),
+        conditions=list(map(operand, _list(body, "if", []))),
         after=[Register(_int(register)) for register in _list(body, "after", [])],
-        amounts={n: _read_operand(o) for n, o in _object(body, "amounts", {}).items()},
-        policies=_read_calls(body, catches=_flag(body, "catches", False)),
+        amounts={n: operand(o) for n, o in _object(body, "amounts", {}).items()},
+        policies=_read_calls(body, reader, catches=_flag(body, "catches", False)),
         task=task,
     )
 
 
-def _read_called(
-    body: Mapping[str, Any], lazies: Sequence[LazyResult[Any]]
-) -> tuple[Operation, list[Operand]]:
+def _read_called(body: Mapping[str, Any], reader: ValueReader) -> tuple[Operation, list[Operand]]:
     """What is called, and the first argument where it was told with it."""
     if "task" in body:
-        return task_at(body["task"]), []
+        return reader.resolver.task(body["task"]), []
     if "map" in body:
-        plan = _read_plan(_object(body, "map"))
+        plan = _read_plan(_object(body, "map"), reader)
         return Operation(expand, f"{plan.task.name}.map"), [Literal(plan)]
     if "gather" in body:
-        recipe = _read_recipe(_object(body, "gather"), len(_list(body, "args", [])))
+        recipe = _read_recipe(_object(body, "gather"), len(_list(body, "args", [])), reader)
         return GATHER, [Literal(recipe)]
     if "router" in body:
         routes = _list(body, "router")
-        by_key = {read_value(key, ()): read_value(route, lazies) for key, route in routes}
+        by_key = {reader.constant(key): reader.value(route) for key, route in routes}
         return ROUTE, [Literal(Routes(by_key))]
     if "param" in body or "env" in body:
-        return read_source(body).task, []
+        return reader.source(body).task, []
     if "operator" in body:
         func = operator_at(body["operator"])
         return Operation(func, func.__name__), []
     raise ValueError(f"what it calls is none of {', '.join(_KINDS)}")
 
 
-def _read_plan(body: Mapping[str, Any]) -> MapPlan:
-    shared = {name: read_value(value, ()) for name, value in _object(body, "shared").items()}
+def _read_plan(body: Mapping[str, Any], reader: ValueReader) -> MapPlan:
+    shared = {name: reader.constant(value) for name, value in _object(body, "shared").items()}
     names = tuple(map(_text, _list(body, "names")))
     catches = _flag(body, "catches", False)
     code = blueprint_from_json.__code__
-    plan = MapPlan(task_at(body["task"]), names, shared, code, 0, catches)
-    calls = _read_calls(body)
+    plan = MapPlan(reader.resolver.task(body["task"]), names, shared, code, 0, catches)
+    calls = _read_calls(body, reader)
     if calls is not PLAIN_CALLS:
         plan.policies = Policies()
         plan.policies.calls = calls
     return plan
 
 
-def _read_calls(body: Mapping[str, Any], *, catches: bool = False) -> CallPolicies:
-    retry = Retry(**read_retry(body["retry"])) if "retry" in body else None
-    timeout = read_value(body["timeout"], ()) if "timeout" in body else None
+def _read_calls(
+    body: Mapping[str, Any], reader: ValueReader, *, catches: bool = False
+) -> CallPolicies:
+    retry = Retry(**reader.retry(body["retry"])) if "retry" in body else None
+    timeout = reader.constant(body["timeout"]) if "timeout" in body else None
     if timeout is not None and not (is_number(timeout, 0) and timeout):
         raise ValueError(f"its timeout is {short(timeout)}, and not a number above 0")
     amounts = _object(body, "capacities", {})
-    capacities = {name: read_value(amount, ()) for name, amount in amounts.items()}
+    capacities = {name: reader.constant(amount) for name, amount in amounts.items()}
     for name, amount in capacities.items():
         if not is_amount(amount):
             raise no_amount("it", name, amount)
@@ -463,30 +472,30 @@ def _read_calls(body: Mapping[str, Any], *, catches: bool = False) -> CallPolici
     return CallPolicies(retry, timeout, None, catches).with_capacities(capacities)
 
 
-def _read_recipe(body: Mapping[str, Any], leaves: int) -> Recipe:
+def _read_recipe(body: Mapping[str, Any], leaves: int, reader: ValueReader) -> Recipe:
     steps: list[Step] = []
     for name, items, holes in _list(body, "steps"):
-        items = read_value(items, ())
+        items = reader.constant(items)
         if not isinstance(items, list):
             raise TypeError(f"the items of a step are no list but {short(items)}")
-        kind = _read_kind(name)
+        kind = _read_kind(name, reader)
         found = tuple([(_int(position), _int(source)) for position, source in holes])
         for position, source in found:
             if not (0 <= position < len(items) and -len(steps) <= source < leaves):
                 raise LookupError(f"[{position}, {source}] is no hole of a step")
         steps.append((kind, items, found))
-    return Recipe(_read_kind(body["kind"]), steps)
+    return Recipe(_read_kind(body["kind"], reader), steps)
 
 
-def _read_kind(name: Any) -> type:
-    found: type = _CONTAINERS.get(name) or namedtuple_at(name)
+def _read_kind(name: Any, reader: ValueReader) -> type:
+    found: type = _CONTAINERS.get(name) or reader.resolver.namedtuple(name)
     return found
 
 
-def _read_operand(value: Any) -> Operand:
+def _read_operand(reader: ValueReader, value: Any) -> Operand:
     if isinstance(value, dict) and value.keys() == {"$register"}:
         return Register(_int(value["$register"]))
-    return Literal(read_value(value, ()))
+    return Literal(reader.constant(value))
 
 
 def _list(body: Mapping[str, Any], name: str, *default: list[Any]) -> list[Any]:

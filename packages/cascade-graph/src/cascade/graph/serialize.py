@@ -19,22 +19,19 @@ Where a call was written is not kept.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from cascade.graph.build import build_graph
 from cascade.graph.model import Graph
+from cascade.graph.references import Resolver
 from cascade.graph.values import (
     OPERATOR_NAMES,
     UNREADABLE,
+    ValueReader,
     ValueWriter,
-    earlier,
     operator_at,
-    read_retry,
-    read_source,
-    read_value,
-    task_at,
     told,
 )
 from cascade.spec.containers import GATHER, fill, gathered
@@ -62,14 +59,26 @@ def to_json(target: LazyResult[Any] | Graph, *, indent: int | None = None) -> st
     return json.dumps({"cascade": _VERSION, "nodes": nodes}, indent=indent, allow_nan=False)
 
 
-def from_json(text: str) -> Graph:
-    """Read what ``to_json`` wrote. Imports the modules of the tasks: read only what you trust.
+def from_json(text: str, *, modules: Iterable[str] = ()) -> Graph:
+    """Read what ``to_json`` wrote.
+
+    Nothing is imported but what the caller lists, and nothing is called but tasks, the marked
+    functions (``cs.portable``) and known types. Which tasks are called, with which arguments,
+    which environment variables are read and how much is computed, the text decides: run only
+    what comes from those who may decide that.
+
+    Args:
+        text: JSON.
+        modules: Names of the modules that may be imported for it; those that are imported already
+            may always be used.
 
     Returns:
         A graph of new lazy values; ``.target`` is the one to run.
 
     Raises:
+        TaskNotImportedError: It names something of another module.
         SerializationError: ``text`` is not such JSON, or a task is not there any more.
+        ArgumentError: ``modules`` is not names of modules.
     """
     if not isinstance(text, (str, bytes, bytearray)):
         raise SerializationError(
@@ -84,22 +93,23 @@ def from_json(text: str) -> Graph:
     nodes = document.get("nodes", [])
     if not isinstance(nodes, list):
         raise SerializationError(f"its nodes are no list but {short(nodes)}")
-    lazies = read_nodes(nodes)
+    lazies = read_nodes(nodes, Resolver(modules))
     if not lazies:
         raise SerializationError("the graph has no nodes")
     return build_graph(lazies[-1])
 
 
-def read_nodes(nodes: list[Any]) -> list[LazyResult[Any]]:
+def read_nodes(nodes: list[Any], resolver: Resolver) -> list[LazyResult[Any]]:
     """The lazy values that ``NodeWriter`` wrote, each after its inputs.
 
     Raises:
         SerializationError: One cannot be read; the message has its index.
     """
     lazies: list[LazyResult[Any]] = []
+    reader = ValueReader(resolver, lazies)
     for place, node in enumerate(nodes):
         try:
-            lazies.append(_read_node(node, lazies))
+            lazies.append(_read_node(node, reader))
         except SerializationError:
             raise
         except UNREADABLE as error:
@@ -176,24 +186,25 @@ def _described(lazy: LazyResult[Any]) -> str:
     return f"node '{lazy.name}' ({lazy.callsite})"
 
 
-def _read_node(node: Mapping[str, Any], lazies: list[LazyResult[Any]]) -> LazyResult[Any]:
+def _read_node(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
     if not isinstance(node, dict):
         raise TypeError(f"it is no object but {short(node)}")
-    lazy = _read_body(node, lambda value: read_value(value, lazies))
+    lazy = _read_body(node, reader)
     for condition in node.get("if", ()):
-        lazy.run_if(earlier(condition, lazies))
+        lazy.run_if(reader.earlier(condition))
     if "retry" in node:
-        lazy.with_retry(**read_retry(node["retry"]))
+        lazy.with_retry(**reader.retry(node["retry"]))
     if "timeout" in node:
-        lazy.with_timeout(read_value(node["timeout"], ()))
-    amounts = {n: read_value(v, ()) for n, v in node.get("capacities", {}).items()}
-    amounts |= {n: earlier(place, lazies) for n, place in node.get("amounts", {}).items()}
+        lazy.with_timeout(reader.constant(node["timeout"]))
+    amounts = {n: reader.constant(v) for n, v in node.get("capacities", {}).items()}
+    amounts |= {n: reader.earlier(place) for n, place in node.get("amounts", {}).items()}
     if amounts:
         lazy.with_constraints(**amounts)
-    return lazy.after(*(earlier(p, lazies) for p in node.get("after", ())))
+    return lazy.after(*(reader.earlier(p) for p in node.get("after", ())))
 
 
-def _read_body(node: Mapping[str, Any], read: Callable[[Any], Any]) -> LazyResult[Any]:
+def _read_body(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
+    read, task_at = reader.value, reader.resolver.task
     if "task" in node:
         arguments = {name: read(v) for name, v in node["kwargs"].items()}
         return task_at(node["task"])(*map(read, node["args"]), **arguments)
@@ -211,7 +222,7 @@ def _read_body(node: Mapping[str, Any], read: Callable[[Any], Any]) -> LazyResul
             raise ValueError("none of its args is a node")
         return first._combine(func, args, from_json.__code__, 0)
     if "param" in node or "env" in node:
-        return read_source(node)
+        return reader.source(node)
     if "gather" in node:
         return gathered(read(node["gather"]), from_json.__code__, 0)
     raise ValueError(f"its kind is none of {', '.join(_KINDS)}")

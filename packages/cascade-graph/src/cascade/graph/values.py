@@ -7,14 +7,13 @@ name), ``$provider`` (``module:name`` of one), ``$float`` (nan and infinities).
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
 from typing import Any, NoReturn
 
+from cascade.graph.references import Resolver, reference_to, reference_to_called
 from cascade.spec.arithmetic import item_range
 from cascade.spec.blueprint import Literal
 from cascade.spec.errors import SerializationError
@@ -54,6 +53,8 @@ UNREADABLE = (
     RecursionError,
 )
 _RETRY_NUMBERS = ("max_attempts", "delay", "backoff", "max_delay", "jitter")
+#: What to do about a function that documents cannot name.
+_MARK = "define it at the top level of a module, and decorate it with @cs.portable"
 #: Python refuses to read or write longer ints as decimal digits.
 _MOST_BITS = 14_000
 
@@ -106,10 +107,10 @@ class ValueWriter:
         return {name: self.value(v) for name, v in values.items()}
 
     def namedtuple(self, kind: type) -> str:
-        return reference(kind) or self.refuse(f"a value of the namedtuple {short(kind)}")
+        return reference_to(kind) or self.refuse(f"a value of the namedtuple {short(kind)}")
 
     def task(self, task: Task[..., Any]) -> str:
-        return reference(task) or self.refuse(
+        return reference_to(task) or self.refuse(
             f"its function {task.__module__}:{task.__qualname__}, which cannot be imported "
             "by that name (define it at the top level of a module)"
         )
@@ -117,7 +118,9 @@ class ValueWriter:
     def source(self, source: Source[Any]) -> dict[str, Any]:
         body: dict[str, Any] = {"env": source.param_name}
         if isinstance(source, Param):
-            kind = reference(source.type) or self.refuse(f"its type {source.type!r}")
+            kind = reference_to_called(source.type, of_errors=False) or self.refuse(
+                f"its type {short(source.type)}; {_MARK}"
+            )
             body = {"param": source.param_name, "type": kind, "description": source.description}
         default = source.default
         return body if default is MISSING else {**body, "default": self.value(default)}
@@ -136,74 +139,94 @@ class ValueWriter:
 
     def _retry(self, retry: Retry) -> dict[str, Any]:
         kinds = retry.on if isinstance(retry.on, tuple) else (retry.on,)
-        on = [reference(kind) or self.refuse(f"its retry on {short(kind)}") for kind in kinds]
+        on = [
+            reference_to_called(kind, of_errors=True)
+            or self.refuse(f"its retry on {short(kind)}; {_MARK}")
+            for kind in kinds
+        ]
         numbers = {name: self.value(getattr(retry, name)) for name in _RETRY_NUMBERS}
         return {**numbers, "on": on if isinstance(retry.on, tuple) else on[0]}
 
     def _inject(self, value: Inject) -> dict[str, str]:
         if value.definition is None:
             return {"$inject": value.resource_name}
-        provider = reference(value.definition, value.definition.func)
+        provider = reference_to(value.definition, value.definition.func)
         return {"$provider": provider or self.refuse(f"the provider of {value!r}")}
 
     def refuse(self, what: str) -> NoReturn:
         raise SerializationError(f"{self._owner()} has no JSON form: {what}")
 
 
-def read_value(value: Any, lazies: Sequence[LazyResult[Any]]) -> Any:
-    """What ``ValueWriter.value`` wrote, with ``lazies`` for the nodes.
+class ValueReader:
+    """Reads what a ValueWriter wrote.
+
+    Args:
+        resolver: Finds what is named.
+        lazies: What nodes are referred to; may grow.
 
     Raises:
-        SerializationError: Something cannot be imported.
+        SerializationError: Something is not there, or must not be named.
         Exception: One of ``UNREADABLE``.
     """
-    if isinstance(value, list):
-        return [read_value(item, lazies) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if len(value) != 1 or not (key := next(iter(value))).startswith("$"):
-        return {name: read_value(item, lazies) for name, item in value.items()}
-    content = value[key]
-    if key == "$node":
-        return earlier(content, lazies)
-    if key == "$dict":
-        return {read_value(k, lazies): read_value(v, lazies) for k, v in content}
-    if key == "$namedtuple":
-        return namedtuple_at(content[0])._make(read_value(content[1], lazies))
-    if key not in _READERS:
-        raise ValueError(f"'{key}' marks no kind of value")
-    return _READERS[key](read_value(content, lazies))
 
+    def __init__(self, resolver: Resolver, lazies: Sequence[LazyResult[Any]] = ()) -> None:
+        self.resolver = resolver
+        self._lazies = lazies
+        self._readers: Mapping[str, Callable[[Any], Any]] = {
+            **_READERS,
+            "$provider": lambda reference: inject(resolver.find(reference)),
+        }
 
-def read_retry(body: Any) -> dict[str, Any]:
-    """The arguments of a Retry."""
-    retry: dict[str, Any] = read_value(body, ())
-    on = retry.pop("on")
-    return {**retry, "on": tuple(map(imported, on)) if isinstance(on, list) else imported(on)}
+    def value(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self.value(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if len(value) != 1 or not (key := next(iter(value))).startswith("$"):
+            return {name: self.value(item) for name, item in value.items()}
+        content = value[key]
+        if key == "$node":
+            return self.earlier(content)
+        if key == "$dict":
+            return {self.value(k): self.value(v) for k, v in content}
+        if key == "$namedtuple":
+            return self.resolver.namedtuple(content[0])._make(self.value(content[1]))
+        if key not in self._readers:
+            raise ValueError(f"{short(key)} marks no kind of value")
+        return self._readers[key](self.value(content))
 
+    def constant(self, value: Any) -> Any:
+        """A value without nodes in it."""
+        return ValueReader(self.resolver).value(value)
 
-def read_source(body: Mapping[str, Any]) -> Source[Any]:
-    source: Source[Any]
-    if "param" in body:
-        source = Param(body["param"], type=imported(body["type"]), description=body["description"])
-    else:
-        source = Env(body["env"])
-    if "default" in body:
-        # Past the check of Param: it calls the type, which may be any class that a document names.
-        source.default = read_value(body["default"], ())
-    return source
+    def earlier(self, index: Any) -> LazyResult[Any]:
+        if type(index) is not int or not 0 <= index < len(self._lazies):
+            raise LookupError(f"{short(index)} is the index of no node before it")
+        return self._lazies[index]
+
+    def retry(self, body: Any) -> dict[str, Any]:
+        """The arguments of a Retry."""
+        retry: dict[str, Any] = self.constant(body)
+        on, find = retry.pop("on"), self.resolver.condition
+        return {**retry, "on": tuple(map(find, on)) if isinstance(on, list) else find(on)}
+
+    def source(self, body: Mapping[str, Any]) -> Source[Any]:
+        source: Source[Any]
+        if "param" in body:
+            kind = self.resolver.converter(body["type"])
+            source = Param(body["param"], type=kind, description=body["description"])
+        else:
+            source = Env(body["env"])
+        if "default" in body:
+            # Past the check of Param, which calls the type.
+            source.default = self.constant(body["default"])
+        return source
 
 
 def operator_at(name: Any) -> Callable[..., Any]:
     if name not in OPERATORS:
         raise LookupError(f"{short(name)} is no operator of lazy values")
     return OPERATORS[name]
-
-
-def earlier(index: Any, lazies: Sequence[LazyResult[Any]]) -> LazyResult[Any]:
-    if type(index) is not int or not 0 <= index < len(lazies):
-        raise LookupError(f"{short(index)} is the index of no node before it")
-    return lazies[index]
 
 
 def told(error: Exception) -> str:
@@ -213,52 +236,10 @@ def told(error: Exception) -> str:
     return repr(error) if isinstance(error, (AttributeError, RecursionError)) else str(error)
 
 
-def reference(thing: Any, function: Any = None) -> str | None:
-    """``module:name`` by which ``thing`` itself can be imported, or None.
-
-    Its name is that of ``function``, where it has none of its own.
-    """
-    named = thing if function is None else function
-    module, name = (getattr(named, attribute, None) for attribute in ("__module__", "__qualname__"))
-    found = f"{module}:{name}"
-    try:
-        return found if imported(found) is thing else None
-    except SerializationError:
-        return None
-
-
-def imported(reference: str) -> Any:
-    """What ``module:name`` names.
-
-    Raises:
-        SerializationError: There is no such module or name, or the import of it fails.
-    """
-    module, _, name = reference.partition(":")
-    try:
-        return attrgetter(name)(importlib.import_module(module))
-    except (Exception, SystemExit) as error:  # it runs the module, which may raise anything
-        raise SerializationError(f"'{reference}' cannot be imported: {error}") from error
-
-
-def task_at(reference: str) -> Task[..., Any]:
-    found = imported(reference)
-    if not isinstance(found, Task):
-        raise SerializationError(f"'{reference}' is not a task but {short(found)}")
-    return found
-
-
-def namedtuple_at(reference: str) -> Any:
-    found = imported(reference)
-    if not (isinstance(found, type) and issubclass(found, tuple) and hasattr(found, "_make")):
-        raise TypeError(f"'{reference}' is not a namedtuple but {short(found)}")
-    return found
-
-
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "$tuple": tuple,
     "$set": set,
     "$float": float,
     "$literal": Literal,
     "$inject": inject,
-    "$provider": lambda reference: inject(imported(reference)),
 }

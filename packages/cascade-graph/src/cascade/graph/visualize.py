@@ -11,6 +11,7 @@ from cascade.graph.durations import duration_text
 from cascade.graph.model import EdgeKind, Graph, Node, NodeKind
 from cascade.graph.states import NodeState
 from cascade.spec.containers import as_lazy
+from cascade.spec.wording import short, visible
 
 _MERMAID_SHAPES = {
     NodeKind.TASK: ('["', '"]'),
@@ -64,6 +65,19 @@ _COLOURS = {
     "cancelled": _Colour("#8250df", dashed=True),
 }
 _SHOWN_OF_A_NOTE = 60
+#: What Mermaid reads inside of a quoted label: entities and HTML, its end, directives
+#: (``%%{init: …}%%``, wherever they stand), Markdown, formulas and ``\\n`` as a line break.
+_MERMAID_ESCAPES = {
+    ord("#"): "#35;",
+    ord("&"): "#amp;",
+    ord('"'): "#quot;",
+    ord("<"): "#lt;",
+    ord("%"): "#37;",
+    ord("`"): "#96;",
+    ord("$"): "#36;",
+    ord("\\"): "#92;",
+    ord("\n"): "<br/>",
+}
 _NOTHING_KNOWN: Mapping[int, NodeState] = {}
 
 
@@ -111,7 +125,7 @@ def visualize(
         return _mermaid(target, known)
     if format == "dot":
         return _dot(target, known)
-    raise ValueError(f"format must be 'mermaid' or 'dot', but is {format!r}")
+    raise ValueError(f"format must be 'mermaid' or 'dot', but is {short(format)}")
 
 
 def _mermaid(graph: Graph, states: Mapping[int, NodeState]) -> str:
@@ -124,7 +138,7 @@ def _mermaid(graph: Graph, states: Mapping[int, NodeState]) -> str:
         if state is not None and state.state in _COLOURS:
             coloured.setdefault(state.state, []).append(f"n{node.index}")
     for edge in graph.edges:
-        arrow = _MERMAID_ARROWS[edge.kind].format(_escape_mermaid(edge.label))
+        arrow = _MERMAID_ARROWS[edge.kind].format(_escape_mermaid(visible(edge.label, lines=True)))
         lines.append(f"    n{edge.source} {arrow} n{edge.target}")
     for name, nodes in coloured.items():
         colour = _COLOURS[name]
@@ -145,11 +159,11 @@ def _dot(graph: Graph, states: Mapping[int, NodeState]) -> str:
         state = states.get(node.lazy.number)
         lines.append(
             f'    n{node.index} [label="{_escape_dot(_label(node, state))}" '
-            f'shape={_DOT_SHAPES[node.kind]} tooltip="{_escape_dot(str(node.callsite))}"'
+            f'shape={_DOT_SHAPES[node.kind]} tooltip="{_escape_dot(visible(str(node.callsite)))}"'
             f"{_dot_colour(state)}];"
         )
     for edge in graph.edges:
-        look = _DOT_LOOKS[edge.kind].format(_escape_dot(edge.label))
+        look = _DOT_LOOKS[edge.kind].format(_escape_dot(visible(edge.label, lines=True)))
         lines.append(f"    n{edge.source} -> n{edge.target}{f' [{look}]' * bool(look)};")
     return "\n".join([*lines, "}"])
 
@@ -166,20 +180,20 @@ def _dot_colour(state: NodeState | None) -> str:
 def _label(node: Node, state: NodeState | None) -> str:
     """The node's name; under it what is known of its state, then the note."""
     if state is None:
-        return node.name
+        return visible(node.name, lines=True)
     # That a node finished is what its duration says already.
     said = [state.state] if state.state != "finished" or state.seconds is None else []
     if state.seconds is not None:
         said.append(duration_text(state.seconds))
-    note = " ".join(state.note.split())
+    note = visible(" ".join(state.note.split()))
     if len(note) > _SHOWN_OF_A_NOTE:
         note = f"{note[: _SHOWN_OF_A_NOTE - 1]}…"
-    return "\n".join([node.name, ", ".join(said), *([note] if note else [])])
+    return "\n".join([visible(node.name, lines=True), ", ".join(said), *([note] if note else [])])
 
 
 def _escape_mermaid(text: str) -> str:
-    text = text.replace("#", "#35;").replace("&", "#amp;").replace('"', "#quot;")
-    return text.replace("<", "#lt;").replace("\n", "<br/>")
+    """``text`` inside of the quotes of a label, as it is: no directive, markup or formula."""
+    return text.translate(_MERMAID_ESCAPES)
 
 
 def _escape_dot(text: str) -> str:

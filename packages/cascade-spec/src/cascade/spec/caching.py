@@ -120,8 +120,8 @@ class ByArguments:
         if isinstance(ignore, str):
             raise ArgumentError(
                 f"ignore takes names of parameters, but got one string\n"
-                f"    wrong:  ignore={ignore!r}\n"
-                f"    right:  ignore={{{ignore!r}}}"
+                f"    wrong:  ignore={short(ignore)}\n"
+                f"    right:  ignore={{{short(ignore)}}}"
             )
         self._backend = backend
         self._ttl = ttl

@@ -35,7 +35,7 @@ def check_seconds(name: str, value: Any) -> None:
         ArgumentError: ``value`` is no number above 0; ``name`` is the option's.
     """
     if not is_number(value, 0) or not value:
-        raise ArgumentError(f"{name} takes seconds, more than 0, but got {value!r}")
+        raise ArgumentError(f"{name} takes seconds, more than 0, but got {short(value)}")
 
 
 def is_amount(value: Any) -> TypeGuard[float]:

@@ -12,6 +12,7 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── CycleError (ValueError)              nodes wait for each other; ``.cycle`` names them
     │   ├── BlueprintError (ValueError)          a blueprint that cannot run; ``.instruction``
     │   └── SerializationError (TypeError)       a graph that cannot be written or read as JSON
+    │       └── TaskNotImportedError (ImportError) it names a module that may not be imported
     ├── running
     │   ├── ParameterError (ValueError)          a Param or Env is missing or of the wrong type
     │   ├── ResourceNotFoundError (NameError)    an injected resource that nobody registered
@@ -29,6 +30,7 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── TaskStopIterationError (RuntimeError) a task let a StopIteration escape
     │   ├── StalledError (RuntimeError)          virtual time can go no further
     │   ├── RunError (RuntimeError)              a run is started where none may start
+    │   ├── ExecutorError (RuntimeError)         an executor does not make a call
     │   └── ConnectorError (ConnectionError)     a connector cannot do what it is asked to
     └── InternalError (RuntimeError)             an invariant of Cascade is broken: please report
 
@@ -86,6 +88,18 @@ class BlueprintError(CascadeError, ValueError):
 
 class SerializationError(CascadeError, TypeError):
     """A graph holds something that has no JSON form, or the JSON is not a graph."""
+
+
+class TaskNotImportedError(SerializationError, ImportError):
+    """A document names a task or type of a module that is not imported and may not be.
+
+    Attributes:
+        module: The module, to be imported before or to be allowed.
+    """
+
+    def __init__(self, message: str, module: str) -> None:
+        super().__init__(message)
+        self.module = module
 
 
 class ParameterError(CascadeError, ValueError):
@@ -206,6 +220,10 @@ class StalledError(CascadeError, RuntimeError):
 
 class RunError(CascadeError, RuntimeError):
     """A run is started where none may start: inside a task, or blocking a running event loop."""
+
+
+class ExecutorError(CascadeError, RuntimeError):
+    """An executor has not begun a call that it was given, or cannot make calls of tasks."""
 
 
 class ConnectorError(CascadeError, ConnectionError):

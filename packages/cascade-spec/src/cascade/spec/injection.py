@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 from cascade.spec.errors import DefinitionError
+from cascade.spec.wording import short
 
 if TYPE_CHECKING:
     from cascade.spec.resource import ResourceDefinition
@@ -77,7 +78,7 @@ def _annotated(parameter: inspect.Parameter, func: Callable[..., Any], owner: st
     name = parameter.name
     if isinstance(annotation, Inject):
         raise DefinitionError(
-            f"'{owner}': the annotation of '{name}' is {annotation!r} itself; write {name}=cs."
+            f"'{owner}': the annotation of '{name}' is {short(annotation)} itself; write {name}=cs."
             f"inject(…), or {name}: Annotated[<its type>, cs.inject(…)]"
         )
     if get_origin(annotation) is not Annotated:
@@ -98,7 +99,7 @@ def _annotated(parameter: inspect.Parameter, func: Callable[..., Any], owner: st
     if parameter.default is not parameter.empty:
         raise DefinitionError(
             f"'{owner}': the parameter '{name}' is injected by its annotation, and has the default "
-            f"{parameter.default!r} as well; keep one of them"
+            f"{short(parameter.default)} as well; keep one of them"
         )
     return markers[0]
 

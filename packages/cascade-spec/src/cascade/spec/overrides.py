@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 
 from cascade.spec.errors import DefinitionError
 from cascade.spec.resource import Provider, ResourceDefinition
+from cascade.spec.wording import short
 
 T = TypeVar("T")
 
@@ -81,7 +82,7 @@ def override_resource(source: Any, by: Any) -> ResourceOverride:
     if not isinstance(name, str) or not name:
         raise DefinitionError(
             "override_resource() takes a resource's name or a function decorated with @resource, "
-            f"but got {source!r}"
+            f"but got {short(source)}"
         )
     return ResourceOverride(name, Override.of(name, by))
 

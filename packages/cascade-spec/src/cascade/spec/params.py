@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
 from cascade.spec.errors import DefinitionError, ParameterError
@@ -13,6 +14,10 @@ from cascade.spec.lazy_types import NO_KWARGS, LazyResult, Operation
 from cascade.spec.wording import short
 
 T = TypeVar("T")
+
+
+#: Names that a message lists at most.
+_LISTED = 20
 
 
 class _Missing:
@@ -49,7 +54,7 @@ class Source(LazyResult[T], Generic[T]):
 
     def _place(self, name: str, default: Any, operation: Operation) -> None:
         if not isinstance(name, str) or not name:
-            raise DefinitionError(f"{type(self).__name__} needs a name, but got {name!r}")
+            raise DefinitionError(f"{type(self).__name__} needs a name, but got {short(name)}")
         self.param_name = name
         self.default = default
         frame = sys._getframe(2)
@@ -91,7 +96,7 @@ class Param(Source[T], Generic[T]):
         if value is not MISSING:
             return self._convert(value)  # type: ignore[no-any-return]
         if self.default is MISSING:
-            given = ", ".join(map(repr, params)) or "none"
+            given = ", ".join(map(short, islice(params, _LISTED))) or "none"
             raise ParameterError(
                 f"the parameter '{self.param_name}' (at {self.callsite}) is required, but the run "
                 f"was given {given}; pass params={{'{self.param_name}': …}} or give a default",

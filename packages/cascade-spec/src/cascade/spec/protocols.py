@@ -62,10 +62,14 @@ class Executor(Protocol):
     things more are used where they are there: the attribute ``max_workers``, how many calls it can
     make at once (32 are assumed), and the method ``replace_thread(call)``, told of the future of a
     call that nobody waits for any more, so that its thread is not missed (M8).
+
+    Calls share locks, contexts and open resources with the engine: executors that make them in
+    other processes or interpreters are refused. A call whose future ends although no thread has
+    begun it fails its run.
     """
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Call ``fn`` on another thread, soon.
+        """Call ``fn`` on another thread, soon, once. If this raises, it is not to be called.
 
         One that calls it at once and returns a future that is done makes a run sequential, in the
         event loop's thread; that is right for debugging and in virtual time only.

@@ -27,6 +27,7 @@ from cascade.spec.checks import is_number
 from cascade.spec.errors import DefinitionError
 from cascade.spec.injection import Inject as Inject
 from cascade.spec.injection import with_injections
+from cascade.spec.wording import short
 
 T = TypeVar("T")
 Scope: TypeAlias = Literal["run", "task"]
@@ -78,7 +79,7 @@ class ResourceDefinition(Generic[T]):
         self.needs = _needs_of(func, described)
         if scope not in _SCOPES:
             raise DefinitionError(
-                f"resource '{described}': scope must be 'run' or 'task', but is {scope!r}"
+                f"resource '{described}': scope must be 'run' or 'task', but is {short(scope)}"
             )
         if thread_bound and self.is_async:
             raise DefinitionError(
@@ -90,7 +91,7 @@ class ResourceDefinition(Generic[T]):
         ):
             raise DefinitionError(
                 f"resource '{described}': teardown_timeout must be seconds, more than 0, or None, "
-                f"but is {teardown_timeout!r}"
+                f"but is {short(teardown_timeout)}"
             )
         self.func = func
         self.teardown_timeout = teardown_timeout
@@ -205,5 +206,5 @@ def inject(source: Any, /) -> Any:
         return Inject(source, None)
     raise DefinitionError(
         f"inject() takes a resource's name or a function decorated with @resource, "
-        f"but got {source!r}"
+        f"but got {short(source)}"
     )

@@ -86,5 +86,5 @@ def _check_on(on: Any) -> None:
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             raise ArgumentError(
-                f"on takes types of exceptions or a function of the error, but got {kind!r}"
+                f"on takes types of exceptions or a function of the error, but got {short(kind)}"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Hashable, Mapping
+from itertools import islice
 from typing import Any, Generic, TypeVar, overload
 
 from cascade.spec.blueprint import Literal
@@ -11,8 +12,12 @@ from cascade.spec.containers import as_lazy
 from cascade.spec.errors import DefinitionError, RouteError
 from cascade.spec.lazy_types import NO_KWARGS, LazyResult, Operation
 from cascade.spec.resource import Inject
+from cascade.spec.wording import short
 
 R = TypeVar("R")
+
+#: Keys that a message lists at most.
+_LISTED = 20
 
 
 class Routes:
@@ -24,7 +29,7 @@ class Routes:
         self.by_key = by_key
 
     def __repr__(self) -> str:
-        return f"<routes {', '.join(map(repr, self.by_key))}>"
+        return f"<routes {', '.join(map(short, islice(self.by_key, _LISTED)))}>"
 
 
 class Router(LazyResult[R], Generic[R]):
@@ -75,9 +80,9 @@ def choose(routes: Routes, key: Hashable) -> Any:
     try:
         route = routes.by_key[key]
     except (KeyError, TypeError):  # TypeError: an unhashable key cannot be a route's
-        known = ", ".join(map(repr, routes.by_key))
+        known = ", ".join(map(short, islice(routes.by_key, _LISTED)))
         raise RouteError(
-            f"the router's selector gave {key!r}, but its routes are {known}"
+            f"the router's selector gave {short(key)}, but its routes are {known}"
         ) from None
     return route.value if isinstance(route, Literal) else route
 
@@ -87,11 +92,11 @@ ROUTE = Operation(choose, "router")
 
 def _check_routes(routes: Mapping[Any, Any]) -> None:
     if not isinstance(routes, Mapping) or not routes:
-        raise DefinitionError(f"Router needs a dict of at least one route, but got {routes!r}")
+        raise DefinitionError(f"Router needs a dict of at least one route, but got {short(routes)}")
     for key, route in routes.items():
         if isinstance(route, Operation):
             raise DefinitionError(
-                f"route {key!r} is the task '{route.name}' itself; call it\n"
-                f"    wrong:  routes={{{key!r}: {route.name}}}\n"
-                f"    right:  routes={{{key!r}: {route.name}()}}"
+                f"route {short(key)} is the task '{route.name}' itself; call it\n"
+                f"    wrong:  routes={{{short(key)}: {route.name}}}\n"
+                f"    right:  routes={{{short(key)}: {route.name}()}}"
             )

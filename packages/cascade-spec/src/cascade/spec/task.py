@@ -271,9 +271,9 @@ class Decorator:
 
 def _refuse_unfit(func: Any, name: Any) -> None:
     if isinstance(func, Operation):
-        raise DefinitionError(f"{func!r} is a task already; decorate a function once")
+        raise DefinitionError(f"{short(func)} is a task already; decorate a function once")
     if not callable(func) or isinstance(func, LazyResult):
-        raise DefinitionError(f"@task takes a function, but got {func!r}")
+        raise DefinitionError(f"@task takes a function, but got {short(func)}")
     if name is not None and not isinstance(name, str):
         raise DefinitionError(f"task '{_name_of(func)}': name must be a str, but is {short(name)}")
     called = _called(func)
@@ -287,7 +287,7 @@ def _refuse_unfit(func: Any, name: Any) -> None:
 def _check_options(name: str, is_async: bool, mode: Any, nout: Any, may_block: Any) -> None:
     if mode not in ("auto", "blocking", "inline"):
         raise DefinitionError(
-            f"task '{name}': mode must be 'auto', 'blocking' or 'inline', but is {mode!r}"
+            f"task '{name}': mode must be 'auto', 'blocking' or 'inline', but is {short(mode)}"
         )
     if is_async and mode != "auto":
         raise DefinitionError(
@@ -295,10 +295,10 @@ def _check_options(name: str, is_async: bool, mode: Any, nout: Any, may_block: A
             f"thread; mode={mode!r} is for plain functions"
         )
     if nout is not None and not is_count(nout):
-        raise DefinitionError(f"task '{name}': nout must be an int from 1 up, but is {nout!r}")
+        raise DefinitionError(f"task '{name}': nout must be an int from 1 up, but is {short(nout)}")
     if not isinstance(may_block, bool) and not is_number(may_block, 0):
         raise DefinitionError(
-            f"task '{name}': may_block must be True, False or seconds, but is {may_block!r}"
+            f"task '{name}': may_block must be True, False or seconds, but is {short(may_block)}"
         )
 
 

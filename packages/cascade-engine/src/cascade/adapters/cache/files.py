@@ -150,7 +150,7 @@ def _filled(path: str, task: str, arguments: Mapping[str, Any]) -> str:
     except Exception as error:
         known = ", ".join(map(repr, values)) or "none"
         raise ArgumentError(
-            f"task '{task}': the path {path!r} cannot be filled in "
+            f"task '{task}': the path {short(path)} cannot be filled in "
             f"({type(error).__name__}: {error}); the arguments are {known}"
         ) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import weakref
@@ -11,7 +12,7 @@ from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
 from cascade.spec.checks import check_count
-from cascade.spec.errors import RunError
+from cascade.spec.errors import ExecutorError, RunError
 
 T = TypeVar("T")
 _Call: TypeAlias = "tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]"
@@ -36,7 +37,7 @@ class LocalExecutor:
         self.max_workers = max_workers
         self._name = name
         self._numbers = itertools.count()
-        self._pool = _Pool()
+        self._pool = _Pool(max_workers)
         self._closed = False
         # Threads hold the pool and not the executor, so that one that is dropped without
         # shutdown() ends its threads too.
@@ -45,23 +46,34 @@ class LocalExecutor:
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Call ``fn`` on a thread of the pool.
 
+        While the system refuses new threads, calls wait for those that are there.
+
         Raises:
             RunError: After ``shutdown`` (a RuntimeError).
+            ExecutorError: The pool has no thread, and the system refuses one (a RuntimeError). The
+                call is not made, now or later.
         """
         future: Future[T] = Future()
         pool = self._pool
         with pool.lock:
             if self._closed:
                 raise RunError("the executor has been shut down and takes no more calls")
-            pool.calls.put((future, fn, args, kwargs))
             pool.spare -= 1
-            self._start_if_short()
+            try:
+                self._start_if_short()
+            except BaseException as error:
+                # Before the call is in the queue: a caller that is told of an error may try again.
+                if not (pool.threads and isinstance(error, ExecutorError)):
+                    pool.spare += 1
+                    raise
+            pool.calls.put((future, fn, args, kwargs))
         return future
 
     def replace_thread(self, call: Future[Any]) -> None:
         """Do without the thread of ``call``, which nobody waits for any more.
 
-        Another one takes its place; it ends itself when the call does.
+        Another one takes its place; it ends itself when the call does. Where the system refuses
+        new threads, it goes on with the calls that wait then.
         """
         pool = self._pool
         with pool.lock:
@@ -71,7 +83,8 @@ class LocalExecutor:
             pool.threads.discard(thread)
             pool.replaced.add(thread)
             if not self._closed:
-                self._start_if_short()
+                with contextlib.suppress(ExecutorError):  # the next call tries again
+                    self._start_if_short()
 
     def shutdown(self, wait: bool = True) -> None:
         """End the threads once they have made the calls that were submitted.
@@ -89,23 +102,37 @@ class LocalExecutor:
 
     def _start_if_short(self) -> None:
         """Start a thread if there is none for what was submitted, and there may be one more."""
-        if self._pool.spare >= 0 or len(self._pool.threads) >= self.max_workers:
+        pool = self._pool
+        if pool.spare >= 0 or len(pool.threads) >= self.max_workers:
             return
+        wanted = [True]
         thread = threading.Thread(
             target=_work,
-            args=(self._pool,),
+            args=(pool, wanted),
             name=f"{self._name}-{next(self._numbers)}",
             daemon=True,
         )
-        self._pool.threads.add(thread)
-        self._pool.spare += 1
-        thread.start()
+        try:
+            thread.start()
+        except BaseException as error:
+            wanted.clear()  # Ctrl-C may raise here although the thread has begun
+            if not isinstance(error, RuntimeError):
+                raise
+            raise ExecutorError(
+                f"no thread could be started for a call: {error}; this process has "
+                f"{threading.active_count()} threads, and this executor may have "
+                f"{self.max_workers}; lower its max_workers, or raise the system's limit "
+                "(ulimit -u)"
+            ) from error
+        pool.threads.add(thread)
+        pool.spare += 1
 
 
 class _Pool:
     """What the threads of one executor share."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_workers: int) -> None:
+        self.max_workers = max_workers
         self.lock = threading.RLock()  # reentrant: a finalizer may run anywhere
         self.calls: SimpleQueue[_Call | None] = SimpleQueue()
         #: How many threads are idle, less the calls that wait for one.
@@ -121,21 +148,26 @@ class _Pool:
         """Note that ``thread`` is done with ``call``; whether another one has taken its place."""
         with self.lock:
             self.running.pop(call, None)
-            if thread not in self.replaced:
-                self.spare += 1
-                return False
-            self.replaced.discard(thread)
-            return True
+            if thread in self.replaced:
+                self.replaced.discard(thread)
+                if self.spare >= 0 or len(self.threads) >= self.max_workers:
+                    return True
+                self.threads.add(thread)  # no other could be started
+            self.spare += 1
+            return False
 
     def stop(self) -> None:
         with self.lock:
-            for _ in self.threads:
+            for _ in (*self.threads, *self.replaced):
                 self.calls.put(None)
             self.threads.clear()
 
 
-def _work(pool: _Pool) -> None:
+def _work(pool: _Pool, wanted: list[bool]) -> None:
     thread = threading.current_thread()
+    with pool.lock:  # held until it is known whether the thread could be started
+        if not wanted:
+            return
     while (call := pool.calls.get()) is not None:
         future, fn, args, kwargs = call
         if future.set_running_or_notify_cancel():
@@ -148,6 +180,8 @@ def _work(pool: _Pool) -> None:
 
 def _make(future: Future[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
     try:
-        future.set_result(fn(*args, **kwargs))
+        value = fn(*args, **kwargs)
     except BaseException as error:  # also SystemExit: the caller is to see it
         future.set_exception(error)
+    else:
+        future.set_result(value)

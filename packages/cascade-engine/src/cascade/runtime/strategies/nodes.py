@@ -21,11 +21,12 @@ from cascade.runtime.strategies.segment import (
     Resume,
     Segment,
     priorities,
-    users_above,
+    way_above,
 )
 from cascade.spec.errors import CycleError
 from cascade.spec.lazy_types import LazyResult, next_number
 from cascade.spec.protocols import Solver, StateBackend
+from cascade.spec.wording import short
 
 
 class Nodes:
@@ -277,12 +278,12 @@ class Nodes:
 
     def is_caught(self, segment: Segment, node: LazyResult[Any]) -> bool:
         """Whether an error of this node becomes the value of itself or of what continues as it."""
-        return node.calls.catches or any(user.calls.catches for user in users_above(segment, node))
+        return node.calls.catches or way_above(segment, node).catches
 
     def _keep(self, lazy: LazyResult[Any], value: Any) -> None:
         assert self._state is not None
         if isinstance(value, Skipped):
-            self._state.put_skip_reason(lazy.id, repr(value))
+            self._state.put_skip_reason(lazy.id, short(value))
         elif _is_error(value, lazy):
             self._state.put_result(lazy.id, value.error)
         elif not isinstance(value, Missing):

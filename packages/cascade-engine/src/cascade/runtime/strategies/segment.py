@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cascade.graph.model import Graph
 from cascade.graph.wiring import Several, Wiring, users_of
+from cascade.runtime.notes import TOP, Way
 from cascade.runtime.outcomes import Failed
 from cascade.spec.blueprint import Blueprint, Literal
 from cascade.spec.lazy_types import LazyResult, Operation
@@ -40,6 +41,7 @@ class Segment:
         "slots",
         "target",
         "waits",
+        "ways",
     )
 
     def __init__(self, wiring: Wiring, continuation: Resume | Address | None, first: bool) -> None:
@@ -59,6 +61,8 @@ class Segment:
         self.foreign: dict[LazyResult[Any], list[Address]] = {}
         #: Stage of each node in the solver's plan; empty where any order will do.
         self.priority: dict[LazyResult[Any], int] = {}
+        #: Node → what is above it, where an error has asked for that.
+        self.ways: dict[LazyResult[Any], Way] = {}
 
     def value(self, node: LazyResult[Any]) -> Any:
         """The value of a node, or PENDING."""
@@ -67,7 +71,7 @@ class Segment:
 
     def close(self) -> None:
         """Forget all nodes but the target."""
-        self.slots, self.waits, self.priority = {}, {}, {}
+        self.slots, self.waits, self.priority, self.ways = {}, {}, {}, {}
         self.get = self.slots.__getitem__
 
 
@@ -201,38 +205,52 @@ def path_to(
         name: What runs for it now.
         source: The lazy value that it is now; another one than at first if it continued as that.
     """
-    return [*reversed(list(_users(segment, node, source))), name]
+    own = node is not source and not _is_handed_on(segment, node) and not node.task.structural
+    return way_above(segment, node).path(*([node.name] if own else []), name)
 
 
-def _users(segment: Segment, node: LazyResult[Any], source: LazyResult[Any]) -> Iterator[str]:
-    if node is not source and not _is_handed_on(segment, node) and not node.task.structural:
-        yield node.name
-    for user in users_above(segment, node):
-        if not user.task.structural:
-            yield user.name
+def way_above(segment: Segment, node: LazyResult[Any]) -> Way:
+    """The nodes that the value of one that has none yet goes through to the target of the run.
 
-
-def users_above(segment: Segment, node: LazyResult[Any]) -> Iterator[LazyResult[Any]]:
-    """The nodes that a node's value goes through on its way to the target of the run.
-
-    Of several users the one that was made first.
+    Of several users the one that was made first. What was found is remembered, as it stays so until
+    the node has its value.
     """
-    while True:
-        onward = segment.continuation
-        users = users_of(segment.slots.get(node))
-        if users:
-            node = min(users, key=_NUMBER)
-        elif isinstance(onward, Address):
-            segment, node = onward.place
-        elif onward is not None:
-            segment, node = onward.work.segment, onward.work.node
-            if onward.work.source is not node:
-                yield onward.work.source
-                if _is_handed_on(segment, node):
-                    continue
-        else:
-            return
-        yield node
+    trail: list[tuple[Segment, LazyResult[Any], Sequence[LazyResult[Any]]]] = []
+    way = segment.ways.get(node)
+    while way is None:
+        above = _above(segment, node)
+        if above is None:
+            way = segment.ways[node] = TOP
+            break
+        trail.append((segment, node, above[2]))
+        segment, node, _ = above
+        way = segment.ways.get(node)
+    for segment, node, passed in reversed(trail):
+        for lazy in reversed(passed):
+            if not lazy.task.structural:
+                way = Way(lazy.name, way, lazy.calls.catches)
+        segment.ways[node] = way
+    return way
+
+
+def _above(
+    segment: Segment, node: LazyResult[Any]
+) -> tuple[Segment, LazyResult[Any], Sequence[LazyResult[Any]]] | None:
+    """The next place on the way up, and the nodes that are passed by going there."""
+    onward = segment.continuation
+    users = users_of(segment.slots.get(node))
+    if users:
+        user = min(users, key=_NUMBER)
+        return segment, user, (user,)
+    if isinstance(onward, Address):
+        segment, node = onward.place
+        return segment, node, (node,)
+    if onward is None:
+        return None
+    segment, node, source = onward.work.segment, onward.work.node, onward.work.source
+    if source is node:
+        return segment, node, (node,)
+    return segment, node, (source,) if _is_handed_on(segment, node) else (source, node)
 
 
 def _is_handed_on(segment: Segment, node: LazyResult[Any]) -> bool:

@@ -14,6 +14,7 @@ from cascade.graph.durations import duration_text
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import Event, RunFinished
 from cascade.runtime.subscribers.tally import RunFigures, RunTally
+from cascade.spec.wording import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +52,10 @@ class Bars:
         self.above = cast(TextIO, FileProxy(console, console.file))
 
     def __enter__(self) -> Self:
-        self._live.start()
+        try:
+            self._live.start()
+        except RuntimeError:  # the system refuses a thread: bars change where runs do
+            self._live.auto_refresh = False
         return self
 
     def __exit__(
@@ -101,7 +105,7 @@ def _rows(runs: list[RunFigures]) -> Table:
             finished_style=colour,
         )
         table.add_row(
-            Text(run.title),
+            Text(visible(run.title)),
             bar,
             f"{run.done}/{run.planned}",
             Text(", ".join(said + run.remarks), style=colour),

@@ -12,6 +12,7 @@ from cascade.runtime.events import Event, InputsAwaited, NodesPlanned, RunFinish
 from cascade.runtime.subscribers.base import Subscriber
 from cascade.runtime.subscribers.output import flush, write_line
 from cascade.runtime.subscribers.wording import as_data, in_words, subject_of
+from cascade.spec.wording import short, visible
 
 LogFormat = Literal["human", "json"]
 
@@ -48,7 +49,7 @@ class LineWriter(Subscriber):
         self, bus: MessageBus, stream: TextIO | None = None, *, log_format: LogFormat = "human"
     ) -> None:
         if log_format not in ("human", "json"):
-            raise ValueError(f"log_format must be 'human' or 'json', but is {log_format!r}")
+            raise ValueError(f"log_format must be 'human' or 'json', but is {short(log_format)}")
         super().__init__(bus)
         self._stream = stream
         # From the events' clock to the wall's; asked again when a run starts.
@@ -75,7 +76,8 @@ class LineWriter(Subscriber):
         # Which run it is goes without saying while there is one.
         which = f"[{event.run_id[:6]}] " if len(self._runs) > 1 else ""
         subject = subject_of(event) or target
-        self._write(f"{event.at - began:8.3f}  {which}{subject:<16}  {in_words(event)}", event)
+        line = f"{event.at - began:8.3f}  {which}{subject:<16}  {in_words(event)}"
+        self._write(visible(line), event)
         if isinstance(event, RunFinished):
             del self._runs[event.run_id]
 

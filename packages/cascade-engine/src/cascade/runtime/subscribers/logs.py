@@ -25,6 +25,7 @@ from cascade.runtime.events import (
 )
 from cascade.runtime.subscribers.base import Subscriber
 from cascade.runtime.subscribers.wording import as_data, in_words, subject_of
+from cascade.spec.wording import visible
 
 _RUN = logging.getLogger("cascade.run")
 _TASK = logging.getLogger("cascade.task")
@@ -113,5 +114,5 @@ class EventLogger(Subscriber):
     ) -> None:
         if logger.isEnabledFor(level):
             subject = subject_of(event) or self._targets.get(event.run_id, f"run {event.run_id}")
-            words, data = in_words(event), as_data(event)
-            logger.log(level, "%s %s", subject, words, exc_info=error, extra=data)
+            said, data = visible(f"{subject} {in_words(event)}"), as_data(event)
+            logger.log(level, "%s", said, exc_info=error, extra=data)

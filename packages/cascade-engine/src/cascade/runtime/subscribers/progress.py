@@ -12,6 +12,7 @@ from cascade.runtime.events import Event, RunFinished, RunStarted
 from cascade.runtime.subscribers.bars import Bars
 from cascade.runtime.subscribers.output import flush, stream_of, terminal, write_line
 from cascade.runtime.subscribers.tally import RunFigures, RunTally
+from cascade.spec.wording import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,7 +53,7 @@ def progress_lines(bus: MessageBus, stream: TextIO | None, *, every: float = 1.0
     """Plain lines on ``stream``, wherever that leads, until the tally is closed."""
 
     def show(run: RunFigures, event: Event) -> None:
-        write_line(stream, f"{run.title}: {_how_far(run, event)}")
+        write_line(stream, visible(f"{run.title}: {_how_far(run, event)}"))
         flush(stream)
 
     return RunTally(bus, show, every=every)

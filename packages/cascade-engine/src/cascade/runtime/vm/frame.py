@@ -7,6 +7,7 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from cascade.runtime.notes import Way
 from cascade.runtime.outcomes import caught
 from cascade.spec.blueprint import Blueprint, Call, Literal, Register, TailCall
 from cascade.spec.errors import ArgumentError
@@ -99,6 +100,20 @@ class Waits:
         await self.wakeup
 
 
+class Ways:
+    """Where the values of a frame's instructions go, for the notes of errors."""
+
+    __slots__ = ("above", "readers", "writers")
+
+    def __init__(self) -> None:
+        #: Instruction → the one that reads what it gives; of several that was made first.
+        self.readers: dict[int, int] = {}
+        #: Register → the first instruction that writes to it.
+        self.writers: dict[int, int] = {}
+        #: Instruction → what is above it, where an error has asked for that.
+        self.above: dict[int, Way] = {}
+
+
 class Frame:
     """Registers and place of one blueprint in execution.
 
@@ -127,13 +142,13 @@ class Frame:
         "parent",
         "pc",
         "policies",
-        "readers",
         "registers",
         "source",
         "tail",
         "ticker",
         "uncalled",
         "waits",
+        "ways",
     )
 
     def __init__(
@@ -187,8 +202,8 @@ class Frame:
         #: The first one that was neither executed nor put off.
         self.next = 0
         self.waits: Waits | None = None
-        #: Instruction → the one that reads what it gives; made for the first error.
-        self.readers: dict[int, int] | None = None
+        #: Made for the first error.
+        self.ways: Ways | None = None
         #: Whether the prologue's values have still to be moved into the inputs.
         self.fresh = True
         #: What the instruction that is next has given already; UNSET if it is to be executed.
@@ -210,7 +225,7 @@ class Frame:
             self.blueprint = blueprint
             self.registers = [UNSET] * blueprint.register_count
         self.pc = self.next = len(blueprint.instructions) - 1
-        self.waits = None
+        self.waits = self.ways = None
         self.fresh = False
 
     def again(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

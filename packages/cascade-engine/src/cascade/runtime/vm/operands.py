@@ -10,6 +10,7 @@ from cascade.runtime.outcomes import Missing
 from cascade.runtime.vm.frame import Frame
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.wording import short
 
 
 def load(registers: Sequence[Any], operand: Operand) -> Any:
@@ -84,4 +85,4 @@ def name_of(blueprint: Blueprint, operand: Operand) -> str:
     for call in blueprint.instructions:
         if call.output == operand:
             return call.name
-    return repr(operand.value) if isinstance(operand, Literal) else f"r{operand.index}"
+    return short(operand.value) if isinstance(operand, Literal) else f"r{operand.index}"

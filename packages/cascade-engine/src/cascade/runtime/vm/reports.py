@@ -23,6 +23,7 @@ from cascade.runtime.vm.frame import Frame
 from cascade.runtime.vm.operands import node_of
 from cascade.spec.blueprint import Blueprint, Call
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.wording import short
 
 
 class Reports:
@@ -44,7 +45,7 @@ class Reports:
         if state is None:
             return
         if isinstance(value, Skipped):
-            state.put_skip_reason(lazy.id, repr(value))
+            state.put_skip_reason(lazy.id, short(value))
         elif not isinstance(value, Missing):
             state.put_result(lazy.id, value)
 

@@ -17,7 +17,7 @@ from cascade.spec.callsite import CallSite
 from cascade.spec.errors import ArgumentError, TierError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import Task
-from cascade.spec.wording import short
+from cascade.spec.wording import short, visible
 
 Tier: TypeAlias = Literal["auto", "interpreted", "generated", "fused"]
 
@@ -62,9 +62,8 @@ class Explanation:
 
     def __str__(self) -> str:
         together = f", in one loop with {', '.join(self.shares_with)}" if self.shares_with else ""
-        return "\n".join(
-            [f"{self.task}: {self.tier}{together}", *map("    {}".format, self.refusals)]
-        )
+        lines = [f"{self.task}: {self.tier}{together}", *map("    {}".format, self.refusals)]
+        return "\n".join(map(visible, lines))
 
 
 def explain(task: Task[..., Any] | LazyResult[Any]) -> Explanation:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from cascade.observatory.benchmarks.pages import Document
@@ -15,6 +14,7 @@ from cascade.observatory.benchmarks.suites import Suite
 from cascade.observatory.benchmarks.tables import bound_of, figure, measured_of, rate
 from cascade.observatory.benchmarks.targets import Target
 from cascade.observatory.pictures.bars import Bar, draw_bars
+from cascade.observatory.pictures.marking import escape
 from cascade.observatory.pictures.page import asset, colours, framed
 
 _LEAD = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 from cascade.observatory.pictures.axes import LinearAxis
+from cascade.observatory.pictures.marking import escape
 
 WIDTH = 480.0
 _RIGHT, _TOP, _BOTTOM = 74.0, 10.0, 46.0

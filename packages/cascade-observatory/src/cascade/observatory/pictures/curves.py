@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 from cascade.observatory.pictures.axes import Axis, LinearAxis, LogAxis
+from cascade.observatory.pictures.marking import escape
 from cascade.observatory.pictures.page import asset, colours
 
 WIDTH, HEIGHT = 480.0, 380.0

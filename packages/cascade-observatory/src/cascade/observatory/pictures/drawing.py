@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from math import hypot, sqrt
 
 from cascade.observatory.pictures.layout import Box, Point, Pull, extent, place
+from cascade.observatory.pictures.marking import escape
 
 #: Radius of the heaviest and of the lightest circle, in the units of the drawing.
 LARGEST, SMALLEST = 46.0, 4.5

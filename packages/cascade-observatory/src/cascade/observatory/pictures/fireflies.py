@@ -6,11 +6,11 @@ The page has the flashes of a recording in it and its own script, and loads noth
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from math import exp
 
 from cascade.observatory.agents.swarm import SYNCHRONOUS, Recording
 from cascade.observatory.pictures.curves import Curve, Measured, draw_curves
+from cascade.observatory.pictures.marking import escape
 from cascade.observatory.pictures.page import as_json, asset, render_panels
 
 #: Parts of a period in which flash times are written down.

@@ -9,8 +9,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from html import escape
 from importlib.resources import files
+
+from cascade.observatory.pictures.marking import escape
 
 _HINT = "Point at a circle to see its links, click to keep it; a line of the table does the same."
 

@@ -1,0 +1,74 @@
+"""Which objects can be the executor of an engine."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from cascade.spec.errors import ExecutorError
+from cascade.spec.protocols import Executor
+
+#: What fits, as part of a message.
+LENDERS = (
+    "an engine's executor lends threads of this process: a cascade LocalExecutor, or a "
+    "concurrent.futures.ThreadPoolExecutor that lives as long as the engine's runs"
+)
+#: Modules, or packages, of executors that make calls in other processes, interpreters or machines.
+_ELSEWHERE = (
+    "concurrent.futures.interpreter",
+    "concurrent.futures.process",
+    "dask",
+    "distributed",
+    "executorlib",
+    "ipyparallel",
+    "joblib",
+    "lithops",
+    "loky",
+    "mpi4py",
+    "multiprocessing",
+    "parsl",
+    "pebble",
+    "ray",
+)
+
+
+def check_executor(executor: Any) -> None:
+    """Refuse what can lend no threads.
+
+    Raises:
+        ExecutorError: It lacks a method of an Executor, is a class or a coroutine's interface, or
+            makes calls elsewhere than in this process, where tasks and their contexts are.
+    """
+    if isinstance(executor, type):
+        raise _unfit(f"is the class {executor.__qualname__}; give it an instance")
+    place = _place_of(type(executor))
+    if place is not None:
+        raise _unfit(
+            f"is a {kind_of(executor)}, which makes calls elsewhere ({place}); the calls of a run "
+            "share its context, locks and open resources, which no other process can have"
+        )
+    if not isinstance(executor, Executor):
+        lacking = [n for n in ("submit", "shutdown") if not hasattr(executor, n)]
+        methods = " and ".join(f"{name}()" for name in lacking)
+        raise _unfit(f"is a {kind_of(executor)}, which has no {methods}")
+    if inspect.iscoroutinefunction(executor.submit):
+        raise _unfit(f"is a {kind_of(executor)}, whose submit() is a coroutine function")
+
+
+def kind_of(executor: object) -> str:
+    """What messages call an executor: its class, with the module."""
+    kind = type(executor)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _place_of(kind: type) -> str | None:
+    """The module of a class above ``kind`` whose executors make calls elsewhere."""
+    for base in kind.__mro__:
+        for module in _ELSEWHERE:
+            if base.__module__ == module or base.__module__.startswith(f"{module}."):
+                return module
+    return None
+
+
+def _unfit(what: str) -> ExecutorError:
+    return ExecutorError(f"Engine(executor=…) {what}\n    {LENDERS}")

@@ -1,0 +1,79 @@
+"""Calls that executors are asked to make, and what is wrong where they do not make them.
+
+An executor may fail a call before a thread begins it: it was shut down and has cancelled what
+waited, its threads cannot start, it needs to pickle what no process but this one can use. And
+``submit`` may raise although the call is in a queue already, as that of
+``concurrent.futures.ThreadPoolExecutor`` does where no thread can be started. So each call knows
+whether it has begun, and one that its submitter gives up never begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from typing import Any, Generic, TypeVar
+
+from cascade.adapters.executors.checks import LENDERS, kind_of
+from cascade.spec.errors import ExecutorError
+from cascade.spec.protocols import Executor
+
+T = TypeVar("T")
+
+
+class WorkerCall(Generic[T]):
+    """A call that is made at most once, and not after it was withdrawn. From any thread.
+
+    Attributes:
+        withdrawn: Whether ``withdraw`` came before its beginning.
+    """
+
+    __slots__ = ("_args", "_func", "_waits", "withdrawn")
+
+    def __init__(self, func: Callable[..., T], /, *args: Any) -> None:
+        self._func = func
+        self._args = args
+        #: Who takes the item, which is atomic, decides: the thread that begins, or ``withdraw``.
+        self._waits = [None]
+        self.withdrawn = False
+
+    def __call__(self) -> T | None:
+        """Make the call; nothing if it was withdrawn."""
+        return self._func(*self._args) if self._take() else None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has neither begun nor been withdrawn."""
+        return bool(self._waits)
+
+    def withdraw(self) -> bool:
+        """Do without the call; False if it has begun, or was withdrawn before."""
+        taken = self._take()
+        self.withdrawn = self.withdrawn or taken
+        return taken
+
+    def _take(self) -> bool:
+        try:
+            self._waits.pop()
+        except IndexError:
+            return False
+        return True
+
+
+def not_begun(executor: Executor, name: str, call: Future[Any]) -> ExecutorError:
+    """The error for a call whose future is done although no thread has begun it."""
+    error: BaseException | None = None
+    if not call.cancelled():
+        try:
+            error = call.exception(0)
+        except (CancelledError, TimeoutError):  # of a kind of its own, which need not be done
+            error = None
+    if error is None:
+        reason = "cancelled the call before a thread began it; was it shut down?"
+    else:
+        reason = f"failed the call before a thread began it: {type(error).__name__}: {error}"
+    found = ExecutorError(
+        f"the executor {kind_of(executor)}, which was to make a call of {name}, {reason}\n"
+        f"    {LENDERS}"
+    )
+    found.__cause__ = error
+    return found

@@ -1,0 +1,205 @@
+"""``module:name``: how documents name tasks, types and functions, and what they may name.
+
+A document comes from elsewhere. Reading one imports only modules that the caller lists; what it
+names is looked up in the namespaces of modules and classes, so that no code runs for that either.
+What a run would call besides tasks, converters of parameters and conditions of retries, has to be
+a known type or a function that its author has marked with ``portable``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Final, TypeVar
+
+from cascade.spec.errors import ArgumentError, SerializationError, TaskNotImportedError
+from cascade.spec.task import Task
+from cascade.spec.wording import short
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+#: Types of the standard library that parameters may have, by module; reading these imports it.
+_KNOWN: Final[Mapping[str, tuple[str, ...]]] = {
+    "builtins": (
+        *("str", "int", "float", "bool", "complex", "bytes", "object"),
+        *("list", "tuple", "dict", "set", "frozenset"),
+    ),
+    "datetime": ("date", "datetime", "time", "timedelta"),
+    "decimal": ("Decimal",),
+    "fractions": ("Fraction",),
+    "pathlib": ("Path", "PurePath", "PosixPath", "PurePosixPath", "PureWindowsPath"),
+    "uuid": ("UUID",),
+}
+#: ``module:name`` → what was marked with ``portable``.
+_portable: dict[str, Callable[..., Any]] = {}
+
+
+def portable(thing: C) -> C:
+    """Let graphs and blueprints that come as JSON call a function or a class.
+
+    It converts parameters (``Param(type=…)``) or decides on retries (``with_retry(on=…)``). Types
+    such as int and Path, enumerations and types of exceptions need no mark.
+
+    >>> @portable
+    ... def celsius(text: str) -> float:
+    ...     return (float(text) - 32) / 1.8
+
+    Raises:
+        ArgumentError: It cannot be called, or has no name at the top of a module or class.
+    """
+    name = _name(thing)
+    if not callable(thing) or name is None or "<" in name:
+        raise ArgumentError(
+            f"portable() takes a function or a class with a name of its own in a module, but got "
+            f"{short(thing)}"
+        )
+    _portable[name] = thing
+    return thing
+
+
+class Resolver:
+    """Finds what a document names.
+
+    Args:
+        modules: Those that may be imported for it; others have to be imported already.
+
+    Raises:
+        ArgumentError: ``modules`` is not names of modules.
+    """
+
+    def __init__(self, modules: Iterable[str] = ()) -> None:
+        names = None if isinstance(modules, str) else tuple(modules)
+        if names is None or not all(isinstance(name, str) and name for name in names):
+            raise ArgumentError(
+                f"modules takes the names of modules, as modules=['flows'], but got "
+                f"{short(modules)}"
+            )
+        self._modules = frozenset(names)
+
+    def find(self, reference: Any) -> Any:
+        """What ``module:name`` names.
+
+        Raises:
+            TaskNotImportedError: The module is not imported, and not one that may be.
+            SerializationError: There is no such name, or the import of the module fails.
+            TypeError: It is no text.
+        """
+        if not isinstance(reference, str):
+            raise TypeError(f"{short(reference)} is no name as 'module:name'")
+        module, colon, path = reference.partition(":")
+        if not (module and colon and path):
+            raise SerializationError(f"{short(reference)} cannot be imported: it is no module:name")
+        found: Any = self._module(reference, module)
+        for name in path.split("."):
+            found = _inside(reference, found, name)
+        return found
+
+    def task(self, reference: Any) -> Task[..., Any]:
+        found = self.find(reference)
+        if not isinstance(found, Task):
+            raise SerializationError(f"{short(reference)} is not a task but {short(found)}")
+        return found
+
+    def namedtuple(self, reference: Any) -> Any:
+        found = self.find(reference)
+        if not (isinstance(found, type) and issubclass(found, tuple) and hasattr(found, "_make")):
+            raise TypeError(f"{short(reference)} is not a namedtuple but {short(found)}")
+        return found
+
+    def converter(self, reference: Any) -> Callable[..., Any]:
+        """The type of a parameter."""
+        if isinstance(reference, str):
+            module, _, name = reference.partition(":")
+            if name in _KNOWN.get(module, ()):
+                known: Callable[..., Any] = getattr(import_module(module), name)
+                return known
+        found = self.find(reference)
+        if isinstance(found, type) and issubclass(found, Enum):
+            return found
+        return _marked(reference, found, "a type that parameters may have")
+
+    def condition(self, reference: Any) -> Callable[..., Any]:
+        """What a retry is on."""
+        found = self.find(reference)
+        if isinstance(found, type) and issubclass(found, BaseException):
+            return found
+        return _marked(reference, found, "a type of exceptions")
+
+    def _module(self, reference: str, name: str) -> ModuleType:
+        found = sys.modules.get(name)
+        if isinstance(found, ModuleType):
+            return found
+        if name not in self._modules:
+            raise TaskNotImportedError(
+                f"{short(reference)} is in the module {short(name)}, which is not imported; "
+                f"import it before, or allow it: modules=[{short(name)}]",
+                name,
+            )
+        try:
+            return import_module(name)
+        except (Exception, SystemExit) as error:  # it runs the module, which may raise anything
+            raise SerializationError(f"{short(reference)} cannot be imported: {error}") from error
+
+
+def reference_to(thing: Any, function: Any = None) -> str | None:
+    """``module:name`` by which a document can name ``thing``, or None.
+
+    Its name is that of ``function``, where it has none of its own.
+    """
+    name = _name(thing if function is None else function)
+    try:
+        return name if name is not None and _WRITER.find(name) is thing else None
+    except SerializationError:
+        return None
+
+
+def reference_to_called(thing: Any, *, of_errors: bool) -> str | None:
+    """The same for what a run calls: a converter, or what a retry is on."""
+    name = _name(thing)
+    if name is None:
+        return None
+    try:
+        find = _WRITER.condition if of_errors else _WRITER.converter
+        return name if find(name) is thing else None
+    except SerializationError:
+        return None
+
+
+_WRITER = Resolver()
+
+
+def _name(thing: Any) -> str | None:
+    module: Any = getattr(thing, "__module__", None)
+    name: Any = getattr(thing, "__qualname__", None)
+    return f"{module}:{name}" if isinstance(module, str) and isinstance(name, str) else None
+
+
+def _inside(reference: str, owner: Any, name: str) -> Any:
+    """An attribute, found without running code: no ``__getattr__``, no property."""
+    if isinstance(owner, ModuleType):
+        if name in owner.__dict__:
+            return owner.__dict__[name]
+    elif isinstance(owner, type):
+        try:
+            found = inspect.getattr_static(owner, name)
+        except AttributeError:
+            pass
+        else:
+            return found.__func__ if isinstance(found, staticmethod) else found
+    raise SerializationError(
+        f"{short(reference)} cannot be imported: what is there has no attribute {short(name)}"
+    )
+
+
+def _marked(reference: Any, found: Any, otherwise: str) -> Callable[..., Any]:
+    """``found``, if its author has marked it."""
+    marked = _portable.get(_name(found) or "")
+    if marked is None or marked is not found:
+        raise SerializationError(
+            f"{short(reference)} is neither {otherwise} nor marked: decorate it with @cs.portable"
+        )
+    return marked

@@ -1,0 +1,16 @@
+"""Text inside of SVG and HTML."""
+
+from __future__ import annotations
+
+import html
+
+from cascade.spec.wording import visible
+
+
+def escape(text: str) -> str:
+    """``text`` as the content of an element or of an attribute; characters that nobody sees, seen.
+
+    XML cannot have most control characters, not even as entities: one in a name would make a
+    browser refuse the whole drawing.
+    """
+    return html.escape(visible(text, lines=True))

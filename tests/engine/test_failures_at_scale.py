@@ -1,0 +1,147 @@
+"""What failures that a run survives cost: as much as the nodes that they leave without a value."""
+
+import sys
+import threading
+from collections import Counter
+
+import pytest
+
+import cascade as cs
+
+
+@cs.task
+def bad(n=0):
+    raise ValueError(n)
+
+
+@cs.task
+def same(x):
+    return x
+
+
+@cs.task
+def both(a, b):
+    return a, b
+
+
+def below(n):
+    """``n`` nodes below the one that fails."""
+    node = bad()
+    for _ in range(n):
+        node = same(node)
+    return node
+
+
+def diamonds(n):
+    """As many ways from the failure to the target as there are numbers of ``n`` bits."""
+    node = bad()
+    for _ in range(n // 3):
+        node = both(same(node), same(node))
+    return node
+
+
+def fan(n):
+    """One failure that is used by many."""
+    node = bad()
+    return cs.gather(*[same(node) for _ in range(n)])
+
+
+def wide(n):
+    """Failures side by side."""
+    return cs.gather(*[bad(i) for i in range(n)])
+
+
+def comb(n):
+    """Failures at all depths, whose paths to the target are long."""
+    node = bad()
+    for i in range(n // 2):
+        node = both(node, bad(i))
+    return node
+
+
+def ladder(n):
+    """Nodes that lack what more and more failures took away."""
+    nodes = [bad(0)]
+    for i in range(n // 3):
+        nodes.append(both(nodes[-1], same(bad(i))))
+    return nodes[-1]
+
+
+SHAPES = {shape.__name__: shape for shape in (below, diamonds, fan, wide, comb, ladder)}
+
+
+@cs.task
+def returning(shape, n):
+    return SHAPES[shape](n)
+
+
+def calls_made(function):
+    """Calls of Python functions that are made meanwhile, in all threads."""
+    count = Counter()
+
+    def note(_frame, event, _argument):
+        count[event] += 1
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return count["call"]
+
+
+def is_linear(run):
+    run(50)  # what is made once
+    return calls_made(lambda: run(1200)) < 2.5 * calls_made(lambda: run(600))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_failures_in_a_run_that_goes_on_cost_no_more_than_their_nodes(use_vm, shape):
+    def run(n):
+        with pytest.raises(ExceptionGroup):
+            cs.run(SHAPES[shape](n), use_vm=use_vm, fail_fast=False)
+
+    assert is_linear(run)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_failures_below_an_item_that_catches_them_cost_no_more_than_their_nodes(use_vm, shape):
+    def run(n):
+        items = returning.map(shape=[shape], n=[n], return_exceptions=True)
+        [error] = cs.run(items, use_vm=use_vm)
+        assert isinstance(error, ValueError)
+
+    assert is_linear(run)
+
+
+def test_items_that_fail_cost_no_more_than_their_number(use_vm):
+    def run(n):
+        errors = cs.run(bad.map(n=range(n), return_exceptions=True), use_vm=use_vm)
+        assert [error.args for error in errors] == [(i,) for i in range(n)]
+
+    assert is_linear(run)
+
+
+@pytest.mark.parametrize(("shape", "failed"), [("wide", 60), ("comb", 31), ("ladder", 21)])
+def test_each_error_is_raised_once_and_none_is_lost(use_vm, shape, failed):
+    with pytest.raises(ExceptionGroup) as caught:
+        cs.run(SHAPES[shape](60), use_vm=use_vm, fail_fast=False)
+
+    errors = caught.value.exceptions
+    assert len(errors) == len({id(error) for error in errors}) == failed
+
+
+def test_a_path_that_many_failures_share_is_that_of_each(use_vm):
+    with pytest.raises(ExceptionGroup) as caught:
+        cs.run(comb(60), use_vm=use_vm, fail_fast=False)
+
+    depths = []
+    for error in caught.value.exceptions:
+        [note] = error.__notes__
+        names = note.partition("path ")[2].split(" → ")
+        left_out = int(names.pop(6).split()[1]) if len(names) > 12 else 0
+        assert names == [*["both"] * (len(names) - 1), "bad"]
+        depths.append(len(names) + left_out)
+    assert sorted(depths) == sorted([31, *range(2, 32)])
