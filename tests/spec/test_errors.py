@@ -143,7 +143,8 @@ def test_an_error_survives_pickle_and_copy_with_all_that_it_tells(kind, way):
 
     again = way(error)
 
-    assert type(again) is kind and again is not error
+    assert type(again) is kind
+    assert again is not error
     assert str(again) == str(error) == "what happened"
     assert again.args == error.args
     assert vars(again) == vars(error)

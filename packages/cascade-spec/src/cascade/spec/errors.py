@@ -46,6 +46,8 @@ import copyreg
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cascade.spec.wording import error_text
+
 _set = BaseException.__setattr__
 
 
@@ -298,7 +300,7 @@ class _Linked:
             pickled = pickle.dumps(self.error)
             pickle.loads(pickled)
         except Exception as problem:
-            stand_in = CascadeError(f"{_text_of(self.error)} (it cannot be pickled: {problem})")
+            stand_in = CascadeError(f"{error_text(self.error)} (it cannot be pickled: {problem})")
             pickled = pickle.dumps(stand_in)
         return _unpickled, (pickled,)
 
@@ -307,11 +309,3 @@ def _unpickled(pickled: bytes) -> _Linked:
     import pickle
 
     return _Linked(pickle.loads(pickled))
-
-
-def _text_of(error: BaseException) -> str:
-    name = type(error).__qualname__
-    try:
-        return f"{name}: {error}"
-    except Exception:  # a broken __str__
-        return name
