@@ -1,7 +1,15 @@
 """One tree of errors, each also the builtin that people catch (M18)."""
 
+import copy
+import dataclasses
+import importlib
+import inspect
+import pickle
+import pkgutil
+
 import pytest
 
+import cascade
 from cascade.spec import errors
 
 BUILTINS = {
@@ -88,3 +96,116 @@ def test_messages_are_shown_as_written():
             "StepLimitError": (7,),
         }.get(name, ())
         assert str(error("it's so", *extra)) == "it's so"
+
+
+# -- pickle and copy ----------------------------------------------------------------------------
+
+
+def all_errors():
+    """Every class of the tree, whichever module declares it."""
+    for module in pkgutil.walk_packages(cascade.__path__, "cascade."):
+        if ".observatory" not in module.name and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    found, todo = [], [errors.CascadeError]
+    while todo:
+        kind = todo.pop()
+        todo += kind.__subclasses__()
+        if kind.__module__.startswith("cascade."):
+            found.append(kind)
+    return sorted(found, key=lambda kind: kind.__qualname__)
+
+
+def an_error(kind):
+    """One with a value for each parameter of ``__init__``, and a different one for each."""
+    if kind.__init__ in (Exception.__init__, OSError.__init__, NameError.__init__) or not hasattr(
+        kind.__init__, "__code__"
+    ):
+        return kind("what happened")
+    names = list(inspect.signature(kind.__init__).parameters)[1:]
+    return kind("what happened", *[f"the {name}" for name in names[1:]])
+
+
+def in_a_pickle(error):
+    return pickle.loads(pickle.dumps(error))
+
+
+WAYS = [in_a_pickle, copy.copy, copy.deepcopy]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", all_errors(), ids=lambda kind: kind.__name__)
+def test_an_error_survives_pickle_and_copy_with_all_that_it_tells(kind, way):
+    error = an_error(kind)
+    error.add_note("a note")
+    error.extra = ["what a user put there"]
+    error.__context__ = ValueError("before")
+    error.__cause__ = KeyError("why")
+
+    again = way(error)
+
+    assert type(again) is kind
+    assert again is not error
+    assert str(again) == str(error) == "what happened"
+    assert again.args == error.args
+    assert vars(again) == vars(error)
+    assert again.__notes__ == ["a note"]
+    assert repr(again.__cause__) == "KeyError('why')"
+    assert repr(again.__context__) == "ValueError('before')"
+    assert again.__suppress_context__ is True
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_copied_error_without_a_cause_shows_its_context(way):
+    error = errors.RunError("m")
+    error.__context__ = ValueError("before")
+    assert way(error).__suppress_context__ is False
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_name_that_a_name_error_is_about_is_kept(way):
+    assert way(errors.ResourceNotFoundError("m", name="database")).name == "database"
+
+
+class TooFewArguments(Exception):
+    """Cannot be unpickled: ``__init__`` wants more than ``args`` has."""
+
+    def __init__(self, one, two):
+        super().__init__(one)
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenMisfit(errors.CascadeError):
+    """A subclass that takes no attributes by assignment."""
+
+    place: str
+
+
+class Slotted(errors.ArgumentError):
+    __slots__ = ("place",)
+
+
+def test_a_cause_that_cannot_be_pickled_is_replaced_by_its_text():
+    error = errors.RunError("m")
+    error.__cause__ = TooFewArguments("the reason", 2)
+
+    again = in_a_pickle(error)
+
+    assert "TooFewArguments: the reason (it cannot be pickled: " in str(again.__cause__)
+    assert copy.copy(error).__cause__ is error.__cause__
+
+
+def test_errors_that_are_each_others_cause_can_be_pickled():
+    one, other = errors.RunError("one"), errors.RunError("other")
+    one.__cause__, other.__cause__ = other, one
+    assert str(in_a_pickle(one).__cause__) == "other"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_subclasses_of_users_survive_too(way):
+    frozen = FrozenMisfit("here")
+    slotted = Slotted("m")
+    slotted.place = "there"
+
+    assert way(frozen) == frozen
+    assert way(slotted).place == "there"
+    assert str(way(slotted)) == "m"

@@ -17,9 +17,10 @@ import selectors
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, TypeVar
 
+from cascade.runtime.around import around
 from cascade.spec.errors import StalledError
 
 T = TypeVar("T")
@@ -78,14 +79,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
         return release
 
-    @contextmanager
+    @around
     def busy(self, name: str) -> Iterator[None]:
         """``hold`` for the length of a ``with`` block."""
         release = self.hold(name)
-        try:
-            yield
-        finally:
-            release()
+        yield
+        release()
 
     async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
         """Wait for the executor's threads, which live in real time and are not ``busy``."""

@@ -7,8 +7,7 @@ import contextlib
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from time import perf_counter
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar, overload
@@ -21,6 +20,7 @@ from cascade.adapters.solvers.native import NativeSolver
 from cascade.graph.compiler import BlueprintBuilder
 from cascade.graph.model import Graph
 from cascade.runtime.abandoned import AbandonedCalls
+from cascade.runtime.around import in_time
 from cascade.runtime.blocking import BlockedStep, BlockingMonitor, warn
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
@@ -331,36 +331,24 @@ class Engine:
         strategy: ExecutionStrategy,
         deadline: float | None,
     ) -> Any:
-        async with self._life(run, target, strategy.name):
-            try:
-                value = await _in_time(run, deadline, strategy.execute(target, run))
-            except Exception as error:
-                if not run.failures:
-                    raise
-                failures = _together(run.failures, error)
-            else:
-                if not run.failures:
-                    return value
-                failures = _together(run.failures, None)
-            raise failures
-
-    @asynccontextmanager
-    async def _life(self, run: Run, target: LazyResult[Any], strategy: str) -> AsyncIterator[None]:
+        # No context manager of contextlib's: it sets attributes of the error that passes it, which
+        # one that is a frozen dataclass refuses.
         started = perf_counter()
-        error: BaseException | None = None
         self.constraints.use_clock(run.loop.time)
-        run.publish(RunStarted, target.name, strategy)
-        self._runs[run] = (target.name, strategy, started)
+        run.publish(RunStarted, target.name, strategy.name)
+        self._runs[run] = (target.name, strategy.name, started)
         try:
             async with run:
-                yield
-        except BaseException as failure:
-            error = failure
+                value = await _value(run, target, strategy, deadline)
+        except BaseException as error:
+            self._ended(run, started, error)
             raise
-        finally:
-            del self._runs[run]
-            taken = perf_counter() - started
-            run.publish(RunFinished, _status(error), taken, error)
+        self._ended(run, started, None)
+        return value
+
+    def _ended(self, run: Run, started: float, error: BaseException | None) -> None:
+        del self._runs[run]
+        run.publish(RunFinished, _status(error), perf_counter() - started, error)
 
     def runs(self) -> list[RunInfo]:
         """The runs that are under way, and how far their loops are. From any thread."""
@@ -486,14 +474,30 @@ class Engine:
             raise RunError("the engine is closed; make a new one")
 
 
+async def _value(
+    run: Run, target: LazyResult[Any], strategy: ExecutionStrategy, deadline: float | None
+) -> Any:
+    """What ``strategy`` gives; the errors of a run that went on after its first are raised then."""
+    try:
+        value = await _in_time(run, deadline, strategy.execute(target, run))
+    except Exception as error:
+        if not run.failures:
+            raise
+        failures = _together(run.failures, error)
+    else:
+        if not run.failures:
+            return value
+        failures = _together(run.failures, None)
+    raise failures
+
+
 async def _in_time(run: Run, deadline: float | None, work: Awaitable[Any]) -> Any:
     """Await ``work``, at most as long as the run may take."""
     if deadline is None:
         return await work
     run.scope = asyncio.timeout(deadline)
     try:
-        async with run.scope:
-            return await work
+        return await in_time(run.scope, work)
     except TimeoutError as error:
         if not run.expired:
             raise
@@ -504,7 +508,8 @@ async def _in_time(run: Run, deadline: float | None, work: Awaitable[Any]) -> An
 
 def _together(errors: list[Exception], last: Exception | None) -> ExceptionGroup[Exception]:
     """The errors of a run that went on after its first; ``last`` may be one of them."""
-    if last is not None and last not in errors and not isinstance(last, DependencyMissingError):
+    known = any(last is error for error in errors)  # by identity: == is the user's
+    if not (last is None or known or isinstance(last, DependencyMissingError)):
         errors = [*errors, last]
     count = len(errors)
     return ExceptionGroup(f"{count} task{'s' * (count > 1)} of the run failed", errors)

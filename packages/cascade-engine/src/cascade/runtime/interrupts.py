@@ -18,6 +18,8 @@ from collections.abc import Coroutine, Iterator
 from types import FrameType
 from typing import Any, TypeVar
 
+from cascade.runtime.around import around
+
 R = TypeVar("R")
 
 _MACHINERY = ("cascade.spec", "cascade.graph", "cascade.runtime", "cascade.adapters")
@@ -69,14 +71,12 @@ class _Interrupts:
             raise asyncio.CancelledError
         return await work
 
-    @contextlib.contextmanager
+    @around
     def handled(self) -> Iterator[None]:
         """Handle SIGINT in this block."""
         signal.signal(signal.SIGINT, self._handle)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _handle(self, _number: int, frame: FrameType | None) -> None:
         self.count += 1

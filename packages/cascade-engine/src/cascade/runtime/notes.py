@@ -1,4 +1,4 @@
-"""The one note that Cascade adds to an error of a task (rule R9)."""
+"""The notes that Cascade adds to errors: one that says where an error of a task comes from (R9)."""
 
 from __future__ import annotations
 
@@ -80,10 +80,24 @@ def annotate(
         source: The lazy value of the call, or None where only the task is known.
         path: Names from the target of the run down to the task, as ``Way.path`` gives them.
     """
-    if any(note.startswith(_MARK) for note in getattr(error, "__notes__", ())):
+    if any(note.startswith(_MARK) for note in notes_of(error)):
         return
     called = f", called at {source.callsite}" if source is not None else ""
     route = f", on the path {' → '.join(path)}" if len(path) > 1 else ""
-    # An exception that takes no attributes (a frozen dataclass) takes no note either.
-    with contextlib.suppress(Exception):
-        error.add_note(f"{_MARK}in task '{task}'{called}{route}")
+    add_note(error, f"{_MARK}in task '{task}'{called}{route}")
+
+
+def add_note(error: BaseException, text: str) -> None:
+    """Add a note, once; an exception that takes no attributes takes no note either."""
+    with contextlib.suppress(Exception):  # a frozen dataclass, or a __setattr__ of a user's
+        if text not in notes_of(error):
+            error.add_note(text)
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """The notes of ``error``; none where users have put something else in their place."""
+    try:
+        notes = error.__notes__
+    except Exception:  # there are none yet, or a property of a user's fails
+        return []
+    return [note for note in notes if type(note) is str] if type(notes) is list else []

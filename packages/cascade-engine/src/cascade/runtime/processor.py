@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from cascade.runtime.around import in_time
 from cascade.runtime.limits.tickets import Ticket
 from cascade.runtime.resource_session import Attempt
 from cascade.runtime.run import Cancels, Run, guarded
@@ -167,13 +168,11 @@ class NodeProcessor:
             return await self.await_once(call, args, kwargs)
         scope = asyncio.timeout(timeout)
         try:
-            async with scope:
-                value = await self.await_once(call, args, kwargs)
+            return await in_time(scope, self.await_once(call, args, kwargs))
         except TimeoutError as error:
             if not scope.expired():
                 raise
             raise timed_out(call.operation.name, timeout) from error.__cause__
-        return value
 
     async def await_once(
         self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]

@@ -21,7 +21,6 @@ there when it comes to its ``yield`` later.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.events import ResourceAcquired, ResourceReleased
+from cascade.runtime.notes import add_note, notes_of
 from cascade.runtime.resource_threads import BoundThread, ThreadCall, yields
 from cascade.spec.callsite import CallSite
 from cascade.spec.errors import ResourceError, ResourceTimeoutError
@@ -105,7 +105,7 @@ class ResourceInstance:
             return await asyncio.shield(self._opened)
         except BaseException as error:
             if error is self._reason:  # all who want it raise this, each from where it comes from
-                error = error.with_traceback(self._trace)
+                error = BaseException.with_traceback(error, self._trace)
             raise
 
     @property
@@ -210,7 +210,7 @@ class ResourceInstance:
             f"written at {self.definition.place})"
         )
         found.__cause__ = error  # where it is not raised
-        for note in getattr(error, "__notes__", ()):
+        for note in notes_of(error):
             add_note(found, note)
         return found
 
@@ -348,13 +348,6 @@ class ResourceInstance:
             except asyncio.CancelledError:
                 if self.opened_as is None and call.call.cancel():
                     raise  # no thread has begun to open it, and none will
-
-
-def add_note(error: BaseException, text: str) -> None:
-    """Add a note, once; an exception that takes no attributes takes no note either."""
-    with contextlib.suppress(Exception):
-        if text not in getattr(error, "__notes__", ()):
-            error.add_note(text)
 
 
 def _standing(generator: Any) -> str:

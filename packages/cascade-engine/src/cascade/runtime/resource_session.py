@@ -18,11 +18,13 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from cascade.runtime.notes import add_note, notes_of
 from cascade.runtime.providers import Providers
-from cascade.runtime.resource_instance import ResourceInstance, add_note
+from cascade.runtime.resource_instance import ResourceInstance
 from cascade.runtime.resource_threads import BoundThread
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.resource import Inject, ResourceDefinition
+from cascade.spec.wording import error_text
 
 if TYPE_CHECKING:
     from cascade.runtime.run import Run
@@ -228,8 +230,8 @@ async def close_all(instances: Iterable[ResourceInstance], error: BaseException 
     failures = [i.failure for i in closing if i.failure is not None]
     if failures and error is not None:
         for late in failures:
-            where = " ".join(getattr(late, "__notes__", ()))
-            add_note(error, f"also, {where}: {type(late).__name__}: {late}")
+            where = " ".join(notes_of(late))
+            add_note(error, f"also, {where}: {error_text(late)}")
         for late in failures:
             if isinstance(late, (KeyboardInterrupt, SystemExit)):
                 raise late

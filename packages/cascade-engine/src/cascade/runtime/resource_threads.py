@@ -132,6 +132,9 @@ class ThreadCall:
             raise StopAsyncIteration
         if self.was_dropped:
             raise not_begun(self.executor, self.name, self.call)
+        error = self.call.exception()
+        if error is not None:  # result() would return None for an error that is falsy
+            raise error
         went_on, value = self.call.result()
         if not went_on:
             raise StopAsyncIteration

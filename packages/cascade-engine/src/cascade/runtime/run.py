@@ -9,13 +9,13 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType, coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
 
 from cascade.graph.build import inputs_of
 from cascade.runtime.abandoned import AbandonedCalls
+from cascade.runtime.around import around
 from cascade.runtime.blocking import BlockingMonitor, watched
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
@@ -216,14 +216,12 @@ class Run:
                 if inputs and not lazy.task.structural:
                     self.publish(InputsAwaited, lazy.name, lazy.number, tuple(inputs))
 
-    @contextmanager
+    @around
     def rest(self, task: str, node: int, seconds: float) -> Iterator[None]:
         """Tell, as long as the block lasts, that a node waits for its next attempt."""
         waiting = self.begin_rest(task, node, seconds)
-        try:
-            yield
-        finally:
-            self.end_rest(waiting)
+        yield
+        self.end_rest(waiting)
 
     def begin_rest(self, task: str, node: int, seconds: float) -> object:
         """Tell that a node waits for its next attempt, until ``end_rest`` gets what this gives."""

@@ -43,7 +43,7 @@ def leave_out_machinery(error: BaseException) -> None:
     machinery = _Machinery()
     for failure in _together_with(error):
         # Not by assignment, which an error that is a frozen dataclass refuses.
-        failure.with_traceback(machinery.cut_from(failure.__traceback__))
+        BaseException.with_traceback(failure, machinery.cut_from(failure.__traceback__))
 
 
 def own_folders() -> tuple[str, ...]:

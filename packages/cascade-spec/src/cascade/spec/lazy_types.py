@@ -327,7 +327,7 @@ class LazyResult(Arithmetic, Misuse, Generic[R_co]):
         self._calls_with("with_cache", cache=policy)
         return self
 
-    def with_constraints(self, **amounts: float | LazyResult[Any]) -> Self:
+    def with_constraints(self, /, **amounts: float | LazyResult[Any]) -> Self:
         """Take so much of the engine's capacities for each attempt (R10); of a map, each item.
 
         ``Engine(system_resources={"gpu": 2, "memory_gb": 16})`` says how much there is. An attempt

@@ -83,10 +83,10 @@ class Task(Operation, Generic[P, R]):
         self._tails: set[int] = set()
 
     @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> LazyResult[R]: ...
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> LazyResult[R]: ...
     @overload
-    def __call__(self, *args: Any, **kwargs: Any) -> LazyResult[R]: ...
-    def __call__(self, *args: Any, **kwargs: Any) -> LazyResult[R]:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> LazyResult[R]: ...
+    def __call__(self, /, *args: Any, **kwargs: Any) -> LazyResult[R]:
         """Make a node that will call the function; nothing runs yet.
 
         Any argument may be lazy, also inside lists, tuples, dicts and sets (rule R2).
@@ -138,7 +138,7 @@ class Task(Operation, Generic[P, R]):
         args, kwargs, dependencies, special = settle(args, kwargs, code, lasti)
         return LazyResult(self, args, kwargs, dependencies, special, code, lasti)
 
-    def tail(self, *args: Any, **kwargs: Any) -> R:
+    def tail(self, /, *args: Any, **kwargs: Any) -> R:
         """Return this from a task to continue as this task, with no stack (rule R5).
 
         In the task's own body it is ``TailCall`` to itself: arguments left out keep their last
@@ -162,7 +162,7 @@ class Task(Operation, Generic[P, R]):
         return tail  # type: ignore[no-any-return]
 
     def map(
-        self, *unnamed: Never, return_exceptions: bool = False, **iterables: Any
+        self, /, *unnamed: Never, return_exceptions: bool = False, **iterables: Any
     ) -> MappedLazyResult[R]:
         """Call the task once per item, over iterables side by side, as one lazy list (R8).
 

@@ -63,6 +63,16 @@ def type_name(value: object) -> str:
     return visible(name if len(name) <= _MOST_OF_A_NAME else f"{name[: _MOST_OF_A_NAME - 1]}…")
 
 
+def error_text(error: BaseException) -> str:
+    """``"ValueError: what it says"``, as a traceback ends; the type alone if ``__str__`` fails."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # a broken __str__ must not hide the error
+        return name
+    return f"{name}: {text}" if text else name
+
+
 def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TextIO
 
+from cascade.runtime.around import around
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.subscribers.bars import Bars
 from cascade.runtime.subscribers.lines import LineWriter, LogFormat
@@ -13,7 +14,7 @@ from cascade.runtime.subscribers.output import terminal
 from cascade.runtime.subscribers.progress import progress_lines
 
 
-@contextmanager
+@around
 def attach(
     bus: MessageBus,
     log_format: LogFormat | None = None,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from cascade.graph.durations import duration_text
+from cascade.runtime.around import around
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import Event, RunFinished, RunStarted
 from cascade.runtime.subscribers.bars import Bars
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-@contextmanager
+@around
 def show_progress(
     bus: MessageBus, to: TextIO | Console | None = None, *, every: float = 1.0
 ) -> Iterator[RunTally]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cascade.adapters.executors.local import LocalExecutor
@@ -103,16 +102,8 @@ class VirtualMachine:
         frame.source = source
         if policies is not None:
             frame.policies, frame.has_amounts = policies, True
-        async with self._run_to_use() as run:
-            return await Interpreter(run, self.registry, nested, self._tier).execute(
-                frame, handover
-            )
-
-    @asynccontextmanager
-    async def _run_to_use(self) -> AsyncIterator[Run]:
         if self._run is not None:
-            yield self._run
-            return
+            return await self._interpret(self._run, frame, nested, handover)
         bus = MessageBus()
         executor = LocalExecutor()
         try:
@@ -123,6 +114,12 @@ class VirtualMachine:
                 container=ResourceContainer(bus),
                 blueprints=self.registry,
             ) as run:
-                yield run
+                return await self._interpret(run, frame, nested, handover)
         finally:
             executor.shutdown(wait=False)
+
+    async def _interpret(
+        self, run: Run, frame: Frame, nested: bool, handover: Handover | None
+    ) -> Any:
+        interpreter = Interpreter(run, self.registry, nested, self._tier)
+        return await interpreter.execute(frame, handover)

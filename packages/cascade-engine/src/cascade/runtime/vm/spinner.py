@@ -211,7 +211,7 @@ class Spinner:
         """Let ``frame`` be at the step that has failed."""
         self._count(frame, loop, ticker, made)
         stopped = error.__cause__ if isinstance(error, TaskStopIterationError) else error
-        state = loop.code.state_at(stopped or error, loop.state)
+        state = loop.code.state_at(error if stopped is None else stopped, loop.state)
         self._be_at(frame, loop, state, None)
         if isinstance(error, StopIteration):
             raise stop_iteration(loop.code.tasks[state].func) from error
