@@ -7,22 +7,22 @@ import pytest
 import cascade as cs
 from cascade.runtime.contexts import differs, held_in, is_written
 
-level = ContextVar("level")
-other = ContextVar("other", default=None)
+level: ContextVar[object] = ContextVar("level")
+other: ContextVar[object] = ContextVar("other", default=None)
 
 
 class EqualToAll:
     def __eq__(self, _other):
         return True
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
 
 class Incomparable:
     def __eq__(self, _other):
         raise ValueError("cannot be compared")
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
 
 class Elementwise:
@@ -34,7 +34,7 @@ class Elementwise:
     def __bool__(self):
         raise ValueError("no truth value")
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
 
 #: What the caller has set, and what a task sets that is equal to it, or says that it is.
@@ -49,7 +49,7 @@ PAIRS = {
 }
 
 
-@pytest.fixture(params=PAIRS.values(), ids=PAIRS)
+@pytest.fixture(params=[*PAIRS.values()], ids=[*PAIRS])
 def values(request):
     """The caller's value, which is set, and a task's."""
     token = level.set(request.param[0])
