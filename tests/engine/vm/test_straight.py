@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cascade as cs
+from cascade.runtime.contexts import held_in
 from cascade.runtime.events import TaskStarted
 from cascade.runtime.vm import straight
 from cascade.runtime.vm.frame import UNSET
@@ -44,7 +45,8 @@ class Unclear:
 
 def entered(target, stop=lambda: False):
     found = walk(target)
-    return Straight(found).enter(contextvars.copy_context(), stop, found.values)
+    clean = contextvars.copy_context()
+    return Straight(found).enter(clean, held_in(clean), stop, found.values)
 
 
 # -- shapes -----------------------------------------------------------------------------------
@@ -98,7 +100,8 @@ async def test_code_for_a_shape_gives_what_the_interpreter_gives(name, value):
         assert type(value) is straight.Literal  # which is no plain call
         return
     code = Straight(other)
-    result = code.enter(contextvars.copy_context(), lambda: False, found.values)
+    clean = contextvars.copy_context()
+    result = code.enter(clean, held_in(clean), lambda: False, found.values)
     if type(result) is Handover:
         assert type(result.error) is expected[0]
     else:

@@ -8,6 +8,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cascade.graph.build import build_graph
+from cascade.runtime.contexts import held_in
 from cascade.runtime.ticker import Turn
 from cascade.runtime.tracebacks import leave_out_machinery
 from cascade.runtime.vm.loops import LAZY
@@ -75,7 +76,8 @@ class Program(Generic[R]):
         values = self._short_way(inputs)
         handover = None
         if values is not None and self._straight is not None:
-            outcome = self._straight.enter(copy_context(), Turn(), values)
+            clean = copy_context()
+            outcome = self._straight.enter(clean, held_in(clean), Turn(), values)
             if type(outcome) is not Handover:
                 return outcome  # type: ignore[no-any-return]
             handover = outcome

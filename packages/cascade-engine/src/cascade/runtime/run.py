@@ -19,6 +19,7 @@ from cascade.runtime.around import around
 from cascade.runtime.blocking import BlockingMonitor, watched
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
+from cascade.runtime.contexts import held_in
 from cascade.runtime.events import (
     CallAbandoned,
     Event,
@@ -104,6 +105,7 @@ class Run:
         blueprints: Where ``TailCall(target_blueprint_id=…)`` looks.
         state: Where outcomes are kept for later, or None.
         context: The caller's context variables; every call of a task runs in a copy (M12).
+        held: Those of ``context`` that calls may set, for comparisons; see ``contexts``.
         fail_fast: Whether the first error ends the run (R9); if not, what can run does.
         failures: The errors of a run that goes on nevertheless, in their order.
         steps: What its loops have made so far.
@@ -153,6 +155,7 @@ class Run:
     async def __aenter__(self) -> Self:
         self._tokens = (run_params.set(self.params), current_run.set(self))
         self.context = contextvars.copy_context()
+        self.held = held_in(self.context, (run_params, current_run))
         return self
 
     async def __aexit__(

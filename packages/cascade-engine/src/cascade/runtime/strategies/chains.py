@@ -63,7 +63,8 @@ class Chains:
         with self._guard:
             address = self._nodes.address(work.segment, work.node)
             self._nodes.remember(lazy, address)
-        outcome = straight.enter(self._run.context, self._is_to_stop, found.values)
+        run = self._run
+        outcome = straight.enter(run.context, run.held, self._is_to_stop, found.values)
         if type(outcome) is Handover:
             self._take_over(lazy, address, found, outcome)
             return False

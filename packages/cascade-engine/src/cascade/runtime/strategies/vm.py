@@ -77,7 +77,7 @@ class VMExecutionStrategy:
         straight = None if found is None else straight_for(found)
         if straight is None or found is None:
             return None
-        outcome = straight.enter(run.context, Turn(), found.values)
+        outcome = straight.enter(run.context, run.held, Turn(), found.values)
         return outcome if type(outcome) is Handover else (outcome,)
 
 

@@ -682,7 +682,8 @@ class Interpreter:
         self, frame: Frame, straight: Straight, found: Walk, base: Frame
     ) -> Frame | None:
         """Let code that was written for the graph's shape compute the frame's value."""
-        outcome = straight.enter(self._run.context, Turn(), found.values)
+        run = self._run
+        outcome = straight.enter(run.context, run.held, Turn(), found.values)
         if type(outcome) is not Handover:
             self._finish(frame, outcome)
             return None

@@ -22,6 +22,7 @@ from operator import length_hint
 from typing import Any, Final
 
 from cascade.graph.compiler import template_of
+from cascade.runtime.contexts import is_written
 from cascade.runtime.limits.tickets import Ticket
 from cascade.runtime.run import Cancels, Run, raise_named, stop_iteration
 from cascade.runtime.tailcall import is_baked
@@ -201,7 +202,7 @@ class Spinner:
         self._count(frame, loop, ticker, made)
         self._be_at(frame, loop, state, values)
         frame.left = frame.left + 1 if not made and type(value) is TailCall else 0
-        if _differ(loop.context, self._run.context):
+        if is_written(loop.context, len(self._run.context), self._run.held):
             frame.loop = False  # a step has written to it, which the next ones must not see
         return value
 
@@ -300,13 +301,6 @@ def _entry(frame: Frame, loop: Loop) -> tuple[Callable[..., Any] | None, Sequenc
     registers = frame.registers
     values = [None if place is None else registers[place] for place in loop.places]
     return loop.code.loop_for(values), values
-
-
-def _differ(one: Context, other: Context) -> bool:
-    try:
-        return one != other
-    except Exception:  # one holds values that cannot be compared, so new ones
-        return True
 
 
 def _nothing() -> None:

@@ -5,11 +5,12 @@ the other, with a local for what each gives. It is written for a *shape*, which 
 but its plain values, so that a task which returns the same few calls in each of its steps is
 compiled once (M4). For ``add(double(x), 1)``::
 
-    def straight(context, clean, stop, values):
+    def straight(context, count, held, stop, values):
         a0, a1, = values
         v0 = double(a0)
         if type(v0) not in ATOMS and isinstance(v0, GOES_ON): return Handover([], v0)
-        if context != clean or stop(): return Handover([v0])
+        if len(context) != count or (held and differs(context, held)) or stop():
+            return Handover([v0])
         v1 = add(v0, a1)
         …
 
@@ -28,6 +29,7 @@ from keyword import iskeyword
 from types import CoroutineType
 from typing import Any, NamedTuple
 
+from cascade.runtime.contexts import Held, differs
 from cascade.runtime.outcomes import Missing
 from cascade.runtime.vm.frame import UNSET
 from cascade.spec.blueprint import Literal, TailCall
@@ -45,6 +47,10 @@ _WORTHWHILE = 3
 _SHAPES_KEPT = 32
 #: What tracebacks show for the lines; they are left out of users' tracebacks with this folder.
 _FILE = f"{__file__[: -len('.py')]}/<generated>"
+
+
+#: Between two calls: whether the first has set a context variable, or was the last for now.
+_INTERRUPTED = "if len(context) != count or (held and differs(context, held)) or stop():"
 
 
 class Handover:
@@ -208,6 +214,7 @@ class Straight:
     def enter(
         self,
         clean: Context,
+        held: Held,
         stop: Callable[[], bool],
         values: Sequence[Any],
     ) -> Any:
@@ -215,12 +222,13 @@ class Straight:
 
         Args:
             clean: What the calls see; one that writes to its copy is the last (M12).
+            held: What ``held_in`` gives for it.
             stop: Asked after each call: whether to hand over what there is.
             values: The graph's plain values.
         """
         context = clean.copy()
         try:
-            return context.run(self._code, context, clean, stop, values)
+            return context.run(self._code, context, len(clean), held, stop, values)
         except BaseException as error:
             return self._stopped(error)
 
@@ -244,9 +252,7 @@ class Straight:
         found = trace.tb_frame.f_locals
         done = [found[f"v{place}"] for place in range(len(self._tasks)) if f"v{place}" in found]
         if trace.tb_lineno not in self._calls:
-            if not isinstance(error, Exception):
-                raise error  # Ctrl-C, between two calls
-            return Handover(done)  # values of context variables cannot be compared
+            raise error  # Ctrl-C, between two calls
         return Handover(done, UNSET, error)
 
 
@@ -323,7 +329,7 @@ def _lines(found: Walk) -> Iterator[tuple[str, int | None]]:
         yield f"    return Handover([{done}], v{at})", None
         if at < len(found.lazies) - 1:
             done = ", ".join(f"v{i}" for i in range(at + 1))
-            yield f"if context != clean or stop(): return Handover([{done}])", None
+            yield f"{_INTERRUPTED} return Handover([{done}])", None
     yield f"return v{len(found.lazies) - 1}", None
 
 
@@ -336,9 +342,9 @@ def _named(name: str, operand: str) -> str:
 def _compiled(lines: Sequence[str], tasks: Sequence[Any]) -> Any:
     scope: dict[str, Any] = {f"f{i}": task.func for i, task in enumerate(tasks)}
     scope |= {"ATOMS": ATOMS, "GOES_ON": GOES_ON, "Handover": Handover}
-    scope |= {"type": type, "isinstance": isinstance}
+    scope |= {"type": type, "isinstance": isinstance, "len": len, "differs": differs}
     # Variables of a function around it, as what is looked up in globals costs more.
-    head = f"def outer({', '.join(scope)}):\n def straight(context, clean, stop, values):"
+    head = f"def outer({', '.join(scope)}):\n def straight(context, count, held, stop, values):"
     source = "\n".join([head, *(f"  {line}" for line in lines), " return straight"])
     made: dict[str, Any] = {}
     exec(compile(source, _FILE, "exec"), made)
