@@ -39,8 +39,9 @@ from typing import Any
 
 from cascade.runtime.vm.loops import LAZY
 from cascade.runtime.vm.members import members_of
-from cascade.runtime.vm.plain import BUILTIN_TYPES
+from cascade.runtime.vm.plain import BUILTIN_TYPES, is_builtin
 from cascade.runtime.vm.rewriting import STATE, LoopWriter
+from cascade.runtime.vm.scopes import own_names
 from cascade.runtime.vm.source import Unfit, compiled
 from cascade.runtime.vm.tails import Body, looks_up
 from cascade.spec.containers import ATOMS
@@ -63,7 +64,7 @@ class Fused:
         self._guards = [
             (body.func, path, value) for body in bodies for path, value in body.looked_up.items()
         ]
-        self._trusting, self._needs = self._make(careful=False)
+        self._trusting, self._needs, self._builtins = self._make(careful=False)
         self._careful: Callable[..., Any] | None = None
 
     def state_of(self, task: Task[..., Any]) -> int:
@@ -81,10 +82,12 @@ class Fused:
                 return None  # the name stands for something else by now
         if any(type(v) not in ATOMS and isinstance(v, LAZY) for v in values):
             return None
-        if all(type(values[place]) in BUILTIN_TYPES for place in self._needs):
+        if all(type(values[place]) in BUILTIN_TYPES for place in self._needs) and all(
+            is_builtin(name, body.func) for name in self._builtins for body in self._bodies
+        ):
             return self._trusting
         if self._careful is None:
-            self._careful, _ = self._make(careful=True)
+            self._careful, *_ = self._make(careful=True)
         return self._careful
 
     def state_at(self, error: BaseException, entered: int) -> int:
@@ -98,7 +101,7 @@ class Fused:
             trace = trace.tb_next
         return entered
 
-    def _make(self, careful: bool) -> tuple[FunctionType, tuple[int, ...]]:
+    def _make(self, careful: bool) -> tuple[FunctionType, tuple[int, ...], tuple[str, ...]]:
         writer = LoopWriter(self._bodies, self.parameters, careful)
         first = self._bodies[0].func
         cells = {
@@ -109,7 +112,15 @@ class Fused:
             )
         }
         node = writer.function()
-        code = compiled(node, first.__code__, cells)
+        imported = dict.fromkeys(name for body in self._bodies for name in body.imported)
+        code = compiled(node, first.__code__, cells, imported)
+        own = {
+            name
+            for name in own_names(node, code, first.__code__, cells)
+            if not name.startswith("__cs_")
+        }
+        if own != {name for body in self._bodies for name in body.names}:
+            raise Unfit("a name in it would be another variable in the loop")
         qualname = "/".join(body.func.__code__.co_qualname for body in self._bodies)
         loop = FunctionType(
             code.replace(co_qualname=qualname, co_consts=self._constants(code)),
@@ -119,24 +130,33 @@ class Fused:
             tuple(cells[name] for name in code.co_freevars),
         )
         loop.__kwdefaults__ = writer.tools
-        return loop, tuple(sorted(self.parameters.index(name) for name in writer.needs))
+        needs = tuple(sorted(self.parameters.index(name) for name in writer.needs))
+        return loop, needs, tuple(sorted(writer.builtins))
 
     def _constants(self, code: CodeType) -> tuple[Any, ...]:
-        """Those of ``code``, but functions within it are the tasks' own, for their full names."""
+        """Those of ``code``, but functions within it are the tasks' own, for their full names.
+
+        Raises:
+            Unfit: One of them is not equal to the task's own, so that a name in it means something
+                else in the loop.
+        """
         inner = {
-            _place_of(constant): constant
+            constant: constant
             for body in self._bodies
             for constant in body.func.__code__.co_consts
             if isinstance(constant, CodeType)
         }
-        return tuple(
-            inner.get(_place_of(constant), constant) if isinstance(constant, CodeType) else constant
-            for constant in code.co_consts
-        )
-
-
-def _place_of(code: CodeType) -> tuple[Any, ...]:
-    return code.co_name, code.co_firstlineno, tuple(code.co_positions())
+        constants = []
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                if constant not in inner:
+                    raise Unfit(
+                        f"'{constant.co_name}' within it would be another function in the loop",
+                        constant.co_firstlineno,
+                    )
+                constant = inner[constant]
+            constants.append(constant)
+        return tuple(constants)
 
 
 def fuse(task: Task[..., Any]) -> Fused | Unfit:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from types import CodeType
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cascade.runtime.vm.source import Unfit
+from cascade.runtime.vm.source import Unfit, builtins_of
 from cascade.runtime.vm.tails import Body, body_of
 from cascade.spec.task import Task
 
@@ -90,6 +89,7 @@ def _refuse_strangers(bodies: Sequence[Body]) -> None:
     """Bodies that share a loop share their file, module and variables."""
     first = bodies[0].func
     own = {name for body in bodies for name in body.names}
+    closed = {name for body in bodies for name in body.func.__code__.co_freevars}
     cells: dict[str, Any] = {}
     for body in bodies:
         func, code = body.func, body.func.__code__
@@ -101,18 +101,14 @@ def _refuse_strangers(bodies: Sequence[Body]) -> None:
             raise Unfit("they are in different modules", body.node.lineno)
         if (code.co_flags ^ first.__code__.co_flags) & 0x10:
             raise Unfit("only one of them is nested", body.node.lineno)
-        others = own - set(body.names)
-        clash = others.intersection(_outer_names(code))
+        if builtins_of(func) is not builtins_of(first):
+            raise Unfit("they have different builtins", body.node.lineno)
+        clash = body.outer & (own - set(body.names))
         if clash:
             raise Unfit(f"'{min(clash)}' is a variable of one of them only", body.node.lineno)
+        clash = body.outer & (closed - set(code.co_freevars))
+        if clash:
+            raise Unfit(f"'{min(clash)}' is closed over by one of them only", body.node.lineno)
         for name, cell in zip(code.co_freevars, func.__closure__ or (), strict=True):
             if cells.setdefault(name, cell) is not cell:
                 raise Unfit(f"'{name}' is not the same for both", body.node.lineno)
-
-
-def _outer_names(code: CodeType) -> Iterator[str]:
-    """The names in a function, or in one within it, that may be no variables of its own."""
-    yield from (*code.co_names, *code.co_freevars)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _outer_names(constant)

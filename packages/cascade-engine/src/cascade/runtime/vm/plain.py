@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
+from cascade.runtime.vm.source import builtins_of
 from cascade.runtime.vm.trees import nodes
 
 #: Types whose operators give values of these types, or fail, if the operands are of these types.
@@ -29,6 +31,7 @@ _SAFE_CALLS = frozenset(
     {"bool", "bytes", "chr", "dict", "float", "frozenset", "hash", "id", "int", "isinstance"}
     | {"len", "list", "ord", "range", "repr", "set", "sorted", "str", "tuple"}
 )
+_BUILTINS = {name: getattr(builtins, name) for name in _SAFE_CALLS}
 _DISPLAYS = (
     *(ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Set, ast.Dict),
     *(ast.ListComp, ast.SetComp, ast.DictComp),
@@ -44,7 +47,7 @@ class Plain:
         parameters: Of these functions.
         names: All their variables, with the parameters.
         handed: Parameter → the expressions that fused tail calls give it.
-        scope: What names that are no variables stand for, as far as that is known.
+        stands: Whether a name that is no variable stands for Python's own builtin, in all bodies.
     """
 
     def __init__(
@@ -53,13 +56,17 @@ class Plain:
         parameters: Iterable[str],
         names: Iterable[str],
         handed: Mapping[str, Sequence[ast.expr]],
-        scope: Mapping[str, Any],
+        stands: Callable[[str], bool],
     ) -> None:
-        self._scope = scope
+        self._stands = stands
+        #: Builtins that the proofs rest on: their names must still stand for them.
+        self.builtins: set[str] = set()
         self._parameters = set(parameters)
         self._names = set(names)
         bound = bindings(bodies)
-        #: Names that a body changes.
+        #: Names that something in a body changes: its own, and those of comprehensions.
+        self._bound = bound.keys()
+        #: Names of its own that a body changes.
         self.rebound = bound.keys() & self._names
         self._from = _sources(bound, handed)
         self._builtin = set(self._names)
@@ -143,9 +150,19 @@ class Plain:
         return all(map(self._is_builtin, operands))
 
     def _is_safe(self, func: ast.expr) -> bool:
-        if not isinstance(func, ast.Name) or func.id not in _SAFE_CALLS or func.id in self._names:
+        if not isinstance(func, ast.Name) or func.id not in _SAFE_CALLS:
             return False
-        return self._scope.get(func.id) is getattr(builtins, func.id)
+        if func.id in self._names or func.id in self._bound or not self._stands(func.id):
+            return False
+        self.builtins.add(func.id)
+        return True
+
+
+def is_builtin(name: str, func: FunctionType) -> bool:
+    """Whether a name that is no variable of ``func`` stands for Python's own builtin there."""
+    if name in func.__globals__ or name in func.__code__.co_freevars:
+        return False
+    return builtins_of(func).get(name) is _BUILTINS[name]
 
 
 def bindings(bodies: Iterable[Sequence[ast.stmt]]) -> dict[str, list[ast.expr | None]]:

@@ -8,14 +8,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cascade.runtime.vm.loops import LAZY, PAUSED
-from cascade.runtime.vm.plain import BUILTIN_TYPES, Plain
+from cascade.runtime.vm.plain import BUILTIN_TYPES, Plain, is_builtin
 from cascade.runtime.vm.source import FunctionNode
-from cascade.runtime.vm.tails import Body, Tail, scope_of
+from cascade.runtime.vm.tails import Body, Tail
 from cascade.runtime.vm.trees import children
 from cascade.spec.blueprint import TailCall
 from cascade.spec.task import Task
 
-STEPS, STATE, _CANCELLING, _BEFORE = "__cs_steps", "__cs_state", "__cs_cancelling", "__cs_before"
+# The loop's own names end as they begin, so that they are no private names of a class: CPython 3.12
+# takes all that follows a generic class for part of it.
+STEPS, STATE, _CANCELLING, _BEFORE = (
+    "__cs_steps__",
+    "__cs_state__",
+    "__cs_cancelling__",
+    "__cs_before__",
+)
 
 
 class LoopWriter:
@@ -28,6 +35,7 @@ class LoopWriter:
 
     Attributes:
         needs: The parameters whose values have to come with builtin types.
+        builtins: Names that have to stand for Python's own builtins.
         tools: What the code uses that it has no name for.
     """
 
@@ -42,9 +50,10 @@ class LoopWriter:
             parameters,
             self._names,
             self._handed(),
-            scope_of(bodies[0].func),
+            lambda name: all(is_builtin(name, body.func) for body in bodies),
         )
         self.needs = self._plain.needs
+        self.builtins = self._plain.builtins
         self.tools: dict[str, Any] = {}
         #: By name: ``global`` and ``nonlocal``, which have to come before what they are about.
         self._declared: dict[str, ast.stmt] = {}
@@ -71,7 +80,7 @@ class LoopWriter:
         if self._bodies[0].task.is_async:
             leading += [_BEFORE, _CANCELLING]
         names = [ast.arg(name) for name in (*leading, *self._parameters)]
-        step = ast.For(ast.Name("__cs_step", ast.Store()), _name(STEPS), self._step(), [])
+        step = ast.For(ast.Name("__cs_step__", ast.Store()), _name(STEPS), self._step(), [])
         pause = self._pause()
         tools = [ast.arg(name) for name in self.tools]
         arguments = ast.arguments([], names, None, tools, [None] * len(tools), None, [])
@@ -170,7 +179,7 @@ class LoopWriter:
         state = self._states[tail.target]
         values = dict(tail.given)
         suspects = [name for name, value in tail.given if not self._is_plain(value)]
-        arguments = {name: f"__cs_new_{name}" for name in values}
+        arguments = {name: f"__cs_new_{name}__" for name in values}
         if suspects:
             # All are evaluated before any is looked at, in the order in which they are written.
             yield _assign(list(arguments.values()), list(values.values()))
@@ -267,7 +276,7 @@ class LoopWriter:
 
     def _tool(self, name: str, value: Any) -> ast.expr:
         """A name for something that the body has none for."""
-        name = f"__cs_{name}"
+        name = f"__cs_{name}__"
         self.tools[name] = value
         return _name(name)
 
@@ -292,7 +301,7 @@ def _tail_call(named: dict[str, Any], target: Task[..., Any]) -> TailCall:
 
 
 def _saved(name: str) -> str:
-    return f"__cs_was_{name}"
+    return f"__cs_was_{name}__"
 
 
 def _name(name: str) -> ast.expr:

@@ -20,7 +20,7 @@ import tokenize
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from cascade.runtime.vm.trees import nodes
 from cascade.spec.blueprint import Literal
@@ -95,8 +95,26 @@ def _context_variable(func: Any) -> str | None:
     return None
 
 
-def source_of(func: Any) -> FunctionNode:
-    """The syntax tree of a function, with the line numbers and columns of its file.
+class Source(NamedTuple):
+    """The source of a function.
+
+    Attributes:
+        node: Its syntax tree, with the line numbers and columns of its file.
+        imported: What it was compiled with: see ``compiled``.
+    """
+
+    node: FunctionNode
+    imported: tuple[str, ...]
+
+
+def builtins_of(func: Any) -> dict[str, Any]:
+    """What names stand for in a function that are none of its module."""
+    found: dict[str, Any] = func.__builtins__
+    return found
+
+
+def source_of(func: Any) -> Source:
+    """The source of a function, proven.
 
     Raises:
         Unfit: It has no source, or another than its code.
@@ -109,13 +127,14 @@ def source_of(func: Any) -> FunctionNode:
     if code.co_name == "<lambda>":
         raise Unfit("it is a lambda", code.co_firstlineno)
     node = _parsed(func)
-    if not any(compiled(node, code, imported=names) == code for names in _imports(node, func)):
-        raise Unfit(
-            "its lines are not what it was compiled from: the file was changed since, or "
-            "something has rewritten the function",
-            code.co_firstlineno,
-        )
-    return node
+    for names in _imports(node, func):
+        if compiled(node, code, imported=names) == code:
+            return Source(node, names)
+    raise Unfit(
+        "its lines are not what it was compiled from: the file was changed since, or "
+        "something has rewritten the function",
+        code.co_firstlineno,
+    )
 
 
 def compiled(
@@ -127,12 +146,13 @@ def compiled(
     """The code of ``node``, compiled as ``like`` was.
 
     Args:
-        node: Its decorators count as its first lines, and are not evaluated.
+        node: Its decorators count as its first lines, and are not evaluated. Its type parameters
+            are variables of a function around it.
         like: Gives the file, what is imported from ``__future__``, and whether it is nested.
         free: Names that are variables of the functions around it; as in ``like`` if left out.
         imported: Names that its module has imported.
     """
-    body: list[ast.stmt] = [node]
+    body: list[ast.stmt] = [_without_type_parameters(node)]
     if like.co_flags & inspect.CO_NESTED:
         free = like.co_freevars if free is None else free
         names = [ast.copy_location(ast.arg(name), node) for name in free]
@@ -188,13 +208,21 @@ def _parsed(func: FunctionType) -> FunctionNode:
         indented = block[0][:1].isspace()
         # Columns and continued strings stay as they are, which dedenting would change.
         above = code.co_firstlineno - 1 - indented
-        tree = ast.parse("\n" * above + ("if 1:\n" if indented else "") + "".join(block))
+        text = "\n" * above + ("if 1:\n" if indented else "") + "".join(block)
+        tree = ast.parse(text, code.co_filename)  # its name is for filters of warnings
     except (IndexError, SyntaxError, tokenize.TokenError):
         raise Unfit("its source is not at hand", code.co_firstlineno) from None
     for node in nodes(tree):
         if isinstance(node, FunctionNode) and node.name == code.co_name:
             return node
     raise Unfit("its source is not at hand", code.co_firstlineno)
+
+
+def _without_type_parameters(node: FunctionNode) -> FunctionNode:
+    if not getattr(node, "type_params", None):
+        return node
+    fields = {**dict(ast.iter_fields(node)), "type_params": []}
+    return ast.copy_location(type(node)(**fields), node)
 
 
 def _code_in(module: CodeType, name: str) -> CodeType:

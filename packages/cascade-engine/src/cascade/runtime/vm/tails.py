@@ -15,14 +15,16 @@ from dataclasses import dataclass, field
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-from cascade.runtime.vm.source import FunctionNode, Unfit, refuse, source_of
+from cascade.runtime.vm.scopes import all_names, outer_names, own_names
+from cascade.runtime.vm.source import FunctionNode, Unfit, builtins_of, refuse, source_of
 from cascade.runtime.vm.trees import nodes
 from cascade.spec.blueprint import TailCall
 from cascade.spec.errors import ArgumentError
 from cascade.spec.task import Task
 
-#: Names that look at variables which a fused body has more or other of.
-_FRAME_READERS = frozenset({"locals", "vars", "dir", "eval", "exec", "super", "__class__"})
+#: Functions that look at variables which a fused body has more or other of, and names that do.
+_READERS = (builtins.locals, builtins.vars, builtins.dir, builtins.eval, builtins.exec)
+_FRAME_READERS = frozenset({*(reader.__name__ for reader in _READERS), "super", "f_locals"})
 _UNKNOWN: Final = object()
 #: Its exit may fail: in the task that was left, and with the arguments of the step that was made.
 _LEAVES_WITH: Final = "a 'with' is left after it"
@@ -51,7 +53,9 @@ class Body:
 
     Attributes:
         node: Its syntax tree, proven.
-        names: All its variables; the parameters first.
+        names: All its variables, without those of comprehensions; the parameters first.
+        outer: Names in it, or in a function within it, that may be no variables of theirs.
+        imported: What it was compiled with.
         tails: Its tail calls.
         looked_up: Dotted name → what it stood for, of tasks and of TailCall.
     """
@@ -60,6 +64,8 @@ class Body:
     func: FunctionType
     node: FunctionNode
     names: tuple[str, ...]
+    outer: frozenset[str]
+    imported: tuple[str, ...]
     tails: dict[ast.expr, Tail] = field(default_factory=dict)
     looked_up: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
@@ -75,25 +81,29 @@ def body_of(task: Task[..., Any]) -> Body:
         Unfit: Its function, or one of its tail calls, is not what a loop can be made of.
     """
     refuse(task)
-    node = source_of(task.func)
+    node, imported = source_of(task.func)
     assert isinstance(task.func, FunctionType)
     func = task.func
     if hasattr(func, "__wrapped__") or hasattr(func, "__signature__"):
         raise Unfit("a decorator has put another function in its place", node.lineno)
     code = func.__code__
-    if code.co_cellvars:
-        raise Unfit(
-            f"an inner function or comprehension uses its variable '{code.co_cellvars[0]}'",
-            _line_of(node, code.co_cellvars[0]),
-        )
-    readers = _FRAME_READERS.intersection((*code.co_names, *code.co_freevars))
-    if readers:
-        name = min(readers)
-        raise Unfit(f"it uses '{name}', which sees the loop", _line_of(node, name))
-    if any(name.startswith("__cs_") for name in (*code.co_varnames, *code.co_names)):
+    if any(name.startswith("__cs_") for name in all_names(code)):
         raise Unfit("it has names that begin with '__cs_', which fused code needs for itself")
-    body = Body(task, func, node, code.co_varnames)
+    own = own_names(node, code, code)
+    shared = [name for name in code.co_cellvars if name in own]
+    if shared:
+        raise Unfit(
+            f"an inner function or comprehension uses its variable '{shared[0]}'",
+            _line_of(node, shared[0]),
+        )
     scope = scope_of(func)
+    if "__class__" in code.co_freevars:
+        raise Unfit("it uses '__class__', which sees the loop", node.lineno)
+    for name in sorted((*code.co_names, *code.co_freevars)):
+        if name in _FRAME_READERS or _reads_frames(scope.get(name)):
+            raise Unfit(f"it uses '{name}', which sees the loop", _line_of(node, name))
+    names = tuple(name for name in code.co_varnames if name in own)
+    body = Body(task, func, node, names, outer_names(node, code), imported)
     for value, obstacle in _returned(node.body, None):
         _note_tail(body, scope, value, obstacle)
     if not body.tails:
@@ -109,7 +119,12 @@ def scope_of(func: FunctionType) -> Mapping[str, Any]:
             closed[name] = cell.cell_contents
         except ValueError:  # it is not bound yet
             closed[name] = _UNKNOWN
-    return ChainMap(closed, func.__globals__, vars(builtins))
+    return ChainMap(closed, func.__globals__, builtins_of(func))
+
+
+def _reads_frames(value: Any) -> bool:
+    """Whether it is such a function, whatever its name is here."""
+    return any(value is reader for reader in _READERS)
 
 
 def looks_up(func: FunctionType, path: tuple[str, ...]) -> Any:
