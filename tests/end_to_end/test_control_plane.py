@@ -114,10 +114,14 @@ def started() -> Iterator[Any]:
         lines.end()
 
 
-def cascade(*words: str) -> str:
-    done = subprocess.run(
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [*COMMAND, *words], capture_output=True, text=True, check=False, timeout=PATIENCE
     )
+
+
+def cascade(*words: str) -> str:
+    done = command(*words)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -139,7 +143,9 @@ def waits_for(reason: str) -> Any:
 def test_agents_and_graphs_are_paused_slowed_and_resumed_from_another_terminal(
     broker: Mosquitto, started: Any
 ) -> None:
-    cascade("pause", "task:fetch")  # before there is any engine
+    unheard = command("pause", "task:fetch")  # before there is any engine
+    assert (unheard.returncode, unheard.stdout) == (1, "")
+    assert "no engine is connected, so none confirms it" in unheard.stderr
     program = started(sys.executable, "-c", PROGRAM)
     program.until(lambda line: line == "spinning\n")
     watching = started(*COMMAND, "watch", "--json")

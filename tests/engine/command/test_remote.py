@@ -8,18 +8,20 @@ import io
 import json
 import math
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from rich.console import Console
 
 import cascade as cs
 from cascade.adapters.connectors import MemoryBroker, MemoryConnector
+from cascade.command import remote
 from cascade.command.remote import Engines
 from cascade.command.steering import _obeyed, _told
 from cascade.command.watching import line_of, screen
 from cascade.runtime.control.messages import RefusedMessageError
 from cascade.runtime.control.status import (
+    MOST_STATUS_BYTES,
     ConstraintStatus,
     EngineStatus,
     RunStatus,
@@ -182,10 +184,78 @@ async def test_one_that_ends_meanwhile_is_not_waited_for():
 
 async def test_one_that_has_been_silent_for_long_is_gone():
     engines = Engines()
-    engines.hear("cascade/engines/old/status", write_status(BUSY))
-    assert engines.statuses.keys() == {"old"}
+    engines.hear("cascade/engines/trainer/status", write_status(BUSY))
+    assert engines.statuses.keys() == {"trainer"}
     assert engines.alive == []
     await asyncio.sleep(0)
+
+
+def test_an_engine_speaks_on_its_own_topic_only():
+    """Else who may publish for one engine could confirm a pause for another."""
+    engines = Engines()
+    engines.hear("cascade/engines/evil/status", write_status(BUSY))
+    assert engines.statuses == {}
+
+
+def test_engines_that_are_made_up_are_bounded_and_the_gone_make_room(monkeypatch):
+    monkeypatch.setattr(remote, "_MOST_ENGINES", 3)
+    engines = Engines()
+    for name in ("old", "a", "b", "c", "d"):
+        when = 0.0 if name == "old" else time.time()
+        told = write_status(replace(IDLE, engine=name, time=when))
+        engines.hear(f"cascade/engines/{name}/status", told)
+    assert engines.known == {"a", "b", "c"}
+
+
+def test_silence_is_told_in_a_sentence_that_is_not_too_long():
+    assert _told({"a", "b"}, {"a"}) == "holds for a; no answer yet from b"
+    assert _told({"b", "a"}, set()) == "no engine confirmed it; no answer from a, b"
+    assert _told(set(), set()).startswith("no engine is connected, so none confirms it")
+    assert _told({f"e{n:04}" for n in range(1000)}, set()).endswith("e0019 and 980 more")
+
+
+HOSTILE = {
+    "count of 4300 digits": {"more_runs": int("9" * 4300)},
+    "huge steps": {"steps": 1e308},
+    "negative": {"seconds": -5, "steps": -1},
+    "surrogate": {"target": "t\ud800"},
+    "huge pid": {"pid": 10**400},
+    "endless heartbeat": {"time": 1e308, "every": 1e308},
+    "huge amount": {"capacities": {"a": 1e308}},
+    "no list": {"runs": {"a": 1}},
+    "text for a list": {"abandoned": "x" * 10_000},
+    "nan": {"time": math.nan},
+    "infinite": {"seconds": math.inf},
+    "huge value": {"constraints": [asdict(ConstraintStatus("global", "pause", 10**30))]},
+    "names of a megabyte": {"target": "x" * 1_000_000, "capacities": {"x" * 1_000_000: 1}},
+    "20000 runs": {"runs": [asdict(BUSY.runs[0])] * 20_000},
+    "20000 constraints": {"constraints": [asdict(BUSY.constraints[0])] * 20_000},
+    "20000 capacities": {"capacities": {str(n): 1 for n in range(20_000)}},
+    "20000 holders": {"holders": ["x"] * 20_000},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_comes_is_bounded_before_it_is_shown(name):
+    body = asdict(BUSY)
+    for field, value in HOSTILE[name].items():
+        for row in (body, body["runs"][0], body["waiting"][0]):
+            if field in row:
+                row[field] = value
+    try:
+        status = read_status(json.dumps(body).encode())
+    except RefusedMessageError as refusal:
+        told = str(refusal)
+    else:
+        told = line_of(status)
+        assert sum(map(len, shown(status, width=10_000))) < 1_000_000
+        "".join(shown(status)).encode()
+    assert len(told) < 2_000
+
+
+def test_a_status_of_many_megabytes_is_not_read():
+    with pytest.raises(RefusedMessageError, match="bytes"):
+        read_status(b"[" * (MOST_STATUS_BYTES + 1))
 
 
 @pytest.mark.parametrize(

@@ -342,8 +342,9 @@ async def test_what_is_no_constraint_is_refused_and_changes_nothing(place):
         told = Heard()
         engine.bus.subscribe(Event, told)
         async with cs.ControlPlane(engine, place.connector()):
-            for payload in (b"{", b"[]", b'{"value": "x"}', b"x" * 10_000, b"\x80\x04."):
-                outside.publish("cascade/constraints/global/concurrency", payload)
+            odd = (b"{", b"[]", b'{"value": "x"}', b"x" * 10_000, b"\x80\x04.")
+            for number, payload in enumerate(odd):
+                outside.publish(f"cascade/constraints/task/t{number}/concurrency", payload)
             outside.publish("cascade/constraints/nowhere/pause", b"{}")
             constrain(outside, "global", "concurrency", 5)
             await told.until(is_a(ConstraintSet))

@@ -58,8 +58,15 @@ def connector_of(broker: str | None, will: Message | None = None) -> MqttConnect
         raise UsageError(str(error)) from None
 
 
+#: Engines that are remembered; who may publish statuses could make up more.
+_MOST_ENGINES = 2000
+
+
 class Engines:
     """The engines that say how they stand, as they are known so far.
+
+    An engine is known by its topic: what it calls itself has to be the same, so that a broker that
+    says who may publish where keeps each from speaking for another.
 
     Attributes:
         statuses: By name; those that have said that they end are not there.
@@ -91,10 +98,22 @@ class Engines:
             self.statuses.pop(name, None)
         else:
             try:
-                self.statuses[name] = read_status(payload)
+                status = read_status(payload)
             except RefusedMessageError:
                 return  # somebody else's, or another version's
+            if status.engine != name or not self._has_room(name):
+                return
+            self.statuses[name] = status
         self._changed.set()
+
+    def _has_room(self, name: str) -> bool:
+        """Whether one more can be remembered; those that are gone make room."""
+        if name in self.statuses or len(self.statuses) < _MOST_ENGINES:
+            return True
+        now = time()
+        for other in [n for n, status in self.statuses.items() if status.is_gone(now)]:
+            del self.statuses[other]
+        return len(self.statuses) < _MOST_ENGINES
 
     async def change(self) -> None:
         """Wait until one says something."""

@@ -22,6 +22,8 @@ Ttl = Annotated[
     float | None,
     Parameter(metavar="SECONDS", help="Forget it after so long; left out: when it is removed."),
 ]
+#: Engines that are named in a line.
+_NAMES_SHOWN = 20
 _RATE, _CONCURRENCY, _PAUSE = "rate_limit", "concurrency", "pause"
 
 
@@ -33,9 +35,12 @@ def pause(
     broker: Broker = None,
     prefix: Prefix = "cascade",
     wait: Patience = 2.0,
-) -> None:
-    """Let no attempt of tasks begin, and no step of loops; what runs already goes on."""
-    _set(_constraint(scope, _PAUSE, None, ttl=ttl), broker, prefix, wait)
+) -> int:
+    """Let no attempt of tasks begin, and no step of loops; what runs already goes on.
+
+    Exit code 1 if no engine confirms it.
+    """
+    return _set(_constraint(scope, _PAUSE, None, ttl=ttl), broker, prefix, wait)
 
 
 def resume(
@@ -45,9 +50,9 @@ def resume(
     broker: Broker = None,
     prefix: Prefix = "cascade",
     wait: Patience = 2.0,
-) -> None:
+) -> int:
     """Take back a pause of just this scope."""
-    _remove(scope, [_PAUSE], broker, prefix, wait)
+    return _remove(scope, [_PAUSE], broker, prefix, wait)
 
 
 def concurrency(
@@ -59,9 +64,9 @@ def concurrency(
     broker: Broker = None,
     prefix: Prefix = "cascade",
     wait: Patience = 2.0,
-) -> None:
+) -> int:
     """Let at most so many attempts run at the same time."""
-    _set(_constraint(scope, _CONCURRENCY, most, ttl=ttl), broker, prefix, wait)
+    return _set(_constraint(scope, _CONCURRENCY, most, ttl=ttl), broker, prefix, wait)
 
 
 def rate(
@@ -76,9 +81,9 @@ def rate(
     broker: Broker = None,
     prefix: Prefix = "cascade",
     wait: Patience = 2.0,
-) -> None:
+) -> int:
     """Let attempts, and steps of loops, begin no more often than that."""
-    _set(_constraint(scope, _RATE, value, burst=burst, ttl=ttl), broker, prefix, wait)
+    return _set(_constraint(scope, _RATE, value, burst=burst, ttl=ttl), broker, prefix, wait)
 
 
 def off(
@@ -91,10 +96,10 @@ def off(
     broker: Broker = None,
     prefix: Prefix = "cascade",
     wait: Patience = 2.0,
-) -> None:
+) -> int:
     """Take back the limits of just this scope."""
     kinds = {"concurrency": [_CONCURRENCY], "rate": [_RATE], None: [_CONCURRENCY, _RATE]}[kind]
-    _remove(scope, kinds, broker, prefix, wait)
+    return _remove(scope, kinds, broker, prefix, wait)
 
 
 limit = App(name="limit", help="Limit how much runs at once, or how often.")
@@ -114,7 +119,7 @@ def _constraint(
         raise UsageError(str(error)) from None
 
 
-def _set(constraint: Constraint, broker: str | None, prefix: str, wait: float) -> None:
+def _set(constraint: Constraint, broker: str | None, prefix: str, wait: float) -> int:
     from cascade.runtime.control.messages import payload_for
 
     def is_there(status: EngineStatus) -> bool:
@@ -123,7 +128,7 @@ def _set(constraint: Constraint, broker: str | None, prefix: str, wait: float) -
             for rule in status.constraints
         )
 
-    wait_for(
+    return wait_for(
         _publish(
             constraint.scope,
             {constraint.kind: payload_for(constraint)},
@@ -136,7 +141,7 @@ def _set(constraint: Constraint, broker: str | None, prefix: str, wait: float) -
     )
 
 
-def _remove(scope: str, kinds: list[str], broker: str | None, prefix: str, wait: float) -> None:
+def _remove(scope: str, kinds: list[str], broker: str | None, prefix: str, wait: float) -> int:
     from cascade.runtime.control.messages import payload_for
     from cascade.runtime.limits.rules import check_scope
     from cascade.spec.errors import ArgumentError
@@ -151,7 +156,7 @@ def _remove(scope: str, kinds: list[str], broker: str | None, prefix: str, wait:
 
     said = f"no more {' or '.join(kinds)} {scope}"
     payloads = {kind: payload_for(None) for kind in kinds}
-    wait_for(_publish(scope, payloads, is_gone, said, broker, prefix, wait))
+    return wait_for(_publish(scope, payloads, is_gone, said, broker, prefix, wait))
 
 
 async def _publish(
@@ -162,7 +167,8 @@ async def _publish(
     broker: str | None,
     prefix: str,
     wait: float,
-) -> None:
+) -> int:
+    from cascade.command.failures import complain
     from cascade.command.output import show
     from cascade.runtime.control.messages import topic_for
     from cascade.spec.errors import ArgumentError
@@ -177,7 +183,13 @@ async def _publish(
         for topic, payload in topics.items():
             connector.publish(topic, payload, retain=True)
         obeyed = await _obeyed(engines, asked, before, holds, wait)
-    show(f"{said}: {_told(asked & engines.known, obeyed)}")
+    asked &= engines.known
+    told = f"{said}: {_told(asked, obeyed)}"
+    # A limit can be set for engines that are to come; a pause is for those that run.
+    if not obeyed and (asked or said.startswith(_PAUSE)):
+        return complain(told, 1)
+    show(told)
+    return 0
 
 
 async def _obeyed(
@@ -203,9 +215,18 @@ async def _obeyed(
 
 def _told(asked: set[str], obeyed: set[str]) -> str:
     if not asked:
-        return "no engine is connected; it holds for those that come"
-    parts = [f"holds for {', '.join(sorted(obeyed))}"] if obeyed else []
+        return (
+            "no engine is connected, so none confirms it; it is published, and holds for those "
+            "that come"
+        )
     silent = asked - obeyed
-    if silent:
-        parts.append(f"no answer yet from {', '.join(sorted(silent))}")
-    return "; ".join(parts)
+    if not obeyed:
+        return f"no engine confirmed it; no answer from {_listed(silent)}"
+    told = f"holds for {_listed(obeyed)}"
+    return f"{told}; no answer yet from {_listed(silent)}" if silent else told
+
+
+def _listed(names: set[str]) -> str:
+    shown = sorted(names)[:_NAMES_SHOWN]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")

@@ -110,7 +110,7 @@ def line_of(one: EngineStatus) -> str:
         _count(len(one.runs) + one.more_runs, "run"),
         f"{steps:,.0f} steps/s",
         f"{len(one.waiting) + one.more_waiting} waiting",
-        _count(len(one.constraints), "constraint"),
+        _count(len(one.constraints) + one.more_constraints, "constraint"),
     ]
     return f"{visible(one.engine)}: {', '.join(parts)}"
 
@@ -140,6 +140,8 @@ def _heading(one: EngineStatus) -> RenderableType:
     ]
     if shares:
         text.append(visible(f"  {', '.join(shares)}"), "cyan")
+    if one.trouble:
+        text.append(visible(f"  {one.trouble}"), "red")
     if one.abandoned:
         text.append(visible(f"  abandoned: {', '.join(one.abandoned)}"), "red")
     return text
@@ -194,6 +196,8 @@ def _constraints(one: EngineStatus) -> RenderableType | None:
         left = "" if rule.seconds_left is None else duration_text(rule.seconds_left)
         value = "" if rule.value is None else str(rule.value)
         _add_row(table, rule.kind, rule.scope, value, left)
+    if one.more_constraints:
+        _add_row(table, "…", f"+ {one.more_constraints:,}")
     return table
 
 

@@ -31,6 +31,8 @@ from cascade.spec.wording import short
 
 #: Longer payloads are refused unread.
 MOST_BYTES = 4096
+#: Characters of a topic beyond which nothing else is looked at.
+MOST_OF_A_TOPIC = 1024
 #: Characters of a pattern for names of tasks.
 _MOST_OF_A_PATTERN = 256
 #: Seconds that nobody means, in a time to live or since 1970.

@@ -8,36 +8,52 @@ import itertools
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
+from cascade.adapters.connectors.pacing import Allowance
 from cascade.adapters.connectors.topics import check_topic
+from cascade.runtime.control.inbox import Inbox
 from cascade.runtime.control.messages import (
+    MOST_BYTES,
+    MOST_OF_A_TOPIC,
     RefusedMessageError,
     Steering,
     read_steering,
     status_topic,
 )
-from cascade.runtime.control.status import status_of, write_status
+from cascade.runtime.control.status import MOST_EVERY, EngineStatus, status_of, write_status
 from cascade.runtime.control.telemetry import GROUPS, Telemetry, check_groups
+from cascade.runtime.control.texts import Texts
 from cascade.runtime.engine import Engine
 from cascade.runtime.events import (
     ConnectorConnected,
     ConnectorDisconnected,
     ControlMessageRefused,
 )
+from cascade.runtime.limits.rules import GLOBAL, PAUSE, Constraint
 from cascade.spec.checks import check_seconds
-from cascade.spec.errors import ArgumentError
+from cascade.spec.errors import ArgumentError, ConnectorError
 from cascade.spec.protocols import ConnectionState, Connector
-from cascade.spec.wording import short
+from cascade.spec.wording import short, type_name
 
 _log = logging.getLogger("cascade.control")
 
-#: Constraints that an engine has at most by what comes from outside; more are refused.
+#: Constraints that an engine has at most by what comes from outside; more are refused. Pauses are
+#: counted by themselves, and for a global one there is always room: nobody can use it up.
 MOST_CONSTRAINTS = 1000
 #: Topics of which the last message is remembered.
 _HEARD_KEPT = 4 * MOST_CONSTRAINTS
+#: Messages that are looked at before the loop has its turn.
+_SLICE = 64
+#: Messages between two heartbeats after which a broker may have dropped a pause.
+_FLOOD = 300
+#: Seconds for a broker to say what pause it has retained.
+_LOOK = 1.0
+#: Of the time of a heartbeat to its cost, at least: with many constraints it takes milliseconds.
+_HEARTBEAT_SHARE = 20
 #: Seconds between two statuses at least, however many messages come.
 _PAUSE = 0.05
 #: Numbers for engines that are not given a name, of which a process may have several.
@@ -61,6 +77,9 @@ class ControlPlane:
         every: Seconds between two heartbeats.
         telemetry: What is told of, by groups; see ``cascade.runtime.control.telemetry``.
         patience: Seconds to wait at the start for the broker, and for the rules that it has.
+        redact: Gives each text that leaves (names of tasks and targets, errors, reasons) as others
+            may see it, such as without passwords. A text that it raises on is withheld. Names of
+            engines, ids of runs and constraints in the status leave as they are.
 
     Raises:
         ArgumentError: One of these makes no sense.
@@ -76,6 +95,7 @@ class ControlPlane:
         every: float = 1.0,
         telemetry: Iterable[str] = tuple(GROUPS),
         patience: float = 2.0,
+        redact: Callable[[str], str] | None = None,
     ) -> None:
         if not isinstance(engine, Engine):
             raise ArgumentError(f"ControlPlane takes an engine first, but got {short(engine)}")
@@ -87,6 +107,11 @@ class ControlPlane:
             _check_level(what, level)
         check_seconds("every", every)
         check_seconds("patience", patience)
+        if every > MOST_EVERY:
+            raise ArgumentError(
+                f"every must be at most a day, {MOST_EVERY:g}, but is {short(every)}"
+            )
+        self._texts = Texts(redact)
         self._engine = engine
         self._connector = connector
         self._host = host
@@ -97,6 +122,19 @@ class ControlPlane:
         self._telemetry: Telemetry | None = None
         self._cancels: list[Callable[[], object]] = []
         self._beating: asyncio.Task[None] | None = None
+        self._inbox = Inbox(f"{prefix}/constraints/global/pause")
+        self._allowance: Allowance | None = None
+        #: The next look at the inbox; None while it is empty.
+        self._next_look: asyncio.Handle | None = None
+        #: Messages that came since the last heartbeat.
+        self._came = 0
+        #: What ends the subscriptions by which a broker is asked for a pause again.
+        self._looks: list[Callable[[], object]] = []
+        #: Messages of the inbox that came before the broker said that it has told all; None if it
+        #: did not say so yet, or all of them are done.
+        self._before_sync: int | None = None
+        #: What the last request to be told so had; others may publish on that topic as well.
+        self._nonce = b""
         #: Topic → what was there last; the latest topics, in the order of their messages.
         self._heard: dict[str, bytes] = {}
         #: Whether the last status could be told.
@@ -112,9 +150,10 @@ class ControlPlane:
 
     async def __aenter__(self) -> Self:
         connector = self._connector
+        self._allowance = Allowance(asyncio.get_running_loop().time)
         try:
             self._telemetry = Telemetry(
-                self._engine.bus, connector, self._prefix, self.name, self._groups
+                self._engine.bus, connector, self._prefix, self.name, self._groups, self._texts
             )
             self._cancels.append(connector.on_state(self._on_state))
             for topic, handler in (
@@ -149,6 +188,10 @@ class ControlPlane:
         for cancel in self._cancels:
             cancel()
         self._cancels.clear()
+        self._end_looks()
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
         try:
             if beating is not None:
                 await asyncio.wait([beating])  # else it might tell something after this
@@ -159,30 +202,63 @@ class ControlPlane:
     # -- heartbeats ---------------------------------------------------------------------------
 
     async def _beat(self) -> None:
-        pause = min(_PAUSE, self._every)
+        loop = asyncio.get_running_loop()
         while True:
             self._news.clear()
+            began = loop.time()
             self._tell()
+            pause = max(_PAUSE, (loop.time() - began) * _HEARTBEAT_SHARE)
+            pause = min(pause, self._every)
+            self._end_looks()
+            flooded, self._came = self._came > _FLOOD, 0
+            if flooded:
+                await self._look_for_a_pause()
             await asyncio.sleep(pause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._every - pause):
                     await self._news.wait()
 
+    async def _look_for_a_pause(self) -> None:
+        """Have the broker say again whether all is to pause.
+
+        When more comes than this process reads, a broker drops messages, and the one that matters
+        may be among them. It is retained, and whoever subscribes is given it.
+        """
+        topic = f"{self._prefix}/constraints/global/pause"
+        with contextlib.suppress(TimeoutError, ConnectorError):
+            async with asyncio.timeout(_LOOK):
+                self._looks.append(await self._connector.subscribe(topic, self._on_message))
+
+    def _end_looks(self) -> None:
+        """End the subscriptions of earlier looks, which have had their answer."""
+        while self._looks:
+            self._looks.pop()()
+
     def _tell(self) -> None:
         try:
             self._tell_status()
-        except Exception:  # one that cannot be told shall not be the last, nor end a program
+        except Exception as error:  # an engine that says nothing would be taken for gone
             if self._tells:
-                _log.exception("the status of the engine %r cannot be told", self.name)
+                _log.exception(
+                    "the status of the engine %r cannot be told, only that it is there", self.name
+                )
             self._tells = False
+            self._tell_that_it_is_there(f"the status cannot be told: {type_name(error)}")
         else:
             self._tells = True
 
     def _tell_status(self) -> None:
         left_out = 0 if self._telemetry is None else self._telemetry.left_out
-        status = status_of(self._engine, self.name, self._host, os.getpid(), self._every, left_out)
-        topic = status_topic(self._prefix, self.name)
-        self._connector.publish(topic, write_status(status), retain=True)
+        about = (self.name, self._host, os.getpid(), self._every, left_out, self._texts)
+        self._publish(write_status(status_of(self._engine, *about)))
+
+    def _tell_that_it_is_there(self, trouble: str) -> None:
+        about = (self.name, self._host, os.getpid(), time.time(), self._every)
+        with contextlib.suppress(Exception):  # it was logged, and the next heartbeat tries again
+            self._publish(write_status(EngineStatus(*about, trouble=trouble)))
+
+    def _publish(self, status: bytes) -> None:
+        self._connector.publish(status_topic(self._prefix, self.name), status, retain=True)
 
     # -- what comes ---------------------------------------------------------------------------
 
@@ -192,47 +268,106 @@ class ControlPlane:
         self._in_step.clear()
         if state.connected:
             # What the broker has retained comes before what is published after the subscription.
-            self._connector.publish(f"{self._own}/sync", b"{}")
+            self._nonce = os.urandom(8).hex().encode()
+            self._connector.publish(f"{self._own}/sync", self._nonce)
             bus.publish(ConnectorConnected("", self.name))
         else:
             kept = len(self._engine.constraints.active())
             bus.publish(ConnectorDisconnected("", self.name, state.reason, kept))
 
     def _on_message(self, topic: str, payload: bytes) -> None:
-        if not self._in_step.is_set() and self._heard.get(topic) == payload:
+        """Keep a message for the next look: however many come, each costs little."""
+        self._came += 1
+        known = not self._in_step.is_set() and self._heard.get(topic) == payload
+        if known and topic not in self._inbox:
             return  # it is retained, and was obeyed before the connection was lost
-        try:
-            steering = read_steering(self._prefix, topic, payload)
-            self._check_room(steering)
-        except RefusedMessageError as refusal:
-            self._engine.bus.publish(ControlMessageRefused("", topic, str(refusal)))
+        if len(topic) > MOST_OF_A_TOPIC:
+            self._refuse(f"{topic[:MOST_OF_A_TOPIC]}…", "its topic is too long")
+        elif len(payload) > MOST_BYTES:
+            self._refuse(topic, f"it has {len(payload)} bytes; {MOST_BYTES} may be")
+        elif not self._inbox.put(topic, payload):
+            self._refuse(topic, "too many others wait")
+        elif self._next_look is None:
+            self._next_look = asyncio.get_running_loop().call_soon(self._look)
+
+    def _on_sync(self, _topic: str, payload: bytes) -> None:
+        if payload != self._nonce:
             return
-        self._heard.pop(topic, None)
-        self._heard[topic] = payload
-        if len(self._heard) > _HEARD_KEPT:
-            del self._heard[next(iter(self._heard))]
-        self._obey(steering)
+        self._before_sync = len(self._inbox)
+        self._count_down(0)
+
+    def _look(self) -> None:
+        """Obey some of what has come, and go on later within what time there is for that."""
+        assert self._allowance is not None
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        taken = self._inbox.take(_SLICE)
+        self._obey(taken)
+        self._count_down(len(taken))
+        pause = self._allowance.spend(loop.time() - began)
+        self._next_look = loop.call_later(pause, self._look) if len(self._inbox) else None
         self._news.set()
 
-    def _on_sync(self, _topic: str, _payload: bytes) -> None:
-        self._in_step.set()
+    def _count_down(self, done: int) -> None:
+        """Note that so many messages are done, of those from before the sync."""
+        if self._before_sync is not None:
+            self._before_sync -= done
+            if self._before_sync <= 0:
+                self._before_sync = None
+                self._in_step.set()
 
-    def _check_room(self, steering: Steering) -> None:
-        if steering.constraint is None:
-            return
-        kept = {info.constraint.key for info in self._engine.constraints.active()}
-        if len(kept) >= MOST_CONSTRAINTS and steering.constraint.key not in kept:
-            raise RefusedMessageError(
-                f"the engine has {len(kept)} constraints, and takes no more than "
-                f"{MOST_CONSTRAINTS} from outside; remove some, or use a pattern for many tasks"
-            )
-
-    def _obey(self, steering: Steering) -> None:
+    def _obey(self, messages: Iterable[tuple[str, bytes]]) -> None:
         constraints = self._engine.constraints
+        room = _Room(info.constraint.key for info in constraints.active())
+        wanted: dict[tuple[str, str], Constraint | None] = {}
+        for topic, payload in messages:
+            try:
+                steering = read_steering(self._prefix, topic, payload)
+                room.take(steering)
+            except RefusedMessageError as refusal:
+                self._refuse(topic, str(refusal))
+                continue
+            self._heard.pop(topic, None)
+            self._heard[topic] = payload
+            if len(self._heard) > _HEARD_KEPT:
+                del self._heard[next(iter(self._heard))]
+            wanted[steering.scope, steering.kind] = steering.constraint
+        constraints.change(wanted)
+
+    def _refuse(self, topic: str, why: str) -> None:
+        self._engine.bus.publish(ControlMessageRefused("", topic, why))
+
+
+class _Room:
+    """What constraints there are, and whether there may be one more."""
+
+    def __init__(self, keys: Iterable[tuple[str, str]]) -> None:
+        self._pauses: set[tuple[str, str]] = set()
+        self._others: set[tuple[str, str]] = set()
+        for key in keys:
+            self._of(key[1]).add(key)
+
+    def take(self, steering: Steering) -> None:
+        """Note what a message asks for.
+
+        Raises:
+            RefusedMessageError: It asks for one more constraint than an engine takes.
+        """
+        key = (steering.scope, steering.kind)
+        there = self._of(steering.kind)
         if steering.constraint is None:
-            constraints.remove(steering.scope, steering.kind)
-        else:
-            constraints.set(steering.constraint)
+            there.discard(key)
+            return
+        if key not in there and len(there) >= MOST_CONSTRAINTS and key != (GLOBAL, PAUSE):
+            what = "pauses" if steering.kind == PAUSE else "limits"
+            raise RefusedMessageError(
+                f"the engine has {len(there)} {what}, and takes no more than {MOST_CONSTRAINTS} "
+                "from outside; remove some, or use a pattern for many tasks"
+            )
+        there.add(key)
+
+    def _of(self, kind: str) -> set[tuple[str, str]]:
+        return self._pauses if kind == PAUSE else self._others
 
 
 def next_name() -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.control.messages import RefusedMessageError
+from cascade.runtime.control.texts import Texts, cut
+from cascade.runtime.limits.rules import GLOBAL, PAUSE
+from cascade.spec.wording import short, type_name
 
 if TYPE_CHECKING:
     from cascade.runtime.engine import Engine
@@ -20,6 +23,20 @@ _RUNS_SHOWN = 50
 _WAITING_SHOWN = 50
 #: Names of tasks that are listed, of those that hold a limit or were abandoned; each once.
 _NAMES_SHOWN = 20
+#: Constraints that are listed, of pauses and of others each; the rest is counted.
+_CONSTRAINTS_SHOWN = 250
+#: Capacities that are listed.
+_CAPACITIES_SHOWN = 100
+#: Bytes of UTF-8 of a name in a status; a scope that can be sent has fewer.
+_MOST_OF_A_NAME = 1100
+#: The same for who reads: a little more, for other versions.
+_MOST_CONSTRAINTS = 4 * _CONSTRAINTS_SHOWN
+#: Numbers are between this and its negative.
+_MOST = 1e15
+#: Bytes of a status: what the lists above can come to at most, and more.
+MOST_STATUS_BYTES = 4 * 1024 * 1024
+#: Seconds between two heartbeats at most.
+MOST_EVERY = 86_400.0
 #: Times of heartbeats after which an engine that says nothing is taken for gone.
 _MISSED = 3
 #: What reading anything may raise.
@@ -90,6 +107,10 @@ class EngineStatus:
     abandoned: tuple[str, ...] = ()
     #: Events that were left out of the telemetry, because there were too many.
     left_out: int = 0
+    #: How many more constraints are in force than are listed.
+    more_constraints: int = 0
+    #: What could not be told, and why; empty where all is told.
+    trouble: str = ""
 
     def is_gone(self, now: float) -> bool:
         """Whether it has said nothing for so long that it is not there any more."""
@@ -97,47 +118,154 @@ class EngineStatus:
 
 
 def status_of(
-    engine: Engine, name: str, host: str, pid: int, every: float, left_out: int
+    engine: Engine,
+    name: str,
+    host: str,
+    pid: int,
+    every: float,
+    left_out: int,
+    texts: Texts | None = None,
 ) -> EngineStatus:
-    """How ``engine`` stands now."""
-    runs = engine.runs()
-    waits = engine.waiting(inputs=False)  # a heartbeat shall not look at all nodes of a graph
-    now = time.monotonic()
+    """How ``engine`` stands now.
+
+    Each part is bounded, and one that cannot be told does not keep the others from being told:
+    ``trouble`` says so.
+
+    Args:
+        engine: The engine.
+        name, host, pid, every, left_out: As in the status.
+        texts: What is done to its texts, but for constraints: who set one looks for it.
+    """
+    texts = Texts() if texts is None else texts
+    trouble: list[str] = []
+    parts: dict[str, Any] = {}
+    for reader in (_runs_of, _waits_of, _constraints_of, _capacities_of, _abandoned_of):
+        try:
+            parts |= reader(engine, texts)
+        except Exception as error:  # code of the user's may have a part in it, such as a number
+            what = reader.__name__.strip("_").removesuffix("_of")
+            trouble.append(f"{what} cannot be told: {type_name(error)}")
     return EngineStatus(
-        name,
-        host,
-        pid,
-        time.time(),
-        every,
-        tuple(RunStatus(*run) for run in runs[:_RUNS_SHOWN]),
-        max(len(runs) - _RUNS_SHOWN, 0),
-        tuple(
-            WaitStatus(
-                w.task, w.reason, _some(w.holders), None if w.since is None else now - w.since
-            )
-            for w in waits[:_WAITING_SHOWN]
-        ),
-        max(len(waits) - _WAITING_SHOWN, 0),
-        tuple(
-            ConstraintStatus(*info.constraint.key, info.constraint.value, info.seconds_left)
-            for info in engine.constraints.active()
-        ),
-        engine.resource_manager.capacities,
-        engine.resource_manager.available,
-        _some(engine.abandoned),
-        left_out,
+        *(name, host, pid, time.time(), every),
+        **parts,
+        left_out=left_out,
+        trouble="; ".join(trouble),
     )
 
 
-def _some(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))[:_NAMES_SHOWN]
+def _runs_of(engine: Engine, texts: Texts) -> dict[str, Any]:
+    runs = engine.runs()
+    return {
+        "runs": tuple(
+            RunStatus(
+                cut(run.run_id, _MOST_OF_A_NAME),
+                _name(run.target, texts),
+                run.strategy,
+                _bounded(run.seconds),
+                int(_bounded(run.steps)),
+                _bounded(run.steps_per_second),
+                None if run.task is None else _name(run.task, texts),
+            )
+            for run in runs[:_RUNS_SHOWN]
+        ),
+        "more_runs": max(len(runs) - _RUNS_SHOWN, 0),
+    }
+
+
+def _waits_of(engine: Engine, texts: Texts) -> dict[str, Any]:
+    waits = engine.waiting(inputs=False)  # a heartbeat shall not look at all nodes of a graph
+    now = time.monotonic()
+    return {
+        "waiting": tuple(
+            WaitStatus(
+                _name(w.task, texts),
+                _name(w.reason, texts),
+                _some(w.holders, texts),
+                None if w.since is None else _bounded(now - w.since),
+            )
+            for w in waits[:_WAITING_SHOWN]
+        ),
+        "more_waiting": max(len(waits) - _WAITING_SHOWN, 0),
+    }
+
+
+def _constraints_of(engine: Engine, _texts: Texts) -> dict[str, Any]:
+    """Those that were set last, for whoever has just set one looks for it; pauses by themselves."""
+    active = engine.constraints.active()
+    pauses = [info for info in active if info.constraint.kind == PAUSE]
+    others = [info for info in active if info.constraint.kind != PAUSE]
+    emergency = [info for info in pauses if info.constraint.scope == GLOBAL]
+    kept = {
+        id(info)
+        for found in (emergency, pauses[-_CONSTRAINTS_SHOWN:], others[-_CONSTRAINTS_SHOWN:])
+        for info in found
+    }
+    return {
+        "constraints": tuple(
+            ConstraintStatus(
+                cut(info.constraint.scope, _MOST_OF_A_NAME),
+                info.constraint.kind,
+                info.constraint.value,
+                None if info.seconds_left is None else _bounded(info.seconds_left),
+            )
+            for info in active
+            if id(info) in kept
+        ),
+        "more_constraints": len(active) - len(kept),
+    }
+
+
+def _capacities_of(engine: Engine, texts: Texts) -> dict[str, Any]:
+    shares = {
+        "capacities": engine.resource_manager.capacities,
+        "available": engine.resource_manager.available,
+    }
+    return {
+        part: {
+            _name(name, texts): _bounded(amount)
+            for name, amount in islice(amounts.items(), _CAPACITIES_SHOWN)
+        }
+        for part, amounts in shares.items()
+    }
+
+
+def _abandoned_of(engine: Engine, texts: Texts) -> dict[str, Any]:
+    return {"abandoned": _some(engine.abandoned, texts)}
+
+
+def _some(names: Iterable[str], texts: Texts) -> tuple[str, ...]:
+    return tuple(_name(name, texts) for name in islice(dict.fromkeys(names), _NAMES_SHOWN))
+
+
+def _name(text: str, texts: Texts) -> str:
+    return texts.clean(text, _MOST_OF_A_NAME)
+
+
+def _bounded(number: float) -> float:
+    """A number that JSON can have, whatever it was."""
+    if number != number:
+        return 0.0
+    return min(max(number, -_MOST), _MOST)
 
 
 def write_status(status: EngineStatus) -> bytes:
     """As it is published."""
-    from dataclasses import asdict
+    body = {name: getattr(status, name) for name in _FIELDS}
+    for part, names in _ROWS.items():
+        body[part] = [{name: getattr(row, name) for name in names} for row in body[part]]
+    return json.dumps(body, allow_nan=False).encode()
 
-    return json.dumps(asdict(status), allow_nan=False, default=str).encode()
+
+_FIELDS = tuple(field.name for field in fields(EngineStatus))
+#: What each part that has rows has in a row.
+_ROWS = {
+    part: tuple(field.name for field in fields(kind))
+    for part, kind in (
+        ("runs", RunStatus),
+        ("waiting", WaitStatus),
+        ("constraints", ConstraintStatus),
+    )
+}
 
 
 def read_status(payload: bytes) -> EngineStatus:
@@ -146,26 +274,40 @@ def read_status(payload: bytes) -> EngineStatus:
     Raises:
         RefusedMessageError: Something else has come.
     """
+    if len(payload) > MOST_STATUS_BYTES:
+        raise RefusedMessageError(
+            f"it is no status of an engine: {len(payload)} bytes, of {MOST_STATUS_BYTES} at most"
+        )
     try:
         body = json.loads(payload)
+        every = _number(body["every"], 0)
+        if every > MOST_EVERY:
+            raise ValueError(f"{short(every)} seconds between two heartbeats")
         return EngineStatus(
             engine=_text(body["engine"]),
             host=_text(body["host"]),
-            pid=int(body["pid"]),
+            pid=_count(body["pid"]),
             time=_number(body["time"]),
-            every=_number(body["every"]),
-            runs=tuple(_read_run(**run) for run in body["runs"]),
-            more_runs=int(body["more_runs"]),
-            waiting=tuple(_read_wait(**wait) for wait in body["waiting"]),
-            more_waiting=int(body["more_waiting"]),
-            constraints=tuple(_read_constraint(**rule) for rule in body["constraints"]),
-            capacities={_text(n): _number(a) for n, a in body["capacities"].items()},
-            available={_text(n): _number(a) for n, a in body["available"].items()},
-            abandoned=tuple(map(_text, body["abandoned"])),
-            left_out=int(body["left_out"]),
+            every=every,
+            runs=tuple(_read_run(**run) for run in body["runs"][:_RUNS_SHOWN]),
+            more_runs=_count(body["more_runs"]) + max(len(body["runs"]) - _RUNS_SHOWN, 0),
+            waiting=tuple(_read_wait(**wait) for wait in body["waiting"][:_WAITING_SHOWN]),
+            more_waiting=_count(body["more_waiting"])
+            + max(len(body["waiting"]) - _WAITING_SHOWN, 0),
+            constraints=tuple(
+                _read_constraint(**rule) for rule in body["constraints"][:_MOST_CONSTRAINTS]
+            ),
+            capacities=_read_amounts(body["capacities"]),
+            available=_read_amounts(body["available"]),
+            abandoned=tuple(map(_text, body["abandoned"][:_NAMES_SHOWN])),
+            left_out=_count(body["left_out"]),
+            more_constraints=_count(body.get("more_constraints", 0))
+            + max(len(body["constraints"]) - _MOST_CONSTRAINTS, 0),
+            trouble=_text(body.get("trouble", "")),
         )
     except _MALFORMED as error:
-        raise RefusedMessageError(f"it is no status of an engine: {error}") from None
+        why = cut(str(error), 300)
+        raise RefusedMessageError(f"it is no status of an engine: {why}") from None
 
 
 def _read_run(
@@ -173,33 +315,45 @@ def _read_run(
 ) -> RunStatus:
     return RunStatus(
         **{name: _text(value) for name, value in texts.items()},
-        seconds=_number(seconds),
-        steps=int(_number(steps)),
-        steps_per_second=_number(steps_per_second),
+        seconds=_number(seconds, 0),
+        steps=_count(steps),
+        steps_per_second=_number(steps_per_second, 0),
         task=None if task is None else _text(task),
     )
 
 
-def _read_wait(task: str, reason: str, holders: Iterable[str], waited: float | None) -> WaitStatus:
-    waited = None if waited is None else _number(waited)
+def _read_wait(task: str, reason: str, holders: list[str], waited: float | None) -> WaitStatus:
+    waited = None if waited is None else _number(waited, 0)
+    holders = holders[:_NAMES_SHOWN]
     return WaitStatus(_text(task), _text(reason), tuple(map(_text, holders)), waited)
 
 
 def _read_constraint(
     scope: str, kind: str, value: int | str | None, seconds_left: float | None
 ) -> ConstraintStatus:
-    value = value if value is None or isinstance(value, str) else int(_number(value))
+    if value is not None:
+        value = _text(value) if isinstance(value, str) else _count(value)
     left = None if seconds_left is None else _number(seconds_left)
     return ConstraintStatus(_text(scope), _text(kind), value, left)
 
 
+def _read_amounts(amounts: dict[str, float]) -> dict[str, float]:
+    return {_text(n): _number(a) for n, a in islice(amounts.items(), _CAPACITIES_SHOWN)}
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
+        raise TypeError(f"{short(value)} is no text")
+    return cut(value, _MOST_OF_A_NAME)
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise TypeError(f"{value!r} is no number")
+def _count(value: Any) -> int:
+    return int(_number(value, 0))
+
+
+def _number(value: Any, least: float = -_MOST) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{short(value)} is no number")
+    if not least <= value <= _MOST:
+        raise ValueError(f"{short(value)} is not between {least:g} and {_MOST:g}")
     return value

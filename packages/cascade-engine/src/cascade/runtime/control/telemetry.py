@@ -16,6 +16,7 @@ from typing import Final
 
 from cascade.runtime import events
 from cascade.runtime.bus import MessageBus
+from cascade.runtime.control.texts import Texts
 from cascade.runtime.events import Event
 from cascade.runtime.subscribers.wording import as_data
 from cascade.spec.errors import ArgumentError
@@ -45,6 +46,7 @@ class Telemetry:
         prefix: Of the topics.
         name: Of the engine.
         groups: Which of GROUPS.
+        texts: What is done to each text before it leaves.
 
     Attributes:
         left_out: Events that were not told of, because there were too many.
@@ -60,7 +62,9 @@ class Telemetry:
         prefix: str,
         name: str,
         groups: Iterable[str],
+        texts: Texts | None = None,
     ) -> None:
+        self._texts = Texts() if texts is None else texts
         self._connector = connector
         self._prefix = f"{prefix}/telemetry"
         self._name = name
@@ -87,7 +91,9 @@ class Telemetry:
                 return
             about = event.run_id or self._name
             topic = f"{self._prefix}/{about}/{group}/{type(event).__name__}"
-            body = {**as_data(event), "time": now}
+            data = as_data(event)
+            named = {"event": data.pop("event"), "run_id": data.pop("run_id")}
+            body = {**named, **self._texts.data(data), "time": now}
             self._connector.publish(topic, json.dumps(body, allow_nan=False).encode())
 
         return tell

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from cascade.runtime.limits.resources import ResourceManager
@@ -81,18 +81,35 @@ class ConstraintManager:
         """
         if not isinstance(constraint, Constraint):
             raise ArgumentError(f"set() takes a cs.Constraint, but got {short(constraint)}")
+        self.change({constraint.key: constraint})
+
+    def change(self, wanted: Mapping[tuple[str, str], Constraint | None]) -> None:
+        """Let these hold for their scope and kind from now on, all at once; None for nothing.
+
+        The cost of a change is shared: those who wait are looked at once.
+        """
         loop = asyncio._get_running_loop()
         if loop is not None:  # time may be virtual there
             self.use_clock(loop.time)
+        done: list[tuple[Rule, str]] = []
         with self._resources.lock:
             now = self._forget_what_is_over()
-            rule = rule_for(constraint, now)
-            self._resources.recall(self, rule.matches)
-            before = self._rules.get(constraint.key)
-            if before is not None:
-                rule.succeed(before, now)
-            self._put({**self._rules, constraint.key: rule})
-        self._announce([rule], "set")
+            made = {key: rule_for(c, now) for key, c in wanted.items() if c is not None}
+            for rule in made.values():  # all, before any takes over what the one before it counts
+                self._resources.recall(self, rule.matches)
+            rules = dict(self._rules)
+            for key in wanted:
+                before = rules.get(key)
+                if key in made:
+                    rules[key] = made[key]
+                    if before is not None:
+                        made[key].succeed(before, now)
+                    done.append((made[key], "set"))
+                elif before is not None:
+                    done.append((rules.pop(key), "removed"))
+            self._put(rules)
+        for rule, what in done:
+            self._announce([rule], what)
         self._resources.reconsider()
 
     def pause(self, scope: str = "global", *, ttl: float | None = None) -> None:

@@ -30,8 +30,12 @@ _RATE = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*/\s*([smhd])\s*")
 _SLACK = 0.01
 #: Seconds by which a timer may be early.
 EARLY = 1e-6
-#: More than anybody means, of seconds and of a burst, and less than floats can add.
+#: More than anybody means, of seconds, calls and a burst, and less than floats can add.
 _TOO_MUCH = 1e15
+#: Slower than anybody means, calls in a second, and fast enough to divide by.
+_TOO_LITTLE = 1e-12
+#: Characters of a rate as people write it.
+_MOST_OF_A_RATE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +72,8 @@ class Constraint:
             )
         if self.kind == PAUSE and self.value is not None:
             raise ArgumentError(f"a pause takes no value, but got {short(self.value)}")
-        if self.kind == CONCURRENCY and not is_count(self.value):
-            raise ArgumentError(
-                f"the value of 'concurrency' is an int from 1 up, but got {short(self.value)}; to "
-                "let nothing begin, pause it"
-            )
+        if self.kind == CONCURRENCY:
+            _check_concurrency(self.value)
         if self.kind == RATE_LIMIT:
             per_second(self.value)
         check_count("burst", self.burst)
@@ -94,6 +95,16 @@ class Constraint:
     def __str__(self) -> str:
         value = "" if self.value is None else f" {self.value}"
         return f"{self.kind} {self.scope}{value}"
+
+
+def _check_concurrency(value: Any) -> None:
+    if not is_count(value):
+        raise ArgumentError(
+            f"the value of 'concurrency' is an int from 1 up, but got {short(value)}; to let "
+            "nothing begin, pause it"
+        )
+    if value >= _TOO_MUCH:
+        raise ArgumentError(f"concurrency must be less than 1e15, but is {short(value)}")
 
 
 def check_scope(scope: Any) -> None:
@@ -120,9 +131,10 @@ def per_second(rate: Any) -> float:
     Raises:
         ArgumentError: It is no rate.
     """
-    found = _RATE.fullmatch(rate) if isinstance(rate, str) else None
+    short_enough = isinstance(rate, str) and len(rate) <= _MOST_OF_A_RATE
+    found = _RATE.fullmatch(rate) if short_enough else None
     speed = float(found[1]) / _SECONDS[found[2]] if found else 0.0
-    if not speed or not math.isfinite(speed):
+    if not _TOO_LITTLE <= speed < _TOO_MUCH:
         hint = f"; for {rate:g} in a second write '{rate:g}/s'" if is_number(rate, 0) else ""
         raise ArgumentError(
             "a rate is a number above 0 and a time, as '10/s', '300/m', '1000/h' or '5000/d', but "

@@ -37,6 +37,8 @@ from cascade.runtime.events import (
 from cascade.spec.wording import short
 
 _SHOWN_OF_A_MESSAGE = 300
+#: Of an int that goes out as a number.
+_MOST_BITS = 1024
 _own_names: dict[type[Event], tuple[str, ...]] = {}
 
 
@@ -147,8 +149,10 @@ def _own_fields(event: Event) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseException):
         return {"type": _type_name(value), "message": _message(value)}
-    if value is None or type(value) in (str, int, bool):
+    if value is None or type(value) in (str, bool):
         return value
+    if type(value) is int:  # Python writes no int of more than some 4,000 digits
+        return value if value.bit_length() <= _MOST_BITS else short(value)
     if type(value) is float:
         return value if math.isfinite(value) else str(value)
     if isinstance(value, (tuple, list)):

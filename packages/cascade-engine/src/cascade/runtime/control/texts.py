@@ -1,0 +1,97 @@
+"""Texts: what leaves an engine as text, bounded and, where the user wants, without secrets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from cascade.spec.errors import ArgumentError
+from cascade.spec.wording import short
+
+_log = logging.getLogger("cascade.control")
+
+#: Bytes of UTF-8 that a text has at most when it leaves.
+MOST_OF_A_TEXT = 2048
+#: Characters that the user's function is given: it may be a slow regular expression.
+_MOST_REDACTED = 65_536
+#: Items of a list that leave; the rest is counted.
+_MOST_ITEMS = 50
+#: What stands for a text that ``redact`` failed on.
+WITHHELD = "(withheld: redact failed)"
+
+
+class Texts:
+    """What is done to each text before it leaves.
+
+    Args:
+        redact: Gives the text as others may see it; None leaves it as it is. What it raises on is
+            withheld.
+
+    Raises:
+        ArgumentError: ``redact`` cannot be called.
+    """
+
+    def __init__(self, redact: Callable[[str], str] | None = None) -> None:
+        if redact is not None and not callable(redact):
+            raise ArgumentError(
+                f"redact takes a function from a text to a text, but got {short(redact)}"
+            )
+        self._redact = redact
+        self._failures = 0
+        self._next_report = 1
+
+    def clean(self, text: str, most: int = MOST_OF_A_TEXT) -> str:
+        """A text as it leaves: without secrets, then cut to so many bytes."""
+        if self._redact is not None and text:
+            text = self._redacted(text[:_MOST_REDACTED])
+        return cut(text, most)
+
+    def data(self, value: Any) -> Any:
+        """The same for all texts of plain data, whose lists are cut as well."""
+        if isinstance(value, str):
+            return self.clean(value)
+        if isinstance(value, list):
+            found = [self.data(item) for item in value[:_MOST_ITEMS]]
+            more = len(value) - len(found)
+            return [*found, f"… {more} more"] if more else found
+        if isinstance(value, dict):
+            return {name: self.data(item) for name, item in value.items()}
+        return value
+
+    def _redacted(self, text: str) -> str:
+        assert self._redact is not None
+        try:
+            found = self._redact(text)
+        except Exception as error:
+            self._report(type(error).__name__)
+            return WITHHELD
+        if not isinstance(found, str):
+            self._report(f"it gave {type(found).__name__}")
+            return WITHHELD
+        return found
+
+    def _report(self, why: str) -> None:
+        """Log a failure, without the text or the error's message, which may have the secret."""
+        self._failures += 1
+        if self._failures >= self._next_report:
+            self._next_report *= 10
+            _log.error(
+                "redact failed (%s), so the text is withheld; failure no. %d, no. %d is the next "
+                "to be reported",
+                why,
+                self._failures,
+                self._next_report,
+            )
+
+
+def cut(text: str, most: int = MOST_OF_A_TEXT) -> str:
+    """``text`` of at most so many bytes of UTF-8; what UTF-8 cannot encode, as escapes.
+
+    >>> cut("a" * 100, 10)
+    'aaaaaaa…'
+    """
+    encoded = text[: most + 1].encode("utf-8", "backslashreplace")
+    if len(encoded) > most:
+        return encoded[: most - 3].decode("utf-8", "ignore") + "…"
+    return encoded.decode()

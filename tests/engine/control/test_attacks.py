@@ -1,0 +1,335 @@
+"""Whoever may publish may want to do harm: what still gets through, and what leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from tests.engine.control.test_plane import Heard, constrain, is_a
+
+import cascade as cs
+from cascade.adapters.connectors import MemoryBroker, MemoryConnector
+from cascade.adapters.connectors.pacing import Allowance
+from cascade.runtime.control import inbox as inbox_module
+from cascade.runtime.control import plane as plane_module
+from cascade.runtime.control import status as status_module
+from cascade.runtime.control.inbox import Inbox
+from cascade.runtime.control.plane import MOST_CONSTRAINTS
+from cascade.runtime.control.status import read_status, status_of, write_status
+from cascade.runtime.control.texts import MOST_OF_A_TEXT, WITHHELD, Texts, cut
+from cascade.runtime.events import ConstraintSet, ControlMessageRefused, TaskBlocking
+from cascade.runtime.subscribers.wording import as_data
+
+SECRET = "hunter2"
+
+
+@cs.task
+def fails(password):
+    raise ValueError(f"cannot log in with {password}" + "x" * 30_000_000 * (password == "huge"))
+
+
+def without_secrets(text):
+    return text.replace(SECRET, "***")
+
+
+@pytest.fixture
+async def engine():
+    async with cs.Engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+async def outside():
+    async with MemoryConnector(MemoryBroker()) as connector:
+        yield connector
+
+
+def plane_for(engine, outside, **options):
+    return cs.ControlPlane(engine, MemoryConnector(outside._broker), **options)
+
+
+# -- a pause gets through -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kinds", [["concurrency"], ["pause"], ["concurrency", "pause"]])
+async def test_there_is_always_room_for_a_pause_of_all(engine, outside, kinds):
+    told = Heard()
+    engine.bus.subscribe(ConstraintSet, told)
+    async with plane_for(engine, outside, telemetry=[]):
+        for kind in kinds:
+            for number in range(MOST_CONSTRAINTS + 50):
+                constrain(outside, f"task:t{number}", kind, 9 if kind == "concurrency" else None)
+        constrain(outside, "global", "pause")
+        await told.until(is_a(ConstraintSet, scope="global"))
+
+
+async def test_limits_leave_room_for_pauses_of_tasks(engine, outside):
+    told = Heard()
+    engine.bus.subscribe(ConstraintSet, told)
+    async with plane_for(engine, outside, telemetry=[]):
+        for number in range(MOST_CONSTRAINTS + 50):
+            constrain(outside, f"task:t{number}", "concurrency", 9)
+        constrain(outside, "task:pay", "pause")
+        await told.until(is_a(ConstraintSet, scope="task:pay"))
+
+
+async def test_a_pause_is_obeyed_before_all_else_that_waits(engine, outside):
+    told = Heard()
+    engine.bus.subscribe(ConstraintSet, told)
+    async with plane_for(engine, outside, telemetry=[]):
+        for number in range(900):
+            constrain(outside, f"task:t{number}", "concurrency", 9)
+        constrain(outside, "task:pay", "pause")
+        constrain(outside, "global", "pause")
+        await told.until(is_a(ConstraintSet, scope="task:t899"))
+    assert [event.scope for event in told.all][:2] == ["global", "task:pay"]
+
+
+class Lossy(MemoryConnector):
+    """Loses the first message to a topic, as a broker does for a subscriber that is too slow."""
+
+    lost = 0
+
+    def _soon(self, call, *args):
+        if args and args[0] == "cascade/constraints/global/pause" and not self.lost:
+            self.lost += 1
+        else:
+            super()._soon(call, *args)
+
+
+async def test_a_pause_that_the_broker_dropped_in_a_flood_is_asked_for_again(engine, outside):
+    told = Heard()
+    engine.bus.subscribe(ConstraintSet, told)
+    connector = Lossy(outside._broker)
+    async with cs.ControlPlane(engine, connector, telemetry=[], every=0.01):
+        constrain(outside, "global", "pause")
+        for number in range(400):
+            constrain(outside, f"task:t{number}", "concurrency", 9)
+        await told.until(is_a(ConstraintSet, scope="global"))
+    assert connector.lost == 1
+
+
+async def test_the_status_lists_a_pause_however_many_limits_there_are(engine):
+    for number in range(2_000):
+        engine.constraints.limit_concurrency(f"task:t{number}", 1)
+        engine.constraints.pause(f"task:t{number}")
+        if not number:
+            engine.constraints.pause()
+    status = read_status(write_status(status_of(engine, "e", "h", 1, 1.0, 0)))
+    listed = {(rule.scope, rule.kind) for rule in status.constraints}
+    assert ("global", "pause") in listed
+    assert ("task:t1999", "pause") in listed
+    assert ("task:t1999", "concurrency") in listed
+    assert len(listed) + status.more_constraints == 4_001
+
+
+# -- floods ---------------------------------------------------------------------------------------
+
+
+async def test_the_newest_of_many_messages_counts_and_few_are_looked_at(engine, outside):
+    told = Heard()
+    engine.bus.subscribe(ConstraintSet, told)
+    async with plane_for(engine, outside, telemetry=[]):
+        for number in range(20_000):
+            constrain(outside, "task:t", "concurrency", number + 1)
+        await told.until(is_a(ConstraintSet, value=20_000))
+    assert len(told.all) < 20
+
+
+async def test_a_flood_of_topics_is_refused_and_the_pause_is_not(engine, outside, monkeypatch):
+    monkeypatch.setattr(inbox_module, "MOST_PENDING", 100)
+    refused, told = Heard(), Heard()
+    engine.bus.subscribe(ControlMessageRefused, refused)
+    engine.bus.subscribe(ConstraintSet, told)
+    async with plane_for(engine, outside, telemetry=[]) as plane:
+        for number in range(200):
+            plane._on_message(f"cascade/constraints/task/t{number}/pause", b"{}")
+        plane._on_message("cascade/constraints/global/pause", b"{}")
+        await told.until(is_a(ConstraintSet, scope="global"))
+    assert len(refused.all) == 100
+    assert {event.reason for event in refused.all} == {"too many others wait"}
+
+
+async def test_what_is_too_long_is_refused_unread(engine, outside):
+    refused = Heard()
+    engine.bus.subscribe(ControlMessageRefused, refused)
+    async with plane_for(engine, outside):
+        outside.publish(f"cascade/constraints/task/{'x' * 60_000}/pause", b"{}")
+        outside.publish("cascade/constraints/global/pause", b" " * 1_000_000)
+        await refused.until(lambda event: "1000000 bytes" in event.reason)
+    assert all(len(event.topic) < 1_100 for event in refused.all)
+
+
+def test_an_inbox_keeps_the_newest_of_each_topic():
+    inbox = Inbox("a/global/pause")
+    for topic, payload in (("b/x", b"1"), ("c/pause", b"2"), ("b/x", b"3"), ("b/y", b"4")):
+        assert inbox.put(topic, payload)
+    assert inbox.put("a/global/pause", b"5")
+    assert len(inbox) == 4
+    assert "b/x" in inbox
+    assert inbox.take(3) == [("a/global/pause", b"5"), ("c/pause", b"2"), ("b/x", b"3")]
+    assert inbox.take(3) == [("b/y", b"4")]
+    assert inbox.take(3) == []
+
+
+def test_work_that_others_cause_gets_a_share_of_the_time():
+    now = 0.0
+    allowance = Allowance(lambda: now)
+    worked = 0.0
+    while now < 100:
+        now += 0.001
+        worked += 0.001
+        now += allowance.spend(0.001)
+    assert worked / now == pytest.approx(0.08, rel=0.05)
+
+
+async def test_only_the_brokers_own_answer_says_that_all_is_known(engine, outside):
+    """Anybody can publish on the topic of the answer."""
+    async with plane_for(engine, outside, name="e") as plane:
+        plane._in_step.clear()
+        plane._on_sync("cascade/engines/e/sync", b"{}")
+        assert not plane._in_step.is_set()
+        plane._on_sync("cascade/engines/e/sync", plane._nonce)
+        assert plane._in_step.is_set()
+
+
+# -- an engine cannot be hidden -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("digits", [16, 400, 4_000])
+async def test_no_number_hides_an_engine(engine, outside, digits):
+    heard, refused = Heard(), Heard()
+    engine.bus.subscribe(ControlMessageRefused, refused)
+    await outside.subscribe("cascade/engines/+/status", heard)
+    number = b"1" + b"0" * digits
+    async with plane_for(engine, outside, name="e", every=0.01):
+        outside.publish("cascade/constraints/task/z/concurrency", b'{"value":' + number + b"}")
+        outside.publish("cascade/constraints/task/z/rate_limit", b'{"value":"' + number + b'/s"}')
+        await refused.until(lambda event: "rate" in event.topic)
+        before = len(heard.all)
+        await heard.until(lambda message: len(heard.all) > before + 1)
+        assert len(refused.all) == 2
+        assert engine.constraints.active() == []
+
+
+@pytest.mark.parametrize("digits", [400, 5_000])
+async def test_no_capacity_hides_an_engine(digits, outside):
+    heard = Heard()
+    await outside.subscribe("cascade/engines/+/status", heard)
+    engine = cs.Engine(system_resources={"gpu": 10**digits})
+    async with engine, plane_for(engine, outside, name="e"):
+        _, payload = await heard.until(lambda message: message[1])
+    assert read_status(payload).capacities == {"gpu": 1e15}
+
+
+async def test_a_part_that_cannot_be_told_leaves_the_others(engine, outside, monkeypatch):
+    def broken(*_, **__):
+        raise ValueError(SECRET)
+
+    heard = Heard()
+    await outside.subscribe("cascade/engines/+/status", heard)
+    engine.constraints.pause()
+    monkeypatch.setattr(engine, "waiting", broken)
+    async with plane_for(engine, outside, name="e"):
+        _, payload = await heard.until(lambda message: message[1])
+    status = read_status(payload)
+    assert status.trouble == "waits cannot be told: ValueError"
+    assert [rule.kind for rule in status.constraints] == ["pause"]
+
+
+async def test_a_heartbeat_that_fails_says_at_least_that_the_engine_is_there(
+    engine, outside, monkeypatch, caplog
+):
+    def broken(*_, **__):
+        raise ValueError(SECRET)
+
+    heard = Heard()
+    await outside.subscribe("cascade/engines/+/status", heard)
+    monkeypatch.setattr(plane_module, "status_of", broken)
+    async with plane_for(engine, outside, name="e", every=0.01):
+        for _ in range(3):
+            _, payload = await heard.until(lambda message: message[1])
+            heard.all.clear()
+    assert read_status(payload).engine == "e"
+    assert read_status(payload).trouble == "the status cannot be told: ValueError"
+    assert caplog.text.count("cannot be told, only") == 1
+
+
+async def test_a_name_that_utf8_cannot_encode_is_told(engine, outside):
+    assert status_module._name("\ud800" + "é" * 5_000, Texts()).startswith("\\ud800é")
+
+
+# -- what leaves ----------------------------------------------------------------------------------
+
+
+async def told_of(engine, outside, target, **options):
+    heard = Heard()
+    await outside.subscribe("cascade/telemetry/#", heard)
+    async with plane_for(engine, outside, **options):
+        with pytest.raises(ValueError, match="cannot log in"):
+            await engine.run(target)
+        await heard.until(lambda message: message[0].endswith("RunFinished"))
+    return [payload for _, payload in heard.all]
+
+
+async def test_secrets_leave_with_errors_unless_they_are_redacted(engine, outside):
+    assert any(SECRET.encode() in text for text in await told_of(engine, outside, fails(SECRET)))
+    told = await told_of(engine, outside, fails(SECRET), redact=without_secrets)
+    assert not any(SECRET.encode() in text for text in told)
+    assert any(b"cannot log in with ***" in text for text in told)
+
+
+async def test_a_text_that_redact_fails_on_is_withheld(engine, outside, caplog):
+    for redact in (lambda text: 1 / 0, lambda text: None, lambda text: text.nothing):
+        told = await told_of(engine, outside, fails(SECRET), redact=redact)
+        assert not any(SECRET.encode() in text for text in told)
+        assert any(WITHHELD.encode() in text for text in told)
+    assert "redact failed" in caplog.text
+    assert SECRET not in caplog.text
+
+
+async def test_the_status_is_redacted_too(outside):
+    @cs.task(name=f"login_{SECRET}")
+    async def login():
+        await asyncio.Event().wait()
+
+    heard = Heard()
+    await outside.subscribe("cascade/engines/+/status", heard)
+    engine = cs.Engine(system_resources={SECRET: 1})
+    async with engine, plane_for(engine, outside, every=0.01, redact=without_secrets):
+        running = asyncio.ensure_future(engine.run(login().with_constraints(hunter2=1)))
+        _, payload = await heard.until(lambda m: m[1] and read_status(m[1]).runs)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert SECRET not in payload.decode()
+    assert read_status(payload).runs[0].target == "login_***"
+
+
+async def test_an_error_of_30_megabytes_leaves_in_2_kibibytes(engine, outside):
+    told = await told_of(engine, outside, fails("huge"))
+    assert max(map(len, told)) < MOST_OF_A_TEXT + 500
+
+
+def test_lists_and_numbers_that_leave_are_bounded():
+    event = TaskBlocking("1", "t", 10**5_000, 0.1, "s" * 10_000)
+    text = json.dumps(Texts().data(as_data(event)))
+    assert len(text) < MOST_OF_A_TEXT + 500
+    assert Texts().data(["x"] * 1_000)[-1] == "… 950 more"
+
+
+@pytest.mark.parametrize("text", ["", "a" * 5_000, "é" * 5_000, "💥" * 5_000, "\ud800" * 5_000])
+def test_a_text_is_cut_by_its_bytes(text):
+    found = cut(text, 100).encode()
+    assert len(found) <= 100
+    assert not text or len(found) > 90
+
+
+def test_redact_must_be_a_function(engine):
+    with pytest.raises(cs.ArgumentError, match=r"^redact takes a function"):
+        cs.ControlPlane(engine, MemoryConnector(MemoryBroker()), redact="secret")
+
+
+def test_a_heartbeat_is_made_once_a_day_at_least(engine):
+    with pytest.raises(cs.ArgumentError, match="every must be at most"):
+        cs.ControlPlane(engine, MemoryConnector(MemoryBroker()), every=1e9)
