@@ -792,6 +792,7 @@ def test_a_call_may_outlive_the_event_loop_of_its_run(use_vm, stuck, held, caplo
 
     for run in (asyncio.run, run_virtually):
         stuck.calls = 0
+        stuck.begun.clear()
         held.clear()
         executor = LocalExecutor(4)
         engine = cs.Engine(executor=executor)

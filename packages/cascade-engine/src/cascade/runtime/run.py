@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from time import monotonic
 from types import TracebackType, coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
@@ -94,6 +95,10 @@ class Cancels:
         """How often, less what was taken back by ``uncancel``."""
         return self._task.cancelling() - self._before
 
+    def are_of(self, task: asyncio.Task[Any]) -> bool:
+        """Whether they are those of that task."""
+        return task is self._task
+
 
 class Run:
     """The surroundings of one run. Made, entered and left in its event loop's thread.
@@ -139,6 +144,8 @@ class Run:
         self.blueprints = blueprints
         self.state = state
         self.resources: ResourceSession = container.setup(self)
+        #: Cancels of the run's asyncio task by its own machinery, to end what runs in it.
+        self.own_cancels = 0
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._monitor = monitor
@@ -153,6 +160,7 @@ class Run:
         self._flush_planned = False
 
     async def __aenter__(self) -> Self:
+        self._cancels = Cancels()
         self._tokens = (run_params.set(self.params), current_run.set(self))
         self.context = contextvars.copy_context()
         self.held = held_in(self.context, (run_params, current_run))
@@ -194,6 +202,19 @@ class Run:
     def expired(self) -> bool:
         """Whether the deadline is over, so that the run waits for nothing any more."""
         return self.scope is not None and self.scope.expired()
+
+    def is_entered_in(self, task: asyncio.Task[Any]) -> bool:
+        """Whether that is the asyncio task whose cancels are those of the run."""
+        return self._cancels.are_of(task)
+
+    @property
+    def abandons(self) -> bool:
+        """Whether the run waits for no plain call any more (M8).
+
+        Its deadline is over, or it was cancelled for the second time. How often its inner asyncio
+        tasks were cancelled does not count: a failure cancels them as well.
+        """
+        return self.expired or self._cancels.count - self.own_cancels > 1
 
     # -- what waits ---------------------------------------------------------------------------
 
@@ -328,7 +349,7 @@ class Run:
         """Call ``func`` on a thread of the executor, in a copy of the caller's context (M12).
 
         Cancelling waits for the call to end, because nothing can stop it (M8); a second cancel
-        abandons it, and so does the timeout.
+        of the run abandons it, and so does the timeout.
 
         Args:
             func: A plain function.
@@ -347,7 +368,6 @@ class Run:
         """
         executor = executor or self.executor
         name = name or getattr(func, "__qualname__", repr(func))
-        cancels = Cancels()
         begun: asyncio.Future[None] = self.loop.create_future()
         work: WorkerCall[T] = WorkerCall(
             self.context.copy().run,
@@ -372,7 +392,7 @@ class Run:
         except asyncio.CancelledError:
             if on_cancel is not None and not waiting.done():
                 on_cancel()
-            await self._end_of(call, waiting, cancels, name, node, executor, on_abandon)
+            await self._end_of(call, waiting, name, node, executor, on_abandon)
             raise
         assert timeout is not None  # else the call has ended
         self._leave(call, waiting, name, node, executor, on_abandon)
@@ -395,15 +415,14 @@ class Run:
 
         return call
 
-    async def _end_of(
-        self, call: Future[T], waiting: asyncio.Future[T], cancels: Cancels, *abandon: Any
-    ) -> None:
-        """Wait for a call that was cancelled, if it has begun; not if that happens again."""
+    async def _end_of(self, call: Future[T], waiting: asyncio.Future[T], *abandon: Any) -> None:
+        """Wait for a call that was cancelled, if it has begun, until the run abandons it."""
         if call.cancel():
             return  # no thread has begun it, and none will
         try:
-            if not self.expired and cancels.count < 2:
-                await asyncio.wait([waiting])
+            while not (waiting.done() or self.abandons):
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([waiting])
         finally:
             if waiting.done():
                 waiting.exception()  # retrieved: the run has an error, or is cancelled, already

@@ -187,31 +187,32 @@ class Lanes:
             if timer is not None:
                 timer.cancel()
         again: asyncio.CancelledError | None = None
+        passed_on = 0
         while pending := [task for task in self._tasks if not task.done()]:
+            # As often as the run, and once for its end: nested runs count theirs as well.
+            cancels = max(self._cancels.count, 2 if self._run.abandons else 1)
             for task in pending:
-                task.cancel()
-                if self._is_to_abandon:  # where two cancels have come as one
+                for _ in range(cancels - passed_on):
                     task.cancel()
+            passed_on = max(passed_on, cancels)
             try:
                 await asyncio.wait(pending)
             except asyncio.CancelledError as request:
-                again = request  # the tasks are cancelled again, and close what they opened
+                again = request
             for task in pending:
                 if task.done() and not task.cancelled():
                     task.exception()  # retrieved: an interrupt, which the event loop has raised
-        if again is None and not self._is_to_abandon:
+        is_quiet = False
+        while not (is_quiet or self._run.abandons):
             try:
                 await self.workers.quiet()
+                is_quiet = True
             except asyncio.CancelledError as request:
                 again = request
-        if again is not None or self._is_to_abandon:
+        if self._run.abandons:
             self._abandon()
         if again is not None:
             raise again
-
-    @property
-    def _is_to_abandon(self) -> bool:
-        return self._run.expired or self._cancels.count > 1
 
     def _abandon(self) -> None:
         self.parking.abandon()

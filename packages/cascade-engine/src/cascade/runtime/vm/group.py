@@ -9,7 +9,7 @@ from contextvars import Context
 from types import TracebackType
 from typing import Any, Self
 
-from cascade.runtime.run import Cancels
+from cascade.runtime.run import Cancels, Run
 
 
 class Group:
@@ -20,26 +20,29 @@ class Group:
     started them has kept the first. A block that was ended by a task's failure ends without error.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, run: Run) -> None:
+        self._run = run
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending = False
         self._leaving = False
         self._cancelled_body = False
-        self._cancelled_rest = False
+        #: How often it has cancelled the body, less what it has taken back.
+        self._own = 0
+        #: How often its tasks were cancelled.
+        self._passed_on = 0
 
     def create_task(self, work: Coroutine[Any, Any, Any], context: Context) -> asyncio.Task[Any]:
         """Start a task."""
         task = asyncio.get_running_loop().create_task(work, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._done)
-        if self._ending:
+        for _ in range(self._passed_on):
             task.cancel()
         return task
 
     def cancel_rest(self) -> None:
         """End the tasks at once, where the body was cancelled and waits before it leaves."""
         if asyncio.current_task() is self._body and not self._ending:
-            self._cancelled_rest = True
             self._cancel_tasks()
 
     @property
@@ -61,23 +64,23 @@ class Group:
         traceback: TracebackType | None,
     ) -> bool:
         self._leaving = True
-        if self._cancelled_rest and self._cancels.count > 1:
-            self._cancel_tasks()  # again, for the body was cancelled again while it waited
         if error is not None:
             self._end()
         if self._cancelled_body:
+            self._count_own(-1)
             self._body.uncancel()
         by_a_task = self._cancelled_body and self._cancels.count <= 0
         if by_a_task and error is None:
             await self._swallow_cancel()
         again: asyncio.CancelledError | None = None
         while self._tasks:
+            if self._ending:
+                self._cancel_tasks()  # again, where the body was while it waited
             try:
                 await asyncio.wait(self._tasks)
             except asyncio.CancelledError as request:
                 again = request
-                self._ending = False
-                self._end()
+                self._ending = True
         if again is not None:
             raise again
         return by_a_task and isinstance(error, asyncio.CancelledError)
@@ -98,11 +101,19 @@ class Group:
         self._cancel_tasks()
         if not self._leaving and not self._cancelled_body:
             self._cancelled_body = True
+            self._count_own(1)
             self._body.cancel()
 
+    def _count_own(self, change: int) -> None:
+        self._own += change
+        if self._run.is_entered_in(self._body):
+            self._run.own_cancels += change
+
     def _cancel_tasks(self) -> None:
+        """Cancel the tasks as often as the body, and once for their end."""
         self._ending = True
+        cancels = max(self._cancels.count - self._own, 2 if self._run.abandons else 1)
         for task in self._tasks:
-            task.cancel()
-            if self._cancels.count > 1:  # both have come as one
+            for _ in range(cancels - self._passed_on):
                 task.cancel()
+        self._passed_on = max(self._passed_on, cancels)

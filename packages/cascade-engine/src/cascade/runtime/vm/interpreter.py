@@ -122,7 +122,7 @@ class Interpreter:
             self._reports.newly_planned(frame.blueprint, source)  # its strategy has told of these
         if handover is not None:
             self._resume(frame, handover)
-        async with Group() as self._group:
+        async with Group(self._run) as self._group:
             with self._spinner or nullcontext():
                 value = await self._drive(frame)
             if source is not None and source is not frame.source:  # it continued as another
