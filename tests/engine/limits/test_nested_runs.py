@@ -31,10 +31,15 @@ def in_a_task(engine, target, use_vm):
     return outer()
 
 
+def warnings(caplog):
+    """What was said of limits; on a busy machine there may be more, of steps that block."""
+    return [r.getMessage() for r in caplog.records if r.name == "cascade.limits"]
+
+
 async def stands_still(engine, target, caplog, use_vm):
     running = asyncio.ensure_future(engine.run(target, use_vm=use_vm))
     await until(lambda: any(w.task == "inner" for w in engine.waiting(inputs=False)))
-    told = list(caplog.messages)
+    told = warnings(caplog)
     running.cancel()
     await asyncio.wait([running])
     return told
@@ -96,4 +101,4 @@ async def test_nothing_is_said_where_the_caller_need_not_leave(use_vm, caplog):
         may_end.set()
         assert await nested == 1
         await running
-    assert not caplog.messages
+    assert not warnings(caplog)
