@@ -122,3 +122,47 @@ def test_a_thread_that_takes_too_long_is_named(monkeypatch):
             run_virtually(main)
     finally:
         let_go.set()
+
+
+class EndsLate:
+    """A selector that lets a thread report and end between two looks of the event loop."""
+
+    def __init__(self, real, report):
+        self._real, self._report = real, report
+
+    def select(self, timeout=None):
+        if timeout != 0:
+            self._tell()
+        found = self._real.select(timeout)
+        if timeout == 0 and not found:
+            self._tell()
+        return found
+
+    def _tell(self):
+        report, self._report = self._report, None
+        if report is not None:
+            thread = threading.Thread(target=report)
+            thread.start()
+            thread.join()
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
+
+
+def test_time_does_not_jump_past_what_a_thread_reports_just_before_it_ends():
+    """The loop finds nothing, the thread reports and ends, and the loop finds no thread at work."""
+    times = []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        release = loop.hold("work")
+
+        def report():
+            loop.call_soon_threadsafe(lambda: times.append(loop.time()))
+            release()
+
+        loop._jumping._real = EndsLate(loop._jumping._real, report)
+        await asyncio.sleep(10)
+
+    run_virtually(main)
+    assert times == [0]

@@ -256,3 +256,29 @@ def test_a_debugger_stops_in_a_task(use_vm):
     name, seen = stops[0]
     assert name == "suspicious"
     assert (seen["n"], seen["doubled"]) == (21, 42)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_an_engine_that_is_closed_tells_of_the_runs_that_do_not_end(use_vm, ends, caplog):
+    async def main():
+        engine = cs.Engine()
+        engine.constraints.pause("task:add")
+        running = asyncio.ensure_future(engine.run(add(1), use_vm=use_vm))
+        await asyncio.sleep(1)
+        await engine.close()
+        await asyncio.sleep(4)
+        if ends:
+            running.cancel()
+        await asyncio.sleep(2)
+        if not ends:
+            assert [w.reason for w in engine.waiting()] == ["pause task:add"]
+        running.cancel()
+        await asyncio.wait([running])
+
+    run_virtually(main)
+    told = (
+        "the engine was closed 5 s ago, and these runs are still under way: 'add', where task "
+        "'add' waits: pause task:add; cancel them, or take back what they wait for"
+    )
+    found = [r.getMessage() for r in caplog.records if r.name == "cascade.engine"]
+    assert found == ([] if ends else [told])

@@ -13,6 +13,7 @@ from cascade.runtime.events import (
     ConstraintRemoved,
     ConstraintSet,
     Event,
+    StepsMade,
     TaskFailed,
     TaskStarted,
     TaskWaiting,
@@ -453,7 +454,9 @@ def test_nobody_watches_a_run_without_limits_more_closely(use_vm, tier):
 
         with pytest.raises(TypeError):  # "end" is no number
             asyncio.run(main())
-        return sorted(type(e).__name__ for e in told if not isinstance(e, ConstraintSet))
+        # StepsMade comes after a time, so on a busy machine more often.
+        others = [e for e in told if not isinstance(e, (ConstraintSet, StepsMade))]
+        return sorted(type(e).__name__ for e in others)
 
     assert events_of(limited=True) == events_of(limited=False)
 

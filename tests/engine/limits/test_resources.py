@@ -108,7 +108,9 @@ def test_amounts_that_no_float_can_tell_are_refused_too():
 @pytest.mark.parametrize(
     ("capacities", "name", "says"),
     [
-        ({"gpu": 1}, "gpus", r"has 'gpu' \(did you mean 'gpu'\?\)"),
+        ({"gpu": 1}, "gpus", "has 'gpu'; say"),
+        ({"gpu": 1, "disk": 1}, "gpus", r"has 'gpu', 'disk' \(did you mean 'gpu'\?\); say"),
+        ({"gpu": 1, "disk": 1}, "cpu", "has 'gpu', 'disk'; say"),
         ({"gpu": 1, "disk": 2}, "x", "has 'gpu', 'disk'; say"),
         ({}, "gpu", "has none; say how much there is: Engine"),
     ],

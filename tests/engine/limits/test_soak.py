@@ -386,7 +386,7 @@ def test_what_a_run_holds_beyond_its_end_is_given_back_and_told(monkeypatch, cap
             assert is_whole(engine)
 
     asyncio.run(main())
-    (told,) = caplog.messages
+    (told,) = [r.getMessage() for r in caplog.records if r.name == "test.limits"]
     assert "task 'slow' still held 0.1 of the capacity 'disk', 2 of the capacity 'gpu'" in told
     assert "'gpu', a place under 'concurrency task:slow 3', which was given back" in told
 

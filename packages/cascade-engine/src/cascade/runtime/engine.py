@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 import threading
 from collections import OrderedDict
@@ -59,6 +60,12 @@ from cascade.spec.protocols import ExecutionStrategy, Executor, Solver, StateBac
 from cascade.spec.resource import Provider, ResourceDefinition
 
 R = TypeVar("R")
+
+_log = logging.getLogger("cascade.engine")
+#: Seconds after its end for which an engine says nothing of runs that are under way.
+TELL_AFTER = 5.0
+#: Of so many.
+_RUNS_TOLD = 10
 
 #: Compiled targets that an engine remembers.
 _BLUEPRINTS_KEPT = 256
@@ -450,8 +457,15 @@ class Engine:
     # -- its end ------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """End the engine's threads. Runs that are under way must have ended. May be repeated."""
+        """End the engine's threads, and begin no run any more. May be repeated.
+
+        Runs that are under way should have ended: their plain functions get no thread any more.
+        They are not cancelled. If any is left after some seconds, the logger ``cascade.engine``
+        says which, and what it waits for, as ``waiting`` does.
+        """
         self._closed = True
+        if self._runs:
+            asyncio.get_running_loop().call_later(TELL_AFTER, self._tell_of_runs)
         for monitor in self._monitors.values():
             monitor.close()
         if self._owns_executor:
@@ -468,6 +482,25 @@ class Engine:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    def _tell_of_runs(self) -> None:
+        """Say which runs are under way though the engine was closed."""
+        left = list(self._runs.items())
+        if not left:
+            return
+        told = []
+        for run, (target, _, _) in left[:_RUNS_TOLD]:
+            waiting = run.waiting(inputs=False)
+            why = f", where task '{waiting[0].task}' waits: {waiting[0].reason}" if waiting else ""
+            told.append(f"'{target}'{why}")
+        more = f" and {len(left) - len(told)} more" if len(left) > len(told) else ""
+        _log.warning(
+            "the engine was closed %g s ago, and these runs are still under way: %s%s; cancel "
+            "them, or take back what they wait for",
+            TELL_AFTER,
+            "; ".join(told),
+            more,
+        )
 
     def _check_open(self) -> None:
         if self._closed:

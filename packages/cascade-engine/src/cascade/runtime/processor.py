@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from cascade.runtime.around import in_time
-from cascade.runtime.limits.tickets import Ticket
+from cascade.runtime.limits.tickets import Ticket, current_ticket
 from cascade.runtime.resource_session import Attempt
 from cascade.runtime.run import Cancels, Run, guarded
 from cascade.spec.errors import TaskTimeoutError
@@ -42,6 +42,8 @@ class NodeCall:
     node: int = 0
     #: Asked before each attempt: whether a plain function may run in the loop's thread.
     inline: Callable[[], bool] = lambda: False
+    #: What the limits of its attempt have let in.
+    ticket: Ticket | None = None
 
 
 class NodeProcessor:
@@ -92,12 +94,13 @@ class NodeProcessor:
         result = _NOT_BEGUN
         while result is _NOT_BEGUN:
             if not gate.governs(call.operation, call.policies):
-                result = await self._with_resources(call, None, None)
+                call.ticket = None
+                result = await self._with_resources(call, None)
                 continue
-            ticket = await gate.admitted(call.operation, call.node, call.policies)
+            call.ticket = ticket = await gate.admitted(call.operation, call.node, call.policies)
             abandoned: list[Future[Any]] = []
             try:
-                result = await self._with_resources(call, ticket, abandoned.append)
+                result = await self._with_resources(call, abandoned.append)
             finally:
                 if abandoned:  # it goes on, and uses what the ticket has (M8)
                     gate.leave_after(ticket, abandoned[0])
@@ -105,11 +108,9 @@ class NodeProcessor:
                     gate.leave(ticket)
         return result
 
-    async def _with_resources(
-        self, call: NodeCall, ticket: Ticket | None, on_abandon: _OnAbandon | None
-    ) -> Any:
+    async def _with_resources(self, call: NodeCall, on_abandon: _OnAbandon | None) -> Any:
         if not wants_resources(call.args, call.kwargs):
-            return await self._make(call, call.args, call.kwargs, None, ticket, on_abandon)
+            return await self._make(call, call.args, call.kwargs, None, on_abandon)
         async with self._run.resources.attempt() as attempt:
             args, kwargs = await attempt.resolve(call.args, call.kwargs, call.operation)
 
@@ -118,7 +119,7 @@ class NodeProcessor:
                 if on_abandon is not None:
                     on_abandon(abandoned)
 
-            return await self._make(call, args, kwargs, attempt, ticket, keep_until)
+            return await self._make(call, args, kwargs, attempt, keep_until)
 
     async def _make(
         self,
@@ -126,7 +127,6 @@ class NodeProcessor:
         args: Iterable[Any],
         kwargs: Mapping[str, Any],
         on: Attempt | None,
-        ticket: Ticket | None,
         on_abandon: _OnAbandon | None,
     ) -> Any:
         """One call, with its timeout, where it belongs."""
@@ -143,7 +143,7 @@ class NodeProcessor:
             executor = self._run.executor
         return await self._run.in_worker(
             self._in_thread,
-            (call.operation, ticket, args, kwargs),
+            (call.operation, call.ticket, args, kwargs),
             {},
             executor,
             name=call.operation.name,
@@ -159,6 +159,8 @@ class NodeProcessor:
         """What a thread is lent for, when it has come to that."""
         if self._run.gate.asks_again(operation, ticket):
             return _NOT_BEGUN
+        if ticket is not None:
+            current_ticket.set(ticket)
         return guarded(operation.func, args, kwargs)
 
     async def _await(self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -184,7 +186,8 @@ class NodeProcessor:
         """
         cancels = Cancels()
         operation = call.operation
-        value = await self._run.awaiting(operation, call.node, operation.func(*args, **kwargs))
+        work = operation.func(*args, **kwargs)
+        value = await self._run.awaiting(operation, call.node, work, call.ticket)
         if cancels.count > 0:
             raise asyncio.CancelledError
         return value

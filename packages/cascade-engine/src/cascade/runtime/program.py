@@ -17,7 +17,7 @@ from cascade.spec.blueprint import Blueprint
 from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.nearby import did_you_mean
+from cascade.spec.nearby import names_known
 from cascade.spec.params import Param, Source
 from cascade.spec.task import Task
 
@@ -125,9 +125,8 @@ class Program(Generic[R]):
         for name in inputs:
             if name not in self.inputs:
                 raise ArgumentError(
-                    f"the program of '{self.target.name}' has no input '{name}'"
-                    f"{did_you_mean(name, self.inputs)}; it takes "
-                    f"{', '.join(map(repr, self.inputs)) or 'none'}"
+                    f"the program of '{self.target.name}' has no input '{name}'; it takes "
+                    f"{names_known(name, self.inputs)}"
                 )
         params = {name: value for name, value in inputs.items() if name in self._params}
         given = {name: value for name, value in inputs.items() if name not in self._params}

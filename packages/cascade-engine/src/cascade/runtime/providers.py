@@ -11,7 +11,7 @@ from typing import Any
 
 from cascade.spec.errors import CycleError, ResourceError, ResourceNotFoundError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
-from cascade.spec.nearby import did_you_mean
+from cascade.spec.nearby import names_known
 from cascade.spec.overrides import Override
 from cascade.spec.resource import Inject, ResourceDefinition
 from cascade.spec.task import Task
@@ -56,10 +56,9 @@ class Providers:
                 return layer[name].in_place_of(replaced)
         if replaced is None:
             known = sorted({*self._registered, *(n for layer in self._overrides for n in layer)})
-            hint = did_you_mean(name, known)
             raise ResourceNotFoundError(
                 f"the resource '{name}' is needed, but the engine has "
-                f"{', '.join(map(repr, known)) or 'none'}{hint}; pass it with "
+                f"{names_known(name, known)}; pass it with "
                 "engine.register(…), or inject the provider itself",
                 name=name,
             )

@@ -44,6 +44,7 @@ from cascade.spec.params import Source, run_params
 from cascade.spec.protocols import Executor, StateBackend
 
 if TYPE_CHECKING:
+    from cascade.runtime.limits.tickets import Ticket
     from cascade.runtime.resource_container import ResourceContainer
     from cascade.runtime.resource_session import ResourceSession
     from cascade.runtime.vm.registry import BlueprintRegistry
@@ -454,16 +455,26 @@ class Run:
 
     # -- coroutines ---------------------------------------------------------------------------
 
-    async def awaiting(self, operation: Operation, node: int, work: Coroutine[Any, Any, T]) -> T:
+    async def awaiting(
+        self,
+        operation: Operation,
+        node: int,
+        work: Coroutine[Any, Any, T],
+        ticket: Ticket | None = None,
+    ) -> T:
         """Await a task's coroutine, each step of it in a copy of the caller's context (M12).
 
         Args:
             operation: What it is a call of.
             node: Of the lazy value that is computed, for events.
             work: The coroutine.
+            ticket: What limits have let it in by, if they did.
         """
+        context = self.context.copy()
+        if ticket is not None:
+            self.gate.mark(context, ticket)
         try:
-            return await self.stepping(operation, node, work, self.context.copy())
+            return await self.stepping(operation, node, work, context)
         except RuntimeError as error:
             raise_named(error, operation)
 

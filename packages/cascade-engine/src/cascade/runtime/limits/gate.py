@@ -7,12 +7,13 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.events import TaskWaiting
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.resources import ResourceManager, exact
-from cascade.runtime.limits.tickets import OUT, Admissions, Ticket
+from cascade.runtime.limits.tickets import OUT, Admissions, Ticket, current_ticket
 from cascade.spec.checks import is_amount, no_amount
 from cascade.spec.lazy_types import Operation
 from cascade.spec.policies import CallPolicies
@@ -39,6 +40,8 @@ class Gate:
         self.resources = resources
         self.constraints = constraints
         self._admissions = Admissions()
+        #: That of the call which has started the run, if limits have let that in.
+        self.caller = current_ticket.get(None)
 
     def taking(self, policies: CallPolicies, amounts: Mapping[str, Any], task: str) -> CallPolicies:
         """The policies with amounts that nodes have given.
@@ -131,11 +134,38 @@ class Gate:
             raise
 
     def tell(self, ticket: Ticket) -> None:
-        """Tell that a ticket waits, and for what."""
+        """Tell that a ticket waits, and for what; warn where that may be for ever."""
+        if self.caller is not None:
+            self._warn_of_caller(ticket)
         if self._run.bus.wants(TaskWaiting):
             why = self.resources.why(ticket)
             if why is not None:
                 self._run.publish(TaskWaiting, ticket.task, ticket.node, *why)
+
+    def mark(self, context: Context, ticket: Ticket) -> None:
+        """Let what runs in ``context`` be part of the call that ``ticket`` is for."""
+        context.run(current_ticket.set, ticket)
+
+    def _warn_of_caller(self, ticket: Ticket) -> None:
+        """Warn of a call that waits for what the call has which has started its run."""
+        callers: list[Ticket] = []
+        caller = self.caller
+        while caller is not None:
+            callers.append(caller)
+            caller = caller.run.gate.caller
+        found = self.resources.held_up_by(ticket, callers)
+        if found is not None:
+            holder, limit = found
+            _log.warning(
+                "task '%s' waits for %s, which task '%s' has, that has started its run: if '%s' "
+                "waits for that run, both stand still for ever; run it outside of '%s', or take "
+                "less there",
+                ticket.task,
+                limit,
+                holder.task,
+                holder.task,
+                holder.task,
+            )
 
     def leave(self, ticket: Ticket, unused: int = 0) -> None:
         """Give back what a ticket has. From any thread."""

@@ -40,7 +40,7 @@ from cascade.runtime.limits.tickets import (
 )
 from cascade.spec.checks import is_amount, no_amount
 from cascade.spec.errors import ArgumentError, CapacityError
-from cascade.spec.nearby import did_you_mean
+from cascade.spec.nearby import names_known
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
@@ -103,11 +103,10 @@ class ResourceManager:
         for name, amount in amounts:
             total = self._total.get(name)
             if total is None:
-                known = ", ".join(map(repr, self._total)) or "none"
                 some = amount or "some"
                 raise CapacityError(
                     f"{whose} takes {some} of the capacity '{name}', but the engine has "
-                    f"{known}{did_you_mean(name, self._total)}; say how much there is: "
+                    f"{names_known(name, self._total)}; say how much there is: "
                     f"Engine(system_resources={{'{name}': …}})",
                     name,
                 )
@@ -263,6 +262,26 @@ class ResourceManager:
             line = self._lines.get(ticket.line)
             block = next(iter(line)).block if line and ticket in line else None
             return None if block is None else self._told_of(block)
+
+    def held_up_by(self, ticket: Ticket, others: Iterable[Ticket]) -> tuple[Ticket, str] | None:
+        """Which of ``others`` has what ``ticket`` waits for, and cannot have until it leaves.
+
+        With the limit, in words; None where it need not wait for any of them.
+        """
+        with self.lock:
+            if ticket.state != WAITING:
+                return None
+            inside = [other for other in others if other.state == INSIDE]
+            for name, amount in ticket.amounts:
+                having = [t for t in inside if any(name == n for n, _ in t.amounts)]
+                had = sum(a for t in having for n, a in t.amounts if n == name)
+                if having and exact(self._total[name]) - had < amount:
+                    return having[0], f"{_told(amount):g} of the capacity '{name}'"
+            for rule in ticket.constraints.rules_of(ticket.task):
+                holding = [t for t in inside if rule.has(t)]
+                if holding and len(holding) >= int(rule.constraint.value or 0):
+                    return holding[0], f"room under '{rule.constraint}'"
+            return None
 
     def _tell(self) -> None:
         """What has to wait until the lock is free, because it runs code of others."""

@@ -184,6 +184,10 @@ class _Rule:
         """The names of the tasks that one waits for."""
         return ()
 
+    def has(self, ticket: Ticket) -> bool:
+        """Whether a ticket keeps others out as long as it is in."""
+        return False
+
     def succeed(self, before: Any, now: float) -> None:
         """Take the place of a rule of the same kind: what that has let in still counts."""
 
@@ -220,6 +224,9 @@ class ConcurrencyRule(_Rule):
 
     def leave(self, ticket: Ticket, unused: int) -> None:
         self._inside.pop(ticket, None)
+
+    def has(self, ticket: Ticket) -> bool:
+        return ticket in self._inside
 
     def holders(self) -> tuple[str, ...]:
         return tuple([ticket.task for ticket in self._inside])

@@ -16,6 +16,7 @@ Admissions are closed.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 import threading
 from collections.abc import Callable
@@ -47,6 +48,10 @@ class Admissions:
     def __init__(self) -> None:
         self.tickets: dict[Ticket, None] = {}
         self.closed = False
+
+
+#: The ticket of the call that the current code is part of, if limits have let that in.
+current_ticket: contextvars.ContextVar[Ticket] = contextvars.ContextVar("cascade.current_ticket")
 
 
 class Block(NamedTuple):

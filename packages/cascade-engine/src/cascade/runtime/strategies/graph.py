@@ -26,6 +26,7 @@ from typing import Any
 
 from cascade.graph.wiring import wire
 from cascade.runtime.guard import Guard
+from cascade.runtime.limits.tickets import current_ticket
 from cascade.runtime.notes import annotate
 from cascade.runtime.outcomes import Failed, Missing, refuse_coroutine, value_or_raise
 from cascade.runtime.processor import NodeProcessor, wants_resources
@@ -201,6 +202,8 @@ class _GraphRun:
                         return
                     else:
                         context = copied()  # what a task writes, others do not see (M12)
+                        if work.ticket is not None:
+                            context.run(current_ticket.set, work.ticket)
                         result = context.run(work.operation.func, *work.args, **work.kwargs)
                 except Exception as error:
                     parking.left(work)  # backoff holds nothing

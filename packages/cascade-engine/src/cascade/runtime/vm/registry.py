@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.errors import DefinitionError, UnknownBlueprintError
-from cascade.spec.nearby import did_you_mean
+from cascade.spec.nearby import names_known
 from cascade.spec.wording import short
 
 
@@ -36,9 +36,8 @@ class BlueprintRegistry:
         try:
             return self._blueprints[blueprint_id]
         except KeyError:
-            known = sorted(self._blueprints)
-            hint = did_you_mean(blueprint_id, known)
+            known = names_known(blueprint_id, sorted(self._blueprints))
             raise UnknownBlueprintError(
                 f"the tail call of task '{caller}' goes to the blueprint '{blueprint_id}', but "
-                f"registered are {', '.join(map(repr, known)) or 'none'}{hint}"
+                f"registered are {known}"
             ) from None

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from cascade.graph.compiler import template_of
 from cascade.runtime.contexts import is_written
-from cascade.runtime.limits.tickets import Ticket
+from cascade.runtime.limits.tickets import Ticket, current_ticket
 from cascade.runtime.run import Cancels, Run, raise_named, stop_iteration
 from cascade.runtime.tailcall import is_baked
 from cascade.runtime.ticker import Ticker
@@ -167,6 +167,8 @@ class Spinner:
         """One entry of the loop, for so many calls; gives back what ``ticket`` has."""
         made = 0
         abandoned: list[Future[Any]] = []
+        context = loop.context
+        token = None if ticket is None else context.run(current_ticket.set, ticket)
         try:
             enter, values = _entry(frame, loop)
             if enter is None:
@@ -193,6 +195,8 @@ class Spinner:
                 raise
             made = steps.made
         finally:
+            if token is not None and not abandoned:  # or its thread is inside of the context
+                context.run(current_ticket.reset, token)
             if ticket is not None and abandoned:  # it goes on (M8)
                 self._run.gate.leave_after(ticket, abandoned[0])
             elif ticket is not None:

@@ -1,0 +1,104 @@
+"""A run that needs what the task has that has started it: both stand still, a warning says so."""
+
+import asyncio
+import logging
+
+import pytest
+
+import cascade as cs
+
+both_paths = pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
+
+
+@cs.task
+def inner(n):
+    return n
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
+def in_a_task(engine, target, use_vm):
+    """A coroutine task that runs ``target``, beside something else."""
+
+    @cs.task
+    async def outer():
+        found, _ = await asyncio.gather(engine.run(target, use_vm=use_vm), asyncio.sleep(0))
+        return found
+
+    return outer()
+
+
+def warnings(caplog):
+    """What was said of limits; on a busy machine there may be more, of steps that block."""
+    return [r.getMessage() for r in caplog.records if r.name == "cascade.limits"]
+
+
+async def stands_still(engine, target, caplog, use_vm):
+    running = asyncio.ensure_future(engine.run(target, use_vm=use_vm))
+    await until(lambda: any(w.task == "inner" for w in engine.waiting(inputs=False)))
+    told = warnings(caplog)
+    running.cancel()
+    await asyncio.wait([running])
+    return told
+
+
+@both_paths
+async def test_a_capacity_that_the_caller_has(use_vm, caplog):
+    async with cs.Engine(system_resources={"gpu": 2}) as engine:
+        target = in_a_task(engine, inner(1).with_constraints(gpu=1), use_vm).with_constraints(gpu=2)
+        (told,) = await stands_still(engine, target, caplog, use_vm)
+    assert told.startswith(
+        "task 'inner' waits for 1 of the capacity 'gpu', which task 'outer' has, that has started "
+        "its run: if 'outer' waits for that run, both stand still for ever"
+    )
+
+
+@both_paths
+async def test_a_place_under_a_constraint_that_the_caller_has(use_vm, caplog):
+    async with cs.Engine() as engine:
+        engine.constraints.limit_concurrency("global", 1)
+        target = in_a_task(engine, inner(1), use_vm)
+        (told,) = await stands_still(engine, target, caplog, use_vm)
+    assert told.startswith(
+        "task 'inner' waits for room under 'concurrency global 1', which task 'o"
+    )
+
+
+@both_paths
+async def test_a_capacity_that_the_callers_caller_has(use_vm, caplog):
+    async with cs.Engine(system_resources={"gpu": 2}) as engine:
+        between = cs.task(name="between")(lambda value: value)
+        innermost = inner(1).with_constraints(gpu=1)
+
+        @cs.task
+        async def middle():
+            return await engine.run(innermost, use_vm=use_vm)
+
+        target = in_a_task(engine, between(middle()), use_vm).with_constraints(gpu=2)
+        (told,) = await stands_still(engine, target, caplog, use_vm)
+    assert "which task 'outer' has" in told
+
+
+@both_paths
+async def test_nothing_is_said_where_the_caller_need_not_leave(use_vm, caplog):
+    caplog.set_level(logging.WARNING)
+    held, may_end = asyncio.Event(), asyncio.Event()
+
+    @cs.task
+    async def other():
+        held.set()
+        await may_end.wait()
+
+    async with cs.Engine(system_resources={"gpu": 2}) as engine:
+        running = asyncio.ensure_future(engine.run(other().with_constraints(gpu=1)))
+        await held.wait()
+        target = in_a_task(engine, inner(1).with_constraints(gpu=1), use_vm).with_constraints(gpu=1)
+        nested = asyncio.ensure_future(engine.run(target, use_vm=use_vm))
+        await until(lambda: engine.waiting(inputs=False))
+        may_end.set()
+        assert await nested == 1
+        await running
+    assert not warnings(caplog)
