@@ -175,7 +175,7 @@ def test_an_inbox_keeps_the_newest_of_each_topic():
 
 def test_work_that_others_cause_gets_a_share_of_the_time():
     now = 0.0
-    allowance = Allowance(lambda: now)
+    allowance = Allowance(0.08, lambda: now)
     worked = 0.0
     while now < 100:
         now += 0.001
