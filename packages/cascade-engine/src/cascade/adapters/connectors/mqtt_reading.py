@@ -93,18 +93,17 @@ class _Reader:
         return self._client.socket() is self._sock and self._sock.fileno() >= 0
 
     def _read(self) -> None:
-        began = self._loop.time()
-        until = began + _TURN
+        until = self._loop.time() + _TURN
         try:
-            while self._is_open() and self._read_some() and self._loop.time() < until:
-                pass
+            with self._allowance.spending():
+                while self._is_open() and self._read_some() and self._loop.time() < until:
+                    pass
         except Exception as error:  # a broken connection; aiomqtt does the same
             if not self._owner._disconnected.done():
                 self._owner._disconnected.set_exception(error)
             return
-        now = self._loop.time()
-        pause = self._allowance.spend(now - began)
-        if (pause or now >= until) and self._is_open():
+        pause = self._allowance.pause
+        if (pause or self._loop.time() >= until) and self._is_open():
             self._loop.remove_reader(self._sock.fileno())
             self._loop.call_later(pause, self._go_on)
 

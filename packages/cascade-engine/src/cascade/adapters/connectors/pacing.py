@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import thread_time
 
 #: Seconds of work that may be done at once after a quiet time, such as reading all that a broker
 #: has retained.
@@ -25,11 +27,27 @@ class Allowance:
         self._left = _BURST
         self._at = clock()
 
-    def spend(self, seconds: float) -> float:
-        """Note that work took so long; how many seconds to pause before there may be more."""
+    @contextmanager
+    def spending(self) -> Iterator[None]:
+        """Note how long the work of the block took.
+
+        What the thread computed counts: a machine that is busy with others makes work no longer.
+        """
+        computed, began = thread_time(), self._clock()
+        try:
+            yield
+        finally:
+            self.spend(min(thread_time() - computed, self._clock() - began))
+
+    def spend(self, seconds: float) -> None:
+        """Note that work took so long."""
         now = self._clock()
         self._left = min(_BURST, self._left + (now - self._at) * self._share) - seconds
         self._at = now
+
+    @property
+    def pause(self) -> float:
+        """How many seconds to wait before there may be more."""
         if self._left >= _BURST / 2:
             return 0.0
         return max(-self._left / self._share, _PAUSE)

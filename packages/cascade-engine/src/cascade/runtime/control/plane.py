@@ -302,11 +302,14 @@ class ControlPlane:
         """Obey some of what has come, and go on later within what time there is for that."""
         assert self._allowance is not None
         loop = asyncio.get_running_loop()
-        began = loop.time()
         taken = self._inbox.take(_SLICE)
-        self._obey(taken)
+        try:
+            with self._allowance.spending():
+                self._obey(taken)
+        except Exception:  # of this library; what comes after it shall be obeyed all the same
+            _log.exception("the engine %r failed on one of %d messages", self.name, len(taken))
         self._count_down(len(taken))
-        pause = self._allowance.spend(loop.time() - began)
+        pause = self._allowance.pause
         self._next_look = loop.call_later(pause, self._look) if len(self._inbox) else None
         self._news.set()
 
@@ -328,6 +331,10 @@ class ControlPlane:
                 room.take(steering)
             except RefusedMessageError as refusal:
                 self._refuse(topic, str(refusal))
+                continue
+            except Exception as error:
+                self._refuse(topic, f"reading it fails: {type_name(error)}")
+                _log.exception("the engine %r cannot read a message", self.name)
                 continue
             self._heard.pop(topic, None)
             self._heard[topic] = payload
