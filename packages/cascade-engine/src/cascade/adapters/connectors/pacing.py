@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from time import thread_time
 
 #: Seconds of work that may be done at once after a quiet time, such as reading all that a broker
 #: has retained.
@@ -29,15 +28,12 @@ class Allowance:
 
     @contextmanager
     def spending(self) -> Iterator[None]:
-        """Note how long the work of the block took.
-
-        What the thread computed counts: a machine that is busy with others makes work no longer.
-        """
-        computed, began = thread_time(), self._clock()
+        """Note how long the work of the block took."""
+        began = self._clock()
         try:
             yield
         finally:
-            self.spend(min(thread_time() - computed, self._clock() - began))
+            self.spend(self._clock() - began)
 
     def spend(self, seconds: float) -> None:
         """Note that work took so long."""
