@@ -47,7 +47,7 @@ MOST_CONSTRAINTS = 1000
 #: Topics of which the last message is remembered.
 _HEARD_KEPT = 4 * MOST_CONSTRAINTS
 #: Of the loop's time that may go into what messages ask for.
-_SHARE = 0.04
+_SHARE = 0.025
 #: Messages that are looked at before the loop has its turn.
 _SLICE = 64
 #: Messages between two heartbeats after which a broker may have dropped a pause.
