@@ -87,7 +87,7 @@ def test_only_the_top_layer_has_third_party_dependencies():
         "cascade-spec": [],
         "cascade-graph": [],
         "cascade-engine": [],
-        "cascade-observatory": ["rich>=13"],
+        "cascade-observatory": ["rich>=13,<16"],
     }
 
 

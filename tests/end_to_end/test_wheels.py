@@ -186,8 +186,8 @@ def test_the_engine_brings_the_command_and_its_extra_what_that_needs(wheels, env
         assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
     required = metadata(wheels["cascade-engine"])["Requires-Dist"]
     assert [line for line in required if "cli" in line] == [
-        "cyclopts>=5; extra == 'cli'",
-        "rich>=13; extra == 'cli'",
+        "cyclopts<6,>=5; extra == 'cli'",
+        "rich<16,>=13; extra == 'cli'",
     ]
 
 
@@ -197,7 +197,7 @@ def test_the_top_layer_needs_the_engine_and_rich(wheels, environment):
     (version,) = metadata(wheels["cascade-observatory"])["Version"]
     required = metadata(wheels["cascade-observatory"])["Requires-Dist"]
 
-    assert sorted(required) == [f"cascade-engine=={version}", "rich>=13"]
+    assert sorted(required) == [f"cascade-engine=={version}", "rich<16,>=13"]
     assert set(environment.probe()["layers"]) == layers_of(DISTRIBUTIONS)
 
 

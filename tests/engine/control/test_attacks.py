@@ -175,12 +175,13 @@ def test_an_inbox_keeps_the_newest_of_each_topic():
 
 def test_work_that_others_cause_gets_a_share_of_the_time():
     now = 0.0
-    allowance = Allowance(lambda: now)
+    allowance = Allowance(0.08, lambda: now)
     worked = 0.0
     while now < 100:
         now += 0.001
         worked += 0.001
-        now += allowance.spend(0.001)
+        allowance.spend(0.001)
+        now += allowance.pause
     assert worked / now == pytest.approx(0.08, rel=0.05)
 
 
@@ -194,6 +195,21 @@ async def test_only_the_brokers_own_answer_says_that_all_is_known(engine, outsid
         assert plane._in_step.is_set()
 
 
+async def test_a_fault_of_our_own_does_not_end_obedience(engine, outside, monkeypatch, caplog):
+    told = Heard()
+    engine.bus.subscribe(ConstraintSet, told)
+    async with plane_for(engine, outside, telemetry=[]):
+        for place in ("read_steering", "_Room"):
+            with monkeypatch.context() as patched:
+                patched.setattr(plane_module, place, None)
+                constrain(outside, "task:a", "pause")
+                for _ in range(10):
+                    await asyncio.sleep(0)
+            constrain(outside, f"task:{place}", "pause")
+            await told.until(is_a(ConstraintSet, scope=f"task:{place}"))
+    assert caplog.text.count("TypeError") == 2
+
+
 # -- an engine cannot be hidden -------------------------------------------------------------------
 
 
@@ -205,11 +221,12 @@ async def test_no_number_hides_an_engine(engine, outside, digits):
     number = b"1" + b"0" * digits
     async with plane_for(engine, outside, name="e", every=0.01):
         outside.publish("cascade/constraints/task/z/concurrency", b'{"value":' + number + b"}")
-        outside.publish("cascade/constraints/task/z/rate_limit", b'{"value":"' + number + b'/s"}')
-        await refused.until(lambda event: "rate" in event.topic)
+        outside.publish("cascade/constraints/task/y/rate_limit", b'{"value":"' + number + b'/s"}')
+        outside.publish("cascade/constraints/task/z/rate_limit", b'{"value":' + number + b"}")
+        await refused.until(lambda event: event.topic.endswith("z/rate_limit"))
         before = len(heard.all)
         await heard.until(lambda message: len(heard.all) > before + 1)
-        assert len(refused.all) == 2
+        assert len(refused.all) == 3
         assert engine.constraints.active() == []
 
 

@@ -146,7 +146,8 @@ class Connector(Protocol):
 
     *A lost connection* is no error of those who publish. Connectors connect again by themselves
     and subscribe again. What is published in the meantime is queued, up to a limit beyond which
-    the oldest gives way, and counted by ``dropped``.
+    the oldest gives way, the newest retained message of a topic last, and counted by ``dropped``.
+    While there is a connection nothing is dropped, unless it would take too much memory.
 
     *Threads*: ``publish``, ``state`` and ``dropped`` are for any thread; all else is for the
     thread of the event loop that connects.

@@ -196,7 +196,7 @@ class MqttConnector(ConnectorBase):
     async def _connect_and_serve(self, first: asyncio.Future[None]) -> str:
         """Open a connection and use it; why that ended."""
         try:
-            client = await open_client(self._settings, self._client_id, self._will)
+            client = await open_client(self._settings, self._client_id, self._will, self._deliver)
             return await self._serve(client, first)
         except (ConnectorError, ArgumentError) as error:
             return str(error)
@@ -205,6 +205,7 @@ class MqttConnector(ConnectorBase):
             return f"no connection to the broker at {self._settings.url}: {explain(error)}"
         finally:
             self._in_session = False
+            self._outbox.set_connected(False)
             while self._changes:  # they will be part of the next session
                 self._settle(self._changes.popleft(), refused=False)
 
@@ -240,15 +241,18 @@ class MqttConnector(ConnectorBase):
         )
 
     async def _read(self, client: aiomqtt.Client) -> None:
-        async for message in client.messages:
-            topic, payload = str(message.topic), message.payload
-            if isinstance(payload, bytes):  # always; its type allows for what can be published
-                for subscription in self._subscriptions.matching(topic):
-                    subscription.deliver(topic, payload)
+        """Wait until the connection is lost."""
+        async for _message in client.messages:  # those are delivered when they are read
+            pass
+
+    def _deliver(self, topic: str, payload: bytes) -> None:
+        for subscription in self._subscriptions.matching(topic):
+            subscription.deliver(topic, payload)
 
     async def _write(self, client: aiomqtt.Client, first: asyncio.Future[None]) -> None:
         """Subscribe, then send what is queued, until ``disconnect``."""
         self._in_session = True  # from here on new subscriptions are changes
+        self._outbox.set_connected(True)
         patterns = self._subscriptions.patterns()
         if patterns:
             qos = self._settings.qos

@@ -12,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from cascade.adapters.connectors.mqtt_reading import reading_client
 from cascade.adapters.connectors.mqtt_settings import MqttSettings
 from cascade.adapters.connectors.mqtt_tls import tls_context
 from cascade.adapters.connectors.outbox import Message
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 #: Messages that are on their way to the broker at once: as many as paho-mqtt sends without an
 #: answer.
 WINDOW = 20
+#: Bytes that the kernel keeps of what was not read yet: some hundred short messages.
+_RECEIVE_BUFFER = 32_768
 #: Seconds for a broker to answer a farewell.
 _FAREWELL = 1.0
 
@@ -54,9 +58,18 @@ def require_aiomqtt() -> None:
 
 
 async def open_client(
-    settings: MqttSettings, client_id: str, will: Message | None
+    settings: MqttSettings,
+    client_id: str,
+    will: Message | None,
+    deliver: Callable[[str, bytes], None],
 ) -> aiomqtt.Client:
     """Connect, and be welcome.
+
+    Args:
+        settings: Where, and as whom.
+        client_id: The connection's name.
+        will: The last will.
+        deliver: Called with the topic and the payload of each message, in the loop's thread.
 
     Raises:
         ConnectorError: Nobody answers, or the broker refuses; the message says why.
@@ -65,7 +78,7 @@ async def open_client(
     import aiomqtt
 
     password, context = await asyncio.to_thread(_read_files, settings)
-    client = aiomqtt.Client(
+    client: aiomqtt.Client = reading_client()(
         settings.host,
         settings.port,
         logger=_library_log,
@@ -78,8 +91,13 @@ async def open_client(
         keepalive=settings.keepalive,
         tls_context=context,
         # Else a message may wait for the answer to the one before it, 40 ms and more.
-        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        # And what waits in the kernel while reading pauses is what the next message waits for.
+        socket_options=[
+            (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+            (socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER),
+        ],
     )
+    client.deliver = deliver  # type: ignore[attr-defined]  # of its subclass
     client.pending_calls_threshold = WINDOW  # else it warns of too many
     try:
         await client.__aenter__()

@@ -17,6 +17,13 @@ MAX_PAYLOAD = 268_435_455 - MAX_BYTES - 16
 #: How often a message is sent without an answer. A broker may close the connection over a message
 #: that it does not like, which would come back for ever and hold up all that is behind it.
 MAX_ATTEMPTS = 5
+#: Bytes that wait at once, connected or not: a program that publishes faster than its network
+#: carries shall not fill the memory.
+MAX_BYTES_QUEUED = 64 * 1024 * 1024
+#: Bytes of a message that waits, besides its topic and payload; about.
+_OVERHEAD = 200
+#: Entries that do not wait any more and may be in a queue, besides as many as wait.
+_SLACK = 64
 
 
 class Message(NamedTuple):
@@ -51,30 +58,47 @@ class Message(NamedTuple):
 class Queued:
     """A message in an Outbox, and how often it was sent in vain."""
 
-    __slots__ = ("attempts", "message")
+    __slots__ = ("attempts", "message", "size", "waits")
 
     def __init__(self, message: Message) -> None:
         self.message = message
         self.attempts = 0
+        self.size = len(message.payload) + len(message.topic) + _OVERHEAD
+        #: Whether it is in the outbox: neither taken out to be sent, nor given up.
+        self.waits = True
 
 
 class Outbox:
-    """The messages that wait for a connection, the oldest first; thread-safe.
+    """The messages that are to be sent, the oldest first; thread-safe.
 
-    When it is full, the oldest gives way: what is new says more about now than what is old.
+    While there is a connection they only wait for their turn, and none gives way before they have
+    ``max_bytes`` together. Without one, ``limit`` holds as well. The first to give way are retained
+    messages that have a newer one on their topic, then the oldest of those that are not retained,
+    and last the newest retained message of a topic: it says how something stands, and nothing that
+    comes later says it again.
 
     Args:
-        limit: Most messages at once.
+        limit: Most messages at once, while there is no connection.
+        max_bytes: Most bytes at once.
 
     Raises:
         ArgumentError: ``limit`` is no int from 1 up.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, max_bytes: int = MAX_BYTES_QUEUED) -> None:
         check_count("max_queued", limit)
         self._limit = limit
+        self._max_bytes = max_bytes
+        self._is_connected = False
         self._lock = threading.Lock()
+        #: All that wait, in their order, and some that do not wait any more.
         self._queued: deque[Queued] = deque()
+        #: Those of them that give way, the first first; and some that do not wait any more.
+        self._expendable: deque[Queued] = deque()
+        #: Topic → its newest retained message, while that waits.
+        self._kept: dict[str, Queued] = {}
+        self._count = 0
+        self._bytes = 0
         self._dropped = 0
 
     @property
@@ -84,18 +108,40 @@ class Outbox:
 
     def __len__(self) -> int:
         """How many messages wait."""
-        return len(self._queued)
+        return self._count
+
+    def set_connected(self, is_connected: bool) -> None:
+        """Say whether there is a connection now that takes messages out."""
+        with self._lock:
+            self._is_connected = is_connected
+            self._make_room()
 
     def put(self, message: Message) -> None:
         """Add the newest message."""
         with self._lock:
-            self._queued.append(Queued(message))
+            queued = Queued(message)
+            self._queued.append(queued)
+            if message.retain:
+                before = self._kept.pop(message.topic, None)
+                if before is not None:
+                    self._expendable.appendleft(before)
+                self._kept[message.topic] = queued
+            else:
+                self._expendable.append(queued)
+            self._count_in(queued)
             self._make_room()
 
     def take(self, most: int) -> list[Queued]:
         """Remove the oldest messages, to send them."""
         with self._lock:
-            return [self._queued.popleft() for _ in range(min(most, len(self._queued)))]
+            taken: list[Queued] = []
+            while self._queued and len(taken) < most:
+                queued = self._queued.popleft()
+                if queued.waits:
+                    self._count_out(queued)
+                    taken.append(queued)
+            self._forget_those_gone()
+            return taken
 
     def put_back(self, unsent: Sequence[Queued]) -> list[Message]:
         """Make the messages that were not sent the oldest ones again, in their order.
@@ -108,7 +154,7 @@ class Outbox:
             for queued in reversed(unsent):
                 queued.attempts += 1
                 if queued.attempts < MAX_ATTEMPTS:
-                    self._queued.appendleft(queued)
+                    self._put_first(queued)
                 else:
                     given_up.append(queued.message)
             self._dropped += len(given_up)
@@ -123,10 +169,57 @@ class Outbox:
     def clear(self) -> None:
         """Give up all that wait."""
         with self._lock:
-            self._dropped += len(self._queued)
+            self._dropped += self._count
             self._queued.clear()
+            self._expendable.clear()
+            self._kept.clear()
+            self._count = self._bytes = 0
+
+    # -- under the lock -----------------------------------------------------------------------
+
+    def _put_first(self, queued: Queued) -> None:
+        queued.waits = True
+        self._queued.appendleft(queued)
+        topic = queued.message.topic
+        if queued.message.retain and topic not in self._kept:
+            self._kept[topic] = queued
+        else:
+            self._expendable.appendleft(queued)
+        self._count_in(queued)
 
     def _make_room(self) -> None:
-        while len(self._queued) > self._limit:
-            self._queued.popleft()
+        while self._count and not self._fits():
+            self._count_out(self._next_to_go())
             self._dropped += 1
+        self._forget_those_gone()
+
+    def _fits(self) -> bool:
+        if self._bytes > self._max_bytes:
+            return self._count == 1  # the only one has to go out as it is
+        return self._is_connected or self._count <= self._limit
+
+    def _next_to_go(self) -> Queued:
+        while self._expendable:
+            queued = self._expendable.popleft()
+            if queued.waits:
+                return queued
+        return next(iter(self._kept.values()))
+
+    def _count_in(self, queued: Queued) -> None:
+        self._count += 1
+        self._bytes += queued.size
+
+    def _count_out(self, queued: Queued) -> None:
+        queued.waits = False
+        self._count -= 1
+        self._bytes -= queued.size
+        if self._kept.get(queued.message.topic) is queued:
+            del self._kept[queued.message.topic]
+
+    def _forget_those_gone(self) -> None:
+        """Keep the queues from being longer than twice what waits; O(1) a message on average."""
+        most = 2 * self._count + _SLACK
+        if len(self._queued) > most:
+            self._queued = deque(queued for queued in self._queued if queued.waits)
+        if len(self._expendable) > most:
+            self._expendable = deque(queued for queued in self._expendable if queued.waits)

@@ -13,6 +13,8 @@ from cascade.spec.wording import short
 
 _log = logging.getLogger("cascade.connectors")
 
+#: Topics for which it is remembered who gets their messages.
+_TOPICS_KEPT = 1024
 #: What is called with the topic and the payload of a message.
 Handler = Callable[[str, bytes], object]
 
@@ -60,6 +62,8 @@ class Subscriptions:
 
     def __init__(self) -> None:
         self._all: list[Subscription] = []
+        #: The list, and what was found in it by topic; replaced with it.
+        self._known: tuple[list[Subscription], dict[str, list[Subscription]]] = (self._all, {})
 
     def add(self, pattern: str, handler: Handler) -> Subscription:
         """Add one, in force from now on.
@@ -76,7 +80,7 @@ class Subscriptions:
         check_handler(handler, "with the topic and the payload")
         subscription = Subscription(pattern, handler)
         # A new list, for another thread may be looking through the old one.
-        self._all = [*self._all, subscription]
+        self._replace([*self._all, subscription])
         return subscription
 
     def remove(self, subscription: Subscription) -> bool:
@@ -84,7 +88,7 @@ class Subscriptions:
         if not subscription.is_active:
             return False
         subscription.is_active = False
-        self._all = [other for other in self._all if other is not subscription]
+        self._replace([other for other in self._all if other is not subscription])
         return subscription.pattern not in self.patterns()
 
     def patterns(self) -> list[str]:
@@ -96,7 +100,17 @@ class Subscriptions:
 
     def matching(self, topic: str) -> list[Subscription]:
         """Who gets a message to ``topic``."""
-        return [found for found in self._all if matches(found.pattern, topic)]
+        subscriptions, known = self._known
+        found = known.get(topic)
+        if found is None:
+            if len(known) >= _TOPICS_KEPT:
+                known.clear()
+            found = known[topic] = [s for s in subscriptions if matches(s.pattern, topic)]
+        return found
+
+    def _replace(self, subscriptions: list[Subscription]) -> None:
+        self._all = subscriptions
+        self._known = (subscriptions, {})
 
 
 def check_handler(handler: Any, called: str) -> None:

@@ -46,6 +46,8 @@ _log = logging.getLogger("cascade.control")
 MOST_CONSTRAINTS = 1000
 #: Topics of which the last message is remembered.
 _HEARD_KEPT = 4 * MOST_CONSTRAINTS
+#: Of the loop's time that may go into what messages ask for.
+_SHARE = 0.025
 #: Messages that are looked at before the loop has its turn.
 _SLICE = 64
 #: Messages between two heartbeats after which a broker may have dropped a pause.
@@ -53,7 +55,7 @@ _FLOOD = 300
 #: Seconds for a broker to say what pause it has retained.
 _LOOK = 1.0
 #: Of the time of a heartbeat to its cost, at least: with many constraints it takes milliseconds.
-_HEARTBEAT_SHARE = 20
+_HEARTBEAT_SHARE = 40
 #: Seconds between two statuses at least, however many messages come.
 _PAUSE = 0.05
 #: Numbers for engines that are not given a name, of which a process may have several.
@@ -150,7 +152,7 @@ class ControlPlane:
 
     async def __aenter__(self) -> Self:
         connector = self._connector
-        self._allowance = Allowance(asyncio.get_running_loop().time)
+        self._allowance = Allowance(_SHARE, asyncio.get_running_loop().time)
         try:
             self._telemetry = Telemetry(
                 self._engine.bus, connector, self._prefix, self.name, self._groups, self._texts
@@ -300,11 +302,14 @@ class ControlPlane:
         """Obey some of what has come, and go on later within what time there is for that."""
         assert self._allowance is not None
         loop = asyncio.get_running_loop()
-        began = loop.time()
         taken = self._inbox.take(_SLICE)
-        self._obey(taken)
+        try:
+            with self._allowance.spending():
+                self._obey(taken)
+        except Exception:  # of this library; what comes after it shall be obeyed all the same
+            _log.exception("the engine %r failed on one of %d messages", self.name, len(taken))
         self._count_down(len(taken))
-        pause = self._allowance.spend(loop.time() - began)
+        pause = self._allowance.pause
         self._next_look = loop.call_later(pause, self._look) if len(self._inbox) else None
         self._news.set()
 
@@ -326,6 +331,10 @@ class ControlPlane:
                 room.take(steering)
             except RefusedMessageError as refusal:
                 self._refuse(topic, str(refusal))
+                continue
+            except Exception as error:
+                self._refuse(topic, f"reading it fails: {type_name(error)}")
+                _log.exception("the engine %r cannot read a message", self.name)
                 continue
             self._heard.pop(topic, None)
             self._heard[topic] = payload

@@ -108,8 +108,7 @@ class ConstraintManager:
                 elif before is not None:
                     done.append((rules.pop(key), "removed"))
             self._put(rules)
-        for rule, what in done:
-            self._announce([rule], what)
+        self._announce(done)
         self._resources.reconsider()
 
     def pause(self, scope: str = "global", *, ttl: float | None = None) -> None:
@@ -144,7 +143,7 @@ class ConstraintManager:
                 r for r in self._rules.values() if r.constraint.key in [(scope, k) for k in kinds]
             ]
             self._put({k: r for k, r in self._rules.items() if r not in gone})
-        self._announce(gone, "removed")
+        self._announce((rule, "removed") for rule in gone)
         self._resources.reconsider()
         return bool(gone)
 
@@ -154,7 +153,7 @@ class ConstraintManager:
             self._forget_what_is_over()
             gone = list(self._rules.values())
             self._put({})
-        self._announce(gone, "removed")
+        self._announce((rule, "removed") for rule in gone)
         self._resources.reconsider()
 
     def active(self) -> list[ConstraintInfo]:
@@ -246,12 +245,12 @@ class ConstraintManager:
     def _forget(self, now: float) -> None:
         over = [r for r in self._rules.values() if now >= r.expires - EARLY]
         self._put({k: r for k, r in self._rules.items() if r not in over})
-        self._resources.later.append(lambda: self._announce(over, "expired"))
+        self._resources.later.append(lambda: self._announce((rule, "expired") for rule in over))
 
-    def _announce(self, rules: Iterable[Rule], what: str) -> None:
+    def _announce(self, changes: Iterable[tuple[Rule, str]]) -> None:
         for changed in list(self._listeners):
             changed()
-        for rule in rules:
+        for rule, what in changes:
             self._changed(rule.constraint, what)
 
 
