@@ -8,7 +8,8 @@ from tests.differential.programs import Build, Change, Profile, Program, changes
 #: The same programs each time, unless more are asked for.
 _FIXED = settings(max_examples=100, derandomize=True, deadline=None, database=None)
 _THOROUGH = settings.get_current_profile_name() == "thorough"
-examples = settings() if _THOROUGH else _FIXED
+_ASKED_FOR = _THOROUGH or settings.get_current_profile_name() == "brief"
+examples = settings() if _ASKED_FOR else _FIXED
 pytestmark = [pytest.mark.timeout(0)] if _THOROUGH else []
 
 

@@ -1,5 +1,9 @@
 """Random sources of tasks that continue as themselves and each other, as text.
 
+Many of their names collide: variables of comprehensions and lambdas, names of errors and targets of
+loops with globals, builtins, names of the function around, of other tasks and of their parameters.
+Errors are often caught, so that a name that is no variable of its place gives another value.
+
 All of them end: each tail call gives the first parameter one less, and a task ends where that has
 come to nothing.
 """
@@ -16,6 +20,10 @@ SIGNATURES = {
     "h": {"m": None, "a": "7", "x": "8"},
 }
 _LOCALS = ("x", "y", "z")
+#: Globals, builtins, what a function around may have, and tasks.
+_ELSEWHERE = ("total", "closed", "one", "log", "cs", "len", "int", "type", "max", "f", "g", "h")
+#: What others have as variables.
+_OTHERS = ("n", "m", "a", "b", "c", "d", "x", "y", "z", "v", "error")
 _OPERATORS = ("+", "-", "*", "//", "%")
 
 HEADER = '''\
@@ -27,6 +35,7 @@ import cascade as cs
 from tests.engine.vm.bodies import LOG, Door, log, one
 
 total = 0
+closed = 3
 
 '''
 
@@ -35,11 +44,11 @@ class Writer:
     """Writes one module.
 
     Args:
-        draw: Decides.
+        below: Decides: gives a number from 0 up to the one that it gets, without that.
     """
 
-    def __init__(self, draw: Callable[[Any], Any]) -> None:
-        self._draw = draw
+    def __init__(self, below: Callable[[int], int]) -> None:
+        self._below = below
         self._tags = 0
         self._tasks: Sequence[str] = ()
         #: Those whose other parameters can only be given by name.
@@ -52,13 +61,24 @@ class Writer:
         self._tasks = list(SIGNATURES)[:count]
         self._by_name = {name for name in self._tasks if self._chance(6)}
         self._is_async = self._chance(5)
-        return HEADER + "\n\n".join("\n".join(self._function(name)) for name in self._tasks) + "\n"
+        lines = [line for name in self._tasks for line in (*self._function(name), "", "")]
+        if self._chance(4):
+            around = self._one_of(["closed", "closed, len", "closed, one", "closed, type, max"])
+            values = {"closed": "4", "len": "one", "one": "len", "type": "repr", "max": "min"}
+            given = ", ".join(values[name] for name in around.split(", "))
+            lines = [f"    {line}" if line else "" for line in lines]
+            lines = [
+                f"def make({around}):",
+                *lines,
+                "    return f",
+                "",
+                "",
+                f"f = make({given})",
+                "",
+            ]
+        return HEADER + "\n".join(lines)
 
     # -- decisions ----------------------------------------------------------------------------
-
-    def _below(self, count: int) -> int:
-        drawn: int = self._draw(st.integers(0, count - 1))
-        return drawn
 
     def _chance(self, of: int) -> bool:
         return self._below(of) == of - 1
@@ -82,7 +102,13 @@ class Writer:
         yield f"        return {', '.join((first, *others))}, total"
         if self._chance(2):
             yield f"    {' = '.join(_LOCALS)} = {first}"
-        yield from self._block(1, in_loop=False)
+        if self._chance(2):
+            yield from self._block(1, in_loop=False)
+        else:
+            yield "    try:"
+            yield from (f"    {line}" for line in self._block(1, in_loop=False))
+            yield f"    except Exception as {self._target()}:"
+            yield f"        {self._effect()}"
         yield f"    return {self._result()}"
 
     def _block(self, depth: int, in_loop: bool) -> Iterator[str]:
@@ -104,7 +130,7 @@ class Writer:
     # -- simple statements --------------------------------------------------------------------
 
     def _assign(self) -> str:
-        name = self._one_of(self._names()[1:])
+        name = self._target()
         if self._chance(4):
             return f"{name} {self._one_of(_OPERATORS[:2])}= {self._value()}"
         if self._chance(8):
@@ -121,7 +147,7 @@ class Writer:
     def _delete(self) -> str:
         if not self._chance(4):
             return self._assign()
-        return f"del {self._one_of(self._names()[1:])}"
+        return f"del {self._target()}"
 
     def _leave(self) -> str:
         if self._chance(3):
@@ -142,7 +168,7 @@ class Writer:
             yield from self._block(depth, in_loop)
 
     def _for(self, depth: int, in_loop: bool) -> Iterator[str]:
-        yield f"for {self._one_of(self._names()[1:])} in range({self._below(3)}):"
+        yield f"for {self._target()} in range({self._below(3)}):"
         yield from self._block(depth, in_loop=True)
         yield from self._else(depth, in_loop)
 
@@ -163,7 +189,7 @@ class Writer:
         yield from self._block(depth, in_loop)
         caught = self._below(4)
         if caught:
-            name = self._one_of(["", " as error", f" as {self._one_of(self._names()[1:])}"])
+            name = self._one_of(["", " as error", f" as {self._target()}"])
             yield f"except {self._one_of(['ArithmeticError', 'NameError', 'Exception'])}{name}:"
             yield from self._block(depth, in_loop)
             yield from self._else(depth, in_loop)
@@ -174,7 +200,7 @@ class Writer:
     def _with(self, depth: int, in_loop: bool) -> Iterator[str]:
         fails = f"fails={self._value()} == {self._below(3)}"
         swallows = f"swallows={self._chance(3)}"
-        entered = f" as {self._one_of(_LOCALS)}" if self._chance(3) else ""
+        entered = f" as {self._target()}" if self._chance(3) else ""
         yield f"with Door({fails}, {swallows}){entered}:"
         yield from self._block(depth, in_loop)
 
@@ -182,13 +208,25 @@ class Writer:
         yield f"match {self._value()}:"
         yield f"    case {self._below(3)}:"
         yield from (f"    {line}" for line in self._block(depth, in_loop))
-        yield f"    case int({self._one_of(self._names()[1:])}) if {self._value()}:"
+        yield f"    case int({self._target()}) if {self._value()}:"
         yield from (f"    {line}" for line in self._block(depth, in_loop))
 
     # -- expressions --------------------------------------------------------------------------
 
     def _names(self) -> tuple[str, ...]:
         return (*SIGNATURES[self._task], *_LOCALS)
+
+    def _target(self) -> str:
+        """What may be assigned to: not the first parameter, which has to come to nothing."""
+        names = self._names()[1:]
+        if self._chance(12):
+            names = tuple({*_ELSEWHERE, *_OTHERS} - {self._first()})
+            return str(self._one_of(sorted(names)))
+        return str(self._one_of(names))
+
+    def _hidden(self) -> str:
+        """A variable of a comprehension or a lambda: any name at all."""
+        return str(self._one_of((*_ELSEWHERE, *_OTHERS)))
 
     def _first(self) -> str:
         return self._names()[0]
@@ -199,10 +237,12 @@ class Writer:
 
     def _value(self, depth: int = 1) -> str:
         """An expression, of a number if nothing goes wrong."""
-        kind = self._below(9) if depth else self._below(4)
+        kind = self._below(12) if depth else self._below(4)
         if kind == 0:
             return str(self._below(4))
         if kind < 4:
+            if self._chance(10):
+                return str(self._one_of(("total", "closed")))
             # Locals are often unbound, so parameters are asked for more often.
             names = self._names() if self._chance(4) else tuple(SIGNATURES[self._task])
             return str(self._one_of(names))
@@ -211,14 +251,59 @@ class Writer:
             return f"({left} {self._one_of(_OPERATORS)} {right})"
         if kind == 7:
             return self._logged(self._value(depth - 1))
+        if kind > 8:
+            return self._one_of([self._comprehension, self._comprehension, self._lambda])()
         return self._one_of(
             [
-                f"({self._one_of(self._names()[1:])} := {self._value(depth - 1)})",
+                f"({self._target()} := {self._value(depth - 1)})",
+                f"len(str({self._value(0)}))",
+                f"(1 if type({self._value(0)}) is int else 2)",
                 f"len([v for v in range({self._value(0)} % 3)])",
                 f"({self._value(0)} > {self._value(0)})",
                 f"({self._value(0)} if {self._value(0)} else {self._value(0)})",
             ]
         )
+
+    def _comprehension(self, around: tuple[str, ...] = ()) -> str:
+        """A number that one gives, of any kind; ``around``: variables of those that it is in."""
+        name, other = self._hidden(), self._hidden()
+        inside = (*around, name, other)
+        item = self._item(name, inside)
+        loop = f"for {name} in range({self._below(3)})"
+        if self._chance(3):
+            loop += f" if {self._one_of((name, *self._names()))} != {self._below(3)}"
+        if self._chance(3):
+            loop += f" for {other} in ({name}, {self._value(0)})"
+        return str(
+            self._one_of(
+                [
+                    f"max([{item} {loop}], default=0)",
+                    f"max({{{item} {loop}}}, default=1)",
+                    f"len({{{item}: {self._item(name, inside)} {loop}}})",
+                    f"max(({item} {loop}), default=2)",
+                    f"[{item} {loop}].__len__()",
+                ]
+            )
+        )
+
+    def _item(self, name: str, inside: tuple[str, ...]) -> str:
+        kind = self._below(6)
+        if kind == 0 and len(inside) < 5:
+            return self._comprehension(inside)
+        if kind == 1:
+            free = sorted({*_LOCALS, *self._names()[1:], "total", "len"} - {*inside})
+            if free:  # the variable of a comprehension is not assigned to in it
+                return f"({self._one_of(free)} := {name})"
+        if kind == 2:
+            return f"(lambda {self._hidden()}=0: {self._one_of((name, *self._names()))})()"
+        if kind == 3:
+            return f"({name} + {self._one_of(('total', 'closed', *self._names()))})"
+        return name
+
+    def _lambda(self) -> str:
+        name = self._hidden()
+        body = self._one_of([name, f"{name} + closed", f"max([{name} for {name} in ({name},)])"])
+        return f"(lambda {name}: {body})({self._value(0)})"
 
     def _result(self) -> str:
         if self._chance(5):
@@ -263,4 +348,4 @@ class Writer:
 @st.composite
 def modules(draw: Callable[[Any], Any]) -> str:
     """The source of a module whose task ``f`` is the one to start with."""
-    return Writer(draw).module()
+    return Writer(lambda count: int(draw(st.integers(0, count - 1)))).module()

@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import itertools
 import linecache
+import random
 import sys
 import traceback
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from tests.engine.vm import bodies, other_bodies
-from tests.engine.vm.random_bodies import modules
+from tests.engine.vm.random_bodies import Writer, modules
 
 import cascade as cs
 from cascade.graph.compiler import template_of
@@ -92,12 +93,12 @@ def a_tool():
 
 
 async def outcome(target, tier, files):
-    """What a program gives, and what it does, on the virtual machine."""
+    """What a program gives and does, on the virtual machine; without a tier, as a graph."""
     bodies.reset()
-    async with cs.Engine(tier=tier, resources=[a_tool]) as engine:
+    async with cs.Engine(tier=tier or "auto", resources=[a_tool]) as engine:
         engine.register_blueprint("count_down", template_of(other_bodies.count_down))
         try:
-            found = value_told(await engine.run(target(), use_vm=True))
+            found = value_told(await engine.run(target(), use_vm=tier is not None))
         except Exception as error:
             found = told(error, files)
     return found, list(map(repr, bodies.LOG))
@@ -197,17 +198,38 @@ _numbers = itertools.count()
 @settings(max_examples=100, derandomize=True, deadline=None, database=None)
 @given(source=modules())
 def test_what_a_random_body_means_does_not_depend_on_the_tier(tmp_path_factory, source):
-    path = tmp_path_factory.getbasetemp() / f"random_{next(_numbers)}.py"
+    hold(tmp_path_factory.getbasetemp(), source)
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("part", range(20))
+def test_what_thousands_of_random_bodies_mean_does_not_depend_on_the_tier(tmp_path, part):
+    """1,000 of each part; not drawn by hypothesis, which would take most of the time."""
+    for seed in range(1_000 * part, 1_000 * (part + 1)):
+        hold(tmp_path, Writer(random.Random(seed).randrange).module())
+
+
+def hold(folder, source):
+    """Assert that the graph path and every tier agree on a module."""
+    path = folder / f"random_{next(_numbers)}.py"
     path.write_text(source)
     module = imported(path)
-    seen = {}
-    for tier in ("interpreted", *tiers_of(module.f)):
+
+    def seen(tier):
         module.total = 0
         found, effects = asyncio.run(outcome(lambda: module.f(6), tier, (str(path),)))
-        seen[tier] = found, effects, module.total
-    expected = seen["interpreted"]
-    for tier, (found, *effects) in seen.items():
+        return found, effects, getattr(module, "total", None)
+
+    expected = seen("interpreted")
+    for tier in tiers_of(module.f):
+        found, *effects = seen(tier)
         assert (as_told(found, expected[0]), *effects) == expected, f"{tier}\n{source}"
+    found, *effects = seen(None)
+    if is_error(found):
+        found, expected = found[:2], (expected[0][:2], *expected[1:])
+    assert (found, *effects) == expected, f"graph\n{source}"
+    path.unlink()
 
 
 def imported(path):

@@ -44,6 +44,7 @@ from __future__ import annotations
 
 import copyreg
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from cascade.spec.wording import error_text
@@ -275,6 +276,10 @@ def _state_of(error: CascadeError) -> dict[str, Any]:
     return state
 
 
+#: The errors that are being pickled as causes of each other.
+_under_way: ContextVar[tuple[int, ...]] = ContextVar("under way", default=())
+
+
 class _Linked:
     """The cause or context of an error that is copied or pickled.
 
@@ -296,12 +301,18 @@ class _Linked:
     def __reduce__(self) -> tuple[Any, ...]:
         import pickle  # 8 ms, and loaded already by what pickles this
 
+        around = _under_way.get()
+        before = _under_way.set((*around, id(self.error)))
         try:
+            if id(self.error) in around:
+                raise ValueError("it is among its own causes")
             pickled = pickle.dumps(self.error)
             pickle.loads(pickled)
         except Exception as problem:
             stand_in = CascadeError(f"{error_text(self.error)} (it cannot be pickled: {problem})")
             pickled = pickle.dumps(stand_in)
+        finally:
+            _under_way.reset(before)
         return _unpickled, (pickled,)
 
 

@@ -159,7 +159,7 @@ class LoopWriter:
             written = ast.If(
                 value.test, self._return(at, value.body), self._return(at, value.orelse)
             )
-            return [ast.copy_location(written, at)]
+            return [ast.copy_location(written, value)]
         tail = tails.get(value)
         if tail is not None and tail.target in self._states:
             return [self._placed(written, value) for written in self._tail(tail)]
