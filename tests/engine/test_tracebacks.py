@@ -434,3 +434,48 @@ def test_a_file_beside_cascades_folders_is_the_users():
     leave_out_machinery(raised.value)
 
     assert raised.value.__traceback__ is before
+
+
+# -- errors that are values ------------------------------------------------------------------------
+
+
+@cs.task
+def divided_by(x):
+    return _divided(x)
+
+
+def _divided(x):
+    return 1 // x
+
+
+@cs.task
+async def divided_by_async(x):
+    return _divided(x)
+
+
+@pytest.mark.parametrize("task", [divided_by, divided_by_async])
+@pytest.mark.parametrize("policy", [lambda lazy: lazy, lambda lazy: lazy.with_retry(2)])
+async def test_the_error_of_an_item_has_the_frames_of_the_user_only(task, policy, use_vm):
+    async with cs.Engine() as engine:
+        target = policy(task.map(x=[1, 0], return_exceptions=True))
+        _, error = await engine.run(target, use_vm=use_vm)
+    frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    assert frames == [task.name, "_divided"]
+
+
+@cs.task
+def forever(n):
+    return forever.tail(n + 1)
+
+
+@cs.task
+def forever_lazily(n):
+    return forever_lazily(n + 1)
+
+
+@pytest.mark.parametrize("task", [forever, forever_lazily])
+def test_an_error_of_too_many_steps_carries_no_machinery(task, use_vm):
+    with pytest.raises(cs.StepLimitError) as caught:
+        cs.run(task(0), use_vm=use_vm, max_steps=10)
+    frames = [frame.filename for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert frames == [__file__]

@@ -21,7 +21,7 @@ from cascade.spec.routing import Router
 def lines_of(target, **options) -> list[str]:
     """What ``dry_run`` prints, without the places in the source."""
     stream = io.StringIO()
-    dry_run(target, file=stream, **options)
+    dry_run(target, file=stream, **{"lines": None, **options})
     return [re.sub(r"  \([^ ]*:\d+\)", "", line) for line in stream.getvalue().splitlines()]
 
 
@@ -174,3 +174,24 @@ def test_every_node_is_drawn_once_and_every_edge_has_a_line(program):
     prefixes = r"(if |after |amount |route \w+: )"
     names = Counter(re.sub(f"^{prefixes}", "", name) for name in names.elements())
     assert names == Counter(node.name for node in graph.nodes)
+
+
+def test_what_is_printed_is_returned_as_a_plan(capsys):
+    plan = dry_run(load())
+    assert f"{plan}\n" == capsys.readouterr().out
+    assert repr(plan) == "<plan of load: 1 node>"
+
+
+def test_a_long_plan_is_cut_and_says_so(capsys):
+    lazy = load()
+    for _ in range(2000):
+        lazy = join(lazy, 1)
+    printed = str(dry_run(lazy)).splitlines()
+    assert len(printed) == 1001
+    assert printed[-1] == "… 1002 more lines; lines=None shows all"
+    assert len(str(dry_run(lazy, lines=None)).splitlines()) == 2002
+
+
+def test_a_wide_plan_is_whole_without_a_limit():
+    plan = dry_run([load() for _ in range(100)], limit=None)
+    assert len(str(plan).splitlines()) == 102

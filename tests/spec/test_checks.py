@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from cascade.spec.checks import check_count, is_count, is_number
+from cascade.spec.checks import check_count, check_seconds, is_count, is_number
 from cascade.spec.errors import ArgumentError
+from cascade.spec.task import task
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,38 @@ def test_what_counts_nothing_is_refused_by_the_name_of_the_option():
     check_count("max_workers", 1)
     with pytest.raises(ArgumentError, match=r"^max_workers must be an int from 1 up, but is 'x'$"):
         check_count("max_workers", "x")
+
+
+HUGE = 10**400  # an int that no float can hold
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda lazy: lazy.with_timeout(HUGE),
+        lambda lazy: lazy.with_retry(2, delay=HUGE),
+        lambda lazy: lazy.with_retry(2, backoff=HUGE),
+        lambda lazy: lazy.with_retry(2, max_delay=HUGE),
+        lambda lazy: lazy.with_retry(2, jitter=HUGE),
+        lambda lazy: lazy.with_constraints(gpu=HUGE),
+        lambda lazy: lazy.with_cache(Kept(), ttl=HUGE),
+        lambda lazy: check_seconds("deadline", HUGE),
+    ],
+)
+def test_a_number_that_no_float_can_hold_is_refused(use):
+    with pytest.raises(ArgumentError):
+        use(task(lambda: None)())
+
+
+@pytest.mark.parametrize("value", [float("inf"), 1e308, 10**300])
+def test_a_number_that_a_float_can_hold_is_none_of_those(value):
+    assert is_number(value, 0)
+    assert not is_number(float("nan"), 0)
+
+
+class Kept:
+    """A CacheBackend."""
+
+    def get(self, key): ...
+
+    def put(self, key, value, ttl=None): ...

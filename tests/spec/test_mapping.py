@@ -1,5 +1,7 @@
 """``task.map``: one call for each item (R8, M17)."""
 
+import itertools
+
 import pytest
 
 from cascade.spec.blueprint import literal
@@ -153,7 +155,7 @@ def test_a_map_says_what_it_is():
     assert isinstance(lazy.args[0], MapPlan)
 
 
-# -- what is refused ------------------------------------------------------------------------------
+# -- what is refused --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", ["abc", b"abc", ""])
@@ -238,3 +240,51 @@ def test_positional_arguments_have_no_name_to_map():
         scale.map(numbers(), [1], [2], [3])
     with pytest.raises(ArgumentError, match=r"anything\.map\(…=\[1\]\)$"):
         anything.map([1])
+
+
+# -- iterators without an end (M17) -----------------------------------------------------------
+
+
+@task
+def pair(a, b=0): ...
+
+
+def endless():
+    while True:
+        yield 1
+
+
+@pytest.mark.parametrize("make", [itertools.count, endless, lambda: itertools.repeat(2)])
+@pytest.mark.parametrize("other", [lambda: [1, 2], lambda: iter([1, 2]), lambda: {1: 0, 2: 0}])
+def test_an_endless_iterator_beside_a_finite_one_is_an_error_that_names_literal(make, other):
+    with pytest.raises(ArgumentError) as caught:
+        pair.map(a=other(), b=make())
+    assert "'a' has 2, 'b' has more than 2 items" in str(caught.value)
+    assert "pair.map(b=cs.literal(value), …)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "make", [itertools.count, lambda: itertools.repeat(2), lambda: itertools.cycle([1])]
+)
+def test_an_iterator_that_is_known_to_be_endless_is_refused_alone(make):
+    with pytest.raises(ArgumentError, match="one call per item, but 'a' has no end"):
+        pair.map(a=make())
+
+
+def test_an_iterator_is_read_no_further_than_the_others_are_long():
+    numbers = itertools.count()
+    with pytest.raises(ArgumentError):
+        pair.map(a=[1, 2], b=numbers)
+    assert next(numbers) == 3
+
+
+def test_repeat_with_a_number_and_equally_long_iterators_are_lists():
+    lazy = pair.map(a=itertools.repeat(1, 2), b=iter("ab"))
+    assert lazy.mapping_kwargs == {"a": [1, 1], "b": ["a", "b"]}
+
+
+def test_a_longer_iterator_is_told_from_a_shorter_one():
+    with pytest.raises(ArgumentError, match="'a' has 2, 'b' has 3 items"):
+        pair.map(a=iter([1, 2]), b=[1, 2, 3])
+    with pytest.raises(ArgumentError, match="'a' has 1, 'b' has more than 1 items"):
+        pair.map(a=iter([1]), b=iter([1, 2]))

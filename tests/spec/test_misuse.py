@@ -271,8 +271,8 @@ def test_tools_of_the_standard_library_are_not_in_the_way():
     assert not inspect.isroutine(lazy)
     assert mock.Mock(spec=lazy).name is not None
     assert typing.get_type_hints(LazyResult.run_if)
-    with pytest.raises(TypeError, match="code"):
-        pickle.dumps(lazy)
+    assert copy.copy(lazy) is not lazy
+    assert copy.deepcopy([lazy])[0] is lazy
 
 
 def test_it_looks_awaitable_so_that_frameworks_await_it_and_are_told():
@@ -284,3 +284,11 @@ def test_rich_shows_it_as_it_is():
     lazy = load()
 
     assert pretty.pretty_repr([lazy]) == f"[{lazy!r}]"
+
+
+def test_pickling_says_why_it_cannot_be_and_what_to_send():
+    with pytest.raises(LazyUseError) as caught:
+        pickle.dumps([load()])
+    said = str(caught.value)
+    assert "cannot be pickled before a run: it is a node of a program in this process" in said
+    assert "to_json(load(…))" in said

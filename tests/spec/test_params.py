@@ -247,3 +247,30 @@ def test_an_env_is_a_lazy_value():
 
     assert lazy.name == "env HOME"
     assert use([lazy]).dependencies[0].dependencies == (lazy,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (list, "[1, 2]", [1, 2]),
+        (list[int], "[1, 2]", [1, 2]),
+        (tuple[int, ...], "[1, 2]", (1, 2)),
+        (set, "[1, 1]", {1}),
+        (dict[str, int], '{"a": 1}', {"a": 1}),
+    ],
+)
+def test_a_container_is_read_from_text_as_json(kind, text, value):
+    assert Param("p", type=kind).read({"p": text}) == value
+    assert Param("p", type=kind).read({"p": value}) is value
+
+
+@pytest.mark.parametrize("kind", [list, list[int], tuple, set[str], frozenset, dict])
+@pytest.mark.parametrize("text", ["123", "abc", '"abc"', ""])
+def test_a_text_is_not_taken_apart_into_a_container(kind, text):
+    with pytest.raises(ParameterError, match="the parameter 'p'"):
+        Param("p", type=kind).read({"p": text})
+
+
+def test_the_error_names_a_generic_type_whole():
+    with pytest.raises(ParameterError, match=r"must be list\[int\], but is '123' of type str"):
+        Param("p", type=list[int]).read({"p": "123"})

@@ -200,7 +200,7 @@ def test_what_cannot_be_called_is_no_task(thing):
     [
         ({"name": 3}, "name must be a str, but is 3"),
         ({"mode": "thread"}, "mode must be 'auto', 'blocking' or 'inline', but is 'thread'"),
-        ({"nout": 0}, "nout must be an int from 1 up, but is 0"),
+        ({"nout": 0}, "nout must be an int from 1 up, but is 0, as there is nothing to unpack"),
         ({"nout": True}, "nout must be an int from 1 up, but is True"),
         ({"nout": 2.0}, "nout must be an int from 1 up, but is 2.0"),
         ({"may_block": "yes"}, "may_block must be True, False or seconds, but is 'yes'"),
@@ -457,3 +457,27 @@ def test_importing_the_words_imports_no_other_layer():
 
     assert loaded
     assert all(name == "cascade.spec" or name.startswith("cascade.spec.") for name in loaded)
+
+
+def test_a_classmethod_is_refused_with_the_order_of_decorators_that_is_meant():
+    with pytest.raises(DefinitionError) as caught:
+        task(classmethod(lambda cls: 1))
+    assert "wrong:  @cs.task above @classmethod" in str(caught.value)
+    assert "right:  @classmethod above @cs.task" in str(caught.value)
+
+
+def test_a_property_is_refused_with_what_is_meant():
+    with pytest.raises(DefinitionError) as caught:
+        task(property(lambda self: 1))
+    assert "wrong:  @cs.task above @property" in str(caught.value)
+    assert "right:  a task that takes the object" in str(caught.value)
+
+
+def test_a_classmethod_above_a_task_makes_nodes():
+    class Shape:
+        @classmethod
+        @task
+        def area(cls, n):
+            return cls, n
+
+    assert Shape.area(3).args == (Shape, 3)

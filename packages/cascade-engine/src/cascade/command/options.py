@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from cascade.command.failures import UsageError
 from cascade.command.readings import Reading, reading_of
-from cascade.graph.build import build_graph
+from cascade.graph.sources import sources_of
 from cascade.spec.errors import ParameterError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.nearby import did_you_mean
@@ -99,9 +99,9 @@ def options_of(target: LazyResult[Any], taken: Iterable[str]) -> list[Option]:
         taken: Flags that mean something else: a parameter of that name becomes ``--param-…``.
     """
     params: dict[str, list[Param[Any]]] = {}
-    for lazy in build_graph(target, routes=True).lazies:
-        if isinstance(lazy, Param):
-            params.setdefault(lazy.param_name, []).append(lazy)
+    for source in sources_of(target):
+        if isinstance(source, Param):
+            params.setdefault(source.param_name, []).append(source)
     flags = set(taken)
     options: list[Option] = []
     for name, group in params.items():
@@ -113,8 +113,7 @@ def options_of(target: LazyResult[Any], taken: Iterable[str]) -> list[Option]:
 
 def variables_of(target: LazyResult[Any]) -> Mapping[str, Env]:
     """The environment variables that it reads."""
-    lazies = build_graph(target, routes=True).lazies
-    return {lazy.param_name: lazy for lazy in lazies if isinstance(lazy, Env)}
+    return {env.param_name: env for env in sources_of(target) if isinstance(env, Env)}
 
 
 def _flag(name: str, taken: set[str]) -> str:

@@ -47,17 +47,21 @@ from cascade.runtime.vm import BlueprintRegistry, VirtualMachine
 from cascade.runtime.vm.straight import Handover
 from cascade.runtime.vm.tiers import Tier, check_tier
 from cascade.spec.blueprint import Blueprint, Literal
+from cascade.spec.callsite import users_frame
 from cascade.spec.checks import check_count, check_seconds
 from cascade.spec.containers import as_lazy
 from cascade.spec.errors import (
+    ArgumentError,
     DeadlineError,
     DefinitionError,
     DependencyMissingError,
     RunError,
 )
 from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.params import check_params
 from cascade.spec.protocols import ExecutionStrategy, Executor, Solver, StateBackend
 from cascade.spec.resource import Provider, ResourceDefinition
+from cascade.spec.wording import short
 
 R = TypeVar("R")
 
@@ -239,35 +243,41 @@ class Engine:
             check_seconds("deadline", deadline)
         if max_steps is not None:
             check_count("max_steps", max_steps)
-        frame = sys._getframe(1)
-        target = as_lazy(target, frame.f_code, frame.f_lasti)
+        params = check_params(params)
         if not isinstance(target, LazyResult):
-            return _plain(target)
+            frame = users_frame(sys._getframe(1))
+            target = as_lazy(target, frame.f_code, frame.f_lasti)
+            if not isinstance(target, LazyResult):
+                return _plain(target)
         strategy: ExecutionStrategy = self._vm if use_vm else self._graph
-        run = self._new_run(params or {}, fail_fast=fail_fast, max_steps=max_steps)
+        run = self._new_run(params, fail_fast=fail_fast, max_steps=max_steps)
         try:
             return await self._execute(run, target, strategy, deadline)
         except BaseException as error:
             leave_out_machinery(error)
             raise
 
-    def compile(self, target: LazyResult[R]) -> Program[R]:
+    def compile(self, target: LazyResult[R], *, params: Iterable[str] = ()) -> Program[R]:
         """Compile ``target`` once, to be run often: ``await engine.compile(target).run(…)``.
 
         Args:
             target: A lazy value. Policies that it is given later do not count.
+            params: Names of ``Param`` nodes that are first met in what tasks return, so that
+                nothing can find them before a run (M22).
 
         Raises:
             DefinitionError: It is none.
+            ArgumentError: ``params`` are no names.
             CycleError: Nodes wait for each other.
             ResourceNotFoundError, ResourceError: What is injected somewhere is not to be had.
             CapacityError: A node takes more of a capacity than there is.
         """
         self._check_open()
-        frame = sys._getframe(1)
+        names = _param_names(params)
+        frame = users_frame(sys._getframe(1))
         lazy = as_lazy(target, frame.f_code, frame.f_lasti)
         blueprint = BlueprintBuilder().build(lazy)  # refuses what is no lazy value
-        program = Program(self, lazy, blueprint)
+        program = Program(self, lazy, blueprint, names)
         self.resource_container.check(program.special)
         self.resource_manager.check_nodes(program.special)
         return program
@@ -554,6 +564,16 @@ def _tell_of_blocking(blocked: BlockedStep) -> None:
     warn(task, blocked)
     with contextlib.suppress(RuntimeError):  # the loop is closed by now
         run.publish(TaskBlocking, task, node, blocked.seconds, blocked.stack)
+
+
+def _param_names(params: Iterable[str]) -> frozenset[str]:
+    names = [params] if isinstance(params, str) else list(params)
+    if isinstance(params, str) or not all(isinstance(name, str) for name in names):
+        raise ArgumentError(
+            f"compile() takes names of parameters, but got params={short(params)}\n"
+            "    right:  engine.compile(target, params=['name'])"
+        )
+    return frozenset(names)
 
 
 def _plain(target: Any) -> Any:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cascade.graph.build import build_graph
+from cascade.graph.sources import sources_of
 from cascade.runtime.contexts import held_in
 from cascade.runtime.ticker import Turn
 from cascade.runtime.tracebacks import leave_out_machinery
@@ -37,17 +38,26 @@ class Program(Generic[R]):
     Attributes:
         target: The lazy value.
         blueprint: What it was compiled to.
-        inputs: Names that ``run`` takes: the target's parameters, and its ``Param`` nodes.
+        inputs: Names that ``run`` takes: the target's parameters, its ``Param`` nodes, also those
+            that only a route or an item of a map reads, and what ``compile`` was given as
+            ``params``.
     """
 
-    def __init__(self, engine: Engine, target: LazyResult[R], blueprint: Blueprint) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        target: LazyResult[R],
+        blueprint: Blueprint,
+        params: Collection[str] = (),
+    ) -> None:
         self.target = target
         self.blueprint = blueprint
         self._engine = engine
         lazies = build_graph(target).lazies
         #: What has to be checked before each run.
         self.special = [lazy for lazy in lazies if lazy.special]
-        self._params = {lazy.param_name for lazy in self.special if isinstance(lazy, Param)}
+        sources = sources_of(target)
+        self._params = {s.param_name for s in sources if isinstance(s, Param)}.union(params)
         self.inputs = tuple(dict.fromkeys([*sorted(self._params), *_names(target, blueprint)]))
         # A tier by name is for the machine to refuse where the target does not get it.
         found = walk(target, params=True) if engine.tier == "auto" else None
@@ -126,7 +136,8 @@ class Program(Generic[R]):
             if name not in self.inputs:
                 raise ArgumentError(
                     f"the program of '{self.target.name}' has no input '{name}'; it takes "
-                    f"{names_known(name, self.inputs)}"
+                    f"{names_known(name, self.inputs)}. A Param that is first met in what a task "
+                    f"returns has to be named: engine.compile(…, params=['{name}'])"
                 )
         params = {name: value for name, value in inputs.items() if name in self._params}
         given = {name: value for name, value in inputs.items() if name not in self._params}

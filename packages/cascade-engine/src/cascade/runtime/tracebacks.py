@@ -4,7 +4,8 @@ An error that a task raised has passed workers, futures and the event loop on it
 What the caller wants to read is his own call of the run and then the task's own frames, so the
 stretch in between is left out: frames of Cascade and of the parts of the standard library that it
 runs on, from one frame of the user's (or the beginning) to the next, with the engine among them.
-What the user's code called stays, whatever it is; so does an error that no task has raised.
+What the user's code called stays, whatever it is; so does an error that no task has raised, but for
+a StepLimitError, which is raised deep in a loop.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
+
+from cascade.spec.errors import StepLimitError
 
 #: Set to 1, it leaves tracebacks as they are.
 VARIABLE = "CASCADE_FULL_TRACEBACK"
@@ -43,7 +46,8 @@ def leave_out_machinery(error: BaseException) -> None:
     machinery = _Machinery()
     for failure in _together_with(error):
         # Not by assignment, which an error that is a frozen dataclass refuses.
-        BaseException.with_traceback(failure, machinery.cut_from(failure.__traceback__))
+        is_limit = type(failure) is StepLimitError
+        BaseException.with_traceback(failure, machinery.cut_from(failure.__traceback__, is_limit))
 
 
 def own_folders() -> tuple[str, ...]:
@@ -58,8 +62,14 @@ class _Machinery:
         self._engine = _folders_of(_RUNNING)
         self._all = (*own_folders(), *_sources_of_carriers())
 
-    def cut_from(self, trace: TracebackType | None) -> TracebackType | None:
-        """``trace`` without them; itself, if there are none."""
+    def cut_from(self, trace: TracebackType | None, to_the_end: bool) -> TracebackType | None:
+        """``trace`` without them; itself, if there are none.
+
+        Args:
+            trace: Of an error.
+            to_the_end: Whether frames of a run that led to no task are left out too: what the error
+                says is all there is to know of them.
+        """
         entries = list(_entries(trace))
         kept: list[TracebackType] = []
         stretch: list[TracebackType] = []
@@ -71,7 +81,8 @@ class _Machinery:
                 kept += stretch
             stretch.clear()
             kept.append(entry)
-        kept += stretch  # it led to no task: what happened happened there
+        if not (to_the_end and self._leads_to_a_task(stretch)):
+            kept += stretch  # it led to no task: what happened happened there
         return trace if len(kept) == len(entries) else _chain(kept)
 
     def _leads_to_a_task(self, stretch: Iterable[TracebackType]) -> bool:

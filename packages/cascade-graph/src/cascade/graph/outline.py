@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, TextIO
 
 from cascade.graph.build import build_graph
@@ -26,13 +27,50 @@ _LABELS = {
 }
 
 
-def dry_run(target: Any, *, limit: int = 50, file: TextIO | None = None) -> None:
+class Plan:
+    """What a run would do; ``str`` gives it as an indented tree.
+
+    Attributes:
+        graph: All nodes, with those of every route.
+    """
+
+    def __init__(self, graph: Graph, limit: int | None, lines: int | None) -> None:
+        self.graph = graph
+        self._limit = len(graph) if limit is None else limit
+        self._lines = lines
+
+    def lines(self) -> Iterator[str]:
+        """The tree, line by line; the last one says how many lines are left out."""
+        drawn = outline(self.graph, limit=self._limit)
+        yield from drawn if self._lines is None else islice(drawn, self._lines)
+        left = sum(1 for _ in drawn)
+        if left:
+            yield f"… {_count(left, 'more line')}; lines=None shows all"
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def __repr__(self) -> str:
+        return f"<plan of {self.graph.target.name}: {_count(len(self.graph), 'node')}>"
+
+
+def dry_run(
+    target: Any,
+    *,
+    limit: int | None = 50,
+    lines: int | None = 1000,
+    file: TextIO | None = None,
+) -> Plan:
     """Print what a run of ``target`` would do.
 
     Args:
         target: A lazy value, or a container of them.
-        limit: How many inputs of one node are shown; the rest are counted.
+        limit: How many inputs of one node are shown; the rest are counted. None for all.
+        lines: How many lines are printed at most; None for all.
         file: Where to print; standard output if left out.
+
+    Returns:
+        The plan: its ``str`` is what was printed.
 
     >>> from cascade.spec.task import task
     >>> @task
@@ -40,7 +78,7 @@ def dry_run(target: Any, *, limit: int = 50, file: TextIO | None = None) -> None
     >>> @task
     ... def join(a, b): ...
     >>> data = load()
-    >>> dry_run(join(data, data.after(load())))  # doctest: +ELLIPSIS
+    >>> _ = dry_run(join(data, data.after(load())))  # doctest: +ELLIPSIS
     3 nodes, 3 tasks
     join  (...)
     └─ load  (...)
@@ -48,9 +86,11 @@ def dry_run(target: Any, *, limit: int = 50, file: TextIO | None = None) -> None
     """
     frame = sys._getframe(1)
     graph = build_graph(as_lazy(target, frame.f_code, frame.f_lasti), routes=True)
+    plan = Plan(graph, limit, lines)
     stream = file or sys.stdout
-    for line in outline(graph, limit=limit):
+    for line in plan.lines():
         print(line, file=stream)
+    return plan
 
 
 def outline(graph: Graph, *, limit: int = 50) -> Iterator[str]:

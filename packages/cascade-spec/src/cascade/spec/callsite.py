@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import linecache
 import os
-from types import CodeType
+from types import CodeType, FrameType
 from typing import NamedTuple
 
 
@@ -22,6 +22,20 @@ class CallSite(NamedTuple):
     def source(self) -> str:
         """The stripped text of the line, or ``""`` where the source is not at hand."""
         return linecache.getline(self.filename, self.lineno).strip()
+
+
+#: Modules whose frames lead to the user's: Cascade's own, and what runs its coroutines.
+_NOT_USERS = ("cascade.spec", "cascade.graph", "cascade.runtime", "cascade.adapters", "asyncio")
+
+
+def users_frame(found: FrameType) -> FrameType:
+    """The frame of the user's code that has led to ``found``; that itself, if it is the user's."""
+    frame = found
+    while str(frame.f_globals.get("__name__")).startswith(_NOT_USERS):
+        if frame.f_back is None:
+            return found  # only a loop in a thread of its own has led here
+        frame = frame.f_back
+    return frame
 
 
 def line_of(code: CodeType, lasti: int) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, TypeGuard
 
 from cascade.spec.errors import ArgumentError
 from cascade.spec.wording import short
+
+_LARGEST = sys.float_info.max
 
 
 def is_count(value: Any) -> TypeGuard[int]:
@@ -14,8 +17,13 @@ def is_count(value: Any) -> TypeGuard[int]:
 
 
 def is_number(value: Any, least: float) -> TypeGuard[float]:
-    """Whether ``value`` is an int or float from ``least`` up; a bool is none, nor is nan."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= least
+    """Whether ``value`` is an int or float from ``least`` up; a bool is none, nor is nan.
+
+    Nor is an int that no float can hold: what computes with it would raise an OverflowError.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return value >= least and (value <= _LARGEST or value == float("inf"))
 
 
 def check_count(name: str, value: Any) -> None:

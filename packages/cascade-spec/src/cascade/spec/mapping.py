@@ -8,10 +8,12 @@ and tail calls, and a mapped task may map again, to any depth.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from itertools import count, cycle, islice, repeat, zip_longest
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cascade.spec.blueprint import Literal
 from cascade.spec.containers import as_lazy, gathered
@@ -24,6 +26,9 @@ from cascade.spec.wording import short
 
 if TYPE_CHECKING:
     from cascade.spec.task import Task
+
+
+_END: Final = object()
 
 
 class MapPlan:
@@ -68,9 +73,8 @@ def mapped(
             + (", but all its arguments are literals" if shared else "")
         )
     task.parameters.bind((), iterables)
-    given = {name: _column(task.name, name, iterables[name]) for name in names}
+    given = _columns(task.name, {name: iterables[name] for name in names})
     columns = tuple(as_lazy(column, code, lasti) for column in given.values())
-    _check_lengths(task.name, given)
     dependencies = tuple(c for c in columns if isinstance(c, LazyResult))
     left_out = [m for n, m in task.parameters.injections.items() if n not in iterables]
     injects = any(isinstance(value, Inject) for value in (*shared.values(), *left_out))
@@ -100,8 +104,7 @@ def unnamed_in_map(task: Task[..., Any], given: Sequence[Any]) -> ArgumentError:
 def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
     """One call of the task per row, as one lazy list."""
     names = plan.names
-    lists = [_column(plan.task.name, n, c) for n, c in zip(names, columns, strict=True)]
-    _check_lengths(plan.task.name, dict(zip(names, lists, strict=True)))
+    lists = _columns(plan.task.name, dict(zip(names, columns, strict=True))).values()
     make, code, lasti = plan.task.make, plan.code, plan.lasti
     calls = [
         make((), {**dict(zip(names, row, strict=True)), **plan.shared}, code, lasti)
@@ -117,10 +120,63 @@ def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
     return gathered(calls, code, lasti)
 
 
-def _column(task: str, name: str, value: Any) -> Any:
-    """``value`` as a list, unless it is lazy and its items are not known yet."""
+def _columns(task: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The iterables as lists; those that are lazy as they are, as their items are not known yet.
+
+    They are read in step (M17): an iterator is read no further than the others are long.
+
+    Raises:
+        ArgumentError: One is no iterable, all are endless, or they are not equally long.
+    """
+    for name, value in given.items():
+        _check_column(task, name, value)
+    here: dict[str, Iterable[Any]] = {
+        n: v for n, v in given.items() if not isinstance(v, LazyResult)
+    }
+    known = {n: list(v) for n, v in here.items() if isinstance(v, Sized)}
+    _check_lengths(task, {name: len(known[name]) for name in here if name in known})
+    shortest = len(next(iter(known.values()))) if known else None
+    known |= _read(task, {n: v for n, v in here.items() if n not in known}, shortest)
+    if shortest is None:
+        shortest = min(map(len, known.values()), default=0)
+    more = {name for name, column in known.items() if len(column) > shortest}
+    _check_lengths(task, {n: min(len(known[n]), shortest) for n in here}, more)
+    return {name: known.get(name, value) for name, value in given.items()}
+
+
+def _read(
+    task: str, iterables: Mapping[str, Iterable[Any]], shortest: int | None
+) -> dict[str, list[Any]]:
+    """What iterators give: one item more than the others are long, where there are more."""
+    if shortest is not None:
+        return {n: list(islice(iter(v), shortest + 1)) for n, v in iterables.items()}
+    if iterables and all(map(_is_endless, iterables.values())):
+        raise _endless(task, iterables)
+    if len(iterables) == 1:
+        return {name: list(value) for name, value in iterables.items()}
+    columns: dict[str, list[Any]] = {name: [] for name in iterables}
+    for row in zip_longest(*iterables.values(), fillvalue=_END):
+        for column, item in zip(columns.values(), row, strict=True):
+            if item is not _END:
+                column.append(item)
+        if any(item is _END for item in row):
+            break
+    return columns
+
+
+def _is_endless(value: Iterable[Any]) -> bool:
+    """Whether it is an iterator that is known to have no end; of others nothing can be known."""
+    if type(value) is repeat:
+        try:
+            value.__length_hint__()  # operator.length_hint would hide the error
+        except TypeError:  # repeat(x), without a number
+            return True
+    return type(value) in (count, cycle)
+
+
+def _check_column(task: str, name: str, value: Any) -> None:
     if isinstance(value, LazyResult):
-        return value
+        return
     if isinstance(value, Operation):
         raise ArgumentError(
             f"{task}.map() goes over the items of '{name}', but it is the task '{value.name}' "
@@ -131,16 +187,33 @@ def _column(task: str, name: str, value: Any) -> Any:
         raise ArgumentError(
             f"{task}.map() goes over the items of '{name}', but it is {what}: {short(value)}\n"
             f"    for one item:                  {task}.map({name}=[value])\n"
-            f"    for the same in every call:    {task}.map({name}=cs.literal(value), …)"
+            + _same_in_every_call(task, name)
         )
-    return list(value)
 
 
-def _check_lengths(task: str, columns: Mapping[str, Any]) -> None:
-    lengths = {n: len(c) for n, c in columns.items() if not isinstance(c, LazyResult)}
-    if len(set(lengths.values())) > 1:
-        listed = ", ".join(f"'{name}' has {length}" for name, length in lengths.items())
-        raise ArgumentError(
-            f"{task}.map() goes over its iterables side by side, so they must be equally long, "
-            f"but {listed} items"
-        )
+def _same_in_every_call(task: str, name: str) -> str:
+    return f"    for the same in every call:    {task}.map({name}=cs.literal(value), …)"
+
+
+def _endless(task: str, iterables: Iterable[str]) -> ArgumentError:
+    names = ", ".join(f"'{name}'" for name in iterables)
+    return ArgumentError(
+        f"{task}.map() makes one call per item, but {names} has no end\n"
+        + _same_in_every_call(task, next(iter(iterables)))
+    )
+
+
+def _check_lengths(
+    task: str, lengths: Mapping[str, int], more: AbstractSet[str] = frozenset()
+) -> None:
+    """Refuse unequal lengths; those in ``more`` are longer than their number."""
+    if len(set(lengths.values())) < 2 and not more:
+        return
+    listed = ", ".join(
+        f"'{name}' has {'more than ' * (name in more)}{length}" for name, length in lengths.items()
+    )
+    hint = "".join(f"\n{_same_in_every_call(task, name)}" for name in sorted(more)[:1])
+    raise ArgumentError(
+        f"{task}.map() goes over its iterables side by side, so they must be equally long, "
+        f"but {listed} items{hint}"
+    )

@@ -6,11 +6,12 @@ from checkers, to whom ``int(lazy)`` and ``await lazy`` are the errors that they
 
 from __future__ import annotations
 
+import copyreg
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
-from cascade.spec.callsite import CallSite
+from cascade.spec.callsite import CallSite, users_frame
 from cascade.spec.errors import LazyAttributeError, LazyUseError
 from cascade.spec.nearby import did_you_mean
 
@@ -55,7 +56,7 @@ def misused(lazy: Any, kind: type[E], fault: str, wrong: str, *right: str) -> E:
         wrong: Shown where the line of the user's code is not at hand.
         right: What to write instead.
     """
-    frame = sys._getframe(2)
+    frame = users_frame(sys._getframe(2))
     here = CallSite(frame.f_code.co_filename, frame.f_lineno)
     return kind(
         f"the result of {described(lazy)} {fault} before a run; it was asked for at {here}"
@@ -98,6 +99,27 @@ class Misuse:
         if is_comparison(self):
             right.append("(a < b) & (b < c)      # instead of  a < b < c  and of  and")
         raise misused(self, LazyUseError, "has no truth value", f"if {name}: deploy()", *right)
+
+    def __reduce_ex__(self: Any, _protocol: object) -> NoReturn:
+        raise LazyUseError(
+            f"the result of {described(self)} cannot be pickled before a run: it is a node of a "
+            "program in this process, known by its identity and by the code that made it"
+            + compared(
+                f"pickle.dumps({written(self)})",
+                f"pickle.dumps(cs.run({written(self)}))      # its value",
+                f"to_json({written(self)})      # the program; see cascade.graph.serialize",
+            )
+        )
+
+    def __copy__(self: Any) -> Any:
+        twin = object.__new__(type(self))
+        for name in copyreg._slotnames(type(self)):  # type: ignore[attr-defined]
+            if hasattr(self, name):
+                setattr(twin, name, getattr(self, name))
+        return twin
+
+    def __deepcopy__(self: Any, memo: dict[int, Any]) -> Any:
+        return self  # copies of what holds it need its value as well, and it is computed once (R3)
 
     if not TYPE_CHECKING:
         __int__ = _refusal(

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from itertools import islice
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, get_origin
 
-from cascade.spec.errors import DefinitionError, ParameterError
+from cascade.spec.errors import ArgumentError, DefinitionError, ParameterError
 from cascade.spec.lazy_types import NO_KWARGS, LazyResult, Operation
 from cascade.spec.wording import short
 
@@ -32,6 +32,8 @@ MISSING: Final = _Missing()
 #: The ``params`` of the run that the current code belongs to; set by the engine for each run.
 run_params: ContextVar[Mapping[str, Any]] = ContextVar("cascade.run_params")
 
+#: Types that are read from text as JSON; their constructors would take the text apart.
+_CONTAINERS = (list, dict, tuple, set, frozenset)
 _TRUE = frozenset({"1", "true", "yes", "on", "y", "t"})
 _FALSE = frozenset({"0", "false", "no", "off", "n", "f", ""})
 
@@ -69,7 +71,9 @@ class Param(Source[T], Generic[T]):
         name: The key in ``params``.
         default: Used where ``params`` has no such key; left out, the parameter is required.
         type: Values are of this type, or strings (and ints for float) that convert to it;
-            "yes/no", "on/off", "true/false", "1/0" for bool. Or a function that converts.
+            "yes/no", "on/off", "true/false", "1/0" for bool. A list, tuple, set or dict is read
+            from text as JSON; of ``list[int]`` the items are not checked. Or a function that
+            converts.
         description: For people: command-line help and drawings.
 
     Raises:
@@ -128,6 +132,9 @@ class Param(Source[T], Generic[T]):
 
     def _convert(self, value: Any) -> Any:
         kind: Any = self.type
+        origin = get_origin(kind)
+        if isinstance(origin, type):  # list for list[int]
+            kind = origin
         if isinstance(kind, type) and type(value) is kind:
             return value
         try:
@@ -137,6 +144,8 @@ class Param(Source[T], Generic[T]):
                 return kind(value)
             if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
                 return value
+            if kind in _CONTAINERS and isinstance(value, str):
+                return _from_json(kind, value)
             if isinstance(value, str) or (kind is float and type(value) is int):
                 return kind(value)
         except (ValueError, TypeError, ArithmeticError) as error:
@@ -144,7 +153,8 @@ class Param(Source[T], Generic[T]):
         raise self._unfit(value)
 
     def _unfit(self, value: Any) -> ParameterError:
-        wanted = getattr(self.type, "__name__", repr(self.type))
+        generic = get_origin(self.type) is not None
+        wanted = short(self.type) if generic else getattr(self.type, "__name__", short(self.type))
         return ParameterError(
             f"the parameter '{self.param_name}' (at {self.callsite}) must be {wanted}, "
             f"but is {short(value)} of type {type(value).__name__}",
@@ -177,6 +187,38 @@ class Env(Source[str]):
 
     def _read_here(self, _name: str) -> str:
         return self.read({})
+
+
+def check_params(params: object) -> Mapping[str, Any]:
+    """What ``run`` was given as ``params``; empty for None.
+
+    Raises:
+        ArgumentError: It is no mapping.
+    """
+    if params is None:
+        return {}
+    if isinstance(params, (LazyResult, Operation)):
+        raise ArgumentError(
+            f"run() takes one target, but params is {short(params)}; for several targets pass a "
+            "list\n"
+            "    wrong:  cs.run(a, b)\n"
+            "    right:  cs.run([a, b])"
+        )
+    if not isinstance(params, Mapping):
+        raise ArgumentError(
+            f"params takes a dict of names and values, but got {short(params)}\n"
+            "    right:  params={'name': value}"
+        )
+    return params
+
+
+def _from_json(kind: type, text: str) -> Any:
+    import json  # only parameters that are containers need it
+
+    value = json.loads(text)
+    if not isinstance(value, dict if kind is dict else list):
+        raise ValueError(f"not a JSON {'object' if kind is dict else 'array'}")
+    return kind(value)
 
 
 def _to_bool(value: Any) -> bool:

@@ -172,7 +172,9 @@ class Task(Operation, Generic[P, R]):
                 in place of its value, and go on. Only Exceptions; a run that is cancelled is.
             iterables: For each parameter an iterable, or a lazy value that will be one, all of
                 the same length; ``cs.literal(x)`` is the same for every item. Strings are
-                refused (M17).
+                refused. They are read in step, so an endless iterator beside a list is an error at
+                once; one that stands alone is read until memory ends, unless it is one of
+                ``itertools`` (M17).
 
         Raises:
             ArgumentError: An unknown parameter, a missing one, an iterable without a name,
@@ -272,6 +274,17 @@ class Decorator:
 def _refuse_unfit(func: Any, name: Any) -> None:
     if isinstance(func, Operation):
         raise DefinitionError(f"{short(func)} is a task already; decorate a function once")
+    if isinstance(func, (classmethod, property)):
+        kind = type(func).__name__
+        raise DefinitionError(
+            f"@task takes a function, but got a {kind}: decorators apply from the function up\n"
+            f"    wrong:  @cs.task above @{kind}\n"
+            + (
+                "    right:  @classmethod above @cs.task"
+                if isinstance(func, classmethod)
+                else "    right:  a task that takes the object: @cs.task def area(shape): …"
+            )
+        )
     if not callable(func) or isinstance(func, LazyResult):
         raise DefinitionError(f"@task takes a function, but got {short(func)}")
     if name is not None and not isinstance(name, str):
@@ -295,7 +308,10 @@ def _check_options(name: str, is_async: bool, mode: Any, nout: Any, may_block: A
             f"thread; mode={mode!r} is for plain functions"
         )
     if nout is not None and not is_count(nout):
-        raise DefinitionError(f"task '{name}': nout must be an int from 1 up, but is {short(nout)}")
+        why = ", as there is nothing to unpack" if nout == 0 else ""
+        raise DefinitionError(
+            f"task '{name}': nout must be an int from 1 up, but is {short(nout)}{why}"
+        )
     if not isinstance(may_block, bool) and not is_number(may_block, 0):
         raise DefinitionError(
             f"task '{name}': may_block must be True, False or seconds, but is {short(may_block)}"

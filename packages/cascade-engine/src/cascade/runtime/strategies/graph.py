@@ -45,6 +45,7 @@ from cascade.runtime.strategies.segment import (
     path_to,
 )
 from cascade.runtime.ticker import Ticker
+from cascade.runtime.tracebacks import leave_out_machinery
 from cascade.spec.blueprint import TailCall
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.policies import PLAIN_CALLS
@@ -324,6 +325,7 @@ class _GraphRun:
         """Whether the run goes on after a failure of ``node``; if not, it ends. Under the guard."""
         self._have_gap()
         if failed.can_be_value and self._nodes.is_caught(segment, node):
+            leave_out_machinery(failed.error)  # the value of an item: the user's frames only (R9)
             return True
         if self._run.fail_fast:
             self._end(failed.error)

@@ -23,6 +23,7 @@ from cascade.runtime.strategies.segment import (
     priorities,
     way_above,
 )
+from cascade.runtime.strategies.standstill import standstill
 from cascade.spec.errors import CycleError
 from cascade.spec.lazy_types import LazyResult, next_number
 from cascade.spec.protocols import Solver, StateBackend
@@ -177,12 +178,8 @@ class Nodes:
 
     def standstill(self) -> CycleError:
         """The error for a run in which nothing runs and nothing could."""
-        joins = [f"'{a}' continues as '{b}'" for a, b in self._joins.values()]
-        names = [a for a, _ in self._joins.values()]
-        return CycleError(
-            f"the run stands still, because tasks wait for each other: {', '.join(joins)}",
-            [*names, *names[:1]],
-        )
+        assert self.first is not None
+        return standstill(self.first, self._live)
 
     def missing(self, segment: Segment, node: LazyResult[Any]) -> Missing | None:
         """What keeps ``node`` from running: an input without a value, a condition (R6, M16)."""

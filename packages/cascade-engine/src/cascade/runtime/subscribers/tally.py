@@ -110,6 +110,10 @@ class RunTally(Subscriber):
             self._listen(event_type, self._out_of_the_ordinary)
         self._listen(RunFinished, self._finished)
 
+    def __repr__(self) -> str:
+        under_way = len(self._by_id)
+        return f"<RunTally: {len(self.runs)} runs, {under_way} under way>"
+
     @property
     def under_way(self) -> list[RunFigures]:
         """The figures of the runs that have not ended. In any thread."""

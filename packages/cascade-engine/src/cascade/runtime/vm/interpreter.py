@@ -42,6 +42,7 @@ from cascade.runtime.processor import NodeCall, NodeProcessor
 from cascade.runtime.run import Run, stop_iteration, stop_iteration_of
 from cascade.runtime.tailcall import fault, is_baked, lazies_of, misfit, with_values
 from cascade.runtime.ticker import Ticker, Turn
+from cascade.runtime.tracebacks import leave_out_machinery
 from cascade.runtime.vm.frame import UNSET, Cell, Frame
 from cascade.runtime.vm.group import Group
 from cascade.runtime.vm.loops import PAUSED
@@ -311,6 +312,8 @@ class Interpreter:
                     self._error = error
                 raise error
             self._count(failed)
+        else:
+            leave_out_machinery(error)  # the value of an item: the user's frames only (R9)
         self._gaps = True
         if frame.at_root:
             self._finish(frame, failed)

@@ -1,0 +1,48 @@
+"""What a target reads from outside: parameters and environment variables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import Any
+
+from cascade.graph.build import inputs_of
+from cascade.spec.blueprint import Literal
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult
+from cascade.spec.params import Source
+from cascade.spec.routing import Router
+
+_NUMBER = attrgetter("number")
+
+
+def sources_of(target: LazyResult[Any]) -> list[Source[Any]]:
+    """All that a run of ``target`` may read from outside, in the order of creation.
+
+    More than the graph of a run has: all routes of routers, what a map hands to its items, and lazy
+    values that are handed over as literals, since a task may return them. Those that tasks make
+    while they run are not known before.
+
+    Cost: O(nodes + edges).
+    """
+    found = {target}
+    stack = [target]
+    while stack:
+        for lazy in _below(stack.pop()):
+            if lazy not in found:
+                found.add(lazy)
+                stack.append(lazy)
+    return sorted([lazy for lazy in found if isinstance(lazy, Source)], key=_NUMBER)
+
+
+def _below(lazy: LazyResult[Any]) -> Iterator[LazyResult[Any]]:
+    yield from inputs_of(lazy)
+    if lazy.policies is not None:
+        yield from lazy.policies.amounts.values()  # those of a map are for its items
+    if isinstance(lazy, Router):
+        yield from (route for route in lazy.routes.values() if isinstance(route, LazyResult))
+    given = [*lazy.args, *lazy.kwargs.values()]
+    if isinstance(lazy, MappedLazyResult):
+        given += lazy.mapping_kwargs.values()
+    for value in given:
+        if type(value) is Literal and isinstance(value.value, LazyResult):
+            yield value.value

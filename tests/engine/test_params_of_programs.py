@@ -1,0 +1,129 @@
+"""Programs take every Param that a run may read, wherever it stands (M22)."""
+
+import pytest
+
+import cascade as cs
+
+
+@cs.task
+def add(a, b=1):
+    return a + b
+
+
+@cs.task
+def yes(_value):
+    return True
+
+
+@cs.task
+def hand_over(value):
+    return value
+
+
+@cs.task
+def count(n, total=0):
+    return count.tail(n - 1, cs.Param("extra", type=int)) if n else total
+
+
+@cs.task
+def return_param():
+    return cs.Param("extra", type=int)
+
+
+@cs.task
+def return_call():
+    return add(add(cs.Param("extra", type=int)))
+
+
+p = cs.Param("p", type=int)
+TARGETS = {
+    "a route": cs.Router(selector=yes(0), routes={True: add(p), False: 0}),
+    "a route that is not chosen": cs.Router(selector=yes(0), routes={True: 1, False: add(p)}),
+    "a route of a route": cs.Router(
+        selector=yes(0), routes={True: cs.Router(selector=yes(0), routes={True: add(p)})}
+    ),
+    "a selector": cs.Router(selector=yes(p), routes={True: add(1)}),
+    "a map's list": add.map(a=[p, 1]),
+    "a map's amount": add.map(a=[1, 2]).with_constraints(s=add(p)),
+    "a map's condition": add.map(a=[1, 2]).run_if(yes(p)),
+    "a literal": hand_over(cs.literal(add(p))),
+    "a literal for all items": add.map(a=[1, 2], b=cs.literal(p)),
+    "a condition": add(0).run_if(yes(p)),
+    "an after": add(0).after(add(p)),
+    "an amount": add(0).with_constraints(s=add(p)),
+    "an input of a route": add(cs.Router(selector=yes(0), routes={True: [p], False: []})[0]),
+}
+
+
+@pytest.fixture
+async def engine():
+    async with cs.Engine(system_resources={"s": 10}) as engine:
+        yield engine
+
+
+@pytest.mark.parametrize("name", TARGETS)
+async def test_a_program_takes_a_param_wherever_it_stands(name, engine, use_vm):
+    target = TARGETS[name]
+    program = engine.compile(target)
+    assert "p" in program.inputs
+    assert await program.run(p=5) == await engine.run(target, {"p": 5}, use_vm)
+
+
+@pytest.mark.parametrize("target", [count(3), return_param(), return_call()])
+async def test_a_param_met_in_what_a_task_returns_is_named_when_compiled(target, engine, use_vm):
+    program = engine.compile(target, params=["extra"])
+    assert await program.run(extra="5") == await engine.run(target, {"extra": 5}, use_vm)
+
+
+async def test_the_error_for_an_unknown_input_says_how_to_name_such_a_param(engine):
+    program = engine.compile(return_param())
+    with pytest.raises(cs.ArgumentError, match=r"engine\.compile\(…, params=\['extra'\]\)"):
+        await program.run(extra=5)
+
+
+@pytest.mark.parametrize("params", ["extra", [1], [p]])
+async def test_compile_takes_names_only(params, engine):
+    with pytest.raises(cs.ArgumentError, match="takes names of parameters, but got params="):
+        engine.compile(return_param(), params=params)
+
+
+# -- params that are no mapping ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("params", [["p"], "p", {"p"}, 5, 0, ""])
+def test_params_that_are_no_mapping_are_refused(params, use_vm):
+    with pytest.raises(cs.ArgumentError, match="params takes a dict of names and values, but got"):
+        cs.run(add(p), params, use_vm=use_vm)
+
+
+@pytest.mark.parametrize("second", [add(2), add])
+def test_two_targets_are_refused_with_the_list_that_is_meant(second):
+    with pytest.raises(cs.ArgumentError) as caught:
+        cs.run(add(1), second)
+    assert "wrong:  cs.run(a, b)" in str(caught.value)
+    assert "right:  cs.run([a, b])" in str(caught.value)
+
+
+# -- the line that errors name ----------------------------------------------------------------
+
+
+def names_this_file(error):
+    return "test_params_of_programs.py:" in str(error)
+
+
+def test_a_container_of_a_script_is_written_where_run_is_called():
+    with pytest.raises(cs.DependencyMissingError) as caught:
+        cs.run([add(1).run_if(cs.eq(add(1), 0))])
+    assert names_this_file(caught.value)
+
+
+async def test_and_so_is_one_of_a_coroutine():
+    with pytest.raises(cs.DependencyMissingError) as caught:
+        await cs.run_async([add(1).run_if(cs.eq(add(1), 0))])
+    assert names_this_file(caught.value)
+
+
+def test_a_lazy_value_that_an_option_tests_is_misused_where_run_is_called():
+    with pytest.raises(cs.LazyUseError) as caught:
+        cs.run(add(1), use_vm=add(2))
+    assert "test_params_of_programs.py" in str(caught.value).partition("asked for at")[2]
