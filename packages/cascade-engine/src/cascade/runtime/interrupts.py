@@ -17,10 +17,14 @@ import threading
 from collections.abc import Coroutine, Iterator
 from types import FrameType
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from cascade.runtime.around import around
 
 R = TypeVar("R")
+
+#: Tasks that were cancelled by a signal.
+_cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
 
 _MACHINERY = ("cascade.spec", "cascade.graph", "cascade.runtime", "cascade.adapters")
 
@@ -83,6 +87,7 @@ class _Interrupts:
         if self.count > 2 or (self._on_its_way and _is_users(frame)):
             raise KeyboardInterrupt
         if self._loop is not None and self._task is not None and not self._loop.is_closed():
+            _cancelled.add(self._task)
             self._task.cancel()
             self._on_its_way = True
             self._loop.call_soon_threadsafe(self._arrived)  # which also wakes it
@@ -102,3 +107,19 @@ def _is_users(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def is_interrupted(task: asyncio.Task[Any]) -> bool:
+    """Whether a signal handler has cancelled ``task``, perhaps in the middle of one of its steps.
+
+    That of this module, or that of ``asyncio.Runner``.
+    """
+    if task in _cancelled:
+        return True
+    handler = signal.getsignal(signal.SIGINT)
+    runner = getattr(getattr(handler, "func", None), "__self__", None)
+    if not isinstance(runner, asyncio.Runner):
+        return False
+    # Its handler is bound to the one task that it cancels, and counts.
+    of_this = getattr(handler, "keywords", {}).get("main_task") is task
+    return of_this and bool(getattr(runner, "_interrupt_count", 0))

@@ -14,9 +14,10 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from cascade.runtime.cancels import Cancels
 from cascade.runtime.guard import Guard
 from cascade.runtime.processor import NodeCall, wants_resources
-from cascade.runtime.run import Cancels, Run
+from cascade.runtime.run import Run
 from cascade.runtime.scheduler import ByPriority, Workers
 from cascade.runtime.strategies.parking import Parking
 from cascade.runtime.strategies.segment import Item, Queued, Segment, Work
