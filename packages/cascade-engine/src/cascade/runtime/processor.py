@@ -221,12 +221,16 @@ class NodeProcessor:
         def is_cancelled(outside: int) -> bool:
             return self._is_cancelled(outside) or (scope is not None and scope.expired())
 
+        calls = self._run.calls
+        calls[cancels] = operation.name
         try:
             value = await self._run.awaiting(operation, call.node, work, cancels, call.ticket)
         except BaseException as error:
             if cancels.own > 0 or isinstance(error, asyncio.CancelledError):
                 await cancels.settle(error, is_cancelled)
             raise
+        finally:
+            del calls[cancels]
         if cancels.own > 0 or cancels.count > 0:
             await cancels.settle(None, is_cancelled)
         return value

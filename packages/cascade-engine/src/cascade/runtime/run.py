@@ -15,6 +15,7 @@ from types import TracebackType, coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
 
 from cascade.graph.build import inputs_of
+from cascade.runtime import interrupts
 from cascade.runtime.abandoned import AbandonedCalls
 from cascade.runtime.around import around
 from cascade.runtime.blocking import BlockingMonitor, watched
@@ -128,6 +129,9 @@ class Run:
         self._monitor = monitor
         self._abandoned = AbandonedCalls() if abandoned is None else abandoned
         self._resting: dict[object, Waiting] = {}
+        #: What stands for a call of a task or resource that has begun → its name.
+        self.calls: dict[object, str] = {}
+        self._worked_on: Callable[[], Iterable[str]] = tuple
         self._lacking: Callable[[], Iterable[Waiting]] = tuple
         self.steps = Steps(max_steps, step_interval)
         resources = ResourceManager() if resources is None else resources
@@ -141,6 +145,7 @@ class Run:
         self._tokens = (run_params.set(self.params), current_run.set(self))
         self.context = contextvars.copy_context()
         self.held = held_in(self.context, (run_params, current_run))
+        interrupts.runs.add(self)
         return self
 
     async def __aexit__(
@@ -155,6 +160,7 @@ class Run:
             run_params.reset(self._tokens[0])
             current_run.reset(self._tokens[1])
             self.gate.close()
+            interrupts.runs.discard(self)
             self._flush()
 
     def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
@@ -198,6 +204,14 @@ class Run:
     def watch_waits(self, lacking: Callable[[], Iterable[Waiting]]) -> None:
         """Let ``waiting`` ask ``lacking`` for the nodes that wait for inputs."""
         self._lacking = lacking
+
+    def watch_work(self, worked_on: Callable[[], Iterable[str]]) -> None:
+        """Let ``under_way`` ask ``worked_on`` for what is not among ``calls``."""
+        self._worked_on = worked_on
+
+    def under_way(self) -> list[str]:
+        """The names of the calls that have begun and not ended. In the loop's thread."""
+        return [*list(self.calls.values()), *self._worked_on()]
 
     def waiting(self, inputs: bool = True) -> list[Waiting]:
         """The nodes that do not run now, and why. In the loop's thread."""
@@ -354,6 +368,8 @@ class Run:
             kwargs,
         )
         call = self.submit(executor, name, work)
+        self.calls[call] = name
+        call.add_done_callback(self.calls.pop)
         waiting = asyncio.wrap_future(call)
         try:
             if timeout is not None:

@@ -248,6 +248,7 @@ class Spinner:
         run = self._run
         self._listen()
         self._awaiting.add(steps)
+        run.calls[cancels] = operation.name
         try:
             stepping = run.stepping(operation, node, work, loop.context, cancels, ticker.turned)
             outcome = await stepping
@@ -259,6 +260,7 @@ class Spinner:
             raise
         finally:
             self._awaiting.discard(steps)
+            del run.calls[cancels]
         if cancels.own > 0 or cancels.count > 0:  # a step has swallowed it
             await cancels.settle(None, self._is_cancelled)
         return outcome
