@@ -9,6 +9,7 @@ errors that could have been the first, and for each effect with those that have 
 together what ruling M13 allows an engine to do. A run with ``fail_fast=False`` does all of that.
 """
 
+import asyncio
 import contextlib
 import inspect
 import os
@@ -24,6 +25,7 @@ from cascade.spec.errors import (
     ParameterError,
     ResourceNotFoundError,
     RouteError,
+    TaskCancelledError,
     TaskStopIterationError,
     UnknownBlueprintError,
     UnpackError,
@@ -549,6 +551,8 @@ class Naive:
             bound = inspect.BoundArguments(task.signature, given)
             result = task.func(*bound.args, **bound.kwargs)
             return drive(result) if inspect.iscoroutine(result) else result
+        except asyncio.CancelledError as error:  # M13: a run of this evaluator is never cancelled
+            raise TaskCancelledError(task.name) from error
         except StopIteration as error:  # M13
             raise TaskStopIterationError(task.func.__qualname__) from error
         except RuntimeError as error:  # what Python makes of one that leaves a coroutine

@@ -130,6 +130,13 @@ class Give:
 
 
 @dataclass(frozen=True)
+class Cancel:
+    """A cancel from inside, in one of the ways of ``_cancelled``; a plain function raises it."""
+
+    way: str
+
+
+@dataclass(frozen=True)
 class Fail:
     error: type[Exception]
     text: str
@@ -378,6 +385,8 @@ class Build:
                 return given.value if isinstance(given, _LITERAL) else given
             case Fail(error, text):
                 raise error(text)
+            case Cancel():
+                return body
         raise AssertionError(body)
 
     def _shaped(self, signature: str, act: Callable[..., Any]) -> Callable[..., Any]:
@@ -484,17 +493,45 @@ def _turning(turn: Callable[..., Any], place: int) -> Callable[..., Any]:
 
 
 def _awaiting(func: Callable[..., Any], pauses: int | None) -> Callable[..., Any]:
-    """``func`` as a coroutine function that gives way; itself where ``pauses`` is None."""
-    if pauses is None:
-        return func
+    """``func`` as a coroutine function that gives way; a plain one where ``pauses`` is None."""
 
     @functools.wraps(func)
     async def wrapped(*args: Any, **kwargs: Any) -> Any:
-        for _ in range(pauses):
+        for _ in range(pauses or 0):
             await asyncio.sleep(0)
-        return func(*args, **kwargs)
+        value = func(*args, **kwargs)
+        return await _cancelled(value.way) if isinstance(value, Cancel) else value
 
-    return wrapped
+    @functools.wraps(func)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        value = func(*args, **kwargs)
+        if isinstance(value, Cancel):
+            raise asyncio.CancelledError
+        return value
+
+    return plain if pauses is None else wrapped
+
+
+async def _cancelled(way: str) -> Any:
+    """A cancel from inside, which is a CancelledError where no event loop runs."""
+    task = asyncio.current_task() if asyncio._get_running_loop() else None
+    if task is None or way == "raised":
+        raise asyncio.CancelledError
+    if way == "awaited":
+        future = task.get_loop().create_future()
+        future.cancel()
+        await future
+    if way == "later":
+        await asyncio.sleep(0)
+    task.cancel()
+    if way == "swallowed":
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+    elif way != "returned":
+        await asyncio.sleep(0)
+    return "a value"
 
 
 def _box(kind: type, parts: list[Any]) -> Any:
@@ -558,6 +595,7 @@ _going_on = ["named", "placed", "unnamed", "kept", "lazy n", "tail", "target", "
 _going_wrong = ["unknown name", "too many", "missing", "unknown id"]
 _fails = st.one_of(
     st.just(Fail(StopIteration, "over")),
+    st.sampled_from(["raised", "awaited", "at once", "later", "swallowed", "returned"]).map(Cancel),
     st.builds(Fail, st.sampled_from([ValueError, KeyError, ZeroDivisionError]),
               st.sampled_from(["one", "two", "three"])),
 )  # fmt: skip

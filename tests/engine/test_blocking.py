@@ -19,6 +19,7 @@ from cascade.runtime.blocking import (
     warn,
     watched,
 )
+from cascade.runtime.cancels import Cancels
 from cascade.runtime.clock import run_virtually
 from cascade.spec.callsite import CallSite
 
@@ -90,7 +91,7 @@ def drive(monitor):
 
 
 async def main(watch, work):
-    return await watched(contextvars.copy_context(), work, watch)
+    return await watched(contextvars.copy_context(), work, watch, Cancels())
 
 
 def the_thread():
@@ -203,7 +204,7 @@ def test_a_step_that_another_one_interrupts_is_watched_to_its_end(monitor, clock
         return "inner"
 
     async def outer():
-        step = watched(contextvars.copy_context(), inner(), monitor.watch("inner"))
+        step = watched(contextvars.copy_context(), inner(), monitor.watch("inner"), Cancels())
         with pytest.raises(StopIteration):
             step.send(None)
         hold(clock, reports)

@@ -12,6 +12,8 @@ import textwrap
 
 import pytest
 
+import cascade as cs
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send")
 
 #: Seconds for what takes moments.
@@ -95,8 +97,15 @@ class Script:
                 pytest.fail(f"it ended without {lines}:\n{self._process.stderr.read()}")
             self.lines.append(printed.rstrip())
 
-    def interrupt(self):
-        self._process.send_signal(signal.SIGINT)
+    def interrupt(self, number=signal.SIGINT):
+        self._process.send_signal(number)
+
+    def until_error(self, part):
+        """Wait for a line of standard error that has ``part``; the line."""
+        while part not in (line := self._process.stderr.readline()):
+            if not line:
+                pytest.fail(f"it ended without {part!r}")
+        return line
 
     def end(self):
         """Wait for its end; what it wrote to standard error."""
@@ -367,3 +376,192 @@ def test_a_provider_that_does_not_close(start):
 
     assert script.code in (-signal.SIGINT, 130), errors
     assert "KeyboardInterrupt" in errors
+
+
+# -- what the first one says, and what the third one ends -----------------------------------------
+
+
+def test_the_first_one_says_what_the_run_waits_for(start):
+    script = start("""
+        @cs.task(mode="blocking")
+        def work():
+            say("working")
+            forever.wait()
+
+        cs.run(pair(work()), use_vm=USE_VM)
+    """)
+    script.until("working")
+    script.interrupt()
+    line = script.until_error("waiting for")
+    script.interrupt()
+    script.end()
+
+    assert line.startswith("cascade: interrupted; waiting for ")
+    assert "'work'" in line
+    assert line.endswith("(Ctrl-C again abandons plain functions)\n")
+
+
+def test_the_first_one_at_a_prompt_says_so(start):
+    script = start("""
+        import os
+        read, write = os.pipe()
+        sys.stdin = open(read)
+
+        @cs.task(mode="blocking")
+        def ask():
+            say("asking")
+            input()
+
+        cs.run(pair(ask()), use_vm=USE_VM)
+    """)
+    script.until("asking")
+    script.interrupt()
+    assert "waiting for 'ask'" in script.until_error("waiting for")
+    script.interrupt()
+    script.end()
+
+
+def test_the_first_one_names_the_line_that_keeps_the_loops_thread(start):
+    script = start("""
+        @cs.task(mode="inline")
+        def work():
+            say("busy")
+            forever.wait()
+
+        cs.run(work(), use_vm=USE_VM)
+    """)
+    script.until("busy")
+    script.interrupt()
+    line = script.until_error("waiting for")
+    script.interrupt()
+    errors = script.end()
+
+    assert "the call at script.py:" in line
+    assert "Ctrl-C again breaks into it" in line
+    is_interrupted(script, errors)
+
+
+def test_the_third_one_ends_a_coroutine_that_takes_no_cancel(start):
+    script = start("""
+        @cs.task
+        async def stubborn():
+            say("begun")
+            while True:
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    say("swallowed")
+
+        cs.run(stubborn(), use_vm=USE_VM)
+    """)
+    script.until("begun")
+    for count in (1, 2):
+        script.interrupt()
+        while script.lines.count("swallowed") < count:
+            script.lines.append(script._process.stdout.readline().rstrip())
+    script.interrupt()
+    errors = script.end()
+
+    assert script.code in (-signal.SIGINT, 130), errors
+    assert "KeyboardInterrupt" in errors
+    assert "was destroyed" not in errors
+
+
+# -- SIGTERM and SIGHUP -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["term", "hup"])
+def test_it_winds_down_and_ends_with_128_and_the_number(start, number):
+    script = start("""
+        @cs.task
+        async def work(tool=cs.inject(tool)):
+            say("waiting")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                say("cancelled")
+
+        try:
+            cs.run(pair(work()), use_vm=USE_VM)
+        finally:
+            say("after")
+    """)
+    script.until("waiting")
+    script.interrupt(number)
+    errors = script.end()
+
+    assert script.code == 128 + number, errors
+    assert script.lines[3:] == ["cancelled", "close tool", "close base", "after"]
+    assert "Traceback" not in errors
+
+
+def test_a_second_one_abandons_plain_functions(start):
+    script = start("""
+        @cs.task(mode="blocking")
+        def work():
+            say("working")
+            forever.wait()
+
+        cs.run(pair(work()), use_vm=USE_VM)
+    """)
+    script.until("working")
+    script.interrupt(signal.SIGTERM)
+    line = script.until_error("waiting for")
+    script.interrupt(signal.SIGTERM)
+    errors = script.end()
+
+    assert "stopped by SIGTERM; waiting for 'work' (a signal again abandons" in line
+    assert script.code == 128 + signal.SIGTERM, errors
+
+
+def test_a_handler_of_the_programs_own_stays(start):
+    script = start("""
+        import signal
+        signal.signal(signal.SIGTERM, lambda *_: say("its own"))
+
+        @cs.task
+        async def work(tool=cs.inject(tool)):
+            say("waiting")
+            await asyncio.Event().wait()
+
+        cs.run(pair(work()), use_vm=USE_VM)
+    """)
+    script.until("waiting")
+    script.interrupt(signal.SIGTERM)
+    script.until("its own")
+    script.interrupt()
+    is_interrupted(script, script.end())
+
+
+def test_signals_have_their_handlers_back_after_a_run(use_vm):
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    before = [signal.getsignal(number) for number in numbers]
+    seen = []
+
+    @cs.task(mode="inline")
+    def work():
+        seen.extend(signal.getsignal(number) for number in numbers)
+
+    cs.run(work(), use_vm=use_vm)
+    assert [signal.getsignal(number) for number in numbers] == before
+    assert not set(seen) & {signal.SIG_DFL, signal.default_int_handler}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
+def test_the_command_ends_with_128_and_the_number(tmp_path, number):
+    path = tmp_path / "flow.py"
+    path.write_text(PROLOGUE.replace('sys.argv[1] == "vm"', "False") + "target = wait()\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cascade", "run", f"{path}:target"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(number)
+    printed, errors = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 128 + number, errors
+    assert printed == "cancelled\n"
+    said = "interrupted" if number == signal.SIGINT else "stopped by SIGTERM"
+    assert errors.splitlines()[-1] == f"cascade: {said}"

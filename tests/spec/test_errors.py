@@ -35,6 +35,7 @@ BUILTINS = {
     "TierError": TypeError,
     "UnknownBlueprintError": LookupError,
     "TaskStopIterationError": RuntimeError,
+    "TaskCancelledError": RuntimeError,
     "RunError": RuntimeError,
     "ExecutorError": RuntimeError,
     "ConnectorError": ConnectionError,

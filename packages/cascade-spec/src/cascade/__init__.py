@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from cascade.spec.errors import SerializationError as SerializationError
     from cascade.spec.errors import StalledError as StalledError
     from cascade.spec.errors import StepLimitError as StepLimitError
+    from cascade.spec.errors import TaskCancelledError as TaskCancelledError
     from cascade.spec.errors import TaskNotImportedError as TaskNotImportedError
     from cascade.spec.errors import TaskStopIterationError as TaskStopIterationError
     from cascade.spec.errors import TaskTimeoutError as TaskTimeoutError
@@ -141,6 +142,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
             "SerializationError",
             "StalledError",
             "StepLimitError",
+            "TaskCancelledError",
             "TaskNotImportedError",
             "TaskStopIterationError",
             "TaskTimeoutError",

@@ -35,7 +35,7 @@ COMMANDS = {
     "resume": ("cascade.command.steering:resume", "Take back a pause."),
     "limit": ("cascade.command.steering:limit", "Limit how much runs at once, or how often."),
 }
-_EPILOGUE = "Exit codes: 0 done, 1 the program failed, 2 wrong usage, 130 Ctrl-C."
+_EPILOGUE = "Exit codes: 0 done, 1 the program failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."
 
 
 def call(arguments: list[str]) -> int:
@@ -52,6 +52,11 @@ def call(arguments: list[str]) -> int:
         return complain(str(error), FAILED)
     except KeyboardInterrupt:
         return complain("interrupted", INTERRUPTED)
+    except SystemExit as end:
+        stopped = getattr(end, "signal", None)  # of a Terminated, whose module is of the engine
+        if stopped is None:
+            raise
+        return complain(f"stopped by {stopped.name}", 128 + stopped)
     except BrokenPipeError:  # `cascade plan … | head`: nobody reads any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED

@@ -28,6 +28,7 @@ from time import perf_counter
 from types import CodeType, coroutine
 from typing import Any, NamedTuple, TypeVar
 
+from cascade.runtime.cancels import Cancels
 from cascade.runtime.tracebacks import own_folders
 from cascade.spec.callsite import CallSite
 
@@ -231,16 +232,19 @@ def watched(
     context: Context,
     work: Coroutine[Any, Any, T],
     watch: Watch,
+    cancels: Cancels,
     turned: Callable[[], None] = lambda: None,
 ) -> Generator[Any, Any, T]:
     """``run.within``, with each step marked for the monitor of ``watch``."""
     monitor = watch.monitor
     clock = monitor.clock
+    cancelling = cancels.cancelling
     resume: Callable[[Any], Any] = work.send
     value: Any = None
     while True:
         # A step is inside another's only where a task starts eagerly.
         outer = monitor.current
+        before = cancelling()
         try:
             watch.began = clock()
             monitor.current = watch
@@ -251,6 +255,8 @@ def watched(
             return end.value  # type: ignore[no-any-return]
         finally:
             monitor.current = outer
+            if (change := cancelling() - before) != 0:
+                cancels.changed(change)
             value = None  # an error's traceback holds this frame, which must not hold the error
         try:
             resume, value = work.send, (yield waiting)

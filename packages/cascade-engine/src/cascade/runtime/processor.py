@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from cascade.runtime.around import in_time
+from cascade.runtime.cancels import Cancels, IsCancelled
 from cascade.runtime.limits.tickets import Ticket, current_ticket
 from cascade.runtime.resource_session import Attempt
-from cascade.runtime.run import Cancels, Run, guarded
+from cascade.runtime.run import Run, guarded
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.lazy_types import Operation
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
@@ -51,11 +52,15 @@ class NodeProcessor:
 
     Args:
         run: The run.
+        is_cancelled: Whether the engine has cancelled the current asyncio task.
         on_cancel: Called when an attempt was cancelled and is about to wait for a plain call.
     """
 
-    def __init__(self, run: Run, on_cancel: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, run: Run, is_cancelled: IsCancelled, on_cancel: Callable[[], None] | None = None
+    ) -> None:
         self._run = run
+        self._is_cancelled = is_cancelled
         self._on_cancel = on_cancel
 
     async def call(
@@ -137,8 +142,7 @@ class NodeProcessor:
         if on is not None and on.bound:
             executor = self._run.resources.bound_thread
         elif timeout is None and call.inline():  # nothing could end it in time
-            func = call.operation.func
-            return self._run.context.copy().run(guarded, func, args, kwargs)
+            return await self._inline(call.operation, args, kwargs)
         else:
             executor = self._run.executor
         return await self._run.in_worker(
@@ -163,6 +167,21 @@ class NodeProcessor:
             current_ticket.set(ticket)
         return guarded(operation.func, args, kwargs)
 
+    async def _inline(
+        self, operation: Operation, args: Iterable[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Call a plain function in the event loop's thread, where a cancel waits for an await."""
+        cancels = Cancels()
+        try:
+            value = self._run.context.copy().run(guarded, operation.func, args, kwargs)
+        except BaseException as error:
+            if cancels.count and not self._is_cancelled(cancels.count):
+                await cancels.settle(error, self._is_cancelled)
+            raise
+        if cancels.count and not self._is_cancelled(cancels.count):
+            await cancels.settle(None, self._is_cancelled)
+        return value
+
     async def _await(self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
         """Await a task's coroutine, as long as it may take."""
         timeout = call.policies.timeout
@@ -170,26 +189,50 @@ class NodeProcessor:
             return await self.await_once(call, args, kwargs)
         scope = asyncio.timeout(timeout)
         try:
-            return await in_time(scope, self.await_once(call, args, kwargs))
+            return await in_time(scope, self.await_once(call, args, kwargs, scope))
         except TimeoutError as error:
             if not scope.expired():
                 raise
             raise timed_out(call.operation.name, timeout) from error.__cause__
 
     async def await_once(
-        self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]
+        self,
+        call: NodeCall,
+        args: Iterable[Any],
+        kwargs: Mapping[str, Any],
+        scope: asyncio.Timeout | None = None,
     ) -> Any:
         """Call a coroutine function without any policy; ``args``, ``kwargs`` hold no marker.
 
+        Args:
+            call: What to call.
+            args: Its positional arguments.
+            kwargs: Its others.
+            scope: That may cancel it.
+
         Raises:
             CancelledError: The run was cancelled, also if the coroutine has swallowed that.
+            TaskCancelledError: It was cancelled, and neither by the run nor by ``scope``.
         """
         cancels = Cancels()
         operation = call.operation
         work = operation.func(*args, **kwargs)
-        value = await self._run.awaiting(operation, call.node, work, call.ticket)
-        if cancels.count > 0:
-            raise asyncio.CancelledError
+
+        def is_cancelled(outside: int) -> bool:
+            return self._is_cancelled(outside) or (scope is not None and scope.expired())
+
+        calls = self._run.calls
+        calls[cancels] = operation.name
+        try:
+            value = await self._run.awaiting(operation, call.node, work, cancels, call.ticket)
+        except BaseException as error:
+            if cancels.own > 0 or isinstance(error, asyncio.CancelledError):
+                await cancels.settle(error, is_cancelled)
+            raise
+        finally:
+            del calls[cancels]
+        if cancels.own > 0 or cancels.count > 0:
+            await cancels.settle(None, is_cancelled)
         return value
 
 

@@ -172,7 +172,12 @@ class ResourceInstance:
         """Close it; what that raised, or that it took too long."""
         if self.definition.is_async:
             self._set_timer(self._cancel_late)
-        failure = await self._closed()
+        calls = self._run.calls
+        calls[self] = f"resource {self.definition.name}"
+        try:
+            failure = await self._closed()
+        finally:
+            del calls[self]
         self._forget_timer()
         if self._late is None:
             return failure

@@ -15,10 +15,12 @@ from types import TracebackType, coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
 
 from cascade.graph.build import inputs_of
+from cascade.runtime import interrupts
 from cascade.runtime.abandoned import AbandonedCalls
 from cascade.runtime.around import around
 from cascade.runtime.blocking import BlockingMonitor, watched
 from cascade.runtime.bus import MessageBus
+from cascade.runtime.cancels import Cancels, cancelled_inside
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.contexts import held_in
 from cascade.runtime.events import (
@@ -76,31 +78,6 @@ class Waiting(NamedTuple):
     since: float | None = None
 
 
-class Cancels:
-    """How often the current asyncio task was cancelled since this was made.
-
-    Two cancels that come in one turn of the event loop arrive as one CancelledError, but they are
-    two: the second abandons plain calls (M8).
-    """
-
-    __slots__ = ("_before", "_task")
-
-    def __init__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._before = task.cancelling()  # it may be one that was cancelled before, and goes on
-
-    @property
-    def count(self) -> int:
-        """How often, less what was taken back by ``uncancel``."""
-        return self._task.cancelling() - self._before
-
-    def are_of(self, task: asyncio.Task[Any]) -> bool:
-        """Whether they are those of that task."""
-        return task is self._task
-
-
 class Run:
     """The surroundings of one run. Made, entered and left in its event loop's thread.
 
@@ -152,6 +129,9 @@ class Run:
         self._monitor = monitor
         self._abandoned = AbandonedCalls() if abandoned is None else abandoned
         self._resting: dict[object, Waiting] = {}
+        #: What stands for a call of a task or resource that has begun → its name.
+        self.calls: dict[object, str] = {}
+        self._worked_on: Callable[[], Iterable[str]] = tuple
         self._lacking: Callable[[], Iterable[Waiting]] = tuple
         self.steps = Steps(max_steps, step_interval)
         resources = ResourceManager() if resources is None else resources
@@ -165,6 +145,7 @@ class Run:
         self._tokens = (run_params.set(self.params), current_run.set(self))
         self.context = contextvars.copy_context()
         self.held = held_in(self.context, (run_params, current_run))
+        interrupts.runs.add(self)
         return self
 
     async def __aexit__(
@@ -179,6 +160,7 @@ class Run:
             run_params.reset(self._tokens[0])
             current_run.reset(self._tokens[1])
             self.gate.close()
+            interrupts.runs.discard(self)
             self._flush()
 
     def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
@@ -222,6 +204,14 @@ class Run:
     def watch_waits(self, lacking: Callable[[], Iterable[Waiting]]) -> None:
         """Let ``waiting`` ask ``lacking`` for the nodes that wait for inputs."""
         self._lacking = lacking
+
+    def watch_work(self, worked_on: Callable[[], Iterable[str]]) -> None:
+        """Let ``under_way`` ask ``worked_on`` for what is not among ``calls``."""
+        self._worked_on = worked_on
+
+    def under_way(self) -> list[str]:
+        """The names of the calls that have begun and not ended. In the loop's thread."""
+        return [*list(self.calls.values()), *self._worked_on()]
 
     def waiting(self, inputs: bool = True) -> list[Waiting]:
         """The nodes that do not run now, and why. In the loop's thread."""
@@ -378,6 +368,8 @@ class Run:
             kwargs,
         )
         call = self.submit(executor, name, work)
+        self.calls[call] = name
+        call.add_done_callback(self.calls.pop)
         waiting = asyncio.wrap_future(call)
         try:
             if timeout is not None:
@@ -460,6 +452,7 @@ class Run:
         operation: Operation,
         node: int,
         work: Coroutine[Any, Any, T],
+        cancels: Cancels,
         ticket: Ticket | None = None,
     ) -> T:
         """Await a task's coroutine, each step of it in a copy of the caller's context (M12).
@@ -468,13 +461,14 @@ class Run:
             operation: What it is a call of.
             node: Of the lazy value that is computed, for events.
             work: The coroutine.
+            cancels: Told of those that its steps ask for.
             ticket: What limits have let it in by, if they did.
         """
         context = self.context.copy()
         if ticket is not None:
             self.gate.mark(context, ticket)
         try:
-            return await self.stepping(operation, node, work, context)
+            return await self.stepping(operation, node, work, context, cancels)
         except RuntimeError as error:
             raise_named(error, operation)
 
@@ -484,6 +478,7 @@ class Run:
         node: int,
         work: Coroutine[Any, Any, T],
         context: contextvars.Context,
+        cancels: Cancels,
         turned: Callable[[], None] = lambda: None,
     ) -> Awaitable[T]:
         """What to await for the same; ``raise_named`` is for its RuntimeErrors.
@@ -493,6 +488,7 @@ class Run:
             node: Of the lazy value that is computed, for events.
             work: The coroutine.
             context: In which its steps are made.
+            cancels: Told of those that its steps ask for.
             turned: Called whenever the coroutine goes on after it has waited.
         """
         watch = None
@@ -500,8 +496,8 @@ class Run:
             may_block = getattr(operation, "may_block", False)
             watch = self._monitor.watch((self, operation.name, node), may_block)
         if watch is None:
-            return within(context, work, turned)
-        return watched(context, work, watch, turned)
+            return within(context, work, cancels, turned)
+        return watched(context, work, watch, cancels, turned)
 
 
 def raise_named(error: RuntimeError, operation: Operation) -> NoReturn:
@@ -517,32 +513,38 @@ def raise_named(error: RuntimeError, operation: Operation) -> NoReturn:
 
 
 def guarded(func: Callable[..., T], args: Any, kwargs: Any) -> T:
-    """Call ``func``; a StopIteration becomes an error that futures and coroutines can carry (M13).
+    """Call ``func``; errors are those that futures and coroutines can carry (M13).
 
     Raises:
         TaskStopIterationError: The function let a StopIteration escape.
+        TaskCancelledError: It raised CancelledError.
     """
     try:
         return func(*args, **kwargs)
-    except StopIteration as error:
-        raise stop_iteration(func) from error
+    except (StopIteration, asyncio.CancelledError) as error:
+        raise carried(func, error) from error
 
 
 @coroutine
 def within(
     context: contextvars.Context,
     work: Coroutine[Any, Any, T],
+    cancels: Cancels,
     turned: Callable[[], None] = lambda: None,
 ) -> Generator[Any, Any, T]:
     """Await ``work`` in this asyncio task, but with every step of it in ``context`` (M12)."""
+    cancelling = cancels.cancelling
     resume: Callable[[Any], Any] = work.send
     value: Any = None
     while True:
+        before = cancelling()
         try:
             waiting = context.run(resume, value)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         finally:
+            if (change := cancelling() - before) != 0:
+                cancels.changed(change)
             value = None  # an error's traceback holds this frame, which must not hold the error
         try:
             resume, value = work.send, (yield waiting)
@@ -560,8 +562,16 @@ def stop_iteration(func: Callable[..., Any]) -> TaskStopIterationError:
     )
 
 
-def stop_iteration_of(func: Callable[..., Any], error: StopIteration) -> TaskStopIterationError:
-    """The same, for an error that is not being handled."""
-    replaced = stop_iteration(func)
+def carried(func: Callable[..., Any], error: BaseException) -> BaseException:
+    """``error``, which a call of ``func`` has raised; or what futures can carry in its place (M13).
+
+    The cause of that is ``error``.
+    """
+    if isinstance(error, StopIteration):
+        replaced: BaseException = stop_iteration(func)
+    elif isinstance(error, asyncio.CancelledError):
+        replaced = cancelled_inside()
+    else:
+        return error
     replaced.__cause__ = error
     return replaced

@@ -178,6 +178,10 @@ class Workers:
         calls = list(self._calls.items())
         return [(call, cell[0]) for call, (_, cell) in calls if id(cell) in awake]
 
+    def worked_on(self) -> list[Any]:
+        """What the awake threads work on."""
+        return [cell[0] for cell in list(self._current.values())]
+
     def enter(self) -> list[Any]:
         """The calling thread is awake from now on; the cell for what it works on."""
         self._load.enter()

@@ -76,7 +76,13 @@ def run(
         progress: Show how far the run is: a bar in a terminal, a line now and then elsewhere.
             None: only a bar, where there is a terminal.
 
+    Ctrl-C, SIGTERM and SIGHUP end the run (M8), in the main thread and where the program has no
+    handlers of its own: the first waits for plain functions, the second abandons them. Around
+    ``run_async`` there are no handlers but those of ``asyncio.run``.
+
     Raises:
+        KeyboardInterrupt: Ctrl-C has ended it.
+        SystemExit: SIGTERM or SIGHUP has; with 128 and the signal's number.
         RunError: Inside of a task, or while an event loop runs in this thread.
     """
     import asyncio

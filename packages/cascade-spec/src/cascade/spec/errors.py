@@ -29,6 +29,7 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── UnknownBlueprintError (LookupError)  a TailCall names an id that is not registered
     │   ├── TaskStopIterationError (RuntimeError) a task let a StopIteration escape
     │   ├── StalledError (RuntimeError)          virtual time can go no further
+    │   ├── TaskCancelledError (RuntimeError)    a task was cancelled, and not by the engine
     │   ├── RunError (RuntimeError)              a run is started where none may start
     │   ├── ExecutorError (RuntimeError)         an executor does not make a call
     │   └── ConnectorError (ConnectionError)     a connector cannot do what it is asked to
@@ -234,6 +235,13 @@ class TaskStopIterationError(CascadeError, RuntimeError):
 
 class StalledError(CascadeError, RuntimeError):
     """Virtual time can go no further: nothing is left to wait for, or a thread takes too long."""
+
+
+class TaskCancelledError(CascadeError, RuntimeError):
+    """A task was cancelled from inside: neither its run nor its call was (ruling M13).
+
+    The cause is the CancelledError.
+    """
 
 
 class RunError(CascadeError, RuntimeError):

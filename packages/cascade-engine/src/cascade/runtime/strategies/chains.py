@@ -12,7 +12,7 @@ from typing import Any
 
 from cascade.graph.wiring import wire
 from cascade.runtime.guard import Guard
-from cascade.runtime.run import Run, stop_iteration_of
+from cascade.runtime.run import Run, carried
 from cascade.runtime.strategies.lanes import Lanes
 from cascade.runtime.strategies.nodes import Nodes
 from cascade.runtime.strategies.segment import Address, Item, Work
@@ -102,10 +102,7 @@ class Chains:
             with self._guard:
                 self._lanes.send(work)
             return
-        error = handover.error
-        if isinstance(error, StopIteration):
-            error = stop_iteration_of(work.operation.func, error)
-        self._fail(error, work, None)
+        self._fail(carried(work.operation.func, handover.error), work, None)
 
 
 def _is_held(lazy: LazyResult[Any], found: Walk, straight: Straight) -> bool:

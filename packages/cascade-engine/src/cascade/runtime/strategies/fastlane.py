@@ -18,7 +18,7 @@ from cascade.graph.wiring import Several
 from cascade.runtime.contexts import differs
 from cascade.runtime.guard import Guard
 from cascade.runtime.limits.constraints import FREE
-from cascade.runtime.run import Run, stop_iteration
+from cascade.runtime.run import Run, carried
 from cascade.runtime.scheduler import Workers
 from cascade.runtime.strategies.nodes import Nodes
 from cascade.runtime.strategies.reports import Reports
@@ -172,12 +172,7 @@ class FastLane:
         self, error: BaseException, segment: Segment, lazy: LazyResult[Any], started: float
     ) -> None:
         work = self._begun(segment, lazy, started)
-        if isinstance(error, StopIteration):
-            try:
-                raise stop_iteration(lazy.task.func) from error
-            except Exception as replaced:
-                error = replaced
-        self._fail(error, work, None)
+        self._fail(carried(lazy.task.func, error), work, None)
 
 
 def arguments(lazy: LazyResult[Any], segment: Segment) -> tuple[list[Any], dict[str, Any]]:

@@ -25,12 +25,13 @@ from functools import partial
 from typing import Any
 
 from cascade.graph.wiring import wire
+from cascade.runtime.cancels import cancelled_inside
 from cascade.runtime.guard import Guard
 from cascade.runtime.limits.tickets import current_ticket
 from cascade.runtime.notes import annotate
 from cascade.runtime.outcomes import Failed, Missing, refuse_coroutine, value_or_raise
 from cascade.runtime.processor import NodeProcessor, wants_resources
-from cascade.runtime.run import Run, Waiting, stop_iteration_of
+from cascade.runtime.run import Run, Waiting, carried
 from cascade.runtime.strategies.caches import Caches
 from cascade.runtime.strategies.continuations import Continuations
 from cascade.runtime.strategies.fastlane import FastLane
@@ -79,7 +80,7 @@ class _GraphRun:
         self._run = run
         in_order = getattr(solver, "in_order", False)
         self._guard = Guard()
-        self._processor = NodeProcessor(run)
+        self._processor = NodeProcessor(run, lambda _outside: self._lanes.stopping)
         self._reports = Reports(run)
         self._lanes = Lanes(
             run,
@@ -206,13 +207,12 @@ class _GraphRun:
                         if work.ticket is not None:
                             context.run(current_ticket.set, work.ticket)
                         result = context.run(work.operation.func, *work.args, **work.kwargs)
-                except Exception as error:
+                except (Exception, asyncio.CancelledError) as failure:
                     parking.left(work)  # backoff holds nothing
-                    if isinstance(error, StopIteration):  # futures could not carry it (M13)
-                        error = stop_iteration_of(work.operation.func, error)
-                    if self._tries_again(work, error):
+                    error = carried(work.operation.func, failure)
+                    if isinstance(error, Exception) and self._tries_again(work, error):
                         return
-                    raise error
+                    raise error from error.__cause__
                 if work.ticket is not None:
                     parking.left(work)
                 work = self._after(work, result, on_loop=False)
@@ -248,6 +248,10 @@ class _GraphRun:
                 if isinstance(error, asyncio.CancelledError) or error is self._error:
                     return
                 raise  # Ctrl-C while the run ends: for the event loop, which cancels the run again
+            if isinstance(error, asyncio.CancelledError):  # by a handle on this asyncio task (M13)
+                inside = cancelled_inside()
+                inside.__cause__ = error
+                error = inside
             self._fail(error, work, item)
 
     def _call(self, work: Work) -> Awaitable[Any]:

@@ -14,9 +14,10 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from cascade.runtime.cancels import Cancels
 from cascade.runtime.guard import Guard
 from cascade.runtime.processor import NodeCall, wants_resources
-from cascade.runtime.run import Cancels, Run
+from cascade.runtime.run import Run
 from cascade.runtime.scheduler import ByPriority, Workers
 from cascade.runtime.strategies.parking import Parking
 from cascade.runtime.strategies.segment import Item, Queued, Segment, Work
@@ -67,6 +68,7 @@ class Lanes:
         self._resting: dict[Work, asyncio.TimerHandle | None] = {}
         #: Work that waits for capacities and constraints.
         self.parking = Parking(run, self._go_on)
+        run.watch_work(self._worked_on)
 
     @property
     def busy(self) -> bool:
@@ -217,10 +219,19 @@ class Lanes:
     def _abandon(self) -> None:
         self.parking.abandon()
         for call, item in self.workers.working():
-            node = item[1] if isinstance(item, tuple) else item
-            node = node.source if isinstance(node, Work) else node
+            node = _node_of(item)
             name = "plain tasks" if node is None else node.name
             self._run.abandon(call, name, 0 if node is None else node.number)
+
+    def _worked_on(self) -> list[str]:
+        nodes = map(_node_of, self.workers.worked_on())
+        return [node.name for node in nodes if node is not None and not node.task.structural]
+
+
+def _node_of(item: Any) -> LazyResult[Any] | None:
+    """The node of what a worker's thread works on, if it has begun."""
+    node = item[1] if isinstance(item, tuple) else item
+    return node.source if isinstance(node, Work) else node
 
 
 def belongs_on_loop(

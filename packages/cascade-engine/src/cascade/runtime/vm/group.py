@@ -9,7 +9,8 @@ from contextvars import Context
 from types import TracebackType
 from typing import Any, Self
 
-from cascade.runtime.run import Cancels, Run
+from cascade.runtime.cancels import Cancels
+from cascade.runtime.run import Run
 
 
 class Group:
@@ -49,6 +50,15 @@ class Group:
     def ending(self) -> bool:
         """Whether its tasks were cancelled."""
         return self._ending
+
+    def is_cancelled(self, outside: int) -> bool:
+        """Whether the current asyncio task, one of these or the body, was cancelled with these.
+
+        Args:
+            outside: How many cancels came from outside of what runs in it; the body's may come from
+                wherever the block's caller is cancelled.
+        """
+        return self._ending or (outside > 0 and asyncio.current_task() is self._body)
 
     async def __aenter__(self) -> Self:
         body = asyncio.current_task()

@@ -39,7 +39,7 @@ from cascade.runtime.events import (
 from cascade.runtime.notes import annotate
 from cascade.runtime.outcomes import Failed, Missing, Skipped, caught, refuse_coroutine, worst
 from cascade.runtime.processor import NodeCall, NodeProcessor
-from cascade.runtime.run import Run, stop_iteration, stop_iteration_of
+from cascade.runtime.run import Run, carried
 from cascade.runtime.tailcall import fault, is_baked, lazies_of, misfit, with_values
 from cascade.runtime.ticker import Ticker, Turn
 from cascade.runtime.tracebacks import leave_out_machinery
@@ -98,7 +98,7 @@ class Interpreter:
         self._limits = run.gate.constraints
         self._registry = registry
         self._is_nested = nested
-        self._processor = NodeProcessor(run, self._cancel_rest)
+        self._processor = NodeProcessor(run, self._is_cancelled, self._cancel_rest)
         self._shared = Shared()
         #: Asyncio tasks that were started and have not ended.
         self._under_way = 0
@@ -108,7 +108,9 @@ class Interpreter:
         self._flights: dict[tuple[CachePolicy, Any], Cell] = {}
         self._error: BaseException | None = None
         self._reports = Reports(run)
-        self._spinner = None if tier == "interpreted" else Spinner(run, tier, self._cancel_rest)
+        self._spinner = None
+        if tier != "interpreted":
+            self._spinner = Spinner(run, tier, self._is_cancelled, self._cancel_rest)
 
     async def execute(self, frame: Frame, handover: Handover | None = None) -> Any:
         """The value of ``frame``; a Skipped where it has none.
@@ -417,8 +419,8 @@ class Interpreter:
             return await self._processor.call(node_call, retrying)
         try:
             return self._run.context.copy().run(call.func, *args, **kwargs)
-        except StopIteration as error:
-            raise stop_iteration(call.func) from error
+        except (StopIteration, asyncio.CancelledError) as error:
+            raise carried(call.func, error) from error
 
     def _policies(self, frame: Frame, call: Call) -> CallPolicies:
         """How a call is made, with what nodes have given as the amounts that it takes (R10)."""
@@ -542,6 +544,9 @@ class Interpreter:
     def _cancel_rest(self) -> None:
         """A plain call was cancelled, and is waited for; nothing else goes on meanwhile (R9)."""
         self._group.cancel_rest()
+
+    def _is_cancelled(self, outside: int) -> bool:
+        return self._group.is_cancelled(outside)
 
     def _one_less(self, _task: object) -> None:
         self._under_way -= 1
@@ -761,11 +766,8 @@ class Interpreter:
 
 def _error_of(handover: Handover, call: Call) -> BaseException:
     """The error that has stopped straight-line code, as this call's."""
-    error = handover.error
-    assert error is not None
-    if not isinstance(error, StopIteration):
-        return error
-    return stop_iteration_of(call.func, error)
+    assert handover.error is not None
+    return carried(call.func, handover.error)
 
 
 def _is_to_be_checked(source: LazyResult[Any] | None, alone: bool) -> bool:

@@ -22,9 +22,10 @@ from operator import length_hint
 from typing import Any, Final
 
 from cascade.graph.compiler import template_of
+from cascade.runtime.cancels import Cancels, IsCancelled
 from cascade.runtime.contexts import is_written
 from cascade.runtime.limits.tickets import Ticket, current_ticket
-from cascade.runtime.run import Cancels, Run, raise_named, stop_iteration
+from cascade.runtime.run import Run, carried, raise_named, stop_iteration
 from cascade.runtime.tailcall import is_baked
 from cascade.runtime.ticker import Ticker
 from cascade.runtime.vm.frame import Frame
@@ -33,7 +34,7 @@ from cascade.runtime.vm.generator import Generated
 from cascade.runtime.vm.loops import PAUSED
 from cascade.runtime.vm.tiers import Tier, loop_of
 from cascade.spec.blueprint import Blueprint, Literal, TailCall
-from cascade.spec.errors import TaskStopIterationError
+from cascade.spec.errors import TaskCancelledError, TaskStopIterationError
 from cascade.spec.task import Task
 
 #: What ``spin`` gives where the step has to be made as an ordinary call.
@@ -75,11 +76,15 @@ class Spinner:
     Args:
         run: The run.
         tier: The best that there may be.
+        is_cancelled: Whether the engine has cancelled the current asyncio task.
         on_cancel: Called when a batch on a worker was cancelled and is about to be waited for.
     """
 
-    def __init__(self, run: Run, tier: Tier, on_cancel: Callable[[], None]) -> None:
+    def __init__(
+        self, run: Run, tier: Tier, is_cancelled: IsCancelled, on_cancel: Callable[[], None]
+    ) -> None:
         self._run = run
+        self._is_cancelled = is_cancelled
         self._on_cancel = on_cancel
         self._tier = tier
         #: Batches of loops of coroutines that wait for something.
@@ -215,12 +220,15 @@ class Spinner:
     ) -> None:
         """Let ``frame`` be at the step that has failed."""
         self._count(frame, loop, ticker, made)
-        stopped = error.__cause__ if isinstance(error, TaskStopIterationError) else error
+        replaced = isinstance(error, (TaskStopIterationError, TaskCancelledError))
+        stopped = error.__cause__ if replaced else error
         state = loop.code.state_at(error if stopped is None else stopped, loop.state)
         self._be_at(frame, loop, state, None)
-        if isinstance(error, StopIteration):
-            raise stop_iteration(loop.code.tasks[state].func) from error
-        if stopped is not error:  # it names what was entered
+        if isinstance(error, StopIteration) or (
+            isinstance(error, asyncio.CancelledError) and not loop.code.is_async
+        ):
+            raise carried(loop.code.tasks[state].func, error) from error
+        if isinstance(error, TaskStopIterationError):  # it names what was entered
             error.args = stop_iteration(loop.code.tasks[state].func).args
 
     async def _awaited(
@@ -240,14 +248,21 @@ class Spinner:
         run = self._run
         self._listen()
         self._awaiting.add(steps)
+        run.calls[cancels] = operation.name
         try:
-            outcome = await run.stepping(operation, node, work, loop.context, ticker.turned)
-        except RuntimeError as error:
-            raise_named(error, operation)
+            stepping = run.stepping(operation, node, work, loop.context, cancels, ticker.turned)
+            outcome = await stepping
+        except BaseException as error:
+            if cancels.own > 0 or isinstance(error, asyncio.CancelledError):
+                await cancels.settle(error, self._is_cancelled)
+            if isinstance(error, RuntimeError):
+                raise_named(error, operation)
+            raise
         finally:
             self._awaiting.discard(steps)
-        if cancels.count > 0:  # a step has swallowed it
-            raise asyncio.CancelledError
+            del run.calls[cancels]
+        if cancels.own > 0 or cancels.count > 0:  # a step has swallowed it
+            await cancels.settle(None, self._is_cancelled)
         return outcome
 
     # -- constraints that change --------------------------------------------------------------
