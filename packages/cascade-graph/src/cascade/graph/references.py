@@ -159,7 +159,7 @@ def reference_to(thing: Any, function: Any = None) -> str | None:
 
 def reference_to_called(thing: Any, *, of_errors: bool) -> str | None:
     """The same for what a run calls: a converter, or what a retry is on."""
-    name = _name(thing)
+    name = _known_name(thing) or _name(thing)
     if name is None:
         return None
     try:
@@ -170,6 +170,16 @@ def reference_to_called(thing: Any, *, of_errors: bool) -> str | None:
 
 
 _WRITER = Resolver()
+
+
+def _known_name(thing: Any) -> str | None:
+    """The name of a known type by its public module, which ``__module__`` need not be."""
+    for module, names in _KNOWN.items():
+        if module in sys.modules:
+            for name in names:
+                if getattr(sys.modules[module], name) is thing:
+                    return f"{module}:{name}"
+    return None
 
 
 def _name(thing: Any) -> str | None:
