@@ -168,6 +168,55 @@ async def test_loops_that_spin_at_once_share_the_budget(spin):
     assert longest < BUDGET * 2  # the first ones do not know yet of the others
 
 
+@cs.task
+def spins(place, note):
+    return spins.tail(place, note) if note(place) else None
+
+
+@cs.task
+def spins_here(place, note):
+    return spins_there.tail(place, note) if note(place) else None
+
+
+@cs.task
+def spins_there(place, note):
+    return spins_here.tail(place, note) if note(place) else None
+
+
+@cs.task
+async def spins_in_a_coroutine(place, note):
+    return spins_in_a_coroutine.tail(place, note) if note(place) else None
+
+
+@cs.task
+def spins_lazily(place, note):
+    return spins_lazily(place, note) if note(place) else None
+
+
+async def test_equal_loops_of_all_kinds_and_engines_have_equal_shares(clock):
+    """M9: fused, generated and interpreted, of coroutines, through returned lazy values."""
+    made = [0] * 8
+    end = clock.now + 2
+
+    def note(place):
+        made[place] += 1
+        clock.now += BUDGET / 800
+        return clock.now < end
+
+    kinds = [spins, spins_here, spins_in_a_coroutine, spins_lazily]
+    async with cs.Engine() as one, cs.Engine(tier="generated") as two:
+        interpreted = cs.Engine(tier="interpreted")
+        engines = [one, one, one, one, two, interpreted, two, interpreted]
+        await asyncio.gather(
+            *(
+                engine.run(kinds[place % len(kinds)](place, note), use_vm=True)
+                for place, engine in enumerate(engines)
+            )
+        )
+        await interpreted.close()
+    assert max(made) / min(made) <= 1.5
+
+
 async def test_a_loop_that_waits_in_each_step_has_batches_of_the_budget_all_the_same(clock):
     """The steps of a batch may wait no more, and are then to give way in time."""
     ticker = Ticker()

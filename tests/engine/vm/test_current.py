@@ -323,7 +323,7 @@ async def test_a_variable_of_a_function_around_it_is_rebound(run):
 
     running = asyncio.ensure_future(run(begin(0)))
     await passed(70)
-    go_on = cs.task(name="go_on")(new_act.func)
+    go_on = cs.task(name="go_on")(new_act.func)  # noqa: F811  # begin() sees it from now on
     await passed(1)
     assert seen == ["old"] * 70 + ["new"]
     await end_of(running)
