@@ -54,7 +54,7 @@ _LEFT_FOR_GOOD = 8
 class Loop:
     """A loop as the root of one frame."""
 
-    __slots__ = ("code", "context", "is_inline", "places", "state")
+    __slots__ = ("code", "context", "is_fresh", "is_inline", "places", "state")
 
     def __init__(self, code: Fused | Generated, blueprint: Blueprint, context: Context) -> None:
         task = blueprint.task
@@ -65,6 +65,8 @@ class Loop:
         self.is_inline = code.is_async or task.mode == "inline"
         #: What all steps see; none writes to it, or the loop ends (M12).
         self.context = context
+        #: Whether its next batch is to be one step, which may show that steps write to it.
+        self.is_fresh = not code.is_async
         inputs = dict(zip(task.parameters.positional, blueprint.input_args, strict=True))
         inputs |= blueprint.input_kwargs
         #: Register of each of the loop's parameters; None for those of its other tasks.
@@ -137,7 +139,7 @@ class Spinner:
         # Each coroutine in between is one more that every wait of the loop goes through.
         gate = self._run.gate
         if not (gate.constraints.any or frame.policies.capacities):
-            allowed = self._run.steps.allowed(ticker.left)
+            allowed = self._run.steps.allowed(1 if loop.is_fresh else ticker.left)
             return self._batch(frame, loop, ticker, node, here, allowed, None)
         return self._limited(frame, loop, ticker, node, here)
 
@@ -149,7 +151,7 @@ class Spinner:
         task = code.tasks[loop.state]
         if not gate.constraints.alike(other.name for other in code.tasks):
             return NOT_ENTERED  # each of its tasks is limited by other ones
-        allowed = self._run.steps.allowed(ticker.left)
+        allowed = self._run.steps.allowed(1 if loop.is_fresh else ticker.left)
         if not gate.governs(task, frame.policies):
             return await self._batch(frame, loop, ticker, node, here, allowed, None)
         if _entry(frame, loop)[0] is None:
@@ -213,6 +215,7 @@ class Spinner:
         value, state, *values = outcome
         made -= value is not PAUSED
         self._count(frame, loop, ticker, steps, made)
+        loop.is_fresh = False
         self._be_at(frame, loop, state, values)
         frame.left = frame.left + 1 if not made and type(value) is TailCall else 0
         if is_written(loop.context, len(self._run.context), self._run.held):
@@ -337,6 +340,7 @@ class Spinner:
         frame.advance()
         frame.looped = True  # the node has begun
         frame.loop = Loop(loop.code, blueprint, loop.context)
+        frame.loop.is_fresh = loop.is_fresh
 
 
 def _entry(frame: Frame, loop: Loop) -> tuple[Callable[..., Any] | None, Sequence[Any]]:
