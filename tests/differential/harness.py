@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from tests.differential import naive
-from tests.differential.programs import CAPACITIES, PARAMS, Change, canon
+from tests.differential.programs import CALLERS, CAPACITIES, PARAMS, Change, canon, tone
 
 import cascade
 from cascade.adapters.executors.local import LocalExecutor
@@ -166,6 +166,8 @@ async def by_engine(
     With ``program``, what can be compiled is, by ``Engine.compile``. The constraints of the engine
     are changed as ``changes`` say. When it ends nobody has anything of capacities, and none waits.
     """
+    if watched:  # of the others, the caller has set no context variable
+        tone.set(CALLERS)
     made = maker(cascade)
     outcome = Outcome()
     use_vm = tier is not None

@@ -11,6 +11,7 @@ together what ruling M13 allows an engine to do. A run with ``fail_fast=False`` 
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
@@ -549,8 +550,9 @@ class Naive:
         try:
             given = {n: self.open(v, own) if type(v) is Inject else v for n, v in named.items()}
             bound = inspect.BoundArguments(task.signature, given)
-            result = task.func(*bound.args, **bound.kwargs)
-            return drive(result) if inspect.iscoroutine(result) else result
+            context = contextvars.copy_context()  # what it sets no other sees (M12)
+            result = context.run(task.func, *bound.args, **bound.kwargs)
+            return context.run(drive, result) if inspect.iscoroutine(result) else result
         except asyncio.CancelledError as error:  # M13: a run of this evaluator is never cancelled
             raise TaskCancelledError(task.name) from error
         except StopIteration as error:  # M13

@@ -10,6 +10,7 @@ import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -21,6 +22,9 @@ from cascade.spec.blueprint import Literal
 from cascade.spec.errors import CascadeError
 from cascade.spec.lazy_types import LazyResult
 
+#: What tasks set, and whatever the caller has: equal to what a task sets, and not the same (M12).
+tone: ContextVar[object] = ContextVar("tone")
+CALLERS: list[object] = []
 PARAMS = {"limit": 3, "name": "eu"}
 CAPACITIES = {"gpu": 2, "disk": 1.5}
 _LAZY = LazyResult, naive.Lazy
@@ -165,6 +169,7 @@ class Job:
         mode: Where it is called, as a plain function.
         nout: How many values it says that it gives.
         tries: How often it fails and is tried, where it is.
+        binds: Whether it calls a function that sets a context variable.
     """
 
     signature: str
@@ -173,6 +178,7 @@ class Job:
     mode: str = "auto"
     nout: int | None = None
     tries: Tries | None = None
+    binds: bool = False
 
 
 @dataclass(frozen=True)
@@ -192,6 +198,7 @@ class Loop:
     steps: tuple[Step, ...]
     body: Any
     tries: Tries | None = None
+    binds: bool = False
 
 
 @dataclass(frozen=True)
@@ -368,7 +375,11 @@ class Build:
         return make(function)
 
     def _begin(self, task: Job | Loop, label: str, arguments: Any) -> None:
-        """Note a call; fail if it is one of the first."""
+        """Note a call, and whether it sees what another has set; fail if it is one of the first."""
+        if tone.get(CALLERS) is not CALLERS:
+            label += " with a context variable that another task has set"
+        if task.binds:
+            bind()
         call = label, canon(arguments)
         with self._lock:
             self.log.append(call)
@@ -490,6 +501,11 @@ class Build:
 
 def _turning(turn: Callable[..., Any], place: int) -> Callable[..., Any]:
     return lambda n, acc=0, *, keep=f"kept {place}": turn(n, acc, keep)
+
+
+def bind() -> None:
+    """Set a context variable, as functions for logs and traces do on behalf of a task."""
+    tone.set([])
 
 
 def _awaiting(func: Callable[..., Any], pauses: int | None) -> Callable[..., Any]:
@@ -774,7 +790,7 @@ def _jobs(
     if nout is not None and not (profile.fails and draw(_rarely)):
         parts = st.lists(values(profile, depth, met, met, True), min_size=nout, max_size=nout)
         body = Give(Gather(tuple(draw(parts))))
-    return Job(signature, pauses, body, mode, nout, draw(_tries))
+    return Job(signature, pauses, body, mode, nout, draw(_tries), draw(_rarely))
 
 
 @functools.cache
@@ -794,7 +810,7 @@ def _loops(draw: Any, profile: Profile, depth: int, met: int) -> Loop:
     styles = [*_going_on * 3, *(_going_wrong if profile.fails else [])]
     step = st.builds(Step, st.sampled_from(styles), st.integers(0, 2), value)
     steps = tuple(draw(st.lists(step, max_size=4)))
-    return Loop(pauses, steps, draw(_bodies(profile, depth, met)), draw(_tries))
+    return Loop(pauses, steps, draw(_bodies(profile, depth, met)), draw(_tries), draw(_rarely))
 
 
 @functools.cache

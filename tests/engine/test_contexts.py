@@ -163,3 +163,28 @@ async def test_what_tasks_return(way, values):
 
     # sets() hands a number on as long as it sees what the caller has set
     assert await way(lambda: goes_on(12)) == "end"
+
+
+CALLERS = ["the caller's"]
+
+
+@cs.task
+def returns_one(n):
+    return binds_in_each(n)
+
+
+@cs.task
+def binds_in_each(n):
+    if not is_callers(CALLERS):
+        return "another's"
+    bind(n)
+    return binds_in_each.tail(n - 1) if n % 20 else returns_one(n - 1) if n else "end"
+
+
+async def test_a_loop_whose_steps_all_write_is_noticed_wherever_it_begins(way):
+    """After as many steps as may have been made before it."""
+    token = level.set(CALLERS[0])
+    try:
+        assert await way(lambda: returns_one(400)) == "end"
+    finally:
+        level.reset(token)

@@ -38,7 +38,7 @@ from cascade.runtime.events import (
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.gate import Gate
 from cascade.runtime.limits.resources import ResourceManager
-from cascade.runtime.steps import Steps
+from cascade.runtime.steps import Batch, Steps
 from cascade.runtime.worker_calls import WorkerCall, not_begun
 from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
 from cascade.spec.lazy_types import LazyResult, Operation
@@ -133,7 +133,9 @@ class Run:
         self.calls: dict[object, str] = {}
         self._worked_on: Callable[[], Iterable[str]] = tuple
         self._lacking: Callable[[], Iterable[Waiting]] = tuple
-        self.steps = Steps(max_steps, step_interval)
+        self.steps = Steps(max_steps, step_interval, self.loop.time)
+        self._will_tell = False
+        self._next_tell: asyncio.TimerHandle | None = None
         resources = ResourceManager() if resources is None else resources
         constraints = ConstraintManager(resources) if constraints is None else constraints
         self.gate = Gate(self, resources, constraints)
@@ -161,6 +163,8 @@ class Run:
             current_run.reset(self._tokens[1])
             self.gate.close()
             interrupts.runs.discard(self)
+            if self._next_tell is not None:
+                self._next_tell.cancel()
             self._flush()
 
     def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
@@ -285,14 +289,34 @@ class Run:
         """
         if self.steps.one(task):
             self.tell_of_steps(task)
+        elif not self.bus.is_silent:
+            self.tell_soon(task)
 
-    def made(self, count: int, task: str) -> None:
-        """Count steps that a loop of ``task`` has made. In the event loop's thread.
+    def made(self, count: int, task: str, batch: Batch) -> None:
+        """Count the steps of a batch of a loop of ``task``. In the event loop's thread.
 
         Raises:
             StepLimitError: They are too many.
         """
-        if self.steps.many(count, task):
+        if self.steps.many(count, task, batch):
+            self.tell_of_steps(task)
+
+    def tell_soon(self, task: str) -> None:
+        """Tell of steps of ``task`` at the next interval, whatever follows. From any thread."""
+        if self._will_tell or not self.bus.wants(StepsMade):
+            return
+        self._will_tell = True
+        if self.is_own_thread(threading.get_ident()):
+            self._tell_later(task)
+        else:
+            self.loop.call_soon_threadsafe(self._tell_later, task)
+
+    def _tell_later(self, task: str) -> None:
+        self._next_tell = self.loop.call_later(self.steps.next_tell(), self._tell, task)
+
+    def _tell(self, task: str) -> None:
+        self._will_tell = False
+        if self.steps.tell(task):
             self.tell_of_steps(task)
 
     def tell_of_steps(self, task: str) -> None:

@@ -1,9 +1,10 @@
 """Ticker: lets the event loop have its turn while a loop spins without awaiting anything.
 
 Yielding at every step would cost more than the step, and looking at a clock nearly so. The ticker
-counts steps instead and adapts the count (M9): it doubles while a batch of steps takes less than
-half of the budget, and halves when one takes more than all of it. Loops that spin at the same time
-share the budget: the time until the event loop comes back to a loop counts as well.
+counts steps instead and adapts the count to the time that the last batch of steps took (M9). Loops
+that spin at the same time, in any number of runs and engines, have equal shares of the budget: a
+batch is made for as long as the budget lasts, divided by the number of loops that wait for their
+turn.
 
 In virtual time the count is fixed: how far a loop gets between two turns of the others is then the
 same each time, whatever the machine.
@@ -14,13 +15,16 @@ from __future__ import annotations
 import asyncio
 from math import inf
 from time import perf_counter
+from weakref import WeakKeyDictionary
 
 from cascade.runtime.clock import VirtualLoop
 
 #: Seconds between two turns of the event loop.
 BUDGET = 0.005
-#: What a batch may take however long the others take; else many loops would only take turns.
+#: The least share of a loop, however many others there are; else many loops would only take turns.
 _LEAST = BUDGET / 20
+#: The part of a share for which a batch is made, as batches of the same steps differ in length.
+_AIM = 0.75
 _MOST_STEPS = 1 << 18
 #: Steps between two turns in virtual time.
 _FIXED_STEPS = 1024
@@ -38,22 +42,42 @@ class Turn:
         return perf_counter() > self._until
 
 
+class _Spinning:
+    """The loops of one event loop that have had their share, and wait for their next turn."""
+
+    __slots__ = ("__weakref__", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting = 0
+
+    def share(self) -> float:
+        """The seconds that the loop which asks may take between two turns."""
+        return max(BUDGET / (self.waiting + 1), _LEAST)
+
+
+_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Spinning] = WeakKeyDictionary()
+
+
 class Ticker:
     """Counts the steps of one loop; use as ``if ticker.step(): await ticker.pause()``.
 
     Attributes:
         left: How many steps may still be made before the next pause, one at least.
+        since: When the event loop had its last turn.
+        turns: How often it has had one since the last pause, because a step has waited.
     """
 
-    __slots__ = ("_batch", "_elsewhere", "_fixed", "_since", "left")
+    __slots__ = ("_batch", "_fixed", "_made", "_spinning", "left", "since", "turns")
 
     def __init__(self) -> None:
         self._fixed = _is_virtual()
         self._batch = _FIXED_STEPS if self._fixed else 1
         self.left = self._batch
-        self._since = perf_counter()
-        #: How long the last turn of the others took.
-        self._elsewhere = 0.0
+        self.since = perf_counter()
+        self.turns = 0
+        #: Steps made since the last turn, in batches before this one.
+        self._made = 0
+        self._spinning = _by_loop.setdefault(asyncio.get_running_loop(), _Spinning())
 
     def step(self) -> bool:
         """Count a step; whether it is time for ``pause``."""
@@ -62,7 +86,8 @@ class Ticker:
 
     def turned(self) -> None:
         """Note that the event loop has had a turn just now."""
-        self._since = perf_counter()
+        self.since = perf_counter()
+        self.turns += 1
 
     async def pause(self) -> None:
         """Adapt the count to the time that the last batch took, and yield if that was enough."""
@@ -70,18 +95,30 @@ class Ticker:
             self.left = self._batch
             await asyncio.sleep(0)
             return
-        now = perf_counter()
-        elapsed = now - self._since
-        shared = elapsed + self._elsewhere
-        if shared < BUDGET / 2 or elapsed < _LEAST / 2:
+        elapsed = perf_counter() - self.since
+        share = self._spinning.share()
+        made = self._batch - self.left
+        # Where steps wait, the time is that since the last one that did, and so is the count.
+        made = made // (self.turns + 1) if self.turns else made + self._made
+        self._made = made = max(made, 1)
+        self.turns = 0
+        if elapsed < share / 2:
             self._batch = min(self._batch * 2, _MOST_STEPS)
-        elif shared > BUDGET and elapsed > _LEAST:
-            self._batch = max(self._batch // 2, 1)
+            if elapsed:
+                fits = int(made * (share * _AIM / elapsed - 1))
+                self._batch = max(min(self._batch, fits), 1)
+            self.left = self._batch
+            return
+        fits = int(made * share * _AIM / elapsed)
+        self._batch = max(min(fits, made * 2, _MOST_STEPS), 1)
         self.left = self._batch
-        if shared >= BUDGET / 2:
+        self._made = 0
+        self._spinning.waiting += 1
+        try:
             await asyncio.sleep(0)
-            self._since = perf_counter()
-            self._elsewhere = self._since - now
+        finally:
+            self._spinning.waiting -= 1
+        self.since = perf_counter()
 
 
 def _is_virtual() -> bool:

@@ -58,6 +58,7 @@ class Continuations:
         self._run = run
         self._next_step = run.steps.next
         self._is_limited = run.steps.limit is not None
+        self._bus = run.bus
         self._guard = guard
         self._nodes = nodes
         self._lanes = lanes
@@ -81,7 +82,7 @@ class Continuations:
                     address = work.address = nodes.address(segment, node)
                 nodes.remember(lazy, address)
         before = self._next_step()
-        if not before & LOOK_MASK or self._is_limited:
+        if not (before & LOOK_MASK and self._bus.is_silent) or self._is_limited:
             self._note_step(before, work.operation.name)
         if alone:
             work.continue_as(lazy)
@@ -108,7 +109,7 @@ class Continuations:
             self._await(work, lazies, lambda values: self.tail(work, with_values(tail, values)))
             return False
         before = self._next_step()
-        if not before & LOOK_MASK or self._is_limited:
+        if not (before & LOOK_MASK and self._bus.is_silent) or self._is_limited:
             self._note_step(before, work.operation.name)
         work.attempt = 1
         if tail.target_blueprint_id is not None:
@@ -127,6 +128,8 @@ class Continuations:
     def _note_step(self, before: int, task: str) -> None:
         if self._run.steps.is_due(before, task):
             self._run.tell_of_steps(task)
+        elif not self._bus.is_silent:
+            self._run.tell_soon(task)
 
     def _expand(self, lazy: LazyResult[Any], continuation: Resume | Address) -> None:
         """Add what ``lazy`` needs and the run does not compute yet."""

@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from cascade.runtime.contexts import differs
 from cascade.runtime.vm.loops import LAZY, PAUSED
 from cascade.runtime.vm.source import Unfit, refuse
 from cascade.spec.blueprint import TailCall
@@ -86,6 +87,7 @@ def _loop(task: Task[..., Any]) -> Callable[..., Any]:
         "__cs_type": type,
         "__cs_len": len,
         "__cs_isinstance": isinstance,
+        "__cs_differs": differs,
     }
     made: dict[str, Any] = {}
     exec(compile("\n".join(_lines(task, scope)), _FILE, "exec"), made)
@@ -102,7 +104,7 @@ def _lines(task: Task[..., Any], scope: Iterable[str]) -> Iterator[str]:
     leading = "__cs_steps, __cs_state"
     define, wait = "def", ""
     if task.is_async:
-        leading += ", __cs_before, __cs_cancelling"
+        leading += ", __cs_before, __cs_cancelling, __cs_context, __cs_variables, __cs_held"
         define, wait = "async def", "await "
     taken = ", ".join(f"{name}=None" for name in scope)
     yield f"{define} __cs_loop({leading}, {_listed(names)} *, {taken}):"
@@ -114,16 +116,20 @@ def _lines(task: Task[..., Any], scope: Iterable[str]) -> Iterator[str]:
     yield "            break"
     yield "        if __cs_value.target_blueprint_id is not None:"
     yield "            break"
-    yield from (f"        {line}" for line in _new_arguments(parameters))
+    yield from (f"        {line}" for line in _new_arguments(parameters, task.is_async))
     if task.is_async:
-        yield "        if __cs_cancelling() != __cs_before:"
+        yield "        __cs_value = __cs_args = __cs_kwargs = None"  # the next step frees these
+        yield "        if __cs_cancelling() != __cs_before or ("
+        yield "            __cs_len(__cs_context) != __cs_variables"
+        yield "            or (__cs_held and __cs_differs(__cs_context, __cs_held))"
+        yield "        ):"
         yield f"            return __cs_PAUSED, 0, {_listed(names)}"
     yield "    else:"
     yield f"        return __cs_PAUSED, 0, {_listed(names)}"
     yield f"    return __cs_value, 0, {_listed(names)}"
 
 
-def _new_arguments(parameters: Parameters) -> Iterator[str]:
+def _new_arguments(parameters: Parameters, is_async: bool) -> Iterator[str]:
     """Take the arguments of the tail call over; those that it does not give keep their values."""
     positional, keyword = parameters.positional, parameters.keyword
     yield "__cs_args = __cs_value.args"
@@ -138,6 +144,8 @@ def _new_arguments(parameters: Parameters) -> Iterator[str]:
             yield f"        if {_is_lazy(value)}:"
             yield "            break"
         yield f"        {_listed(positional[:count])} = {_listed(given)}"
+        if is_async:
+            yield f"        del {', '.join(given)}"
     yield "    else:" if positional else "    if True:"
     yield "        break"
     if not keyword:
@@ -157,6 +165,8 @@ def _new_arguments(parameters: Parameters) -> Iterator[str]:
     yield "    if __cs_left:"
     yield "        break"
     yield from (f"    {name} = __cs_new_{name}" for name in keyword)
+    if is_async:
+        yield f"    del {', '.join(f'__cs_new_{name}' for name in keyword)}"
 
 
 def _is_lazy(value: str) -> str:

@@ -166,6 +166,7 @@ class Interpreter:
                             if result is NOT_ENTERED
                             else self._after_root(frame, call, result, base)
                         )
+                        result = None  # it may hold the arguments of the next step
                     else:
                         following = await self._step(frame, base)
                 except Exception as error:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from cascade.runtime.contexts import differs
 from cascade.runtime.vm.loops import LAZY, PAUSED
 from cascade.runtime.vm.plain import BUILTIN_TYPES, Plain, is_builtin
 from cascade.runtime.vm.source import FunctionNode
@@ -23,6 +26,7 @@ STEPS, STATE, _CANCELLING, _BEFORE = (
     "__cs_cancelling__",
     "__cs_before__",
 )
+_CONTEXT, _VARIABLES, _HELD = "__cs_context__", "__cs_variables__", "__cs_held__"
 
 
 class LoopWriter:
@@ -78,7 +82,7 @@ class LoopWriter:
         """The syntax tree of the loop."""
         leading = [STEPS, STATE]
         if self._bodies[0].task.is_async:
-            leading += [_BEFORE, _CANCELLING]
+            leading += [_BEFORE, _CANCELLING, _CONTEXT, _VARIABLES, _HELD]
         names = [ast.arg(name) for name in (*leading, *self._parameters)]
         step = ast.For(ast.Name("__cs_step__", ast.Store()), _name(STEPS), self._step(), [])
         pause = self._pause()
@@ -161,9 +165,13 @@ class LoopWriter:
             )
             return [ast.copy_location(written, value)]
         tail = tails.get(value)
-        if tail is not None and tail.target in self._states:
-            return [self._placed(written, value) for written in self._tail(tail)]
-        return [self._placed(self._exit(value), at)]
+        if tail is None or tail.target not in self._states:
+            return [self._placed(self._exit(value), at)]
+        continued = [self._placed(written, value) for written in self._tail(tail)]
+        if not self._bodies[self._state].task.is_async:
+            return continued  # names are looked at when the loop is entered, often enough
+        leaves = self._placed(self._exit(copy.deepcopy(value)), at)
+        return [self._placed(ast.If(self._rebound(tail), [leaves], []), value), *continued]
 
     def _has_tail(self, value: ast.expr) -> bool:
         if isinstance(value, ast.IfExp):
@@ -201,11 +209,38 @@ class LoopWriter:
         if over:
             yield ast.Delete([ast.Name(name, ast.Del()) for name in over])
         if body.task.is_async:
-            test = ast.Compare(
-                ast.Call(_name(_CANCELLING), [], []), [ast.NotEq()], [_name(_BEFORE)]
-            )
-            yield ast.If(test, [self._pause(self._bodies[state])], [])
+            yield ast.If(self._is_to_pause(), [self._pause(self._bodies[state])], [])
         yield ast.Continue()
+
+    def _is_to_pause(self) -> ast.expr:
+        """Whether a step has swallowed a cancel, or has set a context variable."""
+        length = ast.Call(self._tool("len", len), [_name(_CONTEXT)], [])
+        arguments: list[ast.expr] = [_name(_CONTEXT), _name(_HELD)]
+        other = ast.Call(self._tool("differs", differs), arguments, [])
+        return ast.BoolOp(
+            ast.Or(),
+            [
+                ast.Compare(ast.Call(_name(_CANCELLING), [], []), [ast.NotEq()], [_name(_BEFORE)]),
+                ast.Compare(length, [ast.NotEq()], [_name(_VARIABLES)]),
+                ast.BoolOp(ast.And(), [_name(_HELD), other]),
+            ],
+        )
+
+    def _rebound(self, tail: Tail) -> ast.expr:
+        """Whether a name that a tail call mentions stands for something else than it did."""
+        tests: list[ast.expr] = []
+        for path, value in tail.names.items():
+            for length in range(1, len(path) + 1):
+                known = value[length - 1]
+                place = f"named{len(self.tools)}"
+                name: ast.expr = _name(path[0])
+                for part in path[1:length]:
+                    name = ast.Attribute(name, part, ast.Load())
+                tests.append(ast.Compare(name, [ast.IsNot()], [self._tool(place, known)]))
+        for builtin in sorted(self.builtins):  # that proofs rest on
+            known = self._tool(builtin, getattr(builtins, builtin))
+            tests.append(ast.Compare(_name(builtin), [ast.IsNot()], [known]))
+        return tests[0] if len(tests) == 1 else ast.BoolOp(ast.Or(), tests)
 
     def _moved(
         self, body: Body, target: Task[..., Any], given: Mapping[str, ast.expr]

@@ -19,6 +19,7 @@ from concurrent.futures import Future
 from contextvars import Context
 from itertools import repeat
 from operator import length_hint
+from time import perf_counter
 from typing import Any, Final
 
 from cascade.graph.compiler import template_of
@@ -28,7 +29,7 @@ from cascade.runtime.limits.tickets import Ticket, current_ticket
 from cascade.runtime.run import Run, carried, raise_named, stop_iteration
 from cascade.runtime.tailcall import is_baked
 from cascade.runtime.ticker import Ticker
-from cascade.runtime.vm.frame import Frame
+from cascade.runtime.vm.frame import UNSET, Frame
 from cascade.runtime.vm.fuser import Fused, is_traced
 from cascade.runtime.vm.generator import Generated
 from cascade.runtime.vm.loops import PAUSED
@@ -53,7 +54,7 @@ _LEFT_FOR_GOOD = 8
 class Loop:
     """A loop as the root of one frame."""
 
-    __slots__ = ("code", "context", "is_inline", "places", "state")
+    __slots__ = ("code", "context", "is_fresh", "is_inline", "places", "state")
 
     def __init__(self, code: Fused | Generated, blueprint: Blueprint, context: Context) -> None:
         task = blueprint.task
@@ -64,6 +65,8 @@ class Loop:
         self.is_inline = code.is_async or task.mode == "inline"
         #: What all steps see; none writes to it, or the loop ends (M12).
         self.context = context
+        #: Whether its next batch is to be one step, which may show that steps write to it.
+        self.is_fresh = not code.is_async
         inputs = dict(zip(task.parameters.positional, blueprint.input_args, strict=True))
         inputs |= blueprint.input_kwargs
         #: Register of each of the loop's parameters; None for those of its other tasks.
@@ -136,7 +139,7 @@ class Spinner:
         # Each coroutine in between is one more that every wait of the loop goes through.
         gate = self._run.gate
         if not (gate.constraints.any or frame.policies.capacities):
-            allowed = self._allowed(ticker.left)
+            allowed = self._run.steps.allowed(1 if loop.is_fresh else ticker.left)
             return self._batch(frame, loop, ticker, node, here, allowed, None)
         return self._limited(frame, loop, ticker, node, here)
 
@@ -148,7 +151,7 @@ class Spinner:
         task = code.tasks[loop.state]
         if not gate.constraints.alike(other.name for other in code.tasks):
             return NOT_ENTERED  # each of its tasks is limited by other ones
-        allowed = self._allowed(ticker.left)
+        allowed = self._run.steps.allowed(1 if loop.is_fresh else ticker.left)
         if not gate.governs(task, frame.policies):
             return await self._batch(frame, loop, ticker, node, here, allowed, None)
         if _entry(frame, loop)[0] is None:
@@ -156,7 +159,7 @@ class Spinner:
         # A coroutine's steps may take long, so each asks by itself.
         most = 1 if code.is_async else allowed
         ticket = await gate.admitted(task, node, frame.policies, most)
-        allowed = self._allowed(ticket.calls)  # others may have made steps meanwhile
+        allowed = self._run.steps.allowed(ticket.calls)  # others may have made steps meanwhile
         return await self._batch(frame, loop, ticker, node, here, allowed, ticket)
 
     async def _batch(
@@ -179,9 +182,12 @@ class Spinner:
             if enter is None:
                 return NOT_ENTERED
             steps = _Steps(allowed, loop.code.is_async)
+            self._run.steps.begin(steps)
             try:
                 if loop.code.is_async:
-                    outcome = await self._awaited(loop, enter, steps, values, ticker, node)
+                    work = self._entered(frame, loop, enter, steps, values)
+                    del values  # the arguments of a step live as long as the loop needs them
+                    outcome = await self._awaited(loop, work, steps, ticker, node)
                 elif here():
                     outcome = loop.context.run(enter, steps.items, loop.state, *values)
                 else:
@@ -196,7 +202,7 @@ class Spinner:
                     )
             except BaseException as error:
                 made = steps.made
-                self._failed(error, frame, loop, ticker, made - 1)
+                self._failed(error, frame, loop, ticker, steps, made - 1)
                 raise
             made = steps.made
         finally:
@@ -208,18 +214,33 @@ class Spinner:
                 self._run.gate.leave(ticket, ticket.calls - made)
         value, state, *values = outcome
         made -= value is not PAUSED
-        self._count(frame, loop, ticker, made)
+        self._count(frame, loop, ticker, steps, made)
+        loop.is_fresh = False
         self._be_at(frame, loop, state, values)
         frame.left = frame.left + 1 if not made and type(value) is TailCall else 0
         if is_written(loop.context, len(self._run.context), self._run.held):
-            frame.loop = False  # a step has written to it, which the next ones must not see
+            self._renew(frame, loop)
         return value
 
+    def _renew(self, frame: Frame, loop: Loop) -> None:
+        """Let no later step see what one has written to the context of the loop (M12)."""
+        if not loop.code.is_async:
+            frame.loop = False  # a step may write in the midst of a batch, which would go on
+            return
+        loop = frame.loop if isinstance(frame.loop, Loop) else loop
+        loop.context = self._run.context.copy()
+
     def _failed(
-        self, error: BaseException, frame: Frame, loop: Loop, ticker: Ticker, made: int
+        self,
+        error: BaseException,
+        frame: Frame,
+        loop: Loop,
+        ticker: Ticker,
+        steps: _Steps,
+        made: int,
     ) -> None:
         """Let ``frame`` be at the step that has failed."""
-        self._count(frame, loop, ticker, made)
+        self._count(frame, loop, ticker, steps, made)
         replaced = isinstance(error, (TaskStopIterationError, TaskCancelledError))
         stopped = error.__cause__ if replaced else error
         state = loop.code.state_at(error if stopped is None else stopped, loop.state)
@@ -231,27 +252,38 @@ class Spinner:
         if isinstance(error, TaskStopIterationError):  # it names what was entered
             error.args = stop_iteration(loop.code.tasks[state].func).args
 
-    async def _awaited(
-        self,
-        loop: Loop,
-        enter: Any,
-        steps: _Steps,
-        values: Sequence[Any],
-        ticker: Ticker,
-        node: int,
+    def _entered(
+        self, frame: Frame, loop: Loop, enter: Any, steps: _Steps, values: Sequence[Any]
     ) -> Any:
+        """The coroutine of a loop, which takes the arguments over from ``frame``."""
         task = asyncio.current_task()
         assert task is not None
+        context, held = self._run.context, self._run.held
+        now = (task.cancelling(), task.cancelling, loop.context, len(context), held)
+        for place in loop.places:
+            if place is not None:
+                frame.registers[place] = UNSET
+        return enter(steps.items, loop.state, *now, *values)
+
+    async def _awaited(
+        self, loop: Loop, work: Any, steps: _Steps, ticker: Ticker, node: int
+    ) -> Any:
         cancels = Cancels()
-        work = enter(steps.items, loop.state, task.cancelling(), task.cancelling, *values)
         operation = loop.code.tasks[loop.state]
-        run = self._run
+        run, bus = self._run, self._run.bus
+
+        def turned() -> None:
+            """Do what ``ticker.turned`` does, as this is called for each wait of a step."""
+            ticker.since = perf_counter()
+            ticker.turns += 1
+            if not bus.is_silent:
+                run.tell_soon(operation.name)
+
         self._listen()
         self._awaiting.add(steps)
         run.calls[cancels] = operation.name
         try:
-            stepping = run.stepping(operation, node, work, loop.context, cancels, ticker.turned)
-            outcome = await stepping
+            outcome = await run.stepping(operation, node, work, loop.context, cancels, turned)
         except BaseException as error:
             if cancels.own > 0 or isinstance(error, asyncio.CancelledError):
                 await cancels.settle(error, self._is_cancelled)
@@ -283,16 +315,11 @@ class Spinner:
         for steps in self._awaiting:
             steps.end()
 
-    def _allowed(self, calls: int) -> int:
-        """Where steps are limited, the call that may ask for one too many is made by itself."""
-        left = self._run.steps.left
-        return calls if left is None else max(min(calls, left), 1)
-
-    def _count(self, frame: Frame, loop: Loop, ticker: Ticker, made: int) -> None:
+    def _count(self, frame: Frame, loop: Loop, ticker: Ticker, steps: _Steps, made: int) -> None:
         ticker.left -= made
         if made > 0:
             frame.looped = True
-            self._run.made(made, loop.code.tasks[loop.state].name)
+        self._run.made(max(made, 0), loop.code.tasks[loop.state].name, steps)
 
     def _be_at(self, frame: Frame, loop: Loop, state: int, values: Sequence[Any] | None) -> None:
         """Let ``frame`` be at the root of the task of ``state``, with its arguments if known."""
@@ -313,6 +340,7 @@ class Spinner:
         frame.advance()
         frame.looped = True  # the node has begun
         frame.loop = Loop(loop.code, blueprint, loop.context)
+        frame.loop.is_fresh = loop.is_fresh
 
 
 def _entry(frame: Frame, loop: Loop) -> tuple[Callable[..., Any] | None, Sequence[Any]]:
@@ -331,16 +359,17 @@ class _Steps:
 
     Args:
         count: How many.
-        can_end: Whether ``end`` may be called.
+        can_end: Whether ``end`` ends it.
 
     Attributes:
         items: For the loop.
         count: How many there were.
     """
 
-    __slots__ = ("_left", "count", "items")
+    __slots__ = ("_can_end", "_left", "count", "items")
 
     def __init__(self, count: int, can_end: bool) -> None:
+        self._can_end = can_end
         nones = _FEW if can_end else _NONES
         self.items: Any = repeat(None, count)
         if nones:
@@ -354,8 +383,13 @@ class _Steps:
         """How many the loop has taken."""
         return self.count - (length_hint(self.items) if self._left is None else self._left)
 
+    @property
+    def left(self) -> int:
+        """How many more it may take."""
+        return length_hint(self.items)
+
     def end(self) -> None:
         """Let there be no more. In the thread of the loop, while that waits for something."""
-        if self._left is None:
+        if self._left is None and self._can_end:
             self._left = length_hint(self.items)
             self.items.__setstate__(len(_FEW))

@@ -38,12 +38,14 @@ class Tail:
         node: The call.
         target: What it continues as.
         given: The parameters that it gives and their expressions, in the order of evaluation.
+        names: Dotted names in it that say what it is, and what each part of them stood for.
         obstacle: Why it cannot be an assignment; None if it can.
     """
 
     node: ast.Call
     target: Task[..., Any]
     given: Sequence[tuple[str, ast.expr]]
+    names: Mapping[tuple[str, ...], Sequence[Any]]
     obstacle: Unfit | None = None
 
 
@@ -193,11 +195,11 @@ def _note_tail(body: Body, scope: Mapping[str, Any], value: ast.expr, obstacle: 
         return
     made: tuple[Task[..., Any], Sequence[ast.expr], Sequence[ast.keyword]] | None
     if path[-1] == "tail" and isinstance(target := _value(scope, path[:-1]), Task):
-        body.looked_up[path[:-1]] = target
+        named = [path[:-1]]
         made = target, value.args, value.keywords
     elif _value(scope, path) is TailCall:
-        body.looked_up[path] = TailCall
-        made = _made_by_hand(body, scope, value)
+        named = [path]
+        made = _made_by_hand(body, scope, value, named)
         if made is None:
             return
     else:
@@ -210,13 +212,18 @@ def _note_tail(body: Body, scope: Mapping[str, Any], value: ast.expr, obstacle: 
         stops = Unfit(f"{obstacle}, so that a tail call cannot be a 'continue'", value.lineno)
     elif isinstance(given, str):
         stops = Unfit(f"the arguments of a tail call {given}", value.lineno)
-    body.tails[value] = Tail(value, made[0], () if isinstance(given, str) else given, stops)
+    body.looked_up |= {name: _value(scope, name) for name in named}
+    parts = {name: [_value(scope, name[: n + 1]) for n in range(len(name))] for name in named}
+    body.tails[value] = Tail(value, made[0], () if isinstance(given, str) else given, parts, stops)
 
 
 def _made_by_hand(
-    body: Body, scope: Mapping[str, Any], call: ast.Call
+    body: Body, scope: Mapping[str, Any], call: ast.Call, named: list[tuple[str, ...]]
 ) -> tuple[Task[..., Any], Sequence[ast.expr], Sequence[ast.keyword]] | None:
-    """Target and arguments of ``TailCall(…)``; None where its target is known at run time only."""
+    """Target and arguments of ``TailCall(…)``; None where its target is known at run time only.
+
+    The name of the target is added to ``named``.
+    """
     names = ("args", "kwargs", "target_blueprint_id", "target")
     given: dict[str | None, ast.expr] = dict(zip(names, call.args, strict=False))
     given |= {keyword.arg: keyword.value for keyword in call.keywords}
@@ -228,7 +235,7 @@ def _made_by_hand(
         target = _UNKNOWN if path is None or path[0] in body.names else _value(scope, path)
         if path is None or not isinstance(target, Task):
             return None
-        body.looked_up[path] = target
+        named.append(path)
     args, kwargs = given.get("args"), given.get("kwargs")
     unseen = ast.Starred(call)  # stands for arguments that are not written out
     positional: Sequence[ast.expr] = [] if args is None else [unseen]
