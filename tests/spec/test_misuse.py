@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import linecache
 import operator
 import pickle
 import sys
@@ -127,6 +128,16 @@ def test_a_lazy_value_has_no_length():
 def test_the_wrong_line_is_made_up_where_there_is_no_source():
     with pytest.raises(LazyUseError, match=r"wrong:  if load\(…\): deploy\(\)\n"):
         exec("if lazy: pass", {"lazy": load()})
+
+
+def test_a_line_of_the_command_is_not_one_of_what_it_executes():
+    """``python -c`` and each ``exec`` have the same file name."""
+    exec("def bare(): return load()", code := {"load": load})
+    linecache.cache["<string>"] = 9, None, ["not this line\n"], "<string>"
+    try:
+        assert code["bare"]().callsite.source == ""
+    finally:
+        del linecache.cache["<string>"]
 
 
 def test_a_map_and_a_router_are_no_values_either():

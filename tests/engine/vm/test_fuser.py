@@ -226,8 +226,10 @@ def hold(folder, source):
         found, *effects = seen(tier)
         assert (as_told(found, expected[0]), *effects) == expected, f"{tier}\n{source}"
     found, *effects = seen(None)
-    if is_error(found):
-        found, expected = found[:2], (expected[0][:2], *expected[1:])
+    if is_error(found) and is_error(expected[0]):
+        # Of several nodes that fail it is the error of one of them (M13).
+        places = 0 if "on the path" in str(expected[0][2]) else 2
+        found, expected = found[:places], (expected[0][:places], *expected[1:])
     assert (found, *effects) == expected, f"graph\n{source}"
     path.unlink()
 

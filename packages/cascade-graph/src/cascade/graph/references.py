@@ -185,8 +185,6 @@ def _known_name(thing: Any) -> str | None:
 def _name(thing: Any) -> str | None:
     module: Any = getattr(thing, "__module__", None)
     name: Any = getattr(thing, "__qualname__", None)
-    if module == "pathlib._local":  # where Python 3.13 defines what is imported from pathlib
-        module = "pathlib"
     return f"{module}:{name}" if isinstance(module, str) and isinstance(name, str) else None
 
 

@@ -21,6 +21,8 @@ class CallSite(NamedTuple):
     @property
     def source(self) -> str:
         """The stripped text of the line, or ``""`` where the source is not at hand."""
+        if self.filename == "<string>":  # that of `python -c`, for 3.13, and of each exec
+            return ""
         return linecache.getline(self.filename, self.lineno).strip()
 
 
