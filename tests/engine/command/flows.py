@@ -149,7 +149,7 @@ def text() -> str:
 
 @cs.task
 def unjson() -> Any:
-    return {"day": date(2024, 1, 1)}
+    return {"number": 1j, "more": list(range(100))}
 
 
 LIMIT = 3

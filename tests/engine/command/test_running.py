@@ -237,9 +237,56 @@ def test_a_value_without_a_json_form_is_said_to_have_none(cascade):
     assert outcome.code == 1
     assert outcome.out == ""
     assert outcome.err == (
-        "cascade: the value of flows:unjson has no JSON form: Object of type date is not JSON "
-        "serializable; it is {'day': datetime.date(2024, 1, 1)}; leave out --json to see it\n"
+        "cascade: the value of flows:unjson has no JSON form: an object of type complex has none; "
+        "let its class have a method __json__(), or leave out --json; it is\n"
+        f"{{'number': 1j, 'more': {list(range(100))}}}\n"
     )
+
+
+def test_common_classes_have_a_json_form(cascade, tmp_path):
+    (tmp_path / "forms.py").write_text("""
+import dataclasses, datetime, decimal, enum, pathlib, types, uuid
+import cascade as cs
+
+class Colour(enum.Enum):
+    RED = "red"
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    inner: object = None
+
+class Says:
+    def __json__(self):
+        return ["says", Point(3)]
+
+class Model:
+    def model_dump(self, mode):
+        return {"mode": mode}
+
+@cs.task
+def values():
+    return [
+        Point(1, Point(2)), Says(), Model(), {2, 1}, Colour.RED, datetime.date(2024, 1, 2),
+        datetime.datetime(2024, 1, 2, 3), decimal.Decimal("1.50"), pathlib.PurePosixPath("a/b"),
+        uuid.UUID(int=1), types.MappingProxyType({"a": 1}),
+    ]
+""")
+    outcome = cascade("run", f"{tmp_path / 'forms.py'}:values", "--json")
+
+    assert json.loads(outcome.out) == [
+        {"x": 1, "inner": {"x": 2, "inner": None}},
+        ["says", {"x": 3, "inner": None}],
+        {"mode": "json"},
+        [1, 2],
+        "red",
+        "2024-01-02",
+        "2024-01-02T03:00:00",
+        "1.50",
+        "a/b",
+        "00000000-0000-0000-0000-000000000001",
+        {"a": 1},
+    ]
 
 
 @pytest.mark.parametrize(

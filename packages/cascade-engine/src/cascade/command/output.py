@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cascade.command.failures import NoJsonError, UsageError
+from cascade.command.json_forms import json_form
 from cascade.runtime.subscribers.output import write_line
 from cascade.spec.wording import short, visible, visible_json
 
@@ -65,15 +66,24 @@ def show_json(value: Any, what: str) -> None:
     """Print a value as one line of JSON.
 
     Raises:
-        NoJsonError: It has no JSON form; ``what`` says what it is.
+        NoJsonError: It has no JSON form; ``what`` says what it is. The value, which may have cost
+            much, is part of the message, in full.
     """
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=json_form)
     except (TypeError, ValueError, RecursionError) as error:
         raise NoJsonError(
-            f"{what} has no JSON form: {error}; it is {short(value)}; leave out --json to see it"
+            f"{what} has no JSON form: {error}; let its class have a method __json__(), or leave "
+            f"out --json; it is\n{_in_full(value)}"
         ) from None
     write_line(sys.stdout, visible_json(text))
+
+
+def _in_full(value: Any) -> str:
+    try:
+        return visible(repr(value))
+    except Exception:  # a repr of the user's own
+        return short(value)
 
 
 def write(text: str, file: Path) -> None:
