@@ -25,7 +25,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from cascade.graph.build import inputs_of
-from cascade.graph.wiring import Wiring
+from cascade.graph.wiring import Wiring, wire
 from cascade.spec.blueprint import Literal
 from cascade.spec.containers import ATOMS
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
@@ -37,6 +37,14 @@ _CONTAINERS = (list, tuple, set, frozenset, dict, deque, MappingProxyType)
 _INERT = ATOMS | {BuiltinFunctionType, CodeType, range, slice, bytearray}
 _NAMES: WeakKeyDictionary[FunctionType, frozenset[str]] = WeakKeyDictionary()
 _NO_NAMES: frozenset[str] = frozenset()
+
+
+def named_in(target: LazyResult[Any]) -> set[LazyResult[Any]]:
+    """The lazy values that the tasks can name which are called for ``target``."""
+    wiring = wire(target)
+    pins = Pins({*wiring.nodes()}.__contains__)
+    pins.search(wiring)
+    return pins.found
 
 
 class Pins:

@@ -141,6 +141,7 @@ class FastLane:
                     args, kwargs = arguments(lazy, segment.take)
                     value = lazy.task.func(*args, **kwargs)
             except BaseException as error:
+                args = kwargs = None  # this frame lives as long as the error does
                 self._failed(error, segment, lazy, started)
                 return False  # failures are few: no need to compare
             if type(value) not in ATOMS and isinstance(value, _GOES_ON):

@@ -197,6 +197,7 @@ class _GraphRun:
         work: Work | None = None
         lanes, copied = self._lanes, self._run.context.copy
         parking, constraints = lanes.parking, self._run.gate.constraints
+        watched = self._reports.wanted
         try:
             if lanes.stopping:
                 return
@@ -207,9 +208,11 @@ class _GraphRun:
                         result, work.handed = work.handed, PENDING
                     elif (
                         constraints.any or work.policies.capacities or work.ticket is not None
-                    ) and not parking.admits(work):
+                    ) and not self._admits(work):
                         return
                     else:
+                        if watched:
+                            self._reports.goes_on(work)
                         context = copied()  # what a task writes, others do not see (M12)
                         if work.ticket is not None:
                             context.run(current_ticket.set, work.ticket)
@@ -218,6 +221,7 @@ class _GraphRun:
                     parking.left(work)  # backoff holds nothing
                     error = carried(work.operation.func, failure)
                     if isinstance(error, Exception) and self._tries_again(work, error):
+                        del error  # its traceback holds this frame
                         return
                     raise error from error.__cause__
                 if work.ticket is not None:
@@ -228,6 +232,12 @@ class _GraphRun:
             if work is not None:
                 self._lanes.parking.left(work)
             self._fail(error, work, item)
+
+    def _admits(self, work: Work) -> bool:
+        """Whether the next call may begin now; its clock stands still until it does."""
+        if self._reports.wanted and not work.waits_since:
+            self._reports.waits(work)  # at once: another thread may go on with it
+        return self._lanes.parking.admits(work)
 
     def _go_on(self, work: Work) -> None:
         """Go on, in a worker's thread, with what the fast lane has begun."""
@@ -269,6 +279,9 @@ class _GraphRun:
         operation, call = work.operation, call_of(work)
         bare = operation.is_async and work.policies is PLAIN_CALLS
         bare = bare and not self._run.gate.governs(operation, PLAIN_CALLS)
+        if self._reports.wanted:
+            call.waits = partial(self._reports.waits, work)
+            call.goes_on = partial(self._reports.goes_on, work)
         if bare and not wants_resources(work.args, work.kwargs):
             return self._processor.await_once(call, work.args, work.kwargs)
         return self._processor.call(call, partial(self._reports.retrying, work))
@@ -308,6 +321,8 @@ class _GraphRun:
             return False
         self._reports.retrying(work, work.attempt, pause, error)
         work.attempt += 1
+        if self._reports.wanted:
+            self._reports.waits(work)
         self._lanes.rest(work, pause)
         return True
 

@@ -122,9 +122,9 @@ class Segment:
 
     def close(self) -> None:
         """Forget all nodes but the target."""
-        self.slots, self.waits, self.priority, self.ways = {}, {}, {}, {}
+        self.slots.clear()  # the frames that an error's traceback holds may hold it
+        self.waits, self.priority, self.ways = {}, {}, {}
         self.nodes, self.shared, self.kept = (), set(), set()
-        self.take = self.slots.pop
 
 
 class Address:
@@ -176,6 +176,8 @@ class Work:
         "source",
         "started",
         "ticket",
+        "waited",
+        "waits_since",
     )
 
     def __init__(self, segment: Segment, node: LazyResult[Any]) -> None:
@@ -196,7 +198,10 @@ class Work:
         self.named: dict[str, Any] | None = None
         #: The blueprint by whose id the operation was entered, if it was.
         self.blueprint: Blueprint | None = None
+        #: When its clock started; later by what it has waited since, as that is no work (M19).
         self.started = 0.0
+        #: How long it has waited for limits and for its next attempt, and since when it waits now.
+        self.waited = self.waits_since = 0.0
         #: What its call has given already; PENDING if that is to be made.
         self.handed: Any = PENDING
         #: What its call holds of limits, or waits for, while it is made on a worker.
