@@ -26,6 +26,7 @@ BUILTINS = {
     "ResourceError": RuntimeError,
     "ResourceTimeoutError": TimeoutError,
     "DependencyMissingError": LookupError,
+    "ReleasedValueError": LookupError,
     "RouteError": LookupError,
     "UnpackError": ValueError,
     "CapacityError": ValueError,

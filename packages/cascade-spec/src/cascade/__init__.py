@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from cascade.spec.errors import LazyAttributeError as LazyAttributeError
     from cascade.spec.errors import LazyUseError as LazyUseError
     from cascade.spec.errors import ParameterError as ParameterError
+    from cascade.spec.errors import ReleasedValueError as ReleasedValueError
     from cascade.spec.errors import ResourceError as ResourceError
     from cascade.spec.errors import ResourceNotFoundError as ResourceNotFoundError
     from cascade.spec.errors import ResourceTimeoutError as ResourceTimeoutError
@@ -134,6 +135,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
             "LazyAttributeError",
             "LazyUseError",
             "ParameterError",
+            "ReleasedValueError",
             "ResourceError",
             "ResourceNotFoundError",
             "ResourceTimeoutError",

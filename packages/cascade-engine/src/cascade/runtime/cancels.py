@@ -76,12 +76,13 @@ class Cancels:
             await self._take_back(outside)
         if error is not None and not isinstance(error, asyncio.CancelledError):
             return  # it stays, and the caller of this raises it
-        if cancelled:
-            if error is not None or outside > 0:
+        try:
+            if cancelled and (error is not None or outside > 0):
                 raise error or asyncio.CancelledError
-            return
-        if error is not None or asked or outside > 0:
-            raise cancelled_inside(asked) from error or asyncio.CancelledError()
+            if not cancelled and (error is not None or asked or outside > 0):
+                raise cancelled_inside(asked) from error or asyncio.CancelledError()
+        finally:
+            del error  # or this frame, which its traceback holds, would hold it in turn
 
     async def _take_back(self, count: int) -> None:
         for _ in range(count):

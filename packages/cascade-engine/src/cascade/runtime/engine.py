@@ -531,7 +531,11 @@ async def _value(
         if not run.failures:
             return value
         failures = _together(run.failures, None)
-    raise failures
+    run.failures = []
+    try:
+        raise failures
+    finally:
+        del failures  # or this frame, which its traceback holds, would hold it in turn
 
 
 async def _in_time(run: Run, deadline: float | None, work: Awaitable[Any]) -> Any:

@@ -76,7 +76,10 @@ class TaskStarted(TaskEvent):
 
 @_event
 class TaskFinished(TaskEvent):
+    #: Seconds that its calls took (M19).
     duration: float
+    #: Seconds that it waited for limits, and for the next attempt.
+    waited: float = 0.0
 
 
 @_event
@@ -92,8 +95,10 @@ class TaskRetrying(TaskEvent):
 
 @_event
 class TaskFailed(TaskEvent):
+    #: As those of TaskFinished.
     duration: float
     error: BaseException
+    waited: float = 0.0
 
 
 @_event

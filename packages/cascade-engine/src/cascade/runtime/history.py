@@ -35,8 +35,10 @@ class NodeRecord:
     state: str = "running"
     #: When it began, on the clock of the events; None if it never ran.
     started: float | None = None
-    #: How long it took; None if it did not end by itself.
+    #: How long its calls took (M19); None if it did not end by itself.
     seconds: float | None = None
+    #: How long it waited besides, for limits and for next attempts.
+    waited: float = 0.0
     #: Attempts that failed and were followed by another.
     retries: int = 0
     #: Type and message of the last error. Not the error itself, whose traceback would keep alive
@@ -134,10 +136,12 @@ class History(Subscriber):
     def _on_finished(self, event: TaskFinished) -> None:
         record = self._record(event)
         record.state, record.seconds = "finished", event.duration
+        record.waited = event.waited
 
     def _on_failed(self, event: TaskFailed) -> None:
         record = self._record(event)
         record.state, record.seconds = "failed", event.duration
+        record.waited = event.waited
         record.error = error_text(event.error)
 
     def _on_retrying(self, event: TaskRetrying) -> None:

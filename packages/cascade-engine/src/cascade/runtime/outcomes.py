@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import CoroutineType
-from typing import Any
+from typing import Any, Final
 
-from cascade.spec.errors import CycleError, DefinitionError, DependencyMissingError
+from cascade.spec.errors import (
+    CycleError,
+    DefinitionError,
+    DependencyMissingError,
+    ReleasedValueError,
+)
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.misuse import written
 
 
 class Missing:
@@ -67,6 +73,25 @@ class Failed(Missing):
 
     def __repr__(self) -> str:
         return f"<failed: '{self.node}' raised {type(self.error).__name__}>"
+
+
+class _Released:
+    def __repr__(self) -> str:
+        return "(released)"
+
+
+#: What is left of a value after its last use (M21).
+RELEASED: Final = _Released()
+
+
+def released(lazy: LazyResult[Any]) -> ReleasedValueError:
+    """The error for a lazy value that is asked for again after that."""
+    return ReleasedValueError(
+        f"the value of {lazy!r} was released after its last use, and a task has now returned "
+        "something that needs it again; the run could not know of that, as no closure, global, "
+        "default or literal of its tasks names the lazy value\n"
+        f"    to keep the value until the run ends:  {written(lazy)}.keep()"
+    )
 
 
 def refuse_coroutine(result: Any, task: str) -> None:

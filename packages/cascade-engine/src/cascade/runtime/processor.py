@@ -45,6 +45,9 @@ class NodeCall:
     inline: Callable[[], bool] = lambda: False
     #: What the limits of its attempt have let in.
     ticket: Ticket | None = None
+    #: Told when the next call has to wait, and when it goes on.
+    waits: Callable[[], None] = lambda: None
+    goes_on: Callable[[], None] = lambda: None
 
 
 class NodeProcessor:
@@ -90,8 +93,10 @@ class NodeProcessor:
                     raise
                 failed(attempt, pause, error)
             attempt += 1
+            call.waits()
             with self._run.rest(call.operation.name, call.node, pause):
                 await asyncio.sleep(pause)  # by the loop's clock; also lets others go first
+            call.goes_on()
 
     async def _attempt(self, call: NodeCall) -> Any:
         """One attempt, which asks its limits again where they changed as it waited for a thread."""
@@ -102,7 +107,9 @@ class NodeProcessor:
                 call.ticket = None
                 result = await self._with_resources(call, None)
                 continue
+            call.waits()
             call.ticket = ticket = await gate.admitted(call.operation, call.node, call.policies)
+            call.goes_on()
             abandoned: list[Future[Any]] = []
             try:
                 result = await self._with_resources(call, abandoned.append)

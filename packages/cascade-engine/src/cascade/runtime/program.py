@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from cascade.graph.build import build_graph
 from cascade.graph.sources import sources_of
 from cascade.runtime.contexts import held_in
+from cascade.runtime.pins import named_in
 from cascade.runtime.ticker import Turn
 from cascade.runtime.tracebacks import leave_out_machinery
 from cascade.runtime.vm.loops import LAZY
@@ -63,7 +64,7 @@ class Program(Generic[R]):
         found = walk(target, params=True) if engine.tier == "auto" else None
         if isinstance(target.task, Task) and _collects(target.task):
             found = None
-        self._straight = None if found is None else Straight(found)
+        self._straight = None if found is None else Straight(found, named_in(target))
         self._values = [] if found is None else found.values
         self._sources = [
             (place, v) for place, v in enumerate(self._values) if isinstance(v, Source)

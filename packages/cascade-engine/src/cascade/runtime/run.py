@@ -116,7 +116,7 @@ class Run:
         self.failures: list[Exception] = []
         #: Of the run's deadline, where it has one.
         self.scope: asyncio.Timeout | None = None
-        self.params = params
+        self.params = dict(params)
         self.bus = bus
         self.executor = executor
         self.blueprints = blueprints
@@ -166,6 +166,11 @@ class Run:
             if self._next_tell is not None:
                 self._next_tell.cancel()
             self._flush()
+            # The parts of a run refer to it, and timers that are called off to its context, so what
+            # it was given would stay until a collection.
+            self.params.clear()
+            self.context = contextvars.copy_context()
+            self._lacking = tuple
 
     def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
         """Refuse what cannot succeed before any of it runs: resources, capacities, parameters.

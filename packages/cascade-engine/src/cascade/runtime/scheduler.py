@@ -216,8 +216,10 @@ class Workers:
 
     def _call_off(self) -> None:
         """Do without the threads that were asked for and have not begun, and look no more."""
+        self._seen = []
         if self._next_look is not None:
             self._next_look.cancel()
+            self._next_look = None  # it has a context, and that what the run was given
         for call, (work, _) in list(self._calls.items()):
             if call.cancel():
                 self._ended(work, call)

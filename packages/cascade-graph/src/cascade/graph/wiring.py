@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, TypeAlias
 
 from cascade.graph.build import build_graph, inputs_of
-from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_types import LazyResult, Operation
 
 
 class Several(list[LazyResult[Any]]):
@@ -39,9 +39,22 @@ class Wiring:
         users: Node → who waits for it; one that waits twice is there twice.
         outside: Lazy values that are computed elsewhere, each with users but not entered.
         special: Nodes whose arguments a run has to look at before it starts.
+        kept: Nodes whose values are to be kept for the whole run.
+        tasks: The tasks that are called.
+        hiding: Maps and routers, which continue as lazy values that are no inputs of theirs.
     """
 
-    __slots__ = ("outside", "ready", "special", "target", "users", "waits")
+    __slots__ = (
+        "hiding",
+        "kept",
+        "outside",
+        "ready",
+        "special",
+        "target",
+        "tasks",
+        "users",
+        "waits",
+    )
 
     def __init__(self, target: LazyResult[Any]) -> None:
         self.target = target
@@ -50,6 +63,9 @@ class Wiring:
         self.users: dict[LazyResult[Any], Users] = {}
         self.outside: list[LazyResult[Any]] = []
         self.special: list[LazyResult[Any]] = []
+        self.kept: list[LazyResult[Any]] = []
+        self.tasks: set[Operation] = set()
+        self.hiding: list[LazyResult[Any]] = []
 
     def nodes(self) -> list[LazyResult[Any]]:
         """All nodes but those outside, in no particular order."""
@@ -74,13 +90,22 @@ def wire(target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | Non
     users, waits, ready = wiring.users, wiring.waits, wiring.ready
     stack = [target]
     ordered = True
+    last = None  # most nodes after it call the same task
     while stack:
         lazy = stack.pop()
         sources = lazy.dependencies
+        if lazy.task is not last:
+            if type(lazy.task) is not Operation:
+                last = lazy.task
+                wiring.tasks.add(last)
+            elif type(lazy) is not LazyResult:
+                wiring.hiding.append(lazy)
         if not lazy.plain:
             if lazy.special:
                 wiring.special.append(lazy)
             if lazy.policies is not None:
+                if lazy.policies.keeps:
+                    wiring.kept.append(lazy)
                 more = inputs_of(lazy)[len(sources) :]
                 sources += more
                 ordered = ordered and all(source.number < lazy.number for source in more)

@@ -19,6 +19,7 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── ResourceError (RuntimeError)         a provider breaks its protocol
     │   │   └── ResourceTimeoutError (TimeoutError) a resource takes too long to close
     │   ├── DependencyMissingError (LookupError) the target was skipped; ``.condition``
+    │   ├── ReleasedValueError (LookupError)     a value is asked for after its last known use
     │   ├── RouteError (LookupError)             a Router has no route for the selected key
     │   ├── UnpackError (ValueError)             a task gave another number of values than nout
     │   ├── CapacityError (ValueError)           a task takes more than there is; ``.capacity``
@@ -163,6 +164,13 @@ class DependencyMissingError(CascadeError, LookupError):
     def __init__(self, message: str, condition: str) -> None:
         super().__init__(message)
         self.condition = condition
+
+
+class ReleasedValueError(CascadeError, LookupError):
+    """A task returned a lazy value whose value the run has released after its last use (M21).
+
+    ``lazy.keep()`` keeps it until the run ends.
+    """
 
 
 class RouteError(CascadeError, LookupError):

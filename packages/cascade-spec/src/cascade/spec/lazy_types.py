@@ -366,6 +366,19 @@ class LazyResult(Arithmetic, Misuse, Generic[R_co]):
         self.special = True  # what the engine does not have is refused before the run
         return self
 
+    def keep(self) -> Self:
+        """Keep the value until the run ends, instead of releasing it after its last use (M21).
+
+        For a value that a task may ask for later, by returning this lazy value or one that needs
+        it, in a way that the run does not see. Of itself it keeps what its task functions can
+        name: by closures, globals, defaults and literals.
+
+        Returns:
+            This lazy value itself, changed.
+        """
+        self._own_policies().keeps = True
+        return self
+
     def _calls_with(self, method: str, **changes: Any) -> None:
         if self.task.structural and not isinstance(self, MappedLazyResult):
             raise LazyUseError(

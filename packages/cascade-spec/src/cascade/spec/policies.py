@@ -50,15 +50,17 @@ class Policies:
         predecessors: These end first (R6).
         calls: How its calls are made (R10).
         amounts: Capacity → how much of it each attempt takes, where a node has to tell.
+        keeps: Whether the value is kept until the run ends (M21).
     """
 
-    __slots__ = ("amounts", "calls", "conditions", "predecessors")
+    __slots__ = ("amounts", "calls", "conditions", "keeps", "predecessors")
 
     def __init__(self) -> None:
         self.conditions: tuple[LazyResult[Any], ...] = ()
         self.predecessors: tuple[LazyResult[Any], ...] = ()
         self.calls = PLAIN_CALLS
         self.amounts: Mapping[str, LazyResult[Any]] = {}
+        self.keeps = False
 
     @property
     def state(self) -> tuple[Any, ...]:

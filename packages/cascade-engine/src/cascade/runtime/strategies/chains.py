@@ -87,8 +87,8 @@ class Chains:
         with self._guard:
             segment = nodes.add(wiring, address)
             called = handover.error is not None or handover.result is not UNSET
-            for node, value in zip(found.lazies, done if called else done[:-1], strict=False):
-                segment.slots[node] = value
+            for node, _ in zip(found.lazies, done if called else done[:-1], strict=False):
+                segment.slots.pop(node, None)  # the next one of the chain has taken its value
             if not called:
                 nodes.settle(segment, found.lazies[len(done) - 1], done[-1])
         self._lanes.wake_later()

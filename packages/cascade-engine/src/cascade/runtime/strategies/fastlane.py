@@ -8,7 +8,7 @@ unwrap, nothing of the run was skipped or failed so far, and nobody keeps outcom
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from threading import get_ident
 from types import CoroutineType
@@ -22,7 +22,7 @@ from cascade.runtime.run import Run, carried
 from cascade.runtime.scheduler import Workers
 from cascade.runtime.strategies.nodes import Nodes
 from cascade.runtime.strategies.reports import Reports
-from cascade.runtime.strategies.segment import Item, Segment, Work
+from cascade.runtime.strategies.segment import Item, Segment, Shares, Work
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS, GATHER
 from cascade.spec.lazy_types import LazyResult
@@ -41,7 +41,7 @@ class FastLane:
         reports: Told of starts and ends.
         activate: Sends a node that is not plain to its lane; under the guard.
         work_on: Does what the fast lane leaves out: work that goes on, nodes with policies.
-        go_on: Follows what a call gave if that is no value, and goes on from there.
+        go_on: Follows what a call gave (``Work.handed``) if that is no value, and goes on.
         fail: Told of a call's error.
 
     Attributes:
@@ -56,7 +56,7 @@ class FastLane:
         reports: Reports,
         activate: Callable[[Segment, LazyResult[Any]], None],
         work_on: Callable[[Item], None],
-        go_on: Callable[[Work, Any], None],
+        go_on: Callable[[Work], None],
         fail: Callable[[BaseException, Work | None, Item | None], None],
     ) -> None:
         self._run = run
@@ -118,22 +118,45 @@ class FastLane:
                 free = lazy.task  # most nodes after it call the same
             started = self._reports.begun(lazy) if watched else 0.0
             try:
+                # Inputs are taken: what is held here now, nobody else may need any more (M21).
                 if not lazy.dependencies:
-                    value = lazy.task.func(*lazy.args, **lazy.kwargs)
+                    args, kwargs = lazy.args, lazy.kwargs
+                    value = lazy.task.func(*args, **kwargs)
+                elif segment.shared and lazy in segment.shared:
+                    if lazy.dependencies is lazy.args:
+                        args, kwargs, slots = [], lazy.kwargs, segment.slots
+                        for source in lazy.args:  # what take_any() would do
+                            if type(slots[source]) is Shares:
+                                args.append(slots[source].pop())
+                            else:
+                                args.append(slots.pop(source))
+                    else:
+                        args, kwargs = arguments(lazy, segment.take_any)
+                    value = lazy.task.func(*args, **kwargs)
                 elif lazy.dependencies is lazy.args:
-                    value = lazy.task.func(*map(segment.get, lazy.args))
+                    kwargs = lazy.kwargs
+                    args = tuple(map(segment.take, lazy.args))
+                    value = lazy.task.func(*args)
                 else:
-                    args, kwargs = arguments(lazy, segment)
+                    args, kwargs = arguments(lazy, segment.take)
                     value = lazy.task.func(*args, **kwargs)
             except BaseException as error:
+                args = kwargs = None  # this frame lives as long as the error does
                 self._failed(error, segment, lazy, started)
                 return False  # failures are few: no need to compare
             if type(value) not in ATOMS and isinstance(value, _GOES_ON):
-                self._go_on(self._begun(segment, lazy, started), value)
+                work = _begun(segment, lazy, started, args, kwargs)
+                work.handed, value, args, kwargs = value, None, None, None
+                self._go_on(work)
+                del work
             else:
                 if watched:
                     self._reports.passed(lazy, started)
-                users = segment.slots.get(lazy)
+                slots = segment.slots
+                try:
+                    users = slots[lazy]
+                except KeyError:  # it is the segment's target
+                    users = None
                 if guard.shared or users is None or segment.foreign:
                     with guard:
                         settle(segment, lazy, value)
@@ -144,10 +167,19 @@ class FastLane:
                             guard.inside = 0
                             with guard:
                                 settle(segment, lazy, value)
-                        else:  # what settle() would do
-                            segment.slots[lazy] = value
+                        elif type(users) is not Several:  # what settle() would do
+                            slots[lazy] = value
+                            left = segment.waits.get(users)
+                            if left is not None and left > 1:
+                                segment.waits[users] = left - 1
+                            elif users.plain:
+                                push(users if segment is first else (segment, users))
+                            else:
+                                activate(segment, users)
+                        else:  # likewise, for each of them
+                            slots[lazy] = segment.share(lazy, value, users)
                             waits = segment.waits
-                            for user in users if type(users) is Several else (users,):
+                            for user in users:
                                 left = waits.get(user)
                                 if left is not None and left > 1:
                                     waits[user] = left - 1
@@ -157,27 +189,34 @@ class FastLane:
                                     activate(segment, user)
                     finally:
                         guard.inside = 0
+            value = args = kwargs = None  # or they would live until the next call's are there
             if len(context) != variables or (held and differs(context, held)):
                 return False
-
-    def _begun(self, segment: Segment, lazy: LazyResult[Any], started: float) -> Work:
-        """The work that the fast lane has begun without making an object for it."""
-        work = Work(segment, lazy)
-        work.started = started
-        if lazy.dependencies:
-            work.args, work.kwargs = arguments(lazy, segment)
-        return work
 
     def _failed(
         self, error: BaseException, segment: Segment, lazy: LazyResult[Any], started: float
     ) -> None:
-        work = self._begun(segment, lazy, started)
+        work = _begun(segment, lazy, started, (), lazy.kwargs)  # it is not going to be called
         self._fail(carried(lazy.task.func, error), work, None)
 
 
-def arguments(lazy: LazyResult[Any], segment: Segment) -> tuple[list[Any], dict[str, Any]]:
+def _begun(
+    segment: Segment,
+    lazy: LazyResult[Any],
+    started: float,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+) -> Work:
+    """The work that the fast lane has begun without making an object for it."""
+    work = Work(segment, lazy)
+    work.started, work.args, work.kwargs = started, args, kwargs
+    return work
+
+
+def arguments(
+    lazy: LazyResult[Any], get: Callable[[LazyResult[Any]], Any]
+) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of a plain node, with values in the place of lazy ones."""
-    get = segment.get
     if lazy.task is GATHER:  # it may have any number: no loop of ours
         return [lazy.args[0], *map(get, lazy.dependencies)], lazy.kwargs
     args = [get(v) if isinstance(v, LazyResult) else v for v in lazy.args]

@@ -20,7 +20,7 @@ whatever task returns or mentions it, is not computed again (M14).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from functools import partial
 from typing import Any
 
@@ -134,10 +134,14 @@ class _GraphRun:
             await self._done
         finally:
             self._stop()
-            await self._lanes.ended()
+            try:
+                await self._lanes.ended()
+            finally:
+                self._nodes.close()
         error, self._error = self._error, None
+        result, self._result = self._result, None  # what belongs to a run refers to each other
         if error is None:
-            return self._result
+            return result
         try:
             raise error
         finally:
@@ -153,21 +157,24 @@ class _GraphRun:
         if self._nodes.gaps or node.policies is not None:
             missing = self._nodes.missing(segment, node)
             if missing is not None:
+                segment.let_go_inputs(node)
                 self._leave_out(segment, node, missing)
                 return None
         work = Work(segment, node)
         if node.dependencies or node.special:
             work.take_inputs()
+        amounts = work.amounts() if node.amounts else {}
+        segment.let_go_inputs(node)
         if work.policies.cache is not None and self._finds(work):
             return None
         if self._reports.wanted:
             self._reports.started(work)
-        return work if not node.amounts or self._takes(work) else None
+        return work if not amounts or self._takes(work, amounts) else None
 
-    def _takes(self, work: Work) -> bool:
+    def _takes(self, work: Work, amounts: Mapping[str, Any]) -> bool:
         """Whether what nodes have given as amounts can be taken; if not, the node has failed."""
         try:
-            work.policies = self._run.gate.taking(work.policies, work.amounts(), work.node.name)
+            work.policies = self._run.gate.taking(work.policies, amounts, work.node.name)
         except Exception as error:
             self._fail(error, work, None)
             return False
@@ -190,6 +197,7 @@ class _GraphRun:
         work: Work | None = None
         lanes, copied = self._lanes, self._run.context.copy
         parking, constraints = lanes.parking, self._run.gate.constraints
+        watched = self._reports.wanted
         try:
             if lanes.stopping:
                 return
@@ -200,9 +208,11 @@ class _GraphRun:
                         result, work.handed = work.handed, PENDING
                     elif (
                         constraints.any or work.policies.capacities or work.ticket is not None
-                    ) and not parking.admits(work):
+                    ) and not self._admits(work):
                         return
                     else:
+                        if watched:
+                            self._reports.goes_on(work)
                         context = copied()  # what a task writes, others do not see (M12)
                         if work.ticket is not None:
                             context.run(current_ticket.set, work.ticket)
@@ -211,23 +221,33 @@ class _GraphRun:
                     parking.left(work)  # backoff holds nothing
                     error = carried(work.operation.func, failure)
                     if isinstance(error, Exception) and self._tries_again(work, error):
+                        del error  # its traceback holds this frame
                         return
                     raise error from error.__cause__
                 if work.ticket is not None:
                     parking.left(work)
                 work = self._after(work, result, on_loop=False)
+                del result
         except BaseException as error:
             if work is not None:
                 self._lanes.parking.left(work)
             self._fail(error, work, item)
 
-    def _go_on(self, work: Work, result: Any) -> None:
+    def _admits(self, work: Work) -> bool:
+        """Whether the next call may begin now; its clock stands still until it does."""
+        if self._reports.wanted and not work.waits_since:
+            self._reports.waits(work)  # at once: another thread may go on with it
+        return self._lanes.parking.admits(work)
+
+    def _go_on(self, work: Work) -> None:
         """Go on, in a worker's thread, with what the fast lane has begun."""
+        result, work.handed = work.handed, PENDING
         try:
             following = self._after(work, result, on_loop=False)
         except BaseException as error:
             self._fail(error, work, None)
         else:
+            del result  # a tail call has arguments, which a loop is not to hold
             if following is not None:
                 self._work_on((following.segment, following))
 
@@ -259,6 +279,9 @@ class _GraphRun:
         operation, call = work.operation, call_of(work)
         bare = operation.is_async and work.policies is PLAIN_CALLS
         bare = bare and not self._run.gate.governs(operation, PLAIN_CALLS)
+        if self._reports.wanted:
+            call.waits = partial(self._reports.waits, work)
+            call.goes_on = partial(self._reports.goes_on, work)
         if bare and not wants_resources(work.args, work.kwargs):
             return self._processor.await_once(call, work.args, work.kwargs)
         return self._processor.call(call, partial(self._reports.retrying, work))
@@ -298,6 +321,8 @@ class _GraphRun:
             return False
         self._reports.retrying(work, work.attempt, pause, error)
         work.attempt += 1
+        if self._reports.wanted:
+            self._reports.waits(work)
         self._lanes.rest(work, pause)
         return True
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cascade.graph.build import build_graph, inputs_of
-from cascade.graph.wiring import Wiring, users_of
-from cascade.runtime.outcomes import Failed, Missing, Skipped, worst
+from cascade.graph.wiring import Several, Wiring, users_of, wire
+from cascade.runtime.outcomes import RELEASED, Failed, Missing, Skipped, released, worst
+from cascade.runtime.pins import Pins
 from cascade.runtime.run import Waiting
 from cascade.runtime.strategies.segment import (
     PENDING,
@@ -69,6 +70,11 @@ class Nodes:
         self.gaps = False
         #: No lazy value whose number is above this was met so far.
         self.newest = next_number()
+        #: None whose number is above this is one of the first segment's.
+        self._begun = self.newest
+        #: All of these, once somebody has asked.
+        self._of_first: set[LazyResult[Any]] | None = None
+        self._pins = Pins(lambda lazy: self.known(lazy) is not None)
         #: Nodes whose value ``on_settled`` is to be told.
         self.watched: set[tuple[Segment, LazyResult[Any]]] = set()
 
@@ -78,9 +84,15 @@ class Nodes:
         return self._state is None
 
     def add(self, wiring: Wiring, continuation: Resume | Address | None) -> Segment:
-        """Make ``wiring`` a segment and activate what waits for nothing."""
+        """Make ``wiring`` a segment and activate what waits for nothing.
+
+        Raises:
+            ReleasedValueError: It needs a value that was released (M21).
+        """
+        handed = [(lazy, *self._look_up(lazy)) for lazy in wiring.outside]
         nodes = wiring.nodes() if self.first is not None else ()
         segment = Segment(wiring, continuation, self.first is None)
+        segment.nodes = nodes
         self._live[segment] = None
         if self._solver is not None:
             graph = build_graph(wiring.target, known=set(wiring.outside).__contains__)
@@ -90,10 +102,9 @@ class Nodes:
         else:
             for lazy in nodes:
                 self.remember(lazy, self._new_address(segment, lazy))
-        for lazy in wiring.outside:
-            known = self.known(lazy)
-            assert known is not None
-            self._hand_on(known, segment, lazy)
+        self._pin(wiring)
+        for lazy, known, value in handed:
+            self._hand_on(known, value, segment, lazy)
         activate = self._activate
         for lazy in wiring.ready:
             activate(segment, lazy)
@@ -110,11 +121,24 @@ class Nodes:
         assert first is not None
         if lazy in first.slots or lazy is first.target:
             return Address(first, lazy)
-        return self._memory.get(weakref.ref(lazy))
+        found = self._memory.get(weakref.ref(lazy))
+        if found is None and lazy.number <= self._begun and lazy in self._nodes_of_first():
+            return Address(first, lazy)  # its value was released
+        return found
+
+    def _nodes_of_first(self) -> set[LazyResult[Any]]:
+        """The nodes of the first segment; its slots have lost those whose values are released."""
+        if self._of_first is None:
+            assert self.first is not None
+            self._of_first = set(wire(self.first.target).nodes())
+        return self._of_first
 
     def remember(self, lazy: LazyResult[Any], address: Address) -> None:
         """Note that the value of ``lazy`` will be at ``address``."""
         self._memory[weakref.ref(lazy, self._forget)] = address
+        if self._pins.found and lazy in self._pins.found:
+            segment, node = address.place
+            segment.keep(node)
         if lazy.number > self.newest:
             self.newest = lazy.number
 
@@ -129,16 +153,38 @@ class Nodes:
             return segment.continuation
         return Address(segment, node)
 
-    def _hand_on(self, source: Address, segment: Segment, node: LazyResult[Any]) -> None:
-        """Let ``node`` have the value at ``source``, now or later."""
-        value = source.value
-        if source.segment is not None:
+    def _look_up(self, lazy: LazyResult[Any]) -> tuple[Address, Any]:
+        """Where the value of a lazy value is that the run has met, and that value, or PENDING.
+
+        Raises:
+            ReleasedValueError: It was released.
+        """
+        known = self.known(lazy)
+        assert known is not None
+        value = known.now
+        if value is RELEASED:
+            raise released(lazy)
+        return known, value
+
+    def _hand_on(
+        self, source: Address, value: Any, segment: Segment, node: LazyResult[Any]
+    ) -> None:
+        """Let ``node`` have the value at ``source``; later, if it is PENDING."""
+        if value is PENDING:
             there, other = source.place
-            value = there.value(other)
-            if value is PENDING:
-                there.foreign.setdefault(other, []).append(Address(segment, node))
-                return
-        self.settle(segment, node, value)
+            there.foreign.setdefault(other, []).append(Address(segment, node))
+        else:
+            self.settle(segment, node, value)
+
+    def _pin(self, wiring: Wiring) -> None:
+        """Keep what is to be kept of a new segment, and all that its tasks can name (M21)."""
+        pins = self._pins
+        pins.search(wiring)
+        for lazy in (*wiring.kept, *pins.found):
+            if lazy in wiring.users or lazy is wiring.target:
+                address = self.known(lazy)
+                if address is not None and address.segment is not None:
+                    address.segment.keep(address.place[1])
 
     def join(
         self, segment: Segment, node: LazyResult[Any], name: str, lazy: LazyResult[Any]
@@ -150,6 +196,7 @@ class Nodes:
 
         Raises:
             CycleError: ``lazy`` waits for the node itself.
+            ReleasedValueError: The value was released (M21).
         """
         known = self.known(lazy)
         if known is None:
@@ -161,7 +208,11 @@ class Nodes:
                 "waiting for its result",
                 [lazy.name, name, lazy.name],
             )
-        self.take_over(known, segment, node, name, lazy.name)
+        value = known.now
+        if value is RELEASED:
+            raise released(lazy)
+        self._joins[segment, node] = (name, lazy.name)
+        self._hand_on(known, value, segment, node)
         return True
 
     def take_over(
@@ -172,9 +223,9 @@ class Nodes:
         name: str,
         other: str,
     ) -> None:
-        """Let a node, called ``name``, have the value of ``other`` at ``source``."""
+        """Let a node, called ``name``, have the value of ``other``, which will be at ``source``."""
         self._joins[segment, node] = (name, other)
-        self._hand_on(source, segment, node)
+        self._hand_on(source, source.now, segment, node)
 
     def standstill(self) -> CycleError:
         """The error for a run in which nothing runs and nothing could."""
@@ -183,7 +234,7 @@ class Nodes:
 
     def missing(self, segment: Segment, node: LazyResult[Any]) -> Missing | None:
         """What keeps ``node`` from running: an input without a value, a condition (R6, M16)."""
-        get = segment.get
+        get = segment.value
         lacks: list[Missing] = []
         if self.gaps:
             for dependency in node.dependencies:
@@ -225,8 +276,12 @@ class Nodes:
                 self._keep(node, value)
             if self._joins:
                 self._joins.pop((segment, node), None)
-            users = users_of(segment.slots.get(node))
-            segment.slots[node] = value
+            entry = segment.slots.get(node)
+            users = users_of(entry)
+            if isinstance(entry, Several):
+                segment.slots[node] = segment.share(node, value, entry)
+            else:
+                segment.slots[node] = value
             if segment.foreign:
                 todo += [(*a.place, value) for a in segment.foreign.pop(node, ())]
             if node is segment.target:
@@ -262,16 +317,25 @@ class Nodes:
         """Forget the nodes of a segment once all have started and only its target may be left.
 
         What the memory holds must not hold its keys, or they would never go; so the addresses of
-        nodes become their values.
+        nodes become their values, as far as these are kept.
         """
         if segment not in self._live:
             return
         del self._live[segment]
-        for lazy, value in segment.slots.items():
+        for lazy in segment.nodes:
             address = self._memory.get(weakref.ref(lazy))
             if address is not None and address.segment is segment:
-                address.settle(value)
+                address.settle(segment.value(lazy))
         segment.close()
+
+    def close(self) -> None:
+        """Forget all nodes, so that nothing keeps their values when the run is over."""
+        for segment in self._live:
+            segment.close()
+            segment.foreign.clear()
+        self._memory.clear()
+        self._joins.clear()
+        self._of_first = None
 
     def is_caught(self, segment: Segment, node: LazyResult[Any]) -> bool:
         """Whether an error of this node becomes the value of itself or of what continues as it."""

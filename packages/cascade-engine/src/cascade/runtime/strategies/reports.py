@@ -41,6 +41,17 @@ class Reports:
         if self._starts and not work.operation.structural:
             self._publish(TaskStarted, work.source.name, work.source.number)
 
+    def waits(self, work: Work) -> None:
+        """Stop the clock of a node whose next call has to wait (M19)."""
+        work.waits_since = perf_counter()
+
+    def goes_on(self, work: Work) -> None:
+        """Let it go on, where it was stopped: a call begins."""
+        if work.waits_since:
+            waited, work.waits_since = perf_counter() - work.waits_since, 0.0
+            work.waited += waited
+            work.started += waited
+
     def begun(self, lazy: LazyResult[Any]) -> float:
         """Tell of the start of a node on the fast lane; the time."""
         if self._starts and not lazy.task.structural:
@@ -55,8 +66,9 @@ class Reports:
     def finished(self, work: Work) -> None:
         if self._ends and not work.source.task.structural:
             taken = perf_counter() - work.started
-            self._publish(TaskFinished, work.source.name, work.source.number, taken)
-        work.started = 0.0  # what fails now is no call
+            source = work.source
+            self._publish(TaskFinished, source.name, source.number, taken, work.waited)
+        work.started = work.waited = 0.0  # what fails now is no call
 
     def retrying(self, work: Work, attempt: int, pause: float, error: BaseException) -> None:
         source = work.source
@@ -65,7 +77,8 @@ class Reports:
     def failed(self, work: Work, error: BaseException) -> None:
         if self.wanted and work.started and not work.source.task.structural:
             taken = perf_counter() - work.started
-            self._publish(TaskFailed, work.source.name, work.source.number, taken, error)
+            source = work.source
+            self._publish(TaskFailed, source.name, source.number, taken, error, work.waited)
 
     def skipped(self, lazy: LazyResult[Any], missing: Missing) -> None:
         if not lazy.task.structural:

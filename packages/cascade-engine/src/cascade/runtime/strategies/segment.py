@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from cascade.graph.build import inputs_of
 from cascade.graph.model import Graph
 from cascade.graph.wiring import Several, Wiring, users_of
 from cascade.runtime.notes import TOP, Way
-from cascade.runtime.outcomes import Failed
+from cascade.runtime.outcomes import RELEASED, Failed
 from cascade.spec.blueprint import Blueprint, Literal
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.policies import CallPolicies
@@ -29,6 +30,15 @@ class _Pending:
 PENDING: Final = _Pending()
 
 
+class Shares(list[Any]):
+    """A value that several nodes use: one reference for each that has still to take it.
+
+    Taking one is atomic, and with the last the value is released. One more keeps it.
+    """
+
+    __slots__ = ()
+
+
 class Segment:
     """A graph in execution; all of it is changed under the run's guard only."""
 
@@ -36,9 +46,12 @@ class Segment:
         "continuation",
         "first",
         "foreign",
-        "get",
+        "kept",
+        "nodes",
         "priority",
+        "shared",
         "slots",
+        "take",
         "target",
         "waits",
         "ways",
@@ -49,11 +62,19 @@ class Segment:
         self.first = first
         self.target = wiring.target
         self.waits = wiring.waits
-        #: Node → who waits for it (Users), and when it is done, its value. One dict for both:
-        #: a graph of a million nodes spends much of its time on reaching for memory. A lazy value
-        #: is never the value of a node (R4), and Several is nobody else's type.
+        #: Node → who waits for it (Users), and when it is done, its value (Shares, if several use
+        #: it) until its last user takes it (M21). One dict for both: a graph of a million nodes
+        #: spends much of its time on reaching for memory. A lazy value is never the value of a node
+        #: (R4), and Several and Shares are nobody else's types.
         self.slots: dict[LazyResult[Any], Any] = cast("dict[LazyResult[Any], Any]", wiring.users)
-        self.get = self.slots.__getitem__
+        #: The value of an input for its only user, which it is released to.
+        self.take = self.slots.pop
+        #: Nodes with an input whose value is there and that several use: ``take_any`` is for them.
+        self.shared: set[LazyResult[Any]] = set()
+        #: Nodes whose values are kept after their last use.
+        self.kept: set[LazyResult[Any]] = set()
+        #: All nodes; of the first segment none, as ``slots`` and the target tell.
+        self.nodes: Sequence[LazyResult[Any]] = ()
         #: What happens with the target's value: nothing more (None: it is the run's), hand it on
         #: to another address, or go on with work that waits for it.
         self.continuation = continuation
@@ -65,14 +86,45 @@ class Segment:
         self.ways: dict[LazyResult[Any], Way] = {}
 
     def value(self, node: LazyResult[Any]) -> Any:
-        """The value of a node, or PENDING."""
-        found = self.slots.get(node, PENDING)
+        """The value of a node; or PENDING, or RELEASED."""
+        found = self.slots.get(node, RELEASED)
+        if type(found) is Shares:
+            try:
+                return found[0]
+            except IndexError:  # the last user has just taken it
+                return RELEASED
+        if found is RELEASED:
+            return PENDING if node is self.target else RELEASED
         return PENDING if isinstance(found, (LazyResult, Several)) else found
+
+    def take_any(self, node: LazyResult[Any]) -> Any:
+        """The value of an input for one of its users, the last of which it is released to."""
+        found = self.slots[node]
+        return found.pop() if type(found) is Shares else self.slots.pop(node)
+
+    def share(self, node: LazyResult[Any], value: Any, users: Several) -> Shares:
+        """What to put into a node's slot, now that it has a value that several use."""
+        self.shared.update(users)
+        return Shares([value] * (len(users) + (node in self.kept)))
+
+    def keep(self, node: LazyResult[Any]) -> None:
+        """Keep the value of a node, which has none yet, after its last use."""
+        users = self.slots.get(node)
+        if isinstance(users, LazyResult):
+            users = self.slots[node] = Several((users,))
+        if type(users) is Several:
+            self.kept.add(node)
+
+    def let_go_inputs(self, node: LazyResult[Any]) -> None:
+        """Count a node as one that has taken its inputs, or is not going to."""
+        for source in inputs_of(node):
+            self.take_any(source)
 
     def close(self) -> None:
         """Forget all nodes but the target."""
-        self.slots, self.waits, self.priority, self.ways = {}, {}, {}, {}
-        self.get = self.slots.__getitem__
+        self.slots.clear()  # the frames that an error's traceback holds may hold it
+        self.waits, self.priority, self.ways = {}, {}, {}
+        self.nodes, self.shared, self.kept = (), set(), set()
 
 
 class Address:
@@ -92,6 +144,11 @@ class Address:
         assert self.segment is not None
         assert self.node is not None
         return self.segment, self.node
+
+    @property
+    def now(self) -> Any:
+        """The value that is there; or PENDING, or RELEASED."""
+        return self.value if self.segment is None else self.segment.value(self.place[1])
 
     def settle(self, value: Any) -> None:
         """Hold the value itself, and nothing else."""
@@ -119,6 +176,8 @@ class Work:
         "source",
         "started",
         "ticket",
+        "waited",
+        "waits_since",
     )
 
     def __init__(self, segment: Segment, node: LazyResult[Any]) -> None:
@@ -139,7 +198,10 @@ class Work:
         self.named: dict[str, Any] | None = None
         #: The blueprint by whose id the operation was entered, if it was.
         self.blueprint: Blueprint | None = None
+        #: When its clock started; later by what it has waited since, as that is no work (M19).
         self.started = 0.0
+        #: How long it has waited for limits and for its next attempt, and since when it waits now.
+        self.waited = self.waits_since = 0.0
         #: What its call has given already; PENDING if that is to be made.
         self.handed: Any = PENDING
         #: What its call holds of limits, or waits for, while it is made on a worker.
@@ -147,13 +209,13 @@ class Work:
 
     def take_inputs(self) -> None:
         """Let the arguments be values, which are there, in the place of lazy ones."""
-        get = self.segment.get
+        get = self.segment.value
         self.args = [_resolved(v, get) for v in self.node.args]
         self.kwargs = {n: _resolved(v, get) for n, v in self.node.kwargs.items()}
 
     def amounts(self) -> dict[str, Any]:
         """What nodes have given as the amounts that it takes."""
-        get = self.segment.get
+        get = self.segment.value
         return {name: _resolved(amount, get) for name, amount in self.node.amounts.items()}
 
     def continue_as(self, lazy: LazyResult[Any]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cascade.graph.build import build_graph
 from cascade.graph.model import Graph
+from cascade.runtime.pins import named_in
 from cascade.runtime.run import Run
 from cascade.runtime.ticker import Turn
 from cascade.runtime.vm.straight import Handover, straight_for, walk
@@ -77,6 +78,8 @@ class VMExecutionStrategy:
         straight = None if found is None else straight_for(found)
         if straight is None or found is None:
             return None
+        if not named_in(target).isdisjoint(found.lazies):
+            return None  # it would release values that a task may ask for later (M21)
         outcome = straight.enter(run.context, run.held, Turn(), found.values)
         return outcome if type(outcome) is Handover else (outcome,)
 

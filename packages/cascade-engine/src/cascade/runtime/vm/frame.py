@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.notes import Way
@@ -147,7 +148,9 @@ class Frame:
         "tail",
         "ticker",
         "uncalled",
+        "waited",
         "waits",
+        "waits_since",
         "ways",
     )
 
@@ -170,6 +173,9 @@ class Frame:
         #: A tail call that waits for its lazy arguments.
         self.tail: TailCall | None = None
         self._began: float | None = None
+        #: How long the node that it is at has waited for limits and for its next attempt, and since
+        #: when it waits now.
+        self.waited = self.waits_since = 0.0
         self._inner_began: float | None = None
         #: What the root gave, where that is computed elsewhere.
         self.joins: Cell | None = None
@@ -293,6 +299,18 @@ class Frame:
             self._began = time
         else:
             self._inner_began = time
+
+    def stands_still(self) -> None:
+        """Stop the clock of the node that it is at, where one runs: a call has to wait (M19)."""
+        if self.started is not None:
+            self.waits_since = perf_counter()
+
+    def goes_on(self) -> None:
+        """Let the clock go on, where it was stopped: the call begins."""
+        if self.waits_since and self.started is not None:
+            waited, self.waits_since = perf_counter() - self.waits_since, 0.0
+            self.waited += waited
+            self.started += waited
 
     @property
     def at_root(self) -> bool:

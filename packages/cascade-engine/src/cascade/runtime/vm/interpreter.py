@@ -125,6 +125,14 @@ class Interpreter:
             self._reports.newly_planned(frame.blueprint, source)  # its strategy has told of these
         if handover is not None:
             self._resume(frame, handover)
+        try:
+            return await self._execute(frame, source)
+        finally:
+            self._shared.clear()  # what belongs to an execution refers to each other
+            self._flights.clear()
+            self._error = None
+
+    async def _execute(self, frame: Frame, source: LazyResult[Any] | None) -> Any:
         async with Group(self._run) as self._group:
             with self._spinner or nullcontext():
                 value = await self._drive(frame)
@@ -134,8 +142,12 @@ class Interpreter:
                 self._count(value)
             return value
         # Raised outside of the handler, so that the user's __cause__ and __context__ stay.
-        assert self._error is not None
-        raise self._error
+        error = self._error
+        assert error is not None
+        try:
+            raise error
+        finally:
+            del error  # or this frame, which its traceback holds, would hold it in turn
 
     # -- the loop -----------------------------------------------------------------------------
 
@@ -416,6 +428,7 @@ class Interpreter:
                 node_of(frame, call)[1],
                 lambda: mode == "inline" or (mode == "auto" and self._is_alone(base)),
             )
+            node_call.waits, node_call.goes_on = frame.stands_still, frame.goes_on
             retrying = partial(self._reports.retry, frame, call)
             return await self._processor.call(node_call, retrying)
         try:
@@ -722,6 +735,7 @@ class Interpreter:
                 cell.set(value)
                 self._shared.know(call.source, cell)
         frame.next = len(handover.done)
+        handover.done = []
         frame.handed = handover.result if handover.error is None else handover
 
     def _compile(self, lazy: LazyResult[Any]) -> Blueprint:
@@ -767,8 +781,9 @@ class Interpreter:
 
 def _error_of(handover: Handover, call: Call) -> BaseException:
     """The error that has stopped straight-line code, as this call's."""
-    assert handover.error is not None
-    return carried(call.func, handover.error)
+    error, handover.error = handover.error, None  # whoever has the handover is in its traceback
+    assert error is not None
+    return carried(call.func, error)
 
 
 def _is_to_be_checked(source: LazyResult[Any] | None, alone: bool) -> bool:

@@ -73,6 +73,7 @@ class Reports:
     def start(self, frame: Frame, call: Call) -> None:
         """Tell of the start of the call that ``frame`` is at."""
         frame.started = perf_counter()
+        frame.waited = frame.waits_since = 0.0
         if call.task is None or not call.task.structural:
             self._run.publish(TaskStarted, *node_of(frame, call))
 
@@ -80,7 +81,7 @@ class Reports:
         """Tell of its end."""
         if call.task is None or not call.task.structural:
             taken = perf_counter() - (frame.started or perf_counter())
-            self._run.publish(TaskFinished, *node_of(frame, call), taken)
+            self._run.publish(TaskFinished, *node_of(frame, call), taken, frame.waited)
         frame.started = None  # what fails now is no call
 
     def taken_over(self, name: str, number: int, done: asyncio.Future[Any]) -> None:
@@ -104,4 +105,4 @@ class Reports:
         structural = call.task is not None and call.task.structural
         if self.watched and frame.started is not None and not structural:
             taken = perf_counter() - frame.started
-            self._run.publish(TaskFailed, *node_of(frame, call), taken, error)
+            self._run.publish(TaskFailed, *node_of(frame, call), taken, error, frame.waited)

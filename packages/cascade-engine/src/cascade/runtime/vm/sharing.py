@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from cascade.runtime.outcomes import RELEASED, released
 from cascade.runtime.vm.frame import Cell, Frame
 from cascade.spec.errors import CycleError
 from cascade.spec.lazy_types import LazyResult
@@ -25,13 +26,24 @@ class Shared:
         self.newest = 0
 
     def find(self, lazy: LazyResult[Any]) -> Cell | None:
-        """Where the value of ``lazy`` is, or will be; None if it is new."""
-        return self._cells.get(lazy)
+        """Where the value of ``lazy`` is, or will be; None if it is new.
+
+        Raises:
+            ReleasedValueError: Straight-line code has released it after its last use (M21).
+        """
+        cell = self._cells.get(lazy)
+        if cell is not None and cell.value is RELEASED:
+            raise released(lazy)
+        return cell
 
     def know(self, lazy: LazyResult[Any], cell: Cell) -> None:
         """Remember where the value of ``lazy`` is, for whoever mentions it again (M14)."""
         self._cells[lazy] = cell
         self.newest = max(self.newest, lazy.number)
+
+    def clear(self) -> None:
+        """Forget all of them: the execution is over."""
+        self._cells.clear()
 
     def waiter(self, frame: Frame, cell: Cell, own: Cell | None = None) -> asyncio.Future[Any]:
         """What gives the value of ``cell``, which another asyncio task computes.

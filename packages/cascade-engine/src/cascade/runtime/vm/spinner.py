@@ -158,7 +158,9 @@ class Spinner:
             return NOT_ENTERED  # the call will ask for itself
         # A coroutine's steps may take long, so each asks by itself.
         most = 1 if code.is_async else allowed
+        frame.stands_still()
         ticket = await gate.admitted(task, node, frame.policies, most)
+        frame.goes_on()
         allowed = self._run.steps.allowed(ticket.calls)  # others may have made steps meanwhile
         return await self._batch(frame, loop, ticker, node, here, allowed, ticket)
 

@@ -14,6 +14,8 @@ compiled once (M4). For ``add(double(x), 1)``::
         v1 = add(v0, a1)
         …
 
+A variable is set to RELEASED after its last use, so that its value can go (M21).
+
 A call that writes to its context is the last, as others must not see that (M12), and so is one
 after which whoever has called wants to have its turn. What is no value (a tail call, a lazy value,
 a coroutine by mistake) is handed over, with what was computed so far, to the interpreter, which
@@ -23,14 +25,14 @@ goes on from there; so is an error, for its note.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextvars import Context
 from keyword import iskeyword
 from types import CoroutineType
 from typing import Any, NamedTuple
 
 from cascade.runtime.contexts import Held, differs
-from cascade.runtime.outcomes import Missing
+from cascade.runtime.outcomes import RELEASED, Missing
 from cascade.runtime.vm.frame import UNSET
 from cascade.spec.blueprint import Literal, TailCall
 from cascade.spec.containers import ATOMS, GATHER
@@ -57,7 +59,7 @@ class Handover:
     """Where straight-line code has stopped, for the interpreter to go on.
 
     Attributes:
-        done: What the nodes before have given.
+        done: What the nodes before have given; RELEASED where that was used for the last time.
         result: What the next one has given; UNSET if it was not called.
         error: What it has raised instead, or None.
     """
@@ -198,15 +200,16 @@ class Straight:
 
     Args:
         found: A graph of that shape.
+        kept: Nodes whose values are kept after their last use (M21).
     """
 
-    def __init__(self, found: Walk) -> None:
+    def __init__(self, found: Walk, kept: Container[LazyResult[Any]] = ()) -> None:
         self._tasks = [lazy.task for lazy in found.lazies]
         #: How often a node is mentioned by the others, of a graph of this shape.
         self._mentions = _mentions(found.lazies)
         #: Containers: the tuple of what is in one may be the user's own.
         self._containers = [at for at, lazy in enumerate(found.lazies) if lazy.task is GATHER]
-        lines = list(_lines(found))
+        lines = list(_lines(found, kept))
         #: Line → the node that is called there; the others compare contexts.
         self._calls = {at: node for at, (_, node) in enumerate(lines, 3) if node is not None}
         self._code = _compiled([line for line, _ in lines], self._tasks)
@@ -303,9 +306,10 @@ def _mentions(lazies: Sequence[LazyResult[Any]]) -> list[int]:
     return [counts[lazy] for lazy in lazies[:-1]]
 
 
-def _lines(found: Walk) -> Iterator[tuple[str, int | None]]:
+def _lines(found: Walk, kept: Container[LazyResult[Any]]) -> Iterator[tuple[str, int | None]]:
     """The body, and for each line the node that it calls."""
     place = {lazy: i for i, lazy in enumerate(found.lazies)}
+    last_use = {source: at for at, lazy in enumerate(found.lazies) for source in lazy.dependencies}
     taken = 0
     names = "".join(f"a{i}, " for i in range(len(found.values)))
     yield f"{names}= values" if names else "pass", None
@@ -327,6 +331,10 @@ def _lines(found: Walk) -> Iterator[tuple[str, int | None]]:
         yield f"v{at} = f{at}({', '.join(given)})", at
         yield f"if type(v{at}) not in ATOMS and isinstance(v{at}, GOES_ON):", None
         yield f"    return Handover([{done}], v{at})", None
+        used = [lazy for lazy in dict.fromkeys(lazy.dependencies) if last_use[lazy] == at]
+        freed = "".join(f"v{place[lazy]} = " for lazy in used if lazy not in kept)
+        if freed and at < len(found.lazies) - 1:
+            yield f"{freed}RELEASED", None
         if at < len(found.lazies) - 1:
             done = ", ".join(f"v{i}" for i in range(at + 1))
             yield f"{_INTERRUPTED} return Handover([{done}])", None
@@ -341,7 +349,7 @@ def _named(name: str, operand: str) -> str:
 
 def _compiled(lines: Sequence[str], tasks: Sequence[Any]) -> Any:
     scope: dict[str, Any] = {f"f{i}": task.func for i, task in enumerate(tasks)}
-    scope |= {"ATOMS": ATOMS, "GOES_ON": GOES_ON, "Handover": Handover}
+    scope |= {"ATOMS": ATOMS, "GOES_ON": GOES_ON, "Handover": Handover, "RELEASED": RELEASED}
     scope |= {"type": type, "isinstance": isinstance, "len": len, "differs": differs}
     # Variables of a function around it, as what is looked up in globals costs more.
     head = f"def outer({', '.join(scope)}):\n def straight(context, count, held, stop, values):"
