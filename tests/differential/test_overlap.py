@@ -117,6 +117,38 @@ async def test_a_sync_task_may_wait_for_a_coroutine_that_is_under_way(use_vm: bo
         assert await engine.run(pair(announce(), wait()), use_vm=use_vm) == ("announced", True)
 
 
+@pytest.mark.parametrize("shape", ["loop", "continuation", "instruction"])
+async def test_a_sync_task_that_waits_for_another_run_keeps_it_waiting_once(shape: str):
+    """M6: a call in the event loop's thread waits as long as it says, and the next ones do not."""
+    event, late, outcomes = threading.Event(), [0.05], []
+
+    @task
+    def wait(n: int):
+        outcomes.append(event.wait(late.pop() if late else 20))
+        return wait.tail(n - 1) if shape == "loop" and n else n
+
+    @task
+    def go_on(n: int):
+        return same(wait(n - 1)) if n > 1 else n
+
+    @task
+    async def let_go():
+        while not outcomes:  # noqa: ASYNC110 - set in a thread
+            await asyncio.sleep(0)
+        event.set()
+
+    programs = {
+        "loop": lambda: wait(3),
+        "continuation": lambda: [go_on(2), wait(1)],
+        "instruction": lambda: [wait(1), wait(2)],
+    }
+    async with Engine() as engine, asyncio.timeout(20):
+        running = engine.run(programs[shape](), use_vm=True)
+        await asyncio.gather(running, engine.run(let_go(), use_vm=True))
+    assert outcomes[0] in (False, True)  # it began before or after the other run had its turn
+    assert all(outcomes[1:])
+
+
 @both_paths
 async def test_values_of_coroutines_that_ended_unread_are_found_later(use_vm: bool):
     """M5: awaited at first use, however long ago it ended."""

@@ -10,17 +10,21 @@ import weakref
 
 import pytest
 
+import cascade as cs
 from cascade.runtime import blocking
 from cascade.runtime.blocking import (
     BlockedStep,
     BlockingCallWarning,
     BlockingMonitor,
     describe,
+    describe_call,
+    marked,
     warn,
     watched,
 )
 from cascade.runtime.cancels import Cancels
 from cascade.runtime.clock import run_virtually
+from cascade.runtime.collector import Pauses
 from cascade.spec.callsite import CallSite
 
 NAME = "cascade-blocking"
@@ -561,3 +565,202 @@ def test_where_warnings_are_errors_it_is_logged_as_one(blocked, caplog):
         warn("fetch", blocked)
 
     assert caplog.messages == [describe("fetch", blocked)]
+
+
+# -- plain functions in the event loop's thread -----------------------------------------------
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What engines are told of, and waits for; a warning here goes to nobody."""
+    reports = Reports()
+    monkeypatch.setattr("cascade.runtime.engine.warn", lambda *details: reports(details))
+    return reports
+
+
+@pytest.mark.parametrize("tier", ["auto", "generated", "interpreted"])
+def test_a_plain_function_is_named_and_not_the_coroutine_around_it(tier, told):
+    """It is called by a run in a coroutine task, in whose step it keeps the event loop."""
+
+    @cs.task
+    def slow(x):
+        told.wait()
+        return x
+
+    @cs.task
+    async def outer(x):
+        async with cs.Engine(tier=tier) as engine:
+            return await engine.run(slow(x), use_vm=True)
+
+    assert cs.run(outer(1)) == 1
+    ((task, blocked, mode),) = told
+    assert (task, mode) == ("slow", "auto")
+    assert "in slow" in blocked.stack
+    assert "in outer" not in blocked.stack
+
+
+@pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
+def test_a_function_with_mode_inline_is_named_on_both_paths(use_vm, told):
+    @cs.task(mode="inline")
+    def slow(x):
+        told.wait()
+        return x
+
+    assert cs.run(slow(1), use_vm=use_vm) == 1
+    assert [(task, mode) for task, _, mode in told] == [("slow", "inline")]
+
+
+def test_a_batch_of_steps_ends_with_the_step_that_is_named(told):
+    threads = []
+
+    @cs.task
+    def step(n):
+        threads.append(threading.get_ident())
+        if n == 50:
+            told.wait()
+        return step.tail(n - 1) if n else "done"
+
+    assert cs.run(step(100), use_vm=True) == "done"
+    assert set(threads[:51]) == {threading.get_ident()}
+    assert threading.get_ident() not in threads[51:]
+
+
+def test_time_of_a_call_inside_is_not_that_of_the_step_around_it(monitor, clock, reports):
+    async def outer():
+        clock.now += 0.005
+        marked(monitor.watch_call("inner"), hold, clock, reports)
+        clock.now += 0.004
+        clock.wait_for_looks(2)
+
+    asyncio.run(main(monitor.watch("outer"), outer()))
+
+    assert [blocked.owner for blocked in reports] == ["inner"]
+
+
+def test_the_message_on_a_plain_function_says_what_follows(blocked):
+    assert describe_call("fetch", "auto", blocked) == (
+        "the plain task 'fetch' keeps the event loop's thread, and with it all that shares it: one "
+        "call of it has taken 0.1 s so far\n"
+        "    at flow.py:2:  return requests.get(url).json()\n"
+        "    it is known to take long from now on; its next calls have a worker\n"
+        '    a thread from the first call on:  @cs.task(mode="blocking")'
+    )
+    assert "it has mode='inline'; give it a thread of its own\n" in describe_call(
+        "fetch", "inline", blocked
+    )
+
+
+# -- what is nobody's fault -------------------------------------------------------------------
+
+
+class Slow:
+    """Takes long to be collected: the collector pauses for as long as that takes."""
+
+    def __init__(self, wait):
+        self.me = self
+        self.wait = wait
+
+    def __del__(self):
+        self.wait()
+
+
+def test_a_pause_of_the_collector_is_not_blamed_on_a_task(told):
+    looks = threading.Semaphore(0)
+
+    class Watched(BlockingMonitor):
+        def _look(self):
+            looks.release()
+            return super()._look()
+
+    def wait():
+        for _ in range(60):  # each a hundredth of a second or more, ten times what a step may take
+            assert looks.acquire(timeout=10)
+
+    reports = []
+    monitor = Watched(reports.append, 0.02)
+
+    async def work():
+        Slow(wait)
+        gc.collect()
+
+    asyncio.run(main(monitor.watch("owner"), work()))
+    monitor.close()
+
+    assert not reports
+
+
+def test_pauses_are_those_of_their_thread_and_time():
+    pauses = Pauses()
+    pauses._told("start", {})
+    began = pauses._under_way[1]
+    me = threading.get_ident()
+
+    assert pauses.since(began, me) >= 0
+    assert pauses.since(began + 1, me) == 0
+    assert pauses.since(began, me + 1) == 0
+
+
+def test_time_in_which_the_process_stood_still_is_nobodys(monkeypatch):
+    """A look comes late, and the thread of the loop has computed nothing meanwhile."""
+    now, computed = [1e9], [0.0]
+    monkeypatch.setattr(blocking, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(blocking, "_read", lambda _clock: computed[0])
+    monitor = BlockingMonitor(print, 0.1, clock=blocking.perf_counter)
+    watch = monitor.watch("owner")
+    watch.began = 1e9
+
+    class Wake:
+        def wait(self, seconds):
+            now[0] += seconds + late
+            computed[0] += used
+
+    monitor._wake = Wake()
+    late, used = 5.0, 0.0
+    monitor._sleep(0.1)
+    assert monitor._to_blame(watch) == pytest.approx(0.1, abs=1e-3)
+
+    late, used = 3.0, 3.0  # computed without letting another thread look
+    monitor._sleep(0.1)
+    assert monitor._to_blame(watch) == pytest.approx(3.2, abs=1e-3)
+
+
+def test_a_function_that_a_program_calls_is_named_and_not_the_coroutine_around_it(told):
+    @cs.task
+    def quick(x):
+        return x
+
+    @cs.task
+    def slow(x):
+        told.wait()
+        return x
+
+    @cs.task
+    async def outer(x):
+        async with cs.Engine() as engine:
+            return await engine.compile(slow(quick(x))).run()
+
+    assert cs.run(outer(1)) == 1
+    (_, blocked, mode) = told[0]
+    assert (told[0][0], mode) == ("slow", "auto")
+    assert "in outer" not in blocked.stack
+
+
+def test_a_call_in_a_program_that_takes_long_is_named_when_it_has_ended(monkeypatch):
+    said, now = [], [0.0]
+    monkeypatch.setattr("cascade.runtime.vm.straight.warn", lambda *details: said.append(details))
+    monkeypatch.setattr("cascade.runtime.ticker.perf_counter", lambda: now[0])
+
+    @cs.task
+    def slow(x):
+        now[0] += 1
+        return x
+
+    async def work():
+        async with cs.Engine() as engine:
+            program = engine.compile(slow(slow(1)))
+            await program.run()
+
+    asyncio.run(work())
+    ((task, blocked, mode),) = said
+    assert (task, mode, blocked.seconds) == ("slow", "auto", 1.0)
+    assert blocked.place.filename == __file__

@@ -8,7 +8,8 @@ import pytest
 import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.processor import NodeCall, NodeProcessor, wants_resources
+from cascade.runtime.placement import wants_resources
+from cascade.runtime.processor import NodeCall, NodeProcessor
 from cascade.runtime.resource_container import ResourceContainer
 from cascade.runtime.run import Run
 from cascade.runtime.vm import BlueprintRegistry
@@ -33,7 +34,7 @@ async def processor():
         blueprints=BlueprintRegistry(),
     )
     await run.__aenter__()
-    yield NodeProcessor(run)
+    yield NodeProcessor(run, lambda outside: outside > 0)
     # Leaving resets context variables, which belong to the Context of the fixture's set-up.
     await run.resources.close()
     executor.shutdown()

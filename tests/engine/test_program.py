@@ -458,7 +458,7 @@ async def test_a_cancel_arrives_after_a_node_that_takes_long(engine, monkeypatch
     def work(n):
         log.append(n)
         now[0] += 60
-        asyncio.current_task().cancel()
+        running.cancel()
         return n
 
     running = asyncio.create_task(engine.compile(work(work(1))).run())

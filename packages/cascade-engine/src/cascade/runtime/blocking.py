@@ -1,4 +1,4 @@
-"""Finding calls that block the event loop: a coroutine task in which one step takes too long.
+"""Finding calls that block the event loop: a step of a coroutine task, or a plain function there.
 
 A coroutine that calls ``time.sleep`` or ``requests.get`` holds everything that shares its event
 loop, and nothing shows where. So each *step* of a coroutine task, from one ``await`` to the next,
@@ -8,8 +8,13 @@ is older than its threshold, that thread takes the stack of the loop's thread, w
 - The mark costs a step some 60 ns; nothing is locked and nobody is woken.
 - The thread is started by the first step, looks once per threshold while there are steps, sleeps
   while there are none, and ends when there were none for ``LINGER`` seconds.
-- Steps are measured in real seconds, also under a virtual clock. Plain functions are no steps,
-  wherever they run. A step that stops in a debugger is left alone.
+- Steps are measured in real seconds, also under a virtual clock. A step that stops in a debugger is
+  left alone.
+- Plain functions that are called in the event loop's thread are marked as well. What is marked last
+  is what keeps the thread; its time is not that of the step around it.
+- Pauses of the garbage collector do not count, nor does time that nobody has used: the look comes
+  late then, and the clock of the loop's thread has stood still. The process was suspended, or
+  others had the processor.
 """
 
 from __future__ import annotations
@@ -19,8 +24,10 @@ import math
 import os
 import sys
 import threading
+import time
 import traceback
 import warnings
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from dataclasses import dataclass
@@ -29,15 +36,25 @@ from types import CodeType, coroutine
 from typing import Any, NamedTuple, TypeVar
 
 from cascade.runtime.cancels import Cancels
+from cascade.runtime.collector import pauses
 from cascade.runtime.tracebacks import own_folders
+from cascade.runtime.usage import usage
 from cascade.spec.callsite import CallSite
 
 T = TypeVar("T")
 
+#: How the name of the file of straight-line code ends, which nothing marks.
+STRAIGHT = "straight/<generated>"
 #: Seconds that a step of a coroutine may take unless it is given others.
 THRESHOLD = 0.1
 #: Seconds without a step after which the thread ends; the next step starts another.
 LINGER = 1.0
+#: Seconds that a plain function may keep the event loop's thread.
+PLAIN_THRESHOLD = 0.05
+#: Seconds by which a look is late if nobody could have looked.
+_LATE = 0.02
+#: Seconds by which a look is late that had to wait for the interpreter's lock.
+_WAITED = 0.002
 #: Least seconds between two looks, whatever the thresholds.
 _SHORTEST_LOOK = 0.01
 _DEBUGGERS = frozenset({"bdb", "debugpy", "ipdb", "pdb", "pudb", "pydevd", "_pydevd_bundle"})
@@ -48,7 +65,7 @@ _said: dict[str | tuple[str, type[Warning], int], int] = {}
 
 
 class BlockingCallWarning(RuntimeWarning):
-    """A coroutine task blocks the event loop."""
+    """A task blocks the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +82,28 @@ class BlockedStep:
     place: CallSite
     #: The stack from the coroutine inward, as tracebacks show it.
     stack: str
+    #: Name of the plain function that straight-line code calls within the step, if it does.
+    plain: str | None = None
+
+
+class _Marks:
+    """What is under way in one thread, for the monitors of all engines there."""
+
+    __slots__ = ("current",)
+
+    def __init__(self) -> None:
+        #: The innermost that is marked.
+        self.current: Watch | None = None
+
+
+_here = threading.local()
+
+
+def _marks_here() -> _Marks:
+    if not hasattr(_here, "marks"):
+        _here.marks = _Marks()
+    marks: _Marks = _here.marks
+    return marks
 
 
 class BlockingMonitor:
@@ -89,8 +128,10 @@ class BlockingMonitor:
         "_thread",
         "_threshold",
         "_wake",
+        "_cpu_clock",
+        "_lost",
         "clock",
-        "current",
+        "marks",
         "quiet",
     )
 
@@ -103,8 +144,12 @@ class BlockingMonitor:
         linger: float = LINGER,
     ) -> None:
         self.clock = clock
-        #: Whose step is under way.
-        self.current: Watch | None = None
+        #: What is under way.
+        self.marks = _marks_here()
+        #: When looks came late, and the seconds that were lost by then.
+        self._lost: deque[tuple[float, float]] = deque(maxlen=16)
+        self._cpu_clock = _cpu_clock()
+        pauses.listen()
         #: Set at each look and cleared by the next step; that one sees to it that there are looks.
         self.quiet = True
         self._on_blocked = on_blocked
@@ -132,6 +177,23 @@ class BlockingMonitor:
             self._every = _between_looks(threshold)
         return Watch(self, owner, threshold)
 
+    def watch_call(self, owner: Any, end: Callable[[], object] | None = None) -> Watch:
+        """What marks a plain function in this thread.
+
+        Args:
+            owner: Handed on in reports.
+            end: Called, in the monitor's thread, when the call takes too long.
+        """
+        if self._every > PLAIN_THRESHOLD:
+            self._every = PLAIN_THRESHOLD
+        return Watch(self, owner, PLAIN_THRESHOLD, end)
+
+    @property
+    def current(self) -> Watch | None:
+        """What is under way, if it is for this monitor to look at."""
+        watch = self.marks.current
+        return watch if watch is not None and watch.monitor is self else None
+
     def close(self) -> None:
         """End the thread, which takes moments, and watch no more. From any thread; repeatable."""
         with self._lock:
@@ -140,8 +202,17 @@ class BlockingMonitor:
 
     # -- called by steps ----------------------------------------------------------------------
 
-    def stir(self) -> None:
+    def stir(self, watch: Watch) -> None:
         """The first step since the last look: see to it that somebody looks."""
+        now, began = self.clock(), watch.began
+        watch.began = math.inf  # a thread may take a while to start
+        try:
+            self._stir()
+        finally:
+            watch.began = began
+            watch.set_back(self.clock() - now)
+
+    def _stir(self) -> None:
         with self._lock:
             self.quiet = False
             if self._closed:
@@ -166,9 +237,34 @@ class BlockingMonitor:
         while not self._closed:
             # In this order: a step that begins before the look is seen, a later one stirs.
             self.quiet = True
-            self._wake.wait(self._look())
+            self._sleep(self._look())
             if self.quiet and self.current is None and not self._park():
                 return
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait for the next look, and find out what has kept it from coming in time."""
+        if self.clock is not perf_counter or self._cpu_clock is None:
+            self._wake.wait(seconds)
+            return
+        began, used = perf_counter(), _read(self._cpu_clock)
+        self._wake.wait(seconds)
+        now = perf_counter()
+        late = now - began - seconds
+        if late > _WAITED:
+            usage.disturbed = now
+        if late > _LATE:
+            lost = late - (_read(self._cpu_clock) - used)
+            if lost > 0:
+                self._lost.append((began, lost))
+
+    def _to_blame(self, watch: Watch) -> float:
+        """Seconds that what is under way has kept the thread itself."""
+        began = watch.began
+        seconds = self.clock() - began
+        if self.clock is not perf_counter:
+            return seconds
+        seconds -= sum(lost for at, lost in self._lost if at >= began - self._every)
+        return seconds - pauses.since(began, self._loop_thread)
 
     def _park(self) -> bool:
         """Wait for a step; False if none came and the thread is to end."""
@@ -191,7 +287,7 @@ class BlockingMonitor:
         if watch is None:
             return self._every
         began = watch.began
-        seconds = self.clock() - began
+        seconds = self._to_blame(watch)
         if watch.dealt_with == began:
             return self._every
         if seconds < watch.threshold:
@@ -200,31 +296,73 @@ class BlockingMonitor:
         if not frames or self.current is not watch or watch.began != began:
             return self._every  # it ended meanwhile
         watch.dealt_with = began
+        if watch.end is not None:
+            watch.end()
         if not any(frame.is_debugger for frame in frames):
             self._report(watch, seconds, frames)
         return self._every
 
     def _report(self, watch: Watch, seconds: float, frames: list[_Frame]) -> None:
         try:
+            plain, frames = _innermost(frames)
             place, stack = _place_in(frames), _as_text(frames)
-            self._on_blocked(BlockedStep(watch.owner, seconds, watch.threshold, place, stack))
+            step = BlockedStep(watch.owner, seconds, watch.threshold, place, stack, plain)
+            self._on_blocked(step)
         except Exception:  # nobody else would hear of it, and there are other steps to watch
             _log.exception("the report of a blocking call failed")
 
 
 class Watch:
-    """One coroutine under watch."""
+    """One coroutine, or call of a plain function, under watch."""
 
-    __slots__ = ("began", "dealt_with", "monitor", "owner", "threshold")
+    __slots__ = ("began", "dealt_with", "end", "monitor", "owner", "threshold")
 
-    def __init__(self, monitor: BlockingMonitor, owner: Any, threshold: float) -> None:
+    def __init__(
+        self,
+        monitor: BlockingMonitor,
+        owner: Any,
+        threshold: float,
+        end: Callable[[], object] | None = None,
+    ) -> None:
         self.monitor = monitor
+        self.end = end
         self.owner = owner
         self.threshold = threshold
         #: When the step that is under way began, or the last one.
         self.began = 0.0
         #: ``began`` of the last step that was reported, or left alone.
         self.dealt_with = -math.inf
+
+    def leave_out(self, seconds: float) -> None:
+        """Note that something else has kept the thread for so long, in the step under way."""
+        self.set_back(seconds)
+        if self.monitor.quiet:
+            self.monitor.stir(self)
+
+    def set_back(self, seconds: float) -> None:
+        """Let the step have begun later."""
+        if self.dealt_with == self.began:
+            self.dealt_with += seconds
+        self.began += seconds
+
+
+def marked(watch: Watch | None, func: Callable[..., T], *args: Any) -> T:
+    """Call ``func``, marked for the monitor of ``watch``."""
+    if watch is None:
+        return func(*args)
+    monitor = watch.monitor
+    marks = monitor.marks
+    outer = marks.current
+    watch.began = monitor.clock()
+    marks.current = watch
+    if monitor.quiet:
+        monitor.stir(watch)
+    try:
+        return func(*args)
+    finally:
+        marks.current = outer
+        if outer is not None:
+            outer.leave_out(monitor.clock() - watch.began)
 
 
 @coroutine
@@ -237,24 +375,27 @@ def watched(
 ) -> Generator[Any, Any, T]:
     """``run.within``, with each step marked for the monitor of ``watch``."""
     monitor = watch.monitor
+    marks = monitor.marks
     clock = monitor.clock
     cancelling = cancels.cancelling
     resume: Callable[[Any], Any] = work.send
     value: Any = None
     while True:
         # A step is inside another's only where a task starts eagerly.
-        outer = monitor.current
+        outer = marks.current
         before = cancelling()
         try:
             watch.began = clock()
-            monitor.current = watch
+            marks.current = watch
             if monitor.quiet:
-                monitor.stir()
+                monitor.stir(watch)
             waiting = context.run(resume, value)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         finally:
-            monitor.current = outer
+            marks.current = outer
+            if outer is not None:
+                outer.leave_out(clock() - watch.began)
             if (change := cancelling() - before) != 0:
                 cancels.changed(change)
             value = None  # an error's traceback holds this frame, which must not hold the error
@@ -277,13 +418,28 @@ def describe(task: str, blocked: BlockedStep) -> str:
     )
 
 
-def warn(task: str, blocked: BlockedStep) -> None:
+def describe_call(task: str, mode: str, blocked: BlockedStep) -> str:
+    """The same for a call of the plain task ``task`` in the event loop's thread."""
+    why = "has mode='inline'" if mode == "inline" else "is known to take long from now on"
+    what = "give it a thread of its own" if mode == "inline" else "its next calls have a worker"
+    return (
+        f"the plain task '{task}' keeps the event loop's thread, and with it all that shares it: "
+        f"one call of it has taken {_rounded(blocked.seconds)} s so far\n"
+        f"    at {blocked.place}:  {blocked.place.source}\n"
+        f"    it {why}; {what}\n"
+        '    a thread from the first call on:  @cs.task(mode="blocking")'
+    )
+
+
+def warn(task: str, blocked: BlockedStep, mode: str | None = None) -> None:
     """Give a BlockingCallWarning, at the line that blocks; from any thread.
+
+    ``mode`` is that of a plain task; None for a coroutine.
 
     Where a filter makes warnings errors there is nobody to raise them at, as the task is in the
     middle of a call: then it goes to the logger ``cascade.blocking``, as an error.
     """
-    message = describe(task, blocked)
+    message = describe(task, blocked) if mode is None else describe_call(task, mode, blocked)
     filename, lineno = blocked.place
     try:
         warnings.warn_explicit(message, BlockingCallWarning, filename, lineno, registry=_said)
@@ -309,12 +465,20 @@ def _frames_of(thread: int) -> list[_Frame]:
     frame = sys._current_frames().get(thread)
     while frame is not None:
         code = frame.f_code
-        if code is watched.__code__:
+        if code is watched.__code__ or code is marked.__code__:
             return frames[::-1]
         module = str(frame.f_globals.get("__name__", ""))
         frames.append(_Frame(code, frame.f_lineno or code.co_firstlineno, module))
         frame = frame.f_back
     return []
+
+
+def _innermost(frames: list[_Frame]) -> tuple[str | None, list[_Frame]]:
+    """The function that straight-line code calls here, and the frames from there inward."""
+    for at in range(len(frames) - 2, -1, -1):
+        if frames[at].code.co_filename.endswith(STRAIGHT):
+            return frames[at + 1].code.co_name, frames[at + 1 :]
+    return None, frames
 
 
 def _place_in(frames: list[_Frame]) -> CallSite:
@@ -338,6 +502,20 @@ def _as_text(frames: list[_Frame]) -> str:
         [(f.code.co_filename, f.lineno, f.code.co_name, None) for f in frames]
     )
     return "".join(summary.format())
+
+
+def _cpu_clock() -> int | None:
+    """The clock of what the calling thread computes, for any thread; None where there is none."""
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return None
+    return time.pthread_getcpuclockid(threading.get_ident())
+
+
+def _read(clock: int) -> float:
+    try:
+        return time.clock_gettime(clock)
+    except OSError:  # the thread has ended
+        return 0.0
 
 
 def _between_looks(threshold: float) -> float:

@@ -36,6 +36,7 @@ from cascade.runtime.events import (
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.resources import ResourceManager
 from cascade.runtime.limits.rules import Constraint
+from cascade.runtime.placement import Durations
 from cascade.runtime.program import Program
 from cascade.runtime.resource_container import ResourceContainer
 from cascade.runtime.resource_instance import TEARDOWN_TIMEOUT
@@ -162,6 +163,8 @@ class Engine:
             system_resources = ResourceManager(system_resources)
         self.resource_manager = system_resources
         self.constraints = ConstraintManager(system_resources, self._tell_of_constraint)
+        #: Which functions were found to be slow in the event loop's thread (M6).
+        self.durations = Durations()
         self._closed = False
         self._runs: dict[Run, tuple[str, str, float]] = {}
         self._abandoned = AbandonedCalls()
@@ -327,6 +330,7 @@ class Engine:
             step_interval=self._step_interval,
             resources=self.resource_manager,
             constraints=self.constraints,
+            durations=self.durations,
         )
 
     def _tell_of_constraint(self, constraint: Constraint, what: str) -> None:
@@ -543,6 +547,7 @@ async def _in_time(run: Run, deadline: float | None, work: Awaitable[Any]) -> An
     if deadline is None:
         return await work
     run.scope = asyncio.timeout(deadline)
+    run.placement.in_time = True
     try:
         return await in_time(run.scope, work)
     except TimeoutError as error:
@@ -564,8 +569,10 @@ def _together(errors: list[Exception], last: Exception | None) -> ExceptionGroup
 
 def _tell_of_blocking(blocked: BlockedStep) -> None:
     """Warn of a coroutine that blocks the event loop, and tell those who watch. In any thread."""
-    run, task, node = blocked.owner
-    warn(task, blocked)
+    run, task, node, mode = blocked.owner
+    if blocked.plain is not None:
+        task, node, mode = blocked.plain, 0, "auto"
+    warn(task, blocked, mode)
     with contextlib.suppress(RuntimeError):  # the loop is closed by now
         run.publish(TaskBlocking, task, node, blocked.seconds, blocked.stack)
 

@@ -16,13 +16,13 @@ from typing import Any, Final, TypeAlias
 from cascade.runtime.around import in_time
 from cascade.runtime.cancels import Cancels, IsCancelled
 from cascade.runtime.limits.tickets import Ticket, current_ticket
+from cascade.runtime.placement import Place, wants_resources
 from cascade.runtime.resource_session import Attempt
 from cascade.runtime.run import Run, guarded
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.lazy_types import Operation
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
 from cascade.spec.protocols import Executor
-from cascade.spec.resource import Inject
 
 #: What an attempt gives that has to ask its limits again.
 _NOT_BEGUN: Final = object()
@@ -41,7 +41,8 @@ class NodeCall:
     policies: CallPolicies = PLAIN_CALLS
     #: ``LazyResult.number`` of the node, for events; 0 where there is none.
     node: int = 0
-    #: Asked before each attempt: whether a plain function may run in the loop's thread.
+    #: Asked before each attempt: whether a plain function that is not known to be slow may keep
+    #: the event loop's thread.
     inline: Callable[[], bool] = lambda: False
     #: What the limits of its attempt have let in.
     ticket: Ticket | None = None
@@ -142,17 +143,21 @@ class NodeProcessor:
         on_abandon: _OnAbandon | None,
     ) -> Any:
         """One call, with its timeout, where it belongs."""
-        if call.operation.is_async:
+        run, timeout = self._run, call.policies.timeout
+        place = run.placement.place(
+            call.operation,
+            timeout=timeout,
+            bound=on is not None and on.bound,
+            short=call.inline(),
+        )
+        if place is Place.LOOP:
             return await self._await(call, args, kwargs)
-        timeout = call.policies.timeout
-        executor: Executor
-        if on is not None and on.bound:
-            executor = self._run.resources.bound_thread
-        elif timeout is None and call.inline():  # nothing could end it in time
+        if place is Place.INLINE:
             return await self._inline(call.operation, args, kwargs)
-        else:
-            executor = self._run.executor
-        return await self._run.in_worker(
+        executor: Executor = run.executor
+        if place is Place.BOUND:
+            executor = run.resources.bound_thread
+        return await run.in_worker(
             self._in_thread,
             (call.operation, call.ticket, args, kwargs),
             {},
@@ -172,7 +177,7 @@ class NodeProcessor:
             return _NOT_BEGUN
         if ticket is not None:
             current_ticket.set(ticket)
-        return guarded(operation.func, args, kwargs)
+        return guarded(self._run.placement.timed(operation, operation.func), args, kwargs)
 
     async def _inline(
         self, operation: Operation, args: Iterable[Any], kwargs: Mapping[str, Any]
@@ -180,7 +185,7 @@ class NodeProcessor:
         """Call a plain function in the event loop's thread, where a cancel waits for an await."""
         cancels = Cancels()
         try:
-            value = self._run.context.copy().run(guarded, operation.func, args, kwargs)
+            value = self._run.call_here(operation, operation.func, args, kwargs)
         except BaseException as error:
             if cancels.count and not self._is_cancelled(cancels.count):
                 await cancels.settle(error, self._is_cancelled)
@@ -246,8 +251,3 @@ class NodeProcessor:
 def timed_out(task: str, seconds: float) -> TaskTimeoutError:
     """The error for an attempt that took longer than it may."""
     return TaskTimeoutError(f"an attempt of task '{task}' took longer than {seconds:g} s", seconds)
-
-
-def wants_resources(args: Iterable[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Whether an argument is the marker of a resource."""
-    return Inject in map(type, args) or Inject in map(type, kwargs.values())

@@ -11,6 +11,7 @@ from cascade.graph.build import build_graph
 from cascade.graph.sources import sources_of
 from cascade.runtime.contexts import held_in
 from cascade.runtime.pins import named_in
+from cascade.runtime.placement import SLOW, Placement, outside_loop
 from cascade.runtime.ticker import Turn
 from cascade.runtime.tracebacks import leave_out_machinery
 from cascade.runtime.vm.loops import LAZY
@@ -65,6 +66,10 @@ class Program(Generic[R]):
         if isinstance(target.task, Task) and _collects(target.task):
             found = None
         self._straight = None if found is None else Straight(found, named_in(target))
+        self._placement = Placement(engine.durations)
+        #: The version of the engine's durations in which ``_is_quick`` was found out.
+        self._checked = -1
+        self._is_quick = True
         self._values = [] if found is None else found.values
         self._sources = [
             (place, v) for place, v in enumerate(self._values) if isinstance(v, Source)
@@ -85,10 +90,15 @@ class Program(Generic[R]):
             Exception: As ``Engine.run``.
         """
         values = self._short_way(inputs)
-        handover = None
-        if values is not None and self._straight is not None:
-            clean = copy_context()
-            outcome = self._straight.enter(clean, held_in(clean), Turn(), values)
+        straight, handover = self._straight, None
+        if values is not None and straight is not None:
+            clean, turn = copy_context(), Turn()
+            if straight.may_start_loop:
+                outcome = outside_loop(straight.enter, clean, held_in(clean), turn, values)
+            else:
+                outcome = straight.enter(clean, held_in(clean), turn, values)
+            if turn.since_call() > SLOW:
+                straight.took_long(self._placement, turn, outcome)
             if type(outcome) is not Handover:
                 return outcome  # type: ignore[no-any-return]
             handover = outcome
@@ -105,6 +115,12 @@ class Program(Generic[R]):
     def _short_way(self, inputs: Mapping[str, Any]) -> list[Any] | None:
         """The values that straight-line code takes; None if the run has to go the long way."""
         if self._straight is None or not self._engine.is_unwatched:
+            return None
+        version = self._engine.durations.version
+        if self._checked != version:  # another function was found to be slow
+            self._checked = version
+            self._is_quick = self._placement.may_be_inline(self._straight.tasks)
+        if not self._is_quick:
             return None
         if inputs or self._sources:
             return self._filled(inputs)

@@ -18,7 +18,7 @@ from cascade.graph.build import inputs_of
 from cascade.runtime import interrupts
 from cascade.runtime.abandoned import AbandonedCalls
 from cascade.runtime.around import around
-from cascade.runtime.blocking import BlockingMonitor, watched
+from cascade.runtime.blocking import BlockingMonitor, Watch, marked, watched
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.cancels import Cancels, cancelled_inside
 from cascade.runtime.clock import VirtualLoop
@@ -38,6 +38,13 @@ from cascade.runtime.events import (
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.gate import Gate
 from cascade.runtime.limits.resources import ResourceManager
+from cascade.runtime.placement import (
+    Durations,
+    Placement,
+    outside_loop,
+    refused_loop,
+    timed,
+)
 from cascade.runtime.steps import Batch, Steps
 from cascade.runtime.worker_calls import WorkerCall, not_begun
 from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
@@ -89,6 +96,7 @@ class Run:
         state: Where outcomes are kept for later, or None.
         context: The caller's context variables; every call of a task runs in a copy (M12).
         held: Those of ``context`` that calls may set, for comparisons; see ``contexts``.
+        placement: Decides where calls are made (M6).
         fail_fast: Whether the first error ends the run (R9); if not, what can run does.
         failures: The errors of a run that goes on nevertheless, in their order.
         steps: What its loops have made so far.
@@ -110,6 +118,7 @@ class Run:
         step_interval: float = STEP_INTERVAL,
         resources: ResourceManager | None = None,
         constraints: ConstraintManager | None = None,
+        durations: Durations | None = None,
     ) -> None:
         self.id = os.urandom(8).hex()
         self.fail_fast = fail_fast
@@ -126,6 +135,9 @@ class Run:
         self.own_cancels = 0
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        # In virtual time what happens does not depend on how fast the machine is.
+        is_virtual = isinstance(self.loop, VirtualLoop)
+        self.placement = Placement(None if is_virtual else durations or Durations())
         self._monitor = monitor
         self._abandoned = AbandonedCalls() if abandoned is None else abandoned
         self._resting: dict[object, Waiting] = {}
@@ -474,6 +486,38 @@ class Run:
         running = self._abandoned.add(call, name, executor or self.executor)
         self.publish(CallAbandoned, name, node, running)
 
+    def call_here(
+        self,
+        called: Any,
+        func: Callable[..., Any],
+        args: Iterable[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Call a plain function in the event loop's thread.
+
+        Args:
+            called: What ``placement`` knows it by.
+            func: The function.
+            args: Its positional arguments.
+            kwargs: Its others.
+
+        Raises:
+            RunError: It starts an event loop, and has asked for this thread.
+        """
+        run, watch = self.context.copy().run, self.watch_call(called)
+        if getattr(called, "mode", "auto") == "inline":
+            return marked(watch, run, in_loop, called.name, guarded, func, args, kwargs)
+        # Measured inside: the monitor's thread may have to be started first.
+        note = self.placement.note_since
+        return outside_loop(marked, watch, timed, called, note, run, guarded, func, args, kwargs)
+
+    def watch_call(self, called: Any, end: Callable[[], object] | None = None) -> Watch | None:
+        """What marks a call in the event loop's thread, for ``marked``; see ``BlockingMonitor``."""
+        if self._monitor is None or getattr(called, "structural", False):
+            return None
+        name = getattr(called, "name", None) or getattr(called, "__qualname__", repr(called))
+        return self._monitor.watch_call((self, name, 0, getattr(called, "mode", "auto")), end)
+
     # -- coroutines ---------------------------------------------------------------------------
 
     async def awaiting(
@@ -523,7 +567,7 @@ class Run:
         watch = None
         if self._monitor is not None:
             may_block = getattr(operation, "may_block", False)
-            watch = self._monitor.watch((self, operation.name, node), may_block)
+            watch = self._monitor.watch((self, operation.name, node, None), may_block)
         if watch is None:
             return within(context, work, cancels, turned)
         return watched(context, work, watch, cancels, turned)
@@ -552,6 +596,21 @@ def guarded(func: Callable[..., T], args: Any, kwargs: Any) -> T:
         return func(*args, **kwargs)
     except (StopIteration, asyncio.CancelledError) as error:
         raise carried(func, error) from error
+
+
+def in_loop(task: str, func: Callable[..., T], *args: Any) -> T:
+    """Call what the task named ``task`` has asked to have called in the event loop's thread.
+
+    Raises:
+        RunError: It starts an event loop there.
+    """
+    try:
+        return func(*args)
+    except RuntimeError as error:
+        refused = refused_loop(error, task)
+        if refused is None:
+            raise
+        raise refused from error
 
 
 @coroutine

@@ -88,11 +88,12 @@ def run(
     import asyncio
 
     from cascade.runtime.interrupts import run_interruptibly
+    from cascade.runtime.placement import is_hidden
     from cascade.runtime.run import current_run
     from cascade.runtime.tracebacks import leave_out_machinery
     from cascade.spec.errors import RunError
 
-    if current_run.get(None) is not None:
+    if current_run.get(None) is not None or is_hidden():
         raise RunError(
             "cs.run() was called inside of a task; return the lazy value instead and the run "
             "continues as it\n"

@@ -18,6 +18,7 @@ from time import perf_counter
 from weakref import WeakKeyDictionary
 
 from cascade.runtime.clock import VirtualLoop
+from cascade.runtime.usage import usage
 
 #: Seconds between two turns of the event loop.
 BUDGET = 0.005
@@ -33,13 +34,30 @@ _FIXED_STEPS = 1024
 class Turn:
     """Asked between two things that take a while: whether the event loop's turn is due (M9)."""
 
-    __slots__ = ("_until",)
+    __slots__ = ("_until", "began")
 
     def __init__(self) -> None:
-        self._until = inf if _is_virtual() else perf_counter() + BUDGET
+        #: When the last of the things has begun.
+        self.began = perf_counter()
+        if self.began > usage.stale:
+            usage.read(self.began)
+        self._until = inf if _is_virtual() else self.began + BUDGET
 
     def __call__(self) -> bool:
-        return perf_counter() > self._until
+        now = perf_counter()
+        if now > self._until:
+            return True
+        self.began = now
+        return False
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether it is one of virtual time, in which real time decides nothing."""
+        return self._until == inf
+
+    def since_call(self) -> float:
+        """Seconds that the last of the things has taken."""
+        return perf_counter() - self.began
 
 
 class _Spinning:
@@ -88,6 +106,11 @@ class Ticker:
         """Note that the event loop has had a turn just now."""
         self.since = perf_counter()
         self.turns += 1
+
+    def restart(self) -> None:
+        """Begin again with a batch of one step: steps take longer than those before."""
+        if not self._fixed:
+            self._batch = self.left = 1
 
     async def pause(self) -> None:
         """Adapt the count to the time that the last batch took, and yield if that was enough."""

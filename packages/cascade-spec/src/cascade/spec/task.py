@@ -243,8 +243,9 @@ def task(
         name: Defaults to the function's own name.
         mode: Where a plain function is called. ``"auto"``: on the graph path on a worker thread,
             which it shares with others as long as it does not block; on the VM path in the event
-            loop's thread. ``"blocking"``: at once on a thread of its own, on both paths.
-            ``"inline"``: in the event loop's thread, on both paths.
+            loop's thread until a call has taken long, then on a worker. ``"blocking"``: at once on
+            a thread of its own, on both paths. ``"inline"``: in the event loop's thread, on both
+            paths.
         nout: The function returns this many values, so that ``a, b = f(x)`` can give a lazy value
             for each. A run in which it gives another number fails with an UnpackError.
         may_block: Let a coroutine function block the event loop without a warning; a number is

@@ -30,12 +30,13 @@ from cascade.runtime.guard import Guard
 from cascade.runtime.limits.tickets import current_ticket
 from cascade.runtime.notes import annotate
 from cascade.runtime.outcomes import Failed, Missing, refuse_coroutine, value_or_raise
-from cascade.runtime.processor import NodeProcessor, wants_resources
+from cascade.runtime.placement import belongs_on_loop, wants_resources
+from cascade.runtime.processor import NodeProcessor
 from cascade.runtime.run import Run, Waiting, carried
 from cascade.runtime.strategies.caches import Caches
 from cascade.runtime.strategies.continuations import Continuations
 from cascade.runtime.strategies.fastlane import FastLane
-from cascade.runtime.strategies.lanes import Lanes, belongs_on_loop, call_of
+from cascade.runtime.strategies.lanes import Lanes, call_of
 from cascade.runtime.strategies.nodes import Nodes
 from cascade.runtime.strategies.reports import Reports
 from cascade.runtime.strategies.segment import (

@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
 from cascade.runtime.cancels import Cancels
 from cascade.runtime.guard import Guard
-from cascade.runtime.processor import NodeCall, wants_resources
+from cascade.runtime.placement import belongs_on_loop
+from cascade.runtime.processor import NodeCall
 from cascade.runtime.run import Run
 from cascade.runtime.scheduler import ByPriority, Workers
 from cascade.runtime.strategies.parking import Parking
 from cascade.runtime.strategies.segment import Item, Queued, Segment, Work
 from cascade.spec.lazy_types import LazyResult, Operation
-from cascade.spec.policies import CallPolicies
 
 
 class Lanes:
@@ -234,18 +234,6 @@ def _node_of(item: Any) -> LazyResult[Any] | None:
     return node.source if isinstance(node, Work) else node
 
 
-def belongs_on_loop(
-    operation: Operation, args: Sequence[Any], kwargs: Mapping[str, Any], policies: CallPolicies
-) -> bool:
-    """Whether a call is made in the loop's lane."""
-    return (
-        operation.is_async
-        or policies.timeout is not None
-        or operation.mode == "inline"
-        or wants_resources(args, kwargs)
-    )
-
-
 def call_of(work: Work) -> NodeCall:
     """The next call of ``work``, for a processor."""
     operation = work.operation
@@ -255,7 +243,6 @@ def call_of(work: Work) -> NodeCall:
         work.kwargs,
         work.policies,
         work.source.number,
-        lambda: operation.mode == "inline",
     )
 
 

@@ -80,7 +80,9 @@ class VMExecutionStrategy:
             return None
         if not named_in(target).isdisjoint(found.lazies):
             return None  # it would release values that a task may ask for later (M21)
-        outcome = straight.enter(run.context, run.held, Turn(), found.values)
+        if not run.placement.may_be_inline(straight.tasks):
+            return None
+        outcome = straight.enter_here(run.placement, Turn(), run.context, run.held, found.values)
         return outcome if type(outcome) is Handover else (outcome,)
 
 

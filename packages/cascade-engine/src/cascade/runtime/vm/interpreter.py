@@ -16,7 +16,7 @@ a LazyResult (R4)     its blueprint in this       a new frame; its value goes to
 
 Frames are linked to their parents, so no program, however nested, takes Python's stack (M4). Calls
 of coroutine functions before the root are started and awaited at first use (M5); while any is under
-way, plain functions are called on a worker, else inline (M6).
+way, plain functions are called on a worker, else inline until they are known to be slow (M6).
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from cascade.runtime.events import (
 )
 from cascade.runtime.notes import annotate
 from cascade.runtime.outcomes import Failed, Missing, Skipped, caught, refuse_coroutine, worst
+from cascade.runtime.placement import Place
 from cascade.runtime.processor import NodeCall, NodeProcessor
 from cascade.runtime.run import Run, carried
 from cascade.runtime.tailcall import fault, is_baked, lazies_of, misfit, with_values
@@ -407,6 +408,7 @@ class Interpreter:
         is_async = is_async_call(call)
         mode = "auto" if call.task is None else call.task.mode
         policies = self._policies(frame, call)
+        called = call.task or call.func
         if frame.at_root and not policies.needs_attempts:
             value = await self._spun(frame, call, base)
             if value is not NOT_ENTERED:
@@ -418,7 +420,8 @@ class Interpreter:
             or (self._limits.any and call.task is not None and self._limits.governs(call.name))
             or Inject in map(type, args)
             or Inject in map(type, kwargs.values())
-            or not self._is_alone(base)
+            or self._run.placement.place(called, short=True, alone=self._is_alone(base))
+            is not Place.INLINE
         ):
             node_call = NodeCall(
                 call.task or Operation(call.func, call.name, is_async),
@@ -426,15 +429,12 @@ class Interpreter:
                 kwargs,
                 policies,
                 node_of(frame, call)[1],
-                lambda: mode == "inline" or (mode == "auto" and self._is_alone(base)),
+                lambda: self._is_alone(base),
             )
             node_call.waits, node_call.goes_on = frame.stands_still, frame.goes_on
             retrying = partial(self._reports.retry, frame, call)
             return await self._processor.call(node_call, retrying)
-        try:
-            return self._run.context.copy().run(call.func, *args, **kwargs)
-        except (StopIteration, asyncio.CancelledError) as error:
-            raise carried(call.func, error) from error
+        return self._run.call_here(called, call.func, args, kwargs)
 
     def _policies(self, frame: Frame, call: Call) -> CallPolicies:
         """How a call is made, with what nodes have given as the amounts that it takes (R10)."""
@@ -466,7 +466,7 @@ class Interpreter:
             loop,
             base.ticker,
             node_of(frame, call)[1],
-            lambda: loop.is_inline or self._is_alone(base),
+            lambda: self._is_alone(base),
         )
 
     def _loop_under_way(self, frame: Frame, base: Frame) -> Loop | None:
@@ -671,8 +671,10 @@ class Interpreter:
         if found is not None and found.lazies[0].number <= self._shared.newest:
             found = None  # it may have been computed before, or be under way
         straight = None if found is None else straight_for(found)
-        if straight is not None and found is not None and straight.held_elsewhere(found.lazies):
-            straight = None
+        if straight is not None and found is not None:
+            may = self._run.placement.may_be_inline(straight.tasks)
+            if not may or straight.held_elsewhere(found.lazies):
+                straight = None
         blueprint = self._compile(lazy) if straight is None else frame.blueprint
         if frame.cell is None:
             frame.cell = Cell(lazy.name)
@@ -705,7 +707,7 @@ class Interpreter:
     ) -> Frame | None:
         """Let code that was written for the graph's shape compute the frame's value."""
         run = self._run
-        outcome = straight.enter(run.context, run.held, Turn(), found.values)
+        outcome = straight.enter_here(run.placement, Turn(), run.context, run.held, found.values)
         if type(outcome) is not Handover:
             self._finish(frame, outcome)
             return None

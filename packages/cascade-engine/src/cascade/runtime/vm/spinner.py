@@ -12,23 +12,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextvars import Context
-from itertools import repeat
-from operator import length_hint
+from functools import partial
+from operator import call, length_hint
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from cascade.graph.compiler import template_of
+from cascade.runtime.blocking import marked
 from cascade.runtime.cancels import Cancels, IsCancelled
 from cascade.runtime.contexts import is_written
 from cascade.runtime.limits.tickets import Ticket, current_ticket
-from cascade.runtime.run import Run, carried, raise_named, stop_iteration
+from cascade.runtime.placement import SLOW, Place, begin, outside_loop
+from cascade.runtime.run import Run, carried, in_loop, raise_named, stop_iteration
 from cascade.runtime.tailcall import is_baked
 from cascade.runtime.ticker import Ticker
+from cascade.runtime.usage import usage
 from cascade.runtime.vm.frame import UNSET, Frame
 from cascade.runtime.vm.fuser import Fused, is_traced
 from cascade.runtime.vm.generator import Generated
@@ -41,10 +43,14 @@ from cascade.spec.task import Task
 #: What ``spin`` gives where the step has to be made as an ordinary call.
 NOT_ENTERED: Final = object()
 
-#: Iterating over a list is what CPython 3.12 and later do fastest, and 3.11 over ``repeat``.
-_NONES = [None] * (1 << 16) if sys.version_info >= (3, 12) else []
-#: For loops of coroutines: an iterator over a list can be moved to its end.
-_FEW = [None] * 1024
+#: An iterator over a list can be moved to its end, and is as fast as any.
+_NONES = [None] * (1 << 16)
+#: Most steps of a batch of a coroutine loop.
+_FEW = 1024
+#: Seconds that a batch on a worker may take before it ends with the step that it is in.
+_LONG = 0.02
+#: By how many steps the seconds of a batch are divided at most to tell what one of them took.
+_ALIKE = 4
 
 
 #: A frame that goes from task to task is not worth entering the loop of each.
@@ -54,15 +60,16 @@ _LEFT_FOR_GOOD = 8
 class Loop:
     """A loop as the root of one frame."""
 
-    __slots__ = ("code", "context", "is_fresh", "is_inline", "places", "state")
+    __slots__ = ("code", "context", "has_moved", "is_fresh", "places", "state", "task")
 
     def __init__(self, code: Fused | Generated, blueprint: Blueprint, context: Context) -> None:
         task = blueprint.task
         assert isinstance(task, Task)
         self.code = code
         self.state = code.state_of(task)
-        #: Whether it always runs in the event loop's thread.
-        self.is_inline = code.is_async or task.mode == "inline"
+        self.task = task
+        #: Whether its steps have a worker from now on; once they do it stays so (M6).
+        self.has_moved = False
         #: What all steps see; none writes to it, or the loop ends (M12).
         self.context = context
         #: Whether its next batch is to be one step, which may show that steps write to it.
@@ -183,30 +190,28 @@ class Spinner:
             enter, values = _entry(frame, loop)
             if enter is None:
                 return NOT_ENTERED
-            steps = _Steps(allowed, loop.code.is_async)
+            place = self._place(loop, here)
+            steps = _Steps(min(allowed, _FEW) if place is Place.LOOP else allowed)
             self._run.steps.begin(steps)
             try:
-                if loop.code.is_async:
+                if place is Place.LOOP:
                     work = self._entered(frame, loop, enter, steps, values)
                     del values  # the arguments of a step live as long as the loop needs them
                     outcome = await self._awaited(loop, work, steps, ticker, node)
-                elif here():
-                    outcome = loop.context.run(enter, steps.items, loop.state, *values)
+                elif place is Place.INLINE:
+                    outcome = self._made_here(loop, enter, steps, values)
                 else:
-                    outcome = await self._run.in_worker(
-                        loop.context.run,
-                        (enter, steps.items, loop.state, *values),
-                        {},
-                        name=loop.code.tasks[loop.state].name,
-                        node=node,
-                        on_abandon=abandoned.append,
-                        on_cancel=self._on_cancel,
-                    )
+                    outcome = await self._on_worker(loop, enter, steps, values, node, abandoned)
             except BaseException as error:
                 made = steps.made
+                self._note(loop, steps, place, ticker)
+                if place is Place.WORKER and isinstance(error, asyncio.CancelledError):
+                    self._count(frame, loop, ticker, steps, made - 1)
+                    raise  # of what has waited here; one that a step has raised was replaced
                 self._failed(error, frame, loop, ticker, steps, made - 1)
                 raise
             made = steps.made
+            self._note(loop, steps, place, ticker)
         finally:
             if token is not None and not abandoned:  # or its thread is inside of the context
                 context.run(current_ticket.reset, token)
@@ -231,6 +236,72 @@ class Spinner:
             return
         loop = frame.loop if isinstance(frame.loop, Loop) else loop
         loop.context = self._run.context.copy()
+
+    # -- where steps are made (M6) ------------------------------------------------------------
+
+    def _place(self, loop: Loop, here: Callable[[], bool]) -> Place:
+        """Where the next batch is made."""
+        alone = here()
+        place = self._run.placement.place(
+            loop.task, short=not loop.has_moved, alone=alone, loop=loop.code
+        )
+        if alone and place is Place.WORKER:
+            loop.has_moved = True
+        return place
+
+    def _made_here(
+        self, loop: Loop, enter: Callable[..., Any], steps: _Steps, values: Sequence[Any]
+    ) -> Any:
+        task = loop.code.tasks[loop.state]
+        args = (self._run.watch_call(task, steps.end), _made, loop, enter, steps, values)
+        if loop.task.mode == "inline":
+            return in_loop(task.name, marked, *args)
+        return outside_loop(marked, *args)
+
+    async def _on_worker(
+        self,
+        loop: Loop,
+        enter: Callable[..., Any],
+        steps: _Steps,
+        values: Sequence[Any],
+        node: int,
+        abandoned: list[Future[Any]],
+    ) -> Any:
+        def cancelled() -> None:
+            steps.end()
+            self._on_cancel()
+
+        def abandon(call: Future[Any]) -> None:
+            steps.end()
+            abandoned.append(call)
+
+        # Steps that come to wait are not to be made as many at once as the quick ones before.
+        timer = self._run.loop.call_later(_LONG, steps.end)
+        try:
+            return await self._run.in_worker(
+                _made,
+                (loop, enter, steps, values),
+                {},
+                name=loop.code.tasks[loop.state].name,
+                node=node,
+                on_abandon=abandon,
+                on_cancel=cancelled,
+            )
+        finally:
+            timer.cancel()
+
+    def _note(self, loop: Loop, steps: _Steps, place: Place, ticker: Ticker) -> None:
+        """Remember how long steps take; those that took long are the last in this thread."""
+        if place is Place.LOOP or loop.task.mode == "inline" or not steps.seconds:
+            return  # or they have not ended: not begun, or abandoned
+        placement = self._run.placement
+        took = steps.seconds / min(max(steps.made, 1), _ALIKE)
+        placement.note(loop.code, took)
+        if took > SLOW:
+            if steps.made <= 1:
+                placement.note(loop.code.tasks[loop.state], took)
+            ticker.restart()
+            loop.has_moved = placement.durations is not None
 
     def _failed(
         self,
@@ -343,6 +414,7 @@ class Spinner:
         frame.looped = True  # the node has begun
         frame.loop = Loop(loop.code, blueprint, loop.context)
         frame.loop.is_fresh = loop.is_fresh
+        frame.loop.has_moved = loop.has_moved
 
 
 def _entry(frame: Frame, loop: Loop) -> tuple[Callable[..., Any] | None, Sequence[Any]]:
@@ -356,29 +428,43 @@ def _nothing() -> None:
     """What ends no subscription."""
 
 
+def _made(
+    loop: Loop, enter: Callable[..., Any], steps: _Steps, values: Sequence[Any]
+) -> tuple[Any, ...]:
+    """What a batch of steps gives, made in this thread."""
+    began = begin()
+    try:
+        outcome: tuple[Any, ...] = loop.context.run(enter, steps.items, loop.state, *values)
+        return outcome
+    except asyncio.CancelledError as error:
+        state = loop.code.state_at(error, loop.state)
+        raise carried(loop.code.tasks[state].func, error) from error
+    finally:
+        seconds = perf_counter() - began
+        steps.seconds = seconds if seconds <= SLOW else usage.blame(began, seconds)
+
+
 class _Steps:
     """An iterator of about so many items, that knows how many were taken.
 
     Args:
         count: How many.
-        can_end: Whether ``end`` ends it.
 
     Attributes:
         items: For the loop.
         count: How many there were.
+        seconds: How long it took to make them, once they were made.
     """
 
-    __slots__ = ("_can_end", "_left", "count", "items")
+    __slots__ = ("_left", "count", "items", "seconds")
 
-    def __init__(self, count: int, can_end: bool) -> None:
-        self._can_end = can_end
-        nones = _FEW if can_end else _NONES
-        self.items: Any = repeat(None, count)
-        if nones:
-            self.items = iter(nones)
-            self.items.__setstate__(max(len(nones) - count, 0))
-        self.count = length_hint(self.items)
+    def __init__(self, count: int) -> None:
+        items = cast("Any", iter(_NONES))
+        items.__setstate__(max(len(_NONES) - count, 0))
+        self.items: Any = items
+        self.count = length_hint(items)
         self._left: int | None = None
+        self.seconds = 0.0
 
     @property
     def made(self) -> int:
@@ -391,7 +477,9 @@ class _Steps:
         return length_hint(self.items)
 
     def end(self) -> None:
-        """Let there be no more. In the thread of the loop, while that waits for something."""
-        if self._left is None and self._can_end:
-            self._left = length_hint(self.items)
-            self.items.__setstate__(len(_FEW))
+        """Let there be no more. From any thread, also while the loop makes steps."""
+        if self._left is None:
+            items: Any = self.items
+            to_end = partial(items.__setstate__, len(_NONES))
+            # Both in one instruction of the interpreter, so that no step is made in between.
+            self._left, _ = map(call, (items.__length_hint__, to_end))

@@ -31,10 +31,14 @@ from keyword import iskeyword
 from types import CoroutineType
 from typing import Any, NamedTuple
 
+from cascade.runtime.blocking import PLAIN_THRESHOLD, BlockedStep, warn
 from cascade.runtime.contexts import Held, differs
 from cascade.runtime.outcomes import RELEASED, Missing
+from cascade.runtime.placement import SLOW, Placement, may_start_loop, outside_loop
+from cascade.runtime.ticker import Turn
 from cascade.runtime.vm.frame import UNSET
 from cascade.spec.blueprint import Literal, TailCall
+from cascade.spec.callsite import CallSite
 from cascade.spec.containers import ATOMS, GATHER
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.params import Source
@@ -204,7 +208,9 @@ class Straight:
     """
 
     def __init__(self, found: Walk, kept: Container[LazyResult[Any]] = ()) -> None:
-        self._tasks = [lazy.task for lazy in found.lazies]
+        self.tasks = [lazy.task for lazy in found.lazies]
+        #: Whether a call may come to ``asyncio.run``, as far as that is to be seen.
+        self.may_start_loop = any(may_start_loop(task.func) for task in self.tasks)
         #: How often a node is mentioned by the others, of a graph of this shape.
         self._mentions = _mentions(found.lazies)
         #: Containers: the tuple of what is in one may be the user's own.
@@ -212,7 +218,7 @@ class Straight:
         lines = list(_lines(found, kept))
         #: Line → the node that is called there; the others compare contexts.
         self._calls = {at: node for at, (_, node) in enumerate(lines, 3) if node is not None}
-        self._code = _compiled([line for line, _ in lines], self._tasks)
+        self._code = _compiled([line for line, _ in lines], self.tasks)
 
     def enter(
         self,
@@ -235,6 +241,43 @@ class Straight:
         except BaseException as error:
             return self._stopped(error)
 
+    def enter_here(
+        self,
+        placement: Placement,
+        turn: Turn,
+        clean: Context,
+        held: Held,
+        values: Sequence[Any],
+    ) -> Any:
+        """``enter`` in the event loop's thread, whose turn may come when a call has ended (M6).
+
+        Args:
+            placement: Is told of a call that took long; to be asked before.
+            turn: Says whether to hand over what there is.
+            clean, held, values: See ``enter``.
+        """
+        if self.may_start_loop:
+            outcome = outside_loop(self.enter, clean, held, turn, values)
+        else:
+            outcome = self.enter(clean, held, turn, values)
+        if turn.since_call() > SLOW:
+            self.took_long(placement, turn, outcome)
+        return outcome
+
+    def took_long(self, placement: Placement, turn: Turn, outcome: Any) -> None:
+        """Note that the last call took longer than one may in the event loop's thread."""
+        if turn.is_endless:
+            return
+        place = len(self.tasks) - 1
+        if type(outcome) is Handover:
+            place = len(outcome.done) - outcome.paused
+        seconds, task = turn.since_call(), self.tasks[place]
+        placement.note_since(turn.began, seconds, task)
+        code = getattr(task.func, "__code__", None)
+        if seconds > PLAIN_THRESHOLD and code is not None and placement.is_slow(task):
+            here = CallSite(code.co_filename, code.co_firstlineno)
+            warn(task.name, BlockedStep(None, seconds, PLAIN_THRESHOLD, here, ""), "auto")
+
     def held_elsewhere(self, lazies: Sequence[LazyResult[Any]]) -> bool:
         """Whether somebody may mention a node again that is not the target (M14).
 
@@ -253,7 +296,7 @@ class Straight:
             trace = trace.tb_next
         assert trace is not None
         found = trace.tb_frame.f_locals
-        done = [found[f"v{place}"] for place in range(len(self._tasks)) if f"v{place}" in found]
+        done = [found[f"v{place}"] for place in range(len(self.tasks)) if f"v{place}" in found]
         if trace.tb_lineno not in self._calls:
             raise error  # Ctrl-C, between two calls
         return Handover(done, UNSET, error)

@@ -1,0 +1,85 @@
+"""Pauses by the garbage collector, which are no fault of the call in which they come.
+
+The collector runs in whichever thread makes one object too many, for as long as the heap takes:
+half a second in a service with some million objects. ``gc.callbacks`` tells of each collection.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections import deque
+from collections.abc import Mapping
+from math import inf
+from time import perf_counter
+from typing import Any, NamedTuple
+
+#: Shorter pauses are not remembered.
+_LEAST = 0.0005
+#: Seconds of a pause that is told of.
+_LONG = 0.1
+
+_log = logging.getLogger("cascade.blocking")
+
+
+class Pause(NamedTuple):
+    """A collection."""
+
+    thread: int
+    began: float
+    seconds: float
+
+
+class Pauses:
+    """The last pauses of this process."""
+
+    def __init__(self) -> None:
+        self._last: deque[Pause] = deque(maxlen=64)
+        #: Thread and beginning of the collection under way.
+        self._under_way: tuple[int, float] | None = None
+        self._longest = _LONG / 2
+        self._is_listening = False
+
+    def listen(self) -> None:
+        """Know of collections from now on."""
+        if not self._is_listening:
+            self._is_listening = True
+            gc.callbacks.append(self._told)
+
+    def since(self, began: float, thread: int) -> float:
+        """Seconds of pauses of a thread since then, by ``perf_counter``."""
+        seconds, until = 0.0, inf
+        under_way = self._under_way  # looked at first, as it is among the last when it has ended
+        if under_way is not None and under_way[0] == thread and under_way[1] >= began:
+            until = under_way[1]
+            seconds = perf_counter() - until
+        for pause in list(self._last):
+            if pause.thread == thread and began <= pause.began < until:
+                seconds += pause.seconds
+        return seconds
+
+    def _told(self, phase: str, info: Mapping[str, Any]) -> None:
+        thread, now = threading.get_ident(), perf_counter()
+        if phase == "start":
+            self._under_way = thread, now
+            return
+        if self._under_way is None or self._under_way[0] != thread:
+            return
+        began = self._under_way[1]
+        seconds = now - began
+        if seconds >= _LEAST:
+            self._last.append(Pause(thread, began, seconds))
+        self._under_way = None
+        if seconds >= 2 * self._longest:  # said again only of what is much longer
+            self._longest = seconds
+            _log.info(
+                "the garbage collector has paused the program for %.1f s (generation %s); "
+                "gc.freeze() after the start of a program leaves out what it has made by then",
+                seconds,
+                info.get("generation"),
+            )
+
+
+#: Those of the process.
+pauses = Pauses()
