@@ -143,6 +143,8 @@ class _Interrupts:
                 # between the loop's last look and its sleep is not seen until something wakes it.
                 self._loop.add_signal_handler(number, self._arrived)
                 signal.signal(number, self._handle)
+            # A pipe that threads have filled wakes the loop, too: no reason for a warning.
+            signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
         if self._count:  # it came while the loop was being made
             work.close()
             raise asyncio.CancelledError
