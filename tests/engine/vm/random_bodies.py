@@ -278,7 +278,7 @@ class Writer:
             self._one_of(
                 [
                     f"max([{item} {loop}], default=0)",
-                    f"max({{{item} {loop}}}, default=1)",
+                    f"len({{{item} {loop}}})",
                     f"len({{{item}: {self._item(name, inside)} {loop}}})",
                     f"max(({item} {loop}), default=2)",
                     f"[{item} {loop}].__len__()",

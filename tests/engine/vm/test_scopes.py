@@ -238,6 +238,28 @@ f, g = make("closed over"), make_other()
     assert await hold(tmp_path, source, fused=False) == ("closed over", "global x") * 3
 
 
+async def test_a_comprehension_of_one_does_not_hide_what_an_inner_function_of_another_closes_over(
+    tmp_path,
+):
+    """On CPython 3.12 and 3.13 it would, in one function for both."""
+    source = """\
+def make(x):
+    @cs.task
+    def f(n, found=()):
+        return g.tail(n - 1, (*found, [x for x in (1,)])) if n > 0 else found
+
+    @cs.task
+    def g(n, found=()):
+        return f.tail(n - 1, (*found, guarded(lambda: x))) if n > 0 else found
+
+    return f
+
+
+f = make("closed over")
+"""
+    assert await hold(tmp_path, source, fused=False) == ([1], "closed over") * 3
+
+
 SAFE = """\
 @cs.task
 def f(n, got=0):

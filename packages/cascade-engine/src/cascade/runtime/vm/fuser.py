@@ -41,7 +41,7 @@ from cascade.runtime.vm.loops import LAZY
 from cascade.runtime.vm.members import members_of
 from cascade.runtime.vm.plain import BUILTIN_TYPES, is_builtin
 from cascade.runtime.vm.rewriting import STATE, LoopWriter
-from cascade.runtime.vm.scopes import own_names
+from cascade.runtime.vm.scopes import own_names, scoped
 from cascade.runtime.vm.source import Unfit, compiled
 from cascade.runtime.vm.tails import Body, looks_up
 from cascade.spec.containers import ATOMS
@@ -114,13 +114,7 @@ class Fused:
         node = writer.function()
         imported = dict.fromkeys(name for body in self._bodies for name in body.imported)
         code = compiled(node, first.__code__, cells, imported)
-        own = {
-            name
-            for name in own_names(node, code, first.__code__, cells)
-            if not name.startswith("__cs_")
-        }
-        if own != {name for body in self._bodies for name in body.names}:
-            raise Unfit("a name in it would be another variable in the loop")
+        self._check_names(code, scoped(node, code, first.__code__, cells))
         qualname = "/".join(body.func.__code__.co_qualname for body in self._bodies)
         loop = FunctionType(
             code.replace(co_qualname=qualname, co_consts=self._constants(code)),
@@ -132,6 +126,23 @@ class Fused:
         loop.__kwdefaults__ = writer.tools
         needs = tuple(sorted(self.parameters.index(name) for name in writer.needs))
         return loop, needs, tuple(sorted(writer.builtins))
+
+    def _check_names(self, code: CodeType, exact: CodeType) -> None:
+        """Refuse a loop in which a name is another variable than in its task.
+
+        Args:
+            code: The loop.
+            exact: The same, with comprehensions as functions. Where one of these has a variable
+                of a name that only inner functions close over, CPython 3.12 makes that a cell of
+                the function itself.
+        """
+        own = {name for name in own_names(exact) if not name.startswith("__cs_")}
+        if (
+            own != {name for body in self._bodies for name in body.names}
+            or not own.isdisjoint(code.co_cellvars)
+            or set(code.co_freevars) != set(exact.co_freevars)
+        ):
+            raise Unfit("a name in it would be another variable in the loop")
 
     def _constants(self, code: CodeType) -> tuple[Any, ...]:
         """Those of ``code``, but functions within it are the tasks' own, for their full names.

@@ -28,10 +28,10 @@ _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp)
 _INLINED = sys.version_info >= (3, 12)
 
 
-def own_names(
+def scoped(
     node: FunctionNode, code: CodeType, like: CodeType, free: Iterable[str] | None = None
-) -> frozenset[str]:
-    """The variables of a function, with its parameters, without those of its comprehensions.
+) -> CodeType:
+    """The code of a function in which comprehensions are functions: for its lists of names only.
 
     Args:
         node: The function.
@@ -41,8 +41,13 @@ def own_names(
     Cost: that of compiling it, on Pythons with inlined comprehensions, if it has such.
     """
     if _INLINED and any(isinstance(inner, _COMPREHENSIONS) for inner in nodes(node)):
-        code = compiled(_opened(node), like, free)
-    return frozenset((*code.co_varnames, *code.co_cellvars))
+        return compiled(_opened(node), like, free)
+    return code
+
+
+def own_names(scoped: CodeType) -> frozenset[str]:
+    """The variables of a function, with its parameters, without those of its comprehensions."""
+    return frozenset((*scoped.co_varnames, *scoped.co_cellvars))
 
 
 def outer_names(node: FunctionNode, code: CodeType) -> frozenset[str]:

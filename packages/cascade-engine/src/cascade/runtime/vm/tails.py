@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-from cascade.runtime.vm.scopes import all_names, outer_names, own_names
+from cascade.runtime.vm.scopes import all_names, outer_names, own_names, scoped
 from cascade.runtime.vm.source import FunctionNode, Unfit, builtins_of, refuse, source_of
 from cascade.runtime.vm.trees import nodes
 from cascade.spec.blueprint import TailCall
@@ -91,7 +91,7 @@ def body_of(task: Task[..., Any]) -> Body:
     code = func.__code__
     if any(name.startswith("__cs_") for name in all_names(code)):
         raise Unfit("it has names that begin with '__cs_', which fused code needs for itself")
-    own = own_names(node, code, code)
+    own = own_names(scoped(node, code, code))
     shared = [name for name in code.co_cellvars if name in own]
     if shared:
         raise Unfit(
