@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import weakref
 from collections import deque
 from typing import Any, ClassVar
@@ -506,7 +507,8 @@ async def finish(name, way, executor):
 @pytest.mark.parametrize("way", ["graph", "vm", "program"])
 @pytest.mark.parametrize("name", FINISHED)
 async def test_a_finished_run_leaves_no_cycle_that_keeps_its_values(name, way, request):
-    if (name, way) == ("going on", "vm"):
+    newer = sys.version_info >= (3, 12) and way != "graph" and name == "errors as values"
+    if newer or (name, way) == ("going on", "vm"):
         request.applymarker(HOLDS_ON)
     executor = cs.LocalExecutor()
     await finish(name, way, executor)
