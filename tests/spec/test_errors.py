@@ -196,6 +196,24 @@ def test_a_cause_that_cannot_be_pickled_is_replaced_by_its_text():
     assert copy.copy(error).__cause__ is error.__cause__
 
 
+def test_a_long_chain_of_errors_is_pickled_in_proportion_to_its_length():
+    def chain(length):
+        error = errors.RunError("first")
+        for number in range(length):
+            try:
+                try:
+                    raise error
+                except errors.CascadeError as before:
+                    raise errors.RunError(str(number)) from before
+            except errors.CascadeError as after:
+                error = after
+        return error
+
+    assert len(pickle.dumps(chain(24))) < 3 * len(pickle.dumps(chain(12)))
+    again = in_a_pickle(chain(3))
+    assert again.__context__ is again.__cause__
+
+
 def test_errors_that_are_each_others_cause_can_be_pickled():
     one, other = errors.RunError("one"), errors.RunError("other")
     one.__cause__, other.__cause__ = other, one

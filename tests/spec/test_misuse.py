@@ -303,3 +303,10 @@ def test_pickling_says_why_it_cannot_be_and_what_to_send():
     said = str(caught.value)
     assert "cannot be pickled before a run: it is a node of a program in this process" in said
     assert "to_json(load(…))" in said
+
+
+@pytest.mark.parametrize("module", ["asyncio_tools", "cascade.runtimes", "cascade.specimens"])
+def test_the_line_is_the_users_in_a_module_whose_name_begins_like_one_of_ours(module):
+    code = compile("\n\nif lazy: pass", f"{module}.py", "exec")
+    with pytest.raises(LazyUseError, match=rf"asked for at {module}\.py:3"):
+        exec(code, {"__name__": module, "lazy": Param("p")})

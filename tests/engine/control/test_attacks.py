@@ -11,6 +11,7 @@ from tests.engine.control.test_plane import Heard, constrain, is_a
 import cascade as cs
 from cascade.adapters.connectors import MemoryBroker, MemoryConnector
 from cascade.adapters.connectors.pacing import Allowance
+from cascade.adapters.connectors.topics import matches
 from cascade.runtime.control import inbox as inbox_module
 from cascade.runtime.control import plane as plane_module
 from cascade.runtime.control import status as status_module
@@ -20,6 +21,7 @@ from cascade.runtime.control.status import read_status, status_of, write_status
 from cascade.runtime.control.texts import MOST_OF_A_TEXT, WITHHELD, Texts, cut
 from cascade.runtime.events import ConstraintSet, ControlMessageRefused, TaskBlocking
 from cascade.runtime.subscribers.wording import as_data
+from cascade.spec.protocols import ConnectionState
 
 SECRET = "hunter2"
 
@@ -108,6 +110,53 @@ async def test_a_pause_that_the_broker_dropped_in_a_flood_is_asked_for_again(eng
             constrain(outside, f"task:t{number}", "concurrency", 9)
         await told.until(is_a(ConstraintSet, scope="global"))
     assert connector.lost == 1
+
+
+class Brings(MemoryConnector):
+    """Brings what is retained to all whose patterns fit, as MQTT brokers may."""
+
+    def _deliver_retained(self, subscription):
+        for topic, payload in self._broker._retained.items():
+            if matches(subscription.pattern, topic):
+                for other in self._subscriptions.matching(topic):
+                    self._soon(other.deliver, topic, payload)
+
+
+@pytest.mark.parametrize("kind", [MemoryConnector, Brings])
+async def test_what_the_program_has_resumed_is_not_paused_again_by_a_flood(engine, outside, kind):
+    told, looks = Heard(), Heard()
+
+    class Looks(kind):
+        async def subscribe(self, pattern, handler):
+            end = await super().subscribe(pattern, handler)
+            looks(pattern)
+            return end
+
+    engine.bus.subscribe(ConstraintSet, told)
+    is_pause = is_a(ConstraintSet, scope="global", kind="pause")
+    async with cs.ControlPlane(engine, Looks(outside._broker), telemetry=[], every=0.01):
+        constrain(outside, "global", "pause")
+        await told.until(is_pause)
+        engine.constraints.resume()
+        told.all.clear()
+        for number in range(400):
+            constrain(outside, f"task:t{number}", "concurrency", 9)
+        await looks.until(lambda pattern: pattern == "cascade/constraints/global/pause")
+        constrain(outside, "task:last", "concurrency", 9)
+        await told.until(is_a(ConstraintSet, scope="task:last"))
+        assert not any(map(is_pause, told.all))
+        constrain(outside, "global", "pause")  # said anew, in the same words
+        await told.until(is_pause)
+
+
+async def test_messages_of_a_lost_connection_do_not_answer_for_the_next(engine, outside):
+    connector = MemoryConnector(outside._broker)
+    async with cs.ControlPlane(engine, connector, name="e", telemetry=[]) as plane:
+        plane._on_message("cascade/constraints/task/a/pause", b"{}")
+        plane._on_sync("cascade/engines/e/sync", plane._nonce)
+        plane._on_state(ConnectionState(False, "lost"))
+        plane._look()
+        assert not plane._in_step.is_set()
 
 
 async def test_the_status_lists_a_pause_however_many_limits_there_are(engine):
@@ -238,6 +287,64 @@ async def test_no_capacity_hides_an_engine(digits, outside):
     async with engine, plane_for(engine, outside, name="e"):
         _, payload = await heard.until(lambda message: message[1])
     assert read_status(payload).capacities == {"gpu": 1e15}
+
+
+class Unfit(MemoryConnector):
+    """A connector with faults: its third subscription, and the end of the fourth."""
+
+    subscribed = 0
+
+    async def subscribe(self, pattern, handler):
+        self.subscribed += 1
+        if self.subscribed == 3:
+            raise ValueError(pattern)
+        await super().subscribe(pattern, handler)
+        return self._end
+
+    def _end(self):
+        if self.subscribed == 4:
+            self.subscribed += 1
+            raise ValueError("end")
+
+
+async def test_no_fault_of_a_connector_ends_the_heartbeats(engine, outside, caplog):
+    heard = Heard()
+    await outside.subscribe("cascade/engines/+/status", heard)
+    connector = Unfit(outside._broker)
+    async with cs.ControlPlane(engine, connector, name="e", telemetry=[], every=0.01):
+        for fault in ("cannot ask its broker", "cannot end a subscription"):
+            for number in range(400):
+                constrain(outside, f"task:t{number}", "concurrency", 9)
+            await heard.until(lambda _, fault=fault: fault in caplog.text)
+            before = len(heard.all)
+            await heard.until(lambda _, before=before: len(heard.all) > before + 1)
+
+
+async def test_a_status_that_is_too_long_is_told_in_short(engine, outside, monkeypatch):
+    monkeypatch.setattr(status_module, "MOST_STATUS_BYTES", 1000)
+    heard = Heard()
+    await outside.subscribe("cascade/engines/+/status", heard)
+    for number in range(20):
+        engine.constraints.pause(f"task:{number:0100}")
+    async with plane_for(engine, outside, name="e"):
+        _, payload = await heard.until(lambda message: message[1])
+    assert read_status(payload).trouble == "the status cannot be told: ValueError"
+
+
+def test_the_longest_names_fit_into_a_status():
+    """Letters that have two bytes of UTF-8, and six where JSON writes them as escapes."""
+    name = "\u0444" * 550
+    wait = status_module.WaitStatus(name, name, (name,) * 20)
+    rule = status_module.ConstraintStatus(name, "pause")
+    about = ("e", "h", 1, 0.0, 1.0)
+    status = status_module.EngineStatus(*about, waiting=(wait,) * 50, constraints=(rule,) * 501)
+    assert read_status(write_status(status)) == status
+
+
+async def test_a_name_that_statuses_cannot_hold_is_refused(engine, outside):
+    with pytest.raises(cs.ArgumentError, match=r"at most 1100 bytes of UTF-8, but .* has 1101"):
+        plane_for(engine, outside, name="x" * 1101)
+    plane_for(engine, outside, name="x" * 1100)
 
 
 async def test_a_part_that_cannot_be_told_leaves_the_others(engine, outside, monkeypatch):

@@ -6,6 +6,7 @@ import logging
 import pytest
 
 import cascade as cs
+from cascade.runtime.events import TaskWaiting
 
 both_paths = pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
 
@@ -54,6 +55,19 @@ async def test_a_capacity_that_the_caller_has(use_vm, caplog):
         "task 'inner' waits for 1 of the capacity 'gpu', which task 'outer' has, that has started "
         "its run: if 'outer' waits for that run, both stand still for ever"
     )
+
+
+async def test_the_same_is_said_once_however_many_wait(caplog):
+    async with cs.Engine(system_resources={"gpu": 2}) as engine:
+        inners = [inner(n).with_constraints(gpu=1) for n in range(5)]
+        target = in_a_task(engine, inners, use_vm=False).with_constraints(gpu=2)
+        told = []
+        engine.bus.subscribe(TaskWaiting, told.append)
+        running = asyncio.ensure_future(engine.run(target))
+        await until(lambda: len(told) == 5)
+        running.cancel()
+        await asyncio.wait([running])
+    assert len(warnings(caplog)) == 1
 
 
 @both_paths

@@ -27,13 +27,20 @@ class CallSite(NamedTuple):
 
 
 #: Modules whose frames lead to the user's: Cascade's own, and what runs its coroutines.
-_NOT_USERS = ("cascade.spec", "cascade.graph", "cascade.runtime", "cascade.adapters", "asyncio")
+_NOT_USERS = (
+    "cascade.spec.",
+    "cascade.graph.",
+    "cascade.runtime.",
+    "cascade.adapters.",
+    "asyncio.",
+)
 
 
 def users_frame(found: FrameType) -> FrameType:
     """The frame of the user's code that has led to ``found``; that itself, if it is the user's."""
     frame = found
-    while str(frame.f_globals.get("__name__")).startswith(_NOT_USERS):
+    # With the dot: a module of the user's may be called asyncio_tools.
+    while f"{frame.f_globals.get('__name__')}.".startswith(_NOT_USERS):
         if frame.f_back is None:
             return found  # only a loop in a thread of its own has led here
         frame = frame.f_back

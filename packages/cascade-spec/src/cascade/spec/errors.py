@@ -284,10 +284,11 @@ def _state_of(error: CascadeError) -> dict[str, Any]:
     if isinstance(error, (NameError, AttributeError)):
         names.append("name")
     state = {name: getattr(error, name) for name in names if hasattr(error, name)}
+    links: dict[int, _Linked] = {}  # one for both, or each error of a chain would double the work
     for name in ("__context__", "__cause__"):
         linked = getattr(error, name)
         if linked is not None:
-            state[name] = _Linked(linked)
+            state[name] = links.setdefault(id(linked), _Linked(linked))
     state["__suppress_context__"] = error.__suppress_context__  # which setting a cause sets
     return state
 

@@ -24,7 +24,13 @@ from cascade.runtime.control.messages import (
     read_steering,
     status_topic,
 )
-from cascade.runtime.control.status import MOST_EVERY, EngineStatus, status_of, write_status
+from cascade.runtime.control.status import (
+    MOST_EVERY,
+    MOST_OF_A_NAME,
+    EngineStatus,
+    status_of,
+    write_status,
+)
 from cascade.runtime.control.telemetry import GROUPS, Telemetry, check_groups
 from cascade.runtime.control.texts import Texts
 from cascade.runtime.engine import Engine
@@ -124,7 +130,8 @@ class ControlPlane:
         self._telemetry: Telemetry | None = None
         self._cancels: list[Callable[[], object]] = []
         self._beating: asyncio.Task[None] | None = None
-        self._inbox = Inbox(f"{prefix}/constraints/global/pause")
+        self._pause_topic = f"{prefix}/constraints/global/pause"
+        self._inbox = Inbox(self._pause_topic)
         self._allowance: Allowance | None = None
         #: The next look at the inbox; None while it is empty.
         self._next_look: asyncio.Handle | None = None
@@ -132,6 +139,8 @@ class ControlPlane:
         self._came = 0
         #: What ends the subscriptions by which a broker is asked for a pause again.
         self._looks: list[Callable[[], object]] = []
+        #: Whether its answer to the last of them is still to come.
+        self._awaits_answer = False
         #: Messages of the inbox that came before the broker said that it has told all; None if it
         #: did not say so yet, or all of them are done.
         self._before_sync: int | None = None
@@ -226,15 +235,36 @@ class ControlPlane:
         When more comes than this process reads, a broker drops messages, and the one that matters
         may be among them. It is retained, and whoever subscribes is given it.
         """
-        topic = f"{self._prefix}/constraints/global/pause"
-        with contextlib.suppress(TimeoutError, ConnectorError):
+        self._awaits_answer = True
+        try:
             async with asyncio.timeout(_LOOK):
-                self._looks.append(await self._connector.subscribe(topic, self._on_message))
+                look = await self._connector.subscribe(self._pause_topic, self._on_answer)
+        except (TimeoutError, ConnectorError):
+            return
+        except Exception:  # of a user's connector; without heartbeats the engine would be hidden
+            _log.exception("the engine %r cannot ask its broker for a pause again", self.name)
+            return
+        self._looks.append(look)
+
+    def _on_answer(self, topic: str, payload: bytes) -> None:
+        """What comes by a look. A broker may bring the same message by the other pattern as well.
+
+        A message that was obeyed is not obeyed again: its ttl would begin anew in every flood, and
+        what the program itself has resumed would be paused again.
+        """
+        if self._heard.get(topic) != payload:
+            self._on_message(topic, payload)
+        self._awaits_answer = False
 
     def _end_looks(self) -> None:
         """End the subscriptions of earlier looks, which have had their answer."""
+        self._awaits_answer = False
         while self._looks:
-            self._looks.pop()()
+            end = self._looks.pop()
+            try:
+                end()
+            except Exception:  # of a user's connector
+                _log.exception("the engine %r cannot end a subscription", self.name)
 
     def _tell(self) -> None:
         try:
@@ -268,6 +298,7 @@ class ControlPlane:
         bus = self._engine.bus
         # What is retained may come before this is told that there is a connection again.
         self._in_step.clear()
+        self._before_sync = None  # what the last connection has brought does not answer this one
         if state.connected:
             # What the broker has retained comes before what is published after the subscription.
             self._nonce = os.urandom(8).hex().encode()
@@ -280,8 +311,10 @@ class ControlPlane:
     def _on_message(self, topic: str, payload: bytes) -> None:
         """Keep a message for the next look: however many come, each costs little."""
         self._came += 1
-        known = not self._in_step.is_set() and self._heard.get(topic) == payload
+        answers = self._awaits_answer and topic == self._pause_topic
+        known = (answers or not self._in_step.is_set()) and self._heard.get(topic) == payload
         if known and topic not in self._inbox:
+            self._awaits_answer &= not answers  # one such message is the answer to the look
             return  # it is retained, and was obeyed before the connection was lost
         if len(topic) > MOST_OF_A_TOPIC:
             self._refuse(f"{topic[:MOST_OF_A_TOPIC]}…", "its topic is too long")
@@ -391,3 +424,8 @@ def _check_level(what: str, level: object) -> None:
     check_topic(level)  # else nothing could be told, and only the log would say so
     if what == "name" and "/" in level:
         raise ArgumentError(f"the name of an engine is one level of topics, but is {short(level)}")
+    if what == "name" and len(level.encode()) > MOST_OF_A_NAME:
+        raise ArgumentError(
+            f"the name of an engine has at most {MOST_OF_A_NAME} bytes of UTF-8, but "
+            f"{short(level)} has {len(level.encode())}"
+        )

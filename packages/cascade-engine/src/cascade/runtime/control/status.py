@@ -28,12 +28,13 @@ _CONSTRAINTS_SHOWN = 250
 #: Capacities that are listed.
 _CAPACITIES_SHOWN = 100
 #: Bytes of UTF-8 of a name in a status; a scope that can be sent has fewer.
-_MOST_OF_A_NAME = 1100
+MOST_OF_A_NAME = 1100
 #: The same for who reads: a little more, for other versions.
 _MOST_CONSTRAINTS = 4 * _CONSTRAINTS_SHOWN
 #: Numbers are between this and its negative.
 _MOST = 1e15
-#: Bytes of a status: what the lists above can come to at most, and more.
+#: Bytes of a status. The lists above can come to more only with names of control characters, of
+#: which JSON makes six bytes each.
 MOST_STATUS_BYTES = 4 * 1024 * 1024
 #: Seconds between two heartbeats at most.
 MOST_EVERY = 86_400.0
@@ -158,7 +159,7 @@ def _runs_of(engine: Engine, texts: Texts) -> dict[str, Any]:
     return {
         "runs": tuple(
             RunStatus(
-                cut(run.run_id, _MOST_OF_A_NAME),
+                cut(run.run_id, MOST_OF_A_NAME),
                 _name(run.target, texts),
                 run.strategy,
                 _bounded(run.seconds),
@@ -203,7 +204,7 @@ def _constraints_of(engine: Engine, _texts: Texts) -> dict[str, Any]:
     return {
         "constraints": tuple(
             ConstraintStatus(
-                cut(info.constraint.scope, _MOST_OF_A_NAME),
+                cut(info.constraint.scope, MOST_OF_A_NAME),
                 info.constraint.kind,
                 info.constraint.value,
                 None if info.seconds_left is None else _bounded(info.seconds_left),
@@ -238,7 +239,7 @@ def _some(names: Iterable[str], texts: Texts) -> tuple[str, ...]:
 
 
 def _name(text: str, texts: Texts) -> str:
-    return texts.clean(text, _MOST_OF_A_NAME)
+    return texts.clean(text, MOST_OF_A_NAME)
 
 
 def _bounded(number: float) -> float:
@@ -249,11 +250,19 @@ def _bounded(number: float) -> float:
 
 
 def write_status(status: EngineStatus) -> bytes:
-    """As it is published."""
+    """As it is published.
+
+    Raises:
+        ValueError: It has more bytes than ``read_status`` takes.
+    """
     body = {name: getattr(status, name) for name in _FIELDS}
     for part, names in _ROWS.items():
         body[part] = [{name: getattr(row, name) for name in names} for row in body[part]]
-    return json.dumps(body, allow_nan=False).encode()
+    text = json.dumps(body, allow_nan=False, ensure_ascii=False)
+    payload = text.encode("utf-8", "backslashreplace")  # as JSON writes a surrogate
+    if len(payload) > MOST_STATUS_BYTES:
+        raise ValueError(f"a status of {len(payload)} bytes, of {MOST_STATUS_BYTES} at most")
+    return payload
 
 
 _FIELDS = tuple(field.name for field in fields(EngineStatus))
@@ -344,7 +353,7 @@ def _read_amounts(amounts: dict[str, float]) -> dict[str, float]:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{short(value)} is no text")
-    return cut(value, _MOST_OF_A_NAME)
+    return cut(value, MOST_OF_A_NAME)
 
 
 def _count(value: Any) -> int:

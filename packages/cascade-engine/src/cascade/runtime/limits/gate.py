@@ -42,6 +42,8 @@ class Gate:
         self._admissions = Admissions()
         #: That of the call which has started the run, if limits have let that in.
         self.caller = current_ticket.get(None)
+        #: What was warned of: thousands of nodes may wait for the same.
+        self._warned: set[tuple[str, Ticket, str]] = set()
 
     def taking(self, policies: CallPolicies, amounts: Mapping[str, Any], task: str) -> CallPolicies:
         """The policies with amounts that nodes have given.
@@ -154,7 +156,8 @@ class Gate:
             callers.append(caller)
             caller = caller.run.gate.caller
         found = self.resources.held_up_by(ticket, callers)
-        if found is not None:
+        if found is not None and (ticket.task, *found) not in self._warned:
+            self._warned.add((ticket.task, *found))
             holder, limit = found
             _log.warning(
                 "task '%s' waits for %s, which task '%s' has, that has started its run: if '%s' "
