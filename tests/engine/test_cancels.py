@@ -472,3 +472,27 @@ async def test_plain_calls_one_after_the_other_that_end_with_it(run):
         with pytest.raises(cs.TaskCancelledError) as caught:
             await run(target)
         assert is_inside(caught.value)
+
+
+@pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
+def test_the_end_of_the_event_loop_is_no_cancel_from_inside(use_vm, caplog):
+    """``asyncio.run`` cancels all asyncio tasks at once, those of a run in any order."""
+
+    @cs.task
+    async def wait(n):
+        await asyncio.Event().wait()
+
+    @cs.task
+    def both(*values):
+        """Needs them."""
+
+    async def main():
+        target = both(wait(1), wait(2), wait.map(n=[1, 2]))
+        running = asyncio.ensure_future(cs.run_async(target, use_vm=use_vm))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return running
+
+    for _ in range(5):  # the order is that of a set
+        assert asyncio.run(main()).cancelled()
+    assert caplog.records == []

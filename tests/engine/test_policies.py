@@ -1125,7 +1125,11 @@ async def test_a_cancel_is_no_failure_to_go_on_after(engine, use_vm):
         await running
 
 
-@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError])
+class Stop(BaseException):
+    """No Exception."""
+
+
+@pytest.mark.parametrize("error", [SystemExit, Stop])
 @pytest.mark.parametrize("catches", [False, True])
 def test_what_is_no_exception_ends_the_run_at_once(calls, use_vm, error, asynchronous, catches):
     def leave(n):

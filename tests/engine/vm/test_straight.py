@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import cascade as cs
 from cascade.runtime.contexts import held_in
 from cascade.runtime.events import TaskStarted
+from cascade.runtime.outcomes import RELEASED
 from cascade.runtime.vm import straight
 from cascade.runtime.vm.frame import UNSET
 from cascade.runtime.vm.straight import Handover, Straight, chain, straight_for, walk
@@ -202,7 +203,8 @@ def test_it_stops_where_it_is_to_stop():
     for count in (1, 2):
         asked = iter([False] * (count - 1) + [True])
         stopped = entered(target, lambda asked=asked: next(asked))
-        assert (stopped.done, stopped.result, stopped.error) == ([1, 3][:count], UNSET, None)
+        made = [RELEASED] * (count - 1) + [[1, 3][count - 1]]
+        assert (stopped.done, stopped.result, stopped.error) == (made, UNSET, None)
 
 
 def test_ctrl_c_between_two_calls_is_not_lost():
@@ -224,7 +226,7 @@ def test_it_stops_at_an_error(place, error):
 
     stopped = entered(work(2, work(1, work(0))))
 
-    assert stopped.done == list(range(place))
+    assert stopped.done == [[], [0], [RELEASED, 1]][place]
     assert stopped.result is UNSET
     assert type(stopped.error) is error
 
@@ -395,7 +397,7 @@ async def test_a_node_that_is_mentioned_again_is_computed_once(
         if n == 0:
             mentioned = [k if isinstance(k, straight.LazyResult) else k[0] for k in kept]
             return cs.gather(*mentioned)
-        inner = work(n)
+        inner = work(n).keep()
         given = HOLDERS[holder](kept, inner)
         more = (add(1),) if ways == "dag" else ()
         return loop(use(use(*given), *more), n - 1)
@@ -423,7 +425,7 @@ async def test_a_node_that_was_met_before_and_is_let_go_of_is_computed_once(engi
         if n == 0:
             return "end"
         if n % 2 == 0:
-            kept.append(work(n))
+            kept.append(work(n).keep())
             held = kept[-1]
         else:
             held = kept.pop()
@@ -449,7 +451,7 @@ async def test_the_last_node_before_the_target_may_be_mentioned_again(engine, us
     def loop(value, n):
         if n == 0:
             return cs.gather(*kept)
-        kept.append(work(add(n)))
+        kept.append(work(add(n)).keep())
         return loop(kept[-1], n - 1)
 
     assert await engine.run(loop(0, 20), use_vm=use_vm) == list(range(20, 0, -1))

@@ -212,6 +212,15 @@ class Run:
         return self._cancels.are_of(task)
 
     @property
+    def is_cancelled(self) -> bool:
+        """Whether the run's asyncio task was cancelled, or its deadline is over.
+
+        True from the request on. Where a whole event loop is ended, as by ``asyncio.run``, the
+        cancels of the run's inner asyncio tasks may arrive before that of its own.
+        """
+        return self.expired or self._cancels.count > self.own_cancels
+
+    @property
     def abandons(self) -> bool:
         """Whether the run waits for no plain call any more (M8).
 

@@ -81,7 +81,7 @@ class _GraphRun:
         self._run = run
         in_order = getattr(solver, "in_order", False)
         self._guard = Guard()
-        self._processor = NodeProcessor(run, lambda _outside: self._lanes.stopping)
+        self._processor = NodeProcessor(run, self._is_cancelled)
         self._reports = Reports(run)
         self._lanes = Lanes(
             run,
@@ -265,8 +265,10 @@ class _GraphRun:
                     if ticker.step():
                         await ticker.pause()
         except BaseException as error:
+            if self._is_cancelled(1) and isinstance(error, asyncio.CancelledError):
+                return
             if self._lanes.stopping and not isinstance(error, Exception):
-                if isinstance(error, asyncio.CancelledError) or error is self._error:
+                if error is self._error:
                     return
                 raise  # Ctrl-C while the run ends: for the event loop, which cancels the run again
             if isinstance(error, asyncio.CancelledError):  # by a handle on this asyncio task (M13)
@@ -274,6 +276,10 @@ class _GraphRun:
                 inside.__cause__ = error
                 error = inside
             self._fail(error, work, item)
+
+    def _is_cancelled(self, outside: int) -> bool:
+        """Whether the engine has cancelled the current asyncio task; ``outside`` as it counts."""
+        return self._lanes.stopping or (outside > 0 and self._run.is_cancelled)
 
     def _call(self, work: Work) -> Awaitable[Any]:
         """The call of ``work``, to be awaited."""

@@ -58,7 +58,9 @@ class Group:
             outside: How many cancels came from outside of what runs in it; the body's may come from
                 wherever the block's caller is cancelled.
         """
-        return self._ending or (outside > 0 and asyncio.current_task() is self._body)
+        if self._ending:
+            return True
+        return outside > 0 and (self._run.is_cancelled or asyncio.current_task() is self._body)
 
     async def __aenter__(self) -> Self:
         body = asyncio.current_task()
