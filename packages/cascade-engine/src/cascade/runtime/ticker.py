@@ -15,10 +15,15 @@ from __future__ import annotations
 import asyncio
 from math import inf
 from time import perf_counter
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.usage import usage
+
+if TYPE_CHECKING:
+    from cascade.runtime.bus import MessageBus
+    from cascade.runtime.run import Run
 
 #: Seconds between two turns of the event loop.
 BUDGET = 0.005
@@ -85,7 +90,18 @@ class Ticker:
         turns: How often it has had one since the last pause, because a step has waited.
     """
 
-    __slots__ = ("_batch", "_fixed", "_made", "_spinning", "left", "since", "turns")
+    __slots__ = (
+        "_batch",
+        "_bus",
+        "_fixed",
+        "_made",
+        "_run",
+        "_spinning",
+        "_task",
+        "left",
+        "since",
+        "turns",
+    )
 
     def __init__(self) -> None:
         self._fixed = _is_virtual()
@@ -93,6 +109,9 @@ class Ticker:
         self.left = self._batch
         self.since = perf_counter()
         self.turns = 0
+        self._bus: MessageBus | None = None
+        self._run: Run | None = None
+        self._task = ""
         #: Steps made since the last turn, in batches before this one.
         self._made = 0
         self._spinning = _by_loop.setdefault(asyncio.get_running_loop(), _Spinning())
@@ -102,10 +121,17 @@ class Ticker:
         self.left -= 1
         return self.left <= 0
 
+    def tells(self, run: Run, task: str) -> None:
+        """From now on, let ``run`` tell of the steps of ``task`` while these wait."""
+        self._run, self._task, self._bus = run, task, run.bus
+
     def turned(self) -> None:
-        """Note that the event loop has had a turn just now."""
+        """Note that the event loop has had a turn just now; called for each wait of a step."""
         self.since = perf_counter()
         self.turns += 1
+        bus = self._bus
+        if bus is not None and not bus.is_silent and self._run is not None:
+            self._run.tell_soon(self._task)
 
     def restart(self) -> None:
         """Begin again with a batch of one step: steps take longer than those before."""

@@ -343,20 +343,15 @@ class Spinner:
     ) -> Any:
         cancels = Cancels()
         operation = loop.code.tasks[loop.state]
-        run, bus = self._run, self._run.bus
-
-        def turned() -> None:
-            """Do what ``ticker.turned`` does, as this is called for each wait of a step."""
-            ticker.since = perf_counter()
-            ticker.turns += 1
-            if not bus.is_silent:
-                run.tell_soon(operation.name)
-
+        run = self._run
+        ticker.tells(run, operation.name)
         self._listen()
         self._awaiting.add(steps)
         run.calls[cancels] = operation.name
         try:
-            outcome = await run.stepping(operation, node, work, loop.context, cancels, turned)
+            outcome = await run.stepping(
+                operation, node, work, loop.context, cancels, ticker.turned
+            )
         except BaseException as error:
             if cancels.own > 0 or isinstance(error, asyncio.CancelledError):
                 await cancels.settle(error, self._is_cancelled)
