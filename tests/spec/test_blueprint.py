@@ -250,3 +250,21 @@ def test_literal_holds_the_same_object():
 
     assert isinstance(held, Literal)
     assert held.value is value
+
+
+class Unshowable:
+    def __repr__(self):
+        raise ValueError("no repr")
+
+    __call__ = print
+
+
+@pytest.mark.parametrize("value", [Unshowable(), "x" * 1_000_000, [Unshowable()] * 1_000])
+def test_values_that_cannot_be_shown_or_are_huge_leave_reprs_short(value):
+    many = [value] * 1_000
+    named = {f"n{number}": value for number in range(1_000)}
+    assert len(repr(Literal(value))) < 500
+    assert len(repr(TailCall(many, named))) < 20_000
+    call = Call(value, Register(0), [*map(Literal, many)], {n: Literal(value) for n in named})
+    assert len(repr(call)) < 20_000
+    assert "… 980 more" in repr(call)

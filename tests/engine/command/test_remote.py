@@ -182,12 +182,58 @@ async def test_one_that_ends_meanwhile_is_not_waited_for():
     assert _told(asked & engines.known, obeyed) == "holds for one"
 
 
-async def test_one_that_has_been_silent_for_long_is_gone():
-    engines = Engines()
-    engines.hear("cascade/engines/trainer/status", write_status(BUSY))
-    assert engines.statuses.keys() == {"trainer"}
+class Clocks:
+    """Ours, and what time it is by the wall."""
+
+    def __init__(self):
+        self.now = 50.0
+
+    def clock(self):
+        return self.now
+
+    def wall(self):
+        return 1_000_000.0 + self.now
+
+
+def hear(engines, name, when):
+    told = write_status(replace(IDLE, engine=name, time=when))
+    engines.hear(f"cascade/engines/{name}/status", told)
+
+
+def test_one_that_has_been_silent_for_long_is_gone():
+    clocks = Clocks()
+    engines = Engines(clocks.clock, clocks.wall)
+    hear(engines, "trainer", clocks.wall())
+    clocks.now += 4
+    assert [one.engine for one in engines.alive] == ["trainer"]
+    clocks.now += 0.1
     assert engines.alive == []
-    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("off", [-1e9, -3600, 3600, 1e9])
+def test_an_engine_whose_clock_differs_is_not_hidden(off):
+    clocks = Clocks()
+    engines = Engines(clocks.clock, clocks.wall)
+    engines.retained = False
+    for _ in range(3):
+        hear(engines, "trainer", clocks.wall() + off)
+        (one,) = engines.alive
+        assert one.trouble.startswith("its clock differs from ours by ")
+        clocks.now += 1
+    hear(engines, "trainer", clocks.wall() - 3)
+    assert engines.alive[0].trouble == ""
+
+
+def test_an_old_status_that_the_broker_had_retained_is_stale_until_the_engine_speaks():
+    clocks = Clocks()
+    engines = Engines(clocks.clock, clocks.wall)
+    hear(engines, "trainer", clocks.wall() - 3600)
+    assert engines.alive[0].trouble.startswith("stale: by our clock this status is 1 h")
+    hear(engines, "trainer", clocks.wall() - 3600)  # so it speaks, before the broker is done
+    assert engines.alive[0].trouble == "its clock differs from ours by 1 h"
+    engines.retained = False
+    hear(engines, "late", clocks.wall() - 3600)
+    assert {one.trouble for one in engines.alive} == {"its clock differs from ours by 1 h"}
 
 
 def test_an_engine_speaks_on_its_own_topic_only():

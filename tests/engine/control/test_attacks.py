@@ -211,15 +211,97 @@ async def test_what_is_too_long_is_refused_unread(engine, outside):
 
 
 def test_an_inbox_keeps_the_newest_of_each_topic():
-    inbox = Inbox("a/global/pause")
+    inbox = Inbox("a/global/pause", lambda topic, payload: True)
     for topic, payload in (("b/x", b"1"), ("c/pause", b"2"), ("b/x", b"3"), ("b/y", b"4")):
         assert inbox.put(topic, payload)
     assert inbox.put("a/global/pause", b"5")
     assert len(inbox) == 4
     assert "b/x" in inbox
-    assert inbox.take(3) == [("a/global/pause", b"5"), ("c/pause", b"2"), ("b/x", b"3")]
-    assert inbox.take(3) == [("b/y", b"4")]
+    taken = inbox.take(3)
+    assert taken == [("a/global/pause", [b"5"]), ("c/pause", [b"2"]), ("b/x", [b"1", b"3"])]
+    assert inbox.take(3) == [("b/y", [b"4"])]
     assert inbox.take(3) == []
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Counts what is read."""
+    found = []
+    read = plane_module.read_steering
+
+    def counted(prefix, topic, payload):
+        found.append(payload)
+        return read(prefix, topic, payload)
+
+    monkeypatch.setattr(plane_module, "read_steering", counted)
+    return found
+
+
+@pytest.mark.parametrize("malformed", [1, 3, 4, 5, 100])
+@pytest.mark.parametrize(
+    ("topic", "valid"),
+    [
+        ("task/t/concurrency", b'{"value": 7}'),
+        ("task/t/concurrency", b'{ "value" : 7 }'),
+        ("task/t/rate_limit", b'{"value": "7/s"}'),
+        ("global/pause", b"{}"),
+        ("global/pause", b'{"ttl": 60}'),
+    ],
+)
+async def test_the_newest_valid_message_counts_whatever_follows_it(
+    engine, outside, topic, valid, malformed
+):
+    told, refused = Heard(), Heard()
+    engine.bus.subscribe(ConstraintSet, told)
+    engine.bus.subscribe(ControlMessageRefused, refused)
+    async with plane_for(engine, outside, telemetry=[]) as plane:
+        plane._on_message(f"cascade/constraints/{topic}", b"{broken")
+        plane._on_message(f"cascade/constraints/{topic}", valid)
+        for _ in range(malformed):
+            plane._on_message(f"cascade/constraints/{topic}", b'{"value": 7')
+        await told.until(is_a(ConstraintSet))
+    assert len(told.all) == 1
+    assert len(refused.all) == malformed
+
+
+async def test_a_valid_flood_is_read_once_a_topic_and_changes_the_rules_once(
+    engine, outside, reads, monkeypatch
+):
+    changes = []
+    change = engine.constraints.change
+    monkeypatch.setattr(engine.constraints, "change", lambda w: changes.append(w) or change(w))
+    told = Heard()
+    engine.bus.subscribe(ConstraintSet, told)
+    async with plane_for(engine, outside, telemetry=[]) as plane:
+        for number in range(20_000):
+            topic = f"cascade/constraints/task/t{number % 10}/concurrency"
+            plane._on_message(topic, b'{"value": %d}' % (number + 1))
+        await told.until(is_a(ConstraintSet, value=20_000))
+    assert len(reads) == 10
+    assert len(changes) == 1
+
+
+@pytest.mark.parametrize("payload", [b"{", b'{"value": 0}', b'{"value": "1/s"}', b'{ "value": 3}'])
+async def test_whatever_comes_is_read_once_at_most_and_little_of_it_waits(
+    engine, outside, reads, payload
+):
+    async with plane_for(engine, outside, telemetry=[]) as plane:
+        for _ in range(1_000):
+            plane._on_message("cascade/constraints/task/t/concurrency", payload)
+            waiting = plane._inbox._others.get("cascade/constraints/task/t/concurrency", ())
+            assert len(waiting) <= inbox_module.MOST_UNSURE
+        assert len(reads) <= 1_000
+
+
+async def test_messages_that_are_all_malformed_do_not_hold_up_the_start(engine, outside):
+    async with plane_for(engine, outside, telemetry=[]) as plane:
+        plane._in_step.clear()
+        plane._on_message("cascade/constraints/task/t/concurrency", b"{")
+        plane._on_sync("cascade/engines/e/sync", plane._nonce)
+        for _ in range(inbox_module.MOST_UNSURE):
+            plane._on_message("cascade/constraints/task/t/concurrency", b"{")
+        async with asyncio.timeout(20):
+            await plane._in_step.wait()
 
 
 def test_work_that_others_cause_gets_a_share_of_the_time():

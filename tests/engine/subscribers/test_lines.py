@@ -100,6 +100,17 @@ def test_lines_for_programs_are_objects(bus, to):
     assert list(lines[0])[:3] == ["at", "event", "run_id"]
 
 
+def test_texts_and_lists_in_json_are_bounded(bus, to):
+    huge = "é" * 1_000_000
+    with LineWriter(bus, to, log_format="json"):
+        bus.publish(TaskFailed("1", "fetch", 7, 0.25, OSError(huge)))
+        bus.publish(InputsAwaited("1", "fetch", 7, (huge,) * 1_000))
+    failed, awaited = map(json.loads, to.getvalue().splitlines())
+    assert len(failed["error"]["message"].encode()) <= 2048
+    assert awaited["inputs"][-1] == "… 950 more"
+    assert all(len(text.encode()) <= 2048 for text in awaited["inputs"])
+
+
 def test_json_has_the_time_of_the_wall_in_utc(bus, to):
     with LineWriter(bus, to, log_format="json"):
         play(bus)

@@ -6,12 +6,14 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from time import time
+from dataclasses import replace
+from time import monotonic, time
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from cyclopts import Parameter
 
 from cascade.command.failures import UsageError
+from cascade.graph.durations import duration_text
 
 if TYPE_CHECKING:
     from cascade.adapters.connectors import Message, MqttConnector
@@ -66,14 +68,31 @@ class Engines:
     """The engines that say how they stand, as they are known so far.
 
     An engine is known by its topic: what it calls itself has to be the same, so that a broker that
-    says who may publish where keeps each from speaking for another.
+    says who may publish where keeps each from speaking for another. Whether it is there is decided
+    by when something came from it, for its clock may differ from ours.
+
+    Args:
+        clock: Tells when a status came.
+        wall: Tells Unix time.
 
     Attributes:
         statuses: By name; those that have said that they end are not there.
+        retained: Whether what comes may be old: until the broker has said all that it has retained.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = monotonic, wall: Callable[[], float] = time
+    ) -> None:
         self.statuses: dict[str, EngineStatus] = {}
+        self.retained = True
+        self._clock = clock
+        self._wall = wall
+        #: Name → when the last status came.
+        self._came: dict[str, float] = {}
+        #: Name → how much later that was than it says, in seconds.
+        self._late: dict[str, float] = {}
+        #: Those that are known only by what the broker had retained.
+        self._retained: set[str] = set()
         self._changed = asyncio.Event()
 
     @property
@@ -83,10 +102,25 @@ class Engines:
 
     @property
     def alive(self) -> list[EngineStatus]:
-        """Those that have said something lately, by name."""
-        now = time()
-        found = (s for s in self.statuses.values() if not s.is_gone(now))
+        """Those that have said something lately, by name; ``trouble`` tells of doubts."""
+        found = [self._with_doubt(s) for s in self.statuses.values() if not self._is_gone(s)]
         return sorted(found, key=lambda status: status.engine)
+
+    def _is_gone(self, status: EngineStatus) -> bool:
+        return self._clock() - self._came[status.engine] > status.patience
+
+    def _with_doubt(self, status: EngineStatus) -> EngineStatus:
+        late = self._late[status.engine]
+        if abs(late) <= status.patience:
+            return status
+        if status.engine in self._retained and late > 0:
+            doubt = (
+                f"stale: by our clock this status is {duration_text(late)} old, so the engine may "
+                "be gone, or its clock differs"
+            )
+        else:
+            doubt = f"its clock differs from ours by {duration_text(abs(late))}"
+        return replace(status, trouble="; ".join(filter(None, (status.trouble, doubt))))
 
     def hear(self, topic: str, payload: bytes) -> None:
         """Note what an engine says."""
@@ -95,7 +129,7 @@ class Engines:
 
         name = topic.split("/")[-2]
         if not payload:
-            self.statuses.pop(name, None)
+            self._forget(name)
         else:
             try:
                 status = read_status(payload)
@@ -103,17 +137,31 @@ class Engines:
                 return  # somebody else's, or another version's
             if status.engine != name or not self._has_room(name):
                 return
+            # The second one since we listen cannot be the one that was retained.
+            if self.retained and name not in self.statuses:
+                self._retained.add(name)
+            else:
+                self._retained.discard(name)
             self.statuses[name] = status
+            self._came[name] = self._clock()
+            self._late[name] = self._wall() - status.time
         self._changed.set()
 
     def _has_room(self, name: str) -> bool:
-        """Whether one more can be remembered; those that are gone make room."""
+        """Whether one more can be remembered; those that are gone or stale make room."""
         if name in self.statuses or len(self.statuses) < _MOST_ENGINES:
             return True
-        now = time()
-        for other in [n for n, status in self.statuses.items() if status.is_gone(now)]:
-            del self.statuses[other]
+        for other, status in list(self.statuses.items()):
+            stale = other in self._retained and self._late[other] > status.patience
+            if stale or self._is_gone(status):
+                self._forget(other)
         return len(self.statuses) < _MOST_ENGINES
+
+    def _forget(self, name: str) -> None:
+        self.statuses.pop(name, None)
+        self._came.pop(name, None)
+        self._late.pop(name, None)
+        self._retained.discard(name)
 
     async def change(self) -> None:
         """Wait until one says something."""
@@ -159,6 +207,7 @@ async def engines_at(
     async with connector:
         await connector.subscribe(f"{prefix}/engines/+/status", engines.hear)
         await _in_step(connector, prefix, patience)
+        engines.retained = False
         yield connector, engines
 
 

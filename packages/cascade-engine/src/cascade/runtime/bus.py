@@ -119,10 +119,10 @@ class _Subscription:
             return
         self.next_report *= 10
         _log.exception(
-            "the handler %r failed on %r (failure no. %d of this subscription, no. %d is the next "
+            "the handler %s failed on %s (failure no. %d of this subscription, no. %d is the next "
             "to be reported)",
-            self.handler,
-            event,
+            short(self.handler),
+            short(event),
             self.failures,
             self.next_report,
         )

@@ -51,6 +51,7 @@ from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.params import Source, run_params
 from cascade.spec.protocols import Executor, StateBackend
+from cascade.spec.wording import short
 
 if TYPE_CHECKING:
     from cascade.runtime.limits.tickets import Ticket
@@ -408,7 +409,7 @@ class Run:
             ExecutorError: The executor has ended the call, and no thread had begun it.
         """
         executor = executor or self.executor
-        name = name or getattr(func, "__qualname__", repr(func))
+        name = name or getattr(func, "__qualname__", short(func))
         begun: asyncio.Future[None] = self.loop.create_future()
         work: WorkerCall[T] = WorkerCall(
             self.context.copy().run,
@@ -652,7 +653,7 @@ def within(
 
 def stop_iteration(func: Callable[..., Any]) -> TaskStopIterationError:
     """The error for a function that let a StopIteration escape."""
-    name = getattr(func, "__qualname__", repr(func))
+    name = getattr(func, "__qualname__", short(func))
     return TaskStopIterationError(
         f"the task function '{name}' raised StopIteration, which would silently end the loop "
         "that runs it; catch it in the task"

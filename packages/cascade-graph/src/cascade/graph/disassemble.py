@@ -81,4 +81,4 @@ def _operand(operand: Operand) -> str:
         return f"r{operand.index}"
     if isinstance(operand, Literal):
         return short(operand.value)
-    return repr(operand)
+    return short(operand)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar
 
 from cascade.spec.errors import ArgumentError, DefinitionError
@@ -31,6 +32,8 @@ K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
 
+#: Arguments that a ``repr`` shows at most.
+_SHOWN = 20
 #: Types of what was seen as the target of a tail call: Task, as this module is below it.
 _TASK_TYPES: set[type] = set()
 
@@ -58,6 +61,9 @@ class Literal(Generic[T]):
     """A value known at compile time; as an argument of a task, one that is handed over as it is."""
 
     value: T
+
+    def __repr__(self) -> str:
+        return f"Literal(value={short(self.value)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,15 @@ class Call:
         _freeze(self, "args", "conditions", "after")
         _freeze_mappings(self, "kwargs", "amounts")
 
+    def __repr__(self) -> str:
+        shown = [f"{short(self.func)}, {self.output!r}"]
+        for name in ("args", "kwargs", "var_args", "var_kwargs", "conditions", "after", "amounts"):
+            if value := getattr(self, name):
+                shown.append(f"{name}={_shown(value)}")
+        if self.policies is not PLAIN_CALLS:
+            shown.append(f"policies={short(self.policies)}")
+        return f"Call({', '.join(shown)})"
+
     def __hash__(self) -> int:
         """Of function and registers. Values are left out: equal ones may have no equal hashes."""
         return hash(
@@ -141,7 +156,7 @@ class Call:
         """The name that listings and errors show."""
         if self.task is not None:
             return self.task.name
-        return getattr(self.func, "__name__", None) or repr(self.func)
+        return getattr(self.func, "__name__", None) or short(self.func)
 
 
 Instruction: TypeAlias = Call
@@ -257,9 +272,13 @@ class TailCall:
         self.target = target
 
     def __repr__(self) -> str:
-        parts = [*map(repr, self.args), *(f"{name}={v!r}" for name, v in self.kwargs.items())]
+        parts = [short(value) for value in islice(self.args, _SHOWN)]
+        parts += [f"{name}={short(v)}" for name, v in islice(self.kwargs.items(), _SHOWN)]
+        more = max(len(self.args) - _SHOWN, 0) + max(len(self.kwargs) - _SHOWN, 0)
+        if more:
+            parts.append(f"… {more} more")
         if self.target_blueprint_id is not None:
-            parts.append(f"target_blueprint_id={self.target_blueprint_id!r}")
+            parts.append(f"target_blueprint_id={short(self.target_blueprint_id)}")
         if self.target is not None:
             parts.append(f"target={self.target.name}")
         return f"TailCall({', '.join(parts)})"
@@ -284,6 +303,20 @@ def literal(value: T) -> T:
     where the task expects one.
     """
     return Literal(value)  # type: ignore[return-value]
+
+
+def _shown(value: Any) -> str:
+    """Operands, some of them if there are many. Each shows its own value safely."""
+    if isinstance(value, Mapping):
+        pairs = [f"{short(name)}: {v!r}" for name, v in islice(value.items(), _SHOWN)]
+        return f"{{{_listed(pairs, len(value))}}}"
+    if isinstance(value, Sequence):
+        return f"({_listed([*map(repr, islice(value, _SHOWN))], len(value))})"
+    return repr(value)
+
+
+def _listed(shown: list[str], count: int) -> str:
+    return ", ".join([*shown, f"… {count - _SHOWN} more"] if count > _SHOWN else shown)
 
 
 def _check_args(args: Any) -> None:

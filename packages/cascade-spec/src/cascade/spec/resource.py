@@ -67,7 +67,7 @@ class ResourceDefinition(Generic[T]):
         thread_bound: bool = False,
         teardown_timeout: float | None = None,
     ) -> None:
-        described = str(getattr(func, "__qualname__", repr(func)))
+        described = str(getattr(func, "__qualname__", short(func)))
         self.is_async = inspect.isasyncgenfunction(func)
         if not self.is_async and not inspect.isgeneratorfunction(func):
             raise DefinitionError(

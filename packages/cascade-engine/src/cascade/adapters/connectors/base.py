@@ -97,7 +97,7 @@ class ConnectorBase(ABC):
             try:
                 handler(state)
             except Exception:
-                _log.exception("the handler %r failed on %r", handler, state)
+                _log.exception("the handler %s failed on %r", short(handler), state)
 
     def _check_loop(self) -> None:
         """Refuse what would touch another loop's connection."""

@@ -3,8 +3,9 @@
 aiomqtt reads one packet in each turn of the event loop, with three system calls, and takes a task
 and a queue without a bound for each message. In a flood its queue grows, and the one message that
 matters waits behind all others. Here one call reads all that has come, messages of QoS 0 are taken
-apart at once (4 µs each), and all else is left to paho-mqtt. A turn reads for two milliseconds at
-most, and when the connection has had its share of the time, it pauses.
+apart at once (with their way to the control plane 2 µs of CPU each), and all else is left to
+paho-mqtt. A turn reads for two milliseconds at most, and when the connection has had its share of
+the time, it pauses.
 
 This overrides methods of ``aiomqtt.Client`` and paho-mqtt that are not public, which is why their
 versions have upper bounds.

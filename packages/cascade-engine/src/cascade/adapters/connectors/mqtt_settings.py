@@ -160,6 +160,11 @@ class MqttSettings:
                     f"{setting.name} must be a str that is not empty, but is{shown} of type "
                     f"{type(value).__name__}"
                 )
+            # A password is bytes to the broker; all else is text, or the name of a file.
+            if setting.name not in ("url", "password") and any(map(_is_control, value)):
+                raise ArgumentError(
+                    f"{setting.name} must have no control characters, but is {short(value)}"
+                )
 
     def _check_url(self) -> None:
         if not isinstance(self.url, str):
@@ -168,6 +173,12 @@ class MqttSettings:
             raise ArgumentError(
                 "url holds credentials, and would show them wherever it is shown; give them as "
                 "username and password, or password_file"
+            )
+        # urlsplit() removes some of these in silence, and the host would be another one.
+        if " " in self.url or not self.url.isprintable():
+            raise ArgumentError(
+                "url must have no spaces, control characters or characters that are not seen, but "
+                f"is {short(self.url)}"
             )
         try:
             parts = urlsplit(self.url)
@@ -195,6 +206,10 @@ class MqttSettings:
             raise ArgumentError(
                 f"{', '.join(given)} is for TLS, but url is {short(self.url)}; write mqtts://"
             )
+
+
+def _is_control(character: str) -> bool:
+    return character < " " or "\x7f" <= character < "\xa0"
 
 
 def _parse(variable: str, text: str, default: Any) -> Any:

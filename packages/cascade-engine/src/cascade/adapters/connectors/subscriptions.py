@@ -47,9 +47,9 @@ class Subscription:
             return
         self._next_report *= 10
         _log.exception(
-            "the handler %r of %r failed on a message to %r (failure no. %d of this subscription, "
+            "the handler %s of %r failed on a message to %r (failure no. %d of this subscription, "
             "no. %d is the next to be reported)",
-            self._handler,
+            short(self._handler),
             self.pattern,
             topic,
             self._failures,

@@ -54,7 +54,7 @@ MOST_CONSTRAINTS = 1000
 _HEARD_KEPT = 4 * MOST_CONSTRAINTS
 #: Of the loop's time that may go into what messages ask for.
 _SHARE = 0.025
-#: Messages that are looked at before the loop has its turn.
+#: Topics that are looked at before the loop has its turn.
 _SLICE = 64
 #: Messages between two heartbeats after which a broker may have dropped a pause.
 _FLOOD = 300
@@ -131,7 +131,7 @@ class ControlPlane:
         self._cancels: list[Callable[[], object]] = []
         self._beating: asyncio.Task[None] | None = None
         self._pause_topic = f"{prefix}/constraints/global/pause"
-        self._inbox = Inbox(self._pause_topic)
+        self._inbox = Inbox(self._pause_topic, self._is_valid)
         self._allowance: Allowance | None = None
         #: The next look at the inbox; None while it is empty.
         self._next_look: asyncio.Handle | None = None
@@ -350,31 +350,46 @@ class ControlPlane:
         """Note that so many messages are done, of those from before the sync."""
         if self._before_sync is not None:
             self._before_sync -= done
-            if self._before_sync <= 0:
+            if self._before_sync <= 0 or not len(self._inbox):  # or they were all malformed
                 self._before_sync = None
                 self._in_step.set()
 
-    def _obey(self, messages: Iterable[tuple[str, bytes]]) -> None:
+    def _obey(self, messages: Iterable[tuple[str, list[bytes]]]) -> None:
         constraints = self._engine.constraints
         room = _Room(info.constraint.key for info in constraints.active())
         wanted: dict[tuple[str, str], Constraint | None] = {}
-        for topic, payload in messages:
-            try:
-                steering = read_steering(self._prefix, topic, payload)
-                room.take(steering)
-            except RefusedMessageError as refusal:
-                self._refuse(topic, str(refusal))
-                continue
-            except Exception as error:
-                self._refuse(topic, f"reading it fails: {type_name(error)}")
-                _log.exception("the engine %r cannot read a message", self.name)
-                continue
-            self._heard.pop(topic, None)
-            self._heard[topic] = payload
-            if len(self._heard) > _HEARD_KEPT:
-                del self._heard[next(iter(self._heard))]
-            wanted[steering.scope, steering.kind] = steering.constraint
+        for topic, unread in messages:
+            for payload in reversed(unread):  # a malformed one takes no valid one's place
+                steering = self._read(topic, payload, room)
+                if steering is not None:
+                    self._remember(topic, payload)
+                    wanted[steering.scope, steering.kind] = steering.constraint
+                    break
         constraints.change(wanted)
+
+    def _read(self, topic: str, payload: bytes, room: _Room | None = None) -> Steering | None:
+        """What a message asks for; None if it is refused."""
+        try:
+            steering = read_steering(self._prefix, topic, payload)
+            if room is not None:
+                room.take(steering)
+        except RefusedMessageError as refusal:
+            self._refuse(topic, str(refusal))
+        except Exception as error:
+            self._refuse(topic, f"reading it fails: {type_name(error)}")
+            _log.exception("the engine %r cannot read a message", self.name)
+        else:
+            return steering
+        return None
+
+    def _is_valid(self, topic: str, payload: bytes) -> bool:
+        return self._read(topic, payload) is not None
+
+    def _remember(self, topic: str, payload: bytes) -> None:
+        self._heard.pop(topic, None)
+        self._heard[topic] = payload
+        if len(self._heard) > _HEARD_KEPT:
+            del self._heard[next(iter(self._heard))]
 
     def _refuse(self, topic: str, why: str) -> None:
         self._engine.bus.publish(ControlMessageRefused("", topic, why))

@@ -113,9 +113,10 @@ class EngineStatus:
     #: What could not be told, and why; empty where all is told.
     trouble: str = ""
 
-    def is_gone(self, now: float) -> bool:
-        """Whether it has said nothing for so long that it is not there any more."""
-        return now - self.time > _MISSED * self.every + 1
+    @property
+    def patience(self) -> float:
+        """Seconds of silence after which it is taken for gone, by the clock of who listens."""
+        return _MISSED * self.every + 1
 
 
 def status_of(

@@ -1,4 +1,4 @@
-"""Texts: what leaves an engine as text, bounded and, where the user wants, without secrets."""
+"""Texts: what leaves an engine, or is written as JSON lines: bounded and, if wanted, redacted."""
 
 from __future__ import annotations
 
@@ -91,6 +91,8 @@ def cut(text: str, most: int = MOST_OF_A_TEXT) -> str:
     >>> cut("a" * 100, 10)
     'aaaaaaa…'
     """
+    if len(text) <= most and text.isascii():
+        return text
     encoded = text[: most + 1].encode("utf-8", "backslashreplace")
     if len(encoded) > most:
         return encoded[: most - 3].decode("utf-8", "ignore") + "…"

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from cascade.spec.task import task
+from cascade.spec.wording import short
 
 N = TypeVar("N", bound=Hashable)
 
@@ -53,7 +54,9 @@ class Links(Generic[N]):
         for edge in dict.fromkeys(edges):
             for end in edge:
                 if end not in place:
-                    raise ValueError(f"the edge {edge!r} leads outside: {end!r} is not a node")
+                    raise ValueError(
+                        f"the edge {short(edge)} leads outside: {short(end)} is not a node"
+                    )
             source, target = place[edge[0]], place[edge[1]]
             self.incoming[target].append(source)
             self.out_degree[source] += 1
@@ -140,6 +143,6 @@ def step(links: Links[N], ranks: list[float], damping: float) -> list[float]:
 
 def _check(damping: float, tolerance: float) -> None:
     if not 0 <= damping < 1:
-        raise ValueError(f"damping must be at least 0 and below 1, but is {damping!r}")
+        raise ValueError(f"damping must be at least 0 and below 1, but is {short(damping)}")
     if not tolerance > 0:
-        raise ValueError(f"tolerance must be above 0, but is {tolerance!r}")
+        raise ValueError(f"tolerance must be above 0, but is {short(tolerance)}")

@@ -13,6 +13,7 @@ from cascade.observatory.agents.medium import Medium
 from cascade.observatory.agents.topology import NAMES, Topology, topology_named
 from cascade.runtime.engine import Engine
 from cascade.spec.task import task
+from cascade.spec.wording import short
 
 #: R from which on fireflies count as synchronous.
 SYNCHRONOUS = 0.95
@@ -56,7 +57,7 @@ class Settings:
         if not 1 <= self.side <= _LARGEST:
             raise ValueError(f"the side must be from 1 to {_LARGEST}, but is {self.side}")
         if self.topology not in NAMES:
-            raise ValueError(f"there is no topology {self.topology!r}; {', '.join(NAMES)} are")
+            raise ValueError(f"there is no topology {short(self.topology)}; {', '.join(NAMES)} are")
         for name in ("period", "nudge", "refractory", "bend", "duration"):
             if not isfinite(getattr(self, name)):
                 raise ValueError(f"the {name} must be a finite number")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from cascade.spec.wording import short
+
 #: How far one sees along a ring, to each side: so that it has as many neighbours as on a torus.
 _RING_REACH = 2
 #: Names that ``topology_named`` knows.
@@ -121,7 +123,7 @@ def topology_named(name: str, side: int, seed: int) -> Topology:
         return all_to_all(side * side)
     if name == "small-world":
         return small_world(side, seed)
-    raise ValueError(f"there is no topology {name!r}; there are {', '.join(NAMES)}")
+    raise ValueError(f"there is no topology {short(name)}; there are {', '.join(NAMES)}")
 
 
 def _grid(side: int) -> list[tuple[int, int]]:
