@@ -100,7 +100,7 @@ def refuse_coroutine(result: Any, task: str) -> None:
     Raises:
         DefinitionError: It is.
     """
-    if isinstance(result, CoroutineType):
+    if issubclass(type(result), CoroutineType):
         result.close()  # or Python warns that it was never awaited
         raise DefinitionError(
             f"task '{task}' returned a coroutine, which nobody awaits; declare the task itself "
@@ -130,9 +130,9 @@ def value_or_raise(outcome: Any, name: str, target: LazyResult[Any] | None) -> A
         DependencyMissingError: It has none, because it or something it needs was skipped.
         Exception: What it, or something it needs, failed with.
     """
-    if isinstance(outcome, Failed):
+    if issubclass(type(outcome), Failed):
         raise outcome.error
-    if not isinstance(outcome, Skipped):
+    if not issubclass(type(outcome), Skipped):
         return outcome
     called = f" (called at {target.callsite})" if target is not None else ""
     skipped = f"'{outcome.node}'" if outcome.node != name else "it"

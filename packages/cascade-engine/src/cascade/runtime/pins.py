@@ -90,7 +90,7 @@ class Pins:
             kind = type(value)
             if kind in _INERT:
                 continue
-            if isinstance(value, LazyResult):
+            if issubclass(type(value), LazyResult):
                 self._name(value)
                 continue
             key = id(value), id(names)
@@ -130,23 +130,23 @@ def _literals(lazy: LazyResult[Any]) -> list[Any]:
 
 def _within(value: Any, names: frozenset[str]) -> list[tuple[Any, frozenset[str]]]:
     """What is reached from an object; of attributes, those that are among ``names``."""
-    if isinstance(value, FunctionType):
+    if issubclass(type(value), FunctionType):
         return [(v, _names_in(value)) for v in _of_function(value)]
-    if isinstance(value, MethodType):
+    if issubclass(type(value), MethodType):
         inner = value.__func__
         own = _names_in(inner) if isinstance(inner, FunctionType) else _NO_NAMES
         return [(inner, _NO_NAMES), (value.__self__, own)]
-    if isinstance(value, functools.partial):
+    if issubclass(type(value), functools.partial):
         return [(v, names) for v in (value.func, *value.args, *value.keywords.values())]
-    if isinstance(value, Operation):
+    if issubclass(type(value), Operation):
         return [(value.func, _NO_NAMES)]
-    if isinstance(value, Literal):
+    if issubclass(type(value), Literal):
         return [(value.value, names)]
-    if isinstance(value, _CONTAINERS):
+    if issubclass(type(value), _CONTAINERS):
         return [(v, names) for v in _items(value)]
-    if isinstance(value, ModuleType):
+    if issubclass(type(value), ModuleType):
         return [(vars(value)[name], names) for name in names & vars(value).keys()]
-    kind = value if isinstance(value, type) else type(value)
+    kind = value if issubclass(type(value), type) else type(value)
     return [] if not names or _is_library(kind.__module__) else _of_instance(value, names)
 
 

@@ -72,7 +72,7 @@ class Program(Generic[R]):
         self._is_quick = True
         self._values = [] if found is None else found.values
         self._sources = [
-            (place, v) for place, v in enumerate(self._values) if isinstance(v, Source)
+            (place, v) for place, v in enumerate(self._values) if issubclass(type(v), Source)
         ]
         self._places = {} if found is None else _places(target, len(self._values))
 
@@ -132,7 +132,7 @@ class Program(Generic[R]):
         try:
             for place, source in self._sources:
                 values[place] = value = source.read(inputs)
-                if type(value) not in ATOMS and isinstance(value, GOES_ON):
+                if type(value) not in ATOMS and issubclass(type(value), GOES_ON):
                     return None
         except Exception:
             return None  # the long way says what is wrong
@@ -140,7 +140,7 @@ class Program(Generic[R]):
             if name in self._params:
                 continue
             found = self._places.get(name)
-            if found is None or (type(value) not in ATOMS and isinstance(value, LAZY)):
+            if found is None or (type(value) not in ATOMS and issubclass(type(value), LAZY)):
                 return None
             values[found] = value
         return values
@@ -159,7 +159,7 @@ class Program(Generic[R]):
         params = {name: value for name, value in inputs.items() if name in self._params}
         given = {name: value for name, value in inputs.items() if name not in self._params}
         for name, value in given.items():
-            if isinstance(value, LazyResult):
+            if issubclass(type(value), LazyResult):
                 raise ArgumentError(
                     f"the input '{name}' of the program of '{self.target.name}' was given the lazy "
                     f"value {value!r}, but a program takes plain values; compile one with it inside"
@@ -199,5 +199,5 @@ def _places(target: LazyResult[Any], count: int) -> dict[str, int]:
         return {}
     arguments = [*zip(target.task.parameters.positional, target.args, strict=False)]
     arguments += target.kwargs.items()
-    plain = [name for name, value in arguments if not isinstance(value, LazyResult)]
+    plain = [name for name, value in arguments if not issubclass(type(value), LazyResult)]
     return dict(zip(plain, range(count - len(plain), count), strict=True))

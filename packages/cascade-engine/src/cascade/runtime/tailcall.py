@@ -13,15 +13,17 @@ from cascade.spec.task import Task
 
 def lazies_of(tail: TailCall) -> list[LazyResult[Any]]:
     """The lazy values among the arguments, at the top level only (M2)."""
-    return [v for v in (*tail.args, *tail.kwargs.values()) if isinstance(v, LazyResult)]
+    return [v for v in (*tail.args, *tail.kwargs.values()) if issubclass(type(v), LazyResult)]
 
 
 def with_values(tail: TailCall, values: Sequence[Any]) -> TailCall:
     """``tail`` with ``values`` in place of its lazy arguments, in the order of ``lazies_of``."""
     # As literals: a value that happens to be a lazy one is not looked into again.
     left = map(Literal, values)
-    args = [next(left) if isinstance(v, LazyResult) else v for v in tail.args]
-    kwargs = {n: next(left) if isinstance(v, LazyResult) else v for n, v in tail.kwargs.items()}
+    args = [next(left) if issubclass(type(v), LazyResult) else v for v in tail.args]
+    kwargs = {
+        n: next(left) if issubclass(type(v), LazyResult) else v for n, v in tail.kwargs.items()
+    }
     return TailCall(args, kwargs, tail.target_blueprint_id, tail.target)
 
 

@@ -154,10 +154,10 @@ class _Template:
         singles += [name for name in parameters.defaults if name not in given]
         for name in singles:
             register = self.inputs[name] = self._register().index
-            value = given.get(name)
-            if isinstance(value, LazyResult):
+            value: Any = given.get(name)
+            if issubclass(type(value), LazyResult):
                 self.sources[register] = value
-            elif isinstance(value, Inject):
+            elif issubclass(type(value), Inject):
                 self.defaults[register] = value  # left out by the caller, put in by the call
             elif name in parameters.defaults and (self.root is None or name not in given):
                 self.defaults[register] = parameters.defaults[name]
@@ -235,9 +235,9 @@ def _call(lazy: LazyResult[Any], outputs: Mapping[LazyResult[Any], Register]) ->
     """An inner node: known arguments are literals, lazy ones the registers of their calls."""
 
     def operand(value: Any) -> Operand:
-        if isinstance(value, LazyResult):
+        if issubclass(type(value), LazyResult):
             return outputs[value]
-        return value if isinstance(value, Literal) else Literal(value)
+        return value if issubclass(type(value), Literal) else Literal(value)
 
     return Call(
         lazy.task.func,

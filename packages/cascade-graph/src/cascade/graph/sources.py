@@ -44,5 +44,5 @@ def _below(lazy: LazyResult[Any]) -> Iterator[LazyResult[Any]]:
     if isinstance(lazy, MappedLazyResult):
         given += lazy.mapping_kwargs.values()
     for value in given:
-        if type(value) is Literal and isinstance(value.value, LazyResult):
+        if type(value) is Literal and issubclass(type(value.value), LazyResult):
             yield value.value

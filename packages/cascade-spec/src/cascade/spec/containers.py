@@ -129,15 +129,15 @@ def _settle_any(
 
     def settled(value: Any) -> Any:
         nonlocal special
-        if isinstance(value, LazyResult):
+        if issubclass(type(value), LazyResult):
             dependencies.append(value)
-        elif isinstance(value, (Literal, Inject)):
+        elif issubclass(type(value), (Literal, Inject)):
             special = True
         elif is_container(type(value)):
             if holds_marks(value):
                 value = gathered(value, code, lasti)
                 dependencies.append(value)
-        elif isinstance(value, Operation):
+        elif issubclass(type(value), Operation):
             raise uncalled(value)
         return value
 
@@ -272,7 +272,7 @@ def _holes(
     for position in _of(kinds, items, range(len(items))):
         item = items[position]
         kind = type(item)
-        if isinstance(item, LazyResult):
+        if issubclass(type(item), LazyResult):
             holes.append((position, len(leaves)))
             leaves.append(item)
         elif kind is Literal:
@@ -283,7 +283,7 @@ def _holes(
                 f"{item!r} stands inside a container; a resource is injected as an argument of "
                 "its own"
             )
-        elif isinstance(item, Operation):
+        elif issubclass(type(item), Operation):
             raise uncalled(item)
         elif (step := finished[id(item)]) is not None:
             holes.append((position, ~step))

@@ -144,7 +144,7 @@ class FastLane:
                 args = kwargs = None  # this frame lives as long as the error does
                 self._failed(error, segment, lazy, started)
                 return False  # failures are few: no need to compare
-            if type(value) not in ATOMS and isinstance(value, _GOES_ON):
+            if type(value) not in ATOMS and issubclass(type(value), _GOES_ON):
                 work = _begun(segment, lazy, started, args, kwargs)
                 work.handed, value, args, kwargs = value, None, None, None
                 self._go_on(work)
@@ -219,9 +219,9 @@ def arguments(
     """The arguments of a plain node, with values in the place of lazy ones."""
     if lazy.task is GATHER:  # it may have any number: no loop of ours
         return [lazy.args[0], *map(get, lazy.dependencies)], lazy.kwargs
-    args = [get(v) if isinstance(v, LazyResult) else v for v in lazy.args]
+    args = [get(v) if issubclass(type(v), LazyResult) else v for v in lazy.args]
     if not lazy.kwargs:
         return args, lazy.kwargs
     return args, {
-        name: get(v) if isinstance(v, LazyResult) else v for name, v in lazy.kwargs.items()
+        name: get(v) if issubclass(type(v), LazyResult) else v for name, v in lazy.kwargs.items()
     }

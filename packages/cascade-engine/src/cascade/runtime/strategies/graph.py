@@ -295,11 +295,12 @@ class _GraphRun:
 
     def _after(self, work: Work, result: Any, on_loop: bool) -> Work | None:
         """What follows a call: the same node's next one, in this lane, or nothing here."""
-        if isinstance(result, TailCall):
+        kind = type(result)  # isinstance would ask for its __class__, which may be a user's code
+        if issubclass(kind, TailCall):
             going_on = self._continuations.tail(work, result)
-        elif isinstance(result, LazyResult):
+        elif issubclass(kind, LazyResult):
             going_on = self._continuations.become(work, result, on_loop)
-        elif isinstance(result, Missing):  # of a blueprint that the virtual machine executed
+        elif issubclass(kind, Missing):  # of a blueprint that the virtual machine executed
             self._leave_out_rest(work, result)
             return None
         else:
@@ -311,7 +312,7 @@ class _GraphRun:
             return None
         if not going_on:
             return None
-        if work.source.plain and not on_loop and isinstance(result, LazyResult):
+        if work.source.plain and not on_loop and issubclass(kind, LazyResult):
             return work
         lane = belongs_on_loop(work.operation, work.args, work.kwargs, work.policies)
         if lane != on_loop:

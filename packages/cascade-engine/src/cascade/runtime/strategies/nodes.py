@@ -239,13 +239,13 @@ class Nodes:
         if self.gaps:
             for dependency in node.dependencies:
                 value = get(dependency)
-                if isinstance(value, Missing) and not _is_error(value, dependency):
+                if issubclass(type(value), Missing) and not _is_error(value, dependency):
                     lacks.append(value)
             lacks += [v for p in node.predecessors if type(v := get(p)) is Failed]
-            lacks += [v for a in node.amounts.values() if isinstance(v := get(a), Missing)]
+            lacks += [v for a in node.amounts.values() if issubclass(type(v := get(a)), Missing)]
         for condition in node.conditions:
             value = get(condition)
-            if isinstance(value, Missing):
+            if issubclass(type(value), Missing):
                 lacks.append(value)
             elif not value:
                 lacks.append(Skipped(node.name, condition.name))
@@ -278,7 +278,7 @@ class Nodes:
                 self._joins.pop((segment, node), None)
             entry = segment.slots.get(node)
             users = users_of(entry)
-            if isinstance(entry, Several):
+            if type(entry) is Several:
                 segment.slots[node] = segment.share(node, value, entry)
             else:
                 segment.slots[node] = value
@@ -343,11 +343,11 @@ class Nodes:
 
     def _keep(self, lazy: LazyResult[Any], value: Any) -> None:
         assert self._state is not None
-        if isinstance(value, Skipped):
+        if issubclass(type(value), Skipped):
             self._state.put_skip_reason(lazy.id, short(value))
         elif _is_error(value, lazy):
             self._state.put_result(lazy.id, value.error)
-        elif not isinstance(value, Missing):
+        elif not issubclass(type(value), Missing):
             self._state.put_result(lazy.id, value)
 
 

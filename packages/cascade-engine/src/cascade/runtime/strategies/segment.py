@@ -95,7 +95,7 @@ class Segment:
                 return RELEASED
         if found is RELEASED:
             return PENDING if node is self.target else RELEASED
-        return PENDING if isinstance(found, (LazyResult, Several)) else found
+        return PENDING if issubclass(type(found), (LazyResult, Several)) else found
 
     def take_any(self, node: LazyResult[Any]) -> Any:
         """The value of an input for one of its users, the last of which it is released to."""
@@ -320,7 +320,7 @@ def _is_handed_on(segment: Segment, node: LazyResult[Any]) -> bool:
 
 
 def _resolved(value: Any, get: Callable[[LazyResult[Any]], Any]) -> Any:
-    if isinstance(value, LazyResult):
+    if issubclass(type(value), LazyResult):
         found = get(value)
         return found.error if type(found) is Failed else found  # it is caught, or would be missing
-    return value.value if isinstance(value, Literal) else value
+    return value.value if issubclass(type(value), Literal) else value

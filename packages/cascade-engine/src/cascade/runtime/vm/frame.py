@@ -360,7 +360,7 @@ class Frame:
         return given
 
     def _put(self, register: int, value: Any, given: set[int]) -> None:
-        if isinstance(value, LazyResult):
+        if issubclass(type(value), LazyResult):
             if register in self.blueprint.input_sources:
                 return
             name = self.blueprint.input_names()[register]
@@ -368,7 +368,7 @@ class Frame:
                 f"the input '{name}' of '{self.blueprint.name}' was given the lazy value "
                 f"{value!r}, but the blueprint was compiled for a plain one"
             )
-        self.registers[register] = value.value if isinstance(value, Literal) else value
+        self.registers[register] = value.value if issubclass(type(value), Literal) else value
         given.add(register)
 
     def _put_surplus(self, values: tuple[Any, ...], given: set[int]) -> None:
@@ -400,11 +400,11 @@ class Frame:
 
 
 def _any_lazy(values: Iterable[Any]) -> bool:
-    return any(isinstance(v, LazyResult) for v in values)
+    return any(issubclass(type(v), LazyResult) for v in values)
 
 
 def _plain(values: Iterable[Any]) -> tuple[Any, ...]:
-    return tuple([v.value if isinstance(v, Literal) else v for v in values])
+    return tuple([v.value if issubclass(type(v), Literal) else v for v in values])
 
 
 _NOTHING: frozenset[int] = frozenset()

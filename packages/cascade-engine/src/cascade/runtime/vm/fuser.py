@@ -80,7 +80,7 @@ class Fused:
         for func, path, value in self._guards:
             if looks_up(func, path) is not value:
                 return None  # the name stands for something else by now
-        if any(type(v) not in ATOMS and isinstance(v, LAZY) for v in values):
+        if any(type(v) not in ATOMS and issubclass(type(v), LAZY) for v in values):
             return None
         if all(type(values[place]) in BUILTIN_TYPES for place in self._needs) and all(
             is_builtin(name, body.func) for name in self._builtins for body in self._bodies

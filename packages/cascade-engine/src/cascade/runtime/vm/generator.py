@@ -55,7 +55,7 @@ class Generated:
 
     def loop_for(self, values: Sequence[Any]) -> Callable[..., Any] | None:
         """The function to enter with ``values``; None if one of them is for the interpreter."""
-        if any(type(v) not in ATOMS and isinstance(v, LAZY) for v in values):
+        if any(type(v) not in ATOMS and issubclass(type(v), LAZY) for v in values):
             return None
         return self._loop
 
@@ -86,7 +86,7 @@ def _loop(task: Task[..., Any]) -> Callable[..., Any]:
         "__cs_PAUSED": PAUSED,
         "__cs_type": type,
         "__cs_len": len,
-        "__cs_isinstance": isinstance,
+        "__cs_issubclass": issubclass,
         "__cs_differs": differs,
     }
     made: dict[str, Any] = {}
@@ -170,7 +170,8 @@ def _new_arguments(parameters: Parameters, is_async: bool) -> Iterator[str]:
 
 
 def _is_lazy(value: str) -> str:
-    return f"__cs_type({value}) not in __cs_ATOMS and __cs_isinstance({value}, __cs_LAZY)"
+    kind = f"__cs_type({value})"
+    return f"{kind} not in __cs_ATOMS and __cs_issubclass({kind}, __cs_LAZY)"
 
 
 def _listed(names: Sequence[str]) -> str:

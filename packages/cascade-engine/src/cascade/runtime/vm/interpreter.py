@@ -223,15 +223,15 @@ class Interpreter:
 
     def _after_root(self, frame: Frame, call: Call, result: Any, base: Frame) -> Frame | None:
         """What follows what the call of a frame's root has given."""
-        if isinstance(result, TailCall):
+        if issubclass(type(result), TailCall):
             return self._tail(frame, result)
         if result is PAUSED:
             return frame
         if type(result) is CoroutineType:
             refuse_coroutine(result, call.name)
-        if self._reports.watched and not isinstance(result, Missing):
+        if self._reports.watched and not issubclass(type(result), Missing):
             self._reports.end(frame, call)
-        if isinstance(result, LazyResult):
+        if issubclass(type(result), LazyResult):
             known = self._shared.find(result)
             if known is None:
                 return self._become(frame, result, base)
@@ -240,7 +240,7 @@ class Interpreter:
 
     def _continue_with(self, frame: Frame, value: Any) -> Frame | None:
         """End ``frame`` with ``value``, or with that of the Cell that another computes."""
-        if isinstance(value, Cell):
+        if issubclass(type(value), Cell):
             frame.joins = value
             return frame
         self._finish(frame, value)
@@ -261,7 +261,7 @@ class Interpreter:
             return frame
         # The list of what the tail call's lazy arguments gave (M2).
         frame.tail = None
-        if isinstance(value, Missing):
+        if issubclass(type(value), Missing):
             self._finish(frame, self._skip(frame, frame.blueprint.instructions[frame.pc], value))
             return None
         return self._tail(frame, with_values(tail, value))
@@ -279,7 +279,7 @@ class Interpreter:
         if call.policies.cache is not None:
             cell = cell or Cell(call.name)
             found = self._look_up(frame, call, call.policies.cache, cell)
-            if isinstance(found, Cell):
+            if issubclass(type(found), Cell):
                 self._take(frame, call, found, cell)
                 return frame
             if found is not UNSET:
@@ -289,11 +289,11 @@ class Interpreter:
             self._start(frame, call, cell)
             return frame
         result = await self._result(frame, call, base)
-        if isinstance(result, (TailCall, LazyResult)):
+        if issubclass(type(result), (TailCall, LazyResult)):
             return self._nested(frame, call, cell, result)
         if type(result) is CoroutineType:
             refuse_coroutine(result, call.name)
-        if self._reports.watched and not isinstance(result, Missing):
+        if self._reports.watched and not issubclass(type(result), Missing):
             self._reports.end(frame, call)
         self._store(frame, call, result, cell)
         return frame
@@ -382,7 +382,7 @@ class Interpreter:
         kept, cell.kept = cell.kept, []
         for cache, key, _ in kept:
             del self._flights[cache, key]
-        if not isinstance(value, Missing):
+        if not issubclass(type(value), Missing):
             for cache, key, arguments in reversed(kept):
                 cache.save(key, arguments, value)
 
@@ -491,13 +491,13 @@ class Interpreter:
         lacks: list[Missing] = []
         if self._gaps:
             after = (frame.registers[register.index] for register in call.after)
-            lacks += (v for v in (*args, *kwargs.values()) if isinstance(v, Missing))
+            lacks += (v for v in (*args, *kwargs.values()) if issubclass(type(v), Missing))
             lacks += (v for v in after if type(v) is Failed)
             amounts = (load(frame.registers, operand) for operand in call.amounts.values())
-            lacks += (v for v in amounts if isinstance(v, Missing))
+            lacks += (v for v in amounts if issubclass(type(v), Missing))
         for operand in conditions:
             value = load(frame.registers, operand)
-            if isinstance(value, Missing):
+            if issubclass(type(value), Missing):
                 lacks.append(value)
             elif not value:
                 lacks.append(Skipped(call.name, name_of(frame.blueprint, operand)))
@@ -714,7 +714,9 @@ class Interpreter:
         frame.policies, frame.uncalled = PLAIN_CALLS, False
         if outcome.paused and base.ticker is not None:
             base.ticker.left = 1
-        if isinstance(outcome.result, LazyResult) and len(outcome.done) + 1 == len(found.lazies):
+        if issubclass(type(outcome.result), LazyResult) and len(outcome.done) + 1 == len(
+            found.lazies
+        ):
             # The target goes on as another lazy value: nobody needs the frame of this one.
             task = found.lazies[-1].task
             assert isinstance(task, Task)

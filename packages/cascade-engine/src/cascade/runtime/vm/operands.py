@@ -26,7 +26,7 @@ def arguments_of(registers: Sequence[Any], call: Call) -> tuple[list[Any], dict[
         if surplus is None:
             continue
         values = load(registers, surplus)
-        if isinstance(values, Missing):  # all of them are, so it takes the place of one
+        if issubclass(type(values), Missing):  # all of them are, so it takes the place of one
             args.append(values)
         elif surplus is call.var_args:
             args += values

@@ -44,9 +44,9 @@ class Reports:
         state = self._run.state
         if state is None:
             return
-        if isinstance(value, Skipped):
+        if issubclass(type(value), Skipped):
             state.put_skip_reason(lazy.id, short(value))
-        elif not isinstance(value, Missing):
+        elif not issubclass(type(value), Missing):
             state.put_result(lazy.id, value)
 
     def plan(
@@ -89,7 +89,7 @@ class Reports:
         if done.cancelled():
             return
         outcome = done.result()
-        if isinstance(outcome, Missing):
+        if issubclass(type(outcome), Missing):
             self._run.publish(TaskSkipped, name, number, *outcome.reason)
         else:
             self._run.publish(TaskCached, name, number)

@@ -192,8 +192,10 @@ class LoopWriter:
             # All are evaluated before any is looked at, in the order in which they are written.
             yield _assign(list(arguments.values()), list(values.values()))
             values = {name: _name(argument) for name, argument in arguments.items()}
-            ask, lazy = self._tool("isinstance", isinstance), self._tool("lazy", LAZY)
-            asked: list[ast.expr] = [ast.Call(ask, [values[name], lazy], []) for name in suspects]
+            ask, lazy = self._tool("issubclass", issubclass), self._tool("lazy", LAZY)
+            kind_of = self._tool("type", type)
+            kinds = [ast.Call(kind_of, [values[name]], []) for name in suspects]
+            asked: list[ast.expr] = [ast.Call(ask, [kind, lazy], []) for kind in kinds]
             yield ast.If(
                 asked[0] if len(asked) == 1 else ast.BoolOp(ast.Or(), asked),
                 [self._exit(self._made(tail, values))],

@@ -8,7 +8,7 @@ compiled once (M4). For ``add(double(x), 1)``::
     def straight(context, count, held, stop, values):
         a0, a1, = values
         v0 = double(a0)
-        if type(v0) not in ATOMS and isinstance(v0, GOES_ON): return Handover([], v0)
+        if type(v0) not in ATOMS and issubclass(type(v0), GOES_ON): return Handover([], v0)
         if len(context) != count or (held and differs(context, held)) or stop():
             return Handover([v0])
         v1 = add(v0, a1)
@@ -317,7 +317,7 @@ def references(things: Sequence[Any], place: int) -> int:
 
 
 def _operand(value: Any, place: Mapping[LazyResult[Any], int], values: list[Any]) -> int | None:
-    if isinstance(value, LazyResult):
+    if issubclass(type(value), LazyResult):
         return place[value]
     values.append(value)
     return None
@@ -344,7 +344,7 @@ def _mentions(lazies: Sequence[LazyResult[Any]]) -> list[int]:
         if lazy.dependencies is not lazy.args:
             mentioned += lazy.dependencies
         for value in mentioned:
-            if isinstance(value, LazyResult):
+            if issubclass(type(value), LazyResult):
                 counts[value] += 1
     return [counts[lazy] for lazy in lazies[:-1]]
 
@@ -359,7 +359,7 @@ def _lines(found: Walk, kept: Container[LazyResult[Any]]) -> Iterator[tuple[str,
 
     def operand(value: Any) -> str:
         nonlocal taken
-        if isinstance(value, LazyResult):
+        if issubclass(type(value), LazyResult):
             return f"v{place[value]}"
         taken += 1
         return f"a{taken - 1}"
@@ -372,7 +372,7 @@ def _lines(found: Walk, kept: Container[LazyResult[Any]]) -> Iterator[tuple[str,
         given += [_named(name, operand(v)) for name, v in lazy.kwargs.items()]
         done = ", ".join(f"v{i}" for i in range(at))
         yield f"v{at} = f{at}({', '.join(given)})", at
-        yield f"if type(v{at}) not in ATOMS and isinstance(v{at}, GOES_ON):", None
+        yield f"if type(v{at}) not in ATOMS and issubclass(type(v{at}), GOES_ON):", None
         yield f"    return Handover([{done}], v{at})", None
         used = [lazy for lazy in dict.fromkeys(lazy.dependencies) if last_use[lazy] == at]
         freed = "".join(f"v{place[lazy]} = " for lazy in used if lazy not in kept)
