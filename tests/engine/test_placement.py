@@ -387,6 +387,18 @@ async def test_mode_inline_says_why_it_may_not(engine, use_vm, loops):
     assert isinstance(found.value.__cause__, RuntimeError)
 
 
+def helper():
+    return ask()
+
+
+def harmless(n):
+    return len(str(n)) + SLOW
+
+
+def mutual(n):
+    return mutual(n - 1) if n else harmless(n)
+
+
 def test_functions_that_name_only_builtins_start_no_loop():
     def outer(n):
         return sum(len(str(k)) for k in range(n))
@@ -394,6 +406,10 @@ def test_functions_that_name_only_builtins_start_no_loop():
     assert not may_start_loop(outer)
     assert not may_start_loop(len)
     assert may_start_loop(ask)
+    assert may_start_loop(lambda: helper())
+    assert not may_start_loop(lambda n: harmless(n))
+    assert not may_start_loop(mutual)
+    assert not may_start_loop(lambda n: cs.TailCall(n))
     assert may_start_loop(lambda text: text.upper())
     assert may_start_loop(lambda: [ask() for _ in range(3)])
     assert not Operation(outer, "outer").is_async

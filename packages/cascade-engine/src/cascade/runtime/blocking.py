@@ -129,6 +129,7 @@ class BlockingMonitor:
         "_threshold",
         "_wake",
         "_cpu_clock",
+        "_native",
         "_lost",
         "clock",
         "marks",
@@ -149,6 +150,7 @@ class BlockingMonitor:
         #: When looks came late, and the seconds that were lost by then.
         self._lost: deque[tuple[float, float]] = deque(maxlen=16)
         self._cpu_clock = _cpu_clock()
+        self._native = threading.get_native_id()
         pauses.listen()
         #: Set at each look and cleared by the next step; that one sees to it that there are looks.
         self.quiet = True
@@ -251,11 +253,24 @@ class BlockingMonitor:
         now = perf_counter()
         late = now - began - seconds
         if late > _WAITED:
-            usage.disturbed = now
+            usage.waited, usage.disturbed = late, now
+        used = _read(self._cpu_clock) - used
         if late > _LATE:
-            lost = late - (_read(self._cpu_clock) - used)
-            if lost > 0:
-                self._lost.append((began, lost))
+            lost = late - used
+        elif used < (now - began) / 2 and self._is_runnable():
+            lost = now - began - used  # ready to run, but others had the processor
+        else:
+            return
+        if lost > 0:
+            self._lost.append((began, lost))
+
+    def _is_runnable(self) -> bool:
+        """Whether the thread of the loop could run now, and neither waits nor is stopped."""
+        try:
+            with open(f"/proc/self/task/{self._native}/stat", encoding="ascii") as file:
+                return file.read().rpartition(") ")[2].startswith("R")
+        except OSError:  # not on Linux
+            return False
 
     def _to_blame(self, watch: Watch) -> float:
         """Seconds that what is under way has kept the thread itself."""

@@ -12,20 +12,22 @@ import asyncio
 import builtins
 import sys
 from asyncio import events
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import partial, update_wrapper
 from threading import get_ident
 from time import perf_counter
-from types import BuiltinFunctionType, CodeType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType, NoneType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from cascade.runtime.usage import usage
+from cascade.spec.blueprint import TailCall
 from cascade.spec.errors import RunError
 from cascade.spec.lazy_types import Operation
 from cascade.spec.policies import CallPolicies
 from cascade.spec.resource import Inject
+from cascade.spec.task import Task
 
 T = TypeVar("T")
 
@@ -251,21 +253,57 @@ def timed(
         note(began, perf_counter() - began, called)
 
 
-def may_start_loop(func: Callable[..., Any]) -> bool:
-    """Whether a function may come to ``asyncio.run``; not if all that it names are builtins."""
+def starts_loop(called: Any) -> bool:
+    """Whether a call may come to ``asyncio.run``, as far as its code shows; found once per task."""
+    if isinstance(called, Task):
+        found: bool | None = called.derived.get("starts_loop")
+        if found is None:
+            found = called.derived["starts_loop"] = may_start_loop(called.func)
+        return found
+    return not isinstance(called, Operation) or may_start_loop(called.func)
+
+
+def may_start_loop(func: Callable[..., Any], known: frozenset[Any] = frozenset()) -> bool:
+    """The same of a function; not if all that it names is harmless: builtins, tasks, the like.
+
+    Args:
+        func: The function.
+        known: Functions that are being looked at.
+    """
     code = getattr(func, "__code__", None)
     if code is None:
         return not isinstance(func, BuiltinFunctionType)
-    return not _names_builtins(code, func.__globals__)
+    known |= {func}
+    if len(known) > _MOST_FUNCTIONS:
+        return True
+    scope = func.__globals__
+    cells = zip(code.co_freevars, func.__closure__ or (), strict=True)
+    try:
+        values = [cell.cell_contents for _, cell in cells]
+    except ValueError:  # not bound yet
+        return True
+    for name in _names_of(code):
+        if name in scope:
+            values.append(scope[name])
+        elif name not in _HARMLESS:
+            return True  # an attribute of something, which may be anything
+    return any(_may_start(value, known) for value in values)
 
 
-def _names_builtins(code: CodeType, scope: Mapping[str, Any]) -> bool:
-    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return (
-        not code.co_freevars
-        and all(name in _BUILTINS and name not in scope for name in code.co_names)
-        and all(_names_builtins(constant, scope) for constant in inner)
-    )
+def _may_start(value: Any, known: frozenset[Any]) -> bool:
+    if isinstance(value, FunctionType):
+        return value not in known and may_start_loop(value, known)
+    if isinstance(value, ModuleType):
+        return value.__name__ != "cascade"
+    harmless = (Operation, BuiltinFunctionType, int, float, str, bytes, NoneType)
+    return value is not TailCall and not isinstance(value, harmless)
+
+
+def _names_of(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_of(constant)
 
 
 def refused_loop(error: BaseException, task: str) -> RunError | None:
@@ -283,7 +321,16 @@ def refused_loop(error: BaseException, task: str) -> RunError | None:
 
 #: What asyncio says where an event loop is started in the thread of another one.
 _REFUSALS = ("from a running event loop", "while another loop is running", "is already running")
-_BUILTINS = frozenset(vars(builtins)) - {"__import__", "eval", "exec", "getattr", "map", "filter"}
+#: Names that stand for nothing that starts a loop: builtins, and what makes tail calls.
+_HARMLESS = (frozenset(vars(builtins)) | {"tail", "TailCall"}) - {
+    "__import__",
+    "__build_class__",
+    "eval",
+    "exec",
+    "getattr",
+}
+#: Functions that call each other, beyond which none is looked at.
+_MOST_FUNCTIONS = 8
 
 
 def _is_ours(called: Any) -> bool:

@@ -43,6 +43,7 @@ from cascade.runtime.placement import (
     Placement,
     outside_loop,
     refused_loop,
+    starts_loop,
     timed,
 )
 from cascade.runtime.steps import Batch, Steps
@@ -519,7 +520,11 @@ class Run:
             return marked(watch, run, in_loop, called.name, guarded, func, args, kwargs)
         # Measured inside: the monitor's thread may have to be started first.
         note = self.placement.note_since
-        return outside_loop(marked, watch, timed, called, note, run, guarded, func, args, kwargs)
+        if starts_loop(called):
+            return outside_loop(
+                marked, watch, timed, called, note, run, guarded, func, args, kwargs
+            )
+        return marked(watch, timed, called, note, run, guarded, func, args, kwargs)
 
     def watch_call(self, called: Any, end: Callable[[], object] | None = None) -> Watch | None:
         """What marks a call in the event loop's thread, for ``marked``; see ``BlockingMonitor``."""

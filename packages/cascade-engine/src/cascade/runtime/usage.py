@@ -40,12 +40,13 @@ class Usage:
         stale: When the next one is due, by ``perf_counter``.
         disturbed: When another thread of ours got the interpreter's lock after it had waited for
             it, so that no thread was asleep in a call without the lock.
+        waited: How long that had waited.
     """
 
-    __slots__ = ("_last", "disturbed", "stale")
+    __slots__ = ("_last", "disturbed", "stale", "waited")
 
     def __init__(self) -> None:
-        self.stale = self.disturbed = 0.0
+        self.stale = self.disturbed = self.waited = 0.0
         self._last: _Reading | None = None
 
     def read(self, now: float) -> None:
@@ -67,7 +68,10 @@ class Usage:
         others = process_time() - before.process - computed
         if getrusage(RUSAGE_THREAD).ru_nvcsw == before.waits:
             return min(computed, seconds)
-        if seconds < _LONG and (others > seconds / 2 or self.disturbed >= began):
+        was_late = self.disturbed >= began
+        if was_late and self.waited > seconds / 2:
+            return min(computed, seconds)
+        if seconds < _LONG and (others > seconds / 2 or was_late):
             return min(computed, seconds)  # it waited for the interpreter's lock
         return seconds
 

@@ -22,11 +22,11 @@ from time import perf_counter
 from typing import Any, Final, cast
 
 from cascade.graph.compiler import template_of
-from cascade.runtime.blocking import marked
+from cascade.runtime.blocking import Watch, marked
 from cascade.runtime.cancels import Cancels, IsCancelled
 from cascade.runtime.contexts import is_written
 from cascade.runtime.limits.tickets import Ticket, current_ticket
-from cascade.runtime.placement import SLOW, Place, begin, outside_loop
+from cascade.runtime.placement import SLOW, Place, begin, outside_loop, starts_loop
 from cascade.runtime.run import Run, carried, in_loop, raise_named, stop_iteration
 from cascade.runtime.tailcall import is_baked
 from cascade.runtime.ticker import Ticker
@@ -60,7 +60,17 @@ _LEFT_FOR_GOOD = 8
 class Loop:
     """A loop as the root of one frame."""
 
-    __slots__ = ("code", "context", "has_moved", "is_fresh", "places", "state", "task")
+    __slots__ = (
+        "code",
+        "context",
+        "has_moved",
+        "is_fresh",
+        "places",
+        "starts_loop",
+        "state",
+        "task",
+        "watch",
+    )
 
     def __init__(self, code: Fused | Generated, blueprint: Blueprint, context: Context) -> None:
         task = blueprint.task
@@ -70,6 +80,10 @@ class Loop:
         self.task = task
         #: Whether its steps have a worker from now on; once they do it stays so (M6).
         self.has_moved = False
+        #: Whether a step may come to ``asyncio.run``.
+        self.starts_loop = any(map(starts_loop, code.tasks))
+        #: Marks its batches in the event loop's thread.
+        self.watch: Watch | None = None
         #: What all steps see; none writes to it, or the loop ends (M12).
         self.context = context
         #: Whether its next batch is to be one step, which may show that steps write to it.
@@ -252,11 +266,14 @@ class Spinner:
     def _made_here(
         self, loop: Loop, enter: Callable[..., Any], steps: _Steps, values: Sequence[Any]
     ) -> Any:
-        task = loop.code.tasks[loop.state]
-        args = (self._run.watch_call(task, steps.end), _made, loop, enter, steps, values)
+        if loop.watch is None:
+            loop.watch = self._run.watch_call(loop.code.tasks[loop.state])
+        if loop.watch is not None:
+            loop.watch.end = steps.end
+        args = (loop.watch, _made, loop, enter, steps, values)
         if loop.task.mode == "inline":
-            return in_loop(task.name, marked, *args)
-        return outside_loop(marked, *args)
+            return in_loop(loop.task.name, marked, *args)
+        return outside_loop(marked, *args) if loop.starts_loop else marked(*args)
 
     async def _on_worker(
         self,

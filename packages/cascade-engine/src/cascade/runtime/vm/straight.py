@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 from cascade.runtime.blocking import PLAIN_THRESHOLD, BlockedStep, warn
 from cascade.runtime.contexts import Held, differs
 from cascade.runtime.outcomes import RELEASED, Missing
-from cascade.runtime.placement import SLOW, Placement, may_start_loop, outside_loop
+from cascade.runtime.placement import SLOW, Placement, outside_loop, starts_loop
 from cascade.runtime.ticker import Turn
 from cascade.runtime.vm.frame import UNSET
 from cascade.spec.blueprint import Literal, TailCall
@@ -210,7 +210,7 @@ class Straight:
     def __init__(self, found: Walk, kept: Container[LazyResult[Any]] = ()) -> None:
         self.tasks = [lazy.task for lazy in found.lazies]
         #: Whether a call may come to ``asyncio.run``, as far as that is to be seen.
-        self.may_start_loop = any(may_start_loop(task.func) for task in self.tasks)
+        self.may_start_loop = any(map(starts_loop, self.tasks))
         #: How often a node is mentioned by the others, of a graph of this shape.
         self._mentions = _mentions(found.lazies)
         #: Containers: the tuple of what is in one may be the user's own.
