@@ -53,10 +53,12 @@ def told(error, files):
 def frames_of(error, files):
     """The user's frames of a traceback: line, columns, and name."""
     frames = traceback.extract_tb(error.__traceback__)
-    # Which column CPython tells for an unbound name depends on how often the code has run.
+    # Which column CPython tells for an unbound name depends on how often the code has run; for 3.11
+    # the line as well.
     certain = not isinstance(error, UnboundLocalError)
+    known = certain or sys.version_info >= (3, 12)
     return [
-        (f.filename, f.lineno, *(f.end_lineno, f.colno, f.end_colno) * certain, f.name)
+        (f.filename, f.lineno * known, *(f.end_lineno, f.colno, f.end_colno) * certain, f.name)
         for f in frames
         if f.filename in files
     ]
