@@ -1,6 +1,5 @@
 """BlockingMonitor: a coroutine step that holds the event loop is found while it does."""
 
-import ast
 import asyncio
 import contextvars
 import gc
@@ -718,17 +717,6 @@ def test_where_collections_are_counted_a_full_one_excuses_what_ran_meanwhile():
     pauses.check(began := time.perf_counter())
     assert pauses.since(began, 0) == 0
     assert len(gc.callbacks) == before
-
-
-def test_tasks_that_parse_source_at_the_same_time_do_not_fail():
-    """On 3.11 a collector's callback in Python would break the parser's count of its depth."""
-    source = "x = [" + "f(a, b)(c).d[e], " * 2_000 + "]"
-
-    @cs.task(mode="blocking")
-    def parse(n):
-        return len(ast.parse(source).body)
-
-    assert cs.run(parse.map(n=range(24))) == [1] * 24
 
 
 def test_time_in_which_the_process_stood_still_is_nobodys(monkeypatch):
