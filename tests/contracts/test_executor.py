@@ -6,7 +6,13 @@
 import asyncio
 import contextlib
 import threading
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 
 import pytest
 
@@ -365,6 +371,34 @@ async def test_a_run_fails_when_a_later_call_is_not_begun(way):
         kind = OSError if way == "raises" else cs.ExecutorError
         with pytest.raises(kind, match=r"no more|before a thread began it"):
             await engine.run(pair(first(), second(), double(1)))
+
+
+async def test_an_executor_may_fail_a_call_that_a_run_has_given_up():
+    """As a ThreadPoolExecutor does whose initializer fails; it checks for no cancel before that."""
+    second = threading.Event()
+    pending = []
+
+    class Keeping(ThreadPoolExecutor):
+        def submit(self, fn, /, *args, **kwargs):
+            if self._threads:
+                pending.append(Future())
+                second.set()
+                return pending[-1]
+            return super().submit(fn, *args, **kwargs)
+
+    @cs.task
+    def fail():
+        second.wait(10)
+        raise LookupError
+
+    with Keeping(4) as pool:
+        async with cs.Engine(executor=pool) as engine:
+            with pytest.raises(LookupError):
+                await engine.run(cs.gather(fail(), fail(), fail()))
+    for call in pending:
+        call.set_exception(BrokenExecutor())
+
+    assert pending
 
 
 async def test_a_run_fails_when_its_executor_is_shut_down_and_cancels_what_waits():

@@ -207,7 +207,6 @@ class BlockingMonitor:
     def stir(self, watch: Watch) -> None:
         """The first step since the last look: see to it that somebody looks."""
         now, began = self.clock(), watch.began
-        pauses.check(began)  # what is over has not come in this step
         watch.began = math.inf  # a thread may take a while to start
         try:
             self._stir()
@@ -241,7 +240,6 @@ class BlockingMonitor:
             # In this order: a step that begins before the look is seen, a later one stirs.
             self.quiet = True
             self._sleep(self._look())
-            pauses.check(perf_counter())
             if self.quiet and self.current is None and not self._park():
                 return
 

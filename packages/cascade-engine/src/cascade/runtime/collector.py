@@ -5,8 +5,7 @@ half a second in a service with some million objects. ``gc.callbacks`` tells of 
 
 Not on CPython 3.11, where a collection may come in the midst of C code that relies on the
 interpreter's lock: a callback in Python may give the lock away there, and two threads that parse
-source fail with "AST constructor recursion depth mismatch" (gh-106905). There full collections are
-counted instead, and a call during which one was counted is excused.
+source fail with "AST constructor recursion depth mismatch" (gh-106905). There pauses are not known.
 """
 
 from __future__ import annotations
@@ -45,14 +44,11 @@ class Pauses:
     """The last pauses of this process.
 
     Args:
-        listens: Whether to be called at each collection; if not, full ones are counted.
+        listens: Whether to be called at each collection; if not, no pause is known.
     """
 
     def __init__(self, listens: bool = _MAY_LISTEN) -> None:
         self._listens = listens
-        #: Full collections so far, and when the last of them was noticed.
-        self._count = 0
-        self._noticed = -inf
         self._last: deque[Pause] = deque(maxlen=64)
         #: Thread and beginning of the collection under way.
         self._under_way: tuple[int, float] | None = None
@@ -66,20 +62,9 @@ class Pauses:
         self._is_listening = True
         if self._listens:
             gc.callbacks.append(self._told)
-        else:
-            self._count = _full_collections()
-
-    def check(self, now: float) -> None:
-        """Notice what is over by ``now``, where collections are counted; takes 2 µs there."""
-        if not self._listens and (count := _full_collections()) != self._count:
-            self._count, self._noticed = count, now
 
     def since(self, began: float, thread: int) -> float:
         """Seconds of pauses of a thread since then, by ``perf_counter``."""
-        if not self._listens:
-            now = perf_counter()
-            self.check(now)
-            return now - began if self._noticed > began else 0.0
         seconds, until = 0.0, inf
         under_way = self._under_way  # looked at first, as it is among the last when it has ended
         if under_way is not None and under_way[0] == thread and under_way[1] >= began:
@@ -110,10 +95,6 @@ class Pauses:
                 seconds,
                 info.get("generation"),
             )
-
-
-def _full_collections() -> int:
-    return int(gc.get_stats()[-1]["collections"])
 
 
 #: Those of the process.

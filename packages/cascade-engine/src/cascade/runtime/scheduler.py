@@ -221,8 +221,13 @@ class Workers:
             self._next_look.cancel()
             self._next_look = None  # it has a context, and that what the run was given
         for call, (work, _) in list(self._calls.items()):
-            if call.cancel():
-                self._ended(work, call)
+            # Its future is the executor's: pools whose threads cannot begin fail what is in their
+            # queue, and break off where one of these was cancelled.
+            if work.withdraw():
+                self._calls.pop(call, None)
+                with self._lock:
+                    self._awake -= 1
+                self._tell(self._idle)
 
     def _start(self, count: int) -> None:
         for _ in range(count):

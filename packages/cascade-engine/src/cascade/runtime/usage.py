@@ -52,7 +52,6 @@ class Usage:
     def read(self, now: float) -> None:
         """Read the clocks of this thread; to be called before a call if ``now > stale``."""
         self.stale = now + _FRESH
-        pauses.check(now)
         if getrusage is not None:
             waits = getrusage(RUSAGE_THREAD).ru_nvcsw
             thread = threading.get_ident()
