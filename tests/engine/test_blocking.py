@@ -611,6 +611,7 @@ def test_a_function_with_mode_inline_is_named_on_both_paths(use_vm, told):
     assert [(task, mode) for task, _, mode in told] == [("slow", "inline")]
 
 
+@pytest.mark.thorough  # as tests/engine/test_placement.py
 def test_a_batch_of_steps_ends_with_the_step_that_is_named(told):
     threads = []
 

@@ -441,6 +441,7 @@ def test_the_first_one_names_the_line_that_keeps_the_loops_thread(start):
     is_interrupted(script, errors)
 
 
+@pytest.mark.thorough  # it has hung once in a whole run; the cause is not found
 def test_the_third_one_ends_a_coroutine_that_takes_no_cancel(start):
     script = start("""
         @cs.task
