@@ -26,6 +26,7 @@ from cascade.runtime.blocking import (
 from cascade.runtime.cancels import Cancels
 from cascade.runtime.clock import run_virtually
 from cascade.runtime.collector import Pauses
+from cascade.runtime.usage import Usage
 from cascade.spec.callsite import CallSite
 
 NAME = "cascade-blocking"
@@ -611,7 +612,6 @@ def test_a_function_with_mode_inline_is_named_on_both_paths(use_vm, told):
     assert [(task, mode) for task, _, mode in told] == [("slow", "inline")]
 
 
-@pytest.mark.thorough  # as tests/engine/test_placement.py
 def test_a_batch_of_steps_ends_with_the_step_that_is_named(told):
     threads = []
 
@@ -715,6 +715,7 @@ def test_time_in_which_the_process_stood_still_is_nobodys(monkeypatch):
     now, computed = [1e9], [0.0]
     monkeypatch.setattr(blocking, "perf_counter", lambda: now[0])
     monkeypatch.setattr(blocking, "_read", lambda _clock: computed[0])
+    monkeypatch.setattr(blocking, "usage", Usage())  # that of the process keeps its own clock
     monitor = BlockingMonitor(print, 0.1, clock=blocking.perf_counter)
     watch = monitor.watch("owner")
     watch.began = 1e9

@@ -14,9 +14,6 @@ from cascade.runtime.clock import run_virtually
 from cascade.runtime.placement import SLOW, Durations, Place, Placement, may_start_loop
 from cascade.spec.lazy_types import Operation
 
-# Beside other work a slow call is excused now and then, and these fail: not for a busy machine yet.
-pytestmark = pytest.mark.thorough
-
 LONG = 0.06  # so long that no busy machine explains it; asserted nowhere
 
 
