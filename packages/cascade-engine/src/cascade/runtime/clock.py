@@ -65,7 +65,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Let the clock stand still while a thread works on ``name``.
 
         Returns:
-            What ends that; to be called once, from any thread.
+            What ends that; to be called from any thread, and may be repeated.
         """
         key = object()
         with self._busy_lock:
@@ -73,7 +73,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
         def release() -> None:
             with self._busy_lock:
-                del self._busy[key]
+                self._busy.pop(key, None)
             with suppress(RuntimeError):  # the loop is closed: the work was abandoned
                 self.call_soon_threadsafe(lambda: None)  # the selector is to look again
 

@@ -351,7 +351,7 @@ class ResourceInstance:
             try:
                 await asyncio.wait([call.done, self._ended], return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError:
-                if self.opened_as is None and call.call.cancel():
+                if self.opened_as is None and call.withdraw():
                     raise  # no thread has begun to open it, and none will
 
 
