@@ -106,6 +106,7 @@ class NodeProcessor:
         while result is _NOT_BEGUN:
             if not gate.governs(call.operation, call.policies):
                 call.ticket = None
+                call.goes_on()
                 result = await self._with_resources(call, None)
                 continue
             call.waits()

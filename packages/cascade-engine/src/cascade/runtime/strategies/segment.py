@@ -174,6 +174,7 @@ class Work:
         "policies",
         "segment",
         "source",
+        "start_told",
         "started",
         "ticket",
         "waited",
@@ -200,6 +201,8 @@ class Work:
         self.blueprint: Blueprint | None = None
         #: When its clock started; later by what it has waited since, as that is no work (M19).
         self.started = 0.0
+        #: Whether its TaskStarted was published, or nobody wants to know.
+        self.start_told = True
         #: How long it has waited for limits and for its next attempt, and since when it waits now.
         self.waited = self.waits_since = 0.0
         #: What its call has given already; PENDING if that is to be made.
