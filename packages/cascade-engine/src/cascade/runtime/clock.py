@@ -112,7 +112,7 @@ class _JumpingSelector(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if not self._jumps or (timeout is not None and timeout <= 0):
             return self._real.select(timeout)
-        # In this order: a thread reports before it ends, so what it has reported last is found.
+        # In this order: a thread reports before it ends, so its last report is found.
         working = self._loop._working()
         found = self._real.select(0)
         if found:

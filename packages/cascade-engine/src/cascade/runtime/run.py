@@ -133,7 +133,7 @@ class Run:
         self.blueprints = blueprints
         self.state = state
         self.resources: ResourceSession = container.setup(self)
-        #: Cancels of the run's asyncio task by its own machinery, to end what runs in it.
+        #: Cancels of the run's asyncio task by its own machinery, to end the calls in it.
         self.own_cancels = 0
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -238,7 +238,7 @@ class Run:
         self._lacking = lacking
 
     def watch_work(self, worked_on: Callable[[], Iterable[str]]) -> None:
-        """Let ``under_way`` ask ``worked_on`` for what is not among ``calls``."""
+        """Let ``under_way`` ask ``worked_on`` for the calls that are not among ``calls``."""
         self._worked_on = worked_on
 
     def under_way(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Calls that executors are asked to make, and what is wrong where they do not make them.
+"""Calls submitted to executors, and the error for a call that no thread begins.
 
 An executor may fail a call before a thread begins it: it was shut down and has cancelled what
 waited, its threads cannot start, it needs to pickle what no process but this one can use. And
@@ -93,7 +93,7 @@ def end_of(call: Future[Any], loop: asyncio.AbstractEventLoop) -> asyncio.Future
 
 
 def result_of(call: Future[T]) -> T:
-    """What a call has given that has ended; raises what it raised, also an error that is falsy."""
+    """The result of a call that has ended; raises its error, also one that is falsy."""
     error = call.exception()
     if error is None:
         return call.result()

@@ -1,4 +1,4 @@
-"""Texts: what leaves an engine, or is written as JSON lines: bounded and, if wanted, redacted."""
+"""Texts that an engine publishes, or writes as JSON lines: bounded and, if wanted, redacted."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _UNSURE = _MOST_REDACTED // 2
 _MOST_ITEMS = 50
 #: What stands for a text that ``redact`` failed on.
 WITHHELD = "(withheld: redact failed)"
-#: What stands for one of which nothing is left but what is beside the cut.
+#: Replaces a text whose redacted part lies too close to the cut to be published.
 TOO_LONG = "(withheld: too long to redact)"
 #: Fields whose last lines say most: tracebacks. They are cut at the beginning.
 _TOLD_AT_THE_END = frozenset({"stack"})
 
 
 class Texts:
-    """What is done to each text before it leaves.
+    """Redacts and cuts each text before it leaves.
 
     Args:
         redact: Gives the text as others may see it; None leaves it as it is. What it raises on is

@@ -175,7 +175,7 @@ class Nodes:
             self.settle(segment, node, value)
 
     def _pin(self, wiring: Wiring) -> None:
-        """Keep what is to be kept of a new segment, and all that its tasks can name (M21)."""
+        """Keep values marked by ``keep()`` in a new segment, and all its tasks can name (M21)."""
         pins = self._pins
         pins.search(wiring)
         for lazy in (*wiring.kept, *pins.found):

@@ -52,7 +52,7 @@ class Reports:
         work.waits_since = perf_counter()
 
     def goes_on(self, work: Work) -> None:
-        """Let it go on, where it was stopped: a call begins. Before the first, publish the start."""
+        """Restart the clock when a call begins; before the first, publish the start."""
         if work.waits_since:
             waited, work.waits_since = perf_counter() - work.waits_since, 0.0
             work.waited += waited

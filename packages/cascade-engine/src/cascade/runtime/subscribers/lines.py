@@ -37,7 +37,7 @@ class LineWriter(Subscriber):
             A text has 2 KiB at most and a list 50 items, as in telemetry.
         level: Leave out events below ``"debug"`` (write all), ``"info"`` (runs, constraints and
             connections), ``"warning"`` (retries, calls that block or are abandoned, a lost
-            connection) or ``"error"`` (failures). What is left out is not published.
+            connection) or ``"error"`` (failures). Events that are left out are not published.
 
     Cost: 3 µs for a line to people, 8 µs for JSON, besides that of publishing every event there is.
 

@@ -111,7 +111,7 @@ class Ways:
         self.readers: dict[int, int] = {}
         #: Register → the first instruction that writes to it.
         self.writers: dict[int, int] = {}
-        #: Instruction → what is above it, where an error has asked for that.
+        #: Instruction → the nodes above it, as far as errors have asked for them.
         self.above: dict[int, Way] = {}
 
 
@@ -309,7 +309,7 @@ class Frame:
             self.waits_since = perf_counter()
 
     def goes_on(self) -> None:
-        """Let the clock go on, where it was stopped: the call begins, and its start is published."""
+        """Restart the clock when a call begins; before the first, publish the start."""
         if self.waits_since and self.started is not None:
             waited, self.waits_since = perf_counter() - self.waits_since, 0.0
             self.waited += waited
