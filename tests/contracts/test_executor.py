@@ -5,7 +5,9 @@
 
 import asyncio
 import contextlib
+import gc
 import threading
+import weakref
 from concurrent.futures import (
     BrokenExecutor,
     CancelledError,
@@ -19,6 +21,7 @@ import pytest
 import cascade as cs
 from cascade.adapters.executors.inline import InlineExecutor
 from cascade.adapters.executors.local import LocalExecutor
+from cascade.runtime.worker_calls import WorkerCall, end_of
 from cascade.spec.protocols import Executor
 
 #: Those that make calls on threads of their own.
@@ -399,6 +402,59 @@ async def test_an_executor_may_fail_a_call_that_a_run_has_given_up():
         call.set_exception(BrokenExecutor())
 
     assert pending
+
+
+@pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
+@pytest.mark.parametrize("name", ["timed", "blocking", "resource"])
+async def test_a_cancelled_run_leaves_calls_that_wait_to_their_executor(name, use_vm):
+    """Their futures are not cancelled, and the calls do nothing when a thread takes them."""
+    waiting = []
+    submitted = asyncio.Event()
+
+    class Queueing(ThreadPoolExecutor):
+        def submit(self, fn, /, *args, **kwargs):
+            waiting.append((Future(), lambda: fn(*args, **kwargs)))
+            submitted.set()
+            return waiting[-1][0]
+
+    async with cs.Engine(executor=Queueing(1)) as engine:
+        run = asyncio.ensure_future(engine.run(TARGETS[name](), use_vm=use_vm))
+        await submitted.wait()
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        assert engine.abandoned == ()
+    for call, make in waiting:
+        assert not call.cancelled()
+        call.set_result(make())
+
+    assert [call.result() for call, _ in waiting] == [None] * len(waiting)
+
+
+def test_a_withdrawn_call_lets_go_of_its_arguments():
+    class Value:
+        pass
+
+    value = Value()
+    kept = weakref.ref(value)
+    call = WorkerCall(print, value)
+    del value
+
+    assert call.withdraw()
+    gc.collect()
+
+    assert kept() is None
+    assert call() is None
+
+
+async def test_the_end_of_a_call_can_be_cancelled_without_the_call():
+    call = Future()
+    ended = end_of(call, asyncio.get_running_loop())
+    ended.cancel()
+    call.set_result(1)
+    await asyncio.sleep(0)
+
+    assert call.result() == 1
 
 
 async def test_a_run_fails_when_its_executor_is_shut_down_and_cancels_what_waits():

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 import cascade as cs
-from cascade.runtime.events import TaskFailed, TaskFinished, TaskWaiting
+from cascade.runtime.events import TaskEvent, TaskFailed, TaskFinished, TaskStarted, TaskWaiting
 from cascade.runtime.history import History
 
 
@@ -60,6 +60,67 @@ async def test_waiting_for_a_constraint_is_no_work(engine, use_vm, clock, ends, 
     await engine.run(task(), use_vm=use_vm)
 
     assert (ends[task.name].duration, ends[task.name].waited) == (3.0, 50.0)
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+async def test_a_start_is_published_when_limits_let_the_call_in(engine, use_vm, clock, kind):
+    task = tasks_that_take(clock, 3.0)[kind]
+    seen = []
+    engine.constraints.pause(f"task:{task.name}")
+
+    def go_on(_event):
+        engine.constraints.remove(f"task:{task.name}")
+
+    engine.bus.subscribe(TaskWaiting, go_on)
+    engine.bus.subscribe(TaskEvent, lambda event: seen.append(type(event).__name__))
+    await engine.run(task(), use_vm=use_vm)
+
+    assert seen == ["TaskWaiting", "TaskStarted", "TaskFinished"]
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+async def test_a_start_is_published_once_for_a_call_and_before_it(engine, use_vm, kind):
+    seen = []
+
+    @cs.task
+    def plain(n):
+        seen.append("call")
+        if seen.count("call") == 1:
+            raise OSError
+        return plain.tail(n - 1) if n else n
+
+    @cs.task(name="async")
+    async def awaiting(n):
+        seen.append("call")
+        await asyncio.sleep(0)
+        if seen.count("call") == 1:
+            raise OSError
+        return awaiting.tail(n - 1) if n else n
+
+    task = {"plain": plain, "async": awaiting}[kind]
+    engine.bus.subscribe(TaskStarted, lambda _event: seen.append("start"))
+    await engine.run(task(1).with_retry(2, delay=0), use_vm=use_vm)
+
+    assert sorted(seen) == ["call", "call", "call", "start"]
+    assert kind == "plain" or seen[0] == "start"
+
+
+async def test_a_node_that_fails_before_its_call_has_a_start_too(use_vm):
+    @cs.task
+    def amount():
+        return "much"
+
+    @cs.task
+    def use():
+        return 1
+
+    seen = []
+    async with cs.Engine(system_resources={"gpu": 1}) as engine:
+        engine.bus.subscribe(TaskEvent, lambda event: seen.append((type(event), event.task)))
+        with pytest.raises(cs.ArgumentError):
+            await engine.run(use().with_constraints(gpu=amount()), use_vm=use_vm)
+
+    assert seen[-2:] == [(TaskStarted, "use"), (TaskFailed, "use")]
 
 
 @pytest.mark.parametrize("kind", ["plain", "async"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 import pytest
 from tests.engine.control.test_plane import Heard, constrain, is_a
@@ -18,7 +19,7 @@ from cascade.runtime.control import status as status_module
 from cascade.runtime.control.inbox import Inbox
 from cascade.runtime.control.plane import MOST_CONSTRAINTS
 from cascade.runtime.control.status import read_status, status_of, write_status
-from cascade.runtime.control.texts import MOST_OF_A_TEXT, WITHHELD, Texts, cut
+from cascade.runtime.control.texts import MOST_OF_A_TEXT, TOO_LONG, WITHHELD, Texts, cut
 from cascade.runtime.events import ConstraintSet, ControlMessageRefused, TaskBlocking
 from cascade.runtime.subscribers.wording import as_data
 from cascade.spec.protocols import ConnectionState
@@ -524,11 +525,39 @@ def test_lists_and_numbers_that_leave_are_bounded():
     assert Texts().data(["x"] * 1_000)[-1] == "… 950 more"
 
 
+def test_a_secret_that_a_cut_goes_through_does_not_leave():
+    """The text is cut to what redact is given; what that has shortened shows its end."""
+    noise, most = "password=" + "x" * 991 + " ", 65_536
+    texts = Texts(lambda text: re.sub(r"password=x+ |" + SECRET, "", text))
+    for before in range(len(SECRET) + 1):
+        text = (noise * 65)[: most - before] + SECRET + noise * 3
+        for keep_end in (False, True):
+            found = texts.clean(text[::-1] if keep_end else text, keep_end=keep_end)
+            found = found[::-1] if keep_end else found
+            assert SECRET[:3] not in found
+
+
+def test_a_long_text_is_redacted_and_cut_at_the_end_that_says_less():
+    texts = Texts(lambda text: text.replace(SECRET, "***"))
+    long = f"begin {SECRET} " + "x" * 200_000 + f" {SECRET} end"
+    assert texts.clean(long, 100).startswith("begin *** x")
+    assert texts.clean(long, 100, keep_end=True).endswith("x *** end")
+    assert Texts(lambda text: "").clean(long) == TOO_LONG
+
+
+def test_a_stack_keeps_its_innermost_frames():
+    event = TaskBlocking("1", "t", 1, 0.1, "outer\n" * 1_000 + "inner\n")
+    stack = Texts().data(as_data(event))["stack"]
+    assert stack.endswith("outer\ninner\n")
+    assert len(stack.encode()) <= MOST_OF_A_TEXT
+
+
 @pytest.mark.parametrize("text", ["", "a" * 5_000, "é" * 5_000, "💥" * 5_000, "\ud800" * 5_000])
 def test_a_text_is_cut_by_its_bytes(text):
-    found = cut(text, 100).encode()
-    assert len(found) <= 100
-    assert not text or len(found) > 90
+    for keep_end in (False, True):
+        found = cut(text, 100, keep_end=keep_end).encode()
+        assert len(found) <= 100
+        assert not text or len(found) > 85
 
 
 def test_redact_must_be_a_function(engine):

@@ -105,3 +105,12 @@ def test_all_ends_with_the_block(bus, terminal):
 def test_an_unknown_format_is_refused(bus):
     with pytest.raises(ValueError, match="log_format must be"), attach(bus, "xml"):
         pass
+
+
+def test_a_level_alone_asks_for_lines_for_people(bus):
+    to = io.StringIO()
+    with attach(bus, stream=to, log_level="error", progress=False):
+        bus.publish(RunStarted("1", "report", "graph", at=1.0))
+        bus.publish(RunFinished("1", "failed", 1.0, OSError("no disk"), at=2.0))
+
+    assert to.getvalue() == "   1.000  report            failed after 1.0 s: OSError: no disk\n"

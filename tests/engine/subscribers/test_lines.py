@@ -55,6 +55,43 @@ def test_lines_for_people_count_time_from_the_start_of_the_run(bus, to):
     ]
 
 
+@pytest.mark.parametrize(
+    ("level", "events"),
+    [
+        ("debug", ["RunStarted", "TaskStarted", "TaskRetrying", "TaskFailed", "RunFinished"]),
+        ("info", ["RunStarted", "TaskRetrying", "TaskFailed", "RunFinished"]),
+        ("warning", ["TaskRetrying", "TaskFailed", "RunFinished"]),
+        ("error", ["TaskFailed", "RunFinished"]),
+    ],
+)
+def test_events_below_the_level_are_left_out(bus, to, level, events):
+    with LineWriter(bus, to, log_format="json", level=level):
+        play(bus)
+        bus.publish(RunStarted("2", "report", "graph", at=1.0))
+        bus.publish(RunFinished("2", "succeeded", 1.0, None, at=2.0))
+
+    written = [json.loads(line) for line in to.getvalue().splitlines()]
+    of_first = [line["event"] for line in written if line["run_id"] != "2"]
+    assert [name for name in of_first if name != "NodesPlanned"] == events
+    assert any(line["run_id"] == "2" for line in written) == (level in ("debug", "info"))
+
+
+def test_lines_above_a_level_count_time_from_the_start_of_the_run(bus, to):
+    with LineWriter(bus, to, level="error"):
+        play(bus)
+        assert not bus.wants(TaskStarted)
+
+    assert to.getvalue().splitlines() == [
+        "   1.000  fetch #7          failed after 1.0 s: OSError: no disk",
+        "   1.000  report            failed after 1.0 s: OSError: no disk",
+    ]
+
+
+def test_an_unknown_level_is_refused(bus):
+    with pytest.raises(cs.ArgumentError, match="log_level must be one of debug, info"):
+        LineWriter(bus, level="loud")
+
+
 def test_runs_are_told_apart_while_there_are_several(bus, to):
     with LineWriter(bus, to):
         bus.publish(RunStarted("first-run", "a", "graph", at=1.0))

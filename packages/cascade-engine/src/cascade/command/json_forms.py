@@ -16,7 +16,7 @@ _AS_ISO = (datetime.date, datetime.time)
 
 
 def json_form(value: Any) -> Any:
-    """What is written in the place of ``value``, whose parts are looked at in turn.
+    """The JSON form of ``value``; its parts are converted in turn.
 
     Objects say it themselves by ``__json__()`` or, as pydantic's models do, by
     ``model_dump(mode="json")``; dataclasses and attrs classes are objects by field, mappings

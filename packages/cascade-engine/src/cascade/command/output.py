@@ -66,7 +66,7 @@ def show_json(value: Any, what: str) -> None:
     """Print a value as one line of JSON.
 
     Raises:
-        NoJsonError: It has no JSON form; ``what`` says what it is. The value, which may have cost
+        NoJsonError: It has no JSON form; ``what`` names it. The value, which may have cost
             much, is part of the message, in full.
     """
     try:

@@ -67,7 +67,7 @@ _MOST_ENGINES = 2000
 class Engines:
     """The engines that say how they stand, as they are known so far.
 
-    An engine is known by its topic: what it calls itself has to be the same, so that a broker that
+    An engine is known by its topic: the name in its status must be the same, so that a broker that
     says who may publish where keeps each from speaking for another. Whether it is there is decided
     by when something came from it, for its clock may differ from ours.
 

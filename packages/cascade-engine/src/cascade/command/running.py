@@ -86,6 +86,10 @@ def run(
         Literal["human", "json"] | None,
         Parameter(help="Write a line for each event to standard error."),
     ] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        Parameter(help="Leave out lines below this level; implies --log-format human."),
+    ] = None,
     capacity: Annotated[
         tuple[str, ...],
         Parameter(
@@ -120,6 +124,7 @@ def run(
         max_steps=max_steps,
         progress=progress,
         log_format=log_format,
+        log_level=log_level,
         capacity=capacity,
         connect=connect,
         broker=broker,
@@ -250,6 +255,7 @@ def _run(
     json: bool = False,
     progress: bool | None = None,
     log_format: Any = None,
+    log_level: Any = None,
     capacity: Sequence[str] = (),
     connect: bool = False,
     broker: str | None = None,
@@ -269,7 +275,7 @@ def _run(
             ) as engine,
             _plane(engine, broker) if connect or broker else nullcontext(),
         ):
-            with attach(engine.bus, log_format, progress):
+            with attach(engine.bus, log_format, progress, log_level=log_level):
                 return await engine.run(lazy, params, vm or tier is not None, **limits)
 
     result = run_interruptibly(value())

@@ -36,7 +36,7 @@ def pause(
     prefix: Prefix = "cascade",
     wait: Patience = 2.0,
 ) -> int:
-    """Let no attempt of tasks begin, and no step of loops; what runs already goes on.
+    """Let no attempt of a task and no step of a loop begin; running calls continue.
 
     Exit code 1 if no engine confirms it.
     """

@@ -51,7 +51,7 @@ THRESHOLD = 0.1
 LINGER = 1.0
 #: Seconds that a plain function may keep the event loop's thread.
 PLAIN_THRESHOLD = 0.05
-#: Seconds by which a look is late if nobody could have looked.
+#: A look that is later than this, in seconds, could not have been made in time.
 _LATE = 0.02
 #: Seconds by which a look is late that had to wait for the interpreter's lock.
 _WAITED = 0.002
@@ -87,7 +87,7 @@ class BlockedStep:
 
 
 class _Marks:
-    """What is under way in one thread, for the monitors of all engines there."""
+    """The calls under way in one thread, for the monitors of all engines there."""
 
     __slots__ = ("current",)
 
@@ -145,7 +145,7 @@ class BlockingMonitor:
         linger: float = LINGER,
     ) -> None:
         self.clock = clock
-        #: What is under way.
+        #: Calls under way.
         self.marks = _marks_here()
         #: When looks came late, and the seconds that were lost by then.
         self._lost: deque[tuple[float, float]] = deque(maxlen=16)
@@ -192,7 +192,7 @@ class BlockingMonitor:
 
     @property
     def current(self) -> Watch | None:
-        """What is under way, if it is for this monitor to look at."""
+        """The call under way, if this monitor watches it."""
         watch = self.marks.current
         return watch if watch is not None and watch.monitor is self else None
 
@@ -244,7 +244,7 @@ class BlockingMonitor:
                 return
 
     def _sleep(self, seconds: float) -> None:
-        """Wait for the next look, and find out what has kept it from coming in time."""
+        """Wait for the next look, and find the reason if it is late."""
         if self.clock is not perf_counter or self._cpu_clock is None:
             self._wake.wait(seconds)
             return
@@ -273,7 +273,7 @@ class BlockingMonitor:
             return False
 
     def _to_blame(self, watch: Watch) -> float:
-        """Seconds that what is under way has kept the thread itself."""
+        """Seconds for which the call under way has kept the thread by its own work."""
         began = watch.began
         seconds = self.clock() - began
         if self.clock is not perf_counter:
@@ -520,7 +520,7 @@ def _as_text(frames: list[_Frame]) -> str:
 
 
 def _cpu_clock() -> int | None:
-    """The clock of what the calling thread computes, for any thread; None where there is none."""
+    """The calling thread's CPU clock, readable in any thread; None if there is no such clock."""
     if not hasattr(time, "pthread_getcpuclockid"):
         return None
     return time.pthread_getcpuclockid(threading.get_ident())

@@ -44,7 +44,7 @@ class Cancels:
 
     @property
     def count(self) -> int:
-        """How often, less what was taken back by ``uncancel``."""
+        """The number of cancels, minus those undone by ``uncancel``."""
         return self.cancelling() - self._before
 
     def are_of(self, task: asyncio.Task[Any]) -> bool:

@@ -65,7 +65,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Let the clock stand still while a thread works on ``name``.
 
         Returns:
-            What ends that; to be called once, from any thread.
+            What ends that; to be called from any thread, and may be repeated.
         """
         key = object()
         with self._busy_lock:
@@ -73,7 +73,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
         def release() -> None:
             with self._busy_lock:
-                del self._busy[key]
+                self._busy.pop(key, None)
             with suppress(RuntimeError):  # the loop is closed: the work was abandoned
                 self.call_soon_threadsafe(lambda: None)  # the selector is to look again
 
@@ -112,7 +112,7 @@ class _JumpingSelector(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if not self._jumps or (timeout is not None and timeout <= 0):
             return self._real.select(timeout)
-        # In this order: a thread reports before it ends, so what it has reported last is found.
+        # In this order: a thread reports before it ends, so its last report is found.
         working = self._loop._working()
         found = self._real.select(0)
         if found:

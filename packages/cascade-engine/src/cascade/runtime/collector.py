@@ -87,7 +87,7 @@ class Pauses:
         if seconds >= _LEAST:
             self._last.append(Pause(thread, began, seconds))
         self._under_way = None
-        if seconds >= 2 * self._longest:  # said again only of what is much longer
+        if seconds >= 2 * self._longest:  # warn again only about a much longer pause
             self._longest = seconds
             _log.info(
                 "the garbage collector has paused the program for %.1f s (generation %s); "

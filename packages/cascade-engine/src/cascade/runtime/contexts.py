@@ -1,4 +1,4 @@
-"""Context variables: what a call has set in a context that it shares with others (ruling M12).
+"""Context variables that a call has set in a context shared with other calls (ruling M12).
 
 Calls share a copy of the caller's context until one of them sets a variable. Two contexts are
 compared by the identity of their values, without a call of user code: ``==`` would call ``__eq__``

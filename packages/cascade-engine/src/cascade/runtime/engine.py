@@ -510,7 +510,7 @@ class Engine:
         more = f" and {len(left) - len(told)} more" if len(left) > len(told) else ""
         _log.warning(
             "the engine was closed %g s ago, and these runs are still under way: %s%s; cancel "
-            "them, or take back what they wait for",
+            "them, or remove the constraints they wait for",
             TELL_AFTER,
             "; ".join(told),
             more,

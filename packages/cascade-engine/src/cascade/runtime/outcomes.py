@@ -80,7 +80,7 @@ class _Released:
         return "(released)"
 
 
-#: What is left of a value after its last use (M21).
+#: Replaces a value after its last use (M21).
 RELEASED: Final = _Released()
 
 

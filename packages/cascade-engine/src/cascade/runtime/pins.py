@@ -1,6 +1,6 @@
 """Pins: the lazy values that the tasks of a run can name, and so may return at any time (M21).
 
-A value is released after its last known use. What is known are the edges of the graph; but a task
+A value is released after its last known use. Known uses are the edges of the graph; but a task
 may also return a lazy value that was made before the run, or one that needs it. So what its
 function can name is looked for: by closures, defaults, globals and attributes whose names stand in
 its code, in what it calls, and in containers. What is found is kept until the run ends.
@@ -61,7 +61,7 @@ class Pins:
         self._is_known = is_known
         self.found: set[LazyResult[Any]] = set()
         self._tasks: set[Operation] = set()
-        #: What was looked at: an object, and the names of attributes that were looked for.
+        #: Searches made so far: an object, and the attribute names that were looked for.
         self._seen: dict[tuple[int, int], Any] = {}
         self._todo: list[tuple[Any, frozenset[str]]] = []
         #: Lazy values that the run does not know yet, and whose inputs were looked at.
@@ -100,7 +100,7 @@ class Pins:
         todo.clear()
 
     def _name(self, lazy: LazyResult[Any]) -> None:
-        """Keep a lazy value that is named; of what it needs, what something else needs as well."""
+        """Keep a lazy value that a task can name, and those of its inputs that have other users."""
         self.found.add(lazy)
         todo, stack = self._todo, [lazy]
         while stack:
@@ -115,7 +115,7 @@ class Pins:
 
 
 def _hidden(lazy: LazyResult[Any]) -> list[Any]:
-    """What a router or a map may continue as, or hand to what it continues as."""
+    """Lazy values that a router or a map may continue as, or pass on to those."""
     if isinstance(lazy, Router):
         return [*lazy.routes.values()]
     if isinstance(lazy, MappedLazyResult):
@@ -129,7 +129,7 @@ def _literals(lazy: LazyResult[Any]) -> list[Any]:
 
 
 def _within(value: Any, names: frozenset[str]) -> list[tuple[Any, frozenset[str]]]:
-    """What is reached from an object; of attributes, those that are among ``names``."""
+    """Objects reachable from an object; of its attributes, those whose names are in ``names``."""
     if issubclass(type(value), FunctionType):
         return [(v, _names_in(value)) for v in _of_function(value)]
     if issubclass(type(value), MethodType):

@@ -343,7 +343,7 @@ def _is_ours(called: Any) -> bool:
 
 
 def _key(called: Any) -> Any:
-    """What a function is remembered by, for as long as that lives."""
+    """The key under which a function is remembered, for the lifetime of the key."""
     if not isinstance(called, Operation):
         return _kept(called, type(called))
     if called.structural and getattr(called.func, "__module__", "") == "_operator":

@@ -106,6 +106,7 @@ class NodeProcessor:
         while result is _NOT_BEGUN:
             if not gate.governs(call.operation, call.policies):
                 call.ticket = None
+                call.goes_on()
                 result = await self._with_resources(call, None)
                 continue
             call.waits()
@@ -172,7 +173,7 @@ class NodeProcessor:
     def _in_thread(
         self, operation: Operation, ticket: Ticket | None, args: Any, kwargs: Any
     ) -> Any:
-        """What a thread is lent for, when it has come to that."""
+        """The body of the call in a worker thread."""
         if self._run.gate.asks_again(operation, ticket):
             return _NOT_BEGUN
         if ticket is not None:

@@ -317,7 +317,7 @@ class ResourceInstance:
             dropped = True
             if self.opened_as is None or isinstance(error, StopAsyncIteration):
                 raise
-        if dropped and self.opened_as is not None:  # what is open is closed all the same
+        if dropped and self.opened_as is not None:  # an open resource is closed all the same
             last = LocalExecutor(1)
             call = await self._made_by(last, work)
             last.shutdown(wait=False)
@@ -330,7 +330,7 @@ class ResourceInstance:
 
         Raises:
             Exception: The executor takes no calls.
-            StopAsyncIteration: Nobody can wait until its thread gets there.
+            StopAsyncIteration: The event loop ends before the thread is free.
         """
         call = self._thread_call = ThreadCall(self._run, self._generator, self.definition.name)
         call.submit(executor, self._generator_context.run, work, call)
@@ -338,7 +338,7 @@ class ResourceInstance:
             bound = self._bound_thread
             if bound is not None and bound is executor and bound.is_stuck:
                 if self.loop_ends:
-                    raise StopAsyncIteration  # nobody can wait until the thread gets there
+                    raise StopAsyncIteration  # the event loop ends before the thread is free
                 self._give_up()
             else:
                 call.when_begun(partial(self._set_timer, self._give_up))
@@ -351,7 +351,7 @@ class ResourceInstance:
             try:
                 await asyncio.wait([call.done, self._ended], return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError:
-                if self.opened_as is None and call.call.cancel():
+                if self.opened_as is None and call.withdraw():
                     raise  # no thread has begun to open it, and none will
 
 

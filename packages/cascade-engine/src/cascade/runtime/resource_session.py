@@ -22,6 +22,7 @@ from cascade.runtime.notes import add_note, notes_of
 from cascade.runtime.providers import Providers
 from cascade.runtime.resource_instance import ResourceInstance
 from cascade.runtime.resource_threads import BoundThread
+from cascade.runtime.worker_calls import end_of
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.resource import Inject, ResourceDefinition
 from cascade.spec.wording import error_text
@@ -245,9 +246,5 @@ async def close_all(instances: Iterable[ResourceInstance], error: BaseException 
 
 async def _end_of_call(call: Future[Any]) -> None:
     """Wait until an abandoned ``call`` has ended, or the event loop is about to end."""
-    waiting = asyncio.wrap_future(call)
-    waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
-    try:
-        await asyncio.wait([waiting])
-    except asyncio.CancelledError:
-        waiting.cancel()  # else the call would try to tell a loop that is closed
+    with contextlib.suppress(asyncio.CancelledError):
+        await end_of(call, asyncio.get_running_loop())

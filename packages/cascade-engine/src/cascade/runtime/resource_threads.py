@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from cascade.adapters.executors.local import LocalExecutor
-from cascade.runtime.worker_calls import WorkerCall, not_begun
+from cascade.runtime.worker_calls import WorkerCall, end_of, not_begun, result_of
 
 if TYPE_CHECKING:
     from cascade.runtime.run import Run
@@ -56,11 +56,11 @@ class ThreadCall:
 
     call: Future[Any]
     executor: Executor
+    done: asyncio.Future[None]
 
     def __init__(self, run: Run, generator: Any, resource: str) -> None:
         self.name = f"resource {resource}"
         self.yielded_as = 0
-        self.done: asyncio.Future[None] = run.loop.create_future()
         self._run = run
         self._generator = generator
         self._begun: asyncio.Future[None] = run.loop.create_future()
@@ -77,7 +77,11 @@ class ThreadCall:
         self.executor = executor
         self._work: WorkerCall[Any] = WorkerCall(*work)
         self.call = self._run.submit(executor, self.name, self._work)
-        self.call.add_done_callback(lambda _call: self._tell(self.done))
+        self.done = end_of(self.call, self._run.loop)
+
+    def withdraw(self) -> bool:
+        """Do without it; False if a thread has begun it."""
+        return self._work.withdraw()
 
     @property
     def was_dropped(self) -> bool:
@@ -132,10 +136,7 @@ class ThreadCall:
             raise StopAsyncIteration
         if self.was_dropped:
             raise not_begun(self.executor, self.name, self.call)
-        error = self.call.exception()
-        if error is not None:  # result() would return None for an error that is falsy
-            raise error
-        went_on, value = self.call.result()
+        went_on, value = result_of(self.call)
         if not went_on:
             raise StopAsyncIteration
         return value

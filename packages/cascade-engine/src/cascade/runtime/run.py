@@ -47,7 +47,7 @@ from cascade.runtime.placement import (
     timed,
 )
 from cascade.runtime.steps import Batch, Steps
-from cascade.runtime.worker_calls import WorkerCall, not_begun
+from cascade.runtime.worker_calls import WorkerCall, end_of, not_begun, result_of
 from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
 from cascade.spec.lazy_types import LazyResult, Operation
 from cascade.spec.params import Source, run_params
@@ -133,7 +133,7 @@ class Run:
         self.blueprints = blueprints
         self.state = state
         self.resources: ResourceSession = container.setup(self)
-        #: Cancels of the run's asyncio task by its own machinery, to end what runs in it.
+        #: Cancels of the run's asyncio task by its own machinery, to end the calls in it.
         self.own_cancels = 0
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -238,7 +238,7 @@ class Run:
         self._lacking = lacking
 
     def watch_work(self, worked_on: Callable[[], Iterable[str]]) -> None:
-        """Let ``under_way`` ask ``worked_on`` for what is not among ``calls``."""
+        """Let ``under_way`` ask ``worked_on`` for the calls that are not among ``calls``."""
         self._worked_on = worked_on
 
     def under_way(self) -> list[str]:
@@ -365,11 +365,11 @@ class Run:
             RuntimeError: It refuses to; ``work`` is withdrawn, if it has not begun nevertheless.
         """
         release = self.loop.hold(name) if isinstance(self.loop, VirtualLoop) else None
+        work.on_withdrawal = release
         try:
             call: Future[Any] = executor.submit(work)
         except BaseException:
-            work.withdraw()
-            if release is not None:
+            if not work.withdraw() and release is not None:
                 release()
             raise
         if release is not None:
@@ -421,26 +421,27 @@ class Run:
         )
         call = self.submit(executor, name, work)
         self.calls[call] = name
-        call.add_done_callback(self.calls.pop)
-        waiting = asyncio.wrap_future(call)
+        call.add_done_callback(lambda done: self.calls.pop(done, None))
+        ended = end_of(call, self.loop)
         try:
             if timeout is not None:
-                either: list[asyncio.Future[Any]] = [begun, waiting]
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
-                await asyncio.wait([waiting], timeout=timeout)
-            if waiting.done():
-                if work.withdraw():
-                    raise not_begun(executor, f"task '{name}'", call)
-                value: T = waiting.result()
-                return value
+                await asyncio.wait([begun, ended], return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                await asyncio.wait([ended], timeout=timeout)
         except asyncio.CancelledError:
-            if on_cancel is not None and not waiting.done():
+            if on_cancel is not None and not ended.done():
                 on_cancel()
-            await self._end_of(call, waiting, name, node, executor, on_abandon)
+            if work.withdraw():
+                self.calls.pop(call, None)
+            else:
+                await self._end_of(call, ended, name, node, executor, on_abandon)
             raise
+        if ended.done():
+            if work.withdraw():
+                raise not_begun(executor, f"task '{name}'", call)
+            return result_of(call)
         assert timeout is not None  # else the call has ended
-        self._leave(call, waiting, name, node, executor, on_abandon)
+        self._leave(call, name, node, executor, on_abandon)
         raise TaskTimeoutError(
             f"an attempt of task '{name}' took longer than {timeout:g} s; it goes on in its "
             "thread, because nothing can stop a plain function, and what it gives is dropped",
@@ -460,32 +461,24 @@ class Run:
 
         return call
 
-    async def _end_of(self, call: Future[T], waiting: asyncio.Future[T], *abandon: Any) -> None:
-        """Wait for a call that was cancelled, if it has begun, until the run abandons it."""
-        if call.cancel():
-            return  # no thread has begun it, and none will
+    async def _end_of(self, call: Future[T], ended: asyncio.Future[None], *abandon: Any) -> None:
+        """Wait for a call that was cancelled and has begun, until the run abandons it."""
         try:
-            while not (waiting.done() or self.abandons):
+            while not (ended.done() or self.abandons):
                 with suppress(asyncio.CancelledError):
-                    await asyncio.wait([waiting])
+                    await asyncio.wait([ended])
         finally:
-            if waiting.done():
-                waiting.exception()  # retrieved: the run has an error, or is cancelled, already
-            else:
-                self._leave(call, waiting, *abandon)
+            if not ended.done():
+                self._leave(call, *abandon)
 
     def _leave(
         self,
         call: Future[T],
-        waiting: asyncio.Future[T],
         name: str,
         node: int,
         executor: Executor,
         on_abandon: Callable[[Future[T]], None] | None,
     ) -> None:
-        waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
-        if call.cancel():
-            return  # no thread has begun it
         if on_abandon is not None:
             on_abandon(call)
         self.abandon(call, name, node, executor)

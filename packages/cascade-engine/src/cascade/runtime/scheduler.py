@@ -120,7 +120,7 @@ class Workers:
         #: Awake thread → what it works on.
         self._current: dict[int, list[Any]] = {}
         self._seen: list[Any] = []
-        #: The call of each thread, until it has ended, and the cell for what that works on.
+        #: The call of each thread, until it has ended, and the cell for its current item.
         self._calls: dict[Future[None], tuple[WorkerCall[None], list[Any]]] = {}
         self._looking = False
         self._next_look: asyncio.TimerHandle | None = None

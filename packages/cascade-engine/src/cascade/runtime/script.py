@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 if TYPE_CHECKING:
     from cascade.runtime.bus import MessageBus
+    from cascade.runtime.subscribers.levels import LogLevel
     from cascade.spec.lazy_types import LazyResult
 
 # The engine and asyncio are imported on the first call: looking a name up is to cost next to
@@ -28,6 +29,7 @@ def run(
     max_steps: int | None = None,
     system_resources: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
+    log_level: LogLevel | None = None,
     progress: bool | None = False,
 ) -> R: ...
 @overload
@@ -41,6 +43,7 @@ def run(
     max_steps: int | None = None,
     system_resources: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
+    log_level: LogLevel | None = None,
     progress: bool | None = False,
 ) -> Any: ...
 def run(
@@ -53,6 +56,7 @@ def run(
     max_steps: int | None = None,
     system_resources: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
+    log_level: LogLevel | None = None,
     progress: bool | None = False,
 ) -> Any:
     """Compute the value of ``target`` with an engine of its own, and wait for it.
@@ -73,6 +77,8 @@ def run(
         max_steps: Steps that its loops may make in all.
         system_resources: How much there is of what ``with_constraints`` takes, by name.
         log_format: Write a line for each event to standard error, ``"human"`` or ``"json"``.
+        log_level: Leave out lines for events below ``"debug"``, ``"info"``, ``"warning"`` or
+            ``"error"``; see ``LineWriter``. Alone, it asks for lines for people.
         progress: Show how far the run is: a bar in a terminal, a line now and then elsewhere.
             None: only a bar, where there is a terminal.
 
@@ -115,6 +121,7 @@ def run(
         max_steps=max_steps,
         system_resources=system_resources,
         log_format=log_format,
+        log_level=log_level,
         progress=progress,
     )
     try:
@@ -135,6 +142,7 @@ async def run_async(
     max_steps: int | None = None,
     system_resources: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
+    log_level: LogLevel | None = None,
     progress: bool | None = False,
 ) -> R: ...
 @overload
@@ -148,6 +156,7 @@ async def run_async(
     max_steps: int | None = None,
     system_resources: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
+    log_level: LogLevel | None = None,
     progress: bool | None = False,
 ) -> Any: ...
 async def run_async(
@@ -160,6 +169,7 @@ async def run_async(
     max_steps: int | None = None,
     system_resources: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
+    log_level: LogLevel | None = None,
     progress: bool | None = False,
 ) -> Any:
     """``run`` for code that is in an event loop already: ``await cs.run_async(target)``."""
@@ -168,7 +178,7 @@ async def run_async(
 
     try:
         async with Engine(system_resources=system_resources) as engine:
-            with _watching(engine.bus, log_format, progress):
+            with _watching(engine.bus, log_format, log_level, progress):
                 return await engine.run(
                     target,
                     params,
@@ -183,10 +193,13 @@ async def run_async(
 
 
 def _watching(
-    bus: MessageBus, log_format: LogFormat | None, progress: bool | None
+    bus: MessageBus,
+    log_format: LogFormat | None,
+    log_level: LogLevel | None,
+    progress: bool | None,
 ) -> AbstractContextManager[object]:
-    if log_format is None and progress is False:
+    if log_format is None and log_level is None and progress is False:
         return nullcontext()
     from cascade.runtime.subscribers.attach import attach
 
-    return attach(bus, log_format, progress)
+    return attach(bus, log_format, progress, log_level=log_level)

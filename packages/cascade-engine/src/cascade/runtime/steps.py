@@ -114,7 +114,7 @@ class Steps:
     def allowed(self, calls: int) -> int:
         """How many of ``calls`` a loop may make at once; one at least, which may be one too many.
 
-        Where the run has a limit, loops under way leave each other half of what is left.
+        Where the run has a limit, each loop under way leaves half of the remaining steps to others.
         """
         if self.limit is None:
             return calls

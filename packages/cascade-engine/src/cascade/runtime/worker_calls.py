@@ -1,16 +1,23 @@
-"""Calls that executors are asked to make, and what is wrong where they do not make them.
+"""Calls submitted to executors, and the error for a call that no thread begins.
 
 An executor may fail a call before a thread begins it: it was shut down and has cancelled what
 waited, its threads cannot start, it needs to pickle what no process but this one can use. And
 ``submit`` may raise although the call is in a queue already, as that of
 ``concurrent.futures.ThreadPoolExecutor`` does where no thread can be started. So each call knows
 whether it has begun, and one that its submitter gives up never begins.
+
+The future of such a call is the executor's: a run never cancels it. Some pools set a result or an
+error on futures in their queue without asking whether one was cancelled, and some count their free
+threads by the calls that they have ended. A run that does without a call withdraws it, which leaves
+the future alone; the thread that takes it later makes an empty call.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from cascade.adapters.executors.checks import LENDERS, kind_of
@@ -27,7 +34,7 @@ class WorkerCall(Generic[T]):
         withdrawn: Whether ``withdraw`` came before its beginning.
     """
 
-    __slots__ = ("_args", "_func", "_waits", "withdrawn")
+    __slots__ = ("_args", "_func", "_waits", "on_withdrawal", "withdrawn")
 
     def __init__(self, func: Callable[..., T], /, *args: Any) -> None:
         self._func = func
@@ -35,6 +42,8 @@ class WorkerCall(Generic[T]):
         #: Who takes the item, which is atomic, decides: the thread that begins, or ``withdraw``.
         self._waits = [None]
         self.withdrawn = False
+        #: Called when the call is withdrawn, for the future of the executor may be done much later.
+        self.on_withdrawal: Callable[[], object] | None = None
 
     def __call__(self) -> T | None:
         """Make the call; nothing if it was withdrawn."""
@@ -47,9 +56,13 @@ class WorkerCall(Generic[T]):
 
     def withdraw(self) -> bool:
         """Do without the call; False if it has begun, or was withdrawn before."""
-        taken = self._take()
-        self.withdrawn = self.withdrawn or taken
-        return taken
+        if not self._take():
+            return False
+        self.withdrawn = True
+        self._args = ()  # the executor keeps this until a thread takes it
+        if self.on_withdrawal is not None:
+            self.on_withdrawal()
+        return True
 
     def _take(self) -> bool:
         try:
@@ -57,6 +70,37 @@ class WorkerCall(Generic[T]):
         except IndexError:
             return False
         return True
+
+
+def end_of(call: Future[Any], loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+    """A future of ``loop`` that is done once ``call`` is.
+
+    Other than with ``asyncio.wrap_future``, cancelling it does not cancel ``call``, and the call
+    may end after the event loop was closed.
+    """
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def settle() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    def tell(_call: Future[Any]) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle)
+
+    call.add_done_callback(tell)
+    return ended
+
+
+def result_of(call: Future[T]) -> T:
+    """The result of a call that has ended; raises its error, also one that is falsy."""
+    error = call.exception()
+    if error is None:
+        return call.result()
+    try:
+        raise error
+    finally:
+        del error  # its traceback holds this frame
 
 
 def not_begun(executor: Executor, name: str, call: Future[Any]) -> ExecutorError:

@@ -70,7 +70,7 @@ def dry_run(
         file: Where to print; standard output if left out.
 
     Returns:
-        The plan: its ``str`` is what was printed.
+        The plan; its ``str`` is the printed text.
 
     >>> from cascade.spec.task import task
     >>> @task

@@ -34,7 +34,7 @@ _KNOWN: Final[Mapping[str, tuple[str, ...]]] = {
     "pathlib": ("Path", "PurePath", "PosixPath", "PurePosixPath", "PureWindowsPath"),
     "uuid": ("UUID",),
 }
-#: ``module:name`` → what was marked with ``portable``.
+#: ``module:name`` → the object marked with ``portable``.
 _portable: dict[str, Callable[..., Any]] = {}
 
 
@@ -123,7 +123,7 @@ class Resolver:
         return _marked(reference, found, "a type that parameters may have")
 
     def condition(self, reference: Any) -> Callable[..., Any]:
-        """What a retry is on."""
+        """The errors that a retry is for."""
         found = self.find(reference)
         if isinstance(found, type) and issubclass(found, BaseException):
             return found
@@ -158,7 +158,7 @@ def reference_to(thing: Any, function: Any = None) -> str | None:
 
 
 def reference_to_called(thing: Any, *, of_errors: bool) -> str | None:
-    """The same for what a run calls: a converter, or what a retry is on."""
+    """The same for converters, and for the errors that a retry is for."""
     name = _known_name(thing) or _name(thing)
     if name is None:
         return None

@@ -26,7 +26,7 @@ class CallSite(NamedTuple):
         return linecache.getline(self.filename, self.lineno).strip()
 
 
-#: Modules whose frames lead to the user's: Cascade's own, and what runs its coroutines.
+#: Modules whose frames are skipped: Cascade's own, and those that run its coroutines.
 _NOT_USERS = (
     "cascade.spec.",
     "cascade.graph.",

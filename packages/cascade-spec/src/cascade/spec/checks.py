@@ -17,7 +17,7 @@ def is_count(value: Any) -> TypeGuard[int]:
 
 
 def is_number(value: Any, least: float) -> TypeGuard[float]:
-    """Whether ``value`` is an int or float from ``least`` up; a bool is none, nor is nan.
+    """Whether ``value`` is an int or float from ``least`` up; bools and nan are not.
 
     Nor is an int that no float can hold: what computes with it would raise an OverflowError.
     """

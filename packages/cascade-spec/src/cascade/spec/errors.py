@@ -313,7 +313,7 @@ class _Linked:
         return self
 
     def __deepcopy__(self, _memo: object) -> _Linked:
-        return self  # copies of an error share what it came from
+        return self  # copies of an error share its cause and context
 
     def __reduce__(self) -> tuple[Any, ...]:
         import pickle  # 8 ms, and loaded already by what pickles this

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-#: Characters of a name that somebody mistyped; looking for what is near takes longer than linear.
+#: Most characters of a mistyped name; the search for similar ones is more than linear.
 _LONGEST = 100
 #: Names of so few letters are near only if they begin alike: 'cpu' is no slip for 'gpu'.
 _SHORT = 4

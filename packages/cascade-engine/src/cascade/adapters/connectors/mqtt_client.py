@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Messages that are on their way to the broker at once: as many as paho-mqtt sends without an
 #: answer.
 WINDOW = 20
-#: Bytes that the kernel keeps of what was not read yet: some hundred short messages.
+#: Size of the kernel's receive buffer in bytes: some hundred short messages.
 _RECEIVE_BUFFER = 32_768
 #: Seconds for a broker to answer a farewell.
 _FAREWELL = 1.0
@@ -91,7 +91,7 @@ async def open_client(
         keepalive=settings.keepalive,
         tls_context=context,
         # Else a message may wait for the answer to the one before it, 40 ms and more.
-        # And what waits in the kernel while reading pauses is what the next message waits for.
+        # A message waits for all that the kernel has buffered before it while reading pauses.
         socket_options=[
             (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
             (socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER),

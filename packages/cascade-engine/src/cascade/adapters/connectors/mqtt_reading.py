@@ -73,14 +73,14 @@ class _Reader:
         self._loop = owner._loop
         self._allowance = Allowance(_SHARE, self._loop.time)
         self._receive = client._sock_recv
-        #: What was read and not taken apart yet begins at ``_at``.
+        #: Bytes from ``_at`` on were read and are not parsed yet.
         self._buffer = bytearray()
         self._at = 0
         #: Whether the message that comes next cannot be read; paho knows what to do.
         self._is_malformed = False
 
     def start(self) -> None:
-        """Read from now on, in place of whoever does."""
+        """Start reading, and replace the reader that paho has registered."""
         if self._is_open():
             self._client._sock_recv = self._from_buffer
             self._go_on()
@@ -88,7 +88,7 @@ class _Reader:
     def _go_on(self) -> None:
         if self._is_open():
             self._loop.add_reader(self._sock.fileno(), self._read)
-            self._read()  # what is in the buffer, or decoded by TLS, wakes no loop
+            self._read()  # buffered or TLS-decoded bytes do not wake the loop
 
     def _is_open(self) -> bool:
         return self._client.socket() is self._sock and self._sock.fileno() >= 0
@@ -109,7 +109,7 @@ class _Reader:
             self._loop.call_later(pause, self._go_on)
 
     def _read_some(self) -> bool:
-        """Take apart some of what has come; whether there may be more."""
+        """Parse some of the received bytes; return whether there may be more."""
         if not self._client._in_packet["command"]:
             if self._deliver_messages():
                 return True
@@ -124,7 +124,7 @@ class _Reader:
         return self._buffer[self._at] & 0xF6 == 0x30 and not self._is_malformed
 
     def _fill(self) -> bool:
-        """Read what the network has; whether that was anything."""
+        """Read from the socket; return whether any bytes were there."""
         del self._buffer[: self._at]
         self._at = 0
         try:

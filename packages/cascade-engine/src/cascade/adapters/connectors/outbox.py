@@ -217,7 +217,7 @@ class Outbox:
             del self._kept[queued.message.topic]
 
     def _forget_those_gone(self) -> None:
-        """Keep the queues from being longer than twice what waits; O(1) a message on average."""
+        """Bound the queues to twice the number of waiting messages; O(1) a message, amortised."""
         most = 2 * self._count + _SLACK
         if len(self._queued) > most:
             self._queued = deque(queued for queued in self._queued if queued.waits)

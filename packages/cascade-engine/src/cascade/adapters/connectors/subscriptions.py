@@ -62,7 +62,7 @@ class Subscriptions:
 
     def __init__(self) -> None:
         self._all: list[Subscription] = []
-        #: The list, and what was found in it by topic; replaced with it.
+        #: The list, and a cache of the handlers by topic that is replaced with it.
         self._known: tuple[list[Subscription], dict[str, list[Subscription]]] = (self._all, {})
 
     def add(self, pattern: str, handler: Handler) -> Subscription:

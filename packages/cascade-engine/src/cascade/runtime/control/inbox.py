@@ -1,4 +1,4 @@
-"""Inbox: what has come for an engine and was not looked at yet, the newest of each topic."""
+"""Inbox: the newest unread message of each topic for an engine."""
 
 from __future__ import annotations
 

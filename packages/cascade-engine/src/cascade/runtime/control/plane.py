@@ -48,7 +48,7 @@ from cascade.spec.wording import short, type_name
 _log = logging.getLogger("cascade.control")
 
 #: Constraints that an engine has at most by what comes from outside; more are refused. Pauses are
-#: counted by themselves, and for a global one there is always room: nobody can use it up.
+#: counted by themselves, and one place is reserved for a global pause.
 MOST_CONSTRAINTS = 1000
 #: Topics of which the last message is remembered.
 _HEARD_KEPT = 4 * MOST_CONSTRAINTS
@@ -332,7 +332,7 @@ class ControlPlane:
         self._count_down(0)
 
     def _look(self) -> None:
-        """Obey some of what has come, and go on later within what time there is for that."""
+        """Apply some of the received messages; continue later, within the time budget."""
         assert self._allowance is not None
         loop = asyncio.get_running_loop()
         taken = self._inbox.take(_SLICE)

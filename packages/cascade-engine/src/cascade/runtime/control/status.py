@@ -192,7 +192,7 @@ def _waits_of(engine: Engine, texts: Texts) -> dict[str, Any]:
 
 
 def _constraints_of(engine: Engine, _texts: Texts) -> dict[str, Any]:
-    """Those that were set last, for whoever has just set one looks for it; pauses by themselves."""
+    """The newest constraints, in which the sender of one looks for it; pauses are counted apart."""
     active = engine.constraints.active()
     pauses = [info for info in active if info.constraint.kind == PAUSE]
     others = [info for info in active if info.constraint.kind != PAUSE]

@@ -1,4 +1,4 @@
-"""Texts: what leaves an engine, or is written as JSON lines: bounded and, if wanted, redacted."""
+"""Texts that an engine publishes, or writes as JSON lines: bounded and, if wanted, redacted."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ _log = logging.getLogger("cascade.control")
 MOST_OF_A_TEXT = 2048
 #: Characters that the user's function is given: it may be a slow regular expression.
 _MOST_REDACTED = 65_536
+#: Of a longer text, characters beside the cut that do not leave: the function may not recognise a
+#: secret of which the cut has taken a part.
+_UNSURE = _MOST_REDACTED // 2
 #: Items of a list that leave; the rest is counted.
 _MOST_ITEMS = 50
 #: What stands for a text that ``redact`` failed on.
 WITHHELD = "(withheld: redact failed)"
+#: Replaces a text whose redacted part lies too close to the cut to be published.
+TOO_LONG = "(withheld: too long to redact)"
+#: Fields whose last lines say most: tracebacks. They are cut at the beginning.
+_TOLD_AT_THE_END = frozenset({"stack"})
 
 
 class Texts:
-    """What is done to each text before it leaves.
+    """Redacts and cuts each text before it leaves.
 
     Args:
         redact: Gives the text as others may see it; None leaves it as it is. What it raises on is
@@ -41,11 +48,20 @@ class Texts:
         self._failures = 0
         self._next_report = 1
 
-    def clean(self, text: str, most: int = MOST_OF_A_TEXT) -> str:
-        """A text as it leaves: without secrets, then cut to so many bytes."""
+    def clean(self, text: str, most: int = MOST_OF_A_TEXT, *, keep_end: bool = False) -> str:
+        """A text as it leaves: without secrets, then cut to so many bytes.
+
+        Of a text of more than 64 KiB the user's function is given that much. A secret of up to
+        32 KiB leaves neither in whole nor in part, wherever it stands.
+
+        Args:
+            text: The text.
+            most: Bytes that it may have.
+            keep_end: Cut it at its beginning.
+        """
         if self._redact is not None and text:
-            text = self._redacted(text[:_MOST_REDACTED])
-        return cut(text, most)
+            text = self._without_secrets(text, keep_end)
+        return cut(text, most, keep_end=keep_end)
 
     def data(self, value: Any) -> Any:
         """The same for all texts of plain data, whose lists are cut as well."""
@@ -56,8 +72,23 @@ class Texts:
             more = len(value) - len(found)
             return [*found, f"… {more} more"] if more else found
         if isinstance(value, dict):
-            return {name: self.data(item) for name, item in value.items()}
+            return {name: self._field(name, item) for name, item in value.items()}
         return value
+
+    def _field(self, name: str, value: Any) -> Any:
+        if isinstance(value, str) and name in _TOLD_AT_THE_END:
+            return self.clean(value, keep_end=True)
+        return self.data(value)
+
+    def _without_secrets(self, text: str, keep_end: bool) -> str:
+        if len(text) <= _MOST_REDACTED:
+            return self._redacted(text)
+        found = self._redacted(text[-_MOST_REDACTED:] if keep_end else text[:_MOST_REDACTED])
+        if found is WITHHELD:
+            return found
+        if len(found) <= _UNSURE:
+            return TOO_LONG
+        return f"…{found[_UNSURE:]}" if keep_end else f"{found[:-_UNSURE]}…"
 
     def _redacted(self, text: str) -> str:
         assert self._redact is not None
@@ -85,15 +116,25 @@ class Texts:
             )
 
 
-def cut(text: str, most: int = MOST_OF_A_TEXT) -> str:
+def cut(text: str, most: int = MOST_OF_A_TEXT, *, keep_end: bool = False) -> str:
     """``text`` of at most so many bytes of UTF-8; what UTF-8 cannot encode, as escapes.
+
+    Args:
+        text: The text.
+        most: Bytes that it may have.
+        keep_end: Cut it at its beginning.
 
     >>> cut("a" * 100, 10)
     'aaaaaaa…'
+    >>> cut("a" * 100 + "b", 10, keep_end=True)
+    '…aaaaaab'
     """
     if len(text) <= most and text.isascii():
         return text
-    encoded = text[: most + 1].encode("utf-8", "backslashreplace")
+    part = text[-most - 1 :] if keep_end else text[: most + 1]
+    encoded = part.encode("utf-8", "backslashreplace")
     if len(encoded) > most:
+        if keep_end:
+            return "…" + encoded[3 - most :].decode("utf-8", "ignore")
         return encoded[: most - 3].decode("utf-8", "ignore") + "…"
     return encoded.decode()

@@ -42,7 +42,7 @@ class Gate:
         self._admissions = Admissions()
         #: That of the call which has started the run, if limits have let that in.
         self.caller = current_ticket.get(None)
-        #: What was warned of: thousands of nodes may wait for the same.
+        #: Warnings given so far: thousands of nodes may wait for the same limit.
         self._warned: set[tuple[str, Ticket, str]] = set()
 
     def taking(self, policies: CallPolicies, amounts: Mapping[str, Any], task: str) -> CallPolicies:
@@ -117,7 +117,7 @@ class Gate:
                     loop.call_soon_threadsafe(open_)
 
         def open_() -> None:
-            if not opened.done():  # whoever waits may have been cancelled
+            if not opened.done():  # the waiting call may have been cancelled
                 opened.set_result(None)
 
         ticket = self.ticket(operation, node, policies, on_admitted, most)
@@ -145,11 +145,11 @@ class Gate:
                 self._run.publish(TaskWaiting, ticket.task, ticket.node, *why)
 
     def mark(self, context: Context, ticket: Ticket) -> None:
-        """Let what runs in ``context`` be part of the call that ``ticket`` is for."""
+        """Make code that runs in ``context`` part of the call that ``ticket`` belongs to."""
         context.run(current_ticket.set, ticket)
 
     def _warn_of_caller(self, ticket: Ticket) -> None:
-        """Warn of a call that waits for what the call has which has started its run."""
+        """Warn of a call that waits for a limit held by the call that started its run."""
         callers: list[Ticket] = []
         caller = self.caller
         while caller is not None:
@@ -191,7 +191,7 @@ class Gate:
         self.resources.stop(self._admissions)
 
     def abandon(self) -> None:
-        """Let what is in stay in until it leaves, for the calls that use it were abandoned (M8)."""
+        """Let admitted tickets stay until they leave: their calls were abandoned (M8)."""
         for ticket in list(self._admissions.tickets):
             ticket.outlives = True
 

@@ -67,7 +67,7 @@ class ResourceManager:
         self._free = {name: exact(amount) for name, amount in capacities.items()}
         #: Of all that tickets and constraints do.
         self.lock = threading.Lock()
-        #: What is to be called once that is free: the owners of tickets first, then the others.
+        #: Callbacks for when the lock is free: those of tickets' owners first, then the others.
         #: What raises leaves the rest to the next thread that comes by.
         self._owners: deque[Callable[[], None]] = deque()
         self.later: deque[Callable[[], None]] = deque()
@@ -152,7 +152,7 @@ class ResourceManager:
                 ticket.state = INSIDE
             else:
                 ticket.state = WAITING
-                ticket.woken = True  # who asks looks at once
+                ticket.woken = True  # the asking call checks at once
                 self._lines.setdefault(ticket.line, OrderedDict())[ticket] = None
                 self._admit()
                 ticket.woken = False
@@ -193,7 +193,7 @@ class ResourceManager:
         self._tell()
 
     def stop(self, admissions: Admissions) -> None:
-        """Let no ticket of a run in any more, and none wait; what runs keeps what it has."""
+        """Admit and queue no more tickets of a run; running calls keep their permits."""
         with self.lock:
             admissions.closed = True
             waiting = [t for t in admissions.tickets if t.state != INSIDE]
@@ -205,10 +205,10 @@ class ResourceManager:
         self._tell()
 
     def close(self, admissions: Admissions) -> list[tuple[Ticket, str]]:
-        """The same, at the end of a run; what it still holds, and should not, is given back.
+        """The same, at the end of a run; permits that it still holds by mistake are returned.
 
         Returns:
-            The tickets that nobody has left, but for those of abandoned calls, and what they held.
+            Tickets that were not left, except those of abandoned calls, and their permits.
         """
         with self.lock:
             admissions.closed = True
@@ -430,7 +430,7 @@ def _block_by_rules(
 
 
 def _held_by(ticket: Ticket) -> str:
-    """What a ticket has, in words."""
+    """The permits of a ticket, in words."""
     if ticket.state == WAITING:
         return "a place in the queue"
     held = [f"{_told(amount):g} of the capacity '{name}'" for name, amount in ticket.amounts]

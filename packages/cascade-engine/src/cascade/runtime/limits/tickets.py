@@ -4,7 +4,7 @@ The state of a ticket is changed under the lock of its ResourceManager, by these
 else, in whatever order threads come to call them::
 
     NEW ──enter──> INSIDE                            there was room, and the attempt begins
-    NEW ──enter──> WAITING ──room──> CALLED          it has what it needs, and its owner is told
+    NEW ──enter──> WAITING ──room──> CALLED          its permits are reserved, and its owner is told
                    WAITING <─recall─ CALLED          a constraint was set before that has begun
                                      CALLED ──begin──> INSIDE
     any ──leave──> OUT                               it has nothing, and waits for nothing

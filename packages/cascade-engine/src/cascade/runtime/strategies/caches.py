@@ -42,7 +42,7 @@ class Caches:
         self._reports = reports
         self._failed = failed
         #: What is being computed, and where its value goes.
-        self._flights: dict[_Flight, tuple[Address, str]] = {}
+        self._flights: dict[_Flight, Address] = {}
         #: What is done with the outcome at a place, the last one first: a node that continues as
         #: another hands its place on.
         self._then: dict[_Place, list[Callable[[Any], Any]]] = {}
@@ -66,10 +66,10 @@ class Caches:
             under_way = self._flights.get(flight)
             if under_way is not None:
                 self._watch(place, lambda outcome: self._reports.taken_over(work, outcome))
-                self._nodes.take_over(under_way[0], *place, work.operation.name, under_way[1])
+                self._nodes.take_over(under_way, *place)
                 return True
             address = self._nodes.address(*place)
-            self._flights[flight] = address, work.operation.name
+            self._flights[flight] = address
         try:
             found, value = cache.load(flight[1], arguments)
         except BaseException:

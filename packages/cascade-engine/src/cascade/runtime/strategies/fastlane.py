@@ -118,7 +118,7 @@ class FastLane:
                 free = lazy.task  # most nodes after it call the same
             started = self._reports.begun(lazy) if watched else 0.0
             try:
-                # Inputs are taken: what is held here now, nobody else may need any more (M21).
+                # Inputs are taken: values that only this call needs live only here (M21).
                 if not lazy.dependencies:
                     args, kwargs = lazy.args, lazy.kwargs
                     value = lazy.task.func(*args, **kwargs)

@@ -290,6 +290,8 @@ class _GraphRun:
             call.waits = partial(self._reports.waits, work)
             call.goes_on = partial(self._reports.goes_on, work)
         if bare and not wants_resources(work.args, work.kwargs):
+            if self._reports.wanted:
+                self._reports.goes_on(work)
             return self._processor.await_once(call, work.args, work.kwargs)
         return self._processor.call(call, partial(self._reports.retrying, work))
 

@@ -64,8 +64,6 @@ class Nodes:
         #: for ever must not be remembered for ever.
         self._memory: dict[weakref.ref[LazyResult[Any]], Address] = {}
         self._forget = self._memory.pop  # in C; a WeakKeyDictionary takes twice as long
-        #: Nodes that returned a lazy value which is being computed elsewhere: their names.
-        self._joins: dict[tuple[Segment, LazyResult[Any]], tuple[str, str]] = {}
         #: Whether any node was skipped or has failed so far; until then nobody needs to look.
         self.gaps = False
         #: No lazy value whose number is above this was met so far.
@@ -177,7 +175,7 @@ class Nodes:
             self.settle(segment, node, value)
 
     def _pin(self, wiring: Wiring) -> None:
-        """Keep what is to be kept of a new segment, and all that its tasks can name (M21)."""
+        """Keep values marked by ``keep()`` in a new segment, and all its tasks can name (M21)."""
         pins = self._pins
         pins.search(wiring)
         for lazy in (*wiring.kept, *pins.found):
@@ -211,7 +209,6 @@ class Nodes:
         value = known.now
         if value is RELEASED:
             raise released(lazy)
-        self._joins[segment, node] = (name, lazy.name)
         self._hand_on(known, value, segment, node)
         return True
 
@@ -220,11 +217,8 @@ class Nodes:
         source: Address,
         segment: Segment,
         node: LazyResult[Any],
-        name: str,
-        other: str,
     ) -> None:
-        """Let a node, called ``name``, have the value of ``other``, which will be at ``source``."""
-        self._joins[segment, node] = (name, other)
+        """Let a node have the value that is, or will be, at ``source``."""
         self._hand_on(source, source.now, segment, node)
 
     def standstill(self) -> CycleError:
@@ -274,8 +268,6 @@ class Nodes:
                 value = self._on_settled(segment, node, value)
             if self._state is not None:
                 self._keep(node, value)
-            if self._joins:
-                self._joins.pop((segment, node), None)
             entry = segment.slots.get(node)
             users = users_of(entry)
             if type(entry) is Several:
@@ -334,7 +326,6 @@ class Nodes:
             segment.close()
             segment.foreign.clear()
         self._memory.clear()
-        self._joins.clear()
         self._of_first = None
 
     def is_caught(self, segment: Segment, node: LazyResult[Any]) -> bool:

@@ -58,5 +58,5 @@ class Parking:
         self._gate.stop()
 
     def abandon(self) -> None:
-        """Let calls that nobody waits for any more keep what they have, until they end (M8)."""
+        """Let abandoned calls keep their permits until they end (M8)."""
         self._gate.abandon()

@@ -37,20 +37,27 @@ class Reports:
         self._ends = run.bus.wants(TaskFinished)
 
     def started(self, work: Work) -> None:
+        """Start the clock of a node. ``goes_on`` publishes its start, once limits let it in."""
         work.started = perf_counter()
-        if self._starts and not work.operation.structural:
-            self._publish(TaskStarted, work.source.name, work.source.number)
+        work.start_told = False
+
+    def _tell_start(self, work: Work) -> None:
+        if not work.start_told:
+            work.start_told = True
+            if self._starts and not work.operation.structural:
+                self._publish(TaskStarted, work.source.name, work.source.number)
 
     def waits(self, work: Work) -> None:
         """Stop the clock of a node whose next call has to wait (M19)."""
         work.waits_since = perf_counter()
 
     def goes_on(self, work: Work) -> None:
-        """Let it go on, where it was stopped: a call begins."""
+        """Restart the clock when a call begins; before the first, publish the start."""
         if work.waits_since:
             waited, work.waits_since = perf_counter() - work.waits_since, 0.0
             work.waited += waited
             work.started += waited
+        self._tell_start(work)
 
     def begun(self, lazy: LazyResult[Any]) -> float:
         """Tell of the start of a node on the fast lane; the time."""
@@ -64,6 +71,7 @@ class Reports:
             self._publish(TaskFinished, lazy.task.name, lazy.number, perf_counter() - started)
 
     def finished(self, work: Work) -> None:
+        self._tell_start(work)
         if self._ends and not work.source.task.structural:
             taken = perf_counter() - work.started
             source = work.source
@@ -76,6 +84,7 @@ class Reports:
 
     def failed(self, work: Work, error: BaseException) -> None:
         if self.wanted and work.started and not work.source.task.structural:
+            self._tell_start(work)
             taken = perf_counter() - work.started
             source = work.source
             self._publish(TaskFailed, source.name, source.number, taken, error, work.waited)

@@ -65,7 +65,7 @@ class Segment:
         #: Node → who waits for it (Users), and when it is done, its value (Shares, if several use
         #: it) until its last user takes it (M21). One dict for both: a graph of a million nodes
         #: spends much of its time on reaching for memory. A lazy value is never the value of a node
-        #: (R4), and Several and Shares are nobody else's types.
+        #: (R4), and no user value is a Several or a Shares.
         self.slots: dict[LazyResult[Any], Any] = cast("dict[LazyResult[Any], Any]", wiring.users)
         #: The value of an input for its only user, which it is released to.
         self.take = self.slots.pop
@@ -82,7 +82,7 @@ class Segment:
         self.foreign: dict[LazyResult[Any], list[Address]] = {}
         #: Stage of each node in the solver's plan; empty where any order will do.
         self.priority: dict[LazyResult[Any], int] = {}
-        #: Node → what is above it, where an error has asked for that.
+        #: Node → the nodes above it, as far as errors have asked for them.
         self.ways: dict[LazyResult[Any], Way] = {}
 
     def value(self, node: LazyResult[Any]) -> Any:
@@ -174,6 +174,7 @@ class Work:
         "policies",
         "segment",
         "source",
+        "start_told",
         "started",
         "ticket",
         "waited",
@@ -200,6 +201,8 @@ class Work:
         self.blueprint: Blueprint | None = None
         #: When its clock started; later by what it has waited since, as that is no work (M19).
         self.started = 0.0
+        #: Whether its TaskStarted was published, or has no subscriber.
+        self.start_told = True
         #: How long it has waited for limits and for its next attempt, and since when it waits now.
         self.waited = self.waits_since = 0.0
         #: What its call has given already; PENDING if that is to be made.

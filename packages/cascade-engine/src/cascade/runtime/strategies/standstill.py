@@ -25,7 +25,7 @@ def standstill(first: Segment, live: Iterable[Segment]) -> CycleError:
         first: The segment of the run's target.
         live: All segments that are not done.
 
-    Cost: linear in what waits.
+    Cost: linear in the number of waiting nodes.
     """
     feeds = _feeds(live)
     place: _Place | None = (first, first.target)

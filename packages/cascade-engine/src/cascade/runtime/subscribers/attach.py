@@ -9,6 +9,7 @@ from typing import TextIO
 from cascade.runtime.around import around
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.subscribers.bars import Bars
+from cascade.runtime.subscribers.levels import LogLevel
 from cascade.runtime.subscribers.lines import LineWriter, LogFormat
 from cascade.runtime.subscribers.output import terminal
 from cascade.runtime.subscribers.progress import progress_lines
@@ -20,6 +21,7 @@ def attach(
     log_format: LogFormat | None = None,
     progress: bool | None = None,
     stream: TextIO | None = None,
+    log_level: LogLevel | None = None,
 ) -> Iterator[None]:
     """Tell people or programs of the runs on ``bus``, as long as the block lasts.
 
@@ -30,10 +32,13 @@ def attach(
             and a terminal can show bars. In a terminal, lines appear above the bars. Plain lines of
             progress are never mixed with JSON.
         stream: Where to; standard error if left out.
+        log_level: Leave out lines for events below this level; alone, it asks for lines for people.
 
     Raises:
-        ValueError: ``log_format`` is neither "human" nor "json".
+        ValueError: ``log_format`` is neither "human" nor "json", or ``log_level`` is no level.
     """
+    if log_level is not None and log_format is None:
+        log_format = "human"
     with ExitStack() as stack:
         console = None
         if progress or (progress is None and log_format is None):
@@ -43,5 +48,7 @@ def attach(
         elif progress and log_format != "json":
             stack.enter_context(progress_lines(bus, stream))
         if log_format is not None:
-            stack.enter_context(LineWriter(bus, stream, log_format=log_format))
+            stack.enter_context(
+                LineWriter(bus, stream, log_format=log_format, level=log_level or "debug")
+            )
         yield

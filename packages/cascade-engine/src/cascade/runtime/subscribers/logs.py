@@ -24,6 +24,7 @@ from cascade.runtime.events import (
     TaskWaiting,
 )
 from cascade.runtime.subscribers.base import Subscriber
+from cascade.runtime.subscribers.levels import level_of, level_of_type
 from cascade.runtime.subscribers.wording import as_data, in_words, subject_of
 from cascade.spec.wording import visible
 
@@ -31,18 +32,18 @@ _RUN = logging.getLogger("cascade.run")
 _TASK = logging.getLogger("cascade.task")
 _RESOURCE = logging.getLogger("cascade.resource")
 
-#: Type of events, their logger and level; runs and what can have an error are seen to by hand.
-_LOGGED: tuple[tuple[type[Event], logging.Logger, int], ...] = (
-    (NodesPlanned, _RUN, logging.DEBUG),
-    (TaskStarted, _TASK, logging.DEBUG),
-    (TaskFinished, _TASK, logging.DEBUG),
-    (TaskSkipped, _TASK, logging.DEBUG),
-    (TaskCached, _TASK, logging.DEBUG),
-    (TaskWaiting, _TASK, logging.DEBUG),
-    (TaskRetrying, _TASK, logging.WARNING),
-    (TaskBlocking, _TASK, logging.WARNING),
-    (CallAbandoned, _TASK, logging.WARNING),
-    (ResourceAcquired, _RESOURCE, logging.DEBUG),
+#: Types of events whose level is always the same, and their logger.
+_LOGGED: tuple[tuple[type[Event], logging.Logger], ...] = (
+    (NodesPlanned, _RUN),
+    (TaskStarted, _TASK),
+    (TaskFinished, _TASK),
+    (TaskSkipped, _TASK),
+    (TaskCached, _TASK),
+    (TaskWaiting, _TASK),
+    (TaskRetrying, _TASK),
+    (TaskBlocking, _TASK),
+    (CallAbandoned, _TASK),
+    (ResourceAcquired, _RESOURCE),
 )
 
 
@@ -81,37 +82,34 @@ class EventLogger(Subscriber):
         self._listen(RunFinished, self._run_finished)
         self._listen(TaskFailed, self._task_failed)
         self._listen(ResourceReleased, self._released)
-        for event_type, logger, level in _LOGGED:
-            if force or logger.isEnabledFor(level):
-                self._listen(event_type, partial(self._log, logger, level))
+        for event_type, logger in _LOGGED:
+            if force or logger.isEnabledFor(level_of_type(event_type)):
+                self._listen(event_type, partial(self._log, logger))
 
     def _run_started(self, event: RunStarted) -> None:
         self._targets[event.run_id] = event.target
-        self._log(_RUN, logging.INFO, event)
+        self._log(_RUN, event)
 
     def _run_finished(self, event: RunFinished) -> None:
         told = self._told.pop(event.run_id, None)
-        if event.status == "failed":
-            self._log(_RUN, logging.ERROR, event, event.error if event.error is not told else None)
-        else:
-            self._log(_RUN, logging.INFO, event)
+        fresh = event.status == "failed" and event.error is not told
+        self._log(_RUN, event, event.error if fresh else None)
         self._targets.pop(event.run_id, None)
 
     def _task_failed(self, event: TaskFailed) -> None:
         self._told[event.run_id] = event.error
-        self._log(_TASK, logging.ERROR, event, event.error)
+        self._log(_TASK, event, event.error)
 
     def _released(self, event: ResourceReleased) -> None:
-        level = logging.DEBUG if event.error is None else logging.ERROR
-        self._log(_RESOURCE, level, event, event.error)
+        self._log(_RESOURCE, event, event.error)
 
     def _log(
         self,
         logger: logging.Logger,
-        level: int,
         event: Event,
         error: BaseException | None = None,
     ) -> None:
+        level = level_of(event)
         if logger.isEnabledFor(level):
             subject = subject_of(event) or self._targets.get(event.run_id, f"run {event.run_id}")
             said, data = visible(f"{subject} {in_words(event)}"), as_data(event)

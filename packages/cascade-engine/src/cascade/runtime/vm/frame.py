@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -111,7 +111,7 @@ class Ways:
         self.readers: dict[int, int] = {}
         #: Register → the first instruction that writes to it.
         self.writers: dict[int, int] = {}
-        #: Instruction → what is above it, where an error has asked for that.
+        #: Instruction → the nodes above it, as far as errors have asked for them.
         self.above: dict[int, Way] = {}
 
 
@@ -145,6 +145,7 @@ class Frame:
         "policies",
         "registers",
         "source",
+        "start",
         "tail",
         "ticker",
         "uncalled",
@@ -176,6 +177,8 @@ class Frame:
         #: How long the node that it is at has waited for limits and for its next attempt, and since
         #: when it waits now.
         self.waited = self.waits_since = 0.0
+        #: Publishes the start of the call that it is at; None once that was done.
+        self.start: Callable[[], None] | None = None
         self._inner_began: float | None = None
         #: What the root gave, where that is computed elsewhere.
         self.joins: Cell | None = None
@@ -306,11 +309,18 @@ class Frame:
             self.waits_since = perf_counter()
 
     def goes_on(self) -> None:
-        """Let the clock go on, where it was stopped: the call begins."""
+        """Restart the clock when a call begins; before the first, publish the start."""
         if self.waits_since and self.started is not None:
             waited, self.waits_since = perf_counter() - self.waits_since, 0.0
             self.waited += waited
             self.started += waited
+        self.tell_start()
+
+    def tell_start(self) -> None:
+        """Publish the start of the call that it is at, unless that was done."""
+        start, self.start = self.start, None
+        if start is not None:
+            start()
 
     @property
     def at_root(self) -> bool:

@@ -27,7 +27,7 @@ class Group:
         self._ending = False
         self._leaving = False
         self._cancelled_body = False
-        #: How often it has cancelled the body, less what it has taken back.
+        #: Cancels of the body so far, minus those that it has undone.
         self._own = 0
         #: How often its tasks were cancelled.
         self._passed_on = 0

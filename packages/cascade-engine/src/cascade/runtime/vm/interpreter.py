@@ -409,6 +409,11 @@ class Interpreter:
         mode = "auto" if call.task is None else call.task.mode
         policies = self._policies(frame, call)
         called = call.task or call.func
+        limited = bool(policies.capacities) or (
+            self._limits.any and call.task is not None and self._limits.governs(call.name)
+        )
+        if not limited:
+            frame.goes_on()
         if frame.at_root and not policies.needs_attempts:
             value = await self._spun(frame, call, base)
             if value is not NOT_ENTERED:
@@ -417,7 +422,7 @@ class Interpreter:
             is_async
             or mode != "auto"
             or policies is not PLAIN_CALLS
-            or (self._limits.any and call.task is not None and self._limits.governs(call.name))
+            or limited
             or Inject in map(type, args)
             or Inject in map(type, kwargs.values())
             or self._run.placement.place(called, short=True, alone=self._is_alone(base))
@@ -529,6 +534,7 @@ class Interpreter:
         node = self._node(frame, call, args, kwargs, cell)
         if told:
             node.started, frame.started = frame.started, None
+            node.start, frame.start = frame.start, None
         self._launch(frame, call, node, node)
 
     def _set_aside(self, frame: Frame, base: Frame) -> Frame | None:

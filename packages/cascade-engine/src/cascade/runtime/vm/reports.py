@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from time import perf_counter
 from typing import Any
 from weakref import WeakSet
@@ -71,14 +72,18 @@ class Reports:
         return added
 
     def start(self, frame: Frame, call: Call) -> None:
-        """Tell of the start of the call that ``frame`` is at."""
+        """Start the clock of the call that ``frame`` is at.
+
+        ``frame.goes_on`` publishes the start, once limits let the call in.
+        """
         frame.started = perf_counter()
         frame.waited = frame.waits_since = 0.0
         if call.task is None or not call.task.structural:
-            self._run.publish(TaskStarted, *node_of(frame, call))
+            frame.start = partial(self._run.publish, TaskStarted, *node_of(frame, call))
 
     def end(self, frame: Frame, call: Call) -> None:
         """Tell of its end."""
+        frame.tell_start()
         if call.task is None or not call.task.structural:
             taken = perf_counter() - (frame.started or perf_counter())
             self._run.publish(TaskFinished, *node_of(frame, call), taken, frame.waited)
@@ -104,5 +109,6 @@ class Reports:
         """Tell of a failure of the call that ``frame`` is at, if that has been told of."""
         structural = call.task is not None and call.task.structural
         if self.watched and frame.started is not None and not structural:
+            frame.tell_start()
             taken = perf_counter() - frame.started
             self._run.publish(TaskFailed, *node_of(frame, call), taken, error, frame.waited)

@@ -221,7 +221,7 @@ class Spinner:
                 self._note(loop, steps, place, ticker)
                 if place is Place.WORKER and isinstance(error, asyncio.CancelledError):
                     self._count(frame, loop, ticker, steps, made - 1)
-                    raise  # of what has waited here; one that a step has raised was replaced
+                    raise  # the wait was cancelled; a step's own CancelledError was replaced
                 self._failed(error, frame, loop, ticker, steps, made - 1)
                 raise
             made = steps.made
@@ -339,7 +339,7 @@ class Spinner:
             isinstance(error, asyncio.CancelledError) and not loop.code.is_async
         ):
             raise carried(loop.code.tasks[state].func, error) from error
-        if isinstance(error, TaskStopIterationError):  # it names what was entered
+        if isinstance(error, TaskStopIterationError):  # it names the first task of the loop
             error.args = stop_iteration(loop.code.tasks[state].func).args
 
     def _entered(
