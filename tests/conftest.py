@@ -3,12 +3,15 @@
 And the servers that tests of several folders talk to.
 """
 
+import gc
 import logging
+import random
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tests.services import Mosquitto, running_mosquitto
 
 import cascade
@@ -29,10 +32,46 @@ collect_ignore = [
     folder for folder, layer in _NEEDS.items() if find_spec(f"{cascade.__name__}.{layer}") is None
 ]
 
+# Hypothesis draws a quarter of the usual number of examples; all of them every night, and with
+# `--hypothesis-profile=full`. None has a deadline, as a busy machine misses any.
+settings.register_profile("full", settings(), deadline=None)
+settings.register_profile("some", settings(), max_examples=25, deadline=None)
+settings.load_profile("some")
 
-@pytest.fixture(params=[10_000, pytest.param(100_000, marks=pytest.mark.thorough)], ids=str)
+
+def pytest_collection_finish() -> None:
+    """Keep what collecting has made, half a million objects, out of the tests' collections."""
+    gc.collect()
+    gc.freeze()
+
+
+class Sample:
+    """One in some numbers of a range, beginning at a place that depends on the name of the test.
+
+    So the cases of a parametrised test look at different points.
+    """
+
+    def __init__(self, every: int, name: str) -> None:
+        self._every = every
+        self._chance = random.Random(name)
+
+    def __call__(self, start: int, stop: int, step: int = 1) -> range:
+        """``range(start, stop, step)``, or some of it."""
+        return range(start + step * self._chance.randrange(self._every), stop, step * self._every)
+
+
+@pytest.fixture(
+    params=[10, pytest.param(1, marks=[pytest.mark.thorough, pytest.mark.timeout(0)])],
+    ids=["some", "all"],
+)
+def sample(request: pytest.FixtureRequest) -> Sample:
+    """Draws one in ten points of a run, all of them with ``-m thorough``."""
+    return Sample(request.param, request.node.name)
+
+
+@pytest.fixture(params=[3_000, pytest.param(100_000, marks=pytest.mark.thorough)], ids=str)
 def many(request: pytest.FixtureRequest) -> int:
-    """How many nodes a graph has that no recursion could walk: a tenth of what it is about."""
+    """How many nodes a graph has that no recursion could walk: thrice Python's limit, or more."""
     return int(request.param)
 
 

@@ -4,7 +4,7 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,16 +49,19 @@ def third_party(distribution: str) -> set[str]:
     return names - set(BELOW)
 
 
-def imports(distribution: str) -> Iterator[tuple[str, str]]:
+@cache
+def imports(distribution: str) -> list[tuple[str, str]]:
     """Place and module of every import in a distribution, also of those for checkers only."""
+    found: list[tuple[str, str]] = []
     for folder in LAYERS[distribution]:
         for path in sorted((source(distribution) / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 place = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
                 if isinstance(node, ast.Import):
-                    yield from ((place, alias.name) for alias in node.names)
+                    found += [(place, alias.name) for alias in node.names]
                 elif isinstance(node, ast.ImportFrom):
-                    yield place, str(node.module)
+                    found.append((place, str(node.module)))
+    return found
 
 
 def test_the_packages_folder_holds_these_distributions_and_no_other():

@@ -64,7 +64,7 @@ def test_it_is_a_solver(make):
     assert isinstance(make(), Solver)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(deadline=None)
 @given(view=views())
 def test_every_node_is_in_one_stage_after_its_inputs(make, view):
     plan = make().resolve(view)

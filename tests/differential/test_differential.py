@@ -6,7 +6,7 @@ from tests.differential.harness import check
 from tests.differential.programs import Build, Change, Profile, Program, changes, programs
 
 #: The same programs each time, unless more are asked for.
-_FIXED = settings(max_examples=100, derandomize=True, deadline=None, database=None)
+_FIXED = settings(derandomize=True, deadline=None, database=None)
 _THOROUGH = settings.get_current_profile_name() == "thorough"
 _ASKED_FOR = _THOROUGH or settings.get_current_profile_name() == "brief"
 examples = settings() if _ASKED_FOR else _FIXED

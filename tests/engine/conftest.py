@@ -46,26 +46,25 @@ def held():
 class Blocks:
     """Looks at the memory in use from inside of a loop that counts down to 0."""
 
-    STEPS = 12_000
-
-    def __init__(self):
+    def __init__(self, steps):
+        self.steps = steps
         self._seen = {}
 
     def look(self, n):
-        if n in (self.STEPS * 9 // 10, self.STEPS // 10):
+        if n in (self.steps * 9 // 10, self.steps // 10):
             gc.collect()
             self._seen[n] = sys.getallocatedblocks()
 
     @property
-    def growth(self):
-        """How many more blocks there were after another four fifths of the steps."""
+    def are_few(self):
+        """Whether four fifths of the steps have left less than half a block each."""
         before, after = self._seen.values()
-        return after - before
+        return after - before < self.steps * 2 // 5
 
 
-@pytest.fixture
-def blocks():
-    return Blocks()
+@pytest.fixture(params=[4_000, pytest.param(100_000, marks=pytest.mark.thorough)], ids=str)
+def blocks(request):
+    return Blocks(request.param)
 
 
 @pytest.fixture(autouse=True)

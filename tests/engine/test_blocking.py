@@ -6,13 +6,15 @@ import gc
 import logging
 import sys
 import threading
+import time
 import warnings
 import weakref
 
 import pytest
 
 import cascade as cs
-from cascade.runtime import blocking
+from cascade.runtime import blocking, collector
+from cascade.runtime import usage as usage_module
 from cascade.runtime.blocking import (
     BlockedStep,
     BlockingCallWarning,
@@ -25,7 +27,7 @@ from cascade.runtime.blocking import (
 )
 from cascade.runtime.cancels import Cancels
 from cascade.runtime.clock import run_virtually
-from cascade.runtime.collector import Pauses
+from cascade.runtime.collector import CountedPauses, HeardPauses
 from cascade.runtime.usage import Usage
 from cascade.spec.callsite import CallSite
 
@@ -666,7 +668,7 @@ class Slow:
         self.wait()
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="the monitor knows no collections there")
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="a collection counts when it has ended")
 def test_a_pause_of_the_collector_is_not_blamed_on_a_task(told):
     looks = threading.Semaphore(0)
 
@@ -693,7 +695,7 @@ def test_a_pause_of_the_collector_is_not_blamed_on_a_task(told):
 
 
 def test_pauses_are_those_of_their_thread_and_time():
-    pauses = Pauses(listens=True)
+    pauses = HeardPauses()
     pauses._told("start", {})
     began = pauses._under_way[1]
     me = threading.get_ident()
@@ -703,10 +705,96 @@ def test_pauses_are_those_of_their_thread_and_time():
     assert pauses.since(began, me + 1) == 0
 
 
-def test_no_callback_disturbs_the_parser_of_3_11():
-    pauses = Pauses(listens=False)
-    before = len(gc.callbacks)
+class Heap:
+    """Collections and blocks as they are told to be, at times that are told too."""
+
+    def __init__(self, monkeypatch, blocks):
+        self.now, self.collections = 1e6, 0
+        monkeypatch.setattr(collector, "perf_counter", lambda: self.now)
+        self.pauses = CountedPauses(lambda: self.collections, lambda: blocks)
+        self.pauses.listen()
+
+    def pass_seconds(self, seconds, collections=0):
+        self.now += seconds
+        self.collections += collections
+
+
+def test_a_collection_that_is_counted_takes_no_longer_than_its_heap(monkeypatch):
+    heap = Heap(monkeypatch, blocks=5_000_000)
+    began = heap.now
+    heap.pass_seconds(3)
+    assert heap.pauses.since(began, 0) == 0
+    heap.pass_seconds(2, collections=1)
+    assert heap.pauses.since(began, 0) == pytest.approx(0.5)
+    heap.pass_seconds(2, collections=2)
+    assert heap.pauses.since(began, 0) == pytest.approx(1.5)
+    heap.pass_seconds(0.25, collections=1)
+    assert heap.pauses.since(began, 0) == pytest.approx(1.75)
+    assert heap.pauses.since(heap.now - 0.1, 0) == pytest.approx(0.1)
+    assert heap.pauses.since(heap.now, 0) == 0
+
+
+def test_a_collection_before_a_call_is_no_pause_in_it(monkeypatch):
+    heap = Heap(monkeypatch, blocks=5_000_000)
+    heap.pass_seconds(60, collections=7)
+    heap.pauses.check(heap.now)
+    began = heap.now
+    heap.pass_seconds(1)
+    assert heap.pauses.since(began, 0) == 0
+
+
+def test_a_collection_of_a_small_heap_excuses_nothing(monkeypatch):
+    heap = Heap(monkeypatch, blocks=4_000)
+    began = heap.now
+    heap.pass_seconds(1, collections=1)
+    assert heap.pauses.since(began, 0) == 0
+
+
+@pytest.mark.parametrize("blocks", [3_000, 30_000_000])
+def test_a_step_is_blamed_for_what_a_counted_collection_cannot_have_taken(monkeypatch, blocks):
+    heap = Heap(monkeypatch, blocks)
+    monkeypatch.setattr(blocking, "pauses", heap.pauses)
+    monkeypatch.setattr(blocking, "perf_counter", lambda: heap.now)
+    monitor = BlockingMonitor(print, clock=blocking.perf_counter)
+    watch = monitor.watch("owner")
+    heap.pass_seconds(60, collections=9)  # while there are no steps, nobody looks
+    watch.began = heap.now
+    monitor.close()  # no thread of its own looks
+    monitor.stir(watch)
+
+    heap.pass_seconds(2, collections=1)
+    assert monitor._to_blame(watch) == pytest.approx(2 if blocks == 3_000 else 0)
+    heap.pass_seconds(2)
+    assert monitor._to_blame(watch) == pytest.approx(4 if blocks == 3_000 else 2)
+
+
+def test_a_call_is_not_blamed_for_a_collection_that_is_counted(monkeypatch):
+    heap = Heap(monkeypatch, blocks=1_000_000)
+    computed = [0.0]
+    monkeypatch.setattr(usage_module, "pauses", heap.pauses)
+    monkeypatch.setattr(usage_module, "thread_time", lambda: computed[0])
+    monkeypatch.setattr(usage_module, "process_time", lambda: computed[0])
+    usage = Usage()
+    usage.read(heap.now)
+    began = heap.now
+    heap.pass_seconds(0.12, collections=1)
+    computed[0] = 0.12
+    assert usage.blame(began, 0.12) == pytest.approx(0.02)
+
+
+def test_collections_are_really_counted():
+    pauses = CountedPauses(blocks=lambda: 10**9)
     pauses.listen()
+    began = time.perf_counter()
+    assert pauses.since(began, 0) == 0
+    gc.collect()
+    assert pauses.since(began, 0) > 0
+    assert pauses.since(time.perf_counter(), 0) == 0
+
+
+def test_counting_adds_no_callback_which_would_disturb_the_parser_of_3_11():
+    before = len(gc.callbacks)
+    CountedPauses().listen()
     assert len(gc.callbacks) == before
 
 

@@ -323,13 +323,13 @@ def test_the_program_by_itself(program, executor, use_vm):
 
 
 @EXECUTORS
-def test_a_cancel_at_any_point_leaves_nothing_behind(program, executor, use_vm):
+def test_a_cancel_at_any_point_leaves_nothing_behind(program, executor, use_vm, sample):
     """R9."""
 
     async def main():
         loop = asyncio.get_running_loop()
         async with cs.Engine(executor=executor) as engine:
-            for point in range(0, ENOUGH, 1 if isinstance(executor, InlineExecutor) else 3):
+            for point in sample(0, ENOUGH, 1 if isinstance(executor, InlineExecutor) else 3):
                 ledger = Ledger()
                 target = program.target(ledger)
                 running = asyncio.ensure_future(engine.run(target, use_vm=use_vm))
@@ -347,14 +347,14 @@ def test_a_cancel_at_any_point_leaves_nothing_behind(program, executor, use_vm):
     in_loop(main)
 
 
-def test_a_second_cancel_at_any_later_point_leaves_nothing_behind(program, use_vm):
+def test_a_second_cancel_at_any_later_point_leaves_nothing_behind(program, use_vm, sample):
     """M8; plain functions do not run while the loop does, so none is abandoned here."""
 
     async def main():
         loop = asyncio.get_running_loop()
         async with cs.Engine() as engine:
             for first in range(0, ENOUGH, 37):
-                for second in range(first + 1 + first % 3, ENOUGH, 3):
+                for second in sample(first + 1 + first % 3, ENOUGH, 3):
                     ledger = Ledger()
                     target = program.target(ledger)
                     running = asyncio.ensure_future(engine.run(target, use_vm=use_vm))
@@ -373,10 +373,10 @@ def test_a_second_cancel_at_any_later_point_leaves_nothing_behind(program, use_v
     in_loop(main)
 
 
-def test_a_deadline_at_any_time_leaves_nothing_behind(program, use_vm):
+def test_a_deadline_at_any_time_leaves_nothing_behind(program, use_vm, sample):
     async def main():
         async with cs.Engine() as engine:
-            for seconds in range(1, ENOUGH, 2):
+            for seconds in sample(1, ENOUGH, 2):
                 ledger = Ledger()
                 target = program.target(ledger)
                 try:
@@ -460,12 +460,14 @@ def test_a_run_in_a_task_that_was_cancelled_before_is_like_any_other(use_vm):
 
 @EXECUTORS
 @pytest.mark.parametrize("kind", [Boom, KeyboardInterrupt, SystemExit])
-def test_a_failure_of_anything_that_can_fail_leaves_nothing_behind(program, executor, use_vm, kind):
+def test_a_failure_of_anything_that_can_fail_leaves_nothing_behind(
+    program, executor, use_vm, kind, sample
+):
     """R9: the error is raised, with the user's frames alone and one note on where it comes from."""
 
     async def main():
         async with cs.Engine(executor=executor) as engine:
-            for number in range(ENOUGH):
+            for number in sample(0, ENOUGH):
                 ledger = Ledger(number, kind)
                 try:
                     value = await engine.run(program.target(ledger), use_vm=use_vm)
@@ -495,14 +497,14 @@ def is_presentable(error):
         assert "test_cancellation.py:" in note
 
 
-def test_a_cancel_at_any_point_after_a_failure_leaves_nothing_behind(program, use_vm):
+def test_a_cancel_at_any_point_after_a_failure_leaves_nothing_behind(program, use_vm, sample):
     """The run has its error, and is cancelled while it ends."""
 
     async def main():
         loop = asyncio.get_running_loop()
         async with cs.Engine() as engine:
             for number in range(0, ENOUGH, 11):
-                for point in range(number % 3, ENOUGH, 3):
+                for point in sample(number % 3, ENOUGH, 3):
                     ledger = Failing(loop, number, point)
                     target = program.target(ledger)
                     running = asyncio.ensure_future(engine.run(target, use_vm=use_vm))

@@ -318,7 +318,7 @@ class Trial:
 
 
 SETTINGS = settings(
-    max_examples=20,
+    max_examples=max(settings().max_examples // 5, 5),
     deadline=None,
     suppress_health_check=[
         HealthCheck.too_slow,
@@ -350,7 +350,7 @@ def test_a_cancel_at_any_point_of_any_program_leaves_nothing_open(use_vm, plan):
     in_loop(main)
 
 
-@settings(SETTINGS, max_examples=200)
+@settings(SETTINGS, max_examples=2 * settings().max_examples)
 @given(plan=plans())
 @example(plan=OVERLAPPING)
 def test_faults_anywhere_in_any_program_leave_nothing_open(use_vm, plan):

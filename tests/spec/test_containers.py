@@ -80,7 +80,7 @@ def python_steps() -> Iterator[list[int]]:
         sys.settrace(before)
 
 
-def deep(inside: Any, wrap: Callable[[Any], Any], depth: int = 100_000) -> Any:
+def deep(inside: Any, wrap: Callable[[Any], Any], depth: int = 20_000) -> Any:
     for _ in range(depth):
         inside = wrap(inside)
     return inside
@@ -283,7 +283,7 @@ def test_sharing_that_doubles_at_each_level_is_no_trouble():
 @pytest.mark.parametrize(
     ("wrap", "depth"),
     [
-        (lambda x: [x], 100_000),
+        (lambda x: [x], 20_000),
         (lambda x: (x,), 10_000),
         (lambda x: {"k": x}, 10_000),
         (Point, 10_000),

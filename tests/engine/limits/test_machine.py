@@ -352,7 +352,7 @@ class Queue(RuleBasedStateMachine):
 
 
 Queue.TestCase.settings = settings(
-    max_examples=settings().max_examples if THOROUGH else 60,
+    max_examples=settings().max_examples if THOROUGH else min(settings().max_examples, 60),
     stateful_step_count=40,
     deadline=None,
     derandomize=not THOROUGH,

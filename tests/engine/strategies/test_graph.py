@@ -295,29 +295,25 @@ async def test_a_solver_that_fails_fails_the_run():
 async def test_a_loop_of_tail_calls_takes_no_memory(engine, blocks):
     """R5."""
 
-    blocks.STEPS = 100_000
-
     @cs.task
     def loop(n):
         blocks.look(n)
         return loop.tail(n - 1) if n else "end"
 
-    assert await engine.run(loop(blocks.STEPS)) == "end"
-    assert blocks.growth < 5_000
+    assert await engine.run(loop(blocks.steps)) == "end"
+    assert blocks.are_few
 
 
 async def test_a_loop_of_returned_lazies_takes_no_memory(engine, blocks):
     """R4: in tail position."""
-
-    blocks.STEPS = 100_000
 
     @cs.task
     def loop(n):
         blocks.look(n)
         return loop(n - 1) if n else "end"
 
-    assert await engine.run(loop(blocks.STEPS)) == "end"
-    assert blocks.growth < 5_000
+    assert await engine.run(loop(blocks.steps)) == "end"
+    assert blocks.are_few
 
 
 async def test_a_loop_of_lazies_with_inputs_takes_no_memory(engine, blocks):
@@ -328,8 +324,8 @@ async def test_a_loop_of_lazies_with_inputs_takes_no_memory(engine, blocks):
         blocks.look(n)
         return loop(add(n, -1), add(1)) if n else "end"
 
-    assert await engine.run(loop(blocks.STEPS)) == "end"
-    assert blocks.growth < 5_000
+    assert await engine.run(loop(blocks.steps)) == "end"
+    assert blocks.are_few
 
 
 async def test_a_loop_of_lazies_in_a_node_takes_no_memory(engine, blocks):
@@ -338,8 +334,8 @@ async def test_a_loop_of_lazies_in_a_node_takes_no_memory(engine, blocks):
         blocks.look(n)
         return loop(add(n, -1)) if n else "end"
 
-    assert await engine.run(same(loop(blocks.STEPS))) == "end"
-    assert blocks.growth < 5_000
+    assert await engine.run(same(loop(blocks.steps))) == "end"
+    assert blocks.are_few
 
 
 async def test_a_loop_of_tail_calls_with_lazy_arguments_takes_no_memory(engine, blocks):
@@ -350,13 +346,11 @@ async def test_a_loop_of_tail_calls_with_lazy_arguments_takes_no_memory(engine, 
         blocks.look(n)
         return loop.tail(add(n, -1)) if n else "end"
 
-    assert await engine.run(loop(blocks.STEPS)) == "end"
-    assert blocks.growth < 5_000
+    assert await engine.run(loop(blocks.steps)) == "end"
+    assert blocks.are_few
 
 
 async def test_a_mutual_loop_over_both_lanes_takes_no_memory(engine, blocks):
-    blocks.STEPS = 4_000
-
     @cs.task
     async def ping(n):
         blocks.look(n)
@@ -367,8 +361,8 @@ async def test_a_mutual_loop_over_both_lanes_takes_no_memory(engine, blocks):
         blocks.look(n)
         return ping(n - 1) if n else "end"
 
-    assert await engine.run(ping(blocks.STEPS)) == "end"
-    assert blocks.growth < 5_000
+    assert await engine.run(ping(blocks.steps)) == "end"
+    assert blocks.are_few
 
 
 # -- shapes -----------------------------------------------------------------------------------

@@ -156,18 +156,16 @@ async def test_a_coroutine_loop_in_a_node_overlaps_with_its_siblings(engine):
     assert await engine.run([loop(3), loop(3), loop(3)], use_vm=True) == ["end"] * 3
 
 
-@pytest.mark.parametrize("steps", [100_000])
-async def test_a_loop_of_tail_calls_takes_no_memory(engine, blocks, steps):
+async def test_a_loop_of_tail_calls_takes_no_memory(engine, blocks):
     """R5: flat memory, no stack."""
-    blocks.STEPS = steps
 
     @cs.task
     def loop(n, unchanged="x"):
         blocks.look(n)
         return loop.tail(n - 1) if n else "end"
 
-    assert await engine.run(loop(steps), use_vm=True) == "end"
-    assert blocks.growth < 5_000
+    assert await engine.run(loop(blocks.steps), use_vm=True) == "end"
+    assert blocks.are_few
 
 
 async def test_a_mutual_loop_takes_no_memory(engine, blocks):
@@ -180,8 +178,8 @@ async def test_a_mutual_loop_takes_no_memory(engine, blocks):
     def odd(n):
         return even.tail(n - 1) if n else "end"
 
-    assert await engine.run(even(blocks.STEPS), use_vm=True) == "end"
-    assert blocks.growth < 5_000
+    assert await engine.run(even(blocks.steps), use_vm=True) == "end"
+    assert blocks.are_few
 
 
 async def test_a_loop_of_returned_lazies_takes_no_memory(engine, blocks):
@@ -192,15 +190,14 @@ async def test_a_loop_of_returned_lazies_takes_no_memory(engine, blocks):
         blocks.look(n)
         return loop(n - 1) if n else "end"
 
-    assert await engine.run(loop(blocks.STEPS), use_vm=True) == "end"
-    assert blocks.growth < 5_000
+    assert await engine.run(loop(blocks.steps), use_vm=True) == "end"
+    assert blocks.are_few
 
 
 @pytest.mark.parametrize("inner", [add, add_async])
 @pytest.mark.parametrize("way", ["lazy", "tail"])
 async def test_a_loop_with_lazy_arguments_takes_no_memory(engine, blocks, inner, way):
     """R4, M2: what a step has made and used is let go of."""
-    blocks.STEPS = 4_000
 
     @cs.task
     def loop(n):
@@ -209,8 +206,8 @@ async def test_a_loop_with_lazy_arguments_takes_no_memory(engine, blocks, inner,
             return "end"
         return loop(inner(n, -1)) if way == "lazy" else loop.tail(inner(n, -1))
 
-    assert await engine.run(loop(blocks.STEPS), use_vm=True) == "end"
-    assert blocks.growth < 5_000
+    assert await engine.run(loop(blocks.steps), use_vm=True) == "end"
+    assert blocks.are_few
 
 
 async def test_a_coroutine_loop_takes_no_memory(engine, blocks):
@@ -219,8 +216,8 @@ async def test_a_coroutine_loop_takes_no_memory(engine, blocks):
         blocks.look(n)
         return loop.tail(n - 1) if n else "end"
 
-    assert await engine.run(loop(blocks.STEPS), use_vm=True) == "end"
-    assert blocks.growth < 5_000
+    assert await engine.run(loop(blocks.steps), use_vm=True) == "end"
+    assert blocks.are_few
 
 
 @pytest.mark.parametrize("way", ["lazy", "tail"])
@@ -232,8 +229,8 @@ async def test_a_loop_inside_of_a_node_takes_no_memory(engine, blocks, way):
             return "end"
         return loop(n - 1) if way == "lazy" else loop.tail(n - 1)
 
-    assert await engine.run(same(loop(blocks.STEPS)), use_vm=True) == "end"
-    assert blocks.growth < 5_000
+    assert await engine.run(same(loop(blocks.steps)), use_vm=True) == "end"
+    assert blocks.are_few
 
 
 async def test_a_lazy_met_again_while_it_is_computed(engine):

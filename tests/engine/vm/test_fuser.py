@@ -197,7 +197,7 @@ async def test_what_loops_are_to_others_does_not_depend_on_the_tier(program):
 _numbers = itertools.count()
 
 
-@settings(max_examples=100, derandomize=True, deadline=None, database=None)
+@settings(derandomize=True, deadline=None, database=None)
 @given(source=modules())
 def test_what_a_random_body_means_does_not_depend_on_the_tier(tmp_path_factory, source):
     hold(tmp_path_factory.getbasetemp(), source)

@@ -33,7 +33,7 @@ def outcome(blueprint, *args, **kwargs):
         return str(error)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples, deadline=None)
 @given(programs())
 def test_a_program_gives_the_same_value_after_the_trip(program):
     blueprint = BlueprintBuilder().build(program[-1], template=False)
@@ -41,7 +41,7 @@ def test_a_program_gives_the_same_value_after_the_trip(program):
     assert repr(outcome(again(blueprint))) == repr(outcome(blueprint))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(deadline=None)
 @given(st.integers(), st.lists(st.integers(), max_size=3), st.integers())
 def test_a_template_takes_the_same_inputs_after_the_trip(a, rest, c):
     blueprint = BlueprintBuilder().build_task(mixed)

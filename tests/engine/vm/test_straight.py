@@ -563,7 +563,7 @@ def graphs(draw):
     return nodes
 
 
-@settings(max_examples=100, derandomize=True, deadline=None, database=None)
+@settings(derandomize=True, deadline=None, database=None)
 @given(graphs())
 def test_random_graphs_mean_the_same_in_all_ways(nodes):
     found = {way: asyncio.run(_run_random(nodes, way)) for way in WAYS}

@@ -76,7 +76,7 @@ def compiled(made):
         return []
 
 
-@settings(max_examples=50, deadline=None)
+@settings(deadline=None)
 @given(differential.programs(differential.Profile(fails=5)))
 def test_programs_of_all_kinds_of_tasks_pass(program):
     for blueprint in compiled(differential.Build(program, cs)):
@@ -408,7 +408,7 @@ _steps = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(_steps, st.integers(0, 4))
 def test_the_order_is_right_if_every_turn_reads_the_same_and_what_was_written(steps, entry):
     """Each instruction gives its place, so that what is read tells who wrote it."""

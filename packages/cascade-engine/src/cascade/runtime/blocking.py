@@ -207,6 +207,8 @@ class BlockingMonitor:
     def stir(self, watch: Watch) -> None:
         """The first step since the last look: see to it that somebody looks."""
         now, began = self.clock(), watch.began
+        if self.clock is perf_counter:
+            pauses.check(now)
         watch.began = math.inf  # a thread may take a while to start
         try:
             self._stir()

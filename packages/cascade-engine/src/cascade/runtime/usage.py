@@ -53,6 +53,7 @@ class Usage:
         """Read the clocks of this thread; to be called before a call if ``now > stale``."""
         self.stale = now + _FRESH
         if getrusage is not None:
+            pauses.check(now)
             waits = getrusage(RUSAGE_THREAD).ru_nvcsw
             thread = threading.get_ident()
             self._last = _Reading(now, thread, thread_time(), process_time(), waits)
