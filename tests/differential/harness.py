@@ -121,7 +121,7 @@ def check(
         faults += [
             f"{path}: words the only error, or its note, otherwise than the graph (R9)"
             for path, outcome in outcomes.items()
-            if _worded(outcome.error) != _worded(graph.error)
+            if _worded(outcome.error, evaluator) != _worded(graph.error, evaluator)
             # A program is given what it takes only, which the error lists.
             and not (path == "program" and isinstance(graph.error, ParameterError))
         ]
@@ -307,11 +307,18 @@ def _tells_the_same(evaluator: naive.Naive, fail_fast: bool) -> bool:
     return not any(isinstance(error, _REFUSALS) for error in evaluator.errors)
 
 
-def _worded(error: BaseException | None) -> list[str]:
-    """Its text, and the note on where it comes from (R9)."""
+def _worded(error: BaseException | None, evaluator: naive.Naive) -> list[str]:
+    """Its text, and the note on where it comes from (R9).
+
+    Of several paths to a node that fails it is open which is told: another user of a shared node
+    may be met before or after the failure.
+    """
     if isinstance(error, ExceptionGroup) and error.message.endswith("of the run failed"):
-        return [str(error), *_worded(error.exceptions[0])]
-    return [str(error), *getattr(error, "__notes__", ())]
+        return [str(error), *_worded(error.exceptions[0], evaluator)]
+    notes = getattr(error, "__notes__", ())
+    if evaluator.has_several_paths:
+        notes = [note.partition(", on the path")[0] for note in notes]
+    return [str(error), *notes]
 
 
 def _is_only(evaluator: naive.Naive) -> bool:

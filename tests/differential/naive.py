@@ -354,6 +354,8 @@ class Naive:
         #: What such calls did: indices into the log, and errors.
         self.optional: set[int] = set()
         self.optional_errors: list[Exception] = []
+        #: Whether several nodes needed one that failed, so that several paths lead to it (R9).
+        self.has_several_paths = False
         #: How many nodes were skipped for a condition of their own.
         self.skips = 0
         #: For each effect the effects that come before it, and for each node those it is made of.
@@ -377,6 +379,8 @@ class Naive:
             self.memo[lazy] = self.compute(lazy, self.made_of[lazy])
         elif self.memo[lazy] is _UNDER_WAY:
             return self.fail(CycleError(lazy.name, [lazy.name]))
+        else:
+            self.has_several_paths |= isinstance(self.memo[lazy], Failed)
         causes |= self.made_of[lazy]
         return self.counted(self.memo[lazy])
 

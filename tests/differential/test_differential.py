@@ -3,7 +3,24 @@
 import pytest
 from hypothesis import given, settings
 from tests.differential.harness import check
-from tests.differential.programs import Build, Change, Profile, Program, changes, programs
+from tests.differential.programs import (
+    Box,
+    Build,
+    Call,
+    Change,
+    Const,
+    Gather,
+    Give,
+    Job,
+    Lit,
+    Map,
+    Pack,
+    Profile,
+    Program,
+    Ref,
+    changes,
+    programs,
+)
 
 #: The same programs each time, unless more are asked for.
 _FIXED = settings(derandomize=True, deadline=None, database=None)
@@ -53,3 +70,12 @@ def test_programs_that_may_wait_for_themselves(program: Program, changed: tuple[
 @given(programs(Profile(fails=2, depth=5, shared=6)), changes())
 def test_large_programs(program: Program, changed: tuple[Change, ...]):
     hold(program, changed)
+
+
+def test_a_failure_to_which_several_paths_lead():
+    """R9: the shared map fails in a dict with an unhashable key; which user is told is open."""
+    unhashable = Box(dict, (Gather((Const(None),)),))
+    column = Call(Job("file", 1, Give(Box(tuple, (Const(1), unhashable)))))
+    shared = Map(Job("file", None, Pack(), "blocking"), (("a", column),))
+    late = Map(Job("any", 0, Pack()), (("a", Box(list, (Lit(Ref(0)), Const(4)))),))
+    hold(Program((shared,), (), Box(tuple, (late, Ref(0)))))
