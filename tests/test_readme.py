@@ -26,7 +26,7 @@ def _blocks(page: Path) -> list[tuple[str, str, int]]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_examples_print_what_the_page_says(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_print_the_output_on_the_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One namespace a page, from top to bottom, as a reader would type it."""
     monkeypatch.chdir(ROOT)  # call sites are shown relative to it
     namespace: dict[str, object] = {"__name__": "example"}
