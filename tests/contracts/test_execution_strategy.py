@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 
 import pytest
+from tests.sample_tasks import add, add_async
 
 import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
@@ -56,17 +57,6 @@ def execute(strategy, surroundings):
             return await strategy.execute(target, run)
 
     return execute
-
-
-@cs.task
-def add(a, b=0):
-    return a + b
-
-
-@cs.task
-async def add_async(a, b=0):
-    await asyncio.sleep(0)
-    return a + b
 
 
 def test_it_is_an_execution_strategy(strategy):

@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 
 import pytest
+from tests.sample_tasks import same
 
 import cascade as cs
 
@@ -12,11 +13,6 @@ import cascade as cs
 @cs.task
 def bad(n=0):
     raise ValueError(n)
-
-
-@cs.task
-def same(x):
-    return x
 
 
 @cs.task
