@@ -1,11 +1,12 @@
-"""docs/errors.md: every entry raises what the page says that it raises.
+"""Errors: docs/errors.md and the corpus in tests/errors raise the messages that they show.
 
-An entry is a heading ``###``, its code in a block ``python raises``, the last line of the traceback
-in a block ``text error``, in which ``…`` stands for anything, and what to do. To add one, write it
-there; nothing has to be done here. The code runs after the page's block ``python setup``, in a file
-of its own called ``example.py``; what calls ``cs.run`` is run on both paths. Code that is to run
-with some distributions only says so: ``python raises with=cascade-spec``; and so does what older
-Pythons say otherwise: ``python raises since=3.12``.
+An entry is a heading, its code in a block ``python raises``, the last line of the traceback in a
+block ``text error``, in which ``…`` stands for any text, and the remedy. To add one, write it into
+the file of its theme in tests/errors, or into the page if it is among the commonest faults; nothing
+has to be done here. The code runs after the page's block ``python setup``, in a file of its own
+called ``example.py``; code that calls ``cs.run`` runs on both paths. Code that needs some
+distributions only says so: ``python raises with=cascade-spec``; so does code whose message older
+Pythons word differently: ``python raises since=3.12``.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ from cascade.spec import errors
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+CORPUS = {
+    path.stem: path.read_text(encoding="utf-8")
+    for path in sorted((ROOT / "tests" / "errors").glob("*.md"))
+}
 EXAMPLE = str(ROOT / "example.py")
 
 
@@ -45,18 +50,23 @@ class Entry(NamedTuple):
     advice: str
 
     @classmethod
-    def read(cls, section: str) -> Entry:
-        title, _, body = section.partition("\n")
+    def read(cls, title: str, body: str) -> Entry:
         (code,), (error,) = blocks(body, "python raises"), blocks(body, "text error")
-        advice = body[error.end() :].partition("\n## ")[0]
-        return cls(title, code[1], code[2], error[2].rstrip("\n"), advice.strip())
+        return cls(title, code[1], code[2], error[2].rstrip("\n"), body[error.end() :].strip())
 
     @property
     def on_both_paths(self) -> bool:
         return "cs.run(" in self.code or "cs.run_async(" in self.code
 
 
-ENTRIES = [Entry.read(section) for section in PAGE.split("\n### ")[1:]]
+def entries_of(text: str) -> list[Entry]:
+    """The sections of ``text`` that show a fault; others explain."""
+    sections = [section.partition("\n") for section in re.split(r"^##+ ", text, flags=re.MULTILINE)]
+    return [Entry.read(title, body) for title, _, body in sections if blocks(body, "python raises")]
+
+
+ON_THE_PAGE = entries_of(PAGE)
+ENTRIES = [*ON_THE_PAGE, *(entry for text in CORPUS.values() for entry in entries_of(text))]
 SETUP = blocks(PAGE, "python setup")[0][2]
 
 
@@ -103,7 +113,9 @@ def told_with(distributions: str, code: str) -> str:
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.title)
-def test_an_entry_raises_what_the_page_says(entry: Entry, example: Callable[[str], str]) -> None:
+def test_an_entry_raises_the_message_that_it_shows(
+    entry: Entry, example: Callable[[str], str]
+) -> None:
     option, _, value = entry.options.partition("=")
     assert option in ("", "with", "since"), f"{entry.options!r} means nothing here"
     if option == "since" and sys.version_info < tuple(map(int, value.split("."))):
@@ -124,7 +136,7 @@ def test_an_entry_raises_the_same_on_the_virtual_machine(
     assert_is(example(entry.code), entry.error)
 
 
-def test_an_entry_that_raises_nothing_or_something_else_is_noticed(
+def test_a_missing_or_different_error_fails_the_entry(
     example: Callable[[str], str],
 ) -> None:
     told = example("raise ValueError('one')")
@@ -137,16 +149,21 @@ def test_an_entry_that_raises_nothing_or_something_else_is_noticed(
         assert_is(example("add(1, 2)"), "ValueError: one")
 
 
-def test_entries_have_titles_of_their_own_and_say_what_to_do() -> None:
+def test_entries_have_unique_titles_and_a_remedy() -> None:
     titles = [entry.title for entry in ENTRIES]
 
     assert len(set(titles)) == len(titles)
     assert [entry.title for entry in ENTRIES if not entry.advice] == []
 
 
-def test_no_block_of_the_page_is_left_out() -> None:
+@pytest.mark.parametrize("name", ["docs/errors.md", *CORPUS])
+def test_every_block_belongs_to_an_entry(name: str) -> None:
     """A block with a misspelt info string would be shown and never run."""
-    assert len(re.findall(r"^```\w", PAGE, re.MULTILINE)) == 2 * len(ENTRIES) + 1
+    text = CORPUS.get(name, PAGE)
+    setup = len(blocks(text, "python setup"))
+
+    assert setup == (name not in CORPUS)
+    assert len(re.findall(r"^```\w", text, re.MULTILINE)) == 2 * len(entries_of(text)) + setup
 
 
 def own_errors() -> dict[str, type[Exception]]:
@@ -158,16 +175,34 @@ def own_errors() -> dict[str, type[Exception]]:
 
 
 def test_the_table_has_every_error_with_the_builtin_that_catches_it() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| \[`(\w+)`\]\(#(\w+)\) \| `(\w+)` \|", PAGE, re.MULTILINE)
     classes = {name: found for name, found in own_errors().items() if name != "CascadeError"}
 
-    assert {name for name, _ in rows} == classes.keys()
-    for name, builtin in rows:
+    assert sorted(name for name, _, _ in rows) == sorted(classes)
+    for name, anchor, builtin in rows:
+        assert anchor == name.lower()
         assert issubclass(classes[name], getattr(builtins, builtin))
 
 
+def test_every_error_has_its_section_below_the_time_at_which_the_table_says_it_is_raised() -> None:
+    times = dict(re.findall(r"^\| \[`(\w+)`\]\S+ \| `\w+` \| ([\w ]+) \|", PAGE, re.MULTILINE))
+    sections: dict[str, str] = {}
+    time = ""
+    for level, title in re.findall(r"^(##+) (.+)$", PAGE, re.MULTILINE):
+        if level == "##":
+            time = title.lower()
+        elif level == "###" and title in own_errors():
+            sections[title] = time
+
+    assert sections == times
+
+
+def test_the_page_shows_at_most_thirty_faults() -> None:
+    assert len(ON_THE_PAGE) <= 30
+
+
 def test_every_error_has_an_entry() -> None:
-    """But for the root of them all, and for the one that nobody is to see."""
+    """Except for the base class, and for the error of a bug in Cascade."""
     shown = {entry.error.partition(":")[0] for entry in ENTRIES}
 
     assert own_errors().keys() - shown == {"CascadeError", "InternalError"}

@@ -124,7 +124,7 @@ print(json.dumps([
 """
 
 
-def test_a_missing_layer_is_an_attribute_error_that_says_what_to_install():
+def test_a_missing_layer_is_an_attribute_error_with_the_install_command():
     names, listed, has_run, messages = python(MISSING, "cascade-spec")
 
     assert names == listed == sorted(n for n, home in PUBLIC.items() if ".spec." in home)

@@ -1,4 +1,4 @@
-"""The examples in the README and the docs do what they say."""
+"""README and docs: examples print the output that is shown, links lead to a heading."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.pages import PAGES, ROOT, prose, sections
 
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _BLOCK = re.compile(r"^```(python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+_LINK = re.compile(r"\]\((?!https?:)([^)]+)\)")
 
 
 def _blocks(page: Path) -> list[tuple[str, str, int]]:
@@ -26,7 +25,7 @@ def _blocks(page: Path) -> list[tuple[str, str, int]]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_examples_print_what_the_page_says(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_print_the_output_on_the_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One namespace a page, from top to bottom, as a reader would type it."""
     monkeypatch.chdir(ROOT)  # call sites are shown relative to it
     namespace: dict[str, object] = {"__name__": "example"}
@@ -56,6 +55,10 @@ def test_the_readme_has_an_example_of_each_path_with_its_output() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    for link in _LINK.findall(page.read_text(encoding="utf-8")):
-        assert (page.parent / link).exists(), f"{page.name} links to {link}"
+def test_links_lead_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
+    for link in _LINK.findall(prose(page)):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), f"{page.name} links to {link}"
+        if anchor:
+            assert anchor in sections(target), f"{page.name} links to {link}"

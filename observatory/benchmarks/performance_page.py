@@ -52,9 +52,10 @@ def page(documents: Mapping[str, Document]) -> str:
     """The text of docs/performance.md, from the reports of all suites by their names."""
     parts: list[Any] = [
         "# Performance",
-        "What a node of a graph costs, a step of a loop, and a limit, and against what. All "
-        "that is compared was measured in turns, so that a busy machine slows all alike: read the "
-        "ratios first. `hatch run bench` measures again, `hatch run bench-page` writes this page.",
+        "Costs of a node of a graph, of a step of a loop, and of a limit, beside those of asyncio, "
+        "threads and plain Python. The contenders of a table were measured in turns, so that a "
+        "busy machine slows all of them alike: read the ratios first. `hatch run bench` measures "
+        "again, `hatch run bench-page` writes this page.",
     ]
     for suite in SUITES:
         document = documents[suite.name]
@@ -82,15 +83,15 @@ def _graph_part(document: Document) -> list[Any]:
     return [
         *parts,
         f"Memory of a node at the peak, its value included: {memory}.",
-        "### Nodes that are no plain calls",
-        "None of the policies has anything to do: no attempt fails, no cache hits.",
+        "### Nodes with policies and coroutines",
+        "The policies stay idle: every attempt succeeds, and no cache hits.",
         samples_as_markdown(document, {"policies": "2 000"}, "nodes", "node"),
         "### Tasks that block",
         "`time.sleep(0.01)` on the 32 workers that an engine has, and on a thread pool of 32.",
         samples_as_markdown(document, sections_of(document, "sleep, ", " tasks"), "tasks", "task"),
         "### A task that returns a lazy call of itself",
         samples_as_markdown(document, {"recursion": ""}, "", "step"),
-        "### Somebody who watches",
+        "### Progress displays",
         samples_as_markdown(document, {"progress": "10 000"}, "nodes", "node"),
     ]
 
@@ -138,9 +139,9 @@ def _loops_part(document: Document) -> list[Any]:
     if "three nodes" in document["measurements"]:
         parts += [
             "### A chain that was compiled",
-            "Three nodes, run again and again: by `await program.run(…)`, where `program` is what "
-            "`engine.compile` made of them, by `await engine.run(…)` on both paths, and as plain "
-            "calls, of which three count as one run.",
+            "Three nodes, run again and again: by `await program.run(…)` of the program that "
+            "`engine.compile` returns, by `await engine.run(…)` on both paths, and as plain calls, "
+            "of which three count as one run.",
             samples_as_markdown(document, {"three nodes": ""}, "", "run"),
         ]
     parts += [
@@ -148,9 +149,9 @@ def _loops_part(document: Document) -> list[Any]:
         "Once for each task, at its first run: reading, proving, rewriting and compiling a "
         "function of some ten lines (*fuse*), and writing a loop around it (*generate*).",
         samples_as_markdown(document, {"making a loop": ""}, "", "task"),
-        "### Somebody who watches a loop",
-        "A fused loop whose `StepsMade` events somebody subscribes to, at most ten times a second "
-        "as engines do by default, and every millisecond.",
+        "### A loop with a subscriber",
+        "A fused loop with a subscriber to its `StepsMade` events, which come at most ten times a "
+        "second (the default), or every millisecond.",
         samples_as_markdown(document, {"watching": ""}, "", "step"),
     ]
     if "peers" in document["measurements"]:
@@ -180,7 +181,7 @@ def loops_picture(document: Document) -> str:
 
 def _memory_part(document: Document) -> list[Any]:
     return [
-        "The peak during one long loop over what was in use before it.",
+        "The peak of memory during one long loop, minus the memory in use before it.",
         _memory_table(document),
         "### Targets of memory",
         targets_as_markdown(document),
@@ -196,8 +197,8 @@ def _memory_table(document: Document) -> Iterator[str]:
 
 def _delay_part(document: Document) -> list[Any]:
     return [
-        "How long a coroutine that always asks for the next turn waits for it, while loops spin "
-        "that await nothing.",
+        "Waiting time of a coroutine that asks for every turn of the event loop, while loops "
+        "without any `await` run beside it.",
         _delay_table(document),
         "### Targets of turns",
         targets_as_markdown(document),
@@ -216,9 +217,9 @@ def _delay_table(
 
 def _imports_part(document: Document) -> list[Any]:
     return [
-        "Processes from spawn to exit, and what they take over a Python that does nothing: medians "
-        f"over {document['rounds']} rounds of the difference within a round. `import cascade` "
-        "alone imports no layer; the first use of a name imports what is behind it.",
+        "Time of a process from spawn to exit, and the difference to a Python that runs `pass`: "
+        f"medians over {document['rounds']} rounds of the difference within a round. "
+        "`import cascade` alone imports no layer; the first use of a name imports its layer.",
         _imports_table(document),
         "### Targets of importing",
         targets_as_markdown(document),
@@ -249,9 +250,9 @@ def _limits_part(document: Document) -> list[Any]:
         "### Around a fused loop",
         "The same three around a countdown on the virtual machine. A batch of steps asks once.",
         samples_as_markdown(document, {"limits, a fused loop": ""}, "", "step"),
-        "### Around a loop that is watched",
-        "A fused loop on an engine with a control plane, over a connector in memory, that nobody "
-        "uses: it tells of the run's steps ten times a second, and of itself once.",
+        "### Around a loop on an engine with a control plane",
+        "A fused loop on an engine with an idle control plane over a connector in memory: it "
+        "publishes the run's steps ten times per second, and its own status once.",
         samples_as_markdown(document, {"limits, control plane": ""}, "", "step"),
         "### Capacities",
         "Nodes that take one of many with `with_constraints`, beside nodes with a retry that is "

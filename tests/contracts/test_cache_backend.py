@@ -57,7 +57,7 @@ def test_it_is_a_cache_backend(cache):
     assert isinstance(cache, CacheBackend)
 
 
-def test_what_was_not_put_is_no_hit(cache):
+def test_a_key_that_was_never_put_is_a_miss(cache):
     cache.put("a", 1)
 
     assert cache.get("b") == (False, None)
@@ -87,7 +87,7 @@ def test_keys_that_are_equal_are_one_key(cache):
     assert cache.get(frozenset({"a", "b"})) == (True, "second")
 
 
-def test_the_latest_value_replaces_what_was_there(cache):
+def test_the_latest_value_replaces_the_one_before(cache):
     cache.put("a", 1)
     cache.put("a", 2)
     cache.put("a", None)
@@ -95,7 +95,7 @@ def test_the_latest_value_replaces_what_was_there(cache):
     assert cache.get("a") == (True, None)
 
 
-def test_a_value_is_kept_for_its_time(cache, clock):
+def test_a_value_is_kept_for_its_ttl(cache, clock):
     cache.put("a", 1, ttl=10)
     cache.put("b", 2, ttl=20)
 
@@ -116,7 +116,7 @@ def test_reading_a_value_does_not_lengthen_its_time(cache, clock):
     assert cache.get("a") == (False, None)
 
 
-def test_a_value_without_a_time_stays(cache, clock):
+def test_a_value_without_ttl_stays(cache, clock):
     cache.put("a", 1)
     clock.seconds += 1e12
 
@@ -132,7 +132,7 @@ def test_a_value_put_again_has_the_time_of_the_latest_put(cache, clock, ttl, aft
     assert cache.get("a") == ((True, 2) if after else (False, None))
 
 
-def test_a_value_whose_time_is_over_can_be_put_again(cache, clock):
+def test_an_expired_value_can_be_put_again(cache, clock):
     cache.put("a", 1, ttl=10)
     clock.seconds += 10
     cache.put("a", 2, ttl=10)

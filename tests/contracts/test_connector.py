@@ -149,7 +149,7 @@ def test_it_is_a_connector(place):
 # Messages.
 
 
-async def test_a_message_reaches_all_who_subscribed_also_its_publisher(connectors):
+async def test_a_message_reaches_all_subscribers_including_its_publisher(connectors):
     one, other = await connectors(), await connectors()
     inboxes = [Inbox(), Inbox(), Inbox()]
     await one.subscribe("a/b", inboxes[0])
@@ -210,7 +210,9 @@ async def test_handlers_of_one_pattern_and_of_overlapping_ones_are_all_called(co
     assert [await inbox.next() for inbox in inboxes] == [("a/b", b"1")] * 4
 
 
-async def test_a_handler_that_raises_stops_nobody_and_is_logged_now_and_then(connectors, caplog):
+async def test_a_raising_handler_stops_no_other_and_is_logged_at_its_1st_and_10th_failure(
+    connectors, caplog
+):
     connector = await connectors()
     calls, inbox = [], Inbox()
 
@@ -279,7 +281,7 @@ async def test_any_thread_may_publish_and_keeps_its_order(connectors):
 # Retained messages.
 
 
-async def test_who_subscribes_later_gets_the_latest_retained_message_of_each_topic(connectors):
+async def test_a_late_subscriber_gets_the_latest_retained_message_of_each_topic(connectors):
     one, other = await connectors(), await connectors()
     early, late = Inbox(), Inbox()
     await one.subscribe("state/#", early)
@@ -295,7 +297,7 @@ async def test_who_subscribes_later_gets_the_latest_retained_message_of_each_top
     assert {("state/a", b"3"), ("state/b", b"2"), ("state/end", b"end")} == set(arrived)
 
 
-async def test_a_second_handler_of_a_pattern_gets_what_is_retained_too(connectors):
+async def test_a_second_handler_of_a_pattern_gets_retained_messages_too(connectors):
     connector = await connectors()
     first, second = Inbox(), Inbox()
     await connector.subscribe("state", first)
@@ -324,7 +326,7 @@ async def test_an_empty_retained_message_makes_the_broker_forget(connectors):
 # Subscriptions.
 
 
-async def test_a_subscription_that_ended_gets_nothing_and_the_others_go_on(connectors):
+async def test_an_ended_subscription_gets_no_messages_and_the_others_go_on(connectors):
     connector = await connectors()
     first, second = Inbox(), Inbox()
     cancel = await connector.subscribe("a", first)
@@ -361,7 +363,7 @@ async def test_a_pattern_that_cannot_be_is_refused(connectors, pattern):
         await connector.subscribe(pattern, Inbox())
 
 
-async def test_a_handler_that_nobody_would_await_is_refused(connectors):
+async def test_a_coroutine_function_is_refused_as_a_handler(connectors):
     connector = await connectors()
 
     async def handle(topic, payload): ...
@@ -391,7 +393,7 @@ async def test_a_handler_that_nobody_would_await_is_refused(connectors):
         ("a", b"", 1, "retain must be True or False"),
     ],
 )
-async def test_what_can_never_be_sent_is_refused_where_it_is_published(
+async def test_publish_refuses_invalid_topics_payloads_and_flags(
     place, topic, payload, retain, told
 ):
     connector = place.connector()
@@ -405,7 +407,7 @@ async def test_what_can_never_be_sent_is_refused_where_it_is_published(
 # The life of a connection.
 
 
-async def test_a_connector_says_how_it_is(place):
+async def test_a_connector_reports_its_state(place):
     connector = place.connector()
     states = []
     assert connector.state == ConnectionState(False, "connect() was not called yet")
@@ -426,7 +428,7 @@ async def test_a_connector_says_how_it_is(place):
     assert len(states) == 2
 
 
-async def test_who_looks_at_the_state_and_fails_harms_nobody(place, caplog):
+async def test_a_raising_state_handler_does_not_disturb_the_others(place, caplog):
     connector = place.connector()
     states = []
 
@@ -456,7 +458,7 @@ async def test_disconnect_leaves_no_task_and_calls_no_handler_any_more(place):
     assert inbox._queue.qsize() == arrived
 
 
-async def test_what_is_published_just_before_disconnect_is_sent(place, connectors):
+async def test_messages_published_just_before_disconnect_are_sent(place, connectors):
     other, inbox = await connectors(), Inbox()
     await other.subscribe("a", inbox)
     async with place.connector() as connector:
@@ -476,7 +478,7 @@ async def test_a_connector_can_connect_again_with_its_subscriptions(place, conne
             assert await inbox.next() == ("a", b"%d" % number)
 
 
-async def test_what_is_published_before_connect_goes_out_with_it(place, connectors):
+async def test_messages_published_before_connect_are_sent_on_connect(place, connectors):
     other, inbox = await connectors(), Inbox()
     await other.subscribe("a", inbox)
     connector = place.connector()
@@ -509,7 +511,7 @@ async def test_a_connector_belongs_to_the_loop_that_connected_it(connectors):
 # When the connection is lost.
 
 
-async def test_a_broker_that_is_not_there_is_an_error_of_connect_and_nothing_goes_on(place):
+async def test_connect_raises_without_a_broker_and_leaves_no_task_running(place):
     await place.stop()
     connector = place.connector()
 
@@ -561,9 +563,7 @@ async def test_a_lost_broker_is_told_and_raises_nowhere(place, connectors):
     assert not state.connected
 
 
-async def test_after_a_loss_all_subscriptions_are_there_and_what_was_queued_goes_out(
-    place, connectors
-):
+async def test_a_reconnect_restores_subscriptions_and_sends_queued_messages(place, connectors):
     connector = await connectors()
     before, during = Inbox(), Inbox()
     await connector.subscribe("before/#", before)
@@ -581,7 +581,7 @@ async def test_after_a_loss_all_subscriptions_are_there_and_what_was_queued_goes
     assert connector.dropped == 0
 
 
-async def test_what_was_queued_is_all_there_for_who_was_there_first(place, connectors):
+async def test_an_earlier_subscriber_gets_all_queued_messages(place, connectors):
     """The publisher connects last, so that nothing is sent before there is a subscription."""
     other, inbox = await connectors(), Inbox()
     await other.subscribe("a", inbox)
@@ -610,7 +610,7 @@ async def test_a_full_queue_drops_the_oldest_and_counts_them(place, connectors):
     assert connector.dropped == 7
 
 
-async def test_what_cannot_be_sent_until_disconnect_is_dropped_and_counted(place, connectors):
+async def test_messages_still_queued_at_disconnect_are_dropped_and_counted(place, connectors):
     connector = await connectors()
     await place.stop()
     await becomes(connector, False)
@@ -622,7 +622,7 @@ async def test_what_cannot_be_sent_until_disconnect_is_dropped_and_counted(place
     assert connector.dropped == 2
 
 
-async def test_what_is_retained_comes_again_after_a_loss(place, connectors):
+async def test_retained_messages_come_again_after_a_reconnect(place, connectors):
     one, other = await connectors(), await connectors()
     inbox = Inbox()
     await other.subscribe("state", inbox)
@@ -662,7 +662,7 @@ async def test_a_disconnect_publishes_no_last_will(place, connectors):
     assert await inbox.next() == ("engines/end", b"end")
 
 
-async def test_many_losses_in_a_row_leave_nothing_behind(place, connectors, caplog):
+async def test_connectors_recover_from_many_losses_in_a_row(place, connectors, caplog):
     one, other = await connectors(), await connectors()
     inbox = Inbox()
     await other.subscribe("a", inbox)
@@ -677,12 +677,12 @@ async def test_many_losses_in_a_row_leave_nothing_behind(place, connectors, capl
 
 
 @pytest.mark.parametrize("will", ["text", ("a", b"x", True), 3])
-def test_a_will_that_is_no_message_is_refused(place, will):
+def test_a_will_must_be_a_message(place, will):
     with pytest.raises(cs.ArgumentError, match="will must be a Message"):
         place.connector(will=will)
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, None, "many", True])
-def test_a_limit_that_is_no_number_of_messages_is_refused(place, limit):
+def test_max_queued_must_be_a_count_of_messages(place, limit):
     with pytest.raises(cs.ArgumentError, match="max_queued must be an int from 1 up"):
         place.connector(max_queued=limit)

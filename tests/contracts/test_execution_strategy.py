@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 
 import pytest
+from tests.sample_tasks import add, add_async
 
 import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
@@ -58,17 +59,6 @@ def execute(strategy, surroundings):
     return execute
 
 
-@cs.task
-def add(a, b=0):
-    return a + b
-
-
-@cs.task
-async def add_async(a, b=0):
-    await asyncio.sleep(0)
-    return a + b
-
-
 def test_it_is_an_execution_strategy(strategy):
     assert isinstance(strategy, ExecutionStrategy)
     assert isinstance(strategy.name, str)
@@ -116,7 +106,7 @@ async def test_it_raises_the_first_error_with_its_note(execute):
     assert caught.value.__notes__[0].startswith("cascade: in task 'fail', called at ")
 
 
-async def test_it_refuses_what_cannot_succeed_before_anything_runs(execute):
+async def test_it_refuses_missing_resources_before_the_first_call(execute):
     ran = []
 
     @cs.task
@@ -180,7 +170,7 @@ async def test_it_tells_of_tasks_on_the_runs_bus(execute, surroundings):
     assert [e.task for e in seen if isinstance(e, TaskFinished)] == ["add_async", "add"]
 
 
-async def test_it_ends_with_nothing_running_when_it_is_cancelled(execute):
+async def test_a_cancelled_execution_leaves_no_task_running(execute):
     begun = asyncio.Event()
     ended = []
 
@@ -235,7 +225,7 @@ async def test_in_a_run_that_goes_on_it_leaves_the_errors_to_the_run(strategy, s
     assert sorted(ran) == [1, 2]
 
 
-def test_it_says_what_waits_for_its_next_attempt(strategy, surroundings):
+def test_it_reports_nodes_that_wait_for_their_next_attempt(strategy, surroundings):
     """The run has the time, the strategy the node."""
     attempts = []
 

@@ -67,7 +67,7 @@ def test_a_call_is_made_on_another_thread(make):
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(3)])
-def test_what_a_call_raises_is_in_its_future(make_any, error):
+def test_the_error_of_a_call_is_in_its_future(make_any, error):
     def fail():
         raise error
 
@@ -225,7 +225,7 @@ def test_in_a_shortage_calls_wait_for_the_threads_that_are_there(make_replacing,
     assert sorted(call.result(10) for call in calls) == [0, 1, 2, 3]
 
 
-def test_a_thread_that_cannot_be_replaced_goes_on_with_what_waits(make_replacing, shortage, stuck):
+def test_a_thread_that_cannot_be_replaced_runs_the_waiting_calls(make_replacing, shortage, stuck):
     call, begun, go = stuck
     executor = make_replacing(1)
     first = executor.submit(call)
@@ -457,7 +457,7 @@ async def test_the_end_of_a_call_can_be_cancelled_without_the_call():
     assert call.result() == 1
 
 
-async def test_a_run_fails_when_its_executor_is_shut_down_and_cancels_what_waits():
+async def test_a_run_fails_when_its_executor_is_shut_down_and_cancels_its_calls():
     executor = ThreadPoolExecutor(1)
     hold = threading.Event()
     begun = asyncio.Event()
@@ -478,7 +478,7 @@ async def test_a_run_fails_when_its_executor_is_shut_down_and_cancels_what_waits
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_is_open_is_closed_also_when_the_executor_makes_no_more_calls(way):
+async def test_open_resources_are_closed_even_if_the_executor_takes_no_more_calls(way):
     told = []
 
     @cs.resource
@@ -540,7 +540,7 @@ Remote = type("Remote", (ThreadPoolExecutor,), {"__module__": "distributed.clien
     ],
     ids=["processes", "subclass", "cluster", "coroutines", "object", "class"],
 )
-def test_an_engine_refuses_what_lends_no_threads(make, why):
+def test_an_engine_refuses_executors_that_lend_no_threads(make, why):
     with pytest.raises(cs.ExecutorError, match=why) as caught:
         cs.Engine(executor=make())
 
@@ -652,7 +652,7 @@ def test_the_thread_of_a_call_that_was_given_up_ends_with_it(make_replacing, stu
     assert sorted(call.result(10) for call in calls) == [0, 1]
 
 
-def test_giving_up_twice_or_a_call_that_does_not_run_changes_nothing(make_replacing, stuck):
+def test_replacing_a_thread_twice_or_without_a_running_call_has_no_effect(make_replacing, stuck):
     call, begun, _ = stuck
     executor = make_replacing(1)
     done = executor.submit(int)

@@ -100,7 +100,7 @@ def test_a_graph_is_not_changed(make):
     assert view.successors == [[1, 2], [2], []]
 
 
-async def test_an_engine_takes_those_of_an_earlier_stage_first(make):
+async def test_an_engine_starts_nodes_of_earlier_stages_first(make):
     """Among nodes that could start; a stage is no barrier. Also in what a task returns (R4)."""
     done = []
 

@@ -65,7 +65,7 @@ def test_a_result_is_the_very_object_that_was_put(state):
         assert state.get_result("a") is value
 
 
-def test_what_was_not_put_is_not_there(state):
+def test_an_id_without_a_result_raises_key_error(state):
     state.put_result("a", 1)
 
     assert not state.has_result("b")
@@ -74,7 +74,7 @@ def test_what_was_not_put_is_not_there(state):
         state.get_result("b")
 
 
-def test_a_skip_reason_is_kept_and_is_no_result(state):
+def test_a_skip_reason_is_kept_and_does_not_count_as_a_result(state):
     state.put_skip_reason("a", "the condition was falsy")
 
     assert state.get_skip_reason("a") == "the condition was falsy"
@@ -83,7 +83,7 @@ def test_a_skip_reason_is_kept_and_is_no_result(state):
         state.get_result("a")
 
 
-def test_the_latest_replaces_what_was_there(state):
+def test_the_latest_outcome_replaces_the_one_before(state):
     state.put_result("a", 1)
     state.put_result("a", 2)
     assert state.get_result("a") == 2
@@ -140,7 +140,7 @@ def test_it_may_be_used_from_many_threads(state):
 
 
 @pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
-async def test_an_engine_keeps_what_nodes_gave(state, use_vm):
+async def test_an_engine_keeps_results_and_skip_reasons(state, use_vm):
     @cs.task
     def add(a, b=0):
         return a + b
@@ -164,7 +164,7 @@ async def test_an_engine_keeps_what_nodes_gave(state, use_vm):
 
 
 @pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
-async def test_an_engine_keeps_nothing_of_what_failed(state, use_vm):
+async def test_an_engine_keeps_no_outcome_of_failed_nodes_and_their_users(state, use_vm):
     """Nor of what did not run for it; an error that is an item's value is one."""
 
     @cs.task
@@ -185,7 +185,7 @@ async def test_an_engine_keeps_nothing_of_what_failed(state, use_vm):
 
 
 @pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
-async def test_an_engine_keeps_what_came_from_a_cache(state, use_vm):
+async def test_an_engine_keeps_results_that_came_from_a_cache(state, use_vm):
     @cs.task
     def one(n):
         return n

@@ -116,7 +116,7 @@ def test_the_workflow_runs_on_both_paths(document):
     assert all(r["seconds"] > 0 for r in runs.values())
 
 
-def test_the_database_holds_what_the_tasks_wrote(atlas, document):
+def test_the_database_holds_the_edges_and_imports_of_the_document(atlas, document):
     database = sqlite3.connect(atlas[1] / "atlas.sqlite")
     try:
         edges = set(database.execute("select module, imported from edge"))
@@ -127,7 +127,7 @@ def test_the_database_holds_what_the_tasks_wrote(atlas, document):
         database.close()
 
 
-def test_the_page_shows_all_and_loads_nothing(atlas):
+def test_the_page_shows_every_module_and_loads_no_other_file(atlas):
     page = (atlas[1] / "atlas.html").read_text(encoding="utf-8")
 
     assert_loads_nothing(page)

@@ -85,7 +85,7 @@ def test_ctrl_c_ends_it_with_130_and_without_a_traceback():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes end in another way there")
-def test_a_reader_who_has_seen_enough_gets_no_traceback():
+def test_a_closed_pipe_ends_the_command_without_a_traceback():
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as gone:
@@ -115,7 +115,7 @@ def test_its_pages_do_not_import_the_engine(words):
     assert [name for name in modules if name.startswith(ENGINE)] == []
 
 
-def test_without_the_extra_it_says_in_one_line_what_to_install(folder: Path):
+def test_without_the_extra_one_line_names_the_install_command(folder: Path):
     """A Python without site-packages stands for one without the extra."""
     sources = [str(path) for path in Path(__file__).parents[2].glob("packages/*/src")]
     done = subprocess.run(

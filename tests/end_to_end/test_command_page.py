@@ -51,7 +51,7 @@ def session(block: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0][2:])
-def test_the_commands_print_what_the_page_says(block, tmp_path):
+def test_the_commands_print_the_output_on_the_page(block, tmp_path):
     (tmp_path / "flows.py").write_text(FLOWS, encoding="utf-8")
 
     assert session(block, tmp_path) == block

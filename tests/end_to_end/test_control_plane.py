@@ -217,7 +217,7 @@ def test_a_target_that_runs_by_the_command_is_steered_too(
     assert (done.returncode, done.stdout) == (1, "no engine is connected\n")
 
 
-def test_what_is_killed_is_gone_at_once(
+def test_the_last_will_of_a_killed_engine_removes_its_status_at_once(
     broker: Mosquitto, started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By its last will: nobody has to wait for heartbeats that do not come."""

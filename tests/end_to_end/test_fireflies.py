@@ -52,7 +52,7 @@ def fireflies(tmp_path_factory):
     return run(FIREFLIES, *options, cwd=here), here
 
 
-def test_fireflies_come_into_step_and_it_says_so(fireflies):
+def test_fireflies_come_into_step_and_the_output_reports_it(fireflies):
     done, here = fireflies
 
     assert done.returncode == 0, done.stderr
@@ -143,7 +143,7 @@ def test_options_that_make_no_sense_are_refused_in_a_sentence(script, arguments,
 
 
 @pytest.mark.parametrize("script", [FIREFLIES, KURAMOTO])
-def test_where_nothing_can_be_written_it_says_so(script, tmp_path):
+def test_an_unwritable_output_is_reported(script, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     done = run(script, "--out", "file", cwd=tmp_path)
 
@@ -153,7 +153,7 @@ def test_where_nothing_can_be_written_it_says_so(script, tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send")
 @pytest.mark.parametrize("virtual", [True, False])
-def test_ctrl_c_ends_it_and_what_was_seen_is_kept(virtual, tmp_path):
+def test_ctrl_c_ends_the_run_and_keeps_the_recorded_flashes(virtual, tmp_path):
     options = ["--side", 10, "--duration", 100_000, *(["--virtual"] if virtual else [])]
     process = subprocess.Popen(
         command(FIREFLIES, *options),

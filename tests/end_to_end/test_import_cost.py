@@ -25,7 +25,7 @@ def test_one_round_prints_a_table_and_writes_json(tmp_path):
     assert all(row["program"] in printed for row in written["programs"])
 
 
-def test_its_report_is_like_those_of_the_other_benchmarks(tmp_path):
+def test_its_report_has_the_format_of_the_other_benchmarks(tmp_path):
     report = tmp_path / "report.json"
     command = [sys.executable, SCRIPT, "--rounds", "1", "--quick", "--json", report]
     subprocess.run(command, capture_output=True, check=True)

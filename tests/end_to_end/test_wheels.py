@@ -115,7 +115,7 @@ def metadata(wheel: Path) -> dict[str, list[str]]:
     return {key: headers.get_all(key, []) for key in headers}
 
 
-def test_no_file_is_shipped_twice_and_none_is_left_out(wheels):
+def test_every_file_is_shipped_exactly_once(wheels):
     shipped = {name: files(wheel) for name, wheel in wheels.items()}
     modules = {
         path.relative_to(ROOT / "packages" / name / "src").as_posix()
@@ -165,7 +165,7 @@ def test_a_layer_installs_with_only_the_layers_under_it(wheels, environment, cou
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_without_the_engine_the_command_says_what_to_install(wheels, environment, count):
+def test_without_the_engine_the_command_names_the_install_command(wheels, environment, count):
     environment.install(*(wheels[name] for name in DISTRIBUTIONS[:count]))
     done = environment.run(environment.python, "-I", "-m", "cascade", "run", "x:y")
 
@@ -176,7 +176,7 @@ def test_without_the_engine_the_command_says_what_to_install(wheels, environment
     assert not list(environment.python.parent.glob("cascade*"))
 
 
-def test_the_engine_brings_the_command_and_its_extra_what_that_needs(wheels, environment):
+def test_the_engine_installs_the_command_and_its_extra_the_dependencies(wheels, environment):
     environment.install(*(wheels[name] for name in DISTRIBUTIONS[:3]))
     (script,) = environment.python.parent.glob("cascade*")
     message = 'cascade: the command needs cyclopts and rich: pip install "cascade-engine[cli]"\n'

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from tests.sample_tasks import add
 
 import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
@@ -106,11 +107,6 @@ async def narrow():
         yield engine
     executor.shutdown()
     assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-@cs.task
-def add(a, b=0):
-    return a + b
 
 
 @cs.task

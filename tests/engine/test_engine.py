@@ -9,6 +9,7 @@ import weakref
 from unittest.mock import AsyncMock, MagicMock, patch
 
 import pytest
+from tests.sample_tasks import add, add_async
 
 import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
@@ -20,17 +21,6 @@ from cascade.runtime.bus import MessageBus
 from cascade.runtime.engine import Engine
 from cascade.runtime.events import Event, TaskStarted
 from cascade.spec.resource import ResourceDefinition
-
-
-@cs.task
-def add(a, b=0):
-    return a + b
-
-
-@cs.task
-async def add_async(a, b=0):
-    await asyncio.sleep(0)
-    return a + b
 
 
 @cs.task

@@ -5,6 +5,7 @@ import dataclasses
 import threading
 
 import pytest
+from tests.sample_tasks import add, add_async
 
 import cascade as cs
 from cascade.runtime import events
@@ -27,17 +28,6 @@ def seen(engine):
     seen = []
     engine.bus.subscribe(Event, seen.append)
     return seen
-
-
-@cs.task
-def add(a, b=0):
-    return a + b
-
-
-@cs.task
-async def add_async(a, b=0):
-    await asyncio.sleep(0)
-    return a + b
 
 
 @cs.task

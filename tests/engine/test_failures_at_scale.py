@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 
 import pytest
+from tests.sample_tasks import same
 
 import cascade as cs
 from cascade.runtime.placement import Durations
@@ -13,11 +14,6 @@ from cascade.runtime.placement import Durations
 @cs.task
 def bad(n=0):
     raise ValueError(n)
-
-
-@cs.task
-def same(x):
-    return x
 
 
 @cs.task

@@ -5,6 +5,7 @@ import gc
 import weakref
 
 import pytest
+from tests.sample_tasks import add
 
 import cascade as cs
 from cascade.graph.states import NodeState
@@ -20,11 +21,6 @@ from cascade.runtime.events import (
     TaskWaiting,
 )
 from cascade.runtime.history import History
-
-
-@cs.task
-def add(a, b=0):
-    return a + b
 
 
 @cs.task

@@ -6,16 +6,12 @@ import sys
 import threading
 
 import pytest
+from tests.sample_tasks import add
 
 import cascade as cs
 from cascade.adapters.executors.inline import InlineExecutor
 from cascade.runtime.clock import run_virtually
 from cascade.runtime.events import RunFinished
-
-
-@cs.task
-def add(a, b=0):
-    return a + b
 
 
 @cs.task

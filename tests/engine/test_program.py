@@ -8,6 +8,7 @@ import traceback
 import weakref
 
 import pytest
+from tests.sample_tasks import add, add_async
 
 import cascade as cs
 from cascade.adapters.state import InMemoryStateBackend
@@ -18,19 +19,8 @@ colour = contextvars.ContextVar("colour", default="none")
 
 
 @cs.task
-def add(a, b=0):
-    return a + b
-
-
-@cs.task
 def echo(value):
     return value
-
-
-@cs.task
-async def add_async(a, b=0):
-    await asyncio.sleep(0)
-    return a + b
 
 
 @cs.task

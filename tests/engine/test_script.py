@@ -1,21 +1,9 @@
 """``cs.run`` and ``cs.run_async``: a target's value in one call."""
 
-import asyncio
-
 import pytest
+from tests.sample_tasks import add, add_async
 
 import cascade as cs
-
-
-@cs.task
-def add(a, b=0):
-    return a + b
-
-
-@cs.task
-async def add_async(a, b=0):
-    await asyncio.sleep(0)
-    return a + b
 
 
 def test_run_gives_the_value(use_vm):

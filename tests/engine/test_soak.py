@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.sample_tasks import add
 
 import cascade as cs
 
@@ -45,11 +46,6 @@ def tool():
 @cs.resource(scope="task")
 async def part():
     yield "part"
-
-
-@cs.task
-def add(a, b=0):
-    return a + b
 
 
 @cs.task

@@ -1,6 +1,7 @@
 """Values are looked at by their type: what a value says of itself is its own affair."""
 
 import pytest
+from tests.sample_tasks import same
 
 import cascade as cs
 
@@ -26,11 +27,6 @@ async def make_async():
 @cs.task
 def kind(value):
     return type(value).__name__
-
-
-@cs.task
-def same(value):
-    return value
 
 
 @cs.task

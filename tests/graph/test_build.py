@@ -91,7 +91,7 @@ def test_a_diamond_of_a_hundred_levels():
     assert len(build_graph(lazy)) == 201
 
 
-def test_what_the_target_does_not_need_is_not_there():
+def test_nodes_that_the_target_does_not_need_are_left_out():
     source = load()
     pair(source)
 
@@ -120,7 +120,7 @@ def test_unchosen_routes_are_not_there_unless_asked_for():
     assert len(build_graph(target, routes=True)) == 7
 
 
-def test_a_route_that_is_needed_anyway_is_there():
+def test_a_route_with_other_users_is_part_of_the_graph():
     small = load()
     target = join(Router(selector="s", routes={"s": small}), small)
 
@@ -182,7 +182,7 @@ def test_the_general_order_stays_near_that_of_creation():
     assert [lazy.name for lazy in graph.lazies] == ["n0", "n2", "n3", "n4", "n1", "n5", "join"]
 
 
-def test_a_target_may_wait_for_what_is_younger():
+def test_a_target_may_wait_for_a_node_created_later():
     target = join()
     later = load()
     graph = build_graph(target.after(later))
@@ -190,7 +190,7 @@ def test_a_target_may_wait_for_what_is_younger():
     assert list(graph.lazies) == [later, target]
 
 
-def test_a_younger_edge_in_what_is_not_needed_does_no_harm():
+def test_a_cycle_among_unneeded_nodes_is_not_an_error():
     stray, late = load(), load()
     stray.after(late)
     late.after(stray)
@@ -290,7 +290,7 @@ def test_a_long_cycle_is_cut_in_the_message_and_whole_in_the_error():
     assert len(str(caught.value)) < 2_000
 
 
-def test_what_merely_waits_for_a_cycle_is_not_named():
+def test_the_error_names_the_nodes_of_the_cycle_only():
     a, b = named("a"), named("b")
     a.after(b)
     b.after(a)
@@ -356,7 +356,7 @@ def test_the_work_grows_with_the_graph_and_not_faster():
 # -- known ----------------------------------------------------------------------------------------
 
 
-def test_what_is_known_already_is_left_outside():
+def test_known_nodes_are_listed_outside_the_graph():
     below = load()
     known = pair(below)
     target = join(known, known, load())

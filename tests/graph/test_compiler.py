@@ -207,7 +207,7 @@ def test_parameters_with_defaults_get_registers_after_the_given_ones():
     assert blueprint.register_count == 7
 
 
-def test_a_given_argument_is_no_default():
+def test_a_given_argument_does_not_become_a_default():
     """M3: a missing input is an error; a template does not remember what it was made of."""
     blueprint = build(pair(1))
 
@@ -244,7 +244,7 @@ def test_surplus_arguments_have_a_register_each_kind():
     assert execute(blueprint, [4]) == join.func(4)
 
 
-def test_surplus_values_may_come_where_the_template_had_none():
+def test_surplus_values_are_accepted_although_the_template_had_no_surplus():
     blueprint = build(mixed(1, c=2))
 
     assert execute(blueprint, [1, 2, 3, 4], {"c": 5, "z": 6}) == mixed.func(1, 2, 3, 4, c=5, z=6)
@@ -394,7 +394,7 @@ def test_a_literal_is_one_operand():
         Param("p", default=3),
     ],
 )
-def test_a_root_that_is_no_call_of_a_task_has_no_inputs(root):
+def test_a_root_without_a_task_has_no_inputs(root):
     blueprint = build(root)
 
     check(blueprint)
@@ -457,7 +457,7 @@ def test_without_anything_to_build_all_is_refused(targets):
 
 
 @pytest.mark.parametrize("target", [3, None, countdown.func, "even", build(countdown(1)), [load()]])
-def test_what_cannot_be_built_is_refused_by_its_id(target):
+def test_build_all_names_the_id_of_an_invalid_target(target):
     with pytest.raises(
         DefinitionError, match=r"^what to compile for 'odd' is a lazy value or a task, but is "
     ):
@@ -492,12 +492,12 @@ def test_every_program_becomes_a_well_formed_blueprint(program, template):
 
 
 @given(programs())
-def test_a_baked_blueprint_means_what_the_program_means(program):
+def test_a_baked_blueprint_gives_the_value_of_the_program(program):
     assert execute(build(program[-1], template=False)) == meaning(program[-1])
 
 
 @given(programs())
-def test_a_template_entered_with_its_own_arguments_means_what_the_program_means(program):
+def test_a_template_entered_with_its_own_arguments_gives_the_value_of_the_program(program):
     target = program[-1]
     parameters = target.task.parameters
     values = {
@@ -523,7 +523,7 @@ def meaning_of(value: Any) -> Any:
 
 
 @given(programs())
-def test_the_prologue_alone_supplies_what_was_lazy(program):
+def test_the_prologue_alone_supplies_the_lazy_arguments(program):
     """M3: only arguments that were plain have to be given."""
     target = program[-1]
     if target.task is join or target.task is mixed:

@@ -54,7 +54,7 @@ def test_conditions_and_order_stand_behind_the_call():
     ]
 
 
-def test_what_a_call_takes_of_capacities_stands_behind_it():
+def test_capacities_are_listed_behind_the_call():
     target = pair(1).with_constraints(gpu=load(), disk=0.5).with_timeout(3)
 
     assert listing(target, template=False) == [
@@ -79,11 +79,11 @@ def test_an_empty_blueprint():
     assert disassemble(Blueprint()) == "blueprint (empty): 0 registers"
 
 
-def test_one_register_is_no_plural():
+def test_one_register_is_counted_in_the_singular():
     assert listing(load(), template=False)[0] == "blueprint load: 1 register"
 
 
-def test_what_is_no_operand_is_shown_as_it_is():
+def test_an_invalid_operand_is_listed_by_its_repr():
     """A listing is for finding out what is wrong with a blueprint made by hand."""
     blueprint = Blueprint([Call(max, Register(0), [3])], 1)
 

@@ -109,7 +109,7 @@ def test_routes_are_edges_where_they_are_part_of_the_graph():
     assert [edge.kind for edge in build_graph(router).edges] == [EdgeKind.DATA]
 
 
-def test_a_route_that_is_needed_anyway_is_no_edge_of_the_router():
+def test_a_route_with_other_users_is_not_an_edge_of_the_router():
     """R7: the router does not wait for it, and it may even wait for the router."""
     small = load()
     router = Router(selector=load(), routes={"s": small})

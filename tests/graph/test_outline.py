@@ -98,7 +98,7 @@ def test_a_container_of_lazy_values_is_a_target():
 
 
 @pytest.mark.parametrize("target", [3, [1, 2], load])
-def test_what_is_not_lazy_has_no_plan(target):
+def test_dry_run_refuses_targets_that_are_not_lazy(target):
     with pytest.raises(DefinitionError):
         dry_run(target)
 
@@ -131,7 +131,7 @@ def test_many_arguments(many):
     assert len(lines_of(target)) == 53
 
 
-def test_all_inputs_are_shown_to_who_asks_for_them():
+def test_a_larger_limit_shows_all_inputs():
     target = join(*(load() for _ in range(1_000)))
 
     assert len(lines_of(target, limit=1_000)) == 1_002
@@ -176,7 +176,7 @@ def test_every_node_is_drawn_once_and_every_edge_has_a_line(program):
     assert names == Counter(node.name for node in graph.nodes)
 
 
-def test_what_is_printed_is_returned_as_a_plan(capsys):
+def test_dry_run_returns_the_plan_that_it_prints(capsys):
     plan = dry_run(load())
     assert f"{plan}\n" == capsys.readouterr().out
     assert repr(plan) == "<plan of load: 1 node>"

@@ -272,7 +272,7 @@ def test_an_empty_blueprint_is_equal_after_the_trip():
     assert again(Blueprint()) == Blueprint()
 
 
-def test_what_was_compiled_is_not_kept():
+def test_sources_of_instructions_are_not_serialised():
     assert [call.source for call in again(build(pair(load()))).instructions] == [None, None]
 
 
@@ -304,7 +304,7 @@ def test_programs_that_are_built_twice_have_one_content():
     assert len(content_hash(program())) == 64
 
 
-def test_the_order_of_sets_and_dicts_is_no_content():
+def test_the_order_of_sets_and_dicts_does_not_change_the_text():
     numbers = list(range(0, 10_000, 97))
     shuffled = random.Random(1).sample(numbers, len(numbers))
     for make in (set, dict.fromkeys, lambda n: {str(i): 0 for i in n}, lambda n: {(*n,): n}):
@@ -369,7 +369,7 @@ def test_the_content_is_the_same_in_another_process():
 # -- what has no form -----------------------------------------------------------------------------
 
 
-def test_a_function_that_is_no_tasks_is_refused_with_the_remedy():
+def test_a_function_without_a_task_is_refused_with_the_remedy():
     for func in (len, load.func, lambda: 0):
         blueprint = Blueprint([Call(load.func, Register(0), task=load), Call(func, Register(1))], 2)
         with pytest.raises(SerializationError) as caught:
@@ -431,7 +431,7 @@ def nested(depth):
         (pair.map(a=[1], b=literal(len)), r"^instruction 0 \(pair\.map\) has no JSON form: "),
     ],
 )
-def test_what_has_no_form_is_named_with_its_instruction(target, problem):
+def test_a_value_without_a_json_form_is_named_with_its_instruction(target, problem):
     blueprint = build(target, template=False)
     for write in (blueprint_to_json, content_hash):
         with pytest.raises(SerializationError, match=problem):
@@ -525,7 +525,7 @@ def test_routes_that_wait_for_each_other_are_a_cycle():
         ('{"blueprint": 1, "nodes": [3]}', "^node 0 cannot be read: it is no object but 3$"),
     ],
 )
-def test_text_that_is_no_blueprint_is_refused(text, problem):
+def test_text_of_another_format_is_refused(text, problem):
     with pytest.raises(SerializationError, match=problem):
         blueprint_from_json(text)
 
@@ -596,7 +596,7 @@ def test_an_instruction_that_cannot_be_read_is_counted(form, problem):
         ({"rooted": True}, "it has no instruction whose task could be its own"),
     ],
 )
-def test_what_is_wrong_with_a_header_is_said(header, problem):
+def test_a_malformed_header_is_described(header, problem):
     with pytest.raises(SerializationError, match=f"^the blueprint cannot be read: {problem}$"):
         read(**header)
 

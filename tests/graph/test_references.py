@@ -93,7 +93,7 @@ def other_module(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("read", [from_json, blueprint_from_json])
 @pytest.mark.parametrize("where", ["task", "map", "namedtuple", "provider", "type", "retry"])
-def test_a_module_that_is_not_imported_stays_so(read, where, other_module):
+def test_reading_does_not_import_a_module(read, where, other_module):
     name = "module_from_elsewhere:work"
     form = {
         "task": call(name),
@@ -125,7 +125,7 @@ def test_a_module_that_the_caller_lists_is_imported(read, other_module):
 
 
 @pytest.mark.parametrize("modules", ["flows", [""], [1], [None]])
-def test_what_is_no_list_of_modules_is_refused(modules):
+def test_modules_must_be_a_list_of_names(modules):
     with pytest.raises(ArgumentError, match=r"^modules takes the names of modules"):
         Resolver(modules)
 
@@ -143,7 +143,7 @@ def test_no_code_runs_to_find_a_name(monkeypatch):
     assert asked == []
 
 
-def test_what_is_in_a_class_is_found():
+def test_a_task_inside_a_class_is_found():
     assert Resolver().find(f"{__name__}:Group.inside") is Group.inside
 
 
@@ -168,7 +168,7 @@ def test_known_types_enumerations_and_marked_functions_convert(kind):
 
 
 @pytest.mark.parametrize("condition", ["os:_exit", f"{__name__}:unmarked"])
-def test_what_a_retry_is_on_is_an_error_or_marked(condition):
+def test_a_retry_condition_must_be_an_error_type_or_marked(condition):
     node = {**call(f"{__name__}:load"), "retry": {"max_attempts": 2, "on": condition}}
     with pytest.raises(SerializationError, match=r"is neither a type of exceptions nor marked"):
         from_json(graph(node))

@@ -120,7 +120,7 @@ def test_of_a_map_amounts_are_for_its_items():
 
 
 @pytest.mark.parametrize("amount", [-1, "1", None, True, {"$float": "inf"}])
-def test_amounts_that_are_none_are_refused(amount):
+def test_invalid_amounts_are_refused(amount):
     made = document(pair(1).with_constraints(gpu=1))
     made["nodes"][0]["capacities"]["gpu"] = amount
     with pytest.raises(SerializationError):
@@ -283,7 +283,7 @@ def test_where_a_call_was_written_is_not_kept():
     assert again(load()).callsite.filename.endswith("serialize.py")
 
 
-def test_the_other_process_imports_what_it_allows():
+def test_another_process_imports_only_the_modules_it_allows():
     text = to_json(pair(load("x"), b=(1, 2)))
     code = (
         "import sys; from cascade.graph.serialize import from_json\n"
@@ -451,7 +451,7 @@ def test_a_param_whose_type_cannot_be_imported_is_refused():
         to_json(Param("p", type=functools.partial(int, base=16)))
 
 
-def test_a_plain_value_is_no_graph():
+def test_a_plain_value_is_refused():
     with pytest.raises(TypeError, match=r"^expected a lazy value"):
         to_json([1])
 
@@ -476,7 +476,7 @@ def test_a_plain_value_is_no_graph():
         ('{"cascade": 1, "nodes": {"a": 1}}', "^its nodes are no list but {'a': 1}$"),
     ],
 )
-def test_text_that_is_no_graph_is_refused(text, problem):
+def test_text_of_another_format_is_refused(text, problem):
     with pytest.raises(SerializationError, match=problem):
         from_json(text)
 
@@ -535,7 +535,7 @@ LOAD = {"task": "tests.graph.flows:load", "args": [], "kwargs": {}}
         ({"operator": "call", "args": [{"$node": 0}]}, "'call' is no operator of lazy values"),
     ],
 )
-def test_what_is_wrong_with_a_node_is_said(node, problem):
+def test_a_malformed_node_is_described(node, problem):
     """A negative index would be that of a node at the end, which is none that is older."""
     text = json.dumps({"cascade": 1, "nodes": [LOAD, node]})
     with pytest.raises(SerializationError, match=f"^node 1 cannot be read: {problem}$"):

@@ -166,7 +166,7 @@ def test_nodes_of_one_state_share_its_colour():
 
 
 @pytest.mark.parametrize("state", ["skipped", "cancelled"])
-def test_what_did_not_run_to_its_end_has_a_dashed_line(state):
+def test_skipped_and_cancelled_nodes_are_dashed(state):
     lazy = load()
     states = {lazy.number: NodeState(state)}
 
@@ -226,7 +226,7 @@ def test_a_container_of_lazy_values_is_drawn_with_its_node():
     assert visualize((load(), 1)).splitlines()[1:3] == ['    n0["load"]', '    n1(["gather"])']
 
 
-def test_what_cannot_be_drawn_is_refused():
+def test_invalid_targets_and_formats_are_refused():
     with pytest.raises(DefinitionError, match=r"^task 'load' is not a lazy value; call it: load"):
         visualize(load)
     with pytest.raises(DefinitionError, match=r"^expected a lazy value"):
@@ -277,7 +277,7 @@ def test_a_drawing_has_a_line_for_each_node_and_edge(program):
         ("\ud800", r"#92;ud800", r"\\ud800"),
     ],
 )
-def test_a_name_is_no_directive_markup_or_escape(name, mermaid, dot):
+def test_names_are_escaped_in_drawings(name, mermaid, dot):
     lazy = task(name=name)(load.func)()
     states = {lazy.number: NodeState("failed", 0.0, name)}
     router = Router(selector=1, routes={name: lazy})

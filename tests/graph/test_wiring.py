@@ -36,12 +36,12 @@ def test_it_agrees_with_the_graph(program):
 
 
 @given(programs(amounts=True))
-def test_it_agrees_on_what_is_outside(program):
+def test_it_agrees_on_the_nodes_outside_the_graph(program):
     others = inputs_of(program[-1])
     check(program[-1], set(others).__contains__)
 
 
-def test_one_user_is_no_list():
+def test_a_single_user_is_stored_without_a_list():
     """Most nodes have one, and a list for each would be half of all memory."""
     source = load("a")
     wiring = wire(join(source))
@@ -55,7 +55,7 @@ def test_a_node_used_twice_by_one_waits_twice():
     assert wiring.waits == {wiring.target: 2}
 
 
-def test_what_is_ready_is_in_the_order_of_creation():
+def test_ready_nodes_are_in_the_order_of_creation():
     leaves = [load(str(n)) for n in range(50)]
     assert wire(gather(*reversed(leaves))).ready == leaves
 

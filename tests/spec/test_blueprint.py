@@ -76,7 +76,7 @@ def test_the_ir_does_not_change(thing, name):
         setattr(thing, name, 5)
 
 
-def test_a_blueprint_is_a_snapshot_of_what_it_was_made_of():
+def test_a_blueprint_copies_the_containers_that_it_is_given():
     instructions, inputs, kwargs = [Call(abs, Register(0))], [0], {"n": 0}
     blueprint = Blueprint(instructions, 1, inputs, kwargs)
     operands: dict = {"a": Register(0)}
@@ -106,7 +106,7 @@ class Unhashable(list):
 
 
 @pytest.mark.parametrize("value", [[1], {"a": []}, {1}, step(1), Unhashable()])
-def test_what_a_blueprint_holds_need_not_be_hashable(value):
+def test_a_blueprint_may_hold_unhashable_values(value):
     call = Call(Unhashable(), Register(0), [Literal(value)], {"a": Literal(value)})
     blueprint = Blueprint([call], 1, input_defaults={0: value})
 
@@ -220,7 +220,7 @@ def test_a_tail_call_goes_to_a_task(target):
     assert TailCall(target=step).target is step
 
 
-def test_tail_calls_compare_by_what_they_say():
+def test_tail_calls_compare_by_arguments_and_target():
     assert TailCall([1], {"a": 2}) == TailCall((1,), {"a": 2})
     assert TailCall([1]) != TailCall([2])
     assert TailCall(target_blueprint_id="a") != TailCall(target_blueprint_id="b")

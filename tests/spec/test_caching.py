@@ -222,7 +222,7 @@ NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
         lambda: ...,
     ],
 )
-def test_what_is_made_anew_in_the_same_way_has_the_same_key(make):
+def test_equal_values_have_the_same_key(make):
     assert key_of(make()) == key_of(make())
     assert key_of([make(), 1]) == key_of([make(), 1])
 
@@ -281,7 +281,7 @@ def test_what_is_made_anew_in_the_same_way_has_the_same_key(make):
         (load, other),
     ],
 )
-def test_what_differs_in_type_or_value_has_another_key(a, b):
+def test_values_of_another_type_or_content_have_another_key(a, b):
     assert key_of(a) != key_of(b)
     assert key_of([a]) != key_of([b])
 
@@ -314,7 +314,7 @@ def test_an_object_without_equality_is_the_same_as_itself_only():
     assert key_of(client) != key_of(Client())
 
 
-def test_a_key_does_not_change_with_what_it_was_made_of():
+def test_a_key_does_not_change_when_its_arguments_are_mutated():
     value = {"a": [1], "b": {2}}
     key = key_of(value)
     value["a"].append(2)
@@ -336,7 +336,7 @@ HOW_TO_HELP = (
 )
 
 
-def test_what_has_no_hash_is_named_with_a_way_out():
+def test_an_unhashable_argument_is_named_with_a_remedy():
     assert refused(Unhashable()) == (
         "task 'load': the argument 'x' cannot be part of a cache key: it is a Unhashable, whose "
         f"hash fails (unhashable type: 'Unhashable'); {HOW_TO_HELP}"
@@ -344,7 +344,7 @@ def test_what_has_no_hash_is_named_with_a_way_out():
 
 
 @pytest.mark.parametrize("hold", [lambda v: [v], lambda v: {"a": (1, v)}, lambda v: Job("a", v)])
-def test_what_has_no_hash_is_found_inside_of_others(hold):
+def test_an_unhashable_value_is_found_inside_containers(hold):
     assert "the argument 'x' cannot be part of a cache key: it holds a Unhashable, whose hash " in (
         refused(hold(Unhashable()))
     )
@@ -394,7 +394,7 @@ def loop_in_a_dataclass():
         (loop_in_a_dataclass, "Job"),
     ],
 )
-def test_what_contains_itself_is_refused(make, kind):
+def test_a_container_that_contains_itself_is_refused(make, kind):
     assert refused(make()) == (
         "task 'load': the argument 'x' cannot be part of a cache key: it is or holds a "
         f"{kind} that contains itself; {HOW_TO_HELP}"
@@ -408,7 +408,7 @@ def nested(depth: int) -> Any:
     return value
 
 
-def test_what_is_nested_too_deep_is_refused():
+def test_more_than_100_levels_of_nesting_are_refused():
     assert refused(nested(101)) == (
         "task 'load': the argument 'x' cannot be part of a cache key: it is nested more than 100 "
         f"levels deep; {HOW_TO_HELP}"
@@ -416,7 +416,7 @@ def test_what_is_nested_too_deep_is_refused():
     assert "nested more than 100" in refused(nested(100_000))
 
 
-def test_what_is_nested_deep_is_fine():
+def test_100_levels_of_nesting_are_accepted():
     assert key_of(nested(100)) == key_of(nested(100))
     assert key_of(nested(100)) != key_of(nested(99))
 
@@ -457,7 +457,7 @@ def test_surplus_arguments_count():
     assert len(set(keys)) == len(keys)
 
 
-def test_no_surplus_arguments_and_none_given_are_the_same():
+def test_omitted_and_empty_surplus_arguments_have_the_same_key():
     """A run may leave them out or say that there are none."""
     policy = by_arguments()
     named = {"a": 1, "b": 2, "c": 3}
@@ -467,7 +467,7 @@ def test_no_surplus_arguments_and_none_given_are_the_same():
     )
 
 
-def test_an_empty_argument_that_is_no_surplus_counts():
+def test_an_empty_ordinary_argument_is_part_of_the_key():
     assert key_of(()) != key_of(None) != key_of({})
 
 
@@ -639,7 +639,7 @@ def test_values_are_kept_for_the_time_given(ttl):
     assert backend.ttls == [ttl]
 
 
-def test_what_a_backend_raises_is_not_hidden():
+def test_errors_of_a_backend_are_raised():
     class Down(DictCache):
         def get(self, key):
             raise ConnectionError("no cache today")
@@ -704,7 +704,7 @@ def test_a_policy_that_makes_other_keys_is_not_equal():
         ),
     ],
 )
-def test_what_makes_no_sense_is_refused_at_once(arguments, message):
+def test_invalid_options_are_refused_at_once(arguments, message):
     with pytest.raises(ArgumentError, match=re.escape(message)):
         ByArguments(**{"backend": DictCache(), **arguments})
 
@@ -741,7 +741,7 @@ def test_a_policy_takes_no_options_of_backends(options, named):
 
 
 @pytest.mark.parametrize("cache", [{}, None, OneKey, DictCache, "cache"])
-def test_what_is_no_cache_is_refused(cache):
+def test_an_object_that_is_not_a_cache_is_refused(cache):
     message = r"^a cache is a CacheBackend, with get and put, .*, or a CachePolicy, .*, but got "
     with pytest.raises(ArgumentError, match=message):
         cache_policy(cache, None, (), "")

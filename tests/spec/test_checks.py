@@ -35,7 +35,7 @@ def test_a_number_is_an_int_or_float_from_the_least_up(value, fits):
     assert is_number(value, 0.5) is fits
 
 
-def test_what_counts_nothing_is_refused_by_the_name_of_the_option():
+def test_an_invalid_count_is_refused_by_the_name_of_the_option():
     check_count("max_workers", 1)
     with pytest.raises(ArgumentError, match=r"^max_workers must be an int from 1 up, but is 'x'$"):
         check_count("max_workers", "x")
@@ -63,7 +63,7 @@ def test_a_number_that_no_float_can_hold_is_refused(use):
 
 
 @pytest.mark.parametrize("value", [float("inf"), 1e308, 10**300])
-def test_a_number_that_a_float_can_hold_is_none_of_those(value):
+def test_numbers_up_to_infinity_are_accepted(value):
     assert is_number(value, 0)
     assert not is_number(float("nan"), 0)
 

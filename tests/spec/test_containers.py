@@ -271,7 +271,7 @@ def test_a_container_that_is_met_twice_is_rebuilt_once():
     assert len(container.dependencies) == 1
 
 
-def test_sharing_that_doubles_at_each_level_is_no_trouble():
+def test_lists_shared_at_each_level_are_searched_once():
     """A tree of 2**200 leaves, in 200 lists."""
     container = deep([leaf()], lambda x: [x, x], 200)
     lazy = settled(container)

@@ -70,7 +70,7 @@ def test_the_root_is_an_ordinary_exception():
     assert errors.CascadeError.__mro__[1] is Exception
 
 
-def test_what_an_error_is_about_can_be_read_from_it():
+def test_errors_have_attributes_for_their_subject():
     assert errors.CycleError("m", ["a", "b", "a"]).cycle == ("a", "b", "a")
     assert errors.CycleError("m").cycle == ()
     assert errors.BlueprintError("m", 3).instruction == 3
@@ -136,7 +136,7 @@ WAYS = [in_a_pickle, copy.copy, copy.deepcopy]
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", all_errors(), ids=lambda kind: kind.__name__)
-def test_an_error_survives_pickle_and_copy_with_all_that_it_tells(kind, way):
+def test_an_error_survives_pickle_and_copy_with_its_attributes(kind, way):
     error = an_error(kind)
     error.add_note("a note")
     error.extra = ["what a user put there"]

@@ -61,7 +61,7 @@ def test_a_lazy_value_is_written_as_in_the_source(made, written):
     assert expression(made) == written
 
 
-def test_what_is_nested_deep_is_left_out():
+def test_deep_nesting_is_abbreviated():
     lazy = count()
     for _ in range(100_000):
         lazy = lazy + 1
@@ -73,7 +73,7 @@ def test_a_long_operand_is_cut():
     assert len(expression(count() + "x" * 10_000)) < 100
 
 
-def test_a_label_is_the_name_unless_that_says_nothing():
+def test_a_label_is_the_name_or_else_the_expression():
     assert label(load("a.csv")) == "load"
     assert label(gather(1)) == "gather"
     assert label(count() > 5) == "count(…) > 5"

@@ -67,7 +67,7 @@ def test_annotations_may_be_text(text):
     assert injections(functools.partial(work)) == {"db": "database"}
 
 
-def test_text_sees_what_the_function_sees():
+def test_a_textual_annotation_sees_the_closure_of_the_function():
     local = inject("local")
 
     def work(db):
@@ -87,7 +87,7 @@ class Work:
 @pytest.mark.parametrize(
     "func", [Work(), Work().method, functools.wraps(Work().method)(lambda *_: 1)]
 )
-def test_whatever_can_be_called_may_be_annotated(func):
+def test_any_callable_may_be_annotated(func):
     assert injections(func) == {"db": "database"}
 
 
@@ -188,5 +188,5 @@ def test_providers_are_annotated_in_the_same_way():
         resource(positional)
 
 
-def test_a_marker_says_what_it_asks_for():
+def test_the_repr_of_a_marker_names_the_resource():
     assert repr(Inject("db", None)) == "inject('db')"

@@ -210,7 +210,7 @@ def test_a_long_plain_condition_is_cut_in_the_message():
 
 
 @pytest.mark.parametrize("method", ["run_if", "after"])
-def test_a_task_itself_is_to_be_called(method):
+def test_a_task_that_was_not_called_is_refused(method):
     lazy = deploy()
     message = (
         rf"^{method}\(\) of task 'deploy' \(called at .*\) got the task 'load' itself; call it: "
@@ -221,7 +221,7 @@ def test_a_task_itself_is_to_be_called(method):
     assert lazy.conditions == lazy.predecessors == ()
 
 
-def test_after_refuses_what_is_not_lazy_and_then_changes_nothing():
+def test_after_refuses_values_that_are_not_lazy_and_changes_nothing():
     lazy = deploy()
     with pytest.raises(LazyUseError, match=r"^after\(\) of task 'deploy'.* but got \[<lazy load"):
         lazy.after(load(), [load()])

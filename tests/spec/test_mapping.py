@@ -146,7 +146,7 @@ def test_a_map_over_the_keywords_of_a_variadic_task():
     assert [call.kwargs for call in calls(anything.map(a=[1, 2]))] == [{"a": 1}, {"a": 2}]
 
 
-def test_a_map_says_what_it_is():
+def test_the_repr_of_a_map_names_its_task_and_parameters():
     lazy = scale.map(value=[1], factor=[2])
 
     assert lazy.name == "scale.map"
@@ -173,12 +173,12 @@ def test_a_string_is_refused_with_both_ways_out(text):
 
 
 @pytest.mark.parametrize("value", [3, None, scale.func])
-def test_what_is_no_iterable_is_refused(value):
+def test_a_value_without_items_is_refused(value):
     with pytest.raises(ArgumentError, match=r"the items of 'value', but it is no iterable: "):
         scale.map(value=value)
 
 
-def test_a_task_itself_is_to_be_called():
+def test_a_task_that_was_not_called_is_refused():
     message = (
         r"^scale\.map\(\) goes over the items of 'value', but it is the task 'numbers' itself; "
     )
@@ -200,7 +200,7 @@ def test_an_empty_iterable_is_not_as_long_as_another():
         scale.map(value=[], factor=[1])
 
 
-def test_what_only_the_run_knows_is_refused_by_the_run():
+def test_the_values_of_lazy_columns_are_checked_by_the_run():
     lazy = scale.map(value=numbers(), factor=[1, 2])
     with pytest.raises(ArgumentError, match=r"'value' has 3, 'factor' has 2 items$"):
         calls(lazy, value=[1, 2, 3])

@@ -125,12 +125,12 @@ def test_a_lazy_value_has_no_length():
     assert "\n    wrong:  len(lazy)\n    right:  cs.task(len)(load(…)) " in str(caught.value)
 
 
-def test_the_wrong_line_is_made_up_where_there_is_no_source():
+def test_the_wrong_line_is_generated_if_there_is_no_source():
     with pytest.raises(LazyUseError, match=r"wrong:  if load\(…\): deploy\(\)\n"):
         exec("if lazy: pass", {"lazy": load()})
 
 
-def test_a_line_of_the_command_is_not_one_of_what_it_executes():
+def test_code_of_exec_has_no_source_line_of_the_command_line():
     """``python -c`` and each ``exec`` have the same file name."""
     exec("def bare(): return load()", code := {"load": load})
     linecache.cache["<string>"] = 9, None, ["not this line\n"], "<string>"
@@ -140,7 +140,7 @@ def test_a_line_of_the_command_is_not_one_of_what_it_executes():
         del linecache.cache["<string>"]
 
 
-def test_a_map_and_a_router_are_no_values_either():
+def test_maps_routers_and_params_have_no_truth_value():
     for lazy in (load.map(path=[1]), Router(selector=1, routes={1: 2}), Param("p"), gather()):
         with pytest.raises(LazyUseError, match="has no truth value"):
             bool(lazy)
@@ -163,7 +163,7 @@ def test_a_map_and_a_router_are_no_values_either():
         (lambda x: finish(entered_async(x)), "cannot be entered", "@cs.resource "),
     ],
 )
-def test_a_lazy_value_is_none_of_what_its_value_may_be(use, fault, right):
+def test_conversions_of_a_lazy_value_are_refused_with_the_task_that_makes_them(use, fault, right):
     with pytest.raises(LazyUseError) as caught:
         use(load())
 
@@ -194,7 +194,7 @@ def test_the_place_is_that_of_the_use_and_not_of_python():
         (lambda: gather(1), "'gather' (made at ", "cs.gather(…)"),
     ],
 )
-def test_what_is_no_call_is_shown_as_it_is_written(make, described, written):
+def test_operators_and_params_are_shown_as_they_are_written(make, described, written):
     with pytest.raises(LazyUseError) as caught:
         bool(make())
 
@@ -215,7 +215,7 @@ def test_a_chain_of_comparisons_is_told_of_the_one_that_works():
     assert "a < b" not in str(caught.value)
 
 
-def test_what_cannot_be_unpacked_is_told_of_nout_only_where_a_task_could_say_it():
+def test_unpacking_suggests_nout_only_for_calls_of_tasks():
     with pytest.raises(LazyUseError) as caught:
         _a, _b = load()
     assert "or:     @cs.task(nout=2) on load, and then  a, b = load(…)" in str(caught.value)
@@ -252,7 +252,7 @@ def test_a_misspelt_method_of_lazy_values_is_told_its_name():
 @pytest.mark.parametrize(
     "name", ["__wrapped__", "__array__", "_repr_html_", "_ipython_display_", "_anything"]
 )
-def test_what_tools_ask_for_is_simply_not_there(name):
+def test_attributes_that_tools_probe_raise_a_plain_attribute_error(name):
     lazy = load()
     assert not hasattr(lazy, name)
     with pytest.raises(AttributeError) as caught:
@@ -286,7 +286,7 @@ def test_tools_of_the_standard_library_are_not_in_the_way():
     assert copy.deepcopy([lazy])[0] is lazy
 
 
-def test_it_looks_awaitable_so_that_frameworks_await_it_and_are_told():
+def test_a_lazy_value_looks_awaitable_so_that_frameworks_get_the_error():
     assert isinstance(load(), Awaitable)
 
 
@@ -297,7 +297,7 @@ def test_rich_shows_it_as_it_is():
     assert pretty.pretty_repr([lazy]) == f"[{lazy!r}]"
 
 
-def test_pickling_says_why_it_cannot_be_and_what_to_send():
+def test_pickling_is_refused_and_names_to_json():
     with pytest.raises(LazyUseError) as caught:
         pickle.dumps([load()])
     said = str(caught.value)

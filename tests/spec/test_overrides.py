@@ -59,7 +59,7 @@ def test_one_may_be_entered_again_within_itself():
     assert in_force() == {}
 
 
-def test_a_function_takes_over_what_was_declared():
+def test_a_plain_function_takes_over_the_declared_scope_and_timeout():
     with override_resource(database, fake):
         found = overrides_in_force()["database"].in_place_of(database)
     assert (found.scope, found.thread_bound, found.teardown_timeout) == ("task", True, 5)
@@ -78,18 +78,18 @@ def test_a_declared_one_brings_its_own():
 
 
 @pytest.mark.parametrize("source", ["", None, 3, fake])
-def test_what_is_overridden_is_a_resource_or_its_name(source):
+def test_only_a_resource_or_its_name_can_be_overridden(source):
     with pytest.raises(DefinitionError, match=r"^override_resource\(\) takes a resource's name or"):
         override_resource(source, fake)
 
 
 @pytest.mark.parametrize("by", [None, "fake", lambda: 3])
-def test_what_takes_its_place_yields(by):
+def test_the_replacement_must_yield(by):
     with pytest.raises(DefinitionError, match="does not yield"):
         override_resource(database, by)
 
 
-def test_it_is_no_decorator():
+def test_an_override_cannot_be_used_as_a_decorator():
     """One of a coroutine function would end before that begins."""
     with pytest.raises(TypeError):
         override_resource(database, fake)(fake)

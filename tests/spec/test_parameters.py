@@ -72,7 +72,7 @@ def test_a_misfit_names_the_task_and_its_signature():
         of(plain).bind((), {})
 
 
-def test_an_unknown_name_is_told_before_what_it_was_to_be():
+def test_an_unknown_argument_is_reported_before_the_missing_one():
     def work(item, *, factor=1): ...
 
     for args, kwargs, problem in [
@@ -227,7 +227,7 @@ _signatures = [
     st.lists(st.integers(), max_size=5),
     st.dictionaries(_names, st.integers(), max_size=4),
 )
-def test_what_fits_and_what_it_means_are_as_in_pythons_own_call(function, args, kwargs):
+def test_binding_agrees_with_pythons_own_call(function, args, kwargs):
     """M1: to names and back again is the same call."""
     parameters = Parameters(function, "f")
     try:
@@ -248,7 +248,7 @@ def test_what_fits_and_what_it_means_are_as_in_pythons_own_call(function, args, 
     st.lists(st.integers(), max_size=5),
     st.dictionaries(_names, st.integers(), max_size=4),
 )
-def test_a_tail_call_changes_what_it_names_and_nothing_else(function, args, kwargs, more, new):
+def test_a_tail_call_changes_the_named_arguments_only(function, args, kwargs, more, new):
     """R5."""
     parameters = Parameters(function, "f")
     try:

@@ -72,7 +72,7 @@ def test_the_default_is_given_as_it_is():
         (object, "text"),
     ],
 )
-def test_a_default_may_be_whatever_could_be_given(kind, default):
+def test_a_default_may_be_any_value_that_could_be_given(kind, default):
     assert Param("p", default, kind).read({}) is default
     assert Param("p", type=kind).read({"p": default}) is not None
 
@@ -97,7 +97,7 @@ def test_a_default_that_could_not_be_given_is_refused_at_declaration(kind, defau
         Param("p", default, kind)
 
 
-def test_a_required_param_that_is_missing_is_named_with_what_was_given():
+def test_a_missing_param_is_named_together_with_the_given_ones():
     region = Param("region")
     message = (
         f"the parameter 'region' (at {region.callsite}) is required, but the run was given "
@@ -213,7 +213,7 @@ def test_a_source_needs_a_name(kind, name):
         kind(name)
 
 
-def test_what_is_missing_says_so():
+def test_the_repr_of_a_missing_default_is_required():
     assert repr(MISSING) == "(required)"
     assert Param("p").default is MISSING
 

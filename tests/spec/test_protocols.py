@@ -62,7 +62,7 @@ def test_something_else_does_not_fit(seam):
 
 
 @pytest.mark.parametrize("seam", SEAMS)
-def test_every_method_of_a_seam_says_what_it_does(seam):
+def test_every_protocol_and_its_methods_have_docstrings(seam):
     methods = [m for n, m in vars(seam).items() if inspect.isfunction(m) and not n.startswith("_")]
 
     assert methods
@@ -76,5 +76,5 @@ def test_a_seam_that_talks_to_the_outside_is_async():
         assert inspect.iscoroutinefunction(getattr(Connector, name))
 
 
-def test_publishing_is_not_so_that_handlers_of_events_and_threads_can():
+def test_publish_is_a_plain_function_for_event_handlers_and_threads():
     assert not inspect.iscoroutinefunction(Connector.publish)

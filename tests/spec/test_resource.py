@@ -49,7 +49,7 @@ class Connection:
 
 
 @pytest.mark.parametrize("function", [lambda: 3, len, Connection, Connection(), 3])
-def test_what_does_not_yield_is_refused_at_decoration(function):
+def test_a_provider_that_does_not_yield_is_refused_at_decoration(function):
     with pytest.raises(TypeError, match=r"^@resource takes a generator function") as caught:
         resource(function)
 
@@ -58,7 +58,7 @@ def test_what_does_not_yield_is_refused_at_decoration(function):
     assert "\n    right:  def database(): db = connect(); yield db; db.close()" in str(caught.value)
 
 
-def test_a_coroutine_function_is_no_provider():
+def test_a_coroutine_function_is_refused_as_a_provider():
     async def connect(): ...
 
     with pytest.raises(DefinitionError, match="connect' does not yield\n"):
@@ -77,7 +77,7 @@ def test_an_async_provider_is_on_the_loops_thread_already():
         resource(thread_bound=True)(async_provider)
 
 
-def test_a_provider_is_handed_nothing_but_what_it_injects():
+def test_every_required_parameter_of_a_provider_must_be_injected():
     @resource
     def fine(config=inject("config"), *rest, size=3, **options):
         yield 1
@@ -122,7 +122,7 @@ def test_inject_takes_a_provider_or_a_name():
 
 
 @pytest.mark.parametrize("source", ["", None, 3, provider, lambda: 0])
-def test_inject_takes_nothing_else(source):
+def test_inject_refuses_other_objects(source):
     with pytest.raises(
         DefinitionError, match=r"^inject\(\) takes a resource's name or a function de"
     ):

@@ -39,13 +39,13 @@ def test_jitter_adds_up_to_its_fraction():
         (lambda error: "again" in str(error), [ValueError("again")], [ValueError("no")]),
     ],
 )
-def test_only_errors_worth_it_are_tried_again(on, retried, given_up):
+def test_only_the_errors_of_the_condition_are_retried(on, retried, given_up):
     retry = Retry(on=on)
     assert [retry.pause(1, error) for error in retried] == [0.0] * len(retried)
     assert [retry.pause(1, error) for error in given_up] == [None] * len(given_up)
 
 
-def test_what_ends_the_program_is_never_tried_again():
+def test_keyboard_interrupt_is_never_retried():
     assert Retry(on=BaseException).pause(1, KeyboardInterrupt()) is None
 
 

@@ -78,7 +78,7 @@ def test_the_routes_are_snapshotted():
     assert chosen(router, "s") is router.routes["s"]
 
 
-def test_a_selector_that_is_known_already_is_no_input():
+def test_a_plain_selector_is_not_an_input():
     """R1."""
     router = Router(selector="s", routes={"s": work()})
 
@@ -88,7 +88,7 @@ def test_a_selector_that_is_known_already_is_no_input():
 
 
 @pytest.mark.parametrize("selector", [literal("s"), inject("mode")])
-def test_a_selector_that_is_to_be_unwrapped_marks_the_node_as_special(selector):
+def test_a_literal_or_injected_selector_marks_the_node_as_special(selector):
     router = Router(selector=selector, routes={"s": work()})
 
     assert router.special

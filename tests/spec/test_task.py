@@ -82,7 +82,7 @@ def test_a_task_can_be_given_another_name():
     assert f(1, 2).name == "sum of two"
 
 
-def test_empty_parentheses_are_the_same_as_none():
+def test_empty_parentheses_may_be_left_out():
     @task()
     def f(): ...
 
@@ -190,7 +190,7 @@ def test_a_builtin_that_hides_its_signature_takes_anything():
 
 
 @pytest.mark.parametrize("thing", [3, None, "f", [len], add(1)])
-def test_what_cannot_be_called_is_no_task(thing):
+def test_task_refuses_objects_that_cannot_be_called(thing):
     with pytest.raises(DefinitionError, match=r"^@task takes a function, but got "):
         task(thing) if thing is not None else Task(None)
 
@@ -209,7 +209,7 @@ def test_what_cannot_be_called_is_no_task(thing):
         ({"may_block": None}, "may_block must be True, False or seconds, but is None"),
     ],
 )
-def test_an_option_that_means_nothing_is_refused_at_decoration(options, problem):
+def test_an_invalid_option_is_refused_at_decoration(options, problem):
     with pytest.raises(DefinitionError, match=f"^task 'add': {re.escape(problem)}$"):
         task(**options)(add.func)
 
@@ -250,7 +250,7 @@ def test_generator_functions_are_refused_at_decoration(function, name):
 # -- the call -------------------------------------------------------------------------------------
 
 
-def test_a_call_runs_nothing():
+def test_a_call_does_not_run_the_function():
     @task
     def explode():
         raise AssertionError("ran")
@@ -423,7 +423,7 @@ def test_tail_may_leave_arguments_out():
 
 
 @pytest.mark.parametrize(("args", "kwargs"), [((1, 2, 3), {}), ((), {"c": 1}), ((1,), {"a": 1})])
-def test_tail_refuses_what_no_call_could_take(args, kwargs):
+def test_tail_refuses_arguments_that_do_not_fit_the_signature(args, kwargs):
     with pytest.raises(ArgumentError, match=r"^task 'add': .*; its signature is add\("):
         add.tail(*args, **kwargs)
 
@@ -466,7 +466,7 @@ def test_a_classmethod_is_refused_with_the_order_of_decorators_that_is_meant():
     assert "right:  @classmethod above @cs.task" in str(caught.value)
 
 
-def test_a_property_is_refused_with_what_is_meant():
+def test_a_property_is_refused_with_the_remedy():
     with pytest.raises(DefinitionError) as caught:
         task(property(lambda self: 1))
     assert "wrong:  @cs.task above @property" in str(caught.value)

@@ -42,7 +42,7 @@ def test_no_character_that_is_not_seen_is_left():
         ("\u2028\u2029\x85", r"\u2028\u2029\x85"),
     ],
 )
-def test_escapes_stand_for_what_is_not_seen(text, shown):
+def test_invisible_characters_are_shown_as_escapes(text, shown):
     assert visible(text) == shown
 
 
@@ -100,7 +100,7 @@ def test_any_value_is_short(value):
     assert visible(shown) == shown
 
 
-def test_a_types_name_is_what_python_says():
+def test_the_name_of_a_type_comes_from_type_itself_and_is_cut_at_100():
     assert type_name(Nameless()) == "Nameless"
     assert len(type_name(type("N" * 1000, (), {})())) == 100
 

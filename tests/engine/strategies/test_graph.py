@@ -4,25 +4,10 @@ import asyncio
 import threading
 
 import pytest
+from tests.sample_tasks import add, add_async, same
 
 import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
-
-
-@cs.task
-def add(a, b=0):
-    return a + b
-
-
-@cs.task
-async def add_async(a, b=0):
-    await asyncio.sleep(0)
-    return a + b
-
-
-@cs.task
-def same(x):
-    return x
 
 
 async def reached(event):

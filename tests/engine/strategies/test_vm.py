@@ -4,29 +4,14 @@ import asyncio
 import threading
 
 import pytest
+from tests.sample_tasks import add, add_async, same
 
 import cascade as cs
 
 
 @cs.task
-def add(a, b=0):
-    return a + b
-
-
-@cs.task
-async def add_async(a, b=0):
-    await asyncio.sleep(0)
-    return a + b
-
-
-@cs.task
 def where(*_):
     return threading.get_ident()
-
-
-@cs.task
-def same(x):
-    return x
 
 
 async def test_plain_functions_run_inline(engine):

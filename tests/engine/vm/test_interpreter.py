@@ -5,23 +5,13 @@ import gc
 import weakref
 
 import pytest
+from tests.sample_tasks import add, add_async
 
 import cascade as cs
 from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.blueprint import Blueprint, Call, Literal, Register, TailCall
 from cascade.runtime.vm import VirtualMachine
 from cascade.runtime.vm.frame import Frame
-
-
-@cs.task
-def add(a, b=0):
-    return a + b
-
-
-@cs.task
-async def add_async(a, b=0):
-    await asyncio.sleep(0)
-    return a + b
 
 
 def execute(target, *args, **kwargs):

@@ -4,6 +4,7 @@ import asyncio
 from contextvars import ContextVar
 
 import pytest
+from tests.sample_tasks import same
 
 import cascade as cs
 from cascade.runtime import events
@@ -50,11 +51,6 @@ def count_down_in_turns(n):
 def the_other(n):
     calls.append(n)
     return count_down_in_turns.tail(n - 1) if n else "end"
-
-
-@cs.task
-def same(value):
-    return value
 
 
 @cs.task

@@ -1,0 +1,28 @@
+"""Pages in Markdown, as tests read them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+def prose(page: Path) -> str:
+    """The page without its fenced blocks."""
+    return _FENCED.sub("", page.read_text(encoding="utf-8"))
+
+
+def sections(page: Path) -> dict[str, str]:
+    """Anchor → the prose below that heading, including its subsections."""
+    text = prose(page)
+    headings = list(re.finditer(r"^(#+) (.+)$", text, re.MULTILINE))
+    found = {}
+    for index, heading in enumerate(headings):
+        following = (h for h in headings[index + 1 :] if len(h[1]) <= len(heading[1]))
+        end = next(following, None)
+        anchor = re.sub(r"[^\w -]", "", heading[2].lower()).replace(" ", "-")
+        found[anchor] = text[heading.end() : end.start() if end else len(text)]
+    return found

@@ -1,0 +1,22 @@
+"""Tasks that the tests of several modules make graphs of; what is particular stays in its test."""
+
+import asyncio
+
+import cascade as cs
+
+
+@cs.task
+def add(a, b=0):
+    return a + b
+
+
+@cs.task
+async def add_async(a, b=0):
+    """As ``add``, after a turn of the event loop."""
+    await asyncio.sleep(0)
+    return a + b
+
+
+@cs.task
+def same(value):
+    return value
