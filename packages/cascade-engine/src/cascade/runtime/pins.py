@@ -28,7 +28,8 @@ from cascade.graph.build import inputs_of
 from cascade.graph.wiring import Wiring, wire
 from cascade.spec.blueprint import Literal
 from cascade.spec.containers import ATOMS
-from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult
+from cascade.spec.operation import Operation
 from cascade.spec.routing import Router
 
 #: Objects that a search looks at, at most; and items of one container.
