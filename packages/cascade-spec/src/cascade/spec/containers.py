@@ -100,8 +100,12 @@ def is_container(kind: type) -> bool:
 
 def holds_marks(container: Any) -> bool:
     """Whether one of ``_MARKS`` is anywhere inside. Cycle-safe, O(size), in C."""
-    if set(map(type, container)) <= ATOMS and type(container) is not dict:
+    kinds = set(map(type, container))
+    if type(container) is not dict and kinds <= ATOMS:
         return False
+    # The commonest list has nothing but lazy values.
+    if len(kinds) == 1 and issubclass(kinds.pop(), _MARKS):
+        return True
     level: list[Any] = [container]
     seen = {id(container)}
     while level:
