@@ -6,8 +6,7 @@ from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.engine import Engine
 from cascade.runtime.script import run
 from cascade.spec.blueprint import TailCall
-from cascade.spec.containers import gather
-from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_types import LazyResult, gather
 from cascade.spec.task import task
 
 

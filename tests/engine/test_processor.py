@@ -13,7 +13,7 @@ from cascade.runtime.processor import NodeCall, NodeProcessor
 from cascade.runtime.resource_container import ResourceContainer
 from cascade.runtime.run import Run
 from cascade.runtime.vm import BlueprintRegistry
-from cascade.spec.lazy_types import Operation
+from cascade.spec.operation import Operation
 from cascade.spec.policies import CallPolicies
 from cascade.spec.retry import Retry
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from tests.graph.flows import Point, join, load, mixed, named_only, pair
 
 from cascade.spec.blueprint import Literal, literal
-from cascade.spec.containers import gather
-from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_types import LazyResult, gather
 from cascade.spec.params import Env, Param
 from cascade.spec.routing import Router
 

@@ -13,9 +13,8 @@ from tests.graph.flows import join, load, pair
 from tests.graph.programs import programs
 
 from cascade.graph.build import build_graph, inputs_of
-from cascade.spec.containers import gather
 from cascade.spec.errors import CycleError, DefinitionError
-from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_types import LazyResult, gather
 from cascade.spec.params import Param
 from cascade.spec.routing import Router
 from cascade.spec.task import task

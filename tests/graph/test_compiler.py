@@ -14,9 +14,9 @@ from tests.graph.programs import meaning, programs
 
 from cascade.graph.compiler import BlueprintBuilder
 from cascade.spec.blueprint import Blueprint, Call, Literal, Register, literal
-from cascade.spec.containers import fill, gather
+from cascade.spec.containers import fill
 from cascade.spec.errors import CycleError, DefinitionError
-from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_types import LazyResult, gather
 from cascade.spec.operators import eq
 from cascade.spec.params import Param
 from cascade.spec.resource import inject

@@ -7,7 +7,7 @@ from tests.graph.flows import join, load, pair
 
 from cascade.graph.build import build_graph
 from cascade.graph.model import Edge, EdgeKind, Node, NodeKind
-from cascade.spec.containers import gather
+from cascade.spec.lazy_types import gather
 from cascade.spec.params import Env, Param
 from cascade.spec.protocols import GraphNode, GraphView
 from cascade.spec.routing import Router

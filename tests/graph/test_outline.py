@@ -12,8 +12,8 @@ from tests.graph.programs import programs
 from cascade.graph.build import build_graph
 from cascade.graph.model import Edge, EdgeKind
 from cascade.graph.outline import dry_run, outline
-from cascade.spec.containers import gather
 from cascade.spec.errors import DefinitionError
+from cascade.spec.lazy_types import gather
 from cascade.spec.params import Param
 from cascade.spec.routing import Router
 

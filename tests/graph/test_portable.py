@@ -24,8 +24,8 @@ from cascade.graph.references import portable
 from cascade.graph.serialize import to_json
 from cascade.spec.blueprint import Blueprint, Call, Literal, Register, literal
 from cascade.spec.caching import ByArguments
-from cascade.spec.containers import gather
 from cascade.spec.errors import CycleError, SerializationError
+from cascade.spec.lazy_types import gather
 from cascade.spec.operators import eq
 from cascade.spec.params import Env, Param
 from cascade.spec.policies import PLAIN_CALLS

@@ -17,8 +17,9 @@ from tests.graph.programs import meaning, programs
 from cascade.graph.build import build_graph
 from cascade.graph.serialize import from_json, to_json
 from cascade.spec.blueprint import literal
-from cascade.spec.containers import fill, gather
+from cascade.spec.containers import fill
 from cascade.spec.errors import SerializationError
+from cascade.spec.lazy_types import gather
 from cascade.spec.operators import eq
 from cascade.spec.params import Env, Param
 from cascade.spec.resource import inject, resource

@@ -7,8 +7,8 @@ from tests.graph.programs import programs
 
 from cascade.graph.build import build_graph, inputs_of
 from cascade.graph.wiring import Several, users_of, wire
-from cascade.spec.containers import gather
 from cascade.spec.errors import CycleError
+from cascade.spec.lazy_types import gather
 from cascade.spec.params import Param
 
 

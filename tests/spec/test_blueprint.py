@@ -211,7 +211,7 @@ def test_arguments_by_name_are_given_by_the_name_of_kwargs():
         TailCall(kwargs=[1])
 
 
-@pytest.mark.parametrize("target", [step.func, "step", 3, step(1)])
+@pytest.mark.parametrize("target", [step.func, "step", 3, step(1), (step(1) + 1).task])
 def test_a_tail_call_goes_to_a_task(target):
     message = r"^target must be a task, but is .*; decorate it with @cs\.task$"
     for _ in range(2):

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.spec.blueprint import Literal, literal
-from cascade.spec.containers import GATHER, as_lazy, fill, gather, holds_marks, is_container
+from cascade.spec.containers import GATHER, fill, holds_marks, is_container
 from cascade.spec.errors import ArgumentError, CycleError
-from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_types import LazyResult, as_lazy, gather
 from cascade.spec.resource import inject
+from cascade.spec.routing import Router
 from cascade.spec.task import task
 
 
@@ -442,10 +443,11 @@ def test_gather_of_a_hundred_thousand():
 
 
 def test_only_a_list_of_leaves_takes_the_short_way():
-    a, b = leaf(), leaf()
-    for made in ([a, b], (a, b), {"k": a}, [a, 1], [a, [b]], Point(a, b), [a, literal(1)]):
+    a, b, router = leaf(), leaf(), Router(selector=1, routes={1: 2})
+    lists = ([a, b], [router, router], [a, router], [a, 1], [a, [b]], [a, literal(1)])
+    for made in (*lists, (a, b), {"k": a}, {a: "k"}, Point(a, b)):
         container = settled(made)
-        value_of = {a: "A", b: "B"}.get
+        value_of = {a: "A", b: "B", router: "R"}.get
         assert rebuilt(container, value_of) == naive(made, value_of)
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from cascade.spec.blueprint import literal
-from cascade.spec.containers import gather
 from cascade.spec.expressions import expression, is_comparison, is_operator, label
+from cascade.spec.lazy_types import gather
 from cascade.spec.params import Env, Param
 from cascade.spec.routing import Router
 from cascade.spec.task import task

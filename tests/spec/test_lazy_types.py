@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from cascade.spec.callsite import CallSite
-from cascade.spec.containers import gather
 from cascade.spec.errors import ArgumentError, CycleError, LazyUseError
-from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult, gather
+from cascade.spec.operation import Operation
 from cascade.spec.params import Env, Param
 from cascade.spec.routing import Router
 from cascade.spec.task import task

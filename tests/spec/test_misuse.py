@@ -13,9 +13,8 @@ from unittest import mock
 
 import pytest
 
-from cascade.spec.containers import gather
 from cascade.spec.errors import LazyAttributeError, LazyUseError
-from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_types import LazyResult, gather
 from cascade.spec.params import Param
 from cascade.spec.routing import Router
 from cascade.spec.task import task

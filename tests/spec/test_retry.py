@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cascade.spec.containers import gather
 from cascade.spec.errors import ArgumentError, LazyUseError
+from cascade.spec.lazy_types import gather
 from cascade.spec.retry import Retry
 from cascade.spec.task import task
 

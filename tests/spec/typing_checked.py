@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, assert_type
 
 from cascade.spec.blueprint import TailCall, literal
-from cascade.spec.containers import gather
-from cascade.spec.lazy_types import LazyResult, MappedLazyResult
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult, gather
 from cascade.spec.operators import eq
 from cascade.spec.overrides import override_resource
 from cascade.spec.params import Env, Param

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from cascade.spec.blueprint import literal as literal
     from cascade.spec.caching import ByArguments as ByArguments
     from cascade.spec.caching import CachePolicy as CachePolicy
-    from cascade.spec.containers import gather as gather
     from cascade.spec.errors import ArgumentError as ArgumentError
     from cascade.spec.errors import BlueprintError as BlueprintError
     from cascade.spec.errors import CapacityError as CapacityError
@@ -67,6 +66,7 @@ if TYPE_CHECKING:
     from cascade.spec.errors import UnpackError as UnpackError
     from cascade.spec.lazy_types import LazyResult as LazyResult
     from cascade.spec.lazy_types import MappedLazyResult as MappedLazyResult
+    from cascade.spec.lazy_types import gather as gather
     from cascade.spec.operators import eq as eq
     from cascade.spec.operators import ne as ne
     from cascade.spec.overrides import override_resource as override_resource
@@ -119,7 +119,6 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         "runtime.vm.verifier": ("verify",),
         "spec.blueprint": ("TailCall", "literal"),
         "spec.caching": ("ByArguments", "CachePolicy"),
-        "spec.containers": ("gather",),
         "spec.errors": (
             "ArgumentError",
             "BlueprintError",
@@ -152,7 +151,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
             "UnknownBlueprintError",
             "UnpackError",
         ),
-        "spec.lazy_types": ("LazyResult", "MappedLazyResult"),
+        "spec.lazy_types": ("LazyResult", "MappedLazyResult", "gather"),
         "spec.operators": ("eq", "ne"),
         "spec.overrides": ("override_resource",),
         "spec.params": ("Env", "Param"),

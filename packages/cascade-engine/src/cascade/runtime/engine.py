@@ -50,7 +50,6 @@ from cascade.runtime.vm.tiers import Tier, check_tier
 from cascade.spec.blueprint import Blueprint, Literal
 from cascade.spec.callsite import users_frame
 from cascade.spec.checks import check_count, check_seconds
-from cascade.spec.containers import as_lazy
 from cascade.spec.errors import (
     ArgumentError,
     DeadlineError,
@@ -58,7 +57,8 @@ from cascade.spec.errors import (
     DependencyMissingError,
     RunError,
 )
-from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.lazy_types import LazyResult, as_lazy
+from cascade.spec.operation import Operation
 from cascade.spec.params import check_params
 from cascade.spec.protocols import ExecutionStrategy, Executor, Solver, StateBackend
 from cascade.spec.resource import Provider, ResourceDefinition

@@ -15,7 +15,8 @@ from cascade.graph.build import inputs_of
 from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.reach import named_by, within
 from cascade.spec.blueprint import Literal
-from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult
+from cascade.spec.operation import Operation
 from cascade.spec.routing import Router
 
 

@@ -24,7 +24,7 @@ from weakref import WeakKeyDictionary, ref
 from cascade.runtime.usage import usage
 from cascade.spec.blueprint import TailCall
 from cascade.spec.errors import RunError
-from cascade.spec.lazy_types import Operation
+from cascade.spec.operation import Operation
 from cascade.spec.policies import CallPolicies
 from cascade.spec.resource import Inject
 from cascade.spec.task import Task

@@ -20,7 +20,7 @@ from cascade.runtime.placement import Place, wants_resources
 from cascade.runtime.resource_session import Attempt
 from cascade.runtime.run import Run, guarded
 from cascade.spec.errors import TaskTimeoutError
-from cascade.spec.lazy_types import Operation
+from cascade.spec.operation import Operation
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
 from cascade.spec.protocols import Executor
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cascade.spec.errors import CycleError, ResourceError, ResourceNotFoundError
-from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.nearby import names_known
+from cascade.spec.operation import Operation
 from cascade.spec.overrides import Override
 from cascade.spec.resource import Inject, ResourceDefinition
 from cascade.spec.task import Task

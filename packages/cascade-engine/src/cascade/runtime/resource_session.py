@@ -23,7 +23,8 @@ from cascade.runtime.providers import Providers
 from cascade.runtime.resource_instance import ResourceInstance
 from cascade.runtime.resource_threads import BoundThread
 from cascade.runtime.worker_calls import end_of
-from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.operation import Operation
 from cascade.spec.resource import Inject, ResourceDefinition
 from cascade.spec.wording import error_text
 

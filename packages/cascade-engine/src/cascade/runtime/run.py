@@ -49,7 +49,8 @@ from cascade.runtime.placement import (
 from cascade.runtime.steps import Batch, Steps
 from cascade.runtime.worker_calls import WorkerCall, end_of, not_begun, result_of
 from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
-from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.operation import Operation
 from cascade.spec.params import Source, run_params
 from cascade.spec.protocols import Executor, StateBackend
 from cascade.spec.wording import short

@@ -7,7 +7,8 @@ from typing import Any
 
 from cascade.spec.blueprint import Blueprint, Literal, TailCall
 from cascade.spec.errors import ArgumentError
-from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.operation import Operation
 from cascade.spec.task import Task
 
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from cascade.graph.model import Graph
 from cascade.spec.errors import CycleError, DefinitionError
-from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.operation import Operation
 from cascade.spec.routing import Router
 from cascade.spec.wording import short
 

@@ -23,7 +23,8 @@ from cascade.graph.model import Graph
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
 from cascade.spec.containers import GATHER, Recipe
 from cascade.spec.errors import DefinitionError
-from cascade.spec.lazy_types import NO_KWARGS, LazyResult
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import NO_KWARGS
 from cascade.spec.policies import PLAIN_CALLS
 from cascade.spec.resource import Inject
 from cascade.spec.task import Task

@@ -11,7 +11,8 @@ from typing import Any
 
 from cascade.spec.callsite import CallSite
 from cascade.spec.containers import GATHER
-from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult
+from cascade.spec.operation import Operation
 from cascade.spec.params import Source
 from cascade.spec.routing import Router
 from cascade.spec.task import Task

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from cascade.graph.build import build_graph
 from cascade.graph.model import Edge, EdgeKind, Graph, Node
-from cascade.spec.containers import as_lazy
+from cascade.spec.lazy_types import as_lazy
 from cascade.spec.wording import visible
 
 _NESTED = 24

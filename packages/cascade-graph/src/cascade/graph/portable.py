@@ -46,10 +46,11 @@ from cascade.graph.values import (
 )
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
 from cascade.spec.checks import is_amount, is_number, no_amount
-from cascade.spec.containers import GATHER, Recipe, Step, fill, gathered
+from cascade.spec.containers import GATHER, Recipe, Step, fill
 from cascade.spec.errors import SerializationError, TaskNotImportedError
-from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.lazy_types import LazyResult, gathered
 from cascade.spec.mapping import MapPlan, expand
+from cascade.spec.operation import Operation
 from cascade.spec.params import Source
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies, Policies
 from cascade.spec.retry import Retry

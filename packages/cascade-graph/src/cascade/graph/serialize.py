@@ -34,9 +34,9 @@ from cascade.graph.values import (
     operator_at,
     told,
 )
-from cascade.spec.containers import GATHER, fill, gathered
+from cascade.spec.containers import GATHER, fill
 from cascade.spec.errors import ArgumentError, SerializationError
-from cascade.spec.lazy_types import LazyResult, MappedLazyResult
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult, gathered
 from cascade.spec.params import Source
 from cascade.spec.routing import Router
 from cascade.spec.task import Task

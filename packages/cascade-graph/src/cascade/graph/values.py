@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from cascade.graph.references import Resolver, reference_to, reference_to_called
-from cascade.spec.arithmetic import item_range
 from cascade.spec.blueprint import Literal
 from cascade.spec.errors import SerializationError
 from cascade.spec.lazy_types import LazyResult
@@ -23,7 +22,7 @@ from cascade.spec.policies import CallPolicies
 from cascade.spec.resource import Inject, inject
 from cascade.spec.retry import Retry
 from cascade.spec.task import Task
-from cascade.spec.unpacking import unpack
+from cascade.spec.unpacking import item_range, unpack
 from cascade.spec.wording import short
 
 #: Name → function, of the operators that lazy values have. No others: some of the same module

@@ -10,7 +10,7 @@ from cascade.graph.build import build_graph
 from cascade.graph.durations import duration_text
 from cascade.graph.model import EdgeKind, Graph, Node, NodeKind
 from cascade.graph.states import NodeState
-from cascade.spec.containers import as_lazy
+from cascade.spec.lazy_types import as_lazy
 from cascade.spec.wording import short, visible
 
 _MERMAID_SHAPES = {

@@ -13,7 +13,8 @@ from operator import attrgetter
 from typing import Any, TypeAlias
 
 from cascade.graph.build import build_graph, inputs_of
-from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.operation import Operation
 
 
 class Several(list[LazyResult[Any]]):

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from types import CodeType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from cascade.spec.unpacking import item_range
+
 if TYPE_CHECKING:
     from cascade.spec.lazy_types import LazyResult
 
@@ -41,11 +43,6 @@ def _unary(func: Callable[[Any], Any]) -> _Unary:
         return self._combine(func, (self,), frame.f_code, frame.f_lasti)
 
     return method
-
-
-def item_range(value: Any, start: Any, stop: Any, step: Any) -> Any:
-    """``value[start:stop:step]``, with ends that may have been lazy."""
-    return value[start:stop:step]
 
 
 class Arithmetic:

@@ -21,11 +21,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar
 
 from cascade.spec.errors import ArgumentError, DefinitionError
+from cascade.spec.operation import Operation
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
-    from cascade.spec.lazy_types import LazyResult, Operation
+    from cascade.spec.lazy_types import LazyResult
     from cascade.spec.task import Task
 
 K = TypeVar("K")
@@ -34,8 +35,6 @@ T = TypeVar("T")
 
 #: Arguments that a ``repr`` shows at most.
 _SHOWN = 20
-#: Types of what was seen as the target of a tail call: Task, as this module is below it.
-_TASK_TYPES: set[type] = set()
 
 
 class _Frozen(dict[K, V]):
@@ -264,8 +263,11 @@ class TailCall:
             kwargs = {}
         elif type(kwargs) is not dict:
             _check_kwargs(kwargs)
-        if target is not None and type(target) not in _TASK_TYPES:
-            _check_target(target)
+        # A task is an Operation that is not structural; nothing else has this attribute.
+        if target is not None and getattr(target, "structural", True):
+            raise ArgumentError(
+                f"target must be a task, but is {short(target)}; decorate it with @cs.task"
+            )
         self.args = args
         self.kwargs = kwargs
         self.target_blueprint_id = target_blueprint_id
@@ -335,16 +337,6 @@ def _check_kwargs(kwargs: Any) -> None:
             f"TailCall takes the keyword arguments in a dict, but got kwargs={short(kwargs)}\n"
             "    right:  TailCall(kwargs={'n': 3})"
         )
-
-
-def _check_target(target: Any) -> None:
-    from cascade.spec.task import Task  # which needs this module
-
-    if not isinstance(target, Task):
-        raise ArgumentError(
-            f"target must be a task, but is {short(target)}; decorate it with @cs.task"
-        )
-    _TASK_TYPES.add(type(target))
 
 
 def _freeze(instance: object, *names: str) -> None:

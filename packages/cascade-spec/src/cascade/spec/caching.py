@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard, runtime_c
 
 from cascade.spec.checks import is_number
 from cascade.spec.errors import ArgumentError
+from cascade.spec.injection import Inject
 from cascade.spec.protocols import CacheBackend
-from cascade.spec.resource import Inject
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:

@@ -1,9 +1,10 @@
 """Lazy values inside containers (rules R2, M15).
 
 A list, tuple, dict, set or namedtuple that holds a lazy value, at any depth, becomes one node of
-its own: an operation ``fill`` that takes the lazy values found and rebuilds the container around
-their results. To the graph, the VM and everything after them a container is thus an ordinary
-dependency, and ``gather`` is the same node made by hand.
+its own (``lazy_types.gathered``): an operation ``fill`` that takes the lazy values found and
+rebuilds the container around their results. To the graph, the VM and everything after them a
+container is thus an ordinary dependency, and ``gather`` is the same node made by hand. Here is the
+search, and the operation.
 
 - *Search* is by level, in C (``map``, ``chain``, ``compress``): a list of a million numbers is not
   visited element by element from Python.
@@ -14,24 +15,24 @@ dependency, and ``gather`` is the same node made by hand.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import chain, compress, repeat
-from types import CodeType, NoneType
+from types import NoneType
 from typing import Any, TypeAlias, TypeVar
 
 from cascade.spec.blueprint import Literal
 from cascade.spec.errors import ArgumentError, CycleError
-from cascade.spec.lazy_types import NO_KWARGS, LazyResult, Operation
-from cascade.spec.resource import Inject
+from cascade.spec.injection import Inject
+from cascade.spec.lazy_value import LazyValue
+from cascade.spec.operation import FacadeOperation, Operation
 
 T = TypeVar("T")
 
 #: Types that can never hold a lazy value, tested first because most arguments are of these.
 ATOMS = frozenset({int, float, str, bool, NoneType, bytes, complex})
 #: What a container is searched for. An Operation is a task that was not called: it is refused.
-_MARKS = (LazyResult, Literal, Inject, Operation)
+_MARKS = (LazyValue, Literal, Inject, Operation)
 
 #: (container type, items with holes, where each hole is and what fills it). A source ≥ 0 is the
 #: index of a leaf; ~n is the result of step n. A dict's items are key, value, key, value, ….
@@ -75,92 +76,7 @@ def _assemble(kind: type, parts: list[Any]) -> Any:
     return kind._make(parts)  # type: ignore[attr-defined]  # a namedtuple
 
 
-GATHER = Operation(fill, "gather")
-
-
-def gather(*values: Any) -> LazyResult[list[Any]]:
-    """Make one lazy list of many values, lazy or not, in their order.
-
-    Containers among the values are searched as the arguments of a task are (R2).
-
-    Raises:
-        ArgumentError: A value is a task itself, or an ``inject(…)``.
-    """
-    frame = sys._getframe(1)
-    return gathered(list(values), frame.f_code, frame.f_lasti)
-
-
-def gathered(container: Any, code: CodeType, lasti: int) -> LazyResult[Any]:
-    """The node that rebuilds ``container``; ``code`` and ``lasti`` say where it was written."""
-    recipe, leaves = _recipe(container)
-    return LazyResult(GATHER, (recipe, *leaves), NO_KWARGS, leaves, False, code, lasti)
-
-
-def settle(
-    args: tuple[Any, ...], kwargs: dict[str, Any], code: CodeType, lasti: int
-) -> tuple[tuple[Any, ...], dict[str, Any], tuple[LazyResult[Any], ...], bool]:
-    """Find the lazy values among a call's arguments.
-
-    Returns:
-        ``args`` and ``kwargs`` with containers that hold lazy values replaced by one lazy value,
-        the lazy values among them, and whether a Literal or Inject is left to unwrap.
-
-    Raises:
-        ArgumentError: A task is among them that was not called.
-    """
-    # Most calls have nothing but atoms and calls of tasks, which need no rewriting.
-    dependencies: list[LazyResult[Any]] = []
-    for value in (*args, *kwargs.values()) if kwargs else args:
-        kind = type(value)
-        if kind is LazyResult:
-            dependencies.append(value)
-        elif kind not in ATOMS:
-            return _settle_any(args, kwargs, code, lasti)
-    # One tuple for both where it can be: what the fast lane looks for, and memory.
-    same = len(dependencies) == len(args) and not kwargs
-    return args, kwargs or NO_KWARGS, args if same else tuple(dependencies), False
-
-
-def _settle_any(
-    args: tuple[Any, ...], kwargs: dict[str, Any], code: CodeType, lasti: int
-) -> tuple[tuple[Any, ...], dict[str, Any], tuple[LazyResult[Any], ...], bool]:
-    dependencies: list[LazyResult[Any]] = []
-    special = False
-
-    def settled(value: Any) -> Any:
-        nonlocal special
-        if issubclass(type(value), LazyResult):
-            dependencies.append(value)
-        elif issubclass(type(value), (Literal, Inject)):
-            special = True
-        elif is_container(type(value)):
-            if holds_marks(value):
-                value = gathered(value, code, lasti)
-                dependencies.append(value)
-        elif issubclass(type(value), Operation):
-            raise uncalled(value)
-        return value
-
-    new_args = tuple([v if type(v) in ATOMS else settled(v) for v in args])
-    new_kwargs = {k: v if type(v) in ATOMS else settled(v) for k, v in kwargs.items()}
-    same = len(dependencies) == len(new_args) and not kwargs
-    return (
-        new_args,
-        new_kwargs or NO_KWARGS,
-        new_args if same else tuple(dependencies),
-        special,
-    )
-
-
-def as_lazy(value: Any, code: CodeType, lasti: int) -> Any:
-    """A container that holds lazy values as one lazy value; anything else as it is.
-
-    Raises:
-        ArgumentError: The container holds a task that was not called.
-    """
-    if is_container(type(value)) and holds_marks(value):
-        return gathered(value, code, lasti)
-    return value
+GATHER = FacadeOperation(fill, "gather", written="cs.gather(…)")
 
 
 def uncalled(task: Operation) -> ArgumentError:
@@ -184,8 +100,12 @@ def is_container(kind: type) -> bool:
 
 def holds_marks(container: Any) -> bool:
     """Whether one of ``_MARKS`` is anywhere inside. Cycle-safe, O(size), in C."""
-    if set(map(type, container)) <= ATOMS and type(container) is not dict:
+    kinds = set(map(type, container))
+    if type(container) is not dict and kinds <= ATOMS:
         return False
+    # The commonest list has nothing but lazy values.
+    if len(kinds) == 1 and issubclass(kinds.pop(), _MARKS):
+        return True
     level: list[Any] = [container]
     seen = {id(container)}
     while level:
@@ -214,11 +134,13 @@ def _of(kinds: AbstractSet[type], items: Sequence[Any], selected: Iterable[T]) -
     return compress(selected, map(kinds.__contains__, map(type, items)))
 
 
-def _recipe(root: Any) -> tuple[Recipe, tuple[LazyResult[Any], ...]]:
-    """Work out how to rebuild ``root``: post-order over the containers in it."""
-    if type(root) in (list, tuple) and set(map(type, root)) == {LazyResult}:
-        return Recipe(type(root)), tuple(root)
-    leaves: list[LazyResult[Any]] = []
+def recipe_of(root: Any) -> tuple[Recipe, tuple[LazyValue, ...]]:
+    """How to rebuild ``root`` around its lazy leaves, and those: post-order over its containers."""
+    if type(root) in (list, tuple):
+        kinds = set(map(type, root))
+        if len(kinds) == 1 and issubclass(kinds.pop(), LazyValue):
+            return Recipe(type(root)), tuple(root)
+    leaves: list[LazyValue] = []
     steps: list[Step] = []
     #: id of a finished container → its step, or None where it needs no rebuilding.
     finished: dict[int, int | None] = {}
@@ -263,7 +185,7 @@ def _items(container: Any) -> list[Any]:
 
 
 def _holes(
-    items: list[Any], leaves: list[LazyResult[Any]], finished: Mapping[int, int | None]
+    items: list[Any], leaves: list[LazyValue], finished: Mapping[int, int | None]
 ) -> tuple[list[tuple[int, int]], bool]:
     """The places to fill; puts new leaves into ``leaves`` and unwraps literals in ``items``."""
     holes: list[tuple[int, int]] = []
@@ -272,7 +194,7 @@ def _holes(
     for position in _of(kinds, items, range(len(items))):
         item = items[position]
         kind = type(item)
-        if issubclass(type(item), LazyResult):
+        if issubclass(type(item), LazyValue):
             holes.append((position, len(leaves)))
             leaves.append(item)
         elif kind is Literal:

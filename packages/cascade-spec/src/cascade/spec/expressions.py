@@ -6,12 +6,8 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cascade.spec.arithmetic import item_range
-from cascade.spec.containers import GATHER
-from cascade.spec.lazy_types import LazyResult
-from cascade.spec.params import Source
-from cascade.spec.routing import ROUTE
-from cascade.spec.unpacking import unpack
+from cascade.spec.lazy_value import LazyValue
+from cascade.spec.unpacking import item_range, unpack
 from cascade.spec.wording import short
 
 #: Operators of operators that are shown; under them stands ``…``.
@@ -46,7 +42,7 @@ _UNARY: Mapping[Callable[..., Any], str] = {
 _INDEXED = (operator.getitem, item_range, unpack)
 
 
-def expression(lazy: LazyResult[Any]) -> str:
+def expression(lazy: LazyValue) -> str:
     """What would be written for ``lazy``, in a line: ``load(…)["key"]``, ``work.map(…)``.
 
     The arguments of tasks are left out, and what is nested deep.
@@ -54,12 +50,12 @@ def expression(lazy: LazyResult[Any]) -> str:
     return _written(lazy, _LEVELS)
 
 
-def label(lazy: LazyResult[Any]) -> str:
+def label(lazy: LazyValue) -> str:
     """What lists and drawings call ``lazy``: its name, or what is written if it is an operator."""
     return expression(lazy) if is_operator(lazy) else lazy.name
 
 
-def is_operator(lazy: LazyResult[Any]) -> bool:
+def is_operator(lazy: LazyValue) -> bool:
     """Whether ``lazy`` was made by an operator, an index, a slice or by unpacking."""
     func = lazy.task.func
     return lazy.task.structural and (
@@ -67,14 +63,14 @@ def is_operator(lazy: LazyResult[Any]) -> bool:
     )
 
 
-def is_comparison(lazy: LazyResult[Any]) -> bool:
+def is_comparison(lazy: LazyValue) -> bool:
     """Whether ``lazy`` was made by ``<``, ``<=``, ``>`` or ``>=``."""
     return lazy.task.structural and lazy.task.func in _COMPARISONS
 
 
-def _written(lazy: LazyResult[Any], levels: int) -> str:
+def _written(lazy: LazyValue, levels: int) -> str:
     if not is_operator(lazy):
-        return _called(lazy)
+        return lazy.task.written
     if not levels:
         return "…"
     func, args = lazy.task.func, lazy.args
@@ -94,21 +90,13 @@ def _written(lazy: LazyResult[Any], levels: int) -> str:
 
 
 def _value(value: Any, levels: int) -> str:
-    return _written(value, levels - 1) if isinstance(value, LazyResult) else short(value)
+    return _written(value, levels - 1) if isinstance(value, LazyValue) else short(value)
 
 
 def _operand(value: Any, levels: int) -> str:
     """The same with parentheses, where an operator beside it could take a part away."""
     written = _value(value, levels)
-    if not isinstance(value, LazyResult) or not is_operator(value) or written == "…":
+    if not isinstance(value, LazyValue) or not is_operator(value) or written == "…":
         return written
     func = value.task.func
     return f"({written})" if func in _BINARY or func in _UNARY else written
-
-
-def _called(lazy: LazyResult[Any]) -> str:
-    if isinstance(lazy, Source):
-        return f"cs.{type(lazy).__name__}({lazy.param_name!r})"
-    if lazy.task is GATHER or lazy.task is ROUTE:
-        return "cs.gather(…)" if lazy.task is GATHER else "cs.Router(…)"
-    return f"{lazy.name}(…)"

@@ -16,12 +16,12 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.spec.blueprint import Literal
-from cascade.spec.containers import as_lazy, gathered
 from cascade.spec.errors import ArgumentError
-from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
+from cascade.spec.injection import Inject
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult, as_lazy, gathered
 from cascade.spec.misuse import written
+from cascade.spec.operation import Operation
 from cascade.spec.policies import PLAIN_CALLS, Policies
-from cascade.spec.resource import Inject
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class MapPlan:
         #: Whether the error of an item becomes its value.
         self.catches = catches
         #: Of the map; each item gets those that are about calls.
-        self.policies: Policies | None = None
+        self.policies: Policies[LazyResult[Any]] | None = None
 
     def __repr__(self) -> str:
         return f"<map of {self.task.name} over {', '.join(self.names)}>"

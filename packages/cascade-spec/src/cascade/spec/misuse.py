@@ -13,26 +13,21 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 from cascade.spec.callsite import CallSite, users_frame
 from cascade.spec.errors import LazyAttributeError, LazyUseError
+from cascade.spec.expressions import expression, is_comparison, is_operator
+from cascade.spec.lazy_value import LazyValue
 from cascade.spec.nearby import did_you_mean
-
-if TYPE_CHECKING:
-    from cascade.spec.lazy_types import LazyResult
 
 E = TypeVar("E", bound=LazyUseError)
 _Refusal: TypeAlias = Callable[..., NoReturn]
 
 
-def written(lazy: LazyResult[Any]) -> str:
+def written(lazy: LazyValue) -> str:
     """``lazy`` as it would be written: ``load(…)``, ``score(…) > 5``."""
-    from cascade.spec.expressions import expression  # which needs the modules that need this
-
     return expression(lazy)
 
 
-def described(lazy: LazyResult[Any]) -> str:
+def described(lazy: LazyValue) -> str:
     """What messages call ``lazy``: ``task 'load' (called at flow.py:3)``."""
-    from cascade.spec.expressions import is_operator
-
     if is_operator(lazy):
         return f"`{written(lazy)}` (written at {lazy.callsite})"
     if lazy.task.structural:
@@ -92,8 +87,6 @@ class Misuse:
     )
 
     def __bool__(self: Any) -> NoReturn:
-        from cascade.spec.expressions import is_comparison
-
         name = written(self)
         right = [f"deploy().run_if({name})      # or test it inside a task"]
         if is_comparison(self):

@@ -10,7 +10,9 @@ from itertools import islice
 from typing import Any, Final, Generic, TypeVar, get_origin
 
 from cascade.spec.errors import ArgumentError, DefinitionError, ParameterError
-from cascade.spec.lazy_types import NO_KWARGS, LazyResult, Operation
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import NO_KWARGS
+from cascade.spec.operation import FacadeOperation, Operation
 from cascade.spec.wording import short
 
 T = TypeVar("T")
@@ -54,9 +56,16 @@ class Source(LazyResult[T], Generic[T]):
         """
         raise NotImplementedError
 
-    def _place(self, name: str, default: Any, operation: Operation) -> None:
+    def _read_here(self, _name: str) -> T:
+        return self.read(run_params.get({}))
+
+    def _place(self, kind: str, name: str, default: Any) -> None:
+        written = type(self).__name__
         if not isinstance(name, str) or not name:
-            raise DefinitionError(f"{type(self).__name__} needs a name, but got {short(name)}")
+            raise DefinitionError(f"{written} needs a name, but got {short(name)}")
+        operation = FacadeOperation(
+            self._read_here, f"{kind} {name}", written=f"cs.{written}({name!r})"
+        )
         self.param_name = name
         self.default = default
         frame = sys._getframe(2)
@@ -92,7 +101,7 @@ class Param(Source[T], Generic[T]):
     ) -> None:
         self.type = type
         self.description = description
-        self._place(name, default, Operation(self._read_here, f"param {name}"))
+        self._place("param", name, default)
         self._check()
 
     def read(self, params: Mapping[str, Any]) -> T:
@@ -107,9 +116,6 @@ class Param(Source[T], Generic[T]):
                 self.param_name,
             )
         return self.default  # type: ignore[no-any-return]
-
-    def _read_here(self, _name: str) -> T:
-        return self.read(run_params.get({}))
 
     def _check(self) -> None:
         kind: Any = self.type
@@ -173,7 +179,7 @@ class Env(Source[str]):
     __slots__ = ()
 
     def __init__(self, name: str, default: Any = MISSING) -> None:
-        self._place(name, default, Operation(self._read_here, f"env {name}"))
+        self._place("env", name, default)
 
     def read(self, params: Mapping[str, Any]) -> str:
         value = os.environ.get(self.param_name, self.default)
@@ -184,9 +190,6 @@ class Env(Source[str]):
                 self.param_name,
             )
         return value  # type: ignore[no-any-return]
-
-    def _read_here(self, _name: str) -> str:
-        return self.read({})
 
 
 def check_params(params: object) -> Mapping[str, Any]:

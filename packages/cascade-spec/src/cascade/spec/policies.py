@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from cascade.spec.caching import CachePolicy
-    from cascade.spec.lazy_types import LazyResult
     from cascade.spec.retry import Retry
+
+#: The type of nodes, which is defined above this module: LazyResult.
+Node = TypeVar("Node")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class CallPolicies:
 PLAIN_CALLS = CallPolicies()
 
 
-class Policies:
+class Policies(Generic[Node]):
     """What one node was given besides its arguments.
 
     Attributes:
@@ -56,10 +58,10 @@ class Policies:
     __slots__ = ("amounts", "calls", "conditions", "keeps", "predecessors")
 
     def __init__(self) -> None:
-        self.conditions: tuple[LazyResult[Any], ...] = ()
-        self.predecessors: tuple[LazyResult[Any], ...] = ()
+        self.conditions: tuple[Node, ...] = ()
+        self.predecessors: tuple[Node, ...] = ()
         self.calls = PLAIN_CALLS
-        self.amounts: Mapping[str, LazyResult[Any]] = {}
+        self.amounts: Mapping[str, Node] = {}
         self.keeps = False
 
     @property

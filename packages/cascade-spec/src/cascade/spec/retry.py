@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 from cascade.spec.checks import check_count, is_number
 from cascade.spec.errors import ArgumentError
+from cascade.spec.lazy_value import LazyValue
+from cascade.spec.operation import Operation
 from cascade.spec.wording import short
 
 #: What may be tried again: a type of exception, several, or a function that decides.
@@ -77,11 +79,9 @@ class Retry:
 
 
 def _check_on(on: Any) -> None:
-    from cascade.spec.lazy_types import LazyResult, Operation  # which need this module
-
     kinds = on if isinstance(on, tuple) else (on,)
     # Those two can be called, but do not decide anything.
-    if callable(on) and not isinstance(on, (type, LazyResult, Operation)):
+    if callable(on) and not isinstance(on, (type, LazyValue, Operation)):
         return
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):

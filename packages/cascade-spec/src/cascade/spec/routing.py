@@ -8,10 +8,11 @@ from itertools import islice
 from typing import Any, Generic, TypeVar, overload
 
 from cascade.spec.blueprint import Literal
-from cascade.spec.containers import as_lazy
 from cascade.spec.errors import DefinitionError, RouteError
-from cascade.spec.lazy_types import NO_KWARGS, LazyResult, Operation
-from cascade.spec.resource import Inject
+from cascade.spec.injection import Inject
+from cascade.spec.lazy_types import LazyResult, as_lazy
+from cascade.spec.lazy_value import NO_KWARGS
+from cascade.spec.operation import FacadeOperation, Operation
 from cascade.spec.wording import short
 
 R = TypeVar("R")
@@ -87,7 +88,7 @@ def choose(routes: Routes, key: Hashable) -> Any:
     return route.value if isinstance(route, Literal) else route
 
 
-ROUTE = Operation(choose, "router")
+ROUTE = FacadeOperation(choose, "router", written="cs.Router(…)")
 
 
 def _check_routes(routes: Mapping[Any, Any]) -> None:

@@ -11,16 +11,12 @@ from typing import Any, Generic, Literal, Never, ParamSpec, TypeAlias, TypeVar, 
 
 from cascade.spec.blueprint import TailCall
 from cascade.spec.checks import is_count, is_number
-from cascade.spec.containers import ATOMS, settle
+from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError, DefinitionError
-from cascade.spec.lazy_types import (
-    NO_KWARGS,
-    LazyResult,
-    MappedLazyResult,
-    Operation,
-    next_number,
-)
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult, settle
+from cascade.spec.lazy_value import NO_KWARGS, next_number
 from cascade.spec.mapping import mapped, unnamed_in_map
+from cascade.spec.operation import Operation
 from cascade.spec.parameters import Parameters
 from cascade.spec.wording import short
 

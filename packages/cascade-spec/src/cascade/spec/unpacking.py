@@ -1,24 +1,16 @@
-"""``a, b = split(x)``: one lazy value for each value that a task gives (``@task(nout=2)``)."""
+"""Functions of nodes that take a value apart: ``a, b = split(x)``, ``items[start:stop]``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cascade.spec.errors import UnpackError
 from cascade.spec.wording import short
 
-if TYPE_CHECKING:
-    from cascade.spec.lazy_types import LazyResult
 
-
-def unpacked(
-    lazy: LazyResult[Any], nout: int, code: CodeType, lasti: int
-) -> Iterator[LazyResult[Any]]:
-    """The nodes for the ``nout`` values of ``lazy``, unpacked where ``code``, ``lasti`` say."""
-    name = lazy.name
-    return iter([lazy._combine(unpack, (lazy, i, nout, name), code, lasti) for i in range(nout)])
+def item_range(value: Any, start: Any, stop: Any, step: Any) -> Any:
+    """``value[start:stop:step]``, with ends that may have been lazy."""
+    return value[start:stop:step]
 
 
 def unpack(values: Any, place: int, nout: int, task: str) -> Any:

@@ -10,7 +10,8 @@ from string import Formatter
 from typing import Any, NamedTuple, TypeAlias
 
 from cascade.spec.errors import ArgumentError
-from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.operation import Operation
 from cascade.spec.resource import Inject
 from cascade.spec.task import Task
 from cascade.spec.wording import short

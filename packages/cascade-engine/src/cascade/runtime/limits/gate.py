@@ -15,7 +15,7 @@ from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.resources import ResourceManager, exact
 from cascade.runtime.limits.tickets import OUT, Admissions, Ticket, current_ticket
 from cascade.spec.checks import is_amount, no_amount
-from cascade.spec.lazy_types import Operation
+from cascade.spec.operation import Operation
 from cascade.spec.policies import CallPolicies
 
 if TYPE_CHECKING:

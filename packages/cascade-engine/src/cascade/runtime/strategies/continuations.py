@@ -24,9 +24,10 @@ from cascade.runtime.strategies.segment import Address, Item, Resume, Work
 from cascade.runtime.tailcall import entry, is_baked, lazies_of, misfit, next_call, with_values
 from cascade.runtime.vm.machine import VirtualMachine
 from cascade.spec.blueprint import Blueprint, Literal, TailCall
-from cascade.spec.containers import gathered
 from cascade.spec.errors import ArgumentError
-from cascade.spec.lazy_types import NO_KWARGS, LazyResult, Operation
+from cascade.spec.lazy_types import LazyResult, gathered
+from cascade.spec.lazy_value import NO_KWARGS
+from cascade.spec.operation import Operation
 from cascade.spec.policies import PLAIN_CALLS
 from cascade.spec.task import Task
 

@@ -22,7 +22,8 @@ from cascade.runtime.run import Run
 from cascade.runtime.scheduler import ByPriority, Workers
 from cascade.runtime.strategies.parking import Parking
 from cascade.runtime.strategies.segment import Item, Queued, Segment, Work
-from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.operation import Operation
 
 
 class Lanes:

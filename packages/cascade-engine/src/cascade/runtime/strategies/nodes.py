@@ -26,7 +26,8 @@ from cascade.runtime.strategies.segment import (
 )
 from cascade.runtime.strategies.standstill import standstill
 from cascade.spec.errors import CycleError
-from cascade.spec.lazy_types import LazyResult, next_number
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import next_number
 from cascade.spec.protocols import Solver, StateBackend
 from cascade.spec.wording import short
 

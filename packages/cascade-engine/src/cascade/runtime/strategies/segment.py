@@ -12,7 +12,8 @@ from cascade.graph.wiring import Several, Wiring, users_of
 from cascade.runtime.notes import TOP, Way
 from cascade.runtime.outcomes import RELEASED, Failed
 from cascade.spec.blueprint import Blueprint, Literal
-from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.operation import Operation
 from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import ExecutionPlan
 

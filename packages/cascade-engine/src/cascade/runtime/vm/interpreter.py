@@ -69,9 +69,9 @@ from cascade.runtime.vm.straight import Handover, Straight, Walk, straight_for, 
 from cascade.runtime.vm.tiers import Tier
 from cascade.spec.blueprint import Blueprint, Call, TailCall
 from cascade.spec.caching import CachePolicy
-from cascade.spec.containers import gathered
 from cascade.spec.errors import ArgumentError, InternalError
-from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.lazy_types import LazyResult, gathered
+from cascade.spec.operation import Operation
 from cascade.spec.params import Source
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
 from cascade.spec.resource import Inject

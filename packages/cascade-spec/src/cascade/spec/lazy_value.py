@@ -1,0 +1,113 @@
+"""The data of a node: what it calls, with which arguments, and where that was written.
+
+LazyResult adds what users do with it. What only reads or recognises nodes needs no more than this
+module, and can thus lie below the modules that make them.
+
+State vocabulary:
+
+- *operation*: what the node calls, an Operation; a Task for everything that users write;
+- *dependencies*: the lazy values among the arguments, found when the call was made (rule R2);
+- *number*: position in the order of creation. A node can only be called after its arguments exist,
+  so ascending numbers are a topological order of the data edges (edges added later by ``run_if``
+  and ``after`` may point to younger nodes).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from types import CodeType
+from typing import Any
+
+from cascade.spec.callsite import CallSite, line_of
+from cascade.spec.operation import Operation
+from cascade.spec.policies import Policies
+
+next_number = itertools.count(1).__next__  # in events 0 stands for no node
+#: The ``kwargs`` of all calls without any; one object, which is never changed.
+NO_KWARGS: dict[str, Any] = {}
+
+
+class LazyValue:
+    """A node as data: the base of LazyResult, which is what programs have."""
+
+    __slots__ = (
+        "__weakref__",
+        "_code",
+        "_id",
+        "_lasti",
+        "args",
+        "dependencies",
+        "kwargs",
+        "number",
+        "plain",
+        "policies",
+        "special",
+        "task",
+    )
+
+    task: Operation
+    #: Positional arguments; a container that held lazy values is replaced by one lazy value.
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    #: The lazy values among args and kwargs, in order, repeated where they are used twice.
+    dependencies: tuple[LazyValue, ...]
+    #: True when a run has to look at the arguments before the call: a ``Literal`` or ``Inject`` to
+    #: unwrap, a parameter to check.
+    special: bool
+    #: Whether all there is to it is a call of a plain operation: nothing special, no policies. What
+    #: the fast lane asks, twice for each node.
+    plain: bool
+    #: What ``run_if``, ``after`` and their like were given; None as long as there is nothing.
+    policies: Policies[Any] | None
+    #: Position in the order of creation, over all lazy values of the process.
+    number: int
+
+    def __init__(
+        self,
+        task: Operation,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        dependencies: tuple[LazyValue, ...],
+        special: bool,
+        code: CodeType,
+        lasti: int,
+    ) -> None:
+        """Make a node; ``code`` and ``lasti`` are the user's frame's, see ``callsite``."""
+        # Task.__call__ sets the same attributes by itself, to save a call.
+        self.task = task
+        self.args = args
+        self.kwargs = kwargs
+        self.dependencies = dependencies
+        self.special = special
+        self.plain = task.plain and not special
+        self.policies = None
+        self._code = code
+        self._lasti = lasti
+        self.number = next_number()
+
+    @property
+    def name(self) -> str:
+        """The name of the operation, as errors, events and drawings show it."""
+        return self.task.name
+
+    @property
+    def callsite(self) -> CallSite:
+        """File and line where this lazy value was made."""
+        return CallSite(self._code.co_filename, line_of(self._code, self._lasti))
+
+    @property
+    def id(self) -> str:
+        """A unique id, made when first asked for and stable from then on."""
+        try:
+            return self._id
+        except AttributeError:
+            self._id: str = os.urandom(16).hex()
+            return self._id
+
+    @property
+    def _uuid(self) -> str:
+        return self.id
+
+    def __repr__(self) -> str:
+        return f"<lazy {self.name} at {self.callsite}>"

@@ -1,0 +1,262 @@
+"""How users change what a node does besides its call: ``run_if``, ``after``, ``with_retry`` ….
+
+Each method changes the node's Policies and gives the node itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+from cascade.spec.checks import is_amount, is_number, no_amount
+from cascade.spec.errors import ArgumentError, CycleError, LazyUseError
+from cascade.spec.lazy_value import LazyValue
+from cascade.spec.misuse import compared, described
+from cascade.spec.operation import Operation
+from cascade.spec.policies import Policies
+from cascade.spec.retry import Retry, RetryOn
+from cascade.spec.wording import short
+
+if TYPE_CHECKING:
+    from cascade.spec.caching import CachePolicy
+    from cascade.spec.protocols import CacheBackend
+
+
+class PolicyMethods(LazyValue):
+    """The methods that give a node its policies: a base of LazyResult.
+
+    Not thread-safe: a program is written by one thread.
+    """
+
+    __slots__ = ()
+
+    #: Whether the node stands for calls of a task that it makes later, as a map does.
+    _makes_calls = False
+
+    def run_if(self, condition: LazyValue) -> Self:
+        """Skip this node, and what depends on its value, unless ``condition`` is truthy.
+
+        Rules R6 and M16: the node's inputs still run; a skipped condition skips; a node that is
+        only ordered ``after`` a skipped one runs. Called twice, both conditions must hold.
+
+        Args:
+            condition: A lazy value. A plain bool is refused, because ``lazy == 1`` compares
+                identity and would silently be False; write ``cs.eq(lazy, 1)``.
+
+        Returns:
+            This lazy value itself, changed.
+
+        Raises:
+            LazyUseError: ``condition`` is not lazy.
+        """
+        if not isinstance(condition, LazyValue):
+            _refuse_task("run_if", self, condition)
+            raise LazyUseError(
+                f"run_if() of {described(self)} takes a lazy condition, but got "
+                f"{short(condition)}, which is known already"
+                + compared("…run_if(score == 1)", "…run_if(cs.eq(score, 1))")
+            )
+        self._refuse_itself("run_if", condition)
+        self._own_policies().conditions += (condition,)
+        return self
+
+    def after(self, *lazies: LazyValue) -> Self:
+        """Run this node only once ``lazies`` have ended, without using their values.
+
+        A skipped predecessor counts as ended (M16).
+
+        Returns:
+            This lazy value itself, changed.
+
+        Raises:
+            LazyUseError: An argument is not lazy.
+            CycleError: An argument is this lazy value itself.
+        """
+        for lazy in lazies:
+            if not isinstance(lazy, LazyValue):
+                _refuse_task("after", self, lazy)
+                raise LazyUseError(
+                    f"after() of {described(self)} takes lazy values, but got "
+                    f"{short(lazy)}" + compared("b.after([a1, a2])", "b.after(a1, a2)")
+                )
+            self._refuse_itself("after", lazy)
+        self._own_policies().predecessors += lazies
+        return self
+
+    def with_retry(
+        self,
+        max_attempts: int = 3,
+        delay: float = 0.0,
+        backoff: float = 1.0,
+        *,
+        max_delay: float = float("inf"),
+        jitter: float = 0.0,
+        on: RetryOn = Exception,
+    ) -> Self:
+        """Try again when an attempt fails (R10); of a map, each item for itself.
+
+        An attempt is one call, with its task-scoped resources. In a loop of tail calls every step
+        has its own attempts. Waiting for the next attempt holds no thread and no resource.
+
+        Args:
+            max_attempts: Attempts in all, the first included.
+            delay: Seconds before the second attempt.
+            backoff: Each later delay is the one before it times this.
+            max_delay: Longest delay in seconds, before jitter.
+            jitter: Up to this fraction of the delay is added at random.
+            on: Types of errors that are worth another attempt, or a function of the error.
+
+        Returns:
+            This lazy value itself, changed.
+
+        Raises:
+            ArgumentError: A number or type that makes no sense.
+            LazyUseError: The node is none of a task's, so there is nothing to try again.
+        """
+        retry = Retry(max_attempts, delay, backoff, max_delay, jitter, on)
+        self._calls_with("with_retry", retry=retry)
+        return self
+
+    def with_timeout(self, seconds: float) -> Self:
+        """Let an attempt fail with a TaskTimeoutError after ``seconds`` (R10); of a map, each item.
+
+        The time of an attempt is that of its call: opening its resources and waiting for a thread
+        are not counted. A coroutine is cancelled. A plain function runs on a thread of its own, on
+        both paths; nothing can stop it (M8), so it is abandoned: its thread is replaced, its late
+        result dropped, its task-scoped resources stay open until it ends.
+
+        Returns:
+            This lazy value itself, changed.
+
+        Raises:
+            ArgumentError: ``seconds`` is no positive number.
+            LazyUseError: The node is none of a task's.
+        """
+        if not is_number(seconds, 0) or not seconds:
+            raise ArgumentError(
+                f"with_timeout() of {described(self)} takes seconds, more than 0, but got "
+                f"{short(seconds)}"
+            )
+        self._calls_with("with_timeout", timeout=float(seconds))
+        return self
+
+    def with_cache(
+        self,
+        cache: CachePolicy | CacheBackend,
+        *,
+        ttl: float | None = None,
+        ignore: Iterable[str] = (),
+        version: str = "",
+    ) -> Self:
+        """Take the value from ``cache`` where it is known there, else keep it there (R10).
+
+        The node as a whole is kept: its first arguments, and its value after all tail calls.
+        Failures and skips are never kept, and equal calls of a run that are under way at the same
+        time are made once.
+
+        Args:
+            cache: A policy; or a backend such as ``cs.LRUCache()``, and values are kept there by
+                task and arguments.
+            ttl: Seconds for which a backend keeps the value; None for as long as there is room.
+            ignore: Names of arguments that make no difference.
+            version: Part of the key; change it when the task's code changes its meaning.
+
+        Returns:
+            This lazy value itself, changed.
+
+        Raises:
+            ArgumentError: ``cache`` is neither, or a policy is given what is for backends.
+            LazyUseError: The node is none of a task's.
+        """
+        # Not at the top: `from cascade import task` would take a quarter longer (71 ms for 57, of
+        # processor time), as caching needs decimal, datetime and concurrent.futures.
+        from cascade.spec.caching import cache_policy
+
+        policy = cache_policy(cache, ttl, ignore, version)
+        self._calls_with("with_cache", cache=policy)
+        return self
+
+    def with_constraints(self, /, **amounts: float | LazyValue) -> Self:
+        """Take so much of the engine's capacities for each attempt (R10); of a map, each item.
+
+        ``Engine(system_resources={"gpu": 2, "memory_gb": 16})`` says how much there is. An attempt
+        begins when all that it takes is there at once, and first come is first served; it gives
+        everything back when its call ends, also by a tail call or a returned lazy value, so that
+        in a loop every step takes it anew. Waiting for another attempt holds nothing.
+
+        Args:
+            amounts: By name of a capacity, 0 or more; a lazy value stands for the number that it
+                gives. Called twice, the later amount of a name counts.
+
+        Returns:
+            This lazy value itself, changed.
+
+        Raises:
+            ArgumentError: An amount is no number from 0 up.
+            LazyUseError: The node is none of a task's.
+            CycleError: An amount is this lazy value itself.
+        """
+        fixed: dict[str, float] = {}
+        lazy: dict[str, LazyValue] = {}
+        for name, amount in amounts.items():
+            if isinstance(amount, LazyValue):
+                self._refuse_itself("with_constraints", amount)
+                lazy[name] = amount
+            elif is_amount(amount):
+                fixed[name] = amount
+            else:
+                raise no_amount(f"with_constraints() of {described(self)}", name, amount)
+        self._calls_with("with_constraints")
+        policies = self._own_policies()
+        kept = {n: a for n, a in policies.calls.capacities if n not in amounts}
+        policies.calls = policies.calls.with_capacities({**kept, **fixed})
+        others = {n: a for n, a in policies.amounts.items() if n not in amounts}
+        policies.amounts = {**others, **lazy}
+        self.special = True  # what the engine does not have is refused before the run
+        return self
+
+    def keep(self) -> Self:
+        """Keep the value until the run ends, instead of releasing it after its last use (M21).
+
+        For a value that a task may ask for later, by returning this lazy value or one that needs
+        it, in a way that the run does not see. Of itself it keeps what its task functions can
+        name: by closures, globals, defaults and literals.
+
+        Returns:
+            This lazy value itself, changed.
+        """
+        self._own_policies().keeps = True
+        return self
+
+    def _calls_with(self, method: str, **changes: Any) -> None:
+        if self.task.structural and not self._makes_calls:
+            raise LazyUseError(
+                f"{described(self)} calls no task, so {method}() has no meaning for it; give it to "
+                "the lazy values that it is made of"
+            )
+        if changes:
+            policies = self._own_policies()
+            policies.calls = replace(policies.calls, **changes)
+
+    def _own_policies(self) -> Policies[Any]:
+        if self.policies is None:
+            self.policies = Policies()
+            self.plain = False
+        return self.policies
+
+    def _refuse_itself(self, method: str, other: LazyValue) -> None:
+        if other is self:
+            raise CycleError(
+                f"{method}() of {described(self)} got the same lazy value: it would wait for "
+                "itself for ever",
+                [self.name, self.name],
+            )
+
+
+def _refuse_task(method: str, lazy: LazyValue, given: Any) -> None:
+    if isinstance(given, Operation):
+        raise LazyUseError(
+            f"{method}() of {described(lazy)} got the task '{given.name}' itself; call it: "
+            f"{given.name}()"
+        )
