@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
+import itertools
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -256,6 +257,8 @@ def _column(value: Any) -> Any:
         return value
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise ArgumentError(f"cannot go over {value!r}")
+    if isinstance(value, (itertools.count, itertools.repeat)):  # programs give them no end (M17)
+        raise ArgumentError("has no end")
     return list(value)
 
 

@@ -6,6 +6,7 @@ values of it for every evaluation, from ``cascade`` or from the naive evaluator 
 
 import asyncio
 import functools
+import itertools
 import threading
 import zlib
 from collections import Counter
@@ -72,6 +73,13 @@ class Lit:
 @dataclass(frozen=True)
 class Gather:
     items: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Endless:
+    """An iterator without an end, which no map goes over (M17)."""
+
+    kind: Any
 
 
 @dataclass(frozen=True)
@@ -317,6 +325,8 @@ class Build:
                 return self.cs.literal(self.make(inner, args))
             case Gather(items):
                 return self.cs.gather(*[self.make(item, args) for item in items])
+            case Endless(kind):
+                return kind(1)
             case Source(name, default):
                 return self.cs.Param(name, default=default, type=type(default))
             case Call():
@@ -823,6 +833,9 @@ def _maps(
     off = draw(st.booleans()) if profile.fails else False
 
     def column(items: Any) -> Any:
+        if off and draw(_rarely):
+            endless = Endless(draw(st.sampled_from([itertools.count, itertools.repeat])))
+            return draw(st.sampled_from([endless, Call(Job("any", None, Give(endless)))]))
         size = length + 1 if off and draw(st.booleans()) else length
         parts = tuple(draw(st.lists(items, min_size=size, max_size=size)))
         box = Box(draw(st.sampled_from([list, tuple])), parts)
