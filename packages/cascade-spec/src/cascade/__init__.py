@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cascade.spec.caching import ByArguments as ByArguments
     from cascade.spec.caching import CachePolicy as CachePolicy
     from cascade.spec.containers import gather as gather
+    from cascade.spec.digest import digestible as digestible
     from cascade.spec.errors import ArgumentError as ArgumentError
     from cascade.spec.errors import BlueprintError as BlueprintError
     from cascade.spec.errors import CapacityError as CapacityError
@@ -120,6 +121,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         "spec.blueprint": ("TailCall", "literal"),
         "spec.caching": ("ByArguments", "CachePolicy"),
         "spec.containers": ("gather",),
+        "spec.digest": ("digestible",),
         "spec.errors": (
             "ArgumentError",
             "BlueprintError",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cascade.spec.blueprint import Literal
 from cascade.spec.containers import as_lazy, gathered
+from cascade.spec.digest import name_of
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, Operation
 from cascade.spec.misuse import written
@@ -54,6 +55,9 @@ class MapPlan:
         self.catches = catches
         #: Of the map; each item gets those that are about calls.
         self.policies: Policies | None = None
+
+    def __cascade_digest__(self) -> Any:
+        return name_of(self.task), self.names, dict(self.shared), self.catches
 
     def __repr__(self) -> str:
         return f"<map of {self.task.name} over {', '.join(self.names)}>"
