@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cascade.spec.blueprint import literal as literal
     from cascade.spec.caching import ByArguments as ByArguments
     from cascade.spec.caching import CachePolicy as CachePolicy
+    from cascade.spec.digest import digestible as digestible
     from cascade.spec.errors import ArgumentError as ArgumentError
     from cascade.spec.errors import BlueprintError as BlueprintError
     from cascade.spec.errors import CapacityError as CapacityError
@@ -119,6 +120,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         "runtime.vm.verifier": ("verify",),
         "spec.blueprint": ("TailCall", "literal"),
         "spec.caching": ("ByArguments", "CachePolicy"),
+        "spec.digest": ("digestible",),
         "spec.errors": (
             "ArgumentError",
             "BlueprintError",

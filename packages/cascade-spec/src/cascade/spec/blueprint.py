@@ -64,6 +64,9 @@ class Literal(Generic[T]):
     def __repr__(self) -> str:
         return f"Literal(value={short(self.value)})"
 
+    def __cascade_digest__(self) -> Any:
+        return (self.value,)
+
 
 @dataclass(frozen=True, slots=True)
 class Register:

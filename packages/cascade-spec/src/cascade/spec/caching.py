@@ -4,32 +4,23 @@ A cache belongs to a node as a whole. Its key is made from the node's first argu
 the final one, after all tail calls and continuations. What failed or was skipped is never kept. A
 CachePolicy says by what a call is known; a CacheBackend says where values are kept.
 
-Keys are for one process: they hold types, functions and other objects as they are.
+Keys are for one process: types, functions and other objects without a digest are part of them.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
-from datetime import datetime, time
-from decimal import Decimal
-from types import EllipsisType, FunctionType, MappingProxyType, NoneType
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
+from collections.abc import Hashable, Iterable, Mapping
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 from cascade.spec.checks import is_number
+from cascade.spec.digest import UndigestibleError, key_of
 from cascade.spec.errors import ArgumentError
-from cascade.spec.injection import Inject
 from cascade.spec.protocols import CacheBackend
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
     from cascade.spec.task import Task
-
-
-#: The containers that a value is in, from the outside in.
-Outer: TypeAlias = tuple[object, ...]
 
 
 @runtime_checkable
@@ -66,10 +57,7 @@ class CachePolicy(Protocol):
 class ByArguments:
     """A call is known by its task and its arguments, compared by type and value.
 
-    - ``1``, ``1.0`` and ``True`` differ, also inside of containers; so do ``0.0`` and ``-0.0``,
-      and one moment in two time zones. ``nan`` is ``nan``.
-    - The order of dicts and sets does not matter, that of an OrderedDict does.
-    - A dataclass is compared by those of its fields that its ``==`` is to compare.
+    - Values are compared by type and content, as ``cascade.spec.digest`` says.
     - Any other hashable object is compared by its type and its own ``==``. One without ``==`` of
       its own is thus the same as itself only, whatever has changed in it since.
     - Of a resource, only the name counts.
@@ -80,8 +68,8 @@ class ByArguments:
     change ``version`` when that changes.
 
     A hit gives the very object that was kept; a task that changes its inputs in place changes it
-    for all. Keys keep the arguments alive. Two of these are equal if they have the same backend and
-    equal options.
+    for all. Keys keep objects without a digest alive. Two of these are equal if they have the same
+    backend and equal options.
 
     Args:
         backend: Where values are kept, such as ``LRUCache()``; may be shared by any number of
@@ -141,8 +129,8 @@ class ByArguments:
         parts = []
         for name, value in sorted(self._counting(task, arguments)):
             try:
-                parts.append((name, _frozen(value, ())))
-            except _Unfit as error:
+                parts.append((name, key_of(value)))
+            except UndigestibleError as error:
                 raise ArgumentError(
                     f"task '{task.name}': the argument '{name}' cannot be part of a cache key: "
                     f"{error}; leave it out with ignore={{'{name}'}}, or give the node a "
@@ -210,16 +198,6 @@ def _has_methods(cache: Any, *names: str) -> bool:
     return all(callable(getattr(cache, name, None)) for name in names)
 
 
-class _Unfit(Exception):
-    """A value that cannot be part of a key; the message goes on after "the argument 'x' …"."""
-
-
-#: Levels of containers. Beyond, it is Python's stack, and C's where keys are hashed, that give up.
-_DEEPEST = 100
-#: Compared by their type and ``==``, which for these leaves nothing to be desired.
-_PLAIN = frozenset({int, str, bool, NoneType, bytes, EllipsisType})
-
-
 def _identity(task: Task[..., Any]) -> Hashable:
     """What tells tasks of the same name apart."""
     func = task.func
@@ -234,107 +212,3 @@ def _identity(task: Task[..., Any]) -> Hashable:
             "a CachePolicy with a key() of your own"
         ) from None
     return func
-
-
-def _frozen(value: Any, outer: Outer) -> Hashable:
-    """A hashable stand-in, equal for values of the same type and value.
-
-    It is a pair: the type, and what tells values of that type apart.
-    """
-    kind = type(value)
-    if kind in _PLAIN:
-        return kind, value
-    freeze = _FREEZERS.get(kind) or _freezer_of(kind)
-    return kind, freeze(value, outer)
-
-
-def _within(value: Any, outer: Outer) -> Outer:
-    """``outer`` for the parts of ``value``."""
-    if len(outer) < _DEEPEST:
-        return (*outer, value)
-    # Looked for only now, because what contains itself gets here in any case.
-    if any(value is container for container in outer):
-        raise _Unfit(f"it is or holds a {type(value).__qualname__} that contains itself")
-    raise _Unfit(f"it is nested more than {_DEEPEST} levels deep")
-
-
-def _freezer_of(kind: type) -> Callable[[Any, Outer], Hashable]:
-    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        return _items
-    if is_dataclass(kind):
-        return _dataclass
-    return _itself
-
-
-def _itself(value: Any, outer: Outer) -> Hashable:
-    try:
-        hash(value)
-    except Exception as error:
-        kind = type(value).__qualname__
-        part = f"it holds a {kind}" if outer else f"it is a {kind}"
-        raise _Unfit(f"{part}, whose hash fails ({error})") from None
-    return value  # type: ignore[no-any-return]
-
-
-def _items(value: Collection[Any], outer: Outer) -> Hashable:
-    kinds = set(map(type, value))
-    kind = kinds.pop() if len(kinds) == 1 else None
-    # Both of these have a type in front, where the general form has a pair.
-    if kind in _PLAIN:
-        return kind, tuple(value)
-    if kind is float:
-        return kind, array("d", value).tobytes()
-    outer = _within(value, outer)
-    return tuple([_frozen(item, outer) for item in value])
-
-
-def _members(value: Collection[Any], outer: Outer) -> Hashable:
-    kinds = set(map(type, value))
-    if len(kinds) == 1 and kinds <= _PLAIN:
-        return kinds.pop(), frozenset(value)
-    outer = _within(value, outer)
-    return frozenset([_frozen(item, outer) for item in value])
-
-
-def _entries(value: Mapping[Any, Any], outer: Outer) -> Hashable:
-    return frozenset(_ordered_entries(value, outer))
-
-
-def _ordered_entries(value: Mapping[Any, Any], outer: Outer) -> tuple[Hashable, ...]:
-    outer = _within(value, outer)
-    return tuple([(_frozen(k, outer), _frozen(v, outer)) for k, v in value.items()])
-
-
-def _dataclass(value: Any, outer: Outer) -> Hashable:
-    outer = _within(value, outer)
-    names = [field.name for field in fields(value) if field.compare]
-    return tuple([_frozen(getattr(value, name, MISSING), outer) for name in names])
-
-
-def _moment(value: datetime | time, outer: Outer) -> Hashable:
-    zone = value.tzinfo  # two zones of one offset are equal, but for their names
-    naive = value.replace(tzinfo=None, fold=0)
-    return naive, value.fold, _frozen(zone, outer), str(zone)
-
-
-#: Exact type → what tells values of it apart. Here are those whose ``==`` does not, or that have no
-#: hash.
-_FREEZERS: dict[type, Callable[[Any, Outer], Hashable]] = {
-    float: lambda value, _: value.hex(),
-    complex: lambda value, _: (value.real.hex(), value.imag.hex()),
-    Decimal: lambda value, _: value.as_tuple(),
-    datetime: _moment,
-    time: _moment,
-    bytearray: lambda value, _: bytes(value),
-    list: _items,
-    tuple: _items,
-    deque: _items,
-    set: _members,
-    frozenset: _members,
-    dict: _entries,
-    defaultdict: _entries,
-    Counter: _entries,
-    MappingProxyType: _entries,
-    OrderedDict: _ordered_entries,
-    Inject: lambda value, _: value.resource_name,
-}

@@ -52,6 +52,15 @@ class Recipe:
     def __repr__(self) -> str:
         return f"<recipe of a {self.kind.__name__}>"
 
+    def __cascade_digest__(self) -> Any:
+        steps = []
+        for kind, items, holes in self.steps:
+            filled = items.copy()
+            for position, source in holes:
+                filled[position] = ("hole", source)
+            steps.append((kind, filled, [position for position, _ in holes]))
+        return self.kind, steps
+
 
 def fill(recipe: Recipe, *values: Any) -> Any:
     """Rebuild the container with ``values`` in place of its lazy leaves."""

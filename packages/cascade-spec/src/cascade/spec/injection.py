@@ -39,6 +39,9 @@ class Inject:
     def __repr__(self) -> str:
         return f"inject({self.resource_name!r})"
 
+    def __cascade_digest__(self) -> str:
+        return self.resource_name
+
 
 def with_injections(
     signature: inspect.Signature, func: Callable[..., Any], owner: str

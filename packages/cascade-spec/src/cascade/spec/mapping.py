@@ -22,7 +22,7 @@ from cascade.spec.lazy_types import LazyResult, MappedLazyResult, as_lazy, gathe
 from cascade.spec.misuse import written
 from cascade.spec.operation import Operation
 from cascade.spec.policies import PLAIN_CALLS, Policies
-from cascade.spec.wording import short
+from cascade.spec.wording import name_of, short
 
 if TYPE_CHECKING:
     from cascade.spec.task import Task
@@ -54,6 +54,9 @@ class MapPlan:
         self.catches = catches
         #: Of the map; each item gets those that are about calls.
         self.policies: Policies[LazyResult[Any]] | None = None
+
+    def __cascade_digest__(self) -> Any:
+        return name_of(self.task), self.names, dict(self.shared), self.catches
 
     def __repr__(self) -> str:
         return f"<map of {self.task.name} over {', '.join(self.names)}>"

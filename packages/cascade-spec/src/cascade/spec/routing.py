@@ -29,6 +29,9 @@ class Routes:
     def __init__(self, by_key: Mapping[Hashable, Any]) -> None:
         self.by_key = by_key
 
+    def __cascade_digest__(self) -> Any:
+        return dict(self.by_key)
+
     def __repr__(self) -> str:
         return f"<routes {', '.join(map(short, islice(self.by_key, _LISTED)))}>"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from typing import Any
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 3
@@ -80,3 +81,8 @@ def _escape(found: re.Match[str]) -> str:
 def _escape_json(found: re.Match[str]) -> str:
     units = found[0].encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def name_of(thing: Any) -> str:
+    """``module:name`` of a class, a function or a task, whether it can be found by it or not."""
+    return f"{thing.__module__}:{thing.__qualname__}"

@@ -1,0 +1,472 @@
+"""Content digests: 16 bytes that are equal for values of the same types and content.
+
+One encoding serves all that has to recognise a value: keys of nodes, stores, and caches. Each value
+is written as its type, the length of what follows, and its content, so that no two values are
+written alike, and the whole is hashed (BLAKE2b, 128 bits). Nothing in it depends on the process,
+the hash seed, the version of Python or the machine.
+
+- ``1``, ``1.0`` and ``True`` differ, also inside of containers; so do ``0.0`` and ``-0.0``, and one
+  moment in two time zones. ``nan`` is ``nan``.
+- The order of dicts and sets does not matter; that of an OrderedDict does.
+- A dataclass is known by its type and those of its fields that its ``==`` compares.
+- Types, members of enumerations, and functions and tasks that are found by their name in a module
+  are known by module and name.
+
+A class of your own may have a method ``__cascade_digest__`` that gives the content of an object as
+plain data; for classes of others there is ``digestible``. ``key_of`` also takes objects without a
+digest, for keys that never leave the process.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
+from functools import reduce
+from hashlib import blake2b
+from math import nan
+from types import EllipsisType, MappingProxyType, NoneType
+from typing import Any, Final, TypeAlias, TypeVar
+
+from cascade.spec.errors import DefinitionError
+from cascade.spec.wording import name_of, short
+
+T = TypeVar("T")
+#: Gives plain data that stands for a value.
+Parts: TypeAlias = Callable[[T], Any]
+
+#: Bytes of a digest.
+SIZE: Final = 16
+#: Levels of containers. Beyond, Python's stack would give up, at a depth that nobody can foresee.
+_DEEPEST = 100
+_NOTHING: Final[Mapping[Any, bytes]] = MappingProxyType({})
+
+
+class UndigestibleError(Exception):
+    """A value has no digest. The message goes on after "the argument 'x' …"."""
+
+
+def digest(value: Any, known: Mapping[Any, bytes] = _NOTHING) -> bytes:
+    """The digest of ``value``, the same in every process.
+
+    Args:
+        known: Hashable objects without a digest of their own → what is written for them.
+
+    About 2 µs for a few plain values; 0.05 µs per element of a list of numbers or texts, 0.5 µs per
+    element of other containers.
+
+    Raises:
+        UndigestibleError: ``value`` is or holds an object of a type without a digest, contains
+            itself, or is nested more than 100 levels deep.
+    """
+    writer = Digester(None, known)
+    writer.write(value)
+    return writer.digest()
+
+
+def key_of(value: Any) -> Hashable:
+    """What ``value`` is known by in this process.
+
+    Objects without a digest are part of the key themselves, as types and functions are: they are
+    compared by type and by their own ``==``, and the key keeps them alive.
+
+    Raises:
+        UndigestibleError: An object is neither of a known type nor hashable; or ``value`` contains
+            itself, or is nested more than 100 levels deep.
+    """
+    writer = Digester([])
+    writer.write(value)
+    return writer.key()
+
+
+def digestible(kind: type[T], parts: Parts[T] | None = None) -> Any:
+    """Say what the content of a type's objects is, so that they have a digest.
+
+    Subclasses are included, and differ from each other by their names. Content is anything that
+    has a digest itself.
+
+    >>> class Matrix:
+    ...     def __init__(self, rows): self.rows = rows
+    >>> @digestible(Matrix)
+    ... def content(matrix): return matrix.rows
+
+    Args:
+        kind: The type.
+        parts: Gives the content of an object; without it, ``digestible(kind)`` is a decorator.
+
+    Raises:
+        DefinitionError: ``kind`` is no class, or one whose content is known.
+    """
+    if parts is None:
+        return lambda given: digestible(kind, given)
+    if not isinstance(kind, type):
+        raise DefinitionError(f"digestible() takes a class, but got {short(kind)}")
+    if kind in _WRITERS or kind in _ATOMS or kind is object:
+        raise DefinitionError(f"the content of {kind.__qualname__} is known already")
+    _registered[kind] = parts
+    return parts
+
+
+class Digester:
+    """Writes values one after the other, for the digest of them all.
+
+    Args:
+        objects: Takes the objects that have no digest; None if each value must have one.
+        known: What is written for some of these.
+    """
+
+    __slots__ = ("known", "objects", "parts")
+
+    def __init__(
+        self, objects: list[Hashable] | None, known: Mapping[Any, bytes] = _NOTHING
+    ) -> None:
+        self.parts: list[bytes] = []
+        self.objects = objects
+        self.known = known
+
+    def write(self, value: Any, outer: tuple[object, ...] = ()) -> None:
+        """Write ``value``, which is inside of the containers ``outer``, from the outside in."""
+        kind = type(value)
+        encode = _ATOMS.get(kind)
+        if encode is not None:
+            self.parts.append(encode(value))
+        else:
+            (_WRITERS.get(kind) or _writer_of(kind))(self, value, outer)
+
+    def put(self, tag: bytes, content: bytes) -> None:
+        self.parts += (b"%b%d:" % (tag, len(content)), content)
+
+    def put_type(self, tag: bytes, kind: type) -> None:
+        """Write which class of a family it is."""
+        if self.objects is None:
+            self.put(tag, name_of(kind).encode())
+        else:
+            self.put_object(kind)
+
+    def put_object(self, value: Hashable) -> None:
+        """Write that the next of ``objects`` stands here."""
+        assert self.objects is not None
+        self.parts.append(b"object;")
+        self.objects += (type(value), value)
+
+    def apart(self, values: Iterable[Any], outer: tuple[object, ...]) -> Hashable:
+        """What ``values`` are known by, for members that have no order."""
+        own = Digester(None if self.objects is None else [], self.known)
+        for value in values:
+            own.write(value, outer)
+        return (own.digest(), *own.objects) if own.objects else own.digest()
+
+    def digest(self) -> bytes:
+        return blake2b(b"".join(self.parts), digest_size=SIZE).digest()
+
+    def key(self) -> Hashable:
+        content = b"".join(self.parts)
+        if len(content) > SIZE:
+            content = blake2b(content, digest_size=SIZE).digest()
+        return (content, *self.objects) if self.objects else content
+
+
+_Write: TypeAlias = Callable[[Digester, Any, tuple[object, ...]], None]
+
+
+def _within(value: Any, outer: tuple[object, ...]) -> tuple[object, ...]:
+    """``outer`` for the parts of ``value``."""
+    if len(outer) < _DEEPEST:
+        return (*outer, value)
+    # Looked for only now, because what contains itself gets here in any case.
+    if any(value is container for container in outer):
+        raise UndigestibleError(f"it is or holds a {type(value).__qualname__} that contains itself")
+    raise UndigestibleError(f"it is nested more than {_DEEPEST} levels deep")
+
+
+def _writer_of(kind: type) -> _Write:
+    found = _FOREIGN.get((kind.__module__, kind.__qualname__))
+    if found is not None:
+        return found
+    for base in kind.__mro__:
+        content = _registered.get(base) or vars(base).get("__cascade_digest__")
+        if content is not None:
+            return _content_of(content)
+    if issubclass(kind, Enum):
+        return _member
+    if issubclass(kind, type):
+        return _class
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return _namedtuple
+    if is_dataclass(kind):
+        return _dataclass
+    return _object
+
+
+# -- leaves ---------------------------------------------------------------------------------------
+
+
+def _floats(values: Collection[float]) -> bytes:
+    if any(value != value for value in values):
+        values = [nan if value != value else value for value in values]  # there are many of it
+    numbers = array("d", values)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def _str(value: str) -> bytes:
+    content = value.encode("utf-8", "surrogatepass")
+    return b"str%d:%b" % (len(content), content)
+
+
+#: Types whose values are written at once → how; each encoding says where it ends.
+_ATOMS: Final[dict[type, Callable[[Any], bytes]]] = {
+    NoneType: lambda _: b"None;",
+    EllipsisType: lambda _: b"...;",
+    bool: lambda value: b"True;" if value else b"False;",
+    int: lambda value: b"int%x;" % value,
+    float: lambda value: b"float" + _floats((value,)),
+    complex: lambda value: b"complex" + _floats((value.real, value.imag)),
+    str: _str,
+    bytes: lambda value: b"bytes%d:%b" % (len(value), value),
+}
+#: Type of all elements → their encoding, mostly made in C.
+_MANY: Final[dict[type, Callable[[Collection[Any]], bytes]]] = {
+    int: lambda value: b"int" + " ".join(map(hex, value)).encode(),
+    float: lambda value: b"float" + _floats(value),
+    bool: lambda value: b"bool" + bytes(value),
+    str: lambda value: (
+        repr([*map(len, value)]).encode() + "".join(value).encode("utf-8", "surrogatepass")
+    ),
+}
+
+
+def _encoded(tag: bytes, encode: Callable[[Any], bytes]) -> _Write:
+    def write(writer: Digester, value: Any, _outer: tuple[object, ...]) -> None:
+        writer.put(tag, encode(value))
+
+    return write
+
+
+def _text(tag: bytes, text: Callable[[Any], str]) -> _Write:
+    return _encoded(tag, lambda value: text(value).encode("utf-8", "surrogatepass"))
+
+
+def _parted(tag: bytes, parts: Callable[[Any], tuple[Any, ...]]) -> _Write:
+    """For a value that is known by a few others."""
+
+    def write(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
+        writer.parts.append(tag)
+        inner = _within(value, outer)
+        for part in parts(value):
+            writer.write(part, inner)
+
+    return write
+
+
+def _moment(value: Any) -> tuple[Any, ...]:
+    naive = value.replace(tzinfo=None, fold=0).isoformat()
+    return naive, value.fold, value.tzinfo, str(value.tzinfo)
+
+
+def _decimal(value: Any) -> str:
+    sign, digits, exponent = value.as_tuple()
+    return f"{sign} {''.join(map(str, digits))} {exponent}"
+
+
+def _object(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
+    """Anything else: by its name, if it has one, or as itself."""
+    kind = type(value).__qualname__
+    it = f"it holds a {kind}" if outer else f"it is a {kind}"
+    if writer.objects is None:
+        known = writer.known.get(value) if writer.known and _has_hash(value) else None
+        if known is not None:
+            writer.put(b"known", known)
+            return
+        if not _is_found(value):
+            raise UndigestibleError(
+                f"{it}, a type whose content is not known; make it known with cs.digestible"
+            )
+        writer.put(b"name", name_of(value).encode())
+        return
+    try:
+        hash(value)
+    except Exception as error:
+        raise UndigestibleError(f"{it}, whose hash fails ({error})") from None
+    writer.put_object(value)
+
+
+def _class(writer: Digester, value: type, _outer: tuple[object, ...]) -> None:
+    writer.put_type(b"class", value)
+
+
+def _has_hash(value: Any) -> bool:
+    try:
+        hash(value)
+    except Exception:
+        return False
+    return True
+
+
+def _is_found(value: Any) -> bool:
+    """Whether it has a module and a name that lead to this very object."""
+    try:
+        module = sys.modules[value.__module__]
+        return reduce(getattr, value.__qualname__.split("."), module) is value
+    except Exception:  # its attributes may be anything
+        return False
+
+
+def _member(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
+    if writer.objects is not None:
+        writer.put_object(value)
+        return
+    writer.put_type(b"member", type(value))
+    writer.write(value.name, _within(value, outer))
+
+
+# -- containers -----------------------------------------------------------------------------------
+
+
+def _sequence(tag: bytes) -> _Write:
+    def write(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
+        _items(writer, tag, value, outer)
+
+    return write
+
+
+def _items(writer: Digester, tag: bytes, value: Collection[Any], outer: tuple[object, ...]) -> None:
+    kinds = set(map(type, value))
+    encode = _MANY.get(next(iter(kinds))) if len(kinds) == 1 else None
+    if encode is not None:
+        writer.put(tag + b" of", encode(value))
+        return
+    writer.parts.append(b"%b%d;" % (tag, len(value)))
+    inner = _within(value, outer)
+    if kinds <= _ATOMS.keys():
+        writer.parts += [_ATOMS[type(item)](item) for item in value]
+        return
+    for item in value:
+        writer.write(item, inner)
+
+
+def _unordered(tag: bytes) -> _Write:
+    """For sets: the order of members does not count."""
+
+    def write(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
+        members: list[Hashable] = []
+        inner = _within(value, outer)
+        for member in value:
+            encode = _ATOMS.get(type(member))
+            members.append(encode(member) if encode else writer.apart((member,), inner))
+        _in_any_order(writer, tag, members)
+
+    return write
+
+
+def _mapping(tag: bytes) -> _Write:
+    """For dicts: the order of items does not count."""
+
+    def write(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
+        items: list[Hashable] = []
+        inner = _within(value, outer)
+        for name, item in value.items():
+            encode_name, encode = _ATOMS.get(type(name)), _ATOMS.get(type(item))
+            if encode_name and encode:
+                items.append(encode_name(name) + encode(item))
+            else:
+                items.append(writer.apart((name, item), inner))
+        _in_any_order(writer, tag, items)
+
+    return write
+
+
+def _in_any_order(writer: Digester, tag: bytes, members: list[Hashable]) -> None:
+    writer.parts.append(b"%b%d;" % (tag, len(members)))
+    if all(type(member) is bytes for member in members):
+        writer.parts += sorted(members)  # type: ignore[arg-type]  # all are bytes
+    else:
+        writer.put_object(frozenset(members))
+
+
+def _ordered_dict(
+    writer: Digester, value: OrderedDict[Any, Any], outer: tuple[object, ...]
+) -> None:
+    writer.parts.append(b"ordered%d;" % len(value))
+    inner = _within(value, outer)
+    for key, item in value.items():
+        writer.write(key, inner)
+        writer.write(item, inner)
+
+
+def _namedtuple(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
+    writer.put_type(b"namedtuple", type(value))
+    _items(writer, b"", value, outer)
+
+
+def _dataclass(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
+    writer.put_type(b"dataclass", type(value))
+    inner = _within(value, outer)
+    for field in fields(value):
+        if field.compare:
+            writer.write(field.name, inner)
+            writer.write(getattr(value, field.name, MISSING), inner)
+
+
+def _content_of(parts: Parts[Any]) -> _Write:
+    def write(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
+        writer.put_type(b"content", type(value))
+        writer.write(parts(value), _within(value, outer))
+
+    return write
+
+
+def _array(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
+    """A numpy array: its type, shape and elements, in C order."""
+    if value.dtype.hasobject:
+        raise UndigestibleError(f"it {'holds' if outer else 'is'} a numpy array of Python objects")
+    writer.put(b"array", repr((value.dtype.descr, value.shape)).encode())
+    writer.put(b"", value.tobytes())
+
+
+#: Class → what gives the content of its objects.
+_registered: dict[type, Parts[Any]] = {}
+#: Module and name of classes whose import costs milliseconds → how their values are written.
+_FOREIGN: Final[Mapping[tuple[str, str], _Write]] = {
+    ("datetime", "date"): _text(b"date", lambda value: value.isoformat()),
+    ("datetime", "datetime"): _parted(b"datetime", _moment),
+    ("datetime", "time"): _parted(b"time", _moment),
+    ("datetime", "timedelta"): _parted(
+        b"timedelta", lambda value: (value.days, value.seconds, value.microseconds)
+    ),
+    ("datetime", "timezone"): _parted(
+        b"timezone", lambda value: (value.utcoffset(None), str(value))
+    ),
+    ("zoneinfo", "ZoneInfo"): _text(b"ZoneInfo", str),
+    ("decimal", "Decimal"): _text(b"Decimal", _decimal),
+    ("fractions", "Fraction"): _text(b"Fraction", str),
+    ("uuid", "UUID"): _encoded(b"UUID", lambda value: value.bytes),
+    ("re", "Pattern"): _parted(b"Pattern", lambda value: (value.pattern, value.flags)),
+    ("numpy", "ndarray"): _array,
+    **{
+        (module, name): _text(name.encode(), str)
+        for module in ("pathlib", "pathlib._local")  # the latter from Python 3.13 on
+        for name in ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
+    },
+}
+#: Exact type → how its values are written.
+_WRITERS: dict[type, _Write] = {
+    bytearray: _encoded(b"bytearray", bytes),
+    list: _sequence(b"list"),
+    tuple: _sequence(b"tuple"),
+    deque: _sequence(b"deque"),
+    set: _unordered(b"set"),
+    frozenset: _unordered(b"frozenset"),
+    dict: _mapping(b"dict"),
+    defaultdict: _mapping(b"defaultdict"),
+    Counter: _mapping(b"Counter"),
+    MappingProxyType: _mapping(b"proxy"),
+    OrderedDict: _ordered_dict,
+    range: _parted(b"range", lambda value: (value.start, value.stop, value.step)),
+    slice: _parted(b"slice", lambda value: (value.start, value.stop, value.step)),
+    type: _class,
+}
