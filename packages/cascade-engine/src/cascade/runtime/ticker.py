@@ -37,32 +37,28 @@ _FIXED_STEPS = 1024
 
 
 class Turn:
-    """Asked between two things that take a while: whether the event loop's turn is due (M9)."""
+    """Looked at between two things that take a while: whether the event loop's turn is due (M9).
 
-    __slots__ = ("_until", "began")
+    Written out where that is: ``if (now := perf_counter()) > turn.until: …``, and else
+    ``turn.began = now``.
+
+    Attributes:
+        until: When the turn is due.
+        began: When the last of the things has begun.
+    """
+
+    __slots__ = ("began", "until")
 
     def __init__(self) -> None:
-        #: When the last of the things has begun.
-        self.began = perf_counter()
-        if self.began > usage.stale:
-            usage.read(self.began)
-        self._until = inf if _is_virtual() else self.began + BUDGET
-
-    def __call__(self) -> bool:
-        now = perf_counter()
-        if now > self._until:
-            return True
-        self.began = now
-        return False
+        self.began = now = perf_counter()
+        if now > usage.stale:
+            usage.read(now)
+        self.until = inf if VirtualLoop.was_used and _is_virtual() else now + BUDGET
 
     @property
     def is_endless(self) -> bool:
         """Whether it is one of virtual time, in which real time decides nothing."""
-        return self._until == inf
-
-    def since_call(self) -> float:
-        """Seconds that the last of the things has taken."""
-        return perf_counter() - self.began
+        return self.until == inf
 
 
 class _Spinning:
