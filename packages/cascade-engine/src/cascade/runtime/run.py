@@ -255,6 +255,8 @@ class Run:
 
     def report_plan(self, nodes: Callable[[], Iterable[LazyResult[Any]]]) -> None:
         """Tell what was added to what the run has to do, if somebody wants to know."""
+        if self.bus.is_silent:
+            return
         if self.bus.wants(NodesPlanned):
             self.publish(NodesPlanned, sum(not lazy.task.structural for lazy in nodes()))
         if self.bus.wants(InputsAwaited):
@@ -295,7 +297,7 @@ class Run:
 
         Handlers are called in the loop's thread, in the order in which this was called.
         """
-        if not self.bus.wants(event_type):
+        if self.bus.is_silent or not self.bus.wants(event_type):
             return
         self._published.append(event_type(self.id, *details))
         if threading.get_ident() == self._thread:
