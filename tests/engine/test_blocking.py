@@ -847,7 +847,8 @@ def test_a_function_that_a_program_calls_is_named_and_not_the_coroutine_around_i
 def test_a_call_in_a_program_that_takes_long_is_named_when_it_has_ended(monkeypatch):
     said, now = [], [0.0]
     monkeypatch.setattr("cascade.runtime.vm.straight.warn", lambda *details: said.append(details))
-    monkeypatch.setattr("cascade.runtime.ticker.perf_counter", lambda: now[0])
+    for module in ("ticker", "program", "vm.straight"):
+        monkeypatch.setattr(f"cascade.runtime.{module}.perf_counter", lambda: now[0])
 
     @cs.task
     def slow(x):

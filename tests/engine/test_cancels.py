@@ -496,3 +496,26 @@ def test_the_end_of_the_event_loop_is_no_cancel_from_inside(use_vm, caplog):
     for _ in range(5):  # the order is that of a set
         assert asyncio.run(main()).cancelled()
     assert caplog.records == []
+
+
+async def test_a_run_is_cancelled_while_its_task_awaits_one_that_swallows_that(run):
+    """The cancel arrives as a value, and is none of the task's own."""
+    begun = asyncio.Event()
+
+    async def stubborn():
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "late"
+
+    @cs.task
+    async def work():
+        return await asyncio.ensure_future(stubborn())
+
+    running = asyncio.ensure_future(run(work()))
+    await begun.wait()
+    running.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await running

@@ -222,13 +222,29 @@ async def test_a_loop_that_waits_in_each_step_has_batches_of_the_budget_all_the_
     ticker = Ticker()
     for _ in range(40):
         ticker.left = 0
-        for _ in range(ticker._batch):
-            clock.now += BUDGET / 10
-            ticker.turned()
+        clock.now += BUDGET / 10 * ticker._batch
+        since = clock.now
         clock.now += BUDGET / 10
+        ticker.turned(ticker._batch, since)
         await ticker.pause()
 
     assert ticker.left * BUDGET / 10 <= BUDGET * 1.5
+
+
+async def test_steps_that_wait_soon_have_large_batches_whatever_comes_between_two(clock):
+    """An entry of a loop takes longer than many steps; only these count."""
+    ticker = Ticker()
+    sizes = []
+    for _ in range(5):
+        sizes.append(ticker.left)
+        ticker.left = 0
+        since = clock.now
+        clock.now += BUDGET / 10_000
+        ticker.turned(sizes[-1], since)
+        clock.now += BUDGET
+        await ticker.pause()
+
+    assert sizes == [1, 8, 64, 512, 4096]
 
 
 def test_in_virtual_time_a_loop_gets_as_far_each_time():

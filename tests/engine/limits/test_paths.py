@@ -687,7 +687,7 @@ def test_another_thread_may_ask_what_waits_and_let_it_go_on(use_vm, tier):
 def test_a_worker_that_parks_its_work_just_now_is_no_standstill():
     """Whoever looks whether anything is left to do asks the workers before the parking."""
     lanes = Lanes.__new__(Lanes)
-    lanes._count, lanes._resting = 0, {}
+    lanes._sent_in_all, lanes._left, lanes._resting = 0, 0, {}
     lanes.parking = SimpleNamespace(busy=False)
 
     class LastWorker:

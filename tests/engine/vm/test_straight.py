@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import math
 import weakref
 from collections import Counter
 from types import SimpleNamespace
@@ -44,10 +45,23 @@ class Unclear:
         return "?"
 
 
+class Limit:
+    """Asks ``stop`` after each call whether that was the last."""
+
+    began = 0.0
+
+    def __init__(self, stop=lambda: False):
+        self._stop = stop
+
+    @property
+    def until(self):
+        return -math.inf if self._stop() else math.inf
+
+
 def entered(target, stop=lambda: False):
     found = walk(target)
-    clean = contextvars.copy_context()
-    return Straight(found).enter(clean, held_in(clean), stop, found.values)
+    context = contextvars.copy_context()
+    return Straight(found).enter(context, held_in(context), Limit(stop), found.values)
 
 
 # -- shapes -----------------------------------------------------------------------------------
@@ -101,8 +115,8 @@ async def test_code_for_a_shape_gives_what_the_interpreter_gives(name, value):
         assert type(value) is straight.Literal  # which is no plain call
         return
     code = Straight(other)
-    clean = contextvars.copy_context()
-    result = code.enter(clean, held_in(clean), lambda: False, found.values)
+    context = contextvars.copy_context()
+    result = code.enter(context, held_in(context), Limit(), found.values)
     if type(result) is Handover:
         assert type(result.error) is expected[0]
     else:

@@ -27,19 +27,24 @@ import threading
 import time
 import traceback
 import warnings
+from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from dataclasses import dataclass
 from time import perf_counter
 from types import CodeType, coroutine
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from cascade.runtime.bus import SILENT
 from cascade.runtime.cancels import Cancels
 from cascade.runtime.collector import pauses
 from cascade.runtime.tracebacks import own_folders
 from cascade.runtime.usage import usage
 from cascade.spec.callsite import CallSite
+
+if TYPE_CHECKING:
+    from cascade.runtime.ticker import Ticker
 
 T = TypeVar("T")
 
@@ -388,39 +393,61 @@ def watched(
     work: Coroutine[Any, Any, T],
     watch: Watch,
     cancels: Cancels,
-    turned: Callable[[], None] = lambda: None,
+    ticker: Ticker | None = None,
 ) -> Generator[Any, Any, T]:
     """``run.within``, with each step marked for the monitor of ``watch``."""
     monitor = watch.monitor
     marks = monitor.marks
     clock = monitor.clock
     cancelling = cancels.cancelling
-    resume: Callable[[Any], Any] = work.send
+    send = work.send
+    resume: Callable[[Any], Any] = send
     value: Any = None
-    while True:
-        # A step is inside another's only where a task starts eagerly.
-        outer = marks.current
-        before = cancelling()
-        try:
-            watch.began = clock()
-            marks.current = watch
-            if monitor.quiet:
-                monitor.stir(watch)
-            waiting = context.run(resume, value)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        finally:
-            marks.current = outer
-            if outer is not None:
-                outer.leave_out(clock() - watch.began)
-            if (change := cancelling() - before) != 0:
-                cancels.changed(change)
-            value = None  # an error's traceback holds this frame, which must not hold the error
-        try:
-            resume, value = work.send, (yield waiting)
-        except BaseException as error:
-            resume, value = work.throw, error
-        turned()
+    bus = SILENT if ticker is None else ticker.bus
+    waits = 0
+    before = cancelling()
+    try:
+        while True:
+            # A step is inside another's only where a task starts eagerly.
+            outer = marks.current
+            try:
+                watch.began = clock()
+                marks.current = watch
+                if monitor.quiet:
+                    monitor.stir(watch)
+                waiting = context.run(resume, value)
+            except StopIteration as end:
+                result: T = end.value
+                break
+            finally:
+                marks.current = outer
+                if outer is not None:
+                    outer.leave_out(clock() - watch.began)
+                if (after := cancelling()) != before:
+                    cancels.changed(after - before)
+                value = None  # an error's traceback holds this frame, which must not hold the error
+            before = after
+            try:
+                resume, value = send, (yield waiting)
+                if waiting is not None and type(waiting) is not Future:
+                    before = cancelling()  # it may have swallowed a cancel, as a task may
+            except BaseException as error:
+                before = cancelling()
+                resume, value = work.throw, error
+            waits += 1
+            if not bus.is_silent and ticker is not None:
+                ticker.tell()
+    except BaseException as error:
+        yield from cancels.end(error)
+        raise
+    else:
+        if cancels.own > 0 or cancelling() > cancels.before:
+            yield from cancels.end(None)
+        return result
+    finally:
+        if ticker is not None and waits:
+            ticker.turned(waits, watch.began)
+        cancels.over()
 
 
 def describe(task: str, blocked: BlockedStep) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from cascade.runtime.events import Event
 from cascade.spec.wording import short
@@ -100,6 +100,10 @@ class MessageBus:
             for subscription in self._subscriptions.get(base, ())
         )
         return found
+
+
+#: One that nobody subscribes to.
+SILENT: Final = MessageBus()
 
 
 class _Subscription:

@@ -28,24 +28,25 @@ class Cancels:
     two: the second abandons plain calls (M8).
 
     Attributes:
+        before: How often it had been cancelled then; it may be one that goes on after that.
         cancelling: That method of the asyncio task.
         own: How many cancels its own steps have asked for, less those that they took back.
     """
 
-    __slots__ = ("_before", "_task", "cancelling", "own")
+    __slots__ = ("_task", "before", "cancelling", "own")
 
     def __init__(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
         self.cancelling = task.cancelling
-        self._before = task.cancelling()  # it may be one that was cancelled before, and goes on
+        self.before = task.cancelling()
         self.own = 0
 
     @property
     def count(self) -> int:
         """The number of cancels, minus those undone by ``uncancel``."""
-        return self.cancelling() - self._before
+        return self.cancelling() - self.before
 
     def are_of(self, task: asyncio.Task[Any]) -> bool:
         """Whether they are those of that task."""
@@ -55,6 +56,16 @@ class Cancels:
         """A step has asked for so many cancels, or has taken some back."""
         if change < 0 or not is_interrupted(self._task):  # whose handler may break into a step
             self.own += change
+
+    async def end(self, error: BaseException | None) -> None:
+        """What drives the coroutine of a call asks for this at its end, if that is no mere value.
+
+        Args:
+            error: What the coroutine has raised; None if it has returned, and cancels are left.
+        """
+
+    def over(self) -> None:
+        """The same calls this after all else."""
 
     async def settle(self, error: BaseException | None, is_cancelled: IsCancelled) -> None:
         """End a call that was cancelled, or has asked for it.

@@ -358,9 +358,18 @@ class Engine:
         self.constraints.use_clock(run.loop.time)
         run.publish(RunStarted, target.name, strategy.name)
         self._runs[run] = (target.name, strategy.name, started)
+        # Each coroutine in between is one more that every wait of the run goes through.
         try:
             async with run:
-                value = await _value(run, target, strategy, deadline)
+                try:
+                    work = strategy.execute(target, run)
+                    value = await (work if deadline is None else _in_time(run, deadline, work))
+                except Exception as error:
+                    if not run.failures:
+                        raise
+                    _add_last(run.failures, error)
+                if run.failures:  # it went on after its first
+                    raise _together(run)
         except BaseException as error:
             self._ended(run, started, error)
             raise
@@ -521,31 +530,8 @@ class Engine:
             raise RunError("the engine is closed; make a new one")
 
 
-async def _value(
-    run: Run, target: LazyResult[Any], strategy: ExecutionStrategy, deadline: float | None
-) -> Any:
-    """What ``strategy`` gives; the errors of a run that went on after its first are raised then."""
-    try:
-        value = await _in_time(run, deadline, strategy.execute(target, run))
-    except Exception as error:
-        if not run.failures:
-            raise
-        failures = _together(run.failures, error)
-    else:
-        if not run.failures:
-            return value
-        failures = _together(run.failures, None)
-    run.failures = []
-    try:
-        raise failures
-    finally:
-        del failures  # or this frame, which its traceback holds, would hold it in turn
-
-
-async def _in_time(run: Run, deadline: float | None, work: Awaitable[Any]) -> Any:
+async def _in_time(run: Run, deadline: float, work: Awaitable[Any]) -> Any:
     """Await ``work``, at most as long as the run may take."""
-    if deadline is None:
-        return await work
     run.scope = asyncio.timeout(deadline)
     run.placement.in_time = True
     try:
@@ -558,11 +544,16 @@ async def _in_time(run: Run, deadline: float | None, work: Awaitable[Any]) -> An
         ) from error.__cause__
 
 
-def _together(errors: list[Exception], last: Exception | None) -> ExceptionGroup[Exception]:
-    """The errors of a run that went on after its first; ``last`` may be one of them."""
+def _add_last(errors: list[Exception], last: Exception) -> None:
+    """Add the error that a run has ended with to those before it, unless it is one of them."""
     known = any(last is error for error in errors)  # by identity: == is the user's
-    if not (last is None or known or isinstance(last, DependencyMissingError)):
-        errors = [*errors, last]
+    if not (known or isinstance(last, DependencyMissingError)):
+        errors.append(last)
+
+
+def _together(run: Run) -> ExceptionGroup[Exception]:
+    """The errors of a run that went on after its first; they are the run's no more."""
+    errors, run.failures = run.failures, []
     count = len(errors)
     return ExceptionGroup(f"{count} task{'s' * (count > 1)} of the run failed", errors)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from threading import get_ident
 
 _ONE_AT_A_TIME = getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -56,14 +57,19 @@ class Guard:
     def share(self) -> None:
         """End the ownership; when this returns the owner is outside."""
         self.shared = True
-        while self.inside not in (0, threading.get_ident()):
+        while self.inside not in (0, get_ident()):
             time.sleep(0)  # it is a matter of microseconds, once it has the interpreter
 
     def __enter__(self) -> None:
-        me = threading.get_ident()
+        me = get_ident()
         if self.inside == me:
             self._depth += 1
             return
+        if self.shared and not self.inside:  # as below, where there is nobody to wait for
+            self._lock.acquire()
+            if self.shared:
+                return
+            self._lock.release()
         if not self.shared and self.owner == me:
             self.inside = me
             if not self.shared:
@@ -77,7 +83,7 @@ class Guard:
             self._lock.release()  # it was given away in between
 
     def __exit__(self, *_error: object) -> None:
-        if self.inside != threading.get_ident():
+        if self.inside != get_ident():
             self._lock.release()
         elif self._depth:
             self._depth -= 1

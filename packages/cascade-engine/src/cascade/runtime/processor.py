@@ -8,9 +8,10 @@ the rest on a worker, or inline where the caller allows it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from cascade.runtime.around import in_time
@@ -197,56 +198,50 @@ class NodeProcessor:
 
     async def _await(self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
         """Await a task's coroutine, as long as it may take."""
+        operation, node, ticket = call.operation, call.node, call.ticket
         timeout = call.policies.timeout
         if timeout is None:
-            return await self.await_once(call, args, kwargs)
+            return await self.await_once(operation, node, args, kwargs, ticket)
         scope = asyncio.timeout(timeout)
+        work = self.await_once(operation, node, args, kwargs, ticket, scope)
         try:
-            return await in_time(scope, self.await_once(call, args, kwargs, scope))
+            return await in_time(scope, work)
         except TimeoutError as error:
             if not scope.expired():
                 raise
-            raise timed_out(call.operation.name, timeout) from error.__cause__
+            raise timed_out(operation.name, timeout) from error.__cause__
 
-    async def await_once(
+    def await_once(
         self,
-        call: NodeCall,
+        operation: Operation,
+        node: int,
         args: Iterable[Any],
         kwargs: Mapping[str, Any],
+        ticket: Ticket | None = None,
         scope: asyncio.Timeout | None = None,
-    ) -> Any:
-        """Call a coroutine function without any policy; ``args``, ``kwargs`` hold no marker.
+    ) -> Awaitable[Any]:
+        """What to await for a call of a coroutine function without any policy.
 
         Args:
-            call: What to call.
-            args: Its positional arguments.
+            operation: What to call.
+            node: Of the lazy value that is computed, for events.
+            args: Its positional arguments; no markers of resources.
             kwargs: Its others.
+            ticket: What limits have let it in by, if they did.
             scope: That may cancel it.
 
-        Raises:
-            CancelledError: The run was cancelled, also if the coroutine has swallowed that.
-            TaskCancelledError: It was cancelled, and neither by the run nor by ``scope``.
+        Raises, when awaited: See ``Run.awaiting``.
         """
-        cancels = Cancels()
-        operation = call.operation
-        work = operation.func(*args, **kwargs)
+        run = self._run
+        context = run.context.copy()
+        if ticket is not None:
+            run.gate.mark(context, ticket)
+        is_over = self._is_cancelled if scope is None else partial(self._is_over, scope)
+        return run.awaiting(operation, node, operation.func(*args, **kwargs), context, is_over)
 
-        def is_cancelled(outside: int) -> bool:
-            return self._is_cancelled(outside) or (scope is not None and scope.expired())
-
-        calls = self._run.calls
-        calls[cancels] = operation.name
-        try:
-            value = await self._run.awaiting(operation, call.node, work, cancels, call.ticket)
-        except BaseException as error:
-            if cancels.own > 0 or isinstance(error, asyncio.CancelledError):
-                await cancels.settle(error, is_cancelled)
-            raise
-        finally:
-            del calls[cancels]
-        if cancels.own > 0 or cancels.count > 0:
-            await cancels.settle(None, is_cancelled)
-        return value
+    def _is_over(self, scope: asyncio.Timeout, outside: int) -> bool:
+        """Whether the engine has cancelled a call, or the scope of its timeout."""
+        return self._is_cancelled(outside) or scope.expired()
 
 
 def timed_out(task: str, seconds: float) -> TaskTimeoutError:

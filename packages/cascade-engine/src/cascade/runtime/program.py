@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from contextvars import copy_context
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cascade.graph.build import build_graph
@@ -92,12 +93,14 @@ class Program(Generic[R]):
         values = self._short_way(inputs)
         straight, handover = self._straight, None
         if values is not None and straight is not None:
-            clean, turn = copy_context(), Turn()
+            context = copy_context()
+            held = held_in(context) if context else ()
+            turn = Turn()
             if straight.may_start_loop:
-                outcome = outside_loop(straight.enter, clean, held_in(clean), turn, values)
+                outcome = outside_loop(straight.enter, context, held, turn, values)
             else:
-                outcome = straight.enter(clean, held_in(clean), turn, values)
-            if turn.since_call() > SLOW:
+                outcome = straight.enter(context, held, turn, values)
+            if perf_counter() - turn.began > SLOW:
                 straight.took_long(self._placement, turn, outcome)
             if type(outcome) is not Handover:
                 return outcome  # type: ignore[no-any-return]

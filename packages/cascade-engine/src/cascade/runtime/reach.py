@@ -44,7 +44,8 @@ from typing import Any, Final
 
 from cascade.spec.blueprint import Literal, TailCall
 from cascade.spec.containers import ATOMS
-from cascade.spec.lazy_types import LazyResult, Operation
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.operation import Operation
 from cascade.spec.task import Task
 
 #: Objects that a search enters, at most; and items of one container.

@@ -78,6 +78,8 @@ class ResourceSession:
             ExceptionGroup: Resources failed to close and the run had succeeded.
         """
         self._over = True
+        if not self._open and self._bound is None:
+            return  # nothing was opened, as in most runs
         claimed = set().union(*self._claims.values())
         closing = [i for i in self._open.values() if i not in claimed]
         self._open = {d: i for d, i in self._open.items() if i in claimed}

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, perf_counter
 from types import TracebackType, coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
 
@@ -20,7 +20,7 @@ from cascade.runtime.abandoned import AbandonedCalls
 from cascade.runtime.around import around
 from cascade.runtime.blocking import BlockingMonitor, Watch, marked, watched
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.cancels import Cancels, cancelled_inside
+from cascade.runtime.cancels import Cancels, IsCancelled, cancelled_inside
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.contexts import held_in
 from cascade.runtime.events import (
@@ -56,9 +56,9 @@ from cascade.spec.protocols import Executor, StateBackend
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
-    from cascade.runtime.limits.tickets import Ticket
     from cascade.runtime.resource_container import ResourceContainer
     from cascade.runtime.resource_session import ResourceSession
+    from cascade.runtime.ticker import Ticker
     from cascade.runtime.vm.registry import BlueprintRegistry
 
 T = TypeVar("T")
@@ -256,6 +256,8 @@ class Run:
 
     def report_plan(self, nodes: Callable[[], Iterable[LazyResult[Any]]]) -> None:
         """Tell what was added to what the run has to do, if somebody wants to know."""
+        if self.bus.is_silent:
+            return
         if self.bus.wants(NodesPlanned):
             self.publish(NodesPlanned, sum(not lazy.task.structural for lazy in nodes()))
         if self.bus.wants(InputsAwaited):
@@ -296,7 +298,7 @@ class Run:
 
         Handlers are called in the loop's thread, in the order in which this was called.
         """
-        if not self.bus.wants(event_type):
+        if self.bus.is_silent or not self.bus.wants(event_type):
             return
         self._published.append(event_type(self.id, *details))
         if threading.get_ident() == self._thread:
@@ -529,57 +531,68 @@ class Run:
 
     # -- coroutines ---------------------------------------------------------------------------
 
-    async def awaiting(
-        self,
-        operation: Operation,
-        node: int,
-        work: Coroutine[Any, Any, T],
-        cancels: Cancels,
-        ticket: Ticket | None = None,
-    ) -> T:
-        """Await a task's coroutine, each step of it in a copy of the caller's context (M12).
-
-        Args:
-            operation: What it is a call of.
-            node: Of the lazy value that is computed, for events.
-            work: The coroutine.
-            cancels: Told of those that its steps ask for.
-            ticket: What limits have let it in by, if they did.
-        """
-        context = self.context.copy()
-        if ticket is not None:
-            self.gate.mark(context, ticket)
-        try:
-            return await self.stepping(operation, node, work, context, cancels)
-        except RuntimeError as error:
-            raise_named(error, operation)
-
-    def stepping(
+    def awaiting(
         self,
         operation: Operation,
         node: int,
         work: Coroutine[Any, Any, T],
         context: contextvars.Context,
-        cancels: Cancels,
-        turned: Callable[[], None] = lambda: None,
+        is_cancelled: IsCancelled,
+        ticker: Ticker | None = None,
     ) -> Awaitable[T]:
-        """What to await for the same; ``raise_named`` is for its RuntimeErrors.
+        """What to await for the value of a task's coroutine, each step of it made in ``context``.
+
+        One coroutine does it all, as each in between is one more that every wait goes through. It
+        may raise:
+
+        - CancelledError: the engine has cancelled it, also if the coroutine has swallowed that;
+        - TaskCancelledError: it was cancelled, and not by the engine;
+        - TaskStopIterationError: it let a StopIteration escape.
 
         Args:
             operation: What it is a call of.
             node: Of the lazy value that is computed, for events.
             work: The coroutine.
-            context: In which its steps are made.
-            cancels: Told of those that its steps ask for.
-            turned: Called whenever the coroutine goes on after it has waited.
+            context: A copy of the caller's, which may be marked (M12).
+            is_cancelled: Whether the engine has cancelled the current asyncio task.
+            ticker: Told whenever the coroutine goes on after it has waited.
         """
         watch = None
         if self._monitor is not None:
             may_block = getattr(operation, "may_block", False)
             watch = self._monitor.watch((self, operation.name, node, None), may_block)
+        call = _Awaited(operation, self.calls, is_cancelled)
         if watch is None:
-            return within(context, work, cancels, turned)
-        return watched(context, work, watch, cancels, turned)
+            return within(context, work, call, ticker)
+        return watched(context, work, watch, call, ticker)
+
+
+class _Awaited(Cancels):
+    """A call of a coroutine task that is awaited; among the run's until it is over."""
+
+    __slots__ = ("_calls", "_is_cancelled", "_operation")
+
+    def __init__(
+        self, operation: Operation, calls: dict[object, str], is_cancelled: IsCancelled
+    ) -> None:
+        super().__init__()
+        self._operation = operation
+        self._is_cancelled = is_cancelled
+        self._calls = calls
+        calls[self] = operation.name
+
+    async def end(self, error: BaseException | None) -> None:
+        try:
+            if error is None or self.own > 0 or isinstance(error, asyncio.CancelledError):
+                await self.settle(error, self._is_cancelled)
+            if isinstance(error, RuntimeError):
+                raise_named(error, self._operation)
+        finally:
+            del error  # or this frame, which its traceback holds, would hold it in turn
+
+    def over(self) -> None:
+        del self._calls[self]
+        del self._is_cancelled, self._calls  # an error's traceback holds this, which holds the run
 
 
 def raise_named(error: RuntimeError, operation: Operation) -> NoReturn:
@@ -627,27 +640,49 @@ def within(
     context: contextvars.Context,
     work: Coroutine[Any, Any, T],
     cancels: Cancels,
-    turned: Callable[[], None] = lambda: None,
+    ticker: Ticker | None = None,
 ) -> Generator[Any, Any, T]:
     """Await ``work`` in this asyncio task, but with every step of it in ``context`` (M12)."""
     cancelling = cancels.cancelling
-    resume: Callable[[Any], Any] = work.send
+    send = work.send
+    resume: Callable[[Any], Any] = send
     value: Any = None
-    while True:
-        before = cancelling()
-        try:
-            waiting = context.run(resume, value)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        finally:
-            if (change := cancelling() - before) != 0:
-                cancels.changed(change)
-            value = None  # an error's traceback holds this frame, which must not hold the error
-        try:
-            resume, value = work.send, (yield waiting)
-        except BaseException as error:
-            resume, value = work.throw, error
-        turned()
+    before = cancelling()
+    waits, since = 0, 0.0
+    try:
+        while True:
+            try:
+                waiting = context.run(resume, value)
+            except StopIteration as end:
+                result: T = end.value
+                break
+            finally:
+                if (after := cancelling()) != before:
+                    cancels.changed(after - before)
+                value = None  # an error's traceback holds this frame, which must not hold the error
+            before = after
+            try:
+                resume, value = send, (yield waiting)
+                if waiting is not None and type(waiting) is not asyncio.Future:
+                    before = cancelling()  # it may have swallowed a cancel, as a task may
+            except BaseException as error:
+                before = cancelling()
+                resume, value = work.throw, error
+            if ticker is not None:
+                waits, since = waits + 1, perf_counter()
+                if not ticker.bus.is_silent:
+                    ticker.tell()
+    except BaseException as error:
+        yield from cancels.end(error)
+        raise
+    else:
+        if cancels.own > 0 or cancelling() > cancels.before:
+            yield from cancels.end(None)
+        return result
+    finally:
+        if ticker is not None and waits:
+            ticker.turned(waits, since)
+        cancels.over()
 
 
 def stop_iteration(func: Callable[..., Any]) -> TaskStopIterationError:

@@ -294,10 +294,11 @@ class _Load:
     """What the awake threads do: wait, or compute. Asked in the event loop's thread."""
 
     def __init__(self) -> None:
-        self._cores = len(os.sched_getaffinity(0)) if _HAS_AFFINITY else os.cpu_count() or 1
+        #: Found out when first asked for: most runs end before anybody looks.
+        self._cores = 0
         #: Thread → (its CPU clock, what that showed at the start of the window).
         self._clocks: dict[int, tuple[int, float]] = {}
-        self.start()
+        self._looked = self._window = self._used = 0.0
 
     def start(self) -> None:
         """Take the first readings."""
@@ -316,6 +317,8 @@ class _Load:
 
     def helpful(self, awake: int) -> int:
         """How many more threads are likely to get more done; called at every look."""
+        if not self._cores:
+            self._cores = len(os.sched_getaffinity(0)) if _HAS_AFFINITY else os.cpu_count() or 1
         now, used = time.monotonic(), time.process_time()
         elapsed = now - self._looked
         busy = (used - self._used) / elapsed if elapsed else 0.0

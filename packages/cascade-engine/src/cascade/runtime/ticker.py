@@ -37,32 +37,28 @@ _FIXED_STEPS = 1024
 
 
 class Turn:
-    """Asked between two things that take a while: whether the event loop's turn is due (M9)."""
+    """Looked at between two things that take a while: whether the event loop's turn is due (M9).
 
-    __slots__ = ("_until", "began")
+    Written out where that is: ``if (now := perf_counter()) > turn.until: …``, and else
+    ``turn.began = now``.
+
+    Attributes:
+        until: When the turn is due.
+        began: When the last of the things has begun.
+    """
+
+    __slots__ = ("began", "until")
 
     def __init__(self) -> None:
-        #: When the last of the things has begun.
-        self.began = perf_counter()
-        if self.began > usage.stale:
-            usage.read(self.began)
-        self._until = inf if _is_virtual() else self.began + BUDGET
-
-    def __call__(self) -> bool:
-        now = perf_counter()
-        if now > self._until:
-            return True
-        self.began = now
-        return False
+        self.began = now = perf_counter()
+        if now > usage.stale:
+            usage.read(now)
+        self.until = inf if VirtualLoop.was_used and _is_virtual() else now + BUDGET
 
     @property
     def is_endless(self) -> bool:
         """Whether it is one of virtual time, in which real time decides nothing."""
-        return self._until == inf
-
-    def since_call(self) -> float:
-        """Seconds that the last of the things has taken."""
-        return perf_counter() - self.began
+        return self.until == inf
 
 
 class _Spinning:
@@ -88,16 +84,18 @@ class Ticker:
         left: How many steps may still be made before the next pause, one at least.
         since: When the event loop had its last turn.
         turns: How often it has had one since the last pause, because a step has waited.
+        bus: That of the run which is to tell of steps, once ``tells`` was called.
     """
 
     __slots__ = (
         "_batch",
-        "_bus",
         "_fixed",
         "_made",
         "_run",
         "_spinning",
         "_task",
+        "_took",
+        "bus",
         "left",
         "since",
         "turns",
@@ -109,9 +107,11 @@ class Ticker:
         self.left = self._batch
         self.since = perf_counter()
         self.turns = 0
-        self._bus: MessageBus | None = None
-        self._run: Run | None = None
-        self._task = ""
+        self.bus: MessageBus
+        self._run: Run
+        self._task: str
+        #: Seconds from the last turn because a step has waited to the end of the batch.
+        self._took = 0.0
         #: Steps made since the last turn, in batches before this one.
         self._made = 0
         self._spinning = _by_loop.setdefault(asyncio.get_running_loop(), _Spinning())
@@ -122,16 +122,21 @@ class Ticker:
         return self.left <= 0
 
     def tells(self, run: Run, task: str) -> None:
-        """From now on, let ``run`` tell of the steps of ``task`` while these wait."""
-        self._run, self._task, self._bus = run, task, run.bus
+        """From now on, let ``run`` tell of the steps of ``task`` where ``tell`` asks for that."""
+        self._run, self._task, self.bus = run, task, run.bus
 
-    def turned(self) -> None:
-        """Note that the event loop has had a turn just now; called for each wait of a step."""
-        self.since = perf_counter()
-        self.turns += 1
-        bus = self._bus
-        if bus is not None and not bus.is_silent and self._run is not None:
-            self._run.tell_soon(self._task)
+    def turned(self, count: int, since: float) -> None:
+        """Note that the event loop has had so many turns, as steps have waited, the last then.
+
+        To be called when the last step has ended: what follows takes longer than many steps do.
+        """
+        self.since = since
+        self._took = perf_counter() - since
+        self.turns += count
+
+    def tell(self) -> None:
+        """Let somebody know of the steps so far, soon; to be called where the bus is not silent."""
+        self._run.tell_soon(self._task)
 
     def restart(self) -> None:
         """Begin again with a batch of one step: steps take longer than those before."""
@@ -144,15 +149,16 @@ class Ticker:
             self.left = self._batch
             await asyncio.sleep(0)
             return
-        elapsed = perf_counter() - self.since
+        elapsed = self._took if self.turns else perf_counter() - self.since
         share = self._spinning.share()
+        growth = 8 if self.turns else 2  # a batch whose steps wait keeps nobody waiting
         made = self._batch - self.left
         # Where steps wait, the time is that since the last one that did, and so is the count.
         made = made // (self.turns + 1) if self.turns else made + self._made
         self._made = made = max(made, 1)
         self.turns = 0
         if elapsed < share / 2:
-            self._batch = min(self._batch * 2, _MOST_STEPS)
+            self._batch = min(self._batch * growth, _MOST_STEPS)
             if elapsed:
                 fits = int(made * (share * _AIM / elapsed - 1))
                 self._batch = max(min(self._batch, fits), 1)

@@ -8,6 +8,7 @@ target. As nodes of a segment of their own they would cost ten times as much.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from cascade.graph.wiring import wire
@@ -46,6 +47,8 @@ class Chains:
         self._nodes = nodes
         self._lanes = lanes
         self._fail = fail
+        #: When the last call of straight-line code has begun, in any thread; nobody asks.
+        self.began = 0.0
 
     def go_along(self, work: Work, lazy: LazyResult[Any]) -> bool | None:
         """Let ``work`` continue as ``lazy``; None if the inputs of that are no chain.
@@ -64,7 +67,7 @@ class Chains:
             address = self._nodes.address(work.segment, work.node)
             self._nodes.remember(lazy, address)
         run = self._run
-        outcome = straight.enter(run.context, run.held, self._is_to_stop, found.values)
+        outcome = straight.enter(run.context.copy(), run.held, self, found.values)
         if type(outcome) is Handover:
             self._take_over(lazy, address, found, outcome)
             return False
@@ -74,8 +77,10 @@ class Chains:
             work.kwargs = {name: _value(v, outcome) for name, v in lazy.kwargs.items()}
         return True
 
-    def _is_to_stop(self) -> bool:
-        return self._lanes.stopping or self._run.gate.constraints.any
+    @property
+    def until(self) -> float:
+        """Until when straight-line code may make calls: for ever, or no longer."""
+        return -inf if self._lanes.stopping or self._run.gate.constraints.any else inf
 
     def _take_over(
         self, lazy: LazyResult[Any], address: Address, found: Walk, handover: Handover

@@ -123,16 +123,21 @@ class FastLane:
                     args, kwargs = lazy.args, lazy.kwargs
                     value = lazy.task.func(*args, **kwargs)
                 elif segment.shared and lazy in segment.shared:
-                    if lazy.dependencies is lazy.args:
+                    if lazy.dependencies is not lazy.args:
+                        args, kwargs = arguments(lazy, segment.take_any)
+                        value = lazy.task.func(*args, **kwargs)
+                    elif len(lazy.args) == 1:  # which is the one that others use, too
+                        kwargs = lazy.kwargs
+                        args = (segment.slots[lazy.args[0]].pop(),)
+                        value = lazy.task.func(*args)
+                    else:
                         args, kwargs, slots = [], lazy.kwargs, segment.slots
                         for source in lazy.args:  # what take_any() would do
                             if type(slots[source]) is Shares:
                                 args.append(slots[source].pop())
                             else:
                                 args.append(slots.pop(source))
-                    else:
-                        args, kwargs = arguments(lazy, segment.take_any)
-                    value = lazy.task.func(*args, **kwargs)
+                        value = lazy.task.func(*args)
                 elif lazy.dependencies is lazy.args:
                     kwargs = lazy.kwargs
                     args = tuple(map(segment.take, lazy.args))
@@ -177,7 +182,8 @@ class FastLane:
                             else:
                                 activate(segment, users)
                         else:  # likewise, for each of them
-                            slots[lazy] = segment.share(lazy, value, users)
+                            segment.shared.update(users)
+                            slots[lazy] = Shares([value] * (len(users) + (lazy in segment.kept)))
                             waits = segment.waits
                             for user in users:
                                 left = waits.get(user)

@@ -276,6 +276,8 @@ class _GraphRun:
                 inside.__cause__ = error
                 error = inside
             self._fail(error, work, item)
+        finally:
+            self._lanes.left()
 
     def _is_cancelled(self, outside: int) -> bool:
         """Whether the engine has cancelled the current asyncio task; ``outside`` as it counts."""
@@ -283,16 +285,17 @@ class _GraphRun:
 
     def _call(self, work: Work) -> Awaitable[Any]:
         """The call of ``work``, to be awaited."""
-        operation, call = work.operation, call_of(work)
+        operation, args, kwargs, gate = work.operation, work.args, work.kwargs, self._run.gate
         bare = operation.is_async and work.policies is PLAIN_CALLS
-        bare = bare and not self._run.gate.governs(operation, PLAIN_CALLS)
+        bare = bare and not (gate.constraints.any and gate.governs(operation, PLAIN_CALLS))
+        if bare and not wants_resources(args, kwargs):
+            if self._reports.wanted:
+                self._reports.goes_on(work)
+            return self._processor.await_once(operation, work.source.number, args, kwargs)
+        call = call_of(work)
         if self._reports.wanted:
             call.waits = partial(self._reports.waits, work)
             call.goes_on = partial(self._reports.goes_on, work)
-        if bare and not wants_resources(work.args, work.kwargs):
-            if self._reports.wanted:
-                self._reports.goes_on(work)
-            return self._processor.await_once(call, work.args, work.kwargs)
         return self._processor.call(call, partial(self._reports.retrying, work))
 
     def _after(self, work: Work, result: Any, on_loop: bool) -> Work | None:

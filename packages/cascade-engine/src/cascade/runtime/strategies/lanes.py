@@ -33,7 +33,7 @@ class Lanes:
         run: Lends threads and the loop.
         guard: Of what is done in the lanes.
         drain: The body of a worker's thread, see ``Workers``.
-        on_loop: What is done with an item in the loop's thread.
+        on_loop: What is done with an item in the loop's thread; ends with ``left``.
         on_idle: Called in the loop's thread when nothing may be left to do.
         on_refusal: Called in the loop's thread when the executor lends no thread.
         first: Gives the first segment, where nodes go by their segment's priorities; None where
@@ -60,8 +60,9 @@ class Lanes:
         self.workers = Workers(run, drain, guard, self._is_alone, on_idle, on_refusal, ready)
         #: Whether nothing new is begun any more.
         self.stopping = False
-        #: Items that are in the loop's lane, or on their way there.
-        self._count = 0
+        #: Items that were sent to the loop's lane, which is counted under the guard, and those of
+        #: them that have left it, in the loop's thread.
+        self._sent_in_all = self._left = 0
         #: What workers have sent there and nobody has started yet.
         self._sent: deque[Item] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,7 +76,7 @@ class Lanes:
     def busy(self) -> bool:
         """Whether anything is being worked on, or will be without further ado."""
         # The workers first: where they put what they leave is looked at after them.
-        return bool(self.workers.busy or self._count or self._resting or self.parking.busy)
+        return bool(self.workers.busy or self._on_loop_now or self._resting or self.parking.busy)
 
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node whose inputs are there to its lane. Under the guard."""
@@ -117,8 +118,12 @@ class Lanes:
         with suppress(RuntimeError):  # the loop is closed: an abandoned run's
             self.call_in_loop(self.workers.wake)
 
+    @property
+    def _on_loop_now(self) -> int:
+        return self._sent_in_all - self._left
+
     def _is_alone(self) -> bool:
-        return not self._count
+        return not self._on_loop_now
 
     def _to_workers(self, item: Item, operation: Operation) -> None:
         self.workers.push(item)
@@ -126,7 +131,7 @@ class Lanes:
             self.call_in_loop(self.workers.wake_another)
 
     def _to_loop(self, item: Item) -> None:
-        self._count += 1
+        self._sent_in_all += 1
         if threading.get_ident() == self._thread:
             self._start_task(item)
             return
@@ -143,21 +148,18 @@ class Lanes:
 
     def _start_task(self, item: Item) -> None:
         if not self.stopping:
-            lane = self._lane(item)
+            lane = self._on_loop(item)
             self._tasks.add(self._run.loop.create_task(lane, context=self._run.context.copy()))
 
-    async def _lane(self, item: Item) -> None:
-        try:
-            await self._on_loop(item)
-        finally:
-            task = asyncio.current_task()
-            assert task is not None
-            self._tasks.discard(task)
-            with self._guard:
-                self._count -= 1
-            self.workers.wake()
-            if not self._count:
-                self._on_idle()
+    def left(self) -> None:
+        """The current asyncio task has done what is to be done with its item, and ends."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.discard(task)
+        self._left += 1
+        self.workers.wake()
+        if self._left == self._sent_in_all:
+            self._on_idle()
 
     def _rest(self, work: Work, seconds: float) -> None:
         if self.stopping:

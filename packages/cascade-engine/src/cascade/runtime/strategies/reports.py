@@ -29,12 +29,13 @@ class Reports:
     """
 
     def __init__(self, run: Run) -> None:
-        self._publish = run.publish
-        self.wanted = run.watches_tasks or run.bus.wants(NodesPlanned)
+        self._publish, wants = run.publish, run.bus.wants
+        some = not run.bus.is_silent
+        self.wanted = some and (run.watches_tasks or wants(NodesPlanned))
         #: Whether nobody wants to know anything of nodes.
-        self.silent = not (self.wanted or run.bus.wants(InputsAwaited))
-        self._starts = run.bus.wants(TaskStarted)
-        self._ends = run.bus.wants(TaskFinished)
+        self.silent = not (self.wanted or (some and wants(InputsAwaited)))
+        self._starts = some and wants(TaskStarted)
+        self._ends = some and wants(TaskFinished)
 
     def started(self, work: Work) -> None:
         """Start the clock of a node. ``goes_on`` publishes its start, once limits let it in."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from cascade.adapters.executors.local import LocalExecutor
@@ -79,7 +79,7 @@ class VirtualMachine:
         )
         return value_or_raise(value, blueprint.name, source)
 
-    async def outcome(
+    def outcome(
         self,
         blueprint: Blueprint,
         initial_args: Sequence[Any] | None = None,
@@ -89,11 +89,11 @@ class VirtualMachine:
         nested: bool = False,
         policies: CallPolicies | None = None,
         handover: Handover | None = None,
-    ) -> Any:
-        """As ``execute``, but a Missing if the root was skipped, or failed in a run that goes on.
+    ) -> Coroutine[Any, Any, Any]:
+        """What to await for the same; or for a Missing if the root was skipped, or has failed.
 
-        With ``nested``, whoever asks sees to the failure. The ``policies`` are those of the node
-        that continues as the blueprint; of its root if left out.
+        It has failed in a run that goes on. With ``nested``, whoever asks sees to that. The
+        ``policies`` are those of the node that continues as the blueprint; of its root if left out.
         """
         if not blueprint.instructions:
             raise BlueprintError("the blueprint has no instructions, so it has no value")
@@ -102,8 +102,12 @@ class VirtualMachine:
         frame.source = source
         if policies is not None:
             frame.policies, frame.has_amounts = policies, True
-        if self._run is not None:
-            return await self._interpret(self._run, frame, nested, handover)
+        if self._run is not None:  # no coroutine in between, which waits would go through
+            return self._interpret(self._run, frame, nested, handover)
+        return self._alone(frame, nested, handover)
+
+    async def _alone(self, frame: Frame, nested: bool, handover: Handover | None) -> Any:
+        """Execute ``frame`` in a run of its own."""
         bus = MessageBus()
         executor = LocalExecutor()
         try:
@@ -118,8 +122,7 @@ class VirtualMachine:
         finally:
             executor.shutdown(wait=False)
 
-    async def _interpret(
+    def _interpret(
         self, run: Run, frame: Frame, nested: bool, handover: Handover | None
-    ) -> Any:
-        interpreter = Interpreter(run, self.registry, nested, self._tier)
-        return await interpreter.execute(frame, handover)
+    ) -> Coroutine[Any, Any, Any]:
+        return Interpreter(run, self.registry, nested, self._tier).execute(frame, handover)

@@ -23,11 +23,11 @@ from typing import Any, Final, cast
 
 from cascade.graph.compiler import template_of
 from cascade.runtime.blocking import Watch, marked
-from cascade.runtime.cancels import Cancels, IsCancelled
+from cascade.runtime.cancels import IsCancelled
 from cascade.runtime.contexts import is_written
 from cascade.runtime.limits.tickets import Ticket, current_ticket
 from cascade.runtime.placement import SLOW, Place, begin, outside_loop, starts_loop
-from cascade.runtime.run import Run, carried, in_loop, raise_named, stop_iteration
+from cascade.runtime.run import Run, carried, in_loop, stop_iteration
 from cascade.runtime.tailcall import is_baked
 from cascade.runtime.ticker import Ticker
 from cascade.runtime.usage import usage
@@ -217,6 +217,7 @@ class Spinner:
                 else:
                     outcome = await self._on_worker(loop, enter, steps, values, node, abandoned)
             except BaseException as error:
+                self._awaiting.discard(steps)
                 made = steps.made
                 self._note(loop, steps, place, ticker)
                 if place is Place.WORKER and isinstance(error, asyncio.CancelledError):
@@ -224,6 +225,7 @@ class Spinner:
                     raise  # the wait was cancelled; a step's own CancelledError was replaced
                 self._failed(error, frame, loop, ticker, steps, made - 1)
                 raise
+            self._awaiting.discard(steps)
             made = steps.made
             self._note(loop, steps, place, ticker)
         finally:
@@ -355,32 +357,15 @@ class Spinner:
                 frame.registers[place] = UNSET
         return enter(steps.items, loop.state, *now, *values)
 
-    async def _awaited(
+    def _awaited(
         self, loop: Loop, work: Any, steps: _Steps, ticker: Ticker, node: int
-    ) -> Any:
-        cancels = Cancels()
+    ) -> Awaitable[Any]:
+        """What to await for a batch of a loop of coroutines, until ``steps`` has an end."""
         operation = loop.code.tasks[loop.state]
-        run = self._run
-        ticker.tells(run, operation.name)
+        ticker.tells(self._run, operation.name)
         self._listen()
         self._awaiting.add(steps)
-        run.calls[cancels] = operation.name
-        try:
-            outcome = await run.stepping(
-                operation, node, work, loop.context, cancels, ticker.turned
-            )
-        except BaseException as error:
-            if cancels.own > 0 or isinstance(error, asyncio.CancelledError):
-                await cancels.settle(error, self._is_cancelled)
-            if isinstance(error, RuntimeError):
-                raise_named(error, operation)
-            raise
-        finally:
-            self._awaiting.discard(steps)
-            del run.calls[cancels]
-        if cancels.own > 0 or cancels.count > 0:  # a step has swallowed it
-            await cancels.settle(None, self._is_cancelled)
-        return outcome
+        return self._run.awaiting(operation, node, work, loop.context, self._is_cancelled, ticker)
 
     # -- constraints that change --------------------------------------------------------------
 

@@ -5,12 +5,14 @@ the other, with a local for what each gives. It is written for a *shape*, which 
 but its plain values, so that a task which returns the same few calls in each of its steps is
 compiled once (M4). For ``add(double(x), 1)``::
 
-    def straight(context, count, held, stop, values):
+    def straight(context, count, held, turn, values):
         a0, a1, = values
         v0 = double(a0)
         if type(v0) not in ATOMS and issubclass(type(v0), GOES_ON): return Handover([], v0)
-        if len(context) != count or (held and differs(context, held)) or stop():
-            return Handover([v0])
+        if len(context) != count or (held and differs(context, held)) or (
+            now := clock()
+        ) > turn.until: return Handover([v0])
+        turn.began = now
         v1 = add(v0, a1)
         …
 
@@ -25,11 +27,13 @@ goes on from there; so is an error, for its note.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextvars import Context
+from functools import partial
 from keyword import iskeyword
+from time import perf_counter
 from types import CoroutineType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from cascade.runtime.blocking import PLAIN_THRESHOLD, BlockedStep, warn
 from cascade.runtime.contexts import Held, differs
@@ -56,7 +60,20 @@ _FILE = f"{__file__[: -len('.py')]}/<generated>"
 
 
 #: Between two calls: whether the first has set a context variable, or was the last for now.
-_INTERRUPTED = "if len(context) != count or (held and differs(context, held)) or stop():"
+_INTERRUPTED = (
+    "if len(context) != count or (held and differs(context, held)) "
+    "or (now := clock()) > turn.until:"
+)
+
+
+class Limited(Protocol):
+    """Until when straight-line code may make calls; looked at after each."""
+
+    @property
+    def until(self) -> float:
+        """By ``perf_counter``."""
+
+    began: float
 
 
 class Handover:
@@ -220,24 +237,17 @@ class Straight:
         self._calls = {at: node for at, (_, node) in enumerate(lines, 3) if node is not None}
         self._code = _compiled([line for line, _ in lines], self.tasks)
 
-    def enter(
-        self,
-        clean: Context,
-        held: Held,
-        stop: Callable[[], bool],
-        values: Sequence[Any],
-    ) -> Any:
+    def enter(self, context: Context, held: Held, turn: Limited, values: Sequence[Any]) -> Any:
         """The value of the graph's target, or a Handover.
 
         Args:
-            clean: What the calls see; one that writes to its copy is the last (M12).
+            context: A copy of the caller's; a call that writes to it is the last (M12).
             held: What ``held_in`` gives for it.
-            stop: Asked after each call: whether to hand over what there is.
+            turn: Says until when there may be more calls.
             values: The graph's plain values.
         """
-        context = clean.copy()
         try:
-            return context.run(self._code, context, len(clean), held, stop, values)
+            return context.run(self._code, context, len(context), held, turn, values)
         except BaseException as error:
             return self._stopped(error)
 
@@ -254,13 +264,12 @@ class Straight:
         Args:
             placement: Is told of a call that took long; to be asked before.
             turn: Says whether to hand over what there is.
-            clean, held, values: See ``enter``.
+            clean: What the calls see a copy of.
+            held, values: See ``enter``.
         """
-        if self.may_start_loop:
-            outcome = outside_loop(self.enter, clean, held, turn, values)
-        else:
-            outcome = self.enter(clean, held, turn, values)
-        if turn.since_call() > SLOW:
+        enter = partial(outside_loop, self.enter) if self.may_start_loop else self.enter
+        outcome = enter(clean.copy(), held, turn, values)
+        if perf_counter() - turn.began > SLOW:
             self.took_long(placement, turn, outcome)
         return outcome
 
@@ -271,7 +280,7 @@ class Straight:
         place = len(self.tasks) - 1
         if type(outcome) is Handover:
             place = len(outcome.done) - outcome.paused
-        seconds, task = turn.since_call(), self.tasks[place]
+        seconds, task = perf_counter() - turn.began, self.tasks[place]
         placement.note_since(turn.began, seconds, task)
         code = getattr(task.func, "__code__", None)
         if seconds > PLAIN_THRESHOLD and code is not None and placement.is_slow(task):
@@ -381,6 +390,7 @@ def _lines(found: Walk, kept: Container[LazyResult[Any]]) -> Iterator[tuple[str,
         if at < len(found.lazies) - 1:
             done = ", ".join(f"v{i}" for i in range(at + 1))
             yield f"{_INTERRUPTED} return Handover([{done}])", None
+            yield "turn.began = now", None
     yield f"return v{len(found.lazies) - 1}", None
 
 
@@ -393,9 +403,10 @@ def _named(name: str, operand: str) -> str:
 def _compiled(lines: Sequence[str], tasks: Sequence[Any]) -> Any:
     scope: dict[str, Any] = {f"f{i}": task.func for i, task in enumerate(tasks)}
     scope |= {"ATOMS": ATOMS, "GOES_ON": GOES_ON, "Handover": Handover, "RELEASED": RELEASED}
-    scope |= {"type": type, "isinstance": isinstance, "len": len, "differs": differs}
+    scope |= {"type": type, "issubclass": issubclass, "len": len, "differs": differs}
+    scope["clock"] = perf_counter
     # Variables of a function around it, as what is looked up in globals costs more.
-    head = f"def outer({', '.join(scope)}):\n def straight(context, count, held, stop, values):"
+    head = f"def outer({', '.join(scope)}):\n def straight(context, count, held, turn, values):"
     source = "\n".join([head, *(f"  {line}" for line in lines), " return straight"])
     made: dict[str, Any] = {}
     exec(compile(source, _FILE, "exec"), made)
