@@ -96,7 +96,7 @@ def wire(target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | Non
         lazy = stack.pop()
         sources = lazy.dependencies
         if lazy.task is not last:
-            if type(lazy.task) is not Operation:
+            if not lazy.task.structural:
                 last = lazy.task
                 wiring.tasks.add(last)
             elif type(lazy) is not LazyResult:
