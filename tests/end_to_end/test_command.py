@@ -81,7 +81,11 @@ def test_ctrl_c_ends_it_with_130_and_without_a_traceback():
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
 
-    assert (process.returncode, out, err) == (130, "", "cascade: interrupted\n")
+    assert (process.returncode, out) == (130, "")
+    # On a busy machine it says first what it waits for.
+    lines = err.splitlines()
+    assert lines[-1] == "cascade: interrupted"
+    assert all(line.startswith("cascade: interrupted") for line in lines)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes end in another way there")

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from cascade.observatory.benchmarks import contenders as contenders_module
 from cascade.observatory.benchmarks.contenders import (
     AsyncioGather,
     Cascade,
@@ -168,7 +169,10 @@ def test_nodes_of_a_graph(benchmark, system, shape):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 @pytest.mark.parametrize("size", [2, 3, 7, 64, 101])
-def test_every_system_computes_every_shape(shape, size):
+def test_every_system_computes_every_shape(shape, size, monkeypatch):
+    monkeypatch.setattr(
+        contenders_module, "_NODES_OF_A_RUN", 20
+    )  # ten runs of the smallest will do
     systems = [Cascade(), AsyncioGather(), ThreadPool(2)]
     others = [PlainCalls(), *installed_peers()[0]]
     contenders = []

@@ -251,10 +251,11 @@ def test_after_the_end_there_is_nothing_to_wait_for():
 # -- fields ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("seeds", [5, pytest.param(20, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("topology", ["torus", "small-world", "all-to-all"])
-def test_a_hundred_come_into_step_from_any_start(topology):
+def test_a_hundred_come_into_step_from_any_start(topology, seeds):
     ends = []
-    for seed in range(20):
+    for seed in range(seeds):
         recording = field(Settings(side=10, topology=topology, seed=seed, duration=30))
         assert recording.order[0] < 0.4
         ends.append(recording.order[-1])

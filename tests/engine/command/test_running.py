@@ -321,7 +321,10 @@ def test_ctrl_c_has_an_exit_code_of_its_own(cascade, tmp_path):
         "def stop(): signal.raise_signal(signal.SIGINT)\n"
     )
 
-    assert cascade("run", f"{tmp_path / 'stop.py'}:stop") == (130, "", "cascade: interrupted\n")
+    code, out, err = cascade("run", f"{tmp_path / 'stop.py'}:stop")
+    assert (code, out) == (130, "")
+    # On a busy machine it says first what it waits for.
+    assert err.splitlines()[-1] == "cascade: interrupted"
 
 
 def test_the_choices_are_those_of_the_engine():
