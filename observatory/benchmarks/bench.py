@@ -8,7 +8,7 @@
 
 Each suite runs in a process of its own, one after the other, and prints its tables as it goes; at
 the end are all targets in one table, met or missed. ``report.html`` in the folder has the machine,
-the targets, drawings and tables, and loads nothing; beside it is a JSON file for each suite, which
+the targets, charts and tables, and loads nothing; beside it is a JSON file for each suite, which
 ``hatch run bench-page`` makes docs/performance.md of.
 
 Exit status: 0 whether targets are met or not; 1 if a suite failed, which does not stop the others;
@@ -17,24 +17,25 @@ Exit status: 0 whether targets are met or not; 1 if a suite failed, which does n
 
 from __future__ import annotations
 
-import argparse
-import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from cascade.observatory.benchmarks.program import FOLDER, introduce
+from cascade.observatory.benchmarks.findings import Document, read, target_cells
+from cascade.observatory.benchmarks.pages import write_page
+from cascade.observatory.benchmarks.program import FOLDER, add_rounds, check_sizes, introduce
 from cascade.observatory.benchmarks.suites import SUITES, Suite, part_of, suites_named
 from cascade.observatory.benchmarks.surroundings import surroundings
-from cascade.observatory.benchmarks.tables import all_targets_table
-from cascade.observatory.benchmarks.whole_report import Outcome, render_report
+from cascade.observatory.benchmarks.tables import Table
+from cascade.observatory.command_line import INTERRUPTED, Parser, start
 
 HERE = Path(__file__).parent
-FAILED, INTERRUPTED = 1, 130
+FAILED = 1
 
 
 def status_of(command: Sequence[str]) -> int:
@@ -44,7 +45,7 @@ def status_of(command: Sequence[str]) -> int:
         KeyboardInterrupt: Ctrl-C; the command has been ended.
     """
     came: list[int] = []
-    # An interrupt while the process is being started would leave it running, with nobody to end it.
+    # An interrupt while the process is being started would leave it running without a parent.
     before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     process = subprocess.Popen(command)
     try:
@@ -58,99 +59,87 @@ def status_of(command: Sequence[str]) -> int:
         raise
 
 
-def run_suite(suite: Suite, options: argparse.Namespace) -> Outcome:
-    """Run a suite's program to its end; what it prints is seen.
+def run_suite(suite: Suite, options: Namespace) -> Document:
+    """Run a suite's program to its end; its figures.
 
     Raises:
         KeyboardInterrupt: As of ``status_of``.
+        RuntimeError: The program failed.
     """
-    figures: Path = options.out / f"{suite.name}.json"
-    arguments = suite.command(options.quick, options.max, options.rounds)
-    script = HERE / f"{suite.program}.py"
-    status = status_of([sys.executable, str(script), *arguments, "--json", str(figures)])
+    figures = options.out / f"{suite.name}.json"
+    script = HERE / f"{suite.program.name}.py"
+    status = status_of(
+        [sys.executable, str(script), *suite.command(options), "--json", str(figures)]
+    )
     if status != 0:
-        return Outcome(suite, None, f"{script.name} failed with exit status {status}")
-    part = part_of(json.loads(figures.read_text(encoding="utf-8")), suite)
-    return Outcome(suite, part, "" if part else f"{script.name} wrote no figures of this suite")
+        raise RuntimeError(f"{script.name} failed with exit status {status}")
+    part = part_of(read(figures), suite)
+    if part is None:
+        raise RuntimeError(f"{script.name} wrote no figures of this suite")
+    return part
 
 
-def outcomes_of(
-    suites: Sequence[Suite], options: argparse.Namespace, console: Console
-) -> Iterator[Outcome]:
-    """Run the suites in turn, and tell which one it is."""
-    for number, suite in enumerate(suites, 1):
-        console.print(f"\n[bold]{number}/{len(suites)} {suite.name}[/] {suite.what}\n")
-        outcome = run_suite(suite, options)
-        if outcome.failure:
-            console.print(f"{suite.name}: {outcome.failure}", style="bold red", soft_wrap=True)
-        yield outcome
+def targets_table(documents: Sequence[Document]) -> Table:
+    """The targets of all suites that were done."""
+    every = [target for document in documents for target in document["targets"]]
+    title = f"all targets: {sum(one['met'] for one in every)} of {len(every)} met"
+    return Table(title, ("figure", "measured", "target", ""), [target_cells(one) for one in every])
 
 
-def collected(outcomes: Iterable[Outcome]) -> tuple[list[Outcome], bool]:
-    """The outcomes, and whether Ctrl-C came before the last one."""
-    done: list[Outcome] = []
+def check(options: Namespace) -> None:
+    """Make ``options.chosen``, the suites.
+
+    Raises:
+        ValueError: The options make no sense; the text is for the user.
+    """
+    check_sizes(options)
+    options.chosen = suites_named(options.suites)
+
+
+def work(options: Namespace) -> int:
+    """Run the suites, print all targets, write the report; the exit status."""
+    console = Console(highlight=False)
+    where = surroundings(HERE)
+    introduce(console, where)
+    done: list[Document] = []
+    failures: dict[str, str] = {}
+    left = [suite.name for suite in options.chosen]
     try:
-        for outcome in outcomes:
-            done.append(outcome)
+        for number, suite in enumerate(options.chosen, 1):
+            console.print(f"\n[bold]{number}/{len(options.chosen)} {suite.name}[/] {suite.what}\n")
+            try:
+                done.append(run_suite(suite, options))
+            except RuntimeError as error:
+                failures[suite.title] = str(error)
+                console.print(f"{suite.name}: {error}", style="bold red", soft_wrap=True)
+            left.remove(suite.name)
     except KeyboardInterrupt:
-        return done, True
-    return done, False
-
-
-def conclude(console: Console, report: Path, done: Sequence[Outcome], text: str) -> None:
-    """Print all targets and what failed, and write the report."""
+        pass
+    report = options.out / "report.html"
     console.print()
-    console.print(all_targets_table({one.suite.name: one.targets for one in done}))
-    for one in done:
-        if one.failure:
-            console.print(f"failed: {one.suite.name}", style="bold red")
-    report.write_text(text, encoding="utf-8")
+    console.print(targets_table(done).rich())
+    write_page(report, "Benchmarks of Cascade", done, where, failures)
     console.print(f"report: {report}", soft_wrap=True)
-
-
-def options_of(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[Suite]]:
-    """What is asked for, and the suites."""
-    parser = argparse.ArgumentParser(description="Run benchmarks and report them.")
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help="all if none is named")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, smaller sizes")
-    folder = "where the report and the figures go (%(default)s)"
-    parser.add_argument("--out", type=Path, metavar="DIR", default=FOLDER, help=folder)
-    parser.add_argument("--max", type=int, metavar="N", help="most nodes or steps")
-    parser.add_argument("--rounds", type=int, metavar="N", help="instead of as many as size allows")
-    parser.add_argument("--list", action="store_true", help="tell the suites, and run none")
-    options = parser.parse_args(arguments)
-    if options.max is not None and options.max < 100:
-        parser.error(f"--max must be at least 100, but is {options.max}")
-    if options.rounds is not None and options.rounds < 1:
-        parser.error(f"--rounds must be at least 1, but is {options.rounds}")
-    try:
-        suites = suites_named(options.suites)
-        if not options.list:
-            options.out.mkdir(parents=True, exist_ok=True)
-    except ValueError as error:
-        parser.error(str(error))
-    except OSError as error:
-        parser.error(f"--out: there can be no folder {options.out}: {error.strerror}")
-    return options, suites
+    if left:
+        told = f"interrupted; not done: {', '.join(left)}"
+        console.print(told, style="bold red", soft_wrap=True)
+        return INTERRUPTED
+    return FAILED if failures else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the suites, print all targets, write the report; the exit status."""
-    options, suites = options_of(arguments)
-    console = Console(highlight=False)
-    if options.list:
+    """The whole program; returns its exit status."""
+    parser = Parser(description="Run benchmarks and report them.")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help="all if none is named")
+    parser.add_argument("--max", type=int, metavar="N", help="most nodes or steps")
+    add_rounds(parser)
+    parser.add_out(str(FOLDER))
+    parser.add_argument("--list", action="store_true", help="tell the suites, and run none")
+    if "--list" in (sys.argv[1:] if arguments is None else arguments):
         for suite in SUITES:
-            console.print(f"{suite.name:<11} {suite.what}", soft_wrap=True)
+            print(f"{suite.name:<11} {suite.what}")
         return 0
-    where = surroundings(HERE)
-    introduce(console, where)
-    done, interrupted = collected(outcomes_of(suites, options, console))
-    conclude(console, options.out / "report.html", done, render_report(where, done))
-    if interrupted:
-        left = ", ".join(suite.name for suite in suites[len(done) :])
-        console.print(f"interrupted; not done: {left}", style="bold red", soft_wrap=True)
-        return INTERRUPTED
-    return FAILED if any(one.failure for one in done) else 0
+    return start(parser, check, work, arguments)
 
 
 if __name__ == "__main__":

@@ -19,49 +19,42 @@ Writes ``kuramoto.json``, ``kuramoto.html`` and, if asked, the picture.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import random
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
-from math import pi, sqrt
+from dataclasses import asdict
+from math import sqrt
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import NoReturn
 
 from rich.console import Console
-from rich.table import Table
 
 import cascade as cs
-from cascade.observatory.agents.kuramoto import (
-    Course,
-    Pulse,
-    firefly,
-    lorentzian,
-    population,
-    theoretical_order,
-)
-from cascade.observatory.agents.medium import Medium
-from cascade.observatory.agents.topology import all_to_all
+from cascade.observatory.agents.kuramoto import theoretical_order
 from cascade.observatory.benchmarks.surroundings import surroundings
-from cascade.observatory.pictures.curves import Curve, Measured, draw_curves, draw_side_by_side
-from cascade.observatory.pictures.page import render_panels
+from cascade.observatory.benchmarks.tables import Table
+from cascade.observatory.command_line import Parser, start
+from cascade.observatory.experiments.synchrony import (
+    CRITICAL,
+    DT,
+    NUDGE,
+    WIDTH,
+    Meeting,
+    Point,
+    meetings,
+    predicted_flashes,
+    transition,
+)
+from cascade.observatory.pictures.charts import Chart, Curve, draw, draw_side_by_side
+from cascade.observatory.pictures.page import framed, panels_of
 from cascade.runtime.clock import run_virtually
 from cascade.runtime.subscribers.progress import show_progress
 from cascade.runtime.subscribers.tally import RunTally
 
 HERE = Path(__file__).parent
-#: γ, in radians a second, so that K_c is 1.
-WIDTH = 0.5
-CRITICAL = 2 * WIDTH
-#: K / K_c at which R is measured.
-COUPLINGS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)
-DT = 0.05
-#: Two fireflies: how far a flash moves a state, and how many starts are tried.
-NUDGE, STARTS = 0.02, 48
+#: Pairs of fireflies.
+STARTS = 48
 TITLE = "Kuramoto's transition, and two fireflies"
 LEAD = (
     "Points are measured on agents of Cascade's virtual machine, with the standard deviation over "
@@ -69,250 +62,104 @@ LEAD = (
 )
 
 
-# -- oscillators ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """R at one coupling.
-
-    Attributes:
-        coupling: K, in radians a second.
-        mean: Of R over draws, each the mean over the second half of its time.
-        deviation: Its standard deviation.
-        theory: R of infinitely many.
-    """
-
-    coupling: float
-    mean: float
-    deviation: float
-    theory: float
-
-
-def drawn(oscillators: int, coupling: float, steps: int, seed: int) -> cs.LazyResult[Course]:
-    """A population with frequencies and angles that a seed decides."""
-    rng = random.Random(seed)
-    frequencies = lorentzian(oscillators, WIDTH, rng)
-    angles = [2 * pi * rng.random() for _ in range(oscillators)]
-    return population(angles, frequencies, coupling=coupling, dt=DT, steps=steps)
-
-
-async def transition(
-    oscillators: int, draws: int, seconds: float, seed: int, *, quiet: bool = False
-) -> list[Point]:
-    """R at each of ``COUPLINGS``: all populations in one run of the virtual machine."""
-    bus = cs.MessageBus()
-    listening: AbstractContextManager[RunTally] = RunTally(bus) if quiet else show_progress(bus)
-    steps = round(seconds / DT)
-    couplings = [CRITICAL * share for share in COUPLINGS]
-    async with cs.Engine(bus=bus) as engine:
-        with listening:
-            courses: list[list[Course]] = await engine.run(
-                [
-                    [
-                        drawn(oscillators, coupling, steps, seed + number * draws + draw)
-                        for draw in range(draws)
-                    ]
-                    for number, coupling in enumerate(couplings)
-                ],
-                use_vm=True,
-            )
-    points = []
-    for coupling, settled in zip(couplings, courses, strict=True):
-        orders = [course.settled() for course in settled]
-        deviation = stdev(orders) if draws > 1 else 0.0
-        theory = theoretical_order(coupling, WIDTH)
-        points.append(Point(coupling, fmean(orders), deviation, theory))
-    return points
-
-
-# -- two fireflies --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Meeting:
-    """Two fireflies that begin with phases 0 and ``phase``, and how often one of them flashed.
-
-    ``measured`` and ``predicted`` count the instants of flashes until both flash at one; None if
-    they do not within the time.
-    """
-
-    phase: float
-    measured: int | None
-    predicted: int | None
-
-
-def predicted_flashes(phase: float, pulse: Pulse, most: int) -> int | None:
-    """How many instants of flashes there are until the last, by the map of Mirollo and Strogatz.
-
-    When one flashes, the other is at ``phase``; it is moved on, and flashes when the first is at
-    1 minus that.
-    """
-    for flashes in range(1, most + 1):
-        ahead = pulse.nudged(phase)
-        if ahead >= 1:
-            return flashes
-        phase = 1 - ahead
-    return None
-
-
-async def flashes_until_together(
-    engine: cs.Engine, phase: float, pulse: Pulse, most: int
-) -> int | None:
-    """The same, of two agents, which begin at the flash of the first."""
-    medium = Medium(all_to_all(2), end=most * pulse.period)
-    # One that begins at phase 1 flashes at once.
-    both = [firefly(place, medium, pulse, -p) for place, p in enumerate((1.0, phase))]
-    await engine.run(both, use_vm=True)
-    instants: dict[float, int] = {}
-    for time, _ in medium.take_log():
-        instants[time] = instants.get(time, 0) + 1
-    together = [number for number, time in enumerate(sorted(instants), 1) if instants[time] == 2]
-    return together[0] if together and together[0] <= most else None
-
-
-async def meetings(starts: int, most: int = 400) -> list[Meeting]:
-    """``starts`` pairs of fireflies, with phases evenly between 0 and 1; in virtual time."""
-    pulse = Pulse(1.0, NUDGE)
-    found = []
-    async with cs.Engine() as engine:
-        for number in range(starts):
-            phase = (number + 0.5) / starts
-            measured = await flashes_until_together(engine, phase, pulse, most)
-            found.append(Meeting(phase, measured, predicted_flashes(phase, pulse, most)))
-    return found
-
-
-# -- the report -----------------------------------------------------------------------------------
-
-
-def order_picture(points: Sequence[Point], oscillators: int) -> str:
-    """R against K, as an ``<svg>`` element."""
+def order_chart(points: Sequence[Point], oscillators: int) -> Chart:
+    """R against K."""
     top = points[-1].coupling
-    rising = [CRITICAL + (top - CRITICAL) * (n / 100) ** 2 for n in range(101)]  # dense at K_c
-    theory = [Measured(k, r, r, r) for k in (0.0, *rising) for r in [theoretical_order(k, WIDTH)]]
-    measured = [
-        Measured(p.coupling, p.mean, p.mean - p.deviation, p.mean + p.deviation) for p in points
+    couplings = [0.0, *(CRITICAL + (top - CRITICAL) * (n / 100) ** 2 for n in range(101))]
+    orders = [theoretical_order(coupling, WIDTH) for coupling in couplings]
+    xs, ys = [p.coupling for p in points], [p.mean for p in points]
+    spans = [(p.mean - p.deviation, p.mean + p.deviation) for p in points]
+    curves = [
+        Curve(f"{oscillators:,} oscillators", xs, ys, spans, colour=2, bold=True, line=False),
+        Curve("theory, infinitely many", couplings, orders, dots=False),
     ]
-    return draw_curves(
-        [
-            Curve(f"{oscillators:,} oscillators", measured, 2, bold=True, line=False),
-            Curve("theory, infinitely many", theory, 1, dots=False),
-        ],
-        title="R against K",
-        x_label="coupling K, rad/s (K_c = 1)",
-        y_label="order parameter R",
-        y_range=(0.0, 1.0),
-        linear=True,
-    )
+    label = "coupling K, rad/s (K_c = 1)"
+    return Chart("Order against coupling", label, "order parameter R", curves, y_range=(0.0, 1.0))
 
 
-def meetings_picture(found: Sequence[Meeting]) -> str:
-    """Flashes until synchrony against the phase at the beginning, as an ``<svg>`` element."""
-    pulse = Pulse(1.0, NUDGE)
-    theory = [
-        Measured(n / 1000, flashes, flashes, flashes)
-        for n in range(1001)
-        if (flashes := predicted_flashes(n / 1000, pulse, 400)) is not None
+def meetings_chart(found: Sequence[Meeting]) -> Chart:
+    """Flashes until synchrony against the phase at the beginning."""
+    theory = {n / 1000: flashes for n in range(1001) if (flashes := predicted_flashes(n / 1000))}
+    measured = {m.phase: m.measured for m in found if m.measured}
+    curves = [
+        Curve("two agents", [*measured], [*measured.values()], colour=2, bold=True, line=False),
+        Curve("the map of Mirollo and Strogatz", [*theory], [*theory.values()], dots=False),
     ]
-    measured = [Measured(m.phase, m.measured, m.measured, m.measured) for m in found if m.measured]
-    return draw_curves(
-        [
-            Curve("two agents", measured, 2, bold=True, line=False),
-            Curve("the map of Mirollo and Strogatz", theory, 1, dots=False),
-        ],
-        title="Flashes until both flash together",
-        x_label="phase of the second when the first flashes",
-        y_label="flashes until they are one",
-        y_range=(0.0, max(m.y for m in theory) * 1.05),
-        linear=True,
+    return Chart(
+        "Two fireflies come together",
+        "phase of the second when the first flashes",
+        "flashes until they are one",
+        curves,
+        y_range=(0.0, max(theory.values()) * 1.05),
     )
 
 
 def points_table(points: Sequence[Point]) -> Table:
     """The measurements, for a terminal."""
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for heading in ("K / K_c", "R measured", "±", "R in theory", "difference"):
-        table.add_column(heading, justify="right")
-    for p in points:
-        shown = [f"{value:.4f}" for value in (p.mean, p.deviation, p.theory)]
-        table.add_row(f"{p.coupling / CRITICAL:.2f}", *shown, f"{p.mean - p.theory:+.4f}")
-    return table
-
-
-def write(
-    points: Sequence[Point], found: Sequence[Meeting], chosen: argparse.Namespace
-) -> list[Path]:
-    """The files of the report."""
-    out: Path = chosen.out
-    panels = [
-        ("Order against coupling", order_picture(points, chosen.oscillators)),
-        ("Two fireflies come together", meetings_picture(found)),
+    rows = [
+        (
+            f"{p.coupling / CRITICAL:.2f}",
+            *(f"{value:.4f}" for value in (p.mean, p.deviation, p.theory)),
+            f"{p.mean - p.theory:+.4f}",
+        )
+        for p in points
     ]
-    agree = sum(m.measured == m.predicted for m in found)
+    return Table("R", ("K / K_c", "R measured", "±", "R in theory", "difference"), rows)
+
+
+def write(points: Sequence[Point], found: Sequence[Meeting], chosen: Namespace) -> list[Path]:
+    """The files of the report."""
+    charts = [order_chart(points, chosen.oscillators), meetings_chart(found)]
     figures = {
         "oscillators": f"{chosen.oscillators:,}",
         "draws": str(chosen.draws),
         "simulated": f"{chosen.seconds:g} s",
         "finite-size error": f"about {1 / sqrt(chosen.oscillators):.3f}",
-        "pairs as predicted": f"{agree} of {len(found)}",
+        "pairs as predicted": f"{agreeing(found)} of {len(found)}",
     }
     document = {
         **surroundings(HERE),
-        "oscillators": chosen.oscillators,
-        "draws": chosen.draws,
-        "seed": chosen.seed,
+        **{name: getattr(chosen, name) for name in ("oscillators", "draws", "seed")},
         "width": WIDTH,
         "points": [asdict(p) for p in points],
         "pairs": {"nudge": NUDGE, "meetings": [asdict(m) for m in found]},
     }
-    files = [out / "kuramoto.html", out / "kuramoto.json"]
-    files[0].write_text(render_panels(TITLE, LEAD, figures, panels), encoding="utf-8")
-    files[1].write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    panels = panels_of([(chart.title, draw(chart)) for chart in charts])
+    files = {
+        chosen.out / "kuramoto.html": framed(TITLE, LEAD, figures, panels),
+        chosen.out / "kuramoto.json": json.dumps(document, indent=1) + "\n",
+    }
     if chosen.picture is not None:
         chosen.picture.parent.mkdir(parents=True, exist_ok=True)
-        chosen.picture.write_text(draw_side_by_side(panels), encoding="utf-8")
-        files.append(chosen.picture)
-    return files
+        files[chosen.picture] = draw_side_by_side(charts)
+    for path, text in files.items():
+        path.write_text(text, encoding="utf-8")
+    return list(files)
 
 
-# -- the terminal ---------------------------------------------------------------------------------
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the list of options before it."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; --help lists the options\n")
+def agreeing(found: Sequence[Meeting]) -> int:
+    """The number of pairs that flash as often as predicted."""
+    return sum(m.measured == m.predicted for m in found)
 
 
 def command_line() -> Parser:
     """The options."""
     parser = Parser(description="Measure Kuramoto's transition, and compare it with theory.")
-    parser.add_argument(
-        "--oscillators", type=int, default=1000, metavar="N", help="in a population (%(default)s)"
-    )
-    parser.add_argument(
-        "--draws", type=int, default=8, metavar="N", help="populations per coupling (%(default)s)"
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=60.0, metavar="S", help="simulated time (%(default)g)"
-    )
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="decides all chance (1)")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        default=Path("build", "kuramoto"),
-        help="where the files go (default: %(default)s)",
-    )
+    for name, kind, default, metavar, told in (
+        ("--oscillators", int, 1000, "N", "in a population (%(default)s)"),
+        ("--draws", int, 8, "N", "populations per coupling (%(default)s)"),
+        ("--seconds", float, 60.0, "S", "simulated time (%(default)g)"),
+        ("--seed", int, 1, "N", "decides all chance (%(default)s)"),
+    ):
+        parser.add_argument(name, type=kind, default=default, metavar=metavar, help=told)
+    parser.add_out("build", "kuramoto")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="also draw it, as SVG")
     parser.add_argument("-q", "--quiet", action="store_true", help="only write the files")
     return parser
 
 
-def check(chosen: argparse.Namespace) -> None:
-    """Refuse what makes no sense.
+def check(chosen: Namespace) -> None:
+    """Refuse options that make no sense.
 
     Raises:
         ValueError: The text is for the user.
@@ -324,38 +171,30 @@ def check(chosen: argparse.Namespace) -> None:
         raise ValueError(f"--seconds must be from {2 * DT:g} to a million, but is {chosen.seconds}")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The whole program; returns its exit status, or exits with 2 where options make no sense."""
-    parser = command_line()
-    chosen = parser.parse_args(arguments)
-    try:
-        check(chosen)
-        chosen.out.mkdir(parents=True, exist_ok=True)
-        measuring = transition(
-            chosen.oscillators, chosen.draws, chosen.seconds, chosen.seed, quiet=chosen.quiet
+def work(chosen: Namespace) -> int:
+    """Measure, write the files, and print what was found."""
+    bus = cs.MessageBus()
+    with RunTally(bus) if chosen.quiet else show_progress(bus):
+        points = asyncio.run(
+            transition(bus, chosen.oscillators, chosen.draws, chosen.seconds, chosen.seed)
         )
-        points = asyncio.run(measuring)
-        found = run_virtually(meetings(STARTS))
-        files = write(points, found, chosen)
-    except ValueError as error:
-        parser.error(str(error))
-    except OSError as error:
-        parser.error(f"cannot write into --out {chosen.out}: {error}")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    found = run_virtually(meetings(STARTS))
+    files = write(points, found, chosen)
     if not chosen.quiet:
-        console = Console()
-        console.print(points_table(points))
-        agree = sum(m.measured == m.predicted for m in found)
+        console = Console(highlight=False)
+        console.print(points_table(points).rich())
         console.print(
-            f"\n{agree} of {len(found)} pairs of fireflies flash as often as predicted before they "
-            "do so together",
-            highlight=False,
+            f"\n{agreeing(found)} of {len(found)} pairs of fireflies flash as often as predicted "
+            "before they do so together"
         )
         for path in files:
             console.print(str(path), markup=False, style="cyan", soft_wrap=True)
     return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The whole program; returns its exit status."""
+    return start(command_line(), check, work, arguments)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ def test_one_round_prints_a_table_and_writes_json(tmp_path):
     printed = subprocess.check_output(command, text=True)
     written = json.loads(report.read_text(encoding="utf-8"))
 
-    assert written["rounds"] == 1
+    assert written["options"]["rounds"] == 1
     assert [row["program"] for row in written["programs"]] == [
         "pass",
         "import cascade",
@@ -45,4 +45,4 @@ def test_no_round_is_refused_in_a_sentence():
     command = [sys.executable, SCRIPT, "--rounds", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.endswith("error: --rounds must be at least 1, but is 0\n")
+    assert done.stderr.startswith("import_cost.py: --rounds must be at least 1, but is 0;")

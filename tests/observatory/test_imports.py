@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cascade.observatory.sources.imports import Import, absolute_name, imports_in, resolve
-from cascade.observatory.sources.tree import Module
+from cascade.observatory.experiments.imports import Import, absolute_name, imports_in, resolve
+from cascade.observatory.experiments.source_tree import Module
 
 KNOWN = {"top", "pkg", "pkg.sub", "pkg.sub.leaf", "pkg.other"}
 PACKAGE = Module("pkg.sub", Path("pkg/sub/__init__.py"), is_package=True)

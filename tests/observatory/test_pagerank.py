@@ -1,6 +1,6 @@
 """The PageRank agent: right, whatever the graph, and the same on both paths."""
 
-import networkx  # type: ignore[import-untyped]
+import networkx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

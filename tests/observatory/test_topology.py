@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import networkx  # type: ignore[import-untyped]
+import networkx
 import pytest
 
 from cascade.observatory.agents.topology import (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cascade.observatory.sources.tree import find_modules
+from cascade.observatory.experiments.source_tree import find_modules
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""Watching, measuring and simulating running programs.
+"""Agents, experiments and benchmarks of running programs.
 
-Here: ``agents`` (programs that loop by tail calls), ``benchmarks`` (contenders timed in turns),
-``pictures`` (graphs and curves on self-contained pages), ``sources`` (Python source trees as
-input).
+``agents`` are programs that loop by tail calls. ``experiments`` and ``benchmarks`` hold the parts
+of the programs under ``observatory/`` in the repository. ``pictures`` draws charts and graphs, and
+makes pages that load nothing; it needs the extra ``cascade-observatory[plots]``.
 """

@@ -19,6 +19,10 @@ class Delays(NamedTuple):
     p99: float
     most: float
 
+    def in_ms(self) -> dict[str, float]:
+        """As reports have them."""
+        return {"p50": 1e3 * self.median, "p99": 1e3 * self.p99, "max": 1e3 * self.most}
+
 
 async def delays_beside(works: Sequence[Coroutine[Any, Any, Any]], seconds: float) -> Delays:
     """The delays beside ``works``, which do not end by themselves, over so many seconds.

@@ -1,158 +1,242 @@
-"""What the benchmark programs have in common: options, the machine's line, the report's files."""
+"""A benchmark program: sections that measure, their options, and the files of the report."""
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
 
-from cascade.observatory.benchmarks.findings import Figures, Findings
-from cascade.observatory.benchmarks.report import write_report
-from cascade.observatory.benchmarks.surroundings import Surroundings
-from cascade.observatory.benchmarks.tables import targets_table
-from cascade.observatory.pictures.page import render_panels
+from cascade.observatory.benchmarks.findings import Document, Figures, Findings, target_cells, write
+from cascade.observatory.benchmarks.rounds import Contender, Samples, measure
+from cascade.observatory.benchmarks.surroundings import Surroundings, surroundings
+from cascade.observatory.benchmarks.tables import Table, samples_table
+from cascade.observatory.command_line import INTERRUPTED, Parser
 from cascade.spec.nearby import did_you_mean
 
-T = TypeVar("T")
-#: Where reports go if nothing else is said.
+#: Where reports go by default.
 FOLDER = Path("build/benchmarks")
+#: Plain calls per second of the machine that absolute targets are stated for.
+PLAIN_CALLS = 25_000_000
 
 
-def options_of(
-    arguments: Sequence[str] | None,
-    name: str,
-    description: str,
-    *,
-    sections: Sequence[str],
-    most: int,
-    quick: int,
-    of: str,
-    has_plot: bool = True,
-) -> argparse.Namespace:
-    """``max``, ``rounds``, ``quick``, ``only``, ``json`` and, where there is a picture, ``plot``.
+@dataclass
+class Bench:
+    """One run of a program; sections get it.
 
-    Args:
-        arguments: Of the command; those of the process if left out.
-        name: What files are called.
-        description: One sentence.
-        sections: What the program is made of; ``only`` are those that are chosen, in this order.
-        most: The default of ``max``.
-        quick: The same, with ``quick``.
-        of: What ``max`` counts.
-        has_plot: Whether the program draws.
+    Attributes:
+        options: ``max``, ``rounds``, ``quick``.
+        console: Where tables are printed.
+        fewest: Rounds of what takes longest.
+        found: What has been measured so far.
     """
-    parser = argparse.ArgumentParser(description=description)
-    smaller = f"; quick: {quick}" if quick != most else ""
-    parser.add_argument("--max", type=int, metavar="N", help=f"most {of} ({most}{smaller})")
+
+    options: Namespace
+    console: Console
+    fewest: int
+    found: Findings = field(default_factory=Findings)
+
+    @property
+    def largest(self) -> int:
+        """Most nodes or steps."""
+        return int(self.options.max)
+
+    def sizes(self, first: int) -> list[int]:
+        """The powers of ten from ``first`` to ``largest``; at least one size."""
+        powers = [10**k for k in range(2, 7)]
+        return [size for size in powers if first <= size <= self.largest] or [self.largest]
+
+    def rounds(self, size: int) -> int:
+        """How many rounds something of ``size`` operations gets: large ones take their time."""
+        if self.options.rounds is not None:
+            return int(self.options.rounds)
+        if self.options.quick:
+            return 5 if size <= 10**4 else 3
+        return 15 if size <= 10**4 else 7 if size <= 10**5 else self.fewest
+
+    def measure(
+        self, title: str, contenders: Sequence[Contender], rounds: int, baseline: str, unit: str
+    ) -> Samples:
+        """Time contenders, and note what they took under a title."""
+        samples = measure(contenders, rounds)
+        self.found.add(title, samples, baseline, unit)
+        return samples
+
+    def show(self, title: str, sections: Mapping[str, str], heading: str = "") -> None:
+        """Print measurements as one table.
+
+        Args:
+            title: Above it.
+            sections: What the first column says → title of a measurement.
+            heading: Of the first column.
+        """
+        found = self.found.measurements
+        measured = {label: found[of] for label, of in sections.items()}
+        self.console.print(samples_table(title, measured, heading).rich())
+
+    def target_at(self, what: str, samples: Samples, name: str, baseline: str, most: float) -> None:
+        """Note a target in µs, on a machine of ``PLAIN_CALLS`` calls of ``baseline`` a second."""
+        cost = samples.ratio(name, baseline).median / PLAIN_CALLS * 1e6
+        self.found.target(what, cost, most=most, unit="µs")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a program that can be run alone.
+
+    Attributes:
+        name: For ``--only``.
+        title: Its heading on pages.
+        text: What is measured, and how, in Markdown.
+        work: Measures; the figures that it returns are besides its samples and targets.
+        show: Key of such figures → (heading of their names, unit, factor) on pages.
+    """
+
+    name: str
+    title: str
+    text: str
+    work: Callable[[Bench], Figures | None]
+    show: Mapping[str, tuple[str, str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A benchmark program.
+
+    Attributes:
+        name: That of its file under ``observatory/benchmarks``, without the ``.py``.
+        what: One sentence.
+        sections: In the order in which they are run.
+        most: The default of ``--max``; 0 if it has no sizes.
+        quick: The same, with ``--quick``.
+        of: What ``--max`` counts.
+        fewest: Rounds of what takes longest.
+    """
+
+    name: str
+    what: str
+    sections: Sequence[Section]
+    most: int = 0
+    quick: int = 0
+    of: str = ""
+    fewest: int = 3
+
+    def parser(self) -> Parser:
+        """The options."""
+        parser = Parser(description=self.what)
+        names = ", ".join(section.name for section in self.sections)
+        if self.most:
+            smaller = f"; quick: {self.quick}" if self.quick != self.most else ""
+            told = f"most {self.of} ({self.most}{smaller})"
+            parser.add_argument("--max", type=int, metavar="N", help=told)
+        add_rounds(parser)
+        told = f"one section, may be repeated: {names}"
+        parser.add_argument("--only", action="append", default=[], metavar="SECTION", help=told)
+        default = FOLDER / f"{self.name}.json"
+        parser.add_argument("--json", type=Path, metavar="PATH", default=default, help="figures")
+        told = "also a page of drawings and tables"
+        parser.add_argument("--plot", type=Path, metavar="PATH", help=told)
+        return parser
+
+    def options(self, arguments: Sequence[str] | None) -> Namespace:
+        """The options that are given, checked and completed.
+
+        Raises:
+            SystemExit: They make no sense.
+        """
+        parser = self.parser()
+        options = parser.parse_args(arguments)
+        names = [section.name for section in self.sections]
+        options.max = getattr(options, "max", None)
+        try:
+            check_sizes(options)
+            for name in options.only:
+                if name not in names:
+                    near = did_you_mean(name, names)
+                    known = ", ".join(names)
+                    raise ValueError(f"--only: unknown section '{name}'{near}; sections: {known}")
+        except ValueError as error:
+            parser.error(str(error))
+        options.only = [name for name in names if name in (options.only or names)]
+        if self.most and options.max is None:
+            options.max = self.quick if options.quick else self.most
+        return options
+
+    def run(self, arguments: Sequence[str] | None = None) -> Document:
+        """Measure, print tables, write the figures; the document.
+
+        Raises:
+            SystemExit: The options make no sense.
+        """
+        options = self.options(arguments)
+        console = Console(highlight=False)
+        where = surroundings(Path(__file__).parent)
+        introduce(console, where)
+        bench = Bench(options, console, self.fewest)
+        for section in self.sections:
+            if section.name in options.only:
+                bench.found.run(section.name, partial(section.work, bench))
+        if bench.found.targets:
+            rows = [target_cells(target) for target in bench.found.targets]
+            headings = ("targets", "measured", "target", "")
+            console.print(Table("", headings, rows).rich())
+        sizes = {"max": options.max} if self.most else {}
+        settings = {**sizes, "rounds": options.rounds, "quick": options.quick}
+        findings = bench.found.as_json()
+        document = {**where, "benchmark": self.name, "options": settings, **findings}
+        write(options.json, document)
+        console.print(f"figures: {options.json}", soft_wrap=True)
+        if options.plot is not None:
+            from cascade.observatory.benchmarks.pages import write_page
+
+            write_page(options.plot, self.what, [document])
+            console.print(f"page:    {options.plot}", soft_wrap=True)
+        return document
+
+    def start(self) -> None:
+        """Run it from the command line; Ctrl-C ends it without a traceback."""
+        try:
+            self.run()
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+
+
+def add_rounds(parser: Parser) -> None:
+    """``--rounds`` and ``--quick``."""
     parser.add_argument("--rounds", type=int, metavar="N", help="instead of as many as size allows")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, smaller sizes")
-    told = f"one section, may be repeated: {', '.join(sections)}"
-    parser.add_argument("--only", action="append", default=[], metavar="SECTION", help=told)
-    default = FOLDER / f"{name}.json"
-    parser.add_argument("--json", type=Path, metavar="PATH", default=default, help="figures")
-    if has_plot:
-        told = "picture (beside the figures)"
-        parser.add_argument("--plot", type=Path, metavar="PATH", help=told)
-    options = parser.parse_args(arguments)
-    if has_plot and options.plot is None:
-        options.plot = options.json.with_suffix(".html")
-    if options.max is None:
-        options.max = quick if options.quick else most
-    if options.max < 100:
-        parser.error(f"--max must be at least 100, but is {options.max}")
-    if options.rounds is not None and options.rounds < 1:
-        parser.error(f"--rounds must be at least 1, but is {options.rounds}")
-    for section in options.only:
-        if section not in sections:
-            near = did_you_mean(section, sections)
-            parser.error(
-                f"--only: there is no section '{section}'{near}; "
-                f"the sections are {', '.join(sections)}"
-            )
-    options.only = [section for section in sections if section in (options.only or sections)]
-    return options
 
 
-def start(main: Callable[[], None]) -> None:
-    """Run a program from the command line; Ctrl-C ends it without a traceback."""
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+def check_sizes(options: Namespace) -> None:
+    """Refuse sizes and rounds that make no sense.
+
+    Raises:
+        ValueError: The text is for the user.
+    """
+    for name, least in (("max", 100), ("rounds", 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name} must be at least {least}, but is {value}")
 
 
 def introduce(console: Console, where: Surroundings) -> None:
     """Say on what machine it is."""
     machine = where["machine"]
-    console.print(
-        f"{machine['implementation']} {machine['python']}, {machine['cpu_count']} CPUs, "
-        f"{machine['platform']}",
-        soft_wrap=True,
-    )
+    python = f"{machine['implementation']} {machine['python']}"
+    console.print(f"{python}, {machine['cpu_count']} CPUs, {machine['platform']}", soft_wrap=True)
 
 
-def run_sections(
-    benchmark: T,
-    found: Findings,
-    sections: Mapping[str, Callable[[T], Figures | None]],
-    chosen: Sequence[str],
-) -> None:
-    """Run the chosen ones; each prints its tables as soon as it has them."""
-    for name in chosen:
-        found.run(name, partial(sections[name], benchmark))
+def repeated(once: Callable[[], Any], times: int) -> Callable[[], Any]:
+    """What calls ``once`` so many times, and returns the last result."""
 
+    def run() -> Any:
+        for _ in range(times - 1):
+            once()
+        return once()
 
-def conclude(
-    console: Console,
-    options: argparse.Namespace,
-    where: Surroundings,
-    name: str,
-    found: Findings,
-    plot: Callable[[Mapping[str, Any]], str | None] | None = None,
-) -> None:
-    """Print whether targets are met, and write the files.
-
-    Args:
-        console: Where to.
-        options: As ``options_of`` made them.
-        where: Where it was measured.
-        name: Of the program.
-        found: What was.
-        plot: Makes the page of the drawings from the report; None if there is nothing to draw.
-    """
-    if found.targets:
-        console.print(targets_table(found.targets))
-    settings = {"max": options.max, "rounds": options.rounds, "quick": options.quick}
-    figures = {"benchmark": name, "options": settings, **found.as_json()}
-    write_report(options.json, where, figures)
-    told = f"figures: {options.json}"
-    drawn = plot({**where, **figures}) if plot is not None else None
-    if drawn is not None:
-        options.plot.parent.mkdir(parents=True, exist_ok=True)
-        options.plot.write_text(drawn, encoding="utf-8")
-        told += f"\nplot:    {options.plot}"
-    console.print(told, soft_wrap=True)
-
-
-def page_of(
-    document: Mapping[str, Any], title: str, lead: str, panels: Sequence[tuple[str, str]]
-) -> str:
-    """Drawings as an HTML page that says where the figures come from."""
-    return render_panels(title, lead, facts_of(document), panels)
-
-
-def facts_of(document: Mapping[str, Any]) -> dict[str, str]:
-    """When, on what machine and at which commit: name → value."""
-    machine = document["machine"]
-    return {
-        "measured": document["date"],
-        "commit": (document["commit"] or "none")[:12],
-        "Python": f"{machine['implementation']} {machine['python']}",
-        "platform": machine["platform"],
-        "CPUs": str(machine["cpu_count"] or "?"),
-    }
+    return run

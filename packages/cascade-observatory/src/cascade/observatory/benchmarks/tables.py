@@ -1,133 +1,116 @@
-"""Samples and targets as tables for a terminal of 80 columns, or for a pipe."""
+"""Tables for a terminal of 80 columns, for Markdown and for HTML, and how figures are written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from rich import box
-from rich.table import Table
+from rich.table import Table as RichTable
 
-from cascade.observatory.benchmarks.rounds import Samples, Summary
-from cascade.observatory.benchmarks.targets import Target
+from cascade.observatory.pictures.marking import escape
 
 
-def samples_table(
-    title: str,
-    sections: Mapping[str, Samples],
-    baseline: str,
-    *,
-    heading: str = "size",
-    unit: str = "node",
-) -> Table:
-    """One section per key, one row per contender.
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Texts in rows and columns.
+
+    Attributes:
+        title: Above it; not in Markdown, where a heading says it.
+        headings: One for each column.
+        rows: As many texts each.
+        texts: Number of leading columns that are aligned to the left.
+        caption: Below it.
+    """
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    texts: int = 1
+    caption: str = ""
+
+    def rich(self) -> RichTable:
+        """For a terminal, or a pipe."""
+        table = RichTable(
+            title=self.title,
+            title_justify="left",
+            title_style="bold",
+            caption=self.caption or None,
+            caption_justify="left",
+            box=box.SIMPLE_HEAD,
+            padding=0,  # the box has a space between columns, and 80 are not many
+            show_edge=False,
+        )
+        for number, heading in enumerate(self.headings):
+            table.add_column(heading, justify="left" if number < self.texts else "right")
+        for number, row in enumerate(self.rows):
+            if number and row[0] and not all(r[0] for r in self.rows):
+                table.add_section()
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        """For a page of documentation."""
+        rules = ["---" if number < self.texts else "--:" for number in range(len(self.headings))]
+        lines = [f"| {' | '.join(row)} |" for row in (self.headings, *self.rows)]
+        lines.insert(1, f"|{'|'.join(rules)}|")
+        return "\n".join([*lines, *([f"\n{self.caption}"] if self.caption else [])])
+
+    def html(self) -> str:
+        """For a page in a browser."""
+        head = self._html_row("th", self.headings)
+        rows = "\n".join(self._html_row("td", row) for row in self.rows)
+        caption = f"<p>{escape(self.caption)}</p>" if self.caption else ""
+        return (
+            f'<div class="card"><h3>{escape(self.title)}</h3>\n<table><thead>{head}</thead>\n'
+            f"<tbody>\n{rows}\n</tbody></table>{caption}</div>"
+        )
+
+    def _html_row(self, element: str, cells: Sequence[str]) -> str:
+        parts = []
+        for number, cell in enumerate(cells):
+            style = "" if number < self.texts else ' class="n"'
+            parts.append(f"<{element}{style}>{escape(cell.strip('`'))}</{element}>")
+        return f"<tr>{''.join(parts)}</tr>"
+
+
+def samples_table(title: str, measured: Mapping[str, Mapping[str, Any]], heading: str) -> Table:
+    """What contenders took, a row each.
 
     Args:
         title: Above the table.
-        sections: What the first column says → what was measured there.
-        baseline: What the ratios are to. A section without it gets none.
+        measured: What the first column says → a measurement of a document.
         heading: Of the first column.
-        unit: What an operation is.
     """
-    table = _table(title)
-    table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("contender", no_wrap=True)
-    table.add_column(f"µs/{unit}", justify="right", no_wrap=True)
-    table.add_column("quartiles", justify="right", no_wrap=True)
-    table.add_column(f"{unit}s/s", justify="right", no_wrap=True)
-    table.add_column("× cost", justify="right", no_wrap=True)
-    table.add_column("quartiles", justify="right", no_wrap=True)
-    for section, samples in sections.items():
-        for number, name in enumerate(samples.seconds):
-            cost = samples.cost(name)
-            ratio = ratio_spread = ""
-            if baseline in samples.seconds:
-                times = samples.ratio(name, baseline)
-                ratio, ratio_spread = figure(times.median), _spread(times)
-            table.add_row(
-                section if number == 0 else "",
-                name,
-                figure(cost.median * 1e6),
-                _spread(Summary(*(value * 1e6 for value in cost))),
-                rate(1 / cost.median),
-                ratio,
-                ratio_spread,
-            )
-        table.add_section()
-    table.caption = f"× cost: how many times that of {baseline}; medians within rounds"
-    table.caption_justify = "left"
-    return table
-
-
-def figures_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Figures that were not sampled in rounds; the first column says of what they are."""
-    table = _table(title)
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def targets_table(targets: Sequence[Target]) -> Table:
-    """What was to be reached, what was, and the factor between them where it is missed."""
-    table = _targets("targets")
-    for target in targets:
-        verdict = "met" if target.met else f"missed, {target.missed_by:.2f} ×"
-        table.add_row(*_cells(target), verdict, style=None if target.met else "bold")
-    return table
-
-
-def all_targets_table(sections: Mapping[str, Sequence[Target]]) -> Table:
-    """The same of several suites, one below the other; their names are the keys."""
-    every = [target for targets in sections.values() for target in targets]
-    table = _targets(f"all targets: {sum(one.met for one in every)} of {len(every)} met")
-    for name, targets in sections.items():
-        if targets:
-            table.add_row(name, style="dim")
-            for target in targets:
-                verdict = "met" if target.met else "missed"
-                table.add_row(*_cells(target), verdict, style=None if target.met else "bold")
-            table.add_section()
-    return table
-
-
-def bound_of(target: Target) -> str:
-    """What is to be reached, with its sign and unit.
-
-    >>> bound_of(Target("memory", 950.0, at_most=1024, unit="B"))
-    '≤ 1 024 B'
-    """
-    sign, bound = ("≤", target.at_most) if target.at_least is None else ("≥", target.at_least)
-    return _with_unit(f"{sign} {_bound(bound or 0.0)}", target.unit)
-
-
-def measured_of(target: Target) -> str:
-    """What was measured, with its unit."""
-    return _with_unit(figure(target.measured), target.unit)
-
-
-def _targets(title: str) -> Table:
-    table = _table(title)
-    table.add_column("figure", no_wrap=True)
-    table.add_column("measured", justify="right", no_wrap=True)
-    table.add_column("target", justify="right", no_wrap=True)
-    table.add_column("")
-    return table
-
-
-def _cells(target: Target) -> tuple[str, str, str]:
-    return target.what, measured_of(target), bound_of(target)
-
-
-def _table(title: str) -> Table:
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=0,  # the box has a space between columns, and 80 are not many
-        show_edge=False,
-    )
+    first = next(iter(measured.values()))
+    rows = []
+    for label, one in measured.items():
+        for number, contender in enumerate(one["contenders"]):
+            cost, ratio = contender["median"], contender["ratio"]
+            cells = [
+                label if number == 0 else "",
+                contender["name"],
+                figure(cost * 1e6),
+                spread([value * 1e6 for value in contender["quartiles"]]),
+                rate(1 / cost),
+                *((figure(ratio["median"]), spread(ratio["quartiles"])) if ratio else ("", "")),
+            ]
+            rows.append(cells)
+    unit = first["unit"]
+    headings = [
+        heading,
+        "contender",
+        f"µs/{unit}",
+        "quartiles",
+        f"{unit}s/s",
+        "× cost",
+        "quartiles",
+    ]
+    caption = f"× cost: in times of {first['baseline']}; medians within rounds"
+    if not any(measured):  # nothing in the first column
+        headings, rows = headings[1:], [row[1:] for row in rows]
+    return Table(title, headings, rows, 2 if any(measured) else 1, caption)
 
 
 def figure(value: float) -> str:
@@ -156,15 +139,6 @@ def rate(value: float) -> str:
     return figure(value)
 
 
-def _bound(value: float) -> str:
-    return f"{value:,g}".replace(",", " ")
-
-
-def _with_unit(text: str, unit: str) -> str:
-    return f"{text} {unit}".rstrip()
-
-
-def _spread(summary: Summary) -> str:
-    # Of what is small three decimals say enough, and the table has to fit.
-    low, high = (figure(value) if value >= 0.1 else f"{value:.3f}" for value in summary[1:])
-    return f"{low}–{high}"
+def spread(quartiles: Sequence[float]) -> str:
+    """From where to where; three decimals are enough for small values, as the table has to fit."""
+    return "–".join(figure(value) if value >= 0.1 else f"{value:.3f}" for value in quartiles)

@@ -17,15 +17,13 @@ for (let i = 0, part = 0; i < data.flashes.length; i += 2) {
 const last = new Float64Array(data.side * data.side);
 let next = 0, shown = Infinity;
 
-const curves = document.querySelector(".curves");
-const line = curves.querySelector("polyline").points;
-const from = line[0].x, to = line[line.length - 1].x;
+// The line moves through the plot of R, whose width is the whole time.
+const plot = document.querySelector("#plot path").getBBox();
 const cursor = document.createElementNS("http://www.w3.org/2000/svg", "line");
-cursor.setAttribute("class", "cursor");
-const sides = [...curves.querySelectorAll(".grid line")].map((one) => one.y1.baseVal.value);
-cursor.setAttribute("y1", Math.min(...sides));
-cursor.setAttribute("y2", Math.max(...sides));
-curves.append(cursor);
+cursor.id = "cursor";
+cursor.setAttribute("y1", plot.y);
+cursor.setAttribute("y2", plot.y + plot.height);
+document.querySelector(".panels svg").append(cursor);
 
 function show(time) {
   if (time < shown) { last.fill(-Infinity); next = 0; }
@@ -39,7 +37,7 @@ function show(time) {
     pixels.data[4 * i + 3] = 255;
   }
   context.putImageData(pixels, 0, 0);
-  const x = from + (to - from) * time / data.end;
+  const x = plot.x + plot.width * time / data.end;
   cursor.setAttribute("x1", x);
   cursor.setAttribute("x2", x);
   const order = data.order[Math.min(Math.floor(time / data.every), data.order.length - 1)];

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cascade.observatory.agents.medium import Medium
 from cascade.observatory.agents.swarm import SYNCHRONOUS, Recording, Settings
-from cascade.observatory.terminal.glow import LEVELS, Glow, sparkline
+from cascade.observatory.experiments.glow import LEVELS, Glow, sparkline
 
 #: Share of the period in which a flash fades to a third.
 FADE = 0.12

@@ -5,27 +5,23 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-#: Folders that are no part of the tree itself: what was installed into it, and what Python caches.
+#: Folders that are not part of the tree itself: installed packages and caches.
 FOREIGN_FOLDERS = frozenset({"__pycache__", "dist-packages", "site-packages"})
 TEST_FOLDERS = frozenset({"idle_test", "test", "tests"})
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
-    """A source file."""
+class Module(NamedTuple):
+    """A source file: its dotted name, its path, and whether it is a package's ``__init__.py``."""
 
-    #: As an import statement names it.
     name: str
     path: Path
-    #: It is the ``__init__.py`` of a package.
     is_package: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SourceTree:
+class SourceTree(NamedTuple):
     """What ``find_modules`` found.
 
     Attributes:
@@ -42,9 +38,9 @@ class SourceTree:
 def find_modules(root: Path, *, include_tests: bool = False) -> SourceTree:
     """Find the source files under ``root`` that an import statement can name.
 
-    Left out are hidden folders, ``FOREIGN_FOLDERS`` and whatever lies in them; counted and left
-    out are files in ``TEST_FOLDERS``, unless wanted, and files whose path is no dotted name. Links
-    to folders are not followed. Where ``root`` is a package itself, names start with its name.
+    Hidden folders and ``FOREIGN_FOLDERS`` are left out; files in ``TEST_FOLDERS``, unless wanted,
+    and files whose path is not a dotted name are left out and counted. Links to folders are not
+    followed. Where ``root`` is a package itself, names start with its name.
 
     Raises:
         OSError: ``root`` cannot be listed.

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from importlib.util import resolve_name
+from typing import NamedTuple
 
-from cascade.observatory.sources.tree import Module
+from cascade.observatory.experiments.source_tree import Module
 
 
-@dataclass(frozen=True, slots=True)
-class Import:
+class Import(NamedTuple):
     """One name in an import statement.
 
-    ``import a.b`` is ``Import(0, "a.b", None)``; ``from ..a import b`` is ``Import(2, "a", "b")``;
-    ``from . import b`` has the empty string in the middle.
+    ``import a.b`` is ``Import(0, "a.b", None, line)``, ``from ..a import b`` is
+    ``Import(2, "a", "b", line)``, and ``from . import b`` has the empty string as its base.
     """
 
     #: Number of leading dots.
@@ -26,7 +26,7 @@ class Import:
 
 
 def imports_in(source: bytes, filename: str = "<source>") -> list[Import]:
-    """The imports anywhere in a source, inside of functions and conditions too, in their order.
+    """The imports anywhere in a source, also in functions and conditions, in their order.
 
     Args:
         source: As read from the file; its coding cookie is honoured.
@@ -36,15 +36,11 @@ def imports_in(source: bytes, filename: str = "<source>") -> list[Import]:
         SyntaxError: It does not parse.
         ValueError: It holds null bytes (some Pythons).
         RecursionError, MemoryError: It is nested too deep for the parser.
-
-    >>> [found.base for found in imports_in(b"import os.path as p, re\\nfrom . import x")]
-    ['os.path', 're', '']
     """
     found: list[Import] = []
     for statement in _statements(ast.parse(source, filename)):
         if isinstance(statement, ast.Import):
-            line = statement.lineno
-            found += [Import(0, alias.name, None, line) for alias in statement.names]
+            found += [Import(0, alias.name, None, statement.lineno) for alias in statement.names]
         elif isinstance(statement, ast.ImportFrom):
             level, base, line = statement.level, statement.module or "", statement.lineno
             found += [Import(level, base, alias.name, line) for alias in statement.names]
@@ -58,8 +54,7 @@ def _statements(tree: ast.AST) -> Iterator[ast.AST]:
         node = stack.pop()
         yield node
         for block in ("finalbody", "orelse", "handlers", "cases", "body"):
-            inner: list[ast.AST] = getattr(node, block, [])
-            stack += reversed(inner)
+            stack += reversed(getattr(node, block, []))
 
 
 def resolve(found: Import, importer: Module, known: Collection[str]) -> str | None:
@@ -67,30 +62,20 @@ def resolve(found: Import, importer: Module, known: Collection[str]) -> str | No
 
     ``from a import b`` means ``a.b`` where that is a module, else ``a``; ``import a.b.c`` means
     ``a.b.c``, and not also the packages around it. None: it leads out of ``known``.
-
-    >>> from pathlib import Path
-    >>> importer = Module("pkg.here", Path("pkg/here.py"), is_package=False)
-    >>> known = {"pkg", "pkg.here", "pkg.there"}
-    >>> resolve(Import(1, "", "there", 1), importer, known)
-    'pkg.there'
-    >>> resolve(Import(0, "pkg", "VERSION", 1), importer, known)
-    'pkg'
     """
     target = absolute_name(found, importer)
-    while target:
-        if target in known:
-            return target
+    while target and target not in known:
         target = target.rpartition(".")[0]
-    return None
+    return target or None
 
 
 def absolute_name(found: Import, importer: Module) -> str:
     """The full dotted name that an import asks for; empty if it leads above the tree."""
-    parts = [part for part in (found.base, found.name) if part and part != "*"]
+    package = importer.name if importer.is_package else importer.name.rpartition(".")[0]
+    base = found.base
     if found.level:
-        around = importer.name.split(".")
-        up = found.level - importer.is_package
-        if up >= len(around):
+        try:
+            base = resolve_name("." * found.level + base, package)
+        except ImportError:
             return ""
-        parts = [*around[: len(around) - up], *parts]
-    return ".".join(parts)
+    return f"{base}.{found.name}" if found.name and found.name != "*" else base

@@ -1,0 +1,177 @@
+"""What limits cost: the sections of ``governance``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from cascade.adapters.connectors import MemoryBroker, MemoryConnector
+from cascade.observatory.benchmarks import wakeups
+from cascade.observatory.benchmarks.contenders import TASKS, Cascade
+from cascade.observatory.benchmarks.delays import summarised
+from cascade.observatory.benchmarks.findings import Figures
+from cascade.observatory.benchmarks.loops import count_down
+from cascade.observatory.benchmarks.program import Bench, Program, Section
+from cascade.observatory.benchmarks.rounds import Contender
+from cascade.observatory.benchmarks.shapes import WIDE
+from cascade.observatory.benchmarks.tables import Table, figure
+from cascade.runtime.control.plane import ControlPlane
+from cascade.runtime.engine import Engine
+
+FREE, OTHERS, BOUND = "no limits", "limits for others", "limits that hold"
+#: Which limits an engine has → the scope of its tasks; None for no limit.
+SCOPES: Mapping[str, str | None] = {FREE: None, OTHERS: "task:others_*", BOUND: "global"}
+ALONE, PLANE = "alone", "control plane"
+#: Kind of node → how to make the one of a number. A retry takes the same lane as a capacity does;
+#: the latter needs an engine with ``slots``.
+NODES: Mapping[str, Callable[[int], Any]] = {
+    "plain": TASKS.leaf,
+    "with a retry": lambda number: TASKS.leaf(number).with_retry(3),
+    "with a capacity": lambda number: TASKS.leaf(number).with_constraints(slots=1),
+}
+#: The cost of limits that apply to no task of the run, and seconds until a waiting call starts.
+IDLE_MOST, WAKE_MOST = 1.05, 1e-3
+
+
+def limit(engine: Engine, which: str) -> None:
+    """Give an engine limits that are never reached.
+
+    Args:
+        engine: The engine.
+        which: A key of ``SCOPES``.
+    """
+    scope = SCOPES[which]
+    if scope is not None:
+        engine.constraints.limit_concurrency(scope, 1_000)
+        engine.constraints.limit_rate(scope, "1000000000/s")
+
+
+def idle(bench: Bench) -> None:
+    """Limits beside the work, and around it."""
+    nodes, steps = min(bench.largest, 10_000), bench.largest
+    with ExitStack() as stack:
+        engines = {name: stack.enter_context(Cascade(tier="auto")) for name in SCOPES}
+        for name, one in engines.items():
+            limit(one.engine, name)
+        wide = [one.contender(WIDE, nodes, name) for name, one in engines.items()]
+        _around(bench, "a wide graph", wide, nodes, "node")
+        loops = [_looping(name, one, steps) for name, one in engines.items()]
+        _around(bench, "a fused loop", loops, steps, "step")
+
+
+def _around(bench: Bench, what: str, contenders: list[Contender], size: int, unit: str) -> None:
+    title = f"limits, {what}"
+    samples = bench.measure(title, contenders, _rounds(bench), FREE, unit)
+    bench.show(f"limits around {what}", {figure(size): title}, f"{unit}s")
+    cost = samples.ratio(OTHERS, FREE).median
+    bench.found.target(f"limits for others: {what}", cost, most=IDLE_MOST)
+
+
+def control_plane(bench: Bench) -> None:
+    """An engine with a control plane, beside one without."""
+    steps, title = 10 * bench.largest, "limits, control plane"
+    with ExitStack() as stack:
+        alone, watched = (stack.enter_context(Cascade(tier="auto")) for _ in range(2))
+        plane = ControlPlane(watched.engine, MemoryConnector(MemoryBroker()))
+        watched.wait_for(plane.__aenter__)
+        stack.callback(lambda: watched.wait_for(lambda: plane.__aexit__(None, None, None)))
+        contenders = [_looping(ALONE, alone, steps), _looping(PLANE, watched, steps)]
+        samples = bench.measure(title, contenders, _rounds(bench), ALONE, "step")
+    heading = "a control plane, in memory and idle, around a fused loop"
+    bench.show(heading, {figure(steps): title}, "steps")
+    cost = samples.ratio(PLANE, ALONE).median
+    bench.found.target("idle control plane: a fused loop", cost, most=IDLE_MOST)
+
+
+def capacities(bench: Bench) -> None:
+    """Nodes that take a capacity, beside others that take the workers' slow lane."""
+    nodes, title = min(bench.largest, 2_000), "limits, capacities"
+    with Cascade(system_resources={"slots": nodes}) as cascade:
+        contenders = [
+            Contender(name, _running(cascade, make, nodes), nodes, list(range(nodes)))
+            for name, make in NODES.items()
+        ]
+        bench.measure(title, contenders, _rounds(bench), "plain", "node")
+    bench.show("capacities: nodes that take one of many", {figure(nodes): title}, "nodes")
+
+
+def wake_ups(bench: Bench) -> Figures:
+    """Milliseconds until a waiting call begins."""
+    count = min(bench.largest, 1_000)
+    holders = {
+        "in the event loop": wakeups.hold_in_the_loop,
+        "on workers": wakeups.hold_on_a_thread,
+    }
+    found = {}
+    for where, hold in holders.items():
+        delays = _woken(hold, count)
+        found[where] = delays.in_ms()
+        what = f"wake-up {where}: p99"
+        bench.found.target(what, delays.p99 * 1e3, most=WAKE_MOST * 1e3, unit="ms")
+    rows = [(name, *map(figure, delays.values())) for name, delays in found.items()]
+    title = f"wake-ups: ms from a call's end to the next one's beginning, {count} calls"
+    bench.console.print(Table(title, ("where", "p50", "p99", "max"), rows).rich())
+    return {"wake_up_ms": found}
+
+
+def _woken(hold: Callable[[int], Any], count: int) -> Any:
+    with Cascade(system_resources={"slots": 1}) as cascade:
+        for _ in range(2):  # the first run also imports modules and starts threads
+            wakeups.forget()
+            cascade.run(lambda: [hold(i).with_constraints(slots=1) for i in range(count)])
+    return summarised(wakeups.gaps())
+
+
+def _rounds(bench: Bench) -> int:
+    """Many, for small differences are looked for."""
+    return bench.options.rounds or (7 if bench.options.quick else 21)
+
+
+def _looping(name: str, cascade: Cascade, steps: int) -> Contender:
+    return Contender(name, lambda: cascade.run(lambda: count_down(steps), use_vm=True), steps, 0)
+
+
+def _running(cascade: Cascade, make: Callable[[int], Any], count: int) -> Callable[[], Any]:
+    return lambda: cascade.run(lambda: [make(number) for number in range(count)])
+
+
+PROGRAM = Program(
+    "governance",
+    "What limits and an idle control plane cost, and how soon a waiting call is woken.",
+    (
+        Section(
+            "idle",
+            "Around a wide graph and around a fused loop",
+            "On an engine without any limit, on one with a concurrency and a rate limit for tasks "
+            "of other names, and on one where both hold for all tasks and are never reached. A "
+            "batch of a loop's steps asks once.",
+            idle,
+        ),
+        Section(
+            "control plane",
+            "Around a loop that is watched",
+            "A fused loop on an engine with a control plane, over a connector in memory, without "
+            "clients: it reports the run's steps ten times a second, and itself once.",
+            control_plane,
+        ),
+        Section(
+            "capacities",
+            "Capacities",
+            "Nodes that take one of many with `with_constraints`, beside nodes with a retry that "
+            "is never needed, which take the same lane, and plain ones.",
+            capacities,
+        ),
+        Section(
+            "wake-ups",
+            "Wake-ups",
+            "From the end of a call to the beginning of the next one, which waited for the "
+            "capacity that the first one had.",
+            wake_ups,
+            {"wake_up_ms": ("where", "ms", 1.0)},
+        ),
+    ),
+    most=10**6,
+    quick=10**5,
+    of="steps of a loop",
+)

@@ -1,0 +1,444 @@
+"""What a step of a loop costs: the sections of ``tco_performance``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+from cascade.observatory.benchmarks.contenders import TASKS, Cascade, EventLoop
+from cascade.observatory.benchmarks.delays import delays_beside
+from cascade.observatory.benchmarks.findings import Figures
+from cascade.observatory.benchmarks.loops import (
+    EVEN_ODD,
+    LOOPS,
+    Loop,
+    count_down,
+    descend,
+    descend_by_calls,
+    descend_by_chains,
+    inbox_of,
+    read_inbox,
+    read_inbox_by_hand,
+    root_of,
+    take_turns,
+    take_turns_by_hand,
+)
+from cascade.observatory.benchmarks.memory import peak_bytes
+from cascade.observatory.benchmarks.peers import installed_counters
+from cascade.observatory.benchmarks.program import (
+    PLAIN_CALLS,
+    Bench,
+    Program,
+    Section,
+    repeated,
+)
+from cascade.observatory.benchmarks.rounds import Contender, Samples
+from cascade.observatory.benchmarks.shapes import PLAIN
+from cascade.observatory.benchmarks.tables import Table, figure
+from cascade.runtime.bus import MessageBus
+from cascade.runtime.events import StepsMade
+from cascade.runtime.vm.fuser import Fused, fuse
+from cascade.runtime.vm.generator import Generated, generate
+from cascade.runtime.vm.tiers import Tier
+from cascade.spec.params import Param
+
+FUSED: Tier = "fused"
+GENERATED: Tier = "generated"
+INTERPRETED: Tier = "interpreted"
+TIERS = (FUSED, GENERATED, INTERPRETED)
+GRAPH, MACHINE = "graph path", "virtual machine"
+WHILE, TRAMPOLINE, TURNS, BY_HAND = "bare while", "trampoline", "asyncio loop", "by hand"
+SIMPLE, HEAVY, PLAIN_NAME = "simple", "heavy", "plain calls"
+#: How many plain calls are timed, to tell how fast this machine is.
+CALLS = 100_000
+#: Steps that are timed at once at least, where loops are shorter.
+_STEPS_OF_A_RUN = 10_000
+#: For a fused loop, the times of a bare while: newer Pythons are faster at the latter.
+FUSED_MOST = 1.2 if sys.version_info < (3, 12) else 1.4
+
+
+def _sizes(bench: Bench) -> list[int]:
+    return bench.sizes(1_000)
+
+
+def _patience(bench: Bench) -> int:
+    """Most steps of those that take microseconds for each."""
+    return 10**4 if bench.options.quick else 10**5
+
+
+def _times(bench: Bench, size: int) -> int:
+    """How often a loop of ``size`` steps is run in what is timed at once."""
+    return max(1, min(_STEPS_OF_A_RUN, _sizes(bench)[-1]) // size)
+
+
+def _on_tiers(stack: ExitStack) -> dict[Tier, Cascade]:
+    return {tier: stack.enter_context(Cascade(tier=tier)) for tier in TIERS}
+
+
+def _calling(
+    name: str,
+    cascade: Cascade,
+    author: Callable[[], Any],
+    steps: int,
+    value: Any = 0,
+    use_vm: bool = True,
+    times: int = 1,
+) -> Contender:
+    """The target that ``author`` makes, computed so many times on one of the paths."""
+    run = partial(cascade.run, author, use_vm=use_vm, times=times)
+    return Contender(name, run, times * steps, value)
+
+
+def _plain_calls() -> Contender:
+    return Contender(PLAIN_NAME, lambda: descend_by_calls(CALLS), CALLS, 0)
+
+
+def recursion(bench: Bench) -> None:
+    """Tasks that return lazy calls of themselves."""
+    titles = {}
+    with Cascade() as cascade:
+        for size in _sizes(bench):
+            if size > _patience(bench):
+                break
+            contenders = [
+                _calling(name, cascade, partial(task, size), size, 0, False, _times(bench, size))
+                for name, task in ((SIMPLE, descend), (HEAVY, descend_by_chains))
+            ]
+            contenders.append(_plain_calls())
+            title = titles[figure(size)] = f"recursion, {figure(size)} steps"
+            samples = bench.measure(title, contenders, bench.rounds(size), PLAIN_NAME, "step")
+    bench.show("recursion: a task that returns a lazy call of itself", titles, "steps")
+    per_second = PLAIN_CALLS / samples.ratio(HEAVY, PLAIN_NAME).median
+    bench.found.target("heavy recursion: steps/s at 25 M calls/s", per_second, least=40_000)
+
+
+def loops(bench: Bench) -> None:
+    """Every loop at every size."""
+    with ExitStack() as stack:
+        tiers, graph = _on_tiers(stack), stack.enter_context(Cascade())
+        by_hand = stack.enter_context(EventLoop())
+        for loop in LOOPS:
+            titles = {}
+            for size in _sizes(bench):
+                title = titles[figure(size)] = f"{loop.name}, {figure(size)} steps"
+                contenders = _looping(bench, loop, size, tiers, graph, by_hand)
+                samples = bench.measure(title, contenders, bench.rounds(size), WHILE, "step")
+            bench.show(f"{loop.name}: a loop by tail calls", titles, "steps")
+            _loop_targets(bench, loop, samples)
+
+
+def _looping(
+    bench: Bench,
+    loop: Loop,
+    size: int,
+    tiers: Mapping[Tier, Cascade],
+    graph: Cascade,
+    by_hand: EventLoop,
+) -> list[Contender]:
+    arguments, steps, times = loop.arguments(size), loop.steps(size), _times(bench, size)
+    author, value = partial(loop.task, **arguments), loop.plain(**arguments)
+
+    def of(name: str, once: Callable[[], Any]) -> Contender:
+        return Contender(name, repeated(once, times), times * steps, value)
+
+    def on(name: str, cascade: Cascade, use_vm: bool = True) -> Contender:
+        return _calling(name, cascade, author, steps, value, use_vm, times)
+
+    is_short = size <= _patience(bench)
+    contenders = [on(FUSED, tiers[FUSED])]
+    if is_short or loop is not EVEN_ODD:  # which leaves its loop at each step
+        contenders.append(on(GENERATED, tiers[GENERATED]))
+    if is_short:
+        contenders += [on(INTERPRETED, tiers[INTERPRETED]), on(GRAPH, graph, use_vm=False)]
+    contenders.append(of(WHILE, lambda: loop.plain(**arguments)))
+    contenders.append(of(TRAMPOLINE, lambda: loop.bounce(size)))
+    if is_short:
+        contenders.append(of(TURNS, lambda: by_hand.wait_for(lambda: loop.turns(**arguments))))
+    return contenders
+
+
+def _loop_targets(bench: Bench, loop: Loop, samples: Samples) -> None:
+    most = 1.6 if loop is EVEN_ODD else FUSED_MOST
+    fused = samples.ratio(FUSED, WHILE).median
+    bench.found.target(f"{loop.name}: fused over bare while", fused, most)
+    if loop is not EVEN_ODD:
+        generated = samples.ratio(GENERATED, TRAMPOLINE).median
+        bench.found.target(f"{loop.name}: generated over trampoline", generated, most=1)
+
+
+def agents(bench: Bench) -> None:
+    """Coroutine tasks: each step of one, and many at once."""
+    steps, titles = min(_sizes(bench)[-1], 10**4), {}
+    with ExitStack() as stack:
+        tiers, by_hand = _on_tiers(stack), stack.enter_context(EventLoop())
+        _inbox(bench, steps, tiers, by_hand)
+        for count in (1, 10, 100, 1_000):
+            if count <= bench.largest:
+                each = max(min(steps, 100), steps // count)
+                crowds = _crowds(tiers, by_hand, count, each)
+                label = f"{count:,}".replace(",", " ")
+                title = titles[label] = f"agents, {label} at once"
+                bench.measure(title, crowds, bench.rounds(count * each), BY_HAND, "step")
+    bench.show("agents: coroutine tasks that wait for a turn at each step", titles, "agents")
+
+
+def _inbox(bench: Bench, steps: int, tiers: Mapping[Tier, Cascade], by_hand: EventLoop) -> None:
+    contenders = [
+        _calling(tier, cascade, lambda: read_inbox(steps, inbox_of(1)), steps, steps)
+        for tier, cascade in tiers.items()
+    ]
+    alone = partial(by_hand.wait_for, lambda: read_inbox_by_hand(steps, inbox_of(1)))
+    contenders.append(Contender(BY_HAND, alone, steps, steps))
+    bench.measure("inbox", contenders, bench.rounds(steps), BY_HAND, "step")
+    title = "inbox: a coroutine task that awaits a queue with a message at each step"
+    bench.show(title, {figure(steps): "inbox"}, "steps")
+
+
+def _crowds(
+    tiers: Mapping[Tier, Cascade], by_hand: EventLoop, count: int, steps: int
+) -> list[Contender]:
+    """So many agents at once."""
+
+    def gathering(loop: EventLoop | Cascade, work: Callable[[], Any]) -> Callable[[], Any]:
+        async def gather() -> Any:
+            return sum(await asyncio.gather(*[work() for _ in range(count)]))
+
+        return lambda: loop.wait_for(gather)
+
+    def running(cascade: Cascade) -> Callable[[], Any]:
+        return lambda: cascade.engine.run(take_turns(steps), use_vm=True)
+
+    work = {str(tier): gathering(cascade, running(cascade)) for tier, cascade in tiers.items()}
+    work[BY_HAND] = gathering(by_hand, lambda: take_turns_by_hand(steps))
+    return [Contender(name, run, count * steps, 0) for name, run in work.items()]
+
+
+def three_nodes(bench: Bench) -> None:
+    """A chain that was compiled, against one that is run from its graph."""
+    times = min(_sizes(bench)[-1], 1_000)
+    step, plain = TASKS.step, PLAIN.step
+    target = step(step(step(Param("value", type=int))))
+    with Cascade() as cascade:
+        engine = cascade.engine
+        program = engine.compile(target)
+        inputs = {"value": 1}
+
+        def awaiting(once: Callable[[], Coroutine[Any, Any, Any]]) -> Callable[[], Any]:
+            async def work() -> Any:
+                for _ in range(times):
+                    value = await once()
+                return value
+
+            return lambda: cascade.wait_for(work)
+
+        nested = repeated(lambda: plain(plain(plain(1))), CALLS)
+        contenders = [
+            Contender("compiled", awaiting(lambda: program.run(value=1)), times, 4),
+            Contender(MACHINE, awaiting(lambda: engine.run(target, inputs, True)), times, 4),
+            Contender(GRAPH, awaiting(lambda: engine.run(target, inputs, False)), times, 4),
+            Contender(PLAIN_NAME, nested, CALLS, 4),
+        ]
+        rounds = bench.rounds(times)
+        samples = bench.measure("three nodes", contenders, rounds, PLAIN_NAME, "run")
+    bench.show("three nodes: a chain, run again and again", {"": "three nodes"})
+    cost = 3 * samples.ratio("compiled", PLAIN_NAME).median / PLAIN_CALLS * 1e6
+    bench.found.target("three nodes: compiled, at 25 M calls/s", cost, most=3, unit="µs")
+
+
+def memory(bench: Bench) -> Figures:
+    """Bytes at the peak of one long loop, by tier."""
+    longest = min(10**5 if bench.options.quick else 10**7, 10 * _sizes(bench)[-1])
+    peaks: dict[str, float] = {}
+    rows = []
+    for tier in TIERS:
+        # tracemalloc makes the interpreted tier's steps take a day of patience.
+        steps = min(longest, 10**6) if tier == INTERPRETED else longest
+        with Cascade(tier=tier) as cascade:
+            cascade.run(lambda: count_down(1_000), use_vm=True)  # imports and caches do not count
+            loop = partial(count_down, steps)
+            peaks[tier] = peak_bytes(partial(cascade.run, loop, use_vm=True))
+        what = f"memory: {tier}, {figure(steps)} steps"
+        bench.found.target(what, peaks[tier] / 1024, most=1024, unit="KiB")
+        rows.append((tier, figure(steps), figure(peaks[tier] / 1024)))
+    title = "memory: the peak of one loop over that before it"
+    bench.console.print(Table(title, ("tier", "tail calls", "KiB"), rows).rich())
+    return {"memory_bytes": peaks}
+
+
+def delay(bench: Bench) -> Figures:
+    """Milliseconds that other work waits for its turn while loops spin."""
+    seconds = 0.05 if bench.largest < 1_000 else 0.5 if bench.options.quick else 3.0
+    found: dict[str, dict[str, float]] = {}
+    with Cascade(tier=FUSED) as cascade:
+        for count in (0, 1, 10):
+
+            def beside(count: int = count) -> Coroutine[Any, Any, Any]:
+                spin = [
+                    cascade.engine.run(count_down(sys.maxsize), use_vm=True) for _ in range(count)
+                ]
+                return delays_beside(spin, seconds)
+
+            name = {0: "no loop", 1: "1 fused loop"}.get(count, f"{count} fused loops")
+            delays = cascade.wait_for(beside)
+            found[name] = delays.in_ms()
+            if count:
+                p99 = delays.p99 * 1e3
+                bench.found.target(f"delay: p99 beside {name}", p99, most=10, unit="ms")
+    rows = [(name, *map(figure, delays.values())) for name, delays in found.items()]
+    title = "delay: ms from one turn of the event loop to the next"
+    bench.console.print(Table(title, ("beside", "p50", "p99", "max"), rows).rich())
+    return {"delay_ms": found}
+
+
+def making(bench: Bench) -> None:
+    """What it takes to have the loop of a task with some ten lines."""
+    times = 10 if bench.options.quick else 30
+
+    def anew(key: str, make: Callable[[Any], object], kind: type) -> Callable[[], bool]:
+        def once() -> bool:
+            root_of.derived.pop(key, None)
+            return isinstance(make(root_of), kind)
+
+        return repeated(once, times)
+
+    contenders = [
+        Contender("fuse", anew("fused", fuse, Fused), times, True),
+        Contender("generate", anew("generated", generate, Generated), times, True),
+        _plain_calls(),
+    ]
+    rounds = bench.rounds(times)
+    samples = bench.measure("making a loop", contenders, rounds, PLAIN_NAME, "task")
+    title = "making a loop: reading, proving, rewriting and compiling a task"
+    bench.show(title, {"": "making a loop"})
+    for name in ("fuse", "generate"):
+        what = f"making a loop: {name} at 25 M calls/s"
+        bench.target_at(what, samples, name, PLAIN_NAME, 1_000)
+
+
+def watching(bench: Bench) -> None:
+    """A fused loop, with and without a subscriber to its steps."""
+    steps = 10 * _sizes(bench)[-1]
+    quiet, often = MessageBus(), MessageBus()
+    for bus in (quiet, often):
+        bus.subscribe(StepsMade, lambda _: None)
+    with ExitStack() as stack:
+        engines = {
+            "unwatched": Cascade(tier=FUSED),
+            "watched": Cascade(quiet, tier=FUSED),
+            "watched, every ms": Cascade(often, tier=FUSED, step_interval=0.001),
+        }
+        author = partial(count_down, steps)
+        contenders = [
+            _calling(name, stack.enter_context(one), author, steps) for name, one in engines.items()
+        ]
+        samples = bench.measure("watching", contenders, bench.rounds(steps), "unwatched", "step")
+    title = "watching: a fused loop, with and without a subscriber to its steps"
+    bench.show(title, {figure(steps): "watching"}, "steps")
+    cost = samples.ratio("watched", "unwatched").median
+    bench.found.target("watching: cost of a fused step", cost, most=1.1)
+
+
+def peers(bench: Bench) -> None:
+    """Libraries that loop over steps, as far as they are installed."""
+    counters, absent = installed_counters()
+    if absent:
+        bench.console.print(f"not installed, so left out: {', '.join(absent)}", style="dim")
+    if not counters:
+        return
+    steps, baseline = min(_sizes(bench)[-1], 1_000), f"cascade, {INTERPRETED}"
+    with ExitStack() as stack:
+        contenders = [
+            _calling(f"cascade, {tier}", cascade, partial(count_down, steps), steps)
+            for tier, cascade in _on_tiers(stack).items()
+        ]
+        contenders += [
+            Contender(peer.name, partial(peer.count_down, steps), steps, 0) for peer in counters
+        ]
+        bench.measure("peers", contenders, bench.rounds(steps), baseline, "step")
+    bench.show("peers: a countdown", {figure(steps): "peers"}, "steps")
+
+
+PROGRAM = Program(
+    "tco_performance",
+    "What a step of a loop costs, on all paths and tiers.",
+    (
+        Section(
+            "recursion",
+            "Recursion on the graph path",
+            "*simple* is a task that returns a lazy call of itself; with *heavy* that call depends "
+            "on a chain of 11 small tasks, made anew at each step.",
+            recursion,
+        ),
+        Section(
+            "loops",
+            "Loops by tail calls",
+            "On the virtual machine's tiers (`cs.explain(task)` names that of a task) and on "
+            "the graph path, against a bare `while`, the trampoline that one would write by "
+            "hand around the same function, and an asyncio loop that yields at each step. "
+            "Starting the run and the event loop's turns are included. *countdown* has one "
+            "argument, by position; *logistic map* has arguments by keyword, of which one "
+            "keeps its value; *Collatz length* continues in two places; *even and odd* are "
+            "two tasks that continue as each other, against a `while` that alternates.",
+            loops,
+        ),
+        Section(
+            "agents",
+            "Agents",
+            "Coroutine tasks that wait for a turn of the event loop at each step, one or many at "
+            "once on one engine, against coroutines written by hand. *inbox* does not need the "
+            "event loop: each step awaits a queue that has a message.",
+            agents,
+        ),
+        Section(
+            "three nodes",
+            "A chain that was compiled",
+            "Three nodes, run again and again: by `await program.run(…)`, where `program` is what "
+            "`engine.compile` made of them, by `await engine.run(…)` on both paths, and as plain "
+            "calls, of which three count as one run.",
+            three_nodes,
+        ),
+        Section(
+            "memory",
+            "Memory of one long loop",
+            "The peak over what was in use before it, as tracemalloc sees it.",
+            memory,
+            {"memory_bytes": ("tier", "KiB", 1 / 1024)},
+        ),
+        Section(
+            "delay",
+            "Turns of the event loop",
+            "How long a coroutine that always asks for the next turn waits for it, while loops "
+            "spin that await nothing.",
+            delay,
+            {"delay_ms": ("beside", "ms", 1.0)},
+        ),
+        Section(
+            "making",
+            "Making a loop",
+            "Once for each task, at its first run: reading, proving, rewriting and compiling a "
+            "function of some ten lines (*fuse*), and writing a loop around it (*generate*).",
+            making,
+        ),
+        Section(
+            "watching",
+            "A loop that is watched",
+            "A fused loop with a subscriber to its `StepsMade` events, at most ten times a second "
+            "as engines do by default, and every millisecond.",
+            watching,
+        ),
+        Section(
+            "peers",
+            "Other libraries that loop over steps",
+            "A countdown in each of those that are installed, as their documentation shows it.",
+            peers,
+        ),
+    ),
+    most=10**6,
+    quick=10**6,
+    of="steps of a loop",
+    fewest=5,
+)

@@ -1,0 +1,1 @@
+"""Parts of the experiments, whose programs are under ``observatory/experiments``."""

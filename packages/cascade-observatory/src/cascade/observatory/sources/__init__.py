@@ -1,1 +1,0 @@
-"""Python source trees as input: which modules there are, and what they import."""

@@ -1,1 +1,0 @@
-"""Views for terminals, drawn with rich."""
