@@ -24,7 +24,7 @@ from cascade.spec.protocols import ExecutionStrategy
 STRATEGIES = {
     "graph": lambda: GraphExecutionStrategy(NativeSolver()),
     "vm": lambda: VMExecutionStrategy(
-        lambda target, _graph: BlueprintBuilder().build(target),
+        lambda target: BlueprintBuilder().build(target),
         lambda run: VirtualMachine(run=run),
     ),
 }

@@ -349,9 +349,6 @@ TARGETS = {
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_run_whose_calls_are_not_begun_fails(way, target, use_vm):
     async with cs.Engine(executor=Refusing(way)) as engine, asyncio.timeout(10):
-        if use_vm and target in (TARGETS["plain"], TARGETS["mapped"]):
-            assert await engine.run(target(), use_vm=True)  # needs no thread
-            return
         kind = OSError if way == "raises" else cs.ExecutorError
         with pytest.raises(kind, match=r"no more|before a thread began it"):
             await engine.run(target(), use_vm=use_vm)

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import sys
 import weakref
 from collections import deque
 from typing import Any, ClassVar
@@ -394,10 +393,7 @@ async def test_a_graph_of_a_known_shape_releases_its_values_on_the_virtual_machi
     assert await fewest(lambda: engine.run(only(chain(make, 40)), use_vm=True)) <= 3
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the interpreter keeps its registers: the next issue (one machinery)"
-)
-async def test_the_interpreter_releases_values():
+async def test_values_are_released_without_compiled_loops():
     async with cs.Engine(tier="interpreted") as engine:
         await engine.run(only(chain(make, 40)), use_vm=True)
 
@@ -463,10 +459,6 @@ def route(_block):
     return 1
 
 
-#: What only the interpreter gets wrong.
-HOLDS_ON = pytest.mark.xfail(
-    strict=True, reason="the interpreter's frames hold values: the next issue (one machinery)"
-)
 FINISHED = {
     "success": lambda: make(make()),
     "async": lambda: amake(amake()),
@@ -508,10 +500,7 @@ async def finish(name, way, executor):
 
 @pytest.mark.parametrize("way", ["graph", "vm", "program"])
 @pytest.mark.parametrize("name", FINISHED)
-async def test_a_finished_run_leaves_no_cycle_that_keeps_its_values(name, way, request):
-    newer = sys.version_info >= (3, 12) and way != "graph" and name == "errors as values"
-    if newer or (name, way) == ("going on", "vm"):
-        request.applymarker(HOLDS_ON)
+async def test_a_finished_run_leaves_no_cycle_that_keeps_its_values(name, way):
     executor = cs.LocalExecutor()
     await finish(name, way, executor)
     await threads_have_ended(executor)
@@ -519,9 +508,7 @@ async def test_a_finished_run_leaves_no_cycle_that_keeps_its_values(name, way, r
     assert not Block.alive
 
 
-async def test_a_cancelled_run_leaves_no_cycle_that_keeps_its_values(use_vm, request):
-    if use_vm:
-        request.applymarker(HOLDS_ON)
+async def test_a_cancelled_run_leaves_no_cycle_that_keeps_its_values(use_vm):
     begun = asyncio.Event()
 
     @cs.task

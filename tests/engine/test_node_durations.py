@@ -21,8 +21,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    for module in ("strategies.reports", "vm.reports", "vm.frame"):
-        monkeypatch.setattr(f"cascade.runtime.{module}.perf_counter", clock)
+    monkeypatch.setattr("cascade.runtime.strategies.reports.perf_counter", clock)
     return clock
 
 

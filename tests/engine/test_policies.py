@@ -875,10 +875,8 @@ async def test_the_mode_says_which_thread_calls(run, use_vm, calls, place):
 
     assert await run(of("inline")) == here
     assert await run(of("blocking")) != here
-    if use_vm and place != "with a resource":
-        assert await run(of("auto")) == here
-    elif not use_vm:
-        assert await run(of("auto")) != here
+    begins_in_a_loop = use_vm and place == "root"
+    assert (await run(of("auto")) == here) == begins_in_a_loop
 
 
 @pytest.mark.parametrize("count", [2, 6])

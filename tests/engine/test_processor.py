@@ -14,12 +14,15 @@ from cascade.runtime.resource_container import ResourceContainer
 from cascade.runtime.run import Run
 from cascade.runtime.vm import BlueprintRegistry
 from cascade.spec.operation import Operation
-from cascade.spec.policies import CallPolicies
-from cascade.spec.retry import Retry
+
+
+class Inline(Operation):
+    mode = "inline"
 
 
 def node_call(func, is_async, args, kwargs, *, inline=False):
-    return NodeCall(Operation(func, func.__name__, is_async), args, kwargs, inline=lambda: inline)
+    kind = Inline if inline else Operation
+    return NodeCall(kind(func, func.__name__, is_async), args, kwargs)
 
 
 @pytest.fixture
@@ -75,24 +78,6 @@ async def test_where_a_call_is_made(processor):
     assert await call(where, False, [], {}, inline=True) == here
     assert await call(where_async, True, [cs.inject(tool)], {}) == here
     assert await call(where, False, [cs.inject(tool)], {}) != here
-
-
-async def test_each_attempt_asks_anew_whether_it_may_be_inline(processor):
-    """M6: others may have begun since the first, and would be held up."""
-    threads = []
-
-    def flaky():
-        threads.append(threading.get_ident())
-        if len(threads) < 3:
-            raise OSError
-
-    may_be_inline = iter([True, False, True])
-    policies = CallPolicies(Retry(3))
-    call = NodeCall(Operation(flaky, "flaky"), [], {}, policies, 0, lambda: next(may_be_inline))
-    await processor.call(call)
-
-    here = threading.get_ident()
-    assert [thread == here for thread in threads] == [True, False, True]
 
 
 async def test_users_of_bound_resources_run_on_their_thread_even_if_inline(processor):

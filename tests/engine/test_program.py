@@ -197,13 +197,13 @@ async def test_a_tier_by_name_is_refused_as_in_a_run(tier):
 @pytest.mark.parametrize("name", [name for name in TARGETS if name != "a cache"])
 async def test_what_is_told_is_the_same(name):
     async with cs.Engine() as engine:
-        target, seen, nodes = TARGETS[name](), [], {}
+        target, seen = TARGETS[name](), []
 
         def told(event):
             skipped = {"run_id", "at", "seconds", "error", "duration"}
             fields = {n: v for n, v in vars_of(event).items() if n not in skipped}
-            if "node" in fields:
-                fields["node"] = nodes.setdefault(fields["node"], len(nodes))
+            if "node" in fields:  # which of equal nodes it is depends on the order
+                fields["node"] = bool(fields["node"])
             seen.append((type(event).__name__, repr(fields)))
 
         engine.bus.subscribe(Event, told)
@@ -211,10 +211,12 @@ async def test_what_is_told_is_the_same(name):
         await outcome(engine.run(target, use_vm=True))
         expected = seen.copy()
         seen.clear()
-        nodes.clear()
         await outcome(program.run())
 
-    assert seen == expected
+    # Independent calls overlap, and steps are told of now and then.
+    assert sorted(e for e in seen if e[0] != "StepsMade") == sorted(
+        e for e in expected if e[0] != "StepsMade"
+    )
     assert seen
 
 
@@ -428,7 +430,7 @@ async def test_a_node_that_takes_long_lets_the_event_loop_have_its_turn(engine, 
     monkeypatch.setattr(ticker, "perf_counter", lambda: now[0])
 
     @cs.task
-    def work(n, *_after):
+    def work(n, _after=None):
         log.append(n)
         now[0] += 60
         return n

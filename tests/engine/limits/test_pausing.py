@@ -82,11 +82,10 @@ async def test_what_was_let_in_and_has_not_begun_waits_again(kind, use_vm):
         if kind == "with a timeout":
             target = target.with_timeout(20)
         running = asyncio.ensure_future(engine.run(target, use_vm=use_vm))
-        waiting = 1 if use_vm and kind != "coroutine" else 20  # that calls one after the other
-        await until(lambda: len(engine.waiting(inputs=False)) == waiting)
+        await until(lambda: len(engine.waiting(inputs=False)) == 20)
         limits.resume()
         limits.pause()
-        assert len(engine.waiting(inputs=False)) == waiting
+        assert len(engine.waiting(inputs=False)) == 20
         await turns()
         assert begun == []
         limits.resume()

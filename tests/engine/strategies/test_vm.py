@@ -14,16 +14,21 @@ def where(*_):
     return threading.get_ident()
 
 
-async def test_plain_functions_run_inline(engine):
+async def test_the_steps_of_a_loop_run_inline(engine):
     """M6: an agent's step is short."""
 
     @cs.task
     def step(n):
         return step.tail(n - 1) if n else threading.get_ident()
 
-    here = threading.get_ident()
+    assert await engine.run(step(3), use_vm=True) == threading.get_ident()
 
-    assert await engine.run([where(), where(add(1)), step(3)], use_vm=True) == [here] * 3
+
+async def test_the_nodes_of_a_graph_run_on_workers(engine):
+    """M6."""
+    threads = await engine.run([where(), where(add(1))], use_vm=True)
+
+    assert threading.get_ident() not in threads
 
 
 async def test_plain_functions_run_on_a_worker_while_a_coroutine_is_under_way(engine):
@@ -43,13 +48,6 @@ async def test_plain_functions_run_on_a_worker_while_a_coroutine_is_under_way(en
     _, thread = await engine.run([wait(), end()], use_vm=True)
 
     assert thread != threading.get_ident()
-
-
-async def test_plain_functions_run_inline_again_when_the_coroutines_have_ended(engine):
-    early = add_async(1)
-    late = where(early, add(early))
-
-    assert await engine.run(late, use_vm=True) == threading.get_ident()
 
 
 async def test_independent_coroutine_calls_overlap(engine):

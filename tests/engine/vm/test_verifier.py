@@ -15,7 +15,7 @@ import cascade as cs
 from cascade.graph.compiler import BlueprintBuilder, template_of
 from cascade.runtime.blueprint import Blueprint, Call, Literal, Register, TailCall
 from cascade.runtime.vm import VirtualMachine
-from cascade.runtime.vm.frame import UNSET
+from cascade.runtime.vm.loops import UNSET
 from cascade.spec.lazy_types import LazyResult
 
 
@@ -66,12 +66,13 @@ def compiled(made):
     """The blueprints of a program of the differential tests; none if it is refused before."""
     try:
         lazies = [made.target(), *made.blueprints.values()]
-        return [
+        blueprints = [
             BlueprintBuilder().build(lazy, template=template)
             for lazy in lazies
             if isinstance(lazy, LazyResult)
             for template in (True, False)
         ]
+        return [blueprint for blueprint in blueprints if blueprint.instructions]
     except cs.CascadeError:
         return []
 

@@ -7,19 +7,16 @@ import contextlib
 import logging
 import sys
 import threading
-from collections import OrderedDict
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from time import perf_counter
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar, overload
-from weakref import WeakKeyDictionary
 
 from cascade.adapters.executors.checks import check_executor
 from cascade.adapters.executors.inline import InlineExecutor
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.adapters.solvers.native import NativeSolver
 from cascade.graph.compiler import BlueprintBuilder
-from cascade.graph.model import Graph
 from cascade.runtime.abandoned import AbandonedCalls
 from cascade.runtime.around import in_time
 from cascade.runtime.blocking import BlockedStep, BlockingMonitor, warn
@@ -45,7 +42,7 @@ from cascade.runtime.strategies.graph import GraphExecutionStrategy
 from cascade.runtime.strategies.vm import ProgramExecution, VMExecutionStrategy
 from cascade.runtime.tracebacks import leave_out_machinery
 from cascade.runtime.vm import BlueprintRegistry, VirtualMachine
-from cascade.runtime.vm.straight import Handover
+from cascade.runtime.vm.straight import Begun
 from cascade.runtime.vm.tiers import Tier, check_tier
 from cascade.spec.blueprint import Blueprint, Literal
 from cascade.spec.callsite import users_frame
@@ -71,9 +68,6 @@ _log = logging.getLogger("cascade.engine")
 TELL_AFTER = 5.0
 #: Of so many.
 _RUNS_TOLD = 10
-
-#: Compiled targets that an engine remembers.
-_BLUEPRINTS_KEPT = 256
 
 
 class RunInfo(NamedTuple):
@@ -170,12 +164,8 @@ class Engine:
         self._abandoned = AbandonedCalls()
         #: Of the thread of each event loop that the engine has been used in.
         self._monitors: dict[int, BlockingMonitor] = {}
-        #: Targets that are compiled, with the policies that their nodes had then.
-        self._built: WeakKeyDictionary[LazyResult[Any], tuple[list[Any], Blueprint]]
-        self._built = WeakKeyDictionary()
-        self._compiled: OrderedDict[Any, Blueprint] = OrderedDict()
-        self._graph = GraphExecutionStrategy(solver or NativeSolver())
-        self._vm = VMExecutionStrategy(self._compile, self._machine, tier == "auto")
+        self._graph = GraphExecutionStrategy(solver or NativeSolver(), tier)
+        self._vm = VMExecutionStrategy(self._compile, self._machine)
         for definition in resources:
             self.register(definition)
 
@@ -291,12 +281,12 @@ class Engine:
         params: Mapping[str, Any],
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        handover: Handover | None = None,
+        begun: Begun | None = None,
     ) -> Any:
         """Run a program the long way; ``Program.run`` is what users call."""
         self._check_open()
         run = self._new_run(params)
-        way = ProgramExecution(program, args, kwargs, handover, self._machine)
+        way = ProgramExecution(program, args, kwargs, begun, self._machine)
         return await self._execute(run, program.target, way, None)
 
     @property
@@ -427,22 +417,9 @@ class Engine:
             self._monitors[thread] = BlockingMonitor(_tell_of_blocking)
         return self._monitors[thread]
 
-    def _compile(self, target: LazyResult[Any], graph: Graph) -> Blueprint:
-        """The blueprint of ``target``, compiled once; calls with plain arguments share one."""
-        alone = not target.dependencies and target.policies is None
-        if not alone or target.task.structural:
-            policies = [lazy.policies and lazy.policies.state for lazy in graph.lazies]
-            kept = self._built.get(target)
-            if kept is None or kept[0] != policies:  # it may have been given some since
-                kept = self._built[target] = (policies, BlueprintBuilder().build(target))
-            return kept[1]
-        key = (target.task, len(target.args), *target.kwargs)
-        found = self._compiled.get(key)
-        if found is None:
-            found = self._compiled[key] = BlueprintBuilder().build(target)
-            if len(self._compiled) > _BLUEPRINTS_KEPT:
-                self._compiled.popitem(last=False)
-        return found
+    def _compile(self, target: LazyResult[Any]) -> Blueprint:
+        # Looked up when it is needed, as the machine is.
+        return BlueprintBuilder().build(target)
 
     # -- what runs are given ------------------------------------------------------------------
 

@@ -42,9 +42,6 @@ class NodeCall:
     policies: CallPolicies = PLAIN_CALLS
     #: ``LazyResult.number`` of the node, for events; 0 where there is none.
     node: int = 0
-    #: Asked before each attempt: whether a plain function that is not known to be slow may keep
-    #: the event loop's thread.
-    inline: Callable[[], bool] = lambda: False
     #: What the limits of its attempt have let in.
     ticket: Ticket | None = None
     #: Told when the next call has to wait, and when it goes on.
@@ -150,7 +147,6 @@ class NodeProcessor:
             call.operation,
             timeout=timeout,
             bound=on is not None and on.bound,
-            short=call.inline(),
         )
         if place is Place.LOOP:
             return await self._await(call, args, kwargs)

@@ -15,8 +15,9 @@ from cascade.runtime.pins import named_in
 from cascade.runtime.placement import SLOW, Placement, outside_loop
 from cascade.runtime.ticker import Turn
 from cascade.runtime.tracebacks import leave_out_machinery
+from cascade.runtime.vm.fuser import Fused, fuse
 from cascade.runtime.vm.loops import LAZY
-from cascade.runtime.vm.straight import GOES_ON, Handover, Straight, walk
+from cascade.runtime.vm.straight import GOES_ON, Begun, Handover, Straight, walk
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError
@@ -55,8 +56,11 @@ class Program(Generic[R]):
     ) -> None:
         self.target = target
         self.blueprint = blueprint
+        _ = blueprint.instructions  # policies that the nodes are given later do not count
+        self._whole = Blueprint.deferred(target, lambda: blueprint)
         self._engine = engine
         lazies = build_graph(target).lazies
+        self._policies = [(lazy, lazy.policies and lazy.policies.state) for lazy in lazies]
         #: What has to be checked before each run.
         self.special = [lazy for lazy in lazies if lazy.special]
         sources = sources_of(target)
@@ -64,9 +68,10 @@ class Program(Generic[R]):
         self.inputs = tuple(dict.fromkeys([*sorted(self._params), *_names(target, blueprint)]))
         # A tier by name is for the machine to refuse where the target does not get it.
         found = walk(target, params=True) if engine.tier == "auto" else None
-        if isinstance(target.task, Task) and _collects(target.task):
+        if isinstance(target.task, Task) and _is_for_a_run(target.task, target):
             found = None
         self._straight = None if found is None else Straight(found, named_in(target))
+        self._lazies = [] if found is None else found.lazies
         self._placement = Placement(engine.durations)
         #: The version of the engine's durations in which ``_is_quick`` was found out.
         self._checked = -1
@@ -91,7 +96,7 @@ class Program(Generic[R]):
             Exception: As ``Engine.run``.
         """
         values = self._short_way(inputs)
-        straight, handover = self._straight, None
+        straight, begun = self._straight, None
         if values is not None and straight is not None:
             context = copy_context()
             held = held_in(context) if context else ()
@@ -104,16 +109,22 @@ class Program(Generic[R]):
                 straight.took_long(self._placement, turn, outcome)
             if type(outcome) is not Handover:
                 return outcome  # type: ignore[no-any-return]
-            handover = outcome
+            begun = Begun(self._lazies, outcome, straight.kept)
         try:
-            if handover is not None and handover.paused:
+            if begun is not None and begun.stopped.paused:
                 await asyncio.sleep(0)  # it may have taken long
             params, args, kwargs = self._split(inputs)
-            value: R = await self._engine.execute(self, params, args, kwargs, handover)
+            value: R = await self._engine.execute(self, params, args, kwargs, begun)
         except BaseException as error:
             leave_out_machinery(error)
             raise
         return value
+
+    @property
+    def template(self) -> Blueprint:
+        """What a machine is to execute: the target as a whole, if nobody has changed it since."""
+        is_same = all((lazy.policies and lazy.policies.state) == p for lazy, p in self._policies)
+        return self._whole if is_same else self.blueprint
 
     def _short_way(self, inputs: Mapping[str, Any]) -> list[Any] | None:
         """The values that straight-line code takes; None if the run has to go the long way."""
@@ -192,8 +203,11 @@ def _names(target: LazyResult[Any], blueprint: Blueprint) -> list[str]:
     return [positional.get(at, name) for at, name in blueprint.input_names().items()]
 
 
-def _collects(task: Task[..., Any]) -> bool:
-    return bool(task.parameters.var_positional or task.parameters.var_keyword)
+def _is_for_a_run(task: Task[..., Any], target: LazyResult[Any]) -> bool:
+    """Whether a target of plain calls is not for straight-line code: it is a loop, or collects."""
+    if task.parameters.var_positional or task.parameters.var_keyword:
+        return True
+    return not target.dependencies and isinstance(fuse(task), Fused)
 
 
 def _places(target: LazyResult[Any], count: int) -> dict[str, int]:

@@ -134,8 +134,6 @@ class Run:
         self.blueprints = blueprints
         self.state = state
         self.resources: ResourceSession = container.setup(self)
-        #: Cancels of the run's asyncio task by its own machinery, to end the calls in it.
-        self.own_cancels = 0
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         # In virtual time what happens does not depend on how fast the machine is.
@@ -210,10 +208,6 @@ class Run:
         """Whether the deadline is over, so that the run waits for nothing any more."""
         return self.scope is not None and self.scope.expired()
 
-    def is_entered_in(self, task: asyncio.Task[Any]) -> bool:
-        """Whether that is the asyncio task whose cancels are those of the run."""
-        return self._cancels.are_of(task)
-
     @property
     def is_cancelled(self) -> bool:
         """Whether the run's asyncio task was cancelled, or its deadline is over.
@@ -221,7 +215,7 @@ class Run:
         True from the request on. Where a whole event loop is ended, as by ``asyncio.run``, the
         cancels of the run's inner asyncio tasks may arrive before that of its own.
         """
-        return self.expired or self._cancels.count > self.own_cancels
+        return self.expired or self._cancels.count > 0
 
     @property
     def abandons(self) -> bool:
@@ -230,7 +224,7 @@ class Run:
         Its deadline is over, or it was cancelled for the second time. How often its inner asyncio
         tasks were cancelled does not count: a failure cancels them as well.
         """
-        return self.expired or self._cancels.count - self.own_cancels > 1
+        return self.expired or self._cancels.count > 1
 
     # -- what waits ---------------------------------------------------------------------------
 

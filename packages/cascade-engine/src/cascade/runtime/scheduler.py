@@ -126,6 +126,8 @@ class Workers:
         self._next_look: asyncio.TimerHandle | None = None
         self._stopped = False
         self._quiet: asyncio.Future[None] | None = None
+        #: Called in the loop's thread at each look at those that are awake.
+        self.on_look: Callable[[], None] = _nothing
         self._most = getattr(run.executor, "max_workers", _DEFAULT_WORKERS)
         self._load = _Load()
 
@@ -279,6 +281,7 @@ class Workers:
             self._looking = False
             self._seen = []
             return
+        self.on_look()
         may_help = self._load.helpful(awake)
         if stuck and self.ready:
             self._start(min(may_help, len(self.ready), self._most - awake))
@@ -288,6 +291,10 @@ class Workers:
         if self._quiet is not None and not self._awake and not self._quiet.done():
             self._quiet.set_result(None)
         self._on_idle()
+
+
+def _nothing() -> None:
+    """What is done at a look where nobody wants more."""
 
 
 class _Load:
@@ -301,7 +308,7 @@ class _Load:
         self._looked = self._window = self._used = 0.0
 
     def start(self) -> None:
-        """Take the first readings."""
+        """Take the first readings; before the first look."""
         self._looked = self._window = time.monotonic()
         self._used = time.process_time()
 

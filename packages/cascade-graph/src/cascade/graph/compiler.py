@@ -15,6 +15,7 @@ tail call can enter again with other values. For ``f(g(1), y=2)`` with ``def f(x
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -43,7 +44,7 @@ class BlueprintBuilder:
     """Compiles lazy values. One builder may build any number of blueprints, one at a time."""
 
     def build(self, target: LazyResult[Any], template: bool = True) -> Blueprint:
-        """Compile ``target`` and all that it needs.
+        """Compile ``target`` and all that it needs, once somebody looks at the blueprint.
 
         Args:
             target: A lazy value.
@@ -53,16 +54,14 @@ class BlueprintBuilder:
 
         Raises:
             DefinitionError: ``target`` is not a lazy value.
-            CycleError: Nodes wait for each other.
 
-        Cost: O(nodes + edges).
+        Who looks may get a CycleError: nodes wait for each other.
+
+        Cost: O(1), and O(nodes + edges) for who looks first.
         """
-        graph = build_graph(target)
-        if template and isinstance(target.task, Task):
-            return _Template(target.task, graph).blueprint()
-        outputs = {lazy: Register(i) for i, lazy in enumerate(graph.lazies)}
-        calls = [_call(lazy, outputs) for lazy in graph.lazies]
-        return Blueprint(calls, len(calls), entry=len(calls) - 1, task=target.task)
+        if not isinstance(target, LazyResult):
+            build_graph(target)  # which says what it is
+        return Blueprint.deferred(target, partial(_compiled, target, template))
 
     def build_task(self, task: Task[..., Any]) -> Blueprint:
         """Compile the call of ``task`` alone, all its parameters inputs in the signature's order.
@@ -99,10 +98,19 @@ class BlueprintBuilder:
         if isinstance(target, Task):
             return self.build_task(target)
         if isinstance(target, LazyResult):
-            return self.build(target)
+            return _compiled(target, True)
         raise DefinitionError(
             f"what to compile for '{name}' is a lazy value or a task, but is {short(target)}"
         )
+
+
+def _compiled(target: LazyResult[Any], template: bool) -> Blueprint:
+    graph = build_graph(target)
+    if template and isinstance(target.task, Task):
+        return _Template(target.task, graph).blueprint()
+    outputs = {lazy: Register(i) for i, lazy in enumerate(graph.lazies)}
+    calls = [_call(lazy, outputs) for lazy in graph.lazies]
+    return Blueprint(calls, len(calls), entry=len(calls) - 1, task=target.task)
 
 
 class _Template:

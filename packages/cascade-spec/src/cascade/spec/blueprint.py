@@ -15,10 +15,10 @@ run once (ruling M3).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeAlias, TypeVar
 
 from cascade.spec.errors import ArgumentError, DefinitionError
 from cascade.spec.operation import Operation
@@ -180,6 +180,8 @@ class Blueprint:
             over at ``entry``, unless the caller gave the input explicitly.
         entry: Index of the first instruction after the prologue.
         task: What the root calls; None for a hand-made blueprint.
+        origin: The lazy value that it was made from, until somebody looks at what that was compiled
+            to; see ``deferred``.
     """
 
     instructions: Sequence[Instruction] = ()
@@ -192,6 +194,32 @@ class Blueprint:
     input_sources: Mapping[int, int] = field(default_factory=dict)
     entry: int = 0
     task: Operation | None = field(default=None, compare=False)
+    origin: LazyResult[Any] | None = field(default=None, init=False, compare=False, repr=False)
+    #: Gives what it is compiled to, where nobody has looked so far.
+    _compile: Callable[[], Blueprint] | None = field(
+        default=None, init=False, compare=False, repr=False
+    )
+
+    @classmethod
+    def deferred(cls, origin: LazyResult[Any], build: Callable[[], Blueprint]) -> Blueprint:
+        """A blueprint of ``origin`` that is built when somebody looks at it; O(1) until then."""
+        blueprint = cls.__new__(cls)
+        object.__setattr__(blueprint, "origin", origin)
+        object.__setattr__(blueprint, "task", origin.task)
+        object.__setattr__(blueprint, "_compile", build)
+        return blueprint
+
+    def __getattr__(self, name: str) -> Any:
+        """A part of a blueprint that is deferred."""
+        if name not in _PARTS:
+            raise AttributeError(f"a Blueprint has no attribute '{name}'")
+        build = object.__getattribute__(self, "_compile")
+        built = Blueprint() if build is None else build()
+        for part in _PARTS:
+            object.__setattr__(self, part, getattr(built, part))
+        object.__setattr__(self, "origin", None)
+        object.__setattr__(self, "_compile", None)
+        return getattr(self, name)
 
     def __post_init__(self) -> None:
         _freeze(self, "instructions", "input_args")
@@ -228,6 +256,10 @@ class Blueprint:
         names = {register: f"#{place}" for place, register in enumerate(self.input_args)}
         names.update({register: name for name, register in self.input_kwargs.items()})
         return names
+
+
+#: What is compiled.
+_PARTS: Final = tuple(part.name for part in fields(Blueprint) if part.init and part.name != "task")
 
 
 class TailCall:

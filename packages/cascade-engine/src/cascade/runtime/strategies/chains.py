@@ -17,8 +17,15 @@ from cascade.runtime.run import Run, carried
 from cascade.runtime.strategies.lanes import Lanes
 from cascade.runtime.strategies.nodes import Nodes
 from cascade.runtime.strategies.segment import Address, Item, Work
-from cascade.runtime.vm.frame import UNSET
-from cascade.runtime.vm.straight import Handover, Straight, Walk, chain, references, straight_for
+from cascade.runtime.vm.straight import (
+    Begun,
+    Handover,
+    Straight,
+    Walk,
+    chain,
+    references,
+    straight_for,
+)
 from cascade.spec.blueprint import Literal
 from cascade.spec.lazy_types import LazyResult
 
@@ -86,22 +93,14 @@ class Chains:
         self, lazy: LazyResult[Any], address: Address, found: Walk, handover: Handover
     ) -> None:
         """Go on, as with any nodes, where straight-line code has stopped."""
-        nodes, done = self._nodes, handover.done
-        wiring = wire(lazy)
-        wiring.ready = []  # it has been called
+        begun = Begun(found.lazies, handover)
         with self._guard:
-            segment = nodes.add(wiring, address)
-            called = handover.error is not None or handover.result is not UNSET
-            for node, _ in zip(found.lazies, done if called else done[:-1], strict=False):
-                segment.slots.pop(node, None)  # the next one of the chain has taken its value
-            if not called:
-                nodes.settle(segment, found.lazies[len(done) - 1], done[-1])
+            segment = self._nodes.resume(wire(lazy), address, begun)
         self._lanes.wake_later()
-        if not called:
+        work = None if begun.called is None else Work.begun(segment, begun)
+        begun.forget()
+        if work is None:
             return
-        work = Work(segment, found.lazies[len(done)])
-        if done:
-            work.args = [_value(v, done[-1]) for v in work.args]
         if handover.error is None:
             work.handed = handover.result  # not followed from here: chains in chains would nest
             with self._guard:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cascade.graph.build import inputs_of
 from cascade.graph.wiring import wire
 from cascade.runtime.guard import Guard
 from cascade.runtime.outcomes import Missing
@@ -21,14 +22,21 @@ from cascade.runtime.strategies.lanes import Lanes
 from cascade.runtime.strategies.nodes import Nodes
 from cascade.runtime.strategies.reports import Reports
 from cascade.runtime.strategies.segment import Address, Item, Resume, Work
-from cascade.runtime.tailcall import entry, is_baked, lazies_of, misfit, next_call, with_values
-from cascade.runtime.vm.machine import VirtualMachine
+from cascade.runtime.strategies.spinner import PROMOTED
+from cascade.runtime.strategies.templates import Instruction, instantiate
+from cascade.runtime.tailcall import (
+    entry,
+    fault,
+    is_baked,
+    lazies_of,
+    misfit,
+    next_call,
+    with_values,
+)
 from cascade.spec.blueprint import Blueprint, Literal, TailCall
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult, gathered
-from cascade.spec.lazy_value import NO_KWARGS
-from cascade.spec.operation import Operation
-from cascade.spec.policies import PLAIN_CALLS
+from cascade.spec.policies import CallPolicies
 from cascade.spec.task import Task
 
 
@@ -41,6 +49,7 @@ class Continuations:
         nodes: Where segments are added.
         lanes: Where work goes on that had to wait.
         reports: Told of starts and ends.
+        promote: Told of work that has proven to be a loop.
         leave_out: Settles a node that does not go on, for want of an input.
         fail: Told of errors.
     """
@@ -52,6 +61,7 @@ class Continuations:
         nodes: Nodes,
         lanes: Lanes,
         reports: Reports,
+        promote: Callable[[Work], None],
         leave_out: Callable[[Work, Missing], None],
         fail: Callable[[BaseException, Work | None, Item | None], None],
     ) -> None:
@@ -64,6 +74,7 @@ class Continuations:
         self._nodes = nodes
         self._lanes = lanes
         self._reports = reports
+        self._promote = promote
         self._leave_out = leave_out
         self._fail = fail
 
@@ -113,17 +124,23 @@ class Continuations:
         if not (before & LOOK_MASK and self._bus.is_silent) or self._is_limited:
             self._note_step(before, work.operation.name)
         work.attempt = 1
+        blueprint = None
         if tail.target_blueprint_id is not None:
-            name = tail.target_blueprint_id
-            blueprint = self._run.blueprints.get(name, work.operation.name)
-            if blueprint is not work.blueprint:
-                return self._enter(work, blueprint, tail, name)
+            blueprint = self._run.blueprints.get(tail.target_blueprint_id, work.operation.name)
+        if type(work.operation) is Instruction and self._is_again(work, tail, blueprint):
+            return self._go_again(work, tail)
+        if blueprint is not None and blueprint is not work.blueprint:
+            return self._enter(work, blueprint, tail)
         if work.named is None:
-            work.named = arguments_by_name(work)
+            work.named = arguments_by_name(work) if isinstance(work.operation, Task) else {}
         operation, work.named = next_call(work.operation, work.named, tail)
         if operation is not work.operation:
-            work.operation, work.blueprint = operation, None
+            work.operation, work.blueprint, work.stays = operation, None, -1
         work.args, work.kwargs = operation.parameters.spread(work.named)
+        work.tails += 1
+        work.stays += 1
+        if work.tails >= PROMOTED:
+            self._promote(work)
         return True
 
     def _note_step(self, before: int, task: str) -> None:
@@ -159,11 +176,15 @@ class Continuations:
         together = gathered(lazies, work.source._code, work.source._lasti)
         self._expand(together, Resume(work, lambda values: self._resume(work, go_on, values)))
 
-    def _enter(self, work: Work, blueprint: Blueprint, tail: TailCall, name: str) -> bool:
+    def _enter(self, work: Work, blueprint: Blueprint, tail: TailCall) -> bool:
         """Continue as a registered blueprint; whether ``work`` is ready for its next call."""
         if not _is_plain_call(blueprint):
-            self._execute(work, blueprint, tail, name)
-            return True
+            try:
+                target = instantiate(blueprint, tail.args, tail.kwargs, policies=_later(work))
+            except ArgumentError as error:
+                found = fault(blueprint, False, tail) or error
+                raise misfit(work.operation.name, blueprint.name, found) from None
+            return self._continue_as(work, target)
         try:
             named = entry(blueprint, tail)
         except ArgumentError as error:
@@ -174,22 +195,50 @@ class Continuations:
             return False
         return _enter_with(work, blueprint, named, ())
 
-    def _execute(self, work: Work, blueprint: Blueprint, tail: TailCall, name: str) -> None:
-        """Continue as a blueprint that the virtual machine executes for us."""
-        machine = VirtualMachine(run=self._run)
-        # They are for each of its calls: what one takes, another may need.
-        policies, work.policies = work.policies, PLAIN_CALLS
-        if policies.cache is not None:  # it was asked before
-            policies = replace(policies, cache=None)
+    def _is_again(self, work: Work, tail: TailCall, blueprint: Blueprint | None) -> bool:
+        """Whether an instruction's tail call is one of its blueprint to itself."""
+        operation = work.operation
+        assert isinstance(operation, Instruction)
+        body = operation.body
+        if body is None:
+            if blueprint is None and tail.target is None:
+                work.operation = Task(operation.func)  # it loops alone (M3)
+            return False
+        if blueprint is not None:
+            return blueprint is body.blueprint
+        return tail.target is None or tail.target is body.blueprint.task
 
-        async def execute() -> Any:
-            return await machine.outcome(
-                blueprint, tail.args, tail.kwargs, nested=True, policies=policies
-            )
+    def _go_again(self, work: Work, tail: TailCall) -> bool:
+        """Run the part of a blueprint from its entry on anew; whether ``work`` is ready for it."""
+        operation = work.operation
+        assert isinstance(operation, Instruction)
+        assert operation.body is not None
+        name = operation.body.blueprint.name
+        try:
+            target = operation.body.again(tail.args, tail.kwargs, _later(work))
+        except ArgumentError as error:
+            raise misfit(name, name, error) from None
+        return self._continue_as(work, target)
 
-        work.operation = Operation(execute, f"blueprint {name}", is_async=True)
-        work.args, work.kwargs, work.named = (), NO_KWARGS, None
-        work.blueprint = None
+    def _continue_as(self, work: Work, target: LazyResult[Any]) -> bool:
+        """Continue as a node that a blueprint has given; whether ``work`` is ready for its call."""
+        if not inputs_of(target):
+            work.enter(target)
+            return True
+        if self._reports.wanted:
+            self._reports.finished(work)
+        nodes, segment, node = self._nodes, work.segment, work.node
+        self._expand(target, nodes.address(segment, node))
+        if node is segment.target and isinstance(segment.continuation, Address):
+            with self._guard:
+                nodes.let_go(segment)  # nothing of it is left to do
+        return False
+
+
+def _later(work: Work) -> CallPolicies:
+    """The policies of a node for what it continues as; its cache was asked before."""
+    policies = work.policies
+    return policies if policies.cache is None else replace(policies, cache=None)
 
 
 def arguments_by_name(work: Work) -> dict[str, Any]:

@@ -22,9 +22,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping
 from functools import partial
+from threading import get_ident
 from typing import Any
 
-from cascade.graph.wiring import wire
+from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.cancels import cancelled_inside
 from cascade.runtime.guard import Guard
 from cascade.runtime.limits.tickets import current_ticket
@@ -46,8 +47,13 @@ from cascade.runtime.strategies.segment import (
     Work,
     path_to,
 )
+from cascade.runtime.strategies.spinner import MOVED, NOT_ENTERED, Spinner
+from cascade.runtime.strategies.templates import TemplateNode
 from cascade.runtime.ticker import Ticker
 from cascade.runtime.tracebacks import leave_out_machinery
+from cascade.runtime.vm.loops import PAUSED
+from cascade.runtime.vm.straight import Begun
+from cascade.runtime.vm.tiers import Tier
 from cascade.spec.blueprint import TailCall
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.policies import PLAIN_CALLS
@@ -55,12 +61,18 @@ from cascade.spec.protocols import Solver
 
 
 class GraphExecutionStrategy:
-    """Runs a target as a graph; a node starts when its inputs are there, there are no barriers."""
+    """Runs a target as a graph; a node starts when its inputs are there, there are no barriers.
+
+    Args:
+        solver: Orders nodes that could run at the same time.
+        tier: How the steps of nodes that have proven to be loops are made.
+    """
 
     name = "graph"
 
-    def __init__(self, solver: Solver) -> None:
+    def __init__(self, solver: Solver, tier: Tier = "auto") -> None:
         self._solver = solver
+        self._tier: Tier = tier
 
     async def execute(self, target: LazyResult[Any], run: Run) -> Any:
         """The value of ``target``.
@@ -70,15 +82,25 @@ class GraphExecutionStrategy:
             CycleError: Nodes wait for each other.
             ExceptionGroup: Tasks failed, in a run that goes on nevertheless.
         """
-        outcome = await _GraphRun(run, self._solver).value(target)
+        outcome = await GraphRun(run, self._solver, self._tier).value(target)
         return value_or_raise(outcome, target.name, target)
 
 
-class _GraphRun:
-    """One run of one target. ``_guard`` guards the segments and the memory of addresses."""
+class GraphRun:
+    """One run of one target. ``_guard`` guards the segments and the memory of addresses.
 
-    def __init__(self, run: Run, solver: Solver) -> None:
+    Args:
+        run: What it is part of.
+        solver: See GraphExecutionStrategy.
+        tier: See there.
+        compiled: Whether a target that is a lone call of a loop task begins as a compiled loop.
+    """
+
+    def __init__(
+        self, run: Run, solver: Solver, tier: Tier = "auto", compiled: bool = False
+    ) -> None:
         self._run = run
+        self._compiled = compiled
         in_order = getattr(solver, "in_order", False)
         self._guard = Guard()
         self._processor = NodeProcessor(run, self._is_cancelled)
@@ -99,6 +121,14 @@ class _GraphRun:
             lambda segment, node, value: self._caches.settled(segment, node, value),
             self._have_result,
         )
+        self._spinner = Spinner(
+            run,
+            tier,
+            self._is_cancelled,
+            lambda: self._lanes.stopping,
+            lambda: self._lanes.has_one,
+        )
+        self._lanes.workers.on_look = self._spinner.end_long_batches
         self._caches = Caches(self._guard, self._nodes, self._reports, self._not_kept)
         self._continuations = Continuations(
             run,
@@ -106,6 +136,7 @@ class _GraphRun:
             self._nodes,
             self._lanes,
             self._reports,
+            self._spinner.promote,
             self._leave_out_rest,
             self._fail,
         )
@@ -123,18 +154,26 @@ class _GraphRun:
         self._result: Any = PENDING
         self._error: BaseException | None = None
 
-    async def value(self, target: LazyResult[Any]) -> Any:
+    async def value(self, target: LazyResult[Any], begun: Begun | None = None) -> Any:
+        """What a strategy gives for ``target``; with ``begun``, go on from there."""
         self._run.watch_waits(self._lacking)
         wiring = wire(target)
         self._run.check(wiring.special)
         try:
             self._run.report_plan(wiring.nodes)
-            with self._guard:
-                self._nodes.add(wiring, None)
+            if begun is not None:
+                self._go_on_from(wiring, begun)
+            elif self._compiled and self._spinner.starts_at(target):
+                await self._start_in_loop(wiring)
+            else:
+                with self._guard:
+                    self._nodes.add(wiring, None)
             self._lanes.workers.wake()
-            await self._done
+            if self._result is PENDING and self._error is None:
+                await self._done
         finally:
             self._stop()
+            self._spinner.close()
             try:
                 await self._lanes.ended()
             finally:
@@ -147,6 +186,37 @@ class _GraphRun:
             raise error
         finally:
             del error  # or this frame, which its traceback holds, would hold it in turn
+
+    def _go_on_from(self, wiring: Wiring, begun: Begun) -> None:
+        """Begin where straight-line code for the graph has stopped."""
+        with self._guard:
+            segment = self._nodes.resume(wiring, None, begun)
+        work = None if begun.called is None else Work.begun(segment, begun)
+        begun.forget()
+        if work is None:
+            return
+        error, begun.stopped.error = begun.stopped.error, None  # its traceback has this frame
+        if error is not None:
+            self._fail(carried(work.operation.func, error), work, None)
+            return
+        work.handed = begun.stopped.result
+        with self._guard:
+            self._lanes.send(work)
+
+    async def _start_in_loop(self, wiring: Wiring) -> None:
+        """Begin with a compiled loop, which is all that the target is; in this asyncio task."""
+        wiring.ready.clear()
+        with self._guard:
+            segment = self._nodes.add(wiring, None)
+        work = self._begin((segment, wiring.target))
+        assert work is not None
+        if not self._spinner.start(work):
+            with self._guard:
+                self._lanes.send(work)
+            return
+        with self._guard:
+            self._lanes.begin_in_place()
+        await self._loop_lane((segment, work), in_place=True)
 
     # -- from ready to running ----------------------------------------------------------------
 
@@ -207,6 +277,14 @@ class _GraphRun:
                 try:
                     if work.handed is not PENDING:
                         result, work.handed = work.handed, PENDING
+                    elif work.loop is not None:
+                        if watched:
+                            self._reports.goes_on(work)
+                        result = self._spin_on_worker(work)
+                        if result is NOT_ENTERED:
+                            continue
+                        if result is MOVED:
+                            return
                     elif (
                         constraints.any or work.policies.capacities or work.ticket is not None
                     ) and not self._admits(work):
@@ -234,6 +312,16 @@ class _GraphRun:
                 self._lanes.parking.left(work)
             self._fail(error, work, item)
 
+    def _spin_on_worker(self, work: Work) -> Any:
+        """What the loop of ``work`` gives; see ``Spinner``."""
+        if not self._run.is_own_thread(get_ident()):
+            return self._spinner.spin_on_worker(work)
+        assert work.loop is not None
+        work.loop.stays = True  # the executor has no threads, and the event loop wants its turns
+        with self._guard:
+            self._lanes.to_loop((work.segment, work))
+        return MOVED
+
     def _admits(self, work: Work) -> bool:
         """Whether the next call may begin now; its clock stands still until it does."""
         if self._reports.wanted and not work.waits_since:
@@ -252,20 +340,31 @@ class _GraphRun:
             if following is not None:
                 self._work_on((following.segment, following))
 
-    async def _loop_lane(self, item: Item) -> None:
-        """The loop's lane: await coroutine functions, open resources. In the loop's thread."""
+    async def _loop_lane(self, item: Item, in_place: bool = False) -> None:
+        """The loop's lane: await coroutine functions, open resources. In the loop's thread.
+
+        With ``in_place`` the asyncio task is that of the run, whose cancels pass.
+        """
         work: Work | None = None
         ticker: Ticker | None = None
         try:
             work = self._begin(item)
             while work is not None and not self._lanes.stopping:
-                work = self._after(work, await self._call(work), on_loop=True)
+                if work.loop is None:
+                    work = self._after(work, await self._call(work), on_loop=True)
+                else:
+                    ticker = ticker or Ticker()
+                    work = self._after_loop(
+                        work, await self._spinner.spin(work, ticker, self._reports)
+                    )
                 if work is not None:
                     ticker = ticker or Ticker()
                     if ticker.step():
                         await ticker.pause()
         except BaseException as error:
             if self._is_cancelled(1) and isinstance(error, asyncio.CancelledError):
+                if in_place:
+                    raise
                 return
             if self._lanes.stopping and not isinstance(error, Exception):
                 if error is self._error:
@@ -278,6 +377,18 @@ class _GraphRun:
             self._fail(error, work, item)
         finally:
             self._lanes.left()
+
+    def _after_loop(self, work: Work, result: Any) -> Work | None:
+        """What follows a batch of steps of a loop; see ``_after``."""
+        if result is PAUSED:
+            return work
+        if result is not NOT_ENTERED and result is not MOVED:
+            return self._after(work, result, on_loop=True)
+        if belongs_on_loop(work.operation, work.args, work.kwargs, work.policies):
+            return work
+        with self._guard:
+            self._lanes.send(work)
+        return None
 
     def _is_cancelled(self, outside: int) -> bool:
         """Whether the engine has cancelled the current asyncio task; ``outside`` as it counts."""
@@ -398,7 +509,8 @@ class _GraphRun:
                 self._end(error)
                 return
             if not self._lanes.stopping:
-                annotate(error, name, source, path_to(segment, node, name, source))
+                path = path_to(segment, node, name, source)
+                annotate(error, name, None if type(source) is TemplateNode else source, path)
             if not isinstance(error, Exception):
                 self._end(error)
                 return
@@ -429,6 +541,7 @@ class _GraphRun:
     def _stop(self) -> None:
         self._fast.on = False
         self._lanes.stop()
+        self._spinner.end_batches()
 
     def _look_for_standstill(self) -> None:
         """Nothing runs, nothing is ready, and there is no value: nodes wait for each other."""

@@ -78,19 +78,28 @@ class Lanes:
         # The workers first: where they put what they leave is looked at after them.
         return bool(self.workers.busy or self._on_loop_now or self._resting or self.parking.busy)
 
+    def begin_in_place(self) -> None:
+        """Count an item that the run's own asyncio task works on. Under the guard."""
+        self._sent_in_all += 1
+
+    @property
+    def has_one(self) -> bool:
+        """Whether there is but one item in the loop's lane, or on its way there."""
+        return self._on_loop_now == 1
+
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node whose inputs are there to its lane. Under the guard."""
         if node.plain:
             self.workers.push(node if segment.first else (segment, node))
         elif belongs_on_loop(node.task, node.args, node.kwargs, node.calls):
-            self._to_loop((segment, node))
+            self.to_loop((segment, node))
         else:
             self._to_workers((segment, node), node.task)
 
     def send(self, work: Work) -> None:
         """Send work under way to the lane that its next operation belongs to. Under the guard."""
         if belongs_on_loop(work.operation, work.args, work.kwargs, work.policies):
-            self._to_loop((work.segment, work))
+            self.to_loop((work.segment, work))
         else:
             self._to_workers((work.segment, work), work.operation)
             self.wake_later()
@@ -130,7 +139,8 @@ class Lanes:
         if operation.mode == "blocking":
             self.call_in_loop(self.workers.wake_another)
 
-    def _to_loop(self, item: Item) -> None:
+    def to_loop(self, item: Item) -> None:
+        """Send an item to the loop's lane. Under the guard."""
         self._sent_in_all += 1
         if threading.get_ident() == self._thread:
             self._start_task(item)

@@ -21,10 +21,12 @@ from cascade.runtime.strategies.segment import (
     Address,
     Resume,
     Segment,
+    Shares,
     priorities,
     way_above,
 )
 from cascade.runtime.strategies.standstill import standstill
+from cascade.runtime.vm.straight import Begun
 from cascade.spec.errors import CycleError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import next_number
@@ -74,6 +76,8 @@ class Nodes:
         #: All of these, once somebody has asked.
         self._of_first: set[LazyResult[Any]] | None = None
         self._pins = Pins(lambda lazy: self.known(lazy) is not None)
+        #: A first segment of one node, whose task was not searched so far: most runs end with it.
+        self._alone: Wiring | None = None
         #: Nodes whose value ``on_settled`` is to be told.
         self.watched: set[tuple[Segment, LazyResult[Any]]] = set()
 
@@ -109,6 +113,33 @@ class Nodes:
             activate(segment, lazy)
         return segment
 
+    def resume(
+        self, wiring: Wiring, continuation: Resume | Address | None, begun: Begun
+    ) -> Segment:
+        """Add a graph whose first nodes have values, and whose next one was called already."""
+        done, called = dict(zip(begun.lazies, begun.stopped.done, strict=False)), begun.called
+        ready = [lazy for lazy in wiring.ready if lazy not in done and lazy is not called]
+        wiring.ready = []
+        segment = self.add(wiring, continuation)
+        slots, waits = segment.slots, segment.waits
+        for lazy, value in done.items():
+            users = [u for u in users_of(slots.get(lazy)) if u not in done and u is not called]
+            is_kept = value is not RELEASED and (lazy in begun.kept or lazy in segment.kept)
+            if is_kept or len(users) > 1:
+                slots[lazy] = Shares([value] * (len(users) + is_kept))
+                segment.shared.update(users)
+            elif users:
+                slots[lazy] = value
+            else:
+                slots.pop(lazy, None)
+            for user in users:
+                left = waits[user] = waits.get(user, 1) - 1
+                if not left:
+                    ready.append(user)
+        for lazy in ready:
+            self._activate(segment, lazy)
+        return segment
+
     @property
     def simple(self) -> bool:
         """Whether nothing but their values is to be known of nodes so far."""
@@ -135,6 +166,8 @@ class Nodes:
     def remember(self, lazy: LazyResult[Any], address: Address) -> None:
         """Note that the value of ``lazy`` will be at ``address``."""
         self._memory[weakref.ref(lazy, self._forget)] = address
+        if self._alone is not None:
+            self._search_alone()
         if self._pins.found and lazy in self._pins.found:
             segment, node = address.place
             segment.keep(node)
@@ -178,12 +211,26 @@ class Nodes:
     def _pin(self, wiring: Wiring) -> None:
         """Keep values marked by ``keep()`` in a new segment, and all its tasks can name (M21)."""
         pins = self._pins
+        if not wiring.users and wiring.target is self._target_of_first():
+            self._alone = wiring
+            return
+        if self._alone is not None:
+            self._search_alone()
         pins.search(wiring)
         for lazy in (*wiring.kept, *pins.found):
             if lazy in wiring.users or lazy is wiring.target:
                 address = self.known(lazy)
                 if address is not None and address.segment is not None:
                     address.segment.keep(address.place[1])
+
+    def _target_of_first(self) -> LazyResult[Any]:
+        assert self.first is not None
+        return self.first.target
+
+    def _search_alone(self) -> None:
+        assert self._alone is not None
+        self._pins.search(self._alone)
+        self._alone = None
 
     def join(
         self, segment: Segment, node: LazyResult[Any], name: str, lazy: LazyResult[Any]

@@ -19,6 +19,8 @@ from cascade.spec.protocols import ExecutionPlan
 
 if TYPE_CHECKING:
     from cascade.runtime.limits.tickets import Ticket
+    from cascade.runtime.strategies.loop_batches import Loop
+    from cascade.runtime.vm.straight import Begun
 
 _NUMBER = attrgetter("number")
 
@@ -169,6 +171,8 @@ class Work:
         "blueprint",
         "handed",
         "kwargs",
+        "left",
+        "loop",
         "named",
         "node",
         "operation",
@@ -177,6 +181,8 @@ class Work:
         "source",
         "start_told",
         "started",
+        "stays",
+        "tails",
         "ticket",
         "waited",
         "waits_since",
@@ -210,6 +216,12 @@ class Work:
         self.handed: Any = PENDING
         #: What its call holds of limits, or waits for, while it is made on a worker.
         self.ticket: Ticket | None = None
+        #: How many tail calls in a row it has made, and how many of a task to itself.
+        self.tails = self.stays = 0
+        #: The loop that it goes on in, with its arguments.
+        self.loop: Loop | None = None
+        #: How often it has left a loop soon; -1 if it is to enter none.
+        self.left = 0
 
     def take_inputs(self) -> None:
         """Let the arguments be values, which are there, in the place of lazy ones."""
@@ -217,16 +229,34 @@ class Work:
         self.args = [_resolved(v, get) for v in self.node.args]
         self.kwargs = {n: _resolved(v, get) for n, v in self.node.kwargs.items()}
 
+    @classmethod
+    def begun(cls, segment: Segment, begun: Begun) -> Work:
+        """The node that straight-line code has called last, with what it was called with."""
+        assert begun.called is not None
+        work = cls(segment, begun.called)
+        get = dict(zip(begun.lazies, begun.stopped.done, strict=False)).__getitem__
+        work.args = [_resolved(v, get) for v in work.args]
+        work.kwargs = {name: _resolved(v, get) for name, v in work.kwargs.items()}
+        return work
+
     def amounts(self) -> dict[str, Any]:
         """What nodes have given as the amounts that it takes."""
         get = self.segment.value
         return {name: _resolved(amount, get) for name, amount in self.node.amounts.items()}
+
+    def enter(self, lazy: LazyResult[Any]) -> None:
+        """Be that call, which needs no node, from now on; place and policies stay (R5)."""
+        self.operation, self.blueprint, self.named = lazy.task, None, None
+        self.args = [_resolved(v, self.segment.value) for v in lazy.args]
+        self.kwargs = {n: _resolved(v, self.segment.value) for n, v in lazy.kwargs.items()}
+        self.tails = self.stays = 0
 
     def continue_as(self, lazy: LazyResult[Any]) -> None:
         """Be the call of ``lazy`` from now on, which has plain arguments (R4)."""
         self.source, self.operation, self.policies = lazy, lazy.task, lazy.calls
         self.args, self.kwargs, self.named = lazy.args, lazy.kwargs, None
         self.blueprint, self.attempt = None, 1
+        self.tails = self.stays = 0
 
 
 #: A node whose inputs are there, or work that goes on.

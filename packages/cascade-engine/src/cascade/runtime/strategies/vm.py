@@ -1,19 +1,20 @@
-"""VMExecutionStrategy: the target is compiled to a blueprint, which a virtual machine executes."""
+"""VMExecutionStrategy: the target is compiled to a blueprint, which a virtual machine executes.
+
+A blueprint is a template of a graph, and compiled when somebody looks at it. So Cascade's own
+machine runs the target as a graph, whose loops begin compiled. Another builder or machine that was
+put in the place of these does what it does.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cascade.graph.build import build_graph
-from cascade.graph.model import Graph
-from cascade.runtime.pins import named_in
 from cascade.runtime.run import Run
-from cascade.runtime.ticker import Turn
-from cascade.runtime.vm.straight import Handover, straight_for, walk
+from cascade.runtime.vm.straight import Begun
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.task import Task
 
 if TYPE_CHECKING:
     from cascade.runtime.program import Program
@@ -23,22 +24,19 @@ class VMExecutionStrategy:
     """Runs a target on the virtual machine.
 
     Args:
-        build: Compiles a lazy value, whose graph is given too, to a blueprint.
+        build: Compiles a lazy value to a blueprint.
         machine: Makes the machine for one run.
-        by_shape: Whether graphs of plain calls may be run by code for their shape.
     """
 
     name = "vm"
 
     def __init__(
         self,
-        build: Callable[[LazyResult[Any], Graph], Blueprint],
+        build: Callable[[LazyResult[Any]], Blueprint],
         machine: Callable[[Run], Any],
-        by_shape: bool = True,
     ) -> None:
         self._build = build
         self._machine = machine
-        self._by_shape = by_shape
 
     async def execute(self, target: LazyResult[Any], run: Run) -> Any:
         """The value of ``target``.
@@ -47,43 +45,15 @@ class VMExecutionStrategy:
             DependencyMissingError: It was skipped (R6).
             CycleError: Nodes wait for each other.
         """
-        graph = build_graph(target)
-        run.check(graph.lazies)
-        run.report_plan(lambda: graph.lazies)
-        handover = self._gone_straight(target, run)
-        if isinstance(handover, tuple):
-            return handover[0]
-        if handover is not None and handover.paused:
-            await asyncio.sleep(0)
-        blueprint = self._build(target, graph)
+        blueprint = self._build(target)
         # A container, map or router has its inputs baked in.
-        args, kwargs = ((), {}) if target.task.structural else (target.args, target.kwargs)
+        is_task = isinstance(target.task, Task)
         return await self._machine(run).execute(
             blueprint,
-            initial_args=list(args),
-            initial_kwargs=dict(kwargs),
+            initial_args=list(target.args) if is_task else [],
+            initial_kwargs=dict(target.kwargs) if is_task else {},
             source=target,
-            **({} if handover is None else {"handover": handover}),
         )
-
-    def _gone_straight(self, target: LazyResult[Any], run: Run) -> tuple[Any] | Handover | None:
-        """The value, or where its code has stopped; None if there is no code for its shape yet."""
-        if not self._by_shape or run.state is not None or not run.bus.is_silent:
-            return None
-        if run.gate.constraints.any:
-            return None
-        if not target.dependencies:
-            return None  # it is a loop, if anything
-        found = walk(target)
-        straight = None if found is None else straight_for(found)
-        if straight is None or found is None:
-            return None
-        if not named_in(target).isdisjoint(found.lazies):
-            return None  # it would release values that a task may ask for later (M21)
-        if not run.placement.may_be_inline(straight.tasks):
-            return None
-        outcome = straight.enter_here(run.placement, Turn(), run.context, run.held, found.values)
-        return outcome if type(outcome) is Handover else (outcome,)
 
 
 class ProgramExecution:
@@ -92,7 +62,7 @@ class ProgramExecution:
     Args:
         program: What it was compiled to.
         args, kwargs: Of the target's task.
-        handover: Where straight-line code has stopped, to go on from there.
+        begun: Where straight-line code has stopped, to go on from there.
         machine: Makes the machine for one run.
     """
 
@@ -103,24 +73,21 @@ class ProgramExecution:
         program: Program[Any],
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        handover: Handover | None,
+        begun: Begun | None,
         machine: Callable[[Run], Any],
     ) -> None:
         self._program = program
         self._args = args
         self._kwargs = kwargs
-        self._handover = handover
+        self._begun = begun
         self._machine = machine
 
     async def execute(self, target: LazyResult[Any], run: Run) -> Any:
         """The value of ``target``; see ``VMExecutionStrategy``."""
-        if self._handover is None:
-            run.check(self._program.special)
-            run.report_plan(lambda: build_graph(target).lazies)
         return await self._machine(run).execute(
-            self._program.blueprint,
+            self._program.template,
             initial_args=list(self._args),
             initial_kwargs=dict(self._kwargs),
             source=target,
-            handover=self._handover,
+            begun=self._begun,
         )

@@ -16,8 +16,8 @@ What a body means is its function's, and the loop is to mean the same, step for 
 - *Arguments not named keep their last value*: a parameter that the body changes is saved first.
 - *Locals do not live on*: all of them are unbound at the head of each step.
 - *Lazy arguments are resolved first* (M2): what is not proven plain is looked at, and if it is one,
-  the tail call is made after all, for the interpreter.
-- *Everything else that a step may give* goes to the interpreter, with the arguments of that step:
+  the tail call is made after all, for the node that is in the loop.
+- *Everything else that a step may give* goes to the node, with the arguments of that step:
   an exit returns them with the value.
 - *Mutual recursion*: tasks that continue as each other share one loop, with a state that says whose
   body is next, and their variables, as only one of them is active.
@@ -33,7 +33,7 @@ What cannot be so is refused, with the reason and its line (``Unfit``): see ``ta
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -69,6 +69,15 @@ class Fused:
 
     def state_of(self, task: Task[..., Any]) -> int:
         return self.tasks.index(task)
+
+    def values(self, _task: Task[..., Any], named: Mapping[str, Any]) -> list[Any]:
+        """The arguments of a task, in the order that the loop takes them in."""
+        return [named.get(name) for name in self.parameters]
+
+    def named(self, state: int, values: Sequence[Any]) -> dict[str, Any]:
+        """The arguments of the task of ``state`` by name, of those that the loop has."""
+        own = self.tasks[state].parameters.signature.parameters
+        return {n: v for n, v in zip(self.parameters, values, strict=True) if n in own}
 
     def loop_for(self, values: Sequence[Any]) -> Callable[..., Any] | None:
         """The function to enter with ``values``, those of ``parameters``; None if there is none.

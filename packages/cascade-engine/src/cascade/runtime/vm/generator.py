@@ -1,12 +1,12 @@
 """The generator: Python functions written for what is executed again and again.
 
 For a task, one function with its parameters as locals and the trampoline inside: what the
-interpreter does with a self tail call, written out for the one signature::
+node does with a self tail call, written out for the one signature::
 
     def f(steps, state, n, acc):
         for _ in steps:
             value = call(n, acc)
-            if type(value) is not TailCall or …:       # for another task: for the interpreter
+            if type(value) is not TailCall or …:       # for another task: for the node
                 break
             …                                          # the new arguments, each looked at (M2)
             n, acc = new_n, new_acc
@@ -14,14 +14,14 @@ interpreter does with a self tail call, written out for the one signature::
             return PAUSED, 0, n, acc
         return value, 0, n, acc
 
-It gives whatever is no tail call of the task to itself to the interpreter, and also tail calls that
+It gives whatever is no tail call of the task to itself to the node, and also tail calls that
 do not fit, for the error. The task's own function is called as it is, so unlike the fuser this asks
 for no source.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cascade.runtime.contexts import differs
@@ -53,8 +53,14 @@ class Generated:
     def state_of(self, task: Task[..., Any]) -> int:
         return self.tasks.index(task)
 
+    def values(self, _task: Task[..., Any], named: Mapping[str, Any]) -> list[Any]:
+        return [named[name] for name in self.parameters]
+
+    def named(self, _state: int, values: Sequence[Any]) -> dict[str, Any]:
+        return dict(zip(self.parameters, values, strict=True))
+
     def loop_for(self, values: Sequence[Any]) -> Callable[..., Any] | None:
-        """The function to enter with ``values``; None if one of them is for the interpreter."""
+        """The function to enter with ``values``; None if the node has to see to one of them."""
         if any(type(v) not in ATOMS and issubclass(type(v), LAZY) for v in values):
             return None
         return self._loop

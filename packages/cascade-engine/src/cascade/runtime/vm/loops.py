@@ -21,5 +21,14 @@ from cascade.spec.resource import Inject
 #: What a loop gives as its value when its steps are used up.
 PAUSED: Final = object()
 
-#: What the interpreter sees to where it is an argument.
+
+class _Unset:
+    def __repr__(self) -> str:
+        return "(unset)"
+
+
+#: Stands for what a call has not given so far.
+UNSET: Final = _Unset()
+
+#: What a node sees to where it is an argument.
 LAZY = (LazyResult, Literal, Inject)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping, Sequence
+import operator
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from cascade.adapters.executors.local import LocalExecutor
+from cascade.adapters.solvers.native import NativeSolver
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.outcomes import value_or_raise
 from cascade.runtime.resource_container import ResourceContainer
 from cascade.runtime.run import Run
-from cascade.runtime.vm.frame import Frame
-from cascade.runtime.vm.interpreter import Interpreter
+from cascade.runtime.strategies.graph import GraphRun
+from cascade.runtime.strategies.templates import instantiate
+from cascade.runtime.vm.registers import STOPPED, RegisterMachine, is_for_registers
 from cascade.runtime.vm.registry import BlueprintRegistry
-from cascade.runtime.vm.straight import Handover
+from cascade.runtime.vm.straight import Begun
 from cascade.runtime.vm.tiers import Tier, check_tier, demand
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.errors import BlueprintError
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.policies import CallPolicies
+from cascade.spec.task import Task
+
+_SOLVER = NativeSolver()
 
 
 class VirtualMachine:
@@ -57,7 +62,7 @@ class VirtualMachine:
         initial_kwargs: Mapping[str, Any] | None = None,
         *,
         source: LazyResult[Any] | None = None,
-        handover: Handover | None = None,
+        begun: Begun | None = None,
     ) -> Any:
         """The value that ``blueprint`` computes from the arguments.
 
@@ -67,47 +72,55 @@ class VirtualMachine:
             initial_kwargs: Inputs by name. One that is given replaces what the prologue would
                 compute for it; a lazy value stands for just that.
             source: The lazy value that was compiled, for the notes of errors.
-            handover: Where straight-line code for the blueprint has stopped, to go on from there.
+            begun: Where straight-line code for the blueprint has stopped, to go on from there.
 
         Raises:
             ArgumentError: The arguments do not fit the blueprint's inputs (a TypeError).
             TierError: The tier that was asked for by name is not to be had for its task.
             DependencyMissingError: The root was skipped (R6).
         """
-        value = await self.outcome(
-            blueprint, initial_args, initial_kwargs, source=source, handover=handover
-        )
-        return value_or_raise(value, blueprint.name, source)
+        demand(blueprint.task, self._tier)
+        args, kwargs = initial_args or (), initial_kwargs or {}
+        if self._run is None:
+            outcome = await self._alone(blueprint, args, kwargs, source)
+        elif source is not None and _is_whole(source, blueprint, args, kwargs):
+            outcome = await self._outcome(self._run, source, begun)
+        else:
+            outcome = await self._executed(self._run, blueprint, args, kwargs, source, begun)
+        return value_or_raise(outcome, blueprint.name, source)
 
-    def outcome(
+    def _outcome(self, run: Run, target: LazyResult[Any], begun: Begun | None) -> Awaitable[Any]:
+        return GraphRun(run, _SOLVER, self._tier, compiled=True).value(target, begun)
+
+    async def _executed(
         self,
+        run: Run,
         blueprint: Blueprint,
-        initial_args: Sequence[Any] | None = None,
-        initial_kwargs: Mapping[str, Any] | None = None,
-        *,
-        source: LazyResult[Any] | None = None,
-        nested: bool = False,
-        policies: CallPolicies | None = None,
-        handover: Handover | None = None,
-    ) -> Coroutine[Any, Any, Any]:
-        """What to await for the same; or for a Missing if the root was skipped, or has failed.
-
-        It has failed in a run that goes on. With ``nested``, whoever asks sees to that. The
-        ``policies`` are those of the node that continues as the blueprint; of its root if left out.
-        """
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        source: LazyResult[Any] | None,
+        begun: Begun | None = None,
+    ) -> Any:
+        """What comes of the instructions."""
         if not blueprint.instructions:
             raise BlueprintError("the blueprint has no instructions, so it has no value")
-        demand(blueprint.task, self._tier)
-        frame = Frame(blueprint, initial_args or (), initial_kwargs or {})
-        frame.source = source
-        if policies is not None:
-            frame.policies, frame.has_amounts = policies, True
-        if self._run is not None:  # no coroutine in between, which waits would go through
-            return self._interpret(self._run, frame, nested, handover)
-        return self._alone(frame, nested, handover)
+        if begun is None and is_for_registers(blueprint, run):
+            machine = RegisterMachine(run, blueprint, args, kwargs)
+            value = await machine.value()
+            return value if value is not STOPPED else await self._outcome(run, *machine.rest())
+        target = instantiate(blueprint, args, kwargs, source)
+        if begun is not None:
+            begun = begun._replace(lazies=[*begun.lazies[:-1], target])
+        return await self._outcome(run, target, begun)
 
-    async def _alone(self, frame: Frame, nested: bool, handover: Handover | None) -> Any:
-        """Execute ``frame`` in a run of its own."""
+    async def _alone(
+        self,
+        blueprint: Blueprint,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        source: LazyResult[Any] | None,
+    ) -> Any:
+        """The same in a run of its own."""
         bus = MessageBus()
         executor = LocalExecutor()
         try:
@@ -118,11 +131,24 @@ class VirtualMachine:
                 container=ResourceContainer(bus),
                 blueprints=self.registry,
             ) as run:
-                return await self._interpret(run, frame, nested, handover)
+                return await self._executed(run, blueprint, args, kwargs, source)
         finally:
             executor.shutdown(wait=False)
 
-    def _interpret(
-        self, run: Run, frame: Frame, nested: bool, handover: Handover | None
-    ) -> Coroutine[Any, Any, Any]:
-        return Interpreter(run, self.registry, nested, self._tier).execute(frame, handover)
+
+def _is_whole(
+    source: LazyResult[Any],
+    blueprint: Blueprint,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> bool:
+    """Whether all that is to be executed is ``source``: nobody has looked at its instructions."""
+    if blueprint.origin is not source:
+        return False
+    own, named = (source.args, source.kwargs) if isinstance(source.task, Task) else ((), {})
+    return (
+        len(args) == len(own)
+        and all(map(operator.is_, args, own))
+        and kwargs.keys() == named.keys()
+        and all(kwargs[name] is named[name] for name in named)
+    )

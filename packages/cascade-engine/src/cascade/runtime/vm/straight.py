@@ -1,6 +1,6 @@
 """Straight-line code for graphs of plain calls: the other thing that the generator writes.
 
-A graph whose nodes are all plain calls needs no interpreter: one function makes the calls one after
+A graph whose nodes are all plain calls needs no bookkeeping: one function makes the calls one after
 the other, with a local for what each gives. It is written for a *shape*, which is all of a graph
 but its plain values, so that a task which returns the same few calls in each of its steps is
 compiled once (M4). For ``add(double(x), 1)``::
@@ -20,7 +20,7 @@ A variable is set to RELEASED after its last use, so that its value can go (M21)
 
 A call that writes to its context is the last, as others must not see that (M12), and so is one
 after which whoever has called wants to have its turn. What is no value (a tail call, a lazy value,
-a coroutine by mistake) is handed over, with what was computed so far, to the interpreter, which
+a coroutine by mistake) is handed over, with what was computed so far, to a graph run, which
 goes on from there; so is an error, for its note.
 """
 
@@ -40,7 +40,7 @@ from cascade.runtime.contexts import Held, differs
 from cascade.runtime.outcomes import RELEASED, Missing
 from cascade.runtime.placement import SLOW, Placement, outside_loop, starts_loop
 from cascade.runtime.ticker import Turn
-from cascade.runtime.vm.frame import UNSET
+from cascade.runtime.vm.loops import UNSET
 from cascade.spec.blueprint import Literal, TailCall
 from cascade.spec.callsite import CallSite
 from cascade.spec.containers import ATOMS, GATHER
@@ -77,7 +77,7 @@ class Limited(Protocol):
 
 
 class Handover:
-    """Where straight-line code has stopped, for the interpreter to go on.
+    """Where straight-line code has stopped, for a graph run to go on.
 
     Attributes:
         done: What the nodes before have given; RELEASED where that was used for the last time.
@@ -98,6 +98,29 @@ class Handover:
     def paused(self) -> bool:
         """Whether it stopped between two calls, as the event loop wants its turn."""
         return self.result is UNSET and self.error is None
+
+
+class Begun(NamedTuple):
+    """A graph that straight-line code has begun to compute.
+
+    Attributes:
+        lazies: Its nodes, in the order in which the code calls them.
+        stopped: Where that has stopped.
+        kept: Nodes whose values were kept after their last use.
+    """
+
+    lazies: Sequence[LazyResult[Any]]
+    stopped: Handover
+    kept: Container[LazyResult[Any]] = ()
+
+    @property
+    def called(self) -> LazyResult[Any] | None:
+        """The node whose call has given something that is no value, or an error."""
+        return None if self.stopped.paused else self.lazies[len(self.stopped.done)]
+
+    def forget(self) -> None:
+        """Let go of the values, which have been taken over."""
+        self.stopped.done = []
 
 
 class Walk(NamedTuple):
@@ -226,6 +249,7 @@ class Straight:
 
     def __init__(self, found: Walk, kept: Container[LazyResult[Any]] = ()) -> None:
         self.tasks = [lazy.task for lazy in found.lazies]
+        self.kept = kept
         #: Whether a call may come to ``asyncio.run``, as far as that is to be seen.
         self.may_start_loop = any(map(starts_loop, self.tasks))
         #: How often a node is mentioned by the others, of a graph of this shape.

@@ -1,8 +1,10 @@
 """Tiers: the virtual machine's ways to make a task's steps, and which of them a task gets.
 
 *fused*: the steps are a loop in the task's own code (``fuser``). *generated*: a loop around the
-task's function (``generator``). *interpreted*: step by step (``interpreter``), the definition of
-what the others do. What one tier cannot do for a task, the next lower one does.
+task's function (``generator``). *interpreted*: step by step, as any node of
+a graph run goes on, the definition of what the others do. What one tier cannot do for a task, the
+next lower one does. Tasks that continue as each other by names that nothing proves share a *ring*
+(``ring``), whatever their tier.
 """
 
 from __future__ import annotations
@@ -109,7 +111,7 @@ def explain(task: Task[..., Any] | LazyResult[Any]) -> Explanation:
 
 
 def loop_of(task: Task[..., Any], tier: Tier) -> Fused | Generated | None:
-    """The best loop of ``task`` that ``tier`` allows; None if it is for the interpreter."""
+    """The best loop of ``task`` that ``tier`` allows; None if its steps are calls."""
     if tier == "interpreted":
         return None
     if tier != "generated" and not is_traced():

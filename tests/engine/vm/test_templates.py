@@ -1,4 +1,4 @@
-"""Interpreter: the steps of a machine, below what programs mean (test_engine.py)."""
+"""Templates: what a machine makes of blueprints, below what programs mean (test_engine.py)."""
 
 import asyncio
 import gc
@@ -11,7 +11,6 @@ import cascade as cs
 from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.blueprint import Blueprint, Call, Literal, Register, TailCall
 from cascade.runtime.vm import VirtualMachine
-from cascade.runtime.vm.frame import Frame
 
 
 def execute(target, *args, **kwargs):
@@ -19,68 +18,7 @@ def execute(target, *args, **kwargs):
     return VirtualMachine().execute(blueprint, args or target.args, kwargs or target.kwargs)
 
 
-@pytest.fixture
-def frames(monkeypatch):
-    """The frames that are made."""
-    made = []
-    original = Frame.__init__
-
-    def counting(self, *args, **kwargs):
-        original(self, *args, **kwargs)
-        made.append(self)
-
-    monkeypatch.setattr(Frame, "__init__", counting)
-    return made
-
-
-async def test_a_loop_uses_one_frame(frames):
-    """R5: self and mutual tail calls, and returned lazies in tail position."""
-
-    @cs.task
-    def loop(n, way="self"):
-        if n == 0:
-            return way
-        if n % 3 == 0:
-            return other.tail(n - 1)
-        return loop.tail(n - 1) if n % 3 == 1 else loop(n - 1)
-
-    @cs.task
-    def other(n):
-        return loop(n - 1, "lazy") if n else "other"
-
-    assert await execute(loop(50)) in {"self", "lazy", "other"}
-    assert len(frames) == 1
-
-
-async def test_registers_are_reused_by_self_tail_calls(frames):
-    registers = set()
-
-    @cs.task
-    def loop(n):
-        registers.add(id(frames[0].registers))
-        return loop.tail(n - 1) if n else "end"
-
-    await execute(loop(10))
-    assert len(registers) == 1
-
-
-async def test_a_node_that_loops_has_a_frame_of_its_own(frames):
-    """M3."""
-
-    @cs.task
-    def loop(n):
-        return loop.tail(n - 1) if n else n
-
-    assert await execute(add(loop(5), loop(3))) == 0
-    assert len(frames) == 3
-
-
-async def test_a_node_that_gives_a_plain_value_needs_no_frame(frames):
-    assert await execute(add(add(1, add(2, 3)), 4)) == 10
-    assert len(frames) == 1
-
-
-async def test_a_frame_that_is_left_is_not_kept():
+async def test_what_a_step_has_made_is_not_kept():
     """A loop through nested nodes keeps no values of steps that are over."""
 
     class Value:

@@ -1,0 +1,179 @@
+"""The register machine: the readable definition of what the instructions of a blueprint do.
+
+It executes blueprints of plain calls, as people write them by hand. With ``v`` the result of the
+instruction at ``pc``, one step is:
+
+===================================  ==============================================================
+``v`` is                             then
+===================================  ==============================================================
+a plain value, before the last one   it is kept in the output register; the next instruction follows
+a plain value, at the last one       it is the value of the blueprint (R1)
+a TailCall at the last one (R5)      the inputs that it names are changed; back to ``entry``
+anything else, or an error           what is left is a graph, and a graph run goes on with it
+===================================  ==============================================================
+
+At ``entry`` what the prologue has computed is moved into the inputs that were not given (M3). Calls
+are made in the event loop's thread until one of the same function has taken long (M6).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from cascade.runtime.placement import Place
+from cascade.runtime.run import Run
+from cascade.runtime.strategies.templates import (
+    dead_prologue,
+    given_inputs,
+    initial_registers,
+    remaining,
+)
+from cascade.runtime.tailcall import is_baked, lazies_of
+from cascade.runtime.ticker import Ticker
+from cascade.runtime.vm.loops import UNSET
+from cascade.runtime.vm.straight import GOES_ON, Begun, Handover
+from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register, TailCall
+from cascade.spec.containers import ATOMS
+from cascade.spec.errors import ArgumentError
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.policies import PLAIN_CALLS
+from cascade.spec.resource import Inject
+from cascade.spec.task import Task
+
+#: What ``value`` gives where a graph run has to go on.
+STOPPED: Final = object()
+
+
+def is_for_registers(blueprint: Blueprint, run: Run) -> bool:
+    """Whether all of a blueprint are plain calls, which nobody watches and nothing limits."""
+    if run.state is not None or run.gate.constraints.any or not run.bus.is_silent:
+        return False
+    task = blueprint.task
+    if isinstance(task, Task) and (len(blueprint.instructions) == 1 or is_baked(blueprint, task)):
+        return False  # a task's own loop
+    defaults = blueprint.input_defaults.values()
+    return not any(isinstance(v, Inject) for v in defaults) and all(
+        map(_is_plain, blueprint.instructions)
+    )
+
+
+def _is_plain(call: Call) -> bool:
+    if call.source is not None or call.conditions or call.after or call.amounts:
+        return False
+    if call.policies is not PLAIN_CALLS:
+        return False
+    if call.task is None and inspect.iscoroutinefunction(call.func):
+        return False
+    if call.task is not None and not (call.task.plain and call.task.mode == "auto"):
+        return False
+    operands = (*call.args, *call.kwargs.values())
+    return not any(isinstance(o, Literal) and isinstance(o.value, Inject) for o in operands)
+
+
+class RegisterMachine:
+    """One blueprint in execution. In the event loop's thread.
+
+    Args:
+        run: What it is part of.
+        blueprint: One for registers.
+        args, kwargs: Of its inputs.
+
+    Raises:
+        ArgumentError: They do not fit, or one is missing.
+    """
+
+    def __init__(
+        self, run: Run, blueprint: Blueprint, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        self._run = run
+        self._blueprint = blueprint
+        inputs, self._given = initial_registers(blueprint, args, kwargs)
+        self._registers: list[Any] = [UNSET] * blueprint.register_count
+        self._put(inputs)
+        self._dead = dead_prologue(blueprint, self._given)
+        #: The instruction that is executed.
+        self._pc = 0
+        #: What it has given, if a graph run has to go on from there.
+        self._stopped: Handover | None = None
+
+    async def value(self) -> Any:
+        """The value of the blueprint, or STOPPED."""
+        instructions, ticker = self._blueprint.instructions, Ticker()
+        last = len(instructions) - 1
+        is_first = True
+        while True:
+            if is_first and self._pc == min(self._blueprint.entry, last):
+                self._move_inputs()
+                is_first = False
+            if self._pc < last and self._pc in self._dead:
+                self._pc += 1
+                continue
+            call = instructions[self._pc]
+            try:
+                value = await self._result(call)
+                if type(value) not in ATOMS and issubclass(type(value), GOES_ON):
+                    if self._pc == last and self._goes_again(value):
+                        value = None
+                    else:
+                        self._stopped = Handover([], value)
+                        return STOPPED
+                elif self._pc == last:
+                    return value
+                else:
+                    self._registers[call.output.index] = value
+                    self._pc += 1
+            except Exception as error:
+                self._stopped = Handover([], UNSET, error)
+                return STOPPED
+            if ticker.step():
+                await ticker.pause()
+
+    def rest(self) -> tuple[LazyResult[Any], Begun]:
+        """What is left, as a graph, and where it has stopped."""
+        assert self._stopped is not None
+        nodes = remaining(self._blueprint, self._registers, self._pc)
+        return nodes[-1], Begun(nodes, self._stopped)
+
+    async def _result(self, call: Call) -> Any:
+        args = [self._load(operand) for operand in call.args]
+        kwargs = {name: self._load(operand) for name, operand in call.kwargs.items()}
+        if call.var_args is not None:
+            args += self._registers[call.var_args.index]
+        if call.var_kwargs is not None:
+            kwargs |= self._registers[call.var_kwargs.index]
+        called = call.task or call.func
+        if self._run.placement.place(called, short=True) is Place.INLINE:
+            return self._run.call_here(called, call.func, args, kwargs)
+        return await self._run.in_worker(call.func, args, kwargs, name=call.name)
+
+    def _goes_again(self, value: Any) -> bool:
+        """Whether it is a tail call of the blueprint to itself, whose inputs are there then."""
+        if not isinstance(value, TailCall) or value.target_blueprint_id is not None:
+            return False
+        if value.target not in (None, self._blueprint.task) or lazies_of(value):
+            return False
+        current = dict(enumerate(self._registers))
+        try:
+            given = given_inputs(self._blueprint, value.args, value.kwargs, current)
+        except ArgumentError:
+            return False  # the graph run says so
+        self._run.step(self._blueprint.name)
+        self._put(given)
+        self._pc = self._blueprint.entry
+        return True
+
+    def _put(self, inputs: Mapping[int, Any]) -> None:
+        for register, value in inputs.items():
+            self._registers[register] = value.value if type(value) is Literal else value
+
+    def _move_inputs(self) -> None:
+        for register, source in self._blueprint.input_sources.items():
+            if register not in self._given:
+                self._registers[register] = self._registers[source]
+
+    def _load(self, operand: Operand) -> Any:
+        if isinstance(operand, Register):
+            return self._registers[operand.index]
+        return operand.value
