@@ -37,9 +37,10 @@ def warnings(caplog):
     return [r.getMessage() for r in caplog.records if r.name == "cascade.limits"]
 
 
-async def stands_still(engine, target, caplog, use_vm):
+async def stands_still(engine, target, caplog, use_vm, expected=1):
     running = asyncio.ensure_future(engine.run(target, use_vm=use_vm))
     await until(lambda: any(w.task == "inner" for w in engine.waiting(inputs=False)))
+    await until(lambda: len(warnings(caplog)) >= expected)  # a worker may say so a little later
     told = warnings(caplog)
     running.cancel()
     await asyncio.wait([running])

@@ -260,13 +260,13 @@ PROGRAM = Program(
         ),
         Section(
             "policies",
-            "Nodes that are not plain calls",
-            "The policies have nothing to do: no attempt fails, no cache hits.",
+            "Nodes with policies and coroutines",
+            "The policies stay idle: every attempt succeeds, and no cache hits.",
             policies,
         ),
         Section(
             "progress",
-            "Progress",
+            "Progress displays",
             "The wide graph while its progress is shown, in lines and in bars.",
             progress,
         ),

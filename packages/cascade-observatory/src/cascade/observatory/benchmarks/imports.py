@@ -68,10 +68,9 @@ PROGRAM = Program(
         Section(
             "imports",
             "From spawn to exit",
-            "A script that uses Cascade pays this before its first task, a command line tool at "
-            "every keystroke of shell completion. Medians over rounds of the difference within a "
-            "round. `import cascade` alone imports no layer; the first use of a name imports what "
-            "is behind it.",
+            "Time of a process from spawn to exit, and the difference to a Python that runs "
+            "`pass`: medians over rounds of the difference within a round. `import cascade` alone "
+            "imports no layer; the first use of a name imports its layer.",
             imports,
             {"programs": ("program", "ms over a bare Python", 1.0)},
         ),

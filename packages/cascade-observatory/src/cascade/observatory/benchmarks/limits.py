@@ -150,9 +150,9 @@ PROGRAM = Program(
         ),
         Section(
             "control plane",
-            "Around a loop that is watched",
-            "A fused loop on an engine with a control plane, over a connector in memory, without "
-            "clients: it reports the run's steps ten times a second, and itself once.",
+            "Around a loop on an engine with a control plane",
+            "A fused loop on an engine with an idle control plane over a connector in memory: it "
+            "publishes the run's steps ten times per second, and its own status once.",
             control_plane,
         ),
         Section(

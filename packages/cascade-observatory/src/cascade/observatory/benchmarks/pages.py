@@ -24,8 +24,9 @@ _SIZED = re.compile(r"(.+), ([\d ]+) (nodes|steps|tasks|at once)")
 _REFERENCES = ("cascade, 1 000", "wide plain calls")
 _COLOURS = 12
 _LEAD = (
-    "All that is compared was measured in turns, so that a busy machine slows all alike: read the "
-    "ratios first. Points and bars are medians over rounds, the lines on them quartiles."
+    "The contenders of a table were measured in turns, so that a busy machine slows all of them "
+    "alike: read the ratios first. Points and bars are medians over rounds, the lines on them "
+    "quartiles."
 )
 
 
@@ -209,9 +210,10 @@ def as_markdown(documents: Mapping[str, Document]) -> str:
     """The text of docs/performance.md, from the documents of all suites by their names."""
     parts = [
         "# Performance",
-        "What a node of a graph costs, a step of a loop, and a limit, and against what. All "
-        "that is compared was measured in turns, so that a busy machine slows all alike: read the "
-        "ratios first. `hatch run bench` measures again, `hatch run bench-page` writes this page.",
+        "Costs of a node of a graph, of a step of a loop, and of a limit, beside those of asyncio, "
+        "threads and plain Python. The contenders of a table were measured in turns, so that a "
+        "busy machine slows all of them alike: read the ratios first. `hatch run bench` measures "
+        "again, `hatch run bench-page` writes this page.",
     ]
     for suite in SUITES:
         parts += _suite_as_markdown(suite, documents[suite.name])

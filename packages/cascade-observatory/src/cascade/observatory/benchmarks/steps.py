@@ -396,23 +396,23 @@ PROGRAM = Program(
         Section(
             "three nodes",
             "A chain that was compiled",
-            "Three nodes, run again and again: by `await program.run(…)`, where `program` is what "
-            "`engine.compile` made of them, by `await engine.run(…)` on both paths, and as plain "
-            "calls, of which three count as one run.",
+            "Three nodes, run again and again: by `await program.run(…)` of the program that "
+            "`engine.compile` returns, by `await engine.run(…)` on both paths, and as plain calls, "
+            "of which three count as one run.",
             three_nodes,
         ),
         Section(
             "memory",
             "Memory of one long loop",
-            "The peak over what was in use before it, as tracemalloc sees it.",
+            "The peak of memory during one long loop, minus the memory in use before it.",
             memory,
             {"memory_bytes": ("tier", "KiB", 1 / 1024)},
         ),
         Section(
             "delay",
             "Turns of the event loop",
-            "How long a coroutine that always asks for the next turn waits for it, while loops "
-            "spin that await nothing.",
+            "Waiting time of a coroutine that asks for every turn of the event loop, while loops "
+            "without any `await` run beside it.",
             delay,
             {"delay_ms": ("beside", "ms", 1.0)},
         ),
@@ -425,9 +425,9 @@ PROGRAM = Program(
         ),
         Section(
             "watching",
-            "A loop that is watched",
-            "A fused loop with a subscriber to its `StepsMade` events, at most ten times a second "
-            "as engines do by default, and every millisecond.",
+            "A loop with a subscriber",
+            "A fused loop with a subscriber to its `StepsMade` events, which come at most ten "
+            "times a second (the default), or every millisecond.",
             watching,
         ),
         Section(

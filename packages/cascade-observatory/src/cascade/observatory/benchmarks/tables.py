@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.table import Table as RichTable
@@ -43,7 +43,8 @@ class Table:
             show_edge=False,
         )
         for number, heading in enumerate(self.headings):
-            table.add_column(heading, justify="left" if number < self.texts else "right")
+            side: Literal["left", "right"] = "left" if number < self.texts else "right"
+            table.add_column(heading, justify=side, no_wrap=bool(heading))
         for number, row in enumerate(self.rows):
             if number and row[0] and not all(r[0] for r in self.rows):
                 table.add_section()
