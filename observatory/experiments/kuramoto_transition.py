@@ -49,8 +49,8 @@ from cascade.observatory.experiments.synchrony import (
 from cascade.observatory.pictures.charts import Chart, Curve, draw, draw_side_by_side
 from cascade.observatory.pictures.page import framed, panels_of
 from cascade.runtime.clock import run_virtually
-from cascade.runtime.subscribers.progress import show_progress
-from cascade.runtime.subscribers.tally import RunTally
+from cascade.runtime.telemetry.progress import show_progress
+from cascade.runtime.telemetry.tally import RunTally
 
 HERE = Path(__file__).parent
 #: Pairs of fireflies.

@@ -37,8 +37,8 @@ import cascade as cs
 from cascade.observatory.command_line import Parser, at_least, start
 from cascade.observatory.experiments.atlas import Atlas, make_atlas
 from cascade.observatory.experiments.source_tree import TEST_FOLDERS, find_modules
-from cascade.runtime.subscribers.progress import show_progress
-from cascade.runtime.subscribers.tally import RunTally
+from cascade.runtime.telemetry.progress import show_progress
+from cascade.runtime.telemetry.tally import RunTally
 
 
 def show(atlas: Atlas, top: int, out: Path, console: Console) -> None:

@@ -14,11 +14,11 @@ from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import run_virtually
 from cascade.runtime.events import NodesPlanned, TaskFinished, TaskStarted
-from cascade.runtime.resource_container import ResourceContainer
+from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
+from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
-from cascade.runtime.strategies.graph import GraphExecutionStrategy
-from cascade.runtime.strategies.vm import VMExecutionStrategy
 from cascade.runtime.vm import BlueprintRegistry, VirtualMachine
+from cascade.runtime.vm.strategy import VMExecutionStrategy
 from cascade.spec.protocols import ExecutionStrategy
 
 STRATEGIES = {

@@ -21,7 +21,7 @@ import pytest
 import cascade as cs
 from cascade.adapters.executors.inline import InlineExecutor
 from cascade.adapters.executors.local import LocalExecutor
-from cascade.runtime.worker_calls import WorkerCall, end_of
+from cascade.runtime.execution.worker_calls import WorkerCall, end_of
 from cascade.spec.protocols import Executor
 
 #: Those that make calls on threads of their own.

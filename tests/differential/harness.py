@@ -26,7 +26,7 @@ from cascade.runtime.events import (
     TaskSkipped,
     TaskStarted,
 )
-from cascade.runtime.vm.tiers import Tier
+from cascade.runtime.loops.tiers import Tier
 from cascade.spec.errors import (
     CascadeError,
     CycleError,

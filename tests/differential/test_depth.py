@@ -4,7 +4,7 @@ import pytest
 
 from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.engine import Engine
-from cascade.runtime.script import run
+from cascade.runtime.runners import run
 from cascade.spec.blueprint import TailCall
 from cascade.spec.lazy_types import LazyResult, gather
 from cascade.spec.task import task

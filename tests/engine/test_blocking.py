@@ -13,9 +13,11 @@ import weakref
 import pytest
 
 import cascade as cs
-from cascade.runtime import blocking, collector
-from cascade.runtime import usage as usage_module
-from cascade.runtime.blocking import (
+from cascade.runtime.clock import run_virtually
+from cascade.runtime.diagnostics import blocking_calls as blocking
+from cascade.runtime.diagnostics import collections as collector
+from cascade.runtime.diagnostics import usage as usage_module
+from cascade.runtime.diagnostics.blocking_calls import (
     BlockedStep,
     BlockingCallWarning,
     BlockingMonitor,
@@ -23,12 +25,11 @@ from cascade.runtime.blocking import (
     describe_call,
     marked,
     warn,
-    watched,
 )
-from cascade.runtime.cancels import Cancels
-from cascade.runtime.clock import run_virtually
-from cascade.runtime.collector import CountedPauses, HeardPauses
-from cascade.runtime.usage import Usage
+from cascade.runtime.diagnostics.collections import CountedPauses, HeardPauses
+from cascade.runtime.diagnostics.usage import Usage
+from cascade.runtime.execution.cancels import Cancels
+from cascade.runtime.execution.coroutines import watched
 from cascade.spec.callsite import CallSite
 
 NAME = "cascade-blocking"
@@ -842,7 +843,7 @@ def test_a_function_that_a_program_calls_is_named_and_not_the_coroutine_around_i
 
 def test_a_call_in_a_program_that_takes_long_is_named_when_it_has_ended(monkeypatch):
     said, now = [], [0.0]
-    monkeypatch.setattr("cascade.runtime.vm.straight.warn", lambda *details: said.append(details))
+    monkeypatch.setattr("cascade.runtime.straightline.warn", lambda *details: said.append(details))
     for module in ("ticker", "program", "vm.straight"):
         monkeypatch.setattr(f"cascade.runtime.{module}.perf_counter", lambda: now[0])
 

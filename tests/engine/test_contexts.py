@@ -5,7 +5,7 @@ from contextvars import ContextVar, copy_context
 import pytest
 
 import cascade as cs
-from cascade.runtime.contexts import differs, held_in, is_written
+from cascade.runtime.execution.contexts import differs, held_in, is_written
 
 level: ContextVar[object] = ContextVar("level")
 other: ContextVar[object] = ContextVar("other", default=None)

@@ -7,7 +7,7 @@ import io
 import pytest
 
 import cascade as cs
-from cascade.runtime.notes import add_note, notes_of
+from cascade.runtime.diagnostics.error_notes import add_note, notes_of
 
 # -- kinds of errors ------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import pytest
 from tests.sample_tasks import same
 
 import cascade as cs
-from cascade.runtime.placement import Durations
+from cascade.runtime.execution.placement import Durations
 
 
 @cs.task

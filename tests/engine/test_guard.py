@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from cascade.runtime import guard as module
-from cascade.runtime.guard import Guard
+from cascade.runtime.graph_path import biased_lock as module
+from cascade.runtime.graph_path.biased_lock import Guard
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from cascade.runtime.events import (
     TaskStarted,
     TaskWaiting,
 )
-from cascade.runtime.history import History
+from cascade.runtime.telemetry.history import History
 
 
 @cs.task

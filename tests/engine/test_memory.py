@@ -422,7 +422,7 @@ async def test_a_graph_of_a_known_shape_keeps_what_its_tasks_can_name(engine):
 
 async def test_straight_line_code_repeats_no_call(engine, monkeypatch):
     # After a stall the code hands over to the interpreter, which has kept the value.
-    monkeypatch.setattr("cascade.runtime.ticker.BUDGET", float("inf"))
+    monkeypatch.setattr("cascade.runtime.execution.fairness.BUDGET", float("inf"))
     base, target = late_by_a_way_that_is_not_seen(keep=False)
     with pytest.raises(cs.ReleasedValueError) as caught:
         await engine.compile(target).run()

@@ -6,7 +6,7 @@ import pytest
 
 import cascade as cs
 from cascade.runtime.events import TaskEvent, TaskFailed, TaskFinished, TaskStarted, TaskWaiting
-from cascade.runtime.history import History
+from cascade.runtime.telemetry.history import History
 
 
 class Clock:
@@ -21,7 +21,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("cascade.runtime.strategies.reports.perf_counter", clock)
+    monkeypatch.setattr("cascade.runtime.graph_path.task_events.perf_counter", clock)
     return clock
 
 

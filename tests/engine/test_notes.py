@@ -3,7 +3,7 @@
 import pytest
 
 import cascade as cs
-from cascade.runtime.notes import TOP, Way, annotate
+from cascade.runtime.diagnostics.error_notes import TOP, Way, annotate
 
 
 @cs.task

@@ -11,7 +11,7 @@ import pytest
 
 import cascade as cs
 from cascade.runtime.clock import run_virtually
-from cascade.runtime.placement import SLOW, Durations, Place, Placement, may_start_loop
+from cascade.runtime.execution.placement import SLOW, Durations, Place, Placement, may_start_loop
 from cascade.spec.operation import Operation
 
 LONG = 0.06  # so long that no busy machine explains it; asserted nowhere

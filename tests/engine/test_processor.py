@@ -7,10 +7,10 @@ import pytest
 
 import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
+from cascade.runtime.attempts import NodeCall, NodeProcessor
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.placement import wants_resources
-from cascade.runtime.processor import NodeCall, NodeProcessor
-from cascade.runtime.resource_container import ResourceContainer
+from cascade.runtime.execution.placement import wants_resources
+from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
 from cascade.runtime.vm import BlueprintRegistry
 from cascade.spec.operation import Operation

@@ -12,8 +12,8 @@ from tests.sample_tasks import add, add_async
 
 import cascade as cs
 from cascade.adapters.state import InMemoryStateBackend
-from cascade.runtime import ticker
 from cascade.runtime.events import Event
+from cascade.runtime.execution import fairness as ticker
 
 colour = contextvars.ContextVar("colour", default="none")
 

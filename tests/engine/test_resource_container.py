@@ -11,7 +11,7 @@ import pytest
 import cascade as cs
 from cascade.graph.build import build_graph
 from cascade.runtime.events import ResourceAcquired, ResourceReleased
-from cascade.runtime.resource_container import ResourceContainer
+from cascade.runtime.resources.container import ResourceContainer
 from cascade.spec.resource import Inject
 
 

@@ -7,11 +7,11 @@ import pytest
 
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.guard import Guard
-from cascade.runtime.resource_container import ResourceContainer
+from cascade.runtime.execution.registry import BlueprintRegistry
+from cascade.runtime.graph_path.biased_lock import Guard
+from cascade.runtime.graph_path.worker_pool import ByPriority, Workers
+from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
-from cascade.runtime.scheduler import ByPriority, Workers
-from cascade.runtime.vm.registry import BlueprintRegistry
 
 
 class Outcome:

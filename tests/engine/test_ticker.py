@@ -7,9 +7,9 @@ import random
 import pytest
 
 import cascade as cs
-from cascade.runtime import ticker
 from cascade.runtime.clock import run_virtually
-from cascade.runtime.ticker import BUDGET, Ticker
+from cascade.runtime.execution import fairness as ticker
+from cascade.runtime.execution.fairness import BUDGET, Ticker
 
 
 @pytest.fixture

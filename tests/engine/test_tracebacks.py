@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import cascade as cs
-from cascade.runtime import tracebacks
+from cascade.runtime.diagnostics import tracebacks
+from cascade.runtime.diagnostics.tracebacks import leave_out_machinery, own_folders
 from cascade.runtime.run import guarded
-from cascade.runtime.tracebacks import leave_out_machinery, own_folders
 from cascade.spec.resource import ResourceDefinition
 
 

@@ -21,7 +21,7 @@ from cascade.observatory.benchmarks.delays import delays_beside
 from cascade.observatory.benchmarks.findings import Findings
 from cascade.observatory.benchmarks.memory import peak_bytes
 from cascade.observatory.benchmarks.pages import curves_in
-from cascade.runtime.vm.fuser import is_traced
+from cascade.runtime.loops.fused import is_traced
 
 SCRIPT = Path(__file__).parents[2] / "observatory" / "benchmarks" / "tco_performance.py"
 STEPS = 1_000

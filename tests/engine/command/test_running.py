@@ -8,8 +8,8 @@ from typing import get_args, get_type_hints
 import pytest
 
 from cascade.command import running
-from cascade.runtime.subscribers.lines import LogFormat
-from cascade.runtime.vm.tiers import Tier
+from cascade.runtime.loops.tiers import Tier
+from cascade.runtime.telemetry.lines import LogFormat
 
 
 def test_it_prints_the_value(cascade):

@@ -19,9 +19,9 @@ from cascade.runtime.control import status as status_module
 from cascade.runtime.control.inbox import Inbox
 from cascade.runtime.control.plane import MOST_CONSTRAINTS
 from cascade.runtime.control.status import read_status, status_of, write_status
-from cascade.runtime.control.texts import MOST_OF_A_TEXT, TOO_LONG, WITHHELD, Texts, cut
 from cascade.runtime.events import ConstraintSet, ControlMessageRefused, TaskBlocking
-from cascade.runtime.subscribers.wording import as_data
+from cascade.runtime.telemetry.texts import MOST_OF_A_TEXT, TOO_LONG, WITHHELD, Texts, cut
+from cascade.runtime.telemetry.wording import as_data
 from cascade.spec.protocols import ConnectionState
 
 SECRET = "hunter2"

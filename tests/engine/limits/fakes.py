@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from cascade.runtime.bus import MessageBus
+from cascade.runtime.limits.capacities import ResourceManager, exact
 from cascade.runtime.limits.constraints import ConstraintManager
-from cascade.runtime.limits.resources import ResourceManager, exact
-from cascade.runtime.limits.tickets import Ticket
+from cascade.runtime.limits.permits import Ticket
 from cascade.runtime.run import Run
 
 

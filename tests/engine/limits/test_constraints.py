@@ -10,7 +10,7 @@ import cascade as cs
 from cascade.runtime.clock import run_virtually
 from cascade.runtime.events import ConstraintRemoved, ConstraintSet, TaskWaiting
 from cascade.runtime.limits import rules
-from cascade.runtime.limits.tickets import INSIDE, WAITING
+from cascade.runtime.limits.permits import INSIDE, WAITING
 from cascade.spec.errors import ArgumentError
 
 

@@ -14,6 +14,7 @@ from hypothesis.stateful import (
 )
 from tests.engine.limits.fakes import Limits
 
+from cascade.runtime.limits.permits import INSIDE, OUT, WAITING
 from cascade.runtime.limits.rules import (
     CONCURRENCY,
     KINDS,
@@ -22,7 +23,6 @@ from cascade.runtime.limits.rules import (
     Constraint,
     matcher,
 )
-from cascade.runtime.limits.tickets import INSIDE, OUT, WAITING
 
 CAPACITIES = {"gpu": 2, "disk": 1.5, "net": 8}
 TASKS = ["fetch_a", "fetch_b", "train"]

@@ -15,11 +15,13 @@ from tests.engine.limits import fakes
 from tests.engine.limits.fakes import Limits
 from tests.engine.limits.orders import Deadlock, Orders
 
-from cascade.runtime.limits import constraints, gate, resources, rules, tickets
+from cascade.runtime.graph_path import admission as parking
+from cascade.runtime.graph_path.admission import Parking
+from cascade.runtime.limits import capacities as resources
+from cascade.runtime.limits import constraints, gate, rules
+from cascade.runtime.limits import permits as tickets
 from cascade.runtime.limits.gate import Gate
-from cascade.runtime.limits.tickets import CALLED, INSIDE, NEW, OUT, WAITING, Ticket
-from cascade.runtime.strategies import parking
-from cascade.runtime.strategies.parking import Parking
+from cascade.runtime.limits.permits import CALLED, INSIDE, NEW, OUT, WAITING, Ticket
 from cascade.spec.policies import PLAIN_CALLS
 
 WATCHED = [constraints, gate, resources, rules, tickets, parking]

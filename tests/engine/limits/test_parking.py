@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from tests.engine.limits.fakes import Limits
 
+from cascade.runtime.graph_path.admission import Parking
 from cascade.runtime.limits.gate import Gate
-from cascade.runtime.strategies.parking import Parking
 from cascade.spec.policies import PLAIN_CALLS
 
 

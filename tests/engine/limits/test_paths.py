@@ -18,7 +18,7 @@ from cascade.runtime.events import (
     TaskStarted,
     TaskWaiting,
 )
-from cascade.runtime.strategies.lanes import Lanes
+from cascade.runtime.graph_path.dispatch import Lanes
 
 #: How a target is run: the graph path, and the tiers.
 PATHS = [(False, "auto"), (True, "interpreted"), (True, "generated"), (True, "auto")]

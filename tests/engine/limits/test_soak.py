@@ -13,8 +13,8 @@ import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.clock import VirtualLoop, run_virtually
 from cascade.runtime.limits import gate
+from cascade.runtime.limits.capacities import ResourceManager
 from cascade.runtime.limits.gate import Gate
-from cascade.runtime.limits.resources import ResourceManager
 
 CAPACITIES = {"gpu": 3, "disk": 0.5}
 both_paths = pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])

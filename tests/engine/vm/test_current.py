@@ -10,7 +10,7 @@ import pytest
 import cascade as cs
 from cascade.runtime import events
 from cascade.runtime.clock import run_virtually
-from cascade.runtime.vm.fuser import is_traced
+from cascade.runtime.loops.fused import is_traced
 
 variable: ContextVar[object] = ContextVar("variable")
 #: What the loops of the tests have noted.

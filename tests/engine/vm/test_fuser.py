@@ -22,7 +22,7 @@ from tests.engine.vm.random_bodies import Writer, modules
 
 import cascade as cs
 from cascade.graph.compiler import template_of
-from cascade.runtime.vm.fuser import is_traced
+from cascade.runtime.loops.fused import is_traced
 from cascade.spec.callsite import CallSite
 
 TIERS = {"fused": ("generated", "auto", "fused"), "generated": ("generated", "auto")}

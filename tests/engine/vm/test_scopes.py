@@ -10,7 +10,7 @@ import pytest
 from tests.engine.vm.test_fuser import imported, outcome, tiers_of, untraced
 
 import cascade as cs
-from cascade.runtime.vm.fuser import is_traced
+from cascade.runtime.loops.fused import is_traced
 
 HEAD = """\
 import functools

@@ -8,7 +8,7 @@ from tests.sample_tasks import same
 
 import cascade as cs
 from cascade.runtime import events
-from cascade.runtime.vm.fuser import is_traced
+from cascade.runtime.loops.fused import is_traced
 
 #: What the loops of the tests have done; each has its own.
 calls: list[object] = []

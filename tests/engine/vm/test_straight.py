@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cascade as cs
-from cascade.runtime.contexts import held_in
+from cascade.runtime import straightline as straight
 from cascade.runtime.events import TaskStarted
-from cascade.runtime.outcomes import RELEASED
-from cascade.runtime.vm import straight
-from cascade.runtime.vm.loops import UNSET
-from cascade.runtime.vm.straight import Handover, Straight, chain, straight_for, walk
+from cascade.runtime.execution.contexts import held_in
+from cascade.runtime.loops.protocol import UNSET
+from cascade.runtime.semantics.outcomes import RELEASED
+from cascade.runtime.straightline import Handover, Straight, chain, straight_for, walk
 
 colour = contextvars.ContextVar("colour", default="none")
 

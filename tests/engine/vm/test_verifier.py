@@ -14,8 +14,8 @@ from tests.graph.programs import programs
 import cascade as cs
 from cascade.graph.compiler import BlueprintBuilder, template_of
 from cascade.runtime.blueprint import Blueprint, Call, Literal, Register, TailCall
+from cascade.runtime.loops.protocol import UNSET
 from cascade.runtime.vm import VirtualMachine
-from cascade.runtime.vm.loops import UNSET
 from cascade.spec.lazy_types import LazyResult
 
 

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from cascade.runtime.bus import MessageBus as MessageBus
     from cascade.runtime.control.plane import ControlPlane as ControlPlane
     from cascade.runtime.engine import Engine as Engine
-    from cascade.runtime.history import History as History
+    from cascade.runtime.limits.capacities import ResourceManager as ResourceManager
     from cascade.runtime.limits.constraints import ConstraintManager as ConstraintManager
-    from cascade.runtime.limits.resources import ResourceManager as ResourceManager
     from cascade.runtime.limits.rules import Constraint as Constraint
-    from cascade.runtime.script import run as run
-    from cascade.runtime.script import run_async as run_async
-    from cascade.runtime.subscribers.lines import LineWriter as LineWriter
-    from cascade.runtime.subscribers.logs import EventLogger as EventLogger
-    from cascade.runtime.subscribers.progress import show_progress as show_progress
-    from cascade.runtime.vm.tiers import explain as explain
+    from cascade.runtime.loops.tiers import explain as explain
+    from cascade.runtime.runners import run as run
+    from cascade.runtime.runners import run_async as run_async
+    from cascade.runtime.telemetry.history import History as History
+    from cascade.runtime.telemetry.lines import LineWriter as LineWriter
+    from cascade.runtime.telemetry.logs import EventLogger as EventLogger
+    from cascade.runtime.telemetry.progress import show_progress as show_progress
     from cascade.runtime.vm.verifier import verify as verify
     from cascade.spec.blueprint import TailCall as TailCall
     from cascade.spec.blueprint import literal as literal
@@ -108,15 +108,15 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         "runtime.bus": ("MessageBus",),
         "runtime.control.plane": ("ControlPlane",),
         "runtime.engine": ("Engine",),
-        "runtime.history": ("History",),
+        "runtime.telemetry.history": ("History",),
         "runtime.limits.constraints": ("ConstraintManager",),
-        "runtime.limits.resources": ("ResourceManager",),
+        "runtime.limits.capacities": ("ResourceManager",),
         "runtime.limits.rules": ("Constraint",),
-        "runtime.script": ("run", "run_async"),
-        "runtime.subscribers.lines": ("LineWriter",),
-        "runtime.subscribers.logs": ("EventLogger",),
-        "runtime.subscribers.progress": ("show_progress",),
-        "runtime.vm.tiers": ("explain",),
+        "runtime.runners": ("run", "run_async"),
+        "runtime.telemetry.lines": ("LineWriter",),
+        "runtime.telemetry.logs": ("EventLogger",),
+        "runtime.telemetry.progress": ("show_progress",),
+        "runtime.loops.tiers": ("explain",),
         "runtime.vm.verifier": ("verify",),
         "spec.blueprint": ("TailCall", "literal"),
         "spec.caching": ("ByArguments", "CachePolicy"),

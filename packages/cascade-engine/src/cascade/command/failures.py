@@ -25,7 +25,7 @@ def complain(message: str, code: int) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    from cascade.runtime.subscribers.output import write_line
+    from cascade.runtime.console import write_line
     from cascade.spec.wording import visible
 
     message = visible(message, lines=True)
@@ -44,8 +44,8 @@ def show_failure(error: BaseException) -> None:
     error in Cascade's own code keeps its traceback, and so do all where ``CASCADE_FULL_TRACEBACK``
     is set.
     """
-    from cascade.runtime.subscribers.output import write_line
-    from cascade.runtime.tracebacks import VARIABLE, leave_out_machinery
+    from cascade.runtime.console import write_line
+    from cascade.runtime.diagnostics.tracebacks import VARIABLE, leave_out_machinery
     from cascade.spec.errors import CascadeError
     from cascade.spec.wording import visible
 

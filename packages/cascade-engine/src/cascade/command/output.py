@@ -10,7 +10,7 @@ from typing import Any
 
 from cascade.command.failures import NoJsonError, UsageError
 from cascade.command.json_forms import json_form
-from cascade.runtime.subscribers.output import write_line
+from cascade.runtime.console import write_line
 from cascade.spec.wording import short, visible, visible_json
 
 

@@ -226,7 +226,7 @@ def _amounts(given: Sequence[str]) -> dict[str, float]:
             amounts[name] = float(amount)
         except ValueError:
             raise UsageError(f"--capacity takes NAME=AMOUNT, as gpu=2, but got {text!r}") from None
-    from cascade.runtime.limits.resources import ResourceManager
+    from cascade.runtime.limits.capacities import ResourceManager
 
     try:
         return ResourceManager(amounts).capacities
@@ -263,8 +263,8 @@ def _run(
 ) -> None:
     from cascade.command.output import show_json, show_value
     from cascade.runtime.engine import Engine
-    from cascade.runtime.interrupts import run_interruptibly
-    from cascade.runtime.subscribers.attach import attach
+    from cascade.runtime.execution.interrupts import run_interruptibly
+    from cascade.runtime.telemetry.attach import attach
 
     capacities = _amounts(capacity)
 

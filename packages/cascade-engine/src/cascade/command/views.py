@@ -112,7 +112,7 @@ def explain(target: TargetName, /, *, json: AsJson = False) -> None:
     from cascade.command.output import show, show_json
     from cascade.command.targets import distinct_tasks, find
     from cascade.graph.build import build_graph
-    from cascade.runtime.vm.tiers import explain as explanation_of
+    from cascade.runtime.loops.tiers import explain as explanation_of
     from cascade.spec.task import Task
 
     found = find(target)

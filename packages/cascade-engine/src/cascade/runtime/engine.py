@@ -17,11 +17,11 @@ from cascade.adapters.executors.inline import InlineExecutor
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.adapters.solvers.native import NativeSolver
 from cascade.graph.compiler import BlueprintBuilder
-from cascade.runtime.abandoned import AbandonedCalls
 from cascade.runtime.around import in_time
-from cascade.runtime.blocking import BlockedStep, BlockingMonitor, warn
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
+from cascade.runtime.diagnostics.blocking_calls import BlockedStep, BlockingMonitor, warn
+from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.events import (
     ConstraintRemoved,
     ConstraintSet,
@@ -30,20 +30,20 @@ from cascade.runtime.events import (
     RunStarted,
     TaskBlocking,
 )
+from cascade.runtime.execution.abandoned import AbandonedCalls
+from cascade.runtime.execution.placement import Durations
+from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
+from cascade.runtime.limits.capacities import ResourceManager
 from cascade.runtime.limits.constraints import ConstraintManager
-from cascade.runtime.limits.resources import ResourceManager
 from cascade.runtime.limits.rules import Constraint
-from cascade.runtime.placement import Durations
-from cascade.runtime.program import Program
-from cascade.runtime.resource_container import ResourceContainer
-from cascade.runtime.resource_instance import TEARDOWN_TIMEOUT
+from cascade.runtime.loops.tiers import Tier, check_tier
+from cascade.runtime.program import Program, ProgramExecution
+from cascade.runtime.resources.container import ResourceContainer
+from cascade.runtime.resources.instance import TEARDOWN_TIMEOUT
 from cascade.runtime.run import STEP_INTERVAL, Run, Waiting
-from cascade.runtime.strategies.graph import GraphExecutionStrategy
-from cascade.runtime.strategies.vm import ProgramExecution, VMExecutionStrategy
-from cascade.runtime.tracebacks import leave_out_machinery
+from cascade.runtime.straightline import Begun
 from cascade.runtime.vm import BlueprintRegistry, VirtualMachine
-from cascade.runtime.vm.straight import Begun
-from cascade.runtime.vm.tiers import Tier, check_tier
+from cascade.runtime.vm.strategy import VMExecutionStrategy
 from cascade.spec.blueprint import Blueprint, Literal
 from cascade.spec.callsite import users_frame
 from cascade.spec.checks import check_count, check_seconds

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import copy_context
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from cascade.graph.build import build_graph
 from cascade.graph.sources import sources_of
-from cascade.runtime.contexts import held_in
-from cascade.runtime.pins import named_in
-from cascade.runtime.placement import SLOW, Placement, outside_loop
-from cascade.runtime.ticker import Turn
-from cascade.runtime.tracebacks import leave_out_machinery
-from cascade.runtime.vm.fuser import Fused, fuse
-from cascade.runtime.vm.loops import LAZY
-from cascade.runtime.vm.straight import GOES_ON, Begun, Handover, Straight, walk
+from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
+from cascade.runtime.execution.contexts import held_in
+from cascade.runtime.execution.fairness import Turn
+from cascade.runtime.execution.placement import SLOW, Durations, Placement, outside_loop
+from cascade.runtime.loops.fused import Fused, fuse
+from cascade.runtime.loops.protocol import LAZY
+from cascade.runtime.loops.tiers import Tier
+from cascade.runtime.run import Run
+from cascade.runtime.semantics.pins import named_in
+from cascade.runtime.straightline import GOES_ON, Begun, Handover, Straight, walk
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError
@@ -26,10 +28,31 @@ from cascade.spec.nearby import names_known
 from cascade.spec.params import Param, Source
 from cascade.spec.task import Task
 
-if TYPE_CHECKING:
-    from cascade.runtime.engine import Engine
-
 R = TypeVar("R")
+
+
+class ProgramEngine(Protocol):
+    """What a program needs of the engine that has compiled it."""
+
+    tier: Tier
+
+    @property
+    def durations(self) -> Durations:
+        """How long calls of plain functions take (M6)."""
+
+    @property
+    def is_unwatched(self) -> bool:
+        """Whether programs may run without telling anybody of it."""
+
+    async def execute(
+        self,
+        program: Program[Any],
+        params: Mapping[str, Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        begun: Begun | None = None,
+    ) -> Any:
+        """Run a program in a run of its own."""
 
 
 class Program(Generic[R]):
@@ -49,7 +72,7 @@ class Program(Generic[R]):
 
     def __init__(
         self,
-        engine: Engine,
+        engine: ProgramEngine,
         target: LazyResult[R],
         blueprint: Blueprint,
         params: Collection[str] = (),
@@ -218,3 +241,40 @@ def _places(target: LazyResult[Any], count: int) -> dict[str, int]:
     arguments += target.kwargs.items()
     plain = [name for name, value in arguments if not issubclass(type(value), LazyResult)]
     return dict(zip(plain, range(count - len(plain), count), strict=True))
+
+
+class ProgramExecution:
+    """Runs a target that is compiled already.
+
+    Args:
+        program: What it was compiled to.
+        args, kwargs: Of the target's task.
+        begun: Where straight-line code has stopped, to go on from there.
+        machine: Makes the machine for one run.
+    """
+
+    name = "vm"
+
+    def __init__(
+        self,
+        program: Program[Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        begun: Begun | None,
+        machine: Callable[[Run], Any],
+    ) -> None:
+        self._program = program
+        self._args = args
+        self._kwargs = kwargs
+        self._begun = begun
+        self._machine = machine
+
+    async def execute(self, target: LazyResult[Any], run: Run) -> Any:
+        """The value of ``target``; see ``VMExecutionStrategy``."""
+        return await self._machine(run).execute(
+            self._program.template,
+            initial_args=list(self._args),
+            initial_kwargs=dict(self._kwargs),
+            source=target,
+            begun=self._begun,
+        )

@@ -7,22 +7,18 @@ import contextvars
 import os
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from time import monotonic, perf_counter
-from types import TracebackType, coroutine
+from time import monotonic
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
 
 from cascade.graph.build import inputs_of
-from cascade.runtime import interrupts
-from cascade.runtime.abandoned import AbandonedCalls
 from cascade.runtime.around import around
-from cascade.runtime.blocking import BlockingMonitor, Watch, marked, watched
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.cancels import Cancels, IsCancelled, cancelled_inside
 from cascade.runtime.clock import VirtualLoop
-from cascade.runtime.contexts import held_in
+from cascade.runtime.diagnostics.blocking_calls import BlockingMonitor, Watch, marked
 from cascade.runtime.events import (
     CallAbandoned,
     Event,
@@ -35,10 +31,12 @@ from cascade.runtime.events import (
     TaskStarted,
     TaskWaiting,
 )
-from cascade.runtime.limits.constraints import ConstraintManager
-from cascade.runtime.limits.gate import Gate
-from cascade.runtime.limits.resources import ResourceManager
-from cascade.runtime.placement import (
+from cascade.runtime.execution import interrupts
+from cascade.runtime.execution.abandoned import AbandonedCalls
+from cascade.runtime.execution.cancels import Cancels, IsCancelled, cancelled_inside
+from cascade.runtime.execution.contexts import held_in
+from cascade.runtime.execution.coroutines import watched, within
+from cascade.runtime.execution.placement import (
     Durations,
     Placement,
     outside_loop,
@@ -46,8 +44,11 @@ from cascade.runtime.placement import (
     starts_loop,
     timed,
 )
-from cascade.runtime.steps import Batch, Steps
-from cascade.runtime.worker_calls import WorkerCall, end_of, not_begun, result_of
+from cascade.runtime.execution.step_counter import Batch, Steps
+from cascade.runtime.execution.worker_calls import WorkerCall, end_of, not_begun, result_of
+from cascade.runtime.limits.capacities import ResourceManager
+from cascade.runtime.limits.constraints import ConstraintManager
+from cascade.runtime.limits.gate import Gate
 from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
@@ -56,10 +57,10 @@ from cascade.spec.protocols import Executor, StateBackend
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
-    from cascade.runtime.resource_container import ResourceContainer
-    from cascade.runtime.resource_session import ResourceSession
-    from cascade.runtime.ticker import Ticker
-    from cascade.runtime.vm.registry import BlueprintRegistry
+    from cascade.runtime.execution.fairness import Ticker
+    from cascade.runtime.execution.registry import BlueprintRegistry
+    from cascade.runtime.resources.container import ResourceContainer
+    from cascade.runtime.resources.session import ResourceSession
 
 T = TypeVar("T")
 
@@ -351,6 +352,11 @@ class Run:
 
     # -- threads ------------------------------------------------------------------------------
 
+    @property
+    def caller(self) -> Any:
+        """The permit of the call that has started this run, if limits have let that in."""
+        return self.gate.caller
+
     def is_own_thread(self, ident: int) -> bool:
         """Whether that is the thread of the run's event loop."""
         return ident == self._thread
@@ -627,56 +633,6 @@ def in_loop(task: str, func: Callable[..., T], *args: Any) -> T:
         if refused is None:
             raise
         raise refused from error
-
-
-@coroutine
-def within(
-    context: contextvars.Context,
-    work: Coroutine[Any, Any, T],
-    cancels: Cancels,
-    ticker: Ticker | None = None,
-) -> Generator[Any, Any, T]:
-    """Await ``work`` in this asyncio task, but with every step of it in ``context`` (M12)."""
-    cancelling = cancels.cancelling
-    send = work.send
-    resume: Callable[[Any], Any] = send
-    value: Any = None
-    before = cancelling()
-    waits, since = 0, 0.0
-    try:
-        while True:
-            try:
-                waiting = context.run(resume, value)
-            except StopIteration as end:
-                result: T = end.value
-                break
-            finally:
-                if (after := cancelling()) != before:
-                    cancels.changed(after - before)
-                value = None  # an error's traceback holds this frame, which must not hold the error
-            before = after
-            try:
-                resume, value = send, (yield waiting)
-                if waiting is not None and type(waiting) is not asyncio.Future:
-                    before = cancelling()  # it may have swallowed a cancel, as a task may
-            except BaseException as error:
-                before = cancelling()
-                resume, value = work.throw, error
-            if ticker is not None:
-                waits, since = waits + 1, perf_counter()
-                if not ticker.bus.is_silent:
-                    ticker.tell()
-    except BaseException as error:
-        yield from cancels.end(error)
-        raise
-    else:
-        if cancels.own > 0 or cancelling() > cancels.before:
-            yield from cancels.end(None)
-        return result
-    finally:
-        if ticker is not None and waits:
-            ticker.turned(waits, since)
-        cancels.over()
 
 
 def stop_iteration(func: Callable[..., Any]) -> TaskStopIterationError:

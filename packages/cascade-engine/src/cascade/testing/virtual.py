@@ -9,7 +9,7 @@ from inspect import iscoroutinefunction
 from typing import Any, TypeVar, overload
 
 from cascade.runtime.clock import run_virtually
-from cascade.runtime.script import run_async
+from cascade.runtime.runners import run_async
 from cascade.spec.errors import RunError
 from cascade.spec.lazy_types import LazyResult
 

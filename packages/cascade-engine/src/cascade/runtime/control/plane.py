@@ -32,7 +32,6 @@ from cascade.runtime.control.status import (
     write_status,
 )
 from cascade.runtime.control.telemetry import GROUPS, Telemetry, check_groups
-from cascade.runtime.control.texts import Texts
 from cascade.runtime.engine import Engine
 from cascade.runtime.events import (
     ConnectorConnected,
@@ -40,6 +39,7 @@ from cascade.runtime.events import (
     ControlMessageRefused,
 )
 from cascade.runtime.limits.rules import GLOBAL, PAUSE, Constraint
+from cascade.runtime.telemetry.texts import Texts
 from cascade.spec.checks import check_seconds
 from cascade.spec.errors import ArgumentError, ConnectorError
 from cascade.spec.protocols import ConnectionState, Connector

@@ -10,8 +10,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.control.messages import RefusedMessageError
-from cascade.runtime.control.texts import Texts, cut
 from cascade.runtime.limits.rules import GLOBAL, PAUSE
+from cascade.runtime.telemetry.texts import Texts, cut
 from cascade.spec.wording import short, type_name
 
 if TYPE_CHECKING:

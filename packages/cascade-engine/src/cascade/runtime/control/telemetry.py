@@ -1,6 +1,6 @@
 """Telemetry: the events of an engine, told on ``<prefix>/telemetry/<run>/<group>/<event>``.
 
-Each is a JSON object, as ``cascade.runtime.subscribers.wording.as_data`` makes it, with ``time``, a
+Each is a JSON object, as ``cascade.runtime.telemetry.wording.as_data`` makes it, with ``time``, a
 Unix time. What happens outside of a run stands under the engine's name. Loops tell of their steps
 as ``StepsMade`` does, now and then. Of a group whose events come by the thousand some are left
 out, and counted: nobody reads more, and a run must not wait for a network.
@@ -16,9 +16,9 @@ from typing import Final
 
 from cascade.runtime import events
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.control.texts import Texts
 from cascade.runtime.events import Event
-from cascade.runtime.subscribers.wording import as_data
+from cascade.runtime.telemetry.texts import Texts
+from cascade.runtime.telemetry.wording import as_data
 from cascade.spec.errors import ArgumentError
 from cascade.spec.nearby import did_you_mean
 from cascade.spec.protocols import Connector

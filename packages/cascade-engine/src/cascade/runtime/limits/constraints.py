@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from cascade.runtime.limits.resources import ResourceManager
+from cascade.runtime.limits.capacities import ResourceManager
 from cascade.runtime.limits.rules import (
     CONCURRENCY,
     EARLY,

@@ -11,15 +11,15 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.events import TaskWaiting
+from cascade.runtime.limits.capacities import ResourceManager, exact
 from cascade.runtime.limits.constraints import ConstraintManager
-from cascade.runtime.limits.resources import ResourceManager, exact
-from cascade.runtime.limits.tickets import OUT, Admissions, Ticket, current_ticket
+from cascade.runtime.limits.permits import OUT, Admissions, Ticket, current_ticket
 from cascade.spec.checks import is_amount, no_amount
 from cascade.spec.operation import Operation
 from cascade.spec.policies import CallPolicies
 
 if TYPE_CHECKING:
-    from cascade.runtime.run import Run
+    from cascade.runtime.execution.scope import RunScope
 
 _log = logging.getLogger("cascade.limits")
 
@@ -34,7 +34,7 @@ class Gate:
     """
 
     def __init__(
-        self, run: Run, resources: ResourceManager, constraints: ConstraintManager
+        self, run: RunScope, resources: ResourceManager, constraints: ConstraintManager
     ) -> None:
         self._run = run
         self.resources = resources
@@ -154,7 +154,7 @@ class Gate:
         caller = self.caller
         while caller is not None:
             callers.append(caller)
-            caller = caller.run.gate.caller
+            caller = caller.run.caller
         found = self.resources.held_up_by(ticket, callers)
         if found is not None and (ticket.task, *found) not in self._warned:
             self._warned.add((ticket.task, *found))

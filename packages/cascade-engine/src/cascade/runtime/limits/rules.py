@@ -16,7 +16,7 @@ from cascade.spec.nearby import did_you_mean
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
-    from cascade.runtime.limits.tickets import Ticket
+    from cascade.runtime.limits.permits import Ticket
 
 PAUSE: Final = "pause"
 CONCURRENCY: Final = "concurrency"

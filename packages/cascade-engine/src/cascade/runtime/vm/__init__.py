@@ -17,8 +17,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cascade.runtime.execution.registry import BlueprintRegistry
     from cascade.runtime.vm.machine import VirtualMachine
-    from cascade.runtime.vm.registry import BlueprintRegistry
 
 __all__ = ["BlueprintRegistry", "VirtualMachine"]
 
@@ -30,7 +30,7 @@ def __getattr__(name: str) -> Any:
 
         return VirtualMachine
     if name == "BlueprintRegistry":
-        from cascade.runtime.vm.registry import BlueprintRegistry
+        from cascade.runtime.execution.registry import BlueprintRegistry
 
         return BlueprintRegistry
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,15 +9,15 @@ from typing import Any
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.adapters.solvers.native import NativeSolver
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.outcomes import value_or_raise
-from cascade.runtime.resource_container import ResourceContainer
+from cascade.runtime.execution.registry import BlueprintRegistry
+from cascade.runtime.graph_path.strategy import GraphRun
+from cascade.runtime.graph_path.templates import instantiate
+from cascade.runtime.loops.tiers import Tier, check_tier, demand
+from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
-from cascade.runtime.strategies.graph import GraphRun
-from cascade.runtime.strategies.templates import instantiate
+from cascade.runtime.semantics.outcomes import value_or_raise
+from cascade.runtime.straightline import Begun
 from cascade.runtime.vm.registers import STOPPED, RegisterMachine, is_for_registers
-from cascade.runtime.vm.registry import BlueprintRegistry
-from cascade.runtime.vm.straight import Begun
-from cascade.runtime.vm.tiers import Tier, check_tier, demand
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.errors import BlueprintError
 from cascade.spec.lazy_types import LazyResult

@@ -22,18 +22,18 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from cascade.runtime.placement import Place
-from cascade.runtime.run import Run
-from cascade.runtime.strategies.templates import (
+from cascade.runtime.execution.fairness import Ticker
+from cascade.runtime.execution.placement import Place
+from cascade.runtime.graph_path.templates import (
     dead_prologue,
     given_inputs,
     initial_registers,
     remaining,
 )
-from cascade.runtime.tailcall import is_baked, lazies_of
-from cascade.runtime.ticker import Ticker
-from cascade.runtime.vm.loops import UNSET
-from cascade.runtime.vm.straight import GOES_ON, Begun, Handover
+from cascade.runtime.loops.protocol import UNSET
+from cascade.runtime.run import Run
+from cascade.runtime.semantics.tail_calls import is_baked, lazies_of
+from cascade.runtime.straightline import GOES_ON, Begun, Handover
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register, TailCall
 from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError

@@ -108,7 +108,7 @@ def pagerank(
     Cost: O(n + m) a step.
     Guarantees: the same floats on the graph path and on the VM path.
 
-    >>> from cascade.runtime.script import run
+    >>> from cascade.runtime.runners import run
     >>> ranking = run(pagerank(Links("abc", [("a", "c"), ("b", "c")])), use_vm=True)
     >>> {node: round(rank, 4) for node, rank in ranking.ranks.items()}
     {'c': 0.5745, 'a': 0.2128, 'b': 0.2128}

@@ -32,7 +32,7 @@ from cascade.observatory.benchmarks.rounds import Contender, Samples
 from cascade.observatory.benchmarks.shapes import CHAIN, SHAPES, TREE, WIDE, Shape
 from cascade.observatory.benchmarks.tables import figure
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.subscribers.progress import show_progress
+from cascade.runtime.telemetry.progress import show_progress
 from cascade.spec.task import task
 
 CASCADE, GATHER, PLAIN = Cascade.name, AsyncioGather.name, PlainCalls.name

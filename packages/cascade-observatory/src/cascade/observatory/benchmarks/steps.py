@@ -41,9 +41,9 @@ from cascade.observatory.benchmarks.shapes import PLAIN
 from cascade.observatory.benchmarks.tables import Table, figure
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import StepsMade
-from cascade.runtime.vm.fuser import Fused, fuse
-from cascade.runtime.vm.generator import Generated, generate
-from cascade.runtime.vm.tiers import Tier
+from cascade.runtime.loops.fused import Fused, fuse
+from cascade.runtime.loops.generated import Generated, generate
+from cascade.runtime.loops.tiers import Tier
 from cascade.spec.params import Param
 
 FUSED: Tier = "fused"

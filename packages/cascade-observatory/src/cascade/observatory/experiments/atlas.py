@@ -17,7 +17,7 @@ from cascade.observatory.pictures.graphs import Arrow, Dot, draw_graph
 from cascade.observatory.pictures.page import GraphPage
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.engine import Engine
-from cascade.runtime.subscribers.tally import RunFigures, RunTally
+from cascade.runtime.telemetry.tally import RunFigures, RunTally
 from cascade.spec.resource import ResourceDefinition, inject, resource
 from cascade.spec.task import task
 

@@ -1,0 +1,245 @@
+"""NodeProcessor: the attempts of a node that needs more than a plain call.
+
+Rule R10's inner part: repeat { gates → task resources → timeout → one call }. It also decides where
+the call is made: coroutine functions on the loop, users of thread-bound resources on their thread,
+the rest on a worker, or inline where the caller allows it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from cascade.runtime.around import in_time
+from cascade.runtime.execution.cancels import Cancels, IsCancelled
+from cascade.runtime.execution.placement import Place, wants_resources
+from cascade.runtime.limits.permits import Ticket, current_ticket
+from cascade.runtime.resources.session import Attempt
+from cascade.runtime.run import Run, guarded
+from cascade.spec.errors import TaskTimeoutError
+from cascade.spec.operation import Operation
+from cascade.spec.policies import PLAIN_CALLS, CallPolicies
+from cascade.spec.protocols import Executor
+
+#: What an attempt gives that has to ask its limits again.
+_NOT_BEGUN: Final = object()
+#: Told of a call that nobody waits for any more.
+_OnAbandon: TypeAlias = Callable[[Future[Any]], None]
+
+
+@dataclass(slots=True)
+class NodeCall:
+    """What is called for a node, and how."""
+
+    operation: Operation
+    #: Resources stand there as their markers.
+    args: Iterable[Any]
+    kwargs: Mapping[str, Any]
+    policies: CallPolicies = PLAIN_CALLS
+    #: ``LazyResult.number`` of the node, for events; 0 where there is none.
+    node: int = 0
+    #: What the limits of its attempt have let in.
+    ticket: Ticket | None = None
+    #: Told when the next call has to wait, and when it goes on.
+    waits: Callable[[], None] = lambda: None
+    goes_on: Callable[[], None] = lambda: None
+
+
+class NodeProcessor:
+    """Makes the attempts of one run that the fast lanes leave out. In the loop's thread.
+
+    Args:
+        run: The run.
+        is_cancelled: Whether the engine has cancelled the current asyncio task.
+        on_cancel: Called when an attempt was cancelled and is about to wait for a plain call.
+    """
+
+    def __init__(
+        self, run: Run, is_cancelled: IsCancelled, on_cancel: Callable[[], None] | None = None
+    ) -> None:
+        self._run = run
+        self._is_cancelled = is_cancelled
+        self._on_cancel = on_cancel
+
+    async def call(
+        self,
+        call: NodeCall,
+        failed: Callable[[int, float, BaseException], None] = lambda *_: None,
+    ) -> Any:
+        """Make attempts until one succeeds or there are to be no more.
+
+        Args:
+            call: What to call.
+            failed: Called before another attempt: with the number of the one that failed, the
+                seconds until the next, and the error.
+
+        Raises:
+            Exception: That of the last attempt.
+            TaskTimeoutError: The last attempt took too long.
+        """
+        retry = call.policies.retry
+        attempt = 1
+        while True:
+            try:
+                return await self._attempt(call)
+            except Exception as error:
+                pause = retry.pause(attempt, error) if retry is not None else None
+                if pause is None:
+                    raise
+                failed(attempt, pause, error)
+            attempt += 1
+            call.waits()
+            with self._run.rest(call.operation.name, call.node, pause):
+                await asyncio.sleep(pause)  # by the loop's clock; also lets others go first
+            call.goes_on()
+
+    async def _attempt(self, call: NodeCall) -> Any:
+        """One attempt, which asks its limits again where they changed as it waited for a thread."""
+        gate = self._run.gate
+        result = _NOT_BEGUN
+        while result is _NOT_BEGUN:
+            if not gate.governs(call.operation, call.policies):
+                call.ticket = None
+                call.goes_on()
+                result = await self._with_resources(call, None)
+                continue
+            call.waits()
+            call.ticket = ticket = await gate.admitted(call.operation, call.node, call.policies)
+            call.goes_on()
+            abandoned: list[Future[Any]] = []
+            try:
+                result = await self._with_resources(call, abandoned.append)
+            finally:
+                if abandoned:  # it goes on, and uses what the ticket has (M8)
+                    gate.leave_after(ticket, abandoned[0])
+                else:
+                    gate.leave(ticket)
+        return result
+
+    async def _with_resources(self, call: NodeCall, on_abandon: _OnAbandon | None) -> Any:
+        if not wants_resources(call.args, call.kwargs):
+            return await self._make(call, call.args, call.kwargs, None, on_abandon)
+        async with self._run.resources.attempt() as attempt:
+            args, kwargs = await attempt.resolve(call.args, call.kwargs, call.operation)
+
+            def keep_until(abandoned: Future[Any]) -> None:
+                attempt.keep_until(abandoned)
+                if on_abandon is not None:
+                    on_abandon(abandoned)
+
+            return await self._make(call, args, kwargs, attempt, keep_until)
+
+    async def _make(
+        self,
+        call: NodeCall,
+        args: Iterable[Any],
+        kwargs: Mapping[str, Any],
+        on: Attempt | None,
+        on_abandon: _OnAbandon | None,
+    ) -> Any:
+        """One call, with its timeout, where it belongs."""
+        run, timeout = self._run, call.policies.timeout
+        place = run.placement.place(
+            call.operation,
+            timeout=timeout,
+            bound=on is not None and on.bound,
+        )
+        if place is Place.LOOP:
+            return await self._await(call, args, kwargs)
+        if place is Place.INLINE:
+            return await self._inline(call.operation, args, kwargs)
+        executor: Executor = run.executor
+        if place is Place.BOUND:
+            executor = run.resources.bound_thread
+        return await run.in_worker(
+            self._in_thread,
+            (call.operation, call.ticket, args, kwargs),
+            {},
+            executor,
+            name=call.operation.name,
+            node=call.node,
+            timeout=timeout,
+            on_abandon=on_abandon,
+            on_cancel=self._on_cancel,
+        )
+
+    def _in_thread(
+        self, operation: Operation, ticket: Ticket | None, args: Any, kwargs: Any
+    ) -> Any:
+        """The body of the call in a worker thread."""
+        if self._run.gate.asks_again(operation, ticket):
+            return _NOT_BEGUN
+        if ticket is not None:
+            current_ticket.set(ticket)
+        return guarded(self._run.placement.timed(operation, operation.func), args, kwargs)
+
+    async def _inline(
+        self, operation: Operation, args: Iterable[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Call a plain function in the event loop's thread, where a cancel waits for an await."""
+        cancels = Cancels()
+        try:
+            value = self._run.call_here(operation, operation.func, args, kwargs)
+        except BaseException as error:
+            if cancels.count and not self._is_cancelled(cancels.count):
+                await cancels.settle(error, self._is_cancelled)
+            raise
+        if cancels.count and not self._is_cancelled(cancels.count):
+            await cancels.settle(None, self._is_cancelled)
+        return value
+
+    async def _await(self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Await a task's coroutine, as long as it may take."""
+        operation, node, ticket = call.operation, call.node, call.ticket
+        timeout = call.policies.timeout
+        if timeout is None:
+            return await self.await_once(operation, node, args, kwargs, ticket)
+        scope = asyncio.timeout(timeout)
+        work = self.await_once(operation, node, args, kwargs, ticket, scope)
+        try:
+            return await in_time(scope, work)
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            raise timed_out(operation.name, timeout) from error.__cause__
+
+    def await_once(
+        self,
+        operation: Operation,
+        node: int,
+        args: Iterable[Any],
+        kwargs: Mapping[str, Any],
+        ticket: Ticket | None = None,
+        scope: asyncio.Timeout | None = None,
+    ) -> Awaitable[Any]:
+        """What to await for a call of a coroutine function without any policy.
+
+        Args:
+            operation: What to call.
+            node: Of the lazy value that is computed, for events.
+            args: Its positional arguments; no markers of resources.
+            kwargs: Its others.
+            ticket: What limits have let it in by, if they did.
+            scope: That may cancel it.
+
+        Raises, when awaited: See ``Run.awaiting``.
+        """
+        run = self._run
+        context = run.context.copy()
+        if ticket is not None:
+            run.gate.mark(context, ticket)
+        is_over = self._is_cancelled if scope is None else partial(self._is_over, scope)
+        return run.awaiting(operation, node, operation.func(*args, **kwargs), context, is_over)
+
+    def _is_over(self, scope: asyncio.Timeout, outside: int) -> bool:
+        """Whether the engine has cancelled a call, or the scope of its timeout."""
+        return self._is_cancelled(outside) or scope.expired()
+
+
+def timed_out(task: str, seconds: float) -> TaskTimeoutError:
+    """The error for an attempt that took longer than it may."""
+    return TaskTimeoutError(f"an attempt of task '{task}' took longer than {seconds:g} s", seconds)

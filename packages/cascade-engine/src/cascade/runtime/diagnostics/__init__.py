@@ -1,0 +1,1 @@
+"""What errors and warnings say: notes, tracebacks, calls that block."""

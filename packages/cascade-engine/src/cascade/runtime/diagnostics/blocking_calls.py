@@ -1,0 +1,508 @@
+"""Finding calls that block the event loop: a step of a coroutine task, or a plain function there.
+
+A coroutine that calls ``time.sleep`` or ``requests.get`` holds everything that shares its event
+loop, and nothing shows where. So each *step* of a coroutine task, from one ``await`` to the next,
+is marked while it lasts, and a thread looks at the mark now and then: when one and the same step
+is older than its threshold, that thread takes the stack of the loop's thread, while it blocks.
+
+- The mark costs a step some 60 ns; nothing is locked and nobody is woken.
+- The thread is started by the first step, looks once per threshold while there are steps, sleeps
+  while there are none, and ends when there were none for ``LINGER`` seconds.
+- Steps are measured in real seconds, also under a virtual clock. A step that stops in a debugger is
+  left alone.
+- Plain functions that are called in the event loop's thread are marked as well. What is marked last
+  is what keeps the thread; its time is not that of the step around it.
+- Pauses of the garbage collector do not count, nor does time that nobody has used: the look comes
+  late then, and the clock of the loop's thread has stood still. The process was suspended, or
+  others had the processor.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from types import CodeType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from cascade.runtime.diagnostics.collections import pauses
+from cascade.runtime.diagnostics.tracebacks import own_folders
+from cascade.runtime.diagnostics.usage import usage
+from cascade.spec.callsite import CallSite
+
+if TYPE_CHECKING:
+    pass
+
+T = TypeVar("T")
+
+#: How the name of the file of straight-line code ends, which nothing marks.
+STRAIGHT = "straightline/<generated>"
+#: Seconds that a step of a coroutine may take unless it is given others.
+THRESHOLD = 0.1
+#: Seconds without a step after which the thread ends; the next step starts another.
+LINGER = 1.0
+#: Seconds that a plain function may keep the event loop's thread.
+PLAIN_THRESHOLD = 0.05
+#: A look that is later than this, in seconds, could not have been made in time.
+_LATE = 0.02
+#: Seconds by which a look is late that had to wait for the interpreter's lock.
+_WAITED = 0.002
+#: Least seconds between two looks, whatever the thresholds.
+_SHORTEST_LOOK = 0.01
+_DEBUGGERS = frozenset({"bdb", "debugpy", "ipdb", "pdb", "pudb", "pydevd", "_pydevd_bundle"})
+
+_log = logging.getLogger("cascade.blocking")
+#: What ``warn`` has said already, in the form that the module ``warnings`` keeps.
+_said: dict[str | tuple[str, type[Warning], int], int] = {}
+
+
+class BlockingCallWarning(RuntimeWarning):
+    """A task blocks the event loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedStep:
+    """A step of a coroutine that has lasted for too long, and still did when it was found."""
+
+    #: Whose step it is, as it was given to ``BlockingMonitor.watch``.
+    owner: Any
+    #: For how long it had lasted, so far.
+    seconds: float
+    #: For how long it might have lasted.
+    threshold: float
+    #: The innermost line that is none of a library's.
+    place: CallSite
+    #: The stack from the coroutine inward, as tracebacks show it.
+    stack: str
+    #: Name of the plain function that straight-line code calls within the step, if it does.
+    plain: str | None = None
+
+
+class _Marks:
+    """The calls under way in one thread, for the monitors of all engines there."""
+
+    __slots__ = ("current",)
+
+    def __init__(self) -> None:
+        #: The innermost that is marked.
+        self.current: Watch | None = None
+
+
+_here = threading.local()
+
+
+def _marks_here() -> _Marks:
+    if not hasattr(_here, "marks"):
+        _here.marks = _Marks()
+    marks: _Marks = _here.marks
+    return marks
+
+
+class BlockingMonitor:
+    """Watches the coroutine steps of one thread. Made in that thread.
+
+    Args:
+        on_blocked: Called once for a step that takes too long, as soon as that is found, in the
+            monitor's own thread. What it raises goes to the logger ``cascade.blocking``.
+        threshold: Seconds that a step may take.
+        clock: Gives seconds.
+        linger: Seconds without a step after which the thread ends.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_every",
+        "_linger",
+        "_lock",
+        "_loop_thread",
+        "_on_blocked",
+        "_parked",
+        "_thread",
+        "_threshold",
+        "_wake",
+        "_cpu_clock",
+        "_native",
+        "_lost",
+        "clock",
+        "marks",
+        "quiet",
+    )
+
+    def __init__(
+        self,
+        on_blocked: Callable[[BlockedStep], object],
+        threshold: float = THRESHOLD,
+        *,
+        clock: Callable[[], float] = perf_counter,
+        linger: float = LINGER,
+    ) -> None:
+        self.clock = clock
+        #: Calls under way.
+        self.marks = _marks_here()
+        #: When looks came late, and the seconds that were lost by then.
+        self._lost: deque[tuple[float, float]] = deque(maxlen=16)
+        self._cpu_clock = _cpu_clock()
+        self._native = threading.get_native_id()
+        pauses.listen()
+        #: Set at each look and cleared by the next step; that one sees to it that there are looks.
+        self.quiet = True
+        self._on_blocked = on_blocked
+        self._threshold = threshold
+        self._every = _between_looks(threshold)
+        self._linger = linger
+        self._loop_thread = threading.get_ident()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._parked = False
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def watch(self, owner: Any, may_block: bool | float = False) -> Watch | None:
+        """What drives one coroutine under watch; None if it may block for as long as it likes.
+
+        Args:
+            owner: Handed on in reports.
+            may_block: Whether it may block, or the seconds for which it may.
+        """
+        if may_block is True:
+            return None
+        threshold = self._threshold if may_block is False else may_block
+        if threshold < self._every:
+            self._every = _between_looks(threshold)
+        return Watch(self, owner, threshold)
+
+    def watch_call(self, owner: Any, end: Callable[[], object] | None = None) -> Watch:
+        """What marks a plain function in this thread.
+
+        Args:
+            owner: Handed on in reports.
+            end: Called, in the monitor's thread, when the call takes too long.
+        """
+        if self._every > PLAIN_THRESHOLD:
+            self._every = PLAIN_THRESHOLD
+        return Watch(self, owner, PLAIN_THRESHOLD, end)
+
+    @property
+    def current(self) -> Watch | None:
+        """The call under way, if this monitor watches it."""
+        watch = self.marks.current
+        return watch if watch is not None and watch.monitor is self else None
+
+    def close(self) -> None:
+        """End the thread, which takes moments, and watch no more. From any thread; repeatable."""
+        with self._lock:
+            self._closed = True
+            self._wake.set()
+
+    # -- called by steps ----------------------------------------------------------------------
+
+    def stir(self, watch: Watch) -> None:
+        """The first step since the last look: see to it that somebody looks."""
+        now, began = self.clock(), watch.began
+        if self.clock is perf_counter:
+            pauses.check(now)
+        watch.began = math.inf  # a thread may take a while to start
+        try:
+            self._stir()
+        finally:
+            watch.began = began
+            watch.set_back(self.clock() - now)
+
+    def _stir(self) -> None:
+        with self._lock:
+            self.quiet = False
+            if self._closed:
+                return
+            if self._parked:
+                self._wake.set()
+            elif self._thread is None:
+                self._start()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(
+            target=self._keep_looking, name="cascade-blocking", daemon=True
+        )
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # too many, or the interpreter ends: no reason to fail a task
+            _log.warning("nobody looks for blocking calls: %s", error)
+
+    # -- the monitor's own thread -------------------------------------------------------------
+
+    def _keep_looking(self) -> None:
+        while not self._closed:
+            # In this order: a step that begins before the look is seen, a later one stirs.
+            self.quiet = True
+            self._sleep(self._look())
+            if self.quiet and self.current is None and not self._park():
+                return
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait for the next look, and find the reason if it is late."""
+        if self.clock is not perf_counter or self._cpu_clock is None:
+            self._wake.wait(seconds)
+            return
+        began, used = perf_counter(), _read(self._cpu_clock)
+        self._wake.wait(seconds)
+        now = perf_counter()
+        late = now - began - seconds
+        if late > _WAITED:
+            usage.waited, usage.disturbed = late, now
+        used = _read(self._cpu_clock) - used
+        if late > _LATE:
+            lost = late - used
+        elif used < (now - began) / 2 and self._is_runnable():
+            lost = now - began - used  # ready to run, but others had the processor
+        else:
+            return
+        if lost > 0:
+            self._lost.append((began, lost))
+
+    def _is_runnable(self) -> bool:
+        """Whether the thread of the loop could run now, and neither waits nor is stopped."""
+        try:
+            with open(f"/proc/self/task/{self._native}/stat", encoding="ascii") as file:
+                return file.read().rpartition(") ")[2].startswith("R")
+        except OSError:  # not on Linux
+            return False
+
+    def _to_blame(self, watch: Watch) -> float:
+        """Seconds for which the call under way has kept the thread by its own work."""
+        began = watch.began
+        seconds = self.clock() - began
+        if self.clock is not perf_counter:
+            return seconds
+        seconds -= sum(lost for at, lost in self._lost if at >= began - self._every)
+        return seconds - pauses.since(began, self._loop_thread)
+
+    def _park(self) -> bool:
+        """Wait for a step; False if none came and the thread is to end."""
+        with self._lock:
+            if not self.quiet:
+                return True
+            self._parked = True
+        self._wake.wait(self._linger)
+        with self._lock:
+            self._parked = False
+            if self.quiet or self._closed:
+                self._thread = None
+                return False
+            self._wake.clear()
+            return True
+
+    def _look(self) -> float:
+        """Report the step under way if it is overdue; seconds until the next look."""
+        watch = self.current
+        if watch is None:
+            return self._every
+        began = watch.began
+        seconds = self._to_blame(watch)
+        if watch.dealt_with == began:
+            return self._every
+        if seconds < watch.threshold:
+            return min(max(watch.threshold - seconds, 0.001), self._every)
+        frames = _frames_of(self._loop_thread)
+        if not frames or self.current is not watch or watch.began != began:
+            return self._every  # it ended meanwhile
+        watch.dealt_with = began
+        if watch.end is not None:
+            watch.end()
+        if not any(frame.is_debugger for frame in frames):
+            self._report(watch, seconds, frames)
+        return self._every
+
+    def _report(self, watch: Watch, seconds: float, frames: list[_Frame]) -> None:
+        try:
+            plain, frames = _innermost(frames)
+            place, stack = _place_in(frames), _as_text(frames)
+            step = BlockedStep(watch.owner, seconds, watch.threshold, place, stack, plain)
+            self._on_blocked(step)
+        except Exception:  # nobody else would hear of it, and there are other steps to watch
+            _log.exception("the report of a blocking call failed")
+
+
+class Watch:
+    """One coroutine, or call of a plain function, under watch."""
+
+    __slots__ = ("began", "dealt_with", "end", "monitor", "owner", "threshold")
+
+    def __init__(
+        self,
+        monitor: BlockingMonitor,
+        owner: Any,
+        threshold: float,
+        end: Callable[[], object] | None = None,
+    ) -> None:
+        self.monitor = monitor
+        self.end = end
+        self.owner = owner
+        self.threshold = threshold
+        #: When the step that is under way began, or the last one.
+        self.began = 0.0
+        #: ``began`` of the last step that was reported, or left alone.
+        self.dealt_with = -math.inf
+
+    def leave_out(self, seconds: float) -> None:
+        """Note that something else has kept the thread for so long, in the step under way."""
+        self.set_back(seconds)
+        if self.monitor.quiet:
+            self.monitor.stir(self)
+
+    def set_back(self, seconds: float) -> None:
+        """Let the step have begun later."""
+        if self.dealt_with == self.began:
+            self.dealt_with += seconds
+        self.began += seconds
+
+
+def marked(watch: Watch | None, func: Callable[..., T], *args: Any) -> T:
+    """Call ``func``, marked for the monitor of ``watch``."""
+    if watch is None:
+        return func(*args)
+    monitor = watch.monitor
+    marks = monitor.marks
+    outer = marks.current
+    watch.began = monitor.clock()
+    marks.current = watch
+    if monitor.quiet:
+        monitor.stir(watch)
+    try:
+        return func(*args)
+    finally:
+        marks.current = outer
+        if outer is not None:
+            outer.leave_out(monitor.clock() - watch.began)
+
+
+#: Code of the functions that mark calls; stacks are shown from the innermost of these inward.
+marking: set[CodeType] = {marked.__code__}
+
+
+def describe(task: str, blocked: BlockedStep) -> str:
+    """What is wrong with a step of the coroutine task ``task``, where, and what to do."""
+    return (
+        f"the coroutine task '{task}' blocks the event loop, and with it all that shares it: one "
+        f"step of it has taken {_rounded(blocked.seconds)} s so far\n"
+        f"    at {blocked.place}:  {blocked.place.source}\n"
+        "    let it be a plain function, which runs on a thread:  @cs.task on def, not async def\n"
+        "    or put the call on a thread:                         await asyncio.to_thread(…)\n"
+        "    or allow it, for good or a number of seconds:        @cs.task(may_block=True)"
+    )
+
+
+def describe_call(task: str, mode: str, blocked: BlockedStep) -> str:
+    """The same for a call of the plain task ``task`` in the event loop's thread."""
+    why = "has mode='inline'" if mode == "inline" else "is known to take long from now on"
+    what = "give it a thread of its own" if mode == "inline" else "its next calls have a worker"
+    return (
+        f"the plain task '{task}' keeps the event loop's thread, and with it all that shares it: "
+        f"one call of it has taken {_rounded(blocked.seconds)} s so far\n"
+        f"    at {blocked.place}:  {blocked.place.source}\n"
+        f"    it {why}; {what}\n"
+        '    a thread from the first call on:  @cs.task(mode="blocking")'
+    )
+
+
+def warn(task: str, blocked: BlockedStep, mode: str | None = None) -> None:
+    """Give a BlockingCallWarning, at the line that blocks; from any thread.
+
+    ``mode`` is that of a plain task; None for a coroutine.
+
+    Where a filter makes warnings errors there is nobody to raise them at, as the task is in the
+    middle of a call: then it goes to the logger ``cascade.blocking``, as an error.
+    """
+    message = describe(task, blocked) if mode is None else describe_call(task, mode, blocked)
+    filename, lineno = blocked.place
+    try:
+        warnings.warn_explicit(message, BlockingCallWarning, filename, lineno, registry=_said)
+    except BlockingCallWarning:
+        _log.error(message)
+
+
+class _Frame(NamedTuple):
+    """What a stack shows of a frame; frames themselves would keep alive what they hold."""
+
+    code: CodeType
+    lineno: int
+    module: str
+
+    @property
+    def is_debugger(self) -> bool:
+        return self.module.partition(".")[0] in _DEBUGGERS
+
+
+def _frames_of(thread: int) -> list[_Frame]:
+    """The frames of the step that ``thread`` is in, the coroutine's first; [] if it is in none."""
+    frames: list[_Frame] = []
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        code = frame.f_code
+        if code in marking:
+            return frames[::-1]
+        module = str(frame.f_globals.get("__name__", ""))
+        frames.append(_Frame(code, frame.f_lineno or code.co_firstlineno, module))
+        frame = frame.f_back
+    return []
+
+
+def _innermost(frames: list[_Frame]) -> tuple[str | None, list[_Frame]]:
+    """The function that straight-line code calls here, and the frames from there inward."""
+    for at in range(len(frames) - 2, -1, -1):
+        if frames[at].code.co_filename.endswith(STRAIGHT):
+            return frames[at + 1].code.co_name, frames[at + 1 :]
+    return None, frames
+
+
+def _place_in(frames: list[_Frame]) -> CallSite:
+    import sysconfig  # some milliseconds, which only a report needs
+
+    libraries = ("<frozen", os.path.join(sysconfig.get_path("stdlib"), ""), *own_folders())
+    place = frames[0]
+    for frame in frames:
+        filename = frame.code.co_filename
+        if not filename.startswith(libraries) and not _is_installed(filename):
+            place = frame
+    return CallSite(place.code.co_filename, place.lineno)
+
+
+def _is_installed(filename: str) -> bool:
+    return "site-packages" in filename or "dist-packages" in filename
+
+
+def _as_text(frames: list[_Frame]) -> str:
+    summary = traceback.StackSummary.from_list(
+        [(f.code.co_filename, f.lineno, f.code.co_name, None) for f in frames]
+    )
+    return "".join(summary.format())
+
+
+def _cpu_clock() -> int | None:
+    """The calling thread's CPU clock, readable in any thread; None if there is no such clock."""
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return None
+    return time.pthread_getcpuclockid(threading.get_ident())
+
+
+def _read(clock: int) -> float:
+    try:
+        return time.clock_gettime(clock)
+    except OSError:  # the thread has ended
+        return 0.0
+
+
+def _between_looks(threshold: float) -> float:
+    return max(threshold, _SHORTEST_LOOK)
+
+
+def _rounded(seconds: float) -> str:
+    # Roughly, so that one line gives the same text, which is shown once, again and again.
+    return f"{seconds:.0f}" if seconds >= 1 else f"{seconds:.1g}"

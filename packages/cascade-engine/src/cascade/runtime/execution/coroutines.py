@@ -1,0 +1,133 @@
+"""Coroutines of tasks, driven step by step: in their context, marked, cancels counted."""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from time import perf_counter
+from types import coroutine
+from typing import Any, TypeVar
+
+from cascade.runtime.bus import SILENT
+from cascade.runtime.diagnostics.blocking_calls import Watch, marking
+from cascade.runtime.execution.cancels import Cancels
+from cascade.runtime.execution.fairness import Ticker
+
+T = TypeVar("T")
+
+
+@coroutine
+def watched(
+    context: Context,
+    work: Coroutine[Any, Any, T],
+    watch: Watch,
+    cancels: Cancels,
+    ticker: Ticker | None = None,
+) -> Generator[Any, Any, T]:
+    """``within``, with each step marked for the monitor of ``watch``."""
+    monitor = watch.monitor
+    marks = monitor.marks
+    clock = monitor.clock
+    cancelling = cancels.cancelling
+    send = work.send
+    resume: Callable[[Any], Any] = send
+    value: Any = None
+    bus = SILENT if ticker is None else ticker.bus
+    waits = 0
+    before = cancelling()
+    try:
+        while True:
+            # A step is inside another's only where a task starts eagerly.
+            outer = marks.current
+            try:
+                watch.began = clock()
+                marks.current = watch
+                if monitor.quiet:
+                    monitor.stir(watch)
+                waiting = context.run(resume, value)
+            except StopIteration as end:
+                result: T = end.value
+                break
+            finally:
+                marks.current = outer
+                if outer is not None:
+                    outer.leave_out(clock() - watch.began)
+                if (after := cancelling()) != before:
+                    cancels.changed(after - before)
+                value = None  # an error's traceback holds this frame, which must not hold the error
+            before = after
+            try:
+                resume, value = send, (yield waiting)
+                if waiting is not None and type(waiting) is not Future:
+                    before = cancelling()  # it may have swallowed a cancel, as a task may
+            except BaseException as error:
+                before = cancelling()
+                resume, value = work.throw, error
+            waits += 1
+            if not bus.is_silent and ticker is not None:
+                ticker.tell()
+    except BaseException as error:
+        yield from cancels.end(error)
+        raise
+    else:
+        if cancels.own > 0 or cancelling() > cancels.before:
+            yield from cancels.end(None)
+        return result
+    finally:
+        if ticker is not None and waits:
+            ticker.turned(waits, watch.began)
+        cancels.over()
+
+
+marking.add(watched.__code__)
+
+
+@coroutine
+def within(
+    context: Context,
+    work: Coroutine[Any, Any, T],
+    cancels: Cancels,
+    ticker: Ticker | None = None,
+) -> Generator[Any, Any, T]:
+    """Await ``work`` in this asyncio task, but with every step of it in ``context`` (M12)."""
+    cancelling = cancels.cancelling
+    send = work.send
+    resume: Callable[[Any], Any] = send
+    value: Any = None
+    before = cancelling()
+    waits, since = 0, 0.0
+    try:
+        while True:
+            try:
+                waiting = context.run(resume, value)
+            except StopIteration as end:
+                result: T = end.value
+                break
+            finally:
+                if (after := cancelling()) != before:
+                    cancels.changed(after - before)
+                value = None  # an error's traceback holds this frame, which must not hold the error
+            before = after
+            try:
+                resume, value = send, (yield waiting)
+                if waiting is not None and type(waiting) is not Future:
+                    before = cancelling()  # it may have swallowed a cancel, as a task may
+            except BaseException as error:
+                before = cancelling()
+                resume, value = work.throw, error
+            if ticker is not None:
+                waits, since = waits + 1, perf_counter()
+                if not ticker.bus.is_silent:
+                    ticker.tell()
+    except BaseException as error:
+        yield from cancels.end(error)
+        raise
+    else:
+        if cancels.own > 0 or cancelling() > cancels.before:
+            yield from cancels.end(None)
+        return result
+    finally:
+        if ticker is not None and waits:
+            ticker.turned(waits, since)
+        cancels.over()

@@ -1,0 +1,265 @@
+"""Ctrl-C, SIGTERM, SIGHUP for ``cs.run``: they cancel the run, and never break into the machinery.
+
+``asyncio.run`` raises the second KeyboardInterrupt wherever the main thread happens to be, which is
+mostly in the middle of the run's own end, and knows nothing of SIGTERM, which ends a process on the
+spot. Here each signal cancels: the first ends the run and waits for plain functions, which standard
+error names, the second abandons those (M8). Only code of the user's that has kept the event loop's
+own thread since the first, so that no cancel can arrive, is broken into by the second. The third is
+raised wherever it arrives, for a run that cannot end, and the event loop waits for nothing then.
+
+Signals that the program handles itself, or ignores, are left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Coroutine, Iterable, Iterator
+from types import FrameType
+from typing import Any, Protocol, TypeVar
+from weakref import WeakSet
+
+from cascade.runtime.around import around
+from cascade.runtime.console import write_line
+
+R = TypeVar("R")
+
+#: Name → the handler that leaves a signal to us. There is no SIGHUP on Windows.
+_DEFAULTS: dict[str, Any] = {
+    "SIGINT": signal.default_int_handler,
+    "SIGTERM": signal.SIG_DFL,
+    "SIGHUP": signal.SIG_DFL,
+}
+_MACHINERY = ("cascade.spec", "cascade.graph", "cascade.runtime", "cascade.adapters")
+#: Seconds after the first signal until standard error says what the run still waits for.
+_PATIENCE = 0.1
+#: Different names of calls that it lists.
+_LISTED = 5
+#: Signals in all after which nothing is waited for.
+_MOST = 2
+
+#: Tasks that were cancelled by a signal.
+_cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
+
+
+class UnderWay(Protocol):
+    """A run, as a signal's message needs it."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def under_way(self) -> Iterable[str]:
+        """The names of the calls that it waits for now."""
+
+
+#: All runs of this process that are under way.
+runs: set[UnderWay] = set()
+
+
+class Terminated(SystemExit):
+    """SIGTERM or SIGHUP has ended a run; the exit status is 128 and the signal's number.
+
+    Attributes:
+        signal: Which of them.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.signal = signal.Signals(number)
+
+
+def run_interruptibly(work: Coroutine[Any, Any, R]) -> R:
+    """``asyncio.run``, with signals as this module says.
+
+    Where this is not the main thread, or the program handles all of them itself, just that.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C has ended it.
+        Terminated: SIGTERM or SIGHUP has.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return asyncio.run(work)
+    found = {getattr(signal, n): handler for n, handler in _DEFAULTS.items() if hasattr(signal, n)}
+    ours = {n: handler for n, handler in found.items() if signal.getsignal(n) is handler}
+    if not ours:
+        return asyncio.run(work)
+    interrupts = _Interrupts(ours)
+    with interrupts.handled():
+        return interrupts.run(work)
+
+
+class _Interrupts:
+    """The handler of signals while one main task runs.
+
+    Args:
+        handlers: Signal → the handler to put back at the end.
+    """
+
+    def __init__(self, handlers: dict[signal.Signals, Any]) -> None:
+        self._handlers = handlers
+        self._count = 0
+        self._first = signal.SIGINT
+        #: Whether the loop has had no turn since it was to cancel.
+        self._on_its_way = False
+        self._has_told = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
+
+    def run(self, work: Coroutine[Any, Any, R]) -> R:
+        """Run ``work`` on an event loop of its own.
+
+        Raises:
+            KeyboardInterrupt, Terminated: A signal came, however the work has ended.
+        """
+        runner = asyncio.Runner()
+        try:
+            value = runner.run(self._reach(work))
+            ended = True
+        except asyncio.CancelledError:
+            if not self._count:
+                raise
+            ended = False
+        except Exception:
+            if self._count:
+                raise _error_of(self._first)  # noqa: B904  # the other is shown, too
+            raise
+        finally:
+            self._close(runner)
+        # Not in the handler, whose CancelledError would stand before the user's line.
+        if self._count or not ended:
+            raise _error_of(self._first)
+        return value
+
+    async def _reach(self, work: Coroutine[Any, Any, R]) -> R:
+        """Await ``work`` in the task that signals cancel."""
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        with contextlib.suppress(NotImplementedError):  # Windows has no need of it
+            for number in self._handlers:
+                # For the pipe that this has the signal written to: without one, a signal that comes
+                # between the loop's last look and its sleep is not seen until something wakes it.
+                self._loop.add_signal_handler(number, self._arrived)
+                signal.signal(number, self._handle)
+            # A pipe that threads have filled wakes the loop, too: no reason for a warning.
+            signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
+        if self._count:  # it came while the loop was being made
+            work.close()
+            raise asyncio.CancelledError
+        return await work
+
+    @around
+    def handled(self) -> Iterator[None]:
+        """Handle the signals in this block."""
+        for number in self._handlers:
+            signal.signal(number, self._handle)
+        yield
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count == 1:
+            self._first = signal.Signals(number)
+        blocked = _users(frame)
+        if self._count > _MOST or (self._on_its_way and blocked is not None):
+            if self._count > _MOST and self._loop is not None:
+                self._loop.stop()  # should the task that this is raised in catch it
+            raise _error_of(number)
+        if self._loop is None or self._task is None or self._loop.is_closed():
+            return
+        _cancelled.add(self._task)
+        self._task.cancel()
+        self._on_its_way = True
+        self._loop.call_soon_threadsafe(self._arrived)  # which also wakes it
+        if blocked is not None and self._count == 1:
+            where = f"{os.path.basename(blocked.f_code.co_filename)}:{blocked.f_lineno}"
+            again = _again(self._first, "breaks into it")
+            _write(f"cascade: {_said(self._first)}; waiting for the call at {where} ({again})\n")
+
+    def _arrived(self) -> None:
+        self._on_its_way = False
+        if self._count and not self._has_told and self._loop is not None:
+            self._has_told = True
+            self._loop.call_later(_PATIENCE, self._tell)
+
+    def _tell(self) -> None:
+        """Say what the run waits for, if it still does."""
+        names = Counter(n for run in runs if run.loop is self._loop for n in run.under_way())
+        if names and self._count == 1:
+            again = _again(self._first, "abandons plain functions")
+            text = f"{_said(self._first)}; waiting for {_listed(names)} ({again})"
+            write_line(None, f"cascade: {text}")
+
+    def _close(self, runner: asyncio.Runner) -> None:
+        """Close the event loop; at once, where a signal has been raised in the middle of it."""
+        if self._count <= _MOST or self._loop is None:
+            runner.close()
+            return
+        loop = self._loop
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # as gather() does
+        for _ in range(3):  # for those that end at once
+            with contextlib.suppress(RuntimeError):  # the loop was stopped
+                loop.run_until_complete(asyncio.sleep(0))
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def _error_of(number: int) -> BaseException:
+    return KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
+
+
+def _said(number: signal.Signals) -> str:
+    return "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
+
+
+def _again(number: signal.Signals, does: str) -> str:
+    return f"{'Ctrl-C' if number == signal.SIGINT else 'a signal'} again {does}"
+
+
+def _listed(names: Counter[str]) -> str:
+    """The names, those of many equal calls with their number."""
+    shown = [f"{count} × {n!r}" if count > 1 else repr(n) for n, count in names.items()]
+    more = len(shown) - _LISTED
+    return ", ".join([*shown[:_LISTED], *([f"{more} more"] if more > 0 else [])])
+
+
+def _write(text: str) -> None:
+    """Write to standard error in a signal's handler, which may have stopped a write of its own."""
+    with contextlib.suppress(Exception):  # it may be none, or closed
+        os.write(sys.stderr.fileno(), text.encode(errors="backslashreplace"))
+
+
+def _users(frame: FrameType | None) -> FrameType | None:
+    """The frame of code that runs in the event loop, and is neither ours nor the stdlib's."""
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__"))
+        # What calls tasks; what began all. A handler of the signal before may be below those.
+        if module == "asyncio.events" or frame.f_code is _Interrupts.run.__code__:
+            return None
+        root = module.partition(".")[0]
+        if not (module.startswith(_MACHINERY) or root in sys.stdlib_module_names):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def is_interrupted(task: asyncio.Task[Any]) -> bool:
+    """Whether a signal handler has cancelled ``task``, perhaps in the middle of one of its steps.
+
+    That of this module, or that of ``asyncio.Runner``.
+    """
+    if task in _cancelled:
+        return True
+    handler = signal.getsignal(signal.SIGINT)
+    runner = getattr(getattr(handler, "func", None), "__self__", None)
+    if not isinstance(runner, asyncio.Runner):
+        return False
+    # Its handler is bound to the one task that it cancels, and counts.
+    of_this = getattr(handler, "keywords", {}).get("main_task") is task
+    return of_this and bool(getattr(runner, "_interrupt_count", 0))

@@ -1,0 +1,58 @@
+"""RunScope: the few things of a run that its limits and resources need."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+from cascade.runtime.bus import MessageBus
+from cascade.runtime.events import Event
+from cascade.runtime.execution.worker_calls import WorkerCall
+from cascade.spec.protocols import Executor
+
+T = TypeVar("T")
+
+
+class RunScope(Protocol):
+    """What limits and resources know of the run that they belong to."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    @property
+    def context(self) -> contextvars.Context:
+        """The caller's context variables."""
+
+    @property
+    def executor(self) -> Executor:
+        """Lends threads for plain functions."""
+
+    @property
+    def bus(self) -> MessageBus: ...
+
+    @property
+    def calls(self) -> dict[object, str]:
+        """Stand-ins of the calls under way → their names."""
+
+    @property
+    def caller(self) -> Any:
+        """The permit of the call that has started the run, or None."""
+
+    def publish(self, event_type: type[Event], *details: Any) -> None:
+        """Publish an event of this run, from any thread."""
+
+    def tell_soon(self, task: str) -> None:
+        """Publish the steps of ``task`` at the next interval. From any thread."""
+
+    def is_own_thread(self, ident: int) -> bool:
+        """Whether that is the thread of the run's event loop."""
+
+    def submit(self, executor: Executor, name: str, work: WorkerCall[T]) -> Future[T]:
+        """Have ``executor`` make a call."""
+
+    def abandon(
+        self, call: Future[Any], name: str, node: int, executor: Executor | None = None
+    ) -> None:
+        """Count an abandoned call, and publish it (M8)."""

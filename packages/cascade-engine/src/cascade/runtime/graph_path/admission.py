@@ -1,0 +1,62 @@
+"""Parking: plain calls that have to wait for a capacity or a constraint, and hold no thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from cascade.runtime.graph_path.segments import Work
+from cascade.runtime.run import Run
+
+
+class Parking:
+    """The tickets of one run's work on workers. From any thread.
+
+    Args:
+        run: The run.
+        go_on: Has work that was let in worked on.
+    """
+
+    def __init__(self, run: Run, go_on: Callable[[Work], None]) -> None:
+        self._gate = run.gate
+        self._go_on = go_on
+
+    @property
+    def busy(self) -> bool:
+        """Whether any work waits."""
+        return self._gate.busy
+
+    def admits(self, work: Work) -> bool:
+        """Whether the next call of ``work`` may begin now; if not, it goes on when it may.
+
+        One that may is to be followed by ``left``.
+        """
+        gate, ticket = self._gate, work.ticket
+        if ticket is not None:  # it was told that it is in
+            if gate.resources.begin(ticket):
+                return True
+        elif not gate.governs(work.operation, work.policies):
+            return True
+        else:
+            ticket = work.ticket = gate.ticket(
+                work.operation, work.source.number, work.policies, partial(self._go_on, work)
+            )
+            if gate.resources.enter(ticket):
+                return True
+        # From here on the work is another thread's, which may have been told that it is in.
+        gate.tell(ticket)
+        return False
+
+    def left(self, work: Work) -> None:
+        """Give back what the call of ``work`` has, which has ended."""
+        if work.ticket is not None:
+            self._gate.leave(work.ticket)
+            work.ticket = None
+
+    def close(self) -> None:
+        """Let nothing wait any more, and nothing in."""
+        self._gate.stop()
+
+    def abandon(self) -> None:
+        """Let abandoned calls keep their permits until they end (M8)."""
+        self._gate.abandon()

@@ -1,0 +1,110 @@
+"""Caches on the graph path: a node's value is looked for before its first call (rule R10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+from cascade.runtime.graph_path.biased_lock import Guard
+from cascade.runtime.graph_path.continuations import arguments_by_name
+from cascade.runtime.graph_path.node_table import Nodes
+from cascade.runtime.graph_path.segments import Address, Segment, Work
+from cascade.runtime.graph_path.task_events import Reports
+from cascade.runtime.semantics.outcomes import Missing
+from cascade.spec.caching import CachePolicy
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.task import Task
+
+#: Of equal calls: a policy and its key.
+_Flight = tuple[CachePolicy, Hashable]
+_Place = tuple[Segment, LazyResult[Any]]
+
+
+class Caches:
+    """The cached nodes of one run that are under way; equal calls are made once.
+
+    Args:
+        guard: Of ``nodes``.
+        nodes: Told which values to watch for.
+        reports: Told of values that come from elsewhere.
+        failed: Gives the outcome of a node whose value could not be kept; under the guard.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        nodes: Nodes,
+        reports: Reports,
+        failed: Callable[[Exception, Segment, LazyResult[Any]], Missing],
+    ) -> None:
+        self._guard = guard
+        self._nodes = nodes
+        self._reports = reports
+        self._failed = failed
+        #: What is being computed, and where its value goes.
+        self._flights: dict[_Flight, Address] = {}
+        #: What is done with the outcome at a place, the last one first: a node that continues as
+        #: another hands its place on.
+        self._then: dict[_Place, list[Callable[[Any], Any]]] = {}
+
+    def finds(self, work: Work) -> bool:
+        """Whether the value of a node that is about to be called comes from elsewhere.
+
+        From the cache, or from an equal call that is under way. If not, the value will be kept when
+        the node has one.
+
+        Raises:
+            Exception: What the policy raised.
+        """
+        cache = work.policies.cache
+        assert cache is not None
+        assert isinstance(work.operation, Task)
+        arguments = arguments_by_name(work)
+        flight = cache, cache.key(work.operation, arguments)
+        place = work.segment, work.node
+        with self._guard:
+            under_way = self._flights.get(flight)
+            if under_way is not None:
+                self._watch(place, lambda outcome: self._reports.taken_over(work, outcome))
+                self._nodes.take_over(under_way, *place)
+                return True
+            address = self._nodes.address(*place)
+            self._flights[flight] = address
+        try:
+            found, value = cache.load(flight[1], arguments)
+        except BaseException:
+            with self._guard:
+                del self._flights[flight]
+            raise
+        with self._guard:
+            if not found:
+                self._watch(
+                    address.place, lambda outcome: self._keep(flight, arguments, work, outcome)
+                )
+                return False
+            del self._flights[flight]
+            self._reports.taken_over(work, value)
+            self._nodes.settle(*place, value)
+            return True
+
+    def settled(self, segment: Segment, node: LazyResult[Any], outcome: Any) -> Any:
+        """Keep a value that was not found; the node's outcome. Under the guard."""
+        for then in reversed(self._then.pop((segment, node))):
+            outcome = then(outcome)
+        return outcome
+
+    def _watch(self, place: _Place, then: Callable[[Any], Any]) -> None:
+        self._nodes.watched.add(place)
+        self._then.setdefault(place, []).append(then)
+
+    def _keep(self, flight: _Flight, arguments: Mapping[str, Any], work: Work, outcome: Any) -> Any:
+        """Keep the value of a node, if it has one: failures and skips are not kept."""
+        cache, key = flight
+        del self._flights[flight]
+        if isinstance(outcome, Missing):
+            return outcome
+        try:
+            cache.save(key, arguments, outcome)
+        except Exception as error:
+            return self._failed(error, work.segment, work.node)
+        return outcome

@@ -1,0 +1,125 @@
+"""Chains: what a task returns is often a few plain calls, each of the one before.
+
+No two calls of a chain can overlap, so nothing is lost if the worker that has met it makes them one
+after the other, by straight-line code that was written for the chain's shape, and goes on with the
+target. As nodes of a segment of their own they would cost ten times as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from cascade.graph.wiring import wire
+from cascade.runtime.graph_path.biased_lock import Guard
+from cascade.runtime.graph_path.dispatch import Lanes
+from cascade.runtime.graph_path.node_table import Nodes
+from cascade.runtime.graph_path.segments import Address, Item, Work
+from cascade.runtime.run import Run, carried
+from cascade.runtime.straightline import (
+    Begun,
+    Handover,
+    Straight,
+    Walk,
+    chain,
+    references,
+    straight_for,
+)
+from cascade.spec.blueprint import Literal
+from cascade.spec.lazy_types import LazyResult
+
+
+class Chains:
+    """Follows the chains that the calls of one run return. In workers' threads.
+
+    Args:
+        run: Whose context the calls see.
+        guard: Of ``nodes``.
+        nodes: Where a chain goes that could not be followed to its end.
+        lanes: Asked whether the run ends.
+        fail: Told of a call's error.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        guard: Guard,
+        nodes: Nodes,
+        lanes: Lanes,
+        fail: Callable[[BaseException, Work | None, Item | None], None],
+    ) -> None:
+        self._run = run
+        self._guard = guard
+        self._nodes = nodes
+        self._lanes = lanes
+        self._fail = fail
+        #: When the last call of straight-line code has begun, in any thread; nobody asks.
+        self.began = 0.0
+
+    def go_along(self, work: Work, lazy: LazyResult[Any]) -> bool | None:
+        """Let ``work`` continue as ``lazy``; None if the inputs of that are no chain.
+
+        Otherwise whether ``work`` is ready for its next call, that of ``lazy``.
+        """
+        if not lazy.plain or len(lazy.dependencies) != 1 or self._run.gate.constraints.any:
+            return None
+        found = chain(lazy.dependencies[0])
+        if found is None or found.lazies[0].number <= self._nodes.newest:
+            return None  # some of it may have been met before
+        straight = straight_for(found)
+        if straight is None or _is_held(lazy, found, straight):
+            return None
+        with self._guard:
+            address = self._nodes.address(work.segment, work.node)
+            self._nodes.remember(lazy, address)
+        run = self._run
+        outcome = straight.enter(run.context.copy(), run.held, self, found.values)
+        if type(outcome) is Handover:
+            self._take_over(lazy, address, found, outcome)
+            return False
+        work.continue_as(lazy)
+        work.args = [_value(v, outcome) for v in lazy.args]
+        if lazy.kwargs:
+            work.kwargs = {name: _value(v, outcome) for name, v in lazy.kwargs.items()}
+        return True
+
+    @property
+    def until(self) -> float:
+        """Until when straight-line code may make calls: for ever, or no longer."""
+        return -inf if self._lanes.stopping or self._run.gate.constraints.any else inf
+
+    def _take_over(
+        self, lazy: LazyResult[Any], address: Address, found: Walk, handover: Handover
+    ) -> None:
+        """Go on, as with any nodes, where straight-line code has stopped."""
+        begun = Begun(found.lazies, handover)
+        with self._guard:
+            segment = self._nodes.resume(wire(lazy), address, begun)
+        self._lanes.wake_later()
+        work = None if begun.called is None else Work.begun(segment, begun)
+        begun.forget()
+        if work is None:
+            return
+        if handover.error is None:
+            work.handed = handover.result  # not followed from here: chains in chains would nest
+            with self._guard:
+                self._lanes.send(work)
+            return
+        self._fail(carried(work.operation.func, handover.error), work, None)
+
+
+def _is_held(lazy: LazyResult[Any], found: Walk, straight: Straight) -> bool:
+    """Whether somebody may mention a node of the chain again (M14)."""
+    if straight.held_elsewhere(found.lazies):
+        return True
+    last = len(found.lazies) - 1
+    mentions = sum(v is found.lazies[last] for v in (*lazy.args, *lazy.kwargs.values()))
+    mentions += lazy.dependencies is not lazy.args
+    return references(found.lazies, last) > mentions
+
+
+def _value(argument: Any, value: Any) -> Any:
+    if isinstance(argument, LazyResult):
+        return value
+    return argument.value if type(argument) is Literal else argument

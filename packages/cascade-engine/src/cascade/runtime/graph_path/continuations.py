@@ -1,0 +1,274 @@
+"""Continuations on the graph path: what a node goes on as after a call (rules R4, R5).
+
+As a lazy value: that, with whatever it needs, becomes a segment whose target's value goes to the
+node's address; or just the node's next call, where it needs nothing. As a tail call: the node's
+next call, once the lazy values among its arguments have theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from cascade.graph.build import inputs_of
+from cascade.graph.wiring import wire
+from cascade.runtime.execution.step_counter import LOOK_MASK
+from cascade.runtime.graph_path.biased_lock import Guard
+from cascade.runtime.graph_path.chains import Chains
+from cascade.runtime.graph_path.dispatch import Lanes
+from cascade.runtime.graph_path.loop_driver import PROMOTED
+from cascade.runtime.graph_path.node_table import Nodes
+from cascade.runtime.graph_path.segments import Address, Item, Resume, Work
+from cascade.runtime.graph_path.task_events import Reports
+from cascade.runtime.graph_path.templates import Instruction, instantiate
+from cascade.runtime.run import Run
+from cascade.runtime.semantics.outcomes import Missing
+from cascade.runtime.semantics.tail_calls import (
+    entry,
+    fault,
+    is_baked,
+    lazies_of,
+    misfit,
+    next_call,
+    with_values,
+)
+from cascade.spec.blueprint import Blueprint, Literal, TailCall
+from cascade.spec.errors import ArgumentError
+from cascade.spec.lazy_types import LazyResult, gathered
+from cascade.spec.policies import CallPolicies
+from cascade.spec.task import Task
+
+
+class Continuations:
+    """Follows what the calls of one run return.
+
+    Args:
+        run: Has the blueprints that tail calls may name.
+        guard: Of ``nodes``.
+        nodes: Where segments are added.
+        lanes: Where work goes on that had to wait.
+        reports: Told of starts and ends.
+        promote: Told of work that has proven to be a loop.
+        leave_out: Settles a node that does not go on, for want of an input.
+        fail: Told of errors.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        guard: Guard,
+        nodes: Nodes,
+        lanes: Lanes,
+        reports: Reports,
+        promote: Callable[[Work], None],
+        leave_out: Callable[[Work, Missing], None],
+        fail: Callable[[BaseException, Work | None, Item | None], None],
+    ) -> None:
+        self._chains = Chains(run, guard, nodes, lanes, fail)
+        self._run = run
+        self._next_step = run.steps.next
+        self._is_limited = run.steps.limit is not None
+        self._bus = run.bus
+        self._guard = guard
+        self._nodes = nodes
+        self._lanes = lanes
+        self._reports = reports
+        self._promote = promote
+        self._leave_out = leave_out
+        self._fail = fail
+
+    def become(self, work: Work, lazy: LazyResult[Any], on_loop: bool) -> bool:
+        """Rule R4: continue as ``lazy``; whether ``work`` is ready for its next call."""
+        if self._reports.wanted:
+            self._reports.finished(work)
+        nodes, segment, node = self._nodes, work.segment, work.node
+        alone = not lazy.dependencies and lazy.policies is None and not lazy.special
+        with self._guard:
+            # Only one that was made before the newest that the run has met may have been met.
+            if lazy.number <= nodes.newest and nodes.join(segment, node, work.operation.name, lazy):
+                return False
+            if alone:
+                address = work.address
+                if address is None:
+                    address = work.address = nodes.address(segment, node)
+                nodes.remember(lazy, address)
+        before = self._next_step()
+        if not (before & LOOK_MASK and self._bus.is_silent) or self._is_limited:
+            self._note_step(before, work.operation.name)
+        if alone:
+            work.continue_as(lazy)
+            if self._reports.wanted:
+                self._run.report_plan(lambda: (lazy,))
+                self._reports.started(work)
+            return True
+        ready = None
+        if not on_loop and self._reports.silent and nodes.simple:
+            ready = self._chains.go_along(work, lazy)
+        if ready:
+            return True
+        if ready is None:
+            self._expand(lazy, nodes.address(segment, node))
+        if node is segment.target and isinstance(segment.continuation, Address):
+            with self._guard:
+                nodes.let_go(segment)  # nothing of it is left to do
+        return False
+
+    def tail(self, work: Work, tail: TailCall) -> bool:
+        """Rule R5: make the call that ``tail`` asks for; whether it can be made at once."""
+        lazies = lazies_of(tail)
+        if lazies:
+            self._await(work, lazies, lambda values: self.tail(work, with_values(tail, values)))
+            return False
+        before = self._next_step()
+        if not (before & LOOK_MASK and self._bus.is_silent) or self._is_limited:
+            self._note_step(before, work.operation.name)
+        work.attempt = 1
+        blueprint = None
+        if tail.target_blueprint_id is not None:
+            blueprint = self._run.blueprints.get(tail.target_blueprint_id, work.operation.name)
+        if type(work.operation) is Instruction and self._is_again(work, tail, blueprint):
+            return self._go_again(work, tail)
+        if blueprint is not None and blueprint is not work.blueprint:
+            return self._enter(work, blueprint, tail)
+        if work.named is None:
+            work.named = arguments_by_name(work) if isinstance(work.operation, Task) else {}
+        operation, work.named = next_call(work.operation, work.named, tail)
+        if operation is not work.operation:
+            work.operation, work.blueprint, work.stays = operation, None, -1
+        work.args, work.kwargs = operation.parameters.spread(work.named)
+        work.tails += 1
+        work.stays += 1
+        if work.tails >= PROMOTED:
+            self._promote(work)
+        return True
+
+    def _note_step(self, before: int, task: str) -> None:
+        if self._run.steps.is_due(before, task):
+            self._run.tell_of_steps(task)
+        elif not self._bus.is_silent:
+            self._run.tell_soon(task)
+
+    def _expand(self, lazy: LazyResult[Any], continuation: Resume | Address) -> None:
+        """Add what ``lazy`` needs and the run does not compute yet."""
+        with self._guard:
+            wiring = wire(lazy, known=lambda found: self._nodes.known(found) is not None)
+            self._run.check(wiring.special)
+            self._run.report_plan(wiring.nodes)
+            self._nodes.add(wiring, continuation)
+        self._lanes.wake_later()
+
+    def _resume(self, work: Work, go_on: Callable[[Any], bool], values: Any) -> None:
+        """Make a tail call whose lazy arguments are there now. Under the guard."""
+        if isinstance(values, Missing):
+            self._leave_out(work, values)
+            return
+        try:
+            if go_on(values):
+                self._lanes.send(work)
+        except BaseException as error:
+            self._fail(error, work, None)
+
+    def _await(
+        self, work: Work, lazies: Sequence[LazyResult[Any]], go_on: Callable[[Any], bool]
+    ) -> None:
+        """Go on with ``work`` once the lazy arguments of its next call have values (M2)."""
+        together = gathered(lazies, work.source._code, work.source._lasti)
+        self._expand(together, Resume(work, lambda values: self._resume(work, go_on, values)))
+
+    def _enter(self, work: Work, blueprint: Blueprint, tail: TailCall) -> bool:
+        """Continue as a registered blueprint; whether ``work`` is ready for its next call."""
+        if not _is_plain_call(blueprint):
+            try:
+                target = instantiate(blueprint, tail.args, tail.kwargs, policies=_later(work))
+            except ArgumentError as error:
+                found = fault(blueprint, False, tail) or error
+                raise misfit(work.operation.name, blueprint.name, found) from None
+            return self._continue_as(work, target)
+        try:
+            named = entry(blueprint, tail)
+        except ArgumentError as error:
+            raise misfit(work.operation.name, blueprint.name, error) from None
+        lazies = [v for v in named.values() if isinstance(v, LazyResult)]
+        if lazies:
+            self._await(work, lazies, lambda values: _enter_with(work, blueprint, named, values))
+            return False
+        return _enter_with(work, blueprint, named, ())
+
+    def _is_again(self, work: Work, tail: TailCall, blueprint: Blueprint | None) -> bool:
+        """Whether an instruction's tail call is one of its blueprint to itself."""
+        operation = work.operation
+        assert isinstance(operation, Instruction)
+        body = operation.body
+        if body is None:
+            if blueprint is None and tail.target is None:
+                work.operation = Task(operation.func)  # it loops alone (M3)
+            return False
+        if blueprint is not None:
+            return blueprint is body.blueprint
+        return tail.target is None or tail.target is body.blueprint.task
+
+    def _go_again(self, work: Work, tail: TailCall) -> bool:
+        """Run the part of a blueprint from its entry on anew; whether ``work`` is ready for it."""
+        operation = work.operation
+        assert isinstance(operation, Instruction)
+        assert operation.body is not None
+        name = operation.body.blueprint.name
+        try:
+            target = operation.body.again(tail.args, tail.kwargs, _later(work))
+        except ArgumentError as error:
+            raise misfit(name, name, error) from None
+        return self._continue_as(work, target)
+
+    def _continue_as(self, work: Work, target: LazyResult[Any]) -> bool:
+        """Continue as a node that a blueprint has given; whether ``work`` is ready for its call."""
+        if not inputs_of(target):
+            work.enter(target)
+            return True
+        if self._reports.wanted:
+            self._reports.finished(work)
+        nodes, segment, node = self._nodes, work.segment, work.node
+        self._expand(target, nodes.address(segment, node))
+        if node is segment.target and isinstance(segment.continuation, Address):
+            with self._guard:
+                nodes.let_go(segment)  # nothing of it is left to do
+        return False
+
+
+def _later(work: Work) -> CallPolicies:
+    """The policies of a node for what it continues as; its cache was asked before."""
+    policies = work.policies
+    return policies if policies.cache is None else replace(policies, cache=None)
+
+
+def arguments_by_name(work: Work) -> dict[str, Any]:
+    """The arguments of a task's call by parameter, complete."""
+    assert isinstance(work.operation, Task)
+    parameters = work.operation.parameters
+    return parameters.complete(parameters.bind(work.args, work.kwargs))
+
+
+def _is_plain_call(blueprint: Blueprint) -> bool:
+    """Whether a blueprint only calls a task, with arguments that its prologue's nodes give."""
+    *prologue, root = blueprint.instructions
+    return (
+        isinstance(blueprint.task, Task)
+        and not is_baked(blueprint, blueprint.task)
+        and not (root.conditions or root.after or root.amounts)
+        and all(call.source is not None for call in prologue)
+    )
+
+
+def _enter_with(
+    work: Work,
+    blueprint: Blueprint,
+    named: Mapping[str, Literal[Any] | LazyResult[Any]],
+    values: Sequence[Any],
+) -> bool:
+    """Enter the task of ``blueprint``, with ``values`` in the place of lazy arguments."""
+    assert isinstance(blueprint.task, Task)
+    left = iter(values)
+    work.named = {n: v.value if isinstance(v, Literal) else next(left) for n, v in named.items()}
+    work.operation, work.blueprint = blueprint.task, blueprint
+    work.args, work.kwargs = blueprint.task.parameters.spread(work.named)
+    return True

@@ -1,0 +1,270 @@
+"""Lanes: where the nodes of a graph run are worked on.
+
+Plain functions go to the workers, who take the fast lane where they can; coroutine functions, and
+calls that want resources, have a timeout or ask for it, get an asyncio task each in the event
+loop's thread. Work whose attempt failed rests in between, and holds no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from cascade.runtime.attempts import NodeCall
+from cascade.runtime.execution.cancels import Cancels
+from cascade.runtime.execution.placement import belongs_on_loop
+from cascade.runtime.graph_path.admission import Parking
+from cascade.runtime.graph_path.biased_lock import Guard
+from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work
+from cascade.runtime.graph_path.worker_pool import ByPriority, Workers
+from cascade.runtime.run import Run
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.operation import Operation
+
+
+class Lanes:
+    """The lanes of one run. Made and stopped in the event loop's thread.
+
+    Args:
+        run: Lends threads and the loop.
+        guard: Of what is done in the lanes.
+        drain: The body of a worker's thread, see ``Workers``.
+        on_loop: What is done with an item in the loop's thread; ends with ``left``.
+        on_idle: Called in the loop's thread when nothing may be left to do.
+        on_refusal: Called in the loop's thread when the executor lends no thread.
+        first: Gives the first segment, where nodes go by their segment's priorities; None where
+            any order will do.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        guard: Guard,
+        drain: Callable[[Workers], None],
+        on_loop: Callable[[Item], Coroutine[Any, Any, None]],
+        on_idle: Callable[[], None],
+        on_refusal: Callable[[BaseException], None],
+        first: Callable[[], Segment | None] | None,
+    ) -> None:
+        self._run = run
+        self._guard = guard
+        self._on_loop = on_loop
+        self._on_idle = on_idle
+        self._thread = threading.get_ident()
+        self._cancels = Cancels()
+        ready = None if first is None else _by_priority(first)
+        self.workers = Workers(run, drain, guard, self._is_alone, on_idle, on_refusal, ready)
+        #: Whether nothing new is begun any more.
+        self.stopping = False
+        #: Items that were sent to the loop's lane, which is counted under the guard, and those of
+        #: them that have left it, in the loop's thread.
+        self._sent_in_all = self._left = 0
+        #: What workers have sent there and nobody has started yet.
+        self._sent: deque[Item] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        #: Work that waits for its next attempt, and what wakes it.
+        self._resting: dict[Work, asyncio.TimerHandle | None] = {}
+        #: Work that waits for capacities and constraints.
+        self.parking = Parking(run, self._go_on)
+        run.watch_work(self._worked_on)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being worked on, or will be without further ado."""
+        # The workers first: where they put what they leave is looked at after them.
+        return bool(self.workers.busy or self._on_loop_now or self._resting or self.parking.busy)
+
+    def begin_in_place(self) -> None:
+        """Count an item that the run's own asyncio task works on. Under the guard."""
+        self._sent_in_all += 1
+
+    @property
+    def has_one(self) -> bool:
+        """Whether there is but one item in the loop's lane, or on its way there."""
+        return self._on_loop_now == 1
+
+    def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
+        """Send a node whose inputs are there to its lane. Under the guard."""
+        if node.plain:
+            self.workers.push(node if segment.first else (segment, node))
+        elif belongs_on_loop(node.task, node.args, node.kwargs, node.calls):
+            self.to_loop((segment, node))
+        else:
+            self._to_workers((segment, node), node.task)
+
+    def send(self, work: Work) -> None:
+        """Send work under way to the lane that its next operation belongs to. Under the guard."""
+        if belongs_on_loop(work.operation, work.args, work.kwargs, work.policies):
+            self.to_loop((work.segment, work))
+        else:
+            self._to_workers((work.segment, work), work.operation)
+            self.wake_later()
+
+    def wake_later(self) -> None:
+        """Have what was pushed worked on. A worker sees to it itself, and needs no hop for it."""
+        if threading.get_ident() == self._thread:
+            self._run.loop.call_soon(self.workers.wake)
+
+    def call_in_loop(self, function: Callable[..., None], *args: Any) -> None:
+        """Call ``function`` in the loop's thread, soon."""
+        if threading.get_ident() == self._thread:
+            self._run.loop.call_soon(function, *args)
+        else:
+            self._run.loop.call_soon_threadsafe(function, *args)
+
+    def rest(self, work: Work, seconds: float) -> None:
+        """Have ``work`` worked on after a while, during which it holds no thread."""
+        self._resting[work] = None  # at once: whoever looks next is to see that there is more
+        self.call_in_loop(self._rest, work, seconds)
+
+    def _go_on(self, work: Work) -> None:
+        """Have work that was let in worked on. From any thread."""
+        self.workers.push((work.segment, work))
+        with suppress(RuntimeError):  # the loop is closed: an abandoned run's
+            self.call_in_loop(self.workers.wake)
+
+    @property
+    def _on_loop_now(self) -> int:
+        return self._sent_in_all - self._left
+
+    def _is_alone(self) -> bool:
+        return not self._on_loop_now
+
+    def _to_workers(self, item: Item, operation: Operation) -> None:
+        self.workers.push(item)
+        if operation.mode == "blocking":
+            self.call_in_loop(self.workers.wake_another)
+
+    def to_loop(self, item: Item) -> None:
+        """Send an item to the loop's lane. Under the guard."""
+        self._sent_in_all += 1
+        if threading.get_ident() == self._thread:
+            self._start_task(item)
+            return
+        self._sent.append(item)
+        if len(self._sent) == 1:  # else somebody has called already
+            self._run.loop.call_soon_threadsafe(self._start_tasks)
+
+    def _start_tasks(self) -> None:
+        with self._guard:
+            items = list(self._sent)
+            self._sent.clear()
+        for item in items:
+            self._start_task(item)
+
+    def _start_task(self, item: Item) -> None:
+        if not self.stopping:
+            lane = self._on_loop(item)
+            self._tasks.add(self._run.loop.create_task(lane, context=self._run.context.copy()))
+
+    def left(self) -> None:
+        """The current asyncio task has done what is to be done with its item, and ends."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.discard(task)
+        self._left += 1
+        self.workers.wake()
+        if self._left == self._sent_in_all:
+            self._on_idle()
+
+    def _rest(self, work: Work, seconds: float) -> None:
+        if self.stopping:
+            return
+        waiting = self._run.begin_rest(work.operation.name, work.source.number, seconds)
+
+        def wake_up() -> None:
+            self._run.end_rest(waiting)
+            del self._resting[work]
+            self.workers.push((work.segment, work))
+            self.workers.wake()
+
+        self._resting[work] = self._run.loop.call_later(seconds, wake_up)
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Begin nothing new."""
+        self.stopping = True
+        self.workers.stop()
+
+    async def ended(self) -> None:
+        """Wait until nothing runs; a second cancel, or the deadline, abandons plain calls (M8).
+
+        Raises:
+            CancelledError: This was cancelled.
+        """
+        self.parking.close()
+        for timer in list(self._resting.values()):  # workers may be about to add some
+            if timer is not None:
+                timer.cancel()
+        again: asyncio.CancelledError | None = None
+        passed_on = 0
+        while pending := [task for task in self._tasks if not task.done()]:
+            # As often as the run, and once for its end: nested runs count theirs as well.
+            cancels = max(self._cancels.count, 2 if self._run.abandons else 1)
+            for task in pending:
+                for _ in range(cancels - passed_on):
+                    task.cancel()
+            passed_on = max(passed_on, cancels)
+            try:
+                await asyncio.wait(pending)
+            except asyncio.CancelledError as request:
+                again = request
+            for task in pending:
+                if task.done() and not task.cancelled():
+                    task.exception()  # retrieved: an interrupt, which the event loop has raised
+        is_quiet = False
+        while not (is_quiet or self._run.abandons):
+            try:
+                await self.workers.quiet()
+                is_quiet = True
+            except asyncio.CancelledError as request:
+                again = request
+        if self._run.abandons:
+            self._abandon()
+        if again is not None:
+            raise again
+
+    def _abandon(self) -> None:
+        self.parking.abandon()
+        for call, item in self.workers.working():
+            node = _node_of(item)
+            name = "plain tasks" if node is None else node.name
+            self._run.abandon(call, name, 0 if node is None else node.number)
+
+    def _worked_on(self) -> list[str]:
+        nodes = map(_node_of, self.workers.worked_on())
+        return [node.name for node in nodes if node is not None and not node.task.structural]
+
+
+def _node_of(item: Any) -> LazyResult[Any] | None:
+    """The node of what a worker's thread works on, if it has begun."""
+    node = item[1] if isinstance(item, tuple) else item
+    return node.source if isinstance(node, Work) else node
+
+
+def call_of(work: Work) -> NodeCall:
+    """The next call of ``work``, for a processor."""
+    operation = work.operation
+    return NodeCall(
+        operation,
+        work.args,
+        work.kwargs,
+        work.policies,
+        work.source.number,
+    )
+
+
+def _by_priority(first: Callable[[], Segment | None]) -> ByPriority:
+    """A queue in the order of the solver's stages."""
+
+    def priority_of(item: Queued) -> int:
+        segment, node = item if isinstance(item, tuple) else (first(), item)
+        node = node.node if isinstance(node, Work) else node
+        return 0 if segment is None else segment.priority.get(node, 0)
+
+    return ByPriority(priority_of)

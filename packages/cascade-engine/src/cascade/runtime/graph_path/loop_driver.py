@@ -1,0 +1,465 @@
+"""The spinner: has nodes of a graph run go on in compiled loops, many steps at once.
+
+A node enters a loop when it has proven long (``PROMOTED`` tail calls in a row), or at once where it
+is all that a run is for. The loop then makes steps until one gives something that is no tail call
+of its own, or until it has made as many as it was given. Between two batches everything else
+happens: turns of the event loop and with them cancelling, the limit of steps, events. What the loop
+cannot go on with, its node does as any other: as the task that ran last, with its arguments.
+
+Steps of coroutines, and those of plain functions in the event loop's thread, are made by the node's
+asyncio task (``spin``); a worker's thread makes batches by itself (``spin_on_worker``), with no hop
+to the event loop in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from cascade.runtime.diagnostics.blocking_calls import marked
+from cascade.runtime.execution.cancels import IsCancelled
+from cascade.runtime.execution.contexts import is_written
+from cascade.runtime.execution.fairness import BUDGET, Ticker
+from cascade.runtime.execution.placement import SLOW, Place, outside_loop
+from cascade.runtime.graph_path.loop_batches import Code, Loop, Steps, made_aside, made_here
+from cascade.runtime.limits.permits import Ticket, current_ticket
+from cascade.runtime.loops.fused import Fused, is_traced
+from cascade.runtime.loops.protocol import PAUSED
+from cascade.runtime.loops.tiers import Tier, loop_of
+from cascade.runtime.loops.trampoline import Ring, is_member
+from cascade.runtime.run import Run, carried, in_loop, stop_iteration
+from cascade.spec.errors import TaskCancelledError, TaskStopIterationError
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import NO_KWARGS
+from cascade.spec.task import Task
+
+if TYPE_CHECKING:
+    from cascade.runtime.graph_path.segments import Work
+
+#: So many tail calls in a row show that a node is a loop.
+PROMOTED: Final = 16
+#: What ``spin`` gives where the node has left its loop: the step is to be made as any call is.
+NOT_ENTERED: Final = object()
+#: What ``spin`` gives where the loop goes on, on a worker.
+MOVED: Final = object()
+
+#: Most steps of a batch of a coroutine loop.
+_FEW = 1024
+#: Seconds after which a batch on a worker ends with the step that it is in.
+_LONG = 0.02
+#: By how many steps the seconds of a batch are divided at most to tell what one of them took.
+_ALIKE = 4
+#: How often a loop may be left soon after it was entered; then its node enters rings only.
+_LEFT_FOR_GOOD = 2
+
+
+class Spinner:
+    """Enters and leaves loops for one run.
+
+    Args:
+        run: The run.
+        tier: The best that there may be.
+        is_cancelled: Whether the engine has cancelled the current asyncio task.
+        is_stopping: Whether nothing new is begun any more.
+        is_alone: Asked by a node that runs in the event loop's thread: whether no other does.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        tier: Tier,
+        is_cancelled: IsCancelled,
+        is_stopping: Callable[[], bool],
+        is_alone: Callable[[], bool],
+    ) -> None:
+        self._run = run
+        self._tier = tier
+        self._is_cancelled = is_cancelled
+        self._is_stopping = is_stopping
+        self._is_alone = is_alone
+        #: Batches of loops of coroutines, and those that workers make.
+        self._under_way: set[Steps] = set()
+        self._stop_listening: Callable[[], object] | None = None
+
+    # -- in and out ---------------------------------------------------------------------------
+
+    def starts_at(self, target: LazyResult[Any]) -> bool:
+        """Whether a target is a lone call of a loop task, so that its node begins in the loop."""
+        if target.dependencies or not isinstance(target.task, Task):
+            return False
+        policies = target.policies
+        if policies is not None:
+            calls = policies.calls
+            if calls.needs_attempts or calls.cache is not None or policies.amounts:
+                return False
+            if policies.conditions or policies.predecessors:
+                return False
+        return self._loop_to_start(target.task) is not None
+
+    def start(self, work: Work) -> bool:
+        """Let the node of such a target begin; whether it does, its arguments being plain."""
+        assert isinstance(work.operation, Task)
+        code = self._loop_to_start(work.operation)
+        return code is not None and self._enter(work, work.operation, code)
+
+    def _loop_to_start(self, task: Task[..., Any]) -> Code | None:
+        code = loop_of(task, self._tier)
+        # What is not fused may be no loop at all, unless it was asked for by name.
+        return code if self._tier != "auto" or type(code) is Fused else None
+
+    def promote(self, work: Work) -> None:
+        """Let a node whose last calls were tail calls go on in a loop, if there is one for it."""
+        work.tails, task = 0, work.operation
+        if self._tier == "interpreted" or work.policies.needs_attempts or work.left < 0:
+            return
+        if not isinstance(task, Task) or not (task.is_async or self._is_unlimited(work)):
+            return
+        code: Code | None = None
+        if work.left <= _LEFT_FOR_GOOD:
+            code = loop_of(task, self._tier)
+        if type(code) is not Fused and work.stays < PROMOTED:  # it goes from task to task
+            code = Ring(task, self._run) if self._tier == "auto" and is_member(task) else None
+        if code is not None:
+            self._enter(work, task, code)
+
+    def leave(self, work: Work) -> None:
+        """Let a node be at the step that its loop has come to, as an ordinary call."""
+        loop, work.loop = work.loop, None
+        assert loop is not None
+        task = loop.task
+        if task is not work.operation:
+            work.operation, work.blueprint = task, None
+        named = work.named = loop.code.named(loop.state, loop.values)
+        work.args, work.kwargs = task.parameters.spread(named)
+        work.tails = work.stays = 0
+        if loop.made < PROMOTED and work.left >= 0:
+            work.left += 1
+
+    def _enter(self, work: Work, task: Task[..., Any], code: Code) -> bool:
+        parameters = task.parameters
+        named = work.named
+        if (
+            named is None
+            and not work.kwargs
+            and len(work.args) == len(parameters.signature.parameters)
+        ):
+            named = dict(zip(parameters.positional, work.args, strict=False))
+        if named is None or len(named) < len(work.args):
+            named = parameters.complete(parameters.bind(work.args, work.kwargs))
+        state = code.state_of(task)
+        values = code.values(task, named)
+        if code.loop_for(values) is None:
+            return False
+        context = code.context if type(code) is Ring else self._run.context.copy()
+        work.loop = Loop(code, state, values, context)
+        work.args, work.kwargs, work.named = (), NO_KWARGS, None  # the loop has them now
+        return True
+
+    def _is_unlimited(self, work: Work) -> bool:
+        """Whether a worker may make steps without asking anybody."""
+        return not (
+            self._run.gate.constraints.any
+            or work.policies.capacities
+            or self._run.steps.limit is not None
+        )
+
+    def _entry(self, loop: Loop) -> Callable[..., Any] | None:
+        """The function to enter, if the arguments and all that it relies on allow that."""
+        if type(loop.code) is Fused and is_traced():
+            return self._untangled(loop)
+        return loop.code.loop_for(loop.values)
+
+    def _untangled(self, loop: Loop) -> Callable[..., Any] | None:
+        """The same where somebody looks at lines, which are to be the functions' own."""
+        task, code = loop.task, loop_of(loop.task, self._tier)
+        if code is None:
+            return None
+        named = loop.code.named(loop.state, loop.values)
+        loop.code, loop.state = code, code.state_of(task)
+        loop.values = code.values(task, named)
+        return code.loop_for(loop.values)
+
+    # -- in the event loop's thread -----------------------------------------------------------
+
+    def spin(self, work: Work, ticker: Ticker, reports: Any) -> Awaitable[Any]:
+        """Await what a step gives that is no tail call of the loop's own; PAUSED if it goes on.
+
+        Unless it goes on, the node has left its loop. What limits hold for a step holds for the
+        batch, which is made only as long as they allow.
+
+        Args:
+            work: In a loop.
+            ticker: Counts the steps.
+            reports: Told when the batch has to wait.
+
+        Raises:
+            BaseException: That of a step; ``work`` is at its task.
+            StepLimitError: The run may make no more.
+        """
+        # Each coroutine in between is one more that every wait of the loop goes through.
+        loop, gate = work.loop, self._run.gate
+        assert loop is not None
+        if not (gate.constraints.any or work.policies.capacities):
+            if reports.wanted:
+                reports.goes_on(work)
+            allowed = self._run.steps.allowed(1 if loop.is_fresh else ticker.left)
+            return self._batch(work, loop, ticker, allowed, None)
+        return self._limited(work, loop, ticker, reports)
+
+    async def _limited(self, work: Work, loop: Loop, ticker: Ticker, reports: Any) -> Any:
+        """The same, where there are limits that may hold for it."""
+        gate, code = self._run.gate, loop.code
+        task = loop.task
+        if not gate.constraints.alike(other.name for other in code.tasks):
+            self.leave(work)  # each of its tasks is limited by other ones
+            return NOT_ENTERED
+        allowed = self._run.steps.allowed(1 if loop.is_fresh else ticker.left)
+        if not gate.governs(task, work.policies):
+            if reports.wanted:
+                reports.goes_on(work)
+            return await self._batch(work, loop, ticker, allowed, None)
+        if self._entry(loop) is None:
+            self.leave(work)  # the call will ask for itself
+            return NOT_ENTERED
+        # A coroutine's steps may take long, so each asks by itself.
+        most = 1 if code.is_async else allowed
+        if reports.wanted:
+            reports.waits(work)
+        ticket = await gate.admitted(task, work.source.number, work.policies, most)
+        if reports.wanted:
+            reports.goes_on(work)
+        allowed = self._run.steps.allowed(ticket.calls)  # others may have made steps meanwhile
+        return await self._batch(work, loop, ticker, allowed, ticket)
+
+    async def _batch(
+        self, work: Work, loop: Loop, ticker: Ticker, allowed: int, ticket: Ticket | None
+    ) -> Any:
+        """One entry of the loop, for so many calls; gives back what ``ticket`` has."""
+        made = 0
+        context = loop.context
+        token = None if ticket is None else context.run(current_ticket.set, ticket)
+        try:
+            enter = self._entry(loop)
+            if enter is None:
+                self.leave(work)
+                return NOT_ENTERED
+            place = self._place(loop)
+            if place is Place.WORKER:
+                loop.has_moved = True
+                return MOVED
+            steps = Steps(min(allowed, _FEW) if place is Place.LOOP else allowed)
+            self._run.steps.begin(steps)
+            try:
+                if place is Place.LOOP:
+                    begun = self._begun(loop, enter, steps)
+                    outcome = await self._awaited(work, loop, begun, steps, ticker)
+                else:
+                    outcome = self._made_here(loop, enter, steps)
+            except BaseException as error:
+                self._under_way.discard(steps)
+                made = steps.made
+                self._note(loop, steps, place, ticker)
+                self._failed(error, work, loop, ticker, steps, made - 1)
+                raise
+            self._under_way.discard(steps)
+            made = steps.made
+            self._note(loop, steps, place, ticker)
+        finally:
+            if token is not None:
+                context.run(current_ticket.reset, token)
+            if ticket is not None:
+                self._run.gate.leave(ticket, ticket.calls - made)
+        entered = loop.task
+        value, loop.state, *loop.values = outcome
+        made -= value is not PAUSED
+        ticker.left -= made
+        self._count(work, loop, entered, steps, made)
+        loop.is_fresh = False
+        return self._after(work, loop, value)
+
+    def _after(self, work: Work, loop: Loop, value: Any) -> Any:
+        """What a batch has given; the node leaves the loop, if it cannot go on there."""
+        written = is_written(loop.context, len(self._run.context), self._run.held)
+        if written and loop.code.is_async:
+            loop.context = self._run.context.copy()  # no later step sees what one has set (M12)
+        elif written:
+            self.leave(work)  # a step may write in the midst of a batch, which would go on
+            work.left = -1
+            return NOT_ENTERED if value is PAUSED else value
+        if value is not PAUSED:
+            self.leave(work)
+        return value
+
+    def _place(self, loop: Loop) -> Place:
+        """Where the next batch is made (M6)."""
+        task, placement = loop.task, self._run.placement
+        short = not loop.has_moved
+        place = placement.place(task, short=short, alone=self._is_alone(), loop=loop.code)
+        return Place.INLINE if place is Place.WORKER and loop.stays else place
+
+    def _made_here(self, loop: Loop, enter: Callable[..., Any], steps: Steps) -> Any:
+        if loop.watch is None:
+            loop.watch = self._run.watch_call(loop.task)
+        if loop.watch is not None:
+            loop.watch.end = steps.end
+        args = (loop.watch, made_here, loop, enter, steps)
+        if loop.task.mode == "inline":
+            return in_loop(loop.task.name, marked, *args)
+        return outside_loop(marked, *args) if loop.starts_loop else marked(*args)
+
+    def _note(self, loop: Loop, steps: Steps, place: Place, ticker: Ticker) -> None:
+        """Remember how long steps take; those that took long are the last in this thread."""
+        if place is Place.LOOP or loop.task.mode == "inline" or not steps.seconds:
+            return  # or they were not begun
+        if self._note_steps(loop, steps):
+            ticker.restart()
+            loop.has_moved = self._run.placement.durations is not None
+
+    def _note_steps(self, loop: Loop, steps: Steps) -> bool:
+        """Remember how long steps took; whether that was long."""
+        placement = self._run.placement
+        took = steps.seconds / min(max(steps.made, 1), _ALIKE)
+        placement.note(loop.code, took)
+        if took > SLOW and steps.made <= 1:
+            placement.note(loop.task, took)
+        return took > SLOW
+
+    def _failed(
+        self,
+        error: BaseException,
+        work: Work,
+        loop: Loop,
+        ticker: Ticker,
+        steps: Steps,
+        made: int,
+    ) -> None:
+        """Let ``work`` be at the step that has failed."""
+        ticker.left -= made
+        self._count(work, loop, loop.task, steps, made)
+        replaced = isinstance(error, (TaskStopIterationError, TaskCancelledError))
+        stopped = error.__cause__ if replaced else error
+        task = self._fail_at(error if stopped is None else stopped, work, loop)
+        if isinstance(error, StopIteration) or (
+            isinstance(error, asyncio.CancelledError) and not loop.code.is_async
+        ):
+            raise carried(task.func, error) from error
+        if isinstance(error, TaskStopIterationError):  # it names what was entered
+            error.args = stop_iteration(task.func).args
+
+    def _fail_at(self, error: BaseException, work: Work, loop: Loop) -> Task[..., Any]:
+        """Let ``work`` be at the task whose step has raised ``error``, out of the loop; that."""
+        loop.state = loop.code.state_at(error, loop.state)
+        work.loop, work.operation = None, loop.task
+        return loop.task
+
+    def _begun(self, loop: Loop, enter: Any, steps: Steps) -> Any:
+        """The coroutine of a loop, which takes the arguments over."""
+        task = asyncio.current_task()
+        assert task is not None
+        context, held = self._run.context, self._run.held
+        now = (task.cancelling(), task.cancelling, loop.context, len(context), held)
+        values, loop.values = loop.values, ()
+        return enter(steps.items, loop.state, *now, *values)
+
+    def _awaited(
+        self, work: Work, loop: Loop, begun: Any, steps: Steps, ticker: Ticker
+    ) -> Awaitable[Any]:
+        """What to await for a batch of a loop of coroutines, until ``steps`` has an end."""
+        operation = loop.task
+        ticker.tells(self._run, operation.name)
+        self._listen()
+        self._under_way.add(steps)
+        return self._run.awaiting(
+            operation, work.source.number, begun, loop.context, self._is_cancelled, ticker
+        )
+
+    # -- in a worker's thread -----------------------------------------------------------------
+
+    def spin_on_worker(self, work: Work) -> Any:
+        """What a step gives that is no tail call of the loop's own; NOT_ENTERED if all is open.
+
+        The node has then left its loop.
+
+        Raises:
+            BaseException: That of a step; ``work`` is at its task.
+        """
+        loop, many, value = work.loop, 1, PAUSED
+        assert loop is not None
+        self._listen()
+        while value is PAUSED:
+            enter = self._entry(loop) if self._is_unlimited(work) else None
+            if enter is None or self._is_stopping():
+                self.leave(work)
+                return NOT_ENTERED
+            steps, entered = Steps(many), loop.task
+            value, loop.state, *loop.values = self._made_on_worker(work, loop, enter, steps)
+            made = steps.made - (value is not PAUSED)
+            self._count(work, loop, entered, steps, made)
+            if self._run.placement.in_time:  # whose loops begin here, as long as they are unknown
+                self._note_steps(loop, steps)
+            fits = int(max(made, 1) * BUDGET / max(steps.seconds, 1e-9))
+            many = max(min(many * 2, fits), 1)
+            value = self._after(work, loop, value)
+        return value
+
+    def _made_on_worker(
+        self, work: Work, loop: Loop, enter: Callable[..., Any], steps: Steps
+    ) -> tuple[Any, ...]:
+        self._run.steps.begin(steps)
+        if not self._run.bus.is_silent:
+            self._run.tell_soon(loop.task.name)
+        self._under_way.add(steps)
+        try:
+            return made_aside(loop, enter, steps)
+        except BaseException as error:
+            self._count(work, loop, loop.task, steps, steps.made - 1)
+            cause = error.__cause__
+            replaced = isinstance(error, TaskCancelledError) and cause is not None
+            self._fail_at(cause if replaced and cause is not None else error, work, loop)
+            raise
+        finally:
+            self._under_way.discard(steps)
+
+    def end_long_batches(self) -> None:
+        """Let batches end that workers have made for long. In the event loop's thread."""
+        since = perf_counter() - _LONG
+        for steps in list(self._under_way):
+            if steps.began and steps.began < since:
+                steps.end()
+
+    # -- constraints that change, and the end -------------------------------------------------
+
+    def _listen(self) -> None:
+        """From now on, have batches end when constraints change."""
+        if self._stop_listening is None:
+            self._stop_listening = self._run.gate.constraints.listen(self._changed)
+
+    def close(self) -> None:
+        """Let all batches end, and listen no more. In the event loop's thread."""
+        self.end_batches()
+        if self._stop_listening is not None:
+            self._stop_listening()
+
+    def _changed(self) -> None:
+        if self._run.is_own_thread(threading.get_ident()):
+            self.end_batches()  # now, or steps that are ready already were made before that
+            return
+        with contextlib.suppress(RuntimeError):  # the event loop is closed by now
+            self._run.loop.call_soon_threadsafe(self.end_batches)
+
+    def end_batches(self) -> None:
+        """Let each batch end with the step that it is in. From any thread."""
+        for steps in list(self._under_way):
+            steps.end()
+
+    def _count(
+        self, work: Work, loop: Loop, entered: Task[..., Any], steps: Steps, made: int
+    ) -> None:
+        loop.made += max(made, 0)
+        if work.operation is not entered:
+            work.operation, work.blueprint = entered, None
+        self._run.made(max(made, 0), entered.name, steps)

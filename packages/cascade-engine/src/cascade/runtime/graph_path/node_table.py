@@ -1,0 +1,395 @@
+"""Nodes: what a graph run knows of its nodes, and what follows when one has its value.
+
+Pure bookkeeping, under the guard of its owner: which node waits for which, where values go, which
+lazy values the run has met. Nothing here runs a task; ``activate`` is told which could. The fast
+lane has ``settle`` written out for the commonest case.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cascade.graph.build import build_graph, inputs_of
+from cascade.graph.wiring import Several, Wiring, users_of, wire
+from cascade.runtime.graph_path.segments import (
+    PENDING,
+    Address,
+    Resume,
+    Segment,
+    Shares,
+    priorities,
+    way_above,
+)
+from cascade.runtime.graph_path.standstill import standstill
+from cascade.runtime.run import Waiting
+from cascade.runtime.semantics.outcomes import RELEASED, Failed, Missing, Skipped, released, worst
+from cascade.runtime.semantics.pins import Pins
+from cascade.runtime.straightline import Begun
+from cascade.spec.errors import CycleError
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import next_number
+from cascade.spec.protocols import Solver, StateBackend
+from cascade.spec.wording import short
+
+
+class Nodes:
+    """The nodes of one run.
+
+    Args:
+        solver: Gives nodes their priorities; None where any order will do.
+        state: Where outcomes are kept for later, or None.
+        activate: Called with a segment and a node when all that the node waits for is there.
+        on_settled: Called with the address of a node in ``watched`` and its outcome; gives what
+            that is to be.
+        on_result: Called with the value of the target.
+    """
+
+    def __init__(
+        self,
+        solver: Solver | None,
+        state: StateBackend | None,
+        activate: Callable[[Segment, LazyResult[Any]], None],
+        on_settled: Callable[[Segment, LazyResult[Any], Any], Any],
+        on_result: Callable[[Any], None],
+    ) -> None:
+        self._solver = solver
+        self._state = state
+        self._activate = activate
+        self._on_settled = on_settled
+        self._on_result = on_result
+        #: The segment of the run's target.
+        self.first: Segment | None = None
+        #: Segments that are not done, in the order in which they were added.
+        self._live: dict[Segment, None] = {}
+        #: Lazy values of all segments but the first, by address. Weak: a loop that makes new ones
+        #: for ever must not be remembered for ever.
+        self._memory: dict[weakref.ref[LazyResult[Any]], Address] = {}
+        self._forget = self._memory.pop  # in C; a WeakKeyDictionary takes twice as long
+        #: Whether any node was skipped or has failed so far; until then nobody needs to look.
+        self.gaps = False
+        #: No lazy value whose number is above this was met so far.
+        self.newest = next_number()
+        #: None whose number is above this is one of the first segment's.
+        self._begun = self.newest
+        #: All of these, once somebody has asked.
+        self._of_first: set[LazyResult[Any]] | None = None
+        self._pins = Pins(lambda lazy: self.known(lazy) is not None)
+        #: A first segment of one node, whose task was not searched so far: most runs end with it.
+        self._alone: Wiring | None = None
+        #: Nodes whose value ``on_settled`` is to be told.
+        self.watched: set[tuple[Segment, LazyResult[Any]]] = set()
+
+    @property
+    def bare(self) -> bool:
+        """Whether all there is to do for a value is to keep it in its segment."""
+        return self._state is None
+
+    def add(self, wiring: Wiring, continuation: Resume | Address | None) -> Segment:
+        """Make ``wiring`` a segment and activate what waits for nothing.
+
+        Raises:
+            ReleasedValueError: It needs a value that was released (M21).
+        """
+        handed = [(lazy, *self._look_up(lazy)) for lazy in wiring.outside]
+        nodes = wiring.nodes() if self.first is not None else ()
+        segment = Segment(wiring, continuation, self.first is None)
+        segment.nodes = nodes
+        self._live[segment] = None
+        if self._solver is not None:
+            graph = build_graph(wiring.target, known=set(wiring.outside).__contains__)
+            segment.priority = priorities(self._solver.resolve(graph), graph)
+        if self.first is None:
+            self.first = segment
+        else:
+            for lazy in nodes:
+                self.remember(lazy, self._new_address(segment, lazy))
+        self._pin(wiring)
+        for lazy, known, value in handed:
+            self._hand_on(known, value, segment, lazy)
+        activate = self._activate
+        for lazy in wiring.ready:
+            activate(segment, lazy)
+        return segment
+
+    def resume(
+        self, wiring: Wiring, continuation: Resume | Address | None, begun: Begun
+    ) -> Segment:
+        """Add a graph whose first nodes have values, and whose next one was called already."""
+        done, called = dict(zip(begun.lazies, begun.stopped.done, strict=False)), begun.called
+        ready = [lazy for lazy in wiring.ready if lazy not in done and lazy is not called]
+        wiring.ready = []
+        segment = self.add(wiring, continuation)
+        slots, waits = segment.slots, segment.waits
+        for lazy, value in done.items():
+            users = [u for u in users_of(slots.get(lazy)) if u not in done and u is not called]
+            is_kept = value is not RELEASED and (lazy in begun.kept or lazy in segment.kept)
+            if is_kept or len(users) > 1:
+                slots[lazy] = Shares([value] * (len(users) + is_kept))
+                segment.shared.update(users)
+            elif users:
+                slots[lazy] = value
+            else:
+                slots.pop(lazy, None)
+            for user in users:
+                left = waits[user] = waits.get(user, 1) - 1
+                if not left:
+                    ready.append(user)
+        for lazy in ready:
+            self._activate(segment, lazy)
+        return segment
+
+    @property
+    def simple(self) -> bool:
+        """Whether nothing but their values is to be known of nodes so far."""
+        return self._state is None and self._solver is None and not self.gaps
+
+    def known(self, lazy: LazyResult[Any]) -> Address | None:
+        """Where the value is, or will be, of a lazy value that this run has met."""
+        first = self.first
+        assert first is not None
+        if lazy in first.slots or lazy is first.target:
+            return Address(first, lazy)
+        found = self._memory.get(weakref.ref(lazy))
+        if found is None and lazy.number <= self._begun and lazy in self._nodes_of_first():
+            return Address(first, lazy)  # its value was released
+        return found
+
+    def _nodes_of_first(self) -> set[LazyResult[Any]]:
+        """The nodes of the first segment; its slots have lost those whose values are released."""
+        if self._of_first is None:
+            assert self.first is not None
+            self._of_first = set(wire(self.first.target).nodes())
+        return self._of_first
+
+    def remember(self, lazy: LazyResult[Any], address: Address) -> None:
+        """Note that the value of ``lazy`` will be at ``address``."""
+        self._memory[weakref.ref(lazy, self._forget)] = address
+        if self._alone is not None:
+            self._search_alone()
+        if self._pins.found and lazy in self._pins.found:
+            segment, node = address.place
+            segment.keep(node)
+        if lazy.number > self.newest:
+            self.newest = lazy.number
+
+    def address(self, segment: Segment, node: LazyResult[Any]) -> Address:
+        """Where the value of a node goes: of a target, where its segment's goes."""
+        if segment is self.first:
+            return Address(segment, node)
+        return self._memory[weakref.ref(node)]  # one object, for all that hands its value on
+
+    def _new_address(self, segment: Segment, node: LazyResult[Any]) -> Address:
+        if node is segment.target and isinstance(segment.continuation, Address):
+            return segment.continuation
+        return Address(segment, node)
+
+    def _look_up(self, lazy: LazyResult[Any]) -> tuple[Address, Any]:
+        """Where the value of a lazy value is that the run has met, and that value, or PENDING.
+
+        Raises:
+            ReleasedValueError: It was released.
+        """
+        known = self.known(lazy)
+        assert known is not None
+        value = known.now
+        if value is RELEASED:
+            raise released(lazy)
+        return known, value
+
+    def _hand_on(
+        self, source: Address, value: Any, segment: Segment, node: LazyResult[Any]
+    ) -> None:
+        """Let ``node`` have the value at ``source``; later, if it is PENDING."""
+        if value is PENDING:
+            there, other = source.place
+            there.foreign.setdefault(other, []).append(Address(segment, node))
+        else:
+            self.settle(segment, node, value)
+
+    def _pin(self, wiring: Wiring) -> None:
+        """Keep values marked by ``keep()`` in a new segment, and all its tasks can name (M21)."""
+        pins = self._pins
+        if not wiring.users and wiring.target is self._target_of_first():
+            self._alone = wiring
+            return
+        if self._alone is not None:
+            self._search_alone()
+        pins.search(wiring)
+        for lazy in (*wiring.kept, *pins.found):
+            if lazy in wiring.users or lazy is wiring.target:
+                address = self.known(lazy)
+                if address is not None and address.segment is not None:
+                    address.segment.keep(address.place[1])
+
+    def _target_of_first(self) -> LazyResult[Any]:
+        assert self.first is not None
+        return self.first.target
+
+    def _search_alone(self) -> None:
+        assert self._alone is not None
+        self._pins.search(self._alone)
+        self._alone = None
+
+    def join(
+        self, segment: Segment, node: LazyResult[Any], name: str, lazy: LazyResult[Any]
+    ) -> bool:
+        """Let a node take the value of ``lazy``, which it returned, if the run has met that (M14).
+
+        Returns:
+            Whether it has.
+
+        Raises:
+            CycleError: ``lazy`` waits for the node itself.
+            ReleasedValueError: The value was released (M21).
+        """
+        known = self.known(lazy)
+        if known is None:
+            return False
+        own = self.address(segment, node)
+        if (known.segment, known.node) == (own.segment, own.node) and own.node is not None:
+            raise CycleError(
+                f"task '{name}' returned '{lazy.name}' (called at {lazy.callsite}), which is "
+                "waiting for its result",
+                [lazy.name, name, lazy.name],
+            )
+        value = known.now
+        if value is RELEASED:
+            raise released(lazy)
+        self._hand_on(known, value, segment, node)
+        return True
+
+    def take_over(
+        self,
+        source: Address,
+        segment: Segment,
+        node: LazyResult[Any],
+    ) -> None:
+        """Let a node have the value that is, or will be, at ``source``."""
+        self._hand_on(source, source.now, segment, node)
+
+    def standstill(self) -> CycleError:
+        """The error for a run in which nothing runs and nothing could."""
+        assert self.first is not None
+        return standstill(self.first, self._live)
+
+    def missing(self, segment: Segment, node: LazyResult[Any]) -> Missing | None:
+        """What keeps ``node`` from running: an input without a value, a condition (R6, M16)."""
+        get = segment.value
+        lacks: list[Missing] = []
+        if self.gaps:
+            for dependency in node.dependencies:
+                value = get(dependency)
+                if issubclass(type(value), Missing) and not _is_error(value, dependency):
+                    lacks.append(value)
+            lacks += [v for p in node.predecessors if type(v := get(p)) is Failed]
+            lacks += [v for a in node.amounts.values() if issubclass(type(v := get(a)), Missing)]
+        for condition in node.conditions:
+            value = get(condition)
+            if issubclass(type(value), Missing):
+                lacks.append(value)
+            elif not value:
+                lacks.append(Skipped(node.name, condition.name))
+        return worst(lacks)
+
+    def lacking(self) -> Iterator[Waiting]:
+        """The nodes that wait for inputs, but for those that Cascade added."""
+        for segment in self._live:
+            for lazy in [*segment.slots, segment.target]:
+                if segment.value(lazy) is PENDING and not lazy.task.structural:
+                    lacks = [i.name for i in inputs_of(lazy) if segment.value(i) is PENDING]
+                    if lacks:
+                        names = tuple(dict.fromkeys(lacks))
+                        yield Waiting(lazy.name, lazy.number, "inputs", names)
+
+    def settle(self, segment: Segment, node: LazyResult[Any], value: Any) -> None:
+        """Keep a node's value and activate what waited for it.
+
+        A list of what is left, and no recursion: values may be handed on along a long chain.
+        """
+        todo = [(segment, node, value)]
+        while todo:
+            segment, node, value = todo.pop()
+            if self.watched and (segment, node) in self.watched:
+                self.watched.discard((segment, node))
+                value = self._on_settled(segment, node, value)
+            if self._state is not None:
+                self._keep(node, value)
+            entry = segment.slots.get(node)
+            users = users_of(entry)
+            if type(entry) is Several:
+                segment.slots[node] = segment.share(node, value, entry)
+            else:
+                segment.slots[node] = value
+            if segment.foreign:
+                todo += [(*a.place, value) for a in segment.foreign.pop(node, ())]
+            if node is segment.target:
+                self._leave(segment, value, todo)
+            else:
+                self._release(segment, users)
+
+    def _release(self, segment: Segment, users: list[LazyResult[Any]]) -> None:
+        waits = segment.waits
+        for user in users:
+            left = waits.get(user, 1) - 1
+            if left:
+                waits[user] = left
+            else:
+                self._activate(segment, user)
+
+    def _leave(
+        self, segment: Segment, value: Any, todo: list[tuple[Segment, LazyResult[Any], Any]]
+    ) -> None:
+        """A segment's target is done."""
+        continuation = segment.continuation
+        if continuation is None:
+            self._on_result(value)
+            return
+        self.let_go(segment)
+        if isinstance(continuation, Address):
+            todo.append((*continuation.place, value))
+        else:
+            segment.continuation = None  # it holds the tail call, and that its lazy arguments
+            continuation.go_on(value)
+
+    def let_go(self, segment: Segment) -> None:
+        """Forget the nodes of a segment once all have started and only its target may be left.
+
+        What the memory holds must not hold its keys, or they would never go; so the addresses of
+        nodes become their values, as far as these are kept.
+        """
+        if segment not in self._live:
+            return
+        del self._live[segment]
+        for lazy in segment.nodes:
+            address = self._memory.get(weakref.ref(lazy))
+            if address is not None and address.segment is segment:
+                address.settle(segment.value(lazy))
+        segment.close()
+
+    def close(self) -> None:
+        """Forget all nodes, so that nothing keeps their values when the run is over."""
+        for segment in self._live:
+            segment.close()
+            segment.foreign.clear()
+        self._memory.clear()
+        self._of_first = None
+
+    def is_caught(self, segment: Segment, node: LazyResult[Any]) -> bool:
+        """Whether an error of this node becomes the value of itself or of what continues as it."""
+        return node.calls.catches or way_above(segment, node).catches
+
+    def _keep(self, lazy: LazyResult[Any], value: Any) -> None:
+        assert self._state is not None
+        if issubclass(type(value), Skipped):
+            self._state.put_skip_reason(lazy.id, short(value))
+        elif _is_error(value, lazy):
+            self._state.put_result(lazy.id, value.error)
+        elif not issubclass(type(value), Missing):
+            self._state.put_result(lazy.id, value)
+
+
+def _is_error(outcome: Any, node: LazyResult[Any]) -> bool:
+    """Whether the value of ``node`` is the error that it failed with."""
+    return type(outcome) is Failed and node.calls.catches and outcome.can_be_value

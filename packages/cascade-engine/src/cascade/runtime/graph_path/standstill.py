@@ -1,0 +1,71 @@
+"""The error for a run that stands still: which nodes wait for each other.
+
+A lazy value that a task makes while it runs may wait for the task's own node. No graph shows that;
+it is found when nothing runs, nothing is ready, and the target has no value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cascade.graph.build import inputs_of
+from cascade.runtime.diagnostics.error_notes import annotate
+from cascade.runtime.graph_path.segments import PENDING, Address, Resume, Segment
+from cascade.spec.errors import CycleError
+from cascade.spec.lazy_types import LazyResult
+
+#: A node in the segment that computes it, or that waits for its value.
+_Place = tuple[Segment, "LazyResult[object]"]
+
+
+def standstill(first: Segment, live: Iterable[Segment]) -> CycleError:
+    """The error, with the cycle in ``.cycle`` and in its note the way from the target.
+
+    Args:
+        first: The segment of the run's target.
+        live: All segments that are not done.
+
+    Cost: linear in the number of waiting nodes.
+    """
+    feeds = _feeds(live)
+    place: _Place | None = (first, first.target)
+    steps: dict[_Place, int] = {}
+    while place is not None and place not in steps:
+        steps[place] = len(steps)
+        place = feeds.get(place) or _pending_input(place)
+    way = [*steps] if place is None else [*steps, place]
+    cycle = _shown(way[steps[place] :] if place is not None else way)
+    names = [lazy.name for lazy in cycle]
+    quoted = " ← ".join(f"'{name}'" for name in names)
+    error = CycleError(f"the run stands still, because tasks wait for each other: {quoted}", names)
+    if cycle:
+        path = [lazy.name for lazy in _shown(way)]
+        annotate(error, cycle[-1].name, cycle[-1], path)
+    return error
+
+
+def _feeds(live: Iterable[Segment]) -> dict[_Place, _Place]:
+    """Place → where its value is computed, for values that come from another segment."""
+    feeds: dict[_Place, _Place] = {}
+    for segment in live:
+        onward = segment.continuation
+        if isinstance(onward, Address):
+            feeds[onward.place] = segment, segment.target
+        elif isinstance(onward, Resume):
+            feeds[onward.work.segment, onward.work.node] = segment, segment.target
+        for node, addresses in segment.foreign.items():
+            feeds.update({address.place: (segment, node) for address in addresses})
+    return feeds
+
+
+def _pending_input(place: _Place) -> _Place | None:
+    segment, node = place
+    waiting = (lazy for lazy in inputs_of(node) if segment.value(lazy) is PENDING)
+    lazy = next(waiting, None)
+    return None if lazy is None else (segment, lazy)
+
+
+def _shown(way: list[_Place]) -> list[LazyResult[object]]:
+    """Its nodes but for those that Cascade added; one that is met in two segments once."""
+    lazies = [lazy for _, lazy in way if not lazy.task.structural]
+    return [lazy for at, lazy in enumerate(lazies) if at == 0 or lazy is not lazies[at - 1]]

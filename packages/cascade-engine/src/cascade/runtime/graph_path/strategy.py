@@ -1,0 +1,560 @@
+"""GraphExecutionStrategy: everything that is ready runs, concurrently.
+
+State vocabulary:
+
+- *segment*: a graph in execution. The target's is the first; a task that returns a lazy value adds
+  one for whatever that needs (rule R4), and it is dropped when its last node, its target, is done.
+- *address*: (segment, node), where the value of a node goes. A target hands its value on to the
+  node that it continues, so both have one address, and a loop of tasks that return lazy values
+  stays at one address for ever: flat memory.
+- *work*: one node being computed: the operation that runs now, with its arguments. A tail call
+  changes the operation and the arguments, never the address (rule R5, M3).
+- *lane*: plain calls go to the workers' fast lane; what has policies, but is called on a worker,
+  takes their slow one; coroutine functions, and calls that want resources or have a timeout, go to
+  the event loop.
+
+Lazy values are remembered by address for as long as they live, so that one that is met again, in
+whatever task returns or mentions it, is not computed again (M14).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from functools import partial
+from threading import get_ident
+from typing import Any
+
+from cascade.graph.wiring import Wiring, wire
+from cascade.runtime.attempts import NodeProcessor
+from cascade.runtime.diagnostics.error_notes import annotate
+from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
+from cascade.runtime.execution.cancels import cancelled_inside
+from cascade.runtime.execution.fairness import Ticker
+from cascade.runtime.execution.placement import belongs_on_loop, wants_resources
+from cascade.runtime.graph_path.biased_lock import Guard
+from cascade.runtime.graph_path.caching import Caches
+from cascade.runtime.graph_path.continuations import Continuations
+from cascade.runtime.graph_path.dispatch import Lanes, call_of
+from cascade.runtime.graph_path.fast_lane import FastLane
+from cascade.runtime.graph_path.loop_driver import MOVED, NOT_ENTERED, Spinner
+from cascade.runtime.graph_path.node_table import Nodes
+from cascade.runtime.graph_path.segments import (
+    PENDING,
+    Item,
+    Segment,
+    Work,
+    path_to,
+)
+from cascade.runtime.graph_path.task_events import Reports
+from cascade.runtime.graph_path.templates import TemplateNode
+from cascade.runtime.limits.permits import current_ticket
+from cascade.runtime.loops.protocol import PAUSED
+from cascade.runtime.loops.tiers import Tier
+from cascade.runtime.run import Run, Waiting, carried
+from cascade.runtime.semantics.outcomes import Failed, Missing, refuse_coroutine, value_or_raise
+from cascade.runtime.straightline import Begun
+from cascade.spec.blueprint import TailCall
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.policies import PLAIN_CALLS
+from cascade.spec.protocols import Solver
+
+
+class GraphExecutionStrategy:
+    """Runs a target as a graph; a node starts when its inputs are there, there are no barriers.
+
+    Args:
+        solver: Orders nodes that could run at the same time.
+        tier: How the steps of nodes that have proven to be loops are made.
+    """
+
+    name = "graph"
+
+    def __init__(self, solver: Solver, tier: Tier = "auto") -> None:
+        self._solver = solver
+        self._tier: Tier = tier
+
+    async def execute(self, target: LazyResult[Any], run: Run) -> Any:
+        """The value of ``target``.
+
+        Raises:
+            DependencyMissingError: It was skipped (R6).
+            CycleError: Nodes wait for each other.
+            ExceptionGroup: Tasks failed, in a run that goes on nevertheless.
+        """
+        outcome = await GraphRun(run, self._solver, self._tier).value(target)
+        return value_or_raise(outcome, target.name, target)
+
+
+class GraphRun:
+    """One run of one target. ``_guard`` guards the segments and the memory of addresses.
+
+    Args:
+        run: What it is part of.
+        solver: See GraphExecutionStrategy.
+        tier: See there.
+        compiled: Whether a target that is a lone call of a loop task begins as a compiled loop.
+    """
+
+    def __init__(
+        self, run: Run, solver: Solver, tier: Tier = "auto", compiled: bool = False
+    ) -> None:
+        self._run = run
+        self._compiled = compiled
+        in_order = getattr(solver, "in_order", False)
+        self._guard = Guard()
+        self._processor = NodeProcessor(run, self._is_cancelled)
+        self._reports = Reports(run)
+        self._lanes = Lanes(
+            run,
+            self._guard,
+            lambda workers: self._fast.drain(workers),
+            self._loop_lane,
+            self._look_for_standstill,
+            lambda error: self._fail(error, None, None),
+            None if in_order else lambda: self._nodes.first,
+        )
+        self._nodes = Nodes(
+            None if in_order else solver,
+            run.state,
+            self._lanes.activate,
+            lambda segment, node, value: self._caches.settled(segment, node, value),
+            self._have_result,
+        )
+        self._spinner = Spinner(
+            run,
+            tier,
+            self._is_cancelled,
+            lambda: self._lanes.stopping,
+            lambda: self._lanes.has_one,
+        )
+        self._lanes.workers.on_look = self._spinner.end_long_batches
+        self._caches = Caches(self._guard, self._nodes, self._reports, self._not_kept)
+        self._continuations = Continuations(
+            run,
+            self._guard,
+            self._nodes,
+            self._lanes,
+            self._reports,
+            self._spinner.promote,
+            self._leave_out_rest,
+            self._fail,
+        )
+        self._fast = FastLane(
+            run,
+            self._guard,
+            self._nodes,
+            self._reports,
+            self._lanes.activate,
+            self._work_on,
+            self._go_on,
+            self._fail,
+        )
+        self._done: asyncio.Future[None] = run.loop.create_future()
+        self._result: Any = PENDING
+        self._error: BaseException | None = None
+
+    async def value(self, target: LazyResult[Any], begun: Begun | None = None) -> Any:
+        """What a strategy gives for ``target``; with ``begun``, go on from there."""
+        self._run.watch_waits(self._lacking)
+        wiring = wire(target)
+        self._run.check(wiring.special)
+        try:
+            self._run.report_plan(wiring.nodes)
+            if begun is not None:
+                self._go_on_from(wiring, begun)
+            elif self._compiled and self._spinner.starts_at(target):
+                await self._start_in_loop(wiring)
+            else:
+                with self._guard:
+                    self._nodes.add(wiring, None)
+            self._lanes.workers.wake()
+            if self._result is PENDING and self._error is None:
+                await self._done
+        finally:
+            self._stop()
+            self._spinner.close()
+            try:
+                await self._lanes.ended()
+            finally:
+                self._nodes.close()
+        error, self._error = self._error, None
+        result, self._result = self._result, None  # what belongs to a run refers to each other
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            del error  # or this frame, which its traceback holds, would hold it in turn
+
+    def _go_on_from(self, wiring: Wiring, begun: Begun) -> None:
+        """Begin where straight-line code for the graph has stopped."""
+        with self._guard:
+            segment = self._nodes.resume(wiring, None, begun)
+        work = None if begun.called is None else Work.begun(segment, begun)
+        begun.forget()
+        if work is None:
+            return
+        error, begun.stopped.error = begun.stopped.error, None  # its traceback has this frame
+        if error is not None:
+            self._fail(carried(work.operation.func, error), work, None)
+            return
+        work.handed = begun.stopped.result
+        with self._guard:
+            self._lanes.send(work)
+
+    async def _start_in_loop(self, wiring: Wiring) -> None:
+        """Begin with a compiled loop, which is all that the target is; in this asyncio task."""
+        wiring.ready.clear()
+        with self._guard:
+            segment = self._nodes.add(wiring, None)
+        work = self._begin((segment, wiring.target))
+        assert work is not None
+        if not self._spinner.start(work):
+            with self._guard:
+                self._lanes.send(work)
+            return
+        with self._guard:
+            self._lanes.begin_in_place()
+        await self._loop_lane((segment, work), in_place=True)
+
+    # -- from ready to running ----------------------------------------------------------------
+
+    def _begin(self, item: Item) -> Work | None:
+        """The work of a node, or None if there is nothing to call for it."""
+        segment, node = item
+        if isinstance(node, Work):
+            return node
+        if self._nodes.gaps or node.policies is not None:
+            missing = self._nodes.missing(segment, node)
+            if missing is not None:
+                segment.let_go_inputs(node)
+                self._leave_out(segment, node, missing)
+                return None
+        work = Work(segment, node)
+        if node.dependencies or node.special:
+            work.take_inputs()
+        amounts = work.amounts() if node.amounts else {}
+        segment.let_go_inputs(node)
+        if work.policies.cache is not None and self._finds(work):
+            return None
+        if self._reports.wanted:
+            self._reports.started(work)
+        return work if not amounts or self._takes(work, amounts) else None
+
+    def _takes(self, work: Work, amounts: Mapping[str, Any]) -> bool:
+        """Whether what nodes have given as amounts can be taken; if not, the node has failed."""
+        try:
+            work.policies = self._run.gate.taking(work.policies, amounts, work.node.name)
+        except Exception as error:
+            self._fail(error, work, None)
+            return False
+        return True
+
+    def _finds(self, work: Work) -> bool:
+        """Whether the value comes from elsewhere, or the cache has failed."""
+        try:
+            return self._caches.finds(work)
+        except BaseException as error:
+            if self._reports.wanted:
+                self._reports.started(work)
+            self._fail(error, work, None)
+            return True
+
+    # -- lanes --------------------------------------------------------------------------------
+
+    def _work_on(self, item: Item) -> None:
+        """The workers' slow lane: call plain functions, one after the other."""
+        work: Work | None = None
+        lanes, copied = self._lanes, self._run.context.copy
+        parking, constraints = lanes.parking, self._run.gate.constraints
+        watched = self._reports.wanted
+        try:
+            if lanes.stopping:
+                return
+            work = self._begin(item)
+            while work is not None and not lanes.stopping:
+                try:
+                    if work.handed is not PENDING:
+                        result, work.handed = work.handed, PENDING
+                    elif work.loop is not None:
+                        if watched:
+                            self._reports.goes_on(work)
+                        result = self._spin_on_worker(work)
+                        if result is NOT_ENTERED:
+                            continue
+                        if result is MOVED:
+                            return
+                    elif (
+                        constraints.any or work.policies.capacities or work.ticket is not None
+                    ) and not self._admits(work):
+                        return
+                    else:
+                        if watched:
+                            self._reports.goes_on(work)
+                        context = copied()  # what a task writes, others do not see (M12)
+                        if work.ticket is not None:
+                            context.run(current_ticket.set, work.ticket)
+                        result = context.run(work.operation.func, *work.args, **work.kwargs)
+                except (Exception, asyncio.CancelledError) as failure:
+                    parking.left(work)  # backoff holds nothing
+                    error = carried(work.operation.func, failure)
+                    if isinstance(error, Exception) and self._tries_again(work, error):
+                        del error  # its traceback holds this frame
+                        return
+                    raise error from error.__cause__
+                if work.ticket is not None:
+                    parking.left(work)
+                work = self._after(work, result, on_loop=False)
+                del result
+        except BaseException as error:
+            if work is not None:
+                self._lanes.parking.left(work)
+            self._fail(error, work, item)
+
+    def _spin_on_worker(self, work: Work) -> Any:
+        """What the loop of ``work`` gives; see ``Spinner``."""
+        if not self._run.is_own_thread(get_ident()):
+            return self._spinner.spin_on_worker(work)
+        assert work.loop is not None
+        work.loop.stays = True  # the executor has no threads, and the event loop wants its turns
+        with self._guard:
+            self._lanes.to_loop((work.segment, work))
+        return MOVED
+
+    def _admits(self, work: Work) -> bool:
+        """Whether the next call may begin now; its clock stands still until it does."""
+        if self._reports.wanted and not work.waits_since:
+            self._reports.waits(work)  # at once: another thread may go on with it
+        return self._lanes.parking.admits(work)
+
+    def _go_on(self, work: Work) -> None:
+        """Go on, in a worker's thread, with what the fast lane has begun."""
+        result, work.handed = work.handed, PENDING
+        try:
+            following = self._after(work, result, on_loop=False)
+        except BaseException as error:
+            self._fail(error, work, None)
+        else:
+            del result  # a tail call has arguments, which a loop is not to hold
+            if following is not None:
+                self._work_on((following.segment, following))
+
+    async def _loop_lane(self, item: Item, in_place: bool = False) -> None:
+        """The loop's lane: await coroutine functions, open resources. In the loop's thread.
+
+        With ``in_place`` the asyncio task is that of the run, whose cancels pass.
+        """
+        work: Work | None = None
+        ticker: Ticker | None = None
+        try:
+            work = self._begin(item)
+            while work is not None and not self._lanes.stopping:
+                if work.loop is None:
+                    work = self._after(work, await self._call(work), on_loop=True)
+                else:
+                    ticker = ticker or Ticker()
+                    work = self._after_loop(
+                        work, await self._spinner.spin(work, ticker, self._reports)
+                    )
+                if work is not None:
+                    ticker = ticker or Ticker()
+                    if ticker.step():
+                        await ticker.pause()
+        except BaseException as error:
+            if self._is_cancelled(1) and isinstance(error, asyncio.CancelledError):
+                if in_place:
+                    raise
+                return
+            if self._lanes.stopping and not isinstance(error, Exception):
+                if error is self._error:
+                    return
+                raise  # Ctrl-C while the run ends: for the event loop, which cancels the run again
+            if isinstance(error, asyncio.CancelledError):  # by a handle on this asyncio task (M13)
+                inside = cancelled_inside()
+                inside.__cause__ = error
+                error = inside
+            self._fail(error, work, item)
+        finally:
+            self._lanes.left()
+
+    def _after_loop(self, work: Work, result: Any) -> Work | None:
+        """What follows a batch of steps of a loop; see ``_after``."""
+        if result is PAUSED:
+            return work
+        if result is not NOT_ENTERED and result is not MOVED:
+            return self._after(work, result, on_loop=True)
+        if belongs_on_loop(work.operation, work.args, work.kwargs, work.policies):
+            return work
+        with self._guard:
+            self._lanes.send(work)
+        return None
+
+    def _is_cancelled(self, outside: int) -> bool:
+        """Whether the engine has cancelled the current asyncio task; ``outside`` as it counts."""
+        return self._lanes.stopping or (outside > 0 and self._run.is_cancelled)
+
+    def _call(self, work: Work) -> Awaitable[Any]:
+        """The call of ``work``, to be awaited."""
+        operation, args, kwargs, gate = work.operation, work.args, work.kwargs, self._run.gate
+        bare = operation.is_async and work.policies is PLAIN_CALLS
+        bare = bare and not (gate.constraints.any and gate.governs(operation, PLAIN_CALLS))
+        if bare and not wants_resources(args, kwargs):
+            if self._reports.wanted:
+                self._reports.goes_on(work)
+            return self._processor.await_once(operation, work.source.number, args, kwargs)
+        call = call_of(work)
+        if self._reports.wanted:
+            call.waits = partial(self._reports.waits, work)
+            call.goes_on = partial(self._reports.goes_on, work)
+        return self._processor.call(call, partial(self._reports.retrying, work))
+
+    def _after(self, work: Work, result: Any, on_loop: bool) -> Work | None:
+        """What follows a call: the same node's next one, in this lane, or nothing here."""
+        kind = type(result)  # isinstance would ask for its __class__, which may be a user's code
+        if issubclass(kind, TailCall):
+            going_on = self._continuations.tail(work, result)
+        elif issubclass(kind, LazyResult):
+            going_on = self._continuations.become(work, result, on_loop)
+        elif issubclass(kind, Missing):  # of a blueprint that the virtual machine executed
+            self._leave_out_rest(work, result)
+            return None
+        else:
+            refuse_coroutine(result, work.operation.name)
+            if self._reports.wanted:
+                self._reports.finished(work)
+            with self._guard:
+                self._nodes.settle(work.segment, work.node, result)
+            return None
+        if not going_on:
+            return None
+        if work.source.plain and not on_loop and issubclass(kind, LazyResult):
+            return work
+        lane = belongs_on_loop(work.operation, work.args, work.kwargs, work.policies)
+        if lane != on_loop:
+            with self._guard:
+                self._lanes.send(work)
+            return None
+        return work
+
+    def _tries_again(self, work: Work, error: Exception) -> bool:
+        """Whether a failed attempt on a worker is followed by another, and that on its way."""
+        retry = work.policies.retry
+        pause = None if retry is None else retry.pause(work.attempt, error)
+        if pause is None:
+            return False
+        self._reports.retrying(work, work.attempt, pause, error)
+        work.attempt += 1
+        if self._reports.wanted:
+            self._reports.waits(work)
+        self._lanes.rest(work, pause)
+        return True
+
+    # -- ends of nodes ------------------------------------------------------------------------
+
+    def _leave_out_rest(self, work: Work, missing: Missing) -> None:
+        """Settle a node that has begun, and does not go on."""
+        self._leave_out(work.segment, work.node, missing, work.source)
+
+    def _leave_out(
+        self,
+        segment: Segment,
+        node: LazyResult[Any],
+        missing: Missing,
+        source: LazyResult[Any] | None = None,
+    ) -> None:
+        """Settle a node that does not run; ``source`` is what it has continued as."""
+        self._reports.skipped(node if source is None else source, missing)
+        with self._guard:
+            self._have_gap()
+            if type(missing) is not Failed or self._goes_on_after(segment, node, missing):
+                self._nodes.settle(segment, node, missing)
+
+    def _have_gap(self) -> None:
+        self._nodes.gaps = True
+        self._fast.on = False
+
+    def _goes_on_after(self, segment: Segment, node: LazyResult[Any], failed: Failed) -> bool:
+        """Whether the run goes on after a failure of ``node``; if not, it ends. Under the guard."""
+        self._have_gap()
+        if failed.can_be_value and self._nodes.is_caught(segment, node):
+            leave_out_machinery(failed.error)  # the value of an item: the user's frames only (R9)
+            return True
+        if self._run.fail_fast:
+            self._end(failed.error)
+            return False
+        failed.count(self._run.failures)
+        return True
+
+    def _not_kept(self, error: Exception, segment: Segment, node: LazyResult[Any]) -> Missing:
+        """The outcome of a node whose value a cache could not keep. Under the guard."""
+        annotate(error, node.name, node, path_to(segment, node, node.name, node))
+        failed = Failed(node.name, error)
+        self._goes_on_after(segment, node, failed)
+        return failed
+
+    def _fail(self, error: BaseException, work: Work | None, item: Item | None) -> None:
+        """Note where an error comes from, and end the run, or go on without the node's value."""
+        with self._guard:
+            if work is None and item is not None and isinstance(item[1], Work):
+                work = item[1]
+            if work is not None:
+                self._reports.failed(work, error)
+                segment, node = work.segment, work.node
+                source, name = work.source, work.operation.name
+            elif item is not None:
+                segment, node = item  # type: ignore[assignment]  # no Work, as said above
+                source, name = node, node.name
+            else:
+                self._end(error)
+                return
+            if not self._lanes.stopping:
+                path = path_to(segment, node, name, source)
+                annotate(error, name, None if type(source) is TemplateNode else source, path)
+            if not isinstance(error, Exception):
+                self._end(error)
+                return
+            failed = Failed(name, error)
+            if self._goes_on_after(segment, node, failed):
+                self._nodes.settle(segment, node, failed)
+
+    # -- ends of runs -------------------------------------------------------------------------
+
+    def _have_result(self, value: Any) -> None:
+        if type(value) is Failed and not self._run.fail_fast:
+            value.count(self._run.failures)
+        self._result = value
+        self._lanes.call_in_loop(self._finish)
+
+    def _finish(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
+
+    def _end(self, error: BaseException) -> None:
+        """End the run with the first error. Under the guard."""
+        if self._error is not None or self._lanes.stopping:
+            return
+        self._error = error
+        self._stop()
+        self._lanes.call_in_loop(self._finish)
+
+    def _stop(self) -> None:
+        self._fast.on = False
+        self._lanes.stop()
+        self._spinner.end_batches()
+
+    def _look_for_standstill(self) -> None:
+        """Nothing runs, nothing is ready, and there is no value: nodes wait for each other."""
+        with self._guard:
+            if self._lanes.busy or self._lanes.stopping:
+                return
+            if self._result is not PENDING or self._done.done():
+                return
+            self._stop()
+            self._error = self._nodes.standstill()
+        self._finish()
+
+    def _lacking(self) -> list[Waiting]:
+        """The nodes that wait for their inputs. In the loop's thread."""
+        with self._guard:
+            return list(self._nodes.lacking())

@@ -1,0 +1,103 @@
+"""Reports: the events of a graph run's nodes, built only where somebody wants them."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+from cascade.runtime.events import (
+    InputsAwaited,
+    NodesPlanned,
+    TaskCached,
+    TaskFailed,
+    TaskFinished,
+    TaskRetrying,
+    TaskSkipped,
+    TaskStarted,
+)
+from cascade.runtime.graph_path.segments import Work
+from cascade.runtime.run import Run
+from cascade.runtime.semantics.outcomes import Missing
+from cascade.spec.lazy_types import LazyResult
+
+
+class Reports:
+    """What one run tells of its nodes. Those that Cascade added are not told of.
+
+    Attributes:
+        wanted: Whether times must be taken, or plans told of, because somebody wants to know.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._publish, wants = run.publish, run.bus.wants
+        some = not run.bus.is_silent
+        self.wanted = some and (run.watches_tasks or wants(NodesPlanned))
+        #: Whether nobody wants to know anything of nodes.
+        self.silent = not (self.wanted or (some and wants(InputsAwaited)))
+        self._starts = some and wants(TaskStarted)
+        self._ends = some and wants(TaskFinished)
+
+    def started(self, work: Work) -> None:
+        """Start the clock of a node. ``goes_on`` publishes its start, once limits let it in."""
+        work.started = perf_counter()
+        work.start_told = False
+
+    def _tell_start(self, work: Work) -> None:
+        if not work.start_told:
+            work.start_told = True
+            if self._starts and not work.operation.structural:
+                self._publish(TaskStarted, work.source.name, work.source.number)
+
+    def waits(self, work: Work) -> None:
+        """Stop the clock of a node whose next call has to wait (M19)."""
+        work.waits_since = perf_counter()
+
+    def goes_on(self, work: Work) -> None:
+        """Restart the clock when a call begins; before the first, publish the start."""
+        if work.waits_since:
+            waited, work.waits_since = perf_counter() - work.waits_since, 0.0
+            work.waited += waited
+            work.started += waited
+        self._tell_start(work)
+
+    def begun(self, lazy: LazyResult[Any]) -> float:
+        """Tell of the start of a node on the fast lane; the time."""
+        if self._starts and not lazy.task.structural:
+            self._publish(TaskStarted, lazy.task.name, lazy.number)
+        return perf_counter()
+
+    def passed(self, lazy: LazyResult[Any], started: float) -> None:
+        """Tell of the end of a node on the fast lane."""
+        if self._ends and not lazy.task.structural:
+            self._publish(TaskFinished, lazy.task.name, lazy.number, perf_counter() - started)
+
+    def finished(self, work: Work) -> None:
+        self._tell_start(work)
+        if self._ends and not work.source.task.structural:
+            taken = perf_counter() - work.started
+            source = work.source
+            self._publish(TaskFinished, source.name, source.number, taken, work.waited)
+        work.started = work.waited = 0.0  # what fails now is no call
+
+    def retrying(self, work: Work, attempt: int, pause: float, error: BaseException) -> None:
+        source = work.source
+        self._publish(TaskRetrying, source.name, source.number, attempt, pause, error)
+
+    def failed(self, work: Work, error: BaseException) -> None:
+        if self.wanted and work.started and not work.source.task.structural:
+            self._tell_start(work)
+            taken = perf_counter() - work.started
+            source = work.source
+            self._publish(TaskFailed, source.name, source.number, taken, error, work.waited)
+
+    def skipped(self, lazy: LazyResult[Any], missing: Missing) -> None:
+        if not lazy.task.structural:
+            self._publish(TaskSkipped, lazy.name, lazy.number, *missing.reason)
+
+    def taken_over(self, work: Work, outcome: Any) -> Any:
+        """Tell of a node that was not called, because its value comes from elsewhere; that."""
+        if isinstance(outcome, Missing):
+            self.skipped(work.source, outcome)
+        else:
+            self._publish(TaskCached, work.source.name, work.source.number)
+        return outcome

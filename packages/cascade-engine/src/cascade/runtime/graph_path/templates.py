@@ -1,0 +1,520 @@
+"""Templates: a blueprint is a graph that has yet to be made, from the arguments that it is given.
+
+Each instruction becomes a node, also one whose value nothing reads. Where a register is written
+twice, a read means the latest write before it. A call that was compiled from a lazy value *is* that
+lazy value, as long as nothing of it was changed, so that the run computes it once (M14). Calls
+without one, as people write them by hand, keep the order of the list.
+
+A tail call makes the part from ``entry`` on anew, which no other step shares (R5). What the
+prologue has given stays, and so do the inputs that the tail call does not name. Where that part is
+one call of a task, all this is what the task's own tail calls mean, and there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence, Set
+from functools import partial
+from typing import Any
+
+from cascade.runtime.loops.protocol import UNSET
+from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
+from cascade.spec.errors import ArgumentError
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import NO_KWARGS
+from cascade.spec.operation import Operation
+from cascade.spec.policies import PLAIN_CALLS, CallPolicies, Policies
+from cascade.spec.resource import Inject
+from cascade.spec.task import Task
+from cascade.spec.wording import short
+
+
+class Instruction(Operation):
+    """What an instruction calls that no task stands behind.
+
+    Attributes:
+        body: What a tail call of it runs anew; None for one that loops alone (M3).
+    """
+
+    __slots__ = ("body", "mode")
+
+    structural = False
+
+    def __init__(self, call: Call, body: Body | None = None) -> None:
+        task = call.task
+        is_async = inspect.iscoroutinefunction(call.func) if task is None else task.is_async
+        super().__init__(call.func, call.name, is_async)
+        self.body = body
+        self.mode = "auto" if task is None else task.mode
+        self.plain = not is_async and self.mode == "auto"
+
+
+class TemplateNode(LazyResult[Any]):
+    """A node that was made of an instruction, so that no line of the user's stands for it."""
+
+    __slots__ = ()
+
+
+class Body:
+    """The part of a blueprint that each tail call runs anew.
+
+    Args:
+        blueprint: The blueprint.
+        registers: What its inputs and the prologue's registers hold: values as arguments of nodes
+            stand for them, or nodes that are kept.
+    """
+
+    __slots__ = ("blueprint", "registers")
+
+    def __init__(self, blueprint: Blueprint, registers: Mapping[int, Any]) -> None:
+        self.blueprint = blueprint
+        self.registers = registers
+
+    def again(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], policies: CallPolicies
+    ) -> LazyResult[Any]:
+        """The node of the root, with new inputs; those that are not named keep their values.
+
+        Raises:
+            ArgumentError: The arguments do not fit the inputs.
+        """
+        given = given_inputs(self.blueprint, args, kwargs, self.registers)
+        instance = _Instance(self.blueprint, {**self.registers, **given})
+        for call in self.blueprint.instructions[self.blueprint.entry : -1]:
+            instance.add(call)
+        return instance.root(None, policies, is_first=False)
+
+
+def instantiate(
+    blueprint: Blueprint,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    source: LazyResult[Any] | None = None,
+    policies: CallPolicies | None = None,
+) -> LazyResult[Any]:
+    """The target of the graph that ``blueprint`` stands for, with these arguments.
+
+    Args:
+        blueprint: Has instructions.
+        args, kwargs: Of its inputs. A lazy value stands for what the prologue computes there.
+        source: The lazy value that it was compiled from, if that is known.
+        policies: How the root's calls are made; as the blueprint says if left out.
+
+    Raises:
+        ArgumentError: The arguments do not fit the inputs, or one is missing.
+    """
+    registers, given = initial_registers(blueprint, args, kwargs)
+    instance = _Instance(blueprint, registers)
+    dead = dead_prologue(blueprint, given)
+    last = len(blueprint.instructions) - 1
+    for place, call in enumerate(blueprint.instructions[:last]):
+        if place == blueprint.entry:
+            instance.move_inputs(given)
+        if place not in dead:
+            instance.add(call)
+    if blueprint.entry >= last:
+        instance.move_inputs(given)
+    if source is not None and instance.is_root_of(source, args, kwargs):
+        return source
+    return instance.root(source, policies)
+
+
+def remaining(blueprint: Blueprint, registers: Sequence[Any], place: int) -> list[LazyResult[Any]]:
+    """The nodes of the instructions from ``place`` on, with what the registers hold there."""
+    instance = _Instance(blueprint, dict(enumerate(map(_as_argument, registers))))
+    nodes = [instance.add(call) for call in blueprint.instructions[place:-1]]
+    return [*nodes, instance.root(None, None)]
+
+
+class _Instance:
+    """The nodes of a blueprint, while they are made."""
+
+    def __init__(self, blueprint: Blueprint, registers: dict[int, Any]) -> None:
+        self._blueprint = blueprint
+        #: What each register holds: a node, or a value as an argument of a node stands for it.
+        self._registers = registers
+        #: The last node that is to keep the order of the list.
+        self._last: LazyResult[Any] | None = None
+        #: Nodes that nothing has read so far.
+        self._unread: dict[LazyResult[Any], None] = {}
+        #: What they held at the entry.
+        self._at_entry = dict(registers)
+
+    def move_inputs(self, given: Iterable[int]) -> None:
+        """Fill the inputs that the prologue has computed; what follows is the body."""
+        for register, source in self._blueprint.input_sources.items():
+            if register not in given:
+                self._registers[register] = self._registers[source]
+        if self._has_body():
+            self._keep_registers()
+        self._at_entry = dict(self._registers)
+
+    def add(self, call: Call) -> LazyResult[Any]:
+        """Make the node of an instruction before the root."""
+        if call.source is not None and self._is_of(call.source, call):
+            node = call.source
+        else:
+            node = self._node(call, call.task or Instruction(call), call.source)
+            if call.source is None:
+                self._keep_order(node)
+        self._read(call)
+        self._registers[call.output.index] = node
+        self._unread[node] = None
+        return node
+
+    def root(
+        self,
+        source: LazyResult[Any] | None,
+        policies: CallPolicies | None,
+        is_first: bool = True,
+    ) -> LazyResult[Any]:
+        """Make the node of the last instruction; its conditions are for the first entry."""
+        call = self._blueprint.instructions[-1]
+        if call.source is not None and self._is_of(call.source, call):
+            return call.source
+        operation = call.task
+        if operation is None or self._has_body():
+            operation = Instruction(call, Body(self._blueprint, self._at_entry))
+        node = self._node(call, operation, source, policies, is_first)
+        self._read(call)
+        left = [lazy for lazy in self._unread if lazy not in node.dependencies]
+        if left:
+            _policies_of(node).predecessors += tuple(left)
+        return node
+
+    def is_root_of(
+        self, source: LazyResult[Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> bool:
+        """Whether the root is the call of ``source``, with its own arguments and policies."""
+        call = self._blueprint.instructions[-1]
+        if call.source is not None:
+            return call.source is source and self._is_of(source, call)
+        return (
+            call.task is source.task
+            and call.func is source.task.func
+            and len(args) == len(source.args)
+            and all(mine is own for mine, own in zip(args, source.args, strict=True))
+            and kwargs.keys() == source.kwargs.keys()
+            and all(kwargs[name] is value for name, value in source.kwargs.items())
+            and self._registers_have(source.dependencies)
+            and self._has_policies_of(source, call)
+        )
+
+    def _has_body(self) -> bool:
+        """Whether its tail calls are not just those of the root's task."""
+        blueprint = self._blueprint
+        last = len(blueprint.instructions) - 1
+        if blueprint.instructions[last].source is not None:
+            return False
+        return blueprint.entry < last or not isinstance(blueprint.task, Task)
+
+    def _keep_registers(self) -> None:
+        """Keep the values of the prologue for all steps of a loop."""
+        body = self._blueprint.instructions[self._blueprint.entry :]
+        for register in {register for call in body for register in call.reads()}:
+            node: Any = self._registers.get(register)
+            if issubclass(type(node), LazyResult):
+                self._unread.pop(node, None)
+                same = Operation(_same, node.name)
+                kept = TemplateNode(same, (node,), NO_KWARGS, (node,), False, *_HERE)
+                self._registers[register] = kept.keep()
+
+    def _registers_have(self, nodes: Iterable[LazyResult[Any]]) -> bool:
+        held = {id(v) for v in self._registers.values()}
+        return all(id(node) in held for node in nodes)
+
+    # -- one node -----------------------------------------------------------------------------
+
+    def _node(
+        self,
+        call: Call,
+        operation: Operation,
+        source: LazyResult[Any] | None,
+        policies: CallPolicies | None = None,
+        is_first: bool = True,
+    ) -> LazyResult[Any]:
+        args = [self._argument(operand) for operand in call.args]
+        kwargs = {name: self._argument(operand) for name, operand in call.kwargs.items()}
+        calls = call.policies if policies is None else policies
+        surplus, extra = self._surplus(call.var_args, ()), self._surplus(call.var_kwargs, {})
+        if issubclass(type(surplus), LazyResult) or issubclass(type(extra), LazyResult):
+            operation = Operation(partial(_spread, operation, calls), call.name)
+            args = [_whole(surplus), _whole(extra), *args]
+        else:
+            args += map(_as_argument, surplus)
+            kwargs |= {name: _as_argument(value) for name, value in extra.items()}
+        node = _lazy(operation, args, kwargs, source)
+        conditions = [self._lazily(operand) for operand in call.conditions if is_first]
+        self._set_policies(node, call, calls, conditions)
+        return node
+
+    def _set_policies(
+        self,
+        node: LazyResult[Any],
+        call: Call,
+        calls: CallPolicies,
+        conditions: Sequence[LazyResult[Any]],
+    ) -> None:
+        after = [self._registers[register.index] for register in call.after]
+        predecessors = [lazy for lazy in after if issubclass(type(lazy), LazyResult)]
+        amounts = {name: self._lazily(operand) for name, operand in call.amounts.items()}
+        if not (conditions or predecessors or amounts or calls is not PLAIN_CALLS):
+            return
+        policies = _policies_of(node)
+        policies.conditions, policies.predecessors = tuple(conditions), tuple(predecessors)
+        policies.calls, policies.amounts = calls, amounts
+        node.special = node.special or bool(amounts or calls.capacities)
+
+    def _argument(self, operand: Operand) -> Any:
+        if isinstance(operand, Register):
+            return self._registers.get(operand.index, UNSET)
+        return _as_argument(operand.value)
+
+    def _surplus(self, register: Register | None, empty: Any) -> Any:
+        if register is None:
+            return empty
+        held = self._registers[register.index]
+        return held.value if type(held) is Literal else held
+
+    def _lazily(self, operand: Operand) -> LazyResult[Any]:
+        """The node that gives the value of an operand."""
+        argument = self._argument(operand)
+        if issubclass(type(argument), LazyResult):
+            node: LazyResult[Any] = argument
+            return node
+        name = f"r{operand.index}" if isinstance(operand, Register) else short(operand.value)
+        return _lazy(Operation(_same, name), [argument], {}, None)
+
+    def _read(self, call: Call) -> None:
+        for register in call.reads():
+            held: Any = self._registers.get(register)
+            if issubclass(type(held), LazyResult):
+                self._unread.pop(held, None)
+
+    def _keep_order(self, node: LazyResult[Any]) -> None:
+        """Let a call that was written by hand follow those before it."""
+        if self._last is not None and self._last not in node.dependencies:
+            policies = _policies_of(node)
+            if self._last not in policies.predecessors:
+                policies.predecessors += (self._last,)
+            self._unread.pop(self._last, None)
+        self._last = node
+
+    # -- what was compiled from lazy values ---------------------------------------------------
+
+    def _is_of(self, source: LazyResult[Any], call: Call) -> bool:
+        """Whether the instruction is still what it was compiled from."""
+        return (
+            call.task is source.task
+            and call.func is source.task.func
+            and call.var_args is call.var_kwargs is None
+            and len(call.args) == len(source.args)
+            and all(map(self._is_argument, call.args, source.args))
+            and call.kwargs.keys() == source.kwargs.keys()
+            and all(self._is_argument(call.kwargs[n], v) for n, v in source.kwargs.items())
+            and self._has_policies_of(source, call)
+        )
+
+    def _is_argument(self, operand: Operand, value: Any) -> bool:
+        if isinstance(operand, Register):
+            return self._registers.get(operand.index) is value
+        return operand is value or operand.value is value
+
+    def _has_policies_of(self, source: LazyResult[Any], call: Call) -> bool:
+        return (
+            call.policies is source.calls
+            and self._are_nodes(call.conditions, source.conditions)
+            and self._are_nodes(call.after, source.predecessors)
+            and call.amounts.keys() == source.amounts.keys()
+            and all(self._is_argument(call.amounts[n], v) for n, v in source.amounts.items())
+        )
+
+    def _are_nodes(self, operands: Sequence[Operand], nodes: Sequence[LazyResult[Any]]) -> bool:
+        return len(operands) == len(nodes) and all(map(self._is_argument, operands, nodes))
+
+
+# -- inputs ---------------------------------------------------------------------------------------
+
+
+def initial_registers(
+    blueprint: Blueprint, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[dict[int, Any], Set[int]]:
+    """What the inputs hold at the beginning, as arguments of nodes, and which of them were given.
+
+    Raises:
+        ArgumentError: The arguments do not fit the inputs, or one is missing.
+    """
+    given = given_inputs(blueprint, args, kwargs, {})
+    for register, name in blueprint.input_names().items():
+        there = register in given or register in blueprint.input_defaults
+        if not there and register not in blueprint.input_sources:
+            raise ArgumentError(f"'{blueprint.name}' is missing its input '{name}'")
+    defaults = {register: _as_argument(v) for register, v in blueprint.input_defaults.items()}
+    return {**defaults, **given}, given.keys()
+
+
+def given_inputs(
+    blueprint: Blueprint,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    current: Mapping[int, Any],
+) -> dict[int, Any]:
+    """Register → what was given for it, as an argument of a node stands for that.
+
+    A lazy value stands for what the prologue computes there, and is none that was given.
+
+    Args:
+        blueprint: Has the inputs.
+        args, kwargs: Of these.
+        current: What the registers hold; surplus named inputs are added to those there.
+
+    Raises:
+        ArgumentError: They do not fit.
+    """
+    given: dict[int, Any] = {}
+    for register, value in zip(blueprint.input_args, args, strict=False):
+        _give(blueprint, register, value, given)
+    surplus = args[len(blueprint.input_args) :]
+    if surplus:
+        _give_surplus(blueprint, surplus, given)
+    extra: dict[str, Any] = {}
+    for name, value in kwargs.items():
+        register_of = blueprint.input_kwargs.get(name)
+        if register_of is None:
+            extra[name] = value
+        elif register_of in given:
+            raise ArgumentError(f"'{blueprint.name}' got its input '{name}' twice")
+        else:
+            _give(blueprint, register_of, value, given)
+    if extra:
+        _give_extra(blueprint, extra, given, current)
+    return given
+
+
+def _give(blueprint: Blueprint, register: int, value: Any, given: dict[int, Any]) -> None:
+    if issubclass(type(value), LazyResult):
+        if register in blueprint.input_sources:
+            return
+        name = blueprint.input_names()[register]
+        raise ArgumentError(
+            f"the input '{name}' of '{blueprint.name}' was given the lazy value {value!r}, but the "
+            "blueprint was compiled for a plain one"
+        )
+    given[register] = _as_argument(_unwrapped(value))
+
+
+def _give_surplus(blueprint: Blueprint, values: Sequence[Any], given: dict[int, Any]) -> None:
+    register = blueprint.input_var_args
+    if register is None:
+        takes = len(blueprint.input_args)
+        raise ArgumentError(
+            f"'{blueprint.name}' takes {takes} positional input{'s' * (takes != 1)}, but got "
+            f"{takes + len(values)}"
+        )
+    if not _any_lazy(values):
+        given[register] = tuple(map(_unwrapped, values))
+
+
+def _give_extra(
+    blueprint: Blueprint,
+    values: Mapping[str, Any],
+    given: dict[int, Any],
+    current: Mapping[int, Any],
+) -> None:
+    register = blueprint.input_var_kwargs
+    if register is None:
+        known = ", ".join(map(repr, blueprint.input_kwargs)) or "none"
+        raise ArgumentError(
+            f"'{blueprint.name}' has no input {', '.join(map(repr, values))}; its named inputs are "
+            f"{known}"
+        )
+    if not _any_lazy(values.values()):
+        held = current.get(register)
+        before = held if isinstance(held, dict) else {}
+        given[register] = {**before, **{name: _unwrapped(v) for name, v in values.items()}}
+
+
+def dead_prologue(blueprint: Blueprint, given: Iterable[int]) -> set[int]:
+    """Instructions of the prologue that only compute what the caller has given instead (M3)."""
+    overridden = blueprint.input_sources.keys() & given
+    if not overridden:
+        return set()
+    root = blueprint.instructions[-1]
+    live = {s for i, s in blueprint.input_sources.items() if i not in overridden}
+    needed = (*root.conditions, *root.after, *root.amounts.values())
+    live.update(operand.index for operand in needed if isinstance(operand, Register))
+    dead = set()
+    for place in reversed(range(blueprint.entry)):
+        call = blueprint.instructions[place]
+        if call.output.index in live:
+            live.update(o.index for o in call.operands() if isinstance(o, Register))
+        else:
+            dead.add(place)
+    return dead
+
+
+# -- lazy values ----------------------------------------------------------------------------------
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _spread(
+    operation: Operation,
+    policies: CallPolicies,
+    args: Any,
+    kwargs: Any,
+    /,
+    *rest: Any,
+    **named: Any,
+) -> LazyResult[Any]:
+    """The call with surplus arguments, which are there now."""
+    given = [*map(_as_argument, rest), *map(_as_argument, args)]
+    by_name = {name: _as_argument(value) for name, value in {**named, **kwargs}.items()}
+    node = _lazy(operation, given, by_name, None)
+    if policies is not PLAIN_CALLS:
+        _policies_of(node).calls = policies
+    return node
+
+
+def _lazy(
+    operation: Operation,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    source: LazyResult[Any] | None,
+) -> LazyResult[Any]:
+    """A node; written where ``source`` was."""
+    values = [*args, *kwargs.values()]
+    kinds = [*map(type, values)]
+    inputs = tuple([v for v in values if issubclass(type(v), LazyResult)])
+    special = Literal in kinds or Inject in kinds
+    kind = TemplateNode if source is None else LazyResult
+    place = _HERE if source is None else (source._code, source._lasti)
+    return kind(operation, tuple(args), dict(kwargs), inputs, special, *place)
+
+
+def _policies_of(node: LazyResult[Any]) -> Policies[LazyResult[Any]]:
+    if node.policies is None:
+        node.policies, node.plain = Policies(), False
+    return node.policies
+
+
+def _as_argument(value: Any) -> Any:
+    """What stands for a value among the arguments of a node: a lazy one is not to be computed."""
+    return Literal(value) if issubclass(type(value), (LazyResult, Literal)) else value
+
+
+def _whole(surplus: Any) -> Any:
+    return surplus if issubclass(type(surplus), LazyResult) else Literal(surplus)
+
+
+def _unwrapped(value: Any) -> Any:
+    return value.value if issubclass(type(value), Literal) else value
+
+
+def _any_lazy(values: Iterable[Any]) -> bool:
+    return any(issubclass(type(v), LazyResult) for v in values)
+
+
+_HERE = (instantiate.__code__, 0)

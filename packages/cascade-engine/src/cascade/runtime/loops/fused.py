@@ -1,0 +1,204 @@
+"""The fuser: a task's tail calls become assignments, and its calls one loop.
+
+What a body means is its function's, and the loop is to mean the same, step for step::
+
+    def f(n, acc):                       def f(steps, state, n, acc):
+        if not n:                            for _ in steps:
+            return acc                           if not n:
+        acc += n                                     return acc, 0, n, acc
+        return f.tail(n - 1)                     saved = acc
+                                                 acc += n
+                                                 n, acc = n - 1, saved
+                                                 continue
+                                                 return None, 0, n, saved
+                                             return PAUSED, 0, n, acc
+
+- *Arguments not named keep their last value*: a parameter that the body changes is saved first.
+- *Locals do not live on*: all of them are unbound at the head of each step.
+- *Lazy arguments are resolved first* (M2): what is not proven plain is looked at, and if it is one,
+  the tail call is made after all, for the node that is in the loop.
+- *Everything else that a step may give* goes to the node, with the arguments of that step:
+  an exit returns them with the value.
+- *Mutual recursion*: tasks that continue as each other share one loop, with a state that says whose
+  body is next, and their variables, as only one of them is active.
+- *Tracebacks are true*: lines, columns and file are the function's own. Where two tasks share a
+  loop, frames have the name of both.
+- *The event loop has its turn* when ``steps`` is used up; coroutine functions also look at each
+  step whether they have swallowed a cancel.
+
+What cannot be so is refused, with the reason and its line (``Unfit``): see ``tails`` and
+``source``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import CodeType, FunctionType
+from typing import Any
+
+from cascade.runtime.loops.fused_codegen import STATE, LoopWriter
+from cascade.runtime.loops.laziness_analysis import BUILTIN_TYPES, is_builtin
+from cascade.runtime.loops.protocol import LAZY
+from cascade.runtime.loops.recursion_groups import members_of
+from cascade.runtime.loops.scopes import own_names, scoped
+from cascade.runtime.loops.tail_call_analysis import Body, looks_up
+from cascade.runtime.loops.verified_source import Unfit, compiled
+from cascade.spec.containers import ATOMS
+from cascade.spec.task import Task
+
+
+class Fused:
+    """The loop of a task, or of several that continue as each other.
+
+    Attributes:
+        tasks: By state.
+        parameters: Of all of them; the order in which values are handed over.
+    """
+
+    def __init__(self, bodies: Sequence[Body]) -> None:
+        self.tasks = tuple(body.task for body in bodies)
+        self.is_async = self.tasks[0].is_async
+        self.parameters = tuple(dict.fromkeys(p for body in bodies for p in body.parameters))
+        self._bodies = tuple(bodies)
+        self._guards = [
+            (body.func, path, value) for body in bodies for path, value in body.looked_up.items()
+        ]
+        self._trusting, self._needs, self._builtins = self._make(careful=False)
+        self._careful: Callable[..., Any] | None = None
+
+    def state_of(self, task: Task[..., Any]) -> int:
+        return self.tasks.index(task)
+
+    def values(self, _task: Task[..., Any], named: Mapping[str, Any]) -> list[Any]:
+        """The arguments of a task, in the order that the loop takes them in."""
+        return [named.get(name) for name in self.parameters]
+
+    def named(self, state: int, values: Sequence[Any]) -> dict[str, Any]:
+        """The arguments of the task of ``state`` by name, of those that the loop has."""
+        own = self.tasks[state].parameters.signature.parameters
+        return {n: v for n, v in zip(self.parameters, values, strict=True) if n in own}
+
+    def loop_for(self, values: Sequence[Any]) -> Callable[..., Any] | None:
+        """The function to enter with ``values``, those of ``parameters``; None if there is none.
+
+        It takes the steps to make, as an iterator; the state; if it is a coroutine function, what
+        ``cancelling`` gave and that method of its asyncio task; then the values. It gives the value
+        of a step, or PAUSED; the state, and the values that the step had.
+        """
+        for func, path, value in self._guards:
+            if looks_up(func, path) is not value:
+                return None  # the name stands for something else by now
+        if any(type(v) not in ATOMS and issubclass(type(v), LAZY) for v in values):
+            return None
+        if all(type(values[place]) in BUILTIN_TYPES for place in self._needs) and all(
+            is_builtin(name, body.func) for name in self._builtins for body in self._bodies
+        ):
+            return self._trusting
+        if self._careful is None:
+            self._careful, *_ = self._make(careful=True)
+        return self._careful
+
+    def state_at(self, error: BaseException, entered: int) -> int:
+        """Whose body has raised ``error``, in a loop that was entered in the state ``entered``."""
+        codes = (self._trusting.__code__, getattr(self._careful, "__code__", None))
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code in codes:  # the first: an error may have a past
+                state: int = trace.tb_frame.f_locals.get(STATE, entered)
+                return state
+            trace = trace.tb_next
+        return entered
+
+    def _make(self, careful: bool) -> tuple[FunctionType, tuple[int, ...], tuple[str, ...]]:
+        writer = LoopWriter(self._bodies, self.parameters, careful)
+        first = self._bodies[0].func
+        cells = {
+            name: cell
+            for body in self._bodies
+            for name, cell in zip(
+                body.func.__code__.co_freevars, body.func.__closure__ or (), strict=True
+            )
+        }
+        node = writer.function()
+        imported = dict.fromkeys(name for body in self._bodies for name in body.imported)
+        code = compiled(node, first.__code__, cells, imported)
+        self._check_names(code, scoped(node, code, first.__code__, cells))
+        qualname = "/".join(body.func.__code__.co_qualname for body in self._bodies)
+        loop = FunctionType(
+            code.replace(co_qualname=qualname, co_consts=self._constants(code)),
+            first.__globals__,
+            node.name,
+            None,
+            tuple(cells[name] for name in code.co_freevars),
+        )
+        loop.__kwdefaults__ = writer.tools
+        needs = tuple(sorted(self.parameters.index(name) for name in writer.needs))
+        return loop, needs, tuple(sorted(writer.builtins))
+
+    def _check_names(self, code: CodeType, exact: CodeType) -> None:
+        """Refuse a loop in which a name is another variable than in its task.
+
+        Args:
+            code: The loop.
+            exact: The same, with comprehensions as functions. Where one of these has a variable
+                of a name that only inner functions close over, CPython 3.12 makes that a cell of
+                the function itself.
+        """
+        own = {name for name in own_names(exact) if not name.startswith("__cs_")}
+        if (
+            own != {name for body in self._bodies for name in body.names}
+            or not own.isdisjoint(code.co_cellvars)
+            or set(code.co_freevars) != set(exact.co_freevars)
+        ):
+            raise Unfit("a name in it would be another variable in the loop")
+
+    def _constants(self, code: CodeType) -> tuple[Any, ...]:
+        """Those of ``code``, but functions within it are the tasks' own, for their full names.
+
+        Raises:
+            Unfit: One of them is not equal to the task's own, so that a name in it means something
+                else in the loop.
+        """
+        inner = {
+            constant: constant
+            for body in self._bodies
+            for constant in body.func.__code__.co_consts
+            if isinstance(constant, CodeType)
+        }
+        constants = []
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                if constant not in inner:
+                    raise Unfit(
+                        f"'{constant.co_name}' within it would be another function in the loop",
+                        constant.co_firstlineno,
+                    )
+                constant = inner[constant]
+            constants.append(constant)
+        return tuple(constants)
+
+
+def fuse(task: Task[..., Any]) -> Fused | Unfit:
+    """The loop of ``task``, or why there is none; worked out once per task."""
+    found: Fused | Unfit | None = task.derived.get("fused")
+    if found is None:
+        try:
+            found = Fused(members_of(task))
+        except Unfit as refusal:
+            # Kept for long, so without the frames of whoever has asked first.
+            found = Unfit(refusal.reason, refusal.line)
+        except (SyntaxError, RecursionError) as error:  # twenty blocks may be nested, no more
+            found = Unfit(f"its loop cannot be compiled: {error}")
+        task.derived["fused"] = found
+    return found
+
+
+def is_traced() -> bool:
+    """Whether a debugger or coverage looks at lines, which are to be the functions' own."""
+    if sys.gettrace() is not None:
+        return True
+    if sys.version_info < (3, 12):
+        return False
+    tools = (sys.monitoring.DEBUGGER_ID, sys.monitoring.COVERAGE_ID)
+    return any(sys.monitoring.get_tool(tool) is not None for tool in tools)

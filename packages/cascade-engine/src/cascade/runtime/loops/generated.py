@@ -1,0 +1,185 @@
+"""The generator: Python functions written for what is executed again and again.
+
+For a task, one function with its parameters as locals and the trampoline inside: what the
+node does with a self tail call, written out for the one signature::
+
+    def f(steps, state, n, acc):
+        for _ in steps:
+            value = call(n, acc)
+            if type(value) is not TailCall or …:       # for another task: for the node
+                break
+            …                                          # the new arguments, each looked at (M2)
+            n, acc = new_n, new_acc
+        else:
+            return PAUSED, 0, n, acc
+        return value, 0, n, acc
+
+It gives whatever is no tail call of the task to itself to the node, and also tail calls that
+do not fit, for the error. The task's own function is called as it is, so unlike the fuser this asks
+for no source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from cascade.runtime.execution.contexts import differs
+from cascade.runtime.loops.protocol import LAZY, PAUSED
+from cascade.runtime.loops.verified_source import Unfit, refuse
+from cascade.spec.blueprint import TailCall
+from cascade.spec.containers import ATOMS
+from cascade.spec.parameters import Parameters
+from cascade.spec.task import Task
+
+#: What tracebacks show for the lines; they are left out of users' tracebacks with this folder.
+_FILE = f"{__file__[: -len('.py')]}/<generated>"
+
+
+class Generated:
+    """The loop of one task; see ``fuser.Fused``, whose shape this has.
+
+    Raises:
+        Unfit: Its calls are more than calls, or their arguments have no names.
+    """
+
+    def __init__(self, task: Task[..., Any]) -> None:
+        refuse(task)
+        self.tasks = (task,)
+        self.is_async = task.is_async
+        self.parameters = tuple(task.parameters.signature.parameters)
+        self._loop = _loop(task)
+
+    def state_of(self, task: Task[..., Any]) -> int:
+        return self.tasks.index(task)
+
+    def values(self, _task: Task[..., Any], named: Mapping[str, Any]) -> list[Any]:
+        return [named[name] for name in self.parameters]
+
+    def named(self, _state: int, values: Sequence[Any]) -> dict[str, Any]:
+        return dict(zip(self.parameters, values, strict=True))
+
+    def loop_for(self, values: Sequence[Any]) -> Callable[..., Any] | None:
+        """The function to enter with ``values``; None if the node has to see to one of them."""
+        if any(type(v) not in ATOMS and issubclass(type(v), LAZY) for v in values):
+            return None
+        return self._loop
+
+    def state_at(self, _error: BaseException, entered: int) -> int:
+        return entered
+
+
+def generate(task: Task[..., Any]) -> Generated | Unfit:
+    """The generated loop of ``task``, or why there is none; made once per task."""
+    found: Generated | Unfit | None = task.derived.get("generated")
+    if found is None:
+        try:
+            found = Generated(task)
+        except Unfit as refusal:
+            # Kept for long, so without the frames of whoever has asked first.
+            found = Unfit(refusal.reason, refusal.line)
+        task.derived["generated"] = found
+    return found
+
+
+def _loop(task: Task[..., Any]) -> Callable[..., Any]:
+    scope = {
+        "__cs_call": task.func,
+        "__cs_task": task,
+        "__cs_TailCall": TailCall,
+        "__cs_ATOMS": ATOMS,
+        "__cs_LAZY": LAZY,
+        "__cs_PAUSED": PAUSED,
+        "__cs_type": type,
+        "__cs_len": len,
+        "__cs_issubclass": issubclass,
+        "__cs_differs": differs,
+    }
+    made: dict[str, Any] = {}
+    exec(compile("\n".join(_lines(task, scope)), _FILE, "exec"), made)
+    loop: Callable[..., Any] = made["__cs_loop"]
+    loop.__kwdefaults__ = scope  # as locals, which are what is looked up fastest
+    return loop
+
+
+def _lines(task: Task[..., Any], scope: Iterable[str]) -> Iterator[str]:
+    parameters = task.parameters
+    names = tuple(parameters.signature.parameters)
+    by_name = [name for name in parameters.keyword if name not in parameters.positional]
+    call = ", ".join([*parameters.positional, *(f"{name}={name}" for name in by_name)])
+    leading = "__cs_steps, __cs_state"
+    define, wait = "def", ""
+    if task.is_async:
+        leading += ", __cs_before, __cs_cancelling, __cs_context, __cs_variables, __cs_held"
+        define, wait = "async def", "await "
+    taken = ", ".join(f"{name}=None" for name in scope)
+    yield f"{define} __cs_loop({leading}, {_listed(names)} *, {taken}):"
+    yield "    for __cs_step in __cs_steps:"
+    yield f"        __cs_value = {wait}__cs_call({call})"
+    yield "        if __cs_type(__cs_value) is not __cs_TailCall:"
+    yield "            break"
+    yield "        if __cs_value.target is not __cs_task and __cs_value.target is not None:"
+    yield "            break"
+    yield "        if __cs_value.target_blueprint_id is not None:"
+    yield "            break"
+    yield from (f"        {line}" for line in _new_arguments(parameters, task.is_async))
+    if task.is_async:
+        yield "        __cs_value = __cs_args = __cs_kwargs = None"  # the next step frees these
+        yield "        if __cs_cancelling() != __cs_before or ("
+        yield "            __cs_len(__cs_context) != __cs_variables"
+        yield "            or (__cs_held and __cs_differs(__cs_context, __cs_held))"
+        yield "        ):"
+        yield f"            return __cs_PAUSED, 0, {_listed(names)}"
+    yield "    else:"
+    yield f"        return __cs_PAUSED, 0, {_listed(names)}"
+    yield f"    return __cs_value, 0, {_listed(names)}"
+
+
+def _new_arguments(parameters: Parameters, is_async: bool) -> Iterator[str]:
+    """Take the arguments of the tail call over; those that it does not give keep their values."""
+    positional, keyword = parameters.positional, parameters.keyword
+    yield "__cs_args = __cs_value.args"
+    yield "if __cs_args:"
+    yield "    if __cs_value.kwargs:"
+    yield "        break"
+    for count in range(len(positional), 0, -1):
+        given = [f"__cs_new_{name}" for name in positional[:count]]
+        yield f"    {'if' if count == len(positional) else 'elif'} __cs_len(__cs_args) == {count}:"
+        yield f"        {_listed(given)} = __cs_args"
+        for value in given:
+            yield f"        if {_is_lazy(value)}:"
+            yield "            break"
+        yield f"        {_listed(positional[:count])} = {_listed(given)}"
+        if is_async:
+            yield f"        del {', '.join(given)}"
+    yield "    else:" if positional else "    if True:"
+    yield "        break"
+    if not keyword:
+        yield "elif __cs_value.kwargs:"
+        yield "    break"
+        return
+    yield "elif __cs_value.kwargs:"
+    yield "    __cs_kwargs = __cs_value.kwargs"
+    yield "    __cs_left = __cs_len(__cs_kwargs)"
+    yield from (f"    __cs_new_{name} = {name}" for name in keyword)
+    for name in keyword:
+        yield f"    if {name!r} in __cs_kwargs:"
+        yield f"        __cs_new_{name} = __cs_kwargs[{name!r}]"
+        yield f"        if {_is_lazy(f'__cs_new_{name}')}:"
+        yield "            break"
+        yield "        __cs_left -= 1"
+    yield "    if __cs_left:"
+    yield "        break"
+    yield from (f"    {name} = __cs_new_{name}" for name in keyword)
+    if is_async:
+        yield f"    del {', '.join(f'__cs_new_{name}' for name in keyword)}"
+
+
+def _is_lazy(value: str) -> str:
+    kind = f"__cs_type({value})"
+    return f"{kind} not in __cs_ATOMS and __cs_issubclass({kind}, __cs_LAZY)"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """As items of a tuple, also where there is but one."""
+    return "".join(f"{name}, " for name in names).rstrip()

@@ -1,0 +1,246 @@
+"""Which expressions of a body can never give a lazy value (M2).
+
+Lazy values among the arguments of a tail call are resolved before the next step, so a fused loop
+has to look at every argument, unless the look can be proven idle. Two proofs are known, of names
+and of the expressions made from them, both by taking all names for proven and striking out those
+with a binding that is not, until nothing changes:
+
+- *never lazy*: a parameter, as the loop is entered without lazy arguments and looks at new ones;
+- *builtin*: its value has one of Python's own types, as what constants, displays and arithmetic of
+  such values gives. That holds for parameters only if they come as such, so whoever enters the
+  loop has to look: ``needs`` says at which.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import FunctionType
+from typing import Any
+
+from cascade.runtime.loops.ast_walk import nodes
+from cascade.runtime.loops.verified_source import builtins_of
+
+#: Types whose operators give values of these types, or fail, if the operands are of these types.
+BUILTIN_TYPES = frozenset(
+    {int, float, complex, bool, str, bytes, type(None), list, tuple, dict, set, frozenset}
+)
+#: Builtins whose calls give values of such types, or of other types that are no lazy values.
+_SAFE_CALLS = frozenset(
+    {"bool", "bytes", "chr", "dict", "float", "frozenset", "hash", "id", "int", "isinstance"}
+    | {"len", "list", "ord", "range", "repr", "set", "sorted", "str", "tuple"}
+)
+_BUILTINS = {name: getattr(builtins, name) for name in _SAFE_CALLS}
+_DISPLAYS = (
+    *(ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Set, ast.Dict),
+    *(ast.ListComp, ast.SetComp, ast.DictComp),
+)
+_ASKS = (ast.Is, ast.IsNot, ast.In, ast.NotIn)
+
+
+class Plain:
+    """What is proven of the names and expressions of one or several bodies.
+
+    Args:
+        bodies: Statements, of functions that share their names.
+        parameters: Of these functions.
+        names: All their variables, with the parameters.
+        handed: Parameter → the expressions that fused tail calls give it.
+        stands: Whether a name that is no variable stands for Python's own builtin, in all bodies.
+    """
+
+    def __init__(
+        self,
+        bodies: Iterable[Sequence[ast.stmt]],
+        parameters: Iterable[str],
+        names: Iterable[str],
+        handed: Mapping[str, Sequence[ast.expr]],
+        stands: Callable[[str], bool],
+    ) -> None:
+        self._stands = stands
+        #: Builtins that the proofs rest on: their names must still stand for them.
+        self.builtins: set[str] = set()
+        self._parameters = set(parameters)
+        self._names = set(names)
+        bound = bindings(bodies)
+        #: Names that something in a body changes: its own, and those of comprehensions.
+        self._bound = bound.keys()
+        #: Names of its own that a body changes.
+        self.rebound = bound.keys() & self._names
+        self._from = _sources(bound, handed)
+        self._builtin = set(self._names)
+        self._settle(self._builtin, bound, handed, self._is_builtin)
+        self._never_lazy = set(self._names)
+        self._settle(self._never_lazy, bound, {}, self._is_never_lazy)
+        #: Parameters that have to come with a builtin type, for what was proven.
+        self.needs: set[str] = set()
+
+    def proves(self, expression: ast.expr) -> bool:
+        """Whether its value is never lazy; adds to ``needs`` what that rests on."""
+        if isinstance(expression, ast.Name) and expression.id in self._never_lazy:
+            return True
+        if not self._is_builtin(expression):
+            return False
+        self.needs |= self._parameters & self._origins(expression)
+        return True
+
+    def _origins(self, expression: ast.expr) -> set[str]:
+        """The names that the type of a value depends on, through others and from step to step."""
+        seen: set[str] = set()
+        todo = _names_in(expression)
+        while todo:
+            name = todo.pop()
+            if name not in seen:
+                seen.add(name)
+                todo |= self._from.get(name, set())
+        return seen
+
+    def always(self, expression: ast.expr) -> bool:
+        """Whether that is so whatever the names in it stand for."""
+        if isinstance(expression, ast.Name):
+            return expression.id in self._never_lazy
+        return isinstance(expression, _DISPLAYS) or _asks(expression)
+
+    def _settle(
+        self,
+        proven: set[str],
+        bound: Mapping[str, Sequence[ast.expr | None]],
+        handed: Mapping[str, Sequence[ast.expr]],
+        holds: Any,
+    ) -> None:
+        changed = True
+        while changed:
+            refuted = {
+                name
+                for name in proven
+                for value in (*bound.get(name, ()), *handed.get(name, ()))
+                if value is None or not holds(value)
+            }
+            proven -= refuted
+            changed = bool(refuted)
+
+    def _is_never_lazy(self, value: ast.expr) -> bool:
+        if isinstance(value, ast.Name) and value.id in self._never_lazy:
+            return True
+        return self.always(value)
+
+    def _is_builtin(self, value: ast.expr) -> bool:
+        if isinstance(value, _DISPLAYS) or _asks(value):
+            return True
+        if isinstance(value, ast.Name):
+            return value.id in self._builtin
+        if isinstance(value, ast.IfExp):
+            return self._is_builtin(value.body) and self._is_builtin(value.orelse)
+        if isinstance(value, ast.Call):
+            return self._is_safe(value.func)
+        operands: Sequence[ast.expr]
+        if isinstance(value, ast.BinOp):
+            operands = (value.left, value.right)
+        elif isinstance(value, ast.UnaryOp):
+            operands = (value.operand,)
+        elif isinstance(value, ast.BoolOp):
+            operands = value.values
+        elif isinstance(value, ast.Compare):
+            operands = (value.left, *value.comparators)
+            if not all(map(_is_told, value.ops, operands, operands[1:])):
+                return False
+        else:
+            return False
+        return all(map(self._is_builtin, operands))
+
+    def _is_safe(self, func: ast.expr) -> bool:
+        if not isinstance(func, ast.Name) or func.id not in _SAFE_CALLS:
+            return False
+        if func.id in self._names or func.id in self._bound or not self._stands(func.id):
+            return False
+        self.builtins.add(func.id)
+        return True
+
+
+def is_builtin(name: str, func: FunctionType) -> bool:
+    """Whether a name that is no variable of ``func`` stands for Python's own builtin there."""
+    if name in func.__globals__ or name in func.__code__.co_freevars:
+        return False
+    return builtins_of(func).get(name) is _BUILTINS[name]
+
+
+def bindings(bodies: Iterable[Sequence[ast.stmt]]) -> dict[str, list[ast.expr | None]]:
+    """Name → what it is bound to, wherever that is; None for what is no expression of its own."""
+    found: dict[str, list[ast.expr | None]] = {}
+    plain: dict[int, ast.expr] = {}
+    for body in bodies:
+        for node in nodes(*body):
+            for target, value in _simple_targets(node):
+                plain[id(target)] = value
+            for name in _bound_by(node):
+                found.setdefault(name, []).append(plain.get(id(node)))
+    return found
+
+
+def _simple_targets(node: ast.AST) -> Iterable[tuple[ast.expr, ast.expr]]:
+    """Names that get the value of an expression; a walk comes to them later."""
+    if isinstance(node, ast.Assign):
+        return [pair for target in node.targets for pair in _pairs(target, node.value)]
+    if isinstance(node, ast.For) and _is_range(node.iter):
+        return [(node.target, node.iter)]  # its items have a builtin type as well
+    if isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
+        return [(node.target, node.value)]
+    if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+        before = ast.Name(node.target.id, ast.Load())
+        return [(node.target, ast.BinOp(before, node.op, node.value))]
+    return ()
+
+
+def _pairs(target: ast.expr, value: ast.expr) -> Iterable[tuple[ast.expr, ast.expr]]:
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        starred = any(isinstance(v, ast.Starred) for v in (*target.elts, *value.elts))
+        if not starred and len(target.elts) == len(value.elts):
+            return zip(target.elts, value.elts, strict=True)
+    return [(target, value)]
+
+
+def _is_range(value: ast.expr) -> bool:
+    func = value.func if isinstance(value, ast.Call) else None
+    return isinstance(func, ast.Name) and func.id == "range"
+
+
+def _names_in(value: ast.expr | None) -> set[str]:
+    return {n.id for n in nodes(value) if isinstance(n, ast.Name)} if value else set()
+
+
+def _sources(*bound: Mapping[str, Sequence[ast.expr | None]]) -> dict[str, set[str]]:
+    """Name → the names in the expressions that it is bound to."""
+    found: dict[str, set[str]] = {}
+    for one in bound:
+        for name, values in one.items():
+            found.setdefault(name, set()).update(*map(_names_in, values))
+    return found
+
+
+def _bound_by(node: ast.AST) -> Iterable[str]:
+    if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+        return (node.id,)
+    if isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
+        return (node.name,)
+    if isinstance(node, ast.MatchMapping) and node.rest:
+        return (node.rest,)
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return (node.name,)
+    if isinstance(node, ast.alias):
+        return ((node.asname or node.name).partition(".")[0],)
+    return ()
+
+
+def _is_told(operator: ast.cmpop, left: ast.expr, right: ast.expr) -> bool:
+    """Whether a comparison of builtin values is a bool: that of lists is what their items give."""
+    if isinstance(operator, (ast.Lt, ast.LtE, ast.Gt, ast.GtE)):
+        return isinstance(left, ast.Constant) or isinstance(right, ast.Constant)
+    return True
+
+
+def _asks(value: ast.expr) -> bool:
+    """Whether it is a question whose answer is always a bool."""
+    if isinstance(value, ast.UnaryOp):
+        return isinstance(value.op, ast.Not)
+    return isinstance(value, ast.Compare) and all(isinstance(op, _ASKS) for op in value.ops)

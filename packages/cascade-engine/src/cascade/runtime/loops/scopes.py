@@ -1,0 +1,105 @@
+"""Which names are a function's own variables: the answer of the compiler's symbol table.
+
+Since CPython 3.12 (PEP 709) a comprehension is part of the function around it. Its variables are in
+the function's ``co_varnames`` and in the tables of ``symtable``, although for the function the same
+names may be globals, builtins or variables of a function around it::
+
+    def kinds(items):
+        left = [type for type in items]     # a variable, of the comprehension alone
+        return left, type(items)            # the builtin
+
+So a function is compiled once more with its comprehensions written as generator expressions, which
+have the same scopes and keep their own variables. What that code lists are the function's own.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+import sys
+from collections.abc import Iterable, Iterator
+from types import CodeType
+from typing import Any
+
+from cascade.runtime.loops.ast_walk import nodes
+from cascade.runtime.loops.verified_source import FunctionNode, compiled
+
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp)
+_INLINED = sys.version_info >= (3, 12)
+
+
+def scoped(
+    node: FunctionNode, code: CodeType, like: CodeType, free: Iterable[str] | None = None
+) -> CodeType:
+    """The code of a function in which comprehensions are functions: for its lists of names only.
+
+    Args:
+        node: The function.
+        code: What ``node`` is compiled to.
+        like, free: As in ``source.compiled``.
+
+    Cost: that of compiling it, on Pythons with inlined comprehensions, if it has such.
+    """
+    if _INLINED and any(isinstance(inner, _COMPREHENSIONS) for inner in nodes(node)):
+        return compiled(_opened(node), like, free)
+    return code
+
+
+def own_names(scoped: CodeType) -> frozenset[str]:
+    """The variables of a function, with its parameters, without those of its comprehensions."""
+    return frozenset((*scoped.co_varnames, *scoped.co_cellvars))
+
+
+def outer_names(node: FunctionNode, code: CodeType) -> frozenset[str]:
+    """The names in a function, or in one within it, that may be variables of nobody in it."""
+    mentioned: set[str] = set()
+    for inner in nodes(node):
+        if isinstance(inner, ast.Name):
+            mentioned.add(inner.id)
+        elif isinstance(inner, (ast.Global, ast.Nonlocal)):
+            mentioned.update(inner.names)
+    # The rest of these are attributes, and modules that are imported.
+    return frozenset(mentioned).intersection(
+        n for c in codes(code) for n in (*c.co_names, *c.co_freevars)
+    )
+
+
+def all_names(code: CodeType) -> Iterator[str]:
+    """Every name in a function and in those within it."""
+    for inner in codes(code):
+        yield from (*inner.co_varnames, *inner.co_names, *inner.co_freevars, *inner.co_cellvars)
+
+
+def codes(code: CodeType) -> Iterator[CodeType]:
+    """The code of a function and of all those within it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from codes(constant)
+
+
+def _opened(node: Any) -> Any:
+    """``node`` with generator expressions for comprehensions; the same object where it has none.
+
+    They are arguments of calls, as the compiler warns of what only a list can do.
+    """
+    parts = {}
+    for name, value in ast.iter_fields(node):
+        if isinstance(value, list):
+            items = [_opened(item) if isinstance(item, ast.AST) else item for item in value]
+            if any(map(operator.is_not, items, value)):
+                parts[name] = items
+        elif isinstance(value, ast.AST) and (made := _opened(value)) is not value:
+            parts[name] = made
+    if isinstance(node, _COMPREHENSIONS):
+        fields = {**dict(ast.iter_fields(node)), **parts}
+        generators = fields.pop("generators")
+        items = [item for item in fields.values() if item is not None]
+        written = ast.GeneratorExp(ast.Tuple(items, ast.Load()), generators)
+        call = ast.Call(ast.Name("__cs_items", ast.Load()), [written], [])
+        for new in (call, call.func, written, written.elt):
+            ast.copy_location(new, node)
+        return call
+    if not parts:
+        return node
+    return ast.copy_location(type(node)(**{**dict(ast.iter_fields(node)), **parts}), node)

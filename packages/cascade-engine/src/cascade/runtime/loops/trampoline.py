@@ -1,0 +1,188 @@
+"""Ring: a loop of several plain tasks that continue as each other, without code of its own.
+
+A trampoline needs neither source nor names: each step calls a task's function, and the TailCall
+that comes back says which is next. So any number of tasks may take part, found by name, in a table
+or by computation, and more may join while the loop runs. ``fuser`` and ``generator`` write faster
+loops, for tasks whose tail calls they know in advance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cascade.runtime.execution.contexts import differs
+from cascade.runtime.loops.protocol import LAZY, PAUSED
+from cascade.runtime.loops.verified_source import Unfit, refuse
+from cascade.spec.blueprint import TailCall
+from cascade.spec.containers import ATOMS
+from cascade.spec.errors import ArgumentError
+from cascade.spec.task import Task
+
+if TYPE_CHECKING:
+    from cascade.runtime.run import Run
+
+
+class Member:
+    """How a task is called in a ring.
+
+    Args:
+        task: The task; all its parameters can be given by position.
+
+    Attributes:
+        call: Its function.
+        names: Its parameters.
+        count: How many these are.
+        rest: For each number of arguments given, the defaults of the others; None if one has none.
+    """
+
+    __slots__ = ("call", "count", "names", "rest", "task")
+
+    def __init__(self, task: Task[..., Any]) -> None:
+        parameters = task.parameters
+        self.task = task
+        self.call = task.func
+        self.names = names = parameters.positional
+        self.count = len(names)
+        defaults = parameters.defaults
+        self.rest = [
+            tuple([defaults[name] for name in names[given:]])
+            if all(name in defaults for name in names[given:])
+            else None
+            for given in range(len(names) + 1)
+        ]
+
+    def given(self, tail: TailCall, current: Sequence[Any] | None) -> tuple[Any, ...] | None:
+        """The arguments that ``tail`` asks for; None where they do not fit.
+
+        Args:
+            tail: Names some of the arguments.
+            current: The arguments of the last call, if that was of the same task: they stay.
+        """
+        parameters = self.task.parameters
+        try:
+            if current is None:
+                named = parameters.complete(parameters.bind_some(tail.args, tail.kwargs))
+            else:
+                before = dict(zip(self.names, current, strict=True))
+                named = parameters.merge(before, tail.args, tail.kwargs)
+        except ArgumentError:
+            return None  # the node says what is wrong
+        return tuple([named[name] for name in self.names])
+
+
+def member(task: Task[..., Any]) -> Member | None:
+    """How ``task`` is called in a ring; None if it cannot be in one. Worked out once per task."""
+    found: Member | bool | None = task.derived.get("ring")
+    if found is None:
+        parameters = task.parameters
+        try:
+            refuse(task)
+            fits = not task.is_async and task.mode == "auto"
+            fits = fits and parameters.positional == tuple(parameters.signature.parameters)
+        except Unfit:
+            fits = False
+        found = task.derived["ring"] = Member(task) if fits else False
+    return found if isinstance(found, Member) else None
+
+
+def is_member(task: Task[..., Any]) -> bool:
+    """Whether ``task`` can be in a ring."""
+    return member(task) is not None
+
+
+class Ring:
+    """The loop of one node that goes from task to task; see ``fuser.Fused``, whose shape this has.
+
+    Args:
+        task: The first; a member.
+        run: Whose context the steps see.
+    """
+
+    is_async = False
+
+    def __init__(self, task: Task[..., Any], run: Run) -> None:
+        #: By state; those that were met so far.
+        self.tasks: list[Task[..., Any]] = [task]
+        self._run = run
+        #: What all steps see.
+        self.context = run.context.copy()
+        self._states = {task: 0}
+        self._failed_at = 0
+
+    def state_of(self, task: Task[..., Any]) -> int:
+        """The state that stands for a task."""
+        state = self._states.get(task)
+        if state is None:
+            state = self._states[task] = len(self.tasks)
+            self.tasks.append(task)
+        return state
+
+    def values(self, task: Task[..., Any], named: Mapping[str, Any]) -> Sequence[Any]:
+        """The arguments of ``task``, in the order that the loop takes them in."""
+        return [named[name] for name in task.parameters.positional]
+
+    def named(self, state: int, values: Sequence[Any]) -> dict[str, Any]:
+        """The same by name."""
+        return dict(zip(self.tasks[state].parameters.positional, values, strict=True))
+
+    def loop_for(self, values: Sequence[Any]) -> Callable[..., Any] | None:
+        """The function to enter with ``values``; None if one of them is for the node to see to."""
+        if any(type(v) not in ATOMS and issubclass(type(v), LAZY) for v in values):
+            return None
+        return self._spin
+
+    def state_at(self, _error: BaseException, _entered: int) -> int:
+        """Which task has raised the error that has just ended the loop."""
+        return self._failed_at
+
+    def _spin(self, steps: Iterator[None], state: int, *args: Any) -> tuple[Any, ...]:
+        """Make steps: what the last one gave, or PAUSED; its state, its or the next arguments."""
+        context, held = self.context, self._run.held
+        variables = len(self._run.context)
+        task = self.tasks[state]
+        this = member(task)
+        assert this is not None
+        known = {task: this}
+        get, are_plain, call, count = known.get, ATOMS.issuperset, this.call, this.count
+        try:
+            for _ in steps:
+                value = call(*args)
+                if type(value) is not TailCall or value.target_blueprint_id is not None:
+                    break
+                given, target = value.args, value.target
+                if not are_plain(map(type, given)) and _any_lazy(given):
+                    break
+                if value.kwargs and _any_lazy(value.kwargs.values()):
+                    break
+                if target is task or target is None:
+                    if value.kwargs or len(given) != count:
+                        given = this.given(value, args)  # type: ignore[assignment]
+                        if given is None:
+                            break
+                else:
+                    that = get(target) or member(target)
+                    if that is None:
+                        break
+                    if value.kwargs or len(given) != that.count:
+                        rest = None
+                        if not value.kwargs and len(given) < that.count:
+                            rest = that.rest[len(given)]
+                        given = that.given(value, None) if rest is None else (*given, *rest)  # type: ignore[assignment]
+                        if given is None:
+                            break
+                    this = known[target] = that
+                    task, call, count = target, that.call, that.count
+                args = given  # type: ignore[assignment]
+                if len(context) != variables or (held and differs(context, held)):
+                    return PAUSED, self.state_of(task), *args
+            else:
+                return PAUSED, self.state_of(task), *args
+            return value, self.state_of(task), *args
+        except BaseException:
+            self._failed_at = self.state_of(task)
+            raise
+
+
+def _any_lazy(values: Any) -> bool:
+    return any(type(v) not in ATOMS and issubclass(type(v), LAZY) for v in values)

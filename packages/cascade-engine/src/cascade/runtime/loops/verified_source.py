@@ -1,0 +1,237 @@
+"""The source of a function, proven to be what it was compiled from (M10).
+
+A function's lines are looked up by its file and line number, which say nothing for sure: the file
+may have been edited since, a decorator may have put another function in its place, an import hook
+may have rewritten it. So the lines are compiled again, as they are, and only if the outcome is the
+function's code to the last byte, its line table included, are they taken for its source.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import functools
+import inspect
+import itertools
+import linecache
+import operator
+import sys
+import tokenize
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, NamedTuple, TypeAlias
+
+from cascade.runtime.loops.ast_walk import nodes
+from cascade.spec.blueprint import Literal
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.task import Task
+
+FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
+
+_FUTURES = functools.reduce(
+    operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+)
+_OUTER = "__cs_outer"
+#: Of the names in a function, how many at most may have been imported against appearances.
+_MOST_GUESSED = 2
+
+
+class Unfit(Exception):
+    """Why a function cannot be fused.
+
+    Attributes:
+        reason: A clause that says it.
+        line: Where in its file; None where it is no matter of a line.
+    """
+
+    def __init__(self, reason: str, line: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.line = line
+
+
+def refuse(task: Task[..., Any]) -> None:
+    """Refuse tasks whose steps are more than calls with arguments that have names.
+
+    Raises:
+        Unfit: It is such a one.
+    """
+    parameters = task.parameters
+    if type(task) is not Task:
+        raise Unfit(f"it is a {type(task).__name__}")
+    if parameters.injections:
+        raise Unfit("resources are injected into it, for each step anew")
+    if task.mode == "blocking":
+        raise Unfit("its mode is 'blocking', so each step has a thread")
+    if parameters.var_positional is not None or parameters.var_keyword is not None:
+        raise Unfit("it takes * or ** arguments")
+    if any(isinstance(value, (LazyResult, Literal)) for value in parameters.defaults.values()):
+        raise Unfit("a default of it is a lazy value")
+    written = _context_variable(task.func)
+    if written is not None:
+        raise Unfit(f"it sets the context variable '{written}', which its next step must not see")
+    if any(name.startswith("__cs_") for name in parameters.signature.parameters):
+        raise Unfit("it has names that begin with '__cs_', which a loop needs for itself")
+
+
+def _context_variable(func: Any) -> str | None:
+    """The name of a context variable that a function sets, as far as its own code shows that.
+
+    What sets one elsewhere is noticed after the loop's first batch, which is a single step.
+    """
+    if not isinstance(func, FunctionType) or "set" not in func.__code__.co_names:
+        return None
+    closed = zip(func.__code__.co_freevars, func.__closure__ or (), strict=True)
+    for name in func.__code__.co_names:
+        if isinstance(func.__globals__.get(name), ContextVar):
+            return name
+    for name, cell in closed:
+        try:
+            if isinstance(cell.cell_contents, ContextVar):
+                return name
+        except ValueError:  # it is not bound yet
+            continue
+    return None
+
+
+class Source(NamedTuple):
+    """The source of a function.
+
+    Attributes:
+        node: Its syntax tree, with the line numbers and columns of its file.
+        imported: What it was compiled with: see ``compiled``.
+    """
+
+    node: FunctionNode
+    imported: tuple[str, ...]
+
+
+def builtins_of(func: Any) -> dict[str, Any]:
+    """What names stand for in a function that are none of its module."""
+    found: dict[str, Any] = func.__builtins__
+    return found
+
+
+def source_of(func: Any) -> Source:
+    """The source of a function, proven.
+
+    Raises:
+        Unfit: It has no source, or another than its code.
+
+    Cost: some tenths of a millisecond, for reading and compiling it.
+    """
+    if not isinstance(func, FunctionType):
+        raise Unfit(f"it is no function written in Python, but a {type(func).__name__}")
+    code = func.__code__
+    if code.co_name == "<lambda>":
+        raise Unfit("it is a lambda", code.co_firstlineno)
+    node = _parsed(func)
+    for names in _imports(node, func):
+        if compiled(node, code, imported=names) == code:
+            return Source(node, names)
+    raise Unfit(
+        "its lines are not what it was compiled from: the file was changed since, or "
+        "something has rewritten the function",
+        code.co_firstlineno,
+    )
+
+
+def compiled(
+    node: FunctionNode,
+    like: CodeType,
+    free: Iterable[str] | None = None,
+    imported: Iterable[str] = (),
+) -> CodeType:
+    """The code of ``node``, compiled as ``like`` was.
+
+    Args:
+        node: Its decorators count as its first lines, and are not evaluated. Its type parameters
+            are variables of a function around it.
+        like: Gives the file, what is imported from ``__future__``, and whether it is nested.
+        free: Names that are variables of the functions around it; as in ``like`` if left out.
+        imported: Names that its module has imported.
+    """
+    body: list[ast.stmt] = [_without_type_parameters(node)]
+    if like.co_flags & inspect.CO_NESTED:
+        free = like.co_freevars if free is None else free
+        names = [ast.copy_location(ast.arg(name), node) for name in free]
+        around = ast.arguments([], names, None, [], [], None, [])
+        outer = ast.FunctionDef(_OUTER, around, body, [], None, None)
+        if sys.version_info >= (3, 12):
+            outer.type_params = []
+        body = [ast.copy_location(outer, node)]
+    for name in imported:
+        alias = ast.copy_location(ast.alias(name, None), node)
+        body.insert(0, ast.copy_location(ast.Import([alias]), node))
+    module = compile(
+        ast.Module(body, []),
+        like.co_filename,
+        "exec",
+        flags=like.co_flags & _FUTURES,
+        dont_inherit=True,
+    )
+    return _code_in(module, node.name)
+
+
+def _imports(node: FunctionNode, func: FunctionType) -> Iterator[tuple[str, ...]]:
+    """Guesses at which of its names the module has imported, the best one first.
+
+    The compiler calls ``name.attribute()`` otherwise where ``name`` was imported (its symbol table
+    says so), though it comes to the same.
+    """
+    bases = dict.fromkeys(
+        call.func.value.id
+        for call in nodes(node)
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and isinstance(call.func.value, ast.Name)
+        and call.func.value.id in func.__globals__
+    )
+    here = func.__globals__.get("__name__")
+    values = {name: func.__globals__[name] for name in bases}
+    best = tuple(
+        name
+        for name, value in values.items()
+        if isinstance(value, ModuleType) or getattr(value, "__module__", here) != here
+    )
+    yield best
+    for count in range(min(len(bases), _MOST_GUESSED) + 1):
+        yield from (names for names in itertools.combinations(bases, count) if names != best)
+
+
+def _parsed(func: FunctionType) -> FunctionNode:
+    code = func.__code__
+    lines = linecache.getlines(code.co_filename, func.__globals__)
+    try:
+        block = inspect.getblock(lines[code.co_firstlineno - 1 :])
+        indented = block[0][:1].isspace()
+        # Columns and continued strings stay as they are, which dedenting would change.
+        above = code.co_firstlineno - 1 - indented
+        text = "\n" * above + ("if 1:\n" if indented else "") + "".join(block)
+        tree = ast.parse(text, code.co_filename)  # its name is for filters of warnings
+    except (IndexError, SyntaxError, tokenize.TokenError):
+        raise Unfit("its source is not at hand", code.co_firstlineno) from None
+    for node in nodes(tree):
+        if isinstance(node, FunctionNode) and node.name == code.co_name:
+            return node
+    raise Unfit("its source is not at hand", code.co_firstlineno)
+
+
+def _without_type_parameters(node: FunctionNode) -> FunctionNode:
+    if not getattr(node, "type_params", None):
+        return node
+    fields = {**dict(ast.iter_fields(node)), "type_params": []}
+    return ast.copy_location(type(node)(**fields), node)
+
+
+def _code_in(module: CodeType, name: str) -> CodeType:
+    todo = [module]
+    while todo:
+        for constant in todo.pop().co_consts:
+            if isinstance(constant, CodeType):
+                if constant.co_name == name:
+                    return constant
+                if constant.co_name == _OUTER:
+                    todo.append(constant)
+    raise Unfit("its source does not compile to a function of its name")

@@ -1,0 +1,374 @@
+"""ResourceInstance: one open resource, and the task that opens and closes it.
+
+Every instance has an *owner*, an asyncio task that opens it, waits, and closes it, in one Context
+(M7): what a provider does in its generator sees the same context variables and cancel scopes before
+and after the ``yield``. Requests only wait for the owner, and an owner ends only by being told to
+close, even where ``asyncio.run`` cancels every task at its end.
+
+    opening ──> open ──> closing ──> closed
+       └── failed          └── given up
+
+Plain generators run on threads of the executor, *bound* ones on the one thread that all of a run's
+thread-bound resources and what uses them share.
+
+Closing is not cancelled from outside, but has a deadline of its own. An async provider that takes
+longer is cancelled where it waits, once, and given up if that does not end it within as long again.
+A thread cannot be stopped: the call is abandoned, as those of tasks are (M8). What still opens when
+it is to be closed is cancelled at once; on a thread it has until the deadline, and closes itself
+there when it comes to its ``yield`` later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from cascade.adapters.executors.local import LocalExecutor
+from cascade.runtime.diagnostics.error_notes import add_note, notes_of
+from cascade.runtime.events import ResourceAcquired, ResourceReleased
+from cascade.runtime.resources.threads import BoundThread, ThreadCall, yields
+from cascade.spec.callsite import CallSite
+from cascade.spec.errors import ResourceError, ResourceTimeoutError
+from cascade.spec.resource import ResourceDefinition
+
+if TYPE_CHECKING:
+    from cascade.runtime.execution.scope import RunScope
+    from cascade.spec.protocols import Executor
+
+#: Seconds that closing a resource may take where nobody says anything else.
+TEARDOWN_TIMEOUT = 60.0
+
+
+class ResourceInstance:
+    """One resource from its opening to its end. In the event loop's thread.
+
+    Args:
+        definition: What it is one of.
+        needs: Parameter → what its provider is handed there.
+        run: That it belongs to.
+        bound_thread: Where its provider must run, if anywhere.
+        timeout: Seconds that closing it may take.
+
+    Attributes:
+        opened_as: A number that is higher than those of all that were open before; None as long as
+            it is not open.
+        failure: What closing it raised, if anything, or that it took too long.
+    """
+
+    def __init__(
+        self,
+        definition: ResourceDefinition[Any],
+        needs: Mapping[str, ResourceInstance],
+        run: RunScope,
+        bound_thread: BoundThread | None,
+        timeout: float,
+    ) -> None:
+        self.definition = definition
+        self.needs = needs
+        self.opened_as: int | None = None
+        self.failure: BaseException | None = None
+        #: What opening it raised, if anything, and where.
+        self._reason: BaseException | None = None
+        self._trace: TracebackType | None = None
+        self._run = run
+        self._bound_thread = bound_thread
+        self._timeout = timeout
+        self._timer: asyncio.TimerHandle | None = None
+        #: The error for a teardown that took too long and was cancelled.
+        self._late: ResourceTimeoutError | None = None
+        #: How often this has cancelled its owner.
+        self._stops = 0
+        self._opened: asyncio.Future[Any] = run.loop.create_future()
+        self._closing: asyncio.Future[None] = run.loop.create_future()
+        #: Set when it is closed, could not be opened, or was given up.
+        self._ended: asyncio.Future[None] = run.loop.create_future()
+        self._generator: Any = None
+        self._yielded_as = 0
+        self._thread_call: ThreadCall | None = None
+        # A Context cannot be entered twice at once, and the owner is inside its own while a
+        # thread advances a plain generator; so that gets one copy for all its life.
+        context = run.context.copy()
+        self._generator_context = context.copy()
+        self._owner: asyncio.Task[None] = run.loop.create_task(
+            self._live(), name=f"resource {definition.name}", context=context
+        )
+        self._owner.add_done_callback(self._owner_ended)
+
+    # -- for those who use it -----------------------------------------------------------------
+
+    async def value(self) -> Any:
+        """The resource, once it is open; raises what opening it raised."""
+        try:
+            return await asyncio.shield(self._opened)
+        except BaseException as error:
+            if error is self._reason:  # all who want it raise this, each from where it comes from
+                error = BaseException.with_traceback(error, self._trace)
+            raise
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether what uses it must run on the bound thread."""
+        return self._bound_thread is not None
+
+    @property
+    def loop_ends(self) -> bool:
+        """Whether its event loop is about to end: nobody else cancels owners."""
+        return self._owner.cancelling() > self._stops
+
+    def stop_opening(self) -> None:
+        """If it still opens, it is not to."""
+        if not self._opened.done():
+            self._stop()
+
+    async def settled(self) -> bool:
+        """Wait until it is open or will never be; whether the caller was cancelled meanwhile."""
+        return await _end_of(self._opened)
+
+    async def close(self) -> bool:
+        """Close it and wait until it is closed; whether the caller was cancelled meanwhile."""
+        if not self._closing.done():
+            self._closing.set_result(None)
+        return await _end_of(self._ended)
+
+    # -- its life, in the owner ---------------------------------------------------------------
+
+    async def _live(self) -> None:
+        try:
+            resource = await self._open()
+        except BaseException as failure:
+            self._not_opened(failure)
+            return
+        if self._ended.done():  # given up, and open nevertheless
+            await self._release()
+            return
+        self._forget_timer()  # if it was to stop, it was too late
+        self.opened_as = self._yielded_as
+        self._run.publish(ResourceAcquired, self.definition.name)
+        self._opened.set_result(resource)
+        await _end_of(self._closing)
+        self._end(await self._release())
+
+    async def _open(self) -> Any:
+        name = self.definition.name
+        try:
+            needs = {key: await instance.value() for key, instance in self.needs.items()}
+            self._generator = self.definition.func(**needs)
+            return await self._advance()
+        except (StopIteration, StopAsyncIteration):
+            written = f"it is written at {self.definition.place}"
+            message = f"the provider of '{name}' did not yield; {written}"
+            raise ResourceError(message) from None
+        except BaseException as failure:
+            add_note(failure, f"while opening the resource '{name}'")
+            explained = self._explained(failure)
+            if explained is failure:
+                raise
+            raise explained from failure
+
+    async def _release(self) -> BaseException | None:
+        """Close it; what that raised, or that it took too long."""
+        if self.definition.is_async:
+            self._set_timer(self._cancel_late)
+        calls = self._run.calls
+        calls[self] = f"resource {self.definition.name}"
+        try:
+            failure = await self._closed()
+        finally:
+            del calls[self]
+        self._forget_timer()
+        if self._late is None:
+            return failure
+        if not isinstance(failure, asyncio.CancelledError):
+            self._late.__cause__ = failure
+        return self._late
+
+    async def _closed(self) -> BaseException | None:
+        name = self.definition.name
+        try:
+            await self._advance()
+        except (StopIteration, StopAsyncIteration):
+            return None
+        except BaseException as error:
+            add_note(error, f"while closing the resource '{name}'")
+            return self._explained(error)
+        twice = ResourceError(
+            f"the provider of '{name}' yielded a second time; it must yield once, and is written "
+            f"at {self.definition.place}"
+        )
+        try:
+            await self._shut()
+        except BaseException as error:
+            twice.__cause__ = error
+        return twice
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """``error``, but for a cancel of which nobody outside of the provider knows."""
+        if not isinstance(error, asyncio.CancelledError) or self._owner.cancelling():
+            return error
+        # Let through, it would look as if the run had been cancelled.
+        found = ResourceError(
+            f"the provider of '{self.definition.name}' raised CancelledError, but nobody cancelled "
+            "it: it awaits something that was cancelled; catch that error around the await (it is "
+            f"written at {self.definition.place})"
+        )
+        found.__cause__ = error  # where it is not raised
+        for note in notes_of(error):
+            add_note(found, note)
+        return found
+
+    def _not_opened(self, error: BaseException) -> None:
+        if not self._opened.done():
+            self._reason, self._trace = error, error.__traceback__
+            self._opened.set_exception(error)
+            self._opened.exception()  # retrieved: the requests that wait raise it themselves
+        self._forget_timer()
+        # What failed after it was to stop is seen by no request.
+        is_seen = isinstance(error, asyncio.CancelledError) or not self._stops
+        self._end(None if is_seen else error)
+
+    def _owner_ended(self, _owner: object) -> None:
+        if not self._ended.done():  # it was cancelled before its first step
+            self._not_opened(asyncio.CancelledError())
+
+    def _end(self, failure: BaseException | None) -> None:
+        """Tell that it is no more; but once, for it may have been given up before."""
+        if self._ended.done():
+            return
+        self.failure = failure
+        if self.opened_as is not None:
+            self._run.publish(ResourceReleased, self.definition.name, failure)
+        self._ended.set_result(None)
+
+    # -- its deadline -------------------------------------------------------------------------
+
+    def _set_timer(self, act: Callable[[], object]) -> None:
+        self._forget_timer()
+        self._timer = self._run.loop.call_later(self._timeout, act)
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _stop(self) -> None:
+        """Cancel the owner where it waits; give up if that does not end it in time."""
+        self._stops += 1
+        self._owner.cancel()
+        self._set_timer(self._give_up)
+
+    def _cancel_late(self) -> None:
+        self._late = self._too_late("it was cancelled there")
+        self._stop()
+
+    def _give_up(self) -> None:
+        """Wait no longer. What still runs goes on by itself."""
+        where = self._too_late("it was cancelled there, and went on")
+        if (call := self._thread_call) is not None and not self.definition.is_async:
+            if not call.leave():
+                return  # it has come to its end just now
+            self._run.abandon(call.call, call.name, 0, call.executor)
+            where = self._too_late(
+                "it goes on in its thread, because nothing can stop a plain function"
+            )
+        if not self._opened.done():
+            self._not_opened(where)
+        self._end(where)
+
+    def _too_late(self, fate: str) -> ResourceTimeoutError:
+        """The error for a resource that took too long; asked for where it still does."""
+        name, opened = self.definition.name, self.opened_as is not None
+        place = _standing(self._generator) or self.definition.place
+        done = "closing" if opened else "opening"
+        error = ResourceTimeoutError(
+            f"{done} the resource '{name}' took longer than the {self._timeout:g} s of its "
+            f"teardown_timeout{'' if opened else ' after the run had ended'}; it stands at "
+            f"{place}, and {fate}",
+            self._timeout,
+        )
+        add_note(error, f"while {done} the resource '{name}'")
+        return error
+
+    # -- its generator ------------------------------------------------------------------------
+
+    async def _advance(self) -> Any:
+        if self.definition.is_async:
+            value = await anext(self._generator)
+            self._yielded_as = next(yields)
+            return value
+        return await self._in_thread(ThreadCall.advance)
+
+    async def _shut(self) -> None:
+        """Run the ``finally`` blocks of a provider that did not come to its end."""
+        if self.definition.is_async:
+            await self._generator.aclose()
+        else:
+            await self._in_thread(ThreadCall.shut)
+
+    async def _in_thread(self, work: Callable[[ThreadCall], Any]) -> Any:
+        """Have a thread do ``work`` with the generator, and wait for it."""
+        executor = self._bound_thread or self._run.executor
+        try:
+            call = await self._made_by(executor, work)
+            dropped = call.was_dropped
+        except Exception as error:  # it was shut down, or has no thread
+            dropped = True
+            if self.opened_as is None or isinstance(error, StopAsyncIteration):
+                raise
+        if dropped and self.opened_as is not None:  # an open resource is closed all the same
+            last = LocalExecutor(1)
+            call = await self._made_by(last, work)
+            last.shutdown(wait=False)
+        value = call.result()
+        self._yielded_as = call.yielded_as
+        return value
+
+    async def _made_by(self, executor: Executor, work: Callable[[ThreadCall], Any]) -> ThreadCall:
+        """The same on a thread of ``executor``: the call, which has ended or was given up.
+
+        Raises:
+            Exception: The executor takes no calls.
+            StopAsyncIteration: The event loop ends before the thread is free.
+        """
+        call = self._thread_call = ThreadCall(self._run, self._generator, self.definition.name)
+        call.submit(executor, self._generator_context.run, work, call)
+        if self.opened_as is not None:
+            bound = self._bound_thread
+            if bound is not None and bound is executor and bound.is_stuck:
+                if self.loop_ends:
+                    raise StopAsyncIteration  # the event loop ends before the thread is free
+                self._give_up()
+            else:
+                call.when_begun(partial(self._set_timer, self._give_up))
+        await self._end_of_call(call)
+        return call
+
+    async def _end_of_call(self, call: ThreadCall) -> None:
+        """Wait until a thread has ended ``call``, or that was given up."""
+        while not (call.done.done() or self._ended.done()):
+            try:
+                await asyncio.wait([call.done, self._ended], return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                if self.opened_as is None and call.withdraw():
+                    raise  # no thread has begun to open it, and none will
+
+
+def _standing(generator: Any) -> str:
+    """Where a provider's generator is now, as ``file.py:12``."""
+    frame = getattr(generator, "ag_frame", None) or getattr(generator, "gi_frame", None)
+    if frame is None or frame.f_lineno is None:
+        return ""
+    return str(CallSite(frame.f_code.co_filename, frame.f_lineno))
+
+
+async def _end_of(future: asyncio.Future[Any]) -> bool:
+    """Wait until ``future`` is done, however often this is cancelled meanwhile; whether it was."""
+    cancelled = False
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            cancelled = True
+    return cancelled

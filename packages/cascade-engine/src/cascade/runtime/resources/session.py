@@ -1,0 +1,253 @@
+"""ResourceSession: what one run has open. Attempt: what one attempt of a task has.
+
+- scope ``run``: opened when first asked for, closed at the end of the run.
+- scope ``task``: opened for one attempt of one task, closed when that ends.
+- what is open is closed in the reverse order of opening, one after the other, each once, whatever
+  the others do, and however often the run is cancelled meanwhile.
+- what an *abandoned* call uses (M8) stays open until that has ended, whatever the scope, and is
+  closed by a task of its own: the run does not wait for what it has abandoned. Where the event
+  loop ends first, it is closed then, while it still can be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from cascade.runtime.diagnostics.error_notes import add_note, notes_of
+from cascade.runtime.execution.worker_calls import end_of
+from cascade.runtime.resources.instance import ResourceInstance
+from cascade.runtime.resources.providers import Providers
+from cascade.runtime.resources.threads import BoundThread
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.operation import Operation
+from cascade.spec.resource import Inject, ResourceDefinition
+from cascade.spec.wording import error_text
+
+if TYPE_CHECKING:
+    from cascade.runtime.execution.scope import RunScope
+
+#: Tasks that close what abandoned calls use; kept, because an event loop holds its tasks weakly.
+_CLOSERS: set[asyncio.Task[None]] = set()
+
+
+class ResourceSession:
+    """The open resources of one run.
+
+    Args:
+        providers: What its markers stand for.
+        run: The run.
+        teardown_timeout: Seconds that closing a resource may take which does not say so itself.
+    """
+
+    def __init__(self, providers: Providers, run: RunScope, teardown_timeout: float) -> None:
+        self._providers = providers
+        self._run = run
+        self._teardown_timeout = teardown_timeout
+        self._open: dict[ResourceDefinition[Any], ResourceInstance] = {}
+        self._bound: BoundThread | None = None
+        #: Abandoned calls → what they use of the run's.
+        self._claims: dict[Future[Any], set[ResourceInstance]] = {}
+        self._over = False
+
+    def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
+        """Refuse nodes whose resources cannot be had; see ``Providers.check``."""
+        self._providers.check(lazies)
+
+    def check_use(self, wanted: Inject, user: Operation) -> None:
+        """Refuse a resource that ``user`` cannot have; see ``Providers.check``."""
+        self._providers.check_use(wanted, user)
+
+    def attempt(self) -> Attempt:
+        """The resources of one attempt of a task: ``async with session.attempt() as attempt``."""
+        return Attempt(self)
+
+    async def close(self, error: BaseException | None = None) -> None:
+        """Close everything, last opened first; each once, whatever the others do.
+
+        But for what abandoned calls use: that is closed when they have ended.
+
+        Args:
+            error: What ended the run, if anything did: failures to close become notes on it.
+
+        Raises:
+            ExceptionGroup: Resources failed to close and the run had succeeded.
+        """
+        self._over = True
+        if not self._open and self._bound is None:
+            return  # nothing was opened, as in most runs
+        claimed = set().union(*self._claims.values())
+        closing = [i for i in self._open.values() if i not in claimed]
+        self._open = {d: i for d, i in self._open.items() if i in claimed}
+        try:
+            await close_all(closing, error)
+        finally:
+            if self._bound is not None and not self._claims:
+                self._bound.shutdown(wait=False)
+
+    def leave_to(
+        self, call: Future[Any], own: list[ResourceInstance], used: Iterable[ResourceInstance]
+    ) -> None:
+        """Close what an abandoned call uses when that has ended.
+
+        Args:
+            call: The call.
+            own: Resources of its attempt alone.
+            used: All that it was handed.
+        """
+        self._claims[call] = self._claimed_by(own, used)
+
+        async def close() -> None:
+            await _end_of_call(call)
+            # ResourceReleased tells of failures; nobody waits for this.
+            with contextlib.suppress(Exception, asyncio.CancelledError):
+                await close_all(own, None)
+            del self._claims[call]
+            if self._over:
+                with contextlib.suppress(Exception, asyncio.CancelledError):
+                    await self.close()
+
+        closer = self._run.loop.create_task(close(), name="resources of an abandoned call")
+        _CLOSERS.add(closer)
+        closer.add_done_callback(_CLOSERS.discard)
+
+    def _claimed_by(
+        self, own: list[ResourceInstance], used: Iterable[ResourceInstance]
+    ) -> set[ResourceInstance]:
+        """The run's resources that a call uses, or that must wait for its thread to be closed."""
+        claimed: set[ResourceInstance] = set()
+        todo = [*own, *used]
+        while todo:
+            instance = todo.pop()
+            if instance not in claimed:
+                claimed.add(instance)
+                todo += instance.needs.values()
+        if any(instance.is_bound for instance in claimed):
+            claimed.update(i for i in self._open.values() if i.is_bound)
+        return claimed.difference(own)
+
+    @property
+    def bound_thread(self) -> BoundThread:
+        """The one thread of the run's thread-bound resources, started when first needed."""
+        if self._bound is None:
+            self._bound = BoundThread()
+        return self._bound
+
+    def instance(
+        self, wanted: Inject, own: dict[ResourceDefinition[Any], ResourceInstance]
+    ) -> ResourceInstance:
+        """The instance for ``wanted``, opening if it is new; task-scoped ones go into ``own``."""
+        bound = self._providers.is_bound(wanted)
+        definition = self._providers.definition(wanted)
+        place = own if definition.scope == "task" else self._open
+        found = place.get(definition)
+        if found is None:
+            needs = {name: self.instance(needed, own) for name, needed in definition.needs.items()}
+            found = place[definition] = ResourceInstance(
+                definition,
+                needs,
+                self._run,
+                self.bound_thread if bound else None,
+                definition.teardown_timeout or self._teardown_timeout,
+            )
+        return found
+
+
+class Attempt:
+    """The resources of one attempt; task-scoped ones are closed at its end."""
+
+    def __init__(self, session: ResourceSession) -> None:
+        self._session = session
+        self._own: dict[ResourceDefinition[Any], ResourceInstance] = {}
+        #: All that was handed to the call.
+        self._used: set[ResourceInstance] = set()
+        #: Whether the call must be made on the session's bound thread.
+        self.bound = False
+        #: A call that nobody waits for any more, but which uses what is open.
+        self._abandoned: Future[Any] | None = None
+
+    async def __aenter__(self) -> Attempt:
+        return self
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        own, call = list(self._own.values()), self._abandoned
+        if call is None or call.done() or any(i.loop_ends for i in (*own, *self._used)):
+            await close_all(own, error)
+        else:
+            self._session.leave_to(call, own, self._used)
+
+    def keep_until(self, call: Future[Any]) -> None:
+        """Keep everything open until ``call`` has ended, which was abandoned (M8)."""
+        self._abandoned = call
+
+    async def resolve(
+        self, args: Iterable[Any], kwargs: Mapping[str, Any], user: Operation
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments with the resources in the place of their markers, opened if need be.
+
+        Raises:
+            ResourceNotFoundError, CycleError, ResourceError: A tail call has led to ``user``, whose
+                resources cannot be had; see ``Providers.check``.
+            Exception: Opening one failed.
+        """
+        return (
+            [await self._value(v, user) for v in args],
+            {name: await self._value(v, user) for name, v in kwargs.items()},
+        )
+
+    async def _value(self, value: Any, user: Operation) -> Any:
+        if not isinstance(value, Inject):
+            return value
+        self._session.check_use(value, user)
+        instance = self._session.instance(value, self._own)
+        self.bound = self.bound or instance.is_bound
+        self._used.add(instance)
+        return await instance.value()
+
+
+async def close_all(instances: Iterable[ResourceInstance], error: BaseException | None) -> None:
+    """Close ``instances``, last opened first, even if the caller is cancelled meanwhile.
+
+    Args:
+        instances: In the order in which they were asked for.
+        error: What ended their use, if anything did: failures to close become notes on it.
+
+    Raises:
+        BaseException: What closing raised, in a group if several did, and ``error`` is None.
+        KeyboardInterrupt, SystemExit: Closing raised that.
+        CancelledError: The caller was cancelled.
+    """
+    asked = list(instances)
+    for instance in asked:
+        instance.stop_opening()
+    cancelled = False
+    for instance in asked:
+        cancelled |= await instance.settled()
+    # Only now it is known what was opened, and in which order: a thread may have been faster.
+    closing = sorted(asked, key=lambda instance: instance.opened_as or math.inf, reverse=True)
+    for instance in closing:
+        cancelled |= await instance.close()
+    failures = [i.failure for i in closing if i.failure is not None]
+    if failures and error is not None:
+        for late in failures:
+            where = " ".join(notes_of(late))
+            add_note(error, f"also, {where}: {error_text(late)}")
+        for late in failures:
+            if isinstance(late, (KeyboardInterrupt, SystemExit)):
+                raise late
+    elif len(failures) == 1:
+        raise failures[0]
+    elif failures:
+        raise BaseExceptionGroup("resources failed to close", failures)
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+async def _end_of_call(call: Future[Any]) -> None:
+    """Wait until an abandoned ``call`` has ended, or the event loop is about to end."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await end_of(call, asyncio.get_running_loop())

@@ -1,0 +1,150 @@
+"""Plain providers on threads: the one thread of what is bound, and calls that may be left.
+
+Nothing can stop a thread. A call that takes too long is left to itself; if it opens something
+then, it closes that too, because nobody else will.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from cascade.adapters.executors.local import LocalExecutor
+from cascade.runtime.execution.worker_calls import WorkerCall, end_of, not_begun, result_of
+
+if TYPE_CHECKING:
+    from cascade.runtime.execution.scope import RunScope
+    from cascade.spec.protocols import Executor
+
+
+#: Numbers for what providers yield, in the order in which they do, on whatever thread: an event
+#: loop may learn of it in another one.
+yields = itertools.count(1)
+
+
+class BoundThread(LocalExecutor):
+    """The thread of what is bound to one. No other can take its place."""
+
+    def __init__(self) -> None:
+        super().__init__(1, name="cascade-bound")
+        self._abandoned: Future[Any] | None = None
+
+    def replace_thread(self, call: Future[Any]) -> None:
+        """Note that ``call``, which nobody waits for any more, keeps the thread."""
+        self._abandoned = call
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it makes a call that nobody waits for any more."""
+        return self._abandoned is not None and not self._abandoned.done()
+
+
+class ThreadCall:
+    """One call on a thread that advances or shuts a plain generator.
+
+    Attributes:
+        call: What the executor has given for it.
+        done: Set in the event loop when it has ended.
+        yielded_as: A number that is higher than those of all that was yielded before; 0 if nothing
+            was.
+    """
+
+    call: Future[Any]
+    executor: Executor
+    done: asyncio.Future[None]
+
+    def __init__(self, run: RunScope, generator: Any, resource: str) -> None:
+        self.name = f"resource {resource}"
+        self.yielded_as = 0
+        self._run = run
+        self._generator = generator
+        self._begun: asyncio.Future[None] = run.loop.create_future()
+        self._lock = threading.Lock()
+        #: Whether nobody waits for it any more; whether it has given what it was to give.
+        self._is_left = self._has_given = False
+
+    def submit(self, executor: Executor, *work: Any) -> None:
+        """Have ``executor`` do ``work``.
+
+        Raises:
+            RuntimeError: It was shut down.
+        """
+        self.executor = executor
+        self._work: WorkerCall[Any] = WorkerCall(*work)
+        self.call = self._run.submit(executor, self.name, self._work)
+        self.done = end_of(self.call, self._run.loop)
+
+    def withdraw(self) -> bool:
+        """Do without it; False if a thread has begun it."""
+        return self._work.withdraw()
+
+    @property
+    def was_dropped(self) -> bool:
+        """Whether the executor has ended it before a thread began it."""
+        return self.done.done() and self._work.waits
+
+    def when_begun(self, act: Callable[[], object]) -> None:
+        """Call ``act`` in the event loop when a thread has begun and not ended this."""
+        self._begun.add_done_callback(lambda _begun: self.done.done() or act())
+
+    def advance(self) -> tuple[bool, Any]:
+        """``next`` of the generator, on a thread: whether there was one, and what."""
+        self._tell(self._begun)
+        try:
+            value = next(self._generator)
+            self.yielded_as = next(yields)
+        except StopIteration:  # it cannot travel through a future
+            return self._give((False, None))
+        given = self._give((True, value))
+        if self._is_left:  # nobody will close what this has opened late
+            with contextlib.suppress(StopIteration):
+                next(self._generator)
+            self._generator.close()
+        return given
+
+    def shut(self) -> tuple[bool, Any]:
+        """Close the generator, on a thread."""
+        self._tell(self._begun)
+        self._generator.close()
+        return self._give((True, None))
+
+    def _give(self, result: tuple[bool, Any]) -> tuple[bool, Any]:
+        with self._lock:
+            self._has_given = not self._is_left
+        return result
+
+    def leave(self) -> bool:
+        """Wait for it no longer; False if it has given its result just now."""
+        with self._lock:
+            self._is_left = not self._has_given and not self.call.done()
+            return self._is_left
+
+    def result(self) -> Any:
+        """What the generator has yielded, once this is done.
+
+        Raises:
+            StopAsyncIteration: It has come to its end, or nobody waits for it any more.
+            ExecutorError: No thread has begun it.
+            BaseException: What it has raised.
+        """
+        if self._is_left:
+            raise StopAsyncIteration
+        if self.was_dropped:
+            raise not_begun(self.executor, self.name, self.call)
+        went_on, value = result_of(self.call)
+        if not went_on:
+            raise StopAsyncIteration
+        return value
+
+    def _tell(self, future: asyncio.Future[None]) -> None:
+        def settle() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it was left
+            self._run.loop.call_soon_threadsafe(settle)

@@ -1,0 +1,103 @@
+"""Pins: the lazy values that the tasks of a run can name, and so may return at any time (M21).
+
+A value is released after its last known use. What is known are the edges of the graph; but a task
+may also return a lazy value that was made before the run, or one that needs it. So what its
+function can name is looked for (``reach``), and what routes, maps and literals hold. What is found
+is kept until the run ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cascade.graph.build import inputs_of
+from cascade.graph.wiring import Wiring, wire
+from cascade.runtime.semantics.reach import named_by, within
+from cascade.spec.blueprint import Literal
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult
+from cascade.spec.operation import Operation
+from cascade.spec.routing import Router
+
+
+def named_in(target: LazyResult[Any]) -> set[LazyResult[Any]]:
+    """The lazy values that the tasks can name which are called for ``target``."""
+    wiring = wire(target)
+    known: set[LazyResult[Any]] = set()
+
+    def is_known(lazy: LazyResult[Any]) -> bool:
+        if not known:  # most tasks name nothing
+            known.update(wiring.nodes())
+        return lazy in known
+
+    pins = Pins(is_known)
+    pins.search(wiring)
+    return pins.found
+
+
+class Pins:
+    """What the tasks of one run can name. Not thread-safe.
+
+    Args:
+        is_known: Tells the lazy values that the run computes, or has computed.
+
+    Attributes:
+        found: The lazy values whose values are to be kept.
+    """
+
+    __slots__ = ("_entered", "_is_known", "_tasks", "found")
+
+    def __init__(self, is_known: Callable[[LazyResult[Any]], bool]) -> None:
+        self._is_known = is_known
+        self.found: set[LazyResult[Any]] = set()
+        #: Tasks whose functions were searched.
+        self._tasks: set[Operation] = set()
+        #: Lazy values that the run does not know yet, and whose inputs were looked at.
+        self._entered: set[LazyResult[Any]] = set()
+
+    def search(self, wiring: Wiring) -> None:
+        """Find what the nodes of a graph that is about to run can name."""
+        seen: dict[int, Any] = {}
+        todo: list[LazyResult[Any]] = []
+        for task in wiring.tasks:
+            if task not in self._tasks:
+                self._tasks.add(task)
+                todo += named_by(task, seen)
+        if wiring.hiding or wiring.special:
+            values = [v for lazy in wiring.hiding for v in _hidden(lazy)]
+            values += [v for lazy in wiring.special for v in _literals(lazy)]
+            todo += within(values, seen)
+        while todo:
+            self._name(todo.pop(), todo, seen)
+
+    def _name(
+        self, lazy: LazyResult[Any], todo: list[LazyResult[Any]], seen: dict[int, Any]
+    ) -> None:
+        """Keep a lazy value that is named; of what it needs, what something else needs as well."""
+        self.found.add(lazy)
+        stack = [lazy]
+        while stack:
+            lazy = stack.pop()
+            if lazy in self._entered or self._is_known(lazy):
+                self.found.add(lazy)
+                continue
+            self._entered.add(lazy)
+            if lazy.task not in self._tasks:
+                self._tasks.add(lazy.task)
+                todo += named_by(lazy.task, seen)
+            todo += within((*_hidden(lazy), *_literals(lazy)), seen)
+            stack += inputs_of(lazy)
+
+
+def _hidden(lazy: LazyResult[Any]) -> list[Any]:
+    """What a router or a map may continue as, or hand to what it continues as."""
+    if isinstance(lazy, Router):
+        return [*lazy.routes.values()]
+    if isinstance(lazy, MappedLazyResult):
+        plan, policies = lazy.args[0], lazy.policies
+        return [plan.task, *plan.shared.values(), *(policies.amounts.values() if policies else ())]
+    return []
+
+
+def _literals(lazy: LazyResult[Any]) -> list[Any]:
+    return [v.value for v in (*lazy.args, *lazy.kwargs.values()) if type(v) is Literal]

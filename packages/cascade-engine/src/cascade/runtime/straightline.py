@@ -1,0 +1,437 @@
+"""Straight-line code for graphs of plain calls: the other thing that the generator writes.
+
+A graph whose nodes are all plain calls needs no bookkeeping: one function makes the calls one after
+the other, with a local for what each gives. It is written for a *shape*, which is all of a graph
+but its plain values, so that a task which returns the same few calls in each of its steps is
+compiled once (M4). For ``add(double(x), 1)``::
+
+    def straight(context, count, held, turn, values):
+        a0, a1, = values
+        v0 = double(a0)
+        if type(v0) not in ATOMS and issubclass(type(v0), GOES_ON): return Handover([], v0)
+        if len(context) != count or (held and differs(context, held)) or (
+            now := clock()
+        ) > turn.until: return Handover([v0])
+        turn.began = now
+        v1 = add(v0, a1)
+        …
+
+A variable is set to RELEASED after its last use, so that its value can go (M21).
+
+A call that writes to its context is the last, as others must not see that (M12), and so is one
+after which whoever has called wants to have its turn. What is no value (a tail call, a lazy value,
+a coroutine by mistake) is handed over, with what was computed so far, to a graph run, which
+goes on from there; so is an error, for its note.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextvars import Context
+from functools import partial
+from keyword import iskeyword
+from time import perf_counter
+from types import CoroutineType
+from typing import Any, NamedTuple, Protocol
+
+from cascade.runtime.diagnostics.blocking_calls import PLAIN_THRESHOLD, BlockedStep, warn
+from cascade.runtime.execution.contexts import Held, differs
+from cascade.runtime.execution.fairness import Turn
+from cascade.runtime.execution.placement import SLOW, Placement, outside_loop, starts_loop
+from cascade.runtime.loops.protocol import UNSET
+from cascade.runtime.semantics.outcomes import RELEASED, Missing
+from cascade.spec.blueprint import Literal, TailCall
+from cascade.spec.callsite import CallSite
+from cascade.spec.containers import ATOMS, GATHER
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.params import Source
+from cascade.spec.task import Task
+
+#: What a call may give that is no value, or should be none.
+GOES_ON = (LazyResult, TailCall, CoroutineType, Missing)
+#: Larger graphs are interpreted: that many lines are not compiled for what may run once.
+_MOST_NODES = 64
+#: How often a shape has to be met before code is written for it, and how many a task remembers.
+_WORTHWHILE = 3
+_SHAPES_KEPT = 32
+#: What tracebacks show for the lines; they are left out of users' tracebacks with this folder.
+_FILE = f"{__file__[: -len('.py')]}/<generated>"
+
+
+#: Between two calls: whether the first has set a context variable, or was the last for now.
+_INTERRUPTED = (
+    "if len(context) != count or (held and differs(context, held)) "
+    "or (now := clock()) > turn.until:"
+)
+
+
+class Limited(Protocol):
+    """Until when straight-line code may make calls; looked at after each."""
+
+    @property
+    def until(self) -> float:
+        """By ``perf_counter``."""
+
+    began: float
+
+
+class Handover:
+    """Where straight-line code has stopped, for a graph run to go on.
+
+    Attributes:
+        done: What the nodes before have given; RELEASED where that was used for the last time.
+        result: What the next one has given; UNSET if it was not called.
+        error: What it has raised instead, or None.
+    """
+
+    __slots__ = ("done", "error", "result")
+
+    def __init__(
+        self, done: list[Any], result: Any = UNSET, error: BaseException | None = None
+    ) -> None:
+        self.done = done
+        self.result = result
+        self.error = error
+
+    @property
+    def paused(self) -> bool:
+        """Whether it stopped between two calls, as the event loop wants its turn."""
+        return self.result is UNSET and self.error is None
+
+
+class Begun(NamedTuple):
+    """A graph that straight-line code has begun to compute.
+
+    Attributes:
+        lazies: Its nodes, in the order in which the code calls them.
+        stopped: Where that has stopped.
+        kept: Nodes whose values were kept after their last use.
+    """
+
+    lazies: Sequence[LazyResult[Any]]
+    stopped: Handover
+    kept: Container[LazyResult[Any]] = ()
+
+    @property
+    def called(self) -> LazyResult[Any] | None:
+        """The node whose call has given something that is no value, or an error."""
+        return None if self.stopped.paused else self.lazies[len(self.stopped.done)]
+
+    def forget(self) -> None:
+        """Let go of the values, which have been taken over."""
+        self.stopped.done = []
+
+
+class Walk(NamedTuple):
+    """A graph of plain calls, taken apart.
+
+    Attributes:
+        shape: Graphs for which this is equal differ in their plain values only.
+        lazies: Inputs before their users; the target is the last.
+        values: The plain values, in the order in which the code takes them.
+    """
+
+    shape: tuple[Any, ...]
+    lazies: list[LazyResult[Any]]
+    values: list[Any]
+
+
+def walk(target: LazyResult[Any], params: bool = False) -> Walk | None:
+    """Take apart what ``target`` needs; None if not all of it are plain calls.
+
+    Args:
+        target: What is to be computed.
+        params: Whether parameters of the run may be among it; they stand for their values.
+
+    Cost: about half a microsecond a node; half of that for a chain.
+    """
+    return chain(target) or _walk(target, params)
+
+
+def chain(target: LazyResult[Any]) -> Walk | None:
+    """The same, where each node needs but one other; None if that is not so."""
+    lazies: list[LazyResult[Any]] = []
+    values: list[Any] = []
+    shape: list[Any] = []
+    lazy = target
+    while lazy.plain and len(lazies) < _MOST_NODES:
+        lazies.append(lazy)
+        args, needed = lazy.args, lazy.dependencies
+        if lazy.kwargs:
+            return None
+        shape.append(_what(lazy))
+        if not needed:
+            shape.append(len(args))
+            values += reversed(args)
+            break
+        if len(needed) > 1:
+            return None
+        if args is not needed:
+            place = next(place for place, value in enumerate(args) if value is needed[0])
+            shape.append((place, len(args)))
+            values += args[:place:-1]
+            values += args[place - 1 :: -1] if place else ()
+        lazy = needed[0]
+    else:
+        return None
+    lazies.reverse()
+    values.reverse()
+    return Walk(tuple(shape), lazies, _unwrapped(values))
+
+
+def _walk(target: LazyResult[Any], params: bool) -> Walk | None:
+    reached = {target}
+    todo = [target]
+    while todo:
+        lazy = todo.pop()
+        is_source = params and isinstance(lazy, Source) and lazy.policies is None
+        if not (lazy.plain or is_source):
+            return None
+        for source in lazy.dependencies:
+            if source not in reached:
+                reached.add(source)
+                todo.append(source)
+        if len(reached) > _MOST_NODES:
+            return None
+    lazies = sorted(reached, key=_number)
+    place = dict(zip(lazies, range(len(lazies)), strict=True))
+    shape: list[Any] = []
+    values: list[Any] = []
+    for lazy in lazies:
+        shape.append(_what(lazy))
+        if isinstance(lazy, Source):
+            values.append(lazy)
+            shape.append(None)
+        elif lazy.dependencies is lazy.args and lazy.args:
+            shape.append(tuple(map(place.__getitem__, lazy.args)))
+        elif lazy.dependencies or lazy.kwargs:
+            shape.append(tuple([_operand(v, place, values) for v in lazy.args]))
+            if lazy.kwargs:
+                named = [(n, _operand(v, place, values)) for n, v in lazy.kwargs.items()]
+                shape.append(tuple(named))
+        else:
+            shape.append(len(lazy.args))
+            values += lazy.args
+    return Walk(tuple(shape), lazies, _unwrapped(values))
+
+
+def straight_for(found: Walk) -> Straight | None:
+    """The code for a graph's shape, once that was met often enough; kept with its target's task."""
+    task = found.lazies[-1].task
+    if not isinstance(task, Task):
+        return None
+    if task.parameters.var_positional is not None or task.parameters.var_keyword is not None:
+        return None
+    shapes: dict[Any, Any] = task.derived.setdefault("straight", {})
+    known = shapes.get(found.shape, 0)
+    if isinstance(known, Straight):
+        return known
+    if known + 1 < _WORTHWHILE:
+        if len(shapes) >= _SHAPES_KEPT:  # make room: what was met now and then is no loop's
+            kept = {shape: code for shape, code in shapes.items() if isinstance(code, Straight)}
+            shapes.clear()
+            shapes.update(kept)
+        if len(shapes) < _SHAPES_KEPT:
+            shapes[found.shape] = known + 1
+        return None
+    shapes[found.shape] = straight = Straight(found)
+    return straight
+
+
+class Straight:
+    """A function that makes the calls of graphs of one shape.
+
+    Args:
+        found: A graph of that shape.
+        kept: Nodes whose values are kept after their last use (M21).
+    """
+
+    def __init__(self, found: Walk, kept: Container[LazyResult[Any]] = ()) -> None:
+        self.tasks = [lazy.task for lazy in found.lazies]
+        self.kept = kept
+        #: Whether a call may come to ``asyncio.run``, as far as that is to be seen.
+        self.may_start_loop = any(map(starts_loop, self.tasks))
+        #: How often a node is mentioned by the others, of a graph of this shape.
+        self._mentions = _mentions(found.lazies)
+        #: Containers: the tuple of what is in one may be the user's own.
+        self._containers = [at for at, lazy in enumerate(found.lazies) if lazy.task is GATHER]
+        lines = list(_lines(found, kept))
+        #: Line → the node that is called there; the others compare contexts.
+        self._calls = {at: node for at, (_, node) in enumerate(lines, 3) if node is not None}
+        self._code = _compiled([line for line, _ in lines], self.tasks)
+
+    def enter(self, context: Context, held: Held, turn: Limited, values: Sequence[Any]) -> Any:
+        """The value of the graph's target, or a Handover.
+
+        Args:
+            context: A copy of the caller's; a call that writes to it is the last (M12).
+            held: What ``held_in`` gives for it.
+            turn: Says until when there may be more calls.
+            values: The graph's plain values.
+        """
+        try:
+            return context.run(self._code, context, len(context), held, turn, values)
+        except BaseException as error:
+            return self._stopped(error)
+
+    def enter_here(
+        self,
+        placement: Placement,
+        turn: Turn,
+        clean: Context,
+        held: Held,
+        values: Sequence[Any],
+    ) -> Any:
+        """``enter`` in the event loop's thread, whose turn may come when a call has ended (M6).
+
+        Args:
+            placement: Is told of a call that took long; to be asked before.
+            turn: Says whether to hand over what there is.
+            clean: What the calls see a copy of.
+            held, values: See ``enter``.
+        """
+        enter = partial(outside_loop, self.enter) if self.may_start_loop else self.enter
+        outcome = enter(clean.copy(), held, turn, values)
+        if perf_counter() - turn.began > SLOW:
+            self.took_long(placement, turn, outcome)
+        return outcome
+
+    def took_long(self, placement: Placement, turn: Turn, outcome: Any) -> None:
+        """Note that the last call took longer than one may in the event loop's thread."""
+        if turn.is_endless:
+            return
+        place = len(self.tasks) - 1
+        if type(outcome) is Handover:
+            place = len(outcome.done) - outcome.paused
+        seconds, task = perf_counter() - turn.began, self.tasks[place]
+        placement.note_since(turn.began, seconds, task)
+        code = getattr(task.func, "__code__", None)
+        if seconds > PLAIN_THRESHOLD and code is not None and placement.is_slow(task):
+            here = CallSite(code.co_filename, code.co_firstlineno)
+            warn(task.name, BlockedStep(None, seconds, PLAIN_THRESHOLD, here, ""), "auto")
+
+    def held_elsewhere(self, lazies: Sequence[LazyResult[Any]]) -> bool:
+        """Whether somebody may mention a node again that is not the target (M14).
+
+        The reference count tells: those of the graph itself are known.
+        """
+        if any(
+            references(lazies, place) > mentions for place, mentions in enumerate(self._mentions)
+        ):
+            return True
+        # A tuple among the arguments may be the node's own of what it needs.
+        return any(references([lazies[p].dependencies], 0) > 1 for p in self._containers)
+
+    def _stopped(self, error: BaseException) -> Handover:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code is not self._code.__code__:
+            trace = trace.tb_next
+        assert trace is not None
+        found = trace.tb_frame.f_locals
+        done = [found[f"v{place}"] for place in range(len(self.tasks)) if f"v{place}" in found]
+        if trace.tb_lineno not in self._calls:
+            raise error  # Ctrl-C, between two calls
+        return Handover(done, UNSET, error)
+
+
+def _what(lazy: LazyResult[Any]) -> Any:
+    """What is called, where that says all: arithmetic makes an operation for each node."""
+    task = lazy.task
+    return task if isinstance(task, Task) else task.func
+
+
+def references(things: Sequence[Any], place: int) -> int:
+    """How many references there are to an item, but for that of ``things``.
+
+    What this look itself adds differs between Pythons, so it was measured.
+    """
+    return sys.getrefcount(things[place]) - _ADDED
+
+
+def _operand(value: Any, place: Mapping[LazyResult[Any], int], values: list[Any]) -> int | None:
+    if issubclass(type(value), LazyResult):
+        return place[value]
+    values.append(value)
+    return None
+
+
+def _unwrapped(values: list[Any]) -> list[Any]:
+    if Literal not in map(type, values):
+        return values
+    return [v.value if type(v) is Literal else v for v in values]
+
+
+_ADDED = 0
+_ADDED = references([object()], 0)
+
+
+def _number(lazy: LazyResult[Any]) -> int:
+    return lazy.number
+
+
+def _mentions(lazies: Sequence[LazyResult[Any]]) -> list[int]:
+    counts = dict.fromkeys(lazies, 0)
+    for lazy in lazies:
+        mentioned = [*lazy.args, *lazy.kwargs.values()]
+        if lazy.dependencies is not lazy.args:
+            mentioned += lazy.dependencies
+        for value in mentioned:
+            if issubclass(type(value), LazyResult):
+                counts[value] += 1
+    return [counts[lazy] for lazy in lazies[:-1]]
+
+
+def _lines(found: Walk, kept: Container[LazyResult[Any]]) -> Iterator[tuple[str, int | None]]:
+    """The body, and for each line the node that it calls."""
+    place = {lazy: i for i, lazy in enumerate(found.lazies)}
+    last_use = {source: at for at, lazy in enumerate(found.lazies) for source in lazy.dependencies}
+    taken = 0
+    names = "".join(f"a{i}, " for i in range(len(found.values)))
+    yield f"{names}= values" if names else "pass", None
+
+    def operand(value: Any) -> str:
+        nonlocal taken
+        if issubclass(type(value), LazyResult):
+            return f"v{place[value]}"
+        taken += 1
+        return f"a{taken - 1}"
+
+    for at, lazy in enumerate(found.lazies):
+        if isinstance(lazy, Source):
+            yield f"v{at} = {operand(Literal(lazy))}", None
+            continue
+        given = [operand(v) for v in lazy.args]
+        given += [_named(name, operand(v)) for name, v in lazy.kwargs.items()]
+        done = ", ".join(f"v{i}" for i in range(at))
+        yield f"v{at} = f{at}({', '.join(given)})", at
+        yield f"if type(v{at}) not in ATOMS and issubclass(type(v{at}), GOES_ON):", None
+        yield f"    return Handover([{done}], v{at})", None
+        used = [lazy for lazy in dict.fromkeys(lazy.dependencies) if last_use[lazy] == at]
+        freed = "".join(f"v{place[lazy]} = " for lazy in used if lazy not in kept)
+        if freed and at < len(found.lazies) - 1:
+            yield f"{freed}RELEASED", None
+        if at < len(found.lazies) - 1:
+            done = ", ".join(f"v{i}" for i in range(at + 1))
+            yield f"{_INTERRUPTED} return Handover([{done}])", None
+            yield "turn.began = now", None
+    yield f"return v{len(found.lazies) - 1}", None
+
+
+def _named(name: str, operand: str) -> str:
+    """An argument by name; functions that take ``**kwargs`` take any string as one."""
+    usual = name.isascii() and name.isidentifier() and not iskeyword(name)
+    return f"{name}={operand}" if usual and name != "__debug__" else f"**{{{name!r}: {operand}}}"
+
+
+def _compiled(lines: Sequence[str], tasks: Sequence[Any]) -> Any:
+    scope: dict[str, Any] = {f"f{i}": task.func for i, task in enumerate(tasks)}
+    scope |= {"ATOMS": ATOMS, "GOES_ON": GOES_ON, "Handover": Handover, "RELEASED": RELEASED}
+    scope |= {"type": type, "issubclass": issubclass, "len": len, "differs": differs}
+    scope["clock"] = perf_counter
+    # Variables of a function around it, as what is looked up in globals costs more.
+    head = f"def outer({', '.join(scope)}):\n def straight(context, count, held, turn, values):"
+    source = "\n".join([head, *(f"  {line}" for line in lines), " return straight"])
+    made: dict[str, Any] = {}
+    exec(compile(source, _FILE, "exec"), made)
+    return made["outer"](**scope)

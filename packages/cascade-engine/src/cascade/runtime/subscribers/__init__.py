@@ -1,1 +1,0 @@
-"""Subscribers: what a bus tells of runs, for people, logs and other programs."""

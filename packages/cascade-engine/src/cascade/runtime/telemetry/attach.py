@@ -1,0 +1,54 @@
+"""attach: what somebody who runs a script wants to see of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import TextIO
+
+from cascade.runtime.around import around
+from cascade.runtime.bus import MessageBus
+from cascade.runtime.console import terminal
+from cascade.runtime.telemetry.bars import Bars
+from cascade.runtime.telemetry.levels import LogLevel
+from cascade.runtime.telemetry.lines import LineWriter, LogFormat
+from cascade.runtime.telemetry.progress import progress_lines
+
+
+@around
+def attach(
+    bus: MessageBus,
+    log_format: LogFormat | None = None,
+    progress: bool | None = None,
+    stream: TextIO | None = None,
+    log_level: LogLevel | None = None,
+) -> Iterator[None]:
+    """Tell people or programs of the runs on ``bus``, as long as the block lasts.
+
+    Args:
+        bus: That of the engine.
+        log_format: Write a line per event, as a LineWriter does; None for no such lines.
+        progress: Show progress, as ``show_progress`` does. None: only where nothing else is shown
+            and a terminal can show bars. In a terminal, lines appear above the bars. Plain lines of
+            progress are never mixed with JSON.
+        stream: Where to; standard error if left out.
+        log_level: Leave out lines for events below this level; alone, it asks for lines for people.
+
+    Raises:
+        ValueError: ``log_format`` is neither "human" nor "json", or ``log_level`` is no level.
+    """
+    if log_level is not None and log_format is None:
+        log_format = "human"
+    with ExitStack() as stack:
+        console = None
+        if progress or (progress is None and log_format is None):
+            console = terminal(stream)
+        if console is not None:
+            stream = stack.enter_context(Bars(bus, console)).above
+        elif progress and log_format != "json":
+            stack.enter_context(progress_lines(bus, stream))
+        if log_format is not None:
+            stack.enter_context(
+                LineWriter(bus, stream, log_format=log_format, level=log_level or "debug")
+            )
+        yield

@@ -1,0 +1,166 @@
+"""History: what became of each node, for drawings and tables after a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cascade.graph.states import NodeState
+from cascade.runtime.bus import MessageBus
+from cascade.runtime.events import (
+    RunFinished,
+    TaskCached,
+    TaskEvent,
+    TaskFailed,
+    TaskFinished,
+    TaskRetrying,
+    TaskSkipped,
+    TaskStarted,
+    TaskWaiting,
+)
+from cascade.runtime.telemetry.base import Subscriber
+from cascade.runtime.telemetry.wording import error_text, waiting_for
+
+
+@dataclass(slots=True)
+class NodeRecord:
+    """What became of one node, in the last run that computed it."""
+
+    run_id: str
+    task: str
+    #: ``LazyResult.number``
+    node: int
+    #: See ``NodeState.state``. ``"retrying"`` from the failure of an attempt on, ``"waiting"`` from
+    #: the start of a wait on, both until the node's next event: going on is none. What has not
+    #: ended when the run does is ``"cancelled"``.
+    state: str = "running"
+    #: When it began, on the clock of the events; None if it never ran.
+    started: float | None = None
+    #: How long its calls took (M19); None if it did not end by itself.
+    seconds: float | None = None
+    #: How long it waited besides, for limits and for next attempts.
+    waited: float = 0.0
+    #: Attempts that failed and were followed by another.
+    retries: int = 0
+    #: Type and message of the last error. Not the error itself, whose traceback would keep alive
+    #: whatever the task was working on.
+    error: str = ""
+    #: Of a skipped node the condition that was falsy, of a waiting one what it waits for.
+    reason: str = ""
+
+    @property
+    def note(self) -> str:
+        """What a drawing says besides state and duration."""
+        if self.state == "skipped":
+            return f"{self.reason} was falsy"
+        if self.state == "waiting":
+            return self.reason
+        if self.retries and self.state in ("finished", "retrying"):
+            times = f"{self.retries} {'retry' if self.retries == 1 else 'retries'}"
+            return times if self.state == "finished" else f"{times}, {self.error}"
+        return self.error if self.state == "failed" else ""
+
+
+class History(Subscriber):
+    """Records the nodes of the runs on ``bus``, until it is closed or its block ends.
+
+    Nodes that call a task are recorded, those that were added during a run among them. A node that
+    is computed by several runs has the record of the last one.
+
+    Cost: about 1 µs and 200 bytes a node, besides what the engine needs to publish two events; the
+    memory is freed with the history, or by ``clear``.
+
+    >>> import cascade as cs, asyncio
+    >>> @cs.task
+    ... def double(n):
+    ...     return 2 * n
+    >>> target = double(double(10))
+    >>> async def main():
+    ...     async with cs.Engine() as engine:
+    ...         with History(engine.bus) as history:
+    ...             await engine.run(target)
+    ...         return history
+    >>> history = asyncio.run(main())
+    >>> history.nodes[target.number].state
+    'finished'
+    >>> drawing = cs.visualize(target, states=history.states)
+    """
+
+    def __init__(self, bus: MessageBus) -> None:
+        super().__init__(bus)
+        self._nodes: dict[int, NodeRecord] = {}
+        # Run under way → its nodes that were heard of, whether they ended or not.
+        self._under_way: dict[str, list[NodeRecord]] = {}
+        self._listen(TaskStarted, self._on_started)
+        self._listen(TaskFinished, self._on_finished)
+        self._listen(TaskFailed, self._on_failed)
+        self._listen(TaskRetrying, self._on_retrying)
+        self._listen(TaskWaiting, self._on_waiting)
+        self._listen(TaskSkipped, self._on_skipped)
+        self._listen(TaskCached, self._on_cached)
+        self._listen(RunFinished, self._on_run_finished)
+
+    @property
+    def nodes(self) -> dict[int, NodeRecord]:
+        """``LazyResult.number`` → what became of it, in the order in which nodes began or ended.
+
+        A copy, but of the mapping only: records change while their run is under way.
+        """
+        return self._nodes.copy()
+
+    @property
+    def states(self) -> dict[int, NodeState]:
+        """The same as ``visualize(target, states=…)`` takes it, as it is now."""
+        return {
+            number: NodeState(record.state, record.seconds, record.note)
+            for number, record in self.nodes.items()
+        }
+
+    def clear(self) -> None:
+        """Forget all nodes. Those of runs under way are recorded again when they end."""
+        self._nodes.clear()
+        self._under_way.clear()
+
+    def _record(self, event: TaskEvent) -> NodeRecord:
+        record = self._nodes.get(event.node)
+        if record is None or record.run_id != event.run_id:
+            record = NodeRecord(event.run_id, event.task, event.node)
+            if event.node:  # 0 stands for any call that is no lazy value's
+                self._nodes[event.node] = record
+                self._under_way.setdefault(event.run_id, []).append(record)
+        return record
+
+    def _on_started(self, event: TaskStarted) -> None:
+        record = self._record(event)
+        record.state, record.started = "running", event.at
+
+    def _on_finished(self, event: TaskFinished) -> None:
+        record = self._record(event)
+        record.state, record.seconds = "finished", event.duration
+        record.waited = event.waited
+
+    def _on_failed(self, event: TaskFailed) -> None:
+        record = self._record(event)
+        record.state, record.seconds = "failed", event.duration
+        record.waited = event.waited
+        record.error = error_text(event.error)
+
+    def _on_retrying(self, event: TaskRetrying) -> None:
+        record = self._record(event)
+        record.state, record.retries = "retrying", event.attempt
+        record.error = error_text(event.error)
+
+    def _on_waiting(self, event: TaskWaiting) -> None:
+        record = self._record(event)
+        record.state, record.reason = "waiting", waiting_for(event)
+
+    def _on_skipped(self, event: TaskSkipped) -> None:
+        record = self._record(event)
+        record.state, record.reason = "skipped", event.condition
+
+    def _on_cached(self, event: TaskCached) -> None:
+        self._record(event).state = "cached"
+
+    def _on_run_finished(self, event: RunFinished) -> None:
+        for record in self._under_way.pop(event.run_id, ()):
+            if record.state in ("running", "retrying", "waiting"):
+                record.state = "cancelled"

@@ -1,0 +1,116 @@
+"""EventLogger: events as records of the standard ``logging``."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+from cascade.runtime.bus import MessageBus
+from cascade.runtime.events import (
+    CallAbandoned,
+    Event,
+    NodesPlanned,
+    ResourceAcquired,
+    ResourceReleased,
+    RunFinished,
+    RunStarted,
+    TaskBlocking,
+    TaskCached,
+    TaskFailed,
+    TaskFinished,
+    TaskRetrying,
+    TaskSkipped,
+    TaskStarted,
+    TaskWaiting,
+)
+from cascade.runtime.telemetry.base import Subscriber
+from cascade.runtime.telemetry.levels import level_of, level_of_type
+from cascade.runtime.telemetry.wording import as_data, in_words, subject_of
+from cascade.spec.wording import visible
+
+_RUN = logging.getLogger("cascade.run")
+_TASK = logging.getLogger("cascade.task")
+_RESOURCE = logging.getLogger("cascade.resource")
+
+#: Types of events whose level is always the same, and their logger.
+_LOGGED: tuple[tuple[type[Event], logging.Logger], ...] = (
+    (NodesPlanned, _RUN),
+    (TaskStarted, _TASK),
+    (TaskFinished, _TASK),
+    (TaskSkipped, _TASK),
+    (TaskCached, _TASK),
+    (TaskWaiting, _TASK),
+    (TaskRetrying, _TASK),
+    (TaskBlocking, _TASK),
+    (CallAbandoned, _TASK),
+    (ResourceAcquired, _RESOURCE),
+)
+
+
+class EventLogger(Subscriber):
+    """Hands the events of the runs on ``bus`` to ``logging``, until it is closed.
+
+    Loggers: ``cascade.run``, ``cascade.task`` and ``cascade.resource``. Levels: ERROR for failures,
+    with the traceback; WARNING for retries, for what blocks the event loop and for abandoned calls;
+    INFO for the start and the end of a run; DEBUG for all else. A record has the event's fields as
+    attributes (``extra``): ``event``, ``run_id``, ``task``, ``node``, ``duration`` …
+
+    Args:
+        bus: That of the engine.
+        force: Listen to everything. Otherwise levels are read once, now, and what they rule out is
+            not even published: a run of many tasks pays for DEBUG records only if they are wanted.
+
+    >>> import logging
+    >>> logging.getLogger("cascade").setLevel(logging.DEBUG)
+    >>> bus = MessageBus()
+    >>> with EventLogger(bus):
+    ...     bus.wants(TaskStarted)
+    True
+    >>> logging.getLogger("cascade").setLevel(logging.WARNING)
+    >>> with EventLogger(bus):
+    ...     bus.wants(TaskStarted), bus.wants(TaskFailed)
+    (False, True)
+    >>> logging.getLogger("cascade").setLevel(logging.NOTSET)
+    """
+
+    def __init__(self, bus: MessageBus, *, force: bool = False) -> None:
+        super().__init__(bus)
+        # Run → its target, and the last error of a task that was logged with its traceback.
+        self._targets: dict[str, str] = {}
+        self._told: dict[str, BaseException] = {}
+        self._listen(RunStarted, self._run_started)
+        self._listen(RunFinished, self._run_finished)
+        self._listen(TaskFailed, self._task_failed)
+        self._listen(ResourceReleased, self._released)
+        for event_type, logger in _LOGGED:
+            if force or logger.isEnabledFor(level_of_type(event_type)):
+                self._listen(event_type, partial(self._log, logger))
+
+    def _run_started(self, event: RunStarted) -> None:
+        self._targets[event.run_id] = event.target
+        self._log(_RUN, event)
+
+    def _run_finished(self, event: RunFinished) -> None:
+        told = self._told.pop(event.run_id, None)
+        fresh = event.status == "failed" and event.error is not told
+        self._log(_RUN, event, event.error if fresh else None)
+        self._targets.pop(event.run_id, None)
+
+    def _task_failed(self, event: TaskFailed) -> None:
+        self._told[event.run_id] = event.error
+        self._log(_TASK, event, event.error)
+
+    def _released(self, event: ResourceReleased) -> None:
+        self._log(_RESOURCE, event, event.error)
+
+    def _log(
+        self,
+        logger: logging.Logger,
+        event: Event,
+        error: BaseException | None = None,
+    ) -> None:
+        level = level_of(event)
+        if logger.isEnabledFor(level):
+            subject = subject_of(event) or self._targets.get(event.run_id, f"run {event.run_id}")
+            said, data = visible(f"{subject} {in_words(event)}"), as_data(event)
+            logger.log(level, "%s", said, exc_info=error, extra=data)

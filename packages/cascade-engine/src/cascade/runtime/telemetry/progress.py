@@ -1,0 +1,69 @@
+"""show_progress: how far the runs on a bus are, as bars in a terminal or as lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TextIO
+
+from cascade.graph.durations import duration_text
+from cascade.runtime.around import around
+from cascade.runtime.bus import MessageBus
+from cascade.runtime.console import flush, stream_of, terminal, write_line
+from cascade.runtime.events import Event, RunFinished, RunStarted
+from cascade.runtime.telemetry.bars import Bars
+from cascade.runtime.telemetry.tally import RunFigures, RunTally
+from cascade.spec.wording import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@around
+def show_progress(
+    bus: MessageBus, to: TextIO | Console | None = None, *, every: float = 1.0
+) -> Iterator[RunTally]:
+    """Show how far the runs on ``bus`` are, as long as the block lasts.
+
+    In a terminal, if rich is installed (``pip install "cascade-engine[cli]"``): a bar for each run.
+    Elsewhere plain lines: at the start of a run, now and then while its tasks end, and at its end.
+    Totals grow as runs find out what they have to do.
+
+    Args:
+        bus: That of the engine.
+        to: A stream or a rich Console; standard error if left out.
+        every: Seconds between two plain lines of one run, by the clock of the events.
+
+    Yields:
+        The tally of these runs.
+
+    Guarantees: however the block ends, the terminal is restored and nothing stays subscribed.
+
+    Cost: that of a RunTally. Bars are drawn ten times a second, in a thread of their own.
+    """
+    console = terminal(to)
+    if console is None:
+        with progress_lines(bus, stream_of(to), every=every) as tally:
+            yield tally
+    else:
+        with Bars(bus, console) as bars:
+            yield bars.tally
+
+
+def progress_lines(bus: MessageBus, stream: TextIO | None, *, every: float = 1.0) -> RunTally:
+    """Plain lines on ``stream``, wherever that leads, until the tally is closed."""
+
+    def show(run: RunFigures, event: Event) -> None:
+        write_line(stream, visible(f"{run.title}: {_how_far(run, event)}"))
+        flush(stream)
+
+    return RunTally(bus, show, every=every)
+
+
+def _how_far(run: RunFigures, event: Event) -> str:
+    if isinstance(event, RunStarted):
+        return "started"
+    remarks = f" ({', '.join(run.remarks)})" if run.remarks else ""
+    counts = f"{run.done} of {run.planned} tasks{remarks}"
+    if isinstance(event, RunFinished):
+        return f"{run.status}, {counts} in {duration_text(run.seconds)}"
+    return counts

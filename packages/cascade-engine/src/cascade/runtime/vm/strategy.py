@@ -1,0 +1,52 @@
+"""VMExecutionStrategy: the target is compiled to a blueprint, which a virtual machine executes.
+
+A blueprint is a template of a graph, and compiled when somebody looks at it. So Cascade's own
+machine runs the target as a graph, whose loops begin compiled. Another builder or machine that was
+put in the place of these does what it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cascade.runtime.run import Run
+from cascade.spec.blueprint import Blueprint
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.task import Task
+
+
+class VMExecutionStrategy:
+    """Runs a target on the virtual machine.
+
+    Args:
+        build: Compiles a lazy value to a blueprint.
+        machine: Makes the machine for one run.
+    """
+
+    name = "vm"
+
+    def __init__(
+        self,
+        build: Callable[[LazyResult[Any]], Blueprint],
+        machine: Callable[[Run], Any],
+    ) -> None:
+        self._build = build
+        self._machine = machine
+
+    async def execute(self, target: LazyResult[Any], run: Run) -> Any:
+        """The value of ``target``.
+
+        Raises:
+            DependencyMissingError: It was skipped (R6).
+            CycleError: Nodes wait for each other.
+        """
+        blueprint = self._build(target)
+        # A container, map or router has its inputs baked in.
+        is_task = isinstance(target.task, Task)
+        return await self._machine(run).execute(
+            blueprint,
+            initial_args=list(target.args) if is_task else [],
+            initial_kwargs=dict(target.kwargs) if is_task else {},
+            source=target,
+        )
