@@ -121,7 +121,8 @@ class Spinner:
         code: Code | None = None
         if work.left <= _LEFT_FOR_GOOD:
             code = loop_of(task, self._tier)
-        if type(code) is not Fused and work.stays < PROMOTED:  # it goes from task to task
+        shares = type(code) is Fused and len(code.tasks) > 1
+        if not shares and work.stays < PROMOTED:  # it goes from task to task
             code = Ring(task, self._run) if self._tier == "auto" and is_member(task) else None
         if code is not None:
             self._enter(work, task, code)
