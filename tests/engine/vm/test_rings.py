@@ -8,7 +8,7 @@ import pytest
 
 import cascade as cs
 from cascade.runtime.strategies import spinner
-from cascade.runtime.vm.ring import Ring
+from cascade.runtime.loops.trampoline import Ring
 
 STEPS = 60  # of which most are made in the loop
 colour = contextvars.ContextVar("colour", default="none")
