@@ -171,9 +171,7 @@ async def by_engine(
     made = maker(cascade)
     outcome = Outcome()
     use_vm = tier is not None
-    async with Engine(
-        executor=_executor, tier=tier or "auto", system_resources=CAPACITIES
-    ) as engine:
+    async with Engine(executor=_executor, tier=tier or "auto", capacities=CAPACITIES) as engine:
         changing = asyncio.ensure_future(_change(engine, changes))
         await asyncio.sleep(0)  # the first of them are made before the run
         if watched:
@@ -198,7 +196,7 @@ async def by_engine(
             if isinstance(error, TimeoutError):
                 outcome.error = AssertionError("the run does not end")
         changing.cancel()
-        resources = engine.resource_manager
+        resources = engine.capacities
         assert resources.available == CAPACITIES, "not all of the capacities was given back"
         assert not resources._lines, "somebody still waits"
     return _filled(outcome, made)

@@ -69,7 +69,7 @@ class Lazy:
         self.cache = cache
         return self
 
-    def with_constraints(self, **amounts: Any) -> "Lazy":
+    def with_capacity(self, **amounts: Any) -> "Lazy":
         self.amounts |= amounts
         return self
 
@@ -327,7 +327,7 @@ class Naive:
         params: What ``Param`` reads.
         blueprints: Id → lazy value that it was compiled from.
         resources: Registered ones, for ``inject("name")``.
-        capacities: How much there is of what ``with_constraints`` takes.
+        capacities: How much there is of what ``with_capacity`` takes.
     """
 
     def __init__(

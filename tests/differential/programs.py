@@ -363,7 +363,7 @@ class Build:
         for name, part in amounts:
             amount = self.make(part, args)
             number = isinstance(amount, (int, float)) and 0 <= amount <= CAPACITIES[name]
-            lazy.with_constraints(**{name: amount if number else self._lazy(amount)})
+            lazy.with_capacity(**{name: amount if number else self._lazy(amount)})
 
     def _lazy(self, value: Any) -> Any:
         return value if isinstance(value, _LAZY) else self._truth(value)

@@ -60,7 +60,7 @@ CHANGES = {
     "plain": lambda node: node,
     "with a retry": lambda node: node.with_retry(2),
     "with a timeout": lambda node: node.with_timeout(20),
-    "with a capacity": lambda node: node.with_constraints(gpu=1),
+    "with a capacity": lambda node: node.with_capacity(gpu=1),
     "with a condition": lambda node: node.run_if(number(1)),
     "after another": lambda node: node.after(number()),
 }
@@ -69,7 +69,7 @@ CHANGES = {
 @pytest.mark.parametrize("task", [make, amake], ids=["plain", "async"])
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_value_is_released_when_its_last_user_has_it(change, task):
-    async with cs.Engine(system_resources={"gpu": 2}) as engine:
+    async with cs.Engine(capacities={"gpu": 2}) as engine:
         await engine.run(chain(task, 40, CHANGES[change]))
 
     assert Block.most <= 3
@@ -318,8 +318,8 @@ async def test_amounts_of_the_items_of_a_map_are_kept(use_vm):
     def item(i):
         return i
 
-    target = item.map(i=[number(amount), 5]).with_constraints(gpu=amount)
-    async with cs.Engine(system_resources={"gpu": 2}) as engine:
+    target = item.map(i=[number(amount), 5]).with_capacity(gpu=amount)
+    async with cs.Engine(capacities={"gpu": 2}) as engine:
         assert await engine.run(target, use_vm=use_vm) == [1, 5]
 
 

@@ -114,17 +114,17 @@ async def test_a_node_that_fails_before_its_call_has_a_start_too(use_vm):
         return 1
 
     seen = []
-    async with cs.Engine(system_resources={"gpu": 1}) as engine:
+    async with cs.Engine(capacities={"gpu": 1}) as engine:
         engine.bus.subscribe(TaskEvent, lambda event: seen.append((type(event), event.task)))
         with pytest.raises(cs.ArgumentError):
-            await engine.run(use().with_constraints(gpu=amount()), use_vm=use_vm)
+            await engine.run(use().with_capacity(gpu=amount()), use_vm=use_vm)
 
     assert seen[-2:] == [(TaskStarted, "use"), (TaskFailed, "use")]
 
 
 @pytest.mark.parametrize("kind", ["plain", "async"])
 async def test_waiting_for_a_capacity_is_no_work(use_vm, clock, kind):
-    async with cs.Engine(system_resources={"gpu": 1}) as engine:
+    async with cs.Engine(capacities={"gpu": 1}) as engine:
         ends = {}
         engine.bus.subscribe(TaskFinished, lambda event: ends.setdefault(event.task, event))
         holds, waits = asyncio.Event(), asyncio.Event()
@@ -137,9 +137,9 @@ async def test_waiting_for_a_capacity_is_no_work(use_vm, clock, kind):
             clock.now += 50.0
 
         task = tasks_that_take(clock, 3.0)[kind]
-        held = asyncio.ensure_future(engine.run(holder().with_constraints(gpu=1), use_vm=use_vm))
+        held = asyncio.ensure_future(engine.run(holder().with_capacity(gpu=1), use_vm=use_vm))
         await holds.wait()
-        await engine.run(task().with_constraints(gpu=1), use_vm=use_vm)
+        await engine.run(task().with_capacity(gpu=1), use_vm=use_vm)
         await held
 
     assert (ends[task.name].duration, ends[task.name].waited) == (3.0, 50.0)

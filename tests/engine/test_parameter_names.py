@@ -104,14 +104,14 @@ async def test_a_param_may_have_that_name(tasks, name, engine, use_vm):
 
 
 async def test_a_capacity_may_have_that_name(tasks, name, use_vm):
-    async with cs.Engine(system_resources={name: 2}) as engine:
-        target = tasks.down(7).with_constraints(**{name: 1})
+    async with cs.Engine(capacities={name: 2}) as engine:
+        target = tasks.down(7).with_capacity(**{name: 1})
         assert await engine.run(target, use_vm=use_vm) == 7
 
 
 @pytest.mark.parametrize(
     "method",
-    [Task.__call__, Task.tail, Task.map, cs.LazyResult.with_constraints, Program.run],
+    [Task.__call__, Task.tail, Task.map, cs.LazyResult.with_capacity, Program.run],
     ids=lambda method: method.__qualname__,
 )
 def test_a_method_that_takes_names_of_users_takes_itself_by_position_only(method):

@@ -44,20 +44,20 @@ TARGETS = {
     ),
     "a selector": cs.Router(selector=yes(p), routes={True: add(1)}),
     "a map's list": add.map(a=[p, 1]),
-    "a map's amount": add.map(a=[1, 2]).with_constraints(s=add(p)),
+    "a map's amount": add.map(a=[1, 2]).with_capacity(s=add(p)),
     "a map's condition": add.map(a=[1, 2]).run_if(yes(p)),
     "a literal": hand_over(cs.literal(add(p))),
     "a literal for all items": add.map(a=[1, 2], b=cs.literal(p)),
     "a condition": add(0).run_if(yes(p)),
     "an after": add(0).after(add(p)),
-    "an amount": add(0).with_constraints(s=add(p)),
+    "an amount": add(0).with_capacity(s=add(p)),
     "an input of a route": add(cs.Router(selector=yes(0), routes={True: [p], False: []})[0]),
 }
 
 
 @pytest.fixture
 async def engine():
-    async with cs.Engine(system_resources={"s": 10}) as engine:
+    async with cs.Engine(capacities={"s": 10}) as engine:
         yield engine
 
 

@@ -67,7 +67,7 @@ class Scene:
             "bare": lambda: slow(),
             "with a resource": lambda: slow(connection=cs.inject(connection)),
             "with a timeout": lambda: slow().with_timeout(3600),
-            "with a capacity": lambda: slow().with_constraints(gpu=1),
+            "with a capacity": lambda: slow().with_capacity(gpu=1),
             "a loop": lambda: loop(2),
             "nested": lambda: outer(),
         }
@@ -81,7 +81,7 @@ class Scene:
     async def run(self, kind, use_vm, cancels, held, after_failure=True):
         """The error of a run that is cancelled so often while it winds down."""
         self.use_vm = use_vm
-        async with cs.Engine(system_resources={"gpu": 1}) as engine:
+        async with cs.Engine(capacities={"gpu": 1}) as engine:
             self.engine = engine
             engine.bus.subscribe(CallAbandoned, lambda event: self.log.append("abandoned"))
             running = asyncio.ensure_future(engine.run(self.target(kind), use_vm=use_vm))

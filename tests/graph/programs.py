@@ -156,7 +156,7 @@ def _take(lazy: LazyResult, name: str, number: int, made: list[LazyResult]) -> N
     """Let a call of a task take an amount of a capacity, known or given by another call."""
     if not lazy.task.structural:
         amount = made[number % len(made)] if made and number > 4 else number / 2
-        lazy.with_constraints(**{name: amount})
+        lazy.with_capacity(**{name: amount})
 
 
 def _resolved(value: Any, made: list[LazyResult], hashed: bool = False) -> Any:

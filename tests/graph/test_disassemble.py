@@ -55,7 +55,7 @@ def test_conditions_and_order_stand_behind_the_call():
 
 
 def test_capacities_are_listed_behind_the_call():
-    target = pair(1).with_constraints(gpu=load(), disk=0.5).with_timeout(3)
+    target = pair(1).with_capacity(gpu=load(), disk=0.5).with_timeout(3)
 
     assert listing(target, template=False) == [
         "blueprint pair: 2 registers",

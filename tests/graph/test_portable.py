@@ -148,22 +148,22 @@ def test_every_other_kind_of_call_has_a_form():
 
 
 def test_amounts_are_numbers_or_registers():
-    blueprint = build(pair(1).with_constraints(gpu=load(), disk=0.5), template=False)
+    blueprint = build(pair(1).with_capacity(gpu=load(), disk=0.5), template=False)
     form = document(blueprint)["instructions"][-1]
     assert (form["capacities"], form["amounts"]) == ({"disk": 0.5}, {"gpu": {"$register": 0}})
     root = again(blueprint).instructions[-1]
     assert root.policies.capacities == (("disk", 0.5),)
     assert root.amounts == {"gpu": Register(0)}
-    others = [pair(1).with_constraints(gpu=load()), pair(1).with_constraints(disk=0.5), pair(1)]
+    others = [pair(1).with_capacity(gpu=load()), pair(1).with_capacity(disk=0.5), pair(1)]
     hashes = [content_hash(build(other)) for other in others]
     assert len({content_hash(blueprint), *hashes}) == 4
 
 
 def test_of_a_map_amounts_are_for_its_items():
-    (form,) = instructions(pair.map(a=[1]).with_constraints(gpu=2))
+    (form,) = instructions(pair.map(a=[1]).with_capacity(gpu=2))
     assert form["map"]["capacities"] == {"gpu": 2}
     with pytest.raises(SerializationError, match="gpu"):
-        instructions(pair.map(a=[1]).with_constraints(gpu=load()))
+        instructions(pair.map(a=[1]).with_capacity(gpu=load()))
 
 
 def test_the_routes_of_routers_are_nodes_and_shared_ones_are_one():

@@ -94,7 +94,7 @@ def test_every_other_kind_of_node_has_a_form():
 
 def test_amounts_are_numbers_or_nodes():
     amount = load()
-    target = pair(1).with_constraints(gpu=amount, disk=0.5, net=2)
+    target = pair(1).with_capacity(gpu=amount, disk=0.5, net=2)
 
     assert document(target)["nodes"][-1] == {
         "task": "tests.graph.flows:pair",
@@ -111,18 +111,18 @@ def test_amounts_are_numbers_or_nodes():
 
 
 def test_of_a_map_amounts_are_for_its_items():
-    mapped = pair.map(a=[1, 2]).with_constraints(gpu=1)
+    mapped = pair.map(a=[1, 2]).with_capacity(gpu=1)
 
     (form,) = document(mapped)["nodes"]
     assert form["capacities"] == {"gpu": 1}
     assert again(mapped).policies.calls.capacities == (("gpu", 1),)
     with pytest.raises(SerializationError, match="the lazy amount of 'gpu' for each of its items"):
-        to_json(pair.map(a=[1, 2]).with_constraints(gpu=load()))
+        to_json(pair.map(a=[1, 2]).with_capacity(gpu=load()))
 
 
 @pytest.mark.parametrize("amount", [-1, "1", None, True, {"$float": "inf"}])
 def test_invalid_amounts_are_refused(amount):
-    made = document(pair(1).with_constraints(gpu=1))
+    made = document(pair(1).with_capacity(gpu=1))
     made["nodes"][0]["capacities"]["gpu"] = amount
     with pytest.raises(SerializationError):
         from_json(json.dumps(made))

@@ -77,7 +77,7 @@ def test_dot_draws_every_kind_of_node_and_edge():
 
 
 def test_an_amount_that_a_node_gives_is_an_edge():
-    graph = build_graph(pair(1).with_constraints(gpu=load(), disk=0.5))
+    graph = build_graph(pair(1).with_capacity(gpu=load(), disk=0.5))
 
     assert [(e.source, e.target, e.kind) for e in graph.edges] == [(0, 1, EdgeKind.CONSTRAINT)]
     assert '    n0 -> n1 [color=firebrick arrowhead=tee label="amount"];' in visualize(graph, "dot")

@@ -43,7 +43,7 @@ def test_steps_of_a_loop_under_limits(benchmark, which):
 @pytest.mark.parametrize("kind", NODES)
 def test_nodes_that_take_something(benchmark, kind):
     benchmark.group = "limits, capacities"
-    with Cascade(system_resources={"slots": 100}) as cascade:
+    with Cascade(capacities={"slots": 100}) as cascade:
         made = NODES[kind]
         value = benchmark(lambda: cascade.run(lambda: [made(number) for number in range(100)]))
     assert value == list(range(100))
@@ -52,10 +52,10 @@ def test_nodes_that_take_something(benchmark, kind):
 @pytest.mark.parametrize("hold", [wakeups.hold_in_the_loop, wakeups.hold_on_a_thread])
 def test_calls_that_wait_for_each_other(benchmark, hold):
     benchmark.group = "limits, wake-ups"
-    with Cascade(system_resources={"slots": 1}) as cascade:
+    with Cascade(capacities={"slots": 1}) as cascade:
 
         def calls():
-            return [hold(number).with_constraints(slots=1) for number in range(20)]
+            return [hold(number).with_capacity(slots=1) for number in range(20)]
 
         assert benchmark(lambda: cascade.run(calls)) == list(range(20))
 
@@ -66,8 +66,8 @@ def test_calls_that_wait_for_each_other(benchmark, hold):
 @pytest.mark.parametrize("hold", [wakeups.hold_in_the_loop, wakeups.hold_on_a_thread])
 def test_gaps_are_between_calls_that_waited_for_each_other(hold):
     wakeups.forget()
-    with Cascade(system_resources={"slots": 1}) as cascade:
-        value = cascade.run(lambda: [hold(n).with_constraints(slots=1) for n in range(20)])
+    with Cascade(capacities={"slots": 1}) as cascade:
+        value = cascade.run(lambda: [hold(n).with_capacity(slots=1) for n in range(20)])
     assert value == list(range(20))
     found = wakeups.gaps()
     assert len(found) == 19

@@ -112,7 +112,7 @@ def test_a_suite_that_failed_is_on_the_page_beside_one_that_did_not(tmp_path):
     done = {**WHERE, "benchmark": "governance", **findings(*sections)}
     page = report_of(tmp_path, done, Importing="import_cost.py failed with <status> 3")
     assert "import_cost.py failed with &lt;status&gt; 3" in page
-    assert "<code>with_constraints</code>" in page
+    assert "<code>with_capacity</code>" in page
     assert page.count("<td>idle: a target</td>") == 1
     assert '<td class="n">met</td>' in page
     assert "3 of 3" in page

@@ -52,7 +52,7 @@ HUGE = 10**400  # an int that no float can hold
         lambda lazy: lazy.with_retry(2, backoff=HUGE),
         lambda lazy: lazy.with_retry(2, max_delay=HUGE),
         lambda lazy: lazy.with_retry(2, jitter=HUGE),
-        lambda lazy: lazy.with_constraints(gpu=HUGE),
+        lambda lazy: lazy.with_capacity(gpu=HUGE),
         lambda lazy: lazy.with_cache(Kept(), ttl=HUGE),
         lambda lazy: check_seconds("deadline", HUGE),
     ],

@@ -242,14 +242,14 @@ def test_a_lazy_value_does_not_wait_for_itself(method):
 def test_amounts_of_capacities_are_merged_by_name():
     lazy, amount = load(), load()
 
-    assert lazy.with_constraints(gpu=1, memory_gb=2.5) is lazy
-    lazy.with_constraints(memory_gb=amount, disk=0)
+    assert lazy.with_capacity(gpu=1, memory_gb=2.5) is lazy
+    lazy.with_capacity(memory_gb=amount, disk=0)
     assert lazy.calls.capacities == (("gpu", 1),)
     assert lazy.amounts == {"memory_gb": amount}
-    lazy.with_constraints(memory_gb=4, gpu=amount)
+    lazy.with_capacity(memory_gb=4, gpu=amount)
     assert lazy.calls.capacities == (("memory_gb", 4),)
     assert lazy.amounts == {"gpu": amount}
-    lazy.with_constraints(gpu=0, memory_gb=0)
+    lazy.with_capacity(gpu=0, memory_gb=0)
     assert lazy.calls.capacities == ()
     assert lazy.amounts == {}
 
@@ -258,17 +258,17 @@ def test_amounts_of_capacities_are_merged_by_name():
 def test_an_amount_is_a_number_from_0_up(amount):
     lazy = load()
 
-    with pytest.raises(ArgumentError, match=r"with_constraints\(\) of task 'load'.*'gpu' is "):
-        lazy.with_constraints(gpu=amount)
+    with pytest.raises(ArgumentError, match=r"with_capacity\(\) of task 'load'.*'gpu' is "):
+        lazy.with_capacity(gpu=amount)
     assert lazy.policies is None
 
 
 def test_amounts_are_for_calls_of_tasks():
     with pytest.raises(LazyUseError, match="calls no task"):
-        (load() + 1).with_constraints(gpu=1)
+        (load() + 1).with_capacity(gpu=1)
     lazy = load()
     with pytest.raises(CycleError, match="wait for itself"):
-        lazy.with_constraints(gpu=lazy)
+        lazy.with_capacity(gpu=lazy)
 
 
 # -- MappedLazyResult -----------------------------------------------------------------------------

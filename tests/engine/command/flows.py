@@ -164,4 +164,4 @@ def give(n: int) -> int:
     return n
 
 
-taking = give(7).with_constraints(gpu=2, disk=0.5)
+taking = give(7).with_capacity(gpu=2, disk=0.5)

@@ -366,7 +366,7 @@ async def test_no_number_hides_an_engine(engine, outside, digits):
 async def test_no_capacity_hides_an_engine(digits, outside):
     heard = Heard()
     await outside.subscribe("cascade/engines/+/status", heard)
-    engine = cs.Engine(system_resources={"gpu": 10**digits})
+    engine = cs.Engine(capacities={"gpu": 10**digits})
     async with engine, plane_for(engine, outside, name="e"):
         _, payload = await heard.until(lambda message: message[1])
     assert read_status(payload).capacities == {"gpu": 1e15}
@@ -503,9 +503,9 @@ async def test_the_status_is_redacted_too(outside):
 
     heard = Heard()
     await outside.subscribe("cascade/engines/+/status", heard)
-    engine = cs.Engine(system_resources={SECRET: 1})
+    engine = cs.Engine(capacities={SECRET: 1})
     async with engine, plane_for(engine, outside, every=0.01, redact=without_secrets):
-        running = asyncio.ensure_future(engine.run(login().with_constraints(hunter2=1)))
+        running = asyncio.ensure_future(engine.run(login().with_capacity(hunter2=1)))
         _, payload = await heard.until(lambda m: m[1] and read_status(m[1]).runs)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

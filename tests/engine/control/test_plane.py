@@ -392,14 +392,14 @@ async def test_the_telemetry_tells_of_runs_tasks_and_steps(place):
 
 async def test_the_status_says_how_the_engine_stands_and_goes_with_it(place):
     async with (
-        cs.Engine(system_resources={"gpu": 2}) as engine,
+        cs.Engine(capacities={"gpu": 2}) as engine,
         place.connector() as outside,
     ):
         heard = Heard()
         await outside.subscribe("cascade/engines/+/status", heard)
         async with cs.ControlPlane(engine, place.connector(), name="trainer", every=0.01):
             engine.constraints.pause("task:spin")
-            target = spin(0).with_constraints(gpu=1)
+            target = spin(0).with_capacity(gpu=1)
             running = asyncio.ensure_future(engine.run(target, use_vm=True))
             _, payload = await heard.until(lambda m: m[1] and read_status(m[1]).waiting)
             status = read_status(payload)

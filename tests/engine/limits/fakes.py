@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.limits.capacities import ResourceManager, exact
+from cascade.runtime.limits.capacities import Capacities, exact
 from cascade.runtime.limits.constraints import ConstraintManager
-from cascade.runtime.limits.permits import Ticket
+from cascade.runtime.limits.permits import Permit
 from cascade.runtime.run import Run
 
 
@@ -23,7 +23,7 @@ class Timer:
 
 
 class FakeLoop:
-    """The part of an event loop that tickets use."""
+    """The part of an event loop that permits use."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -61,7 +61,7 @@ class FakeLoop:
 
 
 class FakeRun:
-    """The part of a run that tickets and gates use."""
+    """The part of a run that permits and gates use."""
 
     def __init__(self, loop: FakeLoop | None = None) -> None:
         self.loop = FakeLoop() if loop is None else loop
@@ -72,17 +72,17 @@ class FakeRun:
 
 
 class Limits:
-    """A ResourceManager, the constraints of an engine, and tickets for both.
+    """A Capacities, the constraints of an engine, and permits for both.
 
     Attributes:
-        told: Names of the tickets that were let in after they had waited, in that order. They begin
+        told: Names of the permits that were let in after they had waited, in that order. They begin
             when they are told, unless they were made with an ``on_admitted`` of their own.
     """
 
     def __init__(self, capacities: dict[str, float] | None = None) -> None:
         self.run = FakeRun()
         self.loop = self.run.loop
-        self.resources = ResourceManager(capacities)
+        self.resources = Capacities(capacities)
         self.constraints = self.engine()
         self.told: list[str] = []
 
@@ -92,7 +92,7 @@ class Limits:
         constraints.use_clock(self.loop.time)
         return constraints
 
-    def ticket(
+    def permit(
         self,
         task: str = "work",
         *,
@@ -100,19 +100,19 @@ class Limits:
         constraints: ConstraintManager | None = None,
         on_admitted: Callable[[], None] | None = None,
         **amounts: float,
-    ) -> Ticket:
+    ) -> Permit:
         taken = tuple(sorted((name, exact(amount)) for name, amount in amounts.items()))
 
         def begin() -> None:
-            if self.resources.begin(ticket):
+            if self.resources.begin(permit):
                 self.told.append(task)
 
         told = on_admitted or begin
         constraints = self.constraints if constraints is None else constraints
-        ticket = Ticket(cast("Run", self.run), constraints, task, 0, taken, told, most)
-        return ticket
+        permit = Permit(cast("Run", self.run), constraints, task, 0, taken, told, most)
+        return permit
 
-    def enter(self, task: str = "work", **options: Any) -> tuple[Ticket, bool]:
-        """A ticket that has asked, and whether it is in."""
-        ticket = self.ticket(task, **options)
-        return ticket, self.resources.enter(ticket)
+    def enter(self, task: str = "work", **options: Any) -> tuple[Permit, bool]:
+        """A permit that has asked, and whether it is in."""
+        permit = self.permit(task, **options)
+        return permit, self.resources.enter(permit)

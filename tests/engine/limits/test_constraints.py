@@ -157,10 +157,10 @@ def test_who_waits_is_let_in_when_the_time_is_over():
     limits = Limits()
     limits.constraints.pause(ttl=3)
     limits.constraints.pause("task:work", ttl=5)
-    ticket, is_in = limits.enter()
+    permit, is_in = limits.enter()
     assert not is_in
     limits.loop.advance(4.5)
-    assert ticket.state == WAITING
+    assert permit.state == WAITING
     limits.loop.advance(0.5)
     assert limits.told == ["work"]
     assert limits.loop.pending == []
@@ -169,13 +169,13 @@ def test_who_waits_is_let_in_when_the_time_is_over():
 def test_setting_it_again_begins_its_time_anew():
     limits = Limits()
     limits.constraints.pause(ttl=3)
-    ticket, _ = limits.enter()
+    permit, _ = limits.enter()
     limits.loop.advance(2)
     limits.constraints.pause(ttl=3)
     limits.loop.advance(2.5)
-    assert ticket.state == WAITING
+    assert permit.state == WAITING
     limits.loop.advance(0.5)
-    assert ticket.state == INSIDE
+    assert permit.state == INSIDE
 
 
 def test_another_clock_takes_over_the_time_that_is_left():
@@ -211,11 +211,11 @@ def test_those_inside_count_for_the_limit_that_comes_after():
 def test_more_room_is_used_at_once():
     limits = Limits()
     limits.constraints.limit_concurrency("global", 1)
-    tickets = [limits.enter()[0] for _ in range(4)]
+    permits = [limits.enter()[0] for _ in range(4)]
     limits.constraints.limit_concurrency("global", 3)
-    assert [ticket.state for ticket in tickets] == [INSIDE] * 3 + [WAITING]
+    assert [permit.state for permit in permits] == [INSIDE] * 3 + [WAITING]
     limits.constraints.clear()
-    assert tickets[3].state == INSIDE
+    assert permits[3].state == INSIDE
 
 
 def test_a_faster_rate_does_not_count_for_the_time_before_it():
@@ -224,12 +224,12 @@ def test_a_faster_rate_does_not_count_for_the_time_before_it():
     limits.enter()
     limits.loop.advance(60)
     limits.constraints.limit_rate("global", "1/s", burst=5)
-    ticket, is_in = limits.enter()
+    permit, is_in = limits.enter()
     assert not is_in
     limits.loop.advance(0.5)
-    assert ticket.state == WAITING
+    assert permit.state == WAITING
     limits.loop.advance(0.5)
-    assert ticket.state == INSIDE
+    assert permit.state == INSIDE
 
 
 def test_a_slower_rate_leaves_what_had_come_before_it():
@@ -266,12 +266,12 @@ def test_who_waits_for_two_is_told_of_the_one_that_takes_longest():
     limits.constraints.limit_rate("global", "1/s")
     limits.constraints.limit_rate("task:work", "1/m")
     limits.enter()
-    ticket, _ = limits.enter()
-    assert limits.resources.why(ticket) == ("rate_limit task:work 1/m", ())
+    permit, _ = limits.enter()
+    assert limits.resources.why(permit) == ("rate_limit task:work 1/m", ())
     limits.loop.advance(59)
-    assert ticket.state == WAITING
+    assert permit.state == WAITING
     limits.loop.advance(1)
-    assert ticket.state == INSIDE
+    assert permit.state == INSIDE
 
 
 # -- being told -----------------------------------------------------------------------------------
@@ -366,27 +366,27 @@ def test_a_run_whose_loop_is_closed_keeps_nobody_else_from_being_told():
     loops = []
 
     async def wait_for_it():
-        async with cs.Engine(system_resources=limits.resources) as engine:
+        async with cs.Engine(capacities=limits.resources) as engine:
             loops.append(asyncio.get_running_loop())
-            running = asyncio.ensure_future(engine.run(hold().with_constraints(gpu=1)))
+            running = asyncio.ensure_future(engine.run(hold().with_capacity(gpu=1)))
             while not engine.waiting():  # noqa: ASYNC110  # a few turns of the loop
                 await asyncio.sleep(0)
-            ((ticket, _, _),) = limits.resources.waiting(next(iter(engine._runs)))
+            ((permit, _, _),) = limits.resources.waiting(next(iter(engine._runs)))
             running.cancel()
             await asyncio.wait([running])
-            return ticket
+            return permit
 
     @cs.task
     async def hold():
         raise AssertionError("it never runs")
 
-    ticket = asyncio.run(wait_for_it())
+    permit = asyncio.run(wait_for_it())
     assert loops[0].is_closed()
     errors = []
 
     def tell():
         try:
-            ticket.on_admitted()
+            permit.on_admitted()
         except RuntimeError as error:
             errors.append(error)
 

@@ -34,11 +34,11 @@ RATES = {"1/s": 1, "2/s": 2, "4/s": 4, "30/m": Fraction(1, 2), "800/s": 800}
 
 
 class Waiter:
-    """One ticket, and what the model says of it."""
+    """One permit, and what the model says of it."""
 
-    def __init__(self, number, engine, task, amounts, most, ticket):
+    def __init__(self, number, engine, task, amounts, most, permit):
         self.number, self.engine, self.task, self.most = number, engine, task, most
-        self.amounts, self.ticket = amounts, ticket
+        self.amounts, self.permit = amounts, permit
         self.state, self.calls = WAITING, 0
         self.kinds = ()
         self.was_short = False
@@ -160,7 +160,7 @@ class Model:
 
 
 class Both:
-    """The managers of two engines that share one ResourceManager, and the model of them."""
+    """The managers of two engines that share one Capacities, and the model of them."""
 
     def __init__(self):
         self.limits = Limits(CAPACITIES)
@@ -176,9 +176,9 @@ class Both:
 
         def begin():
             self.told.append(number)
-            assert self.limits.resources.begin(ticket)
+            assert self.limits.resources.begin(permit)
 
-        ticket = self.limits.ticket(
+        permit = self.limits.permit(
             task,
             most=most,
             constraints=self.managers[engine],
@@ -186,12 +186,12 @@ class Both:
             **amounts,
         )
         taken = {name: Fraction(repr(amount)) for name, amount in amounts.items()}
-        waiter = Waiter(number, engine, task, taken, most, ticket)
+        waiter = Waiter(number, engine, task, taken, most, permit)
         self.waiters.append(waiter)
         self.model.queue.append(waiter)
         self.model.look()
         self.told.clear()
-        assert self.limits.resources.enter(ticket) == (waiter.state == INSIDE)
+        assert self.limits.resources.enter(permit) == (waiter.state == INSIDE)
         assert number not in self.told, "only those are told who had to wait"
 
     def leave(self, chance, unused):
@@ -203,7 +203,7 @@ class Both:
         unused = min(unused, max(waiter.calls - 1, 0)) if waiter.state == INSIDE else 0
         self.model.leave(waiter, unused)
         self.model.look()
-        self.limits.resources.leave(waiter.ticket, unused)
+        self.limits.resources.leave(waiter.permit, unused)
 
     def set(self, engine, constraint):
         self.managers[engine].set(constraint)
@@ -237,7 +237,7 @@ class Both:
 
     def check(self):
         self.model_says_the_same()
-        inside = [w for w in self.waiters if w.ticket.state == INSIDE]
+        inside = [w for w in self.waiters if w.permit.state == INSIDE]
         for name, amount in CAPACITIES.items():
             assert sum(w.amounts.get(name, 0) for w in inside) <= Fraction(amount)
         for bounds in self.model.bounds:
@@ -246,13 +246,13 @@ class Both:
                     self.check_windows(bound)
         self.check_order()
         told = {t: limit for t, limit, _ in self.limits.resources.waiting(self.limits.run)}
-        assert told.keys() == {w.ticket for w in self.waiters if w.state == WAITING}
+        assert told.keys() == {w.permit for w in self.waiters if w.state == WAITING}
         assert all(told.values())
 
     def model_says_the_same(self):
         for waiter in self.waiters:
-            assert waiter.ticket.state == waiter.state, (waiter.number, waiter.task)
-            assert waiter.state != INSIDE or waiter.ticket.calls == waiter.calls
+            assert waiter.permit.state == waiter.state, (waiter.number, waiter.task)
+            assert waiter.state != INSIDE or waiter.permit.calls == waiter.calls
         free = {name: float(amount) for name, amount in self.model.free.items()}
         assert self.limits.resources.available == free
         for manager, bounds in zip(self.managers, self.model.bounds, strict=True):
@@ -266,7 +266,7 @@ class Both:
         for first in range(len(begun)):
             count = 0
             for now, calls, waiter in begun[first:]:
-                assert waiter.ticket.state != WAITING
+                assert waiter.permit.state != WAITING
                 count += calls
                 assert count <= bound.size + (now - begun[first][0]) * bound.rate
 
@@ -274,14 +274,14 @@ class Both:
         """Those that are alike come in their order."""
         waiting = set()
         for waiter in self.waiters:
-            if waiter.ticket.state == WAITING:
+            if waiter.permit.state == WAITING:
                 waiting.add(waiter.alike)
-            elif waiter.ticket.state == INSIDE:
+            elif waiter.permit.state == INSIDE:
                 assert waiter.alike not in waiting
 
     def end(self):
         for waiter in self.waiters:
-            self.limits.resources.leave(waiter.ticket)
+            self.limits.resources.leave(waiter.permit)
         assert self.limits.resources.available == CAPACITIES
         assert self.limits.resources.waiting(self.limits.run) == []
         self.limits.loop.advance()
@@ -415,7 +415,7 @@ def test_a_large_one_gets_its_turn_under_a_stream_of_small_ones():
         small.append(limits.enter(f"late {turn}", gpu=1)[0])
         limits.resources.leave(small[turn])
     assert large.state == INSIDE
-    assert [ticket.state for ticket in small[4:]] == [WAITING] * 4
+    assert [permit.state for permit in small[4:]] == [WAITING] * 4
     limits.resources.leave(large)
     assert limits.told == ["large", "late 0", "late 1", "late 2", "late 3"]
 

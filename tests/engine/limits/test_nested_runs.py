@@ -49,8 +49,8 @@ async def stands_still(engine, target, caplog, use_vm, expected=1):
 
 @both_paths
 async def test_a_capacity_that_the_caller_has(use_vm, caplog):
-    async with cs.Engine(system_resources={"gpu": 2}) as engine:
-        target = in_a_task(engine, inner(1).with_constraints(gpu=1), use_vm).with_constraints(gpu=2)
+    async with cs.Engine(capacities={"gpu": 2}) as engine:
+        target = in_a_task(engine, inner(1).with_capacity(gpu=1), use_vm).with_capacity(gpu=2)
         (told,) = await stands_still(engine, target, caplog, use_vm)
     assert told.startswith(
         "task 'inner' waits for 1 of the capacity 'gpu', which task 'outer' has, that has started "
@@ -59,9 +59,9 @@ async def test_a_capacity_that_the_caller_has(use_vm, caplog):
 
 
 async def test_the_same_is_said_once_however_many_wait(caplog):
-    async with cs.Engine(system_resources={"gpu": 2}) as engine:
-        inners = [inner(n).with_constraints(gpu=1) for n in range(5)]
-        target = in_a_task(engine, inners, use_vm=False).with_constraints(gpu=2)
+    async with cs.Engine(capacities={"gpu": 2}) as engine:
+        inners = [inner(n).with_capacity(gpu=1) for n in range(5)]
+        target = in_a_task(engine, inners, use_vm=False).with_capacity(gpu=2)
         told = []
         engine.bus.subscribe(TaskWaiting, told.append)
         running = asyncio.ensure_future(engine.run(target))
@@ -84,15 +84,15 @@ async def test_a_place_under_a_constraint_that_the_caller_has(use_vm, caplog):
 
 @both_paths
 async def test_a_capacity_that_the_callers_caller_has(use_vm, caplog):
-    async with cs.Engine(system_resources={"gpu": 2}) as engine:
+    async with cs.Engine(capacities={"gpu": 2}) as engine:
         between = cs.task(name="between")(lambda value: value)
-        innermost = inner(1).with_constraints(gpu=1)
+        innermost = inner(1).with_capacity(gpu=1)
 
         @cs.task
         async def middle():
             return await engine.run(innermost, use_vm=use_vm)
 
-        target = in_a_task(engine, between(middle()), use_vm).with_constraints(gpu=2)
+        target = in_a_task(engine, between(middle()), use_vm).with_capacity(gpu=2)
         (told,) = await stands_still(engine, target, caplog, use_vm)
     assert "which task 'outer' has" in told
 
@@ -107,10 +107,10 @@ async def test_nothing_is_said_where_the_caller_need_not_leave(use_vm, caplog):
         held.set()
         await may_end.wait()
 
-    async with cs.Engine(system_resources={"gpu": 2}) as engine:
-        running = asyncio.ensure_future(engine.run(other().with_constraints(gpu=1)))
+    async with cs.Engine(capacities={"gpu": 2}) as engine:
+        running = asyncio.ensure_future(engine.run(other().with_capacity(gpu=1)))
         await held.wait()
-        target = in_a_task(engine, inner(1).with_constraints(gpu=1), use_vm).with_constraints(gpu=1)
+        target = in_a_task(engine, inner(1).with_capacity(gpu=1), use_vm).with_capacity(gpu=1)
         nested = asyncio.ensure_future(engine.run(target, use_vm=use_vm))
         await until(lambda: engine.waiting(inputs=False))
         may_end.set()

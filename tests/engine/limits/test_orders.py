@@ -1,4 +1,4 @@
-"""Races of limits, forced: any two of what threads do to a run's tickets, in hundreds of orders.
+"""Races of limits, forced: any two of what threads do to a run's permits, in hundreds of orders.
 
 Each order runs workers that ask for two pieces of work, and beside them two more threads that give
 back, close the run, let time pass, change constraints or cancel. Whatever the order: each piece of
@@ -19,22 +19,22 @@ from cascade.runtime.graph_path import admission as parking
 from cascade.runtime.graph_path.admission import Parking
 from cascade.runtime.limits import capacities as resources
 from cascade.runtime.limits import constraints, gate, rules
-from cascade.runtime.limits import permits as tickets
+from cascade.runtime.limits import permits as permits
 from cascade.runtime.limits.gate import Gate
-from cascade.runtime.limits.permits import CALLED, INSIDE, NEW, OUT, WAITING, Ticket
+from cascade.runtime.limits.permits import CALLED, INSIDE, NEW, OUT, WAITING, Permit
 from cascade.spec.policies import PLAIN_CALLS
 
-WATCHED = [constraints, gate, resources, rules, tickets, parking]
+WATCHED = [constraints, gate, resources, rules, permits, parking]
 #: Of each pair: in each run of the tests, and with ``-m thorough``.
 FEW, MANY = 25, 2_000
-#: What may become of the state of a ticket; any may leave, more than once.
+#: What may become of the state of a permit; any may leave, more than once.
 STEPS = {(NEW, INSIDE), (NEW, WAITING), (WAITING, CALLED), (CALLED, WAITING), (CALLED, INSIDE)}
 #: Turns after which work that nobody lets in has been forgotten.
 PATIENCE = 20_000
 
 
-class WatchedTicket(Ticket):
-    """A ticket that takes no step that there is not."""
+class WatchedTicket(Permit):
+    """A permit that takes no step that there is not."""
 
     @property
     def state(self):
@@ -48,9 +48,9 @@ class WatchedTicket(Ticket):
 
 
 @pytest.fixture(autouse=True)
-def tickets_are_watched(monkeypatch):
-    monkeypatch.setattr(gate, "Ticket", WatchedTicket)
-    monkeypatch.setattr(fakes, "Ticket", WatchedTicket)
+def permits_are_watched(monkeypatch):
+    monkeypatch.setattr(gate, "Permit", WatchedTicket)
+    monkeypatch.setattr(fakes, "Permit", WatchedTicket)
 
 
 class Piece:
@@ -64,7 +64,7 @@ class Piece:
         self.operation = SimpleNamespace(name="work", structural=False)
         self.policies = PLAIN_CALLS.with_capacities(amounts) if amounts else PLAIN_CALLS
         self.source = SimpleNamespace(number=number)
-        self.ticket = None
+        self.permit = None
         self.calls = 0
 
 
@@ -86,10 +86,10 @@ class World:
         self.pieces = [Piece(1, gpu=1), Piece(2, gpu=1)]
         self.ready.extend(self.pieces)
         self.busy = 0  # calls under way
-        #: The tickets that were in when the run was closed; when work was paused. None before.
+        #: The permits that were in when the run was closed; when work was paused. None before.
         self.closed = self.paused = None
         self.others = 0  # threads that may still change something
-        self.own = self.limits.ticket("work", gpu=1, on_admitted=lambda: self.called(self.own))
+        self.own = self.limits.permit("work", gpu=1, on_admitted=lambda: self.called(self.own))
 
     # -- what threads do ----------------------------------------------------------------------
 
@@ -106,7 +106,7 @@ class World:
 
     def look_at(self, piece):
         if self.parking.admits(piece):
-            with self.call(piece.ticket):
+            with self.call(piece.permit):
                 piece.calls += 1
             self.parking.left(piece)
 
@@ -152,8 +152,8 @@ class World:
         if self.limits.resources.enter(self.own):
             self.own_call()
 
-    def called(self, ticket):
-        if self.limits.resources.begin(ticket):
+    def called(self, permit):
+        if self.limits.resources.begin(permit):
             self.own_call()
 
     def own_call(self):
@@ -166,13 +166,13 @@ class World:
 
     # -- what holds ---------------------------------------------------------------------------
 
-    def call(self, ticket):
+    def call(self, permit):
         world = self
 
         class Call:
             def __enter__(self):
-                assert world.paused is None or ticket in world.paused, "it began under a pause"
-                assert world.closed is None or ticket in world.closed, "it began after the end"
+                assert world.paused is None or permit in world.paused, "it began under a pause"
+                assert world.closed is None or permit in world.closed, "it began after the end"
                 world.busy += 1
                 assert world.busy == 1, "two hold what there is one of"
                 world.orders.give_way()
@@ -216,7 +216,7 @@ class World:
     def is_whole(self):
         at = self.limits.resources
         return (
-            at.available == at.capacities
+            at.available == at.total
             and not (at._inside or at._called or at._lines or at._owners or at.later)
             and self.limits.loop.pending == []
         )

@@ -19,7 +19,7 @@ class SomeWork:
     operation = SimpleNamespace(name="work", structural=False)
     policies = PLAIN_CALLS.with_capacities({"gpu": 1})
     source = SimpleNamespace(number=1)
-    ticket = None
+    permit = None
 
 
 class Ground:
@@ -44,9 +44,9 @@ class Ground:
         self.enter, resources.enter = resources.enter, self.asks
         self.parking = Parking(run, self.go_on)
 
-    def asks(self, ticket):
+    def asks(self, permit):
         self.before()
-        is_in = self.enter(ticket)
+        is_in = self.enter(permit)
         self.meanwhile()
         return is_in
 
@@ -122,10 +122,10 @@ def test_those_that_wait_again_keep_their_places():
     limits.resources.leave(holder)
     assert begun == [0, 1, 2]
     limits.constraints.pause("task:w")
-    assert [limits.resources.begin(ticket) for ticket in waiting[:3]] == [False] * 3
+    assert [limits.resources.begin(permit) for permit in waiting[:3]] == [False] * 3
     limits.constraints.clear()
     assert begun == [0, 1, 2, 0, 1, 2]
-    assert [limits.resources.begin(ticket) for ticket in waiting] == [True] * 3 + [False] * 2
+    assert [limits.resources.begin(permit) for permit in waiting] == [True] * 3 + [False] * 2
 
 
 def test_a_limit_that_is_set_counts_what_was_let_in_and_has_not_begun():
@@ -134,7 +134,7 @@ def test_a_limit_that_is_set_counts_what_was_let_in_and_has_not_begun():
     waiting = [limits.enter("w", on_admitted=lambda: None)[0] for _ in range(3)]
     limits.constraints.resume("task:w")
     limits.constraints.limit_concurrency("task:w", 1)
-    assert [limits.resources.begin(ticket) for ticket in waiting] == [True, False, False]
+    assert [limits.resources.begin(permit) for permit in waiting] == [True, False, False]
 
 
 def test_what_waits_again_gives_back_what_it_took_of_a_rate():
@@ -169,16 +169,16 @@ def test_what_asks_while_its_run_ends_keeps_nothing(held, when):
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_a_ticket_that_left_is_never_let_in(again):
+def test_a_permit_that_left_is_never_let_in(again):
     limits = Limits({"gpu": 1})
-    ticket = limits.ticket("w", gpu=1)
-    limits.resources.leave(ticket)
+    permit = limits.permit("w", gpu=1)
+    limits.resources.leave(permit)
     if again:
-        assert limits.resources.enter(ticket) is False
-        limits.resources.leave(ticket)
-    assert limits.resources.enter(ticket) is False
+        assert limits.resources.enter(permit) is False
+        limits.resources.leave(permit)
+    assert limits.resources.enter(permit) is False
     assert limits.resources.available == {"gpu": 1}
-    assert not limits.resources.begin(ticket)
+    assert not limits.resources.begin(permit)
 
 
 def test_an_owner_whose_call_raises_keeps_nobody_else_from_being_told():

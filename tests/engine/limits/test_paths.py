@@ -124,9 +124,9 @@ async def timed(work):
 @path
 def test_no_more_run_at_once_than_there_is_room_for(use_vm, tier):
     async def main():
-        async with cs.Engine(tier=tier, system_resources={"gpu": 2}) as engine:
-            target = join([visit(n).with_constraints(gpu=1) for n in range(6)])
-            return await timed(engine.run(target, use_vm=use_vm)), engine.resource_manager
+        async with cs.Engine(tier=tier, capacities={"gpu": 2}) as engine:
+            target = join([visit(n).with_capacity(gpu=1) for n in range(6)])
+            return await timed(engine.run(target, use_vm=use_vm)), engine.capacities
 
     (value, seconds), manager = run_virtually(main)
     assert value == 15
@@ -140,8 +140,8 @@ def test_amounts_are_taken_together_or_not_at_all(use_vm, tier):
     """Two that need both, in whatever order, never wait for each other."""
 
     async def main():
-        async with cs.Engine(tier=tier, system_resources={"a": 1, "b": 1}) as engine:
-            target = join([visit(n).with_constraints(a=1, b=1) for n in range(4)])
+        async with cs.Engine(tier=tier, capacities={"a": 1, "b": 1}) as engine:
+            target = join([visit(n).with_capacity(a=1, b=1) for n in range(4)])
             return await timed(engine.run(target, use_vm=use_vm))
 
     assert run_virtually(main) == (6, pytest.approx(4))
@@ -151,9 +151,9 @@ def test_amounts_are_taken_together_or_not_at_all(use_vm, tier):
 @path
 def test_an_amount_may_be_what_a_task_gives(use_vm, tier):
     async def main():
-        async with cs.Engine(tier=tier, system_resources={"gpu": 3}) as engine:
+        async with cs.Engine(tier=tier, capacities={"gpu": 3}) as engine:
             amount = two()
-            target = join([visit(n).with_constraints(gpu=amount) for n in range(3)])
+            target = join([visit(n).with_capacity(gpu=amount) for n in range(3)])
             return await timed(engine.run(target, use_vm=use_vm))
 
     assert run_virtually(main) == (3, pytest.approx(3))
@@ -163,8 +163,8 @@ def test_an_amount_may_be_what_a_task_gives(use_vm, tier):
 @path
 def test_the_items_of_a_map_take_each_their_own(use_vm, tier):
     async def main():
-        async with cs.Engine(tier=tier, system_resources={"gpu": 2, "disk": 4}) as engine:
-            mapped = visit.map(n=[0, 1, 2, 3]).with_constraints(gpu=1, disk=two())
+        async with cs.Engine(tier=tier, capacities={"gpu": 2, "disk": 4}) as engine:
+            mapped = visit.map(n=[0, 1, 2, 3]).with_capacity(gpu=1, disk=two())
             return await timed(engine.run(mapped, use_vm=use_vm))
 
     assert run_virtually(main) == ([0, 1, 2, 3], pytest.approx(2))
@@ -174,8 +174,8 @@ def test_the_items_of_a_map_take_each_their_own(use_vm, tier):
 @path
 def test_plain_functions_on_threads_take_turns(use_vm, tier):
     async def main():
-        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
-            visits = [visit_on_a_thread(n, 2).with_constraints(gpu=1) for n in range(5)]
+        async with cs.Engine(tier=tier, capacities={"gpu": 1}) as engine:
+            visits = [visit_on_a_thread(n, 2).with_capacity(gpu=1) for n in range(5)]
             return await engine.run(join(visits), use_vm=use_vm)
 
     assert asyncio.run(main()) == 10
@@ -187,8 +187,8 @@ def test_a_loop_takes_it_for_each_step(use_vm, tier):
     """Between two steps others get their turn, so both loops come to their ends together."""
 
     async def main():
-        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
-            loops = [count_down_async(n).with_constraints(gpu=1) for n in (10, 10)]
+        async with cs.Engine(tier=tier, capacities={"gpu": 1}) as engine:
+            loops = [count_down_async(n).with_capacity(gpu=1) for n in (10, 10)]
             return await timed(engine.run(loops, use_vm=use_vm))
 
     assert run_virtually(main) == (["end", "end"], pytest.approx(22 * 0.01))
@@ -208,12 +208,10 @@ def test_a_failed_attempt_gives_back_before_the_delay(use_vm, tier):
         return n
 
     async def main():
-        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
-            lazies = [
-                fails_once(n).with_retry(2, delay=5).with_constraints(gpu=1) for n in range(3)
-            ]
+        async with cs.Engine(tier=tier, capacities={"gpu": 1}) as engine:
+            lazies = [fails_once(n).with_retry(2, delay=5).with_capacity(gpu=1) for n in range(3)]
             value, seconds = await timed(engine.run(join(lazies), use_vm=use_vm))
-            assert engine.resource_manager.available == {"gpu": 1}
+            assert engine.capacities.available == {"gpu": 1}
             return value, seconds
 
     # Three attempts, one after the other; the first node's second may begin at 6.
@@ -228,19 +226,19 @@ def test_what_fails_or_is_cancelled_gives_back(use_vm, tier):
         raise ValueError("no")
 
     async def main():
-        async with cs.Engine(tier=tier, system_resources={"gpu": 2}) as engine:
-            lazies = [visit(n).with_constraints(gpu=1) for n in range(3)]
+        async with cs.Engine(tier=tier, capacities={"gpu": 2}) as engine:
+            lazies = [visit(n).with_capacity(gpu=1) for n in range(3)]
             with pytest.raises(ValueError, match="no"):
-                await engine.run([*lazies, fail().with_constraints(gpu=1)], use_vm=use_vm)
-            assert engine.resource_manager.available == {"gpu": 2}
+                await engine.run([*lazies, fail().with_capacity(gpu=1)], use_vm=use_vm)
+            assert engine.capacities.available == {"gpu": 2}
             running = asyncio.ensure_future(engine.run(lazies, use_vm=use_vm))
             await asyncio.sleep(0.5)
-            assert engine.resource_manager.available == {"gpu": 0}
-            assert engine.resource_manager.holders("gpu") == ("visit", "visit")
+            assert engine.capacities.available == {"gpu": 0}
+            assert engine.capacities.holders("gpu") == ("visit", "visit")
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running
-            assert engine.resource_manager.available == {"gpu": 2}
+            assert engine.capacities.available == {"gpu": 2}
 
     run_virtually(main)
 
@@ -248,13 +246,13 @@ def test_what_fails_or_is_cancelled_gives_back(use_vm, tier):
 @path
 def test_engines_may_share_what_there_is(use_vm, tier):
     async def main():
-        shared = cs.ResourceManager({"gpu": 1})
+        shared = cs.Capacities({"gpu": 1})
         async with (
-            cs.Engine(tier=tier, system_resources=shared) as one,
-            cs.Engine(system_resources=shared) as other,
+            cs.Engine(tier=tier, capacities=shared) as one,
+            cs.Engine(capacities=shared) as other,
         ):
             runs = (
-                engine.run(visit(n).with_constraints(gpu=1), use_vm=use_vm)
+                engine.run(visit(n).with_capacity(gpu=1), use_vm=use_vm)
                 for n, engine in enumerate([one, other, one])
             )
             return await timed(asyncio.gather(*runs))
@@ -421,9 +419,9 @@ def test_who_waits_for_what_is_told(use_vm, tier):
     told = []
 
     async def main():
-        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
+        async with cs.Engine(tier=tier, capacities={"gpu": 1}) as engine:
             engine.bus.subscribe(TaskWaiting, told.append)
-            lazies = [visit(n).with_constraints(gpu=1) for n in range(2)]
+            lazies = [visit(n).with_capacity(gpu=1) for n in range(2)]
             running = asyncio.ensure_future(engine.run(join(lazies), use_vm=use_vm))
             await asyncio.sleep(0.5)
             found = [w for w in engine.waiting() if w.reason != "inputs"]
@@ -467,8 +465,8 @@ def test_nobody_watches_a_run_without_limits_more_closely(use_vm, tier):
 @path
 def test_waiting_does_not_count_for_a_timeout(use_vm, tier):
     async def main():
-        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
-            visits = [visit(n).with_timeout(1.5).with_constraints(gpu=1) for n in range(4)]
+        async with cs.Engine(tier=tier, capacities={"gpu": 1}) as engine:
+            visits = [visit(n).with_timeout(1.5).with_capacity(gpu=1) for n in range(4)]
             engine.constraints.pause(ttl=3)
             return await timed(engine.run(join(visits), use_vm=use_vm))
 
@@ -483,16 +481,16 @@ def test_what_fails_holds_nobody_up_in_a_run_that_goes_on(use_vm, tier):
         raise ValueError(n)
 
     async def main():
-        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
+        async with cs.Engine(tier=tier, capacities={"gpu": 1}) as engine:
             engine.constraints.limit_concurrency("task:fail", 1)
             target = [
-                *(fail(n).with_constraints(gpu=1) for n in range(2)),
-                visit(1).with_constraints(gpu=fail(3)),
-                *(visit(n).with_constraints(gpu=1) for n in range(2)),
+                *(fail(n).with_capacity(gpu=1) for n in range(2)),
+                visit(1).with_capacity(gpu=fail(3)),
+                *(visit(n).with_capacity(gpu=1) for n in range(2)),
             ]
             with pytest.raises(ExceptionGroup) as caught:
                 await engine.run(target, use_vm=use_vm, fail_fast=False)
-            assert engine.resource_manager.available == {"gpu": 1}
+            assert engine.capacities.available == {"gpu": 1}
             assert engine.waiting() == []
             return sorted(error.args[0] for error in caught.value.exceptions)
 
@@ -517,11 +515,11 @@ def test_users_of_a_thread_bound_resource_take_turns(use_vm, tier):
         return n
 
     async def main():
-        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
+        async with cs.Engine(tier=tier, capacities={"gpu": 1}) as engine:
             engine.constraints.limit_rate("task:use", "1000/s")
-            uses = [use(n).with_constraints(gpu=1) for n in range(4)]
+            uses = [use(n).with_capacity(gpu=1) for n in range(4)]
             value = await engine.run(join(uses), use_vm=use_vm)
-            assert engine.resource_manager.available == {"gpu": 1}
+            assert engine.capacities.available == {"gpu": 1}
             return value
 
     assert asyncio.run(main()) == 6
@@ -556,12 +554,12 @@ def test_a_step_limit_holds_though_loops_wait_for_each_other(use_vm, tier):
     """While one waits for its batch, the other one makes steps that the run is allowed."""
 
     async def main():
-        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
-            loops = [count_down(200).with_constraints(gpu=1), visit(0), ping(200)]
+        async with cs.Engine(tier=tier, capacities={"gpu": 1}) as engine:
+            loops = [count_down(200).with_capacity(gpu=1), visit(0), ping(200)]
             engine.constraints.limit_rate("global", "1000/s", burst=50)
             with pytest.raises(cs.StepLimitError):
                 await engine.run(loops, use_vm=use_vm, max_steps=150)
-            return engine.resource_manager.available
+            return engine.capacities.available
 
     assert run_virtually(main) == {"gpu": 1}
     assert crowd.came <= 150 + 3
@@ -598,11 +596,11 @@ def test_what_is_no_amount_fails_the_node_that_was_begun(amount, error, task, us
         return amount
 
     async def main():
-        async with cs.Engine(tier=tier, system_resources={"gpu": 2}) as engine:
+        async with cs.Engine(tier=tier, capacities={"gpu": 2}) as engine:
             for event in (TaskStarted, TaskFailed):
                 engine.bus.subscribe(event, lambda e: told.append((type(e).__name__, e.task)))
             with pytest.raises(error) as caught:
-                await engine.run([task(1).with_constraints(gpu=give())], use_vm=use_vm)
+                await engine.run([task(1).with_capacity(gpu=give())], use_vm=use_vm)
             return caught.value
 
     note = "\n".join(run_virtually(main).__notes__)
@@ -623,10 +621,10 @@ def test_a_value_from_a_cache_takes_nothing(use_vm, tier):
         return 5
 
     async def main():
-        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
-            await engine.run(visit(1).with_cache(cache).with_constraints(gpu=1), use_vm=use_vm)
+        async with cs.Engine(tier=tier, capacities={"gpu": 1}) as engine:
+            await engine.run(visit(1).with_cache(cache).with_capacity(gpu=1), use_vm=use_vm)
             engine.constraints.pause("task:visit")
-            again = visit(1).with_cache(cache).with_constraints(gpu=too_much())
+            again = visit(1).with_cache(cache).with_capacity(gpu=too_much())
             return await engine.run(again, use_vm=use_vm)
 
     assert run_virtually(main) == 1
@@ -642,14 +640,14 @@ def test_a_node_that_goes_on_as_a_blueprint_takes_its_amounts_for_each_call(use_
         return cs.TailCall(target_blueprint_id="inner")
 
     async def main():
-        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
-            inner = join([visit(1).with_constraints(gpu=1), visit(2).with_constraints(gpu=1)])
+        async with cs.Engine(tier=tier, capacities={"gpu": 1}) as engine:
+            inner = join([visit(1).with_capacity(gpu=1), visit(2).with_capacity(gpu=1)])
             inner.run_if(cs.eq(two(), 2))
             engine.register_blueprint("inner", BlueprintBuilder().build(inner))
             engine.constraints.limit_concurrency("global", 1)
-            target = enter_blueprint().with_constraints(gpu=two_halves())
+            target = enter_blueprint().with_capacity(gpu=two_halves())
             value = await timed(engine.run(target, use_vm=use_vm))
-            assert engine.resource_manager.available == {"gpu": 1}
+            assert engine.capacities.available == {"gpu": 1}
             return value
 
     assert run_virtually(main) == (3, pytest.approx(2))
@@ -666,9 +664,9 @@ def two_halves():
 @path
 def test_another_thread_may_ask_what_waits_and_let_it_go_on(use_vm, tier):
     async def main():
-        async with cs.Engine(tier=tier, system_resources={"gpu": 1}) as engine:
+        async with cs.Engine(tier=tier, capacities={"gpu": 1}) as engine:
             engine.constraints.pause("task:count_down")
-            target = [count_down(3).with_constraints(gpu=1), count_down(2), join([two(), two()])]
+            target = [count_down(3).with_capacity(gpu=1), count_down(2), join([two(), two()])]
             running = asyncio.ensure_future(engine.run(target, use_vm=use_vm))
 
             def ask():

@@ -106,9 +106,9 @@ async def test_a_pause_holds_calls_that_wait_for_a_thread(use_vm):
 
     executor = cs.LocalExecutor(2, name="cascade")
     try:
-        async with cs.Engine(executor=executor, system_resources={"gpu": 4}) as engine:
+        async with cs.Engine(executor=executor, capacities={"gpu": 4}) as engine:
             items = [
-                work(n).with_timeout(3600).with_constraints(**({"gpu": 1} if n % 2 else {}))
+                work(n).with_timeout(3600).with_capacity(**({"gpu": 1} if n % 2 else {}))
                 for n in range(6)
             ]
             runs = (engine.run(item, use_vm=use_vm) for item in items)
@@ -119,7 +119,7 @@ async def test_a_pause_holds_calls_that_wait_for_a_thread(use_vm):
             may_end.release(2)
             await until(lambda: len(engine.waiting(inputs=False)) == 4)
             assert len(begun) == 2
-            await until(lambda: engine.resource_manager.available == {"gpu": 4})
+            await until(lambda: engine.capacities.available == {"gpu": 4})
             may_end.release(4)
             engine.constraints.resume("task:work")
             assert await running == list(range(6))

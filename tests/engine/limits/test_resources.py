@@ -23,12 +23,12 @@ from cascade.spec.errors import ArgumentError, CapacityError
 
 def test_ten_tenths_are_one():
     limits = Limits({"disk": 1})
-    tickets = [limits.enter(disk=0.1) for _ in range(10)]
-    assert all(is_in for _, is_in in tickets)
+    permits = [limits.enter(disk=0.1) for _ in range(10)]
+    assert all(is_in for _, is_in in permits)
     assert limits.resources.available == {"disk": 0}
     assert limits.enter(disk=0.1)[1] is False
-    for ticket, _ in tickets:
-        limits.resources.leave(ticket)
+    for permit, _ in permits:
+        limits.resources.leave(permit)
     assert limits.resources.available == {"disk": 0.9}  # the eleventh is in
     assert limits.told == ["work"]
 
@@ -37,59 +37,59 @@ def test_ten_tenths_are_one():
 def test_what_is_given_back_adds_up_to_what_was_there(amounts, chance):
     total = float(sum(amounts))
     limits = Limits({"disk": total})
-    tickets = [limits.enter(disk=float(amount)) for amount in amounts]
+    permits = [limits.enter(disk=float(amount)) for amount in amounts]
     # `total` is the float nearest to the sum, and may be less.
-    taken = sum(Fraction(amount) for amount, (_, in_) in zip(amounts, tickets, strict=True) if in_)
+    taken = sum(Fraction(amount) for amount, (_, in_) in zip(amounts, permits, strict=True) if in_)
     assert taken <= exact(total)
-    chance.shuffle(tickets)
-    for ticket, _ in tickets:
-        limits.resources.leave(ticket)
+    chance.shuffle(permits)
+    for permit, _ in permits:
+        limits.resources.leave(permit)
     assert limits.resources.available == {"disk": total}
 
 
 def test_amounts_of_other_libraries_are_numbers_too():
     limits = Limits({"disk": np.float64(0.3)})
-    tickets = [limits.enter(disk=np.float64(0.1))[0] for _ in range(3)]
-    assert {ticket.state for ticket in tickets} == {INSIDE}
+    permits = [limits.enter(disk=np.float64(0.1))[0] for _ in range(3)]
+    assert {permit.state for permit in permits} == {INSIDE}
     assert limits.resources.available == {"disk": 0}
 
 
 @pytest.mark.parametrize("amount", [0, -1, True, "1", None, float("inf"), float("nan"), 1j])
 def test_what_is_no_amount_is_refused(amount):
     with pytest.raises(ArgumentError):
-        cs.ResourceManager({"gpu": amount})
+        cs.Capacities({"gpu": amount})
 
 
 @pytest.mark.parametrize("name", ["", "a b", "1a", 1, None, "a-b"])
 def test_names_are_those_of_arguments(name):
     with pytest.raises(ArgumentError, match="the name of a capacity"):
-        cs.ResourceManager({name: 1})
+        cs.Capacities({name: 1})
 
 
 @pytest.mark.parametrize("given", [[("gpu", 1)], "gpu", 3])
 def test_capacities_are_a_mapping(given):
-    with pytest.raises(ArgumentError, match="system_resources takes a dict"):
-        cs.ResourceManager(given)
+    with pytest.raises(ArgumentError, match="capacities takes a dict"):
+        cs.Capacities(given)
 
 
 def test_what_there_is_cannot_be_changed_from_outside():
     given = {"gpu": 1}
-    manager = cs.ResourceManager(given)
+    manager = cs.Capacities(given)
     given["gpu"] = 2
-    manager.capacities["gpu"] = 3
+    manager.total["gpu"] = 3
     manager.available["gpu"] = 4
-    assert (manager.capacities, manager.available) == ({"gpu": 1}, {"gpu": 1})
+    assert (manager.total, manager.available) == ({"gpu": 1}, {"gpu": 1})
 
 
 def test_none_is_no_capacity():
-    assert cs.ResourceManager().capacities == cs.ResourceManager(None).available == {}
+    assert cs.Capacities().total == cs.Capacities(None).available == {}
 
 
 # -- what can never be had ------------------------------------------------------------------------
 
 
 def test_more_than_there_is_is_refused_with_the_numbers():
-    manager = cs.ResourceManager({"bytes": 16_000_000_000})
+    manager = cs.Capacities({"bytes": 16_000_000_000})
     with pytest.raises(CapacityError) as caught:
         manager.check([("bytes", 16_000_000_001)], "task 'load'")
     assert "takes 16000000001 of" in str(caught.value)
@@ -98,7 +98,7 @@ def test_more_than_there_is_is_refused_with_the_numbers():
 
 
 def test_amounts_that_no_float_can_tell_are_refused_too():
-    manager = cs.ResourceManager({"big": int(1e23)})
+    manager = cs.Capacities({"big": int(1e23)})
     with pytest.raises(CapacityError):
         manager.check([("big", 10**400)], "task 'load'")
     with pytest.raises(CapacityError):
@@ -116,7 +116,7 @@ def test_amounts_that_no_float_can_tell_are_refused_too():
     ],
 )
 def test_an_unknown_capacity_is_refused_with_those_that_there_are(capacities, name, says):
-    manager = cs.ResourceManager(capacities)
+    manager = cs.Capacities(capacities)
     with pytest.raises(CapacityError, match=says):
         manager.check([(name, 1)], "task 'load'")
 
@@ -138,10 +138,10 @@ def test_holders_are_named_in_the_order_in_which_they_came():
 
 def test_who_leaves_twice_gives_back_once():
     limits = Limits({"gpu": 1})
-    ticket, _ = limits.enter(gpu=1)
-    limits.resources.leave(ticket)
-    limits.resources.leave(ticket)
-    assert (limits.resources.available, ticket.state) == ({"gpu": 1}, OUT)
+    permit, _ = limits.enter(gpu=1)
+    limits.resources.leave(permit)
+    limits.resources.leave(permit)
+    assert (limits.resources.available, permit.state) == ({"gpu": 1}, OUT)
 
 
 def test_who_gives_up_lets_those_behind_go_first():
@@ -167,15 +167,15 @@ def test_what_is_left_beyond_a_claim_others_may_have():
 def test_who_is_let_in_may_leave_while_being_told():
     limits = Limits({"gpu": 1})
     first, _ = limits.enter("first", gpu=1)
-    tickets = []
+    permits = []
 
     def leave_at_once(n):
         limits.told.append(n)
-        limits.resources.leave(tickets[n])
+        limits.resources.leave(permits[n])
 
     for n in range(5):
         told = functools.partial(leave_at_once, n)
-        tickets.append(limits.enter(f"n{n}", gpu=1, on_admitted=told)[0])
+        permits.append(limits.enter(f"n{n}", gpu=1, on_admitted=told)[0])
     limits.resources.leave(first)
     assert limits.told == [0, 1, 2, 3, 4]
     assert limits.resources.available == {"gpu": 1}
@@ -185,8 +185,8 @@ def test_why_one_waits_is_told_of_those_behind_it_too():
     limits = Limits({"gpu": 1})
     limits.enter("holder", gpu=1)
     waiting = [limits.enter("w", gpu=1)[0] for _ in range(3)]
-    for ticket in waiting:
-        assert limits.resources.why(ticket) == ("capacity gpu", ("holder",))
+    for permit in waiting:
+        assert limits.resources.why(permit) == ("capacity gpu", ("holder",))
     limits.resources.leave(waiting[0])
     assert limits.resources.why(waiting[0]) is None
     assert [t for t, _, _ in limits.resources.waiting(limits.run)] == waiting[1:]
@@ -239,26 +239,26 @@ def test_many_threads_take_and_give_back(seed):
                 if chance.random() < 0.7
             }
             told = threading.Event()
-            ticket = limits.ticket(f"t{number % 3}", on_admitted=told.set, **amounts)
+            permit = limits.permit(f"t{number % 3}", on_admitted=told.set, **amounts)
             gives_up = chance.random() < 0.3
-            is_in = limits.resources.enter(ticket)
+            is_in = limits.resources.enter(permit)
             if not is_in and not gives_up and told.wait(20):
-                is_in = limits.resources.begin(ticket)
+                is_in = limits.resources.begin(permit)
             if not is_in:
-                limits.resources.leave(ticket)
+                limits.resources.leave(permit)
                 assert gives_up, "it was never let in"
                 continue
             with seen:
                 for name, amount in amounts.items():
                     inside[name] += amount
-                    assert inside[name] <= limits.resources.capacities[name]
+                    assert inside[name] <= limits.resources.total[name]
             with seen:
                 for name, amount in amounts.items():
                     inside[name] -= amount
-            limits.resources.leave(ticket)
+            limits.resources.leave(permit)
 
     assert in_threads([lambda n=n: work(n) for n in range(8)]) == []
-    assert limits.resources.available == limits.resources.capacities
+    assert limits.resources.available == limits.resources.total
     assert limits.resources.waiting(limits.run) == []
 
 
@@ -274,9 +274,9 @@ def test_constraints_may_change_while_all_threads_ask():
             limits.constraints.governs(f"task{number} {n}")  # nobody has looked it up before
             limits.constraints.alike([f"task{number}", "other"])
             limits.constraints.active()
-            ticket = limits.ticket(f"task{number}", gpu=1)
-            limits.resources.enter(ticket)
-            limits.resources.leave(ticket)
+            permit = limits.permit(f"task{number}", gpu=1)
+            limits.resources.enter(permit)
+            limits.resources.leave(permit)
 
     def change():
         try:

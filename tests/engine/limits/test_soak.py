@@ -1,4 +1,4 @@
-"""Thousands of tickets, and runs that are cancelled anywhere, leave every capacity whole."""
+"""Thousands of permits, and runs that are cancelled anywhere, leave every capacity whole."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.clock import VirtualLoop, run_virtually
 from cascade.runtime.limits import gate
-from cascade.runtime.limits.capacities import ResourceManager
+from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.gate import Gate
 
 CAPACITIES = {"gpu": 3, "disk": 0.5}
@@ -22,9 +22,9 @@ both_paths = pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"
 
 def is_whole(engine):
     """Whether nobody has anything, and nobody waits."""
-    resources = engine.resource_manager
+    resources = engine.capacities
     return (
-        resources.available == resources.capacities
+        resources.available == resources.total
         and not resources._lines
         and not resources._inside
         and not resources._called
@@ -38,7 +38,7 @@ def alarms():
     return [timer for timer in loop._scheduled if not timer.cancelled()]
 
 
-# -- tickets alone --------------------------------------------------------------------------------
+# -- permits alone --------------------------------------------------------------------------------
 
 
 def drawn_amounts(chance):
@@ -50,11 +50,11 @@ def drawn_amounts(chance):
 
 
 @pytest.fixture(params=[10_000, pytest.param(100_000, marks=pytest.mark.thorough)], ids=str)
-def tickets(request):
+def permits(request):
     return request.param
 
 
-def test_tickets_of_coroutines(tickets):
+def test_permits_of_coroutines(permits):
     """In virtual time, a tenth of them cancelled while they wait or hold."""
     chance = random.Random(0)
     limits = Limits(CAPACITIES)
@@ -64,21 +64,21 @@ def test_tickets_of_coroutines(tickets):
         loop = asyncio.get_running_loop()
         limits.run.loop = loop
         opened = loop.create_future()
-        ticket = limits.ticket(
+        permit = limits.permit(
             f"t{chance.randrange(2)}",
             on_admitted=lambda: opened.done() or opened.set_result(None),
             **drawn_amounts(chance),
         )
         try:
-            if not limits.resources.enter(ticket):
+            if not limits.resources.enter(permit):
                 await opened
-                assert limits.resources.begin(ticket)
+                assert limits.resources.begin(permit)
             await asyncio.sleep(chance.choice([0] * 9 + [0.01]))
         finally:
-            limits.resources.leave(ticket)
+            limits.resources.leave(permit)
 
     async def many():
-        for _ in range(tickets * 4 // 5 // workers):
+        for _ in range(permits * 4 // 5 // workers):
             if chance.random() < 0.1:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(one(), chance.choice([0.001, 0.05]))
@@ -95,20 +95,20 @@ def test_tickets_of_coroutines(tickets):
     assert limits.resources._lines == {}
 
 
-def test_tickets_of_threads(tickets):
+def test_permits_of_threads(permits):
     limits = Limits(CAPACITIES)
     threads = 4
 
     def work(number):
         chance = random.Random(number)
-        for _ in range(tickets // 5 // threads):
+        for _ in range(permits // 5 // threads):
             told = threading.Event()
             amounts = drawn_amounts(chance)
-            ticket = limits.ticket(f"t{number}", on_admitted=told.set, **amounts)
-            if not limits.resources.enter(ticket) and chance.random() < 0.5:
+            permit = limits.permit(f"t{number}", on_admitted=told.set, **amounts)
+            if not limits.resources.enter(permit) and chance.random() < 0.5:
                 assert told.wait(20), "it was never let in"
-                assert limits.resources.begin(ticket)
-            limits.resources.leave(ticket)
+                assert limits.resources.begin(permit)
+            limits.resources.leave(permit)
 
     workers = [threading.Thread(target=work, args=[n]) for n in range(threads)]
     for worker in workers:
@@ -172,18 +172,18 @@ def flaky(n):
 
 
 def everything():
-    """Nodes of each kind that asks for a ticket, more of them than there is room for."""
+    """Nodes of each kind that asks for a permit, more of them than there is room for."""
     return [
-        *(plain(n).with_constraints(gpu=2) for n in range(3)),
-        *(slow(n).with_constraints(gpu=amount(), disk=0.3) for n in range(3)),
-        plain.map(n=[1, 2, 3]).with_constraints(disk=0.3),
-        slow.map(n=[1, 2]).with_constraints(gpu=amount()),
-        count(3).with_constraints(gpu=1),
-        spin(50).with_constraints(gpu=3),
-        flaky(1).with_retry(2, delay=0.02).with_constraints(gpu=1),
-        slow(9).with_timeout(1).with_constraints(gpu=2),
-        plain(9).with_timeout(1).with_constraints(gpu=2),
-        plain(slow(5)).with_constraints(gpu=1).after(count(2)),
+        *(plain(n).with_capacity(gpu=2) for n in range(3)),
+        *(slow(n).with_capacity(gpu=amount(), disk=0.3) for n in range(3)),
+        plain.map(n=[1, 2, 3]).with_capacity(disk=0.3),
+        slow.map(n=[1, 2]).with_capacity(gpu=amount()),
+        count(3).with_capacity(gpu=1),
+        spin(50).with_capacity(gpu=3),
+        flaky(1).with_retry(2, delay=0.02).with_capacity(gpu=1),
+        slow(9).with_timeout(1).with_capacity(gpu=2),
+        plain(9).with_timeout(1).with_capacity(gpu=2),
+        plain(slow(5)).with_capacity(gpu=1).after(count(2)),
     ]
 
 
@@ -208,7 +208,7 @@ def limited(engine):
 @both_paths
 def test_a_run_cancelled_in_any_turn_of_the_loop_leaves_nothing(use_vm, sample):
     async def main():
-        async with cs.Engine(system_resources=CAPACITIES) as engine:
+        async with cs.Engine(capacities=CAPACITIES) as engine:
             for turns in sample(0, 150):
                 limited(engine)
 
@@ -232,7 +232,7 @@ def test_a_run_cancelled_at_any_time_leaves_nothing(use_vm, sample):
     chance = random.Random(1)
 
     async def main():
-        async with cs.Engine(system_resources=CAPACITIES) as engine:
+        async with cs.Engine(capacities=CAPACITIES) as engine:
             for _ in sample(0, 200):
                 limited(engine)
                 seconds = chance.uniform(0, 0.5)
@@ -249,11 +249,11 @@ def test_a_run_cancelled_at_any_time_leaves_nothing(use_vm, sample):
 @both_paths
 def test_a_deadline_ends_waiting_too(use_vm):
     async def main():
-        async with cs.Engine(system_resources=CAPACITIES) as engine:
+        async with cs.Engine(capacities=CAPACITIES) as engine:
             for target in (plain(1), slow(1), spin(3), count(3)):
                 engine.constraints.pause()
                 with pytest.raises(cs.DeadlineError):
-                    await engine.run(target.with_constraints(gpu=1), use_vm=use_vm, deadline=1)
+                    await engine.run(target.with_capacity(gpu=1), use_vm=use_vm, deadline=1)
                 assert is_whole(engine)
                 assert alarms() == []
 
@@ -289,9 +289,9 @@ def kinds_of_plain_calls(held, begun):
         await asyncio.sleep(3600)
 
     return {
-        "a worker of the graph": lambda: on_worker(1).with_constraints(gpu=3),
-        "a call in a worker": lambda: on_worker(1).with_timeout(3600).with_constraints(gpu=3),
-        "a loop beside a coroutine": lambda: [meanwhile(), loop(3).with_constraints(gpu=3)],
+        "a worker of the graph": lambda: on_worker(1).with_capacity(gpu=3),
+        "a call in a worker": lambda: on_worker(1).with_timeout(3600).with_capacity(gpu=3),
+        "a loop beside a coroutine": lambda: [meanwhile(), loop(3).with_capacity(gpu=3)],
     }
 
 
@@ -302,7 +302,7 @@ def kinds_of_plain_calls(held, begun):
 async def test_an_abandoned_call_keeps_what_it_has_until_it_ends(kind, use_vm, held):
     begun = threading.Event()
     target = kinds_of_plain_calls(held, begun)[kind]
-    async with cs.Engine(system_resources=CAPACITIES) as engine:
+    async with cs.Engine(capacities=CAPACITIES) as engine:
         running = asyncio.ensure_future(engine.run(target(), use_vm=use_vm))
         await asyncio.to_thread(begun.wait, 20)
         running.cancel()
@@ -311,9 +311,9 @@ async def test_an_abandoned_call_keeps_what_it_has_until_it_ends(kind, use_vm, h
         await asyncio.wait([running])
         assert running.cancelled()
         assert engine.abandoned
-        assert engine.resource_manager.available["gpu"] == 0
+        assert engine.capacities.available["gpu"] == 0
         # The next one waits for that, and gets it from the thread of the abandoned call.
-        following = asyncio.ensure_future(engine.run(plain(7).with_constraints(gpu=1)))
+        following = asyncio.ensure_future(engine.run(plain(7).with_capacity(gpu=1)))
         while not engine.waiting():  # noqa: ASYNC110  # a few turns of the loop
             await asyncio.sleep(0)
         held.set()
@@ -327,12 +327,12 @@ async def test_a_call_that_took_too_long_keeps_what_it_has_until_it_ends(use_vm,
     def stuck():
         held.wait(20)
 
-    async with cs.Engine(system_resources=CAPACITIES) as engine:
+    async with cs.Engine(capacities=CAPACITIES) as engine:
         with pytest.raises(cs.TaskTimeoutError):
-            await engine.run(stuck().with_timeout(0.01).with_constraints(gpu=3), use_vm=use_vm)
-        assert engine.resource_manager.available["gpu"] == 0
+            await engine.run(stuck().with_timeout(0.01).with_capacity(gpu=3), use_vm=use_vm)
+        assert engine.capacities.available["gpu"] == 0
         held.set()
-        assert await engine.run(plain(7).with_constraints(gpu=3), use_vm=use_vm) == 7
+        assert await engine.run(plain(7).with_capacity(gpu=3), use_vm=use_vm) == 7
         assert is_whole(engine)
 
 
@@ -342,18 +342,18 @@ async def test_a_call_that_took_too_long_keeps_what_it_has_until_it_ends(use_vm,
 @pytest.mark.parametrize("cancels", [1, 2])
 def test_a_run_that_ends_while_a_worker_is_about_to_ask_keeps_nothing(cancels, monkeypatch):
     asking, closed = threading.Event(), threading.Event()
-    enter = ResourceManager.enter
+    enter = Capacities.enter
 
-    def enter_late(resources, ticket):
+    def enter_late(resources, permit):
         asking.set()
         assert closed.wait(20)
-        return enter(resources, ticket)
+        return enter(resources, permit)
 
     async def main():
         executor = LocalExecutor(name="cascade")
-        async with cs.Engine(executor=executor, system_resources={"gpu": 1}) as engine:
-            monkeypatch.setattr(ResourceManager, "enter", enter_late)
-            running = asyncio.ensure_future(engine.run(plain(1).with_constraints(gpu=1)))
+        async with cs.Engine(executor=executor, capacities={"gpu": 1}) as engine:
+            monkeypatch.setattr(Capacities, "enter", enter_late)
+            running = asyncio.ensure_future(engine.run(plain(1).with_capacity(gpu=1)))
             await asyncio.to_thread(asking.wait, 20)
             for _ in range(cancels):  # with the second, it does not wait for the worker
                 running.cancel()
@@ -366,9 +366,9 @@ def test_a_run_that_ends_while_a_worker_is_about_to_ask_keeps_nothing(cancels, m
             closed.set()
             executor.shutdown(wait=True)
             assert is_whole(engine)
-            monkeypatch.setattr(ResourceManager, "enter", enter)
-        async with cs.Engine(system_resources=engine.resource_manager) as engine:
-            return await engine.run(plain(2).with_constraints(gpu=1))
+            monkeypatch.setattr(Capacities, "enter", enter)
+        async with cs.Engine(capacities=engine.capacities) as engine:
+            return await engine.run(plain(2).with_capacity(gpu=1))
 
     assert asyncio.run(main()) == 2
 
@@ -383,9 +383,9 @@ def test_what_a_run_holds_beyond_its_end_is_given_back_and_told(monkeypatch, cap
     monkeypatch.setattr(Gate, "leave", lambda *_: None)
 
     async def main():
-        async with cs.Engine(system_resources={"gpu": 2, "disk": 0.5}) as engine:
+        async with cs.Engine(capacities={"gpu": 2, "disk": 0.5}) as engine:
             engine.constraints.limit_concurrency("task:slow", 3)
-            assert await engine.run(slow(7).with_constraints(gpu=2, disk=0.1)) == 7
+            assert await engine.run(slow(7).with_capacity(gpu=2, disk=0.1)) == 7
             assert is_whole(engine)
 
     asyncio.run(main())

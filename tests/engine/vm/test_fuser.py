@@ -118,7 +118,7 @@ async def test_what_a_body_means_does_not_depend_on_the_tier(case):
 @untraced
 def test_what_a_call_takes_does_not_change_its_tier():
     """Limits are asked for once per batch."""
-    limited = bodies.ping(3).with_constraints(gpu=1, disk=bodies.ping(1))
+    limited = bodies.ping(3).with_capacity(gpu=1, disk=bodies.ping(1))
     assert cs.explain(limited) == cs.explain(bodies.ping)
 
 

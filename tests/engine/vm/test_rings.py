@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import cascade as cs
-from cascade.runtime.strategies import spinner
+from cascade.runtime.graph_path import loop_driver as spinner
 from cascade.runtime.loops.trampoline import Ring
 
 STEPS = 60  # of which most are made in the loop

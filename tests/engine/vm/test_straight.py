@@ -18,7 +18,7 @@ from cascade.runtime.events import TaskStarted
 from cascade.runtime.execution.contexts import held_in
 from cascade.runtime.loops.protocol import UNSET
 from cascade.runtime.semantics.outcomes import RELEASED
-from cascade.runtime.straightline import Handover, Straight, chain, straight_for, walk
+from cascade.runtime.straightline import Bailout, Straight, chain, straight_for, walk
 
 colour = contextvars.ContextVar("colour", default="none")
 
@@ -117,7 +117,7 @@ async def test_code_for_a_shape_gives_what_the_interpreter_gives(name, value):
     code = Straight(other)
     context = contextvars.copy_context()
     result = code.enter(context, held_in(context), Limit(), found.values)
-    if type(result) is Handover:
+    if type(result) is Bailout:
         assert type(result.error) is expected[0]
     else:
         assert result == expected

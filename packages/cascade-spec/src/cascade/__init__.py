@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cascade.runtime.bus import MessageBus as MessageBus
     from cascade.runtime.control.plane import ControlPlane as ControlPlane
     from cascade.runtime.engine import Engine as Engine
-    from cascade.runtime.limits.capacities import ResourceManager as ResourceManager
+    from cascade.runtime.limits.capacities import Capacities as Capacities
     from cascade.runtime.limits.constraints import ConstraintManager as ConstraintManager
     from cascade.runtime.limits.rules import Constraint as Constraint
     from cascade.runtime.loops.tiers import explain as explain
@@ -110,7 +110,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         "runtime.engine": ("Engine",),
         "runtime.telemetry.history": ("History",),
         "runtime.limits.constraints": ("ConstraintManager",),
-        "runtime.limits.capacities": ("ResourceManager",),
+        "runtime.limits.capacities": ("Capacities",),
         "runtime.limits.rules": ("Constraint",),
         "runtime.runners": ("run", "run_async"),
         "runtime.telemetry.lines": ("LineWriter",),

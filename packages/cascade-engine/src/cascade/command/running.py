@@ -226,10 +226,10 @@ def _amounts(given: Sequence[str]) -> dict[str, float]:
             amounts[name] = float(amount)
         except ValueError:
             raise UsageError(f"--capacity takes NAME=AMOUNT, as gpu=2, but got {text!r}") from None
-    from cascade.runtime.limits.capacities import ResourceManager
+    from cascade.runtime.limits.capacities import Capacities
 
     try:
-        return ResourceManager(amounts).capacities
+        return Capacities(amounts).total
     except ArgumentError as error:
         raise UsageError(str(error)) from None
 
@@ -271,7 +271,7 @@ def _run(
     async def value() -> Any:
         async with (
             Engine(
-                tier=tier or "auto", resources=target.resources, system_resources=capacities
+                tier=tier or "auto", resources=target.resources, capacities=capacities
             ) as engine,
             _plane(engine, broker) if connect or broker else nullcontext(),
         ):

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 from cascade.runtime.around import in_time
 from cascade.runtime.execution.cancels import Cancels, IsCancelled
 from cascade.runtime.execution.placement import Place, wants_resources
-from cascade.runtime.limits.permits import Ticket, current_ticket
+from cascade.runtime.limits.permits import Permit, current_permit
 from cascade.runtime.resources.session import Attempt
 from cascade.runtime.run import Run, guarded
 from cascade.spec.errors import TaskTimeoutError
@@ -43,7 +43,7 @@ class NodeCall:
     #: ``LazyResult.number`` of the node, for events; 0 where there is none.
     node: int = 0
     #: What the limits of its attempt have let in.
-    ticket: Ticket | None = None
+    permit: Permit | None = None
     #: Told when the next call has to wait, and when it goes on.
     waits: Callable[[], None] = lambda: None
     goes_on: Callable[[], None] = lambda: None
@@ -103,21 +103,21 @@ class NodeProcessor:
         result = _NOT_BEGUN
         while result is _NOT_BEGUN:
             if not gate.governs(call.operation, call.policies):
-                call.ticket = None
+                call.permit = None
                 call.goes_on()
                 result = await self._with_resources(call, None)
                 continue
             call.waits()
-            call.ticket = ticket = await gate.admitted(call.operation, call.node, call.policies)
+            call.permit = permit = await gate.admitted(call.operation, call.node, call.policies)
             call.goes_on()
             abandoned: list[Future[Any]] = []
             try:
                 result = await self._with_resources(call, abandoned.append)
             finally:
-                if abandoned:  # it goes on, and uses what the ticket has (M8)
-                    gate.leave_after(ticket, abandoned[0])
+                if abandoned:  # it goes on, and uses what the permit has (M8)
+                    gate.leave_after(permit, abandoned[0])
                 else:
-                    gate.leave(ticket)
+                    gate.leave(permit)
         return result
 
     async def _with_resources(self, call: NodeCall, on_abandon: _OnAbandon | None) -> Any:
@@ -157,7 +157,7 @@ class NodeProcessor:
             executor = run.resources.bound_thread
         return await run.in_worker(
             self._in_thread,
-            (call.operation, call.ticket, args, kwargs),
+            (call.operation, call.permit, args, kwargs),
             {},
             executor,
             name=call.operation.name,
@@ -168,13 +168,13 @@ class NodeProcessor:
         )
 
     def _in_thread(
-        self, operation: Operation, ticket: Ticket | None, args: Any, kwargs: Any
+        self, operation: Operation, permit: Permit | None, args: Any, kwargs: Any
     ) -> Any:
         """The body of the call in a worker thread."""
-        if self._run.gate.asks_again(operation, ticket):
+        if self._run.gate.asks_again(operation, permit):
             return _NOT_BEGUN
-        if ticket is not None:
-            current_ticket.set(ticket)
+        if permit is not None:
+            current_permit.set(permit)
         return guarded(self._run.placement.timed(operation, operation.func), args, kwargs)
 
     async def _inline(
@@ -194,12 +194,12 @@ class NodeProcessor:
 
     async def _await(self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
         """Await a task's coroutine, as long as it may take."""
-        operation, node, ticket = call.operation, call.node, call.ticket
+        operation, node, permit = call.operation, call.node, call.permit
         timeout = call.policies.timeout
         if timeout is None:
-            return await self.await_once(operation, node, args, kwargs, ticket)
+            return await self.await_once(operation, node, args, kwargs, permit)
         scope = asyncio.timeout(timeout)
-        work = self.await_once(operation, node, args, kwargs, ticket, scope)
+        work = self.await_once(operation, node, args, kwargs, permit, scope)
         try:
             return await in_time(scope, work)
         except TimeoutError as error:
@@ -213,7 +213,7 @@ class NodeProcessor:
         node: int,
         args: Iterable[Any],
         kwargs: Mapping[str, Any],
-        ticket: Ticket | None = None,
+        permit: Permit | None = None,
         scope: asyncio.Timeout | None = None,
     ) -> Awaitable[Any]:
         """What to await for a call of a coroutine function without any policy.
@@ -223,15 +223,15 @@ class NodeProcessor:
             node: Of the lazy value that is computed, for events.
             args: Its positional arguments; no markers of resources.
             kwargs: Its others.
-            ticket: What limits have let it in by, if they did.
+            permit: What limits have let it in by, if they did.
             scope: That may cancel it.
 
         Raises, when awaited: See ``Run.awaiting``.
         """
         run = self._run
         context = run.context.copy()
-        if ticket is not None:
-            run.gate.mark(context, ticket)
+        if permit is not None:
+            run.gate.mark(context, permit)
         is_over = self._is_cancelled if scope is None else partial(self._is_over, scope)
         return run.awaiting(operation, node, operation.func(*args, **kwargs), context, is_over)
 

@@ -33,7 +33,7 @@ from cascade.runtime.events import (
 from cascade.runtime.execution.abandoned import AbandonedCalls
 from cascade.runtime.execution.placement import Durations
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
-from cascade.runtime.limits.capacities import ResourceManager
+from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.rules import Constraint
 from cascade.runtime.loops.tiers import Tier, check_tier
@@ -106,8 +106,8 @@ class Engine:
             abandoned; that is an error of the run, and the rest is closed all the same.
         tier: How the virtual machine makes steps; see ``VirtualMachine``.
         step_interval: Seconds between two StepsMade events of a run, at least.
-        system_resources: How much there is of each capacity that ``with_constraints`` takes, by
-            name; or a ResourceManager that several engines share. None of any if left out.
+        capacities: How much there is of each capacity that ``with_capacity`` takes, by
+            name; or a Capacities that several engines share. None of any if left out.
 
     Raises:
         ExecutorError: ``executor`` lends no threads of this process.
@@ -115,7 +115,7 @@ class Engine:
     Attributes:
         bus: Tells of what happens.
         constraints: The rules that hold for what runs; may be changed at any time, in any thread.
-        resource_manager: Has the capacities.
+        capacities: Has the capacities.
 
     >>> import cascade as cs
     >>> @cs.task
@@ -139,7 +139,7 @@ class Engine:
         teardown_timeout: float = TEARDOWN_TIMEOUT,
         tier: Tier = "auto",
         step_interval: float = STEP_INTERVAL,
-        system_resources: ResourceManager | Mapping[str, float] | None = None,
+        capacities: Capacities | Mapping[str, float] | None = None,
     ) -> None:
         check_tier(tier)
         if executor is not None:
@@ -153,10 +153,10 @@ class Engine:
         self.blueprints = BlueprintRegistry()
         self._executor = LocalExecutor() if executor is None else executor
         self._owns_executor = executor is None
-        if not isinstance(system_resources, ResourceManager):
-            system_resources = ResourceManager(system_resources)
-        self.resource_manager = system_resources
-        self.constraints = ConstraintManager(system_resources, self._tell_of_constraint)
+        if not isinstance(capacities, Capacities):
+            capacities = Capacities(capacities)
+        self.capacities = capacities
+        self.constraints = ConstraintManager(capacities, self._tell_of_constraint)
         #: Which functions were found to be slow in the event loop's thread (M6).
         self.durations = Durations()
         self._closed = False
@@ -272,7 +272,7 @@ class Engine:
         blueprint = BlueprintBuilder().build(lazy)  # refuses what is no lazy value
         program = Program(self, lazy, blueprint, names)
         self.resource_container.check(program.special)
-        self.resource_manager.check_nodes(program.special)
+        self.capacities.check_nodes(program.special)
         return program
 
     async def execute(
@@ -318,7 +318,7 @@ class Engine:
             monitor=self._monitor_here(),
             max_steps=max_steps,
             step_interval=self._step_interval,
-            resources=self.resource_manager,
+            capacities=self.capacities,
             constraints=self.constraints,
             durations=self.durations,
         )

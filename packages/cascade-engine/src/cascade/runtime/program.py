@@ -19,7 +19,7 @@ from cascade.runtime.loops.protocol import LAZY
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.pins import named_in
-from cascade.runtime.straightline import GOES_ON, Begun, Handover, Straight, walk
+from cascade.runtime.straightline import GOES_ON, Bailout, Begun, Straight, walk
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError
@@ -130,7 +130,7 @@ class Program(Generic[R]):
                 outcome = straight.enter(context, held, turn, values)
             if perf_counter() - turn.began > SLOW:
                 straight.took_long(self._placement, turn, outcome)
-            if type(outcome) is not Handover:
+            if type(outcome) is not Bailout:
                 return outcome  # type: ignore[no-any-return]
             begun = Begun(self._lazies, outcome, straight.kept)
         try:

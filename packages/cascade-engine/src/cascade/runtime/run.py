@@ -46,7 +46,7 @@ from cascade.runtime.execution.placement import (
 )
 from cascade.runtime.execution.step_counter import Batch, Steps
 from cascade.runtime.execution.worker_calls import WorkerCall, end_of, not_begun, result_of
-from cascade.runtime.limits.capacities import ResourceManager
+from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.gate import Gate
 from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
@@ -120,7 +120,7 @@ class Run:
         monitor: BlockingMonitor | None = None,
         max_steps: int | None = None,
         step_interval: float = STEP_INTERVAL,
-        resources: ResourceManager | None = None,
+        capacities: Capacities | None = None,
         constraints: ConstraintManager | None = None,
         durations: Durations | None = None,
     ) -> None:
@@ -150,9 +150,9 @@ class Run:
         self.steps = Steps(max_steps, step_interval, self.loop.time)
         self._will_tell = False
         self._next_tell: asyncio.TimerHandle | None = None
-        resources = ResourceManager() if resources is None else resources
-        constraints = ConstraintManager(resources) if constraints is None else constraints
-        self.gate = Gate(self, resources, constraints)
+        capacities = Capacities() if capacities is None else capacities
+        constraints = ConstraintManager(capacities) if constraints is None else constraints
+        self.gate = Gate(self, capacities, constraints)
         self._published: deque[Event] = deque()
         self._flush_planned = False
 
@@ -199,7 +199,7 @@ class Run:
         """
         special = [lazy for lazy in lazies if lazy.special]
         self.resources.check(special)
-        self.gate.resources.check_nodes(special)
+        self.gate.capacities.check_nodes(special)
         for lazy in special:
             if isinstance(lazy, Source):
                 lazy.read(self.params)
@@ -244,8 +244,8 @@ class Run:
     def waiting(self, inputs: bool = True) -> list[Waiting]:
         """The nodes that do not run now, and why. In the loop's thread."""
         held_up = [
-            Waiting(ticket.task, ticket.node, limit, holders, None, ticket.since)
-            for ticket, limit, holders in self.gate.resources.waiting(self)
+            Waiting(permit.task, permit.node, limit, holders, None, permit.since)
+            for permit, limit, holders in self.gate.capacities.waiting(self)
         ]
         return [*self._resting.values(), *held_up, *(self._lacking() if inputs else ())]
 

@@ -27,7 +27,7 @@ def run(
     fail_fast: bool = True,
     deadline: float | None = None,
     max_steps: int | None = None,
-    system_resources: Mapping[str, float] | None = None,
+    capacities: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
     log_level: LogLevel | None = None,
     progress: bool | None = False,
@@ -41,7 +41,7 @@ def run(
     fail_fast: bool = True,
     deadline: float | None = None,
     max_steps: int | None = None,
-    system_resources: Mapping[str, float] | None = None,
+    capacities: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
     log_level: LogLevel | None = None,
     progress: bool | None = False,
@@ -54,7 +54,7 @@ def run(
     fail_fast: bool = True,
     deadline: float | None = None,
     max_steps: int | None = None,
-    system_resources: Mapping[str, float] | None = None,
+    capacities: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
     log_level: LogLevel | None = None,
     progress: bool | None = False,
@@ -75,7 +75,7 @@ def run(
         fail_fast: Whether the first error ends the run; see ``Engine.run``.
         deadline: Seconds that the run may take.
         max_steps: Steps that its loops may make in all.
-        system_resources: How much there is of what ``with_constraints`` takes, by name.
+        capacities: How much there is of what ``with_capacity`` takes, by name.
         log_format: Write a line for each event to standard error, ``"human"`` or ``"json"``.
         log_level: Leave out lines for events below ``"debug"``, ``"info"``, ``"warning"`` or
             ``"error"``; see ``LineWriter``. Alone, it asks for lines for people.
@@ -119,7 +119,7 @@ def run(
         fail_fast=fail_fast,
         deadline=deadline,
         max_steps=max_steps,
-        system_resources=system_resources,
+        capacities=capacities,
         log_format=log_format,
         log_level=log_level,
         progress=progress,
@@ -140,7 +140,7 @@ async def run_async(
     fail_fast: bool = True,
     deadline: float | None = None,
     max_steps: int | None = None,
-    system_resources: Mapping[str, float] | None = None,
+    capacities: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
     log_level: LogLevel | None = None,
     progress: bool | None = False,
@@ -154,7 +154,7 @@ async def run_async(
     fail_fast: bool = True,
     deadline: float | None = None,
     max_steps: int | None = None,
-    system_resources: Mapping[str, float] | None = None,
+    capacities: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
     log_level: LogLevel | None = None,
     progress: bool | None = False,
@@ -167,7 +167,7 @@ async def run_async(
     fail_fast: bool = True,
     deadline: float | None = None,
     max_steps: int | None = None,
-    system_resources: Mapping[str, float] | None = None,
+    capacities: Mapping[str, float] | None = None,
     log_format: LogFormat | None = None,
     log_level: LogLevel | None = None,
     progress: bool | None = False,
@@ -177,7 +177,7 @@ async def run_async(
     from cascade.runtime.engine import Engine
 
     try:
-        async with Engine(system_resources=system_resources) as engine:
+        async with Engine(capacities=capacities) as engine:
             with _watching(engine.bus, log_format, log_level, progress):
                 return await engine.run(
                     target,

@@ -8,10 +8,10 @@ compiled once (M4). For ``add(double(x), 1)``::
     def straight(context, count, held, turn, values):
         a0, a1, = values
         v0 = double(a0)
-        if type(v0) not in ATOMS and issubclass(type(v0), GOES_ON): return Handover([], v0)
+        if type(v0) not in ATOMS and issubclass(type(v0), GOES_ON): return Bailout([], v0)
         if len(context) != count or (held and differs(context, held)) or (
             now := clock()
-        ) > turn.until: return Handover([v0])
+        ) > turn.until: return Bailout([v0])
         turn.began = now
         v1 = add(v0, a1)
         …
@@ -76,7 +76,7 @@ class Limited(Protocol):
     began: float
 
 
-class Handover:
+class Bailout:
     """Where straight-line code has stopped, for a graph run to go on.
 
     Attributes:
@@ -110,7 +110,7 @@ class Begun(NamedTuple):
     """
 
     lazies: Sequence[LazyResult[Any]]
-    stopped: Handover
+    stopped: Bailout
     kept: Container[LazyResult[Any]] = ()
 
     @property
@@ -262,7 +262,7 @@ class Straight:
         self._code = _compiled([line for line, _ in lines], self.tasks)
 
     def enter(self, context: Context, held: Held, turn: Limited, values: Sequence[Any]) -> Any:
-        """The value of the graph's target, or a Handover.
+        """The value of the graph's target, or a Bailout.
 
         Args:
             context: A copy of the caller's; a call that writes to it is the last (M12).
@@ -302,7 +302,7 @@ class Straight:
         if turn.is_endless:
             return
         place = len(self.tasks) - 1
-        if type(outcome) is Handover:
+        if type(outcome) is Bailout:
             place = len(outcome.done) - outcome.paused
         seconds, task = perf_counter() - turn.began, self.tasks[place]
         placement.note_since(turn.began, seconds, task)
@@ -323,7 +323,7 @@ class Straight:
         # A tuple among the arguments may be the node's own of what it needs.
         return any(references([lazies[p].dependencies], 0) > 1 for p in self._containers)
 
-    def _stopped(self, error: BaseException) -> Handover:
+    def _stopped(self, error: BaseException) -> Bailout:
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code is not self._code.__code__:
             trace = trace.tb_next
@@ -332,7 +332,7 @@ class Straight:
         done = [found[f"v{place}"] for place in range(len(self.tasks)) if f"v{place}" in found]
         if trace.tb_lineno not in self._calls:
             raise error  # Ctrl-C, between two calls
-        return Handover(done, UNSET, error)
+        return Bailout(done, UNSET, error)
 
 
 def _what(lazy: LazyResult[Any]) -> Any:
@@ -406,14 +406,14 @@ def _lines(found: Walk, kept: Container[LazyResult[Any]]) -> Iterator[tuple[str,
         done = ", ".join(f"v{i}" for i in range(at))
         yield f"v{at} = f{at}({', '.join(given)})", at
         yield f"if type(v{at}) not in ATOMS and issubclass(type(v{at}), GOES_ON):", None
-        yield f"    return Handover([{done}], v{at})", None
+        yield f"    return Bailout([{done}], v{at})", None
         used = [lazy for lazy in dict.fromkeys(lazy.dependencies) if last_use[lazy] == at]
         freed = "".join(f"v{place[lazy]} = " for lazy in used if lazy not in kept)
         if freed and at < len(found.lazies) - 1:
             yield f"{freed}RELEASED", None
         if at < len(found.lazies) - 1:
             done = ", ".join(f"v{i}" for i in range(at + 1))
-            yield f"{_INTERRUPTED} return Handover([{done}])", None
+            yield f"{_INTERRUPTED} return Bailout([{done}])", None
             yield "turn.began = now", None
     yield f"return v{len(found.lazies) - 1}", None
 
@@ -426,7 +426,7 @@ def _named(name: str, operand: str) -> str:
 
 def _compiled(lines: Sequence[str], tasks: Sequence[Any]) -> Any:
     scope: dict[str, Any] = {f"f{i}": task.func for i, task in enumerate(tasks)}
-    scope |= {"ATOMS": ATOMS, "GOES_ON": GOES_ON, "Handover": Handover, "RELEASED": RELEASED}
+    scope |= {"ATOMS": ATOMS, "GOES_ON": GOES_ON, "Bailout": Bailout, "RELEASED": RELEASED}
     scope |= {"type": type, "issubclass": issubclass, "len": len, "differs": differs}
     scope["clock"] = perf_counter
     # Variables of a function around it, as what is looked up in globals costs more.

@@ -199,7 +199,7 @@ def _read_node(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
     amounts = {n: reader.constant(v) for n, v in node.get("capacities", {}).items()}
     amounts |= {n: reader.earlier(place) for n, place in node.get("amounts", {}).items()}
     if amounts:
-        lazy.with_constraints(**amounts)
+        lazy.with_capacity(**amounts)
     return lazy.after(*(reader.earlier(p) for p in node.get("after", ())))
 
 

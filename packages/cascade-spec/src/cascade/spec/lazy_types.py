@@ -55,7 +55,7 @@ class LazyResult(PolicyMethods, Arithmetic, Misuse, Generic[R_co]):
 
     @property
     def amounts(self) -> Mapping[str, LazyResult[Any]]:
-        """What ``with_constraints`` was given that is lazy; of a map, that is for its items."""
+        """What ``with_capacity`` was given that is lazy; of a map, that is for its items."""
         if self.policies is None or self.task.structural:
             return {}
         return self.policies.amounts

@@ -177,10 +177,10 @@ class PolicyMethods(LazyValue):
         self._calls_with("with_cache", cache=policy)
         return self
 
-    def with_constraints(self, /, **amounts: float | LazyValue) -> Self:
+    def with_capacity(self, /, **amounts: float | LazyValue) -> Self:
         """Take so much of the engine's capacities for each attempt (R10); of a map, each item.
 
-        ``Engine(system_resources={"gpu": 2, "memory_gb": 16})`` says how much there is. An attempt
+        ``Engine(capacities={"gpu": 2, "memory_gb": 16})`` says how much there is. An attempt
         begins when all that it takes is there at once, and first come is first served; it gives
         everything back when its call ends, also by a tail call or a returned lazy value, so that
         in a loop every step takes it anew. Waiting for another attempt holds nothing.
@@ -201,13 +201,13 @@ class PolicyMethods(LazyValue):
         lazy: dict[str, LazyValue] = {}
         for name, amount in amounts.items():
             if isinstance(amount, LazyValue):
-                self._refuse_itself("with_constraints", amount)
+                self._refuse_itself("with_capacity", amount)
                 lazy[name] = amount
             elif is_amount(amount):
                 fixed[name] = amount
             else:
-                raise no_amount(f"with_constraints() of {described(self)}", name, amount)
-        self._calls_with("with_constraints")
+                raise no_amount(f"with_capacity() of {described(self)}", name, amount)
+        self._calls_with("with_capacity")
         policies = self._own_policies()
         kept = {n: a for n, a in policies.calls.capacities if n not in amounts}
         policies.calls = policies.calls.with_capacities({**kept, **fixed})

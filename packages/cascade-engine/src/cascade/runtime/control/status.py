@@ -219,8 +219,8 @@ def _constraints_of(engine: Engine, _texts: Texts) -> dict[str, Any]:
 
 def _capacities_of(engine: Engine, texts: Texts) -> dict[str, Any]:
     shares = {
-        "capacities": engine.resource_manager.capacities,
-        "available": engine.resource_manager.available,
+        "capacities": engine.capacities.total,
+        "available": engine.capacities.available,
     }
     return {
         part: {

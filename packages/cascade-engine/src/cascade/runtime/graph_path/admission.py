@@ -10,7 +10,7 @@ from cascade.runtime.run import Run
 
 
 class Parking:
-    """The tickets of one run's work on workers. From any thread.
+    """The permits of one run's work on workers. From any thread.
 
     Args:
         run: The run.
@@ -31,27 +31,27 @@ class Parking:
 
         One that may is to be followed by ``left``.
         """
-        gate, ticket = self._gate, work.ticket
-        if ticket is not None:  # it was told that it is in
-            if gate.resources.begin(ticket):
+        gate, permit = self._gate, work.permit
+        if permit is not None:  # it was told that it is in
+            if gate.capacities.begin(permit):
                 return True
         elif not gate.governs(work.operation, work.policies):
             return True
         else:
-            ticket = work.ticket = gate.ticket(
+            permit = work.permit = gate.permit(
                 work.operation, work.source.number, work.policies, partial(self._go_on, work)
             )
-            if gate.resources.enter(ticket):
+            if gate.capacities.enter(permit):
                 return True
         # From here on the work is another thread's, which may have been told that it is in.
-        gate.tell(ticket)
+        gate.tell(permit)
         return False
 
     def left(self, work: Work) -> None:
         """Give back what the call of ``work`` has, which has ended."""
-        if work.ticket is not None:
-            self._gate.leave(work.ticket)
-            work.ticket = None
+        if work.permit is not None:
+            self._gate.leave(work.permit)
+            work.permit = None
 
     def close(self) -> None:
         """Let nothing wait any more, and nothing in."""

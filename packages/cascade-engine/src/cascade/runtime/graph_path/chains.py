@@ -18,8 +18,8 @@ from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.segments import Address, Item, Work
 from cascade.runtime.run import Run, carried
 from cascade.runtime.straightline import (
+    Bailout,
     Begun,
-    Handover,
     Straight,
     Walk,
     chain,
@@ -75,7 +75,7 @@ class Chains:
             self._nodes.remember(lazy, address)
         run = self._run
         outcome = straight.enter(run.context.copy(), run.held, self, found.values)
-        if type(outcome) is Handover:
+        if type(outcome) is Bailout:
             self._take_over(lazy, address, found, outcome)
             return False
         work.continue_as(lazy)
@@ -90,10 +90,10 @@ class Chains:
         return -inf if self._lanes.stopping or self._run.gate.constraints.any else inf
 
     def _take_over(
-        self, lazy: LazyResult[Any], address: Address, found: Walk, handover: Handover
+        self, lazy: LazyResult[Any], address: Address, found: Walk, bailout: Bailout
     ) -> None:
         """Go on, as with any nodes, where straight-line code has stopped."""
-        begun = Begun(found.lazies, handover)
+        begun = Begun(found.lazies, bailout)
         with self._guard:
             segment = self._nodes.resume(wire(lazy), address, begun)
         self._lanes.wake_later()
@@ -101,12 +101,12 @@ class Chains:
         begun.forget()
         if work is None:
             return
-        if handover.error is None:
-            work.handed = handover.result  # not followed from here: chains in chains would nest
+        if bailout.error is None:
+            work.handed = bailout.result  # not followed from here: chains in chains would nest
             with self._guard:
                 self._lanes.send(work)
             return
-        self._fail(carried(work.operation.func, handover.error), work, None)
+        self._fail(carried(work.operation.func, bailout.error), work, None)
 
 
 def _is_held(lazy: LazyResult[Any], found: Walk, straight: Straight) -> bool:

@@ -26,7 +26,7 @@ from cascade.runtime.execution.contexts import is_written
 from cascade.runtime.execution.fairness import BUDGET, Ticker
 from cascade.runtime.execution.placement import SLOW, Place, outside_loop
 from cascade.runtime.graph_path.loop_batches import Code, Loop, Steps, made_aside, made_here
-from cascade.runtime.limits.permits import Ticket, current_ticket
+from cascade.runtime.limits.permits import Permit, current_permit
 from cascade.runtime.loops.fused import Fused, is_traced
 from cascade.runtime.loops.protocol import PAUSED
 from cascade.runtime.loops.tiers import Tier, loop_of
@@ -230,19 +230,19 @@ class Spinner:
         most = 1 if code.is_async else allowed
         if reports.wanted:
             reports.waits(work)
-        ticket = await gate.admitted(task, work.source.number, work.policies, most)
+        permit = await gate.admitted(task, work.source.number, work.policies, most)
         if reports.wanted:
             reports.goes_on(work)
-        allowed = self._run.steps.allowed(ticket.calls)  # others may have made steps meanwhile
-        return await self._batch(work, loop, ticker, allowed, ticket)
+        allowed = self._run.steps.allowed(permit.calls)  # others may have made steps meanwhile
+        return await self._batch(work, loop, ticker, allowed, permit)
 
     async def _batch(
-        self, work: Work, loop: Loop, ticker: Ticker, allowed: int, ticket: Ticket | None
+        self, work: Work, loop: Loop, ticker: Ticker, allowed: int, permit: Permit | None
     ) -> Any:
-        """One entry of the loop, for so many calls; gives back what ``ticket`` has."""
+        """One entry of the loop, for so many calls; gives back what ``permit`` has."""
         made = 0
         context = loop.context
-        token = None if ticket is None else context.run(current_ticket.set, ticket)
+        token = None if permit is None else context.run(current_permit.set, permit)
         try:
             enter = self._entry(loop)
             if enter is None:
@@ -271,9 +271,9 @@ class Spinner:
             self._note(loop, steps, place, ticker)
         finally:
             if token is not None:
-                context.run(current_ticket.reset, token)
-            if ticket is not None:
-                self._run.gate.leave(ticket, ticket.calls - made)
+                context.run(current_permit.reset, token)
+            if permit is not None:
+                self._run.gate.leave(permit, permit.calls - made)
         entered = loop.task
         value, loop.state, *loop.values = outcome
         made -= value is not PAUSED

@@ -19,7 +19,7 @@ from cascade.spec.protocols import ExecutionPlan
 
 if TYPE_CHECKING:
     from cascade.runtime.graph_path.loop_batches import Loop
-    from cascade.runtime.limits.permits import Ticket
+    from cascade.runtime.limits.permits import Permit
     from cascade.runtime.straightline import Begun
 
 _NUMBER = attrgetter("number")
@@ -183,7 +183,7 @@ class Work:
         "started",
         "stays",
         "tails",
-        "ticket",
+        "permit",
         "waited",
         "waits_since",
     )
@@ -215,7 +215,7 @@ class Work:
         #: What its call has given already; PENDING if that is to be made.
         self.handed: Any = PENDING
         #: What its call holds of limits, or waits for, while it is made on a worker.
-        self.ticket: Ticket | None = None
+        self.permit: Permit | None = None
         #: How many tail calls in a row it has made, and how many of a task to itself.
         self.tails = self.stays = 0
         #: The loop that it goes on in, with its arguments.

@@ -48,7 +48,7 @@ from cascade.runtime.graph_path.segments import (
 )
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.graph_path.templates import TemplateNode
-from cascade.runtime.limits.permits import current_ticket
+from cascade.runtime.limits.permits import current_permit
 from cascade.runtime.loops.protocol import PAUSED
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run, Waiting, carried
@@ -286,15 +286,15 @@ class GraphRun:
                         if result is MOVED:
                             return
                     elif (
-                        constraints.any or work.policies.capacities or work.ticket is not None
+                        constraints.any or work.policies.capacities or work.permit is not None
                     ) and not self._admits(work):
                         return
                     else:
                         if watched:
                             self._reports.goes_on(work)
                         context = copied()  # what a task writes, others do not see (M12)
-                        if work.ticket is not None:
-                            context.run(current_ticket.set, work.ticket)
+                        if work.permit is not None:
+                            context.run(current_permit.set, work.permit)
                         result = context.run(work.operation.func, *work.args, **work.kwargs)
                 except (Exception, asyncio.CancelledError) as failure:
                     parking.left(work)  # backoff holds nothing
@@ -303,7 +303,7 @@ class GraphRun:
                         del error  # its traceback holds this frame
                         return
                     raise error from error.__cause__
-                if work.ticket is not None:
+                if work.permit is not None:
                     parking.left(work)
                 work = self._after(work, result, on_loop=False)
                 del result

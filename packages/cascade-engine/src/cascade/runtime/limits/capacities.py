@@ -1,6 +1,6 @@
-"""ResourceManager: named capacities, and the one queue of all who wait for a limit (rule R10).
+"""Capacities: named capacities, and the one queue of all who wait for a limit (rule R10).
 
-A Ticket asks for what one attempt needs: amounts of capacities, and room under every constraint
+A Permit asks for what one attempt needs: amounts of capacities, and room under every constraint
 that its task falls under. All of it is taken at once or nothing is, so nobody holds one thing while
 waiting for another, and no two can wait for each other.
 
@@ -12,7 +12,7 @@ there is room, and however many small ones come, a large one gets its turn. Who 
 capacities and is now held up by a constraint (which may have closed meanwhile) keeps that claim, or
 it might find now the one and now the other taken, for ever; under a pause it has none.
 
-Cost. Tickets of one task with the same amounts wait in one line, and only the heads of lines are
+Cost. Permits of one task with the same amounts wait in one line, and only the heads of lines are
 looked at: a release costs a look at each line, however many wait in it.
 """
 
@@ -35,7 +35,7 @@ from cascade.runtime.limits.permits import (
     WAITING,
     Admissions,
     Block,
-    Ticket,
+    Permit,
 )
 from cascade.runtime.limits.rules import PAUSE, Rule
 from cascade.spec.checks import is_amount, no_amount
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from cascade.spec.lazy_types import LazyResult
 
 
-class ResourceManager:
+class Capacities:
     """What there is of each capacity, and who has it. Engines may share one; thread-safe.
 
     Args:
@@ -65,21 +65,21 @@ class ResourceManager:
         self._total = dict(capacities)
         #: Exact, or thousands of tenths would not add up to what was there.
         self._free = {name: exact(amount) for name, amount in capacities.items()}
-        #: Of all that tickets and constraints do.
+        #: Of all that permits and constraints do.
         self.lock = threading.Lock()
-        #: Callbacks for when the lock is free: those of tickets' owners first, then the others.
+        #: Callbacks for when the lock is free: those of permits' owners first, then the others.
         #: What raises leaves the rest to the next thread that comes by.
         self._owners: deque[Callable[[], None]] = deque()
         self.later: deque[Callable[[], None]] = deque()
         self._numbers = itertools.count()
-        self._inside: dict[Ticket, None] = {}
+        self._inside: dict[Permit, None] = {}
         #: Of those, the ones whose owners were told and have not begun, in that order.
-        self._called: dict[Ticket, None] = {}
+        self._called: dict[Permit, None] = {}
         #: Those that wait for the same; OrderedDicts, as a dict forgets its first item in O(n).
-        self._lines: dict[Hashable, OrderedDict[Ticket, None]] = {}
+        self._lines: dict[Hashable, OrderedDict[Permit, None]] = {}
 
     @property
-    def capacities(self) -> dict[str, float]:
+    def total(self) -> dict[str, float]:
         """How much there is in all, by name."""
         return dict(self._total)
 
@@ -107,7 +107,7 @@ class ResourceManager:
                 raise CapacityError(
                     f"{whose} takes {some} of the capacity '{name}', but the engine has "
                     f"{names_known(name, self._total)}; say how much there is: "
-                    f"Engine(system_resources={{'{name}': …}})",
+                    f"Engine(capacities={{'{name}': …}})",
                     name,
                 )
             if exact(amount) > exact(total):
@@ -132,92 +132,92 @@ class ResourceManager:
                     # Asking for the call's line takes far longer than all else here.
                     self.check(amounts, f"task '{lazy.name}' (called at {lazy.callsite})")
 
-    # -- tickets ------------------------------------------------------------------------------
+    # -- permits ------------------------------------------------------------------------------
 
-    def enter(self, ticket: Ticket) -> bool:
-        """Let ``ticket`` in, or have it wait until it is told ``on_admitted``; whether it is in.
+    def enter(self, permit: Permit) -> bool:
+        """Let ``permit`` in, or have it wait until it is told ``on_admitted``; whether it is in.
 
         One that was left already, or whose run lets nothing in any more, is refused: it is out.
         Cost: some 2 µs where nobody waits.
         """
         with self.lock:
-            if ticket.state != NEW or ticket.admissions.closed:
-                ticket.state = OUT
+            if permit.state != NEW or permit.admissions.closed:
+                permit.state = OUT
                 return False
-            ticket.number = next(self._numbers)
-            ticket.admissions.tickets[ticket] = None
+            permit.number = next(self._numbers)
+            permit.admissions.permits[permit] = None
             if not self._lines:
-                ticket.block = self._block(ticket, ticket.now(), _Claims())
-            if not self._lines and ticket.block is None:
-                ticket.state = INSIDE
+                permit.block = self._block(permit, permit.now(), _Claims())
+            if not self._lines and permit.block is None:
+                permit.state = INSIDE
             else:
-                ticket.state = WAITING
-                ticket.woken = True  # the asking call checks at once
-                self._lines.setdefault(ticket.line, OrderedDict())[ticket] = None
+                permit.state = WAITING
+                permit.woken = True  # the asking call checks at once
+                self._lines.setdefault(permit.line, OrderedDict())[permit] = None
                 self._admit()
-                ticket.woken = False
-                if ticket.state == CALLED:
-                    del self._called[ticket]
-                    ticket.state = INSIDE
-            is_in = ticket.state == INSIDE
+                permit.woken = False
+                if permit.state == CALLED:
+                    del self._called[permit]
+                    permit.state = INSIDE
+            is_in = permit.state == INSIDE
         if self._owners or self.later:
             self._tell()
         return is_in
 
-    def begin(self, ticket: Ticket) -> bool:
-        """Whether the attempt of ``ticket``, which was told that it is in, begins now.
+    def begin(self, permit: Permit) -> bool:
+        """Whether the attempt of ``permit``, which was told that it is in, begins now.
 
         If not, it is told again, as constraints have changed since; or it has left.
         """
         with self.lock:
-            ticket.woken = False
-            if ticket.state != CALLED:
+            permit.woken = False
+            if permit.state != CALLED:
                 return False
-            del self._called[ticket]
-            ticket.state = INSIDE
+            del self._called[permit]
+            permit.state = INSIDE
             return True
 
-    def leave(self, ticket: Ticket, unused: int = 0) -> None:
-        """Give back what ``ticket`` has, let it wait no more, and in no more. May be repeated.
+    def leave(self, permit: Permit, unused: int = 0) -> None:
+        """Give back what ``permit`` has, let it wait no more, and in no more. May be repeated.
 
         Args:
-            ticket: Any.
+            permit: Any.
             unused: How many of its calls it has not made; at least one was.
         """
         with self.lock:
-            before = ticket.state
-            self._leave(ticket, unused)
+            before = permit.state
+            self._leave(permit, unused)
             if not self._lines or before in (NEW, OUT):
                 return
             self._admit()
         self._tell()
 
     def stop(self, admissions: Admissions) -> None:
-        """Admit and queue no more tickets of a run; running calls keep their permits."""
+        """Admit and queue no more permits of a run; running calls keep their permits."""
         with self.lock:
             admissions.closed = True
-            waiting = [t for t in admissions.tickets if t.state != INSIDE]
+            waiting = [t for t in admissions.permits if t.state != INSIDE]
             if not waiting:
                 return
-            for ticket in waiting:
-                self._leave(ticket)
+            for permit in waiting:
+                self._leave(permit)
             self._admit()
         self._tell()
 
-    def close(self, admissions: Admissions) -> list[tuple[Ticket, str]]:
+    def close(self, admissions: Admissions) -> list[tuple[Permit, str]]:
         """The same, at the end of a run; permits that it still holds by mistake are returned.
 
         Returns:
-            Tickets that were not left, except those of abandoned calls, and their permits.
+            Permits that were not left, except those of abandoned calls, and their permits.
         """
         with self.lock:
             admissions.closed = True
-            lost = [t for t in admissions.tickets if not t.outlives]
+            lost = [t for t in admissions.permits if not t.outlives]
             if not lost:
                 return []
-            found = [(ticket, _held_by(ticket)) for ticket in lost]
-            for ticket in lost:
-                self._leave(ticket)
+            found = [(permit, _held_by(permit)) for permit in lost]
+            for permit in lost:
+                self._leave(permit)
             self._admit()
         self._tell()
         return found
@@ -226,17 +226,17 @@ class ResourceManager:
         """Have those ask again that were let in and have not begun. Under the lock.
 
         Args:
-            constraints: Those of the engine whose tickets are meant.
+            constraints: Those of the engine whose permits are meant.
             matches: Tells whether tasks of a name are.
         """
-        for ticket in reversed(list(self._called)):
-            if ticket.constraints is constraints and matches(ticket.task):
-                del self._called[ticket]
-                self._give_back(ticket, ticket.calls)
-                ticket.state, ticket.rules, ticket.block = WAITING, (), None
-                line = self._lines.setdefault(ticket.line, OrderedDict())
-                line[ticket] = None
-                line.move_to_end(ticket, last=False)  # it came before all that wait there
+        for permit in reversed(list(self._called)):
+            if permit.constraints is constraints and matches(permit.task):
+                del self._called[permit]
+                self._give_back(permit, permit.calls)
+                permit.state, permit.rules, permit.block = WAITING, (), None
+                line = self._lines.setdefault(permit.line, OrderedDict())
+                line[permit] = None
+                line.move_to_end(permit, last=False)  # it came before all that wait there
 
     def reconsider(self) -> None:
         """Let in who can be, after constraints or the time have changed."""
@@ -244,40 +244,40 @@ class ResourceManager:
             self._admit()
         self._tell()
 
-    def waiting(self, run: Any) -> list[tuple[Ticket, str, tuple[str, ...]]]:
-        """The tickets of a run that wait: for what limit, and which tasks hold that."""
+    def waiting(self, run: Any) -> list[tuple[Permit, str, tuple[str, ...]]]:
+        """The permits of a run that wait: for what limit, and which tasks hold that."""
         with self.lock:
             found = []
             for line in self._lines.values():
                 block = next(iter(line)).block
-                own = [ticket for ticket in line if ticket.run is run]
+                own = [permit for permit in line if permit.run is run]
                 if own and block is not None:
                     told = self._told_of(block)
-                    found += [(ticket, *told) for ticket in own]
+                    found += [(permit, *told) for permit in own]
             return found
 
-    def why(self, ticket: Ticket) -> tuple[str, tuple[str, ...]] | None:
-        """For what limit a ticket waits, and which tasks hold it; None if it does not wait."""
+    def why(self, permit: Permit) -> tuple[str, tuple[str, ...]] | None:
+        """For what limit a permit waits, and which tasks hold it; None if it does not wait."""
         with self.lock:
-            line = self._lines.get(ticket.line)
-            block = next(iter(line)).block if line and ticket in line else None
+            line = self._lines.get(permit.line)
+            block = next(iter(line)).block if line and permit in line else None
             return None if block is None else self._told_of(block)
 
-    def held_up_by(self, ticket: Ticket, others: Iterable[Ticket]) -> tuple[Ticket, str] | None:
-        """Which of ``others`` has what ``ticket`` waits for, and cannot have until it leaves.
+    def held_up_by(self, permit: Permit, others: Iterable[Permit]) -> tuple[Permit, str] | None:
+        """Which of ``others`` has what ``permit`` waits for, and cannot have until it leaves.
 
         With the limit, in words; None where it need not wait for any of them.
         """
         with self.lock:
-            if ticket.state != WAITING:
+            if permit.state != WAITING:
                 return None
             inside = [other for other in others if other.state == INSIDE]
-            for name, amount in ticket.amounts:
+            for name, amount in permit.amounts:
                 having = [t for t in inside if any(name == n for n, _ in t.amounts)]
                 had = sum(a for t in having for n, a in t.amounts if n == name)
                 if having and exact(self._total[name]) - had < amount:
                     return having[0], f"{_told(amount):g} of the capacity '{name}'"
-            for rule in ticket.constraints.rules_of(ticket.task):
+            for rule in permit.constraints.rules_of(permit.task):
                 holding = [t for t in inside if rule.has(t)]
                 if holding and len(holding) >= int(rule.constraint.value or 0):
                     return holding[0], f"room under '{rule.constraint}'"
@@ -305,71 +305,71 @@ class ResourceManager:
         while heads:
             key = heads[0][1]
             line = self._lines[key]
-            ticket = next(iter(line))
-            now = ticket.now()
-            ticket.block = self._block(ticket, now, claims)
-            if ticket.block is not None:
-                ticket.look_again(ticket.block.until, now, self.reconsider)
+            permit = next(iter(line))
+            now = permit.now()
+            permit.block = self._block(permit, now, claims)
+            if permit.block is not None:
+                permit.look_again(permit.block.until, now, self.reconsider)
                 heappop(heads)
                 continue
-            ticket.call_off()
-            ticket.state = CALLED
-            self._called[ticket] = None
-            if not ticket.woken:
-                ticket.woken = True
-                self._owners.append(ticket.on_admitted)
-            del line[ticket]
+            permit.call_off()
+            permit.state = CALLED
+            self._called[permit] = None
+            if not permit.woken:
+                permit.woken = True
+                self._owners.append(permit.on_admitted)
+            del line[permit]
             if line:
                 heapreplace(heads, (next(iter(line)).number, key))
             else:
                 del self._lines[key]
                 heappop(heads)
 
-    def _leave(self, ticket: Ticket, unused: int = 0) -> None:
-        state, ticket.state = ticket.state, OUT
-        ticket.admissions.tickets.pop(ticket, None)
+    def _leave(self, permit: Permit, unused: int = 0) -> None:
+        state, permit.state = permit.state, OUT
+        permit.admissions.permits.pop(permit, None)
         if state == WAITING:
-            line = self._lines[ticket.line]
-            del line[ticket]
+            line = self._lines[permit.line]
+            del line[permit]
             if not line:
-                del self._lines[ticket.line]
-            ticket.call_off()
+                del self._lines[permit.line]
+            permit.call_off()
         elif state in (CALLED, INSIDE):
             if state == CALLED:
-                del self._called[ticket]
-                unused = ticket.calls
-            self._give_back(ticket, unused)
+                del self._called[permit]
+                unused = permit.calls
+            self._give_back(permit, unused)
 
-    def _block(self, ticket: Ticket, now: float, claims: _Claims) -> Block | None:
-        """What keeps ``ticket`` out, which claims it; None if it has all that it needs now."""
-        constraints = ticket.constraints
-        rules = constraints.rules_for(ticket.task, now) if constraints.any else ()
+    def _block(self, permit: Permit, now: float, claims: _Claims) -> Block | None:
+        """What keeps ``permit`` out, which claims it; None if it has all that it needs now."""
+        constraints = permit.constraints
+        rules = constraints.rules_for(permit.task, now) if constraints.any else ()
         if rules:
-            block = _block_by_rules(ticket, rules, now, claims)
+            block = _block_by_rules(permit, rules, now, claims)
             if block is not None:
-                if ticket.was_short and not any(r.constraint.kind == PAUSE for r in rules):
-                    claims.keep(ticket.amounts, self._free)
+                if permit.was_short and not any(r.constraint.kind == PAUSE for r in rules):
+                    claims.keep(permit.amounts, self._free)
                 return block
         else:
-            ticket.calls = ticket.most
-        if ticket.amounts and (short := claims.short(ticket.amounts, self._free)):
-            claims.keep(ticket.amounts, self._free)
-            ticket.was_short = True
+            permit.calls = permit.most
+        if permit.amounts and (short := claims.short(permit.amounts, self._free)):
+            claims.keep(permit.amounts, self._free)
+            permit.was_short = True
             return Block(short)
-        for name, amount in ticket.amounts:
+        for name, amount in permit.amounts:
             self._free[name] -= amount
         for rule in rules:
-            rule.enter(ticket)
-        ticket.rules = rules
-        self._inside[ticket] = None
+            rule.enter(permit)
+        permit.rules = rules
+        self._inside[permit] = None
         return None
 
-    def _give_back(self, ticket: Ticket, unused: int) -> None:
-        del self._inside[ticket]
-        for name, amount in ticket.amounts:
+    def _give_back(self, permit: Permit, unused: int) -> None:
+        del self._inside[permit]
+        for name, amount in permit.amounts:
             self._free[name] += amount
-        for rule in ticket.rules:
-            rule.leave(ticket, unused)
+        for rule in permit.rules:
+            rule.leave(permit, unused)
 
     def _told_of(self, block: Block) -> tuple[str, tuple[str, ...]]:
         limit = block.limit
@@ -407,10 +407,10 @@ class _Claims:
 
 
 def _block_by_rules(
-    ticket: Ticket, rules: Iterable[Rule], now: float, claims: _Claims
+    permit: Permit, rules: Iterable[Rule], now: float, claims: _Claims
 ) -> Block | None:
-    """What constraint keeps a ticket out; None after saying for how many calls there is room."""
-    calls: float = ticket.most
+    """What constraint keeps a permit out; None after saying for how many calls there is room."""
+    calls: float = permit.most
     block = None
     full = []
     for rule in rules:
@@ -425,17 +425,17 @@ def _block_by_rules(
         if block is None or until > block.until:
             block = Block(rule, until)
     claims.rules.update(full)
-    ticket.calls = int(calls)
+    permit.calls = int(calls)
     return block
 
 
-def _held_by(ticket: Ticket) -> str:
-    """The permits of a ticket, in words."""
-    if ticket.state == WAITING:
+def _held_by(permit: Permit) -> str:
+    """The permits of a permit, in words."""
+    if permit.state == WAITING:
         return "a place in the queue"
-    held = [f"{_told(amount):g} of the capacity '{name}'" for name, amount in ticket.amounts]
-    held += [f"a place under '{rule.constraint}'" for rule in ticket.rules]
-    return ", ".join(held) or "a ticket"
+    held = [f"{_told(amount):g} of the capacity '{name}'" for name, amount in permit.amounts]
+    held += [f"a place under '{rule.constraint}'" for rule in permit.rules]
+    return ", ".join(held) or "a permit"
 
 
 def exact(amount: float) -> Fraction | int:
@@ -451,16 +451,16 @@ def _told(amount: Fraction | int) -> float:
 def _check_capacities(capacities: Any) -> None:
     if not isinstance(capacities, Mapping):
         raise ArgumentError(
-            "system_resources takes a dict of amounts by name, or a ResourceManager, but got "
+            "capacities takes a dict of amounts by name, or a Capacities, but got "
             f"{short(capacities)}"
         )
     for name, amount in capacities.items():
         if not isinstance(name, str) or not name.isidentifier():
             raise ArgumentError(
-                "the name of a capacity is that of an argument of with_constraints(), but got "
+                "the name of a capacity is that of an argument of with_capacity(), but got "
                 f"{short(name)}"
             )
         if not is_amount(amount):
-            raise no_amount("system_resources", name, amount)
+            raise no_amount("capacities", name, amount)
         if not amount:
-            raise ArgumentError(f"system_resources has 0 of '{name}'; leave it out")
+            raise ArgumentError(f"capacities has 0 of '{name}'; leave it out")

@@ -11,9 +11,9 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.events import TaskWaiting
-from cascade.runtime.limits.capacities import ResourceManager, exact
+from cascade.runtime.limits.capacities import Capacities, exact
 from cascade.runtime.limits.constraints import ConstraintManager
-from cascade.runtime.limits.permits import OUT, Admissions, Ticket, current_ticket
+from cascade.runtime.limits.permits import OUT, Admissions, Permit, current_permit
 from cascade.spec.checks import is_amount, no_amount
 from cascade.spec.operation import Operation
 from cascade.spec.policies import CallPolicies
@@ -29,21 +29,21 @@ class Gate:
 
     Args:
         run: The run.
-        resources: Has the capacities, and the queue.
+        capacities: Has the capacities, and the queue.
         constraints: Those of the engine.
     """
 
     def __init__(
-        self, run: RunScope, resources: ResourceManager, constraints: ConstraintManager
+        self, run: RunScope, capacities: Capacities, constraints: ConstraintManager
     ) -> None:
         self._run = run
-        self.resources = resources
+        self.capacities = capacities
         self.constraints = constraints
         self._admissions = Admissions()
         #: That of the call which has started the run, if limits have let that in.
-        self.caller = current_ticket.get(None)
+        self.caller = current_permit.get(None)
         #: Warnings given so far: thousands of nodes may wait for the same limit.
-        self._warned: set[tuple[str, Ticket, str]] = set()
+        self._warned: set[tuple[str, Permit, str]] = set()
 
     def taking(self, policies: CallPolicies, amounts: Mapping[str, Any], task: str) -> CallPolicies:
         """The policies with amounts that nodes have given.
@@ -55,18 +55,18 @@ class Gate:
         whose = f"task '{task}'"
         for name, amount in amounts.items():
             if not is_amount(amount):
-                raise no_amount(f"with_constraints() of {whose}", name, amount)
-        self.resources.check(amounts.items(), whose)
+                raise no_amount(f"with_capacity() of {whose}", name, amount)
+        self.capacities.check(amounts.items(), whose)
         return policies.with_capacities({**dict(policies.capacities), **amounts})
 
     def governs(self, operation: Operation, policies: CallPolicies) -> bool:
-        """Whether a call has to ask for a ticket."""
+        """Whether a call has to ask for a permit."""
         if policies.capacities:
             return True
         constraints = self.constraints
         return constraints.any and not operation.structural and constraints.governs(operation.name)
 
-    def asks_again(self, operation: Operation, ticket: Ticket | None) -> bool:
+    def asks_again(self, operation: Operation, permit: Permit | None) -> bool:
         """Whether constraints were set that a call, which is about to begin, was not let in by.
 
         Asked where much may have happened since: it has waited for a thread. From any thread.
@@ -74,20 +74,20 @@ class Gate:
         constraints = self.constraints
         if not constraints.any or operation.structural:
             return False
-        known = () if ticket is None else ticket.rules
+        known = () if permit is None else permit.rules
         return any(rule not in known for rule in constraints.rules_of(operation.name))
 
-    def ticket(
+    def permit(
         self,
         operation: Operation,
         node: int,
         policies: CallPolicies,
         on_admitted: Callable[[], None],
         most: int = 1,
-    ) -> Ticket:
-        """A ticket for a call; to be entered, and left."""
+    ) -> Permit:
+        """A permit for a call; to be entered, and left."""
         amounts = tuple([(name, exact(amount)) for name, amount in policies.capacities])
-        return Ticket(
+        return Permit(
             self._run,
             self.constraints,
             operation.name,
@@ -100,8 +100,8 @@ class Gate:
 
     async def admitted(
         self, operation: Operation, node: int, policies: CallPolicies, most: int = 1
-    ) -> Ticket:
-        """A ticket that is in, after waiting for it. In the loop's thread; to be left.
+    ) -> Permit:
+        """A permit that is in, after waiting for it. In the loop's thread; to be left.
 
         Raises:
             CancelledError: The run is about to end, and begins nothing any more.
@@ -113,94 +113,94 @@ class Gate:
             if self._run.is_own_thread(threading.get_ident()):
                 open_()
             else:
-                with suppress(RuntimeError):  # the loop is closed by now, and the ticket left
+                with suppress(RuntimeError):  # the loop is closed by now, and the permit left
                     loop.call_soon_threadsafe(open_)
 
         def open_() -> None:
             if not opened.done():  # the waiting call may have been cancelled
                 opened.set_result(None)
 
-        ticket = self.ticket(operation, node, policies, on_admitted, most)
+        permit = self.permit(operation, node, policies, on_admitted, most)
         try:
-            if self.resources.enter(ticket):
-                return ticket
-            while ticket.state != OUT:
-                self.tell(ticket)
+            if self.capacities.enter(permit):
+                return permit
+            while permit.state != OUT:
+                self.tell(permit)
                 await opened
-                if self.resources.begin(ticket):
-                    return ticket
+                if self.capacities.begin(permit):
+                    return permit
                 opened = loop.create_future()  # constraints were set before it could begin
             raise asyncio.CancelledError
         except BaseException:
-            self.resources.leave(ticket)
+            self.capacities.leave(permit)
             raise
 
-    def tell(self, ticket: Ticket) -> None:
-        """Tell that a ticket waits, and for what; warn where that may be for ever."""
+    def tell(self, permit: Permit) -> None:
+        """Tell that a permit waits, and for what; warn where that may be for ever."""
         if self.caller is not None:
-            self._warn_of_caller(ticket)
+            self._warn_of_caller(permit)
         if self._run.bus.wants(TaskWaiting):
-            why = self.resources.why(ticket)
+            why = self.capacities.why(permit)
             if why is not None:
-                self._run.publish(TaskWaiting, ticket.task, ticket.node, *why)
+                self._run.publish(TaskWaiting, permit.task, permit.node, *why)
 
-    def mark(self, context: Context, ticket: Ticket) -> None:
-        """Make code that runs in ``context`` part of the call that ``ticket`` belongs to."""
-        context.run(current_ticket.set, ticket)
+    def mark(self, context: Context, permit: Permit) -> None:
+        """Make code that runs in ``context`` part of the call that ``permit`` belongs to."""
+        context.run(current_permit.set, permit)
 
-    def _warn_of_caller(self, ticket: Ticket) -> None:
+    def _warn_of_caller(self, permit: Permit) -> None:
         """Warn of a call that waits for a limit held by the call that started its run."""
-        callers: list[Ticket] = []
+        callers: list[Permit] = []
         caller = self.caller
         while caller is not None:
             callers.append(caller)
             caller = caller.run.caller
-        found = self.resources.held_up_by(ticket, callers)
-        if found is not None and (ticket.task, *found) not in self._warned:
-            self._warned.add((ticket.task, *found))
+        found = self.capacities.held_up_by(permit, callers)
+        if found is not None and (permit.task, *found) not in self._warned:
+            self._warned.add((permit.task, *found))
             holder, limit = found
             _log.warning(
                 "task '%s' waits for %s, which task '%s' has, that has started its run: if '%s' "
                 "waits for that run, both stand still for ever; run it outside of '%s', or take "
                 "less there",
-                ticket.task,
+                permit.task,
                 limit,
                 holder.task,
                 holder.task,
                 holder.task,
             )
 
-    def leave(self, ticket: Ticket, unused: int = 0) -> None:
-        """Give back what a ticket has. From any thread."""
-        self.resources.leave(ticket, unused)
+    def leave(self, permit: Permit, unused: int = 0) -> None:
+        """Give back what a permit has. From any thread."""
+        self.capacities.leave(permit, unused)
 
-    def leave_after(self, ticket: Ticket, call: Any) -> None:
-        """The same, once an abandoned call has ended (M8): it uses what the ticket has."""
-        ticket.outlives = True
-        call.add_done_callback(lambda _call: self.leave(ticket))
+    def leave_after(self, permit: Permit, call: Any) -> None:
+        """The same, once an abandoned call has ended (M8): it uses what the permit has."""
+        permit.outlives = True
+        call.add_done_callback(lambda _call: self.leave(permit))
 
     # -- the end of the run -------------------------------------------------------------------
 
     @property
     def busy(self) -> bool:
-        """Whether any ticket of the run waits or is in."""
-        return bool(self._admissions.tickets)
+        """Whether any permit of the run waits or is in."""
+        return bool(self._admissions.permits)
 
     def stop(self) -> None:
         """Let nothing of the run begin any more, and nothing wait. May be repeated."""
-        self.resources.stop(self._admissions)
+        self.capacities.stop(self._admissions)
 
     def abandon(self) -> None:
-        """Let admitted tickets stay until they leave: their calls were abandoned (M8)."""
-        for ticket in list(self._admissions.tickets):
-            ticket.outlives = True
+        """Let admitted permits stay until they leave: their calls were abandoned (M8)."""
+        for permit in list(self._admissions.permits):
+            permit.outlives = True
 
     def close(self) -> None:
         """See to it that the run, which has ended, holds nothing; say so if it did."""
-        for ticket, held in self.resources.close(self._admissions):
+        for permit, held in self.capacities.close(self._admissions):
             _log.error(
                 "a run has ended and task '%s' still held %s, which was given back; this is a "
                 "fault of Cascade: please report it, with what the run did",
-                ticket.task,
+                permit.task,
                 held,
             )

@@ -1,6 +1,6 @@
-"""Tickets: what one attempt asks of all limits at once.
+"""Permits: what one attempt asks of all limits at once.
 
-The state of a ticket is changed under the lock of its ResourceManager, by these five and by nothing
+The state of a permit is changed under the lock of its Capacities, by these five and by nothing
 else, in whatever order threads come to call them::
 
     NEW ──enter──> INSIDE                            there was room, and the attempt begins
@@ -9,7 +9,7 @@ else, in whatever order threads come to call them::
                                      CALLED ──begin──> INSIDE
     any ──leave──> OUT                               it has nothing, and waits for nothing
 
-``OUT`` is final: a ticket that was left before it was entered is refused. So is one of a run whose
+``OUT`` is final: a permit that was left before it was entered is refused. So is one of a run whose
 Admissions are closed.
 """
 
@@ -31,31 +31,31 @@ if TYPE_CHECKING:
     from cascade.runtime.execution.scope import RunScope
     from cascade.runtime.limits.constraints import ConstraintManager
 
-#: The states of a ticket.
+#: The states of a permit.
 NEW, WAITING, CALLED, INSIDE, OUT = range(5)
 
 
 class Admissions:
-    """The tickets of one run that wait or are in. Changed under the manager's lock.
+    """The permits of one run that wait or are in. Changed under the manager's lock.
 
     Attributes:
-        tickets: Those that were entered and have not left.
+        permits: Those that were entered and have not left.
         closed: Whether no other may enter.
     """
 
-    __slots__ = ("closed", "tickets")
+    __slots__ = ("closed", "permits")
 
     def __init__(self) -> None:
-        self.tickets: dict[Ticket, None] = {}
+        self.permits: dict[Permit, None] = {}
         self.closed = False
 
 
-#: The ticket of the call that the current code is part of, if limits have let that in.
-current_ticket: contextvars.ContextVar[Ticket] = contextvars.ContextVar("cascade.current_ticket")
+#: The permit of the call that the current code is part of, if limits have let that in.
+current_permit: contextvars.ContextVar[Permit] = contextvars.ContextVar("cascade.current_permit")
 
 
 class Block(NamedTuple):
-    """What keeps a ticket out; made at every look, so the rest is found when somebody asks."""
+    """What keeps a permit out; made at every look, so the rest is found when somebody asks."""
 
     #: A constraint, or the name of a capacity.
     limit: Rule | str
@@ -63,7 +63,7 @@ class Block(NamedTuple):
     until: float = math.inf
 
 
-class Ticket:
+class Permit:
     """What one attempt, or a batch of steps, needs to begin.
 
     Args:

@@ -16,7 +16,7 @@ from cascade.spec.nearby import did_you_mean
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
-    from cascade.runtime.limits.permits import Ticket
+    from cascade.runtime.limits.permits import Permit
 
 PAUSE: Final = "pause"
 CONCURRENCY: Final = "concurrency"
@@ -175,11 +175,11 @@ class _Rule:
         """How many calls may begin now; less than 1 for none."""
         raise NotImplementedError
 
-    def enter(self, ticket: Ticket) -> None:
-        """Let a ticket in, for ``ticket.calls``."""
+    def enter(self, permit: Permit) -> None:
+        """Let a permit in, for ``permit.calls``."""
 
-    def leave(self, ticket: Ticket, unused: int) -> None:
-        """A ticket is done, and has not made so many of its calls."""
+    def leave(self, permit: Permit, unused: int) -> None:
+        """A permit is done, and has not made so many of its calls."""
 
     def opens(self, now: float) -> float:
         """When there will be room; inf where that is for others to say."""
@@ -189,8 +189,8 @@ class _Rule:
         """The names of the tasks that one waits for."""
         return ()
 
-    def has(self, ticket: Ticket) -> bool:
-        """Whether a ticket keeps others out as long as it is in."""
+    def has(self, permit: Permit) -> bool:
+        """Whether a permit keeps others out as long as it is in."""
         return False
 
     def succeed(self, before: Any, now: float) -> None:
@@ -219,22 +219,22 @@ class ConcurrencyRule(_Rule):
         super().__init__(constraint, expires)
         assert isinstance(constraint.value, int)
         self._limit = constraint.value
-        self._inside: dict[Ticket, None] = {}
+        self._inside: dict[Permit, None] = {}
 
     def room(self, now: float) -> float:
         return math.inf if len(self._inside) < self._limit else 0
 
-    def enter(self, ticket: Ticket) -> None:
-        self._inside[ticket] = None
+    def enter(self, permit: Permit) -> None:
+        self._inside[permit] = None
 
-    def leave(self, ticket: Ticket, unused: int) -> None:
-        self._inside.pop(ticket, None)
+    def leave(self, permit: Permit, unused: int) -> None:
+        self._inside.pop(permit, None)
 
-    def has(self, ticket: Ticket) -> bool:
-        return ticket in self._inside
+    def has(self, permit: Permit) -> bool:
+        return permit in self._inside
 
     def holders(self) -> tuple[str, ...]:
-        return tuple([ticket.task for ticket in self._inside])
+        return tuple([permit.task for permit in self._inside])
 
     def succeed(self, before: Any, now: float) -> None:
         self._inside = before._inside
@@ -256,7 +256,7 @@ class RateRule(_Rule):
         self._tokens = self.size
         #: Those inside → of the tokens that each took, how many may come back. What the bucket
         #: would have had no room for does not, or a batch that ends late gave a second burst.
-        self._lent: OrderedDict[Ticket, float] = OrderedDict()
+        self._lent: OrderedDict[Permit, float] = OrderedDict()
         self._total_lent = 0.0
         self._at = -math.inf
 
@@ -268,26 +268,26 @@ class RateRule(_Rule):
         # A timer comes too early by the resolution of its clock; then there is no other.
         return self._tokens + self._rate * EARLY
 
-    def enter(self, ticket: Ticket) -> None:
-        self._tokens -= ticket.calls
-        self._lent[ticket] = ticket.calls
-        self._total_lent += ticket.calls
+    def enter(self, permit: Permit) -> None:
+        self._tokens -= permit.calls
+        self._lent[permit] = permit.calls
+        self._total_lent += permit.calls
 
-    def leave(self, ticket: Ticket, unused: int) -> None:
-        lent = self._lent.pop(ticket, 0.0)
+    def leave(self, permit: Permit, unused: int) -> None:
+        lent = self._lent.pop(permit, 0.0)
         self._total_lent = self._total_lent - lent if self._lent else 0.0
         self._tokens += min(unused, lent)
 
     def _write_off(self, tokens: float) -> None:
         """Let so many not come back, of those that were taken first."""
         while tokens > 0 and self._lent:
-            ticket, lent = self._lent.popitem(last=False)
+            permit, lent = self._lent.popitem(last=False)
             gone = min(lent, tokens)
             self._total_lent -= gone
             tokens -= gone
             if gone < lent:
-                self._lent[ticket] = lent - gone
-                self._lent.move_to_end(ticket, last=False)
+                self._lent[permit] = lent - gone
+                self._lent.move_to_end(permit, last=False)
 
     def opens(self, now: float) -> float:
         return now + (1 - self._tokens) / self._rate

@@ -33,7 +33,7 @@ from cascade.runtime.graph_path.templates import (
 from cascade.runtime.loops.protocol import UNSET
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.tail_calls import is_baked, lazies_of
-from cascade.runtime.straightline import GOES_ON, Begun, Handover
+from cascade.runtime.straightline import GOES_ON, Bailout, Begun
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register, TailCall
 from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError
@@ -96,7 +96,7 @@ class RegisterMachine:
         #: The instruction that is executed.
         self._pc = 0
         #: What it has given, if a graph run has to go on from there.
-        self._stopped: Handover | None = None
+        self._stopped: Bailout | None = None
 
     async def value(self) -> Any:
         """The value of the blueprint, or STOPPED."""
@@ -117,7 +117,7 @@ class RegisterMachine:
                     if self._pc == last and self._goes_again(value):
                         value = None
                     else:
-                        self._stopped = Handover([], value)
+                        self._stopped = Bailout([], value)
                         return STOPPED
                 elif self._pc == last:
                     return value
@@ -125,7 +125,7 @@ class RegisterMachine:
                     self._registers[call.output.index] = value
                     self._pc += 1
             except Exception as error:
-                self._stopped = Handover([], UNSET, error)
+                self._stopped = Bailout([], UNSET, error)
                 return STOPPED
             if ticker.step():
                 await ticker.pause()

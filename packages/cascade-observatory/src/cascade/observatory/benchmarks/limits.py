@@ -28,7 +28,7 @@ ALONE, PLANE = "alone", "control plane"
 NODES: Mapping[str, Callable[[int], Any]] = {
     "plain": TASKS.leaf,
     "with a retry": lambda number: TASKS.leaf(number).with_retry(3),
-    "with a capacity": lambda number: TASKS.leaf(number).with_constraints(slots=1),
+    "with a capacity": lambda number: TASKS.leaf(number).with_capacity(slots=1),
 }
 #: The cost of limits that apply to no task of the run, and seconds until a waiting call starts.
 IDLE_MOST, WAKE_MOST = 1.05, 1e-3
@@ -87,7 +87,7 @@ def control_plane(bench: Bench) -> None:
 def capacities(bench: Bench) -> None:
     """Nodes that take a capacity, beside others that take the workers' slow lane."""
     nodes, title = min(bench.largest, 2_000), "limits, capacities"
-    with Cascade(system_resources={"slots": nodes}) as cascade:
+    with Cascade(capacities={"slots": nodes}) as cascade:
         contenders = [
             Contender(name, _running(cascade, make, nodes), nodes, list(range(nodes)))
             for name, make in NODES.items()
@@ -116,10 +116,10 @@ def wake_ups(bench: Bench) -> Figures:
 
 
 def _woken(hold: Callable[[int], Any], count: int) -> Any:
-    with Cascade(system_resources={"slots": 1}) as cascade:
+    with Cascade(capacities={"slots": 1}) as cascade:
         for _ in range(2):  # the first run also imports modules and starts threads
             wakeups.forget()
-            cascade.run(lambda: [hold(i).with_constraints(slots=1) for i in range(count)])
+            cascade.run(lambda: [hold(i).with_capacity(slots=1) for i in range(count)])
     return summarised(wakeups.gaps())
 
 
@@ -158,7 +158,7 @@ PROGRAM = Program(
         Section(
             "capacities",
             "Capacities",
-            "Nodes that take one of many with `with_constraints`, beside nodes with a retry that "
+            "Nodes that take one of many with `with_capacity`, beside nodes with a retry that "
             "is never needed, which take the same lane, and plain ones.",
             capacities,
         ),
