@@ -429,9 +429,9 @@ class Engine:
 
     def _compile(self, target: LazyResult[Any], graph: Graph) -> Blueprint:
         """The blueprint of ``target``, compiled once; calls with plain arguments share one."""
-        alone = not target.dependencies and target.policies is None
+        alone = not target._dependencies and target._policies is None
         if not alone or target.task.structural:
-            policies = [lazy.policies and lazy.policies.state for lazy in graph.lazies]
+            policies = [lazy._policies and lazy._policies.state for lazy in graph.lazies]
             kept = self._built.get(target)
             if kept is None or kept[0] != policies:  # it may have been given some since
                 kept = self._built[target] = (policies, BlueprintBuilder().build(target))

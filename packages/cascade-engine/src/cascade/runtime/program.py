@@ -58,7 +58,7 @@ class Program(Generic[R]):
         self._engine = engine
         lazies = build_graph(target).lazies
         #: What has to be checked before each run.
-        self.special = [lazy for lazy in lazies if lazy.special]
+        self.special = [lazy for lazy in lazies if lazy._special]
         sources = sources_of(target)
         self._params = {s.param_name for s in sources if isinstance(s, Param)}.union(params)
         self.inputs = tuple(dict.fromkeys([*sorted(self._params), *_names(target, blueprint)]))

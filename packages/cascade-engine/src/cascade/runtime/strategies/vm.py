@@ -72,7 +72,7 @@ class VMExecutionStrategy:
             return None
         if run.gate.constraints.any:
             return None
-        if not target.dependencies:
+        if not target._dependencies:
             return None  # it is a loop, if anything
         found = walk(target)
         straight = None if found is None else straight_for(found)

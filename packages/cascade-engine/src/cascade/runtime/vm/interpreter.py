@@ -673,7 +673,7 @@ class Interpreter:
     def _become(self, frame: Frame, lazy: LazyResult[Any], base: Frame) -> Frame | None:
         """Continue ``frame`` as ``lazy`` (R4): a loop of such takes no memory."""
         self._run.step(frame.blueprint.name)
-        found = walk(lazy) if lazy.dependencies and self._may_go_straight(base) else None
+        found = walk(lazy) if lazy._dependencies and self._may_go_straight(base) else None
         if found is not None and found.lazies[0].number <= self._shared.newest:
             found = None  # it may have been computed before, or be under way
         straight = None if found is None else straight_for(found)
@@ -750,7 +750,7 @@ class Interpreter:
 
     def _compile(self, lazy: LazyResult[Any]) -> Blueprint:
         """A blueprint for ``lazy``; the task's own where the call is all there is to it."""
-        alone = not lazy.dependencies and lazy.policies is None
+        alone = not lazy._dependencies and lazy._policies is None
         if alone and isinstance(lazy.task, Task):
             blueprint = template_of(lazy.task)
         else:
@@ -799,7 +799,7 @@ def _error_of(handover: Handover, call: Call) -> BaseException:
 def _is_to_be_checked(source: LazyResult[Any] | None, alone: bool) -> bool:
     if source is None:
         return False
-    return source.special or (isinstance(source, Source) and not alone)
+    return source._special or (isinstance(source, Source) and not alone)
 
 
 def _is_cancelled() -> bool:
