@@ -243,7 +243,7 @@ def kept(state, target):
     """What is kept of it and of its inputs."""
     return [
         repr(state.get_result(lazy.id)) if state.has_result(lazy.id) else None
-        for lazy in (target, *target.dependencies)
+        for lazy in (target, *target._dependencies)
     ]
 
 

@@ -229,9 +229,9 @@ def test_json_keeps_the_retries_and_refuses_what_it_cannot_keep():
     from tests.graph import flows
 
     lazy = flows.load("a").with_retry(4, 0.5, 2, max_delay=9, jitter=0.1, on=(OSError, KeyError))
-    retry = from_json(to_json(lazy)).target.calls.retry
+    retry = from_json(to_json(lazy)).target._calls.retry
     assert (retry.max_attempts, retry.delay, retry.backoff) == (4, 0.5, 2)
     assert (retry.max_delay, retry.jitter, retry.on) == (9, 0.1, (OSError, KeyError))
-    assert from_json(to_json(flows.load("a").with_retry())).target.calls.retry.on is Exception
+    assert from_json(to_json(flows.load("a").with_retry())).target._calls.retry.on is Exception
     with pytest.raises(cs.SerializationError, match="its retry on <function"):
         to_json(flows.load("a").with_retry(on=lambda error: True))

@@ -261,10 +261,10 @@ def test_a_cycle_through_data_is_found():
 def test_a_cycle_forced_into_the_arguments_is_found():
     """Lazy values do not change, but nothing stops who writes into them."""
     a, b = named("a"), named("b")
-    a.dependencies, b.dependencies = (b,), (a,)
+    a._dependencies, b._dependencies = (b,), (a,)
     with pytest.raises(CycleError, match=r"a .* ← b .* ← a "):
         build_graph(a)
-    a.dependencies = (a,)
+    a._dependencies = (a,)
     with pytest.raises(CycleError) as caught:
         build_graph(a)
     assert caught.value.cycle == ("a", "a")
@@ -361,7 +361,7 @@ def test_known_nodes_are_listed_outside_the_graph():
     target = join(known, known, load())
     graph = build_graph(target, known={known}.__contains__)
 
-    assert set(graph.lazies) == {target, target.dependencies[2]}
+    assert set(graph.lazies) == {target, target._dependencies[2]}
     assert list(graph.outside) == [(1, known), (1, known)]
     assert graph.waits == [0, 3]
     assert graph.successors == [[1], []]

@@ -74,7 +74,7 @@ def test_every_edge_says_why_and_stands_with_the_node_it_leads_into():
     target = join(data, [data]).run_if(ready).after(first)
     graph = build_graph(target)
     at = graph.index
-    container = target.dependencies[1]
+    container = target._dependencies[1]
 
     assert graph.edges == [
         Edge(at[data], at[container], EdgeKind.DATA),

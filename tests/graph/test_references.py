@@ -176,7 +176,7 @@ def test_a_retry_condition_must_be_an_error_type_or_marked(condition):
 
 def test_a_marked_condition_makes_the_trip():
     for on in (OSError, (OSError, KeyError), is_busy):
-        assert from_json(to_json(load().with_retry(on=on))).target.calls.retry.on == on
+        assert from_json(to_json(load().with_retry(on=on))).target._calls.retry.on == on
 
 
 def test_an_unmarked_function_is_refused_when_it_is_written():

@@ -104,10 +104,10 @@ def test_amounts_are_numbers_or_nodes():
         "amounts": {"gpu": 0},
     }
     loaded = again(target)
-    assert loaded.calls.capacities == (("disk", 0.5), ("net", 2))
-    assert [type(amount) for _, amount in loaded.calls.capacities] == [float, int]
-    assert [(n, lazy.name) for n, lazy in loaded.amounts.items()] == [("gpu", "load")]
-    assert loaded.special
+    assert loaded._calls.capacities == (("disk", 0.5), ("net", 2))
+    assert [type(amount) for _, amount in loaded._calls.capacities] == [float, int]
+    assert [(n, lazy.name) for n, lazy in loaded._amounts.items()] == [("gpu", "load")]
+    assert loaded._special
 
 
 def test_of_a_map_amounts_are_for_its_items():
@@ -115,7 +115,7 @@ def test_of_a_map_amounts_are_for_its_items():
 
     (form,) = document(mapped)["nodes"]
     assert form["capacities"] == {"gpu": 1}
-    assert again(mapped).policies.calls.capacities == (("gpu", 1),)
+    assert again(mapped)._policies.calls.capacities == (("gpu", 1),)
     with pytest.raises(SerializationError, match="the lazy amount of 'gpu' for each of its items"):
         to_json(pair.map(a=[1, 2]).with_capacity(gpu=load()))
 
@@ -246,9 +246,9 @@ def test_younger_edges_come_back():
     first = load("first")
     second = load("second")
     first.after(second)
-    (loaded, _) = again(join(first, second)).dependencies
+    (loaded, _) = again(join(first, second))._dependencies
 
-    assert [lazy.args for lazy in loaded.predecessors] == [("second",)]
+    assert [lazy.args for lazy in loaded._predecessors] == [("second",)]
 
 
 def test_a_graph_may_be_given_instead_of_its_target():
@@ -273,7 +273,7 @@ def test_a_map_is_a_map_again():
     assert loaded.factory is pair
     assert loaded.name == "pair.map"
     assert loaded.args[0].shared == {"b": literal([1])}
-    assert [lazy.task for lazy in loaded.dependencies] == [load]
+    assert [lazy.task for lazy in loaded._dependencies] == [load]
 
 
 def test_a_task_in_a_class_is_found_by_its_qualified_name():
@@ -307,7 +307,7 @@ def test_another_process_imports_only_the_modules_it_allows():
 def test_an_injection_by_name_comes_back_by_name():
     loaded = again(query("q", inject("db")))
 
-    assert loaded.special
+    assert loaded._special
     assert loaded.args[1].resource_name == "db"
     assert loaded.args[1].definition is None
 
@@ -344,7 +344,7 @@ def test_a_chain_of_many(many):
 def test_many_arguments(many):
     loaded = again(join(*(load() for _ in range(many))))
 
-    assert len(loaded.dependencies) == many
+    assert len(loaded._dependencies) == many
 
 
 def test_containers_too_deep_for_json_are_refused_by_name():

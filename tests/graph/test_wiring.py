@@ -26,7 +26,7 @@ def check(target, known=None):
     for lazy in {*graph.lazies, *outside}:
         waiting = [user for user in graph.lazies for source in inputs_of(user) if source is lazy]
         assert sorted(map(id, users_of(wiring.users.get(lazy)))) == sorted(map(id, waiting))
-    assert set(wiring.special) == {lazy for lazy in graph.lazies if lazy.special}
+    assert set(wiring.special) == {lazy for lazy in graph.lazies if lazy._special}
     return wiring
 
 
@@ -83,7 +83,7 @@ def test_a_cycle_is_refused_and_named():
 def test_a_cycle_forced_into_the_arguments_is_found():
     first = load("a")
     second = join(first)
-    first.dependencies = first.args = (second,)
+    first._dependencies = first.args = (second,)
     with pytest.raises(CycleError):
         wire(second)
 

@@ -86,8 +86,8 @@ def test_a_container_operand_is_searched_for_lazy_values():
     """R2."""
     more = [given(2)]
     total = given([1]) + more
-    assert [lazy.name for lazy in total.dependencies] == ["given", "gather"]
-    assert total.dependencies[1].task is GATHER
+    assert [lazy.name for lazy in total._dependencies] == ["given", "gather"]
+    assert total._dependencies[1].task is GATHER
 
 
 def test_numpy_leaves_the_operator_to_the_lazy_value():

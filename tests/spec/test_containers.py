@@ -44,7 +44,7 @@ def rebuilt(lazy: LazyResult[Any], value_of: Callable[[Any], Any]) -> Any:
     """What the node gives when each of its inputs has its value."""
     assert lazy.task is GATHER
     recipe, *leaves = lazy.args
-    assert tuple(leaves) == lazy.dependencies
+    assert tuple(leaves) == lazy._dependencies
     return fill(recipe, *map(value_of, leaves))
 
 
@@ -111,9 +111,9 @@ def test_a_lazy_value_is_found_and_replaced_wherever_it_is(wrap):
     """R2."""
     lazy = leaf()
     for node in (use(wrap(lazy)), use(key=wrap(lazy))):
-        (container,) = node.dependencies
+        (container,) = node._dependencies
         assert container in (*node.args, *node.kwargs.values())
-        assert set(container.dependencies) == {lazy}
+        assert set(container._dependencies) == {lazy}
         assert rebuilt(container, lambda _: "value of it") == wrap("value of it")
         assert type(rebuilt(container, lambda _: 1)) is type(wrap(lazy))
 
@@ -123,7 +123,7 @@ def test_the_leaves_are_inputs_in_their_order_and_repeated_where_they_are():
     container = settled([a, (b, 1), {"k": a}])
 
     assert rebuilt(container, {a: "A", b: "B"}.get) == ["A", ("B", 1), {"k": "A"}]
-    assert sorted(lazy.number for lazy in container.dependencies) == [a.number, a.number, b.number]
+    assert sorted(lazy.number for lazy in container._dependencies) == [a.number, a.number, b.number]
 
 
 class ListOfMine(list): ...
@@ -150,7 +150,7 @@ class TupleOfMine(tuple):
 def test_other_containers_are_not_searched(container):
     """M15: only exact list, tuple, dict, set, and namedtuples."""
     assert settled(container) is container
-    assert use(container).dependencies == ()
+    assert use(container)._dependencies == ()
 
 
 def test_the_types_that_are_searched():
@@ -209,7 +209,7 @@ def test_a_large_plain_container_is_not_visited_from_python():
     with python_steps() as steps:
         lazy = use(numbers, table)
 
-    assert lazy.dependencies == ()
+    assert lazy._dependencies == ()
     assert steps[0] < 1_000
 
 
@@ -269,7 +269,7 @@ def test_a_container_that_is_met_twice_is_rebuilt_once():
 
     assert result == {"a": [1], "b": ([1], [[1]])}
     assert result["a"] is result["b"][0] is result["b"][1][0]
-    assert len(container.dependencies) == 1
+    assert len(container._dependencies) == 1
 
 
 def test_lists_shared_at_each_level_are_searched_once():
@@ -277,7 +277,7 @@ def test_lists_shared_at_each_level_are_searched_once():
     container = deep([leaf()], lambda x: [x, x], 200)
     lazy = settled(container)
 
-    assert len(lazy.dependencies) == 1
+    assert len(lazy._dependencies) == 1
     assert settled(deep([1], lambda x: [x, x], 200)) is not None
 
 
@@ -299,7 +299,7 @@ def test_lazy_values_are_found_however_deep(wrap, depth):
     while result != "found":
         (result, *_) = result.values() if type(result) is dict else result
 
-    assert set(lazy.dependencies) == {one}
+    assert set(lazy._dependencies) == {one}
 
 
 def test_a_plain_container_may_be_as_deep():
@@ -361,7 +361,7 @@ def test_a_literal_is_not_searched():
     shield = literal([lazy])
 
     assert use(shield).args == (shield,)
-    assert use(shield).dependencies == ()
+    assert use(shield)._dependencies == ()
 
 
 def test_a_literal_in_a_container_is_its_value():
@@ -370,7 +370,7 @@ def test_a_literal_in_a_container_is_its_value():
     container = settled([literal(value), {literal("k"): other}, literal(one)])
     result = rebuilt(container, lambda _: 2)
 
-    assert container.dependencies == (other,)
+    assert container._dependencies == (other,)
     assert result == [value, {"k": 2}, one]
     assert result[0] is value
 
@@ -378,7 +378,7 @@ def test_a_literal_in_a_container_is_its_value():
 def test_a_container_of_literals_alone_is_unwrapped_too():
     container = settled([literal(1), (2,)])
 
-    assert container.dependencies == ()
+    assert container._dependencies == ()
     assert rebuilt(container, lambda _: None) == [1, (2,)]
 
 
@@ -438,7 +438,7 @@ def test_gather_of_a_hundred_thousand():
     lazies = [leaf() for _ in range(100_000)]
     lazy = gather(*lazies)
 
-    assert lazy.dependencies == tuple(lazies)
+    assert lazy._dependencies == tuple(lazies)
     assert rebuilt(lazy, lambda x: x.number) == [x.number for x in lazies]
 
 
@@ -522,7 +522,7 @@ def test_filling_a_container_is_substituting_its_lazy_values(value):
         assert not holds_marks(value)
     else:
         assert holds_marks(value)
-        assert set(result.dependencies) == lazies
+        assert set(result._dependencies) == lazies
         assert rebuilt(result, _value_of) == naive(value, _value_of)
         assert _typed(rebuilt(result, _value_of)) == _typed(naive(value, _value_of))
 

@@ -32,7 +32,7 @@ def split(): ...
         (load("a.csv", count()), "load(…)"),
         (collect(), "gather(…)"),
         (gather(1), "cs.gather(…)"),
-        (load([count()]).dependencies[0], "cs.gather(…)"),
+        (load([count()])._dependencies[0], "cs.gather(…)"),
         (Param("region"), "cs.Param('region')"),
         (Env("HOME"), "cs.Env('HOME')"),
         (Router(selector=1, routes={1: 2}), "cs.Router(…)"),

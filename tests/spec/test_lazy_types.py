@@ -35,6 +35,13 @@ def line() -> int:
 # -- what it is -----------------------------------------------------------------------------------
 
 
+def test_users_see_the_names_that_are_for_them():
+    data = {"task", "args", "kwargs", "name", "callsite", "id", "number"}
+    names = {name for name in dir(load()) if not name.startswith(("_", "with_"))}
+
+    assert names == data | {"run_if", "after", "keep"}
+
+
 def test_a_lazy_value_is_small():
     lazy = load()
 
@@ -74,7 +81,7 @@ def test_numbers_ascend_in_the_order_of_creation():
 def test_an_input_has_a_lower_number_than_its_user():
     lazy = deploy([load(), {"k": (load(),)}], load())
 
-    assert all(inner.number < lazy.number for inner in lazy.dependencies)
+    assert all(inner.number < lazy.number for inner in lazy._dependencies)
 
 
 def test_the_id_is_unique_and_stable():
@@ -108,7 +115,7 @@ def test_every_kind_of_lazy_value_remembers_the_line_of_the_user():
         (Param("p"), line()),
         (Env("HOME"), line()),
         (Router(selector=1, routes={1: 2}), line()),
-        (deploy([load()]).dependencies[0], line()),
+        (deploy([load()])._dependencies[0], line()),
     ]
 
     assert [lazy.callsite.lineno for lazy, _ in made] == [number for _, number in made]
@@ -124,7 +131,7 @@ def test_a_call_over_several_lines_is_at_its_first():
     )
 
     assert lazy.callsite.lineno == first
-    assert [inner.callsite.lineno for inner in lazy.dependencies] == [first + 1, first + 3]
+    assert [inner.callsite.lineno for inner in lazy._dependencies] == [first + 1, first + 3]
 
 
 def test_a_call_site_in_a_loop_and_in_a_comprehension():
@@ -170,9 +177,9 @@ def test_policies_change_the_lazy_value_and_return_it():
 
     assert lazy.run_if(ready) is lazy
     assert lazy.after(first) is lazy
-    assert lazy.conditions == (ready,)
-    assert lazy.predecessors == (first,)
-    assert lazy.dependencies == ()
+    assert lazy._conditions == (ready,)
+    assert lazy._predecessors == (first,)
+    assert lazy._dependencies == ()
 
 
 def test_conditions_and_predecessors_add_up():
@@ -180,15 +187,15 @@ def test_conditions_and_predecessors_add_up():
     a, b, c = load(), load(), load()
     lazy = deploy().run_if(a).run_if(b).after(a, b).after().after(c)
 
-    assert lazy.conditions == (a, b)
-    assert lazy.predecessors == (a, b, c)
+    assert lazy._conditions == (a, b)
+    assert lazy._predecessors == (a, b, c)
 
 
 def test_every_kind_of_lazy_value_takes_policies():
     kinds = [load.map(path=[1]), gather(1), Param("p"), Router(selector=1, routes={1: 2})]
     ready = load()
     for lazy in kinds:
-        assert lazy.run_if(ready).after(ready).conditions == (ready,)
+        assert lazy.run_if(ready).after(ready)._conditions == (ready,)
 
 
 @pytest.mark.parametrize("condition", [True, False, 1, None, [1], "yes"])
@@ -201,7 +208,7 @@ def test_run_if_refuses_a_plain_value_and_points_to_eq(condition):
     assert "known already" in str(caught.value)
     assert "wrong:  …run_if(score == 1)" in str(caught.value)
     assert "right:  …run_if(cs.eq(score, 1))" in str(caught.value)
-    assert lazy.conditions == ()
+    assert lazy._conditions == ()
 
 
 def test_a_long_plain_condition_is_cut_in_the_message():
@@ -218,7 +225,7 @@ def test_a_task_that_was_not_called_is_refused(method):
     with pytest.raises(LazyUseError, match=message + r"load\(\)$"):
         getattr(lazy, method)(load)
 
-    assert lazy.conditions == lazy.predecessors == ()
+    assert lazy._conditions == lazy._predecessors == ()
 
 
 def test_after_refuses_values_that_are_not_lazy_and_changes_nothing():
@@ -226,7 +233,7 @@ def test_after_refuses_values_that_are_not_lazy_and_changes_nothing():
     with pytest.raises(LazyUseError, match=r"^after\(\) of task 'deploy'.* but got \[<lazy load"):
         lazy.after(load(), [load()])
 
-    assert lazy.predecessors == ()
+    assert lazy._predecessors == ()
 
 
 @pytest.mark.parametrize("method", ["run_if", "after"])
@@ -236,7 +243,7 @@ def test_a_lazy_value_does_not_wait_for_itself(method):
         getattr(lazy, method)(lazy)
 
     assert caught.value.cycle == ("deploy", "deploy")
-    assert lazy.conditions == lazy.predecessors == ()
+    assert lazy._conditions == lazy._predecessors == ()
 
 
 def test_amounts_of_capacities_are_merged_by_name():
@@ -244,14 +251,14 @@ def test_amounts_of_capacities_are_merged_by_name():
 
     assert lazy.with_capacity(gpu=1, memory_gb=2.5) is lazy
     lazy.with_capacity(memory_gb=amount, disk=0)
-    assert lazy.calls.capacities == (("gpu", 1),)
-    assert lazy.amounts == {"memory_gb": amount}
+    assert lazy._calls.capacities == (("gpu", 1),)
+    assert lazy._amounts == {"memory_gb": amount}
     lazy.with_capacity(memory_gb=4, gpu=amount)
-    assert lazy.calls.capacities == (("memory_gb", 4),)
-    assert lazy.amounts == {"gpu": amount}
+    assert lazy._calls.capacities == (("memory_gb", 4),)
+    assert lazy._amounts == {"gpu": amount}
     lazy.with_capacity(gpu=0, memory_gb=0)
-    assert lazy.calls.capacities == ()
-    assert lazy.amounts == {}
+    assert lazy._calls.capacities == ()
+    assert lazy._amounts == {}
 
 
 @pytest.mark.parametrize("amount", [-1, float("nan"), float("inf"), True, "2", None, load])
@@ -260,7 +267,7 @@ def test_an_amount_is_a_number_from_0_up(amount):
 
     with pytest.raises(ArgumentError, match=r"with_capacity\(\) of task 'load'.*'gpu' is "):
         lazy.with_capacity(gpu=amount)
-    assert lazy.policies is None
+    assert lazy._policies is None
 
 
 def test_amounts_are_for_calls_of_tasks():

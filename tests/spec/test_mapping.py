@@ -32,8 +32,8 @@ def calls(lazy: MappedLazyResult, **columns) -> list[LazyResult]:
     values = [columns.get(n, c) for n, c in zip(plan.names, known, strict=True)]
     result = expand(plan, *values)
     assert result.task is GATHER
-    assert fill(result.args[0], *result.dependencies) == list(result.dependencies)
-    return list(result.dependencies)
+    assert fill(result.args[0], *result._dependencies) == list(result._dependencies)
+    return list(result._dependencies)
 
 
 def test_one_call_for_each_item_in_order():
@@ -66,7 +66,7 @@ def test_any_iterable_will_do(iterable):
 def test_a_map_over_nothing_is_an_empty_list():
     lazy = expand(scale.map(value=[]).args[0], [])
 
-    assert lazy.dependencies == ()
+    assert lazy._dependencies == ()
     assert fill(*lazy.args) == []
 
 
@@ -75,7 +75,7 @@ def test_a_lazy_iterable_is_an_input_of_the_map():
     source = numbers()
     lazy = scale.map(value=source)
 
-    assert lazy.dependencies == (source,)
+    assert lazy._dependencies == (source,)
     assert [call.kwargs["value"] for call in calls(lazy, value=(7, 8))] == [7, 8]
 
 
@@ -83,17 +83,17 @@ def test_a_known_and_a_lazy_iterable_together():
     source = numbers()
     lazy = scale.map(value=[1, 2], factor=source)
 
-    assert lazy.dependencies == (source,)
+    assert lazy._dependencies == (source,)
     assert [call.kwargs["factor"] for call in calls(lazy, factor=[3, 4])] == [3, 4]
 
 
 def test_items_may_be_lazy_and_then_the_list_is_one_input():
     a, b = numbers(), numbers()
     lazy = scale.map(value=[a, [b]])
-    (container,) = lazy.dependencies
+    (container,) = lazy._dependencies
 
     assert container.task is GATHER
-    assert set(container.dependencies) == {a, b}
+    assert set(container._dependencies) == {a, b}
 
 
 def test_a_literal_is_the_same_for_every_item():
@@ -102,7 +102,7 @@ def test_a_literal_is_the_same_for_every_item():
     made = calls(scale.map(value=[1, 2], factor=literal(shared)))
 
     assert [lazy.kwargs["factor"] for lazy in made] == [literal(shared)] * 2
-    assert all(lazy.kwargs["factor"].value is shared and lazy.special for lazy in made)
+    assert all(lazy.kwargs["factor"].value is shared and lazy._special for lazy in made)
 
 
 def test_an_injection_is_the_same_for_every_item():
@@ -138,8 +138,8 @@ def test_maps_nest():
     inner = scale.map(value=[1, 2])
     outer = anything.map(rows=inner)
 
-    assert outer.dependencies == (inner,)
-    assert anything.map(rows=[inner, inner]).dependencies[0].dependencies == (inner, inner)
+    assert outer._dependencies == (inner,)
+    assert anything.map(rows=[inner, inner])._dependencies[0]._dependencies == (inner, inner)
 
 
 def test_a_map_over_the_keywords_of_a_variadic_task():

@@ -264,7 +264,7 @@ def test_attributes_that_tools_probe_raise_a_plain_attribute_error(name):
 def test_a_lazy_value_that_is_not_made_yet_has_no_attributes():
     """As copy makes one, before it is filled in; a message about it must not ask for more."""
     empty = LazyResult.__new__(LazyResult)
-    for name in ("task", "name", "callsite", "policies", "_id"):
+    for name in ("task", "name", "callsite", "_policies", "_id"):
         with pytest.raises(AttributeError) as caught:
             getattr(empty, name)
         assert type(caught.value) is AttributeError

@@ -24,7 +24,7 @@ def test_a_comparison_is_a_node():
     """M16: ``lazy == 1`` is identity."""
     lazy = stage()
 
-    assert eq(lazy, "prod").dependencies == (lazy,)
+    assert eq(lazy, "prod")._dependencies == (lazy,)
     assert ne("prod", lazy).name == "ne"
 
 
@@ -32,7 +32,7 @@ def test_a_comparison_serves_as_a_condition():
     """R6."""
     condition = eq(stage(), "prod")
 
-    assert stage().run_if(condition).conditions == (condition,)
+    assert stage().run_if(condition)._conditions == (condition,)
 
 
 def test_the_result_is_a_bool():

@@ -29,12 +29,12 @@ def test_a_param_is_a_lazy_value():
     lazy = use(region)
 
     assert isinstance(region, LazyResult)
-    assert lazy.dependencies == (region,)
+    assert lazy._dependencies == (region,)
     assert region.name == "param region"
     assert region.param_name == "region"
     assert region.description == "where to run"
     assert region.type is str
-    assert region.dependencies == ()
+    assert region._dependencies == ()
     assert region.task.structural
 
 
@@ -246,7 +246,7 @@ def test_an_env_is_a_lazy_value():
     lazy = Env("HOME")
 
     assert lazy.name == "env HOME"
-    assert use([lazy]).dependencies[0].dependencies == (lazy,)
+    assert use([lazy])._dependencies[0]._dependencies == (lazy,)
 
 
 @pytest.mark.parametrize(

@@ -78,13 +78,13 @@ def test_the_lazy_value_itself_is_changed_and_returned():
     """M17."""
     lazy = fetch("u")
     assert lazy.with_retry(5, 1.0) is lazy
-    assert lazy.calls.retry.max_attempts == 5
+    assert lazy._calls.retry.max_attempts == 5
 
 
 def test_each_item_of_a_map_gets_the_retries():
     mapped = fetch.map(url=["a", "b"]).with_retry(7)
-    items = mapped.task.func(*mapped.args).dependencies
-    assert [item.calls.retry.max_attempts for item in items] == [7, 7]
+    items = mapped.task.func(*mapped.args)._dependencies
+    assert [item._calls.retry.max_attempts for item in items] == [7, 7]
 
 
 def test_a_node_that_calls_no_task_refuses_them():

@@ -28,7 +28,7 @@ def test_the_selector_is_an_input_and_the_routes_are_not():
     selector, small, large = kind(), work(1), work(2)
     router = Router(selector=selector, routes={"s": small, "l": large})
 
-    assert router.dependencies == (selector,)
+    assert router._dependencies == (selector,)
     assert router.routes == {"s": small, "l": large}
     assert router.name == "router"
     assert router.task is ROUTE
@@ -63,8 +63,8 @@ def test_containers_with_lazy_values_are_routes_and_selectors():
     router = Router(selector=(a, 1), routes={("x", 1): [b], "plain": [1]})
 
     assert router.selector.task is GATHER
-    assert router.dependencies == (router.selector,)
-    assert router.routes[("x", 1)].dependencies == (b,)
+    assert router._dependencies == (router.selector,)
+    assert router.routes[("x", 1)]._dependencies == (b,)
     assert router.routes["plain"] == [1]
 
 
@@ -82,8 +82,8 @@ def test_a_plain_selector_is_not_an_input():
     """R1."""
     router = Router(selector="s", routes={"s": work()})
 
-    assert router.dependencies == ()
-    assert not router.special
+    assert router._dependencies == ()
+    assert not router._special
     assert router.args[1] == "s"
 
 
@@ -91,7 +91,7 @@ def test_a_plain_selector_is_not_an_input():
 def test_a_literal_or_injected_selector_marks_the_node_as_special(selector):
     router = Router(selector=selector, routes={"s": work()})
 
-    assert router.special
+    assert router._special
 
 
 def test_a_literal_route_is_its_value():

@@ -346,22 +346,22 @@ def test_lazy_arguments_are_dependencies_in_order_and_once_for_each_use():
     a, b = add(1), add(2)
     lazy = shapes(a, 1, b, flag=a)
 
-    assert lazy.dependencies == (a, b, a)
-    assert not lazy.special
+    assert lazy._dependencies == (a, b, a)
+    assert not lazy._special
 
 
 def test_a_hundred_thousand_arguments():
     lazies = [add(i) for i in range(100_000)]
     lazy = shapes(*lazies, **{f"k{i}": i for i in range(1_000)})
 
-    assert lazy.dependencies == tuple(lazies)
+    assert lazy._dependencies == tuple(lazies)
 
 
 def test_literals_and_injections_mark_the_call_as_special():
     lazy = add(literal([add(1)]), inject("db"))
 
-    assert lazy.special
-    assert lazy.dependencies == ()
+    assert lazy._special
+    assert lazy._dependencies == ()
 
 
 # -- injection ------------------------------------------------------------------------------------
@@ -380,7 +380,7 @@ def query(sql, db=inject(database), *, log=inject("log")):
 def test_defaults_that_are_injections_become_arguments_of_the_call():
     lazy = query("select 1")
 
-    assert lazy.special
+    assert lazy._special
     assert {name: i.resource_name for name, i in lazy.kwargs.items()} == {
         "db": "database",
         "log": "log",

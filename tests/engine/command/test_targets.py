@@ -137,7 +137,7 @@ def test_a_call_that_nobody_wrote_stands_at_the_function(cascade):
     found = find("flows.py:collatz").lazy()
 
     assert found.callsite.source in ("@cs.task", "def collatz(n: int, length: int = 0) -> int:")
-    assert {d.callsite for d in found.dependencies} == {found.callsite}
+    assert {d.callsite for d in found._dependencies} == {found.callsite}
 
 
 def test_resources_of_the_module_are_known_once(cascade):

@@ -195,6 +195,6 @@ def distinct_tasks(lazies: Iterable[LazyResult[Any]]) -> list[Task[..., Any] | L
     for lazy in lazies:
         task = getattr(lazy, "factory", None) or lazy.task
         if isinstance(task, Task):
-            steps = lazy.calls.needs_attempts
+            steps = lazy._calls.needs_attempts
             found.setdefault((task, steps), lazy if steps and lazy.task is task else task)
     return list(found.values())

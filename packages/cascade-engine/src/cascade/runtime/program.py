@@ -83,9 +83,9 @@ class Program(Generic[R]):
         self._whole = Blueprint.deferred(target, lambda: blueprint)
         self._engine = engine
         lazies = build_graph(target).lazies
-        self._policies = [(lazy, lazy.policies and lazy.policies.state) for lazy in lazies]
+        self._policies = [(lazy, lazy._policies and lazy._policies.state) for lazy in lazies]
         #: What has to be checked before each run.
-        self.special = [lazy for lazy in lazies if lazy.special]
+        self.special = [lazy for lazy in lazies if lazy._special]
         sources = sources_of(target)
         self._params = {s.param_name for s in sources if isinstance(s, Param)}.union(params)
         self.inputs = tuple(dict.fromkeys([*sorted(self._params), *_names(target, blueprint)]))
@@ -146,7 +146,7 @@ class Program(Generic[R]):
     @property
     def template(self) -> Blueprint:
         """What a machine is to execute: the target as a whole, if nobody has changed it since."""
-        is_same = all((lazy.policies and lazy.policies.state) == p for lazy, p in self._policies)
+        is_same = all((lazy._policies and lazy._policies.state) == p for lazy, p in self._policies)
         return self._whole if is_same else self.blueprint
 
     def _short_way(self, inputs: Mapping[str, Any]) -> list[Any] | None:
@@ -230,7 +230,7 @@ def _is_for_a_run(task: Task[..., Any], target: LazyResult[Any]) -> bool:
     """Whether a target of plain calls is not for straight-line code: it is a loop, or collects."""
     if task.parameters.var_positional or task.parameters.var_keyword:
         return True
-    return not target.dependencies and isinstance(fuse(task), Fused)
+    return not target._dependencies and isinstance(fuse(task), Fused)
 
 
 def _places(target: LazyResult[Any], count: int) -> dict[str, int]:

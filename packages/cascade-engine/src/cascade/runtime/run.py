@@ -197,7 +197,7 @@ class Run:
             CapacityError: A node takes more of a capacity than there is.
             ParameterError: A parameter or environment variable is missing or does not fit.
         """
-        special = [lazy for lazy in lazies if lazy.special]
+        special = [lazy for lazy in lazies if lazy._special]
         self.resources.check(special)
         self.gate.capacities.check_nodes(special)
         for lazy in special:

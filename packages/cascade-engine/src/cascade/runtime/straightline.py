@@ -155,9 +155,9 @@ def chain(target: LazyResult[Any]) -> Walk | None:
     values: list[Any] = []
     shape: list[Any] = []
     lazy = target
-    while lazy.plain and len(lazies) < _MOST_NODES:
+    while lazy._plain and len(lazies) < _MOST_NODES:
         lazies.append(lazy)
-        args, needed = lazy.args, lazy.dependencies
+        args, needed = lazy.args, lazy._dependencies
         if lazy.kwargs:
             return None
         shape.append(_what(lazy))
@@ -185,10 +185,10 @@ def _walk(target: LazyResult[Any], params: bool) -> Walk | None:
     todo = [target]
     while todo:
         lazy = todo.pop()
-        is_source = params and isinstance(lazy, Source) and lazy.policies is None
-        if not (lazy.plain or is_source):
+        is_source = params and isinstance(lazy, Source) and lazy._policies is None
+        if not (lazy._plain or is_source):
             return None
-        for source in lazy.dependencies:
+        for source in lazy._dependencies:
             if source not in reached:
                 reached.add(source)
                 todo.append(source)
@@ -203,9 +203,9 @@ def _walk(target: LazyResult[Any], params: bool) -> Walk | None:
         if isinstance(lazy, Source):
             values.append(lazy)
             shape.append(None)
-        elif lazy.dependencies is lazy.args and lazy.args:
+        elif lazy._dependencies is lazy.args and lazy.args:
             shape.append(tuple(map(place.__getitem__, lazy.args)))
-        elif lazy.dependencies or lazy.kwargs:
+        elif lazy._dependencies or lazy.kwargs:
             shape.append(tuple([_operand(v, place, values) for v in lazy.args]))
             if lazy.kwargs:
                 named = [(n, _operand(v, place, values)) for n, v in lazy.kwargs.items()]
@@ -321,7 +321,7 @@ class Straight:
         ):
             return True
         # A tuple among the arguments may be the node's own of what it needs.
-        return any(references([lazies[p].dependencies], 0) > 1 for p in self._containers)
+        return any(references([lazies[p]._dependencies], 0) > 1 for p in self._containers)
 
     def _stopped(self, error: BaseException) -> Bailout:
         trace = error.__traceback__
@@ -374,8 +374,8 @@ def _mentions(lazies: Sequence[LazyResult[Any]]) -> list[int]:
     counts = dict.fromkeys(lazies, 0)
     for lazy in lazies:
         mentioned = [*lazy.args, *lazy.kwargs.values()]
-        if lazy.dependencies is not lazy.args:
-            mentioned += lazy.dependencies
+        if lazy._dependencies is not lazy.args:
+            mentioned += lazy._dependencies
         for value in mentioned:
             if issubclass(type(value), LazyResult):
                 counts[value] += 1
@@ -385,7 +385,7 @@ def _mentions(lazies: Sequence[LazyResult[Any]]) -> list[int]:
 def _lines(found: Walk, kept: Container[LazyResult[Any]]) -> Iterator[tuple[str, int | None]]:
     """The body, and for each line the node that it calls."""
     place = {lazy: i for i, lazy in enumerate(found.lazies)}
-    last_use = {source: at for at, lazy in enumerate(found.lazies) for source in lazy.dependencies}
+    last_use = {source: at for at, lazy in enumerate(found.lazies) for source in lazy._dependencies}
     taken = 0
     names = "".join(f"a{i}, " for i in range(len(found.values)))
     yield f"{names}= values" if names else "pass", None
@@ -407,7 +407,7 @@ def _lines(found: Walk, kept: Container[LazyResult[Any]]) -> Iterator[tuple[str,
         yield f"v{at} = f{at}({', '.join(given)})", at
         yield f"if type(v{at}) not in ATOMS and issubclass(type(v{at}), GOES_ON):", None
         yield f"    return Bailout([{done}], v{at})", None
-        used = [lazy for lazy in dict.fromkeys(lazy.dependencies) if last_use[lazy] == at]
+        used = [lazy for lazy in dict.fromkeys(lazy._dependencies) if last_use[lazy] == at]
         freed = "".join(f"v{place[lazy]} = " for lazy in used if lazy not in kept)
         if freed and at < len(found.lazies) - 1:
             yield f"{freed}RELEASED", None

@@ -58,13 +58,13 @@ def build_graph(
 
 def inputs_of(lazy: LazyResult[Any]) -> tuple[LazyResult[Any], ...]:
     """All that has to end before ``lazy`` may start, in a run."""
-    policies = lazy.policies
+    policies = lazy._policies
     if policies is None:
-        return lazy.dependencies
+        return lazy._dependencies
     more = policies.conditions + policies.predecessors
     if policies.amounts and not lazy.task.structural:
         more += tuple(policies.amounts.values())
-    return lazy.dependencies + more
+    return lazy._dependencies + more
 
 
 def _inputs_and_routes(lazy: LazyResult[Any]) -> Sequence[LazyResult[Any]]:

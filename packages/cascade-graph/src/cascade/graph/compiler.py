@@ -198,7 +198,7 @@ class _Template:
         conditions: tuple[LazyResult[Any], ...] = ()
         predecessors: tuple[LazyResult[Any], ...] = ()
         if self.root is not None:
-            conditions, predecessors = self.root.conditions, self.root.predecessors
+            conditions, predecessors = self.root._conditions, self.root._predecessors
             if parameters.var_positional is None:
                 only = [name for name in by_position if name not in parameters.keyword]
                 by_position = by_position[: max(len(only), len(self.root.args))]
@@ -213,7 +213,7 @@ class _Template:
             conditions=[outputs[lazy] for lazy in conditions],
             after=[outputs[lazy] for lazy in predecessors],
             amounts={} if self.root is None else _amounts(self.root, outputs),
-            policies=PLAIN_CALLS if self.root is None else self.root.calls,
+            policies=PLAIN_CALLS if self.root is None else self.root._calls,
             task=self.task,
         )
 
@@ -237,7 +237,7 @@ def _collected(surplus: Any, root: LazyResult[Any]) -> LazyResult[Any] | None:
 def _amounts(
     lazy: LazyResult[Any], outputs: Mapping[LazyResult[Any], Register]
 ) -> dict[str, Register]:
-    return {name: outputs[source] for name, source in lazy.amounts.items()}
+    return {name: outputs[source] for name, source in lazy._amounts.items()}
 
 
 def _call(lazy: LazyResult[Any], outputs: Mapping[LazyResult[Any], Register]) -> Call:
@@ -253,10 +253,10 @@ def _call(lazy: LazyResult[Any], outputs: Mapping[LazyResult[Any], Register]) ->
         outputs[lazy],
         [operand(value) for value in lazy.args],
         {name: operand(value) for name, value in lazy.kwargs.items()},
-        conditions=[outputs[condition] for condition in lazy.conditions],
-        after=[outputs[predecessor] for predecessor in lazy.predecessors],
+        conditions=[outputs[condition] for condition in lazy._conditions],
+        after=[outputs[predecessor] for predecessor in lazy._predecessors],
         amounts=_amounts(lazy, outputs),
-        policies=lazy.calls,
+        policies=lazy._calls,
         task=lazy.task,
         source=lazy,
     )

@@ -145,10 +145,10 @@ class Graph:
 
     def _edges_into(self, target: int, lazy: LazyResult[Any]) -> list[Edge]:
         kinds = (
-            (EdgeKind.DATA, dict.fromkeys(lazy.dependencies)),
-            (EdgeKind.CONDITION, dict.fromkeys(lazy.conditions)),
-            (EdgeKind.ORDER, dict.fromkeys(lazy.predecessors)),
-            (EdgeKind.CONSTRAINT, dict.fromkeys(lazy.amounts.values())),
+            (EdgeKind.DATA, dict.fromkeys(lazy._dependencies)),
+            (EdgeKind.CONDITION, dict.fromkeys(lazy._conditions)),
+            (EdgeKind.ORDER, dict.fromkeys(lazy._predecessors)),
+            (EdgeKind.CONSTRAINT, dict.fromkeys(lazy._amounts.values())),
         )
         found = [
             Edge(self.index[source], target, kind)

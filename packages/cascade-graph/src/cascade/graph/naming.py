@@ -85,8 +85,8 @@ def _inputs(lazy: LazyResult[Any]) -> Sequence[LazyResult[Any]]:
     """The nodes whose keys are part of the key of ``lazy``."""
     if isinstance(lazy, Router):
         routes = [route for route in lazy.routes.values() if isinstance(route, LazyResult)]
-        return (*lazy.dependencies, *lazy.conditions, *routes)
-    return lazy.dependencies + lazy.conditions
+        return (*lazy._dependencies, *lazy._conditions, *routes)
+    return lazy._dependencies + lazy._conditions
 
 
 def _content(
@@ -112,10 +112,10 @@ def _content(
                 writer.write(value)
     except UndigestibleError:
         raise _unfit(lazy, keys) from None
-    if lazy.policies is not None:
-        for condition in lazy.conditions:
+    if lazy._policies is not None:
+        for condition in lazy._conditions:
             writer.put(b"if", keys[condition])
-        if lazy.policies.calls.catches:
+        if lazy._policies.calls.catches:
             writer.put(b"catches", b"")
     return writer.digest()
 

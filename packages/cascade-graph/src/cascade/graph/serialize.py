@@ -134,14 +134,14 @@ class NodeWriter(ValueWriter):
             body = self._body(lazy)
         except RecursionError:
             self.refuse("a container in it is nested too deep")
-        if lazy.conditions:
-            body["if"] = [self.index[c] for c in lazy.conditions]
-        if lazy.predecessors:
-            body["after"] = [self.index[p] for p in lazy.predecessors]
-        if lazy.policies is not None:
-            body |= self.calls(lazy.policies.calls)
-        if lazy.policies is not None and lazy.policies.amounts:
-            amounts = lazy.policies.amounts.items()
+        if lazy._conditions:
+            body["if"] = [self.index[c] for c in lazy._conditions]
+        if lazy._predecessors:
+            body["after"] = [self.index[p] for p in lazy._predecessors]
+        if lazy._policies is not None:
+            body |= self.calls(lazy._policies.calls)
+        if lazy._policies is not None and lazy._policies.amounts:
+            amounts = lazy._policies.amounts.items()
             unseen = [name for name, amount in amounts if amount not in self.index]
             if unseen:  # of a map: its items are made when it runs, and only they need it
                 self.refuse(f"the lazy amount of '{unseen[0]}' for each of its items")
@@ -174,10 +174,10 @@ class NodeWriter(ValueWriter):
         container = fill(*lazy.args)
         # The recipe has unwrapped the literals: what they held must not be found by a new search.
         try:
-            found = gathered(container, lazy._code, lazy._lasti).dependencies
+            found = gathered(container, lazy._code, lazy._lasti)._dependencies
         except ArgumentError:
             self.refuse("a task or an inject(…) inside cs.literal(…)")
-        if sorted(f.number for f in found) != sorted(d.number for d in lazy.dependencies):
+        if sorted(f.number for f in found) != sorted(d.number for d in lazy._dependencies):
             self.refuse("a lazy value inside cs.literal(…)")
         return self.value(container)
 

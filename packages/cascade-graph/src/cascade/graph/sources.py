@@ -36,8 +36,8 @@ def sources_of(target: LazyResult[Any]) -> list[Source[Any]]:
 
 def _below(lazy: LazyResult[Any]) -> Iterator[LazyResult[Any]]:
     yield from inputs_of(lazy)
-    if lazy.policies is not None:
-        yield from lazy.policies.amounts.values()  # those of a map are for its items
+    if lazy._policies is not None:
+        yield from lazy._policies.amounts.values()  # those of a map are for its items
     if isinstance(lazy, Router):
         yield from (route for route in lazy.routes.values() if isinstance(route, LazyResult))
     given = [*lazy.args, *lazy.kwargs.values()]

@@ -94,18 +94,18 @@ def wire(target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | Non
     last = None  # most nodes after it call the same task
     while stack:
         lazy = stack.pop()
-        sources = lazy.dependencies
+        sources = lazy._dependencies
         if lazy.task is not last:
             if not lazy.task.structural:
                 last = lazy.task
                 wiring.tasks.add(last)
             elif type(lazy) is not LazyResult:
                 wiring.hiding.append(lazy)
-        if not lazy.plain:
-            if lazy.special:
+        if not lazy._plain:
+            if lazy._special:
                 wiring.special.append(lazy)
-            if lazy.policies is not None:
-                if lazy.policies.keeps:
+            if lazy._policies is not None:
+                if lazy._policies.keeps:
                     wiring.kept.append(lazy)
                 more = inputs_of(lazy)[len(sources) :]
                 sources += more

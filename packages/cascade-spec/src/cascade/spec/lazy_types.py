@@ -40,32 +40,32 @@ class LazyResult(PolicyMethods, Arithmetic, Misuse, Generic[R_co]):
 
     __slots__ = ()
 
-    dependencies: tuple[LazyResult[Any], ...]
-    policies: Policies[LazyResult[Any]] | None
+    _dependencies: tuple[LazyResult[Any], ...]
+    _policies: Policies[LazyResult[Any]] | None
 
     @property
-    def conditions(self) -> tuple[LazyResult[Any], ...]:
+    def _conditions(self) -> tuple[LazyResult[Any], ...]:
         """What ``run_if`` was given; the node runs only if all are truthy."""
-        return () if self.policies is None else self.policies.conditions
+        return () if self._policies is None else self._policies.conditions
 
     @property
-    def predecessors(self) -> tuple[LazyResult[Any], ...]:
+    def _predecessors(self) -> tuple[LazyResult[Any], ...]:
         """What ``after`` was given: nodes that end first, without handing over data."""
-        return () if self.policies is None else self.policies.predecessors
+        return () if self._policies is None else self._policies.predecessors
 
     @property
-    def amounts(self) -> Mapping[str, LazyResult[Any]]:
+    def _amounts(self) -> Mapping[str, LazyResult[Any]]:
         """What ``with_capacity`` was given that is lazy; of a map, that is for its items."""
-        if self.policies is None or self.task.structural:
+        if self._policies is None or self.task.structural:
             return {}
-        return self.policies.amounts
+        return self._policies.amounts
 
     @property
-    def calls(self) -> CallPolicies:
+    def _calls(self) -> CallPolicies:
         """How its calls are made; what a map was given is for its items."""
-        if self.policies is None or self.task.structural:
+        if self._policies is None or self.task.structural:
             return PLAIN_CALLS
-        return self.policies.calls
+        return self._policies.calls
 
     def _combine(
         self, func: Callable[..., Any], args: tuple[Any, ...], code: CodeType, lasti: int

@@ -29,20 +29,23 @@ NO_KWARGS: dict[str, Any] = {}
 
 
 class LazyValue:
-    """A node as data: the base of LazyResult, which is what programs have."""
+    """A node as data: the base of LazyResult, which is what programs have.
+
+    Names without an underscore are for users; those with one are shared by Cascade's own layers.
+    """
 
     __slots__ = (
         "__weakref__",
         "_code",
+        "_dependencies",
         "_id",
         "_lasti",
+        "_plain",
+        "_policies",
+        "_special",
         "args",
-        "dependencies",
         "kwargs",
         "number",
-        "plain",
-        "policies",
-        "special",
         "task",
     )
 
@@ -51,15 +54,15 @@ class LazyValue:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     #: The lazy values among args and kwargs, in order, repeated where they are used twice.
-    dependencies: tuple[LazyValue, ...]
+    _dependencies: tuple[LazyValue, ...]
     #: True when a run has to look at the arguments before the call: a ``Literal`` or ``Inject`` to
     #: unwrap, a parameter to check.
-    special: bool
+    _special: bool
     #: Whether all there is to it is a call of a plain operation: nothing special, no policies. What
     #: the fast lane asks, twice for each node.
-    plain: bool
+    _plain: bool
     #: What ``run_if``, ``after`` and their like were given; None as long as there is nothing.
-    policies: Policies[Any] | None
+    _policies: Policies[Any] | None
     #: Position in the order of creation, over all lazy values of the process.
     number: int
 
@@ -78,10 +81,10 @@ class LazyValue:
         self.task = task
         self.args = args
         self.kwargs = kwargs
-        self.dependencies = dependencies
-        self.special = special
-        self.plain = task.plain and not special
-        self.policies = None
+        self._dependencies = dependencies
+        self._special = special
+        self._plain = task.plain and not special
+        self._policies = None
         self._code = code
         self._lasti = lasti
         self.number = next_number()

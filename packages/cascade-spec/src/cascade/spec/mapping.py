@@ -119,7 +119,7 @@ def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
         for call in calls:
             own = call._own_policies()
             own.calls, own.amounts = policies, given.amounts
-            call.special = call.special or bool(policies.capacities or given.amounts)
+            call._special = call._special or bool(policies.capacities or given.amounts)
     return gathered(calls, code, lasti)
 
 

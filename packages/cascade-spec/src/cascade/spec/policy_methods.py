@@ -213,7 +213,7 @@ class PolicyMethods(LazyValue):
         policies.calls = policies.calls.with_capacities({**kept, **fixed})
         others = {n: a for n, a in policies.amounts.items() if n not in amounts}
         policies.amounts = {**others, **lazy}
-        self.special = True  # what the engine does not have is refused before the run
+        self._special = True  # what the engine does not have is refused before the run
         return self
 
     def keep(self) -> Self:
@@ -240,10 +240,10 @@ class PolicyMethods(LazyValue):
             policies.calls = replace(policies.calls, **changes)
 
     def _own_policies(self) -> Policies[Any]:
-        if self.policies is None:
-            self.policies = Policies()
-            self.plain = False
-        return self.policies
+        if self._policies is None:
+            self._policies = Policies()
+            self._plain = False
+        return self._policies
 
     def _refuse_itself(self, method: str, other: LazyValue) -> None:
         if other is self:

@@ -109,14 +109,14 @@ class Task(Operation, Generic[P, R]):
         lazy.args = args
         lazy.kwargs = NO_KWARGS
         if not lazies:
-            lazy.dependencies = ()
+            lazy._dependencies = ()
         elif lazies == len(args):
-            lazy.dependencies = args
+            lazy._dependencies = args
         else:
-            lazy.dependencies = tuple([v for v in args if type(v) is LazyResult])
-        lazy.special = False
-        lazy.plain = self.plain
-        lazy.policies = None
+            lazy._dependencies = tuple([v for v in args if type(v) is LazyResult])
+        lazy._special = False
+        lazy._plain = self.plain
+        lazy._policies = None
         lazy._code = frame.f_code
         lazy._lasti = frame.f_lasti
         lazy.number = next_number()

@@ -62,9 +62,9 @@ class Chains:
 
         Otherwise whether ``work`` is ready for its next call, that of ``lazy``.
         """
-        if not lazy.plain or len(lazy.dependencies) != 1 or self._run.gate.constraints.any:
+        if not lazy._plain or len(lazy._dependencies) != 1 or self._run.gate.constraints.any:
             return None
-        found = chain(lazy.dependencies[0])
+        found = chain(lazy._dependencies[0])
         if found is None or found.lazies[0].number <= self._nodes.newest:
             return None  # some of it may have been met before
         straight = straight_for(found)
@@ -115,7 +115,7 @@ def _is_held(lazy: LazyResult[Any], found: Walk, straight: Straight) -> bool:
         return True
     last = len(found.lazies) - 1
     mentions = sum(v is found.lazies[last] for v in (*lazy.args, *lazy.kwargs.values()))
-    mentions += lazy.dependencies is not lazy.args
+    mentions += lazy._dependencies is not lazy.args
     return references(found.lazies, last) > mentions
 
 

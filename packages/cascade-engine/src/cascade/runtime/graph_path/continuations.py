@@ -83,7 +83,7 @@ class Continuations:
         if self._reports.wanted:
             self._reports.finished(work)
         nodes, segment, node = self._nodes, work.segment, work.node
-        alone = not lazy.dependencies and lazy.policies is None and not lazy.special
+        alone = not lazy._dependencies and lazy._policies is None and not lazy._special
         with self._guard:
             # Only one that was made before the newest that the run has met may have been met.
             if lazy.number <= nodes.newest and nodes.join(segment, node, work.operation.name, lazy):

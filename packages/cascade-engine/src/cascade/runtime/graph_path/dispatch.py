@@ -89,9 +89,9 @@ class Lanes:
 
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node whose inputs are there to its lane. Under the guard."""
-        if node.plain:
+        if node._plain:
             self.workers.push(node if segment.first else (segment, node))
-        elif belongs_on_loop(node.task, node.args, node.kwargs, node.calls):
+        elif belongs_on_loop(node.task, node.args, node.kwargs, node._calls):
             self.to_loop((segment, node))
         else:
             self._to_workers((segment, node), node.task)

@@ -107,7 +107,7 @@ class FastLane:
                 segment, lazy = item
             else:
                 segment, lazy = first, item
-            if not (self.on and lazy.plain):
+            if not (self.on and lazy._plain):
                 self._work_on((segment, lazy))
                 continue
             if constraints.any and not (lazy.task is free and constraints.found is known):
@@ -119,11 +119,11 @@ class FastLane:
             started = self._reports.begun(lazy) if watched else 0.0
             try:
                 # Inputs are taken: values that only this call needs live only here (M21).
-                if not lazy.dependencies:
+                if not lazy._dependencies:
                     args, kwargs = lazy.args, lazy.kwargs
                     value = lazy.task.func(*args, **kwargs)
                 elif segment.shared and lazy in segment.shared:
-                    if lazy.dependencies is not lazy.args:
+                    if lazy._dependencies is not lazy.args:
                         args, kwargs = arguments(lazy, segment.take_any)
                         value = lazy.task.func(*args, **kwargs)
                     elif len(lazy.args) == 1:  # which is the one that others use, too
@@ -138,7 +138,7 @@ class FastLane:
                             else:
                                 args.append(slots.pop(source))
                         value = lazy.task.func(*args)
-                elif lazy.dependencies is lazy.args:
+                elif lazy._dependencies is lazy.args:
                     kwargs = lazy.kwargs
                     args = tuple(map(segment.take, lazy.args))
                     value = lazy.task.func(*args)
@@ -177,7 +177,7 @@ class FastLane:
                             left = segment.waits.get(users)
                             if left is not None and left > 1:
                                 segment.waits[users] = left - 1
-                            elif users.plain:
+                            elif users._plain:
                                 push(users if segment is first else (segment, users))
                             else:
                                 activate(segment, users)
@@ -189,7 +189,7 @@ class FastLane:
                                 left = waits.get(user)
                                 if left is not None and left > 1:
                                     waits[user] = left - 1
-                                elif user.plain:
+                                elif user._plain:
                                     push(user if segment is first else (segment, user))
                                 else:
                                     activate(segment, user)
@@ -224,7 +224,7 @@ def arguments(
 ) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of a plain node, with values in the place of lazy ones."""
     if lazy.task is GATHER:  # it may have any number: no loop of ours
-        return [lazy.args[0], *map(get, lazy.dependencies)], lazy.kwargs
+        return [lazy.args[0], *map(get, lazy._dependencies)], lazy.kwargs
     args = [get(v) if issubclass(type(v), LazyResult) else v for v in lazy.args]
     if not lazy.kwargs:
         return args, lazy.kwargs

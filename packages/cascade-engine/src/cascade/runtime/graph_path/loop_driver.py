@@ -89,9 +89,9 @@ class Spinner:
 
     def starts_at(self, target: LazyResult[Any]) -> bool:
         """Whether a target is a lone call of a loop task, so that its node begins in the loop."""
-        if target.dependencies or not isinstance(target.task, Task):
+        if target._dependencies or not isinstance(target.task, Task):
             return False
-        policies = target.policies
+        policies = target._policies
         if policies is not None:
             calls = policies.calls
             if calls.needs_attempts or calls.cache is not None or policies.amounts:

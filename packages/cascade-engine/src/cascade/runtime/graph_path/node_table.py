@@ -279,13 +279,13 @@ class Nodes:
         get = segment.value
         lacks: list[Missing] = []
         if self.gaps:
-            for dependency in node.dependencies:
+            for dependency in node._dependencies:
                 value = get(dependency)
                 if issubclass(type(value), Missing) and not _is_error(value, dependency):
                     lacks.append(value)
-            lacks += [v for p in node.predecessors if type(v := get(p)) is Failed]
-            lacks += [v for a in node.amounts.values() if issubclass(type(v := get(a)), Missing)]
-        for condition in node.conditions:
+            lacks += [v for p in node._predecessors if type(v := get(p)) is Failed]
+            lacks += [v for a in node._amounts.values() if issubclass(type(v := get(a)), Missing)]
+        for condition in node._conditions:
             value = get(condition)
             if issubclass(type(value), Missing):
                 lacks.append(value)
@@ -378,7 +378,7 @@ class Nodes:
 
     def is_caught(self, segment: Segment, node: LazyResult[Any]) -> bool:
         """Whether an error of this node becomes the value of itself or of what continues as it."""
-        return node.calls.catches or way_above(segment, node).catches
+        return node._calls.catches or way_above(segment, node).catches
 
     def _keep(self, lazy: LazyResult[Any], value: Any) -> None:
         assert self._state is not None
@@ -392,4 +392,4 @@ class Nodes:
 
 def _is_error(outcome: Any, node: LazyResult[Any]) -> bool:
     """Whether the value of ``node`` is the error that it failed with."""
-    return type(outcome) is Failed and node.calls.catches and outcome.can_be_value
+    return type(outcome) is Failed and node._calls.catches and outcome.can_be_value

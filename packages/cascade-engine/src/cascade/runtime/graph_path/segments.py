@@ -162,7 +162,7 @@ class Address:
 class Work:
     """One node being computed."""
 
-    plain = False  # in a queue it stands where a node may
+    _plain = False  # in a queue it stands where a node may
 
     __slots__ = (
         "address",
@@ -197,7 +197,7 @@ class Work:
         self.source = node
         self.operation: Operation = node.task
         #: The node's, which it keeps whatever tasks it continues as by tail calls (R10).
-        self.policies: CallPolicies = node.calls
+        self.policies: CallPolicies = node._calls
         #: Number of the attempt that is made, of this step.
         self.attempt = 1
         self.args: Sequence[Any] = node.args
@@ -242,7 +242,7 @@ class Work:
     def amounts(self) -> dict[str, Any]:
         """What nodes have given as the amounts that it takes."""
         get = self.segment.value
-        return {name: _resolved(amount, get) for name, amount in self.node.amounts.items()}
+        return {name: _resolved(amount, get) for name, amount in self.node._amounts.items()}
 
     def enter(self, lazy: LazyResult[Any]) -> None:
         """Be that call, which needs no node, from now on; place and policies stay (R5)."""
@@ -253,7 +253,7 @@ class Work:
 
     def continue_as(self, lazy: LazyResult[Any]) -> None:
         """Be the call of ``lazy`` from now on, which has plain arguments (R4)."""
-        self.source, self.operation, self.policies = lazy, lazy.task, lazy.calls
+        self.source, self.operation, self.policies = lazy, lazy.task, lazy._calls
         self.args, self.kwargs, self.named = lazy.args, lazy.kwargs, None
         self.blueprint, self.attempt = None, 1
         self.tails = self.stays = 0
@@ -324,7 +324,7 @@ def way_above(segment: Segment, node: LazyResult[Any]) -> Way:
     for segment, node, passed in reversed(trail):
         for lazy in reversed(passed):
             if not lazy.task.structural:
-                way = Way(lazy.name, way, lazy.calls.catches)
+                way = Way(lazy.name, way, lazy._calls.catches)
         segment.ways[node] = way
     return way
 

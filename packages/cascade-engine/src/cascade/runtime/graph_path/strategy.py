@@ -225,16 +225,16 @@ class GraphRun:
         segment, node = item
         if isinstance(node, Work):
             return node
-        if self._nodes.gaps or node.policies is not None:
+        if self._nodes.gaps or node._policies is not None:
             missing = self._nodes.missing(segment, node)
             if missing is not None:
                 segment.let_go_inputs(node)
                 self._leave_out(segment, node, missing)
                 return None
         work = Work(segment, node)
-        if node.dependencies or node.special:
+        if node._dependencies or node._special:
             work.take_inputs()
-        amounts = work.amounts() if node.amounts else {}
+        amounts = work.amounts() if node._amounts else {}
         segment.let_go_inputs(node)
         if work.policies.cache is not None and self._finds(work):
             return None
@@ -428,7 +428,7 @@ class GraphRun:
             return None
         if not going_on:
             return None
-        if work.source.plain and not on_loop and issubclass(kind, LazyResult):
+        if work.source._plain and not on_loop and issubclass(kind, LazyResult):
             return work
         lane = belongs_on_loop(work.operation, work.args, work.kwargs, work.policies)
         if lane != on_loop:

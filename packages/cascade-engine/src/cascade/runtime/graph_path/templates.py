@@ -177,7 +177,7 @@ class _Instance:
             operation = Instruction(call, Body(self._blueprint, self._at_entry))
         node = self._node(call, operation, source, policies, is_first)
         self._read(call)
-        left = [lazy for lazy in self._unread if lazy not in node.dependencies]
+        left = [lazy for lazy in self._unread if lazy not in node._dependencies]
         if left:
             _policies_of(node).predecessors += tuple(left)
         return node
@@ -196,7 +196,7 @@ class _Instance:
             and all(mine is own for mine, own in zip(args, source.args, strict=True))
             and kwargs.keys() == source.kwargs.keys()
             and all(kwargs[name] is value for name, value in source.kwargs.items())
-            and self._registers_have(source.dependencies)
+            and self._registers_have(source._dependencies)
             and self._has_policies_of(source, call)
         )
 
@@ -263,7 +263,7 @@ class _Instance:
         policies = _policies_of(node)
         policies.conditions, policies.predecessors = tuple(conditions), tuple(predecessors)
         policies.calls, policies.amounts = calls, amounts
-        node.special = node.special or bool(amounts or calls.capacities)
+        node._special = node._special or bool(amounts or calls.capacities)
 
     def _argument(self, operand: Operand) -> Any:
         if isinstance(operand, Register):
@@ -293,7 +293,7 @@ class _Instance:
 
     def _keep_order(self, node: LazyResult[Any]) -> None:
         """Let a call that was written by hand follow those before it."""
-        if self._last is not None and self._last not in node.dependencies:
+        if self._last is not None and self._last not in node._dependencies:
             policies = _policies_of(node)
             if self._last not in policies.predecessors:
                 policies.predecessors += (self._last,)
@@ -322,11 +322,11 @@ class _Instance:
 
     def _has_policies_of(self, source: LazyResult[Any], call: Call) -> bool:
         return (
-            call.policies is source.calls
-            and self._are_nodes(call.conditions, source.conditions)
-            and self._are_nodes(call.after, source.predecessors)
-            and call.amounts.keys() == source.amounts.keys()
-            and all(self._is_argument(call.amounts[n], v) for n, v in source.amounts.items())
+            call.policies is source._calls
+            and self._are_nodes(call.conditions, source._conditions)
+            and self._are_nodes(call.after, source._predecessors)
+            and call.amounts.keys() == source._amounts.keys()
+            and all(self._is_argument(call.amounts[n], v) for n, v in source._amounts.items())
         )
 
     def _are_nodes(self, operands: Sequence[Operand], nodes: Sequence[LazyResult[Any]]) -> bool:
@@ -495,9 +495,9 @@ def _lazy(
 
 
 def _policies_of(node: LazyResult[Any]) -> Policies[LazyResult[Any]]:
-    if node.policies is None:
-        node.policies, node.plain = Policies(), False
-    return node.policies
+    if node._policies is None:
+        node._policies, node._plain = Policies(), False
+    return node._policies
 
 
 def _as_argument(value: Any) -> Any:

@@ -124,7 +124,7 @@ class Capacities:
             CapacityError: Of a capacity, or some of one that there is none of.
         """
         for lazy in lazies:
-            policies = lazy.policies
+            policies = lazy._policies
             if policies is not None and (policies.calls.capacities or policies.amounts):
                 named = [(name, 0.0) for name in policies.amounts]
                 amounts = [*policies.calls.capacities, *named]

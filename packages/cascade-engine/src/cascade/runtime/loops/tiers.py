@@ -89,7 +89,7 @@ def explain(task: Task[..., Any] | LazyResult[Any]) -> Explanation:
     """
     policies = None
     if isinstance(task, LazyResult):
-        task, policies = task.task, task.calls  # type: ignore[assignment]
+        task, policies = task.task, task._calls  # type: ignore[assignment]
     if not isinstance(task, Task):
         raise ArgumentError(f"explain() takes a task, or a call of one, but got {short(task)}")
     if policies is not None and policies.needs_attempts:

@@ -126,7 +126,7 @@ def injections(
     Also what the items of a map will ask for, of which only the map is there yet.
     """
     for lazy in lazies:
-        if not lazy.special:
+        if not lazy._special:
             continue
         task: Any = lazy.task
         given: Iterable[Any] = (*lazy.args, *lazy.kwargs.values())

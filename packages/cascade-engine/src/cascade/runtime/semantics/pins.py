@@ -94,7 +94,7 @@ def _hidden(lazy: LazyResult[Any]) -> list[Any]:
     if isinstance(lazy, Router):
         return [*lazy.routes.values()]
     if isinstance(lazy, MappedLazyResult):
-        plan, policies = lazy.args[0], lazy.policies
+        plan, policies = lazy.args[0], lazy._policies
         return [plan.task, *plan.shared.values(), *(policies.amounts.values() if policies else ())]
     return []
 
