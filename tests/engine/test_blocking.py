@@ -844,7 +844,7 @@ def test_a_function_that_a_program_calls_is_named_and_not_the_coroutine_around_i
 def test_a_call_in_a_program_that_takes_long_is_named_when_it_has_ended(monkeypatch):
     said, now = [], [0.0]
     monkeypatch.setattr("cascade.runtime.straightline.warn", lambda *details: said.append(details))
-    for module in ("ticker", "program", "vm.straight"):
+    for module in ("execution.fairness", "program", "straightline"):
         monkeypatch.setattr(f"cascade.runtime.{module}.perf_counter", lambda: now[0])
 
     @cs.task
