@@ -69,6 +69,23 @@ def test_every_public_error_is_on_the_facade():
     assert public == {name for name, home in PUBLIC.items() if home == "cascade.spec.errors"}
 
 
+def test_errors_and_events_are_modules_with_all_of_them():
+    assert cascade.errors is import_module("cascade.spec.errors")
+    assert cascade.events is import_module("cascade.runtime.events")
+
+
+def test_events_need_the_engine():
+    code = """if True:
+        import json, cascade
+        try:
+            cascade.events
+        except AttributeError as error:
+            print(json.dumps([str(error), cascade.errors.CascadeError.__name__]))
+    """
+    message = "cascade.events needs cascade-engine: pip install cascade-engine"
+    assert python(code, "cascade-spec") == [message, "CascadeError"]
+
+
 def test_no_public_name_is_a_layer():
     """Importing ``cascade.graph`` rebinds the attribute ``graph``, whatever it was."""
     assert not LAYERS & set(PUBLIC)
@@ -127,7 +144,9 @@ print(json.dumps([
 def test_a_missing_layer_is_an_attribute_error_with_the_install_command():
     names, listed, has_run, messages = python(MISSING, "cascade-spec")
 
-    assert names == listed == sorted(n for n, home in PUBLIC.items() if ".spec." in home)
+    assert (
+        names == listed == sorted(n for n, home in PUBLIC.items() if home.split(".")[1] == "spec")
+    )
     assert has_run is False
     assert messages == [
         ["visualize", "cascade.visualize needs cascade-graph: pip install cascade-graph"],

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cascade.graph.references import portable as portable
     from cascade.graph.states import NodeState as NodeState
     from cascade.graph.visualize import visualize as visualize
+    from cascade.runtime import events as events
     from cascade.runtime.bus import MessageBus as MessageBus
     from cascade.runtime.control.plane import ControlPlane as ControlPlane
     from cascade.runtime.engine import Engine as Engine
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from cascade.runtime.telemetry.logs import EventLogger as EventLogger
     from cascade.runtime.telemetry.progress import show_progress as show_progress
     from cascade.runtime.vm.verifier import verify as verify
+    from cascade.spec import errors as errors
     from cascade.spec.blueprint import TailCall as TailCall
     from cascade.spec.blueprint import literal as literal
     from cascade.spec.caching import ByArguments as ByArguments
@@ -105,6 +107,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         "graph.references": ("portable",),
         "graph.states": ("NodeState",),
         "graph.visualize": ("visualize",),
+        "runtime": ("events",),
         "runtime.bus": ("MessageBus",),
         "runtime.control.plane": ("ControlPlane",),
         "runtime.engine": ("Engine",),
@@ -118,6 +121,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         "runtime.telemetry.progress": ("show_progress",),
         "runtime.loops.tiers": ("explain",),
         "runtime.vm.verifier": ("verify",),
+        "spec": ("errors",),
         "spec.blueprint": ("TailCall", "literal"),
         "spec.caching": ("ByArguments", "CachePolicy"),
         "spec.digest": ("digestible",),
@@ -161,6 +165,8 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         "spec.routing": ("Router",),
         "spec.task": ("Task", "task"),
     }
+    #: The names of these are modules.
+    _PACKAGES = (f"{__name__}.runtime", f"{__name__}.spec")
     _HOMES = {name: f"{__name__}.{home}" for home, names in _PUBLIC.items() for name in names}
 
     def _is_installed(layer: str) -> bool:
@@ -182,7 +188,11 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
             message = f"module {__name__!r} has no attribute {name!r}"
             raise AttributeError(message, name=name)
         try:
-            value = getattr(import_module(home), name)
+            module = import_module(home)
+            if home in _PACKAGES:
+                value: object = import_module(f"{home}.{name}")
+            else:
+                value = getattr(module, name)
         except ModuleNotFoundError:
             layer = home.split(".")[1]
             if _is_installed(layer):
