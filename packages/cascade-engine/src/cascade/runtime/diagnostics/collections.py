@@ -40,7 +40,7 @@ class Pauses(Protocol):
         """Know of collections from now on."""
 
     def check(self, now: float) -> None:
-        """Note that what has ended by ``now`` is no pause in what begins now."""
+        """Ignore pauses that ended by ``now`` for a call that begins now."""
 
     def since(self, began: float, thread: int) -> float:
         """Seconds of pauses of a thread since then."""

@@ -236,7 +236,7 @@ class Continuations:
 
 
 def _later(work: Work) -> CallPolicies:
-    """The policies of a node for what it continues as; its cache was asked before."""
+    """The policies of a node for its continuation; its cache was asked before."""
     policies = work.policies
     return policies if policies.cache is None else replace(policies, cache=None)
 

@@ -231,7 +231,7 @@ class Work:
 
     @classmethod
     def begun(cls, segment: Segment, begun: Begun) -> Work:
-        """The node that straight-line code has called last, with what it was called with."""
+        """The node that straight-line code called last, with its arguments."""
         assert begun.called is not None
         work = cls(segment, begun.called)
         get = dict(zip(begun.lazies, begun.stopped.done, strict=False)).__getitem__

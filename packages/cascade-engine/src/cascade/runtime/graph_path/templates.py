@@ -359,7 +359,7 @@ def given_inputs(
     kwargs: Mapping[str, Any],
     current: Mapping[int, Any],
 ) -> dict[int, Any]:
-    """Register → what was given for it, as an argument of a node stands for that.
+    """Register → its argument, in the form that the arguments of a node have.
 
     A lazy value stands for what the prologue computes there, and is none that was given.
 

@@ -75,7 +75,7 @@ class Fused:
         return [named.get(name) for name in self.parameters]
 
     def named(self, state: int, values: Sequence[Any]) -> dict[str, Any]:
-        """The arguments of the task of ``state`` by name, of those that the loop has."""
+        """The arguments of the task of ``state``, by name, as far as the loop has them."""
         own = self.tasks[state].parameters.signature.parameters
         return {n: v for n, v in zip(self.parameters, values, strict=True) if n in own}
 

@@ -1,8 +1,8 @@
 """VMExecutionStrategy: the target is compiled to a blueprint, which a virtual machine executes.
 
-A blueprint is a template of a graph, and compiled when somebody looks at it. So Cascade's own
-machine runs the target as a graph, whose loops begin compiled. Another builder or machine that was
-put in the place of these does what it does.
+A blueprint is a template of a graph. Its instructions are compiled at the first access. So
+Cascade's own machine runs the target as a graph, whose loops begin compiled. A replaced builder or
+machine is used as it is.
 """
 
 from __future__ import annotations

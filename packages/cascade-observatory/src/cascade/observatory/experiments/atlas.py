@@ -168,7 +168,7 @@ class Atlas:
     runs: Sequence[Mapping[str, Any]]
 
     def imports(self) -> dict[str, list[str]]:
-        """Module → what it imports, highest rank first."""
+        """Module → the modules that it imports, highest rank first."""
         found: dict[str, list[str]] = {name: [] for name in self.ranking.ranks}
         for importer, imported in self.graph.edges:
             found[importer].append(imported)
