@@ -1,11 +1,11 @@
-"""``import cascade as cs``: every public name of the layers that are installed.
+"""``import cascade as cs``: every public name of the installed layers.
 
 Four distributions share this package. cascade-spec alone ships this file; the others add their
-``cascade/<layer>/`` folders. Nothing is imported before a name is asked for, and a name whose
-layer is absent is an AttributeError that says what to install.
+``cascade/<layer>/`` folders. A layer is imported when one of its names is first used. A name of a
+missing layer raises an AttributeError with the package to install.
 """
 
-TYPE_CHECKING = False  # checkers take it for true; importing typing would cost 7 ms
+TYPE_CHECKING = False  # type checkers read it as True; importing typing would cost 7 ms
 if TYPE_CHECKING:
     from cascade.adapters.cache.files import FileExists as FileExists
     from cascade.adapters.cache.lru import LRUCache as LRUCache
@@ -80,7 +80,7 @@ if TYPE_CHECKING:
     from cascade.spec.routing import Router as Router
     from cascade.spec.task import Task as Task
     from cascade.spec.task import task as task
-else:  # out of the checkers' sight: a module __getattr__ would make every misspelt name legal
+else:  # hidden from checkers: with a module __getattr__ they would accept every misspelt name
     import os.path
     import sys
     from importlib import import_module
@@ -165,12 +165,12 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         "spec.routing": ("Router",),
         "spec.task": ("Task", "task"),
     }
-    #: The names of these are modules.
+    #: Names that are modules.
     _PACKAGES = (f"{__name__}.runtime", f"{__name__}.spec")
     _HOMES = {name: f"{__name__}.{home}" for home, names in _PUBLIC.items() for name in names}
 
     def _is_installed(layer: str) -> bool:
-        from importlib.util import find_spec  # 3 ms that an ordinary look-up does without
+        from importlib.util import find_spec  # 3 ms that an ordinary look-up does not need
 
         # The folder that an uninstall can leave behind is a namespace package: it has no origin.
         spec = find_spec(f"{__name__}.{layer}")
@@ -196,7 +196,7 @@ else:  # out of the checkers' sight: a module __getattr__ would make every missp
         except ModuleNotFoundError:
             layer = home.split(".")[1]
             if _is_installed(layer):
-                raise  # the layer is there and misses something else
+                raise  # the layer is there, and something else is missing
             distribution = _DISTRIBUTIONS[layer]
             message = f"cascade.{name} needs {distribution}: pip install {distribution}"
             raise AttributeError(message, name=name) from None

@@ -46,17 +46,17 @@ def _unary(func: Callable[[Any], Any]) -> _Unary:
 
 
 class Arithmetic:
-    """The operators of lazy values: a mixin of LazyResult, which says how a node is made."""
+    """The operators of lazy values: a mixin of LazyResult, which makes the nodes."""
 
     __slots__ = ()
 
-    #: numpy leaves ``array + lazy`` to us instead of adding to each element.
+    #: Makes numpy leave ``array + lazy`` to us instead of adding to each element.
     __array_ufunc__ = None
 
     def _combine(
         self, func: Callable[..., Any], args: tuple[Any, ...], code: CodeType, lasti: int
     ) -> LazyResult[Any]:
-        """The node that calls ``func`` with ``args``, written where ``code``, ``lasti`` say."""
+        """The node that calls ``func`` with ``args``; ``code``, ``lasti`` locate the source."""
         raise NotImplementedError
 
     def __getitem__(self, key: Any) -> LazyResult[Any]:

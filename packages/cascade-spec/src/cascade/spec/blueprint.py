@@ -1,16 +1,16 @@
 """The Blueprint IR: a program as a flat list of instructions over registers.
 
-A Blueprint is what ``BlueprintBuilder`` compiles a LazyResult to and what ``VirtualMachine``
-executes. How it runs, as reduction rules (``R[i]`` is register i, ``value`` of a Literal is its
-value and of ``Register(i)`` is ``R[i]``)::
+``BlueprintBuilder`` compiles a LazyResult to a Blueprint, and ``VirtualMachine`` executes it. The
+meaning, as reduction rules (``R[i]`` is register i, ``value`` of a Literal is its value and of
+``Register(i)`` is ``R[i]``)::
 
     Call(f, out, a…)   R[out] := f(value(a)…)
     end                the value of the last instruction
     TailCall(new…)     inputs := new…; continue at ``entry`` (rule R5)
 
-Registers named in ``input_args``, ``input_kwargs`` are filled on entry; the instructions before
-``entry`` (the prologue) compute the inputs that were lazy values where the root was called, and
-run once (ruling M3).
+The registers named in ``input_args`` and ``input_kwargs`` are filled on entry. The instructions
+before ``entry`` (the prologue) compute inputs that were lazy values in the root's call; they run
+once (ruling M3).
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
 
-#: Arguments that a ``repr`` shows at most.
+#: Most arguments that a ``repr`` shows.
 _SHOWN = 20
 
 
 class _Frozen(dict[K, V]):
-    """A dict that does not change; read some nanoseconds slower than one that does.
+    """An immutable dict; reading costs some nanoseconds more than from a plain dict.
 
     A MappingProxyType is 20 to 30 ns slower, and can be neither pickled nor copied.
     """
@@ -52,12 +52,12 @@ class _Frozen(dict[K, V]):
     clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Frozen, (dict(self),)  # otherwise items are set one by one
+        return _Frozen, (dict(self),)  # otherwise pickle would set the items one by one
 
 
 @dataclass(frozen=True, slots=True)
 class Literal(Generic[T]):
-    """A value known at compile time; as an argument of a task, one that is handed over as it is."""
+    """A value known at compile time; as an argument, a value that is handed over unsearched."""
 
     value: T
 
@@ -82,8 +82,8 @@ Operand: TypeAlias = Literal[Any] | Register
 class Call:
     """Call ``func`` and keep its result in ``output``.
 
-    ``func``, ``output``, ``args`` and ``kwargs`` are all that a hand-made blueprint needs; the
-    builder adds the rest.
+    A handwritten blueprint needs only ``func``, ``output``, ``args`` and ``kwargs``; the builder
+    adds the rest.
     """
 
     func: Any
@@ -94,15 +94,15 @@ class Call:
     var_args: Register | None = None
     #: Holds the values of the function's ``**kwargs`` parameter, as a dict.
     var_kwargs: Register | None = None
-    #: The call is skipped unless all of these are truthy (R6); asked on the first entry only.
+    #: The call is skipped unless all of these are truthy (R6). Tested on the first entry only.
     conditions: Sequence[Operand] = ()
-    #: These have ended before the call starts, whatever their values (R6).
+    #: Registers whose calls end before this one starts, whatever their values (R6).
     after: Sequence[Register] = ()
-    #: Capacity → how much of it each attempt takes, besides what ``policies`` say (R10).
+    #: Capacity → amount that each attempt takes, besides those in ``policies`` (R10).
     amounts: Mapping[str, Operand] = field(default_factory=dict)
     #: How the call is made: retries, timeout, cache (R10).
     policies: CallPolicies = PLAIN_CALLS
-    #: What ``func`` belongs to, for names, policies and tail calls.
+    #: The operation that owns ``func``: gives names, policies and tail calls.
     task: Operation | None = field(default=None, compare=False)
     #: The lazy value that this call computes, for once-per-run sharing (M14) and error notes.
     source: LazyResult[Any] | None = field(default=None, compare=False, repr=False)
@@ -121,7 +121,7 @@ class Call:
         return f"Call({', '.join(shown)})"
 
     def __hash__(self) -> int:
-        """Of function and registers. Values are left out: equal ones may have no equal hashes."""
+        """Of function and registers, without values: equal ones may hash differently."""
         return hash(
             (
                 _hash_of(self.func),
@@ -137,7 +137,7 @@ class Call:
         )
 
     def reads(self) -> Iterator[int]:
-        """The registers that the call uses or comes after."""
+        """The registers that the call reads, or waits for."""
         for operand in self.operands():
             if isinstance(operand, Register):
                 yield operand.index
@@ -146,7 +146,7 @@ class Call:
                 yield surplus.index
 
     def operands(self) -> Iterator[Operand]:
-        """All that the call uses or comes after, but for surplus arguments."""
+        """The operands that the call reads or waits for, without surplus arguments."""
         yield from self.args
         yield from self.kwargs.values()
         yield from self.conditions
@@ -166,22 +166,22 @@ Instruction: TypeAlias = Call
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """A compiled program; immutable, and may be executed any number of times, also at once.
+    """A compiled program; immutable. It may be executed any number of times, also concurrently.
 
     Attributes:
-        instructions: Executed in order; the last one's value is the result.
+        instructions: Executed in order; the value of the last one is the result.
         register_count: Size of a frame.
         input_args: Register of each positional input, in order.
-        input_kwargs: Register of each input that can be named. A parameter that can be given
-            both ways has one register in both maps (M1).
+        input_kwargs: Register of each input that has a name. A parameter that can be given both
+            ways has one register in both maps (M1).
         input_var_args, input_var_kwargs: Registers that collect surplus inputs, or None.
-        input_defaults: Register → value for inputs that may be left out.
-        input_sources: Register of an input → register that the prologue computes for it; moved
-            over at ``entry``, unless the caller gave the input explicitly.
+        input_defaults: Register → value of inputs that may be left out.
+        input_sources: Register of an input → register that the prologue computes for it. Its
+            value is moved at ``entry``, unless the caller gave the input explicitly.
         entry: Index of the first instruction after the prologue.
-        task: What the root calls; None for a hand-made blueprint.
-        origin: The lazy value that it was made from, until somebody looks at what that was compiled
-            to; see ``deferred``.
+        task: The root's task; None for a handwritten blueprint.
+        origin: The lazy value that a deferred blueprint compiles at the first use of its
+            instructions; see ``deferred``.
     """
 
     instructions: Sequence[Instruction] = ()
@@ -195,14 +195,14 @@ class Blueprint:
     entry: int = 0
     task: Operation | None = field(default=None, compare=False)
     origin: LazyResult[Any] | None = field(default=None, init=False, compare=False, repr=False)
-    #: Gives what it is compiled to, where nobody has looked so far.
+    #: Compiles a deferred blueprint; None once that is done.
     _compile: Callable[[], Blueprint] | None = field(
         default=None, init=False, compare=False, repr=False
     )
 
     @classmethod
     def deferred(cls, origin: LazyResult[Any], build: Callable[[], Blueprint]) -> Blueprint:
-        """A blueprint of ``origin`` that is built when somebody looks at it; O(1) until then."""
+        """A blueprint of ``origin`` that ``build`` compiles at its first use; O(1) until then."""
         blueprint = cls.__new__(cls)
         object.__setattr__(blueprint, "origin", origin)
         object.__setattr__(blueprint, "task", origin.task)
@@ -210,7 +210,7 @@ class Blueprint:
         return blueprint
 
     def __getattr__(self, name: str) -> Any:
-        """A part of a blueprint that is deferred."""
+        """A part of a deferred blueprint, compiled now."""
         if name not in _PARTS:
             raise AttributeError(f"a Blueprint has no attribute '{name}'")
         build = object.__getattribute__(self, "_compile")
@@ -226,9 +226,10 @@ class Blueprint:
         _freeze_mappings(self, "input_kwargs", "input_defaults", "input_sources")
 
     def __hash__(self) -> int:
-        """Of the structure, as that of a call; O(size), every time.
+        """Of the structure, as the hash of a call is; O(size), every time.
 
-        It is not kept: hashes of strings are another process's, were the blueprint sent there.
+        It is not kept: hashes of strings differ in another process, and a blueprint may be sent
+        there.
         """
         return hash(
             (
@@ -246,28 +247,28 @@ class Blueprint:
 
     @property
     def name(self) -> str:
-        """The name of the root, as errors show it."""
+        """The name of the root in error messages."""
         if self.task is not None:
             return self.task.name
         return self.instructions[-1].name if self.instructions else "(empty)"
 
     def input_names(self) -> dict[int, str]:
-        """Register → what errors and listings call that input."""
+        """Register → name of that input in errors and listings."""
         names = {register: f"#{place}" for place, register in enumerate(self.input_args)}
         names.update({register: name for name, register in self.input_kwargs.items()})
         return names
 
 
-#: What is compiled.
+#: The compiled parts.
 _PARTS: Final = tuple(part.name for part in fields(Blueprint) if part.init and part.name != "task")
 
 
 class TailCall:
-    """What a task returns to run again, or to run another task, without a stack (rule R5).
+    """A task returns this to run again, or to run another task, without a stack (rule R5).
 
-    Arguments that are not named keep their last value, as long as the same task runs again. A
-    switch to another task starts from that task's defaults (M1). Lazy values among the arguments
-    are resolved first, at the top level only (M2).
+    Arguments that are not named keep their last value while the same task runs again. A switch to
+    another task starts from the defaults of that task (M1). Lazy values among the arguments are
+    computed first, at the top level only (M2).
 
     Args:
         args: New positional arguments.
@@ -291,7 +292,7 @@ class TailCall:
         target_blueprint_id: str | None = None,
         target: Task[..., Any] | None = None,
     ) -> None:
-        # One is made in each step of a loop, so what is common is told by its exact type.
+        # One is made in each step of a loop, so the common types are tested by identity.
         if type(args) is not tuple and type(args) is not list:
             _check_args(args)
         if kwargs is None:
@@ -334,16 +335,16 @@ class TailCall:
 
 
 def literal(value: T) -> T:
-    """Hand ``value`` to a task as it is: lazy values inside are not looked for (rule R2).
+    """Hand ``value`` to a task as it is, without a search for lazy values inside (rule R2).
 
-    In ``task.map(…)``, the same value for every item (M17). Typed as its value, so that it fits
-    where the task expects one.
+    In ``task.map(…)`` it is the same value for every item (M17). The declared type is that of the
+    value, so that it fits the parameter's annotation.
     """
     return Literal(value)  # type: ignore[return-value]
 
 
 def _shown(value: Any) -> str:
-    """Operands, some of them if there are many. Each shows its own value safely."""
+    """Operands, the first ones if there are many. Each shows its own value safely."""
     if isinstance(value, Mapping):
         pairs = [f"{short(name)}: {v!r}" for name, v in islice(value.items(), _SHOWN)]
         return f"{{{_listed(pairs, len(value))}}}"
@@ -391,5 +392,5 @@ def _place(operand: Operand) -> int | None:
 def _hash_of(func: Any) -> int:
     try:
         return hash(func)
-    except Exception:  # a callable object may say that it has none
+    except Exception:  # a callable object may be unhashable
         return 0

@@ -1,8 +1,8 @@
-"""Caches of nodes: what a call is known by, and where its value comes from (rule R10).
+"""Caches of nodes: the key of a call and the place of its value (rule R10).
 
 A cache belongs to a node as a whole. Its key is made from the node's first arguments; its value is
-the final one, after all tail calls and continuations. What failed or was skipped is never kept. A
-CachePolicy says by what a call is known; a CacheBackend says where values are kept.
+the final one, after all tail calls and continuations. Failures and skips are never kept. A
+CachePolicy makes the keys, a CacheBackend keeps the values.
 
 Keys are for one process: types, functions and other objects without a digest are part of them.
 """
@@ -25,67 +25,67 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class CachePolicy(Protocol):
-    """What the cache of a node is asked.
+    """The cache of a node.
 
-    For a node that runs, ``key`` is called first and once, then ``load`` with that key. If that is
-    no hit, the node computes its value, and if it gets to one, ``save`` is called with the same
-    key. In each, ``arguments`` are the first ones of the node by parameter name, complete with
-    defaults; a tuple under the name of ``*args`` and a dict under that of ``**kwargs``. Resources
-    are there as their ``Inject`` markers. A policy does not change any of them.
+    When a node runs, ``key`` is called first and once, then ``load`` with that key. On a miss the
+    node computes its value, and ``save`` is called with the same key if it succeeds. Each method
+    gets the node's first ``arguments`` by parameter name, complete with defaults: a tuple under the
+    name of ``*args``, a dict under that of ``**kwargs``, and ``Inject`` markers in place of
+    resources. A policy must not change them.
 
-    The methods are called from workers and from the event loop's thread, for many nodes at once:
-    they are thread-safe, and quick, because the event loop may have to wait for them.
+    The methods are called from workers and from the event loop's thread, for many nodes at once.
+    They must be thread-safe and quick, because the event loop may wait for them.
 
-    Policies are hashable. Of calls that have equal keys under equal policies, those that are under
-    way at the same time are made once.
+    Policies are hashable. Calls with equal keys under equal policies that run at the same time are
+    made once.
 
-    An error that one of them raises is the node's error: a cache that cannot be read or written
-    fails the run, and is not tried again by ``with_retry``, which is about calls of the task. A
-    policy that would rather compute than fail catches the error in ``load`` and returns no hit.
+    An error raised by a method is the node's error: a cache that cannot be read or written fails
+    the run. ``with_retry`` does not repeat it, because retries apply to calls of the task. A policy
+    that prefers computing to failing catches the error in ``load`` and returns a miss.
     """
 
     def key(self, task: Task[..., Any], arguments: Mapping[str, Any]) -> Hashable:
-        """What the call is known by; calls with equal keys are taken for the same."""
+        """The key of the call; calls with equal keys share one value."""
 
     def load(self, key: Any, arguments: Mapping[str, Any]) -> tuple[bool, Any]:
-        """(True, the value), which may be None, or (False, None) where it has to be computed."""
+        """(True, the value), which may be None; (False, None) on a miss."""
 
     def save(self, key: Any, arguments: Mapping[str, Any], value: Any) -> None:
-        """Keep the node's value; the task may have changed what ``arguments`` hold since."""
+        """Keep the node's value. The task may have changed the objects in ``arguments`` since."""
 
 
 class ByArguments:
-    """A call is known by its task and its arguments, compared by type and value.
+    """Keys made of the task and its arguments, compared by type and value.
 
-    - Values are compared by type and content, as ``cascade.spec.digest`` says.
-    - Any other hashable object is compared by its type and its own ``==``. One without ``==`` of
-      its own is thus the same as itself only, whatever has changed in it since.
-    - Of a resource, only the name counts.
+    - Values are compared by type and content; ``cascade.spec.digest`` defines content.
+    - Other hashable objects are compared by type and by their own ``==``. An object without ``==``
+      of its own equals only itself, even after it has changed.
+    - Of a resource only the name counts.
 
     Functions that were defined twice with the same code, name and module are one task. A function
-    with a closure, and any other callable, is the same as itself only. What a task reads besides
-    its arguments (globals, the variables of its closure, files, what it calls) is not in the key:
-    change ``version`` when that changes.
+    with a closure, and any other callable, equals only itself. Everything else that a task reads
+    (globals, closure variables, files, functions it calls) is not in the key: change ``version``
+    when that changes.
 
-    A hit gives the very object that was kept; a task that changes its inputs in place changes it
-    for all. Keys keep objects without a digest alive. Two of these are equal if they have the same
-    backend and equal options.
+    A hit gives the same object that was kept, so a task that changes its inputs in place changes it
+    for all users. Keys keep objects without a digest alive. Two policies are equal if they have the
+    same backend and equal options.
 
     Args:
-        backend: Where values are kept, such as ``LRUCache()``; may be shared by any number of
+        backend: Keeps the values, for example ``LRUCache()``; may be shared by any number of
             policies and tasks.
-        ttl: Seconds for which a value is good; None for as long as there is room.
-        ignore: Parameters, or keys of ``**kwargs``, that do not change the value, such as a
-            logger; names that a task does not have are of no effect.
-        version: Values that were kept under another version are not found.
+        ttl: Seconds for which a value is valid; None for as long as there is room.
+        ignore: Parameters, or keys of ``**kwargs``, that do not affect the value, such as a
+            logger. Names that a task does not have are without effect.
+        version: Values kept under another version are not found.
 
     Raises:
-        ArgumentError: An option makes no sense. From ``key``: an argument of the call, or what the
-            task calls, is neither of a known kind nor hashable; or an argument contains itself, or
-            is nested too deep.
+        ArgumentError: An option is invalid. From ``key``: an argument, or the task's callable, has
+            no known type and is not hashable; or an argument contains itself or is nested too
+            deep.
 
-    Cost of a key: about a microsecond and 0.3 per argument; 0.03 per element of a list, tuple or
-    set whose elements are of one plain type, 0.2 to 0.4 per element of other containers.
+    Cost of a key: about a microsecond plus 0.3 per argument; 0.03 per element of a list, tuple or
+    set whose elements have one plain type, 0.2 to 0.4 per element of other containers.
     """
 
     def __init__(
@@ -147,13 +147,13 @@ class ByArguments:
     def _counting(
         self, task: Task[..., Any], arguments: Mapping[str, Any]
     ) -> Iterable[tuple[str, Any]]:
-        """The arguments that make a difference; names are unique, so that they can be sorted."""
+        """The arguments that are part of the key; names are unique, so that they can be sorted."""
         surplus = (task.parameters.var_positional, task.parameters.var_keyword)
         for name, value in arguments.items():
             if name == task.parameters.var_keyword and self._ignored:
                 value = {n: v for n, v in value.items() if n not in self._ignored}
             if name in self._ignored or (name in surplus and not value):
-                continue  # no *args at all may also be an empty tuple of them
+                continue  # a missing *args may also be an empty tuple
             yield name, value
 
 
@@ -163,7 +163,7 @@ def cache_policy(
     """``cache`` itself if it is a policy; for a backend, ``ByArguments`` with the other options.
 
     Raises:
-        ArgumentError: ``cache`` is neither, an option makes no sense, or a policy is given one.
+        ArgumentError: ``cache`` is neither, an option is invalid, or a policy comes with options.
     """
     if not _is_policy(cache):
         if not _is_backend(cache):
@@ -192,14 +192,14 @@ def _is_backend(cache: Any) -> TypeGuard[CacheBackend]:
 
 
 def _has_methods(cache: Any, *names: str) -> bool:
-    # What isinstance does for a protocol takes ten times as long, for each node.
+    # isinstance() with a protocol takes ten times as long, for each node.
     if isinstance(cache, type):
-        return False  # a class has all that its instances have, but is not one of them
+        return False  # a class has the attributes of its instances, but is not one of them
     return all(callable(getattr(cache, name, None)) for name in names)
 
 
 def _identity(task: Task[..., Any]) -> Hashable:
-    """What tells tasks of the same name apart."""
+    """A key that tells tasks of the same name apart."""
     func = task.func
     if isinstance(func, FunctionType) and not func.__closure__:
         return func.__code__  # equal for a function that is defined again, unless it was edited

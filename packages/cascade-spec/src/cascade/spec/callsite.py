@@ -1,4 +1,4 @@
-"""Where in the user's source a lazy value was made."""
+"""The place in the user's source where a lazy value was made."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class CallSite(NamedTuple):
 
     @property
     def source(self) -> str:
-        """The stripped text of the line, or ``""`` where the source is not at hand."""
-        if self.filename == "<string>":  # that of `python -c`, for 3.13, and of each exec
+        """The stripped text of the line, or ``""`` if the source is not available."""
+        if self.filename == "<string>":  # the file name of `python -c` (in 3.13) and of every exec
             return ""
         return linecache.getline(self.filename, self.lineno).strip()
 
@@ -37,12 +37,12 @@ _NOT_USERS = (
 
 
 def users_frame(found: FrameType) -> FrameType:
-    """The frame of the user's code that has led to ``found``; that itself, if it is the user's."""
+    """The frame of the user's code that led to ``found``; ``found`` itself if it is the user's."""
     frame = found
-    # With the dot: a module of the user's may be called asyncio_tools.
+    # With the dot: a user's module may be called asyncio_tools.
     while f"{frame.f_globals.get('__name__')}.".startswith(_NOT_USERS):
         if frame.f_back is None:
-            return found  # only a loop in a thread of its own has led here
+            return found  # only a loop in its own thread led here
         frame = frame.f_back
     return frame
 
@@ -50,8 +50,8 @@ def users_frame(found: FrameType) -> FrameType:
 def line_of(code: CodeType, lasti: int) -> int:
     """The line of the instruction at byte offset ``lasti``.
 
-    Frames know their line, but asking for it walks the line table (0.1 µs and more), so a lazy
-    value keeps only the offset and the walk is made here, when somebody asks.
+    A frame's ``f_lineno`` walks the line table (0.1 µs and more), so a lazy value keeps only the
+    offset, and the walk happens here, on demand.
     """
     for start, end, line in code.co_lines():
         if line is not None and start <= lasti < end:
@@ -61,7 +61,7 @@ def line_of(code: CodeType, lasti: int) -> int:
 
 @functools.lru_cache(maxsize=256)  # a drawing asks for the same few files 100 000 times
 def _shorten(filename: str, directory: str) -> str:
-    """The path relative to ``directory``, the working one, where that is shorter to read."""
+    """The path relative to the working ``directory``, if that is shorter to read."""
     try:
         relative = os.path.relpath(filename, directory)
     except ValueError:  # another drive

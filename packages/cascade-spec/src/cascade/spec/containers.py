@@ -1,16 +1,16 @@
 """Lazy values inside containers (rules R2, M15).
 
-A list, tuple, dict, set or namedtuple that holds a lazy value, at any depth, becomes one node of
-its own (``lazy_types.gathered``): an operation ``fill`` that takes the lazy values found and
-rebuilds the container around their results. To the graph, the VM and everything after them a
-container is thus an ordinary dependency, and ``gather`` is the same node made by hand. Here is the
-search, and the operation.
+A list, tuple, dict, set or namedtuple that holds a lazy value, at any depth, becomes one node
+(``lazy_types.gathered``). Its operation ``fill`` takes the lazy values inside and rebuilds the
+container around their results. For the graph, the VM and all later layers a container is therefore
+an ordinary dependency, and ``gather`` makes the same node explicitly. This module has the search
+and the operation.
 
-- *Search* is by level, in C (``map``, ``chain``, ``compress``): a list of a million numbers is not
-  visited element by element from Python.
-- *Recipe*: how to rebuild, as a flat list of steps, inner containers first. Iterative, so depth is
-  no matter; a container that is met twice is rebuilt once.
-- A container without lazy values is handed over as it is, the same object.
+- The *search* goes level by level in C (``map``, ``chain``, ``compress``): Python does not visit
+  each element of a list of a million numbers.
+- The *recipe* tells how to rebuild, as a flat list of steps, inner containers first. It is
+  iterative, so any depth is fine; a container that occurs twice is rebuilt once.
+- A container without lazy values is handed over as the same object.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from cascade.spec.operation import FacadeOperation, Operation
 
 T = TypeVar("T")
 
-#: Types that can never hold a lazy value, tested first because most arguments are of these.
+#: Types that can never hold a lazy value. Tested first, because most arguments have them.
 ATOMS = frozenset({int, float, str, bool, NoneType, bytes, complex})
-#: What a container is searched for. An Operation is a task that was not called: it is refused.
+#: The search looks for these types. An Operation is a task that was not called: it is refused.
 _MARKS = (LazyValue, Literal, Inject, Operation)
 
-#: (container type, items with holes, where each hole is and what fills it). A source ≥ 0 is the
+#: (container type, items with holes, (index of hole, its source)…). A source ≥ 0 is the
 #: index of a leaf; ~n is the result of step n. A dict's items are key, value, key, value, ….
 Step: TypeAlias = tuple[type, list[Any], tuple[tuple[int, int], ...]]
 
@@ -46,7 +46,7 @@ class Recipe:
 
     def __init__(self, kind: type, steps: Sequence[Step] = ()) -> None:
         self.kind = kind
-        #: None for one container of nothing but leaves in order, by far the commonest.
+        #: Empty for one container that holds only leaves in order, the commonest case by far.
         self.steps = tuple(steps)
 
     def __repr__(self) -> str:
@@ -89,7 +89,7 @@ GATHER = FacadeOperation(fill, "gather", written="cs.gather(…)")
 
 
 def uncalled(task: Operation) -> ArgumentError:
-    """The error for a task that stands where a call of it is meant, or a literal."""
+    """The error for a task in a place where a call of it, or a literal, is meant."""
     return ArgumentError(
         f"the task '{task.name}' itself was passed; call it: {task.name}()\n"
         f"    to hand over the task:  cs.literal({task.name})"
@@ -108,11 +108,11 @@ def is_container(kind: type) -> bool:
 
 
 def holds_marks(container: Any) -> bool:
-    """Whether one of ``_MARKS`` is anywhere inside. Cycle-safe, O(size), in C."""
+    """Whether one of ``_MARKS`` is anywhere inside. Handles cycles, O(size), in C."""
     kinds = set(map(type, container))
     if type(container) is not dict and kinds <= ATOMS:
         return False
-    # The commonest list has nothing but lazy values.
+    # The commonest list has only lazy values.
     if len(kinds) == 1 and issubclass(kinds.pop(), _MARKS):
         return True
     level: list[Any] = [container]
@@ -134,24 +134,24 @@ def _children(level: Sequence[Any]) -> Iterable[Any]:
     dicts = list(_of({dict}, level, level))
     if not dicts:
         return chain.from_iterable(level)
-    # A dict iterates over its keys, so that only the values are missing.
+    # Iterating a dict gives its keys, so only its values must be added.
     return chain(chain.from_iterable(level), chain.from_iterable(map(dict.values, dicts)))
 
 
 def _of(kinds: AbstractSet[type], items: Sequence[Any], selected: Iterable[T]) -> Iterable[T]:
-    """Those of ``selected`` whose counterpart in ``items`` is of one of ``kinds``, found in C."""
+    """The items of ``selected`` whose counterpart in ``items`` has one of ``kinds``, found in C."""
     return compress(selected, map(kinds.__contains__, map(type, items)))
 
 
 def recipe_of(root: Any) -> tuple[Recipe, tuple[LazyValue, ...]]:
-    """How to rebuild ``root`` around its lazy leaves, and those: post-order over its containers."""
+    """The recipe to rebuild ``root``, and its lazy leaves: post-order over its containers."""
     if type(root) in (list, tuple):
         kinds = set(map(type, root))
         if len(kinds) == 1 and issubclass(kinds.pop(), LazyValue):
             return Recipe(type(root)), tuple(root)
     leaves: list[LazyValue] = []
     steps: list[Step] = []
-    #: id of a finished container → its step, or None where it needs no rebuilding.
+    #: id of a finished container → its step, or None if it needs no rebuilding.
     finished: dict[int, int | None] = {}
     entered: set[int] = set()
     stack = [(root, False)]
@@ -173,7 +173,7 @@ def recipe_of(root: Any) -> tuple[Recipe, tuple[LazyValue, ...]]:
                     "cannot be rebuilt around their results; pass the lazy values without the loop",
                     [type(container).__name__] * 2,
                 )
-            # A plain loop: it stays as it is, and so does all that was begun since it was entered.
+            # A plain cycle stays as it is, and so do all containers that were entered inside it.
             inner = container
             while inner is not container or not inner_done:
                 inner, inner_done = stack.pop()
@@ -196,7 +196,7 @@ def _items(container: Any) -> list[Any]:
 def _holes(
     items: list[Any], leaves: list[LazyValue], finished: Mapping[int, int | None]
 ) -> tuple[list[tuple[int, int]], bool]:
-    """The places to fill; puts new leaves into ``leaves`` and unwraps literals in ``items``."""
+    """The holes to fill; appends new leaves to ``leaves`` and unwraps literals in ``items``."""
     holes: list[tuple[int, int]] = []
     changed = False
     kinds = {k for k in set(map(type, items)) if issubclass(k, _MARKS) or is_container(k)}

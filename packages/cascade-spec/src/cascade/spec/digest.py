@@ -1,19 +1,20 @@
 """Content digests: 16 bytes that are equal for values of the same types and content.
 
-One encoding serves all that has to recognise a value: keys of nodes, stores, and caches. Each value
-is written as its type, the length of what follows, and its content, so that no two values are
-written alike, and the whole is hashed (BLAKE2b, 128 bits). Nothing in it depends on the process,
-the hash seed, the version of Python or the machine.
+One encoding serves every place that recognises a value: keys of nodes, stores, caches. Each value
+is written as its type, the length of its content, and its content, so that different values are
+written differently. The whole is hashed (BLAKE2b, 128 bits). The result does not depend on the
+process, the hash seed, the version of Python or the machine.
 
 - ``1``, ``1.0`` and ``True`` differ, also inside of containers; so do ``0.0`` and ``-0.0``, and one
   moment in two time zones. ``nan`` is ``nan``.
 - The order of dicts and sets does not matter; that of an OrderedDict does.
-- A dataclass is known by its type and those of its fields that its ``==`` compares.
-- Types, members of enumerations, and functions and tasks that are found by their name in a module
+- A dataclass is known by its type and by the fields that its ``==`` compares.
+- Types, members of enumerations, and functions and tasks that can be found by their name in a
+  module
   are known by module and name.
 
-A class of your own may have a method ``__cascade_digest__`` that gives the content of an object as
-plain data; for classes of others there is ``digestible``. ``key_of`` also takes objects without a
+Your own class may have a method ``__cascade_digest__`` that returns the content of an object as
+plain data; use ``digestible`` for other people's classes. ``key_of`` also accepts objects without a
 digest, for keys that never leave the process.
 """
 
@@ -35,25 +36,25 @@ from cascade.spec.errors import DefinitionError
 from cascade.spec.wording import name_of, short
 
 T = TypeVar("T")
-#: Gives plain data that stands for a value.
+#: Returns plain data that stands for a value.
 Parts: TypeAlias = Callable[[T], Any]
 
 #: Bytes of a digest.
 SIZE: Final = 16
-#: Levels of containers. Beyond, Python's stack would give up, at a depth that nobody can foresee.
+#: Most levels of containers. Beyond, Python's stack would overflow at an unpredictable depth.
 _DEEPEST = 100
 _NOTHING: Final[Mapping[Any, bytes]] = MappingProxyType({})
 
 
 class UndigestibleError(Exception):
-    """A value has no digest. The message goes on after "the argument 'x' …"."""
+    """A value has no digest. The message continues "the argument 'x' …"."""
 
 
 def digest(value: Any, known: Mapping[Any, bytes] = _NOTHING) -> bytes:
     """The digest of ``value``, the same in every process.
 
     Args:
-        known: Hashable objects without a digest of their own → what is written for them.
+        known: Hashable objects without a digest of their own → bytes to write for them.
 
     About 2 µs for a few plain values; 0.05 µs per element of a list of numbers or texts, 0.5 µs per
     element of other containers.
@@ -68,9 +69,9 @@ def digest(value: Any, known: Mapping[Any, bytes] = _NOTHING) -> bytes:
 
 
 def key_of(value: Any) -> Hashable:
-    """What ``value`` is known by in this process.
+    """The key of ``value`` in this process.
 
-    Objects without a digest are part of the key themselves, as types and functions are: they are
+    Objects without a digest are part of the key themselves, as types and functions are. They are
     compared by type and by their own ``==``, and the key keeps them alive.
 
     Raises:
@@ -83,10 +84,10 @@ def key_of(value: Any) -> Hashable:
 
 
 def digestible(kind: type[T], parts: Parts[T] | None = None) -> Any:
-    """Say what the content of a type's objects is, so that they have a digest.
+    """Define the content of a type's objects, so that they have a digest.
 
-    Subclasses are included, and differ from each other by their names. Content is anything that
-    has a digest itself.
+    Subclasses are included and differ by their names. Content is any value that has a digest
+    itself.
 
     >>> class Matrix:
     ...     def __init__(self, rows): self.rows = rows
@@ -95,10 +96,10 @@ def digestible(kind: type[T], parts: Parts[T] | None = None) -> Any:
 
     Args:
         kind: The type.
-        parts: Gives the content of an object; without it, ``digestible(kind)`` is a decorator.
+        parts: Returns the content of an object; without it, ``digestible(kind)`` is a decorator.
 
     Raises:
-        DefinitionError: ``kind`` is no class, or one whose content is known.
+        DefinitionError: ``kind`` is not a class, or its content is already defined.
     """
     if parts is None:
         return lambda given: digestible(kind, given)
@@ -111,11 +112,11 @@ def digestible(kind: type[T], parts: Parts[T] | None = None) -> Any:
 
 
 class Digester:
-    """Writes values one after the other, for the digest of them all.
+    """Writes values one after the other, for one digest of them all.
 
     Args:
-        objects: Takes the objects that have no digest; None if each value must have one.
-        known: What is written for some of these.
+        objects: Collects the objects that have no digest; None if each value must have one.
+        known: Bytes to write for some of these.
     """
 
     __slots__ = ("known", "objects", "parts")
@@ -128,7 +129,7 @@ class Digester:
         self.known = known
 
     def write(self, value: Any, outer: tuple[object, ...] = ()) -> None:
-        """Write ``value``, which is inside of the containers ``outer``, from the outside in."""
+        """Write ``value``, which is inside the containers ``outer``, the outermost first."""
         kind = type(value)
         encode = _ATOMS.get(kind)
         if encode is not None:
@@ -140,20 +141,20 @@ class Digester:
         self.parts += (b"%b%d:" % (tag, len(content)), content)
 
     def put_type(self, tag: bytes, kind: type) -> None:
-        """Write which class of a family it is."""
+        """Write the exact class, for tags that stand for a family of classes."""
         if self.objects is None:
             self.put(tag, name_of(kind).encode())
         else:
             self.put_object(kind)
 
     def put_object(self, value: Hashable) -> None:
-        """Write that the next of ``objects`` stands here."""
+        """Write that the next item of ``objects`` belongs here."""
         assert self.objects is not None
         self.parts.append(b"object;")
         self.objects += (type(value), value)
 
     def apart(self, values: Iterable[Any], outer: tuple[object, ...]) -> Hashable:
-        """What ``values`` are known by, for members that have no order."""
+        """A key for ``values`` by themselves, for members without an order."""
         own = Digester(None if self.objects is None else [], self.known)
         for value in values:
             own.write(value, outer)
@@ -173,10 +174,10 @@ _Write: TypeAlias = Callable[[Digester, Any, tuple[object, ...]], None]
 
 
 def _within(value: Any, outer: tuple[object, ...]) -> tuple[object, ...]:
-    """``outer`` for the parts of ``value``."""
+    """``outer`` for the parts of ``value``; refuses cycles and excessive depth."""
     if len(outer) < _DEEPEST:
         return (*outer, value)
-    # Looked for only now, because what contains itself gets here in any case.
+    # Checked only at this depth, because a container that contains itself always gets here.
     if any(value is container for container in outer):
         raise UndigestibleError(f"it is or holds a {type(value).__qualname__} that contains itself")
     raise UndigestibleError(f"it is nested more than {_DEEPEST} levels deep")
@@ -206,7 +207,7 @@ def _writer_of(kind: type) -> _Write:
 
 def _floats(values: Collection[float]) -> bytes:
     if any(value != value for value in values):
-        values = [nan if value != value else value for value in values]  # there are many of it
+        values = [nan if value != value else value for value in values]  # nan has many bit patterns
     numbers = array("d", values)
     if sys.byteorder == "big":
         numbers.byteswap()
@@ -218,7 +219,7 @@ def _str(value: str) -> bytes:
     return b"str%d:%b" % (len(content), content)
 
 
-#: Types whose values are written at once → how; each encoding says where it ends.
+#: Types whose values are written in one step → encoder; each encoding is self-delimiting.
 _ATOMS: Final[dict[type, Callable[[Any], bytes]]] = {
     NoneType: lambda _: b"None;",
     EllipsisType: lambda _: b"...;",
@@ -252,7 +253,7 @@ def _text(tag: bytes, text: Callable[[Any], str]) -> _Write:
 
 
 def _parted(tag: bytes, parts: Callable[[Any], tuple[Any, ...]]) -> _Write:
-    """For a value that is known by a few others."""
+    """For a value that a few other values identify."""
 
     def write(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
         writer.parts.append(tag)
@@ -274,7 +275,7 @@ def _decimal(value: Any) -> str:
 
 
 def _object(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
-    """Anything else: by its name, if it has one, or as itself."""
+    """Any other object: by its name, if it has one, or as itself."""
     kind = type(value).__qualname__
     it = f"it holds a {kind}" if outer else f"it is a {kind}"
     if writer.objects is None:
@@ -308,11 +309,11 @@ def _has_hash(value: Any) -> bool:
 
 
 def _is_found(value: Any) -> bool:
-    """Whether it has a module and a name that lead to this very object."""
+    """Whether its module and name lead back to this very object."""
     try:
         module = sys.modules[value.__module__]
         return reduce(getattr, value.__qualname__.split("."), module) is value
-    except Exception:  # its attributes may be anything
+    except Exception:  # its attributes may be arbitrary objects
         return False
 
 
@@ -428,9 +429,9 @@ def _array(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
     writer.put(b"", value.tobytes())
 
 
-#: Class → what gives the content of its objects.
+#: Class → function that returns the content of its objects.
 _registered: dict[type, Parts[Any]] = {}
-#: Module and name of classes whose import costs milliseconds → how their values are written.
+#: Module and name of classes whose import costs milliseconds → writer of their values.
 _FOREIGN: Final[Mapping[tuple[str, str], _Write]] = {
     ("datetime", "date"): _text(b"date", lambda value: value.isoformat()),
     ("datetime", "datetime"): _parted(b"datetime", _moment),
@@ -453,7 +454,7 @@ _FOREIGN: Final[Mapping[tuple[str, str], _Write]] = {
         for name in ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
     },
 }
-#: Exact type → how its values are written.
+#: Exact type → writer of its values.
 _WRITERS: dict[type, _Write] = {
     bytearray: _encoded(b"bytearray", bytes),
     list: _sequence(b"list"),

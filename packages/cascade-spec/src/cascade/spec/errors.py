@@ -15,31 +15,32 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │       └── TaskNotImportedError (ImportError) it names a module that may not be imported
     ├── running
     │   ├── ParameterError (ValueError)          a Param or Env is missing or of the wrong type
-    │   ├── ResourceNotFoundError (NameError)    an injected resource that nobody registered
+    │   ├── ResourceNotFoundError (NameError)    an injected resource is not registered
     │   ├── ResourceError (RuntimeError)         a provider breaks its protocol
     │   │   └── ResourceTimeoutError (TimeoutError) a resource takes too long to close
     │   ├── DependencyMissingError (LookupError) the target was skipped; ``.condition``
     │   ├── ReleasedValueError (LookupError)     a value is asked for after its last known use
     │   ├── RouteError (LookupError)             a Router has no route for the selected key
-    │   ├── UnpackError (ValueError)             a task gave another number of values than nout
-    │   ├── CapacityError (ValueError)           a task takes more than there is; ``.capacity``
+    │   ├── UnpackError (ValueError)             a task returned a number of values other than nout
+    │   ├── CapacityError (ValueError)           a task takes more than exists; ``.capacity``
     │   ├── TaskTimeoutError (TimeoutError)      an attempt took longer than with_timeout allows
     │   ├── DeadlineError (TimeoutError)         a run took longer than its deadline allows
     │   ├── StepLimitError (RuntimeError)        its loops make more steps than max_steps allows
-    │   ├── TierError (TypeError)                a tier asked for by name is not to be had
+    │   ├── TierError (TypeError)                a task cannot get the tier asked for by name
     │   ├── UnknownBlueprintError (LookupError)  a TailCall names an id that is not registered
     │   ├── TaskStopIterationError (RuntimeError) a task let a StopIteration escape
     │   ├── StalledError (RuntimeError)          virtual time can go no further
     │   ├── TaskCancelledError (RuntimeError)    a task was cancelled, and not by the engine
     │   ├── RunError (RuntimeError)              a run is started where none may start
-    │   ├── ExecutorError (RuntimeError)         an executor does not make a call
-    │   └── ConnectorError (ConnectionError)     a connector cannot do what it is asked to
+    │   ├── ExecutorError (RuntimeError)         an executor did not start a call
+    │   └── ConnectorError (ConnectionError)     a connector cannot connect, or was refused
     └── InternalError (RuntimeError)             an invariant of Cascade is broken: please report
 
 An exception raised by a task reaches the caller as itself, with one note added.
 
-All of them can be pickled and copied, with their attributes, notes, cause and context; so can
-subclasses of users, whatever their ``__init__`` takes. Tracebacks are not pickled, as ever.
+All of them can be pickled and copied, with their attributes, notes, cause and context. So can
+users' subclasses, whatever parameters their ``__init__`` has. Tracebacks are not pickled, as usual
+in Python.
 """
 
 from __future__ import annotations
@@ -55,13 +56,13 @@ _set = BaseException.__setattr__
 
 
 class CascadeError(Exception):
-    """Root of every error that Cascade raises on its own account."""
+    """Base class of every error that Cascade itself raises."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _remade, (type(self), self.args), _state_of(self)
 
     def __setstate__(self, state: Mapping[str, Any] | None) -> None:
-        # Not by plain assignment, which a subclass that is a frozen dataclass refuses.
+        # Not by plain assignment: a subclass that is a frozen dataclass refuses it.
         for name, value in (state or {}).items():
             _set(self, name, value.error if isinstance(value, _Linked) else value)
 
@@ -114,7 +115,7 @@ class TaskNotImportedError(SerializationError, ImportError):
     """A document names a task or type of a module that is not imported and may not be.
 
     Attributes:
-        module: The module, to be imported before or to be allowed.
+        module: The module. Import it before, or allow it.
     """
 
     def __init__(self, message: str, module: str) -> None:
@@ -139,14 +140,14 @@ class ResourceNotFoundError(CascadeError, NameError):
 
 
 class ResourceError(CascadeError, RuntimeError):
-    """A resource provider breaks its protocol, or is used where it cannot be."""
+    """A resource provider breaks its protocol, or a task cannot use the resource where it runs."""
 
 
 class ResourceTimeoutError(ResourceError, TimeoutError):
     """A resource was not closed within its ``teardown_timeout``.
 
     Attributes:
-        seconds: How long it was allowed to take.
+        seconds: The allowed time.
     """
 
     def __init__(self, message: str, seconds: float) -> None:
@@ -167,7 +168,7 @@ class DependencyMissingError(CascadeError, LookupError):
 
 
 class ReleasedValueError(CascadeError, LookupError):
-    """A task returned a lazy value whose value the run has released after its last use (M21).
+    """A task returned a lazy value whose value was released after its last known use (M21).
 
     ``lazy.keep()`` keeps it until the run ends.
     """
@@ -178,11 +179,11 @@ class RouteError(CascadeError, LookupError):
 
 
 class UnpackError(CascadeError, ValueError):
-    """A task with ``nout`` gave another number of values, or nothing that can be unpacked."""
+    """A task with ``nout`` returned another number of values, or a value without parts."""
 
 
 class CapacityError(CascadeError, ValueError):
-    """A task wants more of a capacity than there is at all, so it would wait for ever.
+    """A task takes more of a capacity than the engine has, so it would wait for ever.
 
     Attributes:
         capacity: Its name.
@@ -197,7 +198,7 @@ class TaskTimeoutError(CascadeError, TimeoutError):
     """An attempt of a task took longer than ``with_timeout`` allows.
 
     Attributes:
-        seconds: How long it was allowed to take.
+        seconds: The allowed time.
     """
 
     def __init__(self, message: str, seconds: float) -> None:
@@ -209,7 +210,7 @@ class DeadlineError(CascadeError, TimeoutError):
     """A run took longer than its deadline allows.
 
     Attributes:
-        seconds: How long it was allowed to take.
+        seconds: The allowed time.
     """
 
     def __init__(self, message: str, seconds: float) -> None:
@@ -218,10 +219,10 @@ class DeadlineError(CascadeError, TimeoutError):
 
 
 class StepLimitError(CascadeError, RuntimeError):
-    """The loops of a run want to make more steps than its ``max_steps`` allows.
+    """The loops of a run need more steps than its ``max_steps`` allows.
 
     Attributes:
-        limit: How many it may make.
+        limit: The allowed number of steps.
     """
 
     def __init__(self, message: str, limit: int) -> None:
@@ -230,7 +231,7 @@ class StepLimitError(CascadeError, RuntimeError):
 
 
 class TierError(CascadeError, TypeError):
-    """A tier of the virtual machine was asked for by name, and is not to be had for a task."""
+    """A tier of the virtual machine was asked for by name, and a task cannot get it."""
 
 
 class UnknownBlueprintError(CascadeError, LookupError):
@@ -238,30 +239,30 @@ class UnknownBlueprintError(CascadeError, LookupError):
 
 
 class TaskStopIterationError(CascadeError, RuntimeError):
-    """A task let a StopIteration escape, which no coroutine can carry (ruling M13)."""
+    """A task let a StopIteration escape, which cannot pass through a coroutine (ruling M13)."""
 
 
 class StalledError(CascadeError, RuntimeError):
-    """Virtual time can go no further: nothing is left to wait for, or a thread takes too long."""
+    """Virtual time cannot advance: nothing is left to wait for, or a thread takes too long."""
 
 
 class TaskCancelledError(CascadeError, RuntimeError):
-    """A task was cancelled from inside: neither its run nor its call was (ruling M13).
+    """A task was cancelled from inside, by neither its run nor its call (ruling M13).
 
     The cause is the CancelledError.
     """
 
 
 class RunError(CascadeError, RuntimeError):
-    """A run is started where none may start: inside a task, or blocking a running event loop."""
+    """A run cannot start here: inside a task, in a running event loop, or on a closed engine."""
 
 
 class ExecutorError(CascadeError, RuntimeError):
-    """An executor has not begun a call that it was given, or cannot make calls of tasks."""
+    """An executor did not start a call that it was given, or cannot make calls of tasks."""
 
 
 class ConnectorError(CascadeError, ConnectionError):
-    """A connector cannot be opened, or its broker refuses what it is asked for."""
+    """A connector cannot be opened, or its broker refuses a request."""
 
 
 class InternalError(CascadeError, RuntimeError):
@@ -269,12 +270,12 @@ class InternalError(CascadeError, RuntimeError):
 
 
 def _remade(kind: type[CascadeError], args: tuple[Any, ...]) -> CascadeError:
-    """An error without its state. ``__init__`` is not called: its parameters are not known here."""
+    """An error without its state. ``__init__`` is not called, as its parameters are unknown."""
     builtin: Any = kind
     while builtin.__module__ != "builtins":
-        builtin = builtin.__base__  # the one whose layout it has; kind.__new__ may be another's
+        builtin = builtin.__base__  # the one that defines its layout; kind.__new__ may be another's
     error: CascadeError = builtin.__new__(kind, *args)
-    _set(error, "args", args)  # those that are OSErrors leave it to __init__
+    _set(error, "args", args)  # OSErrors leave this to __init__
     return error
 
 
@@ -300,8 +301,8 @@ _under_way: ContextVar[tuple[int, ...]] = ContextVar("under way", default=())
 class _Linked:
     """The cause or context of an error that is copied or pickled.
 
-    It is often of a user's class, and must not make the error that it explains unreadable: one that
-    does not survive pickling is replaced by its text.
+    It often has a user's class, and must not make the error that it explains unreadable: a cause
+    that does not survive pickling is replaced by its text.
     """
 
     __slots__ = ("error",)
@@ -316,7 +317,7 @@ class _Linked:
         return self  # copies of an error share its cause and context
 
     def __reduce__(self) -> tuple[Any, ...]:
-        import pickle  # 8 ms, and loaded already by what pickles this
+        import pickle  # 8 ms, and already loaded by the code that pickles this
 
         around = _under_way.get()
         before = _under_way.set((*around, id(self.error)))

@@ -1,4 +1,4 @@
-"""How a lazy value would be written: ``score(…) > 5``, for messages and drawings."""
+"""The source text of a lazy value, for messages and drawings: ``score(…) > 5``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cascade.spec.lazy_value import LazyValue
 from cascade.spec.unpacking import item_range, unpack
 from cascade.spec.wording import short
 
-#: Operators of operators that are shown; under them stands ``…``.
+#: Most levels of nested operators that are shown; deeper ones become ``…``.
 _LEVELS = 3
 _COMPARISONS: Mapping[Callable[..., Any], str] = {
     operator.lt: "<",
@@ -43,15 +43,15 @@ _INDEXED = (operator.getitem, item_range, unpack)
 
 
 def expression(lazy: LazyValue) -> str:
-    """What would be written for ``lazy``, in a line: ``load(…)["key"]``, ``work.map(…)``.
+    """The source text of ``lazy``, in one line: ``load(…)["key"]``, ``work.map(…)``.
 
-    The arguments of tasks are left out, and what is nested deep.
+    The arguments of tasks and deeply nested parts are left out.
     """
     return _written(lazy, _LEVELS)
 
 
 def label(lazy: LazyValue) -> str:
-    """What lists and drawings call ``lazy``: its name, or what is written if it is an operator."""
+    """The name of ``lazy`` in lists and drawings; for an operator its source text."""
     return expression(lazy) if is_operator(lazy) else lazy.name
 
 
@@ -94,7 +94,7 @@ def _value(value: Any, levels: int) -> str:
 
 
 def _operand(value: Any, levels: int) -> str:
-    """The same with parentheses, where an operator beside it could take a part away."""
+    """The same with parentheses, if an operator beside it could bind more tightly."""
     written = _value(value, levels)
     if not isinstance(value, LazyValue) or not is_operator(value) or written == "…":
         return written

@@ -1,8 +1,8 @@
-"""Injected parameters: the marker, and where a signature has it.
+"""Injected parameters: the marker, and its place in a signature.
 
 A parameter is injected by its default, ``db=inject(database)``, or by its annotation,
-``db: Annotated[Connection, inject(database)]``. ``with_injections`` makes the second like the
-first, so that nothing else has to know of two ways.
+``db: Annotated[Connection, inject(database)]``. ``with_injections`` turns the second form into the
+first, so that no other module has to know both.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
     from cascade.spec.resource import ResourceDefinition
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-#: An annotation as text that says itself that it injects something.
+#: A text annotation that itself injects something.
 _INJECTS = re.compile(r"\binject\(")
-#: One that may stand for such an annotation: a name, as of ``Db = Annotated[…]``. All others are
-#: left alone, because evaluating what only checkers are meant to read can fail, or import much.
+#: A text annotation that may stand for such an annotation: a name, as in ``Db = Annotated[…]``. All
+#: others are left alone, because annotations meant for type checkers may fail or import much when
+#: evaluated.
 _MAY_INJECT = re.compile(r"[\w.]+|.*\bAnnotated\[.*", re.DOTALL)
 
 
 class Inject:
-    """The marker that ``inject`` gives: "hand me this resource here"."""
+    """The marker that ``inject`` returns: "hand me this resource here"."""
 
     __slots__ = ("definition", "resource_name")
 
@@ -49,12 +50,12 @@ def with_injections(
     """``signature`` with the markers in annotations as the defaults of their parameters.
 
     Args:
-        signature: Of ``func``.
-        func: Whose names the annotations use, where they are text.
-        owner: What errors call it.
+        signature: The signature of ``func``.
+        func: The function whose names the text annotations use.
+        owner: The name of the function in errors.
 
     Raises:
-        DefinitionError: A marker stands where it can mean nothing.
+        DefinitionError: A marker stands in a place without meaning.
     """
     found = {}
     for parameter in signature.parameters.values():
@@ -108,14 +109,14 @@ def _annotated(parameter: inspect.Parameter, func: Callable[..., Any], owner: st
 
 
 def _evaluated(text: str, name: str, func: Callable[..., Any], owner: str) -> Any:
-    """What an annotation that is text stands for; None if that is not to be known."""
+    """The object that a text annotation stands for; None if it cannot be evaluated."""
     certain = _INJECTS.search(text)
     if not certain and not _MAY_INJECT.fullmatch(text):
         return None
-    inner: Any = inspect.unwrap(func)  # whose parameters inspect.signature() has given
+    inner: Any = inspect.unwrap(func)  # inspect.signature() gave the parameters of this one
     while hasattr(inner, "func"):  # a partial
         inner = inspect.unwrap(inner.func)
-    if not hasattr(inner, "__globals__"):  # an object that can be called
+    if not hasattr(inner, "__globals__"):  # a callable object
         inner = getattr(type(inner), "__call__", inner)  # noqa: B004  # to have it, not to ask
     try:
         return eval(text, getattr(inner, "__globals__", {}), _closure_of(inner))
@@ -130,7 +131,7 @@ def _evaluated(text: str, name: str, func: Callable[..., Any], owner: str) -> An
 
 
 def _closure_of(func: Any) -> dict[str, Any]:
-    """The variables of surrounding functions that ``func`` uses, as far as they are set."""
+    """The variables of surrounding functions that ``func`` uses, if they are set already."""
     seen = {}
     names = getattr(getattr(func, "__code__", None), "co_freevars", ())
     for name, cell in zip(names, getattr(func, "__closure__", None) or (), strict=False):
@@ -140,7 +141,7 @@ def _closure_of(func: Any) -> dict[str, Any]:
 
 
 def _refuse_before(parameter: inspect.Parameter, injected: dict[str, Inject], owner: str) -> None:
-    """Refuse a parameter that a positional argument could only reach through injected ones."""
+    """Refuse a parameter that positional arguments can reach only through injected ones."""
     by_position = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
     if by_position and parameter.default is parameter.empty:
         raise DefinitionError(

@@ -1,13 +1,14 @@
-"""Lazy values: what a call of a task gives before anything runs.
+"""Lazy values: calls of tasks before a run has made them.
 
 A LazyResult is one node of a program: the operation, its arguments, and the lazy values among
 them. It has no value; a run computes one, once, however many nodes use it (rule R3). Lazy values
-are immutable but for their policies (``run_if``, ``after``), compare by identity and are hashable,
+are immutable except for their policies (``run_if``, ``after``), compare by identity and are
+hashable,
 so that they live in sets and dicts.
 
-The class is put together from its data (``lazy_value``), its policies (``policy_methods``), its
-operators (``arithmetic``) and its refusals (``misuse``). Here is also where arguments become
-nodes: an operator makes one for a container among its operands, and a container is a node.
+The class combines its data (``lazy_value``), its policies (``policy_methods``), its operators
+(``arithmetic``) and its refusals (``misuse``). Arguments become nodes in this module too: an
+operator makes a node for a container among its operands, and a container is a node.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class LazyResult(PolicyMethods, Arithmetic, Misuse, Generic[R_co]):
-    """The value that a call will have, once a run has made it.
+    """The value of a call that a run has yet to make.
 
     Made by calling a Task. Not thread-safe while its policies are being set; immutable after.
     """
@@ -45,24 +46,24 @@ class LazyResult(PolicyMethods, Arithmetic, Misuse, Generic[R_co]):
 
     @property
     def _conditions(self) -> tuple[LazyResult[Any], ...]:
-        """What ``run_if`` was given; the node runs only if all are truthy."""
+        """The conditions given to ``run_if``; the node runs only if all are truthy."""
         return () if self._policies is None else self._policies.conditions
 
     @property
     def _predecessors(self) -> tuple[LazyResult[Any], ...]:
-        """What ``after`` was given: nodes that end first, without handing over data."""
+        """The nodes given to ``after``: they end first, and hand over no data."""
         return () if self._policies is None else self._policies.predecessors
 
     @property
     def _amounts(self) -> Mapping[str, LazyResult[Any]]:
-        """What ``with_capacity`` was given that is lazy; of a map, that is for its items."""
+        """The lazy amounts given to ``with_capacity``; those of a map apply to its items."""
         if self._policies is None or self.task.structural:
             return {}
         return self._policies.amounts
 
     @property
     def _calls(self) -> CallPolicies:
-        """How its calls are made; what a map was given is for its items."""
+        """The policies of the node's calls; those of a map apply to its items."""
         if self._policies is None or self.task.structural:
             return PLAIN_CALLS
         return self._policies.calls
@@ -104,7 +105,7 @@ class MappedLazyResult(LazyResult[list[R_co]]):
     _makes_calls = True
 
     def _own_policies(self) -> Policies[Any]:
-        # The plan of the map, its first argument, takes them along to where the items are made.
+        # The plan of the map, its first argument, carries them to the place that makes the items.
         policies = self.args[0].policies = super()._own_policies()
         return policies
 
@@ -122,7 +123,7 @@ def gather(*values: Any) -> LazyResult[list[Any]]:
 
 
 def gathered(container: Any, code: CodeType, lasti: int) -> LazyResult[Any]:
-    """The node that rebuilds ``container``; ``code`` and ``lasti`` say where it was written."""
+    """The node that rebuilds ``container``; ``code`` and ``lasti`` locate the expression."""
     recipe, leaves = recipe_of(container)
     return LazyResult(GATHER, (recipe, *leaves), NO_KWARGS, leaves, False, code, lasti)
 
@@ -137,9 +138,9 @@ def settle(
         the lazy values among them, and whether a Literal or Inject is left to unwrap.
 
     Raises:
-        ArgumentError: A task is among them that was not called.
+        ArgumentError: An argument is a task that was not called.
     """
-    # Most calls have nothing but atoms and calls of tasks, which need no rewriting.
+    # Most calls have only atoms and calls of tasks, which need no rewriting.
     dependencies: list[LazyResult[Any]] = []
     for value in (*args, *kwargs.values()) if kwargs else args:
         kind = type(value)
@@ -147,7 +148,7 @@ def settle(
             dependencies.append(value)
         elif kind not in ATOMS:
             return _settle_any(args, kwargs, code, lasti)
-    # One tuple for both where it can be: what the fast lane looks for, and memory.
+    # One tuple for both if possible: the fast lane tests that, and it saves memory.
     same = len(dependencies) == len(args) and not kwargs
     return args, kwargs or NO_KWARGS, args if same else tuple(dependencies), False
 

@@ -1,11 +1,11 @@
-"""The data of a node: what it calls, with which arguments, and where that was written.
+"""The data of a node: its operation, its arguments, and its place in the source.
 
-LazyResult adds what users do with it. What only reads or recognises nodes needs no more than this
-module, and can thus lie below the modules that make them.
+LazyResult adds the methods for users. Code that only reads or recognises nodes needs no more than
+this module, and can therefore lie below the modules that make nodes.
 
 State vocabulary:
 
-- *operation*: what the node calls, an Operation; a Task for everything that users write;
+- *operation*: the callable of the node, an Operation; a Task for everything that users write;
 - *dependencies*: the lazy values among the arguments, found when the call was made (rule R2);
 - *number*: position in the order of creation. A node can only be called after its arguments exist,
   so ascending numbers are a topological order of the data edges (edges added later by ``run_if``
@@ -24,14 +24,14 @@ from cascade.spec.operation import Operation
 from cascade.spec.policies import Policies
 
 next_number = itertools.count(1).__next__  # in events 0 stands for no node
-#: The ``kwargs`` of all calls without any; one object, which is never changed.
+#: The ``kwargs`` of all calls without any; one shared object that never changes.
 NO_KWARGS: dict[str, Any] = {}
 
 
 class LazyValue:
-    """A node as data: the base of LazyResult, which is what programs have.
+    """A node as data: the base of LazyResult, the class that programs use.
 
-    Names without an underscore are for users; those with one are shared by Cascade's own layers.
+    Names without an underscore are for users; names with one are shared by Cascade's own layers.
     """
 
     __slots__ = (
@@ -50,7 +50,7 @@ class LazyValue:
     )
 
     task: Operation
-    #: Positional arguments; a container that held lazy values is replaced by one lazy value.
+    #: Positional arguments. A container that held lazy values is replaced by one lazy value.
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     #: The lazy values among args and kwargs, in order, repeated where they are used twice.
@@ -58,10 +58,10 @@ class LazyValue:
     #: True when a run has to look at the arguments before the call: a ``Literal`` or ``Inject`` to
     #: unwrap, a parameter to check.
     _special: bool
-    #: Whether all there is to it is a call of a plain operation: nothing special, no policies. What
-    #: the fast lane asks, twice for each node.
+    #: Whether the node is just a call of a plain operation: nothing special, no policies. The fast
+    #: lane tests this twice per node.
     _plain: bool
-    #: What ``run_if``, ``after`` and their like were given; None as long as there is nothing.
+    #: Set by ``run_if``, ``after`` and similar methods; None if none was called.
     _policies: Policies[Any] | None
     #: Position in the order of creation, over all lazy values of the process.
     number: int
@@ -76,7 +76,7 @@ class LazyValue:
         code: CodeType,
         lasti: int,
     ) -> None:
-        """Make a node; ``code`` and ``lasti`` are the user's frame's, see ``callsite``."""
+        """Make a node; ``code`` and ``lasti`` are those of the user's frame, see ``callsite``."""
         # Task.__call__ sets the same attributes by itself, to save a call.
         self.task = task
         self.args = args
@@ -91,7 +91,7 @@ class LazyValue:
 
     @property
     def name(self) -> str:
-        """The name of the operation, as errors, events and drawings show it."""
+        """The name of the operation in errors, events and drawings."""
         return self.task.name
 
     @property
@@ -101,7 +101,7 @@ class LazyValue:
 
     @property
     def id(self) -> str:
-        """A unique id, made when first asked for and stable from then on."""
+        """A unique id, made at first use and stable from then on."""
         try:
             return self._id
         except AttributeError:

@@ -1,4 +1,4 @@
-"""``task.map``: one node for each item of lists that may be known only at run time (R8, M17).
+"""``task.map``: one node per item of lists that may become known only during the run (R8, M17).
 
 A map is one node whose operation, ``expand``, takes the lists and returns a lazy list of calls.
 By rule R4 the run continues as that list, so items are ordinary nodes: each has its own retries
@@ -32,7 +32,7 @@ _END: Final = object()
 
 
 class MapPlan:
-    """What ``expand`` needs besides the lists: the task, the names, and where it was written."""
+    """The task of a map, the names of its lists, and its call site: the input of ``expand``."""
 
     __slots__ = ("catches", "code", "lasti", "names", "policies", "shared", "task")
 
@@ -52,7 +52,7 @@ class MapPlan:
         self.lasti = lasti
         #: Whether the error of an item becomes its value.
         self.catches = catches
-        #: Of the map; each item gets those that are about calls.
+        #: Of the map; each item gets the policies that concern calls.
         self.policies: Policies[LazyResult[Any]] | None = None
 
     def __cascade_digest__(self) -> Any:
@@ -87,7 +87,7 @@ def mapped(
         (plan, *columns),
         {},
         dependencies,
-        injects,  # so that the run looks, before it begins, whether they are to be had
+        injects,  # so that the run checks before it begins whether they are available
         code,
         lasti,
     )
@@ -97,7 +97,7 @@ def mapped(
 
 
 def unnamed_in_map(task: Task[..., Any], given: Sequence[Any]) -> ArgumentError:
-    """The error for ``task.map([1, 2])``, which does not say what the list is for."""
+    """The error for ``task.map([1, 2])``, where the list has no parameter name."""
     names = [n for n in task.parameters.keyword if n not in task.parameters.injections] or ["…"]
     shown = [written(v) if isinstance(v, LazyResult) else short(v) for v in given]
     named = ", ".join(f"{n}={v}" for n, v in zip(names, shown, strict=False))
@@ -124,12 +124,12 @@ def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
 
 
 def _columns(task: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The iterables as lists; those that are lazy as they are, as their items are not known yet.
+    """The iterables as lists. Lazy ones stay as they are, because their items are not known yet.
 
     They are read in step (M17): an iterator is read no further than the others are long.
 
     Raises:
-        ArgumentError: One is no iterable, all are endless, or they are not equally long.
+        ArgumentError: One is not iterable, all are endless, or their lengths differ.
     """
     for name, value in given.items():
         _check_column(task, name, value)
@@ -150,7 +150,7 @@ def _columns(task: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def _read(
     task: str, iterables: Mapping[str, Iterable[Any]], shortest: int | None
 ) -> dict[str, list[Any]]:
-    """What iterators give: one item more than the others are long, where there are more."""
+    """The items of iterators, one more than the other columns have, if there are more."""
     if shortest is not None:
         return {n: list(islice(iter(v), shortest + 1)) for n, v in iterables.items()}
     if iterables and all(map(_is_endless, iterables.values())):
@@ -168,7 +168,7 @@ def _read(
 
 
 def _is_endless(value: Iterable[Any]) -> bool:
-    """Whether it is an iterator that is known to have no end; of others nothing can be known."""
+    """Whether it is an iterator that is known to be endless; about others nothing is known."""
     if type(value) is repeat:
         try:
             value.__length_hint__()  # operator.length_hint would hide the error
@@ -209,7 +209,7 @@ def _endless(task: str, iterables: Iterable[str]) -> ArgumentError:
 def _check_lengths(
     task: str, lengths: Mapping[str, int], more: AbstractSet[str] = frozenset()
 ) -> None:
-    """Refuse unequal lengths; those in ``more`` are longer than their number."""
+    """Refuse unequal lengths. Columns in ``more`` are longer than their number says."""
     if len(set(lengths.values())) < 2 and not more:
         return
     listed = ", ".join(

@@ -1,7 +1,7 @@
-"""What lazy values say where they are used as if they were there already.
+"""The errors of lazy values that are used as if they had their value already.
 
-Each message shows the line that was wrong and one that is right. Most of the methods are hidden
-from checkers, to whom ``int(lazy)`` and ``await lazy`` are the errors that they are.
+Each message shows the line that is wrong and a line that is right. Most of the methods are hidden
+from type checkers, which report ``int(lazy)`` and ``await lazy`` as errors themselves.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _Refusal: TypeAlias = Callable[..., NoReturn]
 
 
 def written(lazy: LazyValue) -> str:
-    """``lazy`` as it would be written: ``load(…)``, ``score(…) > 5``."""
+    """The source text of ``lazy``: ``load(…)``, ``score(…) > 5``."""
     return expression(lazy)
 
 
 def described(lazy: LazyValue) -> str:
-    """What messages call ``lazy``: ``task 'load' (called at flow.py:3)``."""
+    """``lazy`` in a message: ``task 'load' (called at flow.py:3)``."""
     if is_operator(lazy):
         return f"`{written(lazy)}` (written at {lazy.callsite})"
     if lazy.task.structural:
@@ -36,20 +36,20 @@ def described(lazy: LazyValue) -> str:
 
 
 def compared(wrong: str, *right: str) -> str:
-    """The end of a message: what is wrong, and what to write instead, one or several ways."""
+    """The end of a message: the wrong line, and one or several right ones."""
     rights = "\n    or:     ".join(right)
     return f"\n    wrong:  {wrong}\n    right:  {rights}"
 
 
 def misused(lazy: Any, kind: type[E], fault: str, wrong: str, *right: str) -> E:
-    """The error for a method of ``lazy`` to raise that Python has called for the user's code.
+    """The error for a method of ``lazy`` that Python calls on behalf of the user's code.
 
     Args:
-        lazy: What was misused.
-        kind: Of the error.
-        fault: What it does not have or cannot do before a run.
-        wrong: Shown where the line of the user's code is not at hand.
-        right: What to write instead.
+        lazy: The misused value.
+        kind: Class of the error.
+        fault: What it lacks or cannot do before a run.
+        wrong: Shown if the line of the user's code is not available.
+        right: Lines to write instead.
     """
     frame = users_frame(sys._getframe(2))
     here = CallSite(frame.f_code.co_filename, frame.f_lineno)
@@ -72,7 +72,7 @@ def _refusal(fault: str, wrong: str, *right: str) -> _Refusal:
 
 
 class Misuse:
-    """What lazy values do not have: a mixin of LazyResult."""
+    """The operations that lazy values refuse: a mixin of LazyResult."""
 
     __slots__ = ()
 
@@ -112,7 +112,7 @@ class Misuse:
         return twin
 
     def __deepcopy__(self: Any, memo: dict[int, Any]) -> Any:
-        return self  # copies of what holds it need its value as well, and it is computed once (R3)
+        return self  # a copy of a container needs its value as well, and it is computed once (R3)
 
     if not TYPE_CHECKING:
         __int__ = _refusal(
@@ -154,11 +154,12 @@ class Misuse:
         __aexit__ = __exit__
 
         if sys.version_info >= (3, 12):
-            # In 3.11 the attributes of a class with this cost four times as much, all of them: a
-            # node of a run a fifth more. So that has Python's own message, which names no way out.
+            # In 3.11 this would make all attributes of the class four times as slow, and a node of
+            # a run a fifth slower. There Python's own message stands, which shows no alternative.
 
             def __getattr__(self, name: str) -> NoReturn:
-                # What is not there yet, or is asked for by copy, inspect and their like.
+                # An attribute that is not set yet, or that copy, inspect and similar modules look
+                # up.
                 if name.startswith("_") or hasattr(type(self), name):
                     problem = f"'{type(self).__name__}' object has no attribute '{name}'"
                     raise AttributeError(problem, name=name, obj=self)

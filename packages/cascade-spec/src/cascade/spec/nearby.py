@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-#: Most characters of a mistyped name; the search for similar ones is more than linear.
+#: Most characters of a mistyped name: the search for similar names is more than linear.
 _LONGEST = 100
-#: Names of so few letters are near only if they begin alike: 'cpu' is no slip for 'gpu'.
+#: Names of at most this many letters are similar only if they begin alike: 'cpu' is no slip for
+#: 'gpu'.
 _SHORT = 4
 
 
 def names_known(name: str, known: Iterable[str]) -> str:
-    """``"'a', 'b' (did you mean 'a'?)"``, or ``"none"``; of a single one there is no question."""
+    """``"'a', 'b' (did you mean 'a'?)"``, or ``"none"``. A single known name gets no question."""
     known = list(known)
     hint = did_you_mean(name, known) if len(known) > 1 else ""
     return (", ".join(map(repr, known)) or "none") + hint
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``" (did you mean …?)"`` for messages, or ``""`` where nothing known is close."""
+    """``" (did you mean …?)"`` for messages, or ``""`` if no known name is similar."""
     if len(name) > _LONGEST:
         return ""
     import difflib  # only errors need it

@@ -1,4 +1,4 @@
-"""Operations: what the nodes of a program call."""
+"""Operations: the callables of a program's nodes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 
 class Operation:
-    """What a node calls: a function, its name, and whether it is a coroutine function.
+    """The callable of a node: a function, its name, and whether it is a coroutine function.
 
-    Plain operations are the nodes that Cascade itself adds (containers, maps, routes,
-    parameters); what users write is the subclass Task. ``structural`` tells them apart, so that
-    events and drawings can leave the first kind out.
+    Plain operations belong to the nodes that Cascade itself adds (containers, maps, routes,
+    parameters); users write the subclass Task. ``structural`` tells them apart, so that events and
+    drawings can leave out the first kind.
     """
 
     __slots__ = ("__weakref__", "func", "is_async", "name", "plain")
 
     structural = True
-    #: How many values a call gives, where it was said; they can be unpacked before a run.
+    #: Number of values that a call gives, if declared; they can be unpacked before a run.
     nout: int | None = None
     #: Where a plain function is called; see ``task``.
     mode = "auto"
@@ -26,12 +26,12 @@ class Operation:
         self.func = func
         self.name = name
         self.is_async = is_async
-        #: Whether a call is a call and no more: no coroutine, no thread of its own choice.
+        #: Whether it is a plain call: no coroutine, no thread of its own choice.
         self.plain = not is_async
 
     @property
     def written(self) -> str:
-        """A call of it as messages show it, without its arguments: ``load(…)``."""
+        """A call of it in messages, without its arguments: ``load(…)``."""
         return f"{self.name}(…)"
 
     def __repr__(self) -> str:
@@ -41,7 +41,7 @@ class Operation:
 class FacadeOperation(Operation):
     """The operation of a node that users make by a name of ``cs``: ``cs.gather(…)``.
 
-    A subclass, because each node of an operator has an Operation of its own, which is to be small.
+    A subclass, because each node of an operator has its own Operation, which must stay small.
     """
 
     __slots__ = ("written",)

@@ -1,7 +1,7 @@
 """Comparisons of lazy values that Python's own operators cannot express.
 
-``==`` on lazy values stays identity, because they live in sets and dicts; these are the nodes that
-compare values.
+``==`` on lazy values compares identity, because they live in sets and dicts. These functions make
+nodes that compare values.
 """
 
 from __future__ import annotations

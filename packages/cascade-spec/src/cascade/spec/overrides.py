@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 class Override(NamedTuple):
-    """What is used in the place of a resource."""
+    """The replacement of a resource."""
 
     by: ResourceDefinition[Any]
-    #: Whether it takes over what was declared for the resource; else it brings its own.
+    #: Whether it inherits the options declared for the resource; otherwise it has its own.
     inherits: bool
 
     @classmethod
@@ -26,14 +26,14 @@ class Override(NamedTuple):
         """``provider`` in the place of the resource ``name``.
 
         Raises:
-            DefinitionError: It is neither a generator function nor what ``@resource`` makes.
+            DefinitionError: It is neither a generator function nor made by ``@resource``.
         """
         if isinstance(provider, ResourceDefinition):
             return cls(provider, False)
         return cls(ResourceDefinition(provider, name), True)
 
     def in_place_of(self, replaced: ResourceDefinition[Any] | None) -> ResourceDefinition[Any]:
-        """What to open instead of ``replaced``; None is a resource that nobody registered."""
+        """The provider to open instead of ``replaced``; None means an unregistered resource."""
         if replaced is None or not self.inherits:
             return self.by
         return ResourceDefinition(
@@ -55,16 +55,16 @@ def override_resource(
     source: str, by: Provider[Any] | ResourceDefinition[Any]
 ) -> ResourceOverride: ...
 def override_resource(source: Any, by: Any) -> ResourceOverride:
-    """Use another provider for a resource in all runs that begin in a ``with`` block, for tests.
+    """Replace the provider of a resource in all runs that begin in a ``with`` block, for tests.
 
-    In all engines of the process, those of ``cs.run`` among them, in all threads, and whatever they
-    have registered or overridden themselves. Blocks nest; the inner one wins. Runs that are under
-    way keep what they began with.
+    This affects all engines of the process, also those of ``cs.run``, in all threads, whatever they
+    have registered or overridden themselves. Blocks nest; the inner one wins. Runs that began
+    before the block keep their provider.
 
     Args:
         source: The resource, or its name.
-        by: A generator function, which takes over the scope, the thread and the deadline of the
-            resource; or what ``@resource`` makes, which brings its own.
+        by: A generator function, which inherits the scope, the thread and the deadline of the
+            resource; or a resource made by ``@resource``, which has its own.
 
     Raises:
         DefinitionError: ``source`` or ``by`` is none of these.
@@ -88,12 +88,12 @@ def override_resource(source: Any, by: Any) -> ResourceOverride:
 
 
 class ResourceOverride:
-    """What ``override_resource`` gives: in force within its ``with`` blocks."""
+    """The result of ``override_resource``: in force within its ``with`` blocks."""
 
     def __init__(self, name: str, override: Override) -> None:
         self._name = name
         self._override = override
-        #: One for each block that it was entered for.
+        #: One per block that was entered.
         self._entries: list[_Entry] = []
 
     def __enter__(self) -> None:
@@ -109,7 +109,7 @@ class ResourceOverride:
 
 
 def overrides_in_force() -> Mapping[str, Override]:
-    """Name → what a run that begins now uses for it. Never changed, but replaced."""
+    """Name → override for a run that begins now. The mapping is replaced, never changed."""
     return _in_force.by_name
 
 

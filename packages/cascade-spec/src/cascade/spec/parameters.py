@@ -1,4 +1,4 @@
-"""A task's parameters: which arguments fit, and which value belongs to which name (ruling M1).
+"""A task's parameters: checks arguments and assigns them to names (ruling M1).
 
 Arguments travel in two forms. *As called*: a tuple and a dict, as the user wrote them. *By name*:
 one dict from parameter to value, with a tuple under the name of ``*args`` and a dict under that of
@@ -30,13 +30,13 @@ class Parameters:
     """The analysed signature of one callable.
 
     Attributes:
-        signature: As ``inspect`` gives it, but with what annotations inject as defaults;
+        signature: The signature from ``inspect``, with annotated injections as defaults;
             ``(*args, **kwargs)`` for builtins that hide theirs.
         positional: Names that take positional arguments, in order.
         keyword: Names that can be given by keyword, in order.
         var_positional, var_keyword: Name of the ``*`` and ``**`` parameter, or None.
         defaults: Name → default.
-        injections: Name → Inject, for the parameters whose default is one.
+        injections: Name → Inject, for the parameters with an Inject as their default.
     """
 
     def __init__(self, func: Callable[..., Any], name: str) -> None:
@@ -76,7 +76,8 @@ class Parameters:
     def check_partial(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Refuse arguments that no call could take; missing ones are allowed."""
         if not self._fits_some(args, kwargs):
-            self.bind_some(args, kwargs)  # which says what is wrong, if anything is
+            # Raises the error that describes the fault, if there is one.
+            self.bind_some(args, kwargs)
 
     def _fits_some(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether a call could take these, and none of them is for ``*args`` or ``**kwargs``."""
@@ -94,7 +95,7 @@ class Parameters:
     ) -> dict[str, Any]:
         """``current`` with the new arguments in place: a self tail call (rule R5).
 
-        ``*args`` is replaced as a whole when any of it is given; ``**kwargs`` is merged by key.
+        ``*args`` is replaced as a whole if any of it is given; ``**kwargs`` is merged by key.
 
         Raises:
             ArgumentError: A name is unknown, or there are too many positional arguments.
@@ -122,7 +123,7 @@ class Parameters:
         return complete
 
     def spread(self, named: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The form that the function is called with; ``named`` must be complete."""
+        """The arguments to call the function with; ``named`` must be complete."""
         args = [named[name] for name in self.positional]
         if self.var_positional is not None:
             args.extend(named.get(self.var_positional, ()))
@@ -147,8 +148,8 @@ class Parameters:
         surplus = self.var_keyword
         if surplus is None or self._positional_only.isdisjoint(kwargs):
             return bind(*args, **kwargs).arguments
-        # A keyword may have the name of a positional-only parameter. inspect refuses it where that
-        # has a default (up to 3.12), or takes the parameter for given (3.13).
+        # A keyword may have the name of a positional-only parameter. inspect refuses it if that one
+        # has a default (up to 3.12), or counts the parameter as given (3.13).
         named = bind(
             *args, **{n: v for n, v in kwargs.items() if n not in self._positional_only}
         ).arguments
@@ -157,11 +158,11 @@ class Parameters:
         return named
 
     def _problem(self, error: TypeError, kwargs: Mapping[str, Any]) -> str:
-        """What ``inspect`` says is wrong, and the names that are unknown: it tells one fault."""
+        """The fault that ``inspect`` reports, which is one only, and all unknown names."""
         problem = str(error)
         unknown = [str(name) for name in kwargs if name not in self._keywords]
         if self.var_keyword is not None or not self._positional_only.isdisjoint(unknown):
-            unknown = []  # none is unknown, or it is the kind that is wrong
+            unknown = []  # no name is unknown, or the kind of a parameter is wrong
         if not unknown:
             return problem
         free = [name for name in self.keyword if name not in kwargs]

@@ -1,4 +1,4 @@
-"""Param and Env: values that a run is given from outside."""
+"""Param and Env: values that a run gets from outside."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cascade.spec.wording import short
 T = TypeVar("T")
 
 
-#: Names that a message lists at most.
+#: Most names that a message lists.
 _LISTED = 20
 
 
@@ -31,10 +31,10 @@ class _Missing:
 
 MISSING: Final = _Missing()
 
-#: The ``params`` of the run that the current code belongs to; set by the engine for each run.
+#: The ``params`` of the run that the current code belongs to. The engine sets it for each run.
 run_params: ContextVar[Mapping[str, Any]] = ContextVar("cascade.run_params")
 
-#: Types that are read from text as JSON; their constructors would take the text apart.
+#: Types that are read from text as JSON; their constructors would split the text.
 _CONTAINERS = (list, dict, tuple, set, frozenset)
 _TRUE = frozenset({"1", "true", "yes", "on", "y", "t"})
 _FALSE = frozenset({"0", "false", "no", "off", "n", "f", ""})
@@ -69,7 +69,7 @@ class Source(LazyResult[T], Generic[T]):
         self.param_name = name
         self.default = default
         frame = sys._getframe(2)
-        # Special, so that a run looks at it before anything is called: it may be missing.
+        # Special, so that a run checks it before any call: it may be missing.
         super().__init__(operation, (name,), NO_KWARGS, (), True, frame.f_code, frame.f_lasti)
 
 
@@ -78,16 +78,16 @@ class Param(Source[T], Generic[T]):
 
     Args:
         name: The key in ``params``.
-        default: Used where ``params`` has no such key; left out, the parameter is required.
-        type: Values are of this type, or strings (and ints for float) that convert to it;
+        default: Used if ``params`` has no such key. Without a default the parameter is required.
+        type: A type. Values have it, or are strings (and ints for float) that convert to it;
             "yes/no", "on/off", "true/false", "1/0" for bool. A list, tuple, set or dict is read
-            from text as JSON; of ``list[int]`` the items are not checked. Or a function that
-            converts.
+            from text as JSON; the items of a ``list[int]`` are not checked. Or a function that
+            converts the value.
         description: For people: command-line help and drawings.
 
     Raises:
-        DefinitionError: ``type`` is neither, or the default is not None and could not be given. It
-            is handed over as it is, however, and where no type is named it may be of any.
+        DefinitionError: ``type`` is neither, or a default other than None does not fit it. A
+            default is handed over unconverted; without ``type`` it may have any type.
     """
 
     __slots__ = ("description", "type")
@@ -124,7 +124,7 @@ class Param(Source[T], Generic[T]):
                 f"Param '{self.param_name}': type takes a type, or a function that converts, but "
                 f"got {short(kind)}"
             )
-        # What a function gives, only it knows; and str is what stands there if nothing was said.
+        # Only a converter knows its results; and str is the type of a Param without one.
         default = self.default
         if not isinstance(kind, type) or kind is str or default is None or default is MISSING:
             return
@@ -173,7 +173,7 @@ class Env(Source[str]):
 
     Args:
         name: The variable.
-        default: Used where it is not set; left out, the variable is required.
+        default: Used if it is not set. Without a default the variable is required.
     """
 
     __slots__ = ()

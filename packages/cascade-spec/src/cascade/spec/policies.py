@@ -1,4 +1,4 @@
-"""What a node was given besides its arguments (rules R6, R10)."""
+"""The policies of a node: conditions, order, retries, timeouts, caches, capacities (R6, R10)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cascade.spec.caching import CachePolicy
     from cascade.spec.retry import Retry
 
-#: The type of nodes, which is defined above this module: LazyResult.
+#: The type of nodes. LazyResult is defined above this module.
 Node = TypeVar("Node")
 
 
@@ -18,24 +18,25 @@ Node = TypeVar("Node")
 class CallPolicies:
     """How the calls of one node are made; the node keeps this across tail calls (R10)."""
 
-    #: When a failed attempt is followed by another; None for never.
+    #: Decides whether another attempt follows a failed one; None for never.
     retry: Retry | None = None
-    #: Seconds that one attempt may take; None for as long as it wants.
+    #: Seconds that one attempt may take; None for no limit.
     timeout: float | None = None
-    #: Where the node's value is looked for and kept; None for nowhere.
+    #: The cache of the node's value; None for none.
     cache: CachePolicy | None = None
-    #: Whether an error of the node becomes its value, as for the items of a map that wants so.
+    #: Whether an error of the node becomes its value, as for items of a map with
+    #: ``return_exceptions=True``.
     catches: bool = False
-    #: What each attempt takes of the engine's capacities, by name; more than 0 of each.
+    #: Name and amount of each capacity that an attempt takes; amounts are > 0.
     capacities: tuple[tuple[str, float], ...] = ()
 
     @property
     def needs_attempts(self) -> bool:
-        """Whether each step of a loop is more than a call: it may be repeated, or take too long."""
+        """Whether a step of a loop may be repeated or time out, and so is more than a call."""
         return self.retry is not None or self.timeout is not None
 
     def with_capacities(self, amounts: Mapping[str, float]) -> CallPolicies:
-        """The same, with these amounts of capacities instead."""
+        """A copy with these amounts of capacities instead."""
         kept = tuple(sorted([item for item in amounts.items() if item[1]]))
         return CallPolicies(self.retry, self.timeout, self.cache, self.catches, kept)
 
@@ -45,13 +46,13 @@ PLAIN_CALLS = CallPolicies()
 
 
 class Policies(Generic[Node]):
-    """What one node was given besides its arguments.
+    """The policies of one node.
 
     Attributes:
-        conditions: It runs only if all of these are truthy (R6).
-        predecessors: These end first (R6).
+        conditions: The node runs only if all of these are truthy (R6).
+        predecessors: Nodes that end before it starts (R6).
         calls: How its calls are made (R10).
-        amounts: Capacity → how much of it each attempt takes, where a node has to tell.
+        amounts: Capacity → lazy amount that each attempt takes.
         keeps: Whether the value is kept until the run ends (M21).
     """
 
@@ -66,5 +67,5 @@ class Policies(Generic[Node]):
 
     @property
     def state(self) -> tuple[Any, ...]:
-        """All of it, to see whether any has changed since."""
+        """All fields, to detect a later change of any."""
         return self.conditions, self.predecessors, self.calls, dict(self.amounts)

@@ -1,6 +1,6 @@
-"""How users change what a node does besides its call: ``run_if``, ``after``, ``with_retry`` ….
+"""The methods that set a node's policies: ``run_if``, ``after``, ``with_retry`` and others.
 
-Each method changes the node's Policies and gives the node itself.
+Each method changes the node's Policies and returns the node itself.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class PolicyMethods(LazyValue):
 
     __slots__ = ()
 
-    #: Whether the node stands for calls of a task that it makes later, as a map does.
+    #: Whether the node stands for calls of a task that are made later, as a map does.
     _makes_calls = False
 
     def run_if(self, condition: LazyValue) -> Self:
-        """Skip this node, and what depends on its value, unless ``condition`` is truthy.
+        """Skip this node, and every node that needs its value, unless ``condition`` is truthy.
 
         Rules R6 and M16: the node's inputs still run; a skipped condition skips; a node that is
         only ordered ``after`` a skipped one runs. Called twice, both conditions must hold.
@@ -62,7 +62,7 @@ class PolicyMethods(LazyValue):
         return self
 
     def after(self, *lazies: LazyValue) -> Self:
-        """Run this node only once ``lazies`` have ended, without using their values.
+        """Run this node only after ``lazies`` have ended, without using their values.
 
         A skipped predecessor counts as ended (M16).
 
@@ -94,7 +94,7 @@ class PolicyMethods(LazyValue):
         jitter: float = 0.0,
         on: RetryOn = Exception,
     ) -> Self:
-        """Try again when an attempt fails (R10); of a map, each item for itself.
+        """Try again when an attempt fails (R10); on a map, each item by itself.
 
         An attempt is one call, with its task-scoped resources. In a loop of tail calls every step
         has its own attempts. Waiting for the next attempt holds no thread and no resource.
@@ -111,27 +111,27 @@ class PolicyMethods(LazyValue):
             This lazy value itself, changed.
 
         Raises:
-            ArgumentError: A number or type that makes no sense.
-            LazyUseError: The node is none of a task's, so there is nothing to try again.
+            ArgumentError: A number or type is invalid.
+            LazyUseError: The node is not a call of a task, so there is nothing to try again.
         """
         retry = Retry(max_attempts, delay, backoff, max_delay, jitter, on)
         self._calls_with("with_retry", retry=retry)
         return self
 
     def with_timeout(self, seconds: float) -> Self:
-        """Let an attempt fail with a TaskTimeoutError after ``seconds`` (R10); of a map, each item.
+        """Fail an attempt with a TaskTimeoutError after ``seconds`` (R10); on a map, each item.
 
-        The time of an attempt is that of its call: opening its resources and waiting for a thread
-        are not counted. A coroutine is cancelled. A plain function runs on a thread of its own, on
-        both paths; nothing can stop it (M8), so it is abandoned: its thread is replaced, its late
-        result dropped, its task-scoped resources stay open until it ends.
+        The time counts while the call runs, not while resources open or the call waits for a
+        thread. A coroutine is cancelled. A plain function runs on a worker thread, on both paths.
+        It cannot be stopped (M8) and is abandoned: its thread is replaced, its late result
+        dropped, and its task-scoped resources stay open until it ends.
 
         Returns:
             This lazy value itself, changed.
 
         Raises:
-            ArgumentError: ``seconds`` is no positive number.
-            LazyUseError: The node is none of a task's.
+            ArgumentError: ``seconds`` is not a positive number.
+            LazyUseError: The node is not a call of a task.
         """
         if not is_number(seconds, 0) or not seconds:
             raise ArgumentError(
@@ -149,28 +149,28 @@ class PolicyMethods(LazyValue):
         ignore: Iterable[str] = (),
         version: str = "",
     ) -> Self:
-        """Take the value from ``cache`` where it is known there, else keep it there (R10).
+        """Load the value from ``cache``, or compute it and save it there (R10).
 
-        The node as a whole is kept: its first arguments, and its value after all tail calls.
-        Failures and skips are never kept, and equal calls of a run that are under way at the same
-        time are made once.
+        The entry belongs to the node as a whole: its key is made of the first arguments, its value
+        is the one after all tail calls. Failures and skips are never kept. Equal calls that run at
+        the same time in one run are made once.
 
         Args:
-            cache: A policy; or a backend such as ``cs.LRUCache()``, and values are kept there by
-                task and arguments.
+            cache: A policy; or a backend such as ``cs.LRUCache()``, with keys made of task and
+                arguments.
             ttl: Seconds for which a backend keeps the value; None for as long as there is room.
-            ignore: Names of arguments that make no difference.
+            ignore: Names of arguments that are not part of the key.
             version: Part of the key; change it when the task's code changes its meaning.
 
         Returns:
             This lazy value itself, changed.
 
         Raises:
-            ArgumentError: ``cache`` is neither, or a policy is given what is for backends.
-            LazyUseError: The node is none of a task's.
+            ArgumentError: ``cache`` is neither, or a policy comes with options for backends.
+            LazyUseError: The node is not a call of a task.
         """
-        # Not at the top: `from cascade import task` would take a quarter longer (71 ms for 57, of
-        # processor time), as caching needs decimal, datetime and concurrent.futures.
+        # Not at the top: `from cascade import task` would take a quarter longer (71 instead of 57
+        # ms of processor time), because caching needs decimal, datetime and concurrent.futures.
         from cascade.spec.caching import cache_policy
 
         policy = cache_policy(cache, ttl, ignore, version)
@@ -178,23 +178,23 @@ class PolicyMethods(LazyValue):
         return self
 
     def with_capacity(self, /, **amounts: float | LazyValue) -> Self:
-        """Take so much of the engine's capacities for each attempt (R10); of a map, each item.
+        """Take these amounts of the engine's capacities in each attempt (R10); on a map, each item.
 
-        ``Engine(capacities={"gpu": 2, "memory_gb": 16})`` says how much there is. An attempt
-        begins when all that it takes is there at once, and first come is first served; it gives
-        everything back when its call ends, also by a tail call or a returned lazy value, so that
-        in a loop every step takes it anew. Waiting for another attempt holds nothing.
+        ``Engine(capacities={"gpu": 2, "memory_gb": 16})`` sets the totals. An attempt begins when
+        it can take all of its amounts at once; permits are granted in FIFO order. It returns them
+        when its call ends, also with a tail call or a lazy value, so each step of a loop takes
+        them again. Waiting for another attempt holds no permits.
 
         Args:
-            amounts: By name of a capacity, 0 or more; a lazy value stands for the number that it
-                gives. Called twice, the later amount of a name counts.
+            amounts: Capacity → amount ≥ 0, or a lazy value that gives one. If a capacity is named
+                in two calls, the later amount counts.
 
         Returns:
             This lazy value itself, changed.
 
         Raises:
-            ArgumentError: An amount is no number from 0 up.
-            LazyUseError: The node is none of a task's.
+            ArgumentError: An amount is not a number ≥ 0.
+            LazyUseError: The node is not a call of a task.
             CycleError: An amount is this lazy value itself.
         """
         fixed: dict[str, float] = {}
@@ -213,15 +213,15 @@ class PolicyMethods(LazyValue):
         policies.calls = policies.calls.with_capacities({**kept, **fixed})
         others = {n: a for n, a in policies.amounts.items() if n not in amounts}
         policies.amounts = {**others, **lazy}
-        self._special = True  # what the engine does not have is refused before the run
+        self._special = True  # unknown capacities are refused before the run
         return self
 
     def keep(self) -> Self:
         """Keep the value until the run ends, instead of releasing it after its last use (M21).
 
-        For a value that a task may ask for later, by returning this lazy value or one that needs
-        it, in a way that the run does not see. Of itself it keeps what its task functions can
-        name: by closures, globals, defaults and literals.
+        Use it for a value that a task may need later, by returning this lazy value or one that
+        depends on it, in a way that the run cannot see. Without it, the run keeps the values that
+        task functions can name: by closures, globals, defaults and literals.
 
         Returns:
             This lazy value itself, changed.

@@ -1,7 +1,7 @@
-"""The seams of the engine: what can be put in place of the parts that it comes with.
+"""The protocols of the engine's replaceable parts.
 
-Each protocol's docstring is all that an implementer needs; ``tests/contracts`` holds one suite for
-each, which every implementation passes.
+Each docstring is all that an implementer needs. ``tests/contracts`` has one suite per protocol,
+which every implementation passes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class GraphNode(Protocol):
-    """A node as solvers see it."""
+    """A node in the view of solvers."""
 
     @property
     def index(self) -> int:
@@ -26,19 +26,19 @@ class GraphNode(Protocol):
 
 
 class GraphView(Protocol):
-    """A graph as solvers see it: nodes in topological order, and who waits for whom."""
+    """A graph in the view of solvers: nodes in topological order, and their successors."""
 
     @property
     def nodes(self) -> Sequence[GraphNode]:
-        """Inputs before their users."""
+        """Every node, inputs before their users."""
 
     @property
     def successors(self) -> Sequence[Sequence[int]]:
-        """For each node the indices of the nodes that wait for it."""
+        """For each node, the indices of the nodes that wait for it."""
 
 
-#: Stages of nodes. A stage is a priority, not a barrier: a node starts when its inputs are there;
-#: among those that could start, an earlier stage's go first.
+#: Stages of nodes. A stage is a priority, not a barrier: a node starts when its inputs are ready;
+#: among ready nodes, those of an earlier stage go first.
 ExecutionPlan: TypeAlias = Sequence[Sequence[GraphNode]]
 
 
@@ -46,8 +46,8 @@ ExecutionPlan: TypeAlias = Sequence[Sequence[GraphNode]]
 class Solver(Protocol):
     """Orders a graph's nodes before they run.
 
-    One that has ``in_order = True`` says that any order will do, and is not asked: nodes then go
-    in the order in which they become ready, which costs least.
+    A solver with ``in_order = True`` accepts any order and is not called: nodes then start in the
+    order in which they become ready, at the lowest cost.
     """
 
     def resolve(self, graph: Any) -> ExecutionPlan:
@@ -58,48 +58,52 @@ class Solver(Protocol):
 class Executor(Protocol):
     """Lends threads for the sync functions of tasks.
 
-    The shape is that of ``concurrent.futures.Executor``, whose thread pools fit as they are. Two
-    things more are used where they are there: the attribute ``max_workers``, how many calls it can
-    make at once (32 are assumed), and the method ``replace_thread(call)``, told of the future of a
-    call that nobody waits for any more, so that its thread is not missed (M8).
+    It has the shape of ``concurrent.futures.Executor``, whose thread pools fit as they are. Two
+    optional members are used if they exist. The attribute ``max_workers`` is the number of calls
+    that it can make at once (assumed: 32). The method ``replace_thread(call)`` gets the future of
+    an abandoned call, so that the executor can replace the lost thread (M8).
 
-    Calls share locks, contexts and open resources with the engine: executors that make them in
-    other processes or interpreters are refused. A call whose future ends although no thread has
-    begun it fails its run.
+    Calls share locks, contexts and open resources with the engine, so executors that run them in
+    other processes or interpreters are refused. A call whose future ends before a thread has
+    started it fails its run.
     """
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Call ``fn`` on another thread, soon, once. If this raises, it is not to be called.
+        """Call ``fn`` once on another thread, soon. If this method raises, the call is dropped.
 
-        One that calls it at once and returns a future that is done makes a run sequential, in the
-        event loop's thread; that is right for debugging and in virtual time only.
+        An executor that calls at once and returns a finished future makes a run sequential, in the
+        event loop's thread. Use it only for debugging and in virtual time.
         """
 
     def shutdown(self, wait: bool = True) -> None:
-        """Take no more calls; with ``wait``, return only when none is running."""
+        """Accept no more calls; with ``wait``, return only when no call is running."""
 
 
 @runtime_checkable
 class StateBackend(Protocol):
-    """Keeps what nodes gave, by ``LazyResult.id``, so that it can be read after a run.
+    """Keeps the values of nodes by ``LazyResult.id``, so that they can be read after a run.
 
-    Called from the event loop's thread and from workers: implementations are thread-safe.
+    Its methods are called from the event loop's thread and from workers: they must be thread-safe.
     """
 
     def put_result(self, node_id: str, result: Any) -> None:
-        """Keep the value of a node, in place of what was kept for it before."""
+        """Keep the value of a node; replaces an earlier one."""
 
     def get_result(self, node_id: str) -> Any:
-        """The value kept; KeyError where there is none."""
+        """The value that was kept.
+
+        Raises:
+            KeyError: No value is kept.
+        """
 
     def has_result(self, node_id: str) -> bool:
         """Whether a value is kept."""
 
     def put_skip_reason(self, node_id: str, reason: str) -> None:
-        """Keep that a node was skipped, and why, in place of what was kept before."""
+        """Keep the reason why a node was skipped; replaces an earlier one."""
 
     def get_skip_reason(self, node_id: str) -> str | None:
-        """Why the node was skipped; None if it was not."""
+        """The reason why the node was skipped; None if it was not."""
 
     def clear(self) -> None:
         """Forget everything."""
@@ -107,20 +111,20 @@ class StateBackend(Protocol):
 
 @runtime_checkable
 class CacheBackend(Protocol):
-    """Keeps values by key for a while. ``get`` and ``put`` may be called from any thread."""
+    """Keeps values by key for a time. ``get`` and ``put`` may be called from any thread."""
 
     def get(self, key: Hashable) -> tuple[bool, Any]:
-        """(True, the value), or (False, None) where the key is unknown or its time is over."""
+        """(True, the value), or (False, None) if the key is unknown or expired."""
 
     def put(self, key: Hashable, value: Any, ttl: float | None = None) -> None:
-        """Keep ``value`` for ``ttl`` seconds, None for as long as there is room."""
+        """Keep ``value`` for ``ttl`` seconds; None for as long as there is room."""
 
 
 class ConnectionState(NamedTuple):
     """Whether a connector can reach its broker now."""
 
     connected: bool
-    #: Why not, for people to read, without a secret in it; empty while connected.
+    #: Why not, in a form for people and without secrets; empty while connected.
     reason: str = ""
 
 
@@ -128,62 +132,63 @@ class ConnectionState(NamedTuple):
 class Connector(Protocol):
     """A message bus between engines and the outside, with the topics of MQTT.
 
-    *Messages* are bytes, given to a topic and delivered to all whose pattern matches it; ``+`` and
-    ``#`` mean what they mean in MQTT 3.1.1. A retained message is kept by the broker, the latest
-    one of each topic, and also given to those who subscribe later, and again to those who connect
-    again; an empty one makes the broker forget. A connector gets its own messages too.
+    *Messages* are bytes, published on a topic and delivered to every subscription whose pattern
+    matches it. ``+`` and ``#`` have their meaning of MQTT 3.1.1. The broker keeps the latest
+    retained message of each topic. It delivers that message also to later subscribers, and again
+    after a reconnect; an empty retained message makes it forget. A connector receives its own
+    messages too.
 
     *Handlers* are plain functions, called in the thread of the event loop that connected, one
-    message at a time. That is simpler than an iterator: what is to be done is done when the
-    message is there, nothing waits in a queue that somebody has to bound, and there is no task per
-    subscription that somebody has to end. They must be quick, for the loop waits for them; one
-    that raises is logged, and stops neither the others nor the connection.
+    message at a time. They are simpler than an iterator: no queue needs a bound, and no task per
+    subscription needs an end. They must be quick, because the loop waits for them. A handler that
+    raises is logged; the other handlers and the connection go on.
 
-    *Guarantees*: messages from one publisher to one topic arrive in the order of publishing.
-    While the connection holds, each arrives at least once; it may come again after a connection
-    was lost, and where patterns of one connector overlap, so handlers bear repeats. What others
-    publish while a connector is not connected it does not get, unless it is retained.
+    *Guarantees*: messages from one publisher on one topic arrive in the order of publishing. While
+    the connection holds, each arrives at least once. A message may arrive again after a connection
+    was lost, and if several patterns of one connector match it, so handlers must tolerate
+    duplicates. A connector misses the messages that others publish while it is disconnected, except
+    retained ones.
 
-    *A lost connection* is no error of those who publish. Connectors connect again by themselves
-    and subscribe again. What is published in the meantime is queued, up to a limit beyond which
-    the oldest gives way, the newest retained message of a topic last, and counted by ``dropped``.
-    While there is a connection nothing is dropped, unless it would take too much memory.
+    *A lost connection* raises nothing in publishing code. Connectors reconnect and resubscribe by
+    themselves. Messages published in the meantime are queued. Beyond a limit the oldest is dropped,
+    the newest retained message of a topic last, and ``dropped`` counts it. While connected, a
+    connector drops messages only if they would take too much memory.
 
-    *Threads*: ``publish``, ``state`` and ``dropped`` are for any thread; all else is for the
-    thread of the event loop that connects.
+    *Threads*: ``publish``, ``state`` and ``dropped`` may be used from any thread; all else belongs
+    to the thread of the event loop that connects.
     """
 
     @property
     def state(self) -> ConnectionState:
-        """Whether it is connected, and if not, why."""
+        """Whether it is connected; if not, the reason."""
 
     @property
     def dropped(self) -> int:
-        """How many messages were given up instead of sent, since it was made."""
+        """The number of messages that were dropped instead of sent, since it was made."""
 
     async def connect(self, *, wait: bool = True) -> None:
-        """Open the connection, and from then on keep it open; a no-op when that is so.
+        """Open the connection and keep it open from then on; a no-op if it is open.
 
         Args:
-            wait: Whether to return only when connected. Without it, errors of the broker or the
-                network are told by ``state``, and the connector goes on trying.
+            wait: Return only when connected. With False, ``state`` reports errors of the broker or
+                the network, and the connector goes on trying.
 
         Raises:
-            ConnectorError: It cannot be opened; nothing goes on trying.
+            ConnectorError: It cannot be opened; the connector stops trying.
         """
 
     async def disconnect(self) -> None:
-        """Send what is queued, if there is a connection, and close it; a no-op when it is closed.
+        """Send queued messages, if connected, and close the connection; a no-op if it is closed.
 
-        When it returns, no handler is called any more and nothing runs. Subscriptions are kept for
-        the next ``connect``; what could not be sent is dropped.
+        After it returns, no handler is called and nothing runs in the background. Subscriptions are
+        kept for the next ``connect``; messages that could not be sent are dropped.
         """
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Hand over a message to be sent soon: it never waits, whatever the network does.
+        """Queue a message for sending. Never waits, whatever the network does.
 
-        A plain function, so that handlers of events and tasks on threads can publish. Before the
-        first ``connect`` it queues.
+        It is a plain function, so that event handlers and tasks on threads can publish. It works
+        before the first ``connect`` too.
 
         Raises:
             ArgumentError: The topic or the payload can never be sent.
@@ -192,40 +197,40 @@ class Connector(Protocol):
     async def subscribe(
         self, pattern: str, handler: Callable[[str, bytes], object]
     ) -> Callable[[], None]:
-        """Have ``handler(topic, payload)`` called for each message from now on.
+        """Call ``handler(topic, payload)`` for each message from now on.
 
-        When it returns and there is a connection, the broker has the subscription. Without one, it
-        is made with the next.
+        If connected, the broker has the subscription when this returns; otherwise it is made with
+        the next connection.
 
         Returns:
             A function that ends the subscription: the handler is not called after it. Calling it
             again does nothing.
 
         Raises:
-            ArgumentError: There can be no such pattern, or the handler is no plain function.
+            ArgumentError: The pattern is invalid, or the handler is not a plain function.
             ConnectorError: The broker refuses it.
         """
 
     def on_state(self, handler: Callable[[ConnectionState], object]) -> Callable[[], None]:
-        """Have ``handler(state)`` called at each change of ``state``, in the loop's thread.
+        """Call ``handler(state)`` at each change of ``state``, in the loop's thread.
 
         Returns:
-            A function that ends that.
+            A function that ends these calls.
         """
 
 
 @runtime_checkable
 class ExecutionStrategy(Protocol):
-    """One way to run a program. What it means is the same for all (rules R1–R10)."""
+    """One way to run a program. All ways give it the same meaning (rules R1–R10)."""
 
     @property
     def name(self) -> str:
-        """What events call it."""
+        """Its name in events."""
 
     async def execute(self, target: Any, run: Any) -> Any:
         """The value of ``target``, a LazyResult.
 
         Args:
             target: What to compute.
-            run: The ``cascade.runtime.run.Run`` it belongs to: its params, resources and events.
+            run: The ``cascade.runtime.run.Run`` of the target: its params, resources and events.
         """

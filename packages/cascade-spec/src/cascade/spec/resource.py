@@ -1,6 +1,6 @@
-"""Resources: things that tasks are handed, opened before and closed after.
+"""Resources: objects that tasks receive, opened before and closed after.
 
-A provider is a generator (or async generator) function that yields its resource once; what stands
+A provider is a generator (or async generator) function that yields its resource once; the code
 after the ``yield`` closes it. A task asks for one with ``inject`` as a parameter's default::
 
     @resource(scope="run")
@@ -41,12 +41,12 @@ class ResourceDefinition(Generic[T]):
 
     Attributes:
         func: The provider as written.
-        name: What ``inject("…")`` and ``engine.override_resource_provider`` call it.
+        name: Its name in ``inject("…")`` and ``engine.override_resource_provider``.
         scope: ``"run"``: one instance per run, opened at first use. ``"task"``: one per attempt.
-        thread_bound: Opened, used and closed on one and the same thread (M7).
-        teardown_timeout: Seconds that closing may take; the engine's if None.
-        is_async: The provider is an async generator.
-        needs: Parameter → what the provider wants to be handed there.
+        thread_bound: It is opened, used and closed on one thread (M7).
+        teardown_timeout: Seconds that closing may take; None for the engine's default.
+        is_async: The provider is an async generator function.
+        needs: Parameter → resource that the provider itself is given there.
     """
 
     __slots__ = (
@@ -101,7 +101,7 @@ class ResourceDefinition(Generic[T]):
 
     @property
     def place(self) -> str:
-        """Where the provider is written, as ``file.py:12``; where nobody knows, its name."""
+        """The provider's place in the source, ``file.py:12``; its name if that is unknown."""
         func = self.func
         while isinstance(func, functools.partial):
             func = func.func
@@ -132,18 +132,19 @@ def resource(
     """Declare a provider; used as ``@resource`` or ``@resource("name", scope="task", …)``.
 
     The provider is a generator or async generator function; its own parameters may be injected.
-    Cancelling a run cancels an async provider that is still opening, as it does any coroutine, and
-    none that is closing. A resource of the run that failed to open is not tried again in that run.
+    Cancelling a run cancels an async provider that is still opening, as it does any coroutine, but
+    not one that is closing. A run-scoped resource that failed to open is not tried again in that
+    run.
 
     Args:
         name: Defaults to the function's name.
         scope: ``"run"`` (one instance per run) or ``"task"`` (one per attempt of a task).
-        thread_bound: Open, use and close it on one thread, as ``sqlite3`` wants. Tasks that use
-            it run there, one at a time, and so do plain providers; what is asynchronous cannot.
+        thread_bound: Open, use and close it on one thread, as ``sqlite3`` requires. Tasks that use
+            it run there one at a time, and so do plain providers; coroutines cannot use it.
         teardown_timeout: Seconds that closing it may take, instead of the engine's.
 
     Raises:
-        DefinitionError: The function is no generator function, or has a parameter without a
+        DefinitionError: The function is not a generator function, or has a parameter without a
             default (a TypeError).
     """
     if name is None or isinstance(name, str):
@@ -154,7 +155,7 @@ def resource(
 
 
 def _needs_of(func: Callable[..., Any], described: str) -> dict[str, Inject]:
-    """Parameter → what is to be injected there; refuses a provider that nobody could call."""
+    """Parameter → resource to inject; refuses a provider with other required parameters."""
     kinds = inspect.Parameter
     needs = {}
     for parameter in with_injections(inspect.signature(func), func, described).parameters.values():
@@ -180,7 +181,7 @@ def inject(source: ResourceDefinition[T], /) -> T: ...
 @overload
 def inject(source: str, /) -> Any: ...
 def inject(source: Any, /) -> Any:
-    """Ask for a resource, by a parameter's default or annotation, or as an argument of a call.
+    """Ask for a resource, as a parameter's default, in its annotation, or as an argument.
 
     >>> from typing import Annotated
     >>> from cascade.spec.task import task
@@ -194,8 +195,8 @@ def inject(source: Any, /) -> Any:
     {'words': inject('greeting')}
 
     Args:
-        source: The provider itself, which then needs no registration, or the name of one that is
-            registered with the engine.
+        source: The provider itself, which then needs no registration, or the name of a provider
+            that is registered with the engine.
 
     Raises:
         DefinitionError: ``source`` is neither.

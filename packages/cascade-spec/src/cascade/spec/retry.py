@@ -1,4 +1,4 @@
-"""Retry: when a failed attempt of a node is followed by another (rule R10)."""
+"""Retry: the conditions for another attempt after a failed one (rule R10)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cascade.spec.lazy_value import LazyValue
 from cascade.spec.operation import Operation
 from cascade.spec.wording import short
 
-#: What may be tried again: a type of exception, several, or a function that decides.
+#: Which errors are worth another attempt: a type of exception, several, or a function.
 RetryOn: TypeAlias = (
     type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 )
 
 
 class Retry:
-    """When a failed attempt is followed by another.
+    """The conditions and delays of further attempts.
 
     Attributes:
         max_attempts: Attempts in all, the first included.
@@ -80,7 +80,7 @@ class Retry:
 
 def _check_on(on: Any) -> None:
     kinds = on if isinstance(on, tuple) else (on,)
-    # Those two can be called, but do not decide anything.
+    # Types, lazy values and tasks are callable, but do not decide anything.
     if callable(on) and not isinstance(on, (type, LazyValue, Operation)):
         return
     for kind in kinds:

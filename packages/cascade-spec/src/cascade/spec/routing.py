@@ -17,12 +17,12 @@ from cascade.spec.wording import short
 
 R = TypeVar("R")
 
-#: Keys that a message lists at most.
+#: Most keys that a message lists.
 _LISTED = 20
 
 
 class Routes:
-    """The routes of one Router, hidden from the search for lazy values, as they may not run."""
+    """The routes of one Router, hidden from the search for lazy values: they may not run."""
 
     __slots__ = ("by_key",)
 
@@ -39,7 +39,7 @@ class Routes:
 class Router(LazyResult[R], Generic[R]):
     """The value of the route that ``selector`` names; the other routes do not run.
 
-    What only unchosen routes use does not run either (M16).
+    Nodes that only unchosen routes use do not run either (M16).
 
     >>> from cascade.spec.task import task
     >>> @task
@@ -54,12 +54,12 @@ class Router(LazyResult[R], Generic[R]):
         routes: Key → lazy value (or plain value, by rule R1). At least one.
 
     Raises:
-        DefinitionError: No routes, or a Task where a call of one is meant.
+        DefinitionError: There are no routes, or a route is a Task instead of a call.
     """
 
     __slots__ = ("routes", "selector")
 
-    @overload  # of its own, because no checker infers R from a dict of lazy values by the second
+    @overload  # an own overload: from a dict of lazy values no checker infers R by the second one
     def __init__(self, *, selector: Any, routes: Mapping[Any, LazyResult[R]]) -> None: ...
     @overload
     def __init__(self, *, selector: Any, routes: Mapping[Any, LazyResult[R] | R]) -> None: ...
@@ -80,10 +80,10 @@ class Router(LazyResult[R], Generic[R]):
 
 
 def choose(routes: Routes, key: Hashable) -> Any:
-    """The route for ``key``: a lazy value, as which the run continues (rule R4)."""
+    """The route for ``key``: a lazy value that the run continues as (rule R4)."""
     try:
         route = routes.by_key[key]
-    except (KeyError, TypeError):  # TypeError: an unhashable key cannot be a route's
+    except (KeyError, TypeError):  # TypeError: an unhashable key is no route
         known = ", ".join(map(short, islice(routes.by_key, _LISTED)))
         raise RouteError(
             f"the router's selector gave {short(key)}, but its routes are {known}"

@@ -23,10 +23,10 @@ from cascade.spec.wording import short
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Where a plain function is called: see ``task``.
+#: The thread of a plain function: see ``task``.
 Mode: TypeAlias = Literal["auto", "blocking", "inline"]
 
-#: How many shapes of call a task remembers as checked; a bound, because ``*args`` has no end.
+#: Most shapes of calls that a task remembers as checked; with ``*args`` there is no end of them.
 _SHAPES_KEPT = 64
 _new = object.__new__
 
@@ -35,16 +35,16 @@ class Task(Operation, Generic[P, R]):
     """A function that can be a node of a graph.
 
     Attributes:
-        func: The function as written; call it directly to run it here and now.
-        name: What events, errors and drawings call it.
+        func: The function as written; call it directly to run it at once.
+        name: Its name in events, errors and drawings.
         is_async: It is a coroutine function.
         mode: Where a plain function is called.
-        nout: How many values it gives, where ``a, b = f(x)`` may unpack them.
-        may_block: Whether a coroutine function may keep the event loop waiting; or for how many
+        nout: Number of values that it returns, so that ``a, b = f(x)`` may unpack them.
+        may_block: Whether a coroutine function may block the event loop, or for how many
             seconds.
         parameters: Its analysed signature.
-        derived: Room for what other layers work out from the task once, such as its blueprint;
-            kept here so that it lives as long as the task and no longer.
+        derived: Results that other layers compute once per task, such as its blueprint. They
+            live as long as the task.
     """
 
     structural = False
@@ -70,12 +70,12 @@ class Task(Operation, Generic[P, R]):
         self.may_block = may_block
         self.parameters = Parameters(func, self.name)
         self.derived: dict[str, Any] = {}
-        # Shape of a call that fits → the parameters to inject in it, as most calls of a task have
-        # the same few shapes and binding one takes some microseconds.
+        # Shape of a call that fits → parameters to inject in it. Most calls of a task have the same
+        # few shapes, and binding takes some microseconds.
         self._shapes: dict[Any, dict[str, Any]] = {}
-        #: Those of them that are but a number of positional arguments and need no injection.
+        #: The shapes that are just a number of positional arguments and need no injection.
         self._counts: set[int] = set()
-        #: Numbers of positional arguments that tail calls were made with and that fit.
+        #: Numbers of positional arguments of tail calls that fit.
         self._tails: set[int] = set()
 
     @overload
@@ -95,8 +95,8 @@ class Task(Operation, Generic[P, R]):
         frame = sys._getframe(1)
         if kwargs or len(args) not in self._counts:
             return self.make(args, kwargs, frame.f_code, frame.f_lasti)
-        # The commonest call, written out: what make(), settle() and LazyResult() would do with it
-        # would take twice as long, for the calls between them.
+        # The commonest call, inlined: make(), settle() and LazyResult() would take twice as long,
+        # because of the calls between them.
         lazies = 0
         for value in args:
             kind = type(value)
@@ -125,7 +125,7 @@ class Task(Operation, Generic[P, R]):
     def make(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], code: CodeType, lasti: int
     ) -> LazyResult[R]:
-        """``self(*args, **kwargs)`` as if written at the line that ``code``, ``lasti`` name."""
+        """``self(*args, **kwargs)`` as if written at the place of ``code`` and ``lasti``."""
         injected = self._shapes.get((len(args), *kwargs) if kwargs else len(args))
         if injected is None:
             injected = self._check(args, kwargs)
@@ -135,21 +135,21 @@ class Task(Operation, Generic[P, R]):
         return LazyResult(self, args, kwargs, dependencies, special, code, lasti)
 
     def tail(self, /, *args: Any, **kwargs: Any) -> R:
-        """Return this from a task to continue as this task, with no stack (rule R5).
+        """Return this from a task to continue as this task, without a stack (rule R5).
 
-        In the task's own body it is ``TailCall`` to itself: arguments left out keep their last
-        value. From another task it is a switch: arguments left out take their defaults.
+        In the task's own body it makes a ``TailCall`` to itself: arguments left out keep their last
+        value. In another task it switches to this one: arguments left out take their defaults.
 
-        Typed as the task's result, so that ``return f.tail(…)`` fits the annotation.
+        The declared type is the task's result, so that ``return f.tail(…)`` fits the annotation.
 
         Raises:
-            ArgumentError: An argument that the signature does not take.
+            ArgumentError: The signature does not take an argument.
         """
         if kwargs or len(args) not in self._tails:
             self.parameters.check_partial(args, kwargs)
             if len(args) <= len(self.parameters.positional):
                 self._tails.add(len(args))
-        # What TailCall() does, but for its checks: one is made in each step of a loop.
+        # The same as TailCall() without its checks: one is made in each step of a loop.
         tail: Any = _new(TailCall)
         tail.args = args
         tail.kwargs = kwargs
@@ -163,19 +163,19 @@ class Task(Operation, Generic[P, R]):
         """Call the task once per item, over iterables side by side, as one lazy list (R8).
 
         Args:
-            unnamed: None: which parameter an iterable is for is said by its name.
+            unnamed: Not allowed: each iterable needs the name of its parameter.
             return_exceptions: Put the error of an item that fails, after its retries, into the list
-                in place of its value, and go on. Only Exceptions; a run that is cancelled is.
-            iterables: For each parameter an iterable, or a lazy value that will be one, all of
-                the same length; ``cs.literal(x)`` is the same for every item. Strings are
-                refused. They are read in step, so an endless iterator beside a list is an error at
-                once; one that stands alone is read until memory ends, unless it is one of
-                ``itertools`` (M17).
+                in place of its value, and go on. This applies to Exceptions only; cancelling the
+                run still cancels the map.
+            iterables: Parameter → iterable, or a lazy value that will be one, all of the same
+                length; ``cs.literal(x)`` is the same for every item. Strings are refused. They are
+                read in step, so an endless iterator beside a list is an error at once. Endless
+                iterators alone are refused if they are from ``itertools``; others are read until
+                memory runs out (M17).
 
         Raises:
-            ArgumentError: An unknown parameter, a missing one, an iterable without a name,
-                something that is not iterable, or unequal lengths; for lazy iterables the last two
-                when the run knows them.
+            ArgumentError: A parameter is unknown or missing, an iterable has no name or is not
+                iterable, or lengths differ. The run raises the last two for lazy iterables.
         """
         if unnamed:
             raise unnamed_in_map(self, unnamed)
@@ -190,7 +190,7 @@ class Task(Operation, Generic[P, R]):
         return f"<task {self.name}>"
 
     def __reduce__(self) -> str:
-        # Pickled by reference, as functions are: the module must be importable over there.
+        # Pickled by reference, as functions are: the other process must be able to import it.
         return self.__qualname__
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -235,17 +235,16 @@ def task(
     3
 
     Args:
-        func: A function, coroutine function, lambda or other callable; no generator function.
+        func: A function, coroutine function, lambda or other callable; not a generator function.
         name: Defaults to the function's own name.
-        mode: Where a plain function is called. ``"auto"``: on the graph path on a worker thread,
-            which it shares with others as long as it does not block; on the VM path in the event
-            loop's thread until a call has taken long, then on a worker. ``"blocking"``: at once on
-            a thread of its own, on both paths. ``"inline"``: in the event loop's thread, on both
-            paths.
+        mode: The thread of a plain function. ``"auto"``: on the graph path a worker thread, which
+            it shares with others as long as it does not block; on the VM path the event loop's
+            thread until a call has taken long, then a worker. ``"blocking"``: a worker thread at
+            once, on both paths. ``"inline"``: the event loop's thread, on both paths.
         nout: The function returns this many values, so that ``a, b = f(x)`` can give a lazy value
-            for each. A run in which it gives another number fails with an UnpackError.
-        may_block: Let a coroutine function block the event loop without a warning; a number is
-            the seconds from which to warn.
+            for each. A run in which it returns another number fails with an UnpackError.
+        may_block: Let a coroutine function block the event loop without a warning; a number sets
+            the seconds after which to warn.
 
     Raises:
         DefinitionError: ``func`` cannot be a task, or an option does not fit (a TypeError).
@@ -316,7 +315,7 @@ def _check_options(name: str, is_async: bool, mode: Any, nout: Any, may_block: A
 
 
 def _called(func: Any) -> Any:
-    """The function whose kind decides: of a partial its target, of an instance its ``__call__``."""
+    """The function that decides the kind: of a partial its target, of an instance ``__call__``."""
     while isinstance(func, functools.partial):
         func = func.func
     if inspect.isroutine(func) or inspect.isclass(func):

@@ -1,4 +1,4 @@
-"""Functions of nodes that take a value apart: ``a, b = split(x)``, ``items[start:stop]``."""
+"""Functions of nodes that take a part of a value: ``a, b = split(x)``, ``items[start:stop]``."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from cascade.spec.wording import short
 
 
 def item_range(value: Any, start: Any, stop: Any, step: Any) -> Any:
-    """``value[start:stop:step]``, with ends that may have been lazy."""
+    """``value[start:stop:step]``, with ends that were lazy."""
     return value[start:stop:step]
 
 
 def unpack(values: Any, place: int, nout: int, task: str) -> Any:
-    """The value at ``place`` of ``nout``, which the task called ``task`` gave.
+    """The value at ``place`` of ``nout`` values returned by the task named ``task``.
 
     Raises:
-        UnpackError: They are another number, or nothing that can be unpacked.
+        UnpackError: Their number differs, or the value cannot be unpacked.
     """
     try:
         items = values if isinstance(values, (tuple, list)) else tuple(values)
