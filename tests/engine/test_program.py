@@ -13,7 +13,7 @@ from tests.sample_tasks import add, add_async
 import cascade as cs
 from cascade.adapters.state import InMemoryStateBackend
 from cascade.runtime.events import Event
-from cascade.runtime.execution import fairness as ticker
+from cascade.runtime.execution import fairness
 
 colour = contextvars.ContextVar("colour", default="none")
 
@@ -427,7 +427,7 @@ async def test_the_callers_context_is_seen_and_not_written_to(engine):
 async def test_a_node_that_takes_long_lets_the_event_loop_have_its_turn(engine, monkeypatch):
     """M9."""
     now, log = [0.0], []
-    monkeypatch.setattr(ticker, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(fairness, "perf_counter", lambda: now[0])
 
     @cs.task
     def work(n, _after=None):
@@ -444,7 +444,7 @@ async def test_a_node_that_takes_long_lets_the_event_loop_have_its_turn(engine, 
 
 async def test_a_cancel_arrives_after_a_node_that_takes_long(engine, monkeypatch):
     now, log = [0.0], []
-    monkeypatch.setattr(ticker, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(fairness, "perf_counter", lambda: now[0])
 
     @cs.task
     def work(n):

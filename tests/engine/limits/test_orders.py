@@ -15,8 +15,8 @@ from tests.engine.limits import fakes
 from tests.engine.limits.fakes import Limits
 from tests.engine.limits.orders import Deadlock, Orders
 
-from cascade.runtime.graph_path import admission as parking
-from cascade.runtime.graph_path.admission import Parking
+from cascade.runtime.graph_path import admission
+from cascade.runtime.graph_path.admission import Admission
 from cascade.runtime.limits import capacities as resources
 from cascade.runtime.limits import constraints, gate, rules
 from cascade.runtime.limits import permits as permits
@@ -24,7 +24,7 @@ from cascade.runtime.limits.gate import Gate
 from cascade.runtime.limits.permits import CALLED, INSIDE, NEW, OUT, WAITING, Permit
 from cascade.spec.policies import PLAIN_CALLS
 
-WATCHED = [constraints, gate, resources, rules, permits, parking]
+WATCHED = [constraints, gate, resources, rules, permits, admission]
 #: Of each pair: in each run of the tests, and with ``-m thorough``.
 FEW, MANY = 25, 2_000
 #: What may become of the state of a permit; any may leave, more than once.
@@ -33,7 +33,7 @@ STEPS = {(NEW, INSIDE), (NEW, WAITING), (WAITING, CALLED), (CALLED, WAITING), (C
 PATIENCE = 20_000
 
 
-class WatchedTicket(Permit):
+class WatchedPermit(Permit):
     """A permit that takes no step that there is not."""
 
     @property
@@ -49,12 +49,12 @@ class WatchedTicket(Permit):
 
 @pytest.fixture(autouse=True)
 def permits_are_watched(monkeypatch):
-    monkeypatch.setattr(gate, "Permit", WatchedTicket)
-    monkeypatch.setattr(fakes, "Permit", WatchedTicket)
+    monkeypatch.setattr(gate, "Permit", WatchedPermit)
+    monkeypatch.setattr(fakes, "Permit", WatchedPermit)
 
 
 class Piece:
-    """The part of a Work that parking uses.
+    """The part of a Work that admission uses.
 
     Attributes:
         calls: How often it was called.
@@ -82,7 +82,7 @@ class World:
         self.gate = Gate(self.limits.run, self.limits.resources, self.rules)
         self.limits.run.gate = self.gate
         self.ready = deque()
-        self.parking = Parking(self.limits.run, self.ready.append)
+        self.admission = Admission(self.limits.run, self.ready.append)
         self.pieces = [Piece(1, gpu=1), Piece(2, gpu=1)]
         self.ready.extend(self.pieces)
         self.busy = 0  # calls under way
@@ -105,16 +105,16 @@ class World:
         raise AssertionError("work was forgotten")
 
     def look_at(self, piece):
-        if self.parking.admits(piece):
+        if self.admission.admits(piece):
             with self.call(piece.permit):
                 piece.calls += 1
-            self.parking.left(piece)
+            self.admission.left(piece)
 
     def release(self):
         self.limits.resources.leave(self.holder)
 
     def close(self):
-        self.parking.close()
+        self.admission.close()
         self.closed = self.inside()
 
     def expire(self):
@@ -209,7 +209,7 @@ class World:
         if self.closed is None:
             assert [p.calls for p in self.pieces] == [1, 1], "work was forgotten"
         self.limits.resources.leave(self.own)
-        self.parking.close()
+        self.admission.close()
         assert self.limits.resources.close(self.gate._admissions) == []
         assert self.is_whole()
 

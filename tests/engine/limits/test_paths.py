@@ -18,7 +18,7 @@ from cascade.runtime.events import (
     TaskStarted,
     TaskWaiting,
 )
-from cascade.runtime.graph_path.dispatch import Lanes
+from cascade.runtime.graph_path.dispatch import Dispatch
 
 #: How a target is run: the graph path, and the tiers.
 PATHS = [(False, "auto"), (True, "interpreted"), (True, "generated"), (True, "auto")]
@@ -683,16 +683,16 @@ def test_another_thread_may_ask_what_waits_and_let_it_go_on(use_vm, tier):
 
 
 def test_a_worker_that_parks_its_work_just_now_is_no_standstill():
-    """Whoever looks whether anything is left to do asks the workers before the parking."""
-    lanes = Lanes.__new__(Lanes)
-    lanes._sent_in_all, lanes._left, lanes._resting = 0, 0, {}
-    lanes.parking = SimpleNamespace(busy=False)
+    """Whoever looks whether anything is left to do asks the workers before the admission."""
+    dispatch = Dispatch.__new__(Dispatch)
+    dispatch._sent_in_all, dispatch._left, dispatch._resting = 0, 0, {}
+    dispatch.admission = SimpleNamespace(busy=False)
 
     class LastWorker:
         @property
         def busy(self):
-            lanes.parking.busy = True  # and is not awake any more
+            dispatch.admission.busy = True  # and is not awake any more
             return False
 
-    lanes.workers = LastWorker()
-    assert lanes.busy
+    dispatch.pool = LastWorker()
+    assert dispatch.busy

@@ -19,7 +19,7 @@ from cascade.runtime.loops.protocol import LAZY
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.pins import named_in
-from cascade.runtime.straightline import GOES_ON, Bailout, Begun, Straight, walk
+from cascade.runtime.straightline import GOES_ON, Bailout, Begun, StraightLine, walk
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError
@@ -93,7 +93,7 @@ class Program(Generic[R]):
         found = walk(target, params=True) if engine.tier == "auto" else None
         if isinstance(target.task, Task) and _is_for_a_run(target.task, target):
             found = None
-        self._straight = None if found is None else Straight(found, named_in(target))
+        self._straight = None if found is None else StraightLine(found, named_in(target))
         self._lazies = [] if found is None else found.lazies
         self._placement = Placement(engine.durations)
         #: The version of the engine's durations in which ``_is_quick`` was found out.

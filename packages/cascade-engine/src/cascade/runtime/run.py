@@ -57,7 +57,7 @@ from cascade.spec.protocols import Executor, StateBackend
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
-    from cascade.runtime.execution.fairness import Ticker
+    from cascade.runtime.execution.fairness import YieldBudget
     from cascade.runtime.execution.registry import BlueprintRegistry
     from cascade.runtime.resources.container import ResourceContainer
     from cascade.runtime.resources.session import ResourceSession
@@ -538,7 +538,7 @@ class Run:
         work: Coroutine[Any, Any, T],
         context: contextvars.Context,
         is_cancelled: IsCancelled,
-        ticker: Ticker | None = None,
+        budget: YieldBudget | None = None,
     ) -> Awaitable[T]:
         """What to await for the value of a task's coroutine, each step of it made in ``context``.
 
@@ -555,7 +555,7 @@ class Run:
             work: The coroutine.
             context: A copy of the caller's, which may be marked (M12).
             is_cancelled: Whether the engine has cancelled the current asyncio task.
-            ticker: Told whenever the coroutine goes on after it has waited.
+            budget: Told whenever the coroutine goes on after it has waited.
         """
         watch = None
         if self._monitor is not None:
@@ -563,8 +563,8 @@ class Run:
             watch = self._monitor.watch((self, operation.name, node, None), may_block)
         call = _Awaited(operation, self.calls, is_cancelled)
         if watch is None:
-            return within(context, work, call, ticker)
-        return watched(context, work, watch, call, ticker)
+            return within(context, work, call, budget)
+        return watched(context, work, watch, call, budget)
 
 
 class _Awaited(Cancels):

@@ -1,4 +1,4 @@
-"""Straight-line code for graphs of plain calls: the other thing that the generator writes.
+"""Straight-line code for graphs of plain calls, written once per shape of graph.
 
 A graph whose nodes are all plain calls needs no bookkeeping: one function makes the calls one after
 the other, with a local for what each gives. It is written for a *shape*, which is all of a graph
@@ -216,7 +216,7 @@ def _walk(target: LazyResult[Any], params: bool) -> Walk | None:
     return Walk(tuple(shape), lazies, _unwrapped(values))
 
 
-def straight_for(found: Walk) -> Straight | None:
+def straight_for(found: Walk) -> StraightLine | None:
     """The code for a graph's shape, once that was met often enough; kept with its target's task."""
     task = found.lazies[-1].task
     if not isinstance(task, Task):
@@ -225,21 +225,21 @@ def straight_for(found: Walk) -> Straight | None:
         return None
     shapes: dict[Any, Any] = task.derived.setdefault("straight", {})
     known = shapes.get(found.shape, 0)
-    if isinstance(known, Straight):
+    if isinstance(known, StraightLine):
         return known
     if known + 1 < _WORTHWHILE:
         if len(shapes) >= _SHAPES_KEPT:  # make room: what was met now and then is no loop's
-            kept = {shape: code for shape, code in shapes.items() if isinstance(code, Straight)}
+            kept = {shape: code for shape, code in shapes.items() if isinstance(code, StraightLine)}
             shapes.clear()
             shapes.update(kept)
         if len(shapes) < _SHAPES_KEPT:
             shapes[found.shape] = known + 1
         return None
-    shapes[found.shape] = straight = Straight(found)
+    shapes[found.shape] = straight = StraightLine(found)
     return straight
 
 
-class Straight:
+class StraightLine:
     """A function that makes the calls of graphs of one shape.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from cascade.runtime.bus import SILENT
 from cascade.runtime.diagnostics.blocking_calls import Watch, marking
 from cascade.runtime.execution.cancels import Cancels
-from cascade.runtime.execution.fairness import Ticker
+from cascade.runtime.execution.fairness import YieldBudget
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ def watched(
     work: Coroutine[Any, Any, T],
     watch: Watch,
     cancels: Cancels,
-    ticker: Ticker | None = None,
+    budget: YieldBudget | None = None,
 ) -> Generator[Any, Any, T]:
     """``within``, with each step marked for the monitor of ``watch``."""
     monitor = watch.monitor
@@ -33,7 +33,7 @@ def watched(
     send = work.send
     resume: Callable[[Any], Any] = send
     value: Any = None
-    bus = SILENT if ticker is None else ticker.bus
+    bus = SILENT if budget is None else budget.bus
     waits = 0
     before = cancelling()
     try:
@@ -65,8 +65,8 @@ def watched(
                 before = cancelling()
                 resume, value = work.throw, error
             waits += 1
-            if not bus.is_silent and ticker is not None:
-                ticker.tell()
+            if not bus.is_silent and budget is not None:
+                budget.tell()
     except BaseException as error:
         yield from cancels.end(error)
         raise
@@ -75,8 +75,8 @@ def watched(
             yield from cancels.end(None)
         return result
     finally:
-        if ticker is not None and waits:
-            ticker.turned(waits, watch.began)
+        if budget is not None and waits:
+            budget.turned(waits, watch.began)
         cancels.over()
 
 
@@ -88,7 +88,7 @@ def within(
     context: Context,
     work: Coroutine[Any, Any, T],
     cancels: Cancels,
-    ticker: Ticker | None = None,
+    budget: YieldBudget | None = None,
 ) -> Generator[Any, Any, T]:
     """Await ``work`` in this asyncio task, but with every step of it in ``context`` (M12)."""
     cancelling = cancels.cancelling
@@ -116,10 +116,10 @@ def within(
             except BaseException as error:
                 before = cancelling()
                 resume, value = work.throw, error
-            if ticker is not None:
+            if budget is not None:
                 waits, since = waits + 1, perf_counter()
-                if not ticker.bus.is_silent:
-                    ticker.tell()
+                if not budget.bus.is_silent:
+                    budget.tell()
     except BaseException as error:
         yield from cancels.end(error)
         raise
@@ -128,6 +128,6 @@ def within(
             yield from cancels.end(None)
         return result
     finally:
-        if ticker is not None and waits:
-            ticker.turned(waits, since)
+        if budget is not None and waits:
+            budget.turned(waits, since)
         cancels.over()

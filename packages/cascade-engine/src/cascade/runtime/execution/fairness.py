@@ -1,6 +1,6 @@
-"""Ticker: lets the event loop have its turn while a loop spins without awaiting anything.
+"""YieldBudget: lets the event loop have its turn while a loop spins without awaiting anything.
 
-Yielding at every step would cost more than the step, and looking at a clock nearly so. The ticker
+Yielding at every step would cost more than the step, and looking at a clock nearly so. The budget
 counts steps instead and adapts the count to the time that the last batch of steps took (M9). Loops
 that spin at the same time, in any number of runs and engines, have equal shares of the budget: a
 batch is made for as long as the budget lasts, divided by the number of loops that wait for their
@@ -61,7 +61,7 @@ class Turn:
         return self.until == inf
 
 
-class _Spinning:
+class _Contention:
     """The loops of one event loop that have had their share, and wait for their next turn."""
 
     __slots__ = ("__weakref__", "waiting")
@@ -74,11 +74,11 @@ class _Spinning:
         return max(BUDGET / (self.waiting + 1), _LEAST)
 
 
-_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Spinning] = WeakKeyDictionary()
+_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Contention] = WeakKeyDictionary()
 
 
-class Ticker:
-    """Counts the steps of one loop; use as ``if ticker.step(): await ticker.pause()``.
+class YieldBudget:
+    """Counts the steps of one loop; use as ``if budget.step(): await budget.pause()``.
 
     Attributes:
         left: How many steps may still be made before the next pause, one at least.
@@ -92,7 +92,7 @@ class Ticker:
         "_fixed",
         "_made",
         "_run",
-        "_spinning",
+        "_contention",
         "_task",
         "_took",
         "bus",
@@ -114,7 +114,7 @@ class Ticker:
         self._took = 0.0
         #: Steps made since the last turn, in batches before this one.
         self._made = 0
-        self._spinning = _by_loop.setdefault(asyncio.get_running_loop(), _Spinning())
+        self._contention = _by_loop.setdefault(asyncio.get_running_loop(), _Contention())
 
     def step(self) -> bool:
         """Count a step; whether it is time for ``pause``."""
@@ -150,7 +150,7 @@ class Ticker:
             await asyncio.sleep(0)
             return
         elapsed = self._took if self.turns else perf_counter() - self.since
-        share = self._spinning.share()
+        share = self._contention.share()
         growth = 8 if self.turns else 2  # a batch whose steps wait keeps nobody waiting
         made = self._batch - self.left
         # Where steps wait, the time is that since the last one that did, and so is the count.
@@ -168,11 +168,11 @@ class Ticker:
         self._batch = max(min(fits, made * 2, _MOST_STEPS), 1)
         self.left = self._batch
         self._made = 0
-        self._spinning.waiting += 1
+        self._contention.waiting += 1
         try:
             await asyncio.sleep(0)
         finally:
-            self._spinning.waiting -= 1
+            self._contention.waiting -= 1
         self.since = perf_counter()
 
 

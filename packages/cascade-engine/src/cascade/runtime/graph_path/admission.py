@@ -1,4 +1,4 @@
-"""Parking: plain calls that have to wait for a capacity or a constraint, and hold no thread."""
+"""Admission: plain calls wait for capacities and constraints here, and hold no thread meanwhile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.run import Run
 
 
-class Parking:
+class Admission:
     """The permits of one run's work on workers. From any thread.
 
     Args:

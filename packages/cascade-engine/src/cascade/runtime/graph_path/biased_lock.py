@@ -1,15 +1,15 @@
-"""Guard: a lock that costs next to nothing while one thread has it to itself.
+"""BiasedLock: a lock that costs next to nothing while one thread has it to itself.
 
 The bookkeeping of a graph run is done by whoever finished a node: mostly one worker thread, now and
 then several, or the event loop's thread. A lock taken and released for each node would be a tenth
-of what a node costs, so as long as only one worker is awake, that worker *owns* the guard (biased
+of what a node costs, so as long as only one worker is awake, that worker *owns* this lock (biased
 locking: Kawachiya, Koseki, Onodera 2002). Its critical section is two stores, of its thread's id to
 ``inside`` and of 0. Anybody else who enters first ends the ownership, by ``shared``, and waits
 until the owner is outside; from then on all take the lock.
 
 Why this is safe: the owner stores ``inside`` before it reads ``shared``, others store ``shared``
 before they read ``inside``, and the interpreter's lock makes these steps happen one after another.
-Where there is no such lock (free-threaded builds), nobody ever owns the guard.
+Free-threaded builds have no interpreter's lock: there, no thread ever owns a biased lock.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from threading import get_ident
 _ONE_AT_A_TIME = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
-class Guard:
+class BiasedLock:
     """A reentrant lock with an owner. Entered by ``with``; by its owner also in line::
 
-    if not guard.shared:
-        guard.inside = own_thread_id
+    if not lock.shared:
+        lock.inside = own_thread_id
         try:
-            if not guard.shared: ...    # the critical section
+            if not lock.shared: ...    # the critical section
         finally:
-            guard.inside = 0
+            lock.inside = 0
     """
 
     __slots__ = ("_depth", "_lock", "inside", "owner", "shared")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from cascade.runtime.graph_path.biased_lock import Guard
+from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.graph_path.continuations import arguments_by_name
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.segments import Address, Segment, Work
@@ -24,20 +24,20 @@ class Caches:
     """The cached nodes of one run that are under way; equal calls are made once.
 
     Args:
-        guard: Of ``nodes``.
+        lock: Guards ``nodes``.
         nodes: Told which values to watch for.
         reports: Told of values that come from elsewhere.
-        failed: Gives the outcome of a node whose value could not be kept; under the guard.
+        failed: Gives the outcome of a node whose value could not be kept; under the lock.
     """
 
     def __init__(
         self,
-        guard: Guard,
+        lock: BiasedLock,
         nodes: Nodes,
         reports: Reports,
         failed: Callable[[Exception, Segment, LazyResult[Any]], Missing],
     ) -> None:
-        self._guard = guard
+        self._lock = lock
         self._nodes = nodes
         self._reports = reports
         self._failed = failed
@@ -62,7 +62,7 @@ class Caches:
         arguments = arguments_by_name(work)
         flight = cache, cache.key(work.operation, arguments)
         place = work.segment, work.node
-        with self._guard:
+        with self._lock:
             under_way = self._flights.get(flight)
             if under_way is not None:
                 self._watch(place, lambda outcome: self._reports.taken_over(work, outcome))
@@ -73,10 +73,10 @@ class Caches:
         try:
             found, value = cache.load(flight[1], arguments)
         except BaseException:
-            with self._guard:
+            with self._lock:
                 del self._flights[flight]
             raise
-        with self._guard:
+        with self._lock:
             if not found:
                 self._watch(
                     address.place, lambda outcome: self._keep(flight, arguments, work, outcome)
@@ -88,7 +88,7 @@ class Caches:
             return True
 
     def settled(self, segment: Segment, node: LazyResult[Any], outcome: Any) -> Any:
-        """Keep a value that was not found; the node's outcome. Under the guard."""
+        """Keep a value that was not found; the node's outcome. Under the lock."""
         for then in reversed(self._then.pop((segment, node))):
             outcome = then(outcome)
         return outcome

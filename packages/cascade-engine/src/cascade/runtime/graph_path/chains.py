@@ -12,15 +12,15 @@ from math import inf
 from typing import Any
 
 from cascade.graph.wiring import wire
-from cascade.runtime.graph_path.biased_lock import Guard
-from cascade.runtime.graph_path.dispatch import Lanes
+from cascade.runtime.graph_path.biased_lock import BiasedLock
+from cascade.runtime.graph_path.dispatch import Dispatch
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.segments import Address, Item, Work
 from cascade.runtime.run import Run, carried
 from cascade.runtime.straightline import (
     Bailout,
     Begun,
-    Straight,
+    StraightLine,
     Walk,
     chain,
     references,
@@ -35,24 +35,24 @@ class Chains:
 
     Args:
         run: Whose context the calls see.
-        guard: Of ``nodes``.
+        lock: Guards ``nodes``.
         nodes: Where a chain goes that could not be followed to its end.
-        lanes: Asked whether the run ends.
+        dispatch: Asked whether the run ends.
         fail: Told of a call's error.
     """
 
     def __init__(
         self,
         run: Run,
-        guard: Guard,
+        lock: BiasedLock,
         nodes: Nodes,
-        lanes: Lanes,
+        dispatch: Dispatch,
         fail: Callable[[BaseException, Work | None, Item | None], None],
     ) -> None:
         self._run = run
-        self._guard = guard
+        self._lock = lock
         self._nodes = nodes
-        self._lanes = lanes
+        self._dispatch = dispatch
         self._fail = fail
         #: When the last call of straight-line code has begun, in any thread; nobody asks.
         self.began = 0.0
@@ -70,7 +70,7 @@ class Chains:
         straight = straight_for(found)
         if straight is None or _is_held(lazy, found, straight):
             return None
-        with self._guard:
+        with self._lock:
             address = self._nodes.address(work.segment, work.node)
             self._nodes.remember(lazy, address)
         run = self._run
@@ -87,29 +87,29 @@ class Chains:
     @property
     def until(self) -> float:
         """Until when straight-line code may make calls: for ever, or no longer."""
-        return -inf if self._lanes.stopping or self._run.gate.constraints.any else inf
+        return -inf if self._dispatch.stopping or self._run.gate.constraints.any else inf
 
     def _take_over(
         self, lazy: LazyResult[Any], address: Address, found: Walk, bailout: Bailout
     ) -> None:
         """Go on, as with any nodes, where straight-line code has stopped."""
         begun = Begun(found.lazies, bailout)
-        with self._guard:
+        with self._lock:
             segment = self._nodes.resume(wire(lazy), address, begun)
-        self._lanes.wake_later()
+        self._dispatch.wake_later()
         work = None if begun.called is None else Work.begun(segment, begun)
         begun.forget()
         if work is None:
             return
         if bailout.error is None:
             work.handed = bailout.result  # not followed from here: chains in chains would nest
-            with self._guard:
-                self._lanes.send(work)
+            with self._lock:
+                self._dispatch.send(work)
             return
         self._fail(carried(work.operation.func, bailout.error), work, None)
 
 
-def _is_held(lazy: LazyResult[Any], found: Walk, straight: Straight) -> bool:
+def _is_held(lazy: LazyResult[Any], found: Walk, straight: StraightLine) -> bool:
     """Whether somebody may mention a node of the chain again (M14)."""
     if straight.held_elsewhere(found.lazies):
         return True

@@ -14,9 +14,9 @@ from typing import Any
 from cascade.graph.build import inputs_of
 from cascade.graph.wiring import wire
 from cascade.runtime.execution.step_counter import LOOK_MASK
-from cascade.runtime.graph_path.biased_lock import Guard
+from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.graph_path.chains import Chains
-from cascade.runtime.graph_path.dispatch import Lanes
+from cascade.runtime.graph_path.dispatch import Dispatch
 from cascade.runtime.graph_path.loop_driver import PROMOTED
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.segments import Address, Item, Resume, Work
@@ -45,9 +45,9 @@ class Continuations:
 
     Args:
         run: Has the blueprints that tail calls may name.
-        guard: Of ``nodes``.
+        lock: Guards ``nodes``.
         nodes: Where segments are added.
-        lanes: Where work goes on that had to wait.
+        dispatch: Where work goes on that had to wait.
         reports: Told of starts and ends.
         promote: Told of work that has proven to be a loop.
         leave_out: Settles a node that does not go on, for want of an input.
@@ -57,22 +57,22 @@ class Continuations:
     def __init__(
         self,
         run: Run,
-        guard: Guard,
+        lock: BiasedLock,
         nodes: Nodes,
-        lanes: Lanes,
+        dispatch: Dispatch,
         reports: Reports,
         promote: Callable[[Work], None],
         leave_out: Callable[[Work, Missing], None],
         fail: Callable[[BaseException, Work | None, Item | None], None],
     ) -> None:
-        self._chains = Chains(run, guard, nodes, lanes, fail)
+        self._chains = Chains(run, lock, nodes, dispatch, fail)
         self._run = run
         self._next_step = run.steps.next
         self._is_limited = run.steps.limit is not None
         self._bus = run.bus
-        self._guard = guard
+        self._lock = lock
         self._nodes = nodes
-        self._lanes = lanes
+        self._dispatch = dispatch
         self._reports = reports
         self._promote = promote
         self._leave_out = leave_out
@@ -84,7 +84,7 @@ class Continuations:
             self._reports.finished(work)
         nodes, segment, node = self._nodes, work.segment, work.node
         alone = not lazy._dependencies and lazy._policies is None and not lazy._special
-        with self._guard:
+        with self._lock:
             # Only one that was made before the newest that the run has met may have been met.
             if lazy.number <= nodes.newest and nodes.join(segment, node, work.operation.name, lazy):
                 return False
@@ -110,7 +110,7 @@ class Continuations:
         if ready is None:
             self._expand(lazy, nodes.address(segment, node))
         if node is segment.target and isinstance(segment.continuation, Address):
-            with self._guard:
+            with self._lock:
                 nodes.let_go(segment)  # nothing of it is left to do
         return False
 
@@ -151,21 +151,21 @@ class Continuations:
 
     def _expand(self, lazy: LazyResult[Any], continuation: Resume | Address) -> None:
         """Add what ``lazy`` needs and the run does not compute yet."""
-        with self._guard:
+        with self._lock:
             wiring = wire(lazy, known=lambda found: self._nodes.known(found) is not None)
             self._run.check(wiring.special)
             self._run.report_plan(wiring.nodes)
             self._nodes.add(wiring, continuation)
-        self._lanes.wake_later()
+        self._dispatch.wake_later()
 
     def _resume(self, work: Work, go_on: Callable[[Any], bool], values: Any) -> None:
-        """Make a tail call whose lazy arguments are there now. Under the guard."""
+        """Make a tail call whose lazy arguments are there now. Under the lock."""
         if isinstance(values, Missing):
             self._leave_out(work, values)
             return
         try:
             if go_on(values):
-                self._lanes.send(work)
+                self._dispatch.send(work)
         except BaseException as error:
             self._fail(error, work, None)
 
@@ -230,7 +230,7 @@ class Continuations:
         nodes, segment, node = self._nodes, work.segment, work.node
         self._expand(target, nodes.address(segment, node))
         if node is segment.target and isinstance(segment.continuation, Address):
-            with self._guard:
+            with self._lock:
                 nodes.let_go(segment)  # nothing of it is left to do
         return False
 

@@ -1,4 +1,4 @@
-"""Lanes: where the nodes of a graph run are worked on.
+"""Dispatch: sends each node of a graph run to the lane where it is worked on.
 
 Plain functions go to the workers, who take the fast lane where they can; coroutine functions, and
 calls that want resources, have a timeout or ask for it, get an asyncio task each in the event
@@ -17,22 +17,22 @@ from typing import Any
 from cascade.runtime.attempts import NodeCall
 from cascade.runtime.execution.cancels import Cancels
 from cascade.runtime.execution.placement import belongs_on_loop
-from cascade.runtime.graph_path.admission import Parking
-from cascade.runtime.graph_path.biased_lock import Guard
+from cascade.runtime.graph_path.admission import Admission
+from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work
-from cascade.runtime.graph_path.worker_pool import ByPriority, Workers
+from cascade.runtime.graph_path.worker_pool import ByPriority, WorkerPool
 from cascade.runtime.run import Run
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
 
 
-class Lanes:
-    """The lanes of one run. Made and stopped in the event loop's thread.
+class Dispatch:
+    """Sends nodes of one run to their lanes. Made and stopped in the event loop's thread.
 
     Args:
         run: Lends threads and the loop.
-        guard: Of what is done in the lanes.
-        drain: The body of a worker's thread, see ``Workers``.
+        lock: Guards the bookkeeping of the lanes.
+        drain: The body of a worker's thread, see ``WorkerPool``.
         on_loop: What is done with an item in the loop's thread; ends with ``left``.
         on_idle: Called in the loop's thread when nothing may be left to do.
         on_refusal: Called in the loop's thread when the executor lends no thread.
@@ -43,24 +43,24 @@ class Lanes:
     def __init__(
         self,
         run: Run,
-        guard: Guard,
-        drain: Callable[[Workers], None],
+        lock: BiasedLock,
+        drain: Callable[[WorkerPool], None],
         on_loop: Callable[[Item], Coroutine[Any, Any, None]],
         on_idle: Callable[[], None],
         on_refusal: Callable[[BaseException], None],
         first: Callable[[], Segment | None] | None,
     ) -> None:
         self._run = run
-        self._guard = guard
+        self._lock = lock
         self._on_loop = on_loop
         self._on_idle = on_idle
         self._thread = threading.get_ident()
         self._cancels = Cancels()
         ready = None if first is None else _by_priority(first)
-        self.workers = Workers(run, drain, guard, self._is_alone, on_idle, on_refusal, ready)
+        self.pool = WorkerPool(run, drain, lock, self._is_alone, on_idle, on_refusal, ready)
         #: Whether nothing new is begun any more.
         self.stopping = False
-        #: Items that were sent to the loop's lane, which is counted under the guard, and those of
+        #: Items that were sent to the loop's lane, which is counted under the lock, and those of
         #: them that have left it, in the loop's thread.
         self._sent_in_all = self._left = 0
         #: What workers have sent there and nobody has started yet.
@@ -69,17 +69,17 @@ class Lanes:
         #: Work that waits for its next attempt, and what wakes it.
         self._resting: dict[Work, asyncio.TimerHandle | None] = {}
         #: Work that waits for capacities and constraints.
-        self.parking = Parking(run, self._go_on)
+        self.admission = Admission(run, self._go_on)
         run.watch_work(self._worked_on)
 
     @property
     def busy(self) -> bool:
         """Whether anything is being worked on, or will be without further ado."""
         # The workers first: where they put what they leave is looked at after them.
-        return bool(self.workers.busy or self._on_loop_now or self._resting or self.parking.busy)
+        return bool(self.pool.busy or self._on_loop_now or self._resting or self.admission.busy)
 
     def begin_in_place(self) -> None:
-        """Count an item that the run's own asyncio task works on. Under the guard."""
+        """Count an item that the run's own asyncio task works on. Under the lock."""
         self._sent_in_all += 1
 
     @property
@@ -88,16 +88,16 @@ class Lanes:
         return self._on_loop_now == 1
 
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
-        """Send a node whose inputs are there to its lane. Under the guard."""
+        """Send a node whose inputs are there to its lane. Under the lock."""
         if node._plain:
-            self.workers.push(node if segment.first else (segment, node))
+            self.pool.push(node if segment.first else (segment, node))
         elif belongs_on_loop(node.task, node.args, node.kwargs, node._calls):
             self.to_loop((segment, node))
         else:
             self._to_workers((segment, node), node.task)
 
     def send(self, work: Work) -> None:
-        """Send work under way to the lane that its next operation belongs to. Under the guard."""
+        """Send work under way to the lane that its next operation belongs to. Under the lock."""
         if belongs_on_loop(work.operation, work.args, work.kwargs, work.policies):
             self.to_loop((work.segment, work))
         else:
@@ -107,7 +107,7 @@ class Lanes:
     def wake_later(self) -> None:
         """Have what was pushed worked on. A worker sees to it itself, and needs no hop for it."""
         if threading.get_ident() == self._thread:
-            self._run.loop.call_soon(self.workers.wake)
+            self._run.loop.call_soon(self.pool.wake)
 
     def call_in_loop(self, function: Callable[..., None], *args: Any) -> None:
         """Call ``function`` in the loop's thread, soon."""
@@ -123,9 +123,9 @@ class Lanes:
 
     def _go_on(self, work: Work) -> None:
         """Have work that was let in worked on. From any thread."""
-        self.workers.push((work.segment, work))
+        self.pool.push((work.segment, work))
         with suppress(RuntimeError):  # the loop is closed: an abandoned run's
-            self.call_in_loop(self.workers.wake)
+            self.call_in_loop(self.pool.wake)
 
     @property
     def _on_loop_now(self) -> int:
@@ -135,12 +135,12 @@ class Lanes:
         return not self._on_loop_now
 
     def _to_workers(self, item: Item, operation: Operation) -> None:
-        self.workers.push(item)
+        self.pool.push(item)
         if operation.mode == "blocking":
-            self.call_in_loop(self.workers.wake_another)
+            self.call_in_loop(self.pool.wake_another)
 
     def to_loop(self, item: Item) -> None:
-        """Send an item to the loop's lane. Under the guard."""
+        """Send an item to the loop's lane. Under the lock."""
         self._sent_in_all += 1
         if threading.get_ident() == self._thread:
             self._start_task(item)
@@ -150,7 +150,7 @@ class Lanes:
             self._run.loop.call_soon_threadsafe(self._start_tasks)
 
     def _start_tasks(self) -> None:
-        with self._guard:
+        with self._lock:
             items = list(self._sent)
             self._sent.clear()
         for item in items:
@@ -167,7 +167,7 @@ class Lanes:
         assert task is not None
         self._tasks.discard(task)
         self._left += 1
-        self.workers.wake()
+        self.pool.wake()
         if self._left == self._sent_in_all:
             self._on_idle()
 
@@ -179,8 +179,8 @@ class Lanes:
         def wake_up() -> None:
             self._run.end_rest(waiting)
             del self._resting[work]
-            self.workers.push((work.segment, work))
-            self.workers.wake()
+            self.pool.push((work.segment, work))
+            self.pool.wake()
 
         self._resting[work] = self._run.loop.call_later(seconds, wake_up)
 
@@ -189,7 +189,7 @@ class Lanes:
     def stop(self) -> None:
         """Begin nothing new."""
         self.stopping = True
-        self.workers.stop()
+        self.pool.stop()
 
     async def ended(self) -> None:
         """Wait until nothing runs; a second cancel, or the deadline, abandons plain calls (M8).
@@ -197,7 +197,7 @@ class Lanes:
         Raises:
             CancelledError: This was cancelled.
         """
-        self.parking.close()
+        self.admission.close()
         for timer in list(self._resting.values()):  # workers may be about to add some
             if timer is not None:
                 timer.cancel()
@@ -220,7 +220,7 @@ class Lanes:
         is_quiet = False
         while not (is_quiet or self._run.abandons):
             try:
-                await self.workers.quiet()
+                await self.pool.quiet()
                 is_quiet = True
             except asyncio.CancelledError as request:
                 again = request
@@ -230,14 +230,14 @@ class Lanes:
             raise again
 
     def _abandon(self) -> None:
-        self.parking.abandon()
-        for call, item in self.workers.working():
+        self.admission.abandon()
+        for call, item in self.pool.working():
             node = _node_of(item)
             name = "plain tasks" if node is None else node.name
             self._run.abandon(call, name, 0 if node is None else node.number)
 
     def _worked_on(self) -> list[str]:
-        nodes = map(_node_of, self.workers.worked_on())
+        nodes = map(_node_of, self.pool.worked_on())
         return [node.name for node in nodes if node is not None and not node.task.structural]
 
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from cascade.graph.wiring import Several
 from cascade.runtime.execution.contexts import differs
-from cascade.runtime.graph_path.biased_lock import Guard
+from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.segments import Item, Segment, Shares, Work
 from cascade.runtime.graph_path.task_events import Reports
-from cascade.runtime.graph_path.worker_pool import Workers
+from cascade.runtime.graph_path.worker_pool import WorkerPool
 from cascade.runtime.limits.constraints import FREE
 from cascade.runtime.run import Run, carried
 from cascade.spec.blueprint import TailCall
@@ -36,10 +36,10 @@ class FastLane:
 
     Args:
         run: Whose context the calls see.
-        guard: Of ``nodes``.
+        lock: Guards ``nodes``.
         nodes: Where values go.
         reports: Told of starts and ends.
-        activate: Sends a node that is not plain to its lane; under the guard.
+        activate: Sends a node that is not plain to its lane; under the lock.
         work_on: Does what the fast lane leaves out: work that goes on, nodes with policies.
         go_on: Follows what a call gave (``Work.handed``) if that is no value, and goes on.
         fail: Told of a call's error.
@@ -51,7 +51,7 @@ class FastLane:
     def __init__(
         self,
         run: Run,
-        guard: Guard,
+        lock: BiasedLock,
         nodes: Nodes,
         reports: Reports,
         activate: Callable[[Segment, LazyResult[Any]], None],
@@ -60,7 +60,7 @@ class FastLane:
         fail: Callable[[BaseException, Work | None, Item | None], None],
     ) -> None:
         self._run = run
-        self._guard = guard
+        self._lock = lock
         self._nodes = nodes
         self._reports = reports
         self._activate = activate
@@ -69,29 +69,29 @@ class FastLane:
         self._fail = fail
         self.on = nodes.bare
 
-    def drain(self, workers: Workers) -> None:
+    def drain(self, pool: WorkerPool) -> None:
         """Work on what is ready until nothing is. In a worker's thread."""
-        self._guard.owner = get_ident()  # means something only where it is the only one awake
-        current = workers.enter()
+        self._lock.owner = get_ident()  # means something only where it is the only one awake
+        current = pool.enter()
         while True:
             context = self._run.context.copy()
-            if context.run(self._drain_in, context, workers, current):
+            if context.run(self._drain_in, context, pool, current):
                 return
 
-    def _drain_in(self, context: Context, workers: Workers, current: list[Any]) -> bool:
+    def _drain_in(self, context: Context, pool: WorkerPool, current: list[Any]) -> bool:
         """The same, in ``context``; False if a call may have left that other than it was.
 
         What a task writes into context variables, others do not see (M12), so each call would need
         a copy of the caller's context. As hardly any task writes, calls share one until one does;
         to look for that takes a tenth of the time of a copy.
         """
-        guard, settle, activate = self._guard, self._nodes.settle, self._activate
+        lock, settle, activate = self._lock, self._nodes.settle, self._activate
         held, variables = self._run.held, len(self._run.context)
         constraints = self._run.gate.constraints
         free: Any = None  # the task that was last found to be under no constraint
         known: Any = None  # by these
         watched = self._reports.wanted
-        popleft, push = workers.ready.popleft, workers.ready.append
+        popleft, push = pool.ready.popleft, pool.ready.append
         first = self._nodes.first
         assert first is not None
         me = get_ident()
@@ -99,7 +99,7 @@ class FastLane:
             try:
                 item = popleft()
             except IndexError:
-                if workers.leave():
+                if pool.leave():
                     return True
                 continue
             current[0] = item  # a sign of life, and what runs
@@ -162,15 +162,15 @@ class FastLane:
                     users = slots[lazy]
                 except KeyError:  # it is the segment's target
                     users = None
-                if guard.shared or users is None or segment.foreign:
-                    with guard:
+                if lock.shared or users is None or segment.foreign:
+                    with lock:
                         settle(segment, lazy, value)
                 else:
-                    guard.inside = me
+                    lock.inside = me
                     try:
-                        if guard.shared:
-                            guard.inside = 0
-                            with guard:
+                        if lock.shared:
+                            lock.inside = 0
+                            with lock:
                                 settle(segment, lazy, value)
                         elif type(users) is not Several:  # what settle() would do
                             slots[lazy] = value
@@ -194,7 +194,7 @@ class FastLane:
                                 else:
                                     activate(segment, user)
                     finally:
-                        guard.inside = 0
+                        lock.inside = 0
             value = args = kwargs = None  # or they would live until the next call's are there
             if len(context) != variables or (held and differs(context, held)):
                 return False

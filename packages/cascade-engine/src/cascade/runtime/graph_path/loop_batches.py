@@ -15,14 +15,14 @@ from cascade.runtime.diagnostics.usage import usage
 from cascade.runtime.execution.placement import SLOW, begin, starts_loop
 from cascade.runtime.loops.fused import Fused
 from cascade.runtime.loops.generated import Generated
-from cascade.runtime.loops.trampoline import Ring
+from cascade.runtime.loops.trampoline import Trampoline
 from cascade.runtime.run import carried
 from cascade.spec.task import Task
 
 #: An iterator over a list can be moved to its end, and is as fast as any.
 _NONES = [None] * (1 << 16)
 
-Code: TypeAlias = Fused | Generated | Ring
+Code: TypeAlias = Fused | Generated | Trampoline
 
 
 class Loop:
@@ -59,7 +59,7 @@ class Loop:
         self.has_moved = self.stays = False
         self.made = 0
         #: Whether a step may come to ``asyncio.run``.
-        self.starts_loop = type(code) is Ring or any(map(starts_loop, code.tasks))
+        self.starts_loop = type(code) is Trampoline or any(map(starts_loop, code.tasks))
         #: Marks its batches in the event loop's thread.
         self.watch: Watch | None = None
         #: Whether its next batch is to be one step, which may show that steps write to it.

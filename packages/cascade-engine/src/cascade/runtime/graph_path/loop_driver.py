@@ -1,4 +1,4 @@
-"""The spinner: has nodes of a graph run go on in compiled loops, many steps at once.
+"""The loop driver: has nodes of a graph run go on in compiled loops, many steps at once.
 
 A node enters a loop when it has proven long (``PROMOTED`` tail calls in a row), or at once where it
 is all that a run is for. The loop then makes steps until one gives something that is no tail call
@@ -7,7 +7,7 @@ happens: turns of the event loop and with them cancelling, the limit of steps, e
 cannot go on with, its node does as any other: as the task that ran last, with its arguments.
 
 Steps of coroutines, and those of plain functions in the event loop's thread, are made by the node's
-asyncio task (``spin``); a worker's thread makes batches by itself (``spin_on_worker``), with no hop
+asyncio task (``drive``); a worker's thread makes batches by itself (``drive_on_worker``), no hop
 to the event loop in between.
 """
 
@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any, Final
 from cascade.runtime.diagnostics.blocking_calls import marked
 from cascade.runtime.execution.cancels import IsCancelled
 from cascade.runtime.execution.contexts import is_written
-from cascade.runtime.execution.fairness import BUDGET, Ticker
+from cascade.runtime.execution.fairness import BUDGET, YieldBudget
 from cascade.runtime.execution.placement import SLOW, Place, outside_loop
 from cascade.runtime.graph_path.loop_batches import Code, Loop, Steps, made_aside, made_here
 from cascade.runtime.limits.permits import Permit, current_permit
 from cascade.runtime.loops.fused import Fused, is_traced
 from cascade.runtime.loops.protocol import PAUSED
 from cascade.runtime.loops.tiers import Tier, loop_of
-from cascade.runtime.loops.trampoline import Ring, is_member
+from cascade.runtime.loops.trampoline import Trampoline, is_member
 from cascade.runtime.run import Run, carried, in_loop, stop_iteration
 from cascade.spec.errors import TaskCancelledError, TaskStopIterationError
 from cascade.spec.lazy_types import LazyResult
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
 #: So many tail calls in a row show that a node is a loop.
 PROMOTED: Final = 16
-#: What ``spin`` gives where the node has left its loop: the step is to be made as any call is.
+#: What ``drive`` gives where the node has left its loop: the step is to be made as any call is.
 NOT_ENTERED: Final = object()
-#: What ``spin`` gives where the loop goes on, on a worker.
+#: What ``drive`` gives where the loop goes on, on a worker.
 MOVED: Final = object()
 
 #: Most steps of a batch of a coroutine loop.
@@ -53,11 +53,11 @@ _FEW = 1024
 _LONG = 0.02
 #: By how many steps the seconds of a batch are divided at most to tell what one of them took.
 _ALIKE = 4
-#: How often a loop may be left soon after it was entered; then its node enters rings only.
+#: How often a loop may be left soon after it was entered; then its node enters trampolines only.
 _LEFT_FOR_GOOD = 2
 
 
-class Spinner:
+class LoopDriver:
     """Enters and leaves loops for one run.
 
     Args:
@@ -123,7 +123,7 @@ class Spinner:
             code = loop_of(task, self._tier)
         shares = type(code) is Fused and len(code.tasks) > 1
         if not shares and work.stays < PROMOTED:  # it goes from task to task
-            code = Ring(task, self._run) if self._tier == "auto" and is_member(task) else None
+            code = Trampoline(task, self._run) if self._tier == "auto" and is_member(task) else None
         if code is not None:
             self._enter(work, task, code)
 
@@ -155,7 +155,7 @@ class Spinner:
         values = code.values(task, named)
         if code.loop_for(values) is None:
             return False
-        context = code.context if type(code) is Ring else self._run.context.copy()
+        context = code.context if type(code) is Trampoline else self._run.context.copy()
         work.loop = Loop(code, state, values, context)
         work.args, work.kwargs, work.named = (), NO_KWARGS, None  # the loop has them now
         return True
@@ -186,7 +186,7 @@ class Spinner:
 
     # -- in the event loop's thread -----------------------------------------------------------
 
-    def spin(self, work: Work, ticker: Ticker, reports: Any) -> Awaitable[Any]:
+    def drive(self, work: Work, budget: YieldBudget, reports: Any) -> Awaitable[Any]:
         """Await what a step gives that is no tail call of the loop's own; PAUSED if it goes on.
 
         Unless it goes on, the node has left its loop. What limits hold for a step holds for the
@@ -194,7 +194,7 @@ class Spinner:
 
         Args:
             work: In a loop.
-            ticker: Counts the steps.
+            budget: Counts the steps.
             reports: Told when the batch has to wait.
 
         Raises:
@@ -207,22 +207,22 @@ class Spinner:
         if not (gate.constraints.any or work.policies.capacities):
             if reports.wanted:
                 reports.goes_on(work)
-            allowed = self._run.steps.allowed(1 if loop.is_fresh else ticker.left)
-            return self._batch(work, loop, ticker, allowed, None)
-        return self._limited(work, loop, ticker, reports)
+            allowed = self._run.steps.allowed(1 if loop.is_fresh else budget.left)
+            return self._batch(work, loop, budget, allowed, None)
+        return self._limited(work, loop, budget, reports)
 
-    async def _limited(self, work: Work, loop: Loop, ticker: Ticker, reports: Any) -> Any:
+    async def _limited(self, work: Work, loop: Loop, budget: YieldBudget, reports: Any) -> Any:
         """The same, where there are limits that may hold for it."""
         gate, code = self._run.gate, loop.code
         task = loop.task
         if not gate.constraints.alike(other.name for other in code.tasks):
             self.leave(work)  # each of its tasks is limited by other ones
             return NOT_ENTERED
-        allowed = self._run.steps.allowed(1 if loop.is_fresh else ticker.left)
+        allowed = self._run.steps.allowed(1 if loop.is_fresh else budget.left)
         if not gate.governs(task, work.policies):
             if reports.wanted:
                 reports.goes_on(work)
-            return await self._batch(work, loop, ticker, allowed, None)
+            return await self._batch(work, loop, budget, allowed, None)
         if self._entry(loop) is None:
             self.leave(work)  # the call will ask for itself
             return NOT_ENTERED
@@ -234,10 +234,10 @@ class Spinner:
         if reports.wanted:
             reports.goes_on(work)
         allowed = self._run.steps.allowed(permit.calls)  # others may have made steps meanwhile
-        return await self._batch(work, loop, ticker, allowed, permit)
+        return await self._batch(work, loop, budget, allowed, permit)
 
     async def _batch(
-        self, work: Work, loop: Loop, ticker: Ticker, allowed: int, permit: Permit | None
+        self, work: Work, loop: Loop, budget: YieldBudget, allowed: int, permit: Permit | None
     ) -> Any:
         """One entry of the loop, for so many calls; gives back what ``permit`` has."""
         made = 0
@@ -257,18 +257,18 @@ class Spinner:
             try:
                 if place is Place.LOOP:
                     begun = self._begun(loop, enter, steps)
-                    outcome = await self._awaited(work, loop, begun, steps, ticker)
+                    outcome = await self._awaited(work, loop, begun, steps, budget)
                 else:
                     outcome = self._made_here(loop, enter, steps)
             except BaseException as error:
                 self._under_way.discard(steps)
                 made = steps.made
-                self._note(loop, steps, place, ticker)
-                self._failed(error, work, loop, ticker, steps, made - 1)
+                self._note(loop, steps, place, budget)
+                self._failed(error, work, loop, budget, steps, made - 1)
                 raise
             self._under_way.discard(steps)
             made = steps.made
-            self._note(loop, steps, place, ticker)
+            self._note(loop, steps, place, budget)
         finally:
             if token is not None:
                 context.run(current_permit.reset, token)
@@ -277,7 +277,7 @@ class Spinner:
         entered = loop.task
         value, loop.state, *loop.values = outcome
         made -= value is not PAUSED
-        ticker.left -= made
+        budget.left -= made
         self._count(work, loop, entered, steps, made)
         loop.is_fresh = False
         return self._after(work, loop, value)
@@ -312,12 +312,12 @@ class Spinner:
             return in_loop(loop.task.name, marked, *args)
         return outside_loop(marked, *args) if loop.starts_loop else marked(*args)
 
-    def _note(self, loop: Loop, steps: Steps, place: Place, ticker: Ticker) -> None:
+    def _note(self, loop: Loop, steps: Steps, place: Place, budget: YieldBudget) -> None:
         """Remember how long steps take; those that took long are the last in this thread."""
         if place is Place.LOOP or loop.task.mode == "inline" or not steps.seconds:
             return  # or they were not begun
         if self._note_steps(loop, steps):
-            ticker.restart()
+            budget.restart()
             loop.has_moved = self._run.placement.durations is not None
 
     def _note_steps(self, loop: Loop, steps: Steps) -> bool:
@@ -334,12 +334,12 @@ class Spinner:
         error: BaseException,
         work: Work,
         loop: Loop,
-        ticker: Ticker,
+        budget: YieldBudget,
         steps: Steps,
         made: int,
     ) -> None:
         """Let ``work`` be at the step that has failed."""
-        ticker.left -= made
+        budget.left -= made
         self._count(work, loop, loop.task, steps, made)
         replaced = isinstance(error, (TaskStopIterationError, TaskCancelledError))
         stopped = error.__cause__ if replaced else error
@@ -367,20 +367,20 @@ class Spinner:
         return enter(steps.items, loop.state, *now, *values)
 
     def _awaited(
-        self, work: Work, loop: Loop, begun: Any, steps: Steps, ticker: Ticker
+        self, work: Work, loop: Loop, begun: Any, steps: Steps, budget: YieldBudget
     ) -> Awaitable[Any]:
         """What to await for a batch of a loop of coroutines, until ``steps`` has an end."""
         operation = loop.task
-        ticker.tells(self._run, operation.name)
+        budget.tells(self._run, operation.name)
         self._listen()
         self._under_way.add(steps)
         return self._run.awaiting(
-            operation, work.source.number, begun, loop.context, self._is_cancelled, ticker
+            operation, work.source.number, begun, loop.context, self._is_cancelled, budget
         )
 
     # -- in a worker's thread -----------------------------------------------------------------
 
-    def spin_on_worker(self, work: Work) -> Any:
+    def drive_on_worker(self, work: Work) -> Any:
         """What a step gives that is no tail call of the loop's own; NOT_ENTERED if all is open.
 
         The node has then left its loop.

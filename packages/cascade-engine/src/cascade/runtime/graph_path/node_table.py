@@ -1,6 +1,6 @@
 """Nodes: what a graph run knows of its nodes, and what follows when one has its value.
 
-Pure bookkeeping, under the guard of its owner: which node waits for which, where values go, which
+Pure bookkeeping, under the lock of its owner: which node waits for which, where values go, which
 lazy values the run has met. Nothing here runs a task; ``activate`` is told which could. The fast
 lane has ``settle`` written out for the commonest case.
 """

@@ -43,7 +43,7 @@ class Shares(list[Any]):
 
 
 class Segment:
-    """A graph in execution; all of it is changed under the run's guard only."""
+    """A graph in execution; all of it is changed under the run's lock only."""
 
     __slots__ = (
         "continuation",

@@ -30,14 +30,14 @@ from cascade.runtime.attempts import NodeProcessor
 from cascade.runtime.diagnostics.error_notes import annotate
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.execution.cancels import cancelled_inside
-from cascade.runtime.execution.fairness import Ticker
+from cascade.runtime.execution.fairness import YieldBudget
 from cascade.runtime.execution.placement import belongs_on_loop, wants_resources
-from cascade.runtime.graph_path.biased_lock import Guard
+from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.graph_path.caching import Caches
 from cascade.runtime.graph_path.continuations import Continuations
-from cascade.runtime.graph_path.dispatch import Lanes, call_of
+from cascade.runtime.graph_path.dispatch import Dispatch, call_of
 from cascade.runtime.graph_path.fast_lane import FastLane
-from cascade.runtime.graph_path.loop_driver import MOVED, NOT_ENTERED, Spinner
+from cascade.runtime.graph_path.loop_driver import MOVED, NOT_ENTERED, LoopDriver
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.segments import (
     PENDING,
@@ -87,7 +87,7 @@ class GraphExecutionStrategy:
 
 
 class GraphRun:
-    """One run of one target. ``_guard`` guards the segments and the memory of addresses.
+    """One run of one target. ``_lock`` guards the segments and the memory of addresses.
 
     Args:
         run: What it is part of.
@@ -102,13 +102,13 @@ class GraphRun:
         self._run = run
         self._compiled = compiled
         in_order = getattr(solver, "in_order", False)
-        self._guard = Guard()
+        self._lock = BiasedLock()
         self._processor = NodeProcessor(run, self._is_cancelled)
         self._reports = Reports(run)
-        self._lanes = Lanes(
+        self._dispatch = Dispatch(
             run,
-            self._guard,
-            lambda workers: self._fast.drain(workers),
+            self._lock,
+            lambda pool: self._fast.drain(pool),
             self._loop_lane,
             self._look_for_standstill,
             lambda error: self._fail(error, None, None),
@@ -117,35 +117,35 @@ class GraphRun:
         self._nodes = Nodes(
             None if in_order else solver,
             run.state,
-            self._lanes.activate,
+            self._dispatch.activate,
             lambda segment, node, value: self._caches.settled(segment, node, value),
             self._have_result,
         )
-        self._spinner = Spinner(
+        self._loop_driver = LoopDriver(
             run,
             tier,
             self._is_cancelled,
-            lambda: self._lanes.stopping,
-            lambda: self._lanes.has_one,
+            lambda: self._dispatch.stopping,
+            lambda: self._dispatch.has_one,
         )
-        self._lanes.workers.on_look = self._spinner.end_long_batches
-        self._caches = Caches(self._guard, self._nodes, self._reports, self._not_kept)
+        self._dispatch.pool.on_look = self._loop_driver.end_long_batches
+        self._caches = Caches(self._lock, self._nodes, self._reports, self._not_kept)
         self._continuations = Continuations(
             run,
-            self._guard,
+            self._lock,
             self._nodes,
-            self._lanes,
+            self._dispatch,
             self._reports,
-            self._spinner.promote,
+            self._loop_driver.promote,
             self._leave_out_rest,
             self._fail,
         )
         self._fast = FastLane(
             run,
-            self._guard,
+            self._lock,
             self._nodes,
             self._reports,
-            self._lanes.activate,
+            self._dispatch.activate,
             self._work_on,
             self._go_on,
             self._fail,
@@ -163,19 +163,19 @@ class GraphRun:
             self._run.report_plan(wiring.nodes)
             if begun is not None:
                 self._go_on_from(wiring, begun)
-            elif self._compiled and self._spinner.starts_at(target):
+            elif self._compiled and self._loop_driver.starts_at(target):
                 await self._start_in_loop(wiring)
             else:
-                with self._guard:
+                with self._lock:
                     self._nodes.add(wiring, None)
-            self._lanes.workers.wake()
+            self._dispatch.pool.wake()
             if self._result is PENDING and self._error is None:
                 await self._done
         finally:
             self._stop()
-            self._spinner.close()
+            self._loop_driver.close()
             try:
-                await self._lanes.ended()
+                await self._dispatch.ended()
             finally:
                 self._nodes.close()
         error, self._error = self._error, None
@@ -189,7 +189,7 @@ class GraphRun:
 
     def _go_on_from(self, wiring: Wiring, begun: Begun) -> None:
         """Begin where straight-line code for the graph has stopped."""
-        with self._guard:
+        with self._lock:
             segment = self._nodes.resume(wiring, None, begun)
         work = None if begun.called is None else Work.begun(segment, begun)
         begun.forget()
@@ -200,22 +200,22 @@ class GraphRun:
             self._fail(carried(work.operation.func, error), work, None)
             return
         work.handed = begun.stopped.result
-        with self._guard:
-            self._lanes.send(work)
+        with self._lock:
+            self._dispatch.send(work)
 
     async def _start_in_loop(self, wiring: Wiring) -> None:
         """Begin with a compiled loop, which is all that the target is; in this asyncio task."""
         wiring.ready.clear()
-        with self._guard:
+        with self._lock:
             segment = self._nodes.add(wiring, None)
         work = self._begin((segment, wiring.target))
         assert work is not None
-        if not self._spinner.start(work):
-            with self._guard:
-                self._lanes.send(work)
+        if not self._loop_driver.start(work):
+            with self._lock:
+                self._dispatch.send(work)
             return
-        with self._guard:
-            self._lanes.begin_in_place()
+        with self._lock:
+            self._dispatch.begin_in_place()
         await self._loop_lane((segment, work), in_place=True)
 
     # -- from ready to running ----------------------------------------------------------------
@@ -266,21 +266,21 @@ class GraphRun:
     def _work_on(self, item: Item) -> None:
         """The workers' slow lane: call plain functions, one after the other."""
         work: Work | None = None
-        lanes, copied = self._lanes, self._run.context.copy
-        parking, constraints = lanes.parking, self._run.gate.constraints
+        dispatch, copied = self._dispatch, self._run.context.copy
+        admission, constraints = dispatch.admission, self._run.gate.constraints
         watched = self._reports.wanted
         try:
-            if lanes.stopping:
+            if dispatch.stopping:
                 return
             work = self._begin(item)
-            while work is not None and not lanes.stopping:
+            while work is not None and not dispatch.stopping:
                 try:
                     if work.handed is not PENDING:
                         result, work.handed = work.handed, PENDING
                     elif work.loop is not None:
                         if watched:
                             self._reports.goes_on(work)
-                        result = self._spin_on_worker(work)
+                        result = self._drive_on_worker(work)
                         if result is NOT_ENTERED:
                             continue
                         if result is MOVED:
@@ -297,36 +297,36 @@ class GraphRun:
                             context.run(current_permit.set, work.permit)
                         result = context.run(work.operation.func, *work.args, **work.kwargs)
                 except (Exception, asyncio.CancelledError) as failure:
-                    parking.left(work)  # backoff holds nothing
+                    admission.left(work)  # backoff holds nothing
                     error = carried(work.operation.func, failure)
                     if isinstance(error, Exception) and self._tries_again(work, error):
                         del error  # its traceback holds this frame
                         return
                     raise error from error.__cause__
                 if work.permit is not None:
-                    parking.left(work)
+                    admission.left(work)
                 work = self._after(work, result, on_loop=False)
                 del result
         except BaseException as error:
             if work is not None:
-                self._lanes.parking.left(work)
+                self._dispatch.admission.left(work)
             self._fail(error, work, item)
 
-    def _spin_on_worker(self, work: Work) -> Any:
-        """What the loop of ``work`` gives; see ``Spinner``."""
+    def _drive_on_worker(self, work: Work) -> Any:
+        """What the loop of ``work`` gives; see ``LoopDriver``."""
         if not self._run.is_own_thread(get_ident()):
-            return self._spinner.spin_on_worker(work)
+            return self._loop_driver.drive_on_worker(work)
         assert work.loop is not None
         work.loop.stays = True  # the executor has no threads, and the event loop wants its turns
-        with self._guard:
-            self._lanes.to_loop((work.segment, work))
+        with self._lock:
+            self._dispatch.to_loop((work.segment, work))
         return MOVED
 
     def _admits(self, work: Work) -> bool:
         """Whether the next call may begin now; its clock stands still until it does."""
         if self._reports.wanted and not work.waits_since:
             self._reports.waits(work)  # at once: another thread may go on with it
-        return self._lanes.parking.admits(work)
+        return self._dispatch.admission.admits(work)
 
     def _go_on(self, work: Work) -> None:
         """Go on, in a worker's thread, with what the fast lane has begun."""
@@ -346,27 +346,27 @@ class GraphRun:
         With ``in_place`` the asyncio task is that of the run, whose cancels pass.
         """
         work: Work | None = None
-        ticker: Ticker | None = None
+        budget: YieldBudget | None = None
         try:
             work = self._begin(item)
-            while work is not None and not self._lanes.stopping:
+            while work is not None and not self._dispatch.stopping:
                 if work.loop is None:
                     work = self._after(work, await self._call(work), on_loop=True)
                 else:
-                    ticker = ticker or Ticker()
+                    budget = budget or YieldBudget()
                     work = self._after_loop(
-                        work, await self._spinner.spin(work, ticker, self._reports)
+                        work, await self._loop_driver.drive(work, budget, self._reports)
                     )
                 if work is not None:
-                    ticker = ticker or Ticker()
-                    if ticker.step():
-                        await ticker.pause()
+                    budget = budget or YieldBudget()
+                    if budget.step():
+                        await budget.pause()
         except BaseException as error:
             if self._is_cancelled(1) and isinstance(error, asyncio.CancelledError):
                 if in_place:
                     raise
                 return
-            if self._lanes.stopping and not isinstance(error, Exception):
+            if self._dispatch.stopping and not isinstance(error, Exception):
                 if error is self._error:
                     return
                 raise  # Ctrl-C while the run ends: for the event loop, which cancels the run again
@@ -376,7 +376,7 @@ class GraphRun:
                 error = inside
             self._fail(error, work, item)
         finally:
-            self._lanes.left()
+            self._dispatch.left()
 
     def _after_loop(self, work: Work, result: Any) -> Work | None:
         """What follows a batch of steps of a loop; see ``_after``."""
@@ -386,13 +386,13 @@ class GraphRun:
             return self._after(work, result, on_loop=True)
         if belongs_on_loop(work.operation, work.args, work.kwargs, work.policies):
             return work
-        with self._guard:
-            self._lanes.send(work)
+        with self._lock:
+            self._dispatch.send(work)
         return None
 
     def _is_cancelled(self, outside: int) -> bool:
         """Whether the engine has cancelled the current asyncio task; ``outside`` as it counts."""
-        return self._lanes.stopping or (outside > 0 and self._run.is_cancelled)
+        return self._dispatch.stopping or (outside > 0 and self._run.is_cancelled)
 
     def _call(self, work: Work) -> Awaitable[Any]:
         """The call of ``work``, to be awaited."""
@@ -423,7 +423,7 @@ class GraphRun:
             refuse_coroutine(result, work.operation.name)
             if self._reports.wanted:
                 self._reports.finished(work)
-            with self._guard:
+            with self._lock:
                 self._nodes.settle(work.segment, work.node, result)
             return None
         if not going_on:
@@ -432,8 +432,8 @@ class GraphRun:
             return work
         lane = belongs_on_loop(work.operation, work.args, work.kwargs, work.policies)
         if lane != on_loop:
-            with self._guard:
-                self._lanes.send(work)
+            with self._lock:
+                self._dispatch.send(work)
             return None
         return work
 
@@ -447,7 +447,7 @@ class GraphRun:
         work.attempt += 1
         if self._reports.wanted:
             self._reports.waits(work)
-        self._lanes.rest(work, pause)
+        self._dispatch.rest(work, pause)
         return True
 
     # -- ends of nodes ------------------------------------------------------------------------
@@ -465,7 +465,7 @@ class GraphRun:
     ) -> None:
         """Settle a node that does not run; ``source`` is what it has continued as."""
         self._reports.skipped(node if source is None else source, missing)
-        with self._guard:
+        with self._lock:
             self._have_gap()
             if type(missing) is not Failed or self._goes_on_after(segment, node, missing):
                 self._nodes.settle(segment, node, missing)
@@ -475,7 +475,7 @@ class GraphRun:
         self._fast.on = False
 
     def _goes_on_after(self, segment: Segment, node: LazyResult[Any], failed: Failed) -> bool:
-        """Whether the run goes on after a failure of ``node``; if not, it ends. Under the guard."""
+        """Whether the run goes on after a failure of ``node``; if not, it ends. Under the lock."""
         self._have_gap()
         if failed.can_be_value and self._nodes.is_caught(segment, node):
             leave_out_machinery(failed.error)  # the value of an item: the user's frames only (R9)
@@ -487,7 +487,7 @@ class GraphRun:
         return True
 
     def _not_kept(self, error: Exception, segment: Segment, node: LazyResult[Any]) -> Missing:
-        """The outcome of a node whose value a cache could not keep. Under the guard."""
+        """The outcome of a node whose value a cache could not keep. Under the lock."""
         annotate(error, node.name, node, path_to(segment, node, node.name, node))
         failed = Failed(node.name, error)
         self._goes_on_after(segment, node, failed)
@@ -495,7 +495,7 @@ class GraphRun:
 
     def _fail(self, error: BaseException, work: Work | None, item: Item | None) -> None:
         """Note where an error comes from, and end the run, or go on without the node's value."""
-        with self._guard:
+        with self._lock:
             if work is None and item is not None and isinstance(item[1], Work):
                 work = item[1]
             if work is not None:
@@ -508,7 +508,7 @@ class GraphRun:
             else:
                 self._end(error)
                 return
-            if not self._lanes.stopping:
+            if not self._dispatch.stopping:
                 path = path_to(segment, node, name, source)
                 annotate(error, name, None if type(source) is TemplateNode else source, path)
             if not isinstance(error, Exception):
@@ -524,29 +524,29 @@ class GraphRun:
         if type(value) is Failed and not self._run.fail_fast:
             value.count(self._run.failures)
         self._result = value
-        self._lanes.call_in_loop(self._finish)
+        self._dispatch.call_in_loop(self._finish)
 
     def _finish(self) -> None:
         if not self._done.done():
             self._done.set_result(None)
 
     def _end(self, error: BaseException) -> None:
-        """End the run with the first error. Under the guard."""
-        if self._error is not None or self._lanes.stopping:
+        """End the run with the first error. Under the lock."""
+        if self._error is not None or self._dispatch.stopping:
             return
         self._error = error
         self._stop()
-        self._lanes.call_in_loop(self._finish)
+        self._dispatch.call_in_loop(self._finish)
 
     def _stop(self) -> None:
         self._fast.on = False
-        self._lanes.stop()
-        self._spinner.end_batches()
+        self._dispatch.stop()
+        self._loop_driver.end_batches()
 
     def _look_for_standstill(self) -> None:
         """Nothing runs, nothing is ready, and there is no value: nodes wait for each other."""
-        with self._guard:
-            if self._lanes.busy or self._lanes.stopping:
+        with self._lock:
+            if self._dispatch.busy or self._dispatch.stopping:
                 return
             if self._result is not PENDING or self._done.done():
                 return
@@ -556,5 +556,5 @@ class GraphRun:
 
     def _lacking(self) -> list[Waiting]:
         """The nodes that wait for their inputs. In the loop's thread."""
-        with self._guard:
+        with self._lock:
             return list(self._nodes.lacking())

@@ -1,4 +1,4 @@
-"""Workers: threads that drain one queue of things to do (rule R9's no leftovers, M11, M12).
+"""WorkerPool: threads that drain one queue of things to do (rule R9's no leftovers, M11, M12).
 
 Policy. A thread that is awake pops from the queue, works, and pops again: while things to do are
 short, one thread does them all, with no hop through the event loop in between. When that thread
@@ -36,7 +36,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from cascade.runtime.execution.worker_calls import WorkerCall, not_begun
-from cascade.runtime.graph_path.biased_lock import Guard
+from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.run import Run
 
 #: Seconds between two looks at whether the awake threads get on.
@@ -82,7 +82,7 @@ class ByPriority:
         return len(self._heap)
 
 
-class Workers:
+class WorkerPool:
     """The threads of one run. Made, woken and stopped in the event loop's thread.
 
     Args:
@@ -90,8 +90,8 @@ class Workers:
         drain: The body of a thread. It calls ``enter``, pops from ``ready`` and puts what it popped
             into the cell that it was given, again and again; when nothing is ready it calls
             ``leave``, and returns if that says so.
-        guard: Of what ``drain`` changes; owned by the thread as long as there is only one.
-        is_alone: Asked in the loop's thread: whether nobody but the workers uses ``guard``.
+        lock: Guards all that ``drain`` changes; owned by the thread as long as there is only one.
+        is_alone: Asked in the loop's thread: whether nobody but the workers uses ``lock``.
         on_idle: Called in the loop's thread when the last awake thread has left.
         on_refusal: Called in the loop's thread when the executor lends no thread, or ``drain``
             raises, which it should not.
@@ -101,8 +101,8 @@ class Workers:
     def __init__(
         self,
         run: Run,
-        drain: Callable[[Workers], None],
-        guard: Guard,
+        drain: Callable[[WorkerPool], None],
+        lock: BiasedLock,
         is_alone: Callable[[], bool],
         on_idle: Callable[[], None],
         on_refusal: Callable[[BaseException], None],
@@ -110,7 +110,7 @@ class Workers:
     ) -> None:
         self._run = run
         self._drain = drain
-        self._guard = guard
+        self._biased_lock = lock
         self._is_alone = is_alone
         self._on_idle = on_idle
         self._on_refusal = on_refusal
@@ -237,9 +237,9 @@ class Workers:
                 self._awake += 1
                 first = self._awake == 1
             if first and self._is_alone():
-                self._guard.give()
+                self._biased_lock.give()
             else:
-                self._guard.share()
+                self._biased_lock.share()
             cell: list[Any] = [None]
             work = WorkerCall(self._work, cell)
             try:

@@ -26,8 +26,8 @@ What a body means is its function's, and the loop is to mean the same, step for 
 - *The event loop has its turn* when ``steps`` is used up; coroutine functions also look at each
   step whether they have swallowed a cancel.
 
-What cannot be so is refused, with the reason and its line (``Unfit``): see ``tails`` and
-``source``.
+What cannot be so is refused, with the reason and its line (``Unfit``): see
+``tail_call_analysis`` and ``verified_source``.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any
 
 from cascade.runtime.execution.contexts import differs
 from cascade.runtime.loops.ast_walk import children
-from cascade.runtime.loops.laziness_analysis import BUILTIN_TYPES, Plain, is_builtin
+from cascade.runtime.loops.laziness_analysis import BUILTIN_TYPES, LazinessAnalysis, is_builtin
 from cascade.runtime.loops.protocol import LAZY, PAUSED
 from cascade.runtime.loops.tail_call_analysis import Body, Tail
 from cascade.runtime.loops.verified_source import FunctionNode
@@ -49,15 +49,15 @@ class LoopWriter:
         self._names = tuple(dict.fromkeys((*parameters, *(n for b in bodies for n in b.names))))
         self._states = {body.task: state for state, body in enumerate(bodies)}
         self._careful = careful
-        self._plain = Plain(
+        self._laziness = LazinessAnalysis(
             [body.node.body for body in bodies],
             parameters,
             self._names,
             self._handed(),
             lambda name: all(is_builtin(name, body.func) for body in bodies),
         )
-        self.needs = self._plain.needs
-        self.builtins = self._plain.builtins
+        self.needs = self._laziness.needs
+        self.builtins = self._laziness.builtins
         self.tools: dict[str, Any] = {}
         #: By name: ``global`` and ``nonlocal``, which have to come before what they are about.
         self._declared: dict[str, ast.stmt] = {}
@@ -128,7 +128,7 @@ class LoopWriter:
         return written
 
     def _changed(self, body: Body) -> list[str]:
-        return [name for name in body.parameters if name in self._plain.rebound]
+        return [name for name in body.parameters if name in self._laziness.rebound]
 
     # -- statements ---------------------------------------------------------------------------
 
@@ -261,7 +261,7 @@ class LoopWriter:
         }
 
     def _is_plain(self, value: ast.expr) -> bool:
-        return self._plain.always(value) if self._careful else self._plain.proves(value)
+        return self._laziness.always(value) if self._careful else self._laziness.proves(value)
 
     def _defaults(
         self, target: Task[..., Any], given: Mapping[str, ast.expr]

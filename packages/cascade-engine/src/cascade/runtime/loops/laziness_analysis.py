@@ -39,7 +39,7 @@ _DISPLAYS = (
 _ASKS = (ast.Is, ast.IsNot, ast.In, ast.NotIn)
 
 
-class Plain:
+class LazinessAnalysis:
     """What is proven of the names and expressions of one or several bodies.
 
     Args:

@@ -1,10 +1,10 @@
-"""Tiers: the virtual machine's ways to make a task's steps, and which of them a task gets.
+"""Tiers: the ways to make a task's steps, and which of them a task gets.
 
-*fused*: the steps are a loop in the task's own code (``fuser``). *generated*: a loop around the
-task's function (``generator``). *interpreted*: step by step, as any node of
-a graph run goes on, the definition of what the others do. What one tier cannot do for a task, the
-next lower one does. Tasks that continue as each other by names that nothing proves share a *ring*
-(``ring``), whatever their tier.
+*fused*: the steps are a loop in the task's own code (``fused``). *generated*: a loop around the
+task's function (``generated``). *interpreted*: step by step, as any node of a graph run goes on,
+the definition of what the others do. What one tier cannot do for a task, the next lower one does.
+Tasks that continue as each other by names that nothing proves run on a *trampoline*
+(``trampoline``), whatever their tier.
 """
 
 from __future__ import annotations

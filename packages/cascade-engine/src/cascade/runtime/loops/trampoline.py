@@ -1,8 +1,8 @@
-"""Ring: a loop of several plain tasks that continue as each other, without code of its own.
+"""Trampoline: a loop of several plain tasks that continue as each other, without code of its own.
 
 A trampoline needs neither source nor names: each step calls a task's function, and the TailCall
 that comes back says which is next. So any number of tasks may take part, found by name, in a table
-or by computation, and more may join while the loop runs. ``fuser`` and ``generator`` write faster
+or by computation, and more may join while the loop runs. ``fused`` and ``generated`` write faster
 loops, for tasks whose tail calls they know in advance.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Member:
-    """How a task is called in a ring.
+    """How a task is called by a trampoline.
 
     Args:
         task: The task; all its parameters can be given by position.
@@ -72,8 +72,8 @@ class Member:
 
 
 def member(task: Task[..., Any]) -> Member | None:
-    """How ``task`` is called in a ring; None if it cannot be in one. Worked out once per task."""
-    found: Member | bool | None = task.derived.get("ring")
+    """How a trampoline calls ``task``; None if it cannot. Worked out once per task."""
+    found: Member | bool | None = task.derived.get("trampoline")
     if found is None:
         parameters = task.parameters
         try:
@@ -82,16 +82,16 @@ def member(task: Task[..., Any]) -> Member | None:
             fits = fits and parameters.positional == tuple(parameters.signature.parameters)
         except Unfit:
             fits = False
-        found = task.derived["ring"] = Member(task) if fits else False
+        found = task.derived["trampoline"] = Member(task) if fits else False
     return found if isinstance(found, Member) else None
 
 
 def is_member(task: Task[..., Any]) -> bool:
-    """Whether ``task`` can be in a ring."""
+    """Whether a trampoline can call ``task``."""
     return member(task) is not None
 
 
-class Ring:
+class Trampoline:
     """The loop of one node that goes from task to task; see ``fuser.Fused``, whose shape this has.
 
     Args:
@@ -130,13 +130,13 @@ class Ring:
         """The function to enter with ``values``; None if one of them is for the node to see to."""
         if any(type(v) not in ATOMS and issubclass(type(v), LAZY) for v in values):
             return None
-        return self._spin
+        return self._run_steps
 
     def state_at(self, _error: BaseException, _entered: int) -> int:
         """Which task has raised the error that has just ended the loop."""
         return self._failed_at
 
-    def _spin(self, steps: Iterator[None], state: int, *args: Any) -> tuple[Any, ...]:
+    def _run_steps(self, steps: Iterator[None], state: int, *args: Any) -> tuple[Any, ...]:
         """Make steps: what the last one gave, or PAUSED; its state, its or the next arguments."""
         context, held = self.context, self._run.held
         variables = len(self._run.context)

@@ -1,15 +1,10 @@
 """The virtual machine: executes blueprints, with tail calls and without a Python stack.
 
-*The machine*: ``machine`` (VirtualMachine, the face), ``registry`` (blueprints by id, for
-``TailCall(target_blueprint_id=…)``), ``tiers`` (who gets which, ``explain``), ``registers`` (the
-readable definition of the instructions). What it executes else is a graph: ``strategies``.
-*The fuser*: ``fuser`` (tail calls become assignments), with ``source`` (proven sources), ``tails``
-(which tail calls), ``plain`` (which expressions are never lazy), ``members`` (who shares a loop)
-and ``rewriting`` (how it is written).
-*The generator*: ``generator`` (loops around a task's function) and ``straight`` (code for graphs of
-plain calls). *The ring*: ``ring`` (loops of several tasks). ``strategies.spinner`` enters what
-these have made, as ``loops`` says.
-*The verifier*: ``verifier`` (what a blueprint must be like).
+``machine`` has ``VirtualMachine``; ``strategy`` runs a target on it; ``registers`` is the readable
+definition of the instructions; ``verifier`` says whether a blueprint can run at all.
+
+Compiled loops are in ``cascade.runtime.loops``, code for graphs of plain calls is in
+``cascade.runtime.straightline``.
 """
 
 from __future__ import annotations

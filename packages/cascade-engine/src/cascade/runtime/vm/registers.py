@@ -22,7 +22,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from cascade.runtime.execution.fairness import Ticker
+from cascade.runtime.execution.fairness import YieldBudget
 from cascade.runtime.execution.placement import Place
 from cascade.runtime.graph_path.templates import (
     dead_prologue,
@@ -100,7 +100,7 @@ class RegisterMachine:
 
     async def value(self) -> Any:
         """The value of the blueprint, or STOPPED."""
-        instructions, ticker = self._blueprint.instructions, Ticker()
+        instructions, budget = self._blueprint.instructions, YieldBudget()
         last = len(instructions) - 1
         is_first = True
         while True:
@@ -127,8 +127,8 @@ class RegisterMachine:
             except Exception as error:
                 self._stopped = Bailout([], UNSET, error)
                 return STOPPED
-            if ticker.step():
-                await ticker.pause()
+            if budget.step():
+                await budget.pause()
 
     def rest(self) -> tuple[LazyResult[Any], Begun]:
         """What is left, as a graph, and where it has stopped."""

@@ -132,7 +132,7 @@ async def test_a_plain_function_that_returns_a_coroutine_is_refused(run):
 
 
 async def test_plain_and_coroutine_nodes_that_end_at_once_lose_nothing():
-    """The owner of the guard and the event loop's thread take turns, over and over."""
+    """The owner of the lock and the event loop's thread take turns, over and over."""
 
     @cs.task
     async def hop(n):

@@ -18,7 +18,7 @@ from cascade.runtime.events import TaskStarted
 from cascade.runtime.execution.contexts import held_in
 from cascade.runtime.loops.protocol import UNSET
 from cascade.runtime.semantics.outcomes import RELEASED
-from cascade.runtime.straightline import Bailout, Straight, chain, straight_for, walk
+from cascade.runtime.straightline import Bailout, StraightLine, chain, straight_for, walk
 
 colour = contextvars.ContextVar("colour", default="none")
 
@@ -61,7 +61,7 @@ class Limit:
 def entered(target, stop=lambda: False):
     found = walk(target)
     context = contextvars.copy_context()
-    return Straight(found).enter(context, held_in(context), Limit(stop), found.values)
+    return StraightLine(found).enter(context, held_in(context), Limit(stop), found.values)
 
 
 # -- shapes -----------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ async def test_code_for_a_shape_gives_what_the_interpreter_gives(name, value):
     if found is None:
         assert type(value) is straight.Literal  # which is no plain call
         return
-    code = Straight(other)
+    code = StraightLine(other)
     context = contextvars.copy_context()
     result = code.enter(context, held_in(context), Limit(), found.values)
     if type(result) is Bailout:

@@ -1,4 +1,4 @@
-"""Workers: one thread for short work, more where it blocks, none left behind."""
+"""WorkerPool: one thread for short work, more where it blocks, none left behind."""
 
 import asyncio
 import threading
@@ -8,8 +8,8 @@ import pytest
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.execution.registry import BlueprintRegistry
-from cascade.runtime.graph_path.biased_lock import Guard
-from cascade.runtime.graph_path.worker_pool import ByPriority, Workers
+from cascade.runtime.graph_path.biased_lock import BiasedLock
+from cascade.runtime.graph_path.worker_pool import ByPriority, WorkerPool
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
 
@@ -36,7 +36,7 @@ async def outcome():
 
 @pytest.fixture
 async def make(executor, outcome):
-    """``make(work)``: Workers whose things to do are handed to ``work``."""
+    """``make(work)``: WorkerPool whose things to do are handed to ``work``."""
 
     def make(work, ready=None, executor=executor):
         bus = MessageBus()
@@ -48,7 +48,7 @@ async def make(executor, outcome):
             blueprints=BlueprintRegistry(),
         )
         idle, refused = outcome.idle.set, outcome.refusals.append
-        return Workers(run, draining(work), Guard(), lambda: True, idle, refused, ready)
+        return WorkerPool(run, draining(work), BiasedLock(), lambda: True, idle, refused, ready)
 
     return make
 
@@ -56,13 +56,13 @@ async def make(executor, outcome):
 def draining(work):
     """The body of a thread that hands what is ready to ``work``."""
 
-    def drain(workers):
-        current = workers.enter()
+    def drain(pool):
+        current = pool.enter()
         while True:
             try:
-                current[0] = workers.ready.popleft()
+                current[0] = pool.ready.popleft()
             except IndexError:
-                if workers.leave():
+                if pool.leave():
                     return
                 continue
             work(current[0])
@@ -83,25 +83,25 @@ async def test_things_are_done_in_order_of_arrival_by_one_thread(make, outcome):
         threads.add(threading.get_ident())
         done.append(item)
 
-    workers = make(work)
+    pool = make(work)
     for n in range(100):
-        workers.push(n)
-    assert workers.busy
-    workers.wake()
+        pool.push(n)
+    assert pool.busy
+    pool.wake()
     await idle(outcome)
 
     assert done == list(range(100))
     assert len(threads) == 1
     assert threads != {threading.get_ident()}
-    assert not workers.busy
+    assert not pool.busy
 
 
 async def test_priorities_go_before_arrival(make, outcome):
     done = []
-    workers = make(done.append, ByPriority(lambda item: item[0]))
+    pool = make(done.append, ByPriority(lambda item: item[0]))
     for item in [(2, "a"), (0, "b"), (1, "c"), (0, "d"), (2, "e")]:
-        workers.push(item)
-    workers.wake()
+        pool.push(item)
+    pool.wake()
     await idle(outcome)
 
     assert done == [(0, "b"), (0, "d"), (1, "c"), (2, "a"), (2, "e")]
@@ -114,11 +114,11 @@ async def test_a_thread_that_is_awake_takes_what_it_pushes(make, outcome):
         threads.add(threading.get_ident())
         done.append(n)
         if n:
-            workers.push(n - 1)
+            pool.push(n - 1)
 
-    workers = make(work)
-    workers.push(1000)
-    workers.wake()
+    pool = make(work)
+    pool.push(1000)
+    pool.wake()
     await idle(outcome)
 
     assert done == list(range(1000, -1, -1))
@@ -128,10 +128,10 @@ async def test_a_thread_that_is_awake_takes_what_it_pushes(make, outcome):
 async def test_work_that_blocks_gets_more_threads(make, outcome):
     """All parties of a barrier have to be inside at once."""
     barrier = threading.Barrier(8)
-    workers = make(lambda _: barrier.wait(10))
+    pool = make(lambda _: barrier.wait(10))
     for n in range(8):
-        workers.push(n)
-    workers.wake()
+        pool.push(n)
+    pool.wake()
     await idle(outcome)
 
     assert not barrier.broken
@@ -153,10 +153,10 @@ async def test_there_are_never_more_threads_than_the_executor_has(make, outcome)
             inside -= 1
         barrier.wait(10)
 
-    workers = make(work, executor=executor)
+    pool = make(work, executor=executor)
     for n in range(6):
-        workers.push(n)
-    workers.wake()
+        pool.push(n)
+    pool.wake()
     await idle(outcome)
     executor.shutdown()
 
@@ -164,10 +164,10 @@ async def test_there_are_never_more_threads_than_the_executor_has(make, outcome)
 
 
 async def test_waking_twice_starts_one_thread(make, outcome, held):
-    workers = make(lambda _: held.wait(10))
-    workers.push(1)
-    workers.wake()
-    workers.wake()
+    pool = make(lambda _: held.wait(10))
+    pool.push(1)
+    pool.wake()
+    pool.wake()
     held.set()
     await idle(outcome)
 
@@ -175,19 +175,19 @@ async def test_waking_twice_starts_one_thread(make, outcome, held):
 
 
 async def test_waking_for_nothing_does_nothing(make, outcome):
-    workers = make(lambda _: None)
-    workers.wake()
+    pool = make(lambda _: None)
+    pool.wake()
 
-    assert not workers.busy
-    await workers.quiet()
+    assert not pool.busy
+    await pool.quiet()
 
 
 async def test_they_can_be_woken_again(make, outcome):
     done = []
-    workers = make(done.append)
+    pool = make(done.append)
     for n in range(3):
-        workers.push(n)
-        workers.wake()
+        pool.push(n)
+        pool.wake()
         await idle(outcome)
 
     assert done == [0, 1, 2]
@@ -201,35 +201,35 @@ async def test_stopping_drops_what_is_ready(make, outcome, held):
         begun.set()
         held.wait(10)
         done.append(n)
-        workers.push("more")
+        pool.push("more")
 
-    workers = make(work)
+    pool = make(work)
     for n in range(5):
-        workers.push(n)
-    workers.wake()
+        pool.push(n)
+    pool.wake()
     await asyncio.to_thread(begun.wait, 10)
-    workers.stop()
-    quiet = asyncio.ensure_future(workers.quiet())
+    pool.stop()
+    quiet = asyncio.ensure_future(pool.quiet())
     await asyncio.sleep(0)
     assert not quiet.done()
     held.set()
     await quiet
 
     assert len(done) < 5
-    assert not workers.busy
+    assert not pool.busy
 
 
 async def test_an_executor_that_refuses_is_told_and_nobody_is_awake(make, outcome):
     executor = LocalExecutor()
     executor.shutdown()
-    workers = make(lambda _: None, executor=executor)
-    workers.push(1)
-    workers.wake()
+    pool = make(lambda _: None, executor=executor)
+    pool.push(1)
+    pool.wake()
 
     (refusal,) = outcome.refusals
     assert isinstance(refusal, RuntimeError)
-    workers.stop()
-    await workers.quiet()
+    pool.stop()
+    await pool.quiet()
 
 
 def test_a_queue_by_priority_is_emptied():

@@ -1,4 +1,4 @@
-"""Work that is parked while other threads let it in, begin it, or end its run: orders forced.
+"""Work that waits while other threads let it in, begin it, or end its run: orders forced.
 
 ``test_orders`` tries all orders of more of them; these are the ones that were wrong once, by hand.
 """
@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import pytest
 from tests.engine.limits.fakes import Limits
 
-from cascade.runtime.graph_path.admission import Parking
+from cascade.runtime.graph_path.admission import Admission
 from cascade.runtime.limits.gate import Gate
 from cascade.spec.policies import PLAIN_CALLS
 
 
 class SomeWork:
-    """The part of a Work that parking uses."""
+    """The part of a Work that admission uses."""
 
     operation = SimpleNamespace(name="work", structural=False)
     policies = PLAIN_CALLS.with_capacities({"gpu": 1})
@@ -23,7 +23,7 @@ class SomeWork:
 
 
 class Ground:
-    """A Parking, one piece of work, and somebody who holds what that needs.
+    """An Admission, one piece of work, and somebody who holds what that needs.
 
     Attributes:
         before: Called when the work is about to ask.
@@ -42,7 +42,7 @@ class Ground:
         run, resources = self.limits.run, self.limits.resources
         run.gate = Gate(run, resources, self.limits.constraints)
         self.enter, resources.enter = resources.enter, self.asks
-        self.parking = Parking(run, self.go_on)
+        self.admission = Admission(run, self.go_on)
 
     def asks(self, permit):
         self.before()
@@ -64,13 +64,13 @@ def test_another_worker_may_begin_what_was_let_in_at_once():
 
     def another_worker():
         ground.limits.resources.leave(ground.holder)
-        begun.append(ground.parking.admits(ground.work))
+        begun.append(ground.admission.admits(ground.work))
 
     ground.meanwhile = another_worker
-    assert ground.parking.admits(ground.work) is False
+    assert ground.admission.admits(ground.work) is False
     assert (begun, ground.went_on, ground.free) == ([True], 1, 0)
-    ground.parking.left(ground.work)
-    assert (ground.free, ground.parking.busy) == (1, False)
+    ground.admission.left(ground.work)
+    assert (ground.free, ground.admission.busy) == (1, False)
 
 
 def test_the_end_takes_nothing_from_a_call_that_another_worker_has_begun():
@@ -78,38 +78,38 @@ def test_the_end_takes_nothing_from_a_call_that_another_worker_has_begun():
 
     def another_worker_and_the_end():
         ground.limits.resources.leave(ground.holder)
-        assert ground.parking.admits(ground.work)
-        ground.parking.close()
+        assert ground.admission.admits(ground.work)
+        ground.admission.close()
 
     ground.meanwhile = another_worker_and_the_end
-    assert ground.parking.admits(ground.work) is False
+    assert ground.admission.admits(ground.work) is False
     assert ground.free == 0  # the call is under way
-    ground.parking.left(ground.work)
+    ground.admission.left(ground.work)
     assert ground.free == 1
 
 
 def test_what_was_let_in_and_has_not_begun_waits_again_under_a_pause():
     ground = Ground()
-    assert ground.parking.admits(ground.work) is False
+    assert ground.admission.admits(ground.work) is False
     ground.limits.resources.leave(ground.holder)
     assert (ground.went_on, ground.free) == (1, 0)
     ground.limits.constraints.pause("task:work")
     assert ground.free == 1
-    assert ground.parking.admits(ground.work) is False
+    assert ground.admission.admits(ground.work) is False
     ground.limits.constraints.resume("task:work")
     assert ground.went_on == 2
-    assert ground.parking.admits(ground.work) is True
+    assert ground.admission.admits(ground.work) is True
 
 
 def test_work_that_waits_again_before_it_looks_is_sent_to_the_workers_once():
     """Twice, and two workers would call it."""
     ground = Ground()
-    assert ground.parking.admits(ground.work) is False
+    assert ground.admission.admits(ground.work) is False
     ground.limits.resources.leave(ground.holder)
     ground.limits.constraints.pause("task:work")
     ground.limits.constraints.resume("task:work")
     assert ground.went_on == 1
-    assert ground.parking.admits(ground.work) is True
+    assert ground.admission.admits(ground.work) is True
 
 
 def test_those_that_wait_again_keep_their_places():
@@ -156,14 +156,14 @@ def test_what_asks_while_its_run_ends_keeps_nothing(held, when):
     """The end comes before it asks, when it is about to, or when it does not know the answer."""
     ground = Ground(held)
     if when == "first":
-        ground.parking.close()
+        ground.admission.close()
     else:
-        setattr(ground, when, ground.parking.close)
-    begins = ground.parking.admits(ground.work)
+        setattr(ground, when, ground.admission.close)
+    begins = ground.admission.admits(ground.work)
     assert begins is (when == "meanwhile" and not held)  # that was let in before the end
     ground.limits.resources.leave(ground.holder)
-    ground.parking.left(ground.work)
-    assert (ground.free, ground.parking.busy, ground.went_on) == (1, False, 0)
+    ground.admission.left(ground.work)
+    assert (ground.free, ground.admission.busy, ground.went_on) == (1, False, 0)
     assert ground.limits.resources.waiting(ground.limits.run) == []
     assert ground.limits.resources.close(ground.limits.run.gate._admissions) == []
 

@@ -1,4 +1,4 @@
-"""Ticker: the event loop has its turns while a loop spins (M9)."""
+"""YieldBudget: the event loop has its turns while a loop spins (M9)."""
 
 import asyncio
 import itertools
@@ -8,8 +8,8 @@ import pytest
 
 import cascade as cs
 from cascade.runtime.clock import run_virtually
-from cascade.runtime.execution import fairness as ticker
-from cascade.runtime.execution.fairness import BUDGET, Ticker
+from cascade.runtime.execution import fairness
+from cascade.runtime.execution.fairness import BUDGET, YieldBudget
 
 
 @pytest.fixture
@@ -23,27 +23,27 @@ def clock(monkeypatch):
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr(ticker, "perf_counter", clock)
+    monkeypatch.setattr(fairness, "perf_counter", clock)
     return clock
 
 
-async def batch(ticker, clock, seconds_a_step):
-    """Run steps until the ticker wants a pause; how many, and whether the loop had a turn."""
+async def batch(budget, clock, seconds_a_step):
+    """Run steps until the budget wants a pause; how many, and whether the loop had a turn."""
     turns = []
     asyncio.get_running_loop().call_soon(turns.append, 1)
     steps = 1
     clock.now += seconds_a_step
-    while not ticker.step():
+    while not budget.step():
         steps += 1
         clock.now += seconds_a_step
-    await ticker.pause()
+    await budget.pause()
     return steps, bool(turns)
 
 
 async def test_quick_steps_make_longer_batches_without_a_turn(clock):
-    ticker = Ticker()
+    budget = YieldBudget()
 
-    assert [await batch(ticker, clock, 0) for _ in range(5)] == [
+    assert [await batch(budget, clock, 0) for _ in range(5)] == [
         (1, False),
         (2, False),
         (4, False),
@@ -53,27 +53,27 @@ async def test_quick_steps_make_longer_batches_without_a_turn(clock):
 
 
 async def test_batches_do_not_grow_for_ever(clock):
-    ticker = Ticker()
+    budget = YieldBudget()
     for _ in range(25):
-        steps, _ = await batch(ticker, clock, 0)
+        steps, _ = await batch(budget, clock, 0)
 
     assert steps == 1 << 18
 
 
 async def test_a_batch_that_used_the_budget_gives_the_loop_a_turn(clock):
-    ticker = Ticker()
+    budget = YieldBudget()
     for _ in range(6):
-        await batch(ticker, clock, 0)
+        await batch(budget, clock, 0)
 
-    steps, turned = await batch(ticker, clock, BUDGET / 64)
+    steps, turned = await batch(budget, clock, BUDGET / 64)
     assert (steps, turned) == (64, True)
 
 
 async def test_slow_steps_make_shorter_batches(clock):
-    ticker = Ticker()
+    budget = YieldBudget()
     for _ in range(6):
-        await batch(ticker, clock, 0)
-    sizes = [(await batch(ticker, clock, BUDGET))[0] for _ in range(3)]
+        await batch(budget, clock, 0)
+    sizes = [(await batch(budget, clock, BUDGET))[0] for _ in range(3)]
 
     assert sizes == [64, 1, 1]
 
@@ -118,7 +118,7 @@ async def test_other_coroutines_have_turns_while_a_coroutine_loop_spins(run):
 
 @pytest.fixture
 def spin(clock):
-    """Loops that spin at once on tickers of their own, each step of a length of its own; the steps
+    """Loops that spin at once on budgets of their own, each step of a length of its own; the steps
     that each makes, and the longest time between two turns of the event loop."""
 
     async def spin(*lengths, seconds=1.0, disturbance=0.0):
@@ -128,14 +128,14 @@ def spin(clock):
         chance = random.Random(len(lengths))
 
         async def loop(place, length):
-            ticker = Ticker()
+            budget = YieldBudget()
             while clock.now < end:
                 made[place] += 1
                 clock.now += length
                 if chance.random() < disturbance:
                     clock.now += BUDGET
-                if ticker.step():
-                    await ticker.pause()
+                if budget.step():
+                    await budget.pause()
 
         async def watch():
             while clock.now < end:
@@ -212,30 +212,30 @@ async def test_equal_loops_of_all_kinds_and_engines_have_equal_shares(clock):
 
 async def test_a_loop_that_waits_in_each_step_has_batches_of_the_budget_all_the_same(clock):
     """The steps of a batch may wait no more, and are then to give way in time."""
-    ticker = Ticker()
+    budget = YieldBudget()
     for _ in range(40):
-        ticker.left = 0
-        clock.now += BUDGET / 10 * ticker._batch
+        budget.left = 0
+        clock.now += BUDGET / 10 * budget._batch
         since = clock.now
         clock.now += BUDGET / 10
-        ticker.turned(ticker._batch, since)
-        await ticker.pause()
+        budget.turned(budget._batch, since)
+        await budget.pause()
 
-    assert ticker.left * BUDGET / 10 <= BUDGET * 1.5
+    assert budget.left * BUDGET / 10 <= BUDGET * 1.5
 
 
 async def test_steps_that_wait_soon_have_large_batches_whatever_comes_between_two(clock):
     """An entry of a loop takes longer than many steps; only these count."""
-    ticker = Ticker()
+    budget = YieldBudget()
     sizes = []
     for _ in range(5):
-        sizes.append(ticker.left)
-        ticker.left = 0
+        sizes.append(budget.left)
+        budget.left = 0
         since = clock.now
         clock.now += BUDGET / 10_000
-        ticker.turned(sizes[-1], since)
+        budget.turned(sizes[-1], since)
         clock.now += BUDGET
-        await ticker.pause()
+        await budget.pause()
 
     assert sizes == [1, 8, 64, 512, 4096]
 
@@ -264,4 +264,4 @@ def test_in_virtual_time_a_loop_gets_as_far_each_time():
             run_virtually(main(tier))
             orders.append([place for place, what in enumerate(seen) if what == "turn"])
         assert orders[0] == orders[1] == orders[2]
-        assert orders[0][-1] >= ticker._FIXED_STEPS
+        assert orders[0][-1] >= fairness._FIXED_STEPS

@@ -1,4 +1,4 @@
-"""Guard: a lock that one thread may own, so that it costs that thread next to nothing."""
+"""BiasedLock: a lock that one thread may own, so that it costs that thread next to nothing."""
 
 import random
 import sys
@@ -9,16 +9,16 @@ from contextlib import contextmanager
 import pytest
 
 from cascade.runtime.graph_path import biased_lock as module
-from cascade.runtime.graph_path.biased_lock import Guard
+from cascade.runtime.graph_path.biased_lock import BiasedLock
 
 
 @pytest.fixture
-def guard():
-    """A guard that this thread owns."""
-    guard = Guard()
-    guard.give()
-    guard.owner = threading.get_ident()
-    return guard
+def lock():
+    """A lock that this thread owns."""
+    lock = BiasedLock()
+    lock.give()
+    lock.owner = threading.get_ident()
+    return lock
 
 
 @contextmanager
@@ -43,22 +43,22 @@ def running(*bodies):
 
 
 @contextmanager
-def owned_inline(guard):
+def owned_inline(lock):
     """The owner's way in, written out as the fast lane has it."""
     me = threading.get_ident()
-    if not guard.shared:
-        guard.inside = me
+    if not lock.shared:
+        lock.inside = me
         try:
-            if not guard.shared:
+            if not lock.shared:
                 yield
                 return
         finally:
-            guard.inside = 0
-    with guard:
+            lock.inside = 0
+    with lock:
         yield
 
 
-WAYS_IN = pytest.mark.parametrize("enter", [lambda guard: guard, owned_inline], ids=["with", "own"])
+WAYS_IN = pytest.mark.parametrize("enter", [lambda lock: lock, owned_inline], ids=["with", "own"])
 
 
 def until(condition):
@@ -70,53 +70,53 @@ def until(condition):
 
 
 @WAYS_IN
-def test_the_owner_enters_and_leaves_without_ending_its_ownership(guard, enter):
-    with enter(guard):
-        assert guard.inside == threading.get_ident()
-    assert guard.inside == 0
-    assert not guard.shared
+def test_the_owner_enters_and_leaves_without_ending_its_ownership(lock, enter):
+    with enter(lock):
+        assert lock.inside == threading.get_ident()
+    assert lock.inside == 0
+    assert not lock.shared
 
 
 def test_it_starts_without_an_owner():
-    guard = Guard()
-    assert guard.shared
-    with guard:
-        assert guard.inside == 0
+    lock = BiasedLock()
+    assert lock.shared
+    with lock:
+        assert lock.inside == 0
 
 
-def test_the_owner_may_enter_again_while_it_is_inside(guard):
+def test_the_owner_may_enter_again_while_it_is_inside(lock):
     for _ in range(3):
-        with guard, guard, guard:
-            with guard:
+        with lock, lock, lock:
+            with lock:
                 pass
-            assert guard.inside == threading.get_ident()
-        assert guard.inside == 0
+            assert lock.inside == threading.get_ident()
+        assert lock.inside == 0
 
 
 def test_whoever_has_the_lock_may_enter_again():
-    guard = Guard()
+    lock = BiasedLock()
     entered = threading.Event()
-    with guard, guard:
-        with guard:
+    with lock, lock:
+        with lock:
             pass
-        with running(lambda: guard.__enter__() or entered.set() or guard.__exit__()):
+        with running(lambda: lock.__enter__() or entered.set() or lock.__exit__()):
             assert not entered.wait(0)
-            guard.__exit__()
+            lock.__exit__()
             assert not entered.wait(0)
-            guard.__exit__()
+            lock.__exit__()
             assert entered.wait(20)
-            guard.__enter__()
-            guard.__enter__()
+            lock.__enter__()
+            lock.__enter__()
 
 
-def test_an_error_inside_does_not_keep_it_closed(guard):
-    with pytest.raises(ValueError, match="inside"), guard, guard:
+def test_an_error_inside_does_not_keep_it_closed(lock):
+    with pytest.raises(ValueError, match="inside"), lock, lock:
         raise ValueError("inside")
-    assert guard.inside == 0
+    assert lock.inside == 0
     entered = threading.Event()
 
     def other():
-        with guard:
+        with lock:
             entered.set()
 
     with running(other):
@@ -127,29 +127,29 @@ def test_an_error_inside_does_not_keep_it_closed(guard):
 
 
 @WAYS_IN
-def test_another_thread_waits_until_the_owner_is_outside(guard, enter):
+def test_another_thread_waits_until_the_owner_is_outside(lock, enter):
     inside, entered = threading.Event(), threading.Event()
 
     def other():
         assert inside.wait(20)
-        with guard:
+        with lock:
             entered.set()
 
     with running(other):
-        with enter(guard):
+        with enter(lock):
             inside.set()
-            until(lambda: guard.shared)  # the other one has said that it is coming
+            until(lambda: lock.shared)  # the other one has said that it is coming
             assert not entered.is_set()
         assert entered.wait(20)
 
 
 @WAYS_IN
-def test_the_owner_waits_until_another_thread_is_outside(guard, enter):
+def test_the_owner_waits_until_another_thread_is_outside(lock, enter):
     inside, leave = threading.Event(), threading.Event()
     log = []
 
     def other():
-        with guard:
+        with lock:
             inside.set()
             assert leave.wait(20)
             log.append("other leaves")
@@ -160,83 +160,83 @@ def test_the_owner_waits_until_another_thread_is_outside(guard, enter):
 
     with running(other, let_it_go):
         assert inside.wait(20)
-        with enter(guard):
+        with enter(lock):
             log.append("owner is inside")
     assert log == ["other leaves", "owner is inside"]
 
 
-def test_the_owner_that_is_asked_to_share_may_still_enter_again_while_it_is_inside(guard):
+def test_the_owner_that_is_asked_to_share_may_still_enter_again_while_it_is_inside(lock):
     inside = threading.Event()
 
     def other():
         assert inside.wait(20)
-        with guard:
+        with lock:
             pass
 
-    with running(other), guard:
+    with running(other), lock:
         inside.set()
-        until(lambda: guard.shared)
-        with guard:
-            assert guard.inside == threading.get_ident()
-        assert guard.inside == threading.get_ident()
+        until(lambda: lock.shared)
+        with lock:
+            assert lock.inside == threading.get_ident()
+        assert lock.inside == threading.get_ident()
 
 
-def test_after_another_thread_was_inside_all_take_the_lock(guard):
+def test_after_another_thread_was_inside_all_take_the_lock(lock):
     def other():
-        with guard:
+        with lock:
             pass
 
     with running(other):
         pass
-    assert guard.shared
-    with guard:
-        assert guard.inside == 0
+    assert lock.shared
+    with lock:
+        assert lock.inside == 0
 
 
-def test_sharing_waits_for_the_owner_and_not_for_itself(guard):
+def test_sharing_waits_for_the_owner_and_not_for_itself(lock):
     inside, shared = threading.Event(), threading.Event()
 
     def other():
         assert inside.wait(20)
-        guard.share()
+        lock.share()
         shared.set()
 
-    with guard:
-        guard.share()
-    guard.give()
-    guard.owner = threading.get_ident()
+    with lock:
+        lock.share()
+    lock.give()
+    lock.owner = threading.get_ident()
     with running(other):
-        with guard:
+        with lock:
             inside.set()
-            until(lambda: guard.shared)
+            until(lambda: lock.shared)
             assert not shared.is_set()
         assert shared.wait(20)
 
 
-def test_it_can_be_given_to_the_next_owner(guard):
-    guard.share()
-    guard.give()
+def test_it_can_be_given_to_the_next_owner(lock):
+    lock.share()
+    lock.give()
 
     def next_owner():
-        guard.owner = threading.get_ident()
-        with guard:
-            assert guard.inside == threading.get_ident()
+        lock.owner = threading.get_ident()
+        with lock:
+            assert lock.inside == threading.get_ident()
 
     with running(next_owner):
         pass
-    assert not guard.shared
-    with guard:  # the one that owned it before is one of many now
-        assert guard.shared
+    assert not lock.shared
+    with lock:  # the one that owned it before is one of many now
+        assert lock.shared
 
 
 def test_it_is_not_given_while_somebody_has_the_lock():
     """Who looks from outside, as ``Engine.waiting`` does, may come at any time."""
-    guard = Guard()
+    lock = BiasedLock()
     inside, leave, given = threading.Event(), threading.Event(), threading.Event()
     log = []
 
     def looker():
-        with guard:
+        with lock:
             inside.set()
             assert leave.wait(20)
             log.append("looker leaves")
@@ -244,9 +244,9 @@ def test_it_is_not_given_while_somebody_has_the_lock():
     def owner():
         assert inside.wait(20)
         given.set()
-        guard.give()
-        guard.owner = threading.get_ident()
-        with guard:
+        lock.give()
+        lock.owner = threading.get_ident()
+        with lock:
             log.append("owner is inside")
 
     with running(looker, owner):
@@ -258,9 +258,9 @@ def test_it_is_not_given_while_somebody_has_the_lock():
 def test_nobody_owns_it_where_threads_run_at_once(monkeypatch):
     """Without the interpreter's lock, what the owner stores is not seen in time."""
     monkeypatch.setattr(module, "_ONE_AT_A_TIME", False)
-    guard = Guard()
-    guard.give()
-    assert guard.shared
+    lock = BiasedLock()
+    lock.give()
+    assert lock.shared
 
 
 # -- under stress -----------------------------------------------------------------------------
@@ -282,7 +282,7 @@ class Section:
 
 @pytest.fixture(params=range(4))
 def shuffled(request):
-    """Threads may take turns at every line of the guard and of this file, in seeded order."""
+    """Threads may take turns at every line of the lock and of this file, in seeded order."""
     order = random.Random(request.param)
 
     def at_line(frame, event, _arg):
@@ -299,23 +299,23 @@ def shuffled(request):
     threading.settrace(before)
 
 
-def own(guard):
-    guard.give()
-    guard.owner = threading.get_ident()
+def own(lock):
+    lock.give()
+    lock.owner = threading.get_ident()
 
 
 def test_no_two_threads_are_ever_inside(shuffled):
     """Owners come and go, and others enter and share at any time."""
     rounds, entries = 8, 8
-    guard, section = Guard(), Section()
+    lock, section = BiasedLock(), Section()
     meet = threading.Barrier(3)
 
     def owner():
         for _ in range(rounds):
-            own(guard)
+            own(lock)
             meet.wait(20)
             for entry in range(entries):
-                with owned_inline(guard) if entry % 2 else guard:
+                with owned_inline(lock) if entry % 2 else lock:
                     section.enter()
             meet.wait(20)
 
@@ -324,8 +324,8 @@ def test_no_two_threads_are_ever_inside(shuffled):
             meet.wait(20)
             for _ in range(entries):
                 if n % 3 == 2:
-                    guard.share()
-                with guard, guard:
+                    lock.share()
+                with lock, lock:
                     section.enter()
             meet.wait(20)
 
@@ -337,22 +337,22 @@ def test_no_two_threads_are_ever_inside(shuffled):
 def test_it_is_given_away_while_others_come_and_go(shuffled):
     """Nobody waits for them before that."""
     rounds, entries = 40, 3
-    guard, section = Guard(), Section()
+    lock, section = BiasedLock(), Section()
     over = threading.Event()
     looked = 0
 
     def owner():
         for _ in range(rounds):
-            own(guard)
+            own(lock)
             for entry in range(entries):
-                with owned_inline(guard) if entry % 2 else guard:
+                with owned_inline(lock) if entry % 2 else lock:
                     section.enter()
         over.set()
 
     def looker():
         nonlocal looked
         while not over.is_set():
-            with guard:
+            with lock:
                 section.enter()
                 looked += 1
 
@@ -364,20 +364,20 @@ def test_it_is_given_away_while_others_come_and_go(shuffled):
 def test_no_change_is_lost_at_full_speed():
     """As ``shuffled``, but as real runs are, with the turns made as short as can be."""
     entries = 20_000
-    guard, section = Guard(), Section()
+    lock, section = BiasedLock(), Section()
     begin = threading.Barrier(2)
 
     def owner():
-        own(guard)
+        own(lock)
         begin.wait(20)
         for entry in range(entries):
-            with owned_inline(guard) if entry % 2 else guard:
+            with owned_inline(lock) if entry % 2 else lock:
                 section.enter()
 
     def other():
         begin.wait(20)
         for _ in range(entries):
-            with guard:
+            with lock:
                 section.enter()
 
     before = sys.getswitchinterval()

@@ -1,4 +1,4 @@
-"""Loops that nodes enter after some tail calls: of one task, and rings of several."""
+"""Loops that nodes enter after some tail calls: of one task, and trampolines of several."""
 
 import asyncio
 import contextvars
@@ -7,8 +7,8 @@ import threading
 import pytest
 
 import cascade as cs
-from cascade.runtime.graph_path import loop_driver as spinner
-from cascade.runtime.loops.trampoline import Ring
+from cascade.runtime.graph_path import loop_driver
+from cascade.runtime.loops.trampoline import Trampoline
 
 STEPS = 60  # of which most are made in the loop
 colour = contextvars.ContextVar("colour", default="none")
@@ -29,13 +29,13 @@ def place(request):
 def entered(monkeypatch):
     """The loops that were entered."""
     codes = []
-    original = spinner.Loop.__init__
+    original = loop_driver.Loop.__init__
 
     def entering(self, code, *details):
         codes.append(type(code).__name__)
         original(self, code, *details)
 
-    monkeypatch.setattr(spinner.Loop, "__init__", entering)
+    monkeypatch.setattr(loop_driver.Loop, "__init__", entering)
     return codes
 
 
@@ -91,7 +91,7 @@ async def test_arguments_are_merged_and_defaults_filled_in_as_by_hand(run, place
 
     assert await run(place(ping(STEPS))) == "end"
     assert log == called_by_hand()
-    assert "Ring" in entered
+    assert "Trampoline" in entered
 
 
 async def test_a_loop_of_one_task_is_entered_on_either_path(run, place, entered):
@@ -137,7 +137,7 @@ def turning(step):
 
 
 async def test_what_a_step_sets_no_other_sees(run, place):
-    """M12, in each step of a ring."""
+    """M12, in each step of a trampoline."""
     seen = []
 
     def helper(n):
@@ -207,10 +207,10 @@ async def test_a_loop_hands_its_node_back_and_enters_again(run, place, entered, 
 
     assert await run(place(turning(step)(2 * STEPS))) == "end"
     assert made == list(range(2 * STEPS, -1, -1))
-    assert entered.count("Ring") >= 2
+    assert entered.count("Trampoline") >= 2
 
 
-async def test_a_coroutine_task_in_between_leaves_the_ring(run, place):
+async def test_a_coroutine_task_in_between_leaves_the_trampoline(run, place):
     log = []
 
     @cs.task
@@ -259,7 +259,7 @@ async def test_an_endless_ring_is_cancelled(engine, use_vm, place):
         await running
 
 
-async def test_a_pause_holds_a_ring(engine, use_vm, place):
+async def test_a_pause_holds_a_trampoline(engine, use_vm, place):
     made = []
     begun = threading.Event()
 
@@ -283,7 +283,7 @@ async def test_a_pause_holds_a_ring(engine, use_vm, place):
         await running
 
 
-def test_tasks_that_are_more_than_calls_are_in_no_ring():
+def test_tasks_that_are_more_than_calls_are_on_no_trampoline():
     @cs.resource
     def tool():
         yield 1
@@ -304,6 +304,6 @@ def test_tasks_that_are_more_than_calls_are_in_no_ring():
     async def soon(n): ...
 
     for task in (injected, many, by_name, blocks, soon):
-        assert not spinner.is_member(task)
-    assert spinner.is_member(less)
-    assert Ring.is_async is False
+        assert not loop_driver.is_member(task)
+    assert loop_driver.is_member(less)
+    assert Trampoline.is_async is False
