@@ -5,9 +5,8 @@
     hatch run bench-limits --only wake-ups
 
 All contenders are timed in the same rounds: see ``cascade.observatory.benchmarks.rounds``. The
-garbage
-collector stays on. Missed targets are printed and do not change the exit status: on a busy machine
-ratios are still meaningful, but less precise. ``--help`` lists the sections.
+garbage collector stays on. Missed targets are printed and do not change the exit status: on a busy
+machine ratios are still meaningful, but less precise. ``--help`` lists the sections.
 """
 
 from cascade.observatory.benchmarks.limits import PROGRAM

@@ -7,9 +7,8 @@
 A full run takes some eight minutes. ``hatch run peers:bench-graph`` compares with other libraries.
 
 All contenders are timed in the same rounds: see ``cascade.observatory.benchmarks.rounds``. The
-garbage
-collector stays on. Missed targets are printed and do not change the exit status: on a busy machine
-ratios are still meaningful, but less precise. ``--help`` lists the sections.
+garbage collector stays on. Missed targets are printed and do not change the exit status: on a busy
+machine ratios are still meaningful, but less precise. ``--help`` lists the sections.
 """
 
 from cascade.observatory.benchmarks.graphs import PROGRAM

@@ -6,9 +6,8 @@
 A real workflow over real input, in three runs of one engine:
 
 1. *graph path*: one task per module parses it and continues, by a tail call, as the task that
-writes
-   its imports into SQLite, on the thread of the database. After all of them, one task makes the
-   import graph from the database.
+   writes its imports into SQLite, on the thread of the database. After all of them, one task makes
+   the import graph from the database.
 2. *VM path*: a PageRank agent tail-calls itself until the ranks converge. The graph path runs the
    same agent again: the ranks are the same, bit for bit.
 3. *graph path*: the report, ``atlas.json`` and ``atlas.html``, beside ``atlas.sqlite``.

@@ -20,9 +20,8 @@ of ``cascade.graph.values``, or ``{"$register": 0}``), ``"var_args"``, ``"var_kw
 ``"after"`` (registers), ``"if"``, ``"retry"``, ``"timeout"``, ``"capacities"`` (amounts by name),
 ``"amounts"`` (the same, of values or registers) and ``"catches"``. The recipe of a container, the
 plan of a map and the routes of a router are the first argument of the callable, so ``args`` has
-only the others. A cache
-has no JSON form. The compiled lazy values are not kept: if a route uses one that the blueprint
-computes too, it is computed twice.
+only the others. A cache has no JSON form. The compiled lazy values are not kept: if a route uses
+one that the blueprint computes too, it is computed twice.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
 A document comes from elsewhere. Reading it imports only the modules that the caller lists. Names
 are looked up in the namespaces of modules and classes, which runs no code. Besides tasks, a run
-would
-call converters of parameters and conditions of retries: these must be known types, or functions
-that their author has marked with ``portable``.
+would call converters of parameters and conditions of retries: these must be known types, or
+functions that their author has marked with ``portable``.
 """
 
 from __future__ import annotations
@@ -45,7 +44,6 @@ def portable(thing: C) -> C:
     It may then convert parameters (``Param(type=…)``) or decide about retries
     (``with_retry(on=…)``). Types such as int and Path, enumerations and exception types need no
     mark.
-    such as int and Path, enumerations and types of exceptions need no mark.
 
     >>> @portable
     ... def celsius(text: str) -> float:

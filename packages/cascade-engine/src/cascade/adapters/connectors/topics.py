@@ -2,9 +2,8 @@
 
 A topic consists of levels with ``/`` between them; levels may be empty. In a pattern the level
 ``+`` stands for any one level. ``#`` may only be the last level, and stands for the level before it
-and all
-levels below: ``a/#`` matches ``a``, ``a/b`` and ``a/b/c``. A pattern that begins with a wildcard
-matches no topic that begins with ``$``, which brokers reserve for themselves.
+and all levels below: ``a/#`` matches ``a``, ``a/b`` and ``a/b/c``. A pattern that begins with a
+wildcard matches no topic that begins with ``$``, which brokers reserve for themselves.
 """
 
 from __future__ import annotations

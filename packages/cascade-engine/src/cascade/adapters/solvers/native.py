@@ -15,7 +15,6 @@ class NativeSolver:
     Attributes:
         in_order: Tells the engine that the plan adds nothing to the graph's own order, so that a
             run need not ask for one.
-            need not ask for one before a run.
     """
 
     in_order = True

@@ -9,8 +9,7 @@ starts again. Its flashes depend on its state x, which rises ever more slowly::
 A flash that it sees moves x up by a nudge; if x reaches 1, it flashes too. With this f the phase
 moves along a line: p ← g p + (g - 1) / (e^b - 1) with g = e^(b nudge). After a flash it sees
 nothing for a while (the refractory phase). For b > 0 and all-to-all coupling almost all starts end
-in
-almost all starts end in synchrony.
+in synchrony.
 
 *Kuramoto's oscillators* ("Chemical Oscillations, Waves, and Turbulence", 1984; Acebron et al., Rev.
 Mod. Phys. 77, 2005). Each has a natural frequency w_i and is pulled towards the mean of all::

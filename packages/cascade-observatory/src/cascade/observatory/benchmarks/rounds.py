@@ -1,8 +1,7 @@
 """``measure``: contenders timed in paired, interleaved rounds.
 
 A machine's speed drifts by more than the differences of interest. So all contenders take their turn
-in
-each round, in a rotating order, and two of them are compared by the ratio *within* each round: a
+in each round, in a rotating order, and two of them are compared by the ratio *within* each round: a
 disturbance that slows the machine for a while slows both, and cancels. The result is the median of
 these ratios over the rounds; one disturbed round does not move it.
 

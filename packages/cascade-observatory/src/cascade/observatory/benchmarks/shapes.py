@@ -1,11 +1,9 @@
 """Graphs of trivial tasks: wide, chain and tree, each in two notations.
 
 - *calls*: nested calls of functions. With plain functions they compute the value; with functions
-  that
-  make tasks they author the graph.
+  that make tasks they author the graph.
 - *levels*: a generator for systems without graphs. It yields calls that can be made side by side,
-  as a
-  name of ``Functions`` and columns of arguments, and is sent the list of results.
+  as a name of ``Functions`` and columns of arguments, and is sent the list of results.
 """
 
 from __future__ import annotations
