@@ -6,13 +6,13 @@
     hatch run bench --list
     hatch run peers:bench graph tco
 
-Each suite runs in a process of its own, one after the other, and prints its tables as it goes; at
-the end are all targets in one table, met or missed. ``report.html`` in the folder has the machine,
-the targets, charts and tables, and loads nothing; beside it is a JSON file for each suite, which
-``hatch run bench-page`` makes docs/performance.md of.
+Each suite runs in its own process, one after the other, and prints its tables as it goes. A table
+of all targets, met or missed, follows at the end. ``report.html`` in the folder has the machine,
+the targets, charts and tables, and loads nothing; beside it is a JSON file per suite, from which
+``hatch run bench-page`` makes docs/performance.md.
 
 Exit status: 0 whether targets are met or not; 1 if a suite failed, which does not stop the others;
-130 after Ctrl-C, with a report of the suites that were done.
+130 after Ctrl-C, with a report of the completed suites.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def status_of(command: Sequence[str]) -> int:
         KeyboardInterrupt: Ctrl-C; the command has been ended.
     """
     came: list[int] = []
-    # An interrupt while the process is being started would leave it running without a parent.
+    # An interrupt during the start of the process would leave it running without a parent.
     before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     process = subprocess.Popen(command)
     try:
@@ -80,7 +80,7 @@ def run_suite(suite: Suite, options: Namespace) -> Document:
 
 
 def targets_table(documents: Sequence[Document]) -> Table:
-    """The targets of all suites that were done."""
+    """The targets of all completed suites."""
     every = [target for document in documents for target in document["targets"]]
     title = f"all targets: {sum(one['met'] for one in every)} of {len(every)} met"
     return Table(title, ("figure", "measured", "target", ""), [target_cells(one) for one in every])
@@ -90,7 +90,7 @@ def check(options: Namespace) -> None:
     """Make ``options.chosen``, the suites.
 
     Raises:
-        ValueError: The options make no sense; the text is for the user.
+        ValueError: The options are invalid; the text is for the user.
     """
     check_sizes(options)
     options.chosen = suites_named(options.suites)

@@ -1,12 +1,12 @@
-"""What limits cost: idle ones, those that hold, and how soon a waiting call is woken.
+"""Costs of limits: idle ones, active ones, and the delay until a waiting call wakes.
 
     hatch run bench-limits
     hatch run bench-limits --quick
     hatch run bench-limits --only wake-ups
 
-All that is compared is timed in the same rounds: see ``cascade.observatory.benchmarks.rounds``.
-The garbage collector is left on. Whether a target is met is printed and does not change the exit
-status: on a busy machine ratios are still telling, but not as sharp. ``--help`` lists the sections.
+All contenders are timed in the same rounds: see ``cascade.observatory.benchmarks.rounds``. The
+garbage collector stays on. Missed targets are printed and do not change the exit status: on a busy
+machine ratios are still meaningful, but less precise. ``--help`` lists the sections.
 """
 
 from cascade.observatory.benchmarks.limits import PROGRAM

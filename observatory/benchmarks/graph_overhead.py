@@ -1,4 +1,4 @@
-"""What a node costs on the graph path: from authoring a graph of trivial tasks to its result.
+"""Costs of a node on the graph path: from authoring a graph of trivial tasks to its result.
 
     hatch run bench-graph
     hatch run bench-graph --quick
@@ -6,9 +6,9 @@
 
 A full run takes some eight minutes. ``hatch run peers:bench-graph`` compares with other libraries.
 
-All that is compared is timed in the same rounds: see ``cascade.observatory.benchmarks.rounds``.
-The garbage collector is left on. Whether a target is met is printed and does not change the exit
-status: on a busy machine ratios are still telling, but not as sharp. ``--help`` lists the sections.
+All contenders are timed in the same rounds: see ``cascade.observatory.benchmarks.rounds``. The
+garbage collector stays on. Missed targets are printed and do not change the exit status: on a busy
+machine ratios are still meaningful, but less precise. ``--help`` lists the sections.
 """
 
 from cascade.observatory.benchmarks.graphs import PROGRAM

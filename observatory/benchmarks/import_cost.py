@@ -1,11 +1,11 @@
-"""What ``import cascade`` costs, in milliseconds over a bare Python.
+"""Cost of ``import cascade``, in milliseconds more than a bare Python.
 
     hatch run bench-import
     hatch run bench-import --rounds 101 --json import_cost.json
 
-All that is compared is timed in the same rounds: see ``cascade.observatory.benchmarks.rounds``.
-The garbage collector is left on. Whether a target is met is printed and does not change the exit
-status: on a busy machine ratios are still telling, but not as sharp. ``--help`` lists the sections.
+All contenders are timed in the same rounds: see ``cascade.observatory.benchmarks.rounds``. The
+garbage collector stays on. Missed targets are printed and do not change the exit status: on a busy
+machine ratios are still meaningful, but less precise. ``--help`` lists the sections.
 """
 
 from cascade.observatory.benchmarks.imports import PROGRAM

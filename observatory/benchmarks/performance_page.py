@@ -3,10 +3,10 @@
     hatch run bench
     hatch run bench-page
 
-Reads what the suites have written, or the programs behind them, keeps a copy for each suite in
-docs/performance/, and writes the page from these: no figure on the page is typed by hand. Of a
-suite that has written nothing, the figures that were kept are used; so they are where what was
-written comes from a quick run, unless its files are named.
+Reads the files of the suites, or those of the programs behind them, keeps a copy per suite in
+docs/performance/, and writes the page from these copies: no figure on the page is typed by hand.
+For a suite without new files, the kept copy is used. Files of a quick run are ignored too, unless
+they are named on the command line.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def given(paths: Sequence[Path]) -> dict[str, Document]:
     """Suite → its figures in these files.
 
     Raises:
-        ValueError: A file is not there, or has the figures of no whole suite.
+        ValueError: A file is missing, or does not have the figures of a whole suite.
     """
     found: dict[str, Document] = {}
     for path in paths:
@@ -52,7 +52,7 @@ def written(folder: Path) -> dict[str, Document]:
 
 
 def parts_of(document: Document) -> dict[str, Document]:
-    """Suite → its figures, of those that the document has."""
+    """Suite → its figures, for the suites in the document."""
     parts = {suite.name: part_of(document, suite) for suite in SUITES}
     return {name: part for name, part in parts.items() if part is not None}
 

@@ -1,4 +1,4 @@
-"""What a step of a loop costs: by tail calls, by recursion, on all paths and tiers.
+"""Costs of a step of a loop: by tail calls, by recursion, on all paths and tiers.
 
     hatch run bench-tco
     hatch run bench-tco --quick
@@ -7,9 +7,9 @@
 
 ``hatch run peers:bench-tco`` compares with other libraries.
 
-All that is compared is timed in the same rounds: see ``cascade.observatory.benchmarks.rounds``.
-The garbage collector is left on. Whether a target is met is printed and does not change the exit
-status: on a busy machine ratios are still telling, but not as sharp. ``--help`` lists the sections.
+All contenders are timed in the same rounds: see ``cascade.observatory.benchmarks.rounds``. The
+garbage collector stays on. Missed targets are printed and do not change the exit status: on a busy
+machine ratios are still meaningful, but less precise. ``--help`` lists the sections.
 """
 
 from cascade.observatory.benchmarks.steps import PROGRAM

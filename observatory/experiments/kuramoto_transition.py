@@ -1,4 +1,4 @@
-"""Kuramoto's transition to order, measured, against what theory says.
+"""Kuramoto's transition to order, measured and compared with theory.
 
     hatch run kuramoto
     hatch run kuramoto --oscillators 4000 --draws 20
@@ -9,10 +9,10 @@ it part of them move together, and the order parameter is R = sqrt(1 - K_c / K) 
 infinitely many. A population is one agent, which makes a step of all its oscillators per tail call;
 the error bars are the standard deviation over draws of the frequencies and of the start.
 
-*Right*: two fireflies that see each other. How often they flash before they do so together depends
-on their phases at the beginning; Mirollo and Strogatz (1990) give the map from one flash to the
-next, h(p) = f⁻¹(nudge + f(1 - p)), and show that almost all starts end in synchrony. Measured are
-two agents ``firefly``; the line is the map, iterated.
+*Right*: two fireflies that see each other. The number of flashes before they flash together depends
+on their phases at the beginning. Mirollo and Strogatz (1990) give the map from one flash to the
+next, h(p) = f⁻¹(nudge + f(1 - p)), and show that almost all starts end in synchrony. The points are
+measured with two agents ``firefly``; the line is the iterated map.
 
 Writes ``kuramoto.json``, ``kuramoto.html`` and, if asked, the picture.
 """
@@ -159,7 +159,7 @@ def command_line() -> Parser:
 
 
 def check(chosen: Namespace) -> None:
-    """Refuse options that make no sense.
+    """Refuse invalid options.
 
     Raises:
         ValueError: The text is for the user.
@@ -172,7 +172,7 @@ def check(chosen: Namespace) -> None:
 
 
 def work(chosen: Namespace) -> int:
-    """Measure, write the files, and print what was found."""
+    """Measure, write the files, and print the results."""
     bus = cs.MessageBus()
     with RunTally(bus) if chosen.quiet else show_progress(bus):
         points = asyncio.run(

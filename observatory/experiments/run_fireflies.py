@@ -1,18 +1,18 @@
-"""Fireflies that come into step: each of them an agent that loops by tail calls.
+"""Fireflies that synchronise: each is an agent that loops by tail calls.
 
     hatch run fireflies
     hatch run fireflies --side 100 --period 2
     hatch run fireflies --virtual --topology all-to-all --seeds 20
     hatch run fireflies --virtual --rate 2000/s
 
-Side x side fireflies start with phases at random. Each flashes once a period and sees its
-neighbours flash, which nudges it on; after its own flash it sees nothing for a moment. All of them
-are agents in one run of the virtual machine, which wait for each other's flashes; see
+Side x side fireflies start with random phases. Each flashes once a period and sees its neighbours'
+flashes, which advance its phase; after its own flash it sees nothing for a moment. All of them are
+agents in one run of the virtual machine and wait for each other's flashes; see
 ``cascade.observatory.agents.kuramoto``.
 
-With ``--virtual``, time is simulated, as fast as the machine can; without, it is real. What the
-fireflies do is the same, bit for bit. In a terminal one sees them glow; elsewhere it is a line a
-second. ``fireflies.jsonl`` gets a line for each look at them, ``fireflies.html`` shows them again.
+With ``--virtual``, time is simulated as fast as the machine can; without, it is real. The fireflies
+behave the same, bit for bit. A terminal shows them glow; other outputs get a line per second.
+``fireflies.jsonl`` gets a line per look at them, ``fireflies.html`` replays them.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def watch_one(chosen: Namespace, console: Console | None) -> None:
 
 
 def watch_series(chosen: Namespace, console: Console | None) -> None:
-    """Run a field for each of some seeds, in virtual time, and tell how many came into step."""
+    """Run a field for each of some seeds, in virtual time, and count those that synchronise."""
     settings, seeds = chosen.settings, chosen.seeds
     table = Table(box=None, header_style="dim", pad_edge=False)
     reached = f"R > {SYNCHRONOUS} since"

@@ -1,19 +1,19 @@
-"""The atlas: which modules of Python's standard library all the others stand on.
+"""The atlas: the modules of Python's standard library that all others depend on.
 
     hatch run demo
     hatch run demo --root path/to/your/source --top 40
 
 A real workflow over real input, in three runs of one engine:
 
-1. *graph path*: one task per module parses it and goes on, by a tail call, as the task that writes
-   what it imports into SQLite, on the thread that the database is bound to; when all have, one
-   task makes the import graph from the database.
-2. *VM path*: a PageRank agent tail-calls itself until the ranks stand. The graph path runs the same
-   agent again: the ranks are the same, bit for bit.
+1. *graph path*: one task per module parses it and continues, by a tail call, as the task that
+   writes its imports into SQLite, on the thread of the database. After all of them, one task makes
+   the import graph from the database.
+2. *VM path*: a PageRank agent tail-calls itself until the ranks converge. The graph path runs the
+   same agent again: the ranks are the same, bit for bit.
 3. *graph path*: the report, ``atlas.json`` and ``atlas.html``, beside ``atlas.sqlite``.
 
-A module's rank is high when many import it, above all modules that import little else and are
-themselves imported a lot. A file that cannot be read or parsed is reported and left out. The tasks
+A module's rank is high if many modules import it, above all modules that import few others and are
+themselves imported often. A file that cannot be read or parsed is reported and left out. The tasks
 are in ``cascade.observatory.experiments.atlas``.
 """
 
@@ -87,7 +87,7 @@ def ranking_table(atlas: Atlas, top: int) -> Table:
 
 
 def failures_table(failures: dict[str, str]) -> Table:
-    """The files that were left out because of what is in them."""
+    """The files that were left out because of their content."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column("module", overflow="fold")
     table.add_column("reason", overflow="fold", style="dim")
@@ -97,7 +97,7 @@ def failures_table(failures: dict[str, str]) -> Table:
 
 
 def runs_table(atlas: Atlas) -> Table:
-    """What ran on which path, and how fast."""
+    """The runs, their paths and their speed."""
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("run", style="bold")
     table.add_column("path")
@@ -134,7 +134,7 @@ def check(chosen: Namespace) -> None:
     """Find the modules to read, and the title: ``chosen.tree``, ``chosen.title``.
 
     Raises:
-        ValueError: There are none, or no such folder; the text is for the user.
+        ValueError: There are no modules, or no such folder; the text is for the user.
     """
     root = chosen.root or Path(sysconfig.get_path("stdlib"))
     if not root.is_dir():
@@ -151,7 +151,7 @@ def work(chosen: Namespace) -> int:
     """Run the workflow, and show the report."""
     bus = cs.MessageBus()
     with RunTally(bus) if chosen.quiet else show_progress(bus) as tally, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the parser thinks of other people's source
+        warnings.simplefilter("ignore")  # warnings of the parser about other people's source
         try:
             atlas = asyncio.run(make_atlas(chosen.title, chosen.tree, chosen.out, bus, tally))
         except sqlite3.Error as error:

@@ -1,10 +1,9 @@
 """The ``cascade`` command, of the extra ``cascade-engine[cli]``.
 
-``main`` is where it begins, ``app`` lists the commands, and each group of commands is a module
-whose functions they are: ``running`` and ``views`` so far. A command is imported when it is called
-or when all of them are looked at, for near names and completion. So such a module imports the
-engine inside of its functions, and ``cascade --help`` stays quick. What is wrong with the words
-that were typed is a ``UsageError``; every other error is the program's. A command is a function,
-also a coroutine function, that returns None or an exit code, or a cyclopts ``App`` of its own name
-with commands below it.
+``main`` is the entry point, ``app`` lists the commands, and each group of commands is a module
+whose functions are the commands. A module is imported when one of its commands is called, or when
+all are inspected, for similar names and completion. These modules therefore import the engine
+inside functions, so that ``cascade --help`` stays quick. A fault in the command line is a
+``UsageError``; every other error belongs to the program. A command is a function or coroutine
+function that returns None or an exit code, or a cyclopts ``App`` with its own name and subcommands.
 """

@@ -1,4 +1,4 @@
-"""The commands there are, and what becomes of their errors."""
+"""The list of commands, and the handling of their errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cascade.command.failures import NoJsonError, UsageError, complain, show_fai
 
 SUCCEEDED, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
-#: Name → where its function is, and what `cascade --help` says of it. Imported when it is called.
+#: Name → place of its function, and its line in `cascade --help`. Imported when it is called.
 COMMANDS = {
     "run": ("cascade.command.running:run", "Run a target and print its value."),
     "plan": ("cascade.command.views:plan", "Show what a run would do, as a tree."),
@@ -39,7 +39,7 @@ _EPILOGUE = "Exit codes: 0 done, 1 the program failed, 2 wrong usage, 130 Ctrl-C
 
 
 def call(arguments: list[str]) -> int:
-    """Do what ``arguments`` say, and tell errors to people; the exit code."""
+    """Run the command in ``arguments``, and report errors to people; the exit code."""
     try:
         app = make_app(arguments)
         done = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
@@ -53,11 +53,11 @@ def call(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return complain("interrupted", INTERRUPTED)
     except SystemExit as end:
-        stopped = getattr(end, "signal", None)  # of a Terminated, whose module is of the engine
+        stopped = getattr(end, "signal", None)  # of a Terminated; the engine has its module
         if stopped is None:
             raise
         return complain(f"stopped by {stopped.name}", 128 + stopped)
-    except BrokenPipeError:  # `cascade plan … | head`: nobody reads any more
+    except BrokenPipeError:  # `cascade plan … | head`: the reader has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
@@ -67,7 +67,7 @@ def call(arguments: list[str]) -> int:
 
 
 def make_app(arguments: Sequence[str] = ()) -> App:
-    """All commands; ``run`` with the options of the target that ``arguments`` name."""
+    """All commands; ``run`` has the options of the target in ``arguments``."""
     app = App(
         name="cascade",
         help="Run, draw and look into task graphs.",
@@ -96,7 +96,7 @@ def make_app(arguments: Sequence[str] = ()) -> App:
 
 
 def _said(error: CycloptsError) -> str:
-    """What is wrong with the words; cyclopts' own words where these say what to do."""
+    """The fault of the command line; in cyclopts' words if these name the remedy."""
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         return f"{error.unused_tokens[0]!r} is one word too many; see --help"
     if isinstance(error, MissingArgumentError) and error.argument is not None:

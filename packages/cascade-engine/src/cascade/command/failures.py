@@ -1,4 +1,4 @@
-"""What the command says when something is wrong."""
+"""The error output of the command."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import sys
 import traceback
 from types import TracebackType
 
-# What stands between the command and a user's first line.
+# Modules between the command and a user's first line.
 _OURS = ("cascade.command", "cascade.runtime", "cascade.adapters", "cascade.graph", "cascade.spec")
 _CARRIERS = ("cyclopts", "asyncio", "contextlib", "concurrent", "importlib", "_frozen_importlib")
 
 
 class UsageError(Exception):
-    """The words that were typed cannot be done; the message is one sentence for who typed them."""
+    """The command line cannot be carried out; the message is one sentence for its author."""
 
 
 class NoJsonError(Exception):
-    """What was asked for is there, and cannot be printed as JSON."""
+    """The requested value exists, but has no JSON form."""
 
 
 def complain(message: str, code: int) -> int:
-    """Print one line to standard error; ``code``, for the caller to end with."""
+    """Print one line to standard error; returns ``code``, the exit code."""
     from rich.console import Console
     from rich.text import Text
 
@@ -38,11 +38,11 @@ def complain(message: str, code: int) -> int:
 
 
 def show_failure(error: BaseException) -> None:
-    """Print the traceback of a user's program, from the first line that is the user's.
+    """Print the traceback of a user's program, from the user's first line.
 
-    What Cascade itself has to say of a program needs none, if no line of the user's led there. An
-    error in Cascade's own code keeps its traceback, and so do all where ``CASCADE_FULL_TRACEBACK``
-    is set.
+    An error that Cascade raises about a program is printed without a traceback if none of the
+    user's lines led there. An error in Cascade's own code keeps its traceback, and so do all errors
+    if ``CASCADE_FULL_TRACEBACK`` is set.
     """
     from cascade.runtime.console import write_line
     from cascade.runtime.diagnostics.tracebacks import VARIABLE, leave_out_machinery

@@ -1,4 +1,4 @@
-"""The JSON forms of values that JSON itself has none for."""
+"""The JSON forms of values that JSON itself cannot express."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _AS_ISO = (datetime.date, datetime.time)
 def json_form(value: Any) -> Any:
     """The JSON form of ``value``; its parts are converted in turn.
 
-    Objects say it themselves by ``__json__()`` or, as pydantic's models do, by
-    ``model_dump(mode="json")``; dataclasses and attrs classes are objects by field, mappings
-    objects and sets lists; enumerations are their values, dates are as ISO 8601 has them, and
-    decimal numbers, paths and UUIDs are text.
+    An object may define its form by ``__json__()`` or, as pydantic's models do, by
+    ``model_dump(mode="json")``. Dataclasses and attrs classes become objects by field, mappings
+    become objects, sets become lists, enumerations their values, dates ISO 8601 strings, and
+    decimal numbers, paths and UUIDs strings.
 
     Raises:
-        TypeError: It has none.
+        TypeError: It has no JSON form.
     """
     kind = type(value)
     if hasattr(kind, "__json__"):

@@ -1,4 +1,4 @@
-"""Where the command begins: says what to install, before it imports that."""
+"""The entry point of the command: checks that its dependencies are installed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _NEEDED = ("cyclopts", "rich")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says.
+    """Run the command line.
 
     Args:
-        arguments: The words behind ``cascade``; those of this process if left out.
+        arguments: The words after ``cascade``; those of this process by default.
 
     Returns:
-        The exit code: 0 for success, 1 if the program failed, 2 if the words make no sense or the
-        extra is not installed, 130 after Ctrl-C.
+        The exit code: 0 for success, 1 if the program failed, 2 if the command line is invalid or
+        the extra is not installed, 130 after Ctrl-C.
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:

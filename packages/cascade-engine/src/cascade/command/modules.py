@@ -1,4 +1,4 @@
-"""Modules by their dotted name or by their path, as a command line names them."""
+"""Import of modules that a command line names by dotted name or by path."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from cascade.spec.nearby import did_you_mean
 def load(name: str) -> ModuleType:
     """Import ``package.module`` or ``some/folder/module.py``.
 
-    A file is imported as the module that it is: in a package by its dotted name, else by its own,
-    with its folder first on ``sys.path``, as Python does for a script. Dotted names are looked for
-    in the working directory, too.
+    A file in a package is imported under its dotted name, any other file under its own name with
+    its folder first on ``sys.path``, as Python does for a script. Dotted names are also looked up
+    in the working directory.
 
     Raises:
         UsageError: There is no such module.
-        Exception: What the module's own code raises.
+        Exception: An error of the module's own code.
     """
     if name.endswith(".py") or os.sep in name or "/" in name:
         return _from_file(Path(name))
@@ -47,12 +47,12 @@ def _from_file(path: Path) -> ModuleType:
     dotted = ".".join(names)
     if _is_at(dotted, path):
         return importlib.import_module(dotted)
-    # Its name means something else already, like `types.py`, or is none, like `my-flows.py`.
+    # Its name already means another module, like `types.py`, or is none, like `my-flows.py`.
     return _under_a_name_of_its_own(path)
 
 
 def _is_at(dotted: str, path: Path) -> bool:
-    """Whether an import of ``dotted`` gives the file at ``path``."""
+    """Whether importing ``dotted`` gives the file at ``path``."""
     if not all(part.isidentifier() for part in dotted.split(".")):
         return False
     try:
@@ -61,8 +61,8 @@ def _is_at(dotted: str, path: Path) -> bool:
         return False
     except ModuleNotFoundError as error:
         if error.name != dotted:
-            raise  # what a package of the user's imports is not there
-        return False  # something else has the package's name, and is none
+            raise  # an import inside the user's package failed
+        return False  # another module has the package's name, and is no package
     return spec is not None and spec.origin is not None and Path(spec.origin).resolve() == path
 
 
@@ -72,7 +72,7 @@ def _under_a_name_of_its_own(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses, pickle and type hints look for it there
+    sys.modules[name] = module  # dataclasses, pickle and type hints look it up there
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -82,7 +82,7 @@ def _under_a_name_of_its_own(path: Path) -> ModuleType:
 
 
 def _check_there(name: str) -> None:
-    """Refuse a module that does not exist, without mistaking what it imports for it."""
+    """Refuse a module that does not exist; a missing import inside it is another error."""
     if not all(part.isidentifier() for part in name.split(".")):
         raise UsageError(
             f"{name!r} is neither a module, like flows.daily, nor a file, like flows.py"
@@ -100,7 +100,7 @@ def _check_there(name: str) -> None:
 
 
 def _beside(parent: ModuleType | None) -> Iterable[str]:
-    """Names of the modules in a package; of all that can be imported, if it is None."""
+    """Names of the modules in a package, or of all importable modules if it is None."""
     if parent is None:
         return [found.name for found in pkgutil.iter_modules()]
     return [f"{parent.__name__}.{found.name}" for found in pkgutil.iter_modules(parent.__path__)]

@@ -1,4 +1,4 @@
-"""The options of a target: one for each name that its ``Param`` nodes read."""
+"""The options of a target: one per name that its ``Param`` nodes read."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Option(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The key in the run's ``params``."""
+        """Its key in the run's ``params``."""
         return self.params[0].param_name
 
     def value(self, text: str) -> Any:
-        """What goes into the run's ``params``; checked against every Param that reads it.
+        """The value for the run's ``params``, checked against every Param that reads it.
 
         Raises:
             UsageError: The text does not fit.
@@ -42,7 +42,8 @@ class Option(NamedTuple):
         for param in self.params:
             try:
                 if isinstance(param.type, type) and self.reading.convert is not param.type:
-                    given = self.reading.convert(text)  # a date, a list: their types read no text
+                    # Such as a date or a list, whose types cannot read text.
+                    given = self.reading.convert(text)
                 param.read({self.name: given})
             except (ParameterError, ValueError) as error:
                 raise UsageError(self._misfit(text, param, error)) from error
@@ -60,7 +61,7 @@ class Option(NamedTuple):
         return f"{self.flag} cannot be {short(text)}: {cause} {where}"
 
     def parameter(self, group: Group) -> inspect.Parameter:
-        """The option as a parameter of a function, for cyclopts; it is given the value."""
+        """The option as a function parameter, for cyclopts; it gets the converted value."""
         default = self.params[0].default
         required = all(param.default is MISSING for param in self.params)
         common: dict[str, Any] = {
@@ -95,8 +96,8 @@ def options_of(target: LazyResult[Any], taken: Iterable[str]) -> list[Option]:
     """An option for each name, in the order of the graph.
 
     Args:
-        target: What the command is to run.
-        taken: Flags that mean something else: a parameter of that name becomes ``--param-…``.
+        target: The target of the command.
+        taken: Flags with another meaning: a parameter of that name becomes ``--param-…``.
     """
     params: dict[str, list[Param[Any]]] = {}
     for source in sources_of(target):
@@ -112,12 +113,12 @@ def options_of(target: LazyResult[Any], taken: Iterable[str]) -> list[Option]:
 
 
 def variables_of(target: LazyResult[Any]) -> Mapping[str, Env]:
-    """The environment variables that it reads."""
+    """The environment variables that the target reads."""
     return {env.param_name: env for env in sources_of(target) if isinstance(env, Env)}
 
 
 def _flag(name: str, taken: set[str]) -> str:
-    """``--start-date`` for ``start_date``; another one, where that is taken."""
+    """``--start-date`` for ``start_date``; another flag if that is taken."""
     dashed = "-".join(name.replace("_", " ").split()) or "param"
     candidates = [f"--{dashed}", f"--param-{dashed}"]
     number = 2
@@ -130,7 +131,7 @@ def _flag(name: str, taken: set[str]) -> str:
 
 
 def _reading(params: list[Param[Any]]) -> Reading:
-    """How the option of these Params is read: text, where they disagree."""
+    """How to read the option of these Params; as text if they disagree."""
     kinds = {param.type for param in params}
     if len(kinds) > 1:
         return Reading(str, "TEXT")
@@ -142,7 +143,7 @@ def _reading(params: list[Param[Any]]) -> Reading:
 
 
 def _named_after(function: Any) -> str:
-    """``DATE`` for ``date.fromisoformat``, ``VALUE`` for what says nothing."""
+    """``DATE`` for ``date.fromisoformat``, ``VALUE`` for functions whose name tells nothing."""
     owner = getattr(function, "__self__", None)
     return owner.__name__.upper() if isinstance(owner, type) else "VALUE"
 

@@ -1,4 +1,4 @@
-"""What commands print: for people in a terminal, plain for whoever reads a pipe."""
+"""The output of commands: for people in a terminal, plain in a pipe."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cascade.spec.wording import short, visible, visible_json
 
 
 def show(text: str, styles: Mapping[str, str] | None = None) -> None:
-    """Print ``text`` to standard output; what a terminal would obey is shown as an escape.
+    """Print ``text`` to standard output, with escapes for characters that a terminal obeys.
 
     Args:
         text: Any number of lines; they are never wrapped.
-        styles: Regular expression → style of what it finds, in a terminal.
+        styles: Regular expression → style of its matches, in a terminal.
     """
     from rich.console import Console
     from rich.text import Text
@@ -36,9 +36,9 @@ def show(text: str, styles: Mapping[str, str] | None = None) -> None:
 
 
 def show_value(value: Any) -> None:
-    """Print a result: None not at all, text as it is, the rest as Python writes it, in lines.
+    """Print a result: None not at all, a string as it is, any other value as Python writes it.
 
-    Text is what the program wants to print, so where no terminal reads it not a character changes.
+    A string is the program's output, so outside a terminal no character of it changes.
     """
     if value is None:
         return
@@ -54,7 +54,7 @@ def show_value(value: Any) -> None:
     from rich.highlighter import ReprHighlighter
 
     console = Console()
-    # Not rich's own way, which gives each number of a long list a line.
+    # Not rich's own format, which puts each number of a long list on a line.
     text = pformat(value, width=console.width, compact=True, sort_dicts=False)
     if console.is_terminal:
         console.print(ReprHighlighter()(text), soft_wrap=True)
@@ -66,8 +66,8 @@ def show_json(value: Any, what: str) -> None:
     """Print a value as one line of JSON.
 
     Raises:
-        NoJsonError: It has no JSON form; ``what`` names it. The value, which may have cost
-            much, is part of the message, in full.
+        NoJsonError: It has no JSON form; ``what`` names it. The message contains the value in full,
+            because it may have been expensive.
     """
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=json_form)
@@ -82,15 +82,15 @@ def show_json(value: Any, what: str) -> None:
 def _in_full(value: Any) -> str:
     try:
         return visible(repr(value))
-    except Exception:  # a repr of the user's own
+    except Exception:  # a broken __repr__ of the user's
         return short(value)
 
 
 def write(text: str, file: Path) -> None:
-    """Write a file, with a newline at its end.
+    """Write a text file that ends with a newline.
 
     Raises:
-        UsageError: It cannot be written.
+        UsageError: The file cannot be written.
     """
     try:
         file.write_text(f"{text}\n", encoding="utf-8")

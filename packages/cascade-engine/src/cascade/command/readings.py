@@ -1,4 +1,4 @@
-"""How the text of an option becomes a value of a type."""
+"""Conversion of an option's text to a value of a type."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from uuid import UUID
 
 from cascade.spec.wording import short
 
-#: Types whose constructor takes the text; bool is here for ``Param``, which knows "yes" and "off".
+#: Types whose constructor takes the text; bool is here because ``Param`` reads "yes" and "off".
 _SCALARS = (bool, int, float, str, complex, Decimal, Fraction, UUID)
 _ISO = (datetime, date, time)
 _JSON = (list, dict, tuple, set, frozenset)
 
 
 class Reading(NamedTuple):
-    """How a value is read, and how the help speaks of it.
+    """How to read a value, and its description in the help.
 
     Attributes:
-        convert: What ``Param(type=…)`` takes: a type, or a function of the text.
-        shown: The placeholder behind the option, in capitals.
-        choices: The texts that there are; empty where there is no end of them.
+        convert: A value for ``Param(type=…)``: a type, or a function of the text.
+        shown: The placeholder after the option, in capitals.
+        choices: The possible texts; empty if there is no fixed list.
     """
 
     convert: Callable[..., Any]
@@ -37,7 +37,7 @@ class Reading(NamedTuple):
 
 
 def reading_of(hint: Any) -> Reading | None:
-    """How values of an annotation are read from text; None if they cannot be."""
+    """The reading of an annotation; None if text cannot give it."""
     hint = _without_none(hint)
     origin = typing.get_origin(hint)
     if origin is typing.Annotated:
@@ -57,9 +57,9 @@ def reading_of(hint: Any) -> Reading | None:
 
 
 def json_reading(container: type) -> Reading | None:
-    """How a container is read, as JSON; None for a type that is none.
+    """The reading of a container, as JSON; None for any other type.
 
-    A string would become a list of its letters, if the type itself were to read it.
+    The type itself would split a string into its letters.
     """
     for kind in _JSON:
         if container is kind or _is_meant(kind, container):
@@ -68,21 +68,21 @@ def json_reading(container: type) -> Reading | None:
 
 
 def reading_like(value: Any) -> Reading:
-    """How values like a default are read, where nothing says their type."""
+    """The reading of values like this default, for parameters without a type."""
     kind = type(value)
     found = reading_of(kind) if value is not None else None
     return found or Reading(str, "TEXT")
 
 
 def _is_meant(kind: type, container: type) -> bool:
-    """Whether an abstract container, like Sequence, can be of this kind."""
+    """Whether a ``kind`` fits ``container``, which may be abstract like Sequence."""
     if container.__module__ != "collections.abc" or not issubclass(container, Collection):
         return False
     return issubclass(kind, container)
 
 
 def _without_none(hint: Any) -> Any:
-    """``X`` for ``X | None``; else the annotation."""
+    """``X`` for ``X | None``; any other annotation unchanged."""
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return hint
     rest = [part for part in typing.get_args(hint) if part is not type(None)]

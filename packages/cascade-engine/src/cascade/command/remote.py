@@ -1,4 +1,4 @@
-"""Where engines that run are reached: a broker, and what they say there."""
+"""Connections to running engines: the broker, and the statuses that engines publish."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ Patience = Annotated[
 
 
 def connector_of(broker: str | None, will: Message | None = None) -> MqttConnector:
-    """A connector for the settings of the environment, and the broker if one is named.
+    """A connector with the settings of the environment.
 
     Args:
-        broker: Its URL.
-        will: Published by the broker if the connection is lost for good.
+        broker: URL of the broker, instead of that of the environment.
+        will: The broker publishes this if the connection is lost for good.
 
     Raises:
-        UsageError: They make no sense, or the extra is not installed.
+        UsageError: The settings are invalid, or the extra is not installed.
     """
     from cascade.adapters.connectors import MqttConnector, MqttSettings
     from cascade.spec.errors import ArgumentError, ConnectorError
@@ -60,24 +60,24 @@ def connector_of(broker: str | None, will: Message | None = None) -> MqttConnect
         raise UsageError(str(error)) from None
 
 
-#: Engines that are remembered; who may publish statuses could make up more.
+#: Most engines that are remembered; anyone who may publish statuses could invent more.
 _MOST_ENGINES = 2000
 
 
 class Engines:
-    """The engines that say how they stand, as they are known so far.
+    """The known engines and their statuses.
 
-    An engine is known by its topic: the name in its status must be the same, so that a broker that
-    says who may publish where keeps each from speaking for another. Whether it is there is decided
-    by when something came from it, for its clock may differ from ours.
+    An engine is identified by its topic: the name in its status must be the same. A broker that
+    controls who may publish where thus prevents engines from speaking for others. Whether an engine
+    is alive depends on the arrival of its messages, because its clock may differ from ours.
 
     Args:
-        clock: Tells when a status came.
-        wall: Tells Unix time.
+        clock: The time of arrivals.
+        wall: Unix time.
 
     Attributes:
-        statuses: By name; those that have said that they end are not there.
-        retained: Whether what comes may be old: until the broker has said all that it has retained.
+        statuses: By name, without engines that have announced their end.
+        retained: Whether messages may be old: until the broker has sent all retained ones.
     """
 
     def __init__(
@@ -87,22 +87,22 @@ class Engines:
         self.retained = True
         self._clock = clock
         self._wall = wall
-        #: Name → when the last status came.
+        #: Name → arrival of the last status.
         self._came: dict[str, float] = {}
-        #: Name → how much later that was than it says, in seconds.
+        #: Name → delay of that arrival after the time in the status, in seconds.
         self._late: dict[str, float] = {}
-        #: Those that are known only by what the broker had retained.
+        #: Engines that are known only by retained messages.
         self._retained: set[str] = set()
         self._changed = asyncio.Event()
 
     @property
     def known(self) -> set[str]:
-        """The names of those that have not said that they end."""
+        """The names of the engines that have not announced their end."""
         return {status.engine for status in self.statuses.values()}
 
     @property
     def alive(self) -> list[EngineStatus]:
-        """Those that have said something lately, by name; ``trouble`` tells of doubts."""
+        """The engines that sent a message lately, by name; ``trouble`` reports doubts."""
         found = [self._with_doubt(s) for s in self.statuses.values() if not self._is_gone(s)]
         return sorted(found, key=lambda status: status.engine)
 
@@ -123,7 +123,7 @@ class Engines:
         return replace(status, trouble="; ".join(filter(None, (status.trouble, doubt))))
 
     def hear(self, topic: str, payload: bytes) -> None:
-        """Note what an engine says."""
+        """Record a message of an engine."""
         from cascade.runtime.control.messages import RefusedMessageError
         from cascade.runtime.control.status import read_status
 
@@ -134,10 +134,10 @@ class Engines:
             try:
                 status = read_status(payload)
             except RefusedMessageError:
-                return  # somebody else's, or another version's
+                return  # from another program, or another version
             if status.engine != name or not self._has_room(name):
                 return
-            # The second one since we listen cannot be the one that was retained.
+            # A second message since we listen cannot be the retained one.
             if self.retained and name not in self.statuses:
                 self._retained.add(name)
             else:
@@ -148,7 +148,7 @@ class Engines:
         self._changed.set()
 
     def _has_room(self, name: str) -> bool:
-        """Whether one more can be remembered; those that are gone or stale make room."""
+        """Whether one more can be remembered; dead or stale engines make room."""
         if name in self.statuses or len(self.statuses) < _MOST_ENGINES:
             return True
         for other, status in list(self.statuses.items()):
@@ -164,12 +164,12 @@ class Engines:
         self._retained.discard(name)
 
     async def change(self) -> None:
-        """Wait until one says something."""
+        """Wait until an engine sends a message."""
         await self._changed.wait()
         self._changed.clear()
 
     async def until(self, holds: Callable[[], bool], seconds: float) -> bool:
-        """Wait until this holds, at most so long; whether it does."""
+        """Wait until ``holds()`` is true, at most so many seconds; whether it is."""
         try:
             async with asyncio.timeout(seconds):
                 while not holds():
@@ -186,8 +186,8 @@ async def engines_at(
     """A connection, and the engines that the broker knows of.
 
     Raises:
-        UsageError: The broker cannot be reached, or the settings, the prefix or the seconds make no
-            sense.
+        UsageError: The broker cannot be reached, or the settings, the prefix or the seconds are
+            invalid.
     """
     from cascade.adapters.connectors import check_topic
     from cascade.spec.checks import check_seconds
@@ -212,7 +212,7 @@ async def engines_at(
 
 
 async def _in_step(connector: MqttConnector, prefix: str, patience: float) -> None:
-    """Wait until the broker has said all that it has retained."""
+    """Wait until the broker has sent all retained messages."""
     said = asyncio.Event()
     topic = f"{prefix}/commands/{os.urandom(8).hex()}"
     cancel = await connector.subscribe(topic, lambda *_: said.set())
@@ -224,5 +224,5 @@ async def _in_step(connector: MqttConnector, prefix: str, patience: float) -> No
 
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine gives; Ctrl-C cancels it."""
+    """The result of a coroutine; Ctrl-C cancels it."""
     return asyncio.run(work)

@@ -1,4 +1,4 @@
-"""``cascade run``: a target's value, with options for its parameters."""
+"""``cascade run``: runs a target, with options for its parameters."""
 
 from __future__ import annotations
 
@@ -133,11 +133,11 @@ def run(
 
 
 def run_of(arguments: Sequence[str]) -> App:
-    """The command ``run``, with options for the target that ``arguments`` name.
+    """The command ``run``, with options for the target in ``arguments``.
 
     Raises:
         UsageError: There is no such target.
-        Exception: What the target's module raises.
+        Exception: An error of the target's module.
     """
     plain = App(name="run", default_command=run, default_parameter=Parameter(negative=()))
     own = plain.assemble_argument_collection()
@@ -156,9 +156,9 @@ def run_of(arguments: Sequence[str]) -> App:
 
 
 def _first_word(arguments: Sequence[str], valued: set[str]) -> str | None:
-    """The first word that is neither an option nor the value of one of ``run``'s own.
+    """The first word that is neither an option nor the value of one of ``run``'s own options.
 
-    Which options of a target take a value is not known before it is: they stand behind it.
+    Options of the target stand behind it: only a known target tells which of them take a value.
     """
     values = False
     for word in arguments:
@@ -174,7 +174,7 @@ def _first_word(arguments: Sequence[str], valued: set[str]) -> str | None:
 def _with_options(
     target: Target, lazy: LazyResult[Any], options: Sequence[Option]
 ) -> Callable[..., None]:
-    """``run`` for a target that is known: a function whose signature has its options, too."""
+    """``run`` for a known target: a function whose signature includes the target's options."""
 
     def command(_name: str, /, **settings: Any) -> None:
         params = _pairs(settings.pop("param", ()))
@@ -201,7 +201,7 @@ def _with_options(
 
 
 def _reads(lazy: LazyResult[Any]) -> str:
-    """The environment variables that it reads, as a sentence."""
+    """A sentence with the environment variables that it reads."""
     from cascade.command.options import variables_of
 
     names = ", ".join(variables_of(lazy))
@@ -241,7 +241,8 @@ def _plane(engine: Engine, broker: str | None) -> ControlPlane:
     from cascade.runtime.control.plane import ControlPlane, next_name
 
     name = next_name()
-    gone = Message(status_topic("cascade", name), b"", retain=True)  # should it be killed
+    # In case this process is killed.
+    gone = Message(status_topic("cascade", name), b"", retain=True)
     return ControlPlane(engine, connector_of(broker, gone), name=name)
 
 

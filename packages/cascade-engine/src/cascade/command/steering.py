@@ -1,4 +1,4 @@
-"""``cascade pause``, ``resume`` and ``limit``: constraints for engines that run."""
+"""``cascade pause``, ``resume`` and ``limit``: constraints for running engines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Ttl = Annotated[
     float | None,
     Parameter(metavar="SECONDS", help="Forget it after so long; left out: when it is removed."),
 ]
-#: Engines that are named in a line.
+#: Most names of engines in a line.
 _NAMES_SHOWN = 20
 _RATE, _CONCURRENCY, _PAUSE = "rate_limit", "concurrency", "pause"
 
@@ -185,7 +185,7 @@ async def _publish(
         obeyed = await _obeyed(engines, asked, before, holds, wait)
     asked &= engines.known
     told = f"{said}: {_told(asked, obeyed)}"
-    # A limit can be set for engines that are to come; a pause is for those that run.
+    # A limit may be set for future engines; a pause is for running ones.
     if not obeyed and (asked or said.startswith(_PAUSE)):
         return complain(told, 1)
     show(told)
@@ -199,7 +199,7 @@ async def _obeyed(
     holds: Callable[[EngineStatus], bool],
     wait: float,
 ) -> set[str]:
-    """Those of the engines that have said that they do."""
+    """The names of the engines that confirm it."""
 
     def obeying() -> set[str]:
         return {
@@ -208,7 +208,7 @@ async def _obeyed(
             if status.engine in asked and status.time > before[status.engine] and holds(status)
         }
 
-    # One that ends meanwhile has nothing to say any more.
+    # An engine that ends meanwhile need not confirm.
     await engines.until(lambda: obeying() >= asked & engines.known, wait)
     return obeying()
 

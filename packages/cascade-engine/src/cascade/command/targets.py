@@ -1,4 +1,4 @@
-"""``MODULE:TARGET``: what the words on a command line stand for."""
+"""``MODULE:TARGET``: lookup of the target that a command line names."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from cascade.spec.resource import ResourceDefinition
 from cascade.spec.task import Task
 from cascade.spec.wording import short
 
-#: How many targets of a module a message names.
+#: Most targets of a module that a message names.
 _NAMED = 10
 _WHAT_IT_IS = "a lazy value, a task, or a function that takes nothing and returns a lazy value"
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a command is to run or to show.
+    """The target of a command.
 
     Attributes:
-        name: As it was typed.
+        name: The name as typed.
         file: The module's source.
-        value: What has this name in the module.
-        resources: The resources that the module knows, for the engine.
+        value: The object of this name in the module.
+        resources: The resources in the module, for the engine.
     """
 
     name: str
@@ -50,15 +50,16 @@ class Target:
         return " ".join((inspect.getdoc(documented) or "").partition("\n\n")[0].split())
 
     def lazy(self) -> LazyResult[Any]:
-        """The lazy value: the task called with a ``Param`` for each argument, or what the function
-        returns.
+        """The lazy value of the target.
+
+        A task is called with a ``Param`` for each argument; a function returns the lazy value.
 
         Raises:
             UsageError: There is no such value.
-            Exception: What the function raises.
+            Exception: An error of the function.
         """
         value, said = self.value, "is"
-        # Where a container is said to be written, that stands for the lazy values in it.
+        # The call site of the node that stands for a container.
         place = compile("", self.file, "exec")
         if inspect.isroutine(value):
             _check_callable(value, self.name)
@@ -73,11 +74,11 @@ class Target:
 
 
 def find(name: str) -> Target:
-    """The target that ``MODULE:TARGET`` names; ``TARGET`` may have dots.
+    """The target named ``MODULE:TARGET``; ``TARGET`` may have dots.
 
     Raises:
-        UsageError: There is none; says what there is.
-        Exception: What the module's own code raises.
+        UsageError: There is no such target; the message lists the existing ones.
+        Exception: An error of the module's own code.
     """
     place, colon, attribute = name.rpartition(":")
     if not colon or not all(part.isidentifier() for part in attribute.split(".")):
@@ -94,7 +95,7 @@ def find(name: str) -> Target:
 
 
 def _without_target(name: str) -> str:
-    """What to say of a name without a colon; it may be that of a module, which says more."""
+    """The message for a name without a colon; more specific if it is a module's."""
     try:
         module = load(name)
     except UsageError:
@@ -117,12 +118,12 @@ def _is_own_target(value: Any, module: ModuleType) -> bool:
 
 
 def _check_callable(function: Any, name: str) -> None:
-    """Refuse a function that cannot be called with nothing, or that is no plain one."""
+    """Refuse a function that needs arguments, or is not a plain function."""
     if inspect.iscoroutinefunction(function):
         raise UsageError(f"{name} is a coroutine function; make it a task with @cs.task")
     try:
         parameters = list(inspect.signature(function).parameters.values())
-    except ValueError:  # a builtin that hides its signature
+    except ValueError:  # a builtin without a signature
         parameters = []
     needed = [p.name for p in parameters if p.default is p.empty and p.kind < p.VAR_POSITIONAL]
     needed += [p.name for p in parameters if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
@@ -154,7 +155,7 @@ def _called_with_params(task: Task[..., Any], name: str) -> LazyResult[Any]:
 
 
 def _param(parameter: inspect.Parameter, hint: Any, task: Task[..., Any], name: str) -> Any:
-    """The Param for one argument; its default, if no option can give it."""
+    """The Param for one argument; its default if no option can set it."""
     optional = parameter.default is not parameter.empty
     reading: Reading | None
     if hint is parameter.empty or hint is Any:
@@ -175,22 +176,22 @@ def _param(parameter: inspect.Parameter, hint: Any, task: Task[..., Any], name: 
 
 
 def _hints(task: Task[..., Any]) -> dict[str, Any]:
-    """The annotations of a task's function; as far as they can be resolved."""
+    """The annotations of a task's function that can be resolved."""
     function = inspect.unwrap(task.func)
     try:
         return typing.get_type_hints(function, include_extras=True)
-    except Exception:  # a name that only checkers import
+    except Exception:  # a name imported only for type checkers
         return dict(getattr(function, "__annotations__", {}))
 
 
 def _written_at(task: Task[..., Any]) -> tuple[Any, int]:
-    """Where a call that nobody wrote is said to be: at the function."""
+    """The call site of a call that is not in any source: the function itself."""
     code = getattr(inspect.unwrap(task.func), "__code__", None)
     return (code or _written_at.__code__), 0
 
 
 def distinct_tasks(lazies: Iterable[LazyResult[Any]]) -> list[Task[..., Any] | LazyResult[Any]]:
-    """The tasks that nodes call, each once; a call where its policies count."""
+    """The tasks of the nodes, each once; calls with policies of their own are kept apart."""
     found: dict[Any, Task[..., Any] | LazyResult[Any]] = {}
     for lazy in lazies:
         task = getattr(lazy, "factory", None) or lazy.task

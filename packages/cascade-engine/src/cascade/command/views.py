@@ -1,4 +1,4 @@
-"""Commands that look into a target without running it."""
+"""Commands that inspect a target without running it."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _graph_of(name: str) -> Graph:
 
 
 def _meant_by(output: Path | None) -> Format:
-    """The format that the name of a file asks for."""
+    """The format for the suffix of a file."""
     if output is None:
         return "mermaid"
     found = _SUFFIXES.get(output.suffix)

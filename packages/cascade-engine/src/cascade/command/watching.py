@@ -1,4 +1,4 @@
-"""``cascade status`` and ``cascade watch``: how engines that run stand."""
+"""``cascade status`` and ``cascade watch``: the state of running engines."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ async def _as_screen(engines: Engines, console: Any) -> None:
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             live.update(Group(*screen(engines.alive)), refresh=True)
-            # Also where they are silent: one may be gone.
+            # Also without messages, because an engine may be gone.
             await engines.until(lambda: False, 1.0)
 
 
 async def _as_lines(engines: Engines, json: bool) -> None:
-    """A line for each status that is new."""
+    """A line for each new status."""
     from cascade.command.output import show, show_json
 
     told: dict[str, float] = {}
@@ -104,7 +104,7 @@ async def _as_lines(engines: Engines, json: bool) -> None:
 
 
 def line_of(one: EngineStatus) -> str:
-    """An engine in a line."""
+    """The state of an engine in a line."""
     steps = sum(run.steps_per_second for run in one.runs)
     parts = [
         _count(len(one.runs) + one.more_runs, "run"),
@@ -116,7 +116,7 @@ def line_of(one: EngineStatus) -> str:
 
 
 def screen(engines: Sequence[EngineStatus]) -> list[RenderableType]:
-    """What is shown of them, for a terminal of 80 columns."""
+    """The display of their states, for a terminal of 80 columns."""
     from rich.padding import Padding
 
     if not engines:
@@ -211,7 +211,7 @@ def _table(*headings: str, right: Sequence[int] = ()) -> Table:
 
 
 def _add_row(table: Table, *cells: str) -> None:
-    """Add a row as it is: a pattern may have brackets, which would be read as markup."""
+    """Add a row literally: brackets in a pattern would be read as markup."""
     from rich.text import Text
 
     table.add_row(*[Text(visible(cell)) for cell in cells])

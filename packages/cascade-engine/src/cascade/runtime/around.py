@@ -1,4 +1,4 @@
-"""Context managers that leave alone what is raised in their block."""
+"""Context managers that do not touch exceptions of their block."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class _Around(AbstractContextManager[T_co, None], Generic[T_co]):
 
 
 def around(function: Callable[P, Iterator[T_co]]) -> Callable[P, AbstractContextManager[T_co]]:
-    """``contextlib.contextmanager`` for what ends in the same way, whatever its block raises.
+    """``contextlib.contextmanager`` for functions that end in the same way after any exception.
 
     The rest of the generator runs after the block, without a ``try``; it does not see the error.
-    contextlib throws the error into the generator and sets its ``__traceback__`` afterwards. An
-    exception that is a frozen dataclass refuses that, and is lost.
+    contextlib throws the error into the generator and then sets its ``__traceback__``. An exception
+    that is a frozen dataclass refuses that, and would be lost.
     """
 
     @wraps(function)
@@ -42,9 +42,9 @@ def around(function: Callable[P, Iterator[T_co]]) -> Callable[P, AbstractContext
 
 
 async def in_time(scope: asyncio.Timeout, work: Awaitable[T]) -> T:
-    """Await ``work`` in the block of ``scope``, which sees cancels only.
+    """Await ``work`` in the block of ``scope``, which sees only cancels.
 
-    From 3.13 on, a scope whose time is over sets the ``__context__`` of errors that pass it.
+    From 3.13 on, an expired scope sets the ``__context__`` of errors that pass it.
 
     Raises:
         TimeoutError: The time is over, and the cancel of the scope has ended the work.
@@ -60,4 +60,4 @@ async def in_time(scope: asyncio.Timeout, work: Awaitable[T]) -> T:
     try:
         raise error
     finally:
-        del error  # or this frame, which its traceback holds, would hold it in turn
+        del error  # otherwise this frame, held by its traceback, would hold it in turn

@@ -1,8 +1,8 @@
 """NodeProcessor: the attempts of a node that needs more than a plain call.
 
-Rule R10's inner part: repeat { gates → task resources → timeout → one call }. It also decides where
-the call is made: coroutine functions on the loop, users of thread-bound resources on their thread,
-the rest on a worker, or inline where the caller allows it.
+The inner part of rule R10: repeat { limits → task resources → timeout → one call }. Coroutine
+functions are called in the event loop, users of thread-bound resources on their thread, all others
+on a worker, or inline if the caller allows it.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from cascade.spec.operation import Operation
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
 from cascade.spec.protocols import Executor
 
-#: What an attempt gives that has to ask its limits again.
+#: The result of an attempt that must ask its limits again.
 _NOT_BEGUN: Final = object()
-#: Told of a call that nobody waits for any more.
+#: Called with the future of an abandoned call.
 _OnAbandon: TypeAlias = Callable[[Future[Any]], None]
 
 
 @dataclass(slots=True)
 class NodeCall:
-    """What is called for a node, and how."""
+    """A call of a node: the operation, its arguments and its policies."""
 
     operation: Operation
-    #: Resources stand there as their markers.
+    #: With markers in place of resources.
     args: Iterable[Any]
     kwargs: Mapping[str, Any]
     policies: CallPolicies = PLAIN_CALLS
-    #: ``LazyResult.number`` of the node, for events; 0 where there is none.
+    #: ``LazyResult.number`` of the node, for events; 0 if there is none.
     node: int = 0
-    #: What the limits of its attempt have let in.
+    #: The permit of its attempt, if it needed one.
     permit: Permit | None = None
-    #: Told when the next call has to wait, and when it goes on.
+    #: Called when the next call must wait, and when it goes on.
     waits: Callable[[], None] = lambda: None
     goes_on: Callable[[], None] = lambda: None
 
 
 class NodeProcessor:
-    """Makes the attempts of one run that the fast lanes leave out. In the loop's thread.
+    """Makes the attempts of one run that need more than the fast lane. In the loop's thread.
 
     Args:
         run: The run.
@@ -70,15 +70,15 @@ class NodeProcessor:
         call: NodeCall,
         failed: Callable[[int, float, BaseException], None] = lambda *_: None,
     ) -> Any:
-        """Make attempts until one succeeds or there are to be no more.
+        """Make attempts until one succeeds or the retry gives up.
 
         Args:
-            call: What to call.
-            failed: Called before another attempt: with the number of the one that failed, the
-                seconds until the next, and the error.
+            call: The call.
+            failed: Called before another attempt: with the number of the failed one, the seconds
+                until the next, and the error.
 
         Raises:
-            Exception: That of the last attempt.
+            Exception: The error of the last attempt.
             TaskTimeoutError: The last attempt took too long.
         """
         retry = call.policies.retry
@@ -98,7 +98,7 @@ class NodeProcessor:
             call.goes_on()
 
     async def _attempt(self, call: NodeCall) -> Any:
-        """One attempt, which asks its limits again where they changed as it waited for a thread."""
+        """One attempt; asks its limits again if they changed while it waited for a thread."""
         gate = self._run.gate
         result = _NOT_BEGUN
         while result is _NOT_BEGUN:
@@ -114,7 +114,7 @@ class NodeProcessor:
             try:
                 result = await self._with_resources(call, abandoned.append)
             finally:
-                if abandoned:  # it goes on, and uses what the permit has (M8)
+                if abandoned:  # the call goes on, and uses the permit (M8)
                     gate.leave_after(permit, abandoned[0])
                 else:
                     gate.leave(permit)
@@ -141,7 +141,7 @@ class NodeProcessor:
         on: Attempt | None,
         on_abandon: _OnAbandon | None,
     ) -> Any:
-        """One call, with its timeout, where it belongs."""
+        """One call, with its timeout, in its place."""
         run, timeout = self._run, call.policies.timeout
         place = run.placement.place(
             call.operation,
@@ -193,7 +193,7 @@ class NodeProcessor:
         return value
 
     async def _await(self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Await a task's coroutine, as long as it may take."""
+        """Await a task's coroutine, within its timeout."""
         operation, node, permit = call.operation, call.node, call.permit
         timeout = call.policies.timeout
         if timeout is None:
@@ -216,15 +216,15 @@ class NodeProcessor:
         permit: Permit | None = None,
         scope: asyncio.Timeout | None = None,
     ) -> Awaitable[Any]:
-        """What to await for a call of a coroutine function without any policy.
+        """An awaitable for a call of a coroutine function without policies.
 
         Args:
-            operation: What to call.
-            node: Of the lazy value that is computed, for events.
+            operation: The operation to call.
+            node: Number of the lazy value, for events.
             args: Its positional arguments; no markers of resources.
-            kwargs: Its others.
-            permit: What limits have let it in by, if they did.
-            scope: That may cancel it.
+            kwargs: Its keyword arguments.
+            permit: The permit of the call, if it needed one.
+            scope: A timeout that may cancel it.
 
         Raises, when awaited: See ``Run.awaiting``.
         """
@@ -236,10 +236,10 @@ class NodeProcessor:
         return run.awaiting(operation, node, operation.func(*args, **kwargs), context, is_over)
 
     def _is_over(self, scope: asyncio.Timeout, outside: int) -> bool:
-        """Whether the engine has cancelled a call, or the scope of its timeout."""
+        """Whether the engine has cancelled a call, or the scope of its timeout has."""
         return self._is_cancelled(outside) or scope.expired()
 
 
 def timed_out(task: str, seconds: float) -> TaskTimeoutError:
-    """The error for an attempt that took longer than it may."""
+    """The error for an attempt that exceeded its timeout."""
     return TaskTimeoutError(f"an attempt of task '{task}' took longer than {seconds:g} s", seconds)

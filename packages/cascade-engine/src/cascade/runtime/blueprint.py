@@ -1,4 +1,4 @@
-"""The Blueprint IR under the name that programs import it by; its home is the spec layer."""
+"""The Blueprint IR under its public import path; its home is the spec layer."""
 
 from cascade.spec.blueprint import (
     Blueprint,

@@ -1,7 +1,7 @@
-"""MessageBus: who wants to know what, and telling them.
+"""MessageBus: subscriptions to events, and their delivery.
 
-Pay for what is watched: code that would publish asks ``wants`` first and builds no event that
-nobody subscribed to.
+Only watched events cost something: code that would publish asks ``wants`` first, and builds no
+event without subscribers.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _log = logging.getLogger("cascade.bus")
 class MessageBus:
     """Delivers events to handlers, in the order of subscription.
 
-    Handlers are called in the thread that publishes; an engine publishes all events of a run in
-    its event loop's thread, in the order in which they happened. Handlers must be quick, for the
-    loop waits for them. One that raises never fails a run: it is reported on the logger
-    ``cascade.bus``, with the traceback, at its 1st, 10th, 100th … failure, so that a broken handler
-    of a large graph does not bury everything else.
+    Handlers are called in the publishing thread; an engine publishes all events of a run in its
+    event loop's thread, in the order in which they happened. Handlers must be quick, because the
+    loop waits for them. A handler that raises never fails a run: the logger ``cascade.bus`` reports
+    it, with the traceback, at its 1st, 10th, 100th … failure, so that a broken handler does not
+    flood the log of a large graph.
 
-    Subscribing and asking are safe in any thread, also while a run is under way.
+    Subscribing and asking are safe in any thread, also during a run.
 
     >>> from cascade.runtime.events import RunStarted
     >>> bus = MessageBus()
@@ -41,21 +41,21 @@ class MessageBus:
 
     def __init__(self) -> None:
         self._subscriptions: dict[type[Event], list[_Subscription]] = {}
-        # Event type → the subscriptions to it and to its bases; filled as types are asked for. A
-        # change replaces the dict, so that who looked before it cannot fill in what is outdated.
+        # Event type → the subscriptions to it and to its bases; filled on demand. A change replaces
+        # the dict, so that a thread that looked before it cannot fill in outdated entries.
         self._resolved: dict[type[Event], tuple[_Subscription, ...]] = {}
-        #: Whether nobody would be told of anything.
+        #: Whether there are no subscriptions at all.
         self.is_silent = True
 
     def subscribe(self, event_type: type[E], handler: Callable[[E], object]) -> Callable[[], None]:
-        """Have ``handler`` called with each event of ``event_type`` and of its subclasses.
+        """Call ``handler`` with each event of ``event_type`` and of its subclasses.
 
         Returns:
             A function that ends the subscription; calling it again does nothing.
 
         Raises:
-            TypeError: ``handler`` is a coroutine function, whose result nobody would await, or
-                ``event_type`` is no event class.
+            TypeError: ``handler`` is a coroutine function, whose result would never be awaited, or
+                ``event_type`` is not an event class.
         """
         if not (isinstance(event_type, type) and issubclass(event_type, Event)):
             raise TypeError(f"subscribe() takes a class of events, but got {short(event_type)}")
@@ -79,7 +79,7 @@ class MessageBus:
         return cancel
 
     def wants(self, event_type: type[Event]) -> bool:
-        """Whether anybody would be told of such an event."""
+        """Whether such an event has subscribers."""
         found = self._resolved.get(event_type)
         return bool(self._resolve(event_type) if found is None else found)
 
@@ -102,12 +102,12 @@ class MessageBus:
         return found
 
 
-#: One that nobody subscribes to.
+#: A bus without subscribers.
 SILENT: Final = MessageBus()
 
 
 class _Subscription:
-    """A handler, and how often it failed."""
+    """A handler, and its number of failures."""
 
     __slots__ = ("failures", "handler", "next_report")
 
@@ -117,7 +117,7 @@ class _Subscription:
         self.next_report = 1
 
     def report(self, event: Event) -> None:
-        """Log the exception that is being handled, unless there were many before it."""
+        """Log the current exception, unless there were many before it."""
         self.failures += 1
         if self.failures < self.next_report:
             return

@@ -1,12 +1,12 @@
 """Time as a parameter: real, or virtual and as fast as the machine.
 
-Everything in the engine that waits (delays of retries, timeouts, deadlines) asks its event loop, by
-``loop.time`` and ``loop.call_later``. The loop is thus the clock, and a VirtualLoop is a clock that
-jumps: when nothing can run, it sets its time to that of the next timer instead of waiting for it.
-An hour of retries takes milliseconds, and the order of all that happens is the same each time.
+Everything in the engine that waits (delays of retries, timeouts, deadlines) uses ``loop.time`` and
+``loop.call_later`` of its event loop. The loop is therefore the clock, and a VirtualLoop is a clock
+that jumps: when nothing can run, it advances its time to that of the next timer instead of waiting
+for it. An hour of retries takes milliseconds, and all events happen in the same order each time.
 
 Threads live in real time. While one works for a run (``busy``), the virtual clock stands still and
-waits for it; if it takes longer than ``STALL_AFTER`` real seconds, a StalledError says what runs.
+waits for it. If it takes longer than ``STALL_AFTER`` real seconds, a StalledError names it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from cascade.spec.errors import StalledError
 
 T = TypeVar("T")
 
-#: Real seconds for which a virtual clock waits for a thread that works.
+#: Most real seconds for which a virtual clock waits for a working thread.
 STALL_AFTER = 10.0
-#: Seconds that asyncio adds to the time when it looks for timers that are due.
+#: Seconds that asyncio adds to the time when it looks for due timers.
 _RESOLUTION = time.get_clock_info("monotonic").resolution
-#: Real seconds for which it waits, with no timer set, for somebody that it does not know of.
+#: Real seconds to wait for unknown threads when no timer is set.
 GRACE = 0.5
-#: Tasks that an error mentions by name; there may be thousands.
+#: Most tasks that an error names; there may be thousands.
 _NAMED = 10
 
 
@@ -39,14 +39,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop in virtual time.
 
     Args:
-        start: The time to begin with, in seconds.
+        start: The initial time in seconds.
 
     Raises:
-        StalledError: From the code that runs the loop: nothing is ready, no timer is set and no
-            thread works, so it would wait for ever; or a thread works for too long.
+        StalledError: Raised by the code that runs the loop: nothing is ready, no timer is set and
+            no thread works, so it would wait for ever; or a thread works for too long.
     """
 
-    #: Whether there has been any in this process: if not, nobody needs to look at a loop's type.
+    #: Whether this process has ever had one: if not, the type of a loop need not be checked.
     was_used = False
 
     def __init__(self, start: float = 0.0) -> None:
@@ -62,10 +62,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def hold(self, name: str) -> Callable[[], None]:
-        """Let the clock stand still while a thread works on ``name``.
+        """Stop the clock while a thread works on ``name``.
 
         Returns:
-            What ends that; to be called from any thread, and may be repeated.
+            A function that ends that; may be called from any thread, and repeatedly.
         """
         key = object()
         with self._busy_lock:
@@ -75,13 +75,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             with self._busy_lock:
                 self._busy.pop(key, None)
             with suppress(RuntimeError):  # the loop is closed: the work was abandoned
-                self.call_soon_threadsafe(lambda: None)  # the selector is to look again
+                self.call_soon_threadsafe(lambda: None)  # wakes the selector
 
         return release
 
     @around
     def busy(self, name: str) -> Iterator[None]:
-        """``hold`` for the length of a ``with`` block."""
+        """``hold`` for the duration of a ``with`` block."""
         release = self.hold(name)
         yield
         release()
@@ -102,7 +102,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class _JumpingSelector(selectors.BaseSelector):
-    """Waits for nothing but threads: where a real selector would sleep, time jumps."""
+    """Waits only for threads: where a real selector would sleep, time jumps."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
@@ -133,11 +133,11 @@ class _JumpingSelector(selectors.BaseSelector):
         return []
 
     def stop_jumping(self) -> None:
-        """Only clean up from now on, in real time."""
+        """From now on only clean up, in real time."""
         self._jumps = False
 
     def _wait(self, seconds: float, complaint: str) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait in real time for a thread to report: it wakes the selector when it does."""
+        """Wait in real time for a thread's report, which wakes the selector."""
         found = self._real.select(seconds)
         if not found:
             self.stop_jumping()

@@ -1,4 +1,4 @@
-"""Where subscribers for people write: streams that cannot show everything, terminals, none."""
+"""Output streams of subscribers for people: with limited encodings, terminals, or missing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 def write_line(stream: TextIO | None, line: str) -> None:
-    """Write ``line`` to ``stream``, or to what is standard error now, if that is None.
+    """Write ``line`` to ``stream``; None stands for the present standard error.
 
-    Characters that the stream's encoding lacks become escapes.
+    Characters outside the stream's encoding become escapes.
     """
     stream = sys.stderr if stream is None else stream
     if stream is None:
-        return  # a process without a console, where print() says nothing either
+        return  # a process without a console, where print() is silent too
     try:
         stream.write(f"{line}\n")
     except UnicodeEncodeError:
@@ -25,18 +25,18 @@ def write_line(stream: TextIO | None, line: str) -> None:
 
 
 def flush(stream: TextIO | None) -> None:
-    """Flush ``stream``, or what is standard error now."""
+    """Flush ``stream``; None stands for the present standard error."""
     stream = sys.stderr if stream is None else stream
     if stream is not None:
         stream.flush()
 
 
 def terminal(to: TextIO | Console | None) -> Console | None:
-    """A console for what can show bars; None if ``to`` cannot, or rich is not installed.
+    """A console that can show bars; None if ``to`` cannot, or rich is not installed.
 
-    rich is imported for terminals only.
+    rich is imported only for terminals.
     """
-    if "rich.console" in sys.modules:  # else nothing can be a Console
+    if "rich.console" in sys.modules:  # otherwise no object can be a Console
         from rich.console import Console
 
         if isinstance(to, Console):

@@ -1,11 +1,11 @@
-"""What happens in a run, as typed events on the bus.
+"""The events of a run, as typed objects on the bus.
 
-Every event carries the id of its run. Times are seconds; ``at`` is on the clock of
-``time.monotonic``, so differences are exact and the zero means nothing.
+Every event carries the id of its run. Times are in seconds; ``at`` is on the clock of
+``time.monotonic``, so differences are exact and the zero has no meaning.
 
-All handlers of an event are given the same object. Do not change it: checkers refuse to, and at run
-time nothing would stop you, because a dataclass that is frozen in earnest takes three times as long
-to make (0.8 against 0.3 µs), and a run makes up to two events a node.
+All handlers of an event get the same object. Do not change it: type checkers refuse that, but
+Python does not. A really frozen dataclass takes three times as long to make (0.8 instead of 0.3
+µs), and a run makes up to two events per node.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ T = TypeVar("T")
     eq_default=False, frozen_default=True, kw_only_default=False, field_specifiers=(field,)
 )
 def _event(cls: type[T]) -> type[T]:
-    """A dataclass with slots, compared by identity, which checkers take for frozen."""
+    """A dataclass with slots, compared by identity, which type checkers regard as frozen."""
     return dataclass(slots=True, eq=False)(cls)
 
 
 @_event
 class Event:
-    """Base of all events; subscribe to it to see every one."""
+    """Base of all events; a subscription to it gets all of them."""
 
     run_id: str
     at: float = field(default_factory=monotonic, kw_only=True)
@@ -35,7 +35,7 @@ class Event:
 
 @_event
 class RunStarted(Event):
-    #: Name of what the run computes.
+    #: Name of the run's target.
     target: str
     #: ``"graph"`` or ``"vm"``.
     strategy: str
@@ -51,9 +51,9 @@ class RunFinished(Event):
 
 @_event
 class NodesPlanned(Event):
-    """Nodes were added to what the run has to do: at its start, and where maps expand."""
+    """The run has found new nodes: at its start, and when maps expand."""
 
-    #: How many of them are calls of tasks, and will give a TaskStarted, TaskCached or TaskSkipped.
+    #: Number of these that call tasks; each will give a TaskStarted, TaskCached or TaskSkipped.
     count: int
 
 
@@ -65,7 +65,7 @@ class TaskEvent(Event):
     """
 
     task: str
-    #: ``LazyResult.number`` of the node, unique in the process; 0 where there is none.
+    #: ``LazyResult.number`` of the node, unique in the process; 0 if there is none.
     node: int
 
 
@@ -76,9 +76,9 @@ class TaskStarted(TaskEvent):
 
 @_event
 class TaskFinished(TaskEvent):
-    #: Seconds that its calls took (M19).
+    #: Duration of its calls in seconds (M19).
     duration: float
-    #: Seconds that it waited for limits, and for the next attempt.
+    #: Seconds that it waited for limits and for further attempts.
     waited: float = 0.0
 
 
@@ -95,7 +95,7 @@ class TaskRetrying(TaskEvent):
 
 @_event
 class TaskFailed(TaskEvent):
-    #: As those of TaskFinished.
+    #: As in TaskFinished.
     duration: float
     error: BaseException
     waited: float = 0.0
@@ -103,9 +103,9 @@ class TaskFailed(TaskEvent):
 
 @_event
 class TaskSkipped(TaskEvent):
-    #: Name of the condition that was falsy, or of the node that failed.
+    #: Name of the falsy condition, or of the node that failed.
     condition: str
-    #: What that failed with, in a run that goes on after errors.
+    #: The error of that node, in a run that goes on after errors.
     error: BaseException | None = None
 
 
@@ -116,20 +116,20 @@ class TaskCached(TaskEvent):
 
 @_event
 class TaskWaiting(TaskEvent):
-    """The node has its inputs, and waits for something else before its next call."""
+    """The node has its inputs, and waits for another reason before its next call."""
 
-    #: What for: ``"retry delay"``; or the limit: ``"capacity gpu"``, ``"pause global"``,
+    #: ``"retry delay"``, or the limit: ``"capacity gpu"``, ``"pause global"``,
     #: ``"concurrency task:fetch 4"``, ``"rate_limit global 10/s"``.
     reason: str
-    #: Who has what it waits for, by name; empty where it waits for time alone.
+    #: Names of the tasks that hold the limit; empty if only time is missing.
     holders: tuple[str, ...] = ()
-    #: How long it is going to be; None where nobody knows.
+    #: Expected duration of the wait; None if unknown.
     seconds: float | None = None
 
 
 @_event
 class ConstraintEvent(Event):
-    """Base of what happens to the constraints of an engine; ``run_id`` is empty."""
+    """Base of the events about an engine's constraints; ``run_id`` is empty."""
 
     scope: str
     #: ``"pause"``, ``"concurrency"`` or ``"rate_limit"``.
@@ -140,7 +140,7 @@ class ConstraintEvent(Event):
 
 @_event
 class ConstraintSet(ConstraintEvent):
-    #: Seconds after which it is forgotten; None for never.
+    #: Seconds after which it expires; None for never.
     ttl: float | None = None
 
 
@@ -152,30 +152,30 @@ class ConstraintRemoved(ConstraintEvent):
 
 @_event
 class ControlEvent(Event):
-    """Base of what happens between an engine and its control plane; ``run_id`` is empty."""
+    """Base of the events about an engine's control plane; ``run_id`` is empty."""
 
 
 @_event
 class ConnectorConnected(ControlEvent):
     """The engine is connected; from now on constraints from outside reach it."""
 
-    #: What the engine is called outside.
+    #: The name of the engine for other processes.
     engine: str
 
 
 @_event
 class ConnectorDisconnected(ControlEvent):
-    """The engine goes on by the constraints that it knows, and tries to connect again."""
+    """The engine keeps its present constraints, and tries to connect again."""
 
     engine: str
     reason: str
-    #: How many constraints stay in force.
+    #: Number of constraints that stay in force.
     constraints: int
 
 
 @_event
 class ControlMessageRefused(ControlEvent):
-    """A message from outside was not as it has to be, and has changed nothing."""
+    """A message from outside was malformed, and has changed nothing."""
 
     topic: str
     reason: str
@@ -183,12 +183,12 @@ class ControlMessageRefused(ControlEvent):
 
 @_event
 class InputsAwaited(Event):
-    """A node was added to what the run has to do, and cannot start yet."""
+    """A node was added to the run, and cannot start yet."""
 
     task: str
     #: ``LazyResult.number`` of the node.
     node: int
-    #: The names of what it waits for, each once.
+    #: Names of the nodes that it waits for, each once.
     inputs: tuple[str, ...]
 
 
@@ -196,35 +196,35 @@ class InputsAwaited(Event):
 class TaskBlocking(TaskEvent):
     """A coroutine function kept the event loop from its other work."""
 
-    #: For how long so far.
+    #: How long so far, in seconds.
     duration: float
-    #: Where it was then, as lines of a traceback.
+    #: The stack at that moment, as lines of a traceback.
     stack: str
 
 
 @_event
 class StepsMade(Event):
-    """The loops of a run get on: told of now and then, never for each step.
+    """Progress of the loops of a run, published at intervals and not for each step.
 
-    No more often than every ``Engine(step_interval=…)`` seconds, however fast they are.
+    At most once every ``Engine(step_interval=…)`` seconds, however fast the loops are.
     """
 
     #: The task that made the last step.
     task: str
-    #: How many the run has made so far.
+    #: Number of steps that the run has made so far.
     steps: int
-    #: Over the last second or two.
+    #: Average over the last second or two.
     per_second: float
 
 
 @_event
 class CallAbandoned(TaskEvent):
-    """Nobody waits any more for a call of a plain function, which cannot be stopped (M8).
+    """A call of a plain function was abandoned, because it cannot be stopped (M8).
 
-    After a timeout, or a second cancel of the run.
+    This happens after a timeout, or a second cancel of the run.
     """
 
-    #: How many such calls are running in the process now, this one among them.
+    #: Number of abandoned calls that run in the process now, including this one.
     running: int
 
 
@@ -242,5 +242,5 @@ class ResourceAcquired(ResourceEvent):
 
 @_event
 class ResourceReleased(ResourceEvent):
-    #: What closing it raised, or that it took too long; None when all went well.
+    #: The error of closing it, including a timeout; None if there was none.
     error: BaseException | None = None

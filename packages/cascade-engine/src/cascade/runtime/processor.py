@@ -1,4 +1,4 @@
-"""NodeProcessor under the name that programs import it by; its home is ``attempts``."""
+"""NodeProcessor under its public import path; its home is ``attempts``."""
 
 from cascade.runtime.attempts import NodeProcessor
 

@@ -1,4 +1,4 @@
-"""Program: a target that was compiled once and runs as often as one likes."""
+"""Program: a target that is compiled once and can run any number of times."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ R = TypeVar("R")
 
 
 class ProgramEngine(Protocol):
-    """What a program needs of the engine that has compiled it."""
+    """The part of an engine that its programs need."""
 
     tier: Tier
 
     @property
     def durations(self) -> Durations:
-        """How long calls of plain functions take (M6)."""
+        """The durations of plain functions' calls (M6)."""
 
     @property
     def is_unwatched(self) -> bool:
-        """Whether programs may run without telling anybody of it."""
+        """Whether programs may run without publishing events."""
 
     async def execute(
         self,
@@ -56,17 +56,17 @@ class ProgramEngine(Protocol):
 
 
 class Program(Generic[R]):
-    """A target compiled by ``Engine.compile``; ``await program.run(…)`` gives its value.
+    """A target compiled by ``Engine.compile``; ``await program.run(…)`` returns its value.
 
-    Where all of it are plain calls and nobody subscribed to events, a run is one function that
-    calls the others: about a microsecond, and a tenth of one for each call. All else goes the way
-    that ``engine.run(target, use_vm=True)`` goes, but for compiling.
+    If the target consists of plain calls and the bus has no subscribers, a run is one function that
+    makes these calls: about a microsecond, plus a tenth of one per call. All other runs go the way
+    of ``engine.run(target, use_vm=True)``, without compiling.
 
     Attributes:
         target: The lazy value.
-        blueprint: What it was compiled to.
-        inputs: Names that ``run`` takes: the target's parameters, its ``Param`` nodes, also those
-            that only a route or an item of a map reads, and what ``compile`` was given as
+        blueprint: Its compiled form.
+        inputs: Names that ``run`` accepts: the target's parameters; its ``Param`` nodes, including
+            those that only a route or an item of a map reads; and the names given to ``compile`` as
             ``params``.
     """
 
@@ -79,24 +79,25 @@ class Program(Generic[R]):
     ) -> None:
         self.target = target
         self.blueprint = blueprint
-        _ = blueprint.instructions  # policies that the nodes are given later do not count
+        # Compiles now: later changes of the nodes' policies do not count.
+        _ = blueprint.instructions
         self._whole = Blueprint.deferred(target, lambda: blueprint)
         self._engine = engine
         lazies = build_graph(target).lazies
         self._policies = [(lazy, lazy._policies and lazy._policies.state) for lazy in lazies]
-        #: What has to be checked before each run.
+        #: Nodes to check before each run.
         self.special = [lazy for lazy in lazies if lazy._special]
         sources = sources_of(target)
         self._params = {s.param_name for s in sources if isinstance(s, Param)}.union(params)
         self.inputs = tuple(dict.fromkeys([*sorted(self._params), *_names(target, blueprint)]))
-        # A tier by name is for the machine to refuse where the target does not get it.
+        # With a named tier, the machine refuses a target that cannot get it.
         found = walk(target, params=True) if engine.tier == "auto" else None
         if isinstance(target.task, Task) and _is_for_a_run(target.task, target):
             found = None
         self._straight = None if found is None else StraightLine(found, named_in(target))
         self._lazies = [] if found is None else found.lazies
         self._placement = Placement(engine.durations)
-        #: The version of the engine's durations in which ``_is_quick`` was found out.
+        #: The version of the engine's durations for which ``_is_quick`` was determined.
         self._checked = -1
         self._is_quick = True
         self._values = [] if found is None else found.values
@@ -109,11 +110,11 @@ class Program(Generic[R]):
         """The value of the target.
 
         Args:
-            inputs: By name: what its ``Param`` nodes read, and other arguments for the target's
-                task than those that it was called with. A name that is both is the Param's.
+            inputs: By name: values of its ``Param`` nodes, and arguments that replace those of the
+                target's own call. A name that is both belongs to the Param.
 
         Raises:
-            ArgumentError: It has no such input.
+            ArgumentError: There is no such input.
             ParameterError: A parameter is missing or does not fit.
             RunError: The engine is closed.
             Exception: As ``Engine.run``.
@@ -145,12 +146,12 @@ class Program(Generic[R]):
 
     @property
     def template(self) -> Blueprint:
-        """What a machine is to execute: the target as a whole, if nobody has changed it since."""
+        """The blueprint for a machine: the whole target, unless its policies have changed since."""
         is_same = all((lazy._policies and lazy._policies.state) == p for lazy, p in self._policies)
         return self._whole if is_same else self.blueprint
 
     def _short_way(self, inputs: Mapping[str, Any]) -> list[Any] | None:
-        """The values that straight-line code takes; None if the run has to go the long way."""
+        """The values for straight-line code; None if the run must go the long way."""
         if self._straight is None or not self._engine.is_unwatched:
             return None
         version = self._engine.durations.version
@@ -164,7 +165,7 @@ class Program(Generic[R]):
         return self._values
 
     def _filled(self, inputs: Mapping[str, Any]) -> list[Any] | None:
-        """The plain values of the graph; None where not all inputs are one of them."""
+        """The plain values of the graph; None if an input is not plain."""
         values = list(self._values)
         try:
             for place, source in self._sources:
@@ -172,7 +173,7 @@ class Program(Generic[R]):
                 if type(value) not in ATOMS and issubclass(type(value), GOES_ON):
                     return None
         except Exception:
-            return None  # the long way says what is wrong
+            return None  # the long way raises the error
         for name, value in inputs.items():
             if name in self._params:
                 continue
@@ -185,7 +186,7 @@ class Program(Generic[R]):
     def _split(
         self, inputs: Mapping[str, Any]
     ) -> tuple[dict[str, Any], tuple[Any, ...], dict[str, Any]]:
-        """What parameters read, and the arguments of the target's task."""
+        """The values of parameters, and the arguments of the target's task."""
         for name in inputs:
             if name not in self.inputs:
                 raise ArgumentError(
@@ -227,14 +228,14 @@ def _names(target: LazyResult[Any], blueprint: Blueprint) -> list[str]:
 
 
 def _is_for_a_run(task: Task[..., Any], target: LazyResult[Any]) -> bool:
-    """Whether a target of plain calls is not for straight-line code: it is a loop, or collects."""
+    """Whether a target of plain calls is unfit for straight-line code: a loop, or ``*args``."""
     if task.parameters.var_positional or task.parameters.var_keyword:
         return True
     return not target._dependencies and isinstance(fuse(task), Fused)
 
 
 def _places(target: LazyResult[Any], count: int) -> dict[str, int]:
-    """Argument of the target that is a plain value → its place among those of the graph."""
+    """Argument of the target with a plain value → its place among the values of the graph."""
     if not isinstance(target.task, Task):
         return {}
     arguments = [*zip(target.task.parameters.positional, target.args, strict=False)]
@@ -244,12 +245,12 @@ def _places(target: LazyResult[Any], count: int) -> dict[str, int]:
 
 
 class ProgramExecution:
-    """Runs a target that is compiled already.
+    """Runs a target that is already compiled.
 
     Args:
-        program: What it was compiled to.
-        args, kwargs: Of the target's task.
-        begun: Where straight-line code has stopped, to go on from there.
+        program: Its blueprint.
+        args, kwargs: Arguments of the target's task.
+        begun: The point where straight-line code has stopped, to continue from there.
         machine: Makes the machine for one run.
     """
 

@@ -1,4 +1,4 @@
-"""ResourceContainer under the name that programs import it by; its home is ``resources``."""
+"""ResourceContainer under its public import path; its home is ``resources``."""
 
 from cascade.runtime.resources.container import ResourceContainer
 

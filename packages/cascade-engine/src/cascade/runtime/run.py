@@ -1,4 +1,4 @@
-"""Run: what belongs to one execution of a target, handed to whoever takes part in it."""
+"""Run: the state of one execution of a target, shared by everything that takes part in it."""
 
 from __future__ import annotations
 
@@ -64,46 +64,46 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: The run that the current code is part of; ``cs.run`` refuses to start another from inside.
+#: The run of the current code; ``cs.run`` refuses to start another one from inside.
 current_run: contextvars.ContextVar[Run] = contextvars.ContextVar("cascade.current_run")
 
 
-#: Seconds between two StepsMade events, at least.
+#: Least seconds between two StepsMade events.
 STEP_INTERVAL = 0.1
 
 
 class Waiting(NamedTuple):
-    """Why a node does not run now."""
+    """The reason why a node does not run now."""
 
     task: str
-    #: ``LazyResult.number`` of the node; 0 where there is none.
+    #: ``LazyResult.number`` of the node; 0 if there is none.
     node: int
-    #: ``"inputs"``, ``"retry delay"``; or the limit: ``"capacity gpu"``, ``"pause global"``,
+    #: ``"inputs"``, ``"retry delay"``, or the limit: ``"capacity gpu"``, ``"pause global"``,
     #: ``"concurrency task:fetch 4"``, ``"rate_limit global 10/s"``.
     reason: str
-    #: What it waits for: the names of inputs, of who holds a limit.
+    #: Names of the inputs, or of the tasks that hold the limit.
     holders: tuple[str, ...] = ()
-    #: How long it will be, where that is known.
+    #: Expected duration, if known.
     seconds: float | None = None
-    #: When that began, by ``time.monotonic``; None for inputs.
+    #: Start of the wait, by ``time.monotonic``; None for inputs.
     since: float | None = None
 
 
 class Run:
-    """The surroundings of one run. Made, entered and left in its event loop's thread.
+    """The state of one run. Made, entered and left in its event loop's thread.
 
     Attributes:
-        params: What ``Param`` nodes read.
+        params: The values for ``Param`` nodes.
         executor: Lends the threads for sync functions.
-        resources: The injected things, opened as they are asked for.
-        blueprints: Where ``TailCall(target_blueprint_id=…)`` looks.
-        state: Where outcomes are kept for later, or None.
+        resources: The injected resources, opened at first use.
+        blueprints: The targets of ``TailCall(target_blueprint_id=…)``.
+        state: Keeps outcomes for later, or None.
         context: The caller's context variables; every call of a task runs in a copy (M12).
-        held: Those of ``context`` that calls may set, for comparisons; see ``contexts``.
+        held: The variables of ``context`` that calls may set, for comparisons; see ``contexts``.
         placement: Decides where calls are made (M6).
-        fail_fast: Whether the first error ends the run (R9); if not, what can run does.
+        fail_fast: Whether the first error ends the run (R9); otherwise all that can run does.
         failures: The errors of a run that goes on nevertheless, in their order.
-        steps: What its loops have made so far.
+        steps: The steps of its loops.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Run:
         self.id = os.urandom(8).hex()
         self.fail_fast = fail_fast
         self.failures: list[Exception] = []
-        #: Of the run's deadline, where it has one.
+        #: The scope of the run's deadline, if it has one.
         self.scope: asyncio.Timeout | None = None
         self.params = dict(params)
         self.bus = bus
@@ -137,13 +137,13 @@ class Run:
         self.resources: ResourceSession = container.setup(self)
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        # In virtual time what happens does not depend on how fast the machine is.
+        # In virtual time the speed of the machine must not matter.
         is_virtual = isinstance(self.loop, VirtualLoop)
         self.placement = Placement(None if is_virtual else durations or Durations())
         self._monitor = monitor
         self._abandoned = AbandonedCalls() if abandoned is None else abandoned
         self._resting: dict[object, Waiting] = {}
-        #: What stands for a call of a task or resource that has begun → its name.
+        #: Key of a begun call of a task or resource → its name.
         self.calls: dict[object, str] = {}
         self._worked_on: Callable[[], Iterable[str]] = tuple
         self._lacking: Callable[[], Iterable[Waiting]] = tuple
@@ -180,21 +180,21 @@ class Run:
             if self._next_tell is not None:
                 self._next_tell.cancel()
             self._flush()
-            # The parts of a run refer to it, and timers that are called off to its context, so what
-            # it was given would stay until a collection.
+            # The parts of a run refer to it, and cancelled timers to its context, so that its
+            # inputs would stay in memory until a collection.
             self.params.clear()
             self.context = contextvars.copy_context()
             self._lacking = tuple
 
     def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
-        """Refuse what cannot succeed before any of it runs: resources, capacities, parameters.
+        """Refuse, before the run starts, nodes that cannot succeed: resources, capacities, params.
 
         Args:
-            lazies: Those that are ``special``, at least.
+            lazies: At least the ``special`` ones.
 
         Raises:
             ResourceNotFoundError, ResourceError, CycleError: See ``Providers.check``.
-            CapacityError: A node takes more of a capacity than there is.
+            CapacityError: A node takes more of a capacity than the total.
             ParameterError: A parameter or environment variable is missing or does not fit.
         """
         special = [lazy for lazy in lazies if lazy._special]
@@ -206,43 +206,43 @@ class Run:
 
     @property
     def expired(self) -> bool:
-        """Whether the deadline is over, so that the run waits for nothing any more."""
+        """Whether the deadline is over, so that the run waits for nothing more."""
         return self.scope is not None and self.scope.expired()
 
     @property
     def is_cancelled(self) -> bool:
         """Whether the run's asyncio task was cancelled, or its deadline is over.
 
-        True from the request on. Where a whole event loop is ended, as by ``asyncio.run``, the
+        True from the request on. When a whole event loop is ended, as by ``asyncio.run``, the
         cancels of the run's inner asyncio tasks may arrive before that of its own.
         """
         return self.expired or self._cancels.count > 0
 
     @property
     def abandons(self) -> bool:
-        """Whether the run waits for no plain call any more (M8).
+        """Whether the run waits for plain calls no longer (M8).
 
-        Its deadline is over, or it was cancelled for the second time. How often its inner asyncio
-        tasks were cancelled does not count: a failure cancels them as well.
+        Its deadline is over, or it was cancelled for the second time. Cancels of its inner asyncio
+        tasks do not count, because a failure cancels them as well.
         """
         return self.expired or self._cancels.count > 1
 
-    # -- what waits ---------------------------------------------------------------------------
+    # -- waiting nodes ------------------------------------------------------------------------
 
     def watch_waits(self, lacking: Callable[[], Iterable[Waiting]]) -> None:
-        """Let ``waiting`` ask ``lacking`` for the nodes that wait for inputs."""
+        """Let ``waiting`` call ``lacking`` for the nodes that wait for inputs."""
         self._lacking = lacking
 
     def watch_work(self, worked_on: Callable[[], Iterable[str]]) -> None:
-        """Let ``under_way`` ask ``worked_on`` for the calls that are not among ``calls``."""
+        """Let ``under_way`` call ``worked_on`` for the calls that are not in ``calls``."""
         self._worked_on = worked_on
 
     def under_way(self) -> list[str]:
-        """The names of the calls that have begun and not ended. In the loop's thread."""
+        """The names of the active calls. In the loop's thread."""
         return [*list(self.calls.values()), *self._worked_on()]
 
     def waiting(self, inputs: bool = True) -> list[Waiting]:
-        """The nodes that do not run now, and why. In the loop's thread."""
+        """The nodes that do not run now, and the reasons. In the loop's thread."""
         held_up = [
             Waiting(permit.task, permit.node, limit, holders, None, permit.since)
             for permit, limit, holders in self.gate.capacities.waiting(self)
@@ -250,7 +250,7 @@ class Run:
         return [*self._resting.values(), *held_up, *(self._lacking() if inputs else ())]
 
     def report_plan(self, nodes: Callable[[], Iterable[LazyResult[Any]]]) -> None:
-        """Tell what was added to what the run has to do, if somebody wants to know."""
+        """Publish the nodes added to the run, if there are subscribers."""
         if self.bus.is_silent:
             return
         if self.bus.wants(NodesPlanned):
@@ -263,13 +263,13 @@ class Run:
 
     @around
     def rest(self, task: str, node: int, seconds: float) -> Iterator[None]:
-        """Tell, as long as the block lasts, that a node waits for its next attempt."""
+        """Report, while the block lasts, that a node waits for its next attempt."""
         waiting = self.begin_rest(task, node, seconds)
         yield
         self.end_rest(waiting)
 
     def begin_rest(self, task: str, node: int, seconds: float) -> object:
-        """Tell that a node waits for its next attempt, until ``end_rest`` gets what this gives."""
+        """Report that a node waits for its next attempt, until ``end_rest`` gets the result."""
         key = object()
         self._resting[key] = Waiting(task, node, "retry delay", (), seconds, monotonic())
         if seconds:
@@ -277,21 +277,21 @@ class Run:
         return key
 
     def end_rest(self, key: object) -> None:
-        """Tell that it waits no more."""
+        """Report that it no longer waits."""
         del self._resting[key]
 
     # -- events -------------------------------------------------------------------------------
 
     @property
     def watches_tasks(self) -> bool:
-        """Whether anybody subscribed to an event of tasks, so that times must be taken."""
+        """Whether events of tasks have subscribers, so that times must be measured."""
         wants = self.bus.wants
         return wants(TaskStarted) or wants(TaskFinished) or wants(TaskFailed) or wants(TaskSkipped)
 
     def publish(self, event_type: type[Event], *details: Any) -> None:
-        """Publish an event of this run, from any thread, if somebody wants it.
+        """Publish an event of this run, from any thread, if there are subscribers.
 
-        Handlers are called in the loop's thread, in the order in which this was called.
+        Handlers are called in the loop's thread, in the order of these calls.
         """
         if self.bus.is_silent or not self.bus.wants(event_type):
             return
@@ -308,7 +308,7 @@ class Run:
             self.bus.publish(self._published.popleft())
 
     def step(self, task: str) -> None:
-        """Count a step that ``task`` asks for. From any thread.
+        """Count a step of ``task``. From any thread.
 
         Raises:
             StepLimitError: It is one too many.
@@ -328,7 +328,7 @@ class Run:
             self.tell_of_steps(task)
 
     def tell_soon(self, task: str) -> None:
-        """Tell of steps of ``task`` at the next interval, whatever follows. From any thread."""
+        """Report the steps of ``task`` at the next interval, whatever follows. From any thread."""
         if self._will_tell or not self.bus.wants(StepsMade):
             return
         self._will_tell = True
@@ -346,7 +346,7 @@ class Run:
             self.tell_of_steps(task)
 
     def tell_of_steps(self, task: str) -> None:
-        """Publish how many there are, if somebody wants to know."""
+        """Publish the number of steps, if there are subscribers."""
         if self.bus.wants(StepsMade):
             self.publish(StepsMade, task, self.steps.count, self.steps.per_second)
 
@@ -354,18 +354,18 @@ class Run:
 
     @property
     def caller(self) -> Any:
-        """The permit of the call that has started this run, if limits have let that in."""
+        """The permit of the call that started this run, if limits have admitted that call."""
         return self.gate.caller
 
     def is_own_thread(self, ident: int) -> bool:
-        """Whether that is the thread of the run's event loop."""
+        """Whether ``ident`` is the thread of the run's event loop."""
         return ident == self._thread
 
     def submit(self, executor: Executor, name: str, work: WorkerCall[T]) -> Future[T]:
-        """Have ``executor`` make a call; virtual time stands still until that has ended.
+        """Give a call to ``executor``; virtual time stands still until the call has ended.
 
         Raises:
-            RuntimeError: It refuses to; ``work`` is withdrawn, if it has not begun nevertheless.
+            RuntimeError: The executor refuses; ``work`` is withdrawn, unless it has begun.
         """
         release = self.loop.hold(name) if isinstance(self.loop, VirtualLoop) else None
         work.on_withdrawal = release
@@ -394,23 +394,23 @@ class Run:
     ) -> T:
         """Call ``func`` on a thread of the executor, in a copy of the caller's context (M12).
 
-        Cancelling waits for the call to end, because nothing can stop it (M8); a second cancel
-        of the run abandons it, and so does the timeout.
+        Cancelling waits for the call to end, because it cannot be stopped (M8). A second cancel of
+        the run abandons it, and so does the timeout.
 
         Args:
             func: A plain function.
             args: Its positional arguments.
-            kwargs: Its others.
-            executor: The run's if left out.
-            name: What events and errors call it.
-            node: Of the lazy value that is computed, for events.
-            timeout: Seconds from when a thread begins.
-            on_abandon: Told of the call when nobody waits for it any more.
+            kwargs: Its keyword arguments.
+            executor: The run's by default.
+            name: Its name in events and errors.
+            node: Number of the lazy value, for events.
+            timeout: Seconds from the beginning on a thread.
+            on_abandon: Called with the call when it is abandoned.
             on_cancel: Called when this was cancelled and is about to wait for the call.
 
         Raises:
             TaskTimeoutError: It took longer than ``timeout``.
-            ExecutorError: The executor has ended the call, and no thread had begun it.
+            ExecutorError: The executor ended the call before a thread had begun it.
         """
         executor = executor or self.executor
         name = name or getattr(func, "__qualname__", short(func))
@@ -443,7 +443,7 @@ class Run:
             if work.withdraw():
                 raise not_begun(executor, f"task '{name}'", call)
             return result_of(call)
-        assert timeout is not None  # else the call has ended
+        assert timeout is not None  # otherwise the call has ended
         self._leave(call, name, node, executor, on_abandon)
         raise TaskTimeoutError(
             f"an attempt of task '{name}' took longer than {timeout:g} s; it goes on in its "
@@ -452,7 +452,7 @@ class Run:
         )
 
     def _telling(self, begun: asyncio.Future[None]) -> Callable[..., Any]:
-        """``guarded``, but it tells the event loop when it begins."""
+        """``guarded``, which also reports its beginning to the event loop."""
 
         def begin() -> None:
             if not begun.done():
@@ -489,7 +489,7 @@ class Run:
     def abandon(
         self, call: Future[Any], name: str, node: int, executor: Executor | None = None
     ) -> None:
-        """Count a call that nobody waits for any more, and tell of it (M8)."""
+        """Record an abandoned call, and publish it (M8)."""
         running = self._abandoned.add(call, name, executor or self.executor)
         self.publish(CallAbandoned, name, node, running)
 
@@ -503,18 +503,18 @@ class Run:
         """Call a plain function in the event loop's thread.
 
         Args:
-            called: What ``placement`` knows it by.
+            called: Its key for ``placement``.
             func: The function.
             args: Its positional arguments.
-            kwargs: Its others.
+            kwargs: Its keyword arguments.
 
         Raises:
-            RunError: It starts an event loop, and has asked for this thread.
+            RunError: It starts an event loop, although it asked for this thread.
         """
         run, watch = self.context.copy().run, self.watch_call(called)
         if getattr(called, "mode", "auto") == "inline":
             return marked(watch, run, in_loop, called.name, guarded, func, args, kwargs)
-        # Measured inside: the monitor's thread may have to be started first.
+        # Measured here: the monitor's thread may have to be started first.
         note = self.placement.note_since
         if starts_loop(called):
             return outside_loop(
@@ -523,7 +523,7 @@ class Run:
         return marked(watch, timed, called, note, run, guarded, func, args, kwargs)
 
     def watch_call(self, called: Any, end: Callable[[], object] | None = None) -> Watch | None:
-        """What marks a call in the event loop's thread, for ``marked``; see ``BlockingMonitor``."""
+        """A mark for a call in the event loop's thread, for ``marked``; see ``BlockingMonitor``."""
         if self._monitor is None or getattr(called, "structural", False):
             return None
         name = getattr(called, "name", None) or getattr(called, "__qualname__", repr(called))
@@ -540,22 +540,22 @@ class Run:
         is_cancelled: IsCancelled,
         budget: YieldBudget | None = None,
     ) -> Awaitable[T]:
-        """What to await for the value of a task's coroutine, each step of it made in ``context``.
+        """An awaitable for the value of a task's coroutine, each step of it in ``context``.
 
-        One coroutine does it all, as each in between is one more that every wait goes through. It
+        One coroutine does everything, because every wait passes through each further coroutine. It
         may raise:
 
-        - CancelledError: the engine has cancelled it, also if the coroutine has swallowed that;
-        - TaskCancelledError: it was cancelled, and not by the engine;
+        - CancelledError: the engine has cancelled it, even if the coroutine has swallowed that;
+        - TaskCancelledError: it was cancelled, but not by the engine;
         - TaskStopIterationError: it let a StopIteration escape.
 
         Args:
-            operation: What it is a call of.
-            node: Of the lazy value that is computed, for events.
+            operation: The operation that it is a call of.
+            node: Number of the lazy value, for events.
             work: The coroutine.
             context: A copy of the caller's, which may be marked (M12).
             is_cancelled: Whether the engine has cancelled the current asyncio task.
-            budget: Told whenever the coroutine goes on after it has waited.
+            budget: Told whenever the coroutine continues after a wait.
         """
         watch = None
         if self._monitor is not None:
@@ -568,7 +568,7 @@ class Run:
 
 
 class _Awaited(Cancels):
-    """A call of a coroutine task that is awaited; among the run's until it is over."""
+    """An awaited call of a coroutine task; one of the run's calls until it is over."""
 
     __slots__ = ("_calls", "_is_cancelled", "_operation")
 
@@ -588,19 +588,20 @@ class _Awaited(Cancels):
             if isinstance(error, RuntimeError):
                 raise_named(error, self._operation)
         finally:
-            del error  # or this frame, which its traceback holds, would hold it in turn
+            del error  # otherwise this frame, held by its traceback, would hold it in turn
 
     def over(self) -> None:
         del self._calls[self]
-        del self._is_cancelled, self._calls  # an error's traceback holds this, which holds the run
+        # An error's traceback holds this object, which holds the run.
+        del self._is_cancelled, self._calls
 
 
 def raise_named(error: RuntimeError, operation: Operation) -> NoReturn:
-    """Raise ``error``; or what names the task, where Python has put it for a StopIteration (M13).
+    """Raise ``error``; or one with the task's name if Python raised it for a StopIteration (M13).
 
     Raises:
         TaskStopIterationError: A coroutine of ``operation`` let a StopIteration escape.
-        RuntimeError: ``error`` is something else.
+        RuntimeError: ``error`` has another cause.
     """
     if isinstance(error.__cause__, StopIteration):
         raise stop_iteration(operation.func) from error.__cause__
@@ -608,7 +609,7 @@ def raise_named(error: RuntimeError, operation: Operation) -> NoReturn:
 
 
 def guarded(func: Callable[..., T], args: Any, kwargs: Any) -> T:
-    """Call ``func``; errors are those that futures and coroutines can carry (M13).
+    """Call ``func``; errors are replaced by ones that futures and coroutines can carry (M13).
 
     Raises:
         TaskStopIterationError: The function let a StopIteration escape.
@@ -621,7 +622,7 @@ def guarded(func: Callable[..., T], args: Any, kwargs: Any) -> T:
 
 
 def in_loop(task: str, func: Callable[..., T], *args: Any) -> T:
-    """Call what the task named ``task`` has asked to have called in the event loop's thread.
+    """Call a function of the task ``task`` that asked for the event loop's thread.
 
     Raises:
         RunError: It starts an event loop there.
@@ -645,9 +646,9 @@ def stop_iteration(func: Callable[..., Any]) -> TaskStopIterationError:
 
 
 def carried(func: Callable[..., Any], error: BaseException) -> BaseException:
-    """``error``, which a call of ``func`` has raised; or what futures can carry in its place (M13).
+    """``error`` of a call of ``func``; or a replacement that futures can carry (M13).
 
-    The cause of that is ``error``.
+    ``error`` is the cause of the replacement.
     """
     if isinstance(error, StopIteration):
         replaced: BaseException = stop_iteration(func)

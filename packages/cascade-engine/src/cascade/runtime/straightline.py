@@ -1,9 +1,9 @@
 """Straight-line code for graphs of plain calls, written once per shape of graph.
 
-A graph whose nodes are all plain calls needs no bookkeeping: one function makes the calls one after
-the other, with a local for what each gives. It is written for a *shape*, which is all of a graph
-but its plain values, so that a task which returns the same few calls in each of its steps is
-compiled once (M4). For ``add(double(x), 1)``::
+If all nodes of a graph are plain calls, one function can make them one after the other, with a
+local variable for each result. It is generated for a *shape*, which is the graph without its plain
+values, so that a task that returns the same few calls in each of its steps is compiled once (M4).
+For ``add(double(x), 1)``::
 
     def straight(context, count, held, turn, values):
         a0, a1, = values
@@ -16,12 +16,12 @@ compiled once (M4). For ``add(double(x), 1)``::
         v1 = add(v0, a1)
         …
 
-A variable is set to RELEASED after its last use, so that its value can go (M21).
+A variable is set to RELEASED after its last use, so that its value can be freed (M21).
 
-A call that writes to its context is the last, as others must not see that (M12), and so is one
-after which whoever has called wants to have its turn. What is no value (a tail call, a lazy value,
-a coroutine by mistake) is handed over, with what was computed so far, to a graph run, which
-goes on from there; so is an error, for its note.
+The code stops after a call that writes to its context, because other calls must not see that (M12),
+and after one that has used up the caller's turn. If a call returns no value (but a tail call, a
+lazy value, or a coroutine by mistake) or raises, the results so far are handed to a graph run,
+which continues from there.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ from cascade.spec.lazy_types import LazyResult
 from cascade.spec.params import Source
 from cascade.spec.task import Task
 
-#: What a call may give that is no value, or should be none.
+#: Results of a call that are not values, or must not be.
 GOES_ON = (LazyResult, TailCall, CoroutineType, Missing)
-#: Larger graphs are interpreted: that many lines are not compiled for what may run once.
+#: Larger graphs are interpreted: so many lines are not worth compiling if they may run once.
 _MOST_NODES = 64
-#: How often a shape has to be met before code is written for it, and how many a task remembers.
+#: How often a shape must occur before code is written for it, and how many a task remembers.
 _WORTHWHILE = 3
 _SHAPES_KEPT = 32
-#: What tracebacks show for the lines; they are left out of users' tracebacks with this folder.
+#: The file name in tracebacks; these frames are left out of users' tracebacks with this folder.
 _FILE = f"{__file__[: -len('.py')]}/<generated>"
 
 
-#: Between two calls: whether the first has set a context variable, or was the last for now.
+#: Between two calls: whether the first has set a context variable, or the turn is over.
 _INTERRUPTED = (
     "if len(context) != count or (held and differs(context, held)) "
     "or (now := clock()) > turn.until:"
@@ -67,7 +67,7 @@ _INTERRUPTED = (
 
 
 class Limited(Protocol):
-    """Until when straight-line code may make calls; looked at after each."""
+    """The time until which straight-line code may make calls; tested after each."""
 
     @property
     def until(self) -> float:
@@ -77,12 +77,12 @@ class Limited(Protocol):
 
 
 class Bailout:
-    """Where straight-line code has stopped, for a graph run to go on.
+    """The point where straight-line code has stopped, for a graph run to continue from.
 
     Attributes:
-        done: What the nodes before have given; RELEASED where that was used for the last time.
-        result: What the next one has given; UNSET if it was not called.
-        error: What it has raised instead, or None.
+        done: Results of the nodes before; RELEASED after their last use.
+        result: Result of the next node; UNSET if it was not called.
+        error: Its error instead, or None.
     """
 
     __slots__ = ("done", "error", "result")
@@ -96,7 +96,7 @@ class Bailout:
 
     @property
     def paused(self) -> bool:
-        """Whether it stopped between two calls, as the event loop wants its turn."""
+        """Whether it stopped between two calls, because its turn was over."""
         return self.result is UNSET and self.error is None
 
 
@@ -105,7 +105,7 @@ class Begun(NamedTuple):
 
     Attributes:
         lazies: Its nodes, in the order in which the code calls them.
-        stopped: Where that has stopped.
+        stopped: The point where it has stopped.
         kept: Nodes whose values were kept after their last use.
     """
 
@@ -115,11 +115,11 @@ class Begun(NamedTuple):
 
     @property
     def called(self) -> LazyResult[Any] | None:
-        """The node whose call has given something that is no value, or an error."""
+        """The node whose call has returned something other than a value, or an error."""
         return None if self.stopped.paused else self.lazies[len(self.stopped.done)]
 
     def forget(self) -> None:
-        """Let go of the values, which have been taken over."""
+        """Drop the values, which have been taken over."""
         self.stopped.done = []
 
 
@@ -127,7 +127,7 @@ class Walk(NamedTuple):
     """A graph of plain calls, taken apart.
 
     Attributes:
-        shape: Graphs for which this is equal differ in their plain values only.
+        shape: Graphs with equal shapes differ only in their plain values.
         lazies: Inputs before their users; the target is the last.
         values: The plain values, in the order in which the code takes them.
     """
@@ -138,19 +138,19 @@ class Walk(NamedTuple):
 
 
 def walk(target: LazyResult[Any], params: bool = False) -> Walk | None:
-    """Take apart what ``target`` needs; None if not all of it are plain calls.
+    """Take apart the graph of ``target``; None if it does not consist of plain calls.
 
     Args:
-        target: What is to be computed.
-        params: Whether parameters of the run may be among it; they stand for their values.
+        target: The target.
+        params: Allow parameters of the run, which stand for their values.
 
-    Cost: about half a microsecond a node; half of that for a chain.
+    Cost: about half a microsecond per node; half of that for a chain.
     """
     return chain(target) or _walk(target, params)
 
 
 def chain(target: LazyResult[Any]) -> Walk | None:
-    """The same, where each node needs but one other; None if that is not so."""
+    """The same for a chain, in which each node needs only one other; None if it is not one."""
     lazies: list[LazyResult[Any]] = []
     values: list[Any] = []
     shape: list[Any] = []
@@ -217,7 +217,7 @@ def _walk(target: LazyResult[Any], params: bool) -> Walk | None:
 
 
 def straight_for(found: Walk) -> StraightLine | None:
-    """The code for a graph's shape, once that was met often enough; kept with its target's task."""
+    """The code for a graph's shape, once that occurred often enough; kept with the task."""
     task = found.lazies[-1].task
     if not isinstance(task, Task):
         return None
@@ -228,7 +228,7 @@ def straight_for(found: Walk) -> StraightLine | None:
     if isinstance(known, StraightLine):
         return known
     if known + 1 < _WORTHWHILE:
-        if len(shapes) >= _SHAPES_KEPT:  # make room: what was met now and then is no loop's
+        if len(shapes) >= _SHAPES_KEPT:  # make room: rare shapes are not those of a loop
             kept = {shape: code for shape, code in shapes.items() if isinstance(code, StraightLine)}
             shapes.clear()
             shapes.update(kept)
@@ -250,14 +250,14 @@ class StraightLine:
     def __init__(self, found: Walk, kept: Container[LazyResult[Any]] = ()) -> None:
         self.tasks = [lazy.task for lazy in found.lazies]
         self.kept = kept
-        #: Whether a call may come to ``asyncio.run``, as far as that is to be seen.
+        #: Whether a call may reach ``asyncio.run``, as far as the code shows.
         self.may_start_loop = any(map(starts_loop, self.tasks))
-        #: How often a node is mentioned by the others, of a graph of this shape.
+        #: Number of mentions of each node by the others, in a graph of this shape.
         self._mentions = _mentions(found.lazies)
-        #: Containers: the tuple of what is in one may be the user's own.
+        #: Containers: the tuple inside one may belong to the user.
         self._containers = [at for at, lazy in enumerate(found.lazies) if lazy.task is GATHER]
         lines = list(_lines(found, kept))
-        #: Line → the node that is called there; the others compare contexts.
+        #: Line → the node that it calls; the other lines compare contexts.
         self._calls = {at: node for at, (_, node) in enumerate(lines, 3) if node is not None}
         self._code = _compiled([line for line, _ in lines], self.tasks)
 
@@ -266,8 +266,8 @@ class StraightLine:
 
         Args:
             context: A copy of the caller's; a call that writes to it is the last (M12).
-            held: What ``held_in`` gives for it.
-            turn: Says until when there may be more calls.
+            held: The result of ``held_in`` for it.
+            turn: The time until which there may be more calls.
             values: The graph's plain values.
         """
         try:
@@ -283,12 +283,12 @@ class StraightLine:
         held: Held,
         values: Sequence[Any],
     ) -> Any:
-        """``enter`` in the event loop's thread, whose turn may come when a call has ended (M6).
+        """``enter`` in the event loop's thread, whose turn may come after any call (M6).
 
         Args:
-            placement: Is told of a call that took long; to be asked before.
-            turn: Says whether to hand over what there is.
-            clean: What the calls see a copy of.
+            placement: Records a call that took long; allows this before.
+            turn: Ends the function when the event loop's turn is due.
+            clean: A context; the calls see a copy of it.
             held, values: See ``enter``.
         """
         enter = partial(outside_loop, self.enter) if self.may_start_loop else self.enter
@@ -298,7 +298,7 @@ class StraightLine:
         return outcome
 
     def took_long(self, placement: Placement, turn: Turn, outcome: Any) -> None:
-        """Note that the last call took longer than one may in the event loop's thread."""
+        """Record that the last call took longer than the event loop's thread allows."""
         if turn.is_endless:
             return
         place = len(self.tasks) - 1
@@ -312,15 +312,15 @@ class StraightLine:
             warn(task.name, BlockedStep(None, seconds, PLAIN_THRESHOLD, here, ""), "auto")
 
     def held_elsewhere(self, lazies: Sequence[LazyResult[Any]]) -> bool:
-        """Whether somebody may mention a node again that is not the target (M14).
+        """Whether other code may mention a node again that is not the target (M14).
 
-        The reference count tells: those of the graph itself are known.
+        The reference count shows it: the references within the graph are known.
         """
         if any(
             references(lazies, place) > mentions for place, mentions in enumerate(self._mentions)
         ):
             return True
-        # A tuple among the arguments may be the node's own of what it needs.
+        # A tuple in the arguments may be the node's own tuple of inputs.
         return any(references([lazies[p]._dependencies], 0) > 1 for p in self._containers)
 
     def _stopped(self, error: BaseException) -> Bailout:
@@ -336,15 +336,15 @@ class StraightLine:
 
 
 def _what(lazy: LazyResult[Any]) -> Any:
-    """What is called, where that says all: arithmetic makes an operation for each node."""
+    """The operation that decides the code: arithmetic makes an operation for each node."""
     task = lazy.task
     return task if isinstance(task, Task) else task.func
 
 
 def references(things: Sequence[Any], place: int) -> int:
-    """How many references there are to an item, but for that of ``things``.
+    """The number of references to an item besides that of ``things``.
 
-    What this look itself adds differs between Pythons, so it was measured.
+    The references added by this look itself differ between Pythons, so they were measured.
     """
     return sys.getrefcount(things[place]) - _ADDED
 
@@ -419,7 +419,7 @@ def _lines(found: Walk, kept: Container[LazyResult[Any]]) -> Iterator[tuple[str,
 
 
 def _named(name: str, operand: str) -> str:
-    """An argument by name; functions that take ``**kwargs`` take any string as one."""
+    """A keyword argument; functions with ``**kwargs`` accept any string as its name."""
     usual = name.isascii() and name.isidentifier() and not iskeyword(name)
     return f"{name}={operand}" if usual and name != "__debug__" else f"**{{{name!r}: {operand}}}"
 
@@ -429,7 +429,7 @@ def _compiled(lines: Sequence[str], tasks: Sequence[Any]) -> Any:
     scope |= {"ATOMS": ATOMS, "GOES_ON": GOES_ON, "Bailout": Bailout, "RELEASED": RELEASED}
     scope |= {"type": type, "issubclass": issubclass, "len": len, "differs": differs}
     scope["clock"] = perf_counter
-    # Variables of a function around it, as what is looked up in globals costs more.
+    # Variables of an enclosing function: lookups in globals cost more.
     head = f"def outer({', '.join(scope)}):\n def straight(context, count, held, turn, values):"
     source = "\n".join([head, *(f"  {line}" for line in lines), " return straight"])
     made: dict[str, Any] = {}

@@ -1,12 +1,12 @@
-"""For tests of workflows: time that is virtual, so that no test waits.
+"""Tests of workflows in virtual time, so that no test waits.
 
-``VirtualTime`` needs nothing but Cascade. ``virtual_time``, a fixture that gives one to each test,
-needs pytest, and is looked for when it is asked for; in a ``conftest.py``::
+``VirtualTime`` needs only Cascade. The fixture ``virtual_time``, which gives one to each test,
+needs pytest, and is imported on demand; in a ``conftest.py``::
 
     from cascade.testing import virtual_time  # noqa: F401
 
-It is no plugin with an entry point: pytest imports those in every run of every project that has
-Cascade installed, and only a few of these tests want it.
+It is no plugin with an entry point: pytest would import it in every test run of every project that
+has Cascade installed, though few tests need it.
 """
 
 from __future__ import annotations

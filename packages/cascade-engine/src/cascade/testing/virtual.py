@@ -1,4 +1,4 @@
-"""VirtualTime: a workflow with hours of retries, timeouts and timers, tested in milliseconds."""
+"""VirtualTime: tests a workflow with hours of retries, timeouts and timers in milliseconds."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ R = TypeVar("R")
 class VirtualTime:
     """Runs targets and coroutines in virtual time, one after the other.
 
-    Whatever waits by the event loop (``asyncio.sleep``, delays of retries, timeouts, deadlines)
-    takes no real time, and happens in the same order each time. Plain functions run in the event
+    Waiting in the event loop (``asyncio.sleep``, delays of retries, timeouts, deadlines) takes no
+    real time, and events happen in the same order each time. Plain functions run in the event
     loop's thread, one after the other; ``time.sleep`` in one of them still sleeps.
 
     Args:
-        seed: Of the module ``random`` while something runs, from which Cascade takes the jitter of
-            retries; what runs is the same for the same seed. Otherwise that module is left alone.
-        start: The time to begin with, in seconds.
+        seed: Seed of the module ``random`` during runs, from which Cascade takes the jitter of
+            retries. The same seed gives the same run. Outside of runs the module is left alone.
+        start: The initial time in seconds.
 
     >>> import cascade as cs
     >>> calls = []
@@ -52,7 +52,7 @@ class VirtualTime:
 
     @property
     def elapsed(self) -> float:
-        """Virtual seconds since the beginning: what all runs so far have taken."""
+        """Virtual seconds since the beginning: the duration of all runs so far."""
         return self.now - self._start
 
     @overload
@@ -64,17 +64,17 @@ class VirtualTime:
     @overload
     def run(self, work: Any, **options: Any) -> Any: ...
     def run(self, work: Any, **options: Any) -> Any:
-        """The value of ``work``; the clock goes on where the run before it has ended.
+        """The value of ``work``; the clock continues from the end of the run before.
 
         Args:
-            work: A coroutine, a coroutine function without arguments (say, one that makes an
-                engine with resources), or what ``cs.run`` takes.
-            options: For a target: those of ``cs.run``, as ``use_vm=True``.
+            work: A coroutine, a coroutine function without arguments (for example one that makes
+                an engine with resources), or a target of ``cs.run``.
+            options: For a target: the options of ``cs.run``, such as ``use_vm=True``.
 
         Raises:
             RunError: An event loop is running in this thread, as in an ``async def`` test.
-            StalledError: What runs waits for something that nothing can bring.
-            Exception: That of ``work``.
+            StalledError: A coroutine waits for an event that cannot happen.
+            Exception: The error of ``work``.
         """
         if asyncio._get_running_loop() is not None:
             if asyncio.iscoroutine(work):

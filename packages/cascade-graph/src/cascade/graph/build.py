@@ -1,12 +1,12 @@
-"""``build_graph``: from a lazy value to the graph of all that it needs.
+"""``build_graph``: the graph of a lazy value and all its inputs.
 
-A node can only be called after its inputs exist, so the numbers that lazy values get when they are
-made already are a topological order of the data edges: planning is a walk over what the target
-reaches and one sort by number. Only an edge to a younger node, which ``run_if`` and ``after`` can
-add, needs the general order (Kahn 1962), and only there can a cycle be.
+A node can be called only after its inputs exist, so the creation numbers of lazy values are already
+a topological order of the data edges. Planning is a walk over the nodes below the target and one
+sort by number. Only ``run_if`` and ``after`` can add an edge to a younger node; then the general
+algorithm is needed (Kahn 1962), and only then can there be a cycle.
 
-Iterative throughout: a chain of 100 000 nodes is an ordinary input. O(n + m) plus the sort, which
-is near linear as most numbers come in runs.
+Nothing is recursive: a chain of 100 000 nodes is an ordinary input. O(n + m) plus the sort, which
+is nearly linear because most numbers come in ascending runs.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def build_graph(
     routes: bool = False,
     known: Callable[[LazyResult[Any]], bool] | None = None,
 ) -> Graph:
-    """Collect everything that ``target`` needs, shared nodes once.
+    """Collect the nodes that ``target`` needs, shared ones once.
 
     Args:
         target: A lazy value.
-        routes: Include the routes of routers. Drawings want them; a run does not, because only
-            the chosen route runs (R7) and it is known late.
-        known: Tells lazy values that are accounted for elsewhere; they are not entered, and the
+        routes: Include the routes of routers. Drawings need them. A run does not, because only
+            the chosen route runs (R7), and the choice is made late.
+        known: Recognises lazy values that are handled elsewhere. They are not entered, and the
             graph lists them in ``outside``.
 
     Raises:
@@ -57,7 +57,7 @@ def build_graph(
 
 
 def inputs_of(lazy: LazyResult[Any]) -> tuple[LazyResult[Any], ...]:
-    """All that has to end before ``lazy`` may start, in a run."""
+    """The nodes that must end before ``lazy`` may start, in a run."""
     policies = lazy._policies
     if policies is None:
         return lazy._dependencies
@@ -79,7 +79,7 @@ def _reach(
     inputs: Callable[[LazyResult[Any]], Sequence[LazyResult[Any]]],
     known: Callable[[LazyResult[Any]], bool] | None,
 ) -> tuple[set[LazyResult[Any]], bool]:
-    """Everything that ``target`` reaches, and whether ascending numbers order it."""
+    """The nodes below ``target``, and whether ascending numbers order them."""
     reached = {target}
     ordered = True
     stack = [target]
@@ -122,7 +122,7 @@ def _order(
     lazies: list[LazyResult[Any]],
     inputs: Callable[[LazyResult[Any]], Sequence[LazyResult[Any]]],
 ) -> list[LazyResult[Any]]:
-    """A topological order that stays near the order of creation, where numbers alone fail."""
+    """A topological order near the order of creation, if the numbers alone give none."""
     place = {lazy: i for i, lazy in enumerate(lazies)}
     sources = [[place[s] for s in inputs(lazy) if s in place] for lazy in lazies]
     waits = list(map(len, sources))
@@ -147,7 +147,7 @@ def _order(
 
 
 def _find_cycle(sources: list[list[int]], stuck: set[int]) -> list[int]:
-    """A cycle among ``stuck``, all of which wait for another one of them."""
+    """A cycle among ``stuck``, in which each node waits for another one of the set."""
     place = min(stuck)
     path: dict[int, None] = {}
     while place not in path:

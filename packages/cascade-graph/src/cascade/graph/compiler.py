@@ -6,7 +6,7 @@ tail call can enter again with other values. For ``f(g(1), y=2)`` with ``def f(x
 
     input r0 x = r3 (prologue)     an argument that was lazy: the prologue computes it once (M3)
     input r1 y                     no default: the caller of the blueprint must give it
-    input r2 z = 3                 parameters with defaults follow the given ones (M1)
+    input r2 z = 3                 parameters with defaults follow those of the call (M1)
       0  r3 = g(1)
     entry:
       1  r4 = f(r0, y=r1, z=r2)
@@ -44,29 +44,30 @@ class BlueprintBuilder:
     """Compiles lazy values. One builder may build any number of blueprints, one at a time."""
 
     def build(self, target: LazyResult[Any], template: bool = True) -> Blueprint:
-        """Compile ``target`` and all that it needs, once somebody looks at the blueprint.
+        """Compile ``target`` and its inputs, at the first use of the blueprint.
 
         Args:
             target: A lazy value.
-            template: Promote the root's arguments to inputs; with False all arguments are baked
-                in and the blueprint has no inputs. A root that is not a call of a task (a
-                container, a map, a router, a parameter) has no inputs either way.
+            template: Turn the root's arguments into inputs. With False all arguments become
+                constants and the blueprint has no inputs. A root that is not a call of a task (a
+                container, a map, a router, a parameter) has no inputs in either case.
 
         Raises:
             DefinitionError: ``target`` is not a lazy value.
 
-        Who looks may get a CycleError: nodes wait for each other.
+        The first use of the blueprint may raise a CycleError: nodes wait for each other.
 
-        Cost: O(1), and O(nodes + edges) for who looks first.
+        Cost: O(1); the first use costs O(nodes + edges).
         """
         if not isinstance(target, LazyResult):
-            build_graph(target)  # which says what it is
+            build_graph(target)  # raises the error
         return Blueprint.deferred(target, partial(_compiled, target, template))
 
     def build_task(self, task: Task[..., Any]) -> Blueprint:
-        """Compile the call of ``task`` alone, all its parameters inputs in the signature's order.
+        """Compile a call of ``task`` alone; all its parameters are inputs, in the signature's
+        order.
 
-        What a tail call to a task, or a returned call of it, enters: one blueprint per task,
+        A tail call to a task, or a returned call of it, enters this blueprint: one per task,
         whatever the arguments.
         """
         return _Template(task, None).blueprint()
@@ -76,13 +77,13 @@ class BlueprintBuilder:
     ) -> dict[str, Blueprint]:
         """Compile blueprints that continue as each other by ``TailCall(target_blueprint_id=…)``.
 
-        To be registered under the same ids, with an engine or a VirtualMachine.
+        Register them under the same ids, with an engine or a VirtualMachine.
 
         Args:
-            targets: Id → a lazy value, compiled as a template, or a task as such.
+            targets: Id → a lazy value, compiled as a template, or a task by itself.
 
         Raises:
-            DefinitionError: There are none, or one is neither; the message has its id.
+            DefinitionError: There are no targets, or one is neither; the message has its id.
             CycleError: Nodes wait for each other.
         """
         if not isinstance(targets, Mapping) or not targets:
@@ -114,7 +115,7 @@ def _compiled(target: LazyResult[Any], template: bool) -> Blueprint:
 
 
 class _Template:
-    """The state of one build in template mode; without a graph, of a task as such."""
+    """The state of one build in template mode. Without a graph, it is for a task by itself."""
 
     def __init__(self, task: Task[..., Any], graph: Graph | None) -> None:
         self.task = task
@@ -124,7 +125,7 @@ class _Template:
         self.inputs: dict[str, int] = {}
         self.defaults: dict[int, Any] = {}
         self.sources: dict[int, LazyResult[Any]] = {}
-        #: Nodes made here: surplus arguments that hold lazy values, put together in one register.
+        #: Nodes made here: each collects surplus arguments with lazy values in one register.
         self.collected: list[LazyResult[Any]] = []
         self.var_args: int | None = None
         self.var_kwargs: int | None = None
@@ -156,7 +157,7 @@ class _Template:
         return Register(self.count - 1)
 
     def _allocate(self, given: Mapping[str, Any]) -> None:
-        """Input registers: what the call gave, then the parameters left out."""
+        """Input registers: those that the call gave, then the parameters left out."""
         parameters = self.task.parameters
         collecting = (parameters.var_positional, parameters.var_keyword)
         singles = [name for name in given if name not in collecting]
@@ -167,7 +168,7 @@ class _Template:
             if issubclass(type(value), LazyResult):
                 self.sources[register] = value
             elif issubclass(type(value), Inject):
-                self.defaults[register] = value  # left out by the caller, put in by the call
+                self.defaults[register] = value  # left out by the caller, supplied by the call
             elif name in parameters.defaults and (self.root is None or name not in given):
                 self.defaults[register] = parameters.defaults[name]
         self.var_args = self._allocate_surplus(parameters.var_positional, given, ())
@@ -188,7 +189,7 @@ class _Template:
         return register
 
     def _root_call(self, outputs: Mapping[LazyResult[Any], Register]) -> Call:
-        """The root's call: by position what was given so, the rest by name.
+        """The root's call: positional where the user's was, the rest by name.
 
         A task with ``*args`` takes all its positional parameters by position, because surplus
         values may come later.
@@ -219,9 +220,10 @@ class _Template:
 
 
 def _collected(surplus: Any, root: LazyResult[Any]) -> LazyResult[Any] | None:
-    """The node that puts surplus arguments together, or None where the caller can: none is lazy.
+    """The node that collects surplus arguments; None if the caller can, because none is lazy.
 
-    The call of the root has searched their insides already, and an Inject among them is the root's.
+    The root's call has searched their insides already, and an Inject among them belongs to the
+    root.
     """
     items = list(chain.from_iterable(surplus.items()) if isinstance(surplus, dict) else surplus)
     holes = [place for place, item in enumerate(items) if isinstance(item, LazyResult)]
@@ -241,7 +243,7 @@ def _amounts(
 
 
 def _call(lazy: LazyResult[Any], outputs: Mapping[LazyResult[Any], Register]) -> Call:
-    """An inner node: known arguments are literals, lazy ones the registers of their calls."""
+    """An inner node. Known arguments become literals, lazy ones the registers of their calls."""
 
     def operand(value: Any) -> Operand:
         if issubclass(type(value), LazyResult):

@@ -7,7 +7,7 @@ from cascade.spec.wording import short, visible
 
 
 def disassemble(blueprint: Blueprint) -> str:
-    """List the instructions of ``blueprint``, one a line, with its inputs at the head.
+    """List the instructions of ``blueprint``, one per line, below its inputs.
 
     >>> from cascade.graph.compiler import BlueprintBuilder
     >>> from cascade.spec.task import task

@@ -1,10 +1,10 @@
-"""Durations in words, for drawings, tables and lines of logs."""
+"""Durations as text, for drawings, tables and log lines."""
 
 from __future__ import annotations
 
 
 def duration_text(seconds: float) -> str:
-    """A duration as people read it, to two digits or to its two largest units.
+    """A duration for people, with two digits or its two largest units.
 
     >>> [duration_text(s) for s in (0.0000042, 0.003, 0.25, 1.23, 59.6, 125, 7320)]
     ['4 µs', '3 ms', '250 ms', '1.2 s', '1 min', '2 min 5 s', '2 h 2 min']

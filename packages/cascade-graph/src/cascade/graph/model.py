@@ -1,4 +1,4 @@
-"""The graph of a program: which nodes there are, and who waits for whom."""
+"""The graph of a program: its nodes, and the edges between them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cascade.spec.task import Task
 
 
 class EdgeKind(enum.Enum):
-    """Why a node waits for another."""
+    """The reason why a node waits for another."""
 
     DATA = "data"
     CONDITION = "condition"
@@ -29,7 +29,7 @@ class EdgeKind(enum.Enum):
 
 
 class NodeKind(enum.Enum):
-    """What a node stands for, as drawings tell them apart."""
+    """The kind of a node, which drawings show."""
 
     TASK = "task"
     CONTAINER = "container"
@@ -49,7 +49,7 @@ class Node:
 
     @property
     def id(self) -> str:
-        """The lazy value's id, the same in every graph that it is part of."""
+        """The lazy value's id, the same in every graph that contains it."""
         return self.lazy.id
 
     @property
@@ -67,13 +67,13 @@ class Node:
 
     @property
     def signature(self) -> inspect.Signature | None:
-        """The task's signature; None for the nodes that Cascade adds."""
+        """The task's signature; None for nodes that Cascade adds."""
         task = self.lazy.task
         return task.parameters.signature if isinstance(task, Task) else None
 
     @property
     def literal_inputs(self) -> dict[str, Any]:
-        """The arguments that are known before the run, by position ("0") or name."""
+        """The arguments known before the run, by position ("0") or name."""
         arguments = {**{str(i): v for i, v in enumerate(self.lazy.args)}, **self.lazy.kwargs}
         return {k: v for k, v in arguments.items() if not isinstance(v, LazyResult)}
 
@@ -107,15 +107,15 @@ class Edge:
 
 @dataclass(eq=False)
 class Graph:
-    """What a run has to do, as arrays over node indices.
+    """The work of a run, as arrays over node indices.
 
     Attributes:
         lazies: The lazy values in topological order; the target is the last.
-        waits: How many edges lead into each node, an input used twice counted twice.
-        successors: For each node the nodes at the other end of its outgoing edges.
+        waits: Number of edges into each node; an input used twice counts twice.
+        successors: For each node, the nodes at the other ends of its outgoing edges.
         index: The inverse of ``lazies``.
         outside: (node, lazy value) for inputs that ``build_graph`` was told not to enter.
-        routes: Whether routers wait for their routes here, as in drawings; in a run they do not.
+        routes: Whether routers wait for their routes, as in drawings; in a run they do not.
     """
 
     lazies: Sequence[LazyResult[Any]]
@@ -135,12 +135,12 @@ class Graph:
 
     @cached_property
     def nodes(self) -> list[Node]:
-        """The nodes in topological order; made when first asked for."""
+        """The nodes in topological order; made at first use."""
         return [Node(i, lazy) for i, lazy in enumerate(self.lazies)]
 
     @cached_property
     def edges(self) -> list[Edge]:
-        """The edges, grouped by the node they lead into; made when first asked for."""
+        """The edges, grouped by the node they lead into; made at first use."""
         return [edge for i, lazy in enumerate(self.lazies) for edge in self._edges_into(i, lazy)]
 
     def _edges_into(self, target: int, lazy: LazyResult[Any]) -> list[Edge]:

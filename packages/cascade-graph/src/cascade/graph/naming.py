@@ -1,12 +1,12 @@
-"""Keys of nodes: what a node is known by in every process.
+"""Keys of nodes: names that are the same in every process.
 
-A key is a digest of what the node is: its task, the content of its arguments, the keys of the nodes
-that it needs, and the policies that decide on its value. So it does not change with the order in
-which nodes are made, with other nodes of the graph, or with the lines that they are written on.
-Keys are made when asked for; a run that keeps nothing has none.
+A key is a digest of the node's task, the content of its arguments, the keys of the nodes that it
+needs, and the policies that affect its value. It therefore does not depend on the order in which
+nodes are made, on other nodes of the graph, or on line numbers. Keys are made on demand; a run that
+keeps nothing makes none.
 
-Nodes that are equal in all of this are told apart by where they were written and by the argument
-that they are for their first user, and where that is equal too, by their order of creation.
+Nodes that are equal in all of this are told apart by their place in the source and by the argument
+that they are for their first user; if these are equal too, by their order of creation.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def node_keys(
     context: bytes = ROOT,
     known: Mapping[LazyResult[Any], NodeKey] = _NONE_KNOWN,
 ) -> dict[LazyResult[Any], NodeKey]:
-    """The keys of ``target`` and of all that it needs, the routes of routers included.
+    """The keys of ``target`` and of all nodes that it needs, routes of routers included.
 
-    Some 8 µs a node with plain arguments.
+    Takes some 8 µs per node with plain arguments.
 
     Args:
-        context: What the graph is part of: ``ROOT``, or the key of the node that continues as it.
+        context: Where the graph belongs: ``ROOT``, or the key of the node that continues as it.
         known: Keys of nodes that belong to other graphs of the run; these are not entered.
 
     Raises:
@@ -69,7 +69,7 @@ def node_keys(
 def _levels(
     lazies: Iterable[LazyResult[Any]], known: Iterable[LazyResult[Any]]
 ) -> list[list[LazyResult[Any]]]:
-    """The nodes by the longest way to them. Equal nodes are on one level, below their users."""
+    """The nodes by the longest path to them. Equal nodes are on one level, below their users."""
     depths = dict.fromkeys(known, -1)
     levels: list[list[LazyResult[Any]]] = []
     for lazy in lazies:
@@ -121,7 +121,7 @@ def _content(
 
 
 def _unfit(lazy: LazyResult[Any], keys: Mapping[LazyResult[Any], NodeKey]) -> SerializationError:
-    """The error for a node that cannot be named, with the argument that is to blame."""
+    """The error for a node that cannot be named; it names the argument at fault."""
     for place, value in (*enumerate(lazy.args, 1), *lazy.kwargs.items()):
         if isinstance(value, LazyResult):
             continue
@@ -139,7 +139,7 @@ def _unfit(lazy: LazyResult[Any], keys: Mapping[LazyResult[Any], NodeKey]) -> Se
 def _first_users(
     lazies: Iterable[LazyResult[Any]],
 ) -> dict[LazyResult[Any], tuple[str, str]]:
-    """Node → its first user, by name, and the argument that it is there."""
+    """Node → its first user, by name, and its argument there."""
     users: dict[LazyResult[Any], tuple[str, str]] = {}
     for lazy in lazies:
         for place, value in (*enumerate(lazy.args), *lazy.kwargs.items()):
@@ -157,7 +157,7 @@ def _told_apart(
     count: Counter[Any] = Counter()
     for lazy in sorted(equal, key=attrgetter("number")):
         code = lazy._code
-        # Lines are counted from the function's first, so that code above it may change.
+        # Lines are counted from the function's first line, so code above it may change.
         line = lazy.callsite.lineno - code.co_firstlineno
         site = (code.co_qualname, line, *users.get(lazy, ("", "")))
         keys[lazy] = digest((content, site, count[site]))

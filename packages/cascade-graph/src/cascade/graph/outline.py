@@ -1,9 +1,9 @@
 """``dry_run``: the plan of a run as an indented tree, without running anything.
 
 Inputs stand under the node that uses them. A node with several users is drawn once; its other
-places point there. Below ``_NESTED`` levels the deepest input, and any other that has inputs of its
-own, continues at the same indentation (``↳``), so that a chain of 100 000 nodes takes 100 000 lines
-and not their square.
+places refer to that one. Below ``_NESTED`` levels the deepest input, and any other with inputs of
+its own, continues at the same indentation (``↳``), so that a chain of 100 000 nodes takes 100 000
+lines and not their square.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LABELS = {
 
 
 class Plan:
-    """What a run would do; ``str`` gives it as an indented tree.
+    """The plan of a run; ``str`` returns it as an indented tree.
 
     Attributes:
         graph: All nodes, with those of every route.
@@ -40,7 +40,7 @@ class Plan:
         self._lines = lines
 
     def lines(self) -> Iterator[str]:
-        """The tree, line by line; the last one says how many lines are left out."""
+        """The tree, line by line; the last line counts those left out."""
         drawn = outline(self.graph, limit=self._limit)
         yield from drawn if self._lines is None else islice(drawn, self._lines)
         left = sum(1 for _ in drawn)
@@ -61,13 +61,13 @@ def dry_run(
     lines: int | None = 1000,
     file: TextIO | None = None,
 ) -> Plan:
-    """Print what a run of ``target`` would do.
+    """Print the plan of a run of ``target``, without running it.
 
     Args:
         target: A lazy value, or a container of them.
-        limit: How many inputs of one node are shown; the rest are counted. None for all.
-        lines: How many lines are printed at most; None for all.
-        file: Where to print; standard output if left out.
+        limit: Most inputs shown per node; the rest are counted. None for all.
+        lines: Most lines printed; None for all.
+        file: Where to print; standard output by default.
 
     Returns:
         The plan; its ``str`` is the printed text.
@@ -94,7 +94,7 @@ def dry_run(
 
 
 def outline(graph: Graph, *, limit: int = 50) -> Iterator[str]:
-    """The lines that ``dry_run`` prints, one by one."""
+    """The lines of ``dry_run``, one by one."""
     tasks = sum(not lazy.task.structural for lazy in graph.lazies)
     yield f"{_count(len(graph), 'node')}, {_count(tasks, 'task')}"
     yield from map(visible, _tree(graph, limit))
@@ -107,7 +107,7 @@ def _tree(graph: Graph, limit: int) -> Iterator[str]:
     for edge in graph.edges:
         users[edge.source] += 1
     drawn: set[int] = set()
-    # (what to print, the prefix of this line, the prefix of the lines below it, level)
+    # (text or edge to print, prefix of this line, prefix of the lines below it, level)
     stack: list[tuple[Edge | str, str, str, int]] = [
         (Edge(len(graph) - 1, -1, EdgeKind.DATA), "", "", 0)
     ]

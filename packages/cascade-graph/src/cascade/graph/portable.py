@@ -7,21 +7,21 @@ The format, version 1::
      "defaults": [[register, value], …], "sources": [[register, register], …],
      "nodes": [node, …], "instructions": [instruction, …]}
 
-``rooted``: the blueprint's task is that of its last instruction; otherwise it has none. ``nodes``
-are the lazy values that routers choose from, as in ``cascade.graph.serialize``. An instruction says
-what it calls by one of ::
+``rooted``: the blueprint has the task of its last instruction; otherwise it has none. ``nodes`` are
+the lazy values that routers choose from, as in ``cascade.graph.serialize``. An instruction names
+its callable by one of ::
 
     {"task": "module:name"}        {"map": {"task": "module:name", "names": […], "shared": {…}}}
     {"operator": "add"}            {"gather": {"kind": kind, "steps": [[kind, items, holes], …]}}
     {"param": name, …}             {"router": [[key, value], …]}              {"env": name, …}
 
-and has ``"out": register`` and, where they are not empty, ``"args"`` and ``"kwargs"`` (a value of
-``cascade.graph.values``, or ``{"$register": 0}``), ``"var_args"``, ``"var_kwargs"`` and ``"after"``
-(registers), ``"if"``, ``"retry"``, ``"timeout"``, ``"capacities"`` (amounts by name), ``"amounts"``
-(the same, of values or registers) and ``"catches"``. The recipe of a container, the
-plan of a map and the routes of a router are the first argument of what calls them, so ``args`` has
-the others. A cache has no JSON form, and the lazy values that were compiled are not kept: where a
-route uses one that the blueprint computes too, it is computed twice.
+and has ``"out": register``. Parts that are not empty follow: ``"args"`` and ``"kwargs"`` (a value
+of ``cascade.graph.values``, or ``{"$register": 0}``), ``"var_args"``, ``"var_kwargs"`` and
+``"after"`` (registers), ``"if"``, ``"retry"``, ``"timeout"``, ``"capacities"`` (amounts by name),
+``"amounts"`` (the same, of values or registers) and ``"catches"``. The recipe of a container, the
+plan of a map and the routes of a router are the first argument of the callable, so ``args`` has
+only the others. A cache has no JSON form. The compiled lazy values are not kept: if a route uses
+one that the blueprint computes too, it is computed twice.
 """
 
 from __future__ import annotations
@@ -71,29 +71,28 @@ def blueprint_to_json(blueprint: Blueprint, *, indent: int | None = None) -> str
     """Write a blueprint as JSON.
 
     Raises:
-        SerializationError: A function that is no task's, a task that cannot be imported by its
-            module and name, or a value that has no JSON form; the message names the instruction
-            or the input.
+        SerializationError: A function belongs to no task, a task cannot be imported by its module
+            and name, or a value has no JSON form; the message names the instruction or the input.
         CycleError: Routes of a router wait for each other.
     """
     return _dumps(blueprint, _document(blueprint), indent=indent)
 
 
 def blueprint_from_json(text: str, *, modules: Iterable[str] = ()) -> Blueprint:
-    """Read what ``blueprint_to_json`` wrote.
+    """Read a blueprint written by ``blueprint_to_json``.
 
-    What it imports and calls is bounded as with ``cascade.graph.serialize.from_json``. The
-    blueprint is not verified: ``cs.verify`` does that.
+    Imports and calls are bounded as in ``cascade.graph.serialize.from_json``. The blueprint is not
+    verified; use ``cs.verify``.
 
     Args:
         text: JSON.
-        modules: Names of the modules that may be imported for it; those that are imported already
+        modules: Names of modules that may be imported for it. Modules that are imported already
             may always be used.
 
     Raises:
-        TaskNotImportedError: It names something of another module.
-        ArgumentError: ``modules`` is not names of modules.
-        SerializationError: ``text`` is not such JSON, or a task is not there any more.
+        TaskNotImportedError: It names an object of another module.
+        ArgumentError: ``modules`` is not a collection of module names.
+        SerializationError: ``text`` is not the JSON of a blueprint, or a task no longer exists.
     """
     if not isinstance(text, (str, bytes, bytearray)):
         raise SerializationError(
@@ -115,10 +114,11 @@ def blueprint_from_json(text: str, *, modules: Iterable[str] = ()) -> Blueprint:
 
 
 def content_hash(blueprint: Blueprint) -> str:
-    """A SHA-256, as hex digits, of all that ``blueprint_to_json`` keeps; the same in any process.
+    """A SHA-256, as hex digits, of everything that ``blueprint_to_json`` writes;
+    process-independent.
 
-    The order of dicts and sets makes no difference. Values count with their types, so that
-    ``Literal(1)`` and ``Literal(1.0)`` differ, and tasks by their names, whatever their code is.
+    The order of dicts and sets makes no difference. Values count with their types, so
+    ``Literal(1)`` and ``Literal(1.0)`` differ. Tasks count by name, whatever their code.
 
     Raises:
         SerializationError, CycleError: As ``blueprint_to_json``.
@@ -142,14 +142,14 @@ def _dumps(
 
 
 def _canonical(document: Mapping[str, Any]) -> Any:
-    """``document`` with dicts in one order, but for objects, which are written sorted."""
+    """``document`` with dicts in one order. Objects are sorted when they are written."""
     lists = {name: list(map(_canonical_form, document[name])) for name in ("nodes", "instructions")}
     header = {name: part for name, part in document.items() if name not in lists}
     return {**_canonical_form(header), **lists}
 
 
 def _canonical_form(form: Mapping[str, Any]) -> dict[str, Any]:
-    """A node or instruction. Only there names of arguments stand, which may look like a mark."""
+    """A node or instruction. Only these contain argument names, which may look like a mark."""
     made: dict[str, Any] = {}
     for key, part in form.items():
         if key in ("kwargs", "shared", "over"):
@@ -195,7 +195,7 @@ def _document(blueprint: Blueprint) -> dict[str, Any]:
 
 
 def _header(blueprint: Blueprint) -> dict[str, Any]:
-    """What the blueprint has besides instructions."""
+    """The parts of the blueprint besides instructions."""
     writer = _Writer(lambda: f"the blueprint '{blueprint.name}'", {})
     root = blueprint.instructions[-1].task if blueprint.instructions else None
     if blueprint.task is not None and blueprint.task is not root:
@@ -230,7 +230,7 @@ def _default(blueprint: Blueprint, register: int) -> Any:
 
 
 class _Writer(ValueWriter):
-    """Writes parts of a blueprint that only a faulty one has of other types."""
+    """Writes parts of a blueprint; refuses wrong types, which only a faulty blueprint has."""
 
     def number(self, number: int) -> int:
         if type(number) is not int:
@@ -293,7 +293,7 @@ class _CallWriter(_Writer):
         return {**called, "out": self.register(call.output), **given, **self.calls(call.policies)}
 
     def _called(self, args: Sequence[Operand]) -> tuple[dict[str, Any], Sequence[Operand]]:
-        """What is called, and the arguments that are not told with it."""
+        """The callable, and the arguments that are not part of its form."""
         call = self._call
         func: Any = call.func
         if isinstance(call.task, Task):
@@ -310,7 +310,7 @@ class _CallWriter(_Writer):
             return {"map": self._plan(first)}, args[1:]
         if func is choose and isinstance(first, Routes):
             return {"router": self._routes(first)}, args[1:]
-        # By identity: a callable of the user's need not be hashable.
+        # By identity: a user's callable may be unhashable.
         name = next((name for name, known in OPERATORS.items() if known is func), None)
         if name is None:
             self.refuse(
@@ -324,7 +324,7 @@ class _CallWriter(_Writer):
         for kind, items, holes in recipe.steps:
             items = items.copy()
             for position, _ in holes:
-                items[position] = None  # what is filled in at run time
+                items[position] = None  # filled in at run time
             steps.append([self._kind(kind), self.value(items), [list(hole) for hole in holes]])
         return {"kind": self._kind(recipe.kind), "steps": steps}
 
@@ -422,7 +422,7 @@ def _read_call(body: Any, reader: ValueReader) -> Call:
 
 
 def _read_called(body: Mapping[str, Any], reader: ValueReader) -> tuple[Operation, list[Operand]]:
-    """What is called, and the first argument where it was told with it."""
+    """The callable, and its first argument if that is part of its form."""
     if "task" in body:
         return reader.resolver.task(body["task"]), []
     if "map" in body:

@@ -1,9 +1,9 @@
-"""``module:name``: how documents name tasks, types and functions, and what they may name.
+"""``module:name``: references to tasks, types and functions in documents, and their limits.
 
-A document comes from elsewhere. Reading one imports only modules that the caller lists; what it
-names is looked up in the namespaces of modules and classes, so that no code runs for that either.
-What a run would call besides tasks, converters of parameters and conditions of retries, has to be
-a known type or a function that its author has marked with ``portable``.
+A document comes from elsewhere. Reading it imports only the modules that the caller lists. Names
+are looked up in the namespaces of modules and classes, which runs no code. Besides tasks, a run
+would call converters of parameters and conditions of retries: these must be known types, or
+functions that their author has marked with ``portable``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cascade.spec.wording import short
 
 C = TypeVar("C", bound=Callable[..., Any])
 
-#: Types of the standard library that parameters may have, by module; reading these imports it.
+#: Types of the standard library that parameters may have, by module. Reading them imports it.
 _KNOWN: Final[Mapping[str, tuple[str, ...]]] = {
     "builtins": (
         *("str", "int", "float", "bool", "complex", "bytes", "object"),
@@ -39,17 +39,18 @@ _portable: dict[str, Callable[..., Any]] = {}
 
 
 def portable(thing: C) -> C:
-    """Let graphs and blueprints that come as JSON call a function or a class.
+    """Allow graphs and blueprints that come as JSON to call a function or a class.
 
-    It converts parameters (``Param(type=…)``) or decides on retries (``with_retry(on=…)``). Types
-    such as int and Path, enumerations and types of exceptions need no mark.
+    It may then convert parameters (``Param(type=…)``) or decide about retries
+    (``with_retry(on=…)``). Types such as int and Path, enumerations and exception types need no
+    mark.
 
     >>> @portable
     ... def celsius(text: str) -> float:
     ...     return (float(text) - 32) / 1.8
 
     Raises:
-        ArgumentError: It cannot be called, or has no name at the top of a module or class.
+        ArgumentError: It is not callable, or has no name at the top of a module or class.
     """
     name = _name(thing)
     if not callable(thing) or name is None or "<" in name:
@@ -62,13 +63,13 @@ def portable(thing: C) -> C:
 
 
 class Resolver:
-    """Finds what a document names.
+    """Finds the objects that a document names.
 
     Args:
-        modules: Those that may be imported for it; others have to be imported already.
+        modules: Modules that may be imported for it; others must be imported already.
 
     Raises:
-        ArgumentError: ``modules`` is not names of modules.
+        ArgumentError: ``modules`` is not a collection of module names.
     """
 
     def __init__(self, modules: Iterable[str] = ()) -> None:
@@ -81,12 +82,12 @@ class Resolver:
         self._modules = frozenset(names)
 
     def find(self, reference: Any) -> Any:
-        """What ``module:name`` names.
+        """The object named ``module:name``.
 
         Raises:
-            TaskNotImportedError: The module is not imported, and not one that may be.
+            TaskNotImportedError: The module is neither imported nor allowed.
             SerializationError: There is no such name, or the import of the module fails.
-            TypeError: It is no text.
+            TypeError: ``reference`` is not a string.
         """
         if not isinstance(reference, str):
             raise TypeError(f"{short(reference)} is no name as 'module:name'")
@@ -123,7 +124,7 @@ class Resolver:
         return _marked(reference, found, "a type that parameters may have")
 
     def condition(self, reference: Any) -> Callable[..., Any]:
-        """The errors that a retry is for."""
+        """The errors that a retry applies to."""
         found = self.find(reference)
         if isinstance(found, type) and issubclass(found, BaseException):
             return found
@@ -141,14 +142,15 @@ class Resolver:
             )
         try:
             return import_module(name)
-        except (Exception, SystemExit) as error:  # it runs the module, which may raise anything
+        # Importing runs the module, which may raise anything.
+        except (Exception, SystemExit) as error:
             raise SerializationError(f"{short(reference)} cannot be imported: {error}") from error
 
 
 def reference_to(thing: Any, function: Any = None) -> str | None:
     """``module:name`` by which a document can name ``thing``, or None.
 
-    Its name is that of ``function``, where it has none of its own.
+    If it has no name itself, that of ``function`` is used.
     """
     name = _name(thing if function is None else function)
     try:
@@ -158,7 +160,7 @@ def reference_to(thing: Any, function: Any = None) -> str | None:
 
 
 def reference_to_called(thing: Any, *, of_errors: bool) -> str | None:
-    """The same for converters, and for the errors that a retry is for."""
+    """The same for converters, and for the errors that a retry applies to."""
     name = _known_name(thing) or _name(thing)
     if name is None:
         return None
@@ -173,7 +175,7 @@ _WRITER = Resolver()
 
 
 def _known_name(thing: Any) -> str | None:
-    """The name of a known type by its public module, which ``__module__`` need not be."""
+    """The name of a known type by its public module, which may differ from ``__module__``."""
     for module, names in _KNOWN.items():
         if module in sys.modules:
             for name in names:
@@ -206,7 +208,7 @@ def _inside(reference: str, owner: Any, name: str) -> Any:
 
 
 def _marked(reference: Any, found: Any, otherwise: str) -> Callable[..., Any]:
-    """``found``, if its author has marked it."""
+    """``found``, if its author has marked it as portable."""
     marked = _portable.get(_name(found) or "")
     if marked is None or marked is not found:
         raise SerializationError(

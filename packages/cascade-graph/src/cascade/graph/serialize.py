@@ -9,11 +9,10 @@ last. A node is one of::
     {"operator": "add", "args": […]}  (a name of Python's ``operator`` that lazy values have,
                                        "slice" or "unpack")
 
-each with ``"if": [node, …]``, ``"after": [node, …]`` and ``"amounts": {name: node}`` where it has
-such edges, ``"retry"``, ``"timeout"`` and ``"capacities"`` where it has such policies, and a map
-with ``"catches"`` where the errors of its items become values. A cache has no JSON form.
-``cascade.graph.values`` has the form of values.
-Where a call was written is not kept.
+each with ``"if": [node, …]``, ``"after": [node, …]`` and ``"amounts": {name: node}`` for such
+edges, ``"retry"``, ``"timeout"`` and ``"capacities"`` for such policies, and for a map with
+``return_exceptions=True`` ``"catches"``. A cache has no JSON form. ``cascade.graph.values`` has the
+form of values. The place in the source is not kept.
 """
 
 from __future__ import annotations
@@ -50,8 +49,8 @@ def to_json(target: LazyResult[Any] | Graph, *, indent: int | None = None) -> st
     """Write a graph as JSON.
 
     Raises:
-        SerializationError: A task that cannot be imported by its module and name, or an argument
-            that has no JSON form; the message names the node.
+        SerializationError: A task cannot be imported by its module and name, or an argument has no
+            JSON form; the message names the node.
     """
     lazy = target.target if isinstance(target, Graph) else target
     graph = build_graph(lazy, routes=True)
@@ -60,25 +59,25 @@ def to_json(target: LazyResult[Any] | Graph, *, indent: int | None = None) -> st
 
 
 def from_json(text: str, *, modules: Iterable[str] = ()) -> Graph:
-    """Read what ``to_json`` wrote.
+    """Read a graph written by ``to_json``.
 
-    Nothing is imported but what the caller lists, and nothing is called but tasks, the marked
-    functions (``cs.portable``) and known types. Which tasks are called, with which arguments,
-    which environment variables are read and how much is computed, the text decides: run only
-    what comes from those who may decide that.
+    Only the listed modules are imported, and only tasks, marked functions (``cs.portable``) and
+    known types are called. The text decides which tasks are called with which arguments, which
+    environment variables are read and how much is computed. Run only text from a source that you
+    trust with that.
 
     Args:
         text: JSON.
-        modules: Names of the modules that may be imported for it; those that are imported already
+        modules: Names of modules that may be imported for it. Modules that are imported already
             may always be used.
 
     Returns:
-        A graph of new lazy values; ``.target`` is the one to run.
+        A graph of new lazy values; run its ``.target``.
 
     Raises:
-        TaskNotImportedError: It names something of another module.
-        SerializationError: ``text`` is not such JSON, or a task is not there any more.
-        ArgumentError: ``modules`` is not names of modules.
+        TaskNotImportedError: It names an object of another module.
+        SerializationError: ``text`` is not the JSON of a graph, or a task no longer exists.
+        ArgumentError: ``modules`` is not a collection of module names.
     """
     if not isinstance(text, (str, bytes, bytearray)):
         raise SerializationError(
@@ -100,7 +99,7 @@ def from_json(text: str, *, modules: Iterable[str] = ()) -> Graph:
 
 
 def read_nodes(nodes: list[Any], resolver: Resolver) -> list[LazyResult[Any]]:
-    """The lazy values that ``NodeWriter`` wrote, each after its inputs.
+    """The lazy values written by ``NodeWriter``, each after its inputs.
 
     Raises:
         SerializationError: One cannot be read; the message has its index.
@@ -118,10 +117,10 @@ def read_nodes(nodes: list[Any], resolver: Resolver) -> list[LazyResult[Any]]:
 
 
 class NodeWriter(ValueWriter):
-    """Writes one node, whose inputs are in ``index``.
+    """Writes one node; ``index`` has its inputs.
 
     Raises:
-        SerializationError: Something in it has no JSON form; the message names the node.
+        SerializationError: A part of it has no JSON form; the message names the node.
     """
 
     def __init__(self, index: Mapping[LazyResult[Any], int], lazy: LazyResult[Any]) -> None:
@@ -143,7 +142,7 @@ class NodeWriter(ValueWriter):
         if lazy._policies is not None and lazy._policies.amounts:
             amounts = lazy._policies.amounts.items()
             unseen = [name for name, amount in amounts if amount not in self.index]
-            if unseen:  # of a map: its items are made when it runs, and only they need it
+            if unseen:  # a map's input: only its items need it, and they are made when it runs
                 self.refuse(f"the lazy amount of '{unseen[0]}' for each of its items")
             body["amounts"] = {name: self.index[amount] for name, amount in amounts}
         return body
@@ -172,7 +171,7 @@ class NodeWriter(ValueWriter):
 
     def _container(self, lazy: LazyResult[Any]) -> Any:
         container = fill(*lazy.args)
-        # The recipe has unwrapped the literals: what they held must not be found by a new search.
+        # The recipe has unwrapped the literals: a new search must not find their contents.
         try:
             found = gathered(container, lazy._code, lazy._lasti)._dependencies
         except ArgumentError:

@@ -1,4 +1,4 @@
-"""What a target reads from outside: parameters and environment variables."""
+"""The inputs of a target from outside: parameters and environment variables."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _NUMBER = attrgetter("number")
 
 
 def sources_of(target: LazyResult[Any]) -> list[Source[Any]]:
-    """All that a run of ``target`` may read from outside, in the order of creation.
+    """All parameters and variables that a run of ``target`` may read, in the order of creation.
 
-    More than the graph of a run has: all routes of routers, what a map hands to its items, and lazy
-    values that are handed over as literals, since a task may return them. Those that tasks make
-    while they run are not known before.
+    This includes more than the graph of a run: all routes of routers, the arguments that a map
+    hands to its items, and lazy values in literals, because a task may return them. Sources that
+    tasks make during the run are not known before.
 
     Cost: O(nodes + edges).
     """
@@ -37,7 +37,7 @@ def sources_of(target: LazyResult[Any]) -> list[Source[Any]]:
 def _below(lazy: LazyResult[Any]) -> Iterator[LazyResult[Any]]:
     yield from inputs_of(lazy)
     if lazy._policies is not None:
-        yield from lazy._policies.amounts.values()  # those of a map are for its items
+        yield from lazy._policies.amounts.values()  # those of a map belong to its items
     if isinstance(lazy, Router):
         yield from (route for route in lazy.routes.values() if isinstance(route, LazyResult))
     given = [*lazy.args, *lazy.kwargs.values()]

@@ -1,4 +1,4 @@
-"""NodeState: how far a node came in a run, for who draws it."""
+"""NodeState: the progress of a node in a run, for drawings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """How far one node came.
+    """The progress of one node.
 
     ``visualize(target, states=…)`` takes a mapping of these; ``History.states`` is one.
     """
@@ -15,7 +15,7 @@ class NodeState:
     #: ``"waiting"``, ``"running"``, ``"retrying"``, ``"finished"``, ``"cached"``, ``"failed"``,
     #: ``"skipped"`` and ``"cancelled"`` have colours; any other word is drawn without one.
     state: str
-    #: How long it took; None where it did not run, or runs still.
+    #: Duration in seconds; None if it did not run, or still runs.
     seconds: float | None = None
-    #: A word more, like the message of an error; drawings cut it to a line.
+    #: Additional text, such as the message of an error; drawings cut it to a line.
     note: str = ""

@@ -1,8 +1,8 @@
-"""Values, references and policies as JSON: what graphs and blueprints have in common.
+"""Values, references and policies as JSON: the common part of graphs and blueprints.
 
-A value is JSON, but for objects with one key that starts with ``$``: ``$node`` (an index),
-``$tuple``, ``$set``, ``$dict`` (pairs), ``$namedtuple``, ``$literal``, ``$inject`` (a resource's
-name), ``$provider`` (``module:name`` of one), ``$float`` (nan and infinities).
+A value is JSON. Objects with one key that starts with ``$`` stand for other values: ``$node`` (an
+index), ``$tuple``, ``$set``, ``$dict`` (pairs), ``$namedtuple``, ``$literal``, ``$inject`` (the
+name of a resource), ``$provider`` (``module:name`` of one), ``$float`` (nan and infinities).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from cascade.spec.task import Task
 from cascade.spec.unpacking import item_range, unpack
 from cascade.spec.wording import short
 
-#: Name → function, of the operators that lazy values have. No others: some of the same module
-#: would let a document call whatever it likes.
+#: Name → function, of the operators that lazy values have. No others: some functions of that
+#: module would let a document call anything.
 OPERATORS: Mapping[str, Callable[..., Any]] = {
     **{
         func.__name__: func
@@ -42,7 +42,7 @@ OPERATORS: Mapping[str, Callable[..., Any]] = {
     "unpack": unpack,
 }
 OPERATOR_NAMES: Mapping[Any, str] = {func: name for name, func in OPERATORS.items()}
-#: What reading a document that is not as it should be leads to, besides a SerializationError.
+#: Errors that reading a malformed document leads to, besides a SerializationError.
 UNREADABLE = (
     LookupError,
     TypeError,
@@ -52,17 +52,17 @@ UNREADABLE = (
     RecursionError,
 )
 _RETRY_NUMBERS = ("max_attempts", "delay", "backoff", "max_delay", "jitter")
-#: What to do about a function that documents cannot name.
+#: The remedy for a function that documents cannot name.
 _MARK = "define it at the top level of a module, and decorate it with @cs.portable"
 #: Python refuses to read or write longer ints as decimal digits.
 _MOST_BITS = 14_000
 
 
 class ValueWriter:
-    """Writes the values of one node or instruction; knows it for the messages.
+    """Writes the values of one node or instruction; names it in messages.
 
     Args:
-        owner: Gives what messages call it.
+        owner: Returns its name in messages.
         index: Lazy value → its place among the nodes; others are refused.
     """
 
@@ -88,7 +88,7 @@ class ValueWriter:
             return [self.value(v) for v in value]
         if type(value) is tuple:
             return {"$tuple": [self.value(v) for v in value]}
-        if type(value) is set:  # in one order, whatever the hashes are in this process
+        if type(value) is set:  # sorted, because hashes differ between processes
             return {"$set": sorted([self.value(v) for v in value], key=json.dumps)}
         if type(value) is dict:
             if all(type(k) is str and not k.startswith("$") for k in value):
@@ -157,14 +157,14 @@ class ValueWriter:
 
 
 class ValueReader:
-    """Reads what a ValueWriter wrote.
+    """Reads values written by a ValueWriter.
 
     Args:
-        resolver: Finds what is named.
-        lazies: What nodes are referred to; may grow.
+        resolver: Finds the named objects.
+        lazies: The nodes that values refer to; may grow.
 
     Raises:
-        SerializationError: Something is not there, or must not be named.
+        SerializationError: An object does not exist, or must not be named.
         Exception: One of ``UNREADABLE``.
     """
 
@@ -217,7 +217,7 @@ class ValueReader:
         else:
             source = Env(body["env"])
         if "default" in body:
-            # Past the check of Param, which calls the type.
+            # Bypasses the check in Param, which would call the type.
             source.default = self.constant(body["default"])
         return source
 
@@ -229,7 +229,7 @@ def operator_at(name: Any) -> Callable[..., Any]:
 
 
 def told(error: Exception) -> str:
-    """How one of ``UNREADABLE`` is told; goes on after "node 3 cannot be read: "."""
+    """The text for one of ``UNREADABLE``; continues "node 3 cannot be read: "."""
     if isinstance(error, KeyError):
         return f"it has no {error}"
     return repr(error) if isinstance(error, (AttributeError, RecursionError)) else str(error)

@@ -29,7 +29,7 @@ _DOT_SHAPES = {
     NodeKind.ROUTER: "diamond",
     NodeKind.SOURCE: "parallelogram",
 }
-#: One look for each kind of edge; ``{}`` takes the key of a route.
+#: The arrow of each kind of edge; ``{}`` takes the key of a route.
 _MERMAID_ARROWS = {
     EdgeKind.DATA: "-->",
     EdgeKind.CONDITION: "-. if .->",
@@ -47,7 +47,7 @@ _DOT_LOOKS = {
 
 
 class _Colour(NamedTuple):
-    """How a state looks; readable (WCAG AA) by itself and against a white or a dark page."""
+    """The colours of a state; readable (WCAG AA) on their own and on a white or a dark page."""
 
     fill: str
     text: str = "#ffffff"
@@ -65,8 +65,8 @@ _COLOURS = {
     "cancelled": _Colour("#8250df", dashed=True),
 }
 _SHOWN_OF_A_NOTE = 60
-#: What Mermaid reads inside of a quoted label: entities and HTML, its end, directives
-#: (``%%{init: …}%%``, wherever they stand), Markdown, formulas and ``\\n`` as a line break.
+#: Characters that Mermaid interprets inside a quoted label: entities and HTML, its end, directives
+#: (``%%{init: …}%%``, anywhere), Markdown, formulas, and ``\\n`` as a line break.
 _MERMAID_ESCAPES = {
     ord("#"): "#35;",
     ord("&"): "#amp;",
@@ -87,18 +87,18 @@ def visualize(
     *,
     states: Mapping[int, NodeState] | None = None,
 ) -> str:
-    """Draw what ``target`` needs, arrows from inputs to users.
+    """Draw ``target`` and its inputs, with arrows from inputs to users.
 
     Args:
         target: A lazy value, a container of them, or a Graph.
         format: ``"mermaid"`` (rendered by most forges and note books) or ``"dot"`` (Graphviz).
-        states: How far nodes came in a run, by ``LazyResult.number``; ``History.states`` is such a
-            mapping. Nodes that are not in it are drawn plain.
+        states: The progress of nodes in a run, by ``LazyResult.number``; ``History.states`` is such
+            a mapping. Nodes that are not in it are drawn plain.
 
     Returns:
-        The drawing as text. Data, conditions, order, routes and constraints have arrows of their
-        own; tasks, containers, maps, operators, routers and sources boxes of their own. A state
-        shows as a colour and in words, with the duration.
+        The drawing as text. Data, conditions, order, routes and constraints have their own arrows;
+        tasks, containers, maps, operators, routers and sources have their own boxes. A state is
+        shown by a colour and in words, with the duration.
 
     >>> from cascade.spec.task import task
     >>> @task
@@ -152,7 +152,7 @@ def _mermaid(graph: Graph, states: Mapping[int, NodeState]) -> str:
 
 
 def _dot(graph: Graph, states: Mapping[int, NodeState]) -> str:
-    # Quoted: a bare word of DOT has no hyphen.
+    # Quoted, because a bare word of DOT cannot have a hyphen.
     fonts = '    node [fontname="sans-serif"]; edge [fontname="sans-serif"];'
     lines = ["digraph cascade {", fonts]
     for node in graph.nodes:
@@ -178,10 +178,10 @@ def _dot_colour(state: NodeState | None) -> str:
 
 
 def _label(node: Node, state: NodeState | None) -> str:
-    """The node's name; under it what is known of its state, then the note."""
+    """The node's name, below it its state if known, then the note."""
     if state is None:
         return visible(node.name, lines=True)
-    # That a node finished is what its duration says already.
+    # The duration already says that a node finished.
     said = [state.state] if state.state != "finished" or state.seconds is None else []
     if state.seconds is not None:
         said.append(duration_text(state.seconds))
@@ -192,7 +192,7 @@ def _label(node: Node, state: NodeState | None) -> str:
 
 
 def _escape_mermaid(text: str) -> str:
-    """``text`` inside of the quotes of a label, as it is: no directive, markup or formula."""
+    """``text`` shown literally inside a quoted label: no directive, markup or formula."""
     return text.translate(_MERMAID_ESCAPES)
 
 

@@ -1,9 +1,9 @@
-"""``wire``: what a run needs to know of a graph before it starts, in one walk.
+"""``wire``: the edges of a graph as a run needs them, found in one walk.
 
-``build_graph`` numbers nodes and puts them in order, for solvers, drawings and compilers. A run in
-no particular order needs neither: only what can start now, how many inputs the others wait for, and
-who waits for whom. So this asks each lazy value once and hashes it twice, and a node costs a third
-of what it costs there.
+``build_graph`` numbers and orders nodes, for solvers, drawings and compilers. A run in no
+particular order needs neither. It needs the ready nodes, the number of inputs that others wait for,
+and the users of each node. This walk therefore visits each lazy value once and hashes it twice; a
+node costs a third of its cost in ``build_graph``.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from cascade.spec.operation import Operation
 
 
 class Several(list[LazyResult[Any]]):
-    """Those that wait for a node, where there is more than one; in the order in which found."""
+    """The users of a node, if it has more than one; in the order in which they were found."""
 
     __slots__ = ()
 
 
-#: Those that wait for a node: mostly one, so that a list for each would be half of all memory.
+#: The users of a node: mostly one, so that a list for each would take half of all memory.
 Users: TypeAlias = LazyResult[Any] | Several
 
 _NUMBER = attrgetter("number")
 
 
 class Wiring:
-    """Who waits for whom, below one target.
+    """The nodes below one target, and their users.
 
     Attributes:
-        target: What it was made for; the only one without users.
-        ready: What waits for nothing, in the order of creation.
-        waits: Node → how many inputs it waits for, an input used twice counted twice; only of nodes
+        target: The target; the only node without users.
+        ready: Nodes that wait for nothing, in the order of creation.
+        waits: Node → number of inputs it waits for, an input used twice counted twice. Only nodes
             that wait for more than one.
-        users: Node → who waits for it; one that waits twice is there twice.
-        outside: Lazy values that are computed elsewhere, each with users but not entered.
-        special: Nodes whose arguments a run has to look at before it starts.
-        kept: Nodes whose values are to be kept for the whole run.
+        users: Node → the nodes that wait for it; one that waits twice is listed twice.
+        outside: Lazy values that are computed elsewhere: they have users and are not entered.
+        special: Nodes whose arguments a run must examine before it starts.
+        kept: Nodes whose values are kept for the whole run.
         tasks: The tasks that are called.
-        hiding: Maps and routers, which continue as lazy values that are no inputs of theirs.
+        hiding: Maps and routers: they continue as lazy values that are not their inputs.
     """
 
     __slots__ = (
@@ -69,7 +69,7 @@ class Wiring:
         self.hiding: list[LazyResult[Any]] = []
 
     def nodes(self) -> list[LazyResult[Any]]:
-        """All nodes but those outside, in no particular order."""
+        """All nodes except those outside, in no particular order."""
         if not self.outside:
             return [*self.users, self.target]
         outside = set(self.outside)
@@ -77,12 +77,12 @@ class Wiring:
 
 
 def wire(target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | None = None) -> Wiring:
-    """Find everything that ``target`` needs.
+    """Find all nodes that ``target`` needs.
 
     Args:
         target: A lazy value.
-        known: Tells lazy values that are accounted for elsewhere; they are not entered, and listed
-            in ``outside``.
+        known: Recognises lazy values that are handled elsewhere. They are not entered, and are
+            listed in ``outside``.
 
     Raises:
         CycleError: Nodes wait for each other; ``.cycle`` names them.
@@ -91,7 +91,7 @@ def wire(target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | Non
     users, waits, ready = wiring.users, wiring.waits, wiring.ready
     stack = [target]
     ordered = True
-    last = None  # most nodes after it call the same task
+    last = None  # the next nodes mostly call the same task
     while stack:
         lazy = stack.pop()
         sources = lazy._dependencies
@@ -128,13 +128,13 @@ def wire(target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | Non
             else:
                 users[source] = Several((found, lazy))
     if not ordered or not (ready or wiring.outside):
-        build_graph(target, known=known)  # which finds the cycle, where there is one
+        build_graph(target, known=known)  # raises the error if there is a cycle
     ready.sort(key=_NUMBER)
     return wiring
 
 
 def users_of(users: object) -> list[LazyResult[Any]]:
-    """The same as a list; empty where that is no record of users."""
+    """The users as a list; empty if ``users`` is no record of users."""
     if isinstance(users, LazyResult):
         return [users]
     return users if isinstance(users, Several) else []

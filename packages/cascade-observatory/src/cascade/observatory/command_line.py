@@ -1,4 +1,4 @@
-"""What the programs under ``observatory/`` do alike with their options, files and Ctrl-C."""
+"""The common part of the programs under ``observatory/``: options, files and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def start(
 
     Args:
         parser: With an option ``--out``.
-        check: Raises ValueError, whose text is for the user, where options make no sense.
+        check: Raises ValueError, with a text for the user, if options are invalid.
         work: The program; returns its exit status.
-        arguments: Those of the process if left out.
+        arguments: The arguments; those of the process by default.
 
     Returns:
         The exit status; 130 after Ctrl-C.
 
     Raises:
-        SystemExit: With status 2 and a sentence on stderr: options make no sense, the libraries for
-            pictures are not installed, or ``--out`` cannot be written into.
+        SystemExit: With status 2 and a sentence on stderr: options are invalid, the libraries for
+            pictures are not installed, or ``--out`` is not writable.
     """
     chosen = parser.parse_args(arguments)
     try:
@@ -66,7 +66,7 @@ def start(
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """The type of an option that is a whole number from ``least`` up."""
+    """The type of an option that is a whole number ≥ ``least``."""
 
     def whole(text: str) -> int:
         try:

@@ -10,8 +10,7 @@ process, the hash seed, the version of Python or the machine.
 - The order of dicts and sets does not matter; that of an OrderedDict does.
 - A dataclass is known by its type and by the fields that its ``==`` compares.
 - Types, members of enumerations, and functions and tasks that can be found by their name in a
-  module
-  are known by module and name.
+  module are known by module and name.
 
 Your own class may have a method ``__cascade_digest__`` that returns the content of an object as
 plain data; use ``digestible`` for other people's classes. ``key_of`` also accepts objects without a

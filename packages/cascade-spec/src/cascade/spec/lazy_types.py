@@ -1,9 +1,8 @@
 """Lazy values: calls of tasks before a run has made them.
 
-A LazyResult is one node of a program: the operation, its arguments, and the lazy values among
-them. It has no value; a run computes one, once, however many nodes use it (rule R3). Lazy values
-are immutable except for their policies (``run_if``, ``after``), compare by identity and are
-hashable,
+A LazyResult is one node of a program: the operation, its arguments, and the lazy values among them.
+It has no value; a run computes one, once, however many nodes use it (rule R3). Lazy values are
+immutable except for their policies (``run_if``, ``after``), compare by identity and are hashable,
 so that they live in sets and dicts.
 
 The class combines its data (``lazy_value``), its policies (``policy_methods``), its operators

@@ -1,4 +1,4 @@
-"""Caches: where the values of calls are kept, and files that stand for them."""
+"""Caches: backends that keep the values of calls, and files that stand for them."""
 
 from cascade.adapters.cache.files import FileExists
 from cascade.adapters.cache.lru import LRUCache

@@ -1,4 +1,4 @@
-"""FileExists: a node is done when the file that it makes is there, as in make."""
+"""FileExists: a node is done when its output file exists, as in make."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ AnyPath: TypeAlias = str | os.PathLike[str]
 
 
 class Target(NamedTuple):
-    """The key of a call: the file that it makes, and the task's name, for messages."""
+    """The key of a call: its output file, and the task's name for messages."""
 
     task: str
     path: Path
 
 
 class FileExists:
-    """A CachePolicy by which a node is done when the file that it makes exists.
+    """A CachePolicy that takes a node as done when its output file exists.
 
-    The task writes the file and returns its path, a Path that equals ``path``; that is also the
-    value of a hit. In a path, ``{name}`` is the argument of the parameter ``name``, with all that
-    ``str.format`` can do (``{day:%Y-%m-%d}``); a brace that is meant is written twice. Relative
-    paths start from the working directory.
+    The task writes the file and returns its path, a Path equal to ``path``; a hit gives that path
+    too. In a path, ``{name}`` is the argument of the parameter ``name``, with all formats of
+    ``str.format`` (``{day:%Y-%m-%d}``); literal braces are doubled. Relative paths start from the
+    working directory.
 
-    A file is taken for complete, because a look at it cannot tell: write under another name and
-    ``os.replace`` at the end, or what a task leaves when it fails is a hit the next time. Files are
-    not locked against other processes. Arguments that are not in the path make no difference. Two
-    of these are equal if they are made of equal arguments.
+    An existing file is taken as complete, because a look at it cannot tell. Write under another
+    name and call ``os.replace`` at the end; otherwise the partial file of a failed task is a hit
+    the next time. Files are not locked against other processes. Arguments outside the path make no
+    difference. Two policies with equal arguments are equal.
 
     >>> policy = FileExists("out/{name}.csv", newer_than=("source", "settings.toml"))
 
     Args:
-        path: The file; or a function of the arguments, a mapping by parameter name, that gives it
-            (its result is taken as it is, braces and all).
-        newer_than: Inputs. A file that is older than one of them, by time of modification, is made
-            again. Each is the name of a parameter, whose argument is a path, several in a list,
-            tuple or set, or None; or else itself a path. Of a directory it is its own time that
-            counts, not that of the files in it.
+        path: The file; or a function that returns it, given a mapping of the arguments by
+            parameter name (braces in its result are literal).
+        newer_than: Inputs. A file that is older than one of them, by modification time, is made
+            again. Each input is the name of a parameter, whose argument is a path, a list, tuple or
+            set of paths, or None; any other string or Path is itself a path. For a directory its
+            own time counts, not that of the files in it.
 
     Raises:
-        ArgumentError: ``path`` or ``newer_than`` is no such thing. From ``key``: the arguments do
-            not have what the path names. From ``load``: an input does not exist, so that nobody
-            knows whether the file is up to date. From ``save``: the task returned something else
-            than the path, or there is no file.
+        ArgumentError: ``path`` or ``newer_than`` has another type. From ``key``: the arguments lack
+            a name in the path. From ``load``: an input does not exist, so the file may be out of
+            date. From ``save``: the task returned another value than the path, or the file does
+            not exist.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class FileExists:
         *,
         newer_than: AnyPath | Iterable[AnyPath] = (),
     ) -> None:
-        lazy = isinstance(path, (LazyResult, Operation))  # they can be called, but give no path
+        lazy = isinstance(path, (LazyResult, Operation))  # callable, but they return no path
         self._path = path if callable(path) and not lazy else _checked("path", path)
         self._inputs = tuple([_checked("newer_than", each) for each in _listed(newer_than)])
 
@@ -92,7 +92,7 @@ class FileExists:
         return True, key.path
 
     def save(self, key: Target, arguments: Mapping[str, Any], value: Any) -> None:
-        # A str that says the same would make the value's type depend on whether it was a hit.
+        # An equal str would give hits another type than computed values.
         if not isinstance(value, Path) or value != key.path:
             raise ArgumentError(
                 f"task '{key.task}' is cached by the file that it makes and must return its path, "
@@ -179,7 +179,7 @@ def _by_what(named: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _time_of_file(path: AnyPath) -> int | None:
-    """When the file was modified, in nanoseconds; None where there is no regular file."""
+    """Modification time in nanoseconds; None if there is no regular file."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""LRUCache: values in memory, as many as there is room for."""
+"""LRUCache: a bounded number of values in memory."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from cascade.spec.checks import check_count
 
 class _Entry(NamedTuple):
     value: Any
-    #: In the clock's seconds; from then on it is no hit.
+    #: On the clock of ``now``, in seconds; a hit only before it.
     deadline: float
     number: int
 
 
 class LRUCache:
-    """Keeps the values that were asked for last; thread-safe.
+    """Keeps the most recently used values; thread-safe.
 
-    When it is full, what is over its time goes first, then what has not been used for longest. It
-    gives out the objects that it was given, without a copy.
+    When it is full, expired values go first, then the least recently used one. It returns the same
+    objects that it was given, without a copy.
 
     Args:
         max_entries: Most values at once.
-        now: The clock by which values are kept for a time, in seconds.
+        now: The clock for expiry, in seconds.
 
     Raises:
-        ArgumentError: ``max_entries`` is no int from 1 up.
+        ArgumentError: ``max_entries`` is not an int ≥ 1.
 
     Cost: about a microsecond for each ``get`` and ``put``, besides the hash of the key.
 
@@ -48,12 +48,12 @@ class LRUCache:
         check_count("max_entries", max_entries)
         self._max_entries = max_entries
         self._now = now
-        # Reentrant, because a value that is let go may have a finalizer that comes back here.
+        # Reentrant, because a removed value may have a finalizer that comes back here.
         self._lock = threading.RLock()
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()  # the latest used at the end
         self._numbers = itertools.count()
-        # A heap of (deadline, number of the entry, key). An entry that is overwritten or gives way
-        # leaves its row behind, which its number tells.
+        # A heap of (deadline, number of the entry, key). A replaced or removed entry leaves its row
+        # behind; the number tells.
         self._deadlines: list[tuple[float, int, Hashable]] = []
 
     def get(self, key: Hashable) -> tuple[bool, Any]:
@@ -84,7 +84,7 @@ class LRUCache:
             self._deadlines.clear()
 
     def __len__(self) -> int:
-        """How many values would be hits now."""
+        """The number of values that would be hits now."""
         with self._lock:
             self._drop_expired()
             return len(self._entries)
@@ -95,7 +95,8 @@ class LRUCache:
         if len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
         if len(self._deadlines) > 2 * self._max_entries:
-            self._deadlines = sorted(filter(self._is_current, self._deadlines))  # a heap as well
+            # A sorted list is a heap.
+            self._deadlines = sorted(filter(self._is_current, self._deadlines))
 
     def _drop_expired(self) -> None:
         if not self._deadlines:

@@ -1,4 +1,4 @@
-"""What connectors share: their state, and who is told of it."""
+"""The common part of connectors: their state, and its subscribers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ConnectorBase(ABC):
 
     Args:
         max_queued: Most messages that wait for a connection.
-        will: What the broker is to publish when the connection is lost without a ``disconnect``.
+        will: The broker publishes this when the connection is lost without a ``disconnect``.
     """
 
     def __init__(self, max_queued: int, will: Message | None) -> None:
@@ -53,22 +53,22 @@ class ConnectorBase(ABC):
 
     @property
     def state(self) -> ConnectionState:
-        """Whether it is connected, and if not, why."""
+        """Whether it is connected; if not, the reason."""
         return self._state
 
     @property
     def dropped(self) -> int:
-        """How many messages were given up instead of sent, since it was made."""
+        """The number of messages that were dropped instead of sent, since it was made."""
         return self._outbox.dropped
 
     def on_state(self, handler: StateHandler) -> Callable[[], None]:
-        """Have ``handler(state)`` called at each change of ``state``, in the loop's thread.
+        """Call ``handler(state)`` at each change of ``state``, in the loop's thread.
 
         Returns:
-            A function that ends that.
+            A function that ends these calls.
         """
         check_handler(handler, "with the state")
-        row = [handler]  # a list is itself only, and the same handler may be given twice
+        row = [handler]  # compared by identity, because the same handler may be given twice
         self._watchers.append(row)
 
         def cancel() -> None:
@@ -100,7 +100,7 @@ class ConnectorBase(ABC):
                 _log.exception("the handler %s failed on %r", short(handler), state)
 
     def _check_loop(self) -> None:
-        """Refuse what would touch another loop's connection."""
+        """Refuse a call that would touch another loop's connection."""
         if self._loop is not None and self._loop is not asyncio.get_running_loop():
             raise ConnectorError(
                 f"{self!r} is connected in another event loop than this one, whose thread alone "

@@ -1,4 +1,4 @@
-"""MemoryConnector: a bus inside of one process, for tests and for what embeds an engine."""
+"""MemoryConnector: a bus inside one process, for tests and for programs that embed an engine."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _STOPPED = "the broker is stopped"
 
 
 class MemoryBroker:
-    """What MemoryConnectors meet at; thread-safe.
+    """The meeting point of MemoryConnectors; thread-safe.
 
-    It can be stopped, started and made to lose a connection, so that tests see how a program bears
-    that. Like a broker without a disk it has no retained messages when it starts again.
+    Tests can stop and start it and cut a connection, to see how a program copes. Like a broker
+    without a disk, it has no retained messages after a restart.
     """
 
     def __init__(self) -> None:
-        # Guards all of the broker and, of its connectors, what other threads look at. Reentrant,
-        # for a connector that opens publishes what it had queued.
+        # Guards the broker, and the parts of its connectors that other threads read. Reentrant,
+        # because a connector that opens publishes its queue.
         self._lock = threading.RLock()
         self._members: list[MemoryConnector] = []
         self._retained: dict[str, bytes] = {}
@@ -42,7 +42,7 @@ class MemoryBroker:
         return self._is_running
 
     def stop(self) -> None:
-        """Lose all connections, and take none until ``start``; a no-op when stopped."""
+        """Cut all connections, and accept none until ``start``; a no-op when stopped."""
         with self._lock:
             self._is_running = False
             self._retained.clear()
@@ -50,14 +50,14 @@ class MemoryBroker:
                 member._lose(_STOPPED)
 
     def start(self) -> None:
-        """Let all connect again that had a connection or wait for one; a no-op when running."""
+        """Reconnect all connectors that were connected or wait for that; a no-op when running."""
         with self._lock:
             self._is_running = True
             for member in list(self._members):
                 member._open()
 
     def cut(self, connector: MemoryConnector) -> None:
-        """Lose one connection: its last will is published, and it connects again."""
+        """Cut one connection: its last will is published, and it reconnects."""
         with self._lock:
             if connector._is_open:
                 connector._lose("the connection was cut")
@@ -84,12 +84,12 @@ class MemoryConnector(ConnectorBase):
     publishing and exactly once. Works in virtual time.
 
     Args:
-        broker: Where it meets the others.
+        broker: Connects it to the others.
         will: What the broker publishes when ``MemoryBroker.cut`` loses the connection.
         max_queued: Most messages that wait for a connection.
 
     Raises:
-        ArgumentError: The broker, the will or the number is none.
+        ArgumentError: The broker, the will or the number is invalid.
 
     >>> async def main() -> None:
     ...     async with MemoryConnector(MemoryBroker()) as connector:
@@ -112,7 +112,7 @@ class MemoryConnector(ConnectorBase):
         super().__init__(max_queued, will)
         self._broker = broker
         self._is_open = False
-        # Which of its connections is meant: what was to be delivered over an earlier one is not.
+        # The current connection. Deliveries of an earlier one are dropped.
         self._session = 0
 
     def __repr__(self) -> str:
@@ -128,7 +128,7 @@ class MemoryConnector(ConnectorBase):
                 raise ConnectorError(f"cannot connect: {_STOPPED}; call its start()")
             self._loop = asyncio.get_running_loop()
             self._broker._members.append(self)
-            # Before anything is delivered, which the loop does later.
+            # Before any delivery, which the loop makes later.
             is_running = self._broker._is_running
             self._tell(_CONNECTED if is_running else ConnectionState(False, _STOPPED))
             if is_running:
@@ -168,7 +168,7 @@ class MemoryConnector(ConnectorBase):
         return cancel
 
     def _open(self) -> None:
-        """Be connected; with the broker's lock, from any thread."""
+        """Become connected; holds the broker's lock, from any thread."""
         if self._is_open:
             return
         self._is_open = True
@@ -179,7 +179,7 @@ class MemoryConnector(ConnectorBase):
             self._broker._route(queued.message)
 
     def _lose(self, reason: str) -> None:
-        """Be connected no more; with the broker's lock, from any thread."""
+        """Become disconnected; holds the broker's lock, from any thread."""
         if self._is_open:
             self._is_open = False
             self._soon(self._tell, ConnectionState(False, reason))
@@ -190,9 +190,9 @@ class MemoryConnector(ConnectorBase):
                 self._soon(subscription.deliver, topic, payload)
 
     def _soon(self, call: Callable[..., Any], *args: Any) -> None:
-        """Have the loop make the call, unless the connector is closed before."""
+        """Let the loop make the call, unless the connector is closed before."""
         if self._loop is not None:
-            with suppress(RuntimeError):  # the loop is closed: nobody is there to be told
+            with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(partial(self._now, self._session, call, *args))
 
     def _now(self, session: int, call: Callable[..., Any], *args: Any) -> None:

@@ -35,30 +35,30 @@ _log = logging.getLogger("cascade.connectors")
 
 
 class _Change(NamedTuple):
-    """A pattern that the broker is to be told to send, or not to send any more."""
+    """A subscription that the broker must be told to add or to remove."""
 
     pattern: str
     wanted: bool
-    #: Gets True if the broker refuses.
+    #: The result: True if the broker refuses.
     refused: asyncio.Future[bool]
 
 
 class MqttConnector(ConnectorBase):
     """A Connector over an MQTT broker (3.1.1); needs ``cascade-engine[mqtt]``.
 
-    One task keeps the connection: it connects, serves, and after a loss pauses and connects again,
-    longer each time up to ``reconnect_max``. Sessions are clean: of what others publish while the
-    connection is lost only retained messages arrive.
+    One task keeps the connection: it connects and serves; after a loss it pauses and connects
+    again, with growing pauses up to ``reconnect_max``. Sessions are clean: messages that others
+    publish while the connection is lost arrive only if they are retained.
 
-    A message over which the connection is lost five times is dropped, for some brokers close it
-    over a message that is too long for them.
+    A message over which the connection is lost five times is dropped, because some brokers close
+    the connection when a message is too long for them.
 
     Args:
-        settings: Where the broker is, or only its URL; without it, the environment says.
-        will: What the broker publishes when the connection is lost without a ``disconnect``.
+        settings: The broker's settings, or only its URL; read from the environment by default.
+        will: The broker publishes this when the connection is lost without a ``disconnect``.
 
     Raises:
-        ArgumentError: The settings or the will cannot be.
+        ArgumentError: The settings or the will are invalid.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class MqttConnector(ConnectorBase):
         self._runner: asyncio.Task[None] | None = None
         self._changes: deque[_Change] = deque()
         self._in_session = False
-        # Whether the loop has been asked to set ``_wake``; saves a call for each message.
+        # Whether the loop has already been asked to set ``_wake``; saves a call per message.
         self._is_signalled = False
 
     def __repr__(self) -> str:
@@ -94,7 +94,7 @@ class MqttConnector(ConnectorBase):
         if self._runner is not None:
             return
         loop = self._loop = asyncio.get_running_loop()
-        self._is_signalled = False  # by a loop that was closed before it could say so
+        self._is_signalled = False  # a loop that was closed meanwhile may have left it set
         self._closing: asyncio.Future[None] = loop.create_future()
         self._wake = asyncio.Event()
         first: asyncio.Future[None] = loop.create_future()
@@ -112,16 +112,16 @@ class MqttConnector(ConnectorBase):
         if self._runner is not None:
             if not self._closing.done():
                 self._closing.set_result(None)
-            await asyncio.shield(self._runner)  # it clears up, also when nobody waits for that
+            await asyncio.shield(self._runner)  # it cleans up, even if its waiter is cancelled
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         message = Message(topic, payload, retain)
         message.check()
-        self._outbox.put(message)  # first: a session that begins now will look there
+        self._outbox.put(message)  # first, because a session that begins now looks there
         loop = self._loop
         if loop is not None and self._in_session and not self._is_signalled:
             self._is_signalled = True
-            with suppress(RuntimeError):  # the loop is closed: nobody is there to send it
+            with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._signal)
 
     async def subscribe(self, pattern: str, handler: Handler) -> Callable[[], None]:
@@ -134,7 +134,7 @@ class MqttConnector(ConnectorBase):
 
         try:
             refused = self._in_session and await self._ask_for(pattern, wanted=True)
-        except BaseException:  # the caller is cancelled, and has nothing to end it with
+        except BaseException:  # the caller is cancelled, and gets no function to end it
             cancel()
             raise
         if refused:
@@ -158,8 +158,8 @@ class MqttConnector(ConnectorBase):
         """Connect, serve, pause, until ``disconnect``.
 
         Args:
-            first: Told of the first connection, or why there is none.
-            wait: Whether the first attempt is the last, if it fails.
+            first: Gets the first connection, or the reason why there is none.
+            wait: Whether to give up if the first attempt fails.
         """
         loop = asyncio.get_running_loop()
         failures = 0
@@ -175,8 +175,8 @@ class MqttConnector(ConnectorBase):
                 self._tell(state)
                 if gives_up:
                     break
-                # Only one that held is a success: else a broker that closes at once would be asked
-                # again and again without a pause.
+                # Only a connection that held resets the pause; otherwise a broker that closes at
+                # once would be called again and again.
                 held = loop.time() - began >= self._settings.reconnect_max
                 failures = 1 if held else failures + 1
                 pause = self._pauses.pause(failures, ConnectorError(state.reason))
@@ -185,7 +185,7 @@ class MqttConnector(ConnectorBase):
             self._end(first, wait)
 
     def _end(self, first: asyncio.Future[None], wait: bool) -> None:
-        """Be closed; and whoever waits for the first connection learns that there is none."""
+        """Become closed; waiters for the first connection get an error."""
         self._runner = self._loop = None
         if self._closing.done():
             self._outbox.clear()
@@ -194,29 +194,29 @@ class MqttConnector(ConnectorBase):
             first.set_exception(ConnectorError(self._state.reason))
 
     async def _connect_and_serve(self, first: asyncio.Future[None]) -> str:
-        """Open a connection and use it; why that ended."""
+        """Open a connection and use it; returns the reason of its end."""
         try:
             client = await open_client(self._settings, self._client_id, self._will, self._deliver)
             return await self._serve(client, first)
         except (ConnectorError, ArgumentError) as error:
             return str(error)
-        except Exception as error:  # of the library: it shall not end the attempts
+        except Exception as error:  # an error of the library must not end the attempts
             _log.exception("%r failed unexpectedly, and connects again", self)
             return f"no connection to the broker at {self._settings.url}: {explain(error)}"
         finally:
             self._in_session = False
             self._outbox.set_connected(False)
-            while self._changes:  # they will be part of the next session
+            while self._changes:  # the next session includes them
                 self._settle(self._changes.popleft(), refused=False)
 
     async def _serve(self, client: aiomqtt.Client, first: asyncio.Future[None]) -> str:
-        """Read and write until the connection is lost or ``disconnect`` is called; why it ended."""
+        """Read and write until the connection is lost or ``disconnect`` is called; the reason."""
         reader = asyncio.create_task(self._read(client), name=f"read {self!r}")
         writer = asyncio.create_task(self._write(client, first), name=f"write {self!r}")
         try:
             await asyncio.wait({reader, writer, self._closing}, return_when=asyncio.FIRST_COMPLETED)
             if self._closing.done():
-                self._wake.set()  # what is queued goes out first, if it does so in time
+                self._wake.set()  # the queue goes out first, if there is time
                 await asyncio.wait(
                     {reader, writer},
                     timeout=self._settings.timeout,
@@ -225,7 +225,7 @@ class MqttConnector(ConnectorBase):
         finally:
             writer.cancel()
             try:
-                # After it the reader ends by itself, when it has delivered what has come.
+                # Then the reader ends by itself, after delivering all received messages.
                 await close_client(client)
             except BaseException:
                 reader.cancel()
@@ -242,7 +242,7 @@ class MqttConnector(ConnectorBase):
 
     async def _read(self, client: aiomqtt.Client) -> None:
         """Wait until the connection is lost."""
-        async for _message in client.messages:  # those are delivered when they are read
+        async for _message in client.messages:  # they were delivered when they were read
             pass
 
     def _deliver(self, topic: str, payload: bytes) -> None:
@@ -250,8 +250,8 @@ class MqttConnector(ConnectorBase):
             subscription.deliver(topic, payload)
 
     async def _write(self, client: aiomqtt.Client, first: asyncio.Future[None]) -> None:
-        """Subscribe, then send what is queued, until ``disconnect``."""
-        self._in_session = True  # from here on new subscriptions are changes
+        """Subscribe, then send the queue, until ``disconnect``."""
+        self._in_session = True  # from now on new subscriptions are changes
         self._outbox.set_connected(True)
         patterns = self._subscriptions.patterns()
         if patterns:
@@ -283,11 +283,12 @@ class MqttConnector(ConnectorBase):
         await self._send_queued(client)
 
     async def _make(self, client: aiomqtt.Client, change: _Change) -> bool:
-        """Tell the broker; whether it refuses."""
+        """Tell the broker; returns whether it refuses."""
         if change.wanted:
             (code,) = await client.subscribe(change.pattern, self._settings.qos)
             return is_refusal(code)
-        if change.pattern not in self._subscriptions.patterns():  # nobody came back to it
+        # No subscription for it was made again.
+        if change.pattern not in self._subscriptions.patterns():
             await client.unsubscribe(change.pattern)
         return False
 
@@ -296,10 +297,10 @@ class MqttConnector(ConnectorBase):
             change.refused.set_result(refused)
 
     async def _send_queued(self, client: aiomqtt.Client) -> None:
-        """Send what is queued, in its order, until the broker has it or there is a change to make.
+        """Send the queue in order, until the broker has it or there is a change to make.
 
-        Several messages are on their way at once: waiting for each answer, or for those of a whole
-        batch, would also wait for what TCP delays, which is 40 ms each time.
+        Several messages are in transit at once. Waiting for each answer, or for the answers of a
+        whole batch, would also wait for TCP's delayed acknowledgements, 40 ms each time.
         """
         unsent: dict[Queued, None] = {}
         room = asyncio.Semaphore(WINDOW)
@@ -318,14 +319,14 @@ class MqttConnector(ConnectorBase):
                     await room.acquire()
                     task = group.create_task(send(queued))
                     if queued.attempts:
-                        # Alone: if the broker closes the connection over a message, that one shall
-                        # run out of attempts, and not its neighbours.
+                        # One at a time: if the broker closes the connection over a message, that
+                        # one uses up its attempts, and not its neighbours.
                         await asyncio.wait({task})
         finally:
             self._keep_unsent(list(unsent))
 
     def _keep_unsent(self, unsent: list[Queued]) -> None:
-        """What has no answer is sent again over the next connection, unless qos is 0."""
+        """Unanswered messages are sent again over the next connection, unless qos is 0."""
         if not self._settings.qos:
             self._outbox.give_up(unsent)
             return

@@ -1,10 +1,10 @@
-"""One connection to an MQTT broker: opening, closing, and saying why it failed.
+"""One connection to an MQTT broker: opening, closing, and the reason of a failure.
 
-``aiomqtt.Client`` wants some care. Its ``__aenter__`` connects on a thread, which goes on when the
-task is cancelled, and comes back to a loop that may be closed by then: it is never cancelled here,
-and ends by its own timeouts. When no answer comes to the CONNECT, it leaves its socket, its reader
-and a task behind, which ``__aexit__`` clears up. Publishing does not notice that the connection is
-lost, and waits for its timeout: who publishes has to look at ``messages`` meanwhile.
+``aiomqtt.Client`` needs some care. Its ``__aenter__`` connects on a thread, which goes on when the
+task is cancelled and then calls back a loop that may be closed. It is therefore never cancelled
+here, and ends by its own timeouts. If the CONNECT gets no answer, it leaves its socket, its reader
+and a task behind, which ``__aexit__`` cleans up. A publish call does not notice that the connection
+is lost, and waits for its timeout; the sender must watch ``messages`` meanwhile.
 """
 
 from __future__ import annotations
@@ -27,16 +27,15 @@ if TYPE_CHECKING:
 
     import aiomqtt
 
-#: Messages that are on their way to the broker at once: as many as paho-mqtt sends without an
-#: answer.
+#: Most messages in transit to the broker at once: as many as paho-mqtt sends without an answer.
 WINDOW = 20
 #: Size of the kernel's receive buffer in bytes: some hundred short messages.
 _RECEIVE_BUFFER = 32_768
-#: Seconds for a broker to answer a farewell.
+#: Seconds for a broker to answer a disconnect.
 _FAREWELL = 1.0
 
-# What aiomqtt and paho-mqtt say of a lost connection ends in the connector's state; here it is for
-# those who lower the level to look into them.
+# Messages of aiomqtt and paho-mqtt about a lost connection end in the connector's state. This
+# logger shows them at a lower level.
 _library_log = logging.getLogger("cascade.connectors.aiomqtt")
 _library_log.setLevel(logging.CRITICAL)
 
@@ -63,16 +62,16 @@ async def open_client(
     will: Message | None,
     deliver: Callable[[str, bytes], None],
 ) -> aiomqtt.Client:
-    """Connect, and be welcome.
+    """Connect, and wait until the broker accepts.
 
     Args:
-        settings: Where, and as whom.
+        settings: Address and credentials.
         client_id: The connection's name.
         will: The last will.
         deliver: Called with the topic and the payload of each message, in the loop's thread.
 
     Raises:
-        ConnectorError: Nobody answers, or the broker refuses; the message says why.
+        ConnectorError: The broker does not answer or refuses; the message has the reason.
         ArgumentError: A file of the settings cannot be used.
     """
     import aiomqtt
@@ -90,22 +89,23 @@ async def open_client(
         timeout=settings.timeout,
         keepalive=settings.keepalive,
         tls_context=context,
-        # Else a message may wait for the answer to the one before it, 40 ms and more.
-        # A message waits for all that the kernel has buffered before it while reading pauses.
+        # Otherwise a message may wait 40 ms and more for the answer to the one before it.
+        # While reading pauses, a message waits for all bytes that the kernel has buffered before
+        # it.
         socket_options=[
             (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
             (socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER),
         ],
     )
     client.deliver = deliver  # type: ignore[attr-defined]  # of its subclass
-    client.pending_calls_threshold = WINDOW  # else it warns of too many
+    client.pending_calls_threshold = WINDOW  # otherwise it warns of too many calls
     try:
         await client.__aenter__()
-    # A name that cannot be one is a ValueError (UnicodeError).
+    # An impossible host name raises ValueError (UnicodeError).
     except (aiomqtt.MqttError, OSError, ValueError) as error:
         why = explain(error)
         if not isinstance(error, aiomqtt.MqttCodeError):
-            await close_client(client)  # no answer: see above
+            await close_client(client)  # it got no answer: see above
         if why == "Operation timed out":
             why = (
                 f"no answer within {settings.timeout:g} s; is it MQTT that is spoken there, and do "
@@ -116,25 +116,25 @@ async def open_client(
 
 
 async def close_client(client: aiomqtt.Client) -> None:
-    """Say goodbye if there is somebody to hear it, and leave nothing behind."""
+    """Disconnect politely if possible, and leave nothing behind."""
     import aiomqtt
 
     client.timeout = _FAREWELL
     with suppress(aiomqtt.MqttError):
         await client.__aexit__(None, None, None)
-    # It has cancelled its housekeeping task by call_soon: one turn of the loop until that is told,
-    # one more until it has ended.
+    # It has cancelled its housekeeping task by call_soon: one turn of the loop delivers the cancel,
+    # one more ends the task.
     for _ in range(2):
         await asyncio.sleep(0)
 
 
 def is_refusal(code: Any) -> bool:
-    """Whether a broker's answer to a subscription means no."""
+    """Whether a broker's answer to a subscription is a refusal."""
     return int(getattr(code, "value", code)) >= 128
 
 
 def explain(error: BaseException) -> str:
-    """What went wrong, in one line: the cause where the error only says that there is one."""
+    """The fault in one line; the cause if the error itself says nothing more."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return str(error.__cause__ or error) or type(error).__name__

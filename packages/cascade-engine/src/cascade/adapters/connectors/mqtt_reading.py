@@ -1,11 +1,10 @@
-"""Reading from an MQTT broker: messages are handed over at once, within a share of the loop's time.
+"""Reading from an MQTT broker: messages are delivered at once, within a share of the loop's time.
 
-aiomqtt reads one packet in each turn of the event loop, with three system calls, and takes a task
-and a queue without a bound for each message. In a flood its queue grows, and the one message that
-matters waits behind all others. Here one call reads all that has come, messages of QoS 0 are taken
-apart at once (with their way to the control plane 2 µs of CPU each), and all else is left to
-paho-mqtt. A turn reads for two milliseconds at most, and when the connection has had its share of
-the time, it pauses.
+aiomqtt reads one packet per turn of the event loop, with three system calls, and uses a task and an
+unbounded queue for each message. In a flood its queue grows, and an important message waits behind
+all others. Here one call reads all available bytes. Messages of QoS 0 are parsed at once (2 µs of
+CPU each, with their way to the control plane); paho-mqtt handles all else. A turn reads for at most
+two milliseconds, and a connection that has used up its share of the time pauses.
 
 This overrides methods of ``aiomqtt.Client`` and paho-mqtt that are not public, which is why their
 versions have upper bounds.
@@ -19,39 +18,39 @@ from typing import Any
 
 from cascade.adapters.connectors.pacing import Allowance
 
-#: Seconds that one turn of the loop reads at most.
+#: Most seconds of reading in one turn of the loop.
 _TURN = 0.002
-#: Of the loop's time that may go into reading.
+#: Share of the loop's time for reading.
 _SHARE = 0.08
-#: Bytes that are read by one call.
+#: Bytes per read call.
 _AT_ONCE = 65_536
-#: Messages that are delivered before somebody looks at the time.
+#: Messages delivered between two looks at the clock.
 _MESSAGES = 32
 
 
 @cache
 def reading_client() -> Any:
-    """The class of clients that read like this; aiomqtt is imported when one is needed."""
+    """The class of clients that read in this way; aiomqtt is imported on demand."""
     import aiomqtt
 
     class ReadingClient(aiomqtt.Client):
         """Calls ``deliver(topic, payload)`` for each message, in the loop's thread."""
 
         deliver: Callable[[str, bytes], None]
-        #: How many messages came.
+        #: Number of received messages.
         came = 0
 
         def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
             self.came += 1
             try:
                 topic = message.topic
-            except UnicodeDecodeError:  # no topic can be so; brokers refuse it
+            except UnicodeDecodeError:  # no valid topic; brokers refuse it
                 return
             self.deliver(topic, message.payload)
 
         def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
             super()._on_socket_open(client, userdata, sock)
-            # In the thread that connects; after what the line above has asked the loop for.
+            # Called in the connecting thread; must run after the callbacks of the line above.
             self._loop.call_soon_threadsafe(_Reader(self, client, sock).start)
 
     return ReadingClient
@@ -61,8 +60,8 @@ class _Reader:
     """Reads one connection.
 
     Args:
-        owner: The client of aiomqtt's.
-        client: That of paho's.
+        owner: The client of aiomqtt.
+        client: The client of paho-mqtt.
         sock: The connection.
     """
 
@@ -73,14 +72,14 @@ class _Reader:
         self._loop = owner._loop
         self._allowance = Allowance(_SHARE, self._loop.time)
         self._receive = client._sock_recv
-        #: Bytes from ``_at`` on were read and are not parsed yet.
+        #: Received bytes; those from ``_at`` on are not parsed yet.
         self._buffer = bytearray()
         self._at = 0
-        #: Whether the message that comes next cannot be read; paho knows what to do.
+        #: Whether the next message is malformed; paho-mqtt handles it.
         self._is_malformed = False
 
     def start(self) -> None:
-        """Start reading, and replace the reader that paho has registered."""
+        """Start reading, and replace the reader that paho-mqtt has registered."""
         if self._is_open():
             self._client._sock_recv = self._from_buffer
             self._go_on()
@@ -99,7 +98,7 @@ class _Reader:
             with self._allowance.spending():
                 while self._is_open() and self._read_some() and self._loop.time() < until:
                     pass
-        except Exception as error:  # a broken connection; aiomqtt does the same
+        except Exception as error:  # the connection is broken; aiomqtt does the same
             if not self._owner._disconnected.done():
                 self._owner._disconnected.set_exception(error)
             return
@@ -120,7 +119,7 @@ class _Reader:
         return before != (self._at, len(self._buffer))
 
     def _is_message(self) -> bool:
-        """Whether a packet begins here that is a message of QoS 0, and not malformed so far."""
+        """Whether a packet of QoS 0 begins here that is not known to be malformed."""
         return self._buffer[self._at] & 0xF6 == 0x30 and not self._is_malformed
 
     def _fill(self) -> bool:
@@ -131,7 +130,7 @@ class _Reader:
             data = self._receive(_AT_ONCE)
         except BlockingIOError:
             return False
-        if not data:  # the end, which paho has to see for itself
+        if not data:  # the end of the stream, which paho-mqtt must see itself
             self._client._sock_recv = self._receive
             self._client.loop_read()
             return False
@@ -139,7 +138,7 @@ class _Reader:
         return True
 
     def _from_buffer(self, size: int) -> bytes:
-        """What paho reads from, in place of the connection."""
+        """Bytes for paho-mqtt, in place of the connection."""
         if self._at == len(self._buffer) and not self._fill():
             raise BlockingIOError
         found = bytes(self._buffer[self._at : self._at + size])
@@ -147,7 +146,7 @@ class _Reader:
         return found
 
     def _deliver_messages(self) -> bool:
-        """Deliver the messages of QoS 0 that the buffer begins with; whether there were any."""
+        """Deliver the messages of QoS 0 at the start of the buffer; whether there were any."""
         buffer, deliver = self._buffer, self._owner.deliver
         self._is_malformed = False
         for count in range(_MESSAGES):
@@ -159,9 +158,9 @@ class _Reader:
         return True
 
     def _next_message(self, buffer: bytearray, at: int) -> tuple[str, int, int] | None:
-        """The topic of a message that begins here, and where its payload begins and ends.
+        """The topic of the message that begins here, and the bounds of its payload.
 
-        None if it is not all there, or something else: then paho reads it.
+        None if it is incomplete, or another packet: then paho-mqtt reads it.
         """
         end = len(buffer)
         if at >= end or buffer[at] & 0xF6 != 0x30:

@@ -1,4 +1,4 @@
-"""MqttSettings: where an MQTT broker is, and how to talk to it."""
+"""MqttSettings: address and options of an MQTT broker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cascade.spec.errors import ArgumentError
 from cascade.spec.nearby import did_you_mean
 from cascade.spec.wording import short
 
-#: Environment variables begin with it, and go on with the name of the setting.
+#: Prefix of the environment variables; the name of the setting follows.
 PREFIX = "CASCADE_MQTT_"
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _EXAMPLE = "'mqtt://host:1883', or 'mqtts://host:8883' with TLS"
@@ -22,13 +22,13 @@ _EXAMPLE = "'mqtt://host:1883', or 'mqtts://host:8883' with TLS"
 
 @dataclass(frozen=True, kw_only=True)
 class MqttSettings:
-    """Where the broker is, who we are, and for how long to wait.
+    """The address of the broker, our identity, and timeouts.
 
-    Secrets are in no ``repr`` and no message. Files are read at each connection, so that what is
-    renewed on disk is used.
+    Secrets appear in no ``repr`` and no message. Files are read at each connection, so renewed
+    files take effect.
 
     Raises:
-        ArgumentError: A setting cannot be, or two do not go together.
+        ArgumentError: A setting is invalid, or two settings contradict each other.
     """
 
     #: ``mqtt://host[:port]``, or ``mqtts://host[:port]`` with TLS.
@@ -37,22 +37,22 @@ class MqttSettings:
     password: str | None = field(default=None, repr=False)
     #: A file with the password on its first line, in place of ``password``.
     password_file: str | None = None
-    #: Certificates (PEM) of who may vouch for the broker; the system's without it.
+    #: Certificates (PEM) of the authorities for the broker; the system's by default.
     ca_file: str | None = None
-    #: Our own certificate and its key (PEM, not encrypted), where the broker asks for one.
+    #: Our own certificate and its key (PEM, not encrypted), if the broker requires one.
     cert_file: str | None = None
     key_file: str | None = None
-    #: The name of the connection, which a broker lets only one have; made up without it.
+    #: The name of the connection, unique at the broker; random by default.
     client_id: str | None = None
-    #: 1: what is published is sent until the broker has it, and may arrive twice. 0: it is sent
-    #: once, and lost with the connection.
+    #: 1: a message is sent until the broker confirms it, and may arrive twice. 0: it is sent once,
+    #: and lost with the connection.
     qos: int = 1
     #: Seconds for each answer of the broker.
     timeout: float = 10.0
-    #: Seconds of silence after which the broker is asked whether it is there.
+    #: Seconds of silence before the connection is tested.
     keepalive: int = 30
-    #: Seconds before the first attempt to connect again; each later pause is twice as long, up to
-    #: the second number, and up to half as much is added at random.
+    #: Seconds before the first reconnect. Each later pause is twice as long, up to the second
+    #: number, plus a random part of up to half.
     reconnect_min: float = 0.5
     reconnect_max: float = 30.0
     #: Most messages that wait for a connection.
@@ -63,7 +63,7 @@ class MqttSettings:
         self._check_url()
         self._check_secrets()
         self._check_tls()
-        # The qos 2 would promise exactly once, and cannot hold it when the connection is lost.
+        # qos 2 promises exactly once, which does not hold when the connection is lost.
         if self.qos not in (0, 1) or isinstance(self.qos, bool):
             raise ArgumentError(f"qos must be 0 or 1, but is {short(self.qos)}")
         for name in ("timeout", "reconnect_min", "reconnect_max"):
@@ -82,10 +82,10 @@ class MqttSettings:
     def from_env(cls, environ: Mapping[str, str] | None = None) -> MqttSettings:
         """The settings of the environment: ``CASCADE_MQTT_URL``, ``CASCADE_MQTT_USERNAME`` ….
 
-        Each is called as the setting, in capitals. One that is empty counts as not set.
+        Each variable is named like its setting, in capitals. An empty one counts as not set.
 
         Raises:
-            ArgumentError: There is no URL, a variable that no setting has, or a bad value.
+            ArgumentError: The URL is missing, a variable matches no setting, or a value is invalid.
         """
         environ = os.environ if environ is None else environ
         known = {PREFIX + setting.name.upper(): setting for setting in fields(cls)}
@@ -137,7 +137,7 @@ class MqttSettings:
         try:
             text = Path(self.password_file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            # Not its text: of a file that is no UTF-8 it would show what is in it.
+            # Without the error's text: for a file that is not UTF-8 it would show the content.
             why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
             raise ArgumentError(
                 f"password_file {short(self.password_file)} cannot be read: {why}"
@@ -160,7 +160,7 @@ class MqttSettings:
                     f"{setting.name} must be a str that is not empty, but is{shown} of type "
                     f"{type(value).__name__}"
                 )
-            # A password is bytes to the broker; all else is text, or the name of a file.
+            # Passwords are bytes to the broker; all others are text or file names.
             if setting.name not in ("url", "password") and any(map(_is_control, value)):
                 raise ArgumentError(
                     f"{setting.name} must have no control characters, but is {short(value)}"
@@ -169,12 +169,12 @@ class MqttSettings:
     def _check_url(self) -> None:
         if not isinstance(self.url, str):
             raise ArgumentError(f"url must be a str, {_EXAMPLE}, but is {short(self.url)}")
-        if "@" in self.url:  # before anything could show it
+        if "@" in self.url:  # before any message could show it
             raise ArgumentError(
                 "url holds credentials, and would show them wherever it is shown; give them as "
                 "username and password, or password_file"
             )
-        # urlsplit() removes some of these in silence, and the host would be another one.
+        # urlsplit() silently removes some of these, and the host would be another one.
         if " " in self.url or not self.url.isprintable():
             raise ArgumentError(
                 "url must have no spaces, control characters or characters that are not seen, but "

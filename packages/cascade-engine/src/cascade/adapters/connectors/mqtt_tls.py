@@ -20,15 +20,15 @@ class _ClosingSocket(ssl.SSLSocket):
 
 
 def tls_context(settings: MqttSettings) -> ssl.SSLContext:
-    """What checks the broker's certificate and name, and shows our own.
+    """The context that checks the broker's certificate and name, and presents our own.
 
     Raises:
-        ArgumentError: A file is missing, or not what it has to be.
+        ArgumentError: A file is missing or invalid.
     """
     context = ssl.create_default_context()
     context.sslsocket_class = _ClosingSocket
     if settings.ca_file is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # whom it trusts is in the file alone
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trust only the authorities in the file
         context.sslsocket_class = _ClosingSocket
         try:
             context.load_verify_locations(settings.ca_file)
@@ -38,7 +38,7 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext:
             ) from None
     if settings.cert_file is not None:
         try:
-            # Without a password OpenSSL would ask for that of an encrypted key on the terminal.
+            # Without a password argument OpenSSL would ask for one on the terminal.
             context.load_cert_chain(settings.cert_file, settings.key_file, password="")
         except OSError as error:
             raise ArgumentError(

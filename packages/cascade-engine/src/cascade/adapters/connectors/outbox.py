@@ -1,4 +1,4 @@
-"""Outbox: what was published, until a broker has it."""
+"""Outbox: published messages until a broker has them."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from cascade.spec.checks import check_count
 from cascade.spec.errors import ArgumentError
 from cascade.spec.wording import short
 
-#: Bytes: what MQTT allows for a whole packet, less the longest topic and what stands before it.
+#: Bytes: the MQTT limit of a packet, less the longest topic and the header.
 MAX_PAYLOAD = 268_435_455 - MAX_BYTES - 16
-#: How often a message is sent without an answer. A broker may close the connection over a message
-#: that it does not like, which would come back for ever and hold up all that is behind it.
+#: Times that a message is sent without an answer. A broker may close the connection over a message
+#: that it does not accept; such a message would block all later ones for ever.
 MAX_ATTEMPTS = 5
-#: Bytes that wait at once, connected or not: a program that publishes faster than its network
-#: carries shall not fill the memory.
+#: Most bytes that wait, connected or not: a program that publishes faster than its network must not
+#: fill the memory.
 MAX_BYTES_QUEUED = 64 * 1024 * 1024
-#: Bytes of a message that waits, besides its topic and payload; about.
+#: Approximate bytes of a waiting message besides its topic and payload.
 _OVERHEAD = 200
-#: Entries that do not wait any more and may be in a queue, besides as many as wait.
+#: Stale entries that a queue may have, besides as many as there are waiting ones.
 _SLACK = 64
 
 
 class Message(NamedTuple):
-    """What is published, or left as a last will."""
+    """A message to publish, or a last will."""
 
     topic: str
     payload: bytes
     retain: bool = False
 
     def check(self) -> None:
-        """Refuse what no broker could take.
+        """Refuse a message that no broker accepts.
 
         Raises:
-            ArgumentError: The topic, the payload or ``retain`` is not what it has to be.
+            ArgumentError: The topic, the payload or ``retain`` is invalid.
         """
         check_topic(self.topic)
         if not isinstance(self.payload, bytes):
@@ -56,7 +56,7 @@ class Message(NamedTuple):
 
 
 class Queued:
-    """A message in an Outbox, and how often it was sent in vain."""
+    """A message in an Outbox, and its failed attempts."""
 
     __slots__ = ("attempts", "message", "size", "waits")
 
@@ -64,25 +64,25 @@ class Queued:
         self.message = message
         self.attempts = 0
         self.size = len(message.payload) + len(message.topic) + _OVERHEAD
-        #: Whether it is in the outbox: neither taken out to be sent, nor given up.
+        #: Whether it is in the outbox: neither taken for sending, nor dropped.
         self.waits = True
 
 
 class Outbox:
-    """The messages that are to be sent, the oldest first; thread-safe.
+    """The messages to send, oldest first; thread-safe.
 
-    While there is a connection they only wait for their turn, and none gives way before they have
-    ``max_bytes`` together. Without one, ``limit`` holds as well. The first to give way are retained
-    messages that have a newer one on their topic, then the oldest of those that are not retained,
-    and last the newest retained message of a topic: it says how something stands, and nothing that
-    comes later says it again.
+    While connected they only wait for their turn, and none is dropped until they have ``max_bytes``
+    together. While disconnected, ``limit`` applies as well. The first to be dropped are retained
+    messages with a newer one on their topic, then the oldest messages that are not retained, and
+    last the newest retained message of a topic: it describes a state, and no later message repeats
+    it.
 
     Args:
-        limit: Most messages at once, while there is no connection.
+        limit: Most messages at once, while disconnected.
         max_bytes: Most bytes at once.
 
     Raises:
-        ArgumentError: ``limit`` is no int from 1 up.
+        ArgumentError: ``limit`` is not an int ≥ 1.
     """
 
     def __init__(self, limit: int, max_bytes: int = MAX_BYTES_QUEUED) -> None:
@@ -91,11 +91,11 @@ class Outbox:
         self._max_bytes = max_bytes
         self._is_connected = False
         self._lock = threading.Lock()
-        #: All that wait, in their order, and some that do not wait any more.
+        #: All waiting messages in order, and some stale ones.
         self._queued: deque[Queued] = deque()
-        #: Those of them that give way, the first first; and some that do not wait any more.
+        #: The waiting messages that may be dropped, in that order; and some stale ones.
         self._expendable: deque[Queued] = deque()
-        #: Topic → its newest retained message, while that waits.
+        #: Topic → its newest retained message, while it waits.
         self._kept: dict[str, Queued] = {}
         self._count = 0
         self._bytes = 0
@@ -103,15 +103,15 @@ class Outbox:
 
     @property
     def dropped(self) -> int:
-        """How many messages were given up, since the beginning."""
+        """The number of messages dropped since the beginning."""
         return self._dropped
 
     def __len__(self) -> int:
-        """How many messages wait."""
+        """The number of waiting messages."""
         return self._count
 
     def set_connected(self, is_connected: bool) -> None:
-        """Say whether there is a connection now that takes messages out."""
+        """Tell whether there is a connection that takes messages out."""
         with self._lock:
             self._is_connected = is_connected
             self._make_room()
@@ -144,10 +144,10 @@ class Outbox:
             return taken
 
     def put_back(self, unsent: Sequence[Queued]) -> list[Message]:
-        """Make the messages that were not sent the oldest ones again, in their order.
+        """Make messages that could not be sent the oldest ones again, in their order.
 
         Returns:
-            Those that have been tried too often, and are given up.
+            The messages that were tried too often, and are dropped.
         """
         given_up = []
         with self._lock:
@@ -167,7 +167,7 @@ class Outbox:
             self._dropped += len(list(unsent))
 
     def clear(self) -> None:
-        """Give up all that wait."""
+        """Drop all waiting messages."""
         with self._lock:
             self._dropped += self._count
             self._queued.clear()
@@ -217,7 +217,7 @@ class Outbox:
             del self._kept[queued.message.topic]
 
     def _forget_those_gone(self) -> None:
-        """Bound the queues to twice the number of waiting messages; O(1) a message, amortised."""
+        """Bound the queues to twice the number of waiting messages; O(1) per message, amortised."""
         most = 2 * self._count + _SLACK
         if len(self._queued) > most:
             self._queued = deque(queued for queued in self._queued if queued.waits)

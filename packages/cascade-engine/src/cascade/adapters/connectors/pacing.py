@@ -1,14 +1,14 @@
-"""Allowance: how much of an event loop's time may go into work that others cause."""
+"""Allowance: bounds the share of an event loop's time for work that others cause."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-#: Seconds of work that may be done at once after a quiet time, such as reading all that a broker
-#: has retained.
+#: Seconds of work allowed at once after a quiet time, for example to read all retained messages of
+#: a broker.
 _BURST = 0.1
-#: Seconds of a pause at least: many short ones would cost more than the work between them.
+#: Shortest pause in seconds: many short pauses would cost more than the work between them.
 _PAUSE = 0.01
 
 
@@ -16,8 +16,8 @@ class Allowance:
     """A bucket of seconds that fills by a share of the time that passes.
 
     Args:
-        share: Of the loop's time, in the long run; what is left is the user's.
-        clock: The loop's; where time is virtual nothing takes any, and nobody has to pause.
+        share: Share of the loop's time in the long run; the rest is the user's.
+        clock: The loop's. In virtual time nothing takes time, so no pause is needed.
     """
 
     def __init__(self, share: float, clock: Callable[[], float]) -> None:
@@ -28,7 +28,7 @@ class Allowance:
 
     @contextmanager
     def spending(self) -> Iterator[None]:
-        """Note how long the work of the block took."""
+        """Measure the work of the block."""
         began = self._clock()
         try:
             yield
@@ -36,14 +36,14 @@ class Allowance:
             self.spend(self._clock() - began)
 
     def spend(self, seconds: float) -> None:
-        """Note that work took so long."""
+        """Add work that took so long."""
         now = self._clock()
         self._left = min(_BURST, self._left + (now - self._at) * self._share) - seconds
         self._at = now
 
     @property
     def pause(self) -> float:
-        """How many seconds to wait before there may be more."""
+        """Seconds to wait before more work is allowed."""
         if self._left >= _BURST / 2:
             return 0.0
         return max(-self._left / self._share, _PAUSE)

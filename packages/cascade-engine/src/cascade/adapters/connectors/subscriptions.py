@@ -1,4 +1,4 @@
-"""Subscriptions: which handlers get a message."""
+"""Subscriptions: the handlers of messages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cascade.spec.wording import short
 
 _log = logging.getLogger("cascade.connectors")
 
-#: Topics for which it is remembered who gets their messages.
+#: Most topics whose handlers are cached.
 _TOPICS_KEPT = 1024
-#: What is called with the topic and the payload of a message.
+#: A function of the topic and the payload of a message.
 Handler = Callable[[str, bytes], object]
 
 
 class Subscription:
-    """A handler, what it is for, and how often it failed."""
+    """A handler, its pattern, and its number of failures."""
 
     __slots__ = ("_failures", "_handler", "_next_report", "is_active", "pattern")
 
@@ -32,7 +32,7 @@ class Subscription:
         self._next_report = 1
 
     def deliver(self, topic: str, payload: bytes) -> None:
-        """Call the handler, unless the subscription has ended; what it raises is logged."""
+        """Call the handler, unless the subscription has ended; log its exceptions."""
         if not self.is_active:
             return
         try:
@@ -41,7 +41,7 @@ class Subscription:
             self._report(topic)
 
     def _report(self, topic: str) -> None:
-        """Log the exception that is being handled, unless there were many before it."""
+        """Log the current exception, unless there were many before it."""
         self._failures += 1
         if self._failures < self._next_report:
             return
@@ -69,7 +69,7 @@ class Subscriptions:
         """Add one, in force from now on.
 
         Raises:
-            ArgumentError: No such pattern can be subscribed to, or the handler is none.
+            ArgumentError: The pattern or the handler is invalid.
         """
         check_pattern(pattern)
         if pattern.startswith("$share/"):
@@ -79,12 +79,12 @@ class Subscriptions:
             )
         check_handler(handler, "with the topic and the payload")
         subscription = Subscription(pattern, handler)
-        # A new list, for another thread may be looking through the old one.
+        # A new list, because another thread may be iterating over the old one.
         self._replace([*self._all, subscription])
         return subscription
 
     def remove(self, subscription: Subscription) -> bool:
-        """End one; whether it was in force and nobody else has its pattern."""
+        """End one; whether it was in force and no other has its pattern."""
         if not subscription.is_active:
             return False
         subscription.is_active = False
@@ -92,14 +92,14 @@ class Subscriptions:
         return subscription.pattern not in self.patterns()
 
     def patterns(self) -> list[str]:
-        """What is subscribed to, each pattern once."""
+        """The subscribed patterns, each once."""
         return list(dict.fromkeys(subscription.pattern for subscription in self._all))
 
     def __iter__(self) -> Iterator[Subscription]:
         return iter(self._all)
 
     def matching(self, topic: str) -> list[Subscription]:
-        """Who gets a message to ``topic``."""
+        """The subscriptions that match ``topic``."""
         subscriptions, known = self._known
         found = known.get(topic)
         if found is None:
@@ -114,10 +114,10 @@ class Subscriptions:
 
 
 def check_handler(handler: Any, called: str) -> None:
-    """Refuse what cannot be called, or would have to be awaited.
+    """Refuse an object that is not callable, or must be awaited.
 
     Raises:
-        ArgumentError: The handler is no plain function; ``called`` says what it is called with.
+        ArgumentError: The handler is not a plain function; ``called`` names its arguments.
     """
     if not callable(handler):
         raise ArgumentError(f"a handler is called {called}, but got {short(handler)}")

@@ -1,9 +1,9 @@
 """Topics and patterns as MQTT 3.1.1 defines them (section 4.7), for every connector.
 
-A topic is levels with ``/`` between them; levels may be empty. In a pattern the level ``+`` stands
-for any one level, and ``#``, which is the last level where it is used, for the level before it and
-all that is below: ``a/#`` matches ``a``, ``a/b`` and ``a/b/c``. A pattern that begins with a
-wildcard matches no topic that begins with ``$``, which brokers keep for themselves.
+A topic consists of levels with ``/`` between them; levels may be empty. In a pattern the level
+``+`` stands for any one level. ``#`` may only be the last level, and stands for the level before it
+and all levels below: ``a/#`` matches ``a``, ``a/b`` and ``a/b/c``. A pattern that begins with a
+wildcard matches no topic that begins with ``$``, which brokers reserve for themselves.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from functools import lru_cache
 from cascade.spec.errors import ArgumentError
 from cascade.spec.wording import short
 
-#: Bytes of UTF-8 that a topic or pattern can have at most.
+#: Most bytes of a topic or pattern in UTF-8.
 MAX_BYTES = 65535
 
 # Surrogates have no UTF-8. Control characters and noncharacters may make a broker close the
-# connection, as mosquitto does, and what was queued would be sent again and close the next one.
+# connection, as mosquitto does; the queue would be sent again and close the next one.
 _NONCHARACTERS = "".join(
     chr(plane + last) for plane in range(0, 0x110000, 0x10000) for last in (0xFFFE, 0xFFFF)
 )
@@ -26,17 +26,17 @@ _FORBIDDEN = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_NONCHAR
 
 
 def check_topic(topic: str) -> None:
-    """Refuse what cannot be published to.
+    """Refuse an invalid topic.
 
     Raises:
-        ArgumentError: It is no text, has a wildcard, or breaks a rule of MQTT's.
+        ArgumentError: It is not a string, has a wildcard, or breaks a rule of MQTT.
     """
     if not isinstance(topic, str):
         raise ArgumentError(f"a topic is a str, but got {short(topic)}")
     _check_topic(topic)
 
 
-@lru_cache(maxsize=1024)  # the same few topics are published to again and again
+@lru_cache(maxsize=1024)  # programs publish on the same few topics again and again
 def _check_topic(topic: str) -> None:
     _check_text("topic", topic)
     if "+" in topic or "#" in topic:
@@ -47,10 +47,10 @@ def _check_topic(topic: str) -> None:
 
 
 def check_pattern(pattern: str) -> None:
-    """Refuse what cannot be subscribed to.
+    """Refuse an invalid pattern.
 
     Raises:
-        ArgumentError: It is no text, has a wildcard where none can stand, or breaks another rule.
+        ArgumentError: It is not a string, has a misplaced wildcard, or breaks another rule.
     """
     if not isinstance(pattern, str):
         raise ArgumentError(f"a pattern is a str, but got {short(pattern)}")
@@ -70,7 +70,7 @@ def check_pattern(pattern: str) -> None:
 
 
 def matches(pattern: str, topic: str) -> bool:
-    """Whether a message to ``topic`` is one for ``pattern``; both are taken to be valid.
+    """Whether a message on ``topic`` matches ``pattern``; both must be valid.
 
     >>> matches("agents/+/state", "agents/7/state"), matches("agents/#", "agents")
     (True, True)

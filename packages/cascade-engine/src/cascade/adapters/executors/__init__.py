@@ -1,1 +1,1 @@
-"""Executors: where sync functions run."""
+"""Executors: the threads of plain functions."""

@@ -1,4 +1,4 @@
-"""Which objects can be the executor of an engine."""
+"""Checks of an engine's executor."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from cascade.spec.errors import ExecutorError
 from cascade.spec.protocols import Executor
 
-#: What fits, as part of a message.
+#: Names of suitable executors, as part of a message.
 LENDERS = (
     "an engine's executor lends threads of this process: a cascade LocalExecutor, or a "
     "concurrent.futures.ThreadPoolExecutor that lives as long as the engine's runs"
 )
-#: Modules, or packages, of executors that make calls in other processes, interpreters or machines.
+#: Modules and packages of executors that run calls in other processes, interpreters or machines.
 _ELSEWHERE = (
     "concurrent.futures.interpreter",
     "concurrent.futures.process",
@@ -33,11 +33,11 @@ _ELSEWHERE = (
 
 
 def check_executor(executor: Any) -> None:
-    """Refuse what can lend no threads.
+    """Refuse an executor that cannot lend threads.
 
     Raises:
-        ExecutorError: It lacks a method of an Executor, is a class or a coroutine's interface, or
-            makes calls elsewhere than in this process, where tasks and their contexts are.
+        ExecutorError: It lacks a method of an Executor, is a class, has coroutine methods, or runs
+            calls outside this process, where tasks and their contexts are not available.
     """
     if isinstance(executor, type):
         raise _unfit(f"is the class {executor.__qualname__}; give it an instance")
@@ -56,13 +56,13 @@ def check_executor(executor: Any) -> None:
 
 
 def kind_of(executor: object) -> str:
-    """What messages call an executor: its class, with the module."""
+    """The name of an executor in messages: its class, with the module."""
     kind = type(executor)
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _place_of(kind: type) -> str | None:
-    """The module of a class above ``kind`` whose executors make calls elsewhere."""
+    """The module of a base class of ``kind`` whose executors run calls elsewhere."""
     for base in kind.__mro__:
         for module in _ELSEWHERE:
             if base.__module__ == module or base.__module__.startswith(f"{module}."):

@@ -1,4 +1,4 @@
-"""InlineExecutor: no threads, for debuggers and simulated time."""
+"""InlineExecutor: no threads, for debuggers and virtual time."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class InlineExecutor:
     """Makes each call at once, in the thread that submits it.
 
     Plain functions of an engine with this executor run in the event loop's thread, one after the
-    other, in the order in which they became ready: ``breakpoint()`` works in them, and a run is
-    the same each time. They do not overlap, and while one runs the event loop stands still.
+    other, in the order in which they become ready: ``breakpoint()`` works in them, and every run
+    is the same. They do not overlap, and the event loop stands still while one runs.
     """
 
     max_workers = 1
@@ -41,5 +41,5 @@ class InlineExecutor:
         return future
 
     def shutdown(self, wait: bool = True) -> None:
-        """Take no more calls."""
+        """Accept no more calls."""
         self._closed = True

@@ -19,17 +19,17 @@ _Call: TypeAlias = "tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict
 
 
 class LocalExecutor:
-    """Threads that are started as they are needed and live until ``shutdown``.
+    """Threads that are started on demand and live until ``shutdown``.
 
-    Other than those of ``concurrent.futures.ThreadPoolExecutor`` they are daemons: the end of the
-    program does not wait for a call that will not return.
+    Unlike the threads of ``concurrent.futures.ThreadPoolExecutor`` they are daemons: the end of the
+    program does not wait for a call that never returns.
 
     Args:
         max_workers: Most threads at once.
-        name: Threads are called ``<name>-<number>``.
+        name: Threads are named ``<name>-<number>``.
 
     Raises:
-        ArgumentError: ``max_workers`` is no int from 1 up.
+        ArgumentError: ``max_workers`` is not an int ≥ 1.
     """
 
     def __init__(self, max_workers: int = 32, name: str = "cascade") -> None:
@@ -39,19 +39,19 @@ class LocalExecutor:
         self._numbers = itertools.count()
         self._pool = _Pool(max_workers)
         self._closed = False
-        # Threads hold the pool and not the executor, so that one that is dropped without
-        # shutdown() ends its threads too.
+        # Threads refer to the pool and not to the executor, so that an executor that is dropped
+        # without shutdown() ends its threads too.
         self._finalizer = weakref.finalize(self, _Pool.stop, self._pool)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Call ``fn`` on a thread of the pool.
 
-        While the system refuses new threads, calls wait for those that are there.
+        While the system refuses new threads, calls wait for the existing ones.
 
         Raises:
             RunError: After ``shutdown`` (a RuntimeError).
             ExecutorError: The pool has no thread, and the system refuses one (a RuntimeError). The
-                call is not made, now or later.
+                call will not be made.
         """
         future: Future[T] = Future()
         pool = self._pool
@@ -62,7 +62,7 @@ class LocalExecutor:
             try:
                 self._start_if_short()
             except BaseException as error:
-                # Before the call is in the queue: a caller that is told of an error may try again.
+                # Before the call is queued: a caller that gets an error may try again.
                 if not (pool.threads and isinstance(error, ExecutorError)):
                     pool.spare += 1
                     raise
@@ -70,10 +70,10 @@ class LocalExecutor:
         return future
 
     def replace_thread(self, call: Future[Any]) -> None:
-        """Do without the thread of ``call``, which nobody waits for any more.
+        """Give up the thread of the abandoned ``call``.
 
-        Another one takes its place; it ends itself when the call does. Where the system refuses
-        new threads, it goes on with the calls that wait then.
+        Another thread takes its place; the old one ends when the call does. While the system
+        refuses new threads, the old thread goes on with the calls that wait then.
         """
         pool = self._pool
         with pool.lock:
@@ -87,9 +87,9 @@ class LocalExecutor:
                     self._start_if_short()
 
     def shutdown(self, wait: bool = True) -> None:
-        """End the threads once they have made the calls that were submitted.
+        """End the threads after they have made all submitted calls.
 
-        With ``wait``, return when they have ended; not those of abandoned calls.
+        With ``wait``, return when they have ended, except those of abandoned calls.
         """
         with self._pool.lock:
             self._closed = True
@@ -101,7 +101,7 @@ class LocalExecutor:
                     thread.join()
 
     def _start_if_short(self) -> None:
-        """Start a thread if there is none for what was submitted, and there may be one more."""
+        """Start a thread if submitted calls lack one and the limit allows it."""
         pool = self._pool
         if pool.spare >= 0 or len(pool.threads) >= self.max_workers:
             return
@@ -115,7 +115,7 @@ class LocalExecutor:
         try:
             thread.start()
         except BaseException as error:
-            wanted.clear()  # Ctrl-C may raise here although the thread has begun
+            wanted.clear()  # Ctrl-C may raise here although the thread has started
             if not isinstance(error, RuntimeError):
                 raise
             raise ExecutorError(
@@ -129,30 +129,30 @@ class LocalExecutor:
 
 
 class _Pool:
-    """What the threads of one executor share."""
+    """The state that the threads of one executor share."""
 
     def __init__(self, max_workers: int) -> None:
         self.max_workers = max_workers
         self.lock = threading.RLock()  # reentrant: a finalizer may run anywhere
         self.calls: SimpleQueue[_Call | None] = SimpleQueue()
-        #: How many threads are idle, less the calls that wait for one.
+        #: Idle threads minus waiting calls.
         self.spare = 0
-        #: Threads that take calls; not those whose call was abandoned.
+        #: Threads that take calls, except those of abandoned calls.
         self.threads: set[threading.Thread] = set()
-        #: Those whose call was; they end with it.
+        #: Threads of abandoned calls; they end with their call.
         self.replaced: set[threading.Thread] = set()
-        #: Call → the thread that makes it.
+        #: Call → its thread.
         self.running: dict[Future[Any], threading.Thread] = {}
 
     def ended(self, call: Future[Any], thread: threading.Thread) -> bool:
-        """Note that ``thread`` is done with ``call``; whether another one has taken its place."""
+        """Note that ``thread`` is done with ``call``; whether another thread has replaced it."""
         with self.lock:
             self.running.pop(call, None)
             if thread in self.replaced:
                 self.replaced.discard(thread)
                 if self.spare >= 0 or len(self.threads) >= self.max_workers:
                     return True
-                self.threads.add(thread)  # no other could be started
+                self.threads.add(thread)  # no replacement could be started
             self.spare += 1
             return False
 
@@ -181,7 +181,7 @@ def _work(pool: _Pool, wanted: list[bool]) -> None:
 def _make(future: Future[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
     try:
         value = fn(*args, **kwargs)
-    except BaseException as error:  # also SystemExit: the caller is to see it
+    except BaseException as error:  # also SystemExit: the caller must see it
         future.set_exception(error)
     else:
         future.set_result(value)

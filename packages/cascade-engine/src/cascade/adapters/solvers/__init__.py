@@ -1,1 +1,1 @@
-"""Solvers: the order in which nodes that could run do run."""
+"""Solvers: the order of ready nodes."""

@@ -1,4 +1,4 @@
-"""NativeSolver: topological stages, by the longest way from a leaf."""
+"""NativeSolver: topological stages, by the longest path from a leaf."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from cascade.spec.protocols import ExecutionPlan, GraphNode, GraphView
 class NativeSolver:
     """Puts each node one stage after the latest of its inputs.
 
-    The stages are what could run at once with room for all. As the engine takes a stage as a
-    priority, a node of an early stage goes before one of a late stage when both are ready.
+    A stage has the nodes that could run at the same time with unlimited threads. The engine uses
+    stages as priorities: when two nodes are ready, the one of the earlier stage goes first.
     O(nodes + edges), deterministic.
 
     Attributes:
-        in_order: Tells the engine that the plan adds nothing to the graph's own order, so that it
-            need not ask for one before a run.
+        in_order: Tells the engine that the plan adds nothing to the graph's own order, so that a
+            run need not ask for one.
     """
 
     in_order = True

@@ -1,4 +1,4 @@
-"""State backends: what nodes gave, kept for reading after a run."""
+"""State backends: the values of nodes, kept for reading after a run."""
 
 from cascade.adapters.state.memory import InMemoryStateBackend
 

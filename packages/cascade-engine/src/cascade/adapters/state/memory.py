@@ -10,13 +10,13 @@ from cascade.spec.checks import check_count
 
 
 class InMemoryStateBackend:
-    """Keeps results until they are cleared, or the oldest give way.
+    """Keeps results until they are cleared, or replaced by newer ones.
 
     Args:
-        max_nodes: How many nodes are remembered; None for all of them.
+        max_nodes: Most nodes that are remembered; the oldest are removed. None for no limit.
 
     Raises:
-        ArgumentError: ``max_nodes`` is no int from 1 up.
+        ArgumentError: ``max_nodes`` is not an int ≥ 1.
 
     >>> state = InMemoryStateBackend(max_nodes=1)
     >>> state.put_result("a", 1)

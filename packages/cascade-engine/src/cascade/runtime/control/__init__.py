@@ -1,5 +1,5 @@
-"""The control plane: engines are watched and steered from outside, over a Connector.
+"""The control plane: other processes watch and steer engines, over a Connector.
 
-``messages`` has the topics and the form of what is said, ``telemetry`` tells of what happens,
-``status`` of how things stand, and ``plane`` ties an engine to a connector.
+``messages`` defines topics and payloads, ``telemetry`` publishes events, ``status`` publishes the
+state of engines, and ``plane`` ties an engine to a connector.
 """

@@ -1,4 +1,4 @@
-"""Inbox: the newest unread message of each topic for an engine."""
+"""Inbox: the newest unread message of each topic, for an engine."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 from collections.abc import Callable
 from typing import TypeAlias
 
-#: Topics that wait, of pauses and of others. More come only from those who want to do harm.
+#: Most waiting topics, for pauses and for others each. More come only from an attacker.
 MOST_PENDING = 10_000
-#: Messages of a topic that wait until they are read, to find the newest that is valid.
+#: Most waiting messages per topic, until they are read to find the newest valid one.
 MOST_UNSURE = 4
 
 _Check: TypeAlias = Callable[[bytes], re.Match[bytes] | None]
 
-#: Payloads that are valid whatever else is so, as commands write them; for the kinds that end like
-#: this. That costs a fiftieth of reading them.
+#: Payloads as commands write them, which are valid in every case, for kinds with these endings. The
+#: match costs a fiftieth of reading them.
 _TIME = rb'"(?:ttl|until)": [1-9][0-9]{0,9}(?:\.[0-9]{1,9})?'
 _REMOVE = rb'(?:\{"remove": true\})?'
 _is_removal = re.compile(_REMOVE).fullmatch
@@ -27,15 +27,15 @@ _is_concurrency = re.compile(
 class Inbox:
     """Messages by topic: the newest valid one of each counts. Pauses come out first.
 
-    A message to a topic where others wait takes their place if it is surely valid, which its form
-    tells. One that is not sure joins them, for if it is malformed the one before it counts. When
-    there are ``MOST_UNSURE`` of them, they are read, and only the newest valid one is kept. So
-    each message is read once at most, of those that are valid only some are, and what waits is
-    bounded, in whatever order valid and malformed ones come.
+    If its form shows that a message is valid, it replaces the waiting messages of its topic. An
+    uncertain message joins them, because if it is malformed the one before it counts. When there
+    are ``MOST_UNSURE`` of them, they are read, and only the newest valid one is kept. Each message
+    is therefore read at most once, few valid ones are read at all, and the number of waiting
+    messages is bounded, whatever the order of valid and malformed ones.
 
     Args:
-        first: The topic that there is always room for.
-        is_valid: Reads a message, and refuses it where it is malformed.
+        first: The topic that always has room.
+        is_valid: Reads a message; False if it is malformed.
     """
 
     def __init__(self, first: str, is_valid: Callable[[str, bytes], bool]) -> None:
@@ -43,8 +43,8 @@ class Inbox:
         self._is_valid = is_valid
         self._pauses: dict[str, list[bytes]] = {}
         self._others: dict[str, list[bytes]] = {}
-        #: Topic → what tells that a payload is surely valid, and the messages, which are those of
-        #: one of the two above: a message in a flood takes one look.
+        #: Topic → check for valid forms, and the messages, which are those of one of the two
+        #: mappings above: a message in a flood costs one look-up.
         self._unread: dict[str, tuple[_Check, list[bytes]]] = {}
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ class Inbox:
         return True
 
     def take(self, most: int) -> list[tuple[str, list[bytes]]]:
-        """Remove the oldest topics, pauses before others, and the first of all before them.
+        """Remove the oldest topics, pauses before others, and the topic ``first`` before all.
 
         Returns:
             Each with its messages, the newest last; the newest valid one counts.
@@ -99,7 +99,7 @@ class Inbox:
         return waiting.pop(topic)
 
     def _settle(self, topic: str, unread: list[bytes]) -> None:
-        """Keep the newest that is valid; if none is, the topic waits no more."""
+        """Keep the newest valid message; if there is none, the topic waits no more."""
         while unread and not self._is_valid(topic, unread[-1]):
             unread.pop()
         del unread[:-1]

@@ -1,4 +1,4 @@
-"""What is said on the control plane: topics, and constraints as JSON.
+"""Messages of the control plane: topics, and constraints as JSON.
 
 A constraint is a retained message on ``<prefix>/constraints/<scope>/<kind>``, where the scope is
 ``global`` or ``task/<pattern>``::
@@ -7,11 +7,11 @@ A constraint is a retained message on ``<prefix>/constraints/<scope>/<kind>``, w
     cascade/constraints/task/fetch_*/concurrency  {"value": 4, "ttl": 60}
     cascade/constraints/task/fetch/rate_limit     {"value": "10/s", "burst": 5, "until": 1767225600}
 
-``ttl`` is in seconds, from when an engine gets just this message first; ``until`` is a Unix time.
-What has ``{"remove": true}``, or nothing at all, removes. The former is better where it is
-retained: an engine that was not connected gets it later, while nothing leaves no trace.
+``ttl`` is in seconds after an engine first gets this very message; ``until`` is a Unix time.
+``{"remove": true}``, or an empty payload, removes the constraint. For retained messages use the
+former: an engine that was not connected gets it later, while an empty message leaves no trace.
 
-Nothing from outside is evaluated; what is not exactly of this form is refused, with a reason.
+Nothing from outside is evaluated. Any other form is refused, with a reason.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from cascade.spec.wording import short
 
 #: Longer payloads are refused unread.
 MOST_BYTES = 4096
-#: Characters of a topic beyond which nothing else is looked at.
+#: Longest topic in characters; a longer one is refused at once.
 MOST_OF_A_TOPIC = 1024
-#: Characters of a pattern for names of tasks.
+#: Most characters of a pattern for names of tasks.
 _MOST_OF_A_PATTERN = 256
-#: Seconds that nobody means, in a time to live or since 1970.
+#: Larger numbers of seconds are refused, in a time to live or since 1970.
 _NEVER = 1e15
 _FIELDS = ("value", "burst", "ttl", "until", "remove")
 
 
 class RefusedMessageError(ValueError):
-    """A message is not of the form that it has to be; its text says why."""
+    """A message has another form than required; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Steering:
-    """What a message asks for: a constraint, or that there be none.
+    """The request in a message: to set a constraint, or to remove it.
 
     Attributes:
-        scope, kind: Of the constraint.
-        constraint: What is to hold from now on; None for nothing.
+        scope, kind: Those of the constraint.
+        constraint: The new constraint; None to remove.
     """
 
     scope: str
@@ -59,12 +59,12 @@ class Steering:
 
 
 def status_topic(prefix: str, name: str) -> str:
-    """Where the engine ``name`` says how it stands; nothing there says that it is gone."""
+    """The topic for the status of the engine ``name``; an empty message means that it has ended."""
     return f"{prefix}/engines/{name}/status"
 
 
 def topic_for(prefix: str, scope: str, kind: str) -> str:
-    """Where constraints of a scope and kind are published.
+    """The topic for constraints of a scope and kind.
 
     Raises:
         ArgumentError: The scope or the prefix has a character that topics cannot have, or the scope
@@ -88,7 +88,7 @@ def topic_for(prefix: str, scope: str, kind: str) -> str:
 
 
 def payload_for(constraint: Constraint | None, now: Callable[[], float] = time.time) -> bytes:
-    """A constraint as it is published; None for its removal."""
+    """The payload that sets a constraint; for None, the one that removes it."""
     if constraint is None:
         return b'{"remove": true}'
     body: dict[str, Any] = {}
@@ -104,10 +104,10 @@ def payload_for(constraint: Constraint | None, now: Callable[[], float] = time.t
 def read_steering(
     prefix: str, topic: str, payload: bytes, now: Callable[[], float] = time.time
 ) -> Steering:
-    """What a message asks for.
+    """The request in a message.
 
     Raises:
-        RefusedMessageError: It is not of the form above.
+        RefusedMessageError: It does not have the form above.
     """
     scope, kind = _read_topic(prefix, topic)
     if not payload:
@@ -125,7 +125,7 @@ def read_steering(
         return Steering(scope, kind, None)
     ttl = _time_left(body, now)
     if ttl is not None and ttl <= 0:
-        return Steering(scope, kind, None)  # its time was over before it came
+        return Steering(scope, kind, None)  # it had expired before it came
     try:
         constraint = Constraint(scope, kind, body.get("value"), body.get("burst", 1), ttl)
     except ArgumentError as error:
@@ -149,7 +149,7 @@ def _read_topic(prefix: str, topic: str) -> tuple[str, str]:
                 f"its topic has a pattern of {len(rest[1])} characters; {_MOST_OF_A_PATTERN} may be"
             )
         try:
-            check_topic(topic)  # a broker does, but not all that deliver are brokers
+            check_topic(topic)  # a broker checks this, but other senders may not
         except ArgumentError as error:
             raise RefusedMessageError(str(error)) from None
         return f"task:{rest[1]}", kind
@@ -166,7 +166,7 @@ def _read_object(payload: bytes) -> Mapping[str, Any]:
         body = json.loads(payload, parse_constant=_no_constant, object_pairs_hook=_once)
     except RefusedMessageError:
         raise
-    except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise RefusedMessageError(f"it is no JSON: {type(error).__name__}") from None
     if not isinstance(body, dict):
         raise RefusedMessageError(f"it is no JSON object but {short(body)}")

@@ -1,4 +1,4 @@
-"""ControlPlane: an engine, tied to a connector."""
+"""ControlPlane: connects an engine to a connector."""
 
 from __future__ import annotations
 
@@ -47,50 +47,50 @@ from cascade.spec.wording import short, type_name
 
 _log = logging.getLogger("cascade.control")
 
-#: Constraints that an engine has at most by what comes from outside; more are refused. Pauses are
-#: counted by themselves, and one place is reserved for a global pause.
+#: Most constraints of an engine that come from outside; more are refused. Pauses are counted
+#: separately, and one place is reserved for a global pause.
 MOST_CONSTRAINTS = 1000
-#: Topics of which the last message is remembered.
+#: Most topics whose last message is remembered.
 _HEARD_KEPT = 4 * MOST_CONSTRAINTS
-#: Of the loop's time that may go into what messages ask for.
+#: Share of the loop's time for carrying out messages.
 _SHARE = 0.025
-#: Topics that are looked at before the loop has its turn.
+#: Topics handled before the loop gets its turn.
 _SLICE = 64
 #: Messages between two heartbeats after which a broker may have dropped a pause.
 _FLOOD = 300
-#: Seconds for a broker to say what pause it has retained.
+#: Seconds for a broker to send a retained pause.
 _LOOK = 1.0
-#: Of the time of a heartbeat to its cost, at least: with many constraints it takes milliseconds.
+#: Smallest ratio of the heartbeat interval to its cost: many constraints take milliseconds.
 _HEARTBEAT_SHARE = 40
-#: Seconds between two statuses at least, however many messages come.
+#: Least seconds between two statuses, however many messages come.
 _PAUSE = 0.05
-#: Numbers for engines that are not given a name, of which a process may have several.
+#: Numbers for engines without a name; a process may have several.
 _numbers = itertools.count(1)
 
 
 class ControlPlane:
-    """Lets an engine be watched and steered from outside: ``async with ControlPlane(…)``.
+    """Lets other processes watch and steer an engine: ``async with ControlPlane(…)``.
 
-    Constraints that are published take effect on the engine, as if ``engine.constraints`` was
-    told; of those for one scope and kind the last one counts, wherever it comes from. A broker
-    that cannot be reached, or is lost, never stops or fails a run: the engine keeps the rules that
-    it knows, and the connector tries again.
+    Published constraints take effect on the engine like calls of ``engine.constraints``. For one
+    scope and kind the last one counts, whatever its source. A broker that cannot be reached, or is
+    lost, never stops or fails a run: the engine keeps its present rules, and the connector tries
+    again.
 
     Args:
         engine: The engine.
-        connector: Connected here, and disconnected at the end.
-        name: What the engine is called outside, which no other one may be; host and process id if
-            left out, and a number from the second engine of a process on.
-        prefix: What all topics begin with.
+        connector: Connected at the start of the block, and disconnected at its end.
+        name: The name of the engine for other processes, which must be unique. By default made of
+            the host and the process id, with a number from the second engine of a process on.
+        prefix: The first levels of all topics.
         every: Seconds between two heartbeats.
-        telemetry: What is told of, by groups; see ``cascade.runtime.control.telemetry``.
-        patience: Seconds to wait at the start for the broker, and for the rules that it has.
-        redact: Gives each text that leaves (names of tasks and targets, errors, reasons) as others
-            may see it, such as without passwords. A text that it raises on is withheld. Names of
-            engines, ids of runs and constraints in the status leave as they are.
+        telemetry: Groups of events to publish; see ``cascade.runtime.control.telemetry``.
+        patience: Seconds to wait at the start for the broker, and for its retained rules.
+        redact: Returns each text to publish (names of tasks and targets, errors, reasons) in a form
+            for others, for example without passwords. If it raises, the text is withheld. Names of
+            engines, ids of runs and constraints in the status are published unchanged.
 
     Raises:
-        ArgumentError: One of these makes no sense.
+        ArgumentError: An argument is invalid.
     """
 
     def __init__(
@@ -137,22 +137,22 @@ class ControlPlane:
         self._next_look: asyncio.Handle | None = None
         #: Messages that came since the last heartbeat.
         self._came = 0
-        #: What ends the subscriptions by which a broker is asked for a pause again.
+        #: Functions that end the subscriptions which ask a broker again for a pause.
         self._looks: list[Callable[[], object]] = []
-        #: Whether its answer to the last of them is still to come.
+        #: Whether the last of them has yet to be answered.
         self._awaits_answer = False
-        #: Messages of the inbox that came before the broker said that it has told all; None if it
-        #: did not say so yet, or all of them are done.
+        #: Number of messages in the inbox from before the broker had sent all retained ones; None
+        #: if it has not sent all of them yet, or if all are handled.
         self._before_sync: int | None = None
-        #: What the last request to be told so had; others may publish on that topic as well.
+        #: Content of the last sync message; others may publish on that topic as well.
         self._nonce = b""
-        #: Topic → what was there last; the latest topics, in the order of their messages.
+        #: Topic → its last message; the latest topics, in the order of their messages.
         self._heard: dict[str, bytes] = {}
-        #: Whether the last status could be told.
+        #: Whether the last status could be published.
         self._tells = True
-        #: Set when there is something to tell before the next heartbeat.
+        #: Set when there is news to publish before the next heartbeat.
         self._news = asyncio.Event()
-        #: Set when the broker has said all that it has retained, since the last connection.
+        #: Set when the broker has sent all retained messages since the last connection.
         self._in_step = asyncio.Event()
 
     @property
@@ -205,7 +205,7 @@ class ControlPlane:
             self._next_look = None
         try:
             if beating is not None:
-                await asyncio.wait([beating])  # else it might tell something after this
+                await asyncio.wait([beating])  # otherwise it might publish a status after this
                 self._connector.publish(status_topic(self._prefix, self.name), b"", retain=True)
         finally:
             await self._connector.disconnect()
@@ -230,10 +230,10 @@ class ControlPlane:
                     await self._news.wait()
 
     async def _look_for_a_pause(self) -> None:
-        """Have the broker say again whether all is to pause.
+        """Make the broker send a retained global pause again.
 
-        When more comes than this process reads, a broker drops messages, and the one that matters
-        may be among them. It is retained, and whoever subscribes is given it.
+        When more messages come than this process reads, a broker drops some, and an important one
+        may be among them. A pause is retained, so every new subscription gets it.
         """
         self._awaits_answer = True
         try:
@@ -241,23 +241,23 @@ class ControlPlane:
                 look = await self._connector.subscribe(self._pause_topic, self._on_answer)
         except (TimeoutError, ConnectorError):
             return
-        except Exception:  # of a user's connector; without heartbeats the engine would be hidden
+        except Exception:  # of a user's connector; without heartbeats the engine would seem gone
             _log.exception("the engine %r cannot ask its broker for a pause again", self.name)
             return
         self._looks.append(look)
 
     def _on_answer(self, topic: str, payload: bytes) -> None:
-        """What comes by a look. A broker may bring the same message by the other pattern as well.
+        """Handle a message of such a subscription; a broker may send it for both patterns.
 
-        A message that was obeyed is not obeyed again: its ttl would begin anew in every flood, and
-        what the program itself has resumed would be paused again.
+        A message that was carried out is not carried out again. Otherwise its ttl would begin anew
+        in every flood, and tasks that the program itself has resumed would be paused again.
         """
         if self._heard.get(topic) != payload:
             self._on_message(topic, payload)
         self._awaits_answer = False
 
     def _end_looks(self) -> None:
-        """End the subscriptions of earlier looks, which have had their answer."""
+        """End the subscriptions of earlier looks, which were answered."""
         self._awaits_answer = False
         while self._looks:
             end = self._looks.pop()
@@ -269,7 +269,7 @@ class ControlPlane:
     def _tell(self) -> None:
         try:
             self._tell_status()
-        except Exception as error:  # an engine that says nothing would be taken for gone
+        except Exception as error:  # a silent engine would be taken for gone
             if self._tells:
                 _log.exception(
                     "the status of the engine %r cannot be told, only that it is there", self.name
@@ -296,11 +296,11 @@ class ControlPlane:
 
     def _on_state(self, state: ConnectionState) -> None:
         bus = self._engine.bus
-        # What is retained may come before this is told that there is a connection again.
+        # Retained messages may come before this report of a new connection.
         self._in_step.clear()
-        self._before_sync = None  # what the last connection has brought does not answer this one
+        self._before_sync = None  # messages of the last connection do not answer this one
         if state.connected:
-            # What the broker has retained comes before what is published after the subscription.
+            # The broker sends its retained messages before those published after the subscription.
             self._nonce = os.urandom(8).hex().encode()
             self._connector.publish(f"{self._own}/sync", self._nonce)
             bus.publish(ConnectorConnected("", self.name))
@@ -309,13 +309,13 @@ class ControlPlane:
             bus.publish(ConnectorDisconnected("", self.name, state.reason, kept))
 
     def _on_message(self, topic: str, payload: bytes) -> None:
-        """Keep a message for the next look: however many come, each costs little."""
+        """Keep a message for the next look; each costs little, however many come."""
         self._came += 1
         answers = self._awaits_answer and topic == self._pause_topic
         known = (answers or not self._in_step.is_set()) and self._heard.get(topic) == payload
         if known and topic not in self._inbox:
             self._awaits_answer &= not answers  # one such message is the answer to the look
-            return  # it is retained, and was obeyed before the connection was lost
+            return  # it is retained, and was carried out before the connection was lost
         if len(topic) > MOST_OF_A_TOPIC:
             self._refuse(f"{topic[:MOST_OF_A_TOPIC]}…", "its topic is too long")
         elif len(payload) > MOST_BYTES:
@@ -332,14 +332,14 @@ class ControlPlane:
         self._count_down(0)
 
     def _look(self) -> None:
-        """Apply some of the received messages; continue later, within the time budget."""
+        """Carry out some of the received messages; continue later, within the time budget."""
         assert self._allowance is not None
         loop = asyncio.get_running_loop()
         taken = self._inbox.take(_SLICE)
         try:
             with self._allowance.spending():
                 self._obey(taken)
-        except Exception:  # of this library; what comes after it shall be obeyed all the same
+        except Exception:  # an error of this library; later messages must still be carried out
             _log.exception("the engine %r failed on one of %d messages", self.name, len(taken))
         self._count_down(len(taken))
         pause = self._allowance.pause
@@ -347,7 +347,7 @@ class ControlPlane:
         self._news.set()
 
     def _count_down(self, done: int) -> None:
-        """Note that so many messages are done, of those from before the sync."""
+        """Note that ``done`` messages from before the sync are handled."""
         if self._before_sync is not None:
             self._before_sync -= done
             if self._before_sync <= 0 or not len(self._inbox):  # or they were all malformed
@@ -359,7 +359,7 @@ class ControlPlane:
         room = _Room(info.constraint.key for info in constraints.active())
         wanted: dict[tuple[str, str], Constraint | None] = {}
         for topic, unread in messages:
-            for payload in reversed(unread):  # a malformed one takes no valid one's place
+            for payload in reversed(unread):  # a malformed message replaces no valid one
                 steering = self._read(topic, payload, room)
                 if steering is not None:
                     self._remember(topic, payload)
@@ -368,7 +368,7 @@ class ControlPlane:
         constraints.change(wanted)
 
     def _read(self, topic: str, payload: bytes, room: _Room | None = None) -> Steering | None:
-        """What a message asks for; None if it is refused."""
+        """The request in a message; None if it is refused."""
         try:
             steering = read_steering(self._prefix, topic, payload)
             if room is not None:
@@ -396,7 +396,7 @@ class ControlPlane:
 
 
 class _Room:
-    """What constraints there are, and whether there may be one more."""
+    """The existing constraints, and whether there is room for one more."""
 
     def __init__(self, keys: Iterable[tuple[str, str]]) -> None:
         self._pauses: set[tuple[str, str]] = set()
@@ -405,10 +405,10 @@ class _Room:
             self._of(key[1]).add(key)
 
     def take(self, steering: Steering) -> None:
-        """Note what a message asks for.
+        """Note the request in a message.
 
         Raises:
-            RefusedMessageError: It asks for one more constraint than an engine takes.
+            RefusedMessageError: It asks for more constraints than an engine accepts.
         """
         key = (steering.scope, steering.kind)
         there = self._of(steering.kind)
@@ -428,7 +428,7 @@ class _Room:
 
 
 def next_name() -> str:
-    """What the next engine of this process is called, by its host and process id."""
+    """The name of the next engine of this process, made of its host and process id."""
     host, number = socket.gethostname().split(".")[0], next(_numbers)
     return f"{host}-{os.getpid()}" + (f"-{number}" if number > 1 else "")
 
@@ -436,7 +436,7 @@ def next_name() -> str:
 def _check_level(what: str, level: object) -> None:
     if not isinstance(level, str) or not level or any(c in level for c in "+#\0"):
         raise ArgumentError(f"{what} is part of topics, without '+' and '#', but is {short(level)}")
-    check_topic(level)  # else nothing could be told, and only the log would say so
+    check_topic(level)  # otherwise nothing could be published, and only the log would say so
     if what == "name" and "/" in level:
         raise ArgumentError(f"the name of an engine is one level of topics, but is {short(level)}")
     if what == "name" and len(level.encode()) > MOST_OF_A_NAME:

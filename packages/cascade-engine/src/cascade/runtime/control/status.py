@@ -1,4 +1,4 @@
-"""How an engine stands, as JSON, for those who look from outside."""
+"""The state of an engine as JSON, for other processes."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from cascade.spec.wording import short, type_name
 if TYPE_CHECKING:
     from cascade.runtime.engine import Engine
 
-#: Runs that are listed; the rest is counted.
+#: Most listed runs; the rest is counted.
 _RUNS_SHOWN = 50
-#: Waiting nodes that are listed; the rest is counted.
+#: Most listed waiting nodes; the rest is counted.
 _WAITING_SHOWN = 50
-#: Names of tasks that are listed, of those that hold a limit or were abandoned; each once.
+#: Most listed names of tasks that hold a limit or were abandoned, each once.
 _NAMES_SHOWN = 20
-#: Constraints that are listed, of pauses and of others each; the rest is counted.
+#: Most listed constraints, of pauses and of others each; the rest is counted.
 _CONSTRAINTS_SHOWN = 250
-#: Capacities that are listed.
+#: Most listed capacities.
 _CAPACITIES_SHOWN = 100
-#: Bytes of UTF-8 of a name in a status; a scope that can be sent has fewer.
+#: Most bytes of a name in a status, in UTF-8; a scope that can be sent has fewer.
 MOST_OF_A_NAME = 1100
-#: The same for who reads: a little more, for other versions.
+#: The same for readers: a little more, for other versions.
 _MOST_CONSTRAINTS = 4 * _CONSTRAINTS_SHOWN
 #: Numbers are between this and its negative.
 _MOST = 1e15
-#: Bytes of a status. The lists above can come to more only with names of control characters, of
-#: which JSON makes six bytes each.
+#: Most bytes of a status. The lists above exceed this only with names of control characters, which
+#: take six bytes each in JSON.
 MOST_STATUS_BYTES = 4 * 1024 * 1024
-#: Seconds between two heartbeats at most.
+#: Most seconds between two heartbeats.
 MOST_EVERY = 86_400.0
-#: Times of heartbeats after which an engine that says nothing is taken for gone.
+#: Number of missed heartbeats after which a silent engine is taken for gone.
 _MISSED = 3
-#: What reading anything may raise.
+#: Errors that reading an arbitrary payload may raise.
 _MALFORMED = (
     ValueError,
     TypeError,
@@ -53,7 +53,7 @@ _MALFORMED = (
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """A run that is under way."""
+    """An active run."""
 
     run_id: str
     target: str
@@ -66,12 +66,12 @@ class RunStatus:
 
 @dataclass(frozen=True, slots=True)
 class WaitStatus:
-    """Why a node does not run."""
+    """The reason why a node does not run."""
 
     task: str
     reason: str
     holders: tuple[str, ...] = ()
-    #: For how long it has waited; None where nobody knows.
+    #: Seconds that it has waited; None if unknown.
     waited: float | None = None
 
 
@@ -87,35 +87,35 @@ class ConstraintStatus:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """An engine at one time."""
+    """An engine at one moment."""
 
     engine: str
     host: str
     pid: int
-    #: When it was told, in Unix time.
+    #: Unix time of this status.
     time: float
-    #: Seconds between two of these.
+    #: Seconds between two statuses.
     every: float
     runs: tuple[RunStatus, ...] = ()
-    #: How many more are under way than are listed.
+    #: Number of further active runs that are not listed.
     more_runs: int = 0
     waiting: tuple[WaitStatus, ...] = ()
-    #: How many more wait than are listed.
+    #: Number of further waiting nodes that are not listed.
     more_waiting: int = 0
     constraints: tuple[ConstraintStatus, ...] = ()
     capacities: Mapping[str, float] = field(default_factory=dict)
     available: Mapping[str, float] = field(default_factory=dict)
     abandoned: tuple[str, ...] = ()
-    #: Events that were left out of the telemetry, because there were too many.
+    #: Events that were left out of the telemetry because there were too many.
     left_out: int = 0
-    #: How many more constraints are in force than are listed.
+    #: Number of further constraints that are not listed.
     more_constraints: int = 0
-    #: What could not be told, and why; empty where all is told.
+    #: The parts that could not be read, and why; empty if there are none.
     trouble: str = ""
 
     @property
     def patience(self) -> float:
-        """Seconds of silence after which it is taken for gone, by the clock of who listens."""
+        """Seconds of silence after which it is taken for gone, on the listener's clock."""
         return _MISSED * self.every + 1
 
 
@@ -128,15 +128,15 @@ def status_of(
     left_out: int,
     texts: Texts | None = None,
 ) -> EngineStatus:
-    """How ``engine`` stands now.
+    """The present state of ``engine``.
 
-    Each part is bounded, and one that cannot be told does not keep the others from being told:
-    ``trouble`` says so.
+    Each part is bounded, and a part that cannot be read does not affect the others: ``trouble``
+    reports it.
 
     Args:
         engine: The engine.
         name, host, pid, every, left_out: As in the status.
-        texts: What is done to its texts, but for constraints: who set one looks for it.
+        texts: Redacts its texts, except constraints: their senders look for them.
     """
     texts = Texts() if texts is None else texts
     trouble: list[str] = []
@@ -144,7 +144,7 @@ def status_of(
     for reader in (_runs_of, _waits_of, _constraints_of, _capacities_of, _abandoned_of):
         try:
             parts |= reader(engine, texts)
-        except Exception as error:  # code of the user's may have a part in it, such as a number
+        except Exception as error:  # user code may take part, for example a number class
             what = reader.__name__.strip("_").removesuffix("_of")
             trouble.append(f"{what} cannot be told: {type_name(error)}")
     return EngineStatus(
@@ -175,7 +175,7 @@ def _runs_of(engine: Engine, texts: Texts) -> dict[str, Any]:
 
 
 def _waits_of(engine: Engine, texts: Texts) -> dict[str, Any]:
-    waits = engine.waiting(inputs=False)  # a heartbeat shall not look at all nodes of a graph
+    waits = engine.waiting(inputs=False)  # a heartbeat must not visit all nodes of a graph
     now = time.monotonic()
     return {
         "waiting": tuple(
@@ -192,7 +192,7 @@ def _waits_of(engine: Engine, texts: Texts) -> dict[str, Any]:
 
 
 def _constraints_of(engine: Engine, _texts: Texts) -> dict[str, Any]:
-    """The newest constraints, in which the sender of one looks for it; pauses are counted apart."""
+    """The newest constraints, where the sender of one looks for it; pauses are counted apart."""
     active = engine.constraints.active()
     pauses = [info for info in active if info.constraint.kind == PAUSE]
     others = [info for info in active if info.constraint.kind != PAUSE]
@@ -244,30 +244,30 @@ def _name(text: str, texts: Texts) -> str:
 
 
 def _bounded(number: float) -> float:
-    """A number that JSON can have, whatever it was."""
+    """The number within the bounds of JSON, whatever it was."""
     if number != number:
         return 0.0
     return min(max(number, -_MOST), _MOST)
 
 
 def write_status(status: EngineStatus) -> bytes:
-    """As it is published.
+    """The status as a payload.
 
     Raises:
-        ValueError: It has more bytes than ``read_status`` takes.
+        ValueError: It has more bytes than ``read_status`` accepts.
     """
     body = {name: getattr(status, name) for name in _FIELDS}
     for part, names in _ROWS.items():
         body[part] = [{name: getattr(row, name) for name in names} for row in body[part]]
     text = json.dumps(body, allow_nan=False, ensure_ascii=False)
-    payload = text.encode("utf-8", "backslashreplace")  # as JSON writes a surrogate
+    payload = text.encode("utf-8", "backslashreplace")  # the form in which JSON writes a surrogate
     if len(payload) > MOST_STATUS_BYTES:
         raise ValueError(f"a status of {len(payload)} bytes, of {MOST_STATUS_BYTES} at most")
     return payload
 
 
 _FIELDS = tuple(field.name for field in fields(EngineStatus))
-#: What each part that has rows has in a row.
+#: The columns of each part that has rows.
 _ROWS = {
     part: tuple(field.name for field in fields(kind))
     for part, kind in (
@@ -279,10 +279,10 @@ _ROWS = {
 
 
 def read_status(payload: bytes) -> EngineStatus:
-    """What an engine has published.
+    """The status in a payload.
 
     Raises:
-        RefusedMessageError: Something else has come.
+        RefusedMessageError: The payload has another form.
     """
     if len(payload) > MOST_STATUS_BYTES:
         raise RefusedMessageError(

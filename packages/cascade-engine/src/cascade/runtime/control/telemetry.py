@@ -1,9 +1,9 @@
-"""Telemetry: the events of an engine, told on ``<prefix>/telemetry/<run>/<group>/<event>``.
+"""Telemetry: the events of an engine, published on ``<prefix>/telemetry/<run>/<group>/<event>``.
 
-Each is a JSON object, as ``cascade.runtime.telemetry.wording.as_data`` makes it, with ``time``, a
-Unix time. What happens outside of a run stands under the engine's name. Loops tell of their steps
-as ``StepsMade`` does, now and then. Of a group whose events come by the thousand some are left
-out, and counted: nobody reads more, and a run must not wait for a network.
+Each is a JSON object, made by ``cascade.runtime.telemetry.wording.as_data``, with ``time``, a Unix
+time. Events outside of runs have the engine's name in place of the run. Loops report their steps at
+intervals by ``StepsMade``. If a group has thousands of events per second, some are left out and
+counted: more would be of no use to a reader, and a run must not wait for a network.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cascade.spec.nearby import did_you_mean
 from cascade.spec.protocols import Connector
 from cascade.spec.wording import short
 
-#: Group → what it has; a subclass of one of these has its group.
+#: Group → its types of events; a subclass belongs to the group of its base.
 GROUPS: Final[dict[str, tuple[type[Event], ...]]] = {
     "run": (events.RunStarted, events.RunFinished, events.NodesPlanned),
     "task": (events.TaskEvent,),
@@ -33,23 +33,23 @@ GROUPS: Final[dict[str, tuple[type[Event], ...]]] = {
     "constraint": (events.ConstraintEvent,),
     "control": (events.ControlEvent,),
 }
-#: Events of one group that are told in a second.
+#: Most published events of a group per second.
 MOST_PER_SECOND = 500
 
 
 class Telemetry:
-    """Tells of what happens, until it is closed. In the loop's thread.
+    """Publishes events until it is closed. In the loop's thread.
 
     Args:
-        bus: Has the events.
-        connector: Gets them.
-        prefix: Of the topics.
-        name: Of the engine.
-        groups: Which of GROUPS.
-        texts: What is done to each text before it leaves.
+        bus: The source of the events.
+        connector: Publishes them.
+        prefix: First levels of the topics.
+        name: The name of the engine.
+        groups: Names in GROUPS.
+        texts: Redacts each text before it is published.
 
     Attributes:
-        left_out: Events that were not told of, because there were too many.
+        left_out: Events that were not published because there were too many.
 
     Raises:
         ArgumentError: There is no such group.
@@ -70,7 +70,7 @@ class Telemetry:
         self._name = name
         self.left_out = 0
         self._second = 0
-        #: Group → how many of its events came in that second.
+        #: Group → number of its events in the current second.
         self._came: Counter[str] = Counter()
         groups = check_groups(groups)
         self._cancels: list[Callable[[], object]] = [
@@ -78,7 +78,7 @@ class Telemetry:
         ]
 
     def close(self) -> None:
-        """Tell of nothing any more."""
+        """Publish no more events."""
         for cancel in self._cancels:
             cancel()
         self._cancels.clear()
@@ -109,7 +109,7 @@ def check_groups(groups: Iterable[str]) -> tuple[str, ...]:
     """The names of groups, each once.
 
     Raises:
-        ArgumentError: One is none.
+        ArgumentError: A name is unknown.
     """
     found = (groups,) if isinstance(groups, str) else tuple(dict.fromkeys(groups))
     for group in found:

@@ -1,1 +1,1 @@
-"""What errors and warnings say: notes, tracebacks, calls that block."""
+"""Contents of errors and warnings: notes, tracebacks, calls that block."""

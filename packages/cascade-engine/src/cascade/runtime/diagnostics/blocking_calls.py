@@ -1,20 +1,20 @@
 """Finding calls that block the event loop: a step of a coroutine task, or a plain function there.
 
-A coroutine that calls ``time.sleep`` or ``requests.get`` holds everything that shares its event
+A coroutine that calls ``time.sleep`` or ``requests.get`` blocks everything that shares its event
 loop, and nothing shows where. So each *step* of a coroutine task, from one ``await`` to the next,
-is marked while it lasts, and a thread looks at the mark now and then: when one and the same step
-is older than its threshold, that thread takes the stack of the loop's thread, while it blocks.
+is marked while it lasts, and a thread looks at the mark from time to time. When the same step is
+older than its threshold, that thread takes the stack of the loop's thread, while it blocks.
 
-- The mark costs a step some 60 ns; nothing is locked and nobody is woken.
+- The mark costs a step some 60 ns; it takes no lock and wakes no thread.
 - The thread is started by the first step, looks once per threshold while there are steps, sleeps
-  while there are none, and ends when there were none for ``LINGER`` seconds.
+  while there are none, and ends after ``LINGER`` seconds without one.
 - Steps are measured in real seconds, also under a virtual clock. A step that stops in a debugger is
-  left alone.
-- Plain functions that are called in the event loop's thread are marked as well. What is marked last
-  is what keeps the thread; its time is not that of the step around it.
-- Pauses of the garbage collector do not count, nor does time that nobody has used: the look comes
-  late then, and the clock of the loop's thread has stood still. The process was suspended, or
-  others had the processor.
+  ignored.
+- Plain functions that are called in the event loop's thread are marked as well. The last mark
+  counts: the time of a marked call does not belong to the step around it.
+- Pauses of the garbage collector do not count, nor does time in which the process did not run: then
+  the look comes late, and the CPU clock of the loop's thread has stood still. The process was
+  suspended, or other processes had the processor.
 """
 
 from __future__ import annotations
@@ -44,24 +44,24 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: How the name of the file of straight-line code ends, which nothing marks.
+#: End of the file name of straight-line code, which has no marks.
 STRAIGHT = "straightline/<generated>"
-#: Seconds that a step of a coroutine may take unless it is given others.
+#: Default of the seconds that a step of a coroutine may take.
 THRESHOLD = 0.1
 #: Seconds without a step after which the thread ends; the next step starts another.
 LINGER = 1.0
 #: Seconds that a plain function may keep the event loop's thread.
 PLAIN_THRESHOLD = 0.05
-#: A look that is later than this, in seconds, could not have been made in time.
+#: A look that is later than this, in seconds, could not have been in time.
 _LATE = 0.02
-#: Seconds by which a look is late that had to wait for the interpreter's lock.
+#: Delay in seconds of a look that had to wait for the interpreter's lock.
 _WAITED = 0.002
 #: Least seconds between two looks, whatever the thresholds.
 _SHORTEST_LOOK = 0.01
 _DEBUGGERS = frozenset({"bdb", "debugpy", "ipdb", "pdb", "pudb", "pydevd", "_pydevd_bundle"})
 
 _log = logging.getLogger("cascade.blocking")
-#: What ``warn`` has said already, in the form that the module ``warnings`` keeps.
+#: Warnings given so far, in the form of the module ``warnings``.
 _said: dict[str | tuple[str, type[Warning], int], int] = {}
 
 
@@ -71,29 +71,29 @@ class BlockingCallWarning(RuntimeWarning):
 
 @dataclass(frozen=True, slots=True)
 class BlockedStep:
-    """A step of a coroutine that has lasted for too long, and still did when it was found."""
+    """A step of a coroutine that takes too long, and was found while it still ran."""
 
-    #: Whose step it is, as it was given to ``BlockingMonitor.watch``.
+    #: The owner of the step, as given to ``BlockingMonitor.watch``.
     owner: Any
-    #: For how long it had lasted, so far.
+    #: How long it had run when it was found.
     seconds: float
-    #: For how long it might have lasted.
+    #: How long it may run.
     threshold: float
-    #: The innermost line that is none of a library's.
+    #: The innermost line outside of libraries.
     place: CallSite
-    #: The stack from the coroutine inward, as tracebacks show it.
+    #: The stack from the coroutine inward, in the form of a traceback.
     stack: str
-    #: Name of the plain function that straight-line code calls within the step, if it does.
+    #: Name of the plain function that straight-line code calls within the step, if any.
     plain: str | None = None
 
 
 class _Marks:
-    """The calls under way in one thread, for the monitors of all engines there."""
+    """The running calls of one thread, for the monitors of all engines there."""
 
     __slots__ = ("current",)
 
     def __init__(self) -> None:
-        #: The innermost that is marked.
+        #: The innermost marked call.
         self.current: Watch | None = None
 
 
@@ -111,10 +111,10 @@ class BlockingMonitor:
     """Watches the coroutine steps of one thread. Made in that thread.
 
     Args:
-        on_blocked: Called once for a step that takes too long, as soon as that is found, in the
-            monitor's own thread. What it raises goes to the logger ``cascade.blocking``.
+        on_blocked: Called once for a step that takes too long, as soon as it is found, in the
+            monitor's own thread. Its exceptions go to the logger ``cascade.blocking``.
         threshold: Seconds that a step may take.
-        clock: Gives seconds.
+        clock: Returns seconds.
         linger: Seconds without a step after which the thread ends.
     """
 
@@ -146,14 +146,14 @@ class BlockingMonitor:
         linger: float = LINGER,
     ) -> None:
         self.clock = clock
-        #: Calls under way.
+        #: The running calls.
         self.marks = _marks_here()
-        #: When looks came late, and the seconds that were lost by then.
+        #: Times of late looks, and the seconds lost up to each.
         self._lost: deque[tuple[float, float]] = deque(maxlen=16)
         self._cpu_clock = _cpu_clock()
         self._native = threading.get_native_id()
         pauses.listen()
-        #: Set at each look and cleared by the next step; that one sees to it that there are looks.
+        #: Set at each look and cleared by the next step, which makes sure that looks go on.
         self.quiet = True
         self._on_blocked = on_blocked
         self._threshold = threshold
@@ -167,11 +167,11 @@ class BlockingMonitor:
         self._thread: threading.Thread | None = None
 
     def watch(self, owner: Any, may_block: bool | float = False) -> Watch | None:
-        """What drives one coroutine under watch; None if it may block for as long as it likes.
+        """A Watch that drives one coroutine; None if it may block without limit.
 
         Args:
-            owner: Handed on in reports.
-            may_block: Whether it may block, or the seconds for which it may.
+            owner: Passed on in reports.
+            may_block: Whether it may block, or for how many seconds.
         """
         if may_block is True:
             return None
@@ -181,10 +181,10 @@ class BlockingMonitor:
         return Watch(self, owner, threshold)
 
     def watch_call(self, owner: Any, end: Callable[[], object] | None = None) -> Watch:
-        """What marks a plain function in this thread.
+        """A Watch that marks a plain function in this thread.
 
         Args:
-            owner: Handed on in reports.
+            owner: Passed on in reports.
             end: Called, in the monitor's thread, when the call takes too long.
         """
         if self._every > PLAIN_THRESHOLD:
@@ -193,12 +193,12 @@ class BlockingMonitor:
 
     @property
     def current(self) -> Watch | None:
-        """The call under way, if this monitor watches it."""
+        """The running call, if this monitor watches it."""
         watch = self.marks.current
         return watch if watch is not None and watch.monitor is self else None
 
     def close(self) -> None:
-        """End the thread, which takes moments, and watch no more. From any thread; repeatable."""
+        """Stop watching, and end the thread, which takes a moment. From any thread; repeatable."""
         with self._lock:
             self._closed = True
             self._wake.set()
@@ -206,11 +206,11 @@ class BlockingMonitor:
     # -- called by steps ----------------------------------------------------------------------
 
     def stir(self, watch: Watch) -> None:
-        """The first step since the last look: see to it that somebody looks."""
+        """The first step since the last look: make sure that there is a next look."""
         now, began = self.clock(), watch.began
         if self.clock is perf_counter:
             pauses.check(now)
-        watch.began = math.inf  # a thread may take a while to start
+        watch.began = math.inf  # the thread may take a while to start
         try:
             self._stir()
         finally:
@@ -233,21 +233,22 @@ class BlockingMonitor:
         )
         try:
             self._thread.start()
-        except RuntimeError as error:  # too many, or the interpreter ends: no reason to fail a task
+        # Too many threads, or the interpreter ends: no reason to fail a task.
+        except RuntimeError as error:
             _log.warning("nobody looks for blocking calls: %s", error)
 
     # -- the monitor's own thread -------------------------------------------------------------
 
     def _keep_looking(self) -> None:
         while not self._closed:
-            # In this order: a step that begins before the look is seen, a later one stirs.
+            # In this order: the look sees a step that begins before it, and a later step stirs.
             self.quiet = True
             self._sleep(self._look())
             if self.quiet and self.current is None and not self._park():
                 return
 
     def _sleep(self, seconds: float) -> None:
-        """Wait for the next look, and find the reason if it is late."""
+        """Wait for the next look; if it is late, find the reason."""
         if self.clock is not perf_counter or self._cpu_clock is None:
             self._wake.wait(seconds)
             return
@@ -261,14 +262,14 @@ class BlockingMonitor:
         if late > _LATE:
             lost = late - used
         elif used < (now - began) / 2 and self._is_runnable():
-            lost = now - began - used  # ready to run, but others had the processor
+            lost = now - began - used  # ready to run, but other threads had the processor
         else:
             return
         if lost > 0:
             self._lost.append((began, lost))
 
     def _is_runnable(self) -> bool:
-        """Whether the thread of the loop could run now, and neither waits nor is stopped."""
+        """Whether the loop's thread can run now, and neither waits nor is stopped."""
         try:
             with open(f"/proc/self/task/{self._native}/stat", encoding="ascii") as file:
                 return file.read().rpartition(") ")[2].startswith("R")
@@ -276,7 +277,7 @@ class BlockingMonitor:
             return False
 
     def _to_blame(self, watch: Watch) -> float:
-        """Seconds for which the call under way has kept the thread by its own work."""
+        """Seconds during which the running call has occupied the thread by its own work."""
         began = watch.began
         seconds = self.clock() - began
         if self.clock is not perf_counter:
@@ -285,7 +286,7 @@ class BlockingMonitor:
         return seconds - pauses.since(began, self._loop_thread)
 
     def _park(self) -> bool:
-        """Wait for a step; False if none came and the thread is to end."""
+        """Wait for a step; False if none came and the thread should end."""
         with self._lock:
             if not self.quiet:
                 return True
@@ -300,7 +301,7 @@ class BlockingMonitor:
             return True
 
     def _look(self) -> float:
-        """Report the step under way if it is overdue; seconds until the next look."""
+        """Report the running step if it is overdue; returns the seconds until the next look."""
         watch = self.current
         if watch is None:
             return self._every
@@ -312,7 +313,7 @@ class BlockingMonitor:
             return min(max(watch.threshold - seconds, 0.001), self._every)
         frames = _frames_of(self._loop_thread)
         if not frames or self.current is not watch or watch.began != began:
-            return self._every  # it ended meanwhile
+            return self._every  # it has ended
         watch.dealt_with = began
         if watch.end is not None:
             watch.end()
@@ -326,12 +327,12 @@ class BlockingMonitor:
             place, stack = _place_in(frames), _as_text(frames)
             step = BlockedStep(watch.owner, seconds, watch.threshold, place, stack, plain)
             self._on_blocked(step)
-        except Exception:  # nobody else would hear of it, and there are other steps to watch
+        except Exception:  # no caller would see it, and other steps need watching
             _log.exception("the report of a blocking call failed")
 
 
 class Watch:
-    """One coroutine, or call of a plain function, under watch."""
+    """One watched coroutine, or call of a plain function."""
 
     __slots__ = ("began", "dealt_with", "end", "monitor", "owner", "threshold")
 
@@ -346,26 +347,26 @@ class Watch:
         self.end = end
         self.owner = owner
         self.threshold = threshold
-        #: When the step that is under way began, or the last one.
+        #: Start of the running step, or of the last one.
         self.began = 0.0
-        #: ``began`` of the last step that was reported, or left alone.
+        #: ``began`` of the last step that was reported or ignored.
         self.dealt_with = -math.inf
 
     def leave_out(self, seconds: float) -> None:
-        """Note that something else has kept the thread for so long, in the step under way."""
+        """Note that something else has occupied the thread for so long, during the running step."""
         self.set_back(seconds)
         if self.monitor.quiet:
             self.monitor.stir(self)
 
     def set_back(self, seconds: float) -> None:
-        """Let the step have begun later."""
+        """Move the start of the step to a later time."""
         if self.dealt_with == self.began:
             self.dealt_with += seconds
         self.began += seconds
 
 
 def marked(watch: Watch | None, func: Callable[..., T], *args: Any) -> T:
-    """Call ``func``, marked for the monitor of ``watch``."""
+    """Call ``func`` with a mark for the monitor of ``watch``."""
     if watch is None:
         return func(*args)
     monitor = watch.monitor
@@ -383,12 +384,12 @@ def marked(watch: Watch | None, func: Callable[..., T], *args: Any) -> T:
             outer.leave_out(monitor.clock() - watch.began)
 
 
-#: Code of the functions that mark calls; stacks are shown from the innermost of these inward.
+#: Code of the functions that mark calls; stacks are shown from the innermost of them inward.
 marking: set[CodeType] = {marked.__code__}
 
 
 def describe(task: str, blocked: BlockedStep) -> str:
-    """What is wrong with a step of the coroutine task ``task``, where, and what to do."""
+    """The fault of a step of the coroutine task ``task``, its place, and the remedy."""
     return (
         f"the coroutine task '{task}' blocks the event loop, and with it all that shares it: one "
         f"step of it has taken {_rounded(blocked.seconds)} s so far\n"
@@ -413,12 +414,12 @@ def describe_call(task: str, mode: str, blocked: BlockedStep) -> str:
 
 
 def warn(task: str, blocked: BlockedStep, mode: str | None = None) -> None:
-    """Give a BlockingCallWarning, at the line that blocks; from any thread.
+    """Give a BlockingCallWarning, at the blocking line; from any thread.
 
-    ``mode`` is that of a plain task; None for a coroutine.
+    ``mode`` is the mode of a plain task; None for a coroutine.
 
-    Where a filter makes warnings errors there is nobody to raise them at, as the task is in the
-    middle of a call: then it goes to the logger ``cascade.blocking``, as an error.
+    If a filter turns warnings into errors, there is no place to raise it, because the task is in
+    the middle of a call. It then goes to the logger ``cascade.blocking``, as an error.
     """
     message = describe(task, blocked) if mode is None else describe_call(task, mode, blocked)
     filename, lineno = blocked.place
@@ -429,7 +430,7 @@ def warn(task: str, blocked: BlockedStep, mode: str | None = None) -> None:
 
 
 class _Frame(NamedTuple):
-    """What a stack shows of a frame; frames themselves would keep alive what they hold."""
+    """A frame as shown in a stack; frames themselves would keep their variables alive."""
 
     code: CodeType
     lineno: int
@@ -441,7 +442,7 @@ class _Frame(NamedTuple):
 
 
 def _frames_of(thread: int) -> list[_Frame]:
-    """The frames of the step that ``thread`` is in, the coroutine's first; [] if it is in none."""
+    """The frames of the step that ``thread`` runs, the coroutine's first; [] if there is none."""
     frames: list[_Frame] = []
     frame = sys._current_frames().get(thread)
     while frame is not None:
@@ -463,7 +464,7 @@ def _innermost(frames: list[_Frame]) -> tuple[str | None, list[_Frame]]:
 
 
 def _place_in(frames: list[_Frame]) -> CallSite:
-    import sysconfig  # some milliseconds, which only a report needs
+    import sysconfig  # some milliseconds, needed only for a report
 
     libraries = ("<frozen", os.path.join(sysconfig.get_path("stdlib"), ""), *own_folders())
     place = frames[0]
@@ -486,7 +487,7 @@ def _as_text(frames: list[_Frame]) -> str:
 
 
 def _cpu_clock() -> int | None:
-    """The calling thread's CPU clock, readable in any thread; None if there is no such clock."""
+    """The calling thread's CPU clock, readable in any thread; None if the system has none."""
     if not hasattr(time, "pthread_getcpuclockid"):
         return None
     return time.pthread_getcpuclockid(threading.get_ident())
@@ -504,5 +505,5 @@ def _between_looks(threshold: float) -> float:
 
 
 def _rounded(seconds: float) -> str:
-    # Roughly, so that one line gives the same text, which is shown once, again and again.
+    # Rounded, so that one line gives the same text each time, which is then shown once.
     return f"{seconds:.0f}" if seconds >= 1 else f"{seconds:.1g}"

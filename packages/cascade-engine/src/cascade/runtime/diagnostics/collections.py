@@ -1,12 +1,12 @@
-"""Pauses by the garbage collector, which are no fault of the call in which they come.
+"""Pauses of the garbage collector, for which calls are not to blame.
 
-The collector runs in whichever thread makes one object too many, for as long as the heap takes:
-half a second in a service with some million objects. ``gc.callbacks`` tells of each collection.
+The collector runs in the thread whose allocation triggers it, for a time that depends on the heap:
+half a second in a service with some million objects. ``gc.callbacks`` reports each collection.
 
-Not on CPython 3.11, where a collection may come in the midst of C code that relies on the
-interpreter's lock: a callback in Python may give the lock away there, and two threads that parse
-source fail with "AST constructor recursion depth mismatch" (gh-106905). There, full collections are
-counted, and the size of the heap says how long they may have taken.
+Not on CPython 3.11, where a collection may start in the middle of C code that relies on the
+interpreter's lock: a Python callback may release the lock there, and two threads that parse source
+then fail with "AST constructor recursion depth mismatch" (gh-106905). There, full collections are
+counted, and the size of the heap gives an estimate of their duration.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from typing import Any, NamedTuple, Protocol
 
 #: Shorter pauses are not remembered.
 _LEAST = 0.0005
-#: Seconds of a pause that is told of.
+#: Seconds of a pause that is worth a warning.
 _LONG = 0.1
-#: Seconds that a full collection takes for each block of memory, at most: 20 to 90 ns were measured
-#: for lists, dicts and instances. Tuples and lists scattered over memory took 187 and 274: a call
-#: in which such a heap is collected may be blamed.
+#: Most seconds of a full collection per block of memory: 20 to 90 ns were measured for lists, dicts
+#: and instances. Tuples and lists scattered over memory took 187 and 274: a call in which such a
+#: heap is collected may be blamed.
 _PER_BLOCK = 1e-7
 
 _log = logging.getLogger("cascade.blocking")
 
 
 class Pauses(Protocol):
-    """The last pauses of this process. Times are those of ``perf_counter``."""
+    """The latest pauses of this process. Times are those of ``perf_counter``."""
 
     def listen(self) -> None:
-        """Know of collections from now on."""
+        """Record collections from now on."""
 
     def check(self, now: float) -> None:
         """Ignore pauses that ended by ``now`` for a call that begins now."""
 
     def since(self, began: float, thread: int) -> float:
-        """Seconds of pauses of a thread since then."""
+        """Seconds of a thread's pauses since ``began``."""
 
 
 class Pause(NamedTuple):
@@ -55,11 +55,11 @@ class Pause(NamedTuple):
 
 
 class HeardPauses:
-    """Is called at the beginning and the end of each collection."""
+    """Records pauses from callbacks at the beginning and the end of each collection."""
 
     def __init__(self) -> None:
         self._last: deque[Pause] = deque(maxlen=64)
-        #: Thread and beginning of the collection under way.
+        #: Thread and beginning of the running collection.
         self._under_way: tuple[int, float] | None = None
         self._longest = _LONG / 2
         self._is_listening = False
@@ -74,7 +74,7 @@ class HeardPauses:
 
     def since(self, began: float, thread: int) -> float:
         seconds, until = 0.0, inf
-        under_way = self._under_way  # looked at first, as it is among the last when it has ended
+        under_way = self._under_way  # read first: when it has ended, it is among the latest
         if under_way is not None and under_way[0] == thread and under_way[1] >= began:
             until = under_way[1]
             seconds = perf_counter() - until
@@ -106,24 +106,24 @@ class HeardPauses:
 
 
 class Counted(NamedTuple):
-    """Full collections between two checks, which have paused all threads."""
+    """Full collections between two checks, which paused all threads."""
 
     after: float
     until: float
-    #: What they have taken at most.
+    #: Their longest possible duration.
     seconds: float
 
 
 class CountedPauses:
     """Compares the number of full collections at each check, which takes 2 µs.
 
-    Those of the younger generations take less than a millisecond. Two threads that check at the
-    same time may both remember the same collections: one excuse too many, which the next look at
-    the call makes good.
+    Collections of the younger generations take less than a millisecond. Two threads that check at
+    the same time may both record the same collections. A call is then excused once too often, which
+    the next look at it corrects.
 
     Args:
-        collections: How many full collections there were in this process.
-        blocks: How many blocks of memory the heap has now.
+        collections: Returns the number of full collections in this process.
+        blocks: Returns the present number of memory blocks of the heap.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class CountedPauses:
     ) -> None:
         self._collections = collections
         self._blocks = blocks
-        #: How many there were at the last check, and when that was.
+        #: Number of collections at the last check, and its time.
         self._checked: tuple[int, float] | None = None
         self._last: deque[Counted] = deque(maxlen=64)
 
@@ -162,5 +162,5 @@ class CountedPauses:
         )
 
 
-#: Those of the process. From 3.12 on, collections come between two instructions only.
+#: The pauses of the process. From 3.12 on, collections start only between two instructions.
 pauses: Pauses = HeardPauses() if sys.version_info >= (3, 12) else CountedPauses()

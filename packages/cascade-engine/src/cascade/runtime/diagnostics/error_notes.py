@@ -1,4 +1,4 @@
-"""The notes that Cascade adds to errors: one that says where an error of a task comes from (R9)."""
+"""The notes that Cascade adds to errors: they tell where an error of a task comes from (R9)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _MARK = "cascade: "
 
 
 class Way:
-    """The nodes above a node: all that its value goes through on its way to the target.
+    """The nodes above a node: the path of its value to the target.
 
-    A link to the next one, so that nodes below each other share what is above them, and N failures
-    in a graph cost O(N) together, however deep they are.
+    Each is a link to the next one, so that nodes share the part above them, and N failures in a
+    graph cost O(N) together, however deep they are.
 
     Args:
-        name: Of the node right above; empty for one that paths do not show.
-        above: What is above that; None for a target.
-        catches: Whether that node wants its error as its value.
+        name: Name of the node right above; empty if paths do not show it.
+        above: The part above that node; None for a target.
+        catches: Whether that node takes its error as its value.
 
     Attributes:
         catches: Whether any node above does.
-        depth: How many of them paths show.
+        depth: Number of nodes above that paths show.
     """
 
     __slots__ = ("above", "catches", "depth", "first", "name")
@@ -42,7 +42,7 @@ class Way:
         """Names from the target down to a node; the middle of a long path is left out.
 
         Args:
-            names: What ends the path: the node's own, after others that are not above it.
+            names: The end of the path: the node's own name, after names that are not above it.
         """
         depth = self.depth + len(names)
         if depth <= _SHOWN:
@@ -63,22 +63,22 @@ class Way:
             way = way.above
 
 
-#: Above a target there is nothing.
+#: The path above a target, which is empty.
 TOP = Way()
 
 
 def annotate(
     error: BaseException, task: str, source: LazyResult[object] | None, path: Sequence[str]
 ) -> None:
-    """Note which task raised ``error``, where its call was written, and its path in the graph.
+    """Add a note with the task that raised ``error``, its call site, and its path in the graph.
 
-    An error that has such a note keeps it: the first place it passed is where it comes from.
+    An error with such a note keeps it: the first place that it passed is its origin.
 
     Args:
         error: Changed in place.
         task: Name of the task.
-        source: The lazy value of the call, or None where only the task is known.
-        path: Names from the target of the run down to the task, as ``Way.path`` gives them.
+        source: The lazy value of the call, or None if only the task is known.
+        path: Names from the target of the run down to the task, in the form of ``Way.path``.
     """
     if any(note.startswith(_MARK) for note in notes_of(error)):
         return
@@ -88,16 +88,16 @@ def annotate(
 
 
 def add_note(error: BaseException, text: str) -> None:
-    """Add a note, once; an exception that takes no attributes takes no note either."""
-    with contextlib.suppress(Exception):  # a frozen dataclass, or a __setattr__ of a user's
+    """Add a note once; an exception that refuses attributes also refuses notes."""
+    with contextlib.suppress(Exception):  # a frozen dataclass, or a user's __setattr__
         if text not in notes_of(error):
             error.add_note(text)
 
 
 def notes_of(error: BaseException) -> list[str]:
-    """The notes of ``error``; none where users have put something else in their place."""
+    """The notes of ``error``; empty if users have replaced them by another object."""
     try:
         notes = error.__notes__
-    except Exception:  # there are none yet, or a property of a user's fails
+    except Exception:  # there are none yet, or a user's property fails
         return []
     return [note for note in notes if type(note) is str] if type(notes) is list else []

@@ -1,11 +1,11 @@
 """Tracebacks of tasks without the machinery that called them.
 
 An error that a task raised has passed workers, futures and the event loop on its way to the caller.
-What the caller wants to read is his own call of the run and then the task's own frames, so the
-stretch in between is left out: frames of Cascade and of the parts of the standard library that it
-runs on, from one frame of the user's (or the beginning) to the next, with the engine among them.
-What the user's code called stays, whatever it is; so does an error that no task has raised, but for
-a StepLimitError, which is raised deep in a loop.
+The caller wants to read the own call of the run and then the task's own frames. So the part in
+between is left out: frames of Cascade and of the parts of the standard library that it runs on,
+from one user frame (or the beginning) to the next, if the engine is among them. Everything that
+user code called stays. An error that no task raised stays complete, except StepLimitError, which is
+raised deep inside a loop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from types import TracebackType
 
 from cascade.spec.errors import StepLimitError
 
-#: Set to 1, it leaves tracebacks as they are.
+#: Set to 1, it leaves tracebacks complete.
 VARIABLE = "CASCADE_FULL_TRACEBACK"
 
 _RUNNING = ("cascade.runtime", "cascade.adapters")
@@ -32,9 +32,9 @@ _CARRIERS = (asyncio, concurrent.futures, contextlib, threading)
 def leave_out_machinery(error: BaseException) -> None:
     """Cut the frames of Cascade's machinery out of ``error.__traceback__``.
 
-    The same goes for its causes, contexts and the members of groups. Doing it again changes
-    nothing. Frames that the error passes afterwards are added as ever, so whoever is called by the
-    user does this last, in the frame that the user's code called; a ``raise`` there adds no frame.
+    The same applies to its causes, contexts and members of groups. Repeating it changes nothing.
+    Frames that the error passes later are added as usual. A function that users call therefore does
+    this last, in its own frame; a ``raise`` there adds no frame.
 
     Args:
         error: Changed in place, unless ``CASCADE_FULL_TRACEBACK`` is set.
@@ -45,30 +45,30 @@ def leave_out_machinery(error: BaseException) -> None:
         return
     machinery = _Machinery()
     for failure in _together_with(error):
-        # Not by assignment, which an error that is a frozen dataclass refuses.
+        # Not by assignment: an error that is a frozen dataclass refuses it.
         is_limit = type(failure) is StepLimitError
         BaseException.with_traceback(failure, machinery.cut_from(failure.__traceback__, is_limit))
 
 
 def own_folders() -> tuple[str, ...]:
-    """The folders of Cascade's layers, which editable installs leave in different places."""
+    """The folders of Cascade's layers, which differ between editable installs."""
     return _folders_of((*_RUNNING, *_AUTHORING))
 
 
 class _Machinery:
-    """Tells the frames that lead from a call of a run to its tasks."""
+    """Recognises the frames that lead from a call of a run to its tasks."""
 
     def __init__(self) -> None:
         self._engine = _folders_of(_RUNNING)
         self._all = (*own_folders(), *_sources_of_carriers())
 
     def cut_from(self, trace: TracebackType | None, to_the_end: bool) -> TracebackType | None:
-        """``trace`` without them; itself, if there are none.
+        """``trace`` without these frames; ``trace`` itself if there are none.
 
         Args:
-            trace: Of an error.
-            to_the_end: Whether frames of a run that led to no task are left out too: what the error
-                says is all there is to know of them.
+            trace: The traceback of an error.
+            to_the_end: Also leave out frames of a run that led to no task: the message then says
+                everything.
         """
         entries = list(_entries(trace))
         kept: list[TracebackType] = []
@@ -82,16 +82,16 @@ class _Machinery:
             stretch.clear()
             kept.append(entry)
         if not (to_the_end and self._leads_to_a_task(stretch)):
-            kept += stretch  # it led to no task: what happened happened there
+            kept += stretch  # it led to no task: the error happened there
         return trace if len(kept) == len(entries) else _chain(kept)
 
     def _leads_to_a_task(self, stretch: Iterable[TracebackType]) -> bool:
-        """Whether a run is in it; else the user called asyncio, or a function of Cascade's."""
+        """Whether a run is in it; otherwise the user called asyncio, or a function of Cascade."""
         return any(e.tb_frame.f_code.co_filename.startswith(self._engine) for e in stretch)
 
 
 def _together_with(error: BaseException) -> Iterator[BaseException]:
-    """``error`` and all that hangs on it, each once."""
+    """``error`` and all errors linked to it, each once."""
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
     while todo:
@@ -112,7 +112,7 @@ def _entries(trace: TracebackType | None) -> Iterator[TracebackType]:
 
 
 def _chain(entries: Sequence[TracebackType]) -> TracebackType | None:
-    # Made anew: other code may hold on to the old ones.
+    # Made anew: other code may hold on to the old entries.
     chain: TracebackType | None = None
     for entry in reversed(entries):
         chain = TracebackType(chain, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)

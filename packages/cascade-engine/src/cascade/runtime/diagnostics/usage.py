@@ -1,9 +1,9 @@
-"""What a thread did while a call took long: it computed, it waited, or others had the processor.
+"""Reasons why a call took long: it computed, it waited, or other threads had the processor.
 
-A busy machine, and threads that hold the interpreter's lock, make any call take long now and then,
-which says nothing about its function. Clocks of the thread tell: one that was ready to run all the
-time has not waited of its own accord, and what it has computed is what it is to blame for. Reading
-them costs more than a short call does, so they are read once in a millisecond at most.
+On a busy machine, and beside threads that hold the interpreter's lock, any call takes long now and
+then; that tells nothing about its function. Clocks of the thread help: a thread that was ready to
+run all the time has not waited by itself, and is to blame only for the time that it has computed.
+Reading the clocks costs more than a short call, so they are read at most once per millisecond.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ try:
 except ImportError:  # not on Linux: a call is to blame for all the time that passes
     getrusage = None  # type: ignore[assignment]
 
-#: Seconds for which a reading will do.
+#: Seconds for which a reading is valid.
 _FRESH = 0.001
-#: A call that takes as long as this has not just waited for the interpreter's lock.
+#: A call that takes this long, in seconds, has not just waited for the interpreter's lock.
 _LONG = 0.05
 
 
@@ -34,13 +34,13 @@ class _Reading(NamedTuple):
 
 
 class Usage:
-    """The last reading of the clocks of any thread that asked for one.
+    """The last reading of the clocks, by any thread.
 
     Attributes:
-        stale: When the next one is due, by ``perf_counter``.
-        disturbed: When another thread of ours got the interpreter's lock after it had waited for
-            it, so that no thread was asleep in a call without the lock.
-        waited: How long that had waited.
+        stale: When the next reading is due, by ``perf_counter``.
+        disturbed: Last time at which another of our threads got the interpreter's lock after a
+            wait; no thread was then asleep in a call without the lock.
+        waited: Duration of that wait.
     """
 
     __slots__ = ("_last", "disturbed", "stale", "waited")
@@ -50,7 +50,7 @@ class Usage:
         self._last: _Reading | None = None
 
     def read(self, now: float) -> None:
-        """Read the clocks of this thread; to be called before a call if ``now > stale``."""
+        """Read the clocks of this thread; call it before a call if ``now > stale``."""
         self.stale = now + _FRESH
         if getrusage is not None:
             pauses.check(now)
@@ -59,7 +59,7 @@ class Usage:
             self._last = _Reading(now, thread, thread_time(), process_time(), waits)
 
     def blame(self, began: float, seconds: float) -> float:
-        """Seconds that a call is to blame for, of those that have passed since it began."""
+        """The part of the seconds since ``began`` that a call is to blame for."""
         before = self._last
         if before is None or before.thread != threading.get_ident() or before.at > began:
             return seconds
@@ -77,5 +77,5 @@ class Usage:
         return seconds
 
 
-#: That of the process.
+#: The instance of this process.
 usage = Usage()

@@ -1,1 +1,1 @@
-"""One run on either path: what belongs to it, where its calls are made, how they are cancelled."""
+"""One run on either path: its state, the placement of its calls, and their cancelling."""

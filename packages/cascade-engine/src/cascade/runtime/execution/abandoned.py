@@ -1,4 +1,4 @@
-"""Abandoned calls: plain functions that still run though nobody waits for them (M8)."""
+"""Abandoned calls: plain functions that still run after the run has given them up (M8)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from cascade.spec.protocols import Executor
 
 
 class AbandonedCalls:
-    """Calls that nobody waits for any more, until they end. Thread-safe."""
+    """The abandoned calls, until they end. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._names: dict[Future[Any], str] = {}
 
     def add(self, call: Future[Any], name: str, executor: Executor) -> int:
-        """Count ``call`` as long as it runs, and have its thread replaced; how many there are."""
+        """Record ``call`` while it runs, and have its thread replaced; the number of calls."""
         with self._lock:
             self._names[call] = name
             count = len(self._names)
@@ -29,7 +29,7 @@ class AbandonedCalls:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What still runs, in the order in which it was abandoned."""
+        """The names of the calls that still run, in the order in which they were abandoned."""
         with self._lock:
             return tuple(self._names.values())
 

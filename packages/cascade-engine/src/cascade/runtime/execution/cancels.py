@@ -1,9 +1,9 @@
-"""Cancels of calls: those of the engine, and those that a call has asked for itself (M8, M13).
+"""Cancels of calls: those of the engine, and those that a call has requested itself (M8, M13).
 
-asyncio counts how often a task was cancelled, and does not say by whom. So the count is compared
-before and after each step of a task's coroutine: what has changed in a step the call has asked for
-itself, by ``current_task().cancel()`` or by leaving an ``asyncio.timeout``; all else came between
-two steps, from outside. At the end of the call its own cancels are taken back.
+asyncio counts how often a task was cancelled, and does not record by whom. So the count is compared
+before and after each step of a task's coroutine. A change within a step was requested by the call
+itself, with ``current_task().cancel()`` or by leaving an ``asyncio.timeout``; all other changes
+came between two steps, from outside. At the end of the call its own cancels are undone.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Any, TypeAlias
 from cascade.runtime.execution.interrupts import is_interrupted
 from cascade.spec.errors import TaskCancelledError
 
-#: Told how many cancels of the current asyncio task came from outside of the call; whether the
-#: engine, or its caller, has cancelled it.
+#: Called with the number of cancels of the current asyncio task from outside the call; tells
+#: whether the engine, or its caller, has cancelled it.
 IsCancelled: TypeAlias = Callable[[int], bool]
 
 
 class Cancels:
-    """How often the current asyncio task was cancelled since this was made.
+    """The cancels of the current asyncio task since this was made.
 
-    Two cancels that come in one turn of the event loop arrive as one CancelledError, but they are
-    two: the second abandons plain calls (M8).
+    Two cancels in one turn of the event loop arrive as one CancelledError, but they count as two:
+    the second abandons plain calls (M8).
 
     Attributes:
-        before: How often it had been cancelled then; it may be one that goes on after that.
-        cancelling: That method of the asyncio task.
-        own: How many cancels its own steps have asked for, less those that they took back.
+        before: The count at that time; the asyncio task may have gone on after earlier cancels.
+        cancelling: The method of the asyncio task.
+        own: Number of cancels that its own steps have requested, minus those that they undid.
     """
 
     __slots__ = ("_task", "before", "cancelling", "own")
@@ -49,63 +49,63 @@ class Cancels:
         return self.cancelling() - self.before
 
     def are_of(self, task: asyncio.Task[Any]) -> bool:
-        """Whether they are those of that task."""
+        """Whether these are the cancels of that task."""
         return task is self._task
 
     def changed(self, change: int) -> None:
-        """A step has asked for so many cancels, or has taken some back."""
-        if change < 0 or not is_interrupted(self._task):  # whose handler may break into a step
+        """A step has requested ``change`` cancels, or has undone some."""
+        if change < 0 or not is_interrupted(self._task):  # a signal handler may interrupt a step
             self.own += change
 
     async def end(self, error: BaseException | None) -> None:
-        """What drives the coroutine of a call asks for this at its end, if that is no mere value.
+        """Called by the driver of a call's coroutine at its end, unless it simply returned.
 
         Args:
-            error: What the coroutine has raised; None if it has returned, and cancels are left.
+            error: The error of the coroutine; None if it has returned, and cancels are left.
         """
 
     def over(self) -> None:
-        """The same calls this after all else."""
+        """Called by the driver after all else."""
 
     async def settle(self, error: BaseException | None, is_cancelled: IsCancelled) -> None:
-        """End a call that was cancelled, or has asked for it.
+        """End a call that was cancelled, or has requested it.
 
         Args:
-            error: What the call has raised; None if it has returned.
-            is_cancelled: See there.
+            error: The error of the call; None if it has returned.
+            is_cancelled: See ``IsCancelled``.
 
         Raises:
-            CancelledError: The engine has cancelled it, whatever else has.
-            TaskCancelledError: It was cancelled, and not by the engine.
+            CancelledError: The engine has cancelled it, perhaps among others.
+            TaskCancelledError: It was cancelled, but not by the engine.
         """
         asked = self.own > 0
         await self._take_back(max(self.own, 0))
         self.own = 0
         outside = self.count
         cancelled = is_cancelled(outside)
-        if outside > 0 and not cancelled:  # by a handle on this asyncio task, from the user's code
+        if outside > 0 and not cancelled:  # user code has cancelled this asyncio task
             await self._take_back(outside)
         if error is not None and not isinstance(error, asyncio.CancelledError):
-            return  # it stays, and the caller of this raises it
+            return  # the error stays, and the caller raises it
         try:
             if cancelled and (error is not None or outside > 0):
                 raise error or asyncio.CancelledError
             if not cancelled and (error is not None or asked or outside > 0):
                 raise cancelled_inside(asked) from error or asyncio.CancelledError()
         finally:
-            del error  # or this frame, which its traceback holds, would hold it in turn
+            del error  # otherwise this frame, held by its traceback, would hold it in turn
 
     async def _take_back(self, count: int) -> None:
         for _ in range(count):
             self._task.uncancel()
         if count and getattr(self._task, "_must_cancel", False):
-            # No await has brought it yet, and before Python 3.13 ``uncancel`` does not stop it.
+            # No await has delivered it yet, and before Python 3.13 ``uncancel`` does not stop it.
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
 
 
 def cancelled_inside(asked: bool = False) -> TaskCancelledError:
-    """The error for a call that was cancelled, and not by the engine (M13).
+    """The error for a call that was cancelled, but not by the engine (M13).
 
     Args:
         asked: Whether it has cancelled its own asyncio task.

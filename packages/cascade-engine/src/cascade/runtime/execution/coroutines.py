@@ -1,4 +1,4 @@
-"""Coroutines of tasks, driven step by step: in their context, marked, cancels counted."""
+"""Coroutines of tasks, driven step by step: in their context, with marks, counting cancels."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def watched(
     before = cancelling()
     try:
         while True:
-            # A step is inside another's only where a task starts eagerly.
+            # A step is inside another one only if a task starts eagerly.
             outer = marks.current
             try:
                 watch.began = clock()
@@ -60,7 +60,7 @@ def watched(
             try:
                 resume, value = send, (yield waiting)
                 if waiting is not None and type(waiting) is not Future:
-                    before = cancelling()  # it may have swallowed a cancel, as a task may
+                    before = cancelling()  # it may have swallowed a cancel, as any task may
             except BaseException as error:
                 before = cancelling()
                 resume, value = work.throw, error
@@ -90,7 +90,7 @@ def within(
     cancels: Cancels,
     budget: YieldBudget | None = None,
 ) -> Generator[Any, Any, T]:
-    """Await ``work`` in this asyncio task, but with every step of it in ``context`` (M12)."""
+    """Await ``work`` in this asyncio task, with every step of it in ``context`` (M12)."""
     cancelling = cancels.cancelling
     send = work.send
     resume: Callable[[Any], Any] = send
@@ -112,7 +112,7 @@ def within(
             try:
                 resume, value = send, (yield waiting)
                 if waiting is not None and type(waiting) is not Future:
-                    before = cancelling()  # it may have swallowed a cancel, as a task may
+                    before = cancelling()  # it may have swallowed a cancel, as any task may
             except BaseException as error:
                 before = cancelling()
                 resume, value = work.throw, error

@@ -1,13 +1,12 @@
 """YieldBudget: lets the event loop have its turn while a loop spins without awaiting anything.
 
-Yielding at every step would cost more than the step, and looking at a clock nearly so. The budget
-counts steps instead and adapts the count to the time that the last batch of steps took (M9). Loops
-that spin at the same time, in any number of runs and engines, have equal shares of the budget: a
-batch is made for as long as the budget lasts, divided by the number of loops that wait for their
-turn.
+Yielding at every step would cost more than the step, and reading the clock nearly as much. The
+budget counts steps instead, and adapts the count to the duration of the last batch of steps (M9).
+Loops that spin at the same time, in any number of runs and engines, have equal shares of the
+budget: a batch lasts for the budget divided by the number of loops that wait for their turn.
 
-In virtual time the count is fixed: how far a loop gets between two turns of the others is then the
-same each time, whatever the machine.
+In virtual time the count is fixed: the progress of a loop between two turns of the others is then
+the same on every machine.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ if TYPE_CHECKING:
 
 #: Seconds between two turns of the event loop.
 BUDGET = 0.005
-#: The least share of a loop, however many others there are; else many loops would only take turns.
+#: The smallest share of a loop; with many loops, even smaller ones would be all overhead.
 _LEAST = BUDGET / 20
-#: The part of a share for which a batch is made, as batches of the same steps differ in length.
+#: The part of a share that a batch aims at, because batches of equal steps differ in duration.
 _AIM = 0.75
 _MOST_STEPS = 1 << 18
 #: Steps between two turns in virtual time.
@@ -37,14 +36,14 @@ _FIXED_STEPS = 1024
 
 
 class Turn:
-    """Looked at between two things that take a while: whether the event loop's turn is due (M9).
+    """Tells between two pieces of work whether the event loop's turn is due (M9).
 
-    Written out where that is: ``if (now := perf_counter()) > turn.until: …``, and else
+    The test is inlined: ``if (now := perf_counter()) > turn.until: …``, otherwise
     ``turn.began = now``.
 
     Attributes:
-        until: When the turn is due.
-        began: When the last of the things has begun.
+        until: Time at which the turn is due.
+        began: Start of the last piece of work.
     """
 
     __slots__ = ("began", "until")
@@ -57,12 +56,12 @@ class Turn:
 
     @property
     def is_endless(self) -> bool:
-        """Whether it is one of virtual time, in which real time decides nothing."""
+        """Whether it belongs to virtual time, in which real time decides nothing."""
         return self.until == inf
 
 
 class _Contention:
-    """The loops of one event loop that have had their share, and wait for their next turn."""
+    """The loops of one event loop that have used their share, and wait for their next turn."""
 
     __slots__ = ("__weakref__", "waiting")
 
@@ -70,7 +69,7 @@ class _Contention:
         self.waiting = 0
 
     def share(self) -> float:
-        """The seconds that the loop which asks may take between two turns."""
+        """Seconds that the calling loop may take between two turns."""
         return max(BUDGET / (self.waiting + 1), _LEAST)
 
 
@@ -81,10 +80,10 @@ class YieldBudget:
     """Counts the steps of one loop; use as ``if budget.step(): await budget.pause()``.
 
     Attributes:
-        left: How many steps may still be made before the next pause, one at least.
-        since: When the event loop had its last turn.
-        turns: How often it has had one since the last pause, because a step has waited.
-        bus: That of the run which is to tell of steps, once ``tells`` was called.
+        left: Steps until the next pause; at least one.
+        since: Time of the event loop's last turn.
+        turns: Number of its turns since the last pause that came because a step has waited.
+        bus: The bus of the run that reports steps, after a call of ``tells``.
     """
 
     __slots__ = (
@@ -110,50 +109,50 @@ class YieldBudget:
         self.bus: MessageBus
         self._run: RunScope
         self._task: str
-        #: Seconds from the last turn because a step has waited to the end of the batch.
+        #: Seconds from the last turn given by a waiting step to the end of the batch.
         self._took = 0.0
-        #: Steps made since the last turn, in batches before this one.
+        #: Steps since the last turn, in earlier batches.
         self._made = 0
         self._contention = _by_loop.setdefault(asyncio.get_running_loop(), _Contention())
 
     def step(self) -> bool:
-        """Count a step; whether it is time for ``pause``."""
+        """Count a step; whether ``pause`` is due."""
         self.left -= 1
         return self.left <= 0
 
     def tells(self, run: RunScope, task: str) -> None:
-        """From now on, let ``run`` tell of the steps of ``task`` where ``tell`` asks for that."""
+        """From now on, let ``run`` report the steps of ``task`` when ``tell`` is called."""
         self._run, self._task, self.bus = run, task, run.bus
 
     def turned(self, count: int, since: float) -> None:
-        """Note that the event loop has had so many turns, as steps have waited, the last then.
+        """Note ``count`` turns of the event loop while steps waited; ``since`` is the last one.
 
-        To be called when the last step has ended: what follows takes longer than many steps do.
+        Call it when the last step has ended: the code after it takes longer than many steps.
         """
         self.since = since
         self._took = perf_counter() - since
         self.turns += count
 
     def tell(self) -> None:
-        """Let somebody know of the steps so far, soon; to be called where the bus is not silent."""
+        """Report the steps so far, soon; call it only if the bus has subscribers."""
         self._run.tell_soon(self._task)
 
     def restart(self) -> None:
-        """Begin again with a batch of one step: steps take longer than those before."""
+        """Start again with a batch of one step: steps take longer than before."""
         if not self._fixed:
             self._batch = self.left = 1
 
     async def pause(self) -> None:
-        """Adapt the count to the time that the last batch took, and yield if that was enough."""
+        """Adapt the count to the duration of the last batch, and yield if that was long enough."""
         if self._fixed:
             self.left = self._batch
             await asyncio.sleep(0)
             return
         elapsed = self._took if self.turns else perf_counter() - self.since
         share = self._contention.share()
-        growth = 8 if self.turns else 2  # a batch whose steps wait keeps nobody waiting
+        growth = 8 if self.turns else 2  # a batch whose steps wait delays no other work
         made = self._batch - self.left
-        # Where steps wait, the time is that since the last one that did, and so is the count.
+        # If steps wait, both time and count start at the last step that did.
         made = made // (self.turns + 1) if self.turns else made + self._made
         self._made = made = max(made, 1)
         self.turns = 0

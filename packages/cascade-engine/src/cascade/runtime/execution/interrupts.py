@@ -1,11 +1,12 @@
-"""Ctrl-C, SIGTERM, SIGHUP for ``cs.run``: they cancel the run, and never break into the machinery.
+"""Ctrl-C, SIGTERM, SIGHUP for ``cs.run``: they cancel the run, and never interrupt Cascade's own
+code.
 
-``asyncio.run`` raises the second KeyboardInterrupt wherever the main thread happens to be, which is
-mostly in the middle of the run's own end, and knows nothing of SIGTERM, which ends a process on the
-spot. Here each signal cancels: the first ends the run and waits for plain functions, which standard
-error names, the second abandons those (M8). Only code of the user's that has kept the event loop's
-own thread since the first, so that no cancel can arrive, is broken into by the second. The third is
-raised wherever it arrives, for a run that cannot end, and the event loop waits for nothing then.
+``asyncio.run`` raises the second KeyboardInterrupt wherever the main thread is, mostly in the
+middle of the run's own end. It does not handle SIGTERM, which ends a process at once. Here each
+signal cancels. The first ends the run and waits for plain functions, whose names are written to
+standard error; the second abandons them (M8). Only user code that has occupied the event loop's
+thread since the first signal, so that no cancel can arrive, is interrupted by the second. The third
+is raised wherever it arrives, for a run that cannot end, and the event loop then waits for nothing.
 
 Signals that the program handles itself, or ignores, are left alone.
 """
@@ -29,18 +30,18 @@ from cascade.runtime.console import write_line
 
 R = TypeVar("R")
 
-#: Name → the handler that leaves a signal to us. There is no SIGHUP on Windows.
+#: Name → default handler; only signals with it are handled here. Windows has no SIGHUP.
 _DEFAULTS: dict[str, Any] = {
     "SIGINT": signal.default_int_handler,
     "SIGTERM": signal.SIG_DFL,
     "SIGHUP": signal.SIG_DFL,
 }
 _MACHINERY = ("cascade.spec", "cascade.graph", "cascade.runtime", "cascade.adapters")
-#: Seconds after the first signal until standard error says what the run still waits for.
+#: Seconds between the first signal and the message about the calls that the run waits for.
 _PATIENCE = 0.1
-#: Different names of calls that it lists.
+#: Most names of calls in the message.
 _LISTED = 5
-#: Signals in all after which nothing is waited for.
+#: Number of signals after which the run waits for nothing.
 _MOST = 2
 
 #: Tasks that were cancelled by a signal.
@@ -48,7 +49,7 @@ _cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
 
 
 class UnderWay(Protocol):
-    """A run, as a signal's message needs it."""
+    """A run, for the messages about signals."""
 
     loop: asyncio.AbstractEventLoop
 
@@ -56,7 +57,7 @@ class UnderWay(Protocol):
         """The names of the calls that it waits for now."""
 
 
-#: All runs of this process that are under way.
+#: All active runs of this process.
 runs: set[UnderWay] = set()
 
 
@@ -64,7 +65,7 @@ class Terminated(SystemExit):
     """SIGTERM or SIGHUP has ended a run; the exit status is 128 and the signal's number.
 
     Attributes:
-        signal: Which of them.
+        signal: The signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -73,13 +74,13 @@ class Terminated(SystemExit):
 
 
 def run_interruptibly(work: Coroutine[Any, Any, R]) -> R:
-    """``asyncio.run``, with signals as this module says.
+    """``asyncio.run`` with this module's handling of signals.
 
-    Where this is not the main thread, or the program handles all of them itself, just that.
+    Outside the main thread, or if the program handles all these signals, plain ``asyncio.run``.
 
     Raises:
         KeyboardInterrupt: Ctrl-C has ended it.
-        Terminated: SIGTERM or SIGHUP has.
+        Terminated: SIGTERM or SIGHUP has ended it.
     """
     if threading.current_thread() is not threading.main_thread():
         return asyncio.run(work)
@@ -103,7 +104,7 @@ class _Interrupts:
         self._handlers = handlers
         self._count = 0
         self._first = signal.SIGINT
-        #: Whether the loop has had no turn since it was to cancel.
+        #: Whether a cancel was requested and the loop has had no turn since.
         self._on_its_way = False
         self._has_told = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -113,7 +114,7 @@ class _Interrupts:
         """Run ``work`` on an event loop of its own.
 
         Raises:
-            KeyboardInterrupt, Terminated: A signal came, however the work has ended.
+            KeyboardInterrupt, Terminated: A signal came, whatever the result of the work.
         """
         runner = asyncio.Runner()
         try:
@@ -129,7 +130,7 @@ class _Interrupts:
             raise
         finally:
             self._close(runner)
-        # Not in the handler, whose CancelledError would stand before the user's line.
+        # Not in the handler: there, CancelledError would appear before the user's line.
         if self._count or not ended:
             raise _error_of(self._first)
         return value
@@ -137,15 +138,15 @@ class _Interrupts:
     async def _reach(self, work: Coroutine[Any, Any, R]) -> R:
         """Await ``work`` in the task that signals cancel."""
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        with contextlib.suppress(NotImplementedError):  # Windows has no need of it
+        with contextlib.suppress(NotImplementedError):  # Windows does not need it
             for number in self._handlers:
-                # For the pipe that this has the signal written to: without one, a signal that comes
-                # between the loop's last look and its sleep is not seen until something wakes it.
+                # Makes asyncio write the signal to its pipe. Without that, a signal between the
+                # loop's last look and its sleep has no effect until something else wakes it.
                 self._loop.add_signal_handler(number, self._arrived)
                 signal.signal(number, self._handle)
-            # A pipe that threads have filled wakes the loop, too: no reason for a warning.
+            # Threads may fill the pipe; it then wakes the loop all the same, without a warning.
             signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
-        if self._count:  # it came while the loop was being made
+        if self._count:  # a signal came while the loop was being made
             work.close()
             raise asyncio.CancelledError
         return await work
@@ -166,14 +167,14 @@ class _Interrupts:
         blocked = _users(frame)
         if self._count > _MOST or (self._on_its_way and blocked is not None):
             if self._count > _MOST and self._loop is not None:
-                self._loop.stop()  # should the task that this is raised in catch it
+                self._loop.stop()  # in case the task in which this is raised catches it
             raise _error_of(number)
         if self._loop is None or self._task is None or self._loop.is_closed():
             return
         _cancelled.add(self._task)
         self._task.cancel()
         self._on_its_way = True
-        self._loop.call_soon_threadsafe(self._arrived)  # which also wakes it
+        self._loop.call_soon_threadsafe(self._arrived)  # also wakes the loop
         if blocked is not None and self._count == 1:
             where = f"{os.path.basename(blocked.f_code.co_filename)}:{blocked.f_lineno}"
             again = _again(self._first, "breaks into it")
@@ -186,7 +187,7 @@ class _Interrupts:
             self._loop.call_later(_PATIENCE, self._tell)
 
     def _tell(self) -> None:
-        """Say what the run waits for, if it still does."""
+        """Write the names of the calls that the run still waits for, if any."""
         names = Counter(n for run in runs if run.loop is self._loop for n in run.under_way())
         if names and self._count == 1:
             again = _again(self._first, "abandons plain functions")
@@ -194,7 +195,7 @@ class _Interrupts:
             write_line(None, f"cascade: {text}")
 
     def _close(self, runner: asyncio.Runner) -> None:
-        """Close the event loop; at once, where a signal has been raised in the middle of it."""
+        """Close the event loop; at once, if a signal was raised in the middle of it."""
         if self._count <= _MOST or self._loop is None:
             runner.close()
             return
@@ -203,7 +204,7 @@ class _Interrupts:
         for task in tasks:
             task.cancel()
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # as gather() does
-        for _ in range(3):  # for those that end at once
+        for _ in range(3):  # for tasks that end at once
             with contextlib.suppress(RuntimeError):  # the loop was stopped
                 loop.run_until_complete(asyncio.sleep(0))
         asyncio.set_event_loop(None)
@@ -223,23 +224,23 @@ def _again(number: signal.Signals, does: str) -> str:
 
 
 def _listed(names: Counter[str]) -> str:
-    """The names, those of many equal calls with their number."""
+    """The names, with a number for several equal ones."""
     shown = [f"{count} × {n!r}" if count > 1 else repr(n) for n, count in names.items()]
     more = len(shown) - _LISTED
     return ", ".join([*shown[:_LISTED], *([f"{more} more"] if more > 0 else [])])
 
 
 def _write(text: str) -> None:
-    """Write to standard error in a signal's handler, which may have stopped a write of its own."""
-    with contextlib.suppress(Exception):  # it may be none, or closed
+    """Write to standard error in a signal handler, which may have interrupted a write to it."""
+    with contextlib.suppress(Exception):  # it may be missing, or closed
         os.write(sys.stderr.fileno(), text.encode(errors="backslashreplace"))
 
 
 def _users(frame: FrameType | None) -> FrameType | None:
-    """The frame of code that runs in the event loop, and is neither ours nor the stdlib's."""
+    """The frame of code in the event loop that is neither ours nor the standard library's."""
     while frame is not None:
         module = str(frame.f_globals.get("__name__"))
-        # What calls tasks; what began all. A handler of the signal before may be below those.
+        # The callers of tasks, and of everything. An earlier signal handler may be below those.
         if module == "asyncio.events" or frame.f_code is _Interrupts.run.__code__:
             return None
         root = module.partition(".")[0]
@@ -252,7 +253,7 @@ def _users(frame: FrameType | None) -> FrameType | None:
 def is_interrupted(task: asyncio.Task[Any]) -> bool:
     """Whether a signal handler has cancelled ``task``, perhaps in the middle of one of its steps.
 
-    That of this module, or that of ``asyncio.Runner``.
+    The handler is that of this module or that of ``asyncio.Runner``.
     """
     if task in _cancelled:
         return True
@@ -260,6 +261,6 @@ def is_interrupted(task: asyncio.Task[Any]) -> bool:
     runner = getattr(getattr(handler, "func", None), "__self__", None)
     if not isinstance(runner, asyncio.Runner):
         return False
-    # Its handler is bound to the one task that it cancels, and counts.
+    # Its handler is bound to the one task that it cancels, and has a counter.
     of_this = getattr(handler, "keywords", {}).get("main_task") is task
     return of_this and bool(getattr(runner, "_interrupt_count", 0))

@@ -1,9 +1,10 @@
-"""Where a call is made: the one place that decides it, for both paths and all tiers (M6).
+"""Placement of calls, decided here for both paths and all tiers (M6).
 
-A coroutine is awaited in the event loop. A plain function of a graph has a worker. Calls that are
-too short to be worth a hop to another thread (straight-line code, steps of loops) are made in the
-event loop's thread, *inline*, until one call of that function took more than ``SLOW`` seconds; its
-next calls have a worker, so that at most one call of each function keeps the event loop.
+A coroutine is awaited in the event loop. A plain function of a graph runs on a worker. Calls that
+are too short to be worth a hop to another thread (straight-line code, steps of loops) are made in
+the event loop's thread, *inline*, until one call of their function has taken more than ``SLOW``
+seconds. Its next calls run on a worker, so that at most one call of each function blocks the event
+loop.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from cascade.spec.task import Task
 
 T = TypeVar("T")
 
-#: Seconds that a call may keep the event loop before the next calls of its function have a worker.
+#: Seconds that a call may block the event loop before the next calls of its function use a worker.
 SLOW = 0.005
 
 
 class Place(Enum):
-    """Where a call is made."""
+    """The place of a call."""
 
     #: Awaited in the event loop.
     LOOP = "loop"
@@ -49,21 +50,21 @@ class Place(Enum):
 
 
 class Durations:
-    """Which functions an engine has found to be slow. From any thread.
+    """The functions that an engine has found to be slow. From any thread.
 
-    A loop is known by its code, since its steps are not told apart; everything else by its
-    function, and an operation that Cascade has added by itself.
+    A loop is identified by its code, because its steps cannot be told apart; every other call by
+    its function, or by the operation that Cascade has added.
     """
 
     __slots__ = ("_known", "version")
 
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
-        #: Grows whenever another function is found to be slow.
+        #: Grows when a further function is found to be slow.
         self.version = 0
 
     def note(self, called: Any, seconds: float) -> None:
-        """Remember how long a call took. A function that was slow once stays so."""
+        """Record the duration of a call. A function that was slow once stays slow."""
         key = _key(called)
         if seconds > SLOW:
             if not self._known.get(key, False):
@@ -77,7 +78,7 @@ class Durations:
         return self.version > 0 and self._known.get(_key(called), False)
 
     def is_known(self, called: Any) -> bool:
-        """Whether a call of it was measured."""
+        """Whether a call of it has been measured."""
         return _key(called) in self._known
 
 
@@ -85,10 +86,10 @@ class Placement:
     """Decides where the calls of one run are made.
 
     Args:
-        durations: What is known of functions; None where real time is to decide nothing.
+        durations: The known durations of functions; None if real time must not matter.
 
     Attributes:
-        in_time: Whether the run has a deadline, which a call in the event loop would hold up.
+        in_time: Whether the run has a deadline, which a call in the event loop would delay.
     """
 
     __slots__ = ("durations", "in_time")
@@ -107,23 +108,23 @@ class Placement:
         alone: bool = True,
         loop: Any = None,
     ) -> Place:
-        """Where a call of ``operation`` is made.
+        """The place of a call of ``operation``.
 
         Args:
-            operation: An Operation; a function, or the code of a loop, that belongs to none.
+            operation: An Operation; or a function, or the code of a loop, without one.
             timeout: Seconds that the call may take.
             bound: Whether it uses a resource that belongs to one thread.
             short: Whether it may be too short for a worker: a step of a loop, straight-line code,
                 an instruction of a blueprint.
-            alone: Whether no coroutine of the run is under way, which it would hold up.
-            loop: The code of a loop, where the call is a step of it.
+            alone: Whether no coroutine of the run is active, which it would delay.
+            loop: The code of a loop, if the call is a step of it.
         """
         mode = getattr(operation, "mode", "auto")
         if getattr(operation, "is_async", False):
             return Place.LOOP
         if bound:
             return Place.BOUND
-        if timeout is not None:  # nothing could end it in time
+        if timeout is not None:  # in the event loop nothing could end it in time
             return Place.WORKER
         if mode == "inline":
             return Place.INLINE
@@ -138,8 +139,8 @@ class Placement:
     def may_be_inline(self, called: Iterable[Any], known: Iterable[Any] | None = None) -> bool:
         """Whether none of these functions is known to be slow.
 
-        In a run with a deadline they have to be known, too; all of them unless ``known`` says
-        which.
+        In a run with a deadline their durations must also be known; if ``known`` is given, only
+        those of its functions.
         """
         durations = self.durations
         if durations is None or not (durations.version or self.in_time):
@@ -154,20 +155,20 @@ class Placement:
         return self.durations is not None and self.durations.is_slow(called)
 
     def timed(self, called: Any, func: Callable[..., Any]) -> Any:
-        """``func``, for a worker; it notes how long it takes where that is to be found out."""
+        """``func`` for a worker; measures the call if its duration is still needed."""
         durations = self.durations
         if not self.in_time or durations is None or _is_ours(called) or durations.is_known(called):
             return func
         return update_wrapper(partial(timed, called, self.note_since, func), func)
 
     def note_since(self, began: float, seconds: float, called: Any) -> None:
-        """Remember how long a call took that began then, in this thread, where that matters."""
+        """Record the duration of a call in this thread that began at ``began``, if relevant."""
         if seconds > SLOW:
             seconds = usage.blame(began, seconds)
         self.note(called, seconds)
 
     def note(self, called: Any, seconds: float) -> None:
-        """Remember how long a call took, where that may ever matter."""
+        """Record the duration of a call, if it can ever matter."""
         if seconds <= SLOW and not self.in_time:
             return
         if self.durations is not None and not _is_ours(called):
@@ -177,7 +178,7 @@ class Placement:
 def belongs_on_loop(
     operation: Operation, args: Sequence[Any], kwargs: Mapping[str, Any], policies: CallPolicies
 ) -> bool:
-    """Whether the event loop sees to a call of the graph path, wherever that is made then."""
+    """Whether the event loop handles a call of the graph path, wherever that is made then."""
     return (
         operation.is_async
         or policies.timeout is not None
@@ -193,14 +194,14 @@ def wants_resources(args: Iterable[Any], kwargs: Mapping[str, Any]) -> bool:
 
 # -- calls in the event loop's thread -------------------------------------------------------------
 
-#: Thread → its event loop, which the plain function that is called there does not see.
+#: Thread → its event loop, hidden from the plain function that is called there.
 _hidden: dict[int, asyncio.AbstractEventLoop] = {}
 
 
 def outside_loop(func: Callable[..., T], *args: Any) -> T:
-    """Call ``func`` in the event loop's thread as on a worker: with no event loop running there.
+    """Call ``func`` in the event loop's thread as on a worker: no event loop is running there.
 
-    So a plain function may use ``asyncio.run`` wherever it is called.
+    A plain function may therefore use ``asyncio.run`` wherever it is called.
     """
     loop = events._get_running_loop()
     if loop is None:
@@ -208,7 +209,8 @@ def outside_loop(func: Callable[..., T], *args: Any) -> T:
     me = get_ident()
     swap: Any = None
     if sys.version_info >= (3, 14) and asyncio.current_task() is not None:
-        swap = asyncio.tasks._swap_current_task  # there a thread, and no loop, has a current task
+        # There the thread, not the loop, has a current task.
+        swap = asyncio.tasks._swap_current_task
     task = None if swap is None else swap(loop, None)
     around = _hidden.get(me)
     events._set_running_loop(None)
@@ -226,12 +228,12 @@ def outside_loop(func: Callable[..., T], *args: Any) -> T:
 
 
 def is_hidden() -> bool:
-    """Whether the calling thread is in a plain function that an event loop waits for."""
+    """Whether the calling thread is inside a plain function that an event loop waits for."""
     return get_ident() in _hidden
 
 
 def begin() -> float:
-    """Now, when a call begins whose time ``note_since`` is to be told of."""
+    """The time now, for the later call of ``note_since``."""
     now = perf_counter()
     if now > usage.stale:
         usage.read(now)
@@ -245,7 +247,7 @@ def timed(
     *args: Any,
     **kwargs: Any,
 ) -> T:
-    """Call ``func``, and note how long that took."""
+    """Call ``func``, and record its duration."""
     began = begin()
     try:
         return func(*args, **kwargs)
@@ -254,7 +256,7 @@ def timed(
 
 
 def starts_loop(called: Any) -> bool:
-    """Whether a call may come to ``asyncio.run``, as far as its code shows; found once per task."""
+    """Whether a call may reach ``asyncio.run``, judging by its code; determined once per task."""
     if isinstance(called, Task):
         found: bool | None = called.derived.get("starts_loop")
         if found is None:
@@ -264,11 +266,11 @@ def starts_loop(called: Any) -> bool:
 
 
 def may_start_loop(func: Callable[..., Any], known: frozenset[Any] = frozenset()) -> bool:
-    """The same of a function; not if all that it names is harmless: builtins, tasks, the like.
+    """The same for a function; False if it names only harmless objects: builtins, tasks etc.
 
     Args:
         func: The function.
-        known: Functions that are being looked at.
+        known: Functions that are already being examined.
     """
     code = getattr(func, "__code__", None)
     if code is None:
@@ -286,7 +288,7 @@ def may_start_loop(func: Callable[..., Any], known: frozenset[Any] = frozenset()
         if name in scope:
             values.append(scope[name])
         elif name not in _HARMLESS:
-            return True  # an attribute of something, which may be anything
+            return True  # an attribute, which may be any object
     return any(_may_start(value, known) for value in values)
 
 
@@ -307,7 +309,7 @@ def _names_of(code: CodeType) -> Iterator[str]:
 
 
 def refused_loop(error: BaseException, task: str) -> RunError | None:
-    """What to raise for ``asyncio.run`` where a task has asked for the event loop's own thread."""
+    """The error for ``asyncio.run`` in a task that asked for the event loop's own thread."""
     text = str(error)
     if type(error) is not RuntimeError or not any(part in text for part in _REFUSALS):
         return None
@@ -319,9 +321,9 @@ def refused_loop(error: BaseException, task: str) -> RunError | None:
     )
 
 
-#: What asyncio says where an event loop is started in the thread of another one.
+#: asyncio's messages when an event loop is started in the thread of another one.
 _REFUSALS = ("from a running event loop", "while another loop is running", "is already running")
-#: Names that stand for nothing that starts a loop: builtins, and what makes tail calls.
+#: Names that start no loop: builtins, and methods that make tail calls.
 _HARMLESS = (frozenset(vars(builtins)) | {"tail", "TailCall"}) - {
     "__import__",
     "__build_class__",
@@ -329,12 +331,12 @@ _HARMLESS = (frozenset(vars(builtins)) | {"tail", "TailCall"}) - {
     "exec",
     "getattr",
 }
-#: Functions that call each other, beyond which none is looked at.
+#: Most functions, calling each other, that are examined.
 _MOST_FUNCTIONS = 8
 
 
 def _is_ours(called: Any) -> bool:
-    """Whether it is one of what Cascade itself puts into a graph, but for operators."""
+    """Whether it is an operation that Cascade itself puts into a graph, except operators."""
     return (
         isinstance(called, Operation)
         and called.structural
@@ -343,16 +345,16 @@ def _is_ours(called: Any) -> bool:
 
 
 def _key(called: Any) -> Any:
-    """The key under which a function is remembered, for the lifetime of the key."""
+    """The key of a function in the record, for the lifetime of the key."""
     if not isinstance(called, Operation):
         return _kept(called, type(called))
     if called.structural and getattr(called.func, "__module__", "") == "_operator":
-        return called  # what an operator costs, its operands say, so each place has its own
+        return called  # the cost of an operator depends on its operands, so each place has its own
     return _kept(called.func, called)
 
 
 def _kept(key: Any, instead: Any) -> Any:
-    """``key`` if a weak table can hold it, or what stands for it."""
+    """``key`` if a weak table can hold it, otherwise ``instead``."""
     try:
         hash(key)
         ref(key)

@@ -15,10 +15,10 @@ class BlueprintRegistry:
         self._blueprints: dict[str, Blueprint] = {}
 
     def register(self, blueprint_id: str, blueprint: Blueprint) -> None:
-        """Make ``blueprint`` the target of tail calls to ``blueprint_id``, replacing an older one.
+        """Make ``blueprint`` the target of tail calls to ``blueprint_id``; replaces an older one.
 
         Raises:
-            DefinitionError: It is no Blueprint, or one without instructions.
+            DefinitionError: It is not a Blueprint, or has no instructions.
         """
         if not isinstance(blueprint, Blueprint) or not blueprint.instructions:
             raise DefinitionError(
@@ -31,7 +31,7 @@ class BlueprintRegistry:
         """The blueprint for a tail call that the task ``caller`` made.
 
         Raises:
-            UnknownBlueprintError: Nothing is registered under the id; says what is.
+            UnknownBlueprintError: The id is not registered; the message lists those that are.
         """
         try:
             return self._blueprints[blueprint_id]

@@ -1,4 +1,4 @@
-"""RunScope: the few things of a run that its limits and resources need."""
+"""RunScope: the part of a run that its limits and resources need."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class RunScope(Protocol):
-    """What limits and resources know of the run that they belong to."""
+    """The view of limits and resources on their run."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
@@ -34,11 +34,11 @@ class RunScope(Protocol):
 
     @property
     def calls(self) -> dict[object, str]:
-        """Stand-ins of the calls under way → their names."""
+        """Keys of the active calls → their names."""
 
     @property
     def caller(self) -> Any:
-        """The permit of the call that has started the run, or None."""
+        """The permit of the call that started the run, or None."""
 
     def publish(self, event_type: type[Event], *details: Any) -> None:
         """Publish an event of this run, from any thread."""
@@ -47,12 +47,12 @@ class RunScope(Protocol):
         """Publish the steps of ``task`` at the next interval. From any thread."""
 
     def is_own_thread(self, ident: int) -> bool:
-        """Whether that is the thread of the run's event loop."""
+        """Whether ``ident`` is the thread of the run's event loop."""
 
     def submit(self, executor: Executor, name: str, work: WorkerCall[T]) -> Future[T]:
-        """Have ``executor`` make a call."""
+        """Give a call to ``executor``."""
 
     def abandon(
         self, call: Future[Any], name: str, node: int, executor: Executor | None = None
     ) -> None:
-        """Count an abandoned call, and publish it (M8)."""
+        """Record an abandoned call, and publish it (M8)."""

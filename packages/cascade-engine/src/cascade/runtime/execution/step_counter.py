@@ -1,9 +1,9 @@
-"""Steps: how far the loops of a run are, and how far they may go.
+"""Steps: the progress of a run's loops, and their limit.
 
 A step is a call that a node continues with: by a tail call (R5) or a returned lazy value (R4). It
-is counted where it is made, by itself or in a batch, for next to nothing. A batch of a loop of
-coroutines may take long, so those under way are known here: what they have made so far counts, and
-what they may still make is kept from others where the run has a limit.
+is counted where it is made, alone or in a batch, at almost no cost. A batch of a coroutine loop may
+take long, so active batches are registered here: their completed steps count, and with a limit the
+steps that they may still make are reserved.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ from typing import Protocol
 
 from cascade.spec.errors import StepLimitError
 
-#: What the number of a step has in common with none of these is when to look at the clock.
+#: The clock is read at steps whose number has no bit in common with this.
 LOOK_MASK = 1023
-#: Seconds over which the speed of a run is measured, at least.
+#: Least seconds over which the speed of a run is measured.
 _WINDOW = 1.0
 
 
 class Batch(Protocol):
-    """Steps that a loop makes by itself."""
+    """A batch of steps that a loop makes by itself."""
 
     @property
     def made(self) -> int:
-        """How many calls it has begun. From any thread."""
+        """Number of calls that it has begun. From any thread."""
 
     @property
     def left(self) -> int:
-        """How many more it may begin."""
+        """Number of further calls that it may begin."""
 
     def end(self) -> None:
-        """Let the call under way be the last, if that can be. In the event loop's thread."""
+        """Let the running call be the last, if possible. In the event loop's thread."""
 
 
 class Steps:
     """The steps of one run. Counted from any thread; made in the event loop's thread.
 
     Args:
-        limit: Most steps that the run may make; None for any number.
-        every: Seconds between two times that it is to be told of, at least.
-        clock: Tells the time, from any thread.
+        limit: Most steps of the run; None for no limit.
+        every: Least seconds between two reports.
+        clock: Returns the time, in any thread.
 
     Attributes:
-        task: Name of the task that made the last step that was looked at; None before.
+        task: Name of the task with the last examined step; None before the first.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Steps:
         self._every = every
         self._clock = clock
         self._thread = threading.get_ident()
-        self._ones = itertools.count()  # whose next() is atomic
-        #: Gives the steps before this one, and counts it; ``is_due`` is to be asked with that.
+        self._ones = itertools.count()  # its next() is atomic
+        #: Returns the number of earlier steps, and counts one; pass the number to ``is_due``.
         self.next = self._ones.__next__
-        #: Of the two below: a batch ends, and is counted, as one change.
+        #: Guards the two fields below: a batch ends, and is counted, in one change.
         self._lock = threading.Lock()
         self._many = 0
         self._batches: set[Batch] = set()
@@ -69,24 +69,24 @@ class Steps:
 
     @property
     def count(self) -> int:
-        """The steps made so far, also by batches under way."""
+        """The number of steps so far, including those of active batches."""
         with self._lock:
             many = self._many
             if self._batches:
                 many += sum(max(batch.made - 1, 0) for batch in self._batches)
-        # Asking the counter itself would count.
+        # next() would count one.
         return int(repr(self._ones)[len("count(") : -1]) + many
 
     @property
     def per_second(self) -> float:
-        """The speed over the last second or two; of a loop that stands still, 0 soon."""
+        """The speed over the last second or two; soon 0 for a loop that stands still."""
         now = self._clock()
         self._mark(now)
         elapsed = now - self._earlier
         return (self.count - self._earlier_count) / elapsed if elapsed else 0.0
 
     def one(self, task: str) -> bool:
-        """Count a step that ``task`` asks for; whether it is time to tell of it.
+        """Count a step of ``task``; whether a report is due.
 
         Raises:
             StepLimitError: It is one too many.
@@ -94,9 +94,10 @@ class Steps:
         return self.is_due(self.next(), task)
 
     def is_due(self, before: int, task: str) -> bool:
-        """Whether it is time to tell of steps, after one that ``task`` asks for.
+        """Whether a report is due after a step of ``task``.
 
-        Written out where steps are made: ``if not before & LOOK_MASK or steps.limit is not None``.
+        The first part is inlined at each step: ``if not before & LOOK_MASK or steps.limit is not
+        None``.
 
         Raises:
             StepLimitError: It is one too many.
@@ -112,9 +113,10 @@ class Steps:
     # -- batches ------------------------------------------------------------------------------
 
     def allowed(self, calls: int) -> int:
-        """How many of ``calls`` a loop may make at once; one at least, which may be one too many.
+        """The number of ``calls`` that a loop may make at once; at least one, which may be too
+        many.
 
-        Where the run has a limit, each loop under way leaves half of the remaining steps to others.
+        If the run has a limit, each active loop leaves half of the remaining steps to the others.
         """
         if self.limit is None:
             return calls
@@ -125,16 +127,16 @@ class Steps:
         return max(min(calls, (free + 1) // 2 if self._batches else free), 1)
 
     def begin(self, batch: Batch) -> None:
-        """Know a batch that is about to be made."""
+        """Register a batch that is about to begin."""
         with self._lock:
             self._batches.add(batch)
 
     def many(self, count: int, task: str, batch: Batch | None = None) -> bool:
-        """Count steps of a loop of ``task``, in the event loop's thread; whether to tell of it.
+        """Count steps of a loop of ``task``, in the event loop's thread; whether a report is due.
 
         Args:
-            count: How many.
-            task: The loop's.
+            count: Number of steps.
+            task: The loop's task.
             batch: The batch that has ended with these.
 
         Raises:
@@ -151,11 +153,11 @@ class Steps:
         return self._look(task)
 
     def _promised(self) -> int:
-        """The steps that batches under way may still make."""
+        """The number of steps that active batches may still make."""
         return sum(batch.left + (batch.made > 0) for batch in self._batches)
 
     def _keep_within(self) -> None:
-        """End batches where all that they may make is more than is left."""
+        """End batches if together they may make more steps than are left."""
         assert self.limit is not None
         if threading.get_ident() != self._thread:
             return
@@ -166,7 +168,9 @@ class Steps:
     # -- looks at the clock -------------------------------------------------------------------
 
     def tell(self, task: str) -> bool:
-        """Whether steps, last of ``task``, were made since they were told of, as is done now."""
+        """Whether there were steps since the last report, which is made now; ``task`` made the
+        last.
+        """
         if self.count == self._told_count:
             return False
         self.task = task
@@ -176,7 +180,7 @@ class Steps:
         return True
 
     def next_tell(self) -> float:
-        """Seconds until it is time to tell of steps."""
+        """Seconds until the next report is due."""
         return max(self._told + self._every - self._clock(), 0)
 
     def _check(self, count: int, task: str) -> None:
@@ -201,7 +205,7 @@ class Steps:
         self._told_count = self.count
 
     def _mark(self, now: float) -> None:
-        """Remember where it is, once in a while."""
+        """Record the present count, once in a while."""
         if now - self._marked >= _WINDOW:
             self._earlier, self._earlier_count = self._marked, self._marked_count
             self._marked, self._marked_count = now, self.count

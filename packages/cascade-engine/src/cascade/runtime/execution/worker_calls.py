@@ -1,15 +1,15 @@
 """Calls submitted to executors, and the error for a call that no thread begins.
 
-An executor may fail a call before a thread begins it: it was shut down and has cancelled what
-waited, its threads cannot start, it needs to pickle what no process but this one can use. And
-``submit`` may raise although the call is in a queue already, as that of
-``concurrent.futures.ThreadPoolExecutor`` does where no thread can be started. So each call knows
-whether it has begun, and one that its submitter gives up never begins.
+An executor may fail a call before a thread begins it: it was shut down and has cancelled its queue,
+its threads cannot start, or it must pickle objects that only this process can use. And ``submit``
+may raise although the call is already queued, as that of ``concurrent.futures.ThreadPoolExecutor``
+does if no thread can be started. Each call therefore knows whether it has begun, and a withdrawn
+call never begins.
 
-The future of such a call is the executor's: a run never cancels it. Some pools set a result or an
-error on futures in their queue without asking whether one was cancelled, and some count their free
-threads by the calls that they have ended. A run that does without a call withdraws it, which leaves
-the future alone; the thread that takes it later makes an empty call.
+The future of such a call belongs to the executor: a run never cancels it. Some pools set a result
+or an error on queued futures without checking for cancels, and some count their free threads by
+finished calls. A run that does not need a call withdraws it, which leaves the future alone; the
+thread that takes it later makes an empty call.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class WorkerCall(Generic[T]):
-    """A call that is made at most once, and not after it was withdrawn. From any thread.
+    """A call that is made at most once, and never after it was withdrawn. From any thread.
 
     Attributes:
         withdrawn: Whether ``withdraw`` came before its beginning.
@@ -39,10 +39,10 @@ class WorkerCall(Generic[T]):
     def __init__(self, func: Callable[..., T], /, *args: Any) -> None:
         self._func = func
         self._args = args
-        #: Who takes the item, which is atomic, decides: the thread that begins, or ``withdraw``.
+        #: Taking the item is atomic: either the thread that begins takes it, or ``withdraw``.
         self._waits = [None]
         self.withdrawn = False
-        #: Called when the call is withdrawn, for the future of the executor may be done much later.
+        #: Called when the call is withdrawn; the executor's future may be done much later.
         self.on_withdrawal: Callable[[], object] | None = None
 
     def __call__(self) -> T | None:
@@ -55,11 +55,11 @@ class WorkerCall(Generic[T]):
         return bool(self._waits)
 
     def withdraw(self) -> bool:
-        """Do without the call; False if it has begun, or was withdrawn before."""
+        """Withdraw the call; False if it has begun, or was withdrawn before."""
         if not self._take():
             return False
         self.withdrawn = True
-        self._args = ()  # the executor keeps this until a thread takes it
+        self._args = ()  # the executor keeps this object until a thread takes it
         if self.on_withdrawal is not None:
             self.on_withdrawal()
         return True
@@ -75,8 +75,8 @@ class WorkerCall(Generic[T]):
 def end_of(call: Future[Any], loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
     """A future of ``loop`` that is done once ``call`` is.
 
-    Other than with ``asyncio.wrap_future``, cancelling it does not cancel ``call``, and the call
-    may end after the event loop was closed.
+    Unlike with ``asyncio.wrap_future``, cancelling it does not cancel ``call``, and the call may
+    end after the event loop was closed.
     """
     ended: asyncio.Future[None] = loop.create_future()
 
@@ -93,7 +93,7 @@ def end_of(call: Future[Any], loop: asyncio.AbstractEventLoop) -> asyncio.Future
 
 
 def result_of(call: Future[T]) -> T:
-    """The result of a call that has ended; raises its error, also one that is falsy."""
+    """The result of a call that has ended; raises its error, even a falsy one."""
     error = call.exception()
     if error is None:
         return call.result()
@@ -109,7 +109,7 @@ def not_begun(executor: Executor, name: str, call: Future[Any]) -> ExecutorError
     if not call.cancelled():
         try:
             error = call.exception(0)
-        except (CancelledError, TimeoutError):  # of a kind of its own, which need not be done
+        except (CancelledError, TimeoutError):  # a foreign kind of future, which may not be done
             error = None
     if error is None:
         reason = "cancelled the call before a thread began it; was it shut down?"

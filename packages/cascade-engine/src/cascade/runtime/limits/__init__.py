@@ -1,7 +1,7 @@
-"""Limits: how much may run at once, how often, and whether at all (rule R10).
+"""Limits: how many calls may run at once, how often they start, and whether at all (rule R10).
 
-*Capacities* are amounts that an engine has and attempts take (``resources``), *constraints* are
-rules from outside that may change while it runs (``constraints``). Both are asked together, before
-each attempt, by a Permit: all that it needs is taken at once or not at all, and who cannot have it
-waits in one queue (``queue``) until somebody who gives something back lets it in.
+*Capacities* are amounts that an engine has and attempts take (``capacities``). *Constraints* are
+rules from outside that may change while the engine runs (``constraints``). Each attempt asks for
+both together with a Permit, which takes all that it needs at once or nothing. A permit that lacks
+something waits in one queue, until a release admits it.
 """

@@ -1,19 +1,19 @@
-"""Capacities: named capacities, and the one queue of all who wait for a limit (rule R10).
+"""Capacities: countable amounts, and the queue of all permits that wait for a limit (rule R10).
 
-A Permit asks for what one attempt needs: amounts of capacities, and room under every constraint
-that its task falls under. All of it is taken at once or nothing is, so nobody holds one thing while
-waiting for another, and no two can wait for each other.
+A Permit asks for the needs of one attempt: amounts of capacities, and room under every constraint
+on its task. It takes all of them at once or nothing. No permit therefore holds one thing while it
+waits for another, and no two permits can wait for each other.
 
-Order. First come, first served, for each limit that is short. Who waits for room under a constraint
-gets it before any later one, but does not keep others from what it does not wait for. Who is only
-short of capacities gets what is given back of those before any later one, and of the others that it
-needs its amount is kept for it: what is left beyond that, others may have. So nobody waits while
-there is room, and however many small ones come, a large one gets its turn. Who was short of
-capacities and is now held up by a constraint (which may have closed meanwhile) keeps that claim, or
-it might find now the one and now the other taken, for ever; under a pause it has none.
+Order. Permits are granted in FIFO order per limit. A permit that waits for room under a constraint
+goes before any later one, but holds up no permit that needs other limits. A permit that only lacks
+capacities goes before any later one, and its share of every other capacity it needs is reserved;
+the rest goes to later permits. So nothing waits while there is room, and a large request gets its
+turn however many small ones come. A permit that lacked capacities and now waits for a constraint
+(which may have closed meanwhile) keeps its reservation; otherwise it might find now the one and now
+the other taken, for ever. Under a pause it has no reservation.
 
 Cost. Permits of one task with the same amounts wait in one line, and only the heads of lines are
-looked at: a release costs a look at each line, however many wait in it.
+examined: a release costs one look per line, however many permits wait in it.
 """
 
 from __future__ import annotations
@@ -50,55 +50,55 @@ if TYPE_CHECKING:
 
 
 class Capacities:
-    """What there is of each capacity, and who has it. Engines may share one; thread-safe.
+    """The amounts of each capacity, and their holders. Engines may share one; thread-safe.
 
     Args:
-        capacities: Name → how much there is in all, more than 0.
+        capacities: Name → total amount, > 0.
 
     Raises:
-        ArgumentError: A name is no identifier, or an amount no number above 0.
+        ArgumentError: A name is not an identifier, or an amount is not a number > 0.
     """
 
     def __init__(self, capacities: Mapping[str, float] | None = None) -> None:
         capacities = {} if capacities is None else capacities
         _check_capacities(capacities)
         self._total = dict(capacities)
-        #: Exact, or thousands of tenths would not add up to what was there.
+        #: Exact: with floats, thousands of tenths would not add up to the total.
         self._free = {name: exact(amount) for name, amount in capacities.items()}
-        #: Of all that permits and constraints do.
+        #: Guards all state of permits and constraints.
         self.lock = threading.Lock()
-        #: Callbacks for when the lock is free: those of permits' owners first, then the others.
-        #: What raises leaves the rest to the next thread that comes by.
+        #: Callbacks to make after the lock is released: those of permits' owners first, then the
+        #: others. If one raises, the next thread that comes by makes the rest.
         self._owners: deque[Callable[[], None]] = deque()
         self.later: deque[Callable[[], None]] = deque()
         self._numbers = itertools.count()
         self._inside: dict[Permit, None] = {}
-        #: Of those, the ones whose owners were told and have not begun, in that order.
+        #: Permits whose owners were told that they are in, and have not begun, in that order.
         self._called: dict[Permit, None] = {}
-        #: Those that wait for the same; OrderedDicts, as a dict forgets its first item in O(n).
+        #: Waiting permits with equal needs. OrderedDicts: removing a dict's first item is O(n).
         self._lines: dict[Hashable, OrderedDict[Permit, None]] = {}
 
     @property
     def total(self) -> dict[str, float]:
-        """How much there is in all, by name."""
+        """The total amounts, by name."""
         return dict(self._total)
 
     @property
     def available(self) -> dict[str, float]:
-        """How much of it is free now."""
+        """The free amounts, by name."""
         with self.lock:
             return {name: _told(free) for name, free in self._free.items()}
 
     def holders(self, name: str) -> tuple[str, ...]:
-        """The tasks that have some of a capacity now, in the order in which they got it."""
+        """The tasks that hold some of a capacity, in the order in which they got it."""
         with self.lock:
             return self._holders(name)
 
     def check(self, amounts: Iterable[tuple[str, float]], whose: str) -> None:
-        """Refuse what can never be had.
+        """Refuse amounts that can never be granted.
 
         Raises:
-            CapacityError: There is less in all, or there is no such capacity.
+            CapacityError: The total is smaller, or there is no such capacity.
         """
         for name, amount in amounts:
             total = self._total.get(name)
@@ -118,10 +118,10 @@ class Capacities:
                 )
 
     def check_nodes(self, lazies: Iterable[LazyResult[Any]]) -> None:
-        """Refuse, before anything runs, nodes that take more than there is.
+        """Refuse, before the run starts, nodes that take more than the total.
 
         Raises:
-            CapacityError: Of a capacity, or some of one that there is none of.
+            CapacityError: The total is smaller, or there is no such capacity.
         """
         for lazy in lazies:
             policies = lazy._policies
@@ -129,16 +129,16 @@ class Capacities:
                 named = [(name, 0.0) for name in policies.amounts]
                 amounts = [*policies.calls.capacities, *named]
                 if any(amount > self._total.get(name, -1) for name, amount in amounts):
-                    # Asking for the call's line takes far longer than all else here.
+                    # Only now, because finding the call's line takes far longer than all the rest.
                     self.check(amounts, f"task '{lazy.name}' (called at {lazy.callsite})")
 
     # -- permits ------------------------------------------------------------------------------
 
     def enter(self, permit: Permit) -> bool:
-        """Let ``permit`` in, or have it wait until it is told ``on_admitted``; whether it is in.
+        """Admit ``permit``, or queue it until ``on_admitted`` is called; whether it is in.
 
-        One that was left already, or whose run lets nothing in any more, is refused: it is out.
-        Cost: some 2 µs where nobody waits.
+        A permit that was left before, or whose run admits no more, is refused: it is out. Cost:
+        some 2 µs if none waits.
         """
         with self.lock:
             if permit.state != NEW or permit.admissions.closed:
@@ -152,7 +152,7 @@ class Capacities:
                 permit.state = INSIDE
             else:
                 permit.state = WAITING
-                permit.woken = True  # the asking call checks at once
+                permit.woken = True  # the calling thread checks at once
                 self._lines.setdefault(permit.line, OrderedDict())[permit] = None
                 self._admit()
                 permit.woken = False
@@ -165,9 +165,9 @@ class Capacities:
         return is_in
 
     def begin(self, permit: Permit) -> bool:
-        """Whether the attempt of ``permit``, which was told that it is in, begins now.
+        """Whether the attempt of ``permit``, whose owner was told that it is in, begins now.
 
-        If not, it is told again, as constraints have changed since; or it has left.
+        If not, constraints have changed meanwhile and the owner is told again; or it has left.
         """
         with self.lock:
             permit.woken = False
@@ -178,11 +178,11 @@ class Capacities:
             return True
 
     def leave(self, permit: Permit, unused: int = 0) -> None:
-        """Give back what ``permit`` has, let it wait no more, and in no more. May be repeated.
+        """Return all that ``permit`` holds; it is out from then on. May be repeated.
 
         Args:
-            permit: Any.
-            unused: How many of its calls it has not made; at least one was.
+            permit: A permit in any state.
+            unused: Number of its calls that were not made; at least one was made.
         """
         with self.lock:
             before = permit.state
@@ -205,10 +205,10 @@ class Capacities:
         self._tell()
 
     def close(self, admissions: Admissions) -> list[tuple[Permit, str]]:
-        """The same, at the end of a run; permits that it still holds by mistake are returned.
+        """Stop a run that has ended, and return permits that it still holds by mistake.
 
         Returns:
-            Permits that were not left, except those of abandoned calls, and their permits.
+            The permits that were not left, except those of abandoned calls; with their holdings.
         """
         with self.lock:
             admissions.closed = True
@@ -223,11 +223,11 @@ class Capacities:
         return found
 
     def recall(self, constraints: Any, matches: Callable[[str], Any]) -> None:
-        """Have those ask again that were let in and have not begun. Under the lock.
+        """Make admitted permits that have not begun ask again. Under the lock.
 
         Args:
-            constraints: Those of the engine whose permits are meant.
-            matches: Tells whether tasks of a name are.
+            constraints: Only permits under this engine's constraints.
+            matches: Only permits of tasks with a name that this accepts.
         """
         for permit in reversed(list(self._called)):
             if permit.constraints is constraints and matches(permit.task):
@@ -239,13 +239,13 @@ class Capacities:
                 line.move_to_end(permit, last=False)  # it came before all that wait there
 
     def reconsider(self) -> None:
-        """Let in who can be, after constraints or the time have changed."""
+        """Admit waiting permits after constraints or the time have changed."""
         with self.lock:
             self._admit()
         self._tell()
 
     def waiting(self, run: Any) -> list[tuple[Permit, str, tuple[str, ...]]]:
-        """The permits of a run that wait: for what limit, and which tasks hold that."""
+        """The waiting permits of a run: the limit of each, and the tasks that hold it."""
         with self.lock:
             found = []
             for line in self._lines.values():
@@ -257,16 +257,16 @@ class Capacities:
             return found
 
     def why(self, permit: Permit) -> tuple[str, tuple[str, ...]] | None:
-        """For what limit a permit waits, and which tasks hold it; None if it does not wait."""
+        """The limit that a permit waits for, and its holders; None if it does not wait."""
         with self.lock:
             line = self._lines.get(permit.line)
             block = next(iter(line)).block if line and permit in line else None
             return None if block is None else self._told_of(block)
 
     def held_up_by(self, permit: Permit, others: Iterable[Permit]) -> tuple[Permit, str] | None:
-        """Which of ``others`` has what ``permit`` waits for, and cannot have until it leaves.
+        """The permit among ``others`` that blocks ``permit`` until it leaves.
 
-        With the limit, in words; None where it need not wait for any of them.
+        With the limit, in words; None if ``permit`` need not wait for any of them.
         """
         with self.lock:
             if permit.state != WAITING:
@@ -284,7 +284,7 @@ class Capacities:
             return None
 
     def _tell(self) -> None:
-        """What has to wait until the lock is free, because it runs code of others."""
+        """Make the calls that run foreign code, and therefore waited until the lock was free."""
         for calls in self._owners, self.later:
             while calls:
                 try:
@@ -296,7 +296,7 @@ class Capacities:
     # -- under the lock -----------------------------------------------------------------------
 
     def _admit(self) -> None:
-        """Let in who can be, in their order, and have them told."""
+        """Admit waiting permits in their order, and note whom to tell."""
         if not self._lines:
             return
         claims = _Claims()
@@ -341,7 +341,7 @@ class Capacities:
             self._give_back(permit, unused)
 
     def _block(self, permit: Permit, now: float, claims: _Claims) -> Block | None:
-        """What keeps ``permit`` out, which claims it; None if it has all that it needs now."""
+        """The limit that keeps ``permit`` out, which it claims; None if it can come in."""
         constraints = permit.constraints
         rules = constraints.rules_for(permit.task, now) if constraints.any else ()
         if rules:
@@ -382,25 +382,25 @@ class Capacities:
 
 
 class _Claims:
-    """What those who wait keep later ones from, in one look at the queue."""
+    """The claims of waiting permits against later ones, during one pass over the queue."""
 
     __slots__ = ("kept", "rules")
 
     def __init__(self) -> None:
-        #: Without room; others wait for it.
+        #: Rules without room; earlier permits wait for them.
         self.rules: set[Rule] = set()
-        #: Capacity → how much of what is free is somebody's; inf for all.
+        #: Capacity → reserved part of the free amount; inf for all.
         self.kept: dict[str, Any] = {}
 
     def short(self, amounts: Iterable[tuple[str, Any]], free: Mapping[str, Any]) -> str | None:
-        """The capacity of which there is not enough."""
+        """The first capacity that is short."""
         for name, amount in amounts:
             if free[name] - self.kept.get(name, 0) < amount:
                 return name
         return None
 
     def keep(self, amounts: Iterable[tuple[str, Any]], free: Mapping[str, Any]) -> None:
-        """Keep them for who is looked at; of what there is not enough of, all."""
+        """Reserve the amounts for the current permit; all of a capacity that is short."""
         for name, amount in amounts:
             before = self.kept.get(name, 0)
             self.kept[name] = before + amount if free[name] - before >= amount else math.inf
@@ -409,7 +409,7 @@ class _Claims:
 def _block_by_rules(
     permit: Permit, rules: Iterable[Rule], now: float, claims: _Claims
 ) -> Block | None:
-    """What constraint keeps a permit out; None after saying for how many calls there is room."""
+    """The constraint that keeps a permit out; None after setting how many calls have room."""
     calls: float = permit.most
     block = None
     full = []
@@ -419,7 +419,7 @@ def _block_by_rules(
             calls = min(calls, room)
             continue
         until = min(rule.opens(now), rule.expires)
-        if rule.constraint.kind == PAUSE:  # one that cannot run anyway keeps nobody from anything
+        if rule.constraint.kind == PAUSE:  # a permit that cannot run anyway blocks no other
             return Block(rule, until)
         full.append(rule)
         if block is None or until > block.until:
@@ -430,7 +430,7 @@ def _block_by_rules(
 
 
 def _held_by(permit: Permit) -> str:
-    """The permits of a permit, in words."""
+    """The holdings of a permit, in words."""
     if permit.state == WAITING:
         return "a place in the queue"
     held = [f"{_told(amount):g} of the capacity '{name}'" for name, amount in permit.amounts]
@@ -439,7 +439,7 @@ def _held_by(permit: Permit) -> str:
 
 
 def exact(amount: float) -> Fraction | int:
-    """An amount as it was written: 0.1 is a tenth."""
+    """An amount exactly as it was written: 0.1 is a tenth."""
     # float(): subclasses, such as NumPy's, have another repr.
     return amount if isinstance(amount, int) else Fraction(repr(float(amount)))
 

@@ -1,4 +1,4 @@
-"""ConstraintManager: the rules from outside that hold for an engine, and may change at any time."""
+"""ConstraintManager: the rules from outside for an engine, which may change at any time."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from cascade.runtime.limits.rules import (
 from cascade.spec.errors import ArgumentError
 from cascade.spec.wording import short
 
-#: The rules of a task that has none.
+#: The rules of a task without any.
 FREE: Final[tuple[Rule, ...]] = ()
-#: Clocks that differ by no more seconds than this show the same time.
+#: Clocks that differ by at most this many seconds show the same time.
 _SAME = 1e-3
-#: Names of tasks whose rules are remembered.
+#: Most names of tasks whose rules are cached.
 _NAMES_KEPT = 4096
 
 
@@ -35,26 +35,26 @@ class ConstraintInfo(NamedTuple):
     """A constraint in force."""
 
     constraint: Constraint
-    #: Until it is forgotten; None where that is never.
+    #: Seconds until it expires; None for never.
     seconds_left: float | None
 
 
 class ConstraintManager:
     """The constraints of an engine: ``engine.constraints``.
 
-    They act on attempts that begin from then on, in runs that are under way as well, on the graph
-    path and on every tier of the virtual machine; on a loop that spins, within some milliseconds.
-    What runs already goes on. For each scope and kind the last one set counts. Thread-safe.
+    They apply to attempts that begin after they were set, also in active runs, on the graph path
+    and on every tier of the virtual machine; in a spinning loop, within some milliseconds. Running
+    calls go on. For each scope and kind the last constraint counts. Thread-safe.
 
     Args:
-        capacities: Whose queue those wait in who are held up.
-        changed: Told, in the thread that changes something, of a constraint that was set, or that
-            was removed or forgotten.
+        capacities: Has the queue for permits that a constraint holds up.
+        changed: Called after a constraint was set, removed or has expired, in the thread of the
+            change.
 
     Attributes:
-        any: Whether there is any.
-        found: Name of a task → the rules for it, FREE for none; of those that were asked for since
-            the last change, which replaces it. For reading, without a lock.
+        any: Whether there are any constraints.
+        found: Name of a task → its rules, FREE for none; a cache that each change replaces. May be
+            read without a lock.
     """
 
     def __init__(
@@ -74,19 +74,19 @@ class ConstraintManager:
     # -- setting them -------------------------------------------------------------------------
 
     def set(self, constraint: Constraint) -> None:
-        """Let ``constraint`` hold from now on, in place of one with its scope and kind.
+        """Set ``constraint``, in place of one with its scope and kind.
 
         Raises:
-            ArgumentError: It is none.
+            ArgumentError: It is not a Constraint.
         """
         if not isinstance(constraint, Constraint):
             raise ArgumentError(f"set() takes a cs.Constraint, but got {short(constraint)}")
         self.change({constraint.key: constraint})
 
     def change(self, wanted: Mapping[tuple[str, str], Constraint | None]) -> None:
-        """Let these hold for their scope and kind from now on, all at once; None for nothing.
+        """Set or remove (None) several constraints at once, by scope and kind.
 
-        The cost of a change is shared: those who wait are looked at once.
+        This shares the cost of a change: the waiting permits are examined once.
         """
         loop = asyncio._get_running_loop()
         if loop is not None:  # time may be virtual there
@@ -95,7 +95,7 @@ class ConstraintManager:
         with self._capacities.lock:
             now = self._forget_what_is_over()
             made = {key: rule_for(c, now) for key, c in wanted.items() if c is not None}
-            for rule in made.values():  # all, before any takes over what the one before it counts
+            for rule in made.values():  # all, before any takes over the counts of its predecessor
                 self._capacities.recall(self, rule.matches)
             rules = dict(self._rules)
             for key in wanted:
@@ -112,25 +112,25 @@ class ConstraintManager:
         self._capacities.reconsider()
 
     def pause(self, scope: str = "global", *, ttl: float | None = None) -> None:
-        """Let no attempt begin, until ``resume`` or for ``ttl`` seconds."""
+        """Start no attempts, until ``resume`` or for ``ttl`` seconds."""
         self.set(Constraint(scope, PAUSE, ttl=ttl))
 
     def resume(self, scope: str = "global") -> bool:
-        """Take back a pause of just this scope; whether there was one."""
+        """Remove the pause of exactly this scope; whether there was one."""
         return self.remove(scope, PAUSE)
 
     def limit_concurrency(self, scope: str, most: int, *, ttl: float | None = None) -> None:
-        """Let at most so many attempts run at the same time."""
+        """Run at most ``most`` attempts at the same time."""
         self.set(Constraint(scope, CONCURRENCY, most, ttl=ttl))
 
     def limit_rate(
         self, scope: str, rate: str, *, burst: int = 1, ttl: float | None = None
     ) -> None:
-        """Let attempts begin no more often than ``rate``, as ``"10/s"``."""
+        """Start attempts at most at ``rate``, such as ``"10/s"``."""
         self.set(Constraint(scope, RATE_LIMIT, rate, burst, ttl))
 
     def remove(self, scope: str, kind: str | None = None) -> bool:
-        """Forget the constraints of a scope, of one kind or of all; whether there were any.
+        """Remove the constraints of a scope, of one kind or of all; whether there were any.
 
         Raises:
             ArgumentError: There is no such scope or kind.
@@ -148,7 +148,7 @@ class ConstraintManager:
         return bool(gone)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all."""
         with self._capacities.lock:
             self._forget_what_is_over()
             gone = list(self._rules.values())
@@ -157,7 +157,7 @@ class ConstraintManager:
         self._capacities.reconsider()
 
     def active(self) -> list[ConstraintInfo]:
-        """Those in force, in the order in which they were set."""
+        """The constraints in force, in the order in which they were set."""
         now = self._clock()
         return [
             ConstraintInfo(
@@ -170,30 +170,30 @@ class ConstraintManager:
     # -- asking them --------------------------------------------------------------------------
 
     def governs(self, task: str) -> bool:
-        """Whether any holds for a task of this name. Cheap; also where they are many."""
+        """Whether any applies to a task of this name. Cheap, however many there are."""
         if not self.any:
             return False
         return bool(self.rules_of(task))
 
     def alike(self, tasks: Iterable[str]) -> bool:
-        """Whether the same ones hold for tasks of all these names."""
+        """Whether the same rules apply to tasks of all these names."""
         if not self.any:
             return True
         return len({self.rules_of(task) for task in tasks}) == 1
 
     def rules_for(self, task: str, now: float) -> tuple[Rule, ...]:
-        """Those that hold for a task of this name. Under the lock of the queue."""
+        """The rules for a task of this name. Under the lock of the queue."""
         if now >= self._expires - EARLY:
             self._forget(now)
         return self.rules_of(task)
 
     def rules_of(self, task: str) -> tuple[Rule, ...]:
-        """The same, without a lock; some may be over."""
+        """The same, without a lock; some may have expired."""
         found = self.found.get(task)
         return self._look_up(task) if found is None else found
 
     def _look_up(self, task: str) -> tuple[Rule, ...]:
-        found = self.found  # as it may be replaced meanwhile
+        found = self.found  # it may be replaced meanwhile
         matching = [rule for rule in self._rules.values() if rule.matches(task)]
         if len(found) >= _NAMES_KEPT:
             found.clear()
@@ -203,14 +203,14 @@ class ConstraintManager:
     # -- changes ------------------------------------------------------------------------------
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call ``changed`` after every change, in the thread that makes it; what ends that."""
+        """Call ``changed`` after every change, in its thread; returns a function that ends that."""
         self._listeners[changed] = None
         return lambda: self._listeners.pop(changed, None)
 
     def use_clock(self, clock: Callable[[], float]) -> None:
         """Measure by another clock from now on, such as that of a loop in virtual time.
 
-        At the beginning of each run; what is over by then is forgotten, whoever it was for.
+        Called at the beginning of each run. Expired rules are removed, on whichever clock they ran.
         """
         if clock != self._clock:
             self._change_clock(clock)
@@ -229,14 +229,14 @@ class ConstraintManager:
                 self._put(self._rules)
 
     def _put(self, rules: dict[tuple[str, str], Rule]) -> None:
-        """Let these be the rules. Under the lock."""
+        """Replace the rules. Under the lock."""
         self._rules = rules
         self.found = {}
         self._expires = min((rule.expires for rule in rules.values()), default=math.inf)
         self.any = bool(rules)
 
     def _forget_what_is_over(self) -> float:
-        """Forget what does not hold any more; the time. Under the lock."""
+        """Remove expired rules; returns the time. Under the lock."""
         now = self._clock()
         if now >= self._expires - EARLY:
             self._forget(now)
@@ -255,5 +255,5 @@ class ConstraintManager:
 
 
 def _any_value(kind: str) -> int | str | None:
-    """Some value that a constraint of this kind may have."""
+    """A valid value of a constraint of this kind."""
     return 1 if kind == CONCURRENCY else "1/s" if kind == RATE_LIMIT else None

@@ -1,4 +1,4 @@
-"""Gate: where the attempts of one run ask whether they may begin."""
+"""Gate: the limits in the view of one run, whose attempts ask it whether they may begin."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _log = logging.getLogger("cascade.limits")
 
 
 class Gate:
-    """What one run asks of the limits of its engine.
+    """The requests of one run to the limits of its engine.
 
     Args:
         run: The run.
-        capacities: Has the capacities, and the queue.
-        constraints: Those of the engine.
+        capacities: The capacities and the queue.
+        constraints: The engine's constraints.
     """
 
     def __init__(
@@ -40,17 +40,17 @@ class Gate:
         self.capacities = capacities
         self.constraints = constraints
         self._admissions = Admissions()
-        #: That of the call which has started the run, if limits have let that in.
+        #: The permit of the call that started this run, if limits have admitted that call.
         self.caller = current_permit.get(None)
-        #: Warnings given so far: thousands of nodes may wait for the same limit.
+        #: Warnings given so far, because thousands of nodes may wait for the same limit.
         self._warned: set[tuple[str, Permit, str]] = set()
 
     def taking(self, policies: CallPolicies, amounts: Mapping[str, Any], task: str) -> CallPolicies:
-        """The policies with amounts that nodes have given.
+        """The policies with amounts that nodes have computed.
 
         Raises:
-            ArgumentError: One is no amount.
-            CapacityError: There is not that much.
+            ArgumentError: An amount is invalid.
+            CapacityError: The total is smaller.
         """
         whose = f"task '{task}'"
         for name, amount in amounts.items():
@@ -60,16 +60,17 @@ class Gate:
         return policies.with_capacities({**dict(policies.capacities), **amounts})
 
     def governs(self, operation: Operation, policies: CallPolicies) -> bool:
-        """Whether a call has to ask for a permit."""
+        """Whether a call needs a permit."""
         if policies.capacities:
             return True
         constraints = self.constraints
         return constraints.any and not operation.structural and constraints.governs(operation.name)
 
     def asks_again(self, operation: Operation, permit: Permit | None) -> bool:
-        """Whether constraints were set that a call, which is about to begin, was not let in by.
+        """Whether constraints were set since the permit of a call that is about to begin.
 
-        Asked where much may have happened since: it has waited for a thread. From any thread.
+        Called after a delay in which much may have happened: the wait for a thread. From any
+        thread.
         """
         constraints = self.constraints
         if not constraints.any or operation.structural:
@@ -85,7 +86,7 @@ class Gate:
         on_admitted: Callable[[], None],
         most: int = 1,
     ) -> Permit:
-        """A permit for a call; to be entered, and left."""
+        """A permit for a call; the caller enters and leaves it."""
         amounts = tuple([(name, exact(amount)) for name, amount in policies.capacities])
         return Permit(
             self._run,
@@ -101,10 +102,11 @@ class Gate:
     async def admitted(
         self, operation: Operation, node: int, policies: CallPolicies, most: int = 1
     ) -> Permit:
-        """A permit that is in, after waiting for it. In the loop's thread; to be left.
+        """A permit that is in, after waiting for it. In the loop's thread; the caller must leave
+        it.
 
         Raises:
-            CancelledError: The run is about to end, and begins nothing any more.
+            CancelledError: The run is about to end, and starts nothing more.
         """
         loop = self._run.loop
         opened: asyncio.Future[None] = loop.create_future()
@@ -113,7 +115,7 @@ class Gate:
             if self._run.is_own_thread(threading.get_ident()):
                 open_()
             else:
-                with suppress(RuntimeError):  # the loop is closed by now, and the permit left
+                with suppress(RuntimeError):  # the loop is closed, and the permit was left
                     loop.call_soon_threadsafe(open_)
 
         def open_() -> None:
@@ -136,7 +138,7 @@ class Gate:
             raise
 
     def tell(self, permit: Permit) -> None:
-        """Tell that a permit waits, and for what; warn where that may be for ever."""
+        """Report that a permit waits, and for which limit; warn if that may be for ever."""
         if self.caller is not None:
             self._warn_of_caller(permit)
         if self._run.bus.wants(TaskWaiting):
@@ -145,7 +147,7 @@ class Gate:
                 self._run.publish(TaskWaiting, permit.task, permit.node, *why)
 
     def mark(self, context: Context, permit: Permit) -> None:
-        """Make code that runs in ``context`` part of the call that ``permit`` belongs to."""
+        """Make code that runs in ``context`` part of the call that holds ``permit``."""
         context.run(current_permit.set, permit)
 
     def _warn_of_caller(self, permit: Permit) -> None:
@@ -171,11 +173,11 @@ class Gate:
             )
 
     def leave(self, permit: Permit, unused: int = 0) -> None:
-        """Give back what a permit has. From any thread."""
+        """Return all that a permit holds. From any thread."""
         self.capacities.leave(permit, unused)
 
     def leave_after(self, permit: Permit, call: Any) -> None:
-        """The same, once an abandoned call has ended (M8): it uses what the permit has."""
+        """The same, once an abandoned call has ended (M8): until then it uses the permit."""
         permit.outlives = True
         call.add_done_callback(lambda _call: self.leave(permit))
 
@@ -187,7 +189,7 @@ class Gate:
         return bool(self._admissions.permits)
 
     def stop(self) -> None:
-        """Let nothing of the run begin any more, and nothing wait. May be repeated."""
+        """Start nothing more in the run, and end all waits. May be repeated."""
         self.capacities.stop(self._admissions)
 
     def abandon(self) -> None:
@@ -196,7 +198,7 @@ class Gate:
             permit.outlives = True
 
     def close(self) -> None:
-        """See to it that the run, which has ended, holds nothing; say so if it did."""
+        """Make sure that the ended run holds nothing; log an error if it did."""
         for permit, held in self.capacities.close(self._admissions):
             _log.error(
                 "a run has ended and task '%s' still held %s, which was given back; this is a "

@@ -1,16 +1,16 @@
-"""Permits: what one attempt asks of all limits at once.
+"""Permits: the request of one attempt to all limits at once.
 
-The state of a permit is changed under the lock of its Capacities, by these five and by nothing
-else, in whatever order threads come to call them::
+Five methods of Capacities change the state of a permit, under its lock, in whatever order threads
+call them::
 
     NEW ──enter──> INSIDE                            there was room, and the attempt begins
-    NEW ──enter──> WAITING ──room──> CALLED          its permits are reserved, and its owner is told
-                   WAITING <─recall─ CALLED          a constraint was set before that has begun
+    NEW ──enter──> WAITING ──room──> CALLED          it has all it needs, and its owner is told
+                   WAITING <─recall─ CALLED          a constraint was set before the owner began
                                      CALLED ──begin──> INSIDE
-    any ──leave──> OUT                               it has nothing, and waits for nothing
+    any ──leave──> OUT                               it holds nothing, and waits for nothing
 
-``OUT`` is final: a permit that was left before it was entered is refused. So is one of a run whose
-Admissions are closed.
+``OUT`` is final: a permit that was left before it was entered is refused. So is a permit of a run
+whose Admissions are closed.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ NEW, WAITING, CALLED, INSIDE, OUT = range(5)
 
 
 class Admissions:
-    """The permits of one run that wait or are in. Changed under the manager's lock.
+    """The permits of one run that wait or are in. Changed under the lock of Capacities.
 
     Attributes:
-        permits: Those that were entered and have not left.
+        permits: The permits that were entered and have not left.
         closed: Whether no other may enter.
     """
 
@@ -50,35 +50,35 @@ class Admissions:
         self.closed = False
 
 
-#: The permit of the call that the current code is part of, if limits have let that in.
+#: The permit of the call that the current code belongs to, if limits have admitted that call.
 current_permit: contextvars.ContextVar[Permit] = contextvars.ContextVar("cascade.current_permit")
 
 
 class Block(NamedTuple):
-    """What keeps a permit out; made at every look, so the rest is found when somebody asks."""
+    """The limit that keeps a permit out. Made at every look; details are found on demand."""
 
     #: A constraint, or the name of a capacity.
     limit: Rule | str
-    #: When there will be room, by the clock of its event loop; inf where nobody knows.
+    #: When there will be room, on the clock of its event loop; inf if unknown.
     until: float = math.inf
 
 
 class Permit:
-    """What one attempt, or a batch of steps, needs to begin.
+    """The needs of one attempt, or of a batch of steps.
 
     Args:
-        run: The run that it is part of.
-        constraints: Those that hold for it.
-        task: Name of the task that is to be called.
-        node: ``LazyResult.number`` of the node; 0 where there is none.
-        amounts: What it takes of capacities, which has been checked.
-        on_admitted: Called when it was let in after it had to wait, in any thread.
-        most: How many calls it is for at most.
+        run: The run that it belongs to.
+        constraints: The engine's constraints.
+        task: Name of the task to call.
+        node: ``LazyResult.number`` of the node; 0 if there is none.
+        amounts: Amounts of capacities, already checked.
+        on_admitted: Called when it is admitted after a wait, in any thread.
+        most: Most calls that it may be for.
         admissions: Those of the run.
 
     Attributes:
-        calls: For how many it was let in.
-        outlives: Whether it may stay in when its run ends, for an abandoned call uses it (M8).
+        calls: The number of calls that it was admitted for.
+        outlives: Whether it may stay in when its run ends, because an abandoned call uses it (M8).
         woken: Whether its owner was told that it is in, and has not looked since.
     """
 
@@ -131,25 +131,25 @@ class Permit:
         self.number = 0
         self.since = monotonic()
         self.now = run.loop.time
-        #: Those that are alike wait in one line, and only the first of them is looked at.
+        #: Permits with equal needs wait in one line, and only its head is examined.
         self.line = (constraints, task, amounts)
-        #: What it waited for when it was last looked at.
+        #: The limit that it waited for at the last look.
         self.block: Block | None = None
         self.rules: tuple[Rule, ...] = ()
-        #: Whether capacities were all that it waited for, at some time.
+        #: Whether, at some time, it lacked nothing but capacities.
         self.was_short = False
         self._at = math.inf
         self._alarm: asyncio.TimerHandle | None = None
 
     def look_again(self, at: float, now: float, look: Callable[[], None]) -> None:
-        """Have its event loop call ``look`` at a time, unless it is going to by then."""
+        """Have its event loop call ``look`` at a time, unless an earlier call is due."""
         if at >= self._at - EARLY:
             return
         self._at = at
         self._in_loop(self._set_alarm, look)
 
     def call_off(self) -> None:
-        """It does not wait any more."""
+        """Cancel the alarm: it no longer waits."""
         if self._at < math.inf:
             self._at = math.inf
             self._in_loop(self._set_alarm, None)
@@ -171,5 +171,5 @@ class Permit:
         if self.run.is_own_thread(threading.get_ident()):
             function(*args)
         else:
-            with suppress(RuntimeError):  # the loop is closed by now
+            with suppress(RuntimeError):  # the loop is closed
                 self.run.loop.call_soon_threadsafe(function, *args)

@@ -1,4 +1,4 @@
-"""Constraints as people write them, and what the engine keeps for each while it is in force."""
+"""Constraints as people write them, and the state of each while it is in force."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ GLOBAL: Final = "global"
 _TASK = "task:"
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*/\s*([smhd])\s*")
-#: Seconds that a wake-up may be late: what a rate lets in meanwhile may come at once.
+#: Seconds that a wake-up may be late: the calls that a rate allows in this time may come at once.
 _SLACK = 0.01
 #: Seconds by which a timer may be early.
 EARLY = 1e-6
-#: More than anybody means, of seconds, calls and a burst, and less than floats can add.
+#: An upper bound of seconds, calls and bursts, far above useful values; floats can still add it.
 _TOO_MUCH = 1e15
-#: Slower than anybody means, calls in a second, and fast enough to divide by.
+#: A lower bound of calls per second, far below useful values; one can still divide by it.
 _TOO_LITTLE = 1e-12
-#: Characters of a rate as people write it.
+#: Most characters of a rate.
 _MOST_OF_A_RATE = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """A rule for the attempts of tasks, from outside of the program.
+    """A rule for the attempts of tasks, from outside the program.
 
     Attributes:
         scope: ``"global"``, or ``"task:"`` and a pattern for names of tasks, such as
-            ``"task:fetch_*"``: ``*``, ``?`` and ``[…]`` as in a shell, upper and lower case tell.
-        kind: ``"pause"``: none begins. ``"concurrency"``: at most ``value`` run at the same time.
-            ``"rate_limit"``: no more than ``value`` begin, as ``"10/s"``, ``"300/m"``,
+            ``"task:fetch_*"``: ``*``, ``?`` and ``[…]`` as in a shell, case-sensitive.
+        kind: ``"pause"``: no attempt starts. ``"concurrency"``: at most ``value`` run at the same
+            time. ``"rate_limit"``: at most ``value`` start, such as ``"10/s"``, ``"300/m"``,
             ``"1000/h"``, ``"5000/d"``.
         value: None for a pause.
-        burst: Of a rate limit: how many may begin at once after a quiet time.
-        ttl: Seconds after which it is forgotten; None for never.
+        burst: For a rate limit: how many may start at once after a quiet time.
+        ttl: Seconds after which it expires; None for never.
 
     Raises:
-        ArgumentError: One of these makes no sense.
+        ArgumentError: A field is invalid.
     """
 
     scope: str
@@ -89,7 +89,7 @@ class Constraint:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Scope and kind: of each pair there is one at most, the last."""
+        """Scope and kind: of each pair at most one constraint is in force, the last."""
         return self.scope, self.kind
 
     def __str__(self) -> str:
@@ -108,7 +108,7 @@ def _check_concurrency(value: Any) -> None:
 
 
 def check_scope(scope: Any) -> None:
-    """Refuse what names no tasks.
+    """Refuse an invalid scope.
 
     Raises:
         ArgumentError: It is neither ``"global"`` nor ``"task:…"``.
@@ -129,7 +129,7 @@ def per_second(rate: Any) -> float:
     """``"300/m"`` → 5.0.
 
     Raises:
-        ArgumentError: It is no rate.
+        ArgumentError: It is not a rate.
     """
     short_enough = isinstance(rate, str) and len(rate) <= _MOST_OF_A_RATE
     found = _RATE.fullmatch(rate) if short_enough else None
@@ -146,12 +146,12 @@ def per_second(rate: Any) -> float:
 
 
 def matcher(scope: str) -> Callable[[str], Any]:
-    """Tells whether a scope has a task of this name."""
+    """A function that tells whether a scope includes a task of this name."""
     if scope == GLOBAL:
         return lambda _: True
     pattern = scope[len(_TASK) :]
     if not any(special in pattern for special in "*?["):
-        return pattern.__eq__  # compiling takes a tenth of a millisecond
+        return pattern.__eq__  # compiling a pattern takes a tenth of a millisecond
     return re.compile(translate(pattern)).match
 
 
@@ -159,9 +159,9 @@ class _Rule:
     """A constraint in force. Its methods are called under the lock of the queue.
 
     Attributes:
-        constraint: What it keeps.
-        expires: When it is forgotten, by the clock of the manager.
-        matches: Tells whether it holds for a task of that name.
+        constraint: The constraint.
+        expires: When it expires, on the clock of the manager.
+        matches: Tells whether it applies to a task of that name.
     """
 
     __slots__ = ("constraint", "expires", "matches")
@@ -176,33 +176,33 @@ class _Rule:
         raise NotImplementedError
 
     def enter(self, permit: Permit) -> None:
-        """Let a permit in, for ``permit.calls``."""
+        """Admit a permit, for ``permit.calls`` calls."""
 
     def leave(self, permit: Permit, unused: int) -> None:
-        """A permit is done, and has not made so many of its calls."""
+        """End a permit that has not made ``unused`` of its calls."""
 
     def opens(self, now: float) -> float:
-        """When there will be room; inf where that is for others to say."""
+        """When there will be room; inf if that depends on other permits."""
         return math.inf
 
     def holders(self) -> tuple[str, ...]:
-        """The names of the tasks that one waits for."""
+        """The names of the tasks that waiting permits wait for."""
         return ()
 
     def has(self, permit: Permit) -> bool:
-        """Whether a permit keeps others out as long as it is in."""
+        """Whether a permit keeps others out while it is in."""
         return False
 
     def succeed(self, before: Any, now: float) -> None:
-        """Take the place of a rule of the same kind: what that has let in still counts."""
+        """Take the place of a rule of the same kind; the permits that it admitted still count."""
 
     def shift(self, seconds: float) -> None:
-        """Go by a clock that shows so much more."""
+        """Adapt to a clock that shows ``seconds`` more."""
         self.expires += seconds
 
 
 class PauseRule(_Rule):
-    """Nothing begins."""
+    """No call begins."""
 
     __slots__ = ()
 
@@ -211,7 +211,7 @@ class PauseRule(_Rule):
 
 
 class ConcurrencyRule(_Rule):
-    """So many at the same time."""
+    """A number of calls at the same time."""
 
     __slots__ = ("_inside", "_limit")
 
@@ -241,10 +241,10 @@ class ConcurrencyRule(_Rule):
 
 
 class RateRule(_Rule):
-    """So many in a time: a bucket that fills steadily, and each call takes one token out.
+    """A number of calls per time: a bucket that fills steadily; each call takes one token out.
 
-    In any time t no more than ``size + t * rate`` calls begin. ``size`` is the burst, or what comes
-    in a hundredth of a second if that is more: nobody could be woken often enough for less.
+    In any time t at most ``size + t * rate`` calls begin. ``size`` is the burst, or the tokens of a
+    hundredth of a second if that is more: threads cannot be woken more often.
     """
 
     __slots__ = ("_at", "_lent", "_rate", "_tokens", "_total_lent", "size")
@@ -254,8 +254,9 @@ class RateRule(_Rule):
         self._rate = per_second(constraint.value)
         self.size = max(float(constraint.burst), self._rate * _SLACK)
         self._tokens = self.size
-        #: Those inside → of the tokens that each took, how many may come back. What the bucket
-        #: would have had no room for does not, or a batch that ends late gave a second burst.
+        #: Permits inside → tokens of each that may come back. Tokens for which the full bucket
+        #: would have had no room do not; otherwise a batch that ends late would give a second
+        #: burst.
         self._lent: OrderedDict[Permit, float] = OrderedDict()
         self._total_lent = 0.0
         self._at = -math.inf
@@ -265,7 +266,7 @@ class RateRule(_Rule):
             self._tokens = min(self.size, self._tokens + (now - self._at) * self._rate)
             self._at = now
             self._write_off(self._tokens + self._total_lent - self.size)
-        # A timer comes too early by the resolution of its clock; then there is no other.
+        # A timer may come early by the resolution of its clock, and would be the last one.
         return self._tokens + self._rate * EARLY
 
     def enter(self, permit: Permit) -> None:
@@ -279,7 +280,7 @@ class RateRule(_Rule):
         self._tokens += min(unused, lent)
 
     def _write_off(self, tokens: float) -> None:
-        """Let so many not come back, of those that were taken first."""
+        """Let ``tokens`` tokens not come back, of the permits that were admitted first."""
         while tokens > 0 and self._lent:
             permit, lent = self._lent.popitem(last=False)
             gone = min(lent, tokens)
@@ -293,7 +294,7 @@ class RateRule(_Rule):
         return now + (1 - self._tokens) / self._rate
 
     def succeed(self, before: Any, now: float) -> None:
-        before.room(now)  # what came until now came at its rate
+        before.room(now)  # tokens until now came at its rate
         self._at = before._at
         self._tokens = min(before._tokens, self.size)
 
@@ -312,6 +313,6 @@ _RULES: dict[str, type[Rule]] = {
 
 
 def rule_for(constraint: Constraint, now: float) -> Rule:
-    """What keeps ``constraint`` from now on."""
+    """The state of ``constraint`` from now on."""
     expires = math.inf if constraint.ttl is None else now + constraint.ttl
     return _RULES[constraint.kind](constraint, expires)

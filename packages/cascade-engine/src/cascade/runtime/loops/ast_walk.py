@@ -1,4 +1,4 @@
-"""Walking syntax trees: as ``ast.walk``, in half the time."""
+"""Walks over syntax trees: like ``ast.walk``, in half the time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 
 def children(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes right below, in the order in which their fields were set."""
-    for value in node.__dict__.values():  # of fields and places; only the former hold nodes
+    """The child nodes, in the order in which their fields were set."""
+    for value in node.__dict__.values():  # fields and positions; only fields contain nodes
         if type(value) is list:
             for item in value:
                 if isinstance(item, ast.AST):
@@ -18,7 +18,7 @@ def children(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def nodes(*trees: ast.AST) -> Iterator[ast.AST]:
-    """All nodes, each level before the one below it; without the contexts of names."""
+    """All nodes, level by level from the top, without the contexts of names."""
     level: list[ast.AST] = list(trees)
     while level:
         yield from level

@@ -1,6 +1,6 @@
-"""The fuser: a task's tail calls become assignments, and its calls one loop.
+"""Fused loops: a task's tail calls become assignments, and its calls one loop.
 
-What a body means is its function's, and the loop is to mean the same, step for step::
+The function defines the meaning of a body, and the loop must have the same meaning, step for step::
 
     def f(n, acc):                       def f(steps, state, n, acc):
         if not n:                            for _ in steps:
@@ -14,19 +14,19 @@ What a body means is its function's, and the loop is to mean the same, step for 
                                              return PAUSED, 0, n, acc
 
 - *Arguments not named keep their last value*: a parameter that the body changes is saved first.
-- *Locals do not live on*: all of them are unbound at the head of each step.
-- *Lazy arguments are resolved first* (M2): what is not proven plain is looked at, and if it is one,
-  the tail call is made after all, for the node that is in the loop.
-- *Everything else that a step may give* goes to the node, with the arguments of that step:
-  an exit returns them with the value.
-- *Mutual recursion*: tasks that continue as each other share one loop, with a state that says whose
-  body is next, and their variables, as only one of them is active.
-- *Tracebacks are true*: lines, columns and file are the function's own. Where two tasks share a
-  loop, frames have the name of both.
-- *The event loop has its turn* when ``steps`` is used up; coroutine functions also look at each
+- *Locals do not survive a step*: all of them are unbound at the head of each step.
+- *Lazy arguments are computed first* (M2): an argument that is not proven plain is checked. If it
+  is lazy, the tail call is made after all, for the node of the loop.
+- *All other results of a step* go to the node, with the arguments of that step: an exit returns
+  them with the value.
+- *Mutual recursion*: tasks that continue as each other share one loop. A state tells whose body is
+  next, and the tasks share variables, because only one of them is active.
+- *Tracebacks are true*: lines, columns and file are the function's own. If several tasks share a
+  loop, frames have the names of all.
+- *The event loop has its turn* when ``steps`` is used up. Coroutine functions also check at each
   step whether they have swallowed a cancel.
 
-What cannot be so is refused, with the reason and its line (``Unfit``): see
+All other functions are refused, with the reason and its line (``Unfit``): see
 ``tail_call_analysis`` and ``verified_source``.
 """
 
@@ -71,24 +71,24 @@ class Fused:
         return self.tasks.index(task)
 
     def values(self, _task: Task[..., Any], named: Mapping[str, Any]) -> list[Any]:
-        """The arguments of a task, in the order that the loop takes them in."""
+        """The arguments of a task, in the loop's order."""
         return [named.get(name) for name in self.parameters]
 
     def named(self, state: int, values: Sequence[Any]) -> dict[str, Any]:
-        """The arguments of the task of ``state``, by name, as far as the loop has them."""
+        """The arguments of the task of ``state``, by name, if the loop has them."""
         own = self.tasks[state].parameters.signature.parameters
         return {n: v for n, v in zip(self.parameters, values, strict=True) if n in own}
 
     def loop_for(self, values: Sequence[Any]) -> Callable[..., Any] | None:
         """The function to enter with ``values``, those of ``parameters``; None if there is none.
 
-        It takes the steps to make, as an iterator; the state; if it is a coroutine function, what
-        ``cancelling`` gave and that method of its asyncio task; then the values. It gives the value
-        of a step, or PAUSED; the state, and the values that the step had.
+        It takes an iterator of the steps to make; the state; if it is a coroutine function, the
+        count of ``cancelling`` and that method of its asyncio task; then the values. It returns the
+        value of a step, or PAUSED; the state, and the values of that step.
         """
         for func, path, value in self._guards:
             if looks_up(func, path) is not value:
-                return None  # the name stands for something else by now
+                return None  # the name now means something else
         if any(type(v) not in ATOMS and issubclass(type(v), LAZY) for v in values):
             return None
         if all(type(values[place]) in BUILTIN_TYPES for place in self._needs) and all(
@@ -100,11 +100,11 @@ class Fused:
         return self._careful
 
     def state_at(self, error: BaseException, entered: int) -> int:
-        """Whose body has raised ``error``, in a loop that was entered in the state ``entered``."""
+        """The state whose body raised ``error``, in a loop entered in the state ``entered``."""
         codes = (self._trusting.__code__, getattr(self._careful, "__code__", None))
         trace = error.__traceback__
         while trace is not None:
-            if trace.tb_frame.f_code in codes:  # the first: an error may have a past
+            if trace.tb_frame.f_code in codes:  # the first: an error may have an older traceback
                 state: int = trace.tb_frame.f_locals.get(STATE, entered)
                 return state
             trace = trace.tb_next
@@ -141,9 +141,9 @@ class Fused:
 
         Args:
             code: The loop.
-            exact: The same, with comprehensions as functions. Where one of these has a variable
+            exact: The same, with comprehensions as functions. If a comprehension has a variable
                 of a name that only inner functions close over, CPython 3.12 makes that a cell of
-                the function itself.
+                the enclosing function itself.
         """
         own = {name for name in own_names(exact) if not name.startswith("__cs_")}
         if (
@@ -154,11 +154,11 @@ class Fused:
             raise Unfit("a name in it would be another variable in the loop")
 
     def _constants(self, code: CodeType) -> tuple[Any, ...]:
-        """Those of ``code``, but functions within it are the tasks' own, for their full names.
+        """The constants of ``code``, with the tasks' own inner functions, for their full names.
 
         Raises:
-            Unfit: One of them is not equal to the task's own, so that a name in it means something
-                else in the loop.
+            Unfit: An inner function differs from the task's own, so that a name in it means
+                something else in the loop.
         """
         inner = {
             constant: constant
@@ -180,22 +180,22 @@ class Fused:
 
 
 def fuse(task: Task[..., Any]) -> Fused | Unfit:
-    """The loop of ``task``, or why there is none; worked out once per task."""
+    """The loop of ``task``, or the reason why there is none; determined once per task."""
     found: Fused | Unfit | None = task.derived.get("fused")
     if found is None:
         try:
             found = Fused(members_of(task))
         except Unfit as refusal:
-            # Kept for long, so without the frames of whoever has asked first.
+            # Kept for long, so without the frames of its first caller.
             found = Unfit(refusal.reason, refusal.line)
-        except (SyntaxError, RecursionError) as error:  # twenty blocks may be nested, no more
+        except (SyntaxError, RecursionError) as error:  # at most twenty blocks may be nested
             found = Unfit(f"its loop cannot be compiled: {error}")
         task.derived["fused"] = found
     return found
 
 
 def is_traced() -> bool:
-    """Whether a debugger or coverage looks at lines, which are to be the functions' own."""
+    """Whether a debugger or coverage traces lines, which must be the functions' own."""
     if sys.gettrace() is not None:
         return True
     if sys.version_info < (3, 12):

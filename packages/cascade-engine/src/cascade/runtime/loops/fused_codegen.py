@@ -1,4 +1,4 @@
-"""How a fused loop is written: syntax trees, from the bodies of its tasks."""
+"""Code of fused loops: syntax trees, made of the bodies of their tasks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cascade.runtime.loops.verified_source import FunctionNode
 from cascade.spec.blueprint import TailCall
 from cascade.spec.task import Task
 
-# The loop's own names end as they begin, so that they are no private names of a class: CPython 3.12
-# takes all that follows a generic class for part of it.
+# The loop's own names end with underscores, so that they are no private names of a class: CPython
+# 3.12 regards everything after a generic class as part of it.
 STEPS, STATE, _CANCELLING, _BEFORE = (
     "__cs_steps__",
     "__cs_state__",
@@ -34,13 +34,13 @@ class LoopWriter:
 
     Args:
         bodies: By state.
-        parameters: Of all of them.
-        careful: Whether to look at all arguments that are not proven plain whatever their types.
+        parameters: The parameters of all bodies.
+        careful: Whether to check all arguments that are not proven plain for every type.
 
     Attributes:
-        needs: The parameters whose values have to come with builtin types.
-        builtins: Names that have to stand for Python's own builtins.
-        tools: What the code uses that it has no name for.
+        needs: The parameters whose values must have builtin types at the entry.
+        builtins: Names that must mean Python's own builtins.
+        tools: Objects that the code uses without a name for them.
     """
 
     def __init__(self, bodies: Sequence[Body], parameters: Sequence[str], careful: bool) -> None:
@@ -59,13 +59,13 @@ class LoopWriter:
         self.needs = self._laziness.needs
         self.builtins = self._laziness.builtins
         self.tools: dict[str, Any] = {}
-        #: By name: ``global`` and ``nonlocal``, which have to come before what they are about.
+        #: By name: ``global`` and ``nonlocal``, which must come before their variables' uses.
         self._declared: dict[str, ast.stmt] = {}
         self._state = 0
         self._first = bodies[0].node
 
     def _handed(self) -> dict[str, list[ast.expr]]:
-        """Parameter → what tail calls give it, defaults as well."""
+        """Parameter → the expressions that tail calls give it, including defaults."""
         handed: dict[str, list[ast.expr]] = {}
         for body in self._bodies:
             for tail in body.tails.values():
@@ -117,7 +117,7 @@ class LoopWriter:
         body = self._bodies[state]
         written: list[ast.stmt] = []
         unbound = [name for name in self._names if name not in body.parameters]
-        if unbound:  # by binding them first, as only what is bound can be deleted
+        if unbound:  # bind them first, because only a bound name can be deleted
             targets: list[ast.expr] = [ast.Name(name, ast.Store()) for name in unbound]
             written.append(ast.Assign(targets, ast.Constant(None)))
             written.append(ast.Delete([ast.Name(name, ast.Del()) for name in unbound]))
@@ -169,7 +169,7 @@ class LoopWriter:
             return [self._placed(self._exit(value), at)]
         continued = [self._placed(written, value) for written in self._tail(tail)]
         if not self._bodies[self._state].task.is_async:
-            return continued  # names are looked at when the loop is entered, often enough
+            return continued  # names are checked when the loop is entered, which is often enough
         leaves = self._placed(self._exit(copy.deepcopy(value)), at)
         return [self._placed(ast.If(self._rebound(tail), [leaves], []), value), *continued]
 
@@ -182,14 +182,14 @@ class LoopWriter:
     # -- ends of steps ------------------------------------------------------------------------
 
     def _tail(self, tail: Tail) -> Iterator[ast.stmt]:
-        """Assign the parameters all at once, and go on."""
+        """Assign the parameters all at once, and continue."""
         body = self._bodies[self._state]
         state = self._states[tail.target]
         values = dict(tail.given)
         suspects = [name for name, value in tail.given if not self._is_plain(value)]
         arguments = {name: f"__cs_new_{name}__" for name in values}
         if suspects:
-            # All are evaluated before any is looked at, in the order in which they are written.
+            # All are evaluated before any is checked, in the order of the source.
             yield _assign(list(arguments.values()), list(values.values()))
             values = {name: _name(argument) for name, argument in arguments.items()}
             ask, lazy = self._tool("issubclass", issubclass), self._tool("lazy", LAZY)
@@ -206,7 +206,7 @@ class LoopWriter:
             yield _assign(list(moved), list(moved.values()))
         over = [*arguments.values()] if suspects else []
         if state != self._state:
-            over += map(_saved, self._changed(body))  # the other's steps are not to keep them
+            over += map(_saved, self._changed(body))  # the other task's steps must not keep them
             yield _assign([STATE], [ast.Constant(state)])
         if over:
             yield ast.Delete([ast.Name(name, ast.Del()) for name in over])
@@ -215,7 +215,7 @@ class LoopWriter:
         yield ast.Continue()
 
     def _is_to_pause(self) -> ast.expr:
-        """Whether a step has swallowed a cancel, or has set a context variable."""
+        """An expression: whether a step has swallowed a cancel, or set a context variable."""
         length = ast.Call(self._tool("len", len), [_name(_CONTEXT)], [])
         arguments: list[ast.expr] = [_name(_CONTEXT), _name(_HELD)]
         other = ast.Call(self._tool("differs", differs), arguments, [])
@@ -229,7 +229,7 @@ class LoopWriter:
         )
 
     def _rebound(self, tail: Tail) -> ast.expr:
-        """Whether a name that a tail call mentions stands for something else than it did."""
+        """An expression: whether a name in a tail call has got another meaning."""
         tests: list[ast.expr] = []
         for path, value in tail.names.items():
             for length in range(1, len(path) + 1):
@@ -239,7 +239,7 @@ class LoopWriter:
                 for part in path[1:length]:
                     name = ast.Attribute(name, part, ast.Load())
                 tests.append(ast.Compare(name, [ast.IsNot()], [self._tool(place, known)]))
-        for builtin in sorted(self.builtins):  # that proofs rest on
+        for builtin in sorted(self.builtins):  # the proofs depend on these
             known = self._tool(builtin, getattr(builtins, builtin))
             tests.append(ast.Compare(_name(builtin), [ast.IsNot()], [known]))
         return tests[0] if len(tests) == 1 else ast.BoolOp(ast.Or(), tests)
@@ -247,13 +247,13 @@ class LoopWriter:
     def _moved(
         self, body: Body, target: Task[..., Any], given: Mapping[str, ast.expr]
     ) -> dict[str, ast.expr]:
-        """What to assign for a tail call of ``body``: what it gives, and what it leaves out."""
+        """The assignments for a tail call of ``body``: given arguments, and those left out."""
         changed = self._changed(body)
         if target is body.task:
             values = {**given, **{n: _name(_saved(n)) for n in changed if n not in given}}
         else:
             values = {**given, **self._defaults(target, given)}
-        bound = set(body.parameters).difference(changed)  # whatever the body does
+        bound = set(body.parameters).difference(changed)  # in every path through the body
         return {
             name: value
             for name, value in values.items()
@@ -273,12 +273,12 @@ class LoopWriter:
                 continue
             if default is None or isinstance(default, bool):
                 values[name] = ast.Constant(default)
-            else:  # the very same object, where a constant might be an equal one
+            else:  # the same object, where a constant might be an equal one
                 values[name] = self._tool(f"default{len(self.tools)}", default)
         return values
 
     def _made(self, tail: Tail, values: Mapping[str, ast.expr]) -> ast.expr:
-        """The tail call, made after all."""
+        """The TailCall itself, made after all."""
         target = self._tool(f"task{self._states[tail.target]}", tail.target)
         named = ast.Dict([ast.Constant(name) for name in values], list(values.values()))
         return ast.Call(self._tool("tail_call", _tail_call), [named, target], [])
@@ -292,7 +292,7 @@ class LoopWriter:
         )
 
     def _pause(self, body: Body | None = None) -> ast.stmt:
-        """Return the arguments of the next step, which is that of ``body``, or of any."""
+        """Return the arguments of the next step, which runs ``body``, or any."""
         if body is not None:
             paused = self._tool("paused", PAUSED)
             return self._returning(paused, self._states[body.task], body, lambda name: name)
@@ -312,13 +312,13 @@ class LoopWriter:
         return ast.Return(ast.Tuple([value, ast.Constant(state), *values], ast.Load()))
 
     def _tool(self, name: str, value: Any) -> ast.expr:
-        """A name for something that the body has none for."""
+        """A name for an object that the body has no name for."""
         name = f"__cs_{name}__"
         self.tools[name] = value
         return _name(name)
 
     def _placed(self, node: Any, like: ast.AST | None = None) -> Any:
-        """Give new nodes the place of ``like``; those from the source have theirs."""
+        """Give new nodes the position of ``like``; those from the source have their own."""
         like = self._first if like is None else like
         todo = [node]
         while todo:
@@ -346,7 +346,7 @@ def _name(name: str) -> ast.expr:
 
 
 def _assign(names: Sequence[str], values: Sequence[ast.expr]) -> ast.stmt:
-    """``a, b = x, y``: all values first."""
+    """``a, b = x, y``: all values are evaluated first."""
     targets: list[ast.expr] = [ast.Name(name, ast.Store()) for name in names]
     if len(names) == 1:
         return ast.Assign(targets, values[0])
@@ -354,7 +354,7 @@ def _assign(names: Sequence[str], values: Sequence[ast.expr]) -> ast.stmt:
 
 
 def _changed(node: Any, **parts: Any) -> Any:
-    """A copy of ``node`` with other parts."""
+    """A copy of ``node`` with some fields replaced."""
     fields = {name: getattr(node, name) for name in node._fields if hasattr(node, name)}
     return ast.copy_location(type(node)(**{**fields, **parts}), node)
 

@@ -1,7 +1,7 @@
-"""The generator: Python functions written for what is executed again and again.
+"""Generated loops: Python functions written for tasks without a fused loop.
 
-For a task, one function with its parameters as locals and the trampoline inside: what the
-node does with a self tail call, written out for the one signature::
+Each has the parameters of its task as local variables, and the trampoline inside: the node's
+handling of a self tail call, specialised for one signature::
 
     def f(steps, state, n, acc):
         for _ in steps:
@@ -14,9 +14,9 @@ node does with a self tail call, written out for the one signature::
             return PAUSED, 0, n, acc
         return value, 0, n, acc
 
-It gives whatever is no tail call of the task to itself to the node, and also tail calls that
-do not fit, for the error. The task's own function is called as it is, so unlike the fuser this asks
-for no source.
+All results other than a tail call of the task to itself go to the node; so do tail calls that do
+not fit, for the error. The task's own function is called unchanged, so that no source is needed,
+unlike for a fused loop.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from cascade.spec.containers import ATOMS
 from cascade.spec.parameters import Parameters
 from cascade.spec.task import Task
 
-#: What tracebacks show for the lines; they are left out of users' tracebacks with this folder.
+#: The file name in tracebacks; these frames are left out of users' tracebacks with this folder.
 _FILE = f"{__file__[: -len('.py')]}/<generated>"
 
 
 class Generated:
-    """The loop of one task; see ``fuser.Fused``, whose shape this has.
+    """The loop of one task; has the interface of ``fused.Fused``.
 
     Raises:
-        Unfit: Its calls are more than calls, or their arguments have no names.
+        Unfit: Its calls are not plain calls, or its arguments have no names.
     """
 
     def __init__(self, task: Task[..., Any]) -> None:
@@ -60,7 +60,7 @@ class Generated:
         return dict(zip(self.parameters, values, strict=True))
 
     def loop_for(self, values: Sequence[Any]) -> Callable[..., Any] | None:
-        """The function to enter with ``values``; None if the node has to see to one of them."""
+        """The function to enter with ``values``; None if the node must handle one of them."""
         if any(type(v) not in ATOMS and issubclass(type(v), LAZY) for v in values):
             return None
         return self._loop
@@ -70,13 +70,13 @@ class Generated:
 
 
 def generate(task: Task[..., Any]) -> Generated | Unfit:
-    """The generated loop of ``task``, or why there is none; made once per task."""
+    """The generated loop of ``task``, or the reason why there is none; made once per task."""
     found: Generated | Unfit | None = task.derived.get("generated")
     if found is None:
         try:
             found = Generated(task)
         except Unfit as refusal:
-            # Kept for long, so without the frames of whoever has asked first.
+            # Kept for long, so without the frames of its first caller.
             found = Unfit(refusal.reason, refusal.line)
         task.derived["generated"] = found
     return found
@@ -98,7 +98,7 @@ def _loop(task: Task[..., Any]) -> Callable[..., Any]:
     made: dict[str, Any] = {}
     exec(compile("\n".join(_lines(task, scope)), _FILE, "exec"), made)
     loop: Callable[..., Any] = made["__cs_loop"]
-    loop.__kwdefaults__ = scope  # as locals, which are what is looked up fastest
+    loop.__kwdefaults__ = scope  # as local variables, the fastest look-up
     return loop
 
 
@@ -136,7 +136,7 @@ def _lines(task: Task[..., Any], scope: Iterable[str]) -> Iterator[str]:
 
 
 def _new_arguments(parameters: Parameters, is_async: bool) -> Iterator[str]:
-    """Take the arguments of the tail call over; those that it does not give keep their values."""
+    """Take the arguments from the tail call; those that it does not give keep their values."""
     positional, keyword = parameters.positional, parameters.keyword
     yield "__cs_args = __cs_value.args"
     yield "if __cs_args:"
@@ -181,5 +181,5 @@ def _is_lazy(value: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """As items of a tuple, also where there is but one."""
+    """The items of a tuple, with a comma even if there is only one."""
     return "".join(f"{name}, " for name in names).rstrip()

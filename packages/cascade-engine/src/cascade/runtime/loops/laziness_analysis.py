@@ -1,14 +1,14 @@
-"""Which expressions of a body can never give a lazy value (M2).
+"""Expressions of a body that can never give a lazy value (M2).
 
-Lazy values among the arguments of a tail call are resolved before the next step, so a fused loop
-has to look at every argument, unless the look can be proven idle. Two proofs are known, of names
-and of the expressions made from them, both by taking all names for proven and striking out those
-with a binding that is not, until nothing changes:
+Lazy values among the arguments of a tail call are computed before the next step. A fused loop
+therefore checks every argument, unless the check is proven unnecessary. There are two proofs, for
+names and for expressions of them. Both start with all names as proven and remove those with an
+unproven binding, until nothing changes:
 
-- *never lazy*: a parameter, as the loop is entered without lazy arguments and looks at new ones;
-- *builtin*: its value has one of Python's own types, as what constants, displays and arithmetic of
-  such values gives. That holds for parameters only if they come as such, so whoever enters the
-  loop has to look: ``needs`` says at which.
+- *never lazy*: a parameter, because the loop is entered without lazy arguments and checks new ones;
+- *builtin*: the value has one of Python's own types, like constants, displays, and arithmetic of
+  such values. For parameters this holds only if the values at the entry have such types: ``needs``
+  lists the ones to check.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any
 from cascade.runtime.loops.ast_walk import nodes
 from cascade.runtime.loops.verified_source import builtins_of
 
-#: Types whose operators give values of these types, or fail, if the operands are of these types.
+#: Types whose operators return values of these types, or raise, for operands of these types.
 BUILTIN_TYPES = frozenset(
     {int, float, complex, bool, str, bytes, type(None), list, tuple, dict, set, frozenset}
 )
-#: Builtins whose calls give values of such types, or of other types that are no lazy values.
+#: Builtins that return values of such types, or of other types that are not lazy.
 _SAFE_CALLS = frozenset(
     {"bool", "bytes", "chr", "dict", "float", "frozenset", "hash", "id", "int", "isinstance"}
     | {"len", "list", "ord", "range", "repr", "set", "sorted", "str", "tuple"}
@@ -40,14 +40,14 @@ _ASKS = (ast.Is, ast.IsNot, ast.In, ast.NotIn)
 
 
 class LazinessAnalysis:
-    """What is proven of the names and expressions of one or several bodies.
+    """The proofs about names and expressions of one or several bodies.
 
     Args:
-        bodies: Statements, of functions that share their names.
-        parameters: Of these functions.
-        names: All their variables, with the parameters.
+        bodies: Statements of functions that share their names.
+        parameters: The parameters of these functions.
+        names: All their variables, including the parameters.
         handed: Parameter → the expressions that fused tail calls give it.
-        stands: Whether a name that is no variable stands for Python's own builtin, in all bodies.
+        stands: Whether a name that is no variable means Python's own builtin, in all bodies.
     """
 
     def __init__(
@@ -59,25 +59,25 @@ class LazinessAnalysis:
         stands: Callable[[str], bool],
     ) -> None:
         self._stands = stands
-        #: Builtins that the proofs rest on: their names must still stand for them.
+        #: Builtins that the proofs depend on: their names must keep their meaning.
         self.builtins: set[str] = set()
         self._parameters = set(parameters)
         self._names = set(names)
         bound = bindings(bodies)
-        #: Names that something in a body changes: its own, and those of comprehensions.
+        #: Names that a body binds: its own, and those of comprehensions.
         self._bound = bound.keys()
-        #: Names of its own that a body changes.
+        #: Its own names that a body binds.
         self.rebound = bound.keys() & self._names
         self._from = _sources(bound, handed)
         self._builtin = set(self._names)
         self._settle(self._builtin, bound, handed, self._is_builtin)
         self._never_lazy = set(self._names)
         self._settle(self._never_lazy, bound, {}, self._is_never_lazy)
-        #: Parameters that have to come with a builtin type, for what was proven.
+        #: Parameters that need a builtin type for what was proven.
         self.needs: set[str] = set()
 
     def proves(self, expression: ast.expr) -> bool:
-        """Whether its value is never lazy; adds to ``needs`` what that rests on."""
+        """Whether its value is never lazy; adds the conditions to ``needs``."""
         if isinstance(expression, ast.Name) and expression.id in self._never_lazy:
             return True
         if not self._is_builtin(expression):
@@ -86,7 +86,7 @@ class LazinessAnalysis:
         return True
 
     def _origins(self, expression: ast.expr) -> set[str]:
-        """The names that the type of a value depends on, through others and from step to step."""
+        """The names that the type of a value depends on, through others and over several steps."""
         seen: set[str] = set()
         todo = _names_in(expression)
         while todo:
@@ -97,7 +97,7 @@ class LazinessAnalysis:
         return seen
 
     def always(self, expression: ast.expr) -> bool:
-        """Whether that is so whatever the names in it stand for."""
+        """Whether that holds for all values of its names."""
         if isinstance(expression, ast.Name):
             return expression.id in self._never_lazy
         return isinstance(expression, _DISPLAYS) or _asks(expression)
@@ -159,14 +159,14 @@ class LazinessAnalysis:
 
 
 def is_builtin(name: str, func: FunctionType) -> bool:
-    """Whether a name that is no variable of ``func`` stands for Python's own builtin there."""
+    """Whether a name that is no variable of ``func`` means Python's own builtin there."""
     if name in func.__globals__ or name in func.__code__.co_freevars:
         return False
     return builtins_of(func).get(name) is _BUILTINS[name]
 
 
 def bindings(bodies: Iterable[Sequence[ast.stmt]]) -> dict[str, list[ast.expr | None]]:
-    """Name → what it is bound to, wherever that is; None for what is no expression of its own."""
+    """Name → expressions that it is bound to; None for a binding without an expression."""
     found: dict[str, list[ast.expr | None]] = {}
     plain: dict[int, ast.expr] = {}
     for body in bodies:
@@ -179,7 +179,7 @@ def bindings(bodies: Iterable[Sequence[ast.stmt]]) -> dict[str, list[ast.expr | 
 
 
 def _simple_targets(node: ast.AST) -> Iterable[tuple[ast.expr, ast.expr]]:
-    """Names that get the value of an expression; a walk comes to them later."""
+    """Names that get the value of an expression; a later part of the walk handles them."""
     if isinstance(node, ast.Assign):
         return [pair for target in node.targets for pair in _pairs(target, node.value)]
     if isinstance(node, ast.For) and _is_range(node.iter):
@@ -233,14 +233,14 @@ def _bound_by(node: ast.AST) -> Iterable[str]:
 
 
 def _is_told(operator: ast.cmpop, left: ast.expr, right: ast.expr) -> bool:
-    """Whether a comparison of builtin values is a bool: that of lists is what their items give."""
+    """Whether a comparison of builtin values is a bool; for lists their items decide."""
     if isinstance(operator, (ast.Lt, ast.LtE, ast.Gt, ast.GtE)):
         return isinstance(left, ast.Constant) or isinstance(right, ast.Constant)
     return True
 
 
 def _asks(value: ast.expr) -> bool:
-    """Whether it is a question whose answer is always a bool."""
+    """Whether it is a test whose result is always a bool."""
     if isinstance(value, ast.UnaryOp):
         return isinstance(value.op, ast.Not)
     return isinstance(value, ast.Compare) and all(isinstance(op, _ASKS) for op in value.ops)

@@ -1,13 +1,13 @@
-"""What fused and generated loops have in common: how they are entered, and what they give.
+"""The common interface of fused and generated loops.
 
-A loop is a function ``loop(steps, state, *arguments)`` that makes a call of a task for each item
-of ``steps``. It gives a tuple: the value of the last step, or PAUSED if ``steps`` was used up; the
+A loop is a function ``loop(steps, state, *arguments)`` that makes a call of a task for each item of
+``steps``. It returns a tuple: the value of the last step, or PAUSED if ``steps`` was used up; the
 state; and the arguments of that step, or of the next one.
 
-A coroutine function may take long, so it looks at the end of each step whether the next may follow,
-and gives PAUSED if not. For that it takes, after the state, what ``cancelling`` gave and that
-method of its asyncio task; its context, the number of the caller's context variables and what they
-were (see ``contexts``).
+A coroutine function may take long, so it checks at the end of each step whether the next one may
+follow, and returns PAUSED if not. For that it takes, after the state, the count of ``cancelling``
+and that method of its asyncio task; its context, the number of the caller's context variables and
+their values (see ``contexts``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cascade.spec.blueprint import Literal
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.resource import Inject
 
-#: What a loop gives as its value when its steps are used up.
+#: The value of a loop whose steps are used up.
 PAUSED: Final = object()
 
 
@@ -27,8 +27,8 @@ class _Unset:
         return "(unset)"
 
 
-#: Stands for what a call has not given so far.
+#: Stands for the missing result of a call.
 UNSET: Final = _Unset()
 
-#: What a node sees to where it is an argument.
+#: Arguments of these types are left to the node.
 LAZY = (LazyResult, Literal, Inject)

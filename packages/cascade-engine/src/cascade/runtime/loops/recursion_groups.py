@@ -1,4 +1,4 @@
-"""Which tasks share a fused loop: those that continue as each other, if one code can hold them."""
+"""Groups of tasks that share a fused loop: they continue as each other, and fit into one code."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from cascade.runtime.loops.tail_call_analysis import Body, body_of
 from cascade.runtime.loops.verified_source import Unfit, builtins_of
 from cascade.spec.task import Task
 
-#: Cannot share a loop: a cycle longer than this is no state machine.
+#: Most tasks in a loop: a longer cycle is no state machine.
 _MOST_TASKS = 16
 
 
 def members_of(task: Task[..., Any]) -> list[Body]:
-    """The bodies of ``task`` and of those that it continues as, and that come back to it."""
+    """The bodies of ``task`` and of the tasks that it continues as and that lead back to it."""
     bodies = {task: body_of(task)}
     todo = [task]
     while todo and len(bodies) <= _MOST_TASKS:
@@ -39,7 +39,7 @@ def members_of(task: Task[..., Any]) -> list[Body]:
 
 
 def _come_back(task: Task[..., Any], bodies: Mapping[Task[..., Any], Body]) -> set[Task[..., Any]]:
-    """Those of ``bodies`` from which tail calls lead back to ``task``; with it."""
+    """The tasks in ``bodies`` from which tail calls lead back to ``task``, including it."""
     group = {task}
     grown = True
     while grown:
@@ -64,7 +64,7 @@ def _refuse_obstacles(task: Task[..., Any], body: Body, group: set[Task[..., Any
 
 
 def _obstacle(body: Body, group: set[Task[..., Any]]) -> Unfit | None:
-    """Why a tail call within the group is none that a loop can make."""
+    """The reason why a loop cannot make a tail call within the group."""
     for tail in body.tails.values():
         if tail.target not in group:
             continue
@@ -86,7 +86,7 @@ def _alone_or_refused(task: Task[..., Any], alone: list[Body]) -> list[Body]:
 
 
 def _refuse_strangers(bodies: Sequence[Body]) -> None:
-    """Bodies that share a loop share their file, module and variables."""
+    """Bodies that share a loop must have the same file, module and closure variables."""
     first = bodies[0].func
     own = {name for body in bodies for name in body.names}
     closed = {name for body in bodies for name in body.func.__code__.co_freevars}

@@ -1,15 +1,15 @@
-"""Which names are a function's own variables: the answer of the compiler's symbol table.
+"""The local variables of a function, according to the compiler's symbol table.
 
 Since CPython 3.12 (PEP 709) a comprehension is part of the function around it. Its variables are in
-the function's ``co_varnames`` and in the tables of ``symtable``, although for the function the same
-names may be globals, builtins or variables of a function around it::
+the function's ``co_varnames`` and in the tables of ``symtable``, although the same names may be
+globals, builtins or closure variables in the function itself::
 
     def kinds(items):
         left = [type for type in items]     # a variable, of the comprehension alone
         return left, type(items)            # the builtin
 
 So a function is compiled once more with its comprehensions written as generator expressions, which
-have the same scopes and keep their own variables. What that code lists are the function's own.
+have the same scopes and keep their own variables. The names in that code are the function's own.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _INLINED = sys.version_info >= (3, 12)
 def scoped(
     node: FunctionNode, code: CodeType, like: CodeType, free: Iterable[str] | None = None
 ) -> CodeType:
-    """The code of a function in which comprehensions are functions: for its lists of names only.
+    """The code of a function in which comprehensions are functions, for its lists of names only.
 
     Args:
         node: The function.
-        code: What ``node`` is compiled to.
-        like, free: As in ``source.compiled``.
+        code: The compiled ``node``.
+        like, free: As in ``verified_source.compiled``.
 
-    Cost: that of compiling it, on Pythons with inlined comprehensions, if it has such.
+    Cost: compiling it, on Pythons with inlined comprehensions, if it has any.
     """
     if _INLINED and any(isinstance(inner, _COMPREHENSIONS) for inner in nodes(node)):
         return compiled(_opened(node), like, free)
@@ -46,32 +46,32 @@ def scoped(
 
 
 def own_names(scoped: CodeType) -> frozenset[str]:
-    """The variables of a function, with its parameters, without those of its comprehensions."""
+    """The variables of a function, including parameters, without those of comprehensions."""
     return frozenset((*scoped.co_varnames, *scoped.co_cellvars))
 
 
 def outer_names(node: FunctionNode, code: CodeType) -> frozenset[str]:
-    """The names in a function, or in one within it, that may be variables of nobody in it."""
+    """The names in a function, or in an inner one, that may be variables of neither."""
     mentioned: set[str] = set()
     for inner in nodes(node):
         if isinstance(inner, ast.Name):
             mentioned.add(inner.id)
         elif isinstance(inner, (ast.Global, ast.Nonlocal)):
             mentioned.update(inner.names)
-    # The rest of these are attributes, and modules that are imported.
+    # The others are attributes, and imported modules.
     return frozenset(mentioned).intersection(
         n for c in codes(code) for n in (*c.co_names, *c.co_freevars)
     )
 
 
 def all_names(code: CodeType) -> Iterator[str]:
-    """Every name in a function and in those within it."""
+    """Every name in a function and its inner functions."""
     for inner in codes(code):
         yield from (*inner.co_varnames, *inner.co_names, *inner.co_freevars, *inner.co_cellvars)
 
 
 def codes(code: CodeType) -> Iterator[CodeType]:
-    """The code of a function and of all those within it."""
+    """The code of a function and of all its inner functions."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -79,9 +79,9 @@ def codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _opened(node: Any) -> Any:
-    """``node`` with generator expressions for comprehensions; the same object where it has none.
+    """``node`` with generator expressions for comprehensions; the same object if it has none.
 
-    They are arguments of calls, as the compiler warns of what only a list can do.
+    They become arguments of calls, because the compiler warns of operations that need a list.
     """
     parts = {}
     for name, value in ast.iter_fields(node):

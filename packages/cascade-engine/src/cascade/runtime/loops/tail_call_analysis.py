@@ -1,8 +1,8 @@
-"""Tail calls as they stand in the source of a task: which ones can become assignments.
+"""Tail calls in the source of a task, and which of them can become assignments.
 
-Found are returns of ``task.tail(…)`` and of ``TailCall(…)`` with displays of arguments, also within
-``x if c else y``. The names in them are looked up where the function would look, and what they
-stood for is noted, so that whoever enters the fused loop can see whether they still do.
+The analysis finds returns of ``task.tail(…)`` and of ``TailCall(…)`` with displays of arguments,
+also within ``x if c else y``. Names in them are looked up as the function would, and their meanings
+are noted, so that the entry of the fused loop can check whether they still hold.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cascade.spec.blueprint import TailCall
 from cascade.spec.errors import ArgumentError
 from cascade.spec.task import Task
 
-#: Functions that look at variables which a fused body has more or other of, and names that do.
+#: Functions that inspect variables, which differ in a fused body, and names of such functions.
 _READERS = (builtins.locals, builtins.vars, builtins.dir, builtins.eval, builtins.exec)
 _FRAME_READERS = frozenset({*(reader.__name__ for reader in _READERS), "super", "f_locals"})
 _UNKNOWN: Final = object()
@@ -42,10 +42,10 @@ class Tail:
 
     Attributes:
         node: The call.
-        target: What it continues as.
-        given: The parameters that it gives and their expressions, in the order of evaluation.
-        names: Dotted names in it that say what it is, and what each part of them stood for.
-        obstacle: Why it cannot be an assignment; None if it can.
+        target: The task that it continues as.
+        given: Parameter → expression, in the order of evaluation.
+        names: Dotted names in it that decide its meaning, with the meaning of each of their parts.
+        obstacle: The reason why it cannot be an assignment; None if it can.
     """
 
     node: ast.Call
@@ -60,12 +60,12 @@ class Body:
     """A task's function, taken apart.
 
     Attributes:
-        node: Its syntax tree, proven.
+        node: Its proven syntax tree.
         names: All its variables, without those of comprehensions; the parameters first.
-        outer: Names in it, or in a function within it, that may be no variables of theirs.
-        imported: What it was compiled with.
+        outer: Names in it, or in an inner function, that may be variables of neither.
+        imported: The imported names that it was compiled with.
         tails: Its tail calls.
-        looked_up: Dotted name → what it stood for, of tasks and of TailCall.
+        looked_up: Dotted name → its meaning, for tasks and TailCall.
     """
 
     task: Task[..., Any]
@@ -86,7 +86,7 @@ def body_of(task: Task[..., Any]) -> Body:
     """Take a task apart.
 
     Raises:
-        Unfit: Its function, or one of its tail calls, is not what a loop can be made of.
+        Unfit: Its function, or one of its tail calls, cannot become part of a loop.
     """
     refuse(task)
     node, imported = source_of(task.func)
@@ -120,34 +120,34 @@ def body_of(task: Task[..., Any]) -> Body:
 
 
 def scope_of(func: FunctionType) -> Mapping[str, Any]:
-    """What the names that are no variables of its own stand for in ``func``."""
+    """The meanings of names in ``func`` that are not its own variables."""
     closed: dict[str, Any] = {}
     for name, cell in zip(func.__code__.co_freevars, func.__closure__ or (), strict=True):
         try:
             closed[name] = cell.cell_contents
-        except ValueError:  # it is not bound yet
+        except ValueError:  # not bound yet
             closed[name] = _UNKNOWN
     return ChainMap(closed, func.__globals__, builtins_of(func))
 
 
 def _reads_frames(value: Any) -> bool:
-    """Whether it is such a function, whatever its name is here."""
+    """Whether it is such a function, under any name."""
     return any(value is reader for reader in _READERS)
 
 
 def looks_up(func: FunctionType, path: tuple[str, ...]) -> Any:
-    """What the dotted name ``path`` stands for in ``func`` now."""
+    """The object that the dotted name ``path`` means in ``func`` now."""
     return _value(scope_of(func), path)
 
 
 def _returned(
     body: Sequence[ast.stmt], obstacle: str | None, caught: bool = False
 ) -> Iterator[tuple[ast.expr, str | None]]:
-    """The values that statements return, and what keeps a ``continue`` from being the same.
+    """The values of return statements, and the obstacles to replacing each by a ``continue``.
 
     Args:
         body: The statements.
-        obstacle: What does for all of them.
+        obstacle: An obstacle that applies to all of them.
         caught: Whether the function may go on after an error in them.
     """
     for statement in body:
@@ -175,16 +175,16 @@ def _returned(
 
 
 def _exit_of(statement: ast.With | ast.AsyncWith, caught: bool) -> str:
-    """What keeps a tail call in a ``with`` from being a ``continue``."""
+    """The obstacle for a tail call inside a ``with``."""
     if isinstance(statement, ast.AsyncWith):
-        return "an 'async with' is left after it"  # which may await, and swallow a cancel
+        return "an 'async with' is left after it"  # its exit may await, and swallow a cancel
     if caught or len(statement.items) > 1:
         return "a 'with' is left after it, whose failure may be caught"
     return _LEAVES_WITH
 
 
 def alternatives(value: ast.expr) -> Iterator[ast.expr]:
-    """The expressions of which ``value`` is one, by the conditions in it."""
+    """The possible values of ``value``, by the conditions in it."""
     if isinstance(value, ast.IfExp):
         yield from alternatives(value.body)
         yield from alternatives(value.orelse)
@@ -193,7 +193,7 @@ def alternatives(value: ast.expr) -> Iterator[ast.expr]:
 
 
 def _note_tail(body: Body, scope: Mapping[str, Any], value: ast.expr, obstacle: str | None) -> None:
-    """Add ``value`` to the tails of ``body``, if it is one."""
+    """Add ``value`` to the tails of ``body``, if it is a tail call."""
     if not isinstance(value, ast.Call):
         return
     path = _path(value.func)
@@ -211,7 +211,7 @@ def _note_tail(body: Body, scope: Mapping[str, Any], value: ast.expr, obstacle: 
     else:
         return
     if obstacle == _LEAVES_WITH and made[0] is body.task:
-        obstacle = None  # no one sees the arguments any more
+        obstacle = None  # no code sees the arguments any more
     given = _bound(*made)
     stops: Unfit | None = None
     if obstacle is not None:
@@ -226,7 +226,7 @@ def _note_tail(body: Body, scope: Mapping[str, Any], value: ast.expr, obstacle: 
 def _made_by_hand(
     body: Body, scope: Mapping[str, Any], call: ast.Call, named: list[tuple[str, ...]]
 ) -> tuple[Task[..., Any], Sequence[ast.expr], Sequence[ast.keyword]] | None:
-    """Target and arguments of ``TailCall(…)``; None where its target is known at run time only.
+    """Target and arguments of ``TailCall(…)``; None if its target is known only at run time.
 
     The name of the target is added to ``named``.
     """
@@ -243,7 +243,7 @@ def _made_by_hand(
             return None
         named.append(path)
     args, kwargs = given.get("args"), given.get("kwargs")
-    unseen = ast.Starred(call)  # stands for arguments that are not written out
+    unseen = ast.Starred(call)  # stands for arguments that are not spelled out
     positional: Sequence[ast.expr] = [] if args is None else [unseen]
     if isinstance(args, (ast.List, ast.Tuple)):
         positional = args.elts
@@ -259,7 +259,7 @@ def _made_by_hand(
 def _bound(
     target: Task[..., Any], args: Sequence[ast.expr], keywords: Sequence[ast.keyword]
 ) -> Sequence[tuple[str, ast.expr]] | str:
-    """Which parameter gets which expression, as they are written; else what is wrong."""
+    """Parameter → expression, as written; otherwise the fault."""
     if any(isinstance(arg, ast.Starred) for arg in args):
         return "are not written out one by one"
     if not all(isinstance(keyword.arg, str) for keyword in keywords):
@@ -285,7 +285,7 @@ def _path(expression: ast.expr) -> tuple[str, ...] | None:
 
 
 def _value(scope: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    """What a dotted name stands for, where finding that out runs no code of the user's."""
+    """The object that a dotted name means, if finding it runs no user code."""
     value = scope.get(path[0], _UNKNOWN) if path else _UNKNOWN
     for name in path[1:]:
         if not isinstance(value, ModuleType):
@@ -304,6 +304,6 @@ def _has_repeats(display: ast.Dict) -> bool:
 
 
 def _line_of(node: FunctionNode, name: str) -> int:
-    """Where a name is mentioned first."""
+    """The line where a name occurs first."""
     lines = [n.lineno for n in nodes(node) if isinstance(n, ast.Name) and n.id == name]
     return min(lines, default=node.lineno)

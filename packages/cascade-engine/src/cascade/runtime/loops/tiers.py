@@ -1,10 +1,10 @@
-"""Tiers: the ways to make a task's steps, and which of them a task gets.
+"""Tiers: the ways to make a task's steps, and the choice among them.
 
 *fused*: the steps are a loop in the task's own code (``fused``). *generated*: a loop around the
-task's function (``generated``). *interpreted*: step by step, as any node of a graph run goes on,
-the definition of what the others do. What one tier cannot do for a task, the next lower one does.
-Tasks that continue as each other by names that nothing proves run on a *trampoline*
-(``trampoline``), whatever their tier.
+task's function (``generated``). *interpreted*: step by step, like any node of a graph run; this is
+the definition of the others. If a tier cannot handle a task, the next lower one does. Tasks that
+continue as each other by names that no analysis can prove run on a *trampoline* (``trampoline``),
+whatever their tier.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Tier: TypeAlias = Literal["auto", "interpreted", "generated", "fused"]
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a task does not get a tier.
+    """The reason why a task does not get a tier.
 
     Attributes:
         tier: The tier.
-        reason: A clause that says it.
-        file, line: Where in the source that is; None where it is no matter of a line.
+        reason: A clause.
+        file, line: Its place in the source; None if it does not concern a line.
     """
 
     tier: str
@@ -48,13 +48,13 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The tier that a task gets on the virtual machine, and why not a better one.
+    """The tier of a task on the virtual machine, and the reasons against better ones.
 
     Attributes:
         task: Its name.
         tier: ``"fused"``, ``"generated"`` or ``"interpreted"``.
         shares_with: Names of the tasks in the same fused loop.
-        refusals: For each better tier why it does not get it, the best first.
+        refusals: For each better tier the reason against it, the best tier first.
     """
 
     task: str
@@ -69,7 +69,7 @@ class Explanation:
 
 
 def explain(task: Task[..., Any] | LazyResult[Any]) -> Explanation:
-    """Which tier the virtual machine executes the steps of ``task`` in, and why not the next one.
+    """The tier of ``task`` on the virtual machine, and the reasons against better ones.
 
     >>> from cascade.spec.task import task
     >>> @task
@@ -83,9 +83,9 @@ def explain(task: Task[..., Any] | LazyResult[Any]) -> Explanation:
         task: A task, or a call of it, whose policies count too.
 
     Raises:
-        ArgumentError: It is none.
+        ArgumentError: It is neither.
 
-    Cost: about a millisecond for the first time, which the first run does not pay any more.
+    Cost: about a millisecond the first time, which the first run then saves.
     """
     policies = None
     if isinstance(task, LazyResult):
@@ -123,10 +123,10 @@ def loop_of(task: Task[..., Any], tier: Tier) -> Fused | Generated | None:
 
 
 def check_tier(tier: Any) -> None:
-    """Refuse what is no tier.
+    """Refuse an unknown tier.
 
     Raises:
-        ArgumentError: It is none.
+        ArgumentError: ``tier`` is unknown.
     """
     if tier not in get_args(Tier):
         known = ", ".join(map(repr, get_args(Tier)))
@@ -134,10 +134,10 @@ def check_tier(tier: Any) -> None:
 
 
 def demand(task: Any, tier: Tier) -> None:
-    """Refuse a task that does not get the tier that was asked for by name.
+    """Refuse a task that cannot get the tier asked for by name.
 
     Raises:
-        TierError: It does not; says why, with the line.
+        TierError: It cannot; the message has the reason and its line.
     """
     if tier not in ("generated", "fused") or not isinstance(task, Task):
         return

@@ -1,9 +1,9 @@
 """Trampoline: a loop of several plain tasks that continue as each other, without code of its own.
 
-A trampoline needs neither source nor names: each step calls a task's function, and the TailCall
-that comes back says which is next. So any number of tasks may take part, found by name, in a table
-or by computation, and more may join while the loop runs. ``fused`` and ``generated`` write faster
-loops, for tasks whose tail calls they know in advance.
+A trampoline needs neither source nor names: each step calls a task's function, and the returned
+TailCall names the next one. Any number of tasks may take part, found by name, in a table or by
+computation, and more may join while the loop runs. ``fused`` and ``generated`` write faster loops,
+for tasks whose tail calls are known in advance.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Member:
-    """How a task is called by a trampoline.
+    """How a trampoline calls a task.
 
     Args:
         task: The task; all its parameters can be given by position.
@@ -32,8 +32,9 @@ class Member:
     Attributes:
         call: Its function.
         names: Its parameters.
-        count: How many these are.
-        rest: For each number of arguments given, the defaults of the others; None if one has none.
+        count: The number of parameters.
+        rest: For each number of given arguments, the defaults of the others; None if one is
+            missing.
     """
 
     __slots__ = ("call", "count", "names", "rest", "task")
@@ -53,11 +54,11 @@ class Member:
         ]
 
     def given(self, tail: TailCall, current: Sequence[Any] | None) -> tuple[Any, ...] | None:
-        """The arguments that ``tail`` asks for; None where they do not fit.
+        """The arguments for ``tail``; None if they do not fit.
 
         Args:
             tail: Names some of the arguments.
-            current: The arguments of the last call, if that was of the same task: they stay.
+            current: The arguments of the last call if it was of the same task: they are kept.
         """
         parameters = self.task.parameters
         try:
@@ -67,12 +68,12 @@ class Member:
                 before = dict(zip(self.names, current, strict=True))
                 named = parameters.merge(before, tail.args, tail.kwargs)
         except ArgumentError:
-            return None  # the node says what is wrong
+            return None  # the node raises the error
         return tuple([named[name] for name in self.names])
 
 
 def member(task: Task[..., Any]) -> Member | None:
-    """How a trampoline calls ``task``; None if it cannot. Worked out once per task."""
+    """How a trampoline calls ``task``; None if it cannot. Determined once per task."""
     found: Member | bool | None = task.derived.get("trampoline")
     if found is None:
         parameters = task.parameters
@@ -92,26 +93,26 @@ def is_member(task: Task[..., Any]) -> bool:
 
 
 class Trampoline:
-    """The loop of one node that goes from task to task; see ``fuser.Fused``, whose shape this has.
+    """The loop of one node that goes from task to task; has the interface of ``fused.Fused``.
 
     Args:
-        task: The first; a member.
-        run: Whose context the steps see.
+        task: The first task.
+        run: The run whose context the steps see.
     """
 
     is_async = False
 
     def __init__(self, task: Task[..., Any], run: Run) -> None:
-        #: By state; those that were met so far.
+        #: By state; the tasks met so far.
         self.tasks: list[Task[..., Any]] = [task]
         self._run = run
-        #: What all steps see.
+        #: The context of all steps.
         self.context = run.context.copy()
         self._states = {task: 0}
         self._failed_at = 0
 
     def state_of(self, task: Task[..., Any]) -> int:
-        """The state that stands for a task."""
+        """The state of a task."""
         state = self._states.get(task)
         if state is None:
             state = self._states[task] = len(self.tasks)
@@ -119,7 +120,7 @@ class Trampoline:
         return state
 
     def values(self, task: Task[..., Any], named: Mapping[str, Any]) -> Sequence[Any]:
-        """The arguments of ``task``, in the order that the loop takes them in."""
+        """The arguments of ``task``, in the loop's order."""
         return [named[name] for name in task.parameters.positional]
 
     def named(self, state: int, values: Sequence[Any]) -> dict[str, Any]:
@@ -127,17 +128,17 @@ class Trampoline:
         return dict(zip(self.tasks[state].parameters.positional, values, strict=True))
 
     def loop_for(self, values: Sequence[Any]) -> Callable[..., Any] | None:
-        """The function to enter with ``values``; None if one of them is for the node to see to."""
+        """The function to enter with ``values``; None if the node must handle one of them."""
         if any(type(v) not in ATOMS and issubclass(type(v), LAZY) for v in values):
             return None
         return self._run_steps
 
     def state_at(self, _error: BaseException, _entered: int) -> int:
-        """Which task has raised the error that has just ended the loop."""
+        """The state of the task that raised the error which has just ended the loop."""
         return self._failed_at
 
     def _run_steps(self, steps: Iterator[None], state: int, *args: Any) -> tuple[Any, ...]:
-        """Make steps: what the last one gave, or PAUSED; its state, its or the next arguments."""
+        """Make steps: the last result, or PAUSED; the state; the last or next arguments."""
         context, held = self.context, self._run.held
         variables = len(self._run.context)
         task = self.tasks[state]

@@ -1,9 +1,9 @@
-"""The source of a function, proven to be what it was compiled from (M10).
+"""The source of a function, with a proof that it is the source (M10).
 
-A function's lines are looked up by its file and line number, which say nothing for sure: the file
-may have been edited since, a decorator may have put another function in its place, an import hook
-may have rewritten it. So the lines are compiled again, as they are, and only if the outcome is the
-function's code to the last byte, its line table included, are they taken for its source.
+A function's lines are found by its file and line number, which prove nothing: the file may have
+been edited since, a decorator may have replaced the function, an import hook may have rewritten it.
+So the lines are compiled again, unchanged. They are the source only if the result is the function's
+code byte for byte, including its line table.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _FUTURES = functools.reduce(
     operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 )
 _OUTER = "__cs_outer"
-#: Of the names in a function, how many at most may have been imported against appearances.
+#: Most names in a function that are guessed to be imported, against appearances.
 _MOST_GUESSED = 2
 
 
 class Unfit(Exception):
-    """Why a function cannot be fused.
+    """The reason why a function cannot be fused.
 
     Attributes:
-        reason: A clause that says it.
-        line: Where in its file; None where it is no matter of a line.
+        reason: A clause.
+        line: The line in its file; None if it does not concern a line.
     """
 
     def __init__(self, reason: str, line: int | None = None) -> None:
@@ -52,10 +52,10 @@ class Unfit(Exception):
 
 
 def refuse(task: Task[..., Any]) -> None:
-    """Refuse tasks whose steps are more than calls with arguments that have names.
+    """Refuse tasks whose steps are more than calls with named arguments.
 
     Raises:
-        Unfit: It is such a one.
+        Unfit: The task is such a one.
     """
     parameters = task.parameters
     if type(task) is not Task:
@@ -76,9 +76,9 @@ def refuse(task: Task[..., Any]) -> None:
 
 
 def _context_variable(func: Any) -> str | None:
-    """The name of a context variable that a function sets, as far as its own code shows that.
+    """The name of a context variable that a function sets, as far as its own code shows.
 
-    What sets one elsewhere is noticed after the loop's first batch, which is a single step.
+    A variable set elsewhere is noticed after the loop's first batch, which is a single step.
     """
     if not isinstance(func, FunctionType) or "set" not in func.__code__.co_names:
         return None
@@ -90,7 +90,7 @@ def _context_variable(func: Any) -> str | None:
         try:
             if isinstance(cell.cell_contents, ContextVar):
                 return name
-        except ValueError:  # it is not bound yet
+        except ValueError:  # not bound yet
             continue
     return None
 
@@ -100,7 +100,7 @@ class Source(NamedTuple):
 
     Attributes:
         node: Its syntax tree, with the line numbers and columns of its file.
-        imported: What it was compiled with: see ``compiled``.
+        imported: The names that were imported when it was compiled: see ``compiled``.
     """
 
     node: FunctionNode
@@ -108,7 +108,7 @@ class Source(NamedTuple):
 
 
 def builtins_of(func: Any) -> dict[str, Any]:
-    """What names stand for in a function that are none of its module."""
+    """The meanings of names in a function that its module does not define."""
     found: dict[str, Any] = func.__builtins__
     return found
 
@@ -117,7 +117,7 @@ def source_of(func: Any) -> Source:
     """The source of a function, proven.
 
     Raises:
-        Unfit: It has no source, or another than its code.
+        Unfit: It has no source, or the source does not give its code.
 
     Cost: some tenths of a millisecond, for reading and compiling it.
     """
@@ -148,8 +148,8 @@ def compiled(
     Args:
         node: Its decorators count as its first lines, and are not evaluated. Its type parameters
             are variables of a function around it.
-        like: Gives the file, what is imported from ``__future__``, and whether it is nested.
-        free: Names that are variables of the functions around it; as in ``like`` if left out.
+        like: Provides the file, the imports from ``__future__``, and whether it is nested.
+        free: Names that are variables of enclosing functions; those of ``like`` by default.
         imported: Names that its module has imported.
     """
     body: list[ast.stmt] = [_without_type_parameters(node)]
@@ -175,10 +175,10 @@ def compiled(
 
 
 def _imports(node: FunctionNode, func: FunctionType) -> Iterator[tuple[str, ...]]:
-    """Guesses at which of its names the module has imported, the best one first.
+    """Guesses about which of its names the module has imported, the best one first.
 
-    The compiler calls ``name.attribute()`` otherwise where ``name`` was imported (its symbol table
-    says so), though it comes to the same.
+    The compiler treats ``name.attribute()`` differently if ``name`` was imported (according to its
+    symbol table), though the effect is the same.
     """
     bases = dict.fromkeys(
         call.func.value.id
@@ -206,10 +206,10 @@ def _parsed(func: FunctionType) -> FunctionNode:
     try:
         block = inspect.getblock(lines[code.co_firstlineno - 1 :])
         indented = block[0][:1].isspace()
-        # Columns and continued strings stay as they are, which dedenting would change.
+        # Columns and continued strings stay unchanged; dedenting would change them.
         above = code.co_firstlineno - 1 - indented
         text = "\n" * above + ("if 1:\n" if indented else "") + "".join(block)
-        tree = ast.parse(text, code.co_filename)  # its name is for filters of warnings
+        tree = ast.parse(text, code.co_filename)  # the file name is for filters of warnings
     except (IndexError, SyntaxError, tokenize.TokenError):
         raise Unfit("its source is not at hand", code.co_firstlineno) from None
     for node in nodes(tree):

@@ -1,1 +1,1 @@
-"""Injected resources: what a run has open, from its opening to its end."""
+"""Injected resources: the open resources of a run, from their opening to its end."""

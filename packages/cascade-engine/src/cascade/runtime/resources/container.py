@@ -1,8 +1,8 @@
-"""ResourceContainer: which resources an engine knows.
+"""ResourceContainer: the resources registered with an engine.
 
-It only knows them. What one run has open is in a ResourceSession (``resource_session``), each
-resource of which is a ResourceInstance with a life of its own (``resource_instance``); which
-provider a marker stands for in a run, and whether it can be had, is told by Providers.
+It only registers them. A ResourceSession (``session``) has the open resources of one run; each is a
+ResourceInstance (``instance``) with a life of its own. Providers (``providers``) finds the provider
+of each marker in a run, and checks whether it is available.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class ResourceContainer:
     """The resources that an engine knows, by name.
 
     Args:
-        bus: That of the engine; the events of a run go to that of the run.
-        teardown_timeout: Seconds that closing a resource may take which does not say so itself.
+        bus: The engine's bus; events of a run go to the bus of the run.
+        teardown_timeout: Default of the seconds that closing a resource may take.
 
     Raises:
-        ArgumentError: ``teardown_timeout`` is no number above 0.
+        ArgumentError: ``teardown_timeout`` is not a number > 0.
     """
 
     def __init__(
@@ -43,15 +43,15 @@ class ResourceContainer:
         check_seconds("teardown_timeout", teardown_timeout)
         self.bus = bus
         self._teardown_timeout = teardown_timeout
-        # Replaced and never changed: runs that are under way keep what they began with.
+        # Replaced, never changed: active runs keep the mapping that they began with.
         self._registered: Mapping[str, ResourceDefinition[Any]] = {}
         self._overrides: Mapping[str, Override] = {}
 
     def register(self, definition: ResourceDefinition[Any]) -> None:
-        """Make a resource known by its name, in place of one registered before.
+        """Register a resource by its name; replaces one registered before.
 
         Raises:
-            DefinitionError: ``definition`` is not what ``@resource`` makes.
+            DefinitionError: ``definition`` was not made by ``@resource``.
         """
         if not isinstance(definition, ResourceDefinition):
             raise DefinitionError(
@@ -68,11 +68,10 @@ class ResourceContainer:
         return self.providers().definition(Inject(name, None)).func
 
     def override_provider(self, name: str, new_provider: Any) -> None:
-        """Use another provider for the resource ``name`` from the next run on, however it is asked
-        for.
+        """Use another provider for the resource ``name`` from the next run on, for all its users.
 
-        A plain generator function takes over the scope, the thread and the deadline of the resource
-        that it replaces; what ``@resource`` makes brings its own.
+        A generator function inherits the scope, the thread and the deadline of the resource that it
+        replaces; a resource made by ``@resource`` has its own.
 
         Raises:
             DefinitionError: ``new_provider`` is neither.
@@ -80,7 +79,7 @@ class ResourceContainer:
         self._overrides = {**self._overrides, name: Override.of(name, new_provider)}
 
     def providers(self) -> Providers:
-        """What a run that begins now is given for its markers."""
+        """The providers for a run that begins now."""
         return Providers(self._registered, overrides_in_force(), self._overrides)
 
     def scan(self, graph: Graph) -> set[str]:
@@ -88,7 +87,7 @@ class ResourceContainer:
         return {wanted.resource_name for wanted, *_ in injections(graph.lazies)}
 
     def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
-        """Refuse nodes whose resources a run that begins now could not have.
+        """Refuse nodes whose resources would be unavailable in a run that begins now.
 
         Raises:
             ResourceNotFoundError, CycleError, ResourceError: See ``Providers.check``.
@@ -96,5 +95,5 @@ class ResourceContainer:
         self.providers().check(lazies)
 
     def setup(self, run: RunScope) -> ResourceSession:
-        """A place for the resources of one run. Nothing is opened before a task asks for it."""
+        """The resources of one run; each is opened when a task first asks for it."""
         return ResourceSession(self.providers(), run, self._teardown_timeout)

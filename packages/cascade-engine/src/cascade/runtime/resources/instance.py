@@ -1,21 +1,21 @@
 """ResourceInstance: one open resource, and the task that opens and closes it.
 
 Every instance has an *owner*, an asyncio task that opens it, waits, and closes it, in one Context
-(M7): what a provider does in its generator sees the same context variables and cancel scopes before
-and after the ``yield``. Requests only wait for the owner, and an owner ends only by being told to
-close, even where ``asyncio.run`` cancels every task at its end.
+(M7): the generator of a provider sees the same context variables and cancel scopes before and after
+its ``yield``. Requests only wait for the owner. An owner ends only when it is told to close, even
+when ``asyncio.run`` cancels every task at its end.
 
     opening ──> open ──> closing ──> closed
        └── failed          └── given up
 
-Plain generators run on threads of the executor, *bound* ones on the one thread that all of a run's
-thread-bound resources and what uses them share.
+Plain generators run on threads of the executor, *bound* ones on the one thread that all
+thread-bound resources of a run and their users share.
 
-Closing is not cancelled from outside, but has a deadline of its own. An async provider that takes
-longer is cancelled where it waits, once, and given up if that does not end it within as long again.
-A thread cannot be stopped: the call is abandoned, as those of tasks are (M8). What still opens when
-it is to be closed is cancelled at once; on a thread it has until the deadline, and closes itself
-there when it comes to its ``yield`` later.
+Closing is not cancelled from outside, but has its own deadline. An async provider that takes longer
+is cancelled once, where it waits, and given up if that does not end it within the same time again.
+A thread cannot be stopped: the call is abandoned, as those of tasks are (M8). A provider that is
+still opening when it must close is cancelled at once; on a thread it has until the deadline, and
+closes itself there when it reaches its ``yield`` later.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from cascade.runtime.execution.scope import RunScope
     from cascade.spec.protocols import Executor
 
-#: Seconds that closing a resource may take where nobody says anything else.
+#: Default of the seconds that closing a resource may take.
 TEARDOWN_TIMEOUT = 60.0
 
 
@@ -46,16 +46,16 @@ class ResourceInstance:
     """One resource from its opening to its end. In the event loop's thread.
 
     Args:
-        definition: What it is one of.
-        needs: Parameter → what its provider is handed there.
-        run: That it belongs to.
-        bound_thread: Where its provider must run, if anywhere.
+        definition: Its definition.
+        needs: Parameter of its provider → resource to inject.
+        run: The run that it belongs to.
+        bound_thread: The thread for its provider, if it is bound.
         timeout: Seconds that closing it may take.
 
     Attributes:
-        opened_as: A number that is higher than those of all that were open before; None as long as
-            it is not open.
-        failure: What closing it raised, if anything, or that it took too long.
+        opened_as: A number that is higher than those of all earlier openings; None while it is not
+            open.
+        failure: The error of closing it, including a timeout; None if there was none.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ResourceInstance:
         self.needs = needs
         self.opened_as: int | None = None
         self.failure: BaseException | None = None
-        #: What opening it raised, if anything, and where.
+        #: The error of opening it, if any, and its place.
         self._reason: BaseException | None = None
         self._trace: TracebackType | None = None
         self._run = run
@@ -79,7 +79,7 @@ class ResourceInstance:
         self._timer: asyncio.TimerHandle | None = None
         #: The error for a teardown that took too long and was cancelled.
         self._late: ResourceTimeoutError | None = None
-        #: How often this has cancelled its owner.
+        #: Number of times that this has cancelled its owner.
         self._stops = 0
         self._opened: asyncio.Future[Any] = run.loop.create_future()
         self._closing: asyncio.Future[None] = run.loop.create_future()
@@ -88,8 +88,8 @@ class ResourceInstance:
         self._generator: Any = None
         self._yielded_as = 0
         self._thread_call: ThreadCall | None = None
-        # A Context cannot be entered twice at once, and the owner is inside its own while a
-        # thread advances a plain generator; so that gets one copy for all its life.
+        # A Context cannot be entered twice at once, and the owner is inside its own while a thread
+        # advances a plain generator; that generator gets one copy for its whole life.
         context = run.context.copy()
         self._generator_context = context.copy()
         self._owner: asyncio.Task[None] = run.loop.create_task(
@@ -97,38 +97,38 @@ class ResourceInstance:
         )
         self._owner.add_done_callback(self._owner_ended)
 
-    # -- for those who use it -----------------------------------------------------------------
+    # -- for users of the resource ------------------------------------------------------------
 
     async def value(self) -> Any:
-        """The resource, once it is open; raises what opening it raised."""
+        """The resource, once it is open; raises the error of opening it."""
         try:
             return await asyncio.shield(self._opened)
         except BaseException as error:
-            if error is self._reason:  # all who want it raise this, each from where it comes from
+            if error is self._reason:  # all requests raise this one, each with its own traceback
                 error = BaseException.with_traceback(error, self._trace)
             raise
 
     @property
     def is_bound(self) -> bool:
-        """Whether what uses it must run on the bound thread."""
+        """Whether its users must run on the bound thread."""
         return self._bound_thread is not None
 
     @property
     def loop_ends(self) -> bool:
-        """Whether its event loop is about to end: nobody else cancels owners."""
+        """Whether its event loop is about to end: only that cancels owners."""
         return self._owner.cancelling() > self._stops
 
     def stop_opening(self) -> None:
-        """If it still opens, it is not to."""
+        """Cancel the opening, if it has not ended."""
         if not self._opened.done():
             self._stop()
 
     async def settled(self) -> bool:
-        """Wait until it is open or will never be; whether the caller was cancelled meanwhile."""
+        """Wait until it is open or failed; whether the caller was cancelled meanwhile."""
         return await _end_of(self._opened)
 
     async def close(self) -> bool:
-        """Close it and wait until it is closed; whether the caller was cancelled meanwhile."""
+        """Close it and wait for the end; whether the caller was cancelled meanwhile."""
         if not self._closing.done():
             self._closing.set_result(None)
         return await _end_of(self._ended)
@@ -141,10 +141,10 @@ class ResourceInstance:
         except BaseException as failure:
             self._not_opened(failure)
             return
-        if self._ended.done():  # given up, and open nevertheless
+        if self._ended.done():  # given up, and opened nevertheless
             await self._release()
             return
-        self._forget_timer()  # if it was to stop, it was too late
+        self._forget_timer()  # if it was stopped, that came too late
         self.opened_as = self._yielded_as
         self._run.publish(ResourceAcquired, self.definition.name)
         self._opened.set_result(resource)
@@ -169,7 +169,7 @@ class ResourceInstance:
             raise explained from failure
 
     async def _release(self) -> BaseException | None:
-        """Close it; what that raised, or that it took too long."""
+        """Close it; the error of that, including a timeout."""
         if self.definition.is_async:
             self._set_timer(self._cancel_late)
         calls = self._run.calls
@@ -205,16 +205,16 @@ class ResourceInstance:
         return twice
 
     def _explained(self, error: BaseException) -> BaseException:
-        """``error``, but for a cancel of which nobody outside of the provider knows."""
+        """``error``; a cancel that came from inside the provider is replaced by an error."""
         if not isinstance(error, asyncio.CancelledError) or self._owner.cancelling():
             return error
-        # Let through, it would look as if the run had been cancelled.
+        # Unchanged, it would look as if the run had been cancelled.
         found = ResourceError(
             f"the provider of '{self.definition.name}' raised CancelledError, but nobody cancelled "
             "it: it awaits something that was cancelled; catch that error around the await (it is "
             f"written at {self.definition.place})"
         )
-        found.__cause__ = error  # where it is not raised
+        found.__cause__ = error  # not raised here
         for note in notes_of(error):
             add_note(found, note)
         return found
@@ -223,9 +223,9 @@ class ResourceInstance:
         if not self._opened.done():
             self._reason, self._trace = error, error.__traceback__
             self._opened.set_exception(error)
-            self._opened.exception()  # retrieved: the requests that wait raise it themselves
+            self._opened.exception()  # retrieved: the waiting requests raise it themselves
         self._forget_timer()
-        # What failed after it was to stop is seen by no request.
+        # No request sees an error after the stop.
         is_seen = isinstance(error, asyncio.CancelledError) or not self._stops
         self._end(None if is_seen else error)
 
@@ -234,7 +234,7 @@ class ResourceInstance:
             self._not_opened(asyncio.CancelledError())
 
     def _end(self, failure: BaseException | None) -> None:
-        """Tell that it is no more; but once, for it may have been given up before."""
+        """Announce its end, but only once: it may have been given up before."""
         if self._ended.done():
             return
         self.failure = failure
@@ -264,11 +264,11 @@ class ResourceInstance:
         self._stop()
 
     def _give_up(self) -> None:
-        """Wait no longer. What still runs goes on by itself."""
+        """Wait no longer; running code goes on by itself."""
         where = self._too_late("it was cancelled there, and went on")
         if (call := self._thread_call) is not None and not self.definition.is_async:
             if not call.leave():
-                return  # it has come to its end just now
+                return  # it has just ended
             self._run.abandon(call.call, call.name, 0, call.executor)
             where = self._too_late(
                 "it goes on in its thread, because nothing can stop a plain function"
@@ -278,7 +278,7 @@ class ResourceInstance:
         self._end(where)
 
     def _too_late(self, fate: str) -> ResourceTimeoutError:
-        """The error for a resource that took too long; asked for where it still does."""
+        """The error for a resource that takes too long; called while it still does."""
         name, opened = self.definition.name, self.opened_as is not None
         place = _standing(self._generator) or self.definition.place
         done = "closing" if opened else "opening"
@@ -301,19 +301,19 @@ class ResourceInstance:
         return await self._in_thread(ThreadCall.advance)
 
     async def _shut(self) -> None:
-        """Run the ``finally`` blocks of a provider that did not come to its end."""
+        """Run the ``finally`` blocks of a provider that has not reached its end."""
         if self.definition.is_async:
             await self._generator.aclose()
         else:
             await self._in_thread(ThreadCall.shut)
 
     async def _in_thread(self, work: Callable[[ThreadCall], Any]) -> Any:
-        """Have a thread do ``work`` with the generator, and wait for it."""
+        """Run ``work`` with the generator on a thread, and wait for it."""
         executor = self._bound_thread or self._run.executor
         try:
             call = await self._made_by(executor, work)
             dropped = call.was_dropped
-        except Exception as error:  # it was shut down, or has no thread
+        except Exception as error:  # the executor was shut down, or has no thread
             dropped = True
             if self.opened_as is None or isinstance(error, StopAsyncIteration):
                 raise
@@ -326,7 +326,7 @@ class ResourceInstance:
         return value
 
     async def _made_by(self, executor: Executor, work: Callable[[ThreadCall], Any]) -> ThreadCall:
-        """The same on a thread of ``executor``: the call, which has ended or was given up.
+        """The same on a thread of ``executor``; returns the call, which has ended or was given up.
 
         Raises:
             Exception: The executor takes no calls.
@@ -346,7 +346,7 @@ class ResourceInstance:
         return call
 
     async def _end_of_call(self, call: ThreadCall) -> None:
-        """Wait until a thread has ended ``call``, or that was given up."""
+        """Wait until a thread has ended ``call``, or until the call was given up."""
         while not (call.done.done() or self._ended.done()):
             try:
                 await asyncio.wait([call.done, self._ended], return_when=asyncio.FIRST_COMPLETED)
@@ -356,7 +356,7 @@ class ResourceInstance:
 
 
 def _standing(generator: Any) -> str:
-    """Where a provider's generator is now, as ``file.py:12``."""
+    """The current line of a provider's generator, ``file.py:12``."""
     frame = getattr(generator, "ag_frame", None) or getattr(generator, "gi_frame", None)
     if frame is None or frame.f_lineno is None:
         return ""
@@ -364,7 +364,7 @@ def _standing(generator: Any) -> str:
 
 
 async def _end_of(future: asyncio.Future[Any]) -> bool:
-    """Wait until ``future`` is done, however often this is cancelled meanwhile; whether it was."""
+    """Wait until ``future`` is done, despite cancels; whether there was one."""
     cancelled = False
     while not future.done():
         try:

@@ -1,7 +1,7 @@
-"""Providers: which provider each marker of a run stands for, and whether it can be had.
+"""Providers: the provider of each marker in a run, and checks whether it is available.
 
-Fixed when the run begins: what is registered or overridden later is for later runs, so that a run
-never has two instances where the program says one.
+They are fixed when the run begins. Later registrations and overrides apply to later runs, so that a
+run never has two instances of one resource.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Providers:
 
     Args:
         registered: Name → resource.
-        overrides: Layers of them, by name; what stands in an earlier one wins.
+        overrides: Layers of overrides, by name; an earlier layer wins.
     """
 
     def __init__(
@@ -33,16 +33,16 @@ class Providers:
     ) -> None:
         self._registered = registered
         self._overrides = overrides
-        #: Name and provider of a marker → what it stands for, so that it always is the same.
+        #: Name and provider of a marker → its resource, so that the answer never changes.
         self._found: dict[tuple[str, ResourceDefinition[Any] | None], ResourceDefinition[Any]] = {}
-        #: What is certain to be had, with all that it needs → whether it is bound to a thread.
+        #: Resource that is surely available, with its needs → whether it is bound to a thread.
         self._sound: dict[ResourceDefinition[Any], bool] = {}
 
     def definition(self, wanted: Inject) -> ResourceDefinition[Any]:
-        """What ``wanted`` stands for: an override, the provider it holds, or a registered one.
+        """The resource of ``wanted``: an override, the provider in it, or a registered one.
 
         Raises:
-            ResourceNotFoundError: None of these.
+            ResourceNotFoundError: There is none of these.
         """
         key = wanted.resource_name, wanted.definition
         found = self._found.get(key)
@@ -66,13 +66,13 @@ class Providers:
         return replaced
 
     def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
-        """Refuse, before anything runs, nodes whose resources cannot be had.
+        """Refuse, before the run starts, nodes whose resources are unavailable.
 
         Raises:
-            ResourceNotFoundError: A name that is not registered; the note says which task.
-            CycleError: Providers that need each other.
-            ResourceError: A run-scoped resource that needs a task-scoped one, or something
-                asynchronous that uses a thread-bound resource.
+            ResourceNotFoundError: A name is not registered; the note names the task.
+            CycleError: Providers need each other.
+            ResourceError: A run-scoped resource needs a task-scoped one, or a coroutine uses a
+                thread-bound resource.
         """
         for wanted, task, node in injections(lazies):
             try:
@@ -90,10 +90,10 @@ class Providers:
             )
 
     def is_bound(self, wanted: Inject) -> bool:
-        """Whether ``wanted`` is bound to a thread, by itself or by what it needs (M7).
+        """Whether ``wanted`` is bound to a thread, by itself or by its needs (M7).
 
         Raises:
-            ResourceNotFoundError, CycleError, ResourceError: It cannot be had; see ``check``.
+            ResourceNotFoundError, CycleError, ResourceError: It is unavailable; see ``check``.
         """
         return self._is_bound(self.definition(wanted), ())
 
@@ -121,9 +121,9 @@ class Providers:
 def injections(
     lazies: Iterable[LazyResult[Any]],
 ) -> Iterator[tuple[Inject, Any, LazyResult[Any]]]:
-    """What nodes ask for: the marker, the task that is handed it, the node.
+    """The requests of nodes: the marker, the task that gets it, the node.
 
-    Also what the items of a map will ask for, of which only the map is there yet.
+    Includes those of the items of a map, although only the map exists yet.
     """
     for lazy in lazies:
         if not lazy._special:

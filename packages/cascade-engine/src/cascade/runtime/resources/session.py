@@ -1,12 +1,12 @@
-"""ResourceSession: what one run has open. Attempt: what one attempt of a task has.
+"""ResourceSession: the open resources of one run. Attempt: those of one attempt of a task.
 
-- scope ``run``: opened when first asked for, closed at the end of the run.
-- scope ``task``: opened for one attempt of one task, closed when that ends.
-- what is open is closed in the reverse order of opening, one after the other, each once, whatever
-  the others do, and however often the run is cancelled meanwhile.
-- what an *abandoned* call uses (M8) stays open until that has ended, whatever the scope, and is
-  closed by a task of its own: the run does not wait for what it has abandoned. Where the event
-  loop ends first, it is closed then, while it still can be.
+- scope ``run``: opened at first use, closed at the end of the run.
+- scope ``task``: opened for one attempt of one task, closed at its end.
+- Open resources are closed once each, in the reverse order of opening, one after the other,
+  whatever the others do, and however often the run is cancelled meanwhile.
+- Resources that an *abandoned* call uses (M8) stay open until it has ended, whatever the scope. A
+  separate task closes them, because the run does not wait for an abandoned call. If the event loop
+  ends first, they are closed then, if possible.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cascade.spec.wording import error_text
 if TYPE_CHECKING:
     from cascade.runtime.execution.scope import RunScope
 
-#: Tasks that close what abandoned calls use; kept, because an event loop holds its tasks weakly.
+#: Tasks that close resources of abandoned calls; kept, because an event loop holds tasks weakly.
 _CLOSERS: set[asyncio.Task[None]] = set()
 
 
@@ -39,9 +39,9 @@ class ResourceSession:
     """The open resources of one run.
 
     Args:
-        providers: What its markers stand for.
+        providers: Finds the provider of each marker.
         run: The run.
-        teardown_timeout: Seconds that closing a resource may take which does not say so itself.
+        teardown_timeout: Default of the seconds that closing a resource may take.
     """
 
     def __init__(self, providers: Providers, run: RunScope, teardown_timeout: float) -> None:
@@ -50,12 +50,12 @@ class ResourceSession:
         self._teardown_timeout = teardown_timeout
         self._open: dict[ResourceDefinition[Any], ResourceInstance] = {}
         self._bound: BoundThread | None = None
-        #: Abandoned calls → what they use of the run's.
+        #: Abandoned call → the run's resources that it uses.
         self._claims: dict[Future[Any], set[ResourceInstance]] = {}
         self._over = False
 
     def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
-        """Refuse nodes whose resources cannot be had; see ``Providers.check``."""
+        """Refuse nodes whose resources are unavailable; see ``Providers.check``."""
         self._providers.check(lazies)
 
     def check_use(self, wanted: Inject, user: Operation) -> None:
@@ -69,10 +69,10 @@ class ResourceSession:
     async def close(self, error: BaseException | None = None) -> None:
         """Close everything, last opened first; each once, whatever the others do.
 
-        But for what abandoned calls use: that is closed when they have ended.
+        Resources that abandoned calls use are left out: they are closed when the calls have ended.
 
         Args:
-            error: What ended the run, if anything did: failures to close become notes on it.
+            error: The error that ended the run, if any: failures to close become notes on it.
 
         Raises:
             ExceptionGroup: Resources failed to close and the run had succeeded.
@@ -92,18 +92,18 @@ class ResourceSession:
     def leave_to(
         self, call: Future[Any], own: list[ResourceInstance], used: Iterable[ResourceInstance]
     ) -> None:
-        """Close what an abandoned call uses when that has ended.
+        """Close the resources of an abandoned call when it has ended.
 
         Args:
             call: The call.
             own: Resources of its attempt alone.
-            used: All that it was handed.
+            used: All resources that it was given.
         """
         self._claims[call] = self._claimed_by(own, used)
 
         async def close() -> None:
             await _end_of_call(call)
-            # ResourceReleased tells of failures; nobody waits for this.
+            # ResourceReleased reports failures; nothing waits for this.
             with contextlib.suppress(Exception, asyncio.CancelledError):
                 await close_all(own, None)
             del self._claims[call]
@@ -118,7 +118,7 @@ class ResourceSession:
     def _claimed_by(
         self, own: list[ResourceInstance], used: Iterable[ResourceInstance]
     ) -> set[ResourceInstance]:
-        """The run's resources that a call uses, or that must wait for its thread to be closed."""
+        """The run's resources that a call uses, or that need its thread to close."""
         claimed: set[ResourceInstance] = set()
         todo = [*own, *used]
         while todo:
@@ -132,7 +132,7 @@ class ResourceSession:
 
     @property
     def bound_thread(self) -> BoundThread:
-        """The one thread of the run's thread-bound resources, started when first needed."""
+        """The one thread of the run's thread-bound resources, started at first use."""
         if self._bound is None:
             self._bound = BoundThread()
         return self._bound
@@ -140,7 +140,7 @@ class ResourceSession:
     def instance(
         self, wanted: Inject, own: dict[ResourceDefinition[Any], ResourceInstance]
     ) -> ResourceInstance:
-        """The instance for ``wanted``, opening if it is new; task-scoped ones go into ``own``."""
+        """The instance for ``wanted``, opening if new; task-scoped ones are added to ``own``."""
         bound = self._providers.is_bound(wanted)
         definition = self._providers.definition(wanted)
         place = own if definition.scope == "task" else self._open
@@ -163,11 +163,11 @@ class Attempt:
     def __init__(self, session: ResourceSession) -> None:
         self._session = session
         self._own: dict[ResourceDefinition[Any], ResourceInstance] = {}
-        #: All that was handed to the call.
+        #: All resources that were given to the call.
         self._used: set[ResourceInstance] = set()
         #: Whether the call must be made on the session's bound thread.
         self.bound = False
-        #: A call that nobody waits for any more, but which uses what is open.
+        #: A call that was abandoned and still uses the open resources.
         self._abandoned: Future[Any] | None = None
 
     async def __aenter__(self) -> Attempt:
@@ -181,17 +181,17 @@ class Attempt:
             self._session.leave_to(call, own, self._used)
 
     def keep_until(self, call: Future[Any]) -> None:
-        """Keep everything open until ``call`` has ended, which was abandoned (M8)."""
+        """Keep everything open until the abandoned ``call`` has ended (M8)."""
         self._abandoned = call
 
     async def resolve(
         self, args: Iterable[Any], kwargs: Mapping[str, Any], user: Operation
     ) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments with the resources in the place of their markers, opened if need be.
+        """The arguments with resources in place of their markers; opens them if needed.
 
         Raises:
-            ResourceNotFoundError, CycleError, ResourceError: A tail call has led to ``user``, whose
-                resources cannot be had; see ``Providers.check``.
+            ResourceNotFoundError, CycleError, ResourceError: A tail call led to ``user``, whose
+                resources are unavailable; see ``Providers.check``.
             Exception: Opening one failed.
         """
         return (
@@ -213,12 +213,12 @@ async def close_all(instances: Iterable[ResourceInstance], error: BaseException 
     """Close ``instances``, last opened first, even if the caller is cancelled meanwhile.
 
     Args:
-        instances: In the order in which they were asked for.
-        error: What ended their use, if anything did: failures to close become notes on it.
+        instances: In the order of the requests.
+        error: The error that ended their use, if any: failures to close become notes on it.
 
     Raises:
-        BaseException: What closing raised, in a group if several did, and ``error`` is None.
-        KeyboardInterrupt, SystemExit: Closing raised that.
+        BaseException: The error of closing, in a group if there are several, and ``error`` is None.
+        KeyboardInterrupt, SystemExit: Closing raised it.
         CancelledError: The caller was cancelled.
     """
     asked = list(instances)
@@ -227,7 +227,7 @@ async def close_all(instances: Iterable[ResourceInstance], error: BaseException 
     cancelled = False
     for instance in asked:
         cancelled |= await instance.settled()
-    # Only now it is known what was opened, and in which order: a thread may have been faster.
+    # Only now the order of opening is known: a thread may have been faster.
     closing = sorted(asked, key=lambda instance: instance.opened_as or math.inf, reverse=True)
     for instance in closing:
         cancelled |= await instance.close()

@@ -1,7 +1,7 @@
-"""Plain providers on threads: the one thread of what is bound, and calls that may be left.
+"""Plain providers on threads: the thread of bound resources, and calls that may be abandoned.
 
-Nothing can stop a thread. A call that takes too long is left to itself; if it opens something
-then, it closes that too, because nobody else will.
+A thread cannot be stopped. A call that takes too long is left to itself; if it opens a resource
+then, it also closes it, because no other code will.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from cascade.spec.protocols import Executor
 
 
-#: Numbers for what providers yield, in the order in which they do, on whatever thread: an event
-#: loop may learn of it in another one.
+#: Numbers for yields of providers, in their order, on whatever threads: an event loop may learn of
+#: them in another order.
 yields = itertools.count(1)
 
 
 class BoundThread(LocalExecutor):
-    """The thread of what is bound to one. No other can take its place."""
+    """The thread of bound resources. No other can take its place."""
 
     def __init__(self) -> None:
         super().__init__(1, name="cascade-bound")
         self._abandoned: Future[Any] | None = None
 
     def replace_thread(self, call: Future[Any]) -> None:
-        """Note that ``call``, which nobody waits for any more, keeps the thread."""
+        """Note that the abandoned ``call`` occupies the thread."""
         self._abandoned = call
 
     @property
     def is_stuck(self) -> bool:
-        """Whether it makes a call that nobody waits for any more."""
+        """Whether it is running an abandoned call."""
         return self._abandoned is not None and not self._abandoned.done()
 
 
@@ -48,10 +48,10 @@ class ThreadCall:
     """One call on a thread that advances or shuts a plain generator.
 
     Attributes:
-        call: What the executor has given for it.
+        call: The executor's future of it.
         done: Set in the event loop when it has ended.
-        yielded_as: A number that is higher than those of all that was yielded before; 0 if nothing
-            was.
+        yielded_as: A number that is higher than those of all earlier yields; 0 if it yielded
+            nothing.
     """
 
     call: Future[Any]
@@ -65,14 +65,14 @@ class ThreadCall:
         self._generator = generator
         self._begun: asyncio.Future[None] = run.loop.create_future()
         self._lock = threading.Lock()
-        #: Whether nobody waits for it any more; whether it has given what it was to give.
+        #: Whether it was abandoned; whether it has given its result.
         self._is_left = self._has_given = False
 
     def submit(self, executor: Executor, *work: Any) -> None:
-        """Have ``executor`` do ``work``.
+        """Have ``executor`` call ``work``.
 
         Raises:
-            RuntimeError: It was shut down.
+            RuntimeError: The executor was shut down.
         """
         self.executor = executor
         self._work: WorkerCall[Any] = WorkerCall(*work)
@@ -80,28 +80,28 @@ class ThreadCall:
         self.done = end_of(self.call, self._run.loop)
 
     def withdraw(self) -> bool:
-        """Do without it; False if a thread has begun it."""
+        """Cancel it; False if a thread has begun it."""
         return self._work.withdraw()
 
     @property
     def was_dropped(self) -> bool:
-        """Whether the executor has ended it before a thread began it."""
+        """Whether the executor ended it before a thread began it."""
         return self.done.done() and self._work.waits
 
     def when_begun(self, act: Callable[[], object]) -> None:
-        """Call ``act`` in the event loop when a thread has begun and not ended this."""
+        """Call ``act`` in the event loop when a thread has begun this and not ended it."""
         self._begun.add_done_callback(lambda _begun: self.done.done() or act())
 
     def advance(self) -> tuple[bool, Any]:
-        """``next`` of the generator, on a thread: whether there was one, and what."""
+        """``next`` of the generator, on a thread: (whether it yielded, the value)."""
         self._tell(self._begun)
         try:
             value = next(self._generator)
             self.yielded_as = next(yields)
-        except StopIteration:  # it cannot travel through a future
+        except StopIteration:  # it cannot pass through a future
             return self._give((False, None))
         given = self._give((True, value))
-        if self._is_left:  # nobody will close what this has opened late
+        if self._is_left:  # no other code will close a late resource
             with contextlib.suppress(StopIteration):
                 next(self._generator)
             self._generator.close()
@@ -119,18 +119,18 @@ class ThreadCall:
         return result
 
     def leave(self) -> bool:
-        """Wait for it no longer; False if it has given its result just now."""
+        """Abandon it; False if it has just given its result."""
         with self._lock:
             self._is_left = not self._has_given and not self.call.done()
             return self._is_left
 
     def result(self) -> Any:
-        """What the generator has yielded, once this is done.
+        """The value that the generator yielded, once this is done.
 
         Raises:
-            StopAsyncIteration: It has come to its end, or nobody waits for it any more.
+            StopAsyncIteration: The generator has ended, or the call was abandoned.
             ExecutorError: No thread has begun it.
-            BaseException: What it has raised.
+            BaseException: The generator raised it.
         """
         if self._is_left:
             raise StopAsyncIteration
@@ -146,5 +146,5 @@ class ThreadCall:
             if not future.done():
                 future.set_result(None)
 
-        with contextlib.suppress(RuntimeError):  # the loop is closed: it was left
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it was abandoned
             self._run.loop.call_soon_threadsafe(settle)

@@ -1,4 +1,4 @@
-"""Nodes without a value, and what stands in its place: they were skipped, or failed (R6, R9)."""
+"""Outcomes of nodes without a value: skipped, or failed (R6, R9)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from cascade.spec.misuse import written
 
 
 class Missing:
-    """The outcome of a node that has no value; what depends on its value gets the same one."""
+    """The outcome of a node without a value; nodes that need its value get the same one."""
 
     __slots__ = ()
 
     @property
     def reason(self) -> tuple[str, BaseException | None]:
-        """What TaskSkipped tells of it: the condition, or what failed and with what."""
+        """The reason for TaskSkipped: the condition, or the failed node and its error."""
         raise NotImplementedError
 
 
@@ -33,7 +33,7 @@ class Skipped(Missing):
     __slots__ = ("condition", "node")
 
     def __init__(self, node: str, condition: str) -> None:
-        #: The node whose ``run_if`` was not met.
+        #: The node whose ``run_if`` was falsy.
         self.node = node
         self.condition = condition
 
@@ -46,23 +46,23 @@ class Skipped(Missing):
 
 
 class Failed(Missing):
-    """The outcome of a node that failed, in a run that goes on nevertheless."""
+    """The outcome of a failed node, in a run that goes on nevertheless."""
 
     __slots__ = ("counted", "error", "node")
 
     def __init__(self, node: str, error: Exception) -> None:
         self.node = node
         self.error = error
-        #: Whether the error is one of the run's.
+        #: Whether the error has been added to those of the run.
         self.counted = False
 
     @property
     def can_be_value(self) -> bool:
-        """Whether it may be caught. A cycle may not: on which node it is met depends on timing."""
+        """Whether it may be caught. A cycle may not: timing decides which node reports it."""
         return not isinstance(self.error, CycleError)
 
     def count(self, failures: list[Exception]) -> None:
-        """Put the error among those of the run, if it is not there: it was not caught on a way."""
+        """Add the error to those of the run, once: no node above has caught it."""
         if not self.counted:
             self.counted = True
             failures.append(self.error)
@@ -85,7 +85,7 @@ RELEASED: Final = _Released()
 
 
 def released(lazy: LazyResult[Any]) -> ReleasedValueError:
-    """The error for a lazy value that is asked for again after that."""
+    """The error for a lazy value that is used again after its release."""
     return ReleasedValueError(
         f"the value of {lazy!r} was released after its last use, and a task has now returned "
         "something that needs it again; the run could not know of that, as no closure, global, "
@@ -95,13 +95,13 @@ def released(lazy: LazyResult[Any]) -> ReleasedValueError:
 
 
 def refuse_coroutine(result: Any, task: str) -> None:
-    """Refuse what a call gave if that is a coroutine, which nobody would ever await.
+    """Refuse a coroutine as the result of a call, because no code would await it.
 
     Raises:
-        DefinitionError: It is.
+        DefinitionError: The result is a coroutine.
     """
     if issubclass(type(result), CoroutineType):
-        result.close()  # or Python warns that it was never awaited
+        result.close()  # otherwise Python warns that it was never awaited
         raise DefinitionError(
             f"task '{task}' returned a coroutine, which nobody awaits; declare the task itself "
             "with async def and await it there"
@@ -109,12 +109,12 @@ def refuse_coroutine(result: Any, task: str) -> None:
 
 
 def caught(outcome: Any) -> Any:
-    """The error of a failure, which is the value of a node that catches; else ``outcome``."""
+    """The error of a failure, as the value of a node that catches; otherwise ``outcome``."""
     return outcome.error if type(outcome) is Failed and outcome.can_be_value else outcome
 
 
 def worst(lacks: Sequence[Missing]) -> Missing | None:
-    """What becomes of a node that lacks these: a failure counts most, so that no error is lost."""
+    """The outcome of a node that lacks these: failures come first, so that no error is lost."""
     return next((lack for lack in lacks if type(lack) is Failed), lacks[0] if lacks else None)
 
 
@@ -122,13 +122,13 @@ def value_or_raise(outcome: Any, name: str, target: LazyResult[Any] | None) -> A
     """The value of a finished target.
 
     Args:
-        outcome: What a strategy gave.
-        name: What the target is called.
-        target: Its lazy value, where there is one.
+        outcome: The result of a strategy.
+        name: The target's name.
+        target: Its lazy value, if there is one.
 
     Raises:
-        DependencyMissingError: It has none, because it or something it needs was skipped.
-        Exception: What it, or something it needs, failed with.
+        DependencyMissingError: The target, or a node that it needs, was skipped.
+        Exception: The error of the target, or of a node that it needs.
     """
     if issubclass(type(outcome), Failed):
         raise outcome.error

@@ -1,9 +1,9 @@
 """Pins: the lazy values that the tasks of a run can name, and so may return at any time (M21).
 
-A value is released after its last known use. What is known are the edges of the graph; but a task
-may also return a lazy value that was made before the run, or one that needs it. So what its
-function can name is looked for (``reach``), and what routes, maps and literals hold. What is found
-is kept until the run ends.
+A value is released after its last known use. The edges of the graph are known; but a task may also
+return a lazy value that was made before the run, or one that needs it. The run therefore searches
+for the lazy values that its function can name (``reach``), and those in routes, maps and literals.
+The values found are kept until the run ends.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from cascade.spec.routing import Router
 
 
 def named_in(target: LazyResult[Any]) -> set[LazyResult[Any]]:
-    """The lazy values that the tasks can name which are called for ``target``."""
+    """The lazy values that the tasks in the graph of ``target`` can name."""
     wiring = wire(target)
     known: set[LazyResult[Any]] = set()
 
     def is_known(lazy: LazyResult[Any]) -> bool:
-        if not known:  # most tasks name nothing
+        if not known:  # most tasks name none
             known.update(wiring.nodes())
         return lazy in known
 
@@ -36,13 +36,13 @@ def named_in(target: LazyResult[Any]) -> set[LazyResult[Any]]:
 
 
 class Pins:
-    """What the tasks of one run can name. Not thread-safe.
+    """The lazy values that the tasks of one run can name. Not thread-safe.
 
     Args:
-        is_known: Tells the lazy values that the run computes, or has computed.
+        is_known: Recognises the lazy values that the run computes, or has computed.
 
     Attributes:
-        found: The lazy values whose values are to be kept.
+        found: The lazy values whose values must be kept.
     """
 
     __slots__ = ("_entered", "_is_known", "_tasks", "found")
@@ -50,13 +50,13 @@ class Pins:
     def __init__(self, is_known: Callable[[LazyResult[Any]], bool]) -> None:
         self._is_known = is_known
         self.found: set[LazyResult[Any]] = set()
-        #: Tasks whose functions were searched.
+        #: Tasks whose functions have been searched.
         self._tasks: set[Operation] = set()
-        #: Lazy values that the run does not know yet, and whose inputs were looked at.
+        #: Lazy values unknown to the run whose inputs have been searched.
         self._entered: set[LazyResult[Any]] = set()
 
     def search(self, wiring: Wiring) -> None:
-        """Find what the nodes of a graph that is about to run can name."""
+        """Find the lazy values that the nodes of a new graph can name."""
         seen: dict[int, Any] = {}
         todo: list[LazyResult[Any]] = []
         for task in wiring.tasks:
@@ -73,7 +73,7 @@ class Pins:
     def _name(
         self, lazy: LazyResult[Any], todo: list[LazyResult[Any]], seen: dict[int, Any]
     ) -> None:
-        """Keep a lazy value that is named; of what it needs, what something else needs as well."""
+        """Keep a named lazy value, and those of its inputs that other nodes need as well."""
         self.found.add(lazy)
         stack = [lazy]
         while stack:
@@ -90,7 +90,7 @@ class Pins:
 
 
 def _hidden(lazy: LazyResult[Any]) -> list[Any]:
-    """What a router or a map may continue as, or hand to what it continues as."""
+    """The values that a router or a map may continue as, or hand to its continuation."""
     if isinstance(lazy, Router):
         return [*lazy.routes.values()]
     if isinstance(lazy, MappedLazyResult):

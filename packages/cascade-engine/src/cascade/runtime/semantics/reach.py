@@ -1,18 +1,17 @@
-"""Reach: the lazy values that a task's function can come by (M21).
+"""Reach: the lazy values that a task's function can reach (M21).
 
-One rule: a function refers to objects, which refer to others, and so on. The garbage collector
-knows what an object refers to, for closures, defaults, wrapped functions, bound methods, instances,
-classes with all that is defined in them, and containers alike; asking it calls no code of the
-user's. Globals and modules are the exception: of these, only names that stand in a function's code
-count.
+There is one rule: a function refers to objects, which refer to others, and so on. The garbage
+collector knows the references of an object, for closures, defaults, wrapped functions, bound
+methods, instances, classes with everything defined in them, and containers alike; asking it runs no
+user code. Globals and modules are the exception: of these, only names that stand in a function's
+code count.
 
-A search does not enter functions' globals and classes that belong to libraries, nor instances of
-such classes unless they are made to hold other objects: libraries know no lazy values of the
-user's.
+A search does not enter globals of functions or classes that belong to libraries, nor instances of
+such classes, unless they exist to hold other objects: libraries know no lazy values of the user's.
 
-The part that is code (functions, classes, cells, globals by name) is walked once per task. What is
-left of it is a list of places to read. A run reads them, and walks the data that it finds there.
-Code that was rebound since then is walked anew.
+The part that is code (functions, classes, cells, globals by name) is walked once per task. The
+result is a list of places to read. Each run reads them, and walks the data that it finds there. If
+code was rebound since, it is walked again.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
 from cascade.spec.task import Task
 
-#: Objects that a search enters, at most; and items of one container.
+#: Most objects that a search enters, and most items of one container.
 MOST: Final = 20_000
 _INERT = ATOMS | {
     ClassMethodDescriptorType,
@@ -63,7 +62,7 @@ _INERT = ATOMS | {
     range,
     slice,
 }
-#: Objects that are code. They are held by a task that reaches them, so they must not be data.
+#: Objects that are code. A task that reaches them holds them, so they must not be data.
 _CODE = (
     BuiltinFunctionType,
     CellType,
@@ -81,7 +80,7 @@ _CODE = (
 )
 _STATIC = (*_CODE, ModuleType)
 _CONTAINERS = (list, tuple, set, frozenset, dict, deque, MappingProxyType)
-#: Libraries whose objects are there to hold others.
+#: Our own classes whose instances hold other objects.
 _OWN_HOLDERS = (Literal, TailCall)
 _HOLDERS = frozenset(
     ["_collections", "_functools", "_operator", "builtins", "collections", "contextlib",
@@ -89,13 +88,13 @@ _HOLDERS = frozenset(
 )  # fmt: skip
 _NO_NAMES: frozenset[str] = frozenset()
 _IMPORTS = opmap["IMPORT_NAME"]
-# As they are found by Python itself, whatever a class or its metaclass calls by these names.
+# Looked up by Python itself, whatever a class or its metaclass calls by these names.
 _dict_of = type.__dict__["__dict__"].__get__
 _mro_of = type.__dict__["__mro__"].__get__
 _module_of = type.__dict__["__module__"].__get__
 
-#: An object, the names that stand in the code it was reached from, and whether only code is between
-#: the task and it.
+#: An object, the names in the code that it was reached from, and whether only code lies between the
+#: task and it.
 _Step = tuple[Any, frozenset[str], bool]
 
 
@@ -104,10 +103,10 @@ def named_by(task: Operation, seen: dict[int, Any]) -> Sequence[LazyResult[Any]]
 
     Args:
         task: The task.
-        seen: The data that was walked for this run, by id.
+        seen: The data that was already walked for this run, by id.
 
-    Cost: some hundred microseconds the first time; then tens of nanoseconds for each name in the
-    code that is reached, and a microsecond for each object that is data.
+    Cost: some hundred microseconds the first time; then tens of nanoseconds per name in the reached
+    code, and a microsecond per object that is data.
     """
     if not isinstance(task, Task):
         return ()
@@ -122,12 +121,12 @@ def named_by(task: Operation, seen: dict[int, Any]) -> Sequence[LazyResult[Any]]
 
 
 def within(values: Iterable[Any], seen: dict[int, Any]) -> list[LazyResult[Any]]:
-    """The lazy values that are reached from ``values``."""
+    """The lazy values that ``values`` reach."""
     return _Search(seen, None).work_off([(value, _NO_NAMES, False) for value in values])
 
 
 class Reach:
-    """The code that a task reaches, as the places where it refers to data. Never changed."""
+    """The code that a task reaches, as the places where it refers to data. Immutable."""
 
     __slots__ = ("_absent", "_known", "_own", "_parts", "_scopes")
 
@@ -136,7 +135,7 @@ class Reach:
         self._known = known = search.known
         #: Cells, attributes of classes and functions, and other code that refers to data.
         self._parts = [p for p in search.parts if _is_open(p, known)]
-        #: Globals and modules, and the names that they are asked for.
+        #: Globals and modules, and the names to look up in them.
         self._scopes = [
             (scope.get, [n for n in names if n in scope]) for scope, names in search.scopes.values()
         ]
@@ -148,7 +147,7 @@ class Reach:
         ]
 
     def read(self, seen: dict[int, Any]) -> Sequence[LazyResult[Any]] | None:
-        """The lazy values that are reached now; None if other code is."""
+        """The lazy values reached now; None if the code has changed."""
         values = get_referents(*self._parts)
         for get, present in self._scopes:
             values += map(get, present)
@@ -169,12 +168,12 @@ class _Search:
     """One walk over objects.
 
     Args:
-        seen: Objects that were walked, by id; kept, so that no other object gets the id.
-        own: The package whose modules are the user's even where they are installed.
+        seen: Walked objects, by id; kept, so that no other object gets the id.
+        own: The package whose modules are the user's even if they are installed.
         known: Code that need not be entered, by id.
 
     Attributes:
-        lasting: Whether to note the code that is entered in ``known``, ``parts`` and ``scopes``.
+        lasting: Whether to note entered code in ``known``, ``parts`` and ``scopes``.
         parts: Objects of that code which may refer to data.
         scopes: Dicts with names, and those of their names that stand in code, by id of the dict.
     """
@@ -191,7 +190,7 @@ class _Search:
         self._todo: list[_Step] = []
 
     def work_off(self, todo: list[_Step]) -> list[LazyResult[Any]]:
-        """Walk from what is in ``todo``; gives the lazy values that are reached."""
+        """Walk from the objects in ``todo``; returns the lazy values reached."""
         found: list[LazyResult[Any]] = []
         self._todo, seen, known = todo, self.seen, self.known
         while todo and len(seen) < MOST:
@@ -226,7 +225,7 @@ class _Search:
                 self._todo += [(v, names, lasts) for v in referents]
 
     def _enter_function(self, function: FunctionType) -> frozenset[str]:
-        """Ask the function's globals, and what it imports, for the names in its code."""
+        """Look up the names in its code in the function's globals and imports."""
         names, imports = _names_in(function.__code__)
         scope = function.__globals__
         name = scope.get("__name__")
@@ -247,7 +246,7 @@ class _Search:
             self._ask(scope, names, names)
 
     def _ask(self, scope: dict[str, Any], wanted: frozenset[str], names: frozenset[str]) -> None:
-        """Go on with what has one of the ``wanted`` names; ``names`` stand in the code there."""
+        """Continue with the values of the ``wanted`` names; ``names`` stand in the code there."""
         before = self.scopes.get(id(scope), (scope, _NO_NAMES))[1]
         new = wanted - before
         if new:
@@ -280,7 +279,7 @@ class _Search:
 
 
 def _roots(function: Any) -> list[_Step]:
-    """The function of a task, and where that is an object of a library, what it refers to."""
+    """The function of a task; if it is a library's object, the objects that it refers to."""
     more = () if issubclass(type(function), _CODE) else get_referents(function)
     return [(value, _NO_NAMES, True) for value in (function, *more)]
 
@@ -299,7 +298,7 @@ def _is_open(part: Any, known: dict[int, Any]) -> bool:
 
 
 def _names_in(code: CodeType) -> tuple[frozenset[str], bool]:
-    """All names in some code that are no variables of its own, and whether it imports."""
+    """All names in some code that are not its own variables, and whether it imports."""
     names: set[str] = set()
     imports = False
     codes = [code]
@@ -312,7 +311,7 @@ def _names_in(code: CodeType) -> tuple[frozenset[str], bool]:
 
 
 def _wrapped(value: Any) -> Any:
-    """What an object of a library wraps, as ``inspect.unwrap`` has it."""
+    """The object that a library's object wraps, as in ``inspect.unwrap``."""
     try:
         return object.__getattribute__(value, "__wrapped__")
     except Exception:
@@ -324,7 +323,7 @@ def _top(module: Any) -> str | None:
 
 
 def _is_library(module: Any, own: str | None) -> bool:
-    """Whether a module is Python's, Cascade's, or installed and of another package than ``own``."""
+    """Whether a module is Python's, Cascade's, or installed in another package than ``own``."""
     if not isinstance(module, str):
         return False
     top = module.partition(".")[0]
@@ -333,7 +332,7 @@ def _is_library(module: Any, own: str | None) -> bool:
 
 @functools.cache
 def _comes_with_python(top: str) -> bool:
-    """Whether that is of the standard library or of Cascade, which is no user's either."""
+    """Whether it belongs to the standard library or to Cascade."""
     return top == "cascade" or (top in sys.stdlib_module_names and top != "__main__")
 
 

@@ -1,4 +1,4 @@
-"""What a TailCall asks for: which task runs next, with which arguments (R5, M1, M2)."""
+"""The call that a TailCall asks for: the next task and its arguments (R5, M1, M2)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def lazies_of(tail: TailCall) -> list[LazyResult[Any]]:
 
 def with_values(tail: TailCall, values: Sequence[Any]) -> TailCall:
     """``tail`` with ``values`` in place of its lazy arguments, in the order of ``lazies_of``."""
-    # As literals: a value that happens to be a lazy one is not looked into again.
+    # As literals: a value that happens to be lazy is not searched again.
     left = map(Literal, values)
     args = [next(left) if issubclass(type(v), LazyResult) else v for v in tail.args]
     kwargs = {
@@ -31,13 +31,13 @@ def with_values(tail: TailCall, values: Sequence[Any]) -> TailCall:
 def next_call(
     current: Operation, named: Mapping[str, Any], tail: TailCall
 ) -> tuple[Task[..., Any], dict[str, Any]]:
-    """The task that runs next, and its arguments by name.
+    """The next task, and its arguments by name.
 
-    A self tail call keeps the last values of what it does not name; a switch to another task
-    starts from that task's defaults (M1).
+    A self tail call keeps the last values of parameters that it does not name; a switch to another
+    task starts from that task's defaults (M1).
 
     Args:
-        current: What returned ``tail``; a Task, or an operation that is made one here.
+        current: Returned ``tail``; a Task, or an operation that is turned into one here.
         named: The arguments that it ran with, complete.
         tail: Without lazy values, and without a ``target_blueprint_id``.
 
@@ -64,10 +64,10 @@ def is_baked(blueprint: Blueprint, task: Task[..., Any]) -> bool:
 def entry(blueprint: Blueprint, tail: TailCall) -> dict[str, Literal[Any] | LazyResult[Any]]:
     """The arguments by name with which ``tail`` enters the compiled call of a task.
 
-    Lazy ones are what the prologue computes, in place of inputs that are not given (M3).
+    Lazy ones come from the prologue, in place of inputs that are not given (M3).
 
     Args:
-        blueprint: Of a task, as BlueprintBuilder makes it.
+        blueprint: The blueprint of a task, made by BlueprintBuilder.
         tail: Without lazy values.
 
     Raises:
@@ -103,7 +103,7 @@ def entry(blueprint: Blueprint, tail: TailCall) -> dict[str, Literal[Any] | Lazy
 
 
 def fault(blueprint: Blueprint, again: bool, tail: TailCall) -> ArgumentError | None:
-    """What is wrong with ``tail``, in terms of the signature of the task that it goes to."""
+    """The fault of ``tail``, in terms of the signature of its target task."""
     if not isinstance(blueprint.task, Task):
         return None
     try:
@@ -117,7 +117,7 @@ def fault(blueprint: Blueprint, again: bool, tail: TailCall) -> ArgumentError | 
 
 
 def misfit(current: str, target: str, error: ArgumentError) -> ArgumentError:
-    """``error`` of a tail call, naming the task that made it and the one it goes to."""
+    """``error`` of a tail call, with the names of the calling task and of its target."""
     way = "to itself" if current == target else f"to '{target}'"
     return ArgumentError(f"the tail call of task '{current}' {way} does not fit: {error}")
 

@@ -1,1 +1,1 @@
-"""Subscribers to events: lines, bars, logs, tallies, and what leaves the process."""
+"""Subscribers to events: lines, bars, logs, tallies, and texts for other processes."""

@@ -1,4 +1,4 @@
-"""attach: what somebody who runs a script wants to see of it."""
+"""attach: the output of a script about its runs."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def attach(
     stream: TextIO | None = None,
     log_level: LogLevel | None = None,
 ) -> Iterator[None]:
-    """Tell people or programs of the runs on ``bus``, as long as the block lasts.
+    """Report the runs on ``bus`` to people or programs, for the duration of the block.
 
     Args:
-        bus: That of the engine.
+        bus: The engine's bus.
         log_format: Write a line per event, as a LineWriter does; None for no such lines.
-        progress: Show progress, as ``show_progress`` does. None: only where nothing else is shown
+        progress: Show progress, as ``show_progress`` does. None: only if there is no other output
             and a terminal can show bars. In a terminal, lines appear above the bars. Plain lines of
             progress are never mixed with JSON.
-        stream: Where to; standard error if left out.
-        log_level: Leave out lines for events below this level; alone, it asks for lines for people.
+        stream: The output; standard error by default.
+        log_level: Leave out lines for events below this level; alone, it turns on lines for people.
 
     Raises:
-        ValueError: ``log_format`` is neither "human" nor "json", or ``log_level`` is no level.
+        ValueError: ``log_format`` is neither "human" nor "json", or ``log_level`` is unknown.
     """
     if log_level is not None and log_format is None:
         log_format = "human"

@@ -1,6 +1,6 @@
-"""Bars: a bar in the terminal for each run under way, and a line for each that ended.
+"""Bars: a bar in the terminal per active run, and a line per ended one.
 
-rich is imported when bars are shown: it is an extra, and takes its time.
+rich is imported when bars are shown: it is an extra, and slow to import.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _PER_SECOND = 10
 class Bars:
     """Shows bars while it is entered. ``tally`` has the figures.
 
-    A thread of rich's looks at the figures and draws them; what the event loop's thread does for a
-    task is to count it. What the program prints meanwhile appears above the bars.
+    A thread of rich draws the figures; the event loop's thread only counts tasks. Output of the
+    program appears above the bars.
     """
 
     def __init__(self, bus: MessageBus, console: Console) -> None:
@@ -35,26 +35,26 @@ class Bars:
         from rich.live import Live
 
         self._console = console
-        # From a run's start to its end the tally has nobody to tell.
+        # Between a run's start and its end nothing needs a call from the tally.
         self.tally = RunTally(bus, self._changed, every=float("inf"))
-        # Runs that go on though nobody looks any more: their bars become lines that stay.
+        # Runs that outlive the display: their bars become lines that stay.
         self._left: list[RunFigures] | None = None
         self._live = Live(
             console=console,
             get_renderable=self._under_way,
             refresh_per_second=_PER_SECOND,
             transient=True,
-            # What goes elsewhere, like `program > file`, is not to end up in the terminal.
+            # Redirected output, as in `program > file`, must not end up in the terminal.
             redirect_stdout=_is_terminal(sys.stdout),
             redirect_stderr=_is_terminal(sys.stderr),
         )
-        #: A stream for lines that are to appear above the bars.
+        #: A stream for lines that appear above the bars.
         self.above = cast(TextIO, FileProxy(console, console.file))
 
     def __enter__(self) -> Self:
         try:
             self._live.start()
-        except RuntimeError:  # the system refuses a thread: bars change where runs do
+        except RuntimeError:  # the system refuses a thread: bars change only when runs do
             self._live.auto_refresh = False
         return self
 
@@ -78,12 +78,12 @@ class Bars:
 
     def _changed(self, run: RunFigures, event: Event) -> None:
         if isinstance(event, RunFinished):
-            self._live.refresh()  # takes the run's bar away, or it would be there twice for a while
+            self._live.refresh()  # removes the run's bar at once, so that it is not shown twice
             self._console.print(_rows([run]))
 
 
 def _rows(runs: list[RunFigures]) -> Table:
-    """A row for each run: what it is for, a bar, counts, what was unusual, how long it took."""
+    """A row per run: its target, a bar, counts, remarks, and its duration."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
@@ -115,7 +115,7 @@ def _rows(runs: list[RunFigures]) -> Table:
 
 
 def _so_far(seconds: float) -> str:
-    """A duration that grows, without digits that flicker."""
+    """A growing duration, without flickering digits."""
     return f"{seconds:.1f} s" if seconds < 10 else duration_text(seconds)
 
 

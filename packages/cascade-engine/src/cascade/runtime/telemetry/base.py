@@ -1,4 +1,4 @@
-"""Subscriber: something that listens on a bus for a while."""
+"""Subscriber: the base class of listeners on a bus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ E = TypeVar("E", bound=Event)
 
 
 class Subscriber:
-    """Listens from when it is made until it is closed, or the block that it heads ends."""
+    """Listens from its construction until it is closed, or until its ``with`` block ends."""
 
     def __init__(self, bus: MessageBus) -> None:
         self._bus = bus

@@ -1,4 +1,4 @@
-"""History: what became of each node, for drawings and tables after a run."""
+"""History: the outcome of each node, for drawings and tables after a run."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from cascade.runtime.telemetry.wording import error_text, waiting_for
 
 @dataclass(slots=True)
 class NodeRecord:
-    """What became of one node, in the last run that computed it."""
+    """The outcome of one node, in the last run that computed it."""
 
     run_id: str
     task: str
     #: ``LazyResult.number``
     node: int
-    #: See ``NodeState.state``. ``"retrying"`` from the failure of an attempt on, ``"waiting"`` from
-    #: the start of a wait on, both until the node's next event: going on is none. What has not
-    #: ended when the run does is ``"cancelled"``.
+    #: See ``NodeState.state``. ``"retrying"`` after the failure of an attempt and ``"waiting"``
+    #: after the start of a wait, both until the node's next event; resuming publishes none. A node
+    #: that has not ended when the run does is ``"cancelled"``.
     state: str = "running"
-    #: When it began, on the clock of the events; None if it never ran.
+    #: Time of its start, on the clock of the events; None if it never ran.
     started: float | None = None
-    #: How long its calls took (M19); None if it did not end by itself.
+    #: Duration of its calls in seconds (M19); None if it did not end by itself.
     seconds: float | None = None
-    #: How long it waited besides, for limits and for next attempts.
+    #: Seconds that it waited for limits and for further attempts.
     waited: float = 0.0
     #: Attempts that failed and were followed by another.
     retries: int = 0
-    #: Type and message of the last error. Not the error itself, whose traceback would keep alive
-    #: whatever the task was working on.
+    #: Type and message of the last error. Not the error itself: its traceback would keep the task's
+    #: variables alive.
     error: str = ""
-    #: Of a skipped node the condition that was falsy, of a waiting one what it waits for.
+    #: Of a skipped node the falsy condition, of a waiting one the thing it waits for.
     reason: str = ""
 
     @property
     def note(self) -> str:
-        """What a drawing says besides state and duration."""
+        """The text of a drawing besides state and duration."""
         if self.state == "skipped":
             return f"{self.reason} was falsy"
         if self.state == "waiting":
@@ -63,10 +63,10 @@ class NodeRecord:
 class History(Subscriber):
     """Records the nodes of the runs on ``bus``, until it is closed or its block ends.
 
-    Nodes that call a task are recorded, those that were added during a run among them. A node that
-    is computed by several runs has the record of the last one.
+    It records nodes that call a task, including those added during a run. A node computed by
+    several runs has the record of the last one.
 
-    Cost: about 1 µs and 200 bytes a node, besides what the engine needs to publish two events; the
+    Cost: about 1 µs and 200 bytes per node, besides the engine's cost of publishing two events. The
     memory is freed with the history, or by ``clear``.
 
     >>> import cascade as cs, asyncio
@@ -88,7 +88,7 @@ class History(Subscriber):
     def __init__(self, bus: MessageBus) -> None:
         super().__init__(bus)
         self._nodes: dict[int, NodeRecord] = {}
-        # Run under way → its nodes that were heard of, whether they ended or not.
+        # Active run → its nodes with events, whether they have ended or not.
         self._under_way: dict[str, list[NodeRecord]] = {}
         self._listen(TaskStarted, self._on_started)
         self._listen(TaskFinished, self._on_finished)
@@ -101,22 +101,22 @@ class History(Subscriber):
 
     @property
     def nodes(self) -> dict[int, NodeRecord]:
-        """``LazyResult.number`` → what became of it, in the order in which nodes began or ended.
+        """``LazyResult.number`` → record, in the order in which nodes began or ended.
 
-        A copy, but of the mapping only: records change while their run is under way.
+        A copy of the mapping only: the records change while their run is active.
         """
         return self._nodes.copy()
 
     @property
     def states(self) -> dict[int, NodeState]:
-        """The same as ``visualize(target, states=…)`` takes it, as it is now."""
+        """The present states for ``visualize(target, states=…)``."""
         return {
             number: NodeState(record.state, record.seconds, record.note)
             for number, record in self.nodes.items()
         }
 
     def clear(self) -> None:
-        """Forget all nodes. Those of runs under way are recorded again when they end."""
+        """Forget all nodes. Nodes of active runs are recorded again when they end."""
         self._nodes.clear()
         self._under_way.clear()
 
@@ -124,7 +124,7 @@ class History(Subscriber):
         record = self._nodes.get(event.node)
         if record is None or record.run_id != event.run_id:
             record = NodeRecord(event.run_id, event.task, event.node)
-            if event.node:  # 0 stands for any call that is no lazy value's
+            if event.node:  # 0 stands for calls that belong to no lazy value
                 self._nodes[event.node] = record
                 self._under_way.setdefault(event.run_id, []).append(record)
         return record

@@ -1,4 +1,4 @@
-"""Levels of events, as those of the standard ``logging``."""
+"""Levels of events, as in the standard ``logging``."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _LEVELS: Final[tuple[tuple[type[Event], int], ...]] = (
 
 
 def level_of(event: Event) -> int:
-    """The level of an event: ERROR for failures, DEBUG for what thousands of nodes may publish."""
+    """The level of an event: ERROR for failures, DEBUG for events that come in thousands."""
     if isinstance(event, RunFinished) and event.status == "failed":
         return logging.ERROR
     if isinstance(event, ResourceReleased) and event.error is not None:
@@ -55,12 +55,12 @@ def level_of(event: Event) -> int:
 
 
 def level_of_type(event_type: type[Event]) -> int:
-    """The level of the events of a type that tell of no failure; of a TaskFailed, of any."""
+    """The level of a type's events without a failure; for TaskFailed, of all its events."""
     return next((its for kind, its in _LEVELS if issubclass(event_type, kind)), logging.DEBUG)
 
 
 def types_from(level: int) -> list[type[Event]]:
-    """Types whose events may have ``level`` or a higher one, and always those of runs."""
+    """Types whose events may have at least ``level``, and always those of runs."""
     if level <= logging.DEBUG:
         return [Event]
     found = [kind for kind, its in _LEVELS if its >= level]
@@ -71,7 +71,7 @@ def level_named(level: LogLevel) -> int:
     """The number of a level.
 
     Raises:
-        ArgumentError: There is no level of that name.
+        ArgumentError: The name is unknown.
     """
     if not isinstance(level, str) or level not in _NAMED:
         raise ArgumentError(f"log_level must be one of {', '.join(_NAMED)}, but is {short(level)}")

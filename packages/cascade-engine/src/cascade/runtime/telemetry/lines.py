@@ -18,7 +18,7 @@ from cascade.spec.wording import short, visible
 
 LogFormat = Literal["human", "json"]
 
-# One for all lines: json.dumps() with options would make an encoder for each.
+# Shared by all lines: json.dumps() with options would make an encoder for each.
 _encode = json.JSONEncoder(check_circular=False).encode
 
 
@@ -26,20 +26,20 @@ class LineWriter(Subscriber):
     """Writes a line for each event of the runs on ``bus``, until it is closed.
 
     Args:
-        bus: That of the engine.
-        stream: Where to write; what ``sys.stderr`` is at that moment, if left out. It is flushed
+        bus: The engine's bus.
+        stream: The output; by default the value of ``sys.stderr`` at that moment. It is flushed
             when a run ends, and stays open.
-        log_format: ``"human"``: seconds since the run began, what it happened to, what happened;
-            without what nodes wait for before they start.
+        log_format: ``"human"``: seconds since the start of the run, the subject, and the event;
+            without waits before a node starts.
             ``"json"``: an object with the keys ``at`` (wall-clock time, ISO 8601, UTC), ``event``
-            (the type's name), ``run_id`` and the event's own fields; errors are objects with
-            ``type`` and ``message``. A field that JSON has no notion of becomes its short ``repr``.
-            A text has 2 KiB at most and a list 50 items, as in telemetry.
+            (name of the type), ``run_id`` and the event's own fields. Errors are objects with
+            ``type`` and ``message``. A field that JSON cannot express becomes its short ``repr``.
+            A text has at most 2 KiB and a list at most 50 items, as in telemetry.
         level: Leave out events below ``"debug"`` (write all), ``"info"`` (runs, constraints and
             connections), ``"warning"`` (retries, calls that block or are abandoned, a lost
             connection) or ``"error"`` (failures). Events that are left out are not published.
 
-    Cost: 3 µs for a line to people, 8 µs for JSON, besides that of publishing every event there is.
+    Cost: 3 µs per line for people, 8 µs per line of JSON, besides publishing all these events.
 
     >>> import sys
     >>> from cascade.runtime.events import RunStarted, TaskFailed
@@ -65,9 +65,9 @@ class LineWriter(Subscriber):
         self._level = level_named(level)
         self._stream = stream
         self._texts = Texts()
-        # From the events' clock to the wall's; asked again when a run starts.
+        # From the events' clock to the wall clock; measured again when a run starts.
         self._offset = time.time() - time.monotonic()
-        # Run → when it started and what its target is called; only of those under way.
+        # Active run → its start and the name of its target.
         self._runs: dict[str, tuple[float, str]] = {}
         write = self._write_json if log_format == "json" else self._write_human
         for event_type in types_from(self._level):
@@ -87,11 +87,11 @@ class LineWriter(Subscriber):
         if isinstance(event, InputsAwaited) or (
             isinstance(event, NodesPlanned) and not event.count
         ):
-            return  # of interest to programs at most
-        # Of a run that we did not see begin, the time counts from the first that we see of it.
+            return  # of interest only to programs
+        # For a run whose start we missed, time counts from its first event here.
         began, target = self._runs.setdefault(event.run_id, (event.at, f"run {event.run_id}"))
         if level_of(event) >= self._level:
-            # Which run it is goes without saying while there is one.
+            # With one run, its id need not be shown.
             which = f"[{event.run_id[:6]}] " if len(self._runs) > 1 else ""
             subject = subject_of(event) or target
             line = f"{event.at - began:8.3f}  {which}{subject:<16}  {in_words(event)}"

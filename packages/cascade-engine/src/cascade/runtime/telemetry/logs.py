@@ -51,14 +51,14 @@ class EventLogger(Subscriber):
     """Hands the events of the runs on ``bus`` to ``logging``, until it is closed.
 
     Loggers: ``cascade.run``, ``cascade.task`` and ``cascade.resource``. Levels: ERROR for failures,
-    with the traceback; WARNING for retries, for what blocks the event loop and for abandoned calls;
-    INFO for the start and the end of a run; DEBUG for all else. A record has the event's fields as
-    attributes (``extra``): ``event``, ``run_id``, ``task``, ``node``, ``duration`` …
+    with the traceback; WARNING for retries, calls that block the event loop, and abandoned calls;
+    INFO for the start and the end of a run; DEBUG for all others. A record has the event's fields
+    as attributes (``extra``): ``event``, ``run_id``, ``task``, ``node``, ``duration`` …
 
     Args:
-        bus: That of the engine.
-        force: Listen to everything. Otherwise levels are read once, now, and what they rule out is
-            not even published: a run of many tasks pays for DEBUG records only if they are wanted.
+        bus: The engine's bus.
+        force: Listen to all events. Otherwise the levels are read once, now, and events below them
+            are not even published: a run of many tasks pays for DEBUG records only on demand.
 
     >>> import logging
     >>> logging.getLogger("cascade").setLevel(logging.DEBUG)
@@ -75,7 +75,7 @@ class EventLogger(Subscriber):
 
     def __init__(self, bus: MessageBus, *, force: bool = False) -> None:
         super().__init__(bus)
-        # Run → its target, and the last error of a task that was logged with its traceback.
+        # Run → its target, and the last task error logged with its traceback.
         self._targets: dict[str, str] = {}
         self._told: dict[str, BaseException] = {}
         self._listen(RunStarted, self._run_started)

@@ -1,4 +1,4 @@
-"""show_progress: how far the runs on a bus are, as bars in a terminal or as lines elsewhere."""
+"""show_progress: the progress of the runs on a bus, as bars in a terminal or as lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 def show_progress(
     bus: MessageBus, to: TextIO | Console | None = None, *, every: float = 1.0
 ) -> Iterator[RunTally]:
-    """Show how far the runs on ``bus`` are, as long as the block lasts.
+    """Show the progress of the runs on ``bus``, for the duration of the block.
 
-    In a terminal, if rich is installed (``pip install "cascade-engine[cli]"``): a bar for each run.
-    Elsewhere plain lines: at the start of a run, now and then while its tasks end, and at its end.
-    Totals grow as runs find out what they have to do.
+    In a terminal, if rich is installed (``pip install "cascade-engine[cli]"``): a bar per run.
+    Elsewhere plain lines: at the start of a run, at intervals while its tasks end, and at its end.
+    Totals grow as runs discover more work.
 
     Args:
-        bus: That of the engine.
-        to: A stream or a rich Console; standard error if left out.
-        every: Seconds between two plain lines of one run, by the clock of the events.
+        bus: The engine's bus.
+        to: A stream or a rich Console; standard error by default.
+        every: Seconds between two plain lines of one run, on the clock of the events.
 
     Yields:
         The tally of these runs.
 
     Guarantees: however the block ends, the terminal is restored and nothing stays subscribed.
 
-    Cost: that of a RunTally. Bars are drawn ten times a second, in a thread of their own.
+    Cost: that of a RunTally. A separate thread draws bars ten times a second.
     """
     console = terminal(to)
     if console is None:
@@ -50,7 +50,7 @@ def show_progress(
 
 
 def progress_lines(bus: MessageBus, stream: TextIO | None, *, every: float = 1.0) -> RunTally:
-    """Plain lines on ``stream``, wherever that leads, until the tally is closed."""
+    """Plain lines on ``stream``, terminal or not, until the tally is closed."""
 
     def show(run: RunFigures, event: Event) -> None:
         write_line(stream, visible(f"{run.title}: {_how_far(run, event)}"))

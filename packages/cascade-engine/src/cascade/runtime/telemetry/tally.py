@@ -1,4 +1,4 @@
-"""RunTally: how many tasks each run on a bus has, how many are done, and how long it took."""
+"""RunTally: the number of tasks of each run on a bus, how many are done, and its duration."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from cascade.runtime.telemetry.base import Subscriber
 
 @dataclass(slots=True)
 class RunFigures:
-    """The figures of one run, as far as it has come."""
+    """The figures of one run so far."""
 
     run_id: str
-    #: Name of what the run computes.
+    #: Name of the run's target.
     target: str
     #: ``"graph"`` or ``"vm"``.
     strategy: str
-    #: Calls of tasks that are known so far; grows where maps expand.
+    #: Calls of tasks known so far; grows when maps expand.
     planned: int = 0
-    #: How many of them have ended: finished, failed, skipped or found in the cache.
+    #: Calls that have ended: finished, failed, skipped or found in the cache.
     done: int = 0
     failed: int = 0
     skipped: int = 0
@@ -41,21 +41,21 @@ class RunFigures:
     retries: int = 0
     #: ``"running"``, then ``"succeeded"``, ``"failed"`` or ``"cancelled"``.
     status: str = "running"
-    #: How long the run took; 0 while it is running.
+    #: Duration of the run; 0 while it is running.
     seconds: float = 0.0
-    #: When it began, on the clock of the events.
+    #: Time of its start, on the clock of the events.
     began: float = 0.0
     _told: float = field(default=0.0, repr=False)
 
     @property
     def title(self) -> str:
-        """What the run is for, and the path it takes."""
+        """The target of the run, and its path."""
         return f"{self.target}, {self.strategy} path"
 
     @property
     def remarks(self) -> list[str]:
-        """What there is to say of its tasks besides how many are done: ``["2 skipped"]``."""
-        # Of a run that failed one failure goes without saying.
+        """Remarks about its tasks besides the number done: ``["2 skipped"]``."""
+        # One failure of a failed run need not be mentioned.
         failed = 0 if self.status == "failed" and self.failed == 1 else self.failed
         counts = {
             "failed": failed,
@@ -70,16 +70,15 @@ class RunTally(Subscriber):
     """Counts the runs that start on a bus, until it is closed or its block ends.
 
     Args:
-        bus: Where to listen.
-        changed: Called after events that changed a run's figures, in the thread that publishes: at
-            a run's start and end, and in between.
-        every: Seconds, on the clock of the events, between two calls in between; 0 for a call
-            after each event.
+        bus: The bus to listen on.
+        changed: Called after events that changed a run's figures, in the publishing thread: at
+            a run's start and end, and at intervals in between.
+        every: The interval in seconds, on the clock of the events; 0 for a call after each event.
 
     Attributes:
         runs: The figures of these runs, in the order of their start.
 
-    Cost: 0.1 µs a task, besides what the engine needs to publish one event.
+    Cost: 0.1 µs per task, besides the engine's cost of publishing one event.
 
     >>> from cascade.runtime.events import RunStarted, RunFinished
     >>> bus = MessageBus()
@@ -101,7 +100,7 @@ class RunTally(Subscriber):
         self.runs: list[RunFigures] = []
         self._changed = changed
         self._every = every if changed is not None else float("inf")
-        # Only of runs under way.
+        # Only active runs.
         self._by_id: dict[str, RunFigures] = {}
         self._listen(RunStarted, self._started)
         self._listen(NodesPlanned, self._planned)
@@ -116,7 +115,7 @@ class RunTally(Subscriber):
 
     @property
     def under_way(self) -> list[RunFigures]:
-        """The figures of the runs that have not ended. In any thread."""
+        """The figures of the runs that have not ended. From any thread."""
         return list(self._by_id.values())
 
     def _started(self, event: RunStarted) -> None:
@@ -129,7 +128,7 @@ class RunTally(Subscriber):
 
     def _planned(self, event: NodesPlanned) -> None:
         run = self._by_id.get(event.run_id)
-        if run is not None:  # else it started before we listened
+        if run is not None:  # otherwise it started before we listened
             run.planned += event.count
             self._tell(run, event)
 

@@ -1,4 +1,4 @@
-"""Texts that an engine publishes, or writes as JSON lines: bounded and, if wanted, redacted."""
+"""Texts that an engine publishes, or writes as JSON lines: bounded and, on request, redacted."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from cascade.spec.wording import short
 
 _log = logging.getLogger("cascade.control")
 
-#: Bytes of UTF-8 that a text has at most when it leaves.
+#: Most bytes of a published text, in UTF-8.
 MOST_OF_A_TEXT = 2048
-#: Characters that the user's function is given: it may be a slow regular expression.
+#: Most characters for the user's function, which may be a slow regular expression.
 _MOST_REDACTED = 65_536
-#: Of a longer text, characters beside the cut that do not leave: the function may not recognise a
-#: secret of which the cut has taken a part.
+#: Characters near the cut of a longer text that are not published: the function may not recognise a
+#: secret that the cut has split.
 _UNSURE = _MOST_REDACTED // 2
-#: Items of a list that leave; the rest is counted.
+#: Most items of a published list; the rest is counted.
 _MOST_ITEMS = 50
-#: What stands for a text that ``redact`` failed on.
+#: Replaces a text that ``redact`` failed on.
 WITHHELD = "(withheld: redact failed)"
 #: Replaces a text whose redacted part lies too close to the cut to be published.
 TOO_LONG = "(withheld: too long to redact)"
-#: Fields whose last lines say most: tracebacks. They are cut at the beginning.
+#: Fields whose last lines matter most: tracebacks. They are cut at the beginning.
 _TOLD_AT_THE_END = frozenset({"stack"})
 
 
 class Texts:
-    """Redacts and cuts each text before it leaves.
+    """Redacts and cuts each text before it is published.
 
     Args:
-        redact: Gives the text as others may see it; None leaves it as it is. What it raises on is
+        redact: Returns the text in a form for others; None for no change. If it raises, the text is
             withheld.
 
     Raises:
-        ArgumentError: ``redact`` cannot be called.
+        ArgumentError: ``redact`` is not callable.
     """
 
     def __init__(self, redact: Callable[[str], str] | None = None) -> None:
@@ -49,14 +49,14 @@ class Texts:
         self._next_report = 1
 
     def clean(self, text: str, most: int = MOST_OF_A_TEXT, *, keep_end: bool = False) -> str:
-        """A text as it leaves: without secrets, then cut to so many bytes.
+        """The published form of a text: without secrets, then cut to ``most`` bytes.
 
-        Of a text of more than 64 KiB the user's function is given that much. A secret of up to
-        32 KiB leaves neither in whole nor in part, wherever it stands.
+        The user's function gets at most 64 KiB of a text. A secret of up to 32 KiB is published
+        neither in whole nor in part, wherever it stands.
 
         Args:
             text: The text.
-            most: Bytes that it may have.
+            most: Most bytes of the result.
             keep_end: Cut it at its beginning.
         """
         if self._redact is not None and text:
@@ -64,7 +64,7 @@ class Texts:
         return cut(text, most, keep_end=keep_end)
 
     def data(self, value: Any) -> Any:
-        """The same for all texts of plain data, whose lists are cut as well."""
+        """The same for all texts in plain data; its lists are cut as well."""
         if isinstance(value, str):
             return self.clean(value)
         if isinstance(value, list):
@@ -103,7 +103,7 @@ class Texts:
         return found
 
     def _report(self, why: str) -> None:
-        """Log a failure, without the text or the error's message, which may have the secret."""
+        """Log a failure without the text and the error's message, which may contain the secret."""
         self._failures += 1
         if self._failures >= self._next_report:
             self._next_report *= 10
@@ -117,11 +117,11 @@ class Texts:
 
 
 def cut(text: str, most: int = MOST_OF_A_TEXT, *, keep_end: bool = False) -> str:
-    """``text`` of at most so many bytes of UTF-8; what UTF-8 cannot encode, as escapes.
+    """``text`` cut to at most ``most`` bytes of UTF-8; escapes replace invalid characters.
 
     Args:
         text: The text.
-        most: Bytes that it may have.
+        most: Most bytes of the result.
         keep_end: Cut it at its beginning.
 
     >>> cut("a" * 100, 10)

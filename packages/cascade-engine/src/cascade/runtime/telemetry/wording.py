@@ -1,4 +1,4 @@
-"""What events say: in words for people, as plain data for programs."""
+"""Events in words for people, and as plain data for programs."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from cascade.runtime.events import (
 from cascade.spec.wording import short
 
 _SHOWN_OF_A_MESSAGE = 300
-#: Of an int that goes out as a number.
+#: Most bits of an int that is published as a number.
 _MOST_BITS = 1024
 _own_names: dict[type[Event], tuple[str, ...]] = {}
 
 
 def in_words(event: Event) -> str:
-    """What happened, in one line without the subject: ``"failed after 3 ms: OSError: no disk"``."""
+    """The event in one line without its subject: ``"failed after 3 ms: OSError: no disk"``."""
     match event:
         case RunStarted():
             return f"started, {event.strategy} path"
@@ -96,7 +96,7 @@ def in_words(event: Event) -> str:
 
 
 def subject_of(event: Event) -> str:
-    """What it happened to, if the event says so: ``"fetch #12"``, ``"resource db"``."""
+    """The subject of the event, if it has one: ``"fetch #12"``, ``"resource db"``."""
     if isinstance(event, StepsMade):
         return event.task
     if isinstance(event, TaskEvent | InputsAwaited):
@@ -120,10 +120,10 @@ def waiting_for(event: TaskWaiting) -> str:
 
 
 def as_data(event: Event) -> dict[str, Any]:
-    """The event as plain data that ``json.dumps`` takes, whatever its fields hold.
+    """The event as plain data for ``json.dumps``, whatever its fields contain.
 
     First ``event``, the name of its type, and ``run_id``; then its own fields. Errors become
-    ``{"type": …, "message": …}``. Without ``at``, whose zero means nothing outside of the process.
+    ``{"type": …, "message": …}``. ``at`` is left out, because its zero is private to the process.
     """
     data = {"event": type(event).__name__, "run_id": event.run_id}
     return data | {name: _plain(value) for name, value in _own_fields(event).items()}
@@ -180,5 +180,5 @@ def _type_name(error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # a broken __str__ must not hide that there was an error
+    except Exception:  # a broken __str__ must not hide the error
         return "<its message cannot be shown>"

@@ -1,1 +1,1 @@
-"""Agents: tasks that loop by tail calls until they are content."""
+"""Agents: tasks that loop by tail calls until they are done."""

@@ -2,14 +2,14 @@
 
 *Fireflies* (Mirollo & Strogatz, "Synchronization of pulse-coupled biological oscillators", SIAM J.
 Appl. Math. 50, 1990). The phase p of a firefly rises from 0 to 1 in a period; at 1 it flashes, and
-begins again. What counts towards a flash is its state x, which rises ever more slowly::
+starts again. Its flashes depend on its state x, which rises ever more slowly::
 
     x = f(p) = ln(1 + (e^b - 1) p) / b
 
-A flash that it sees moves x up by a nudge, or to 1, and then it flashes, too. Written for the
-phase, as f is what it is, that is a line: p ← g p + (g - 1) / (e^b - 1) with g = e^(b nudge).
-After a flash it sees nothing for a while (the refractory phase). For b > 0 and all-to-all coupling
-almost all starts end in synchrony.
+A flash that it sees moves x up by a nudge; if x reaches 1, it flashes too. With this f the phase
+moves along a line: p ← g p + (g - 1) / (e^b - 1) with g = e^(b nudge). After a flash it sees
+nothing for a while (the refractory phase). For b > 0 and all-to-all coupling almost all starts end
+in synchrony.
 
 *Kuramoto's oscillators* ("Chemical Oscillations, Waves, and Turbulence", 1984; Acebron et al., Rev.
 Mod. Phys. 77, 2005). Each has a natural frequency w_i and is pulled towards the mean of all::
@@ -35,17 +35,17 @@ from cascade.spec.task import task
 
 
 class Pulse:
-    """How fireflies answer to a flash.
+    """How fireflies respond to a flash.
 
     Args:
-        period: Seconds from one flash to the next if nobody else flashes.
-        nudge: How far one flash moves the state, which flashes at 1.
-        refractory: Share of the period in which a firefly sees nothing after its own flash. Also
+        period: Seconds from one flash to the next if no other firefly flashes.
+        nudge: How far one flash moves the state; a firefly flashes at 1.
+        refractory: Share of the period in which a firefly sees nothing after its own flash. Even
             with 0 it does not see the others that flash at the same instant.
-        bend: b above: the larger, the more a flash moves those that are about to flash anyway.
+        bend: b above: the larger, the more a flash moves fireflies that are about to flash anyway.
 
     Raises:
-        ValueError: One of them is out of range.
+        ValueError: An argument is out of range.
     """
 
     __slots__ = ("bend", "gain", "nudge", "offset", "period", "refractory")
@@ -69,7 +69,7 @@ class Pulse:
         self.offset = 1 / expm1(bend)
 
     def nudged(self, phase: float, flashes: int = 1) -> float:
-        """The phase after so many flashes at one instant; 1 or more for one that flashes, too."""
+        """The phase after so many flashes at one instant; 1 or more if it flashes too."""
         gain = self.gain**flashes
         return phase * gain + (gain - 1) * self.offset
 
@@ -82,10 +82,10 @@ async def firefly(place: int, medium: Medium, pulse: Pulse, zero: float) -> int:
     """A firefly that sees the others, until it flashes: one step per flash that it sees.
 
     Args:
-        place: Its own, in the medium.
-        medium: What it shares with the others.
-        pulse: How it answers to a flash.
-        zero: Time at which it has had phase 0, or would have.
+        place: Its place in the medium.
+        medium: Connects it to the others.
+        pulse: Its response to a flash.
+        zero: Time of its phase 0, past or extrapolated.
 
     Returns:
         Its place, when the medium's time is over.
@@ -107,14 +107,14 @@ async def firefly(place: int, medium: Medium, pulse: Pulse, zero: float) -> int:
 
 @task
 async def resting(place: int, medium: Medium, pulse: Pulse, zero: float) -> int:
-    """A firefly after its flash: it sees nothing for a while, and then is a ``firefly`` again."""
+    """A firefly after its flash: it sees nothing for a while, then becomes a ``firefly`` again."""
     if await medium.rest(place, zero + pulse.refractory * pulse.period) is None:
         return place
     return firefly.tail(place, medium, pulse, zero)
 
 
 def order_of_phases(medium: Medium, period: float) -> float:
-    """R of the fireflies now: 1 if all have the same phase, about 1 / sqrt(n) if they have any."""
+    """R of the fireflies now: 1 for equal phases, about 1 / sqrt(n) for random ones."""
     turn = 2 * pi / period
     now = medium.now
     angles = [turn * (now - zero) for zero in medium.zeros]
@@ -126,13 +126,14 @@ def order_of_phases(medium: Medium, period: float) -> float:
 
 
 class MeanField:
-    """Where oscillators meet: each brings its phase, and all get the mean. In one event loop.
+    """The meeting point of oscillators: each brings its phase, and all get the mean. One event
+    loop.
 
     Args:
-        oscillators: How many have to come before there is a mean.
+        oscillators: How many must come before there is a mean.
     """
 
-    # Not a container to the search for lazy values (R2), however large it is.
+    # Not a container for the search for lazy values (R2), however large it is.
     __slots__ = ("_come", "_cosines", "_mean", "_sines")
 
     def __init__(self, oscillators: int) -> None:
@@ -142,7 +143,7 @@ class MeanField:
         self._mean: asyncio.Future[tuple[float, float]] | None = None
 
     def meet(self, place: int, cosine: float, sine: float) -> asyncio.Future[tuple[float, float]]:
-        """What to await for R cos ψ and R sin ψ."""
+        """A future of (R cos ψ, R sin ψ)."""
         self._cosines[place], self._sines[place] = cosine, sine
         if self._mean is None:
             self._mean = asyncio.get_running_loop().create_future()
@@ -165,16 +166,16 @@ async def oscillator(
     dt: float,
     steps: int,
 ) -> float:
-    """One oscillator as an agent: it meets all others twice a step, by Heun's method.
+    """One oscillator as an agent: it meets all others twice per step, by Heun's method.
 
     Args:
-        place: Its own, in the field.
+        place: Its place in the field.
         field: Where it meets the others; all need the same ``dt`` and ``steps``.
         angle: θ, in radians.
-        frequency: w, in radians a second.
-        coupling: K, in radians a second.
-        dt: Seconds a step.
-        steps: How many there are to make.
+        frequency: w, in radians per second.
+        coupling: K, in radians per second.
+        dt: Seconds per step.
+        steps: Number of steps left.
 
     Returns:
         Its angle after them.
@@ -193,7 +194,7 @@ async def oscillator(
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What ``population`` comes to."""
+    """The result of ``population``."""
 
     #: θ of each oscillator at the end.
     angles: list[float]
@@ -220,11 +221,11 @@ def population(
 
     Args:
         angles: θ of each, in radians.
-        frequencies: w of each, in radians a second.
+        frequencies: w of each, in radians per second.
         order: R at each step so far.
-        coupling: K, in radians a second.
-        dt: Seconds a step.
-        steps: How many there are to make.
+        coupling: K, in radians per second.
+        dt: Seconds per step.
+        steps: Number of steps left.
 
     Guarantees: the same floats as so many agents ``oscillator``.
     Cost: about 0.4 µs a step and oscillator.
@@ -274,7 +275,7 @@ def lorentzian(count: int, width: float, rng: random.Random) -> list[float]:
     Args:
         count: How many.
         width: γ, half of its width at half of its height, in radians a second.
-        rng: Where chance comes from.
+        rng: The source of randomness.
     """
     return [width * tan(pi * (rng.random() - 0.5)) for _ in range(count)]
 

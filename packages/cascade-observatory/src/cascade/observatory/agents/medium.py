@@ -1,15 +1,15 @@
-"""The medium between fireflies: it carries flashes, and wakes who waits.
+"""The medium between fireflies: it carries flashes and wakes waiting agents.
 
 An agent has a place in the medium and waits there until a time, resting or listening; a listener
-also until a neighbour flashes. What happens at one time happens in rounds. All whose time has come
-are woken; when each of them has made its step and waits again, the listeners that see one of those
-who flashed are woken, once each, with the number of flashes that they see; and so on, until nobody
-flashes. So a flash takes no time, and one that sets off others does so at one instant. Delivering
-a round costs one message a listener, however many have flashed.
+also until a neighbour flashes. The events of one instant happen in rounds. First all agents whose
+time has come are woken. When each of them has made its step and waits again, the listeners that saw
+a flash are woken, once each, with the number of flashes that they saw; and so on, until no agent
+flashes. A flash therefore takes no time, and a flash that triggers others does so within one
+instant. A round costs one message per listener, however many have flashed.
 
-Events happen in the order of their times and *at* those times, however late the event loop comes
-to them. So in real time the medium is paced by the clock, but no jitter gets into it: what happens
-is the same as in virtual time, float for float. ``lag`` tells how late it is.
+Events happen in the order of their times and *at* those times, however late the event loop gets to
+them. In real time the clock paces the medium, but adds no jitter: the events are the same as in
+virtual time, float for float. ``lag`` is its current delay.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from math import inf
 
 from cascade.observatory.agents.topology import Topology
 
-#: Agents that are woken between two turns of the event loop's other work, some milliseconds' worth.
+#: Agents that are woken before the event loop's other work gets a turn: some milliseconds' worth.
 BATCH = 256
-#: Entries of the timetable for each place before void ones are thrown away together.
+#: Most entries of the timetable per place before void ones are removed together.
 _ENTRIES = 4
 
 Heard = int | None
-"""What a wait gives: the flashes that were seen; 0 if the time came first, None if the end did."""
+"""The result of a wait: the flashes that were seen; 0 if the time came first, None at the end."""
 
 
 class Medium:
-    """Places for agents, who see each other flash. Made and used in one event loop.
+    """Places for agents, which see each other flash. Made and used in one event loop.
 
-    Time begins when all places are taken: when an agent waits in each.
+    Time begins when an agent waits in each place.
 
     Args:
-        topology: Who sees whom.
+        topology: Which places see each other.
         end: Seconds after which all waits end.
-        observers: How many places there are besides, which see nothing; they come last.
+        observers: Number of additional places, which see nothing; they come last.
 
     Attributes:
-        now: Seconds since the beginning, of what is happening.
-        zeros: For each place when its oscillator has had phase 0, or would have; its agent sees
-            to it.
-        last: For each place the time of its last flash; minus infinity before.
-        flashes: How many there were.
-        wakes: How often an agent was woken, which is how many steps they have made.
+        now: Seconds since the beginning, of the current events.
+        zeros: For each place, the time of its oscillator's phase 0, past or extrapolated; its agent
+            maintains it.
+        last: For each place the time of its last flash; minus infinity before the first.
+        flashes: Number of flashes so far.
+        wakes: Number of times that agents were woken, which equals their steps.
         lag: Seconds by which the medium is late.
     """
 
-    # Not a container to the search for lazy values (R2), however large it is.
+    # Not a container for the search for lazy values (R2), however large it is.
     def __init__(self, topology: Topology, end: float, observers: int = 0) -> None:
         places = len(topology) + observers
         self.topology = topology
@@ -64,13 +64,13 @@ class Medium:
         self._loop = asyncio.get_running_loop()
         self._began: float | None = None
         self._over = False
-        #: For each place what its agent awaits; None while that makes a step.
+        #: For each place the future that its agent awaits; None while the agent makes a step.
         self._waiting: list[asyncio.Future[Heard] | None] = [None] * places
         self._until = [0.0] * places
         self._is_listening = bytearray(places)
-        #: A heap of (until, place); those of waits that have ended are void.
+        #: A heap of (until, place); entries of waits that have ended are void.
         self._timetable: list[tuple[float, int]] = []
-        #: Agents that do not wait: they make a step, or are yet to come.
+        #: Agents that do not wait: they make a step, or have not come yet.
         self._busy = places
         self._to_wake: list[tuple[int, Heard]] = []
         self._flashing: list[int] = []
@@ -78,27 +78,27 @@ class Medium:
     # -- for agents, in their steps -----------------------------------------------------------
 
     def listen(self, place: int, until: float) -> asyncio.Future[Heard]:
-        """What to await for a neighbour's flash."""
+        """A future that ends with a neighbour's flash, or at ``until``."""
         self._is_listening[place] = 1
         return self._wait(place, until)
 
     def rest(self, place: int, until: float) -> asyncio.Future[Heard]:
-        """What to await for a time only; what flashes meanwhile is not seen.
+        """A future that ends at ``until``; flashes in the meantime are not seen.
 
-        An ``until`` that is now lets the instant end first.
+        An ``until`` of now lets the current instant end first.
         """
         self._is_listening[place] = 0
         return self._wait(place, until)
 
     def flash(self, place: int) -> None:
-        """Flash now. The agent is to rest next, as its own flash does not concern it."""
+        """Flash now. The agent must rest next, because its own flash does not affect it."""
         self.last[place] = self.now
         self.flashes += 1
         self._log.append((self.now, place))
         self._flashing.append(place)
 
     def take_log(self) -> list[tuple[float, int]]:
-        """(time, place) of the flashes since this was last asked for."""
+        """(time, place) of the flashes since the last call."""
         log, self._log = self._log, []
         return log
 
@@ -114,12 +114,14 @@ class Medium:
         heapq.heappush(self._timetable, (until, place))
         self._busy -= 1
         if not self._busy:
-            # Not at once: other work is to have its turn, and the last agent to await this.
+            # Not at once: other work gets its turn, and the last agent has yet to await its future.
             self._loop.call_soon(self._go_on)
         return future
 
     def _go_on(self) -> None:
-        """Now that all wait: wake the next batch of this round, of the next one, or of a later."""
+        """All agents wait: wake the next batch of this round, of the next round, or of a later
+        time.
+        """
         if not self._to_wake and self._flashing:
             flashing, self._flashing = self._flashing, []
             self._to_wake = self.topology.hearing(flashing, self._is_listening)
@@ -128,11 +130,11 @@ class Medium:
         if self._to_wake:
             self._wake(self._to_wake[:BATCH])
             self._to_wake = self._to_wake[BATCH:]
-            if self._over and self._to_wake:  # the others do not come back
+            if self._over and self._to_wake:  # the others do not return
                 self._loop.call_soon(self._go_on)
 
     def _next_due(self) -> float:
-        """When the next wait ends by itself; void entries before that are thrown away."""
+        """When the next wait ends by itself; removes void entries before it."""
         table, until, waiting = self._timetable, self._until, self._waiting
         if len(table) > _ENTRIES * len(waiting):
             table[:] = [(until[place], place) for place, one in enumerate(waiting) if one]
@@ -145,9 +147,9 @@ class Medium:
         return inf
 
     def _turn_to(self, due: float) -> None:
-        """Let it be ``due``, or set a timer if the clock is not as far; at most the end."""
+        """Advance to ``due``, at most the end; or set a timer if the clock is behind."""
         is_end = due > self.end
-        due = max(min(due, self.end), self.now)  # whoever waits for the past is woken now
+        due = max(min(due, self.end), self.now)  # a wait for the past ends now
         clock = self._loop.time()
         if self._began is None:
             self._began = clock
@@ -163,14 +165,14 @@ class Medium:
         while table and table[0][0] <= due:
             until, place = heapq.heappop(table)
             if self._until[place] == until and self._waiting[place] is not None:
-                self._until[place] = -inf  # there may be an equal entry, of an earlier wait
+                self._until[place] = -inf  # an earlier wait may have left an equal entry
                 self._to_wake.append((place, 0))
 
     def _wake(self, batch: list[tuple[int, Heard]]) -> None:
         waiting = self._waiting
         for place, heard in batch:
             future, waiting[place] = waiting[place], None
-            if future is not None and not future.done():  # it is if its agent was cancelled
+            if future is not None and not future.done():  # done if its agent was cancelled
                 self._busy += 1
                 future.set_result(heard)
         self.wakes += len(batch)

@@ -1,8 +1,8 @@
-"""PageRank as an agent: a task that makes one step and tail-calls itself until the ranks stand.
+"""PageRank as an agent: a task that makes one step and tail-calls itself until the ranks converge.
 
-A node's rank is the share of its time that a reader spends there who follows a link at random,
-or with probability ``1 - damping`` goes to any node at all. From a node without links (a dangling
-one) the reader always goes to any node. One step, for every node i of n::
+A node's rank is the share of its time that a random reader spends there. The reader follows a
+random link, or with probability ``1 - damping`` goes to any node. From a node without links (a
+dangling one) the reader always goes to any node. One step, for every node i of n::
 
     rank[i] ← (1 - damping) / n
             + damping * (sum of rank[j] / links[j] over the j that link to i
@@ -30,24 +30,24 @@ class Links(Generic[N]):
     """A directed graph, laid out for taking steps on it.
 
     Args:
-        nodes: All nodes; those that come twice count once.
-        edges: (from, to). A link that comes twice counts once; one from a node to itself counts.
+        nodes: All nodes; duplicates count once.
+        edges: (from, to). Duplicates count once; a link from a node to itself counts.
 
     Raises:
-        ValueError: An edge to or from something that is not among ``nodes``.
+        ValueError: An edge has an end that is not among ``nodes``.
 
     >>> links = Links("abc", [("a", "b"), ("b", "c"), ("a", "b")])
     >>> links.out_degree
     [1, 1, 0]
     """
 
-    # Not a container to the search for lazy values (R2), however large it is.
+    # Not a container for the search for lazy values (R2), however large it is.
     __slots__ = ("dangling", "incoming", "nodes", "out_degree")
 
     def __init__(self, nodes: Iterable[N], edges: Iterable[tuple[N, N]]) -> None:
         self.nodes: tuple[N, ...] = tuple(dict.fromkeys(nodes))
         place = {node: i for i, node in enumerate(self.nodes)}
-        #: For each node the places of those that link to it.
+        #: For each node the places of the nodes that link to it.
         self.incoming: list[list[int]] = [[] for _ in self.nodes]
         #: For each node the number of its links.
         self.out_degree: list[int] = [0] * len(self.nodes)
@@ -72,7 +72,7 @@ class Links(Generic[N]):
 
 @dataclass(frozen=True, slots=True)
 class Ranking(Generic[N]):
-    """What ``pagerank`` comes to."""
+    """The result of ``pagerank``."""
 
     #: Node → rank, highest first; they add up to 1.
     ranks: dict[N, float]
@@ -95,10 +95,10 @@ def pagerank(
 
     Args:
         links: The graph, n nodes and m edges.
-        ranks: Where to start, in the order of ``links.nodes``; the same everywhere if left out.
+        ranks: The start, in the order of ``links.nodes``; uniform by default.
         damping: Probability of following a link, 0 ≤ damping < 1.
-        tolerance: The residual has to be below this.
-        max_steps: Give up then: no tolerance below about 1e-16 can be met by floats.
+        tolerance: The run ends when the residual is below this.
+        max_steps: Give up after this many; floats cannot meet a tolerance below about 1e-16.
         steps: Steps made so far.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A field of fireflies in one run: what it is made of, and what is seen of it."""
+"""A field of fireflies in one run: its settings and its recording."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cascade.spec.wording import short
 
 #: R from which on fireflies count as synchronous.
 SYNCHRONOUS = 0.95
-#: Flashes that a recording keeps, to be shown again; some megabytes.
+#: Most flashes that a recording keeps for replay; some megabytes.
 _FLASHES_KEPT = 200_000
 #: Side of the largest field: a million agents.
 _LARGEST = 1000
@@ -25,22 +25,22 @@ _LARGEST = 1000
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A field of ``side`` x ``side`` fireflies, and for how long it is watched.
+    """A field of ``side`` x ``side`` fireflies, and the time for which it is watched.
 
     Attributes:
         side: Fireflies in a row.
-        topology: Who sees whom; one of ``topology.NAMES``.
-        period: Seconds from flash to flash of a firefly that is alone.
-        nudge: How far all neighbours' flashes together move a state that flashes at 1; that of one
-            flash is this divided by the average number of neighbours.
+        topology: Which places see each other; one of ``topology.NAMES``.
+        period: Seconds from flash to flash of a lone firefly.
+        nudge: How far the flashes of all neighbours together move a state, which flashes at 1. One
+            flash moves it by this divided by the average number of neighbours.
         refractory: Share of the period in which a firefly sees nothing after its flash.
         bend: See ``kuramoto.Pulse``.
-        duration: Seconds, of the fireflies' time.
-        seed: Decides the phases at the beginning and the shortcuts of a small world.
-        looks: How often R is measured in a period.
+        duration: Seconds of the fireflies' time.
+        seed: Decides the initial phases and the shortcuts of a small world.
+        looks: Measurements of R per period.
 
     Raises:
-        ValueError: Something is out of range.
+        ValueError: A setting is out of range.
     """
 
     side: int = 30
@@ -69,23 +69,23 @@ class Settings:
 
     @property
     def fireflies(self) -> int:
-        """How many there are."""
+        """The number of fireflies."""
         return self.side * self.side
 
 
 @dataclass(slots=True)
 class Recording:
-    """What was seen of a field.
+    """The observations of a field.
 
     Attributes:
-        settings: What it was made of.
+        settings: The settings of the field.
         times: Seconds at which R was measured.
-        order: R then.
+        order: R at these times.
         flashes: (time, place), by time; the first ones, if there were very many.
-        flashed: How many flashes there were in all.
-        steps: Steps that agents have made, the observer's included.
+        flashed: Total number of flashes.
+        steps: Steps that agents have made, including the observer's.
         seconds: Real seconds that the run has taken so far.
-        lag: The most seconds by which the field was late.
+        lag: The largest delay of the field, in seconds.
     """
 
     settings: Settings
@@ -99,7 +99,7 @@ class Recording:
 
     @property
     def synchronous_since(self) -> float | None:
-        """Since when R has been above ``SYNCHRONOUS`` without a break, to the end; else None."""
+        """Time since which R has stayed above ``SYNCHRONOUS`` to the end; None if it has not."""
         since = None
         for time, order in zip(reversed(self.times), reversed(self.order), strict=True):
             if order <= SYNCHRONOUS:
@@ -108,7 +108,7 @@ class Recording:
         return since
 
 
-#: Called at each look, with what was seen so far and the medium.
+#: Called at each look, with the recording so far and the medium.
 Watcher = Callable[[Recording, Medium], object]
 
 
@@ -116,7 +116,7 @@ Watcher = Callable[[Recording, Medium], object]
 async def observe(
     place: int, medium: Medium, every: float, look: Callable[[], object], count: int = 0
 ) -> int:
-    """An agent that looks every so many seconds, and counts how often."""
+    """An agent that looks at a fixed interval in seconds, and counts its looks."""
     if await medium.rest(place, count * every) is None:
         return count
     look()
@@ -135,9 +135,9 @@ async def simulate(
 
     Args:
         settings: The field.
-        engine: What runs it. A rate limit of its holds for the fireflies' steps; fewer at the same
-            time than there are places would stand still, for all of them wait in their steps.
-        recording: Filled as it goes, so that something is left of a run that is interrupted.
+        engine: The engine to use. Its rate limits apply to the fireflies' steps. A concurrency
+            limit below the number of places would block the field, because all wait in their steps.
+        recording: Filled as it goes, so that an interrupted run leaves its part.
         watch: Called at each look.
 
     Guarantees: all of the recording but ``seconds`` and ``lag`` depends on ``settings`` alone.
@@ -158,7 +158,7 @@ async def simulate(
     for place in range(settings.fireflies):
         medium.zeros[place] = zero = -rng.random() * settings.period
         agents.append(firefly(place, medium, pulse, zero))
-    # Last: at one instant it is woken after those who flash, who are so many in its first round.
+    # Last: at one instant it is woken after the flashing agents, who fill the first round.
     agents.append(observe(settings.fireflies, medium, settings.period / settings.looks, look))
     try:
         await engine.run(agents, use_vm=True)
@@ -169,7 +169,7 @@ async def simulate(
 
 
 def pulse_in(settings: Settings, topology: Topology) -> Pulse:
-    """How fireflies answer in a field: the nudge of one flash is a share of all neighbours'."""
+    """The response of fireflies in a field: one flash is a share of all neighbours' nudge."""
     each = settings.nudge / topology.degree if topology.degree else 0.0
     return Pulse(settings.period, each, settings.refractory, settings.bend)
 
@@ -183,7 +183,7 @@ def _note(recording: Recording, medium: Medium, seconds: float) -> None:
 
 
 def _take(recording: Recording, medium: Medium) -> None:
-    # Within an instant the order of steps is the event loop's affair.
+    # Within an instant the event loop decides the order of steps.
     log = sorted(medium.take_log())
     recording.flashed, recording.steps = medium.flashes, medium.wakes
     recording.flashes += log[: _FLASHES_KEPT - len(recording.flashes)]

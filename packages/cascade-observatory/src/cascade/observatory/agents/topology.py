@@ -1,4 +1,4 @@
-"""Who sees whom: neighbourhoods of places, and how many flashes each place sees."""
+"""Neighbourhoods: which places see each other, and how many flashes each place sees."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Sequence
 
 from cascade.spec.wording import short
 
-#: How far one sees along a ring, to each side: so that it has as many neighbours as on a torus.
+#: Range of sight along a ring, to each side: gives as many neighbours as a torus.
 _RING_REACH = 2
-#: Names that ``topology_named`` knows.
+#: Names for ``topology_named``.
 NAMES = ("torus", "ring", "all-to-all", "small-world")
-#: Share of the links of a small world that lead anywhere.
+#: Share of the links of a small world that lead to a random place.
 SHORTCUTS = 0.1
 
 
 class Topology:
-    """Places 0 to n - 1, and who sees whom; seeing is mutual.
+    """Places 0 to n - 1 and their neighbours; seeing is mutual.
 
     Args:
-        places: How many.
-        neighbours: For each place those that it sees; None if everybody sees everybody else.
+        places: Number of places.
+        neighbours: For each place the places that it sees; None if every place sees all others.
 
     Raises:
-        ValueError: There is no place, or ``neighbours`` is for another number of places.
+        ValueError: There is no place, or ``neighbours`` has another length.
     """
 
-    # Not a container to the search for lazy values (R2), however large it is.
+    # Not a container for the search for lazy values (R2), however large it is.
     __slots__ = ("degree", "neighbours", "places")
 
     def __init__(self, places: int, neighbours: Sequence[Sequence[int]] | None = None) -> None:
@@ -36,7 +36,7 @@ class Topology:
             raise ValueError(f"{places} places, but neighbours of {len(neighbours)}")
         self.places = places
         self.neighbours = neighbours
-        #: How many neighbours a place has, on average.
+        #: Average number of neighbours of a place.
         self.degree = places - 1.0 if neighbours is None else sum(map(len, neighbours)) / places
 
     def __len__(self) -> int:
@@ -45,9 +45,9 @@ class Topology:
     def hearing(
         self, flashing: Sequence[int], is_listening: bytearray
     ) -> list[tuple[int, int | None]]:
-        """The listeners that see at least one of ``flashing``, each with how many it sees.
+        """The listeners that see at least one of ``flashing``, each with the number it sees.
 
-        None of ``flashing`` is to be listening.
+        No place in ``flashing`` may be listening.
 
         Cost: the number of places if all see all, else the links of ``flashing``.
         """
@@ -63,12 +63,12 @@ class Topology:
 
 
 def all_to_all(places: int) -> Topology:
-    """Everybody sees everybody else."""
+    """Every place sees all others."""
     return Topology(places)
 
 
 def ring(places: int) -> Topology:
-    """One sees the two next ones to each side.
+    """Each place sees the next two on each side.
 
     >>> ring(6).neighbours[0]
     [1, 2, 4, 5]
@@ -80,7 +80,7 @@ def ring(places: int) -> Topology:
 
 
 def torus(side: int) -> Topology:
-    """A square grid of ``side`` rows whose edges are joined; one sees the four next ones.
+    """A square grid of ``side`` rows whose edges are joined; each place sees the next four.
 
     >>> torus(3).neighbours[0]
     [1, 2, 3, 6]
@@ -89,7 +89,7 @@ def torus(side: int) -> Topology:
 
 
 def small_world(side: int, seed: int, shortcuts: float = SHORTCUTS) -> Topology:
-    """A torus, of whose links some lead anywhere instead.
+    """A torus in which some links lead to a random place instead.
 
     After Watts & Strogatz, "Collective dynamics of small-world networks", Nature 393 (1998), who
     do so with a ring. Each link is moved with probability ``shortcuts``, and keeps one of its ends.
@@ -110,10 +110,10 @@ def small_world(side: int, seed: int, shortcuts: float = SHORTCUTS) -> Topology:
 
 
 def topology_named(name: str, side: int, seed: int) -> Topology:
-    """The topology of ``side`` x ``side`` places that is called ``name``.
+    """The topology ``name`` of ``side`` x ``side`` places.
 
     Raises:
-        ValueError: There is none of this name.
+        ValueError: The name is unknown.
     """
     if name == "torus":
         return torus(side)
@@ -137,7 +137,7 @@ def _grid(side: int) -> list[tuple[int, int]]:
 
 
 def _linked(places: int, links: Sequence[tuple[int, int]]) -> Topology:
-    """Links that come twice count once; one from a place to itself does not count."""
+    """Duplicate links count once; a link from a place to itself does not count."""
     neighbours: list[set[int]] = [set() for _ in range(places)]
     for one, other in links:
         if one != other:

@@ -1,8 +1,8 @@
-"""What computes the shapes: Cascade, and what the standard library has for it.
+"""Systems that compute the shapes: Cascade, and the tools of the standard library.
 
-Each is a context manager that holds what its runs share (one event loop, one engine, one pool) and
-makes contenders from shapes. Small graphs are computed several times within a run, so that a run
-takes milliseconds and not less than the clock can tell.
+Each is a context manager that holds the shared part of its runs (one event loop, one engine, one
+pool) and makes contenders from shapes. A run computes a small graph several times, so that it takes
+milliseconds and the clock can measure it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from cascade.runtime.bus import MessageBus
 from cascade.runtime.engine import Engine
 from cascade.spec.task import task
 
-#: Nodes of a run at least, where a graph has fewer; plain calls are soon made.
+#: Least nodes of a run; smaller graphs are repeated. Plain calls are fast and need more.
 _NODES_OF_A_RUN, _PLAIN_CALLS_OF_A_RUN = 5_000, 200_000
 
 TASKS = Functions(task(PLAIN.leaf), task(PLAIN.step), task(PLAIN.add))
 
 
 class System(Protocol):
-    """Something that computes shapes; ``largest`` is up to which size that is worth the wait."""
+    """A system that computes shapes; above size ``largest`` it is not worth the wait."""
 
     @property
     def name(self) -> str: ...
@@ -37,7 +37,7 @@ class System(Protocol):
 
 
 class PlainCalls:
-    """The functions called as they are: what no graph can be faster than."""
+    """Plain calls of the functions: the lower bound for every graph."""
 
     name = "plain calls"
 
@@ -53,7 +53,7 @@ class PlainCalls:
 
 
 class _OnALoop:
-    """Base of those that need an event loop; theirs is the same in all runs."""
+    """Base of systems that need an event loop; all runs share one."""
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
@@ -64,7 +64,7 @@ class _OnALoop:
         self._stack.close()
 
     def wait_for(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """What the coroutine that ``work`` makes returns."""
+        """The result of the coroutine that ``work`` makes."""
         return self._runner.run(work())
 
     def _repeated(
@@ -87,7 +87,7 @@ class Cascade(_OnALoop):
     """One engine, as a user makes it; a graph is authored, planned and run.
 
     Args:
-        bus: That of the engine, where somebody listens.
+        bus: The engine's bus, if it has subscribers.
         options: More arguments of the engine.
     """
 
@@ -113,7 +113,7 @@ class Cascade(_OnALoop):
         return self._repeated(name or self.name, once, shape, size)
 
     def run(self, author: Callable[[], Any], *, use_vm: bool = False, times: int = 1) -> Any:
-        """The value of the target that ``author`` makes, computed so many times."""
+        """The value of the target that ``author`` makes, computed ``times`` times."""
 
         async def repeat() -> Any:
             for _ in range(times - 1):
@@ -124,7 +124,7 @@ class Cascade(_OnALoop):
 
 
 class EventLoop(_OnALoop):
-    """An event loop for coroutines that are written by hand."""
+    """An event loop for handwritten coroutines."""
 
 
 async def _leaf(value: int) -> int:
@@ -199,7 +199,7 @@ class ThreadPool:
 
 
 def repetitions(size: int) -> int:
-    """How often a graph of ``size`` nodes is computed in one run."""
+    """How many times one run computes a graph of ``size`` nodes."""
     return max(1, _NODES_OF_A_RUN // size)
 
 

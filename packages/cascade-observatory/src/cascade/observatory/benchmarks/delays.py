@@ -1,4 +1,4 @@
-"""How long the event loop's other work waits for its turn while something runs."""
+"""Delays of the event loop's other work while something runs."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from typing import Any, NamedTuple, Self
 
 
 class Delays(NamedTuple):
-    """Seconds between two turns of a coroutine that always asks for the next one."""
+    """Seconds between two turns of a coroutine that asks for the next turn at once."""
 
     median: float
     p99: float
     most: float
 
     def in_ms(self) -> dict[str, float]:
-        """As reports have them."""
+        """The values in ms, for reports."""
         return {"p50": 1e3 * self.median, "p99": 1e3 * self.p99, "max": 1e3 * self.most}
 
 
 async def delays_beside(works: Sequence[Coroutine[Any, Any, Any]], seconds: float) -> Delays:
-    """The delays beside ``works``, which do not end by themselves, over so many seconds.
+    """The delays beside ``works``, which do not end by themselves, over ``seconds``.
 
     Raises:
-        Exception: That of one of ``works``.
-        ValueError: One of them has come to an end.
+        Exception: The error of one of ``works``.
+        ValueError: One of them has ended.
     """
     tasks = [asyncio.ensure_future(work) for work in works]
-    await asyncio.sleep(0)  # what starts them is not meant
+    await asyncio.sleep(0)  # skip the turn that starts them
     delays: list[float] = []
     started = before = perf_counter()
     while before - started < seconds or len(delays) < 2:
@@ -51,7 +51,7 @@ async def delays_beside(works: Sequence[Coroutine[Any, Any, Any]], seconds: floa
 
 
 def summarised(delays: Sequence[float]) -> Delays:
-    """Median, 99th percentile and maximum of at least two.
+    """Median, 99th percentile and maximum of at least two delays.
 
     >>> summarised([1.0, 2.0, 3.0])
     Delays(median=2.0, p99=2.98, most=3.0)
@@ -61,15 +61,15 @@ def summarised(delays: Sequence[float]) -> Delays:
 
 
 class LoopDelays:
-    """How late a timer is, again and again, in real time: the delay that other work would have.
+    """Measures again and again how late a timer is, in real time: the delay of other work.
 
-    Delays are weighted by time. Whoever comes at any moment waits until the event loop is free
-    again, and comes into a long delay more likely than into a short one; so a quantile is over the
-    time that delays cover, and not over their number. To be used in an event loop.
+    Delays are weighted by time. Work that arrives at a random moment waits until the event loop is
+    free, and meets a long delay more probably than a short one. A quantile is therefore over the
+    time that delays cover, not over their number. Use it inside an event loop.
 
     Args:
         every: Seconds between two timers.
-        kept: Measurements that are kept, the last ones.
+        kept: Number of measurements that are kept, the latest ones.
     """
 
     def __init__(self, every: float = 0.002, kept: int = 500_000) -> None:
@@ -100,7 +100,7 @@ class LoopDelays:
         self._handle = self._loop.call_at(self._due, self._look)
 
     def lately(self, count: int = 50) -> float | None:
-        """The longest of the last so many; None if there is none yet."""
+        """The longest of the last ``count`` delays; None if there is none yet."""
         last = list(islice(reversed(self._seen), count))
         return max(delay for _, delay in last) if last else None
 
@@ -109,15 +109,15 @@ class LoopDelays:
 
         Args:
             share: 0.99 for the 99th percentile.
-            start: Seconds since the beginning from which on measurements count.
-            end: Until when they do.
+            start: First second that counts, since the beginning.
+            end: Last second that counts.
         """
         covering = [(late, late + self._every) for at, late in self._seen if start <= at < end]
         return weighted_quantile(covering, share) if covering else None
 
 
 def weighted_quantile(pairs: Sequence[tuple[float, float]], share: float) -> float:
-    """The least value such that values up to it have ``share`` of all the weight.
+    """The least value such that the values up to it have ``share`` of the total weight.
 
     >>> weighted_quantile([(1.0, 98.0), (5.0, 1.0), (7.0, 1.0)], 0.99)
     5.0

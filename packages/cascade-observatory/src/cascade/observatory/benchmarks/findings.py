@@ -1,8 +1,8 @@
-"""Findings: what a benchmark has measured, with its targets, as a JSON document.
+"""Findings: the measurements of a benchmark and its targets, as a JSON document.
 
 A document has ``benchmark`` and ``options``, the ``date``, ``commit`` and ``machine`` of
-``surroundings``, ``sections`` (section → keys of its figures), ``measurements`` (title → what
-contenders took), ``targets``, and the figures themselves. Times are in seconds per operation.
+``surroundings``, ``sections`` (section → keys of its figures), ``measurements`` (title → seconds of
+contenders), ``targets``, and the figures themselves. Times are in seconds per operation.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any, TypedDict
 from cascade.observatory.benchmarks.rounds import Samples, Summary
 from cascade.observatory.benchmarks.tables import figure
 
-#: What a section of a program finds besides samples and targets: key of the report → figures.
+#: The figures of a section besides samples and targets: key of the report → figures.
 Figures = Mapping[str, Any]
 #: A report, as ``Findings.write`` writes it and ``read`` reads it.
 Document = Mapping[str, Any]
 
 
 class Target(TypedDict):
-    """A figure that should be reached: one of the bounds is None."""
+    """A figure to reach; one of the two bounds is None."""
 
     figure: str
     measured: float
@@ -58,7 +58,7 @@ def target_cells(target: Target) -> tuple[str, str, str, str]:
 
 @dataclass
 class Findings:
-    """What has been measured so far.
+    """The measurements so far.
 
     Attributes:
         measurements: Title → samples, with their baseline, unit and section.
@@ -74,20 +74,20 @@ class Findings:
     _section: str = ""
 
     def run(self, section: str, work: Callable[[], Figures | None]) -> None:
-        """Run a section of a program; what it adds and returns is noted as that section's."""
+        """Run a section of a program; figures that it adds and returns belong to that section."""
         self._section = section
         figures = work() or {}
         self.sections[section] = list(figures)
         self.figures.update(figures)
 
     def add(self, title: str, samples: Samples, baseline: str, unit: str) -> None:
-        """Note what was measured.
+        """Add a measurement.
 
         Args:
-            title: Of the measurement.
-            samples: What was measured.
-            baseline: The contender that ratios are to, if it took part.
-            unit: What an operation is, such as ``"node"``.
+            title: Its title.
+            samples: Its samples.
+            baseline: The contender that ratios refer to, if it took part.
+            unit: Name of one operation, such as ``"node"``.
         """
         self.measurements[title] = {
             "section": self._section,
@@ -103,7 +103,7 @@ class Findings:
         least: float | None = None,
         unit: str = "",
     ) -> None:
-        """Note a target and what was measured; small bounds without a unit are factors.
+        """Add a target and its measured value; small bounds without a unit are factors.
 
         Raises:
             ValueError: There are two bounds, or none.
@@ -125,7 +125,7 @@ class Findings:
         self.targets.append(target)
 
     def as_json(self) -> dict[str, Any]:
-        """The part of a document that these are."""
+        """The findings as part of a document."""
         return {
             "sections": self.sections,
             "measurements": self.measurements,

@@ -1,4 +1,4 @@
-"""What a node costs on the graph path: the sections of ``graph_overhead``."""
+"""Costs of a node on the graph path: the sections of ``graph_overhead``."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from cascade.runtime.telemetry.progress import show_progress
 from cascade.spec.task import task
 
 CASCADE, GATHER, PLAIN = Cascade.name, AsyncioGather.name, PlainCalls.name
-#: What growth is measured from, and what that contender is called.
+#: The size that growth is measured from, and the name of its contender.
 SMALL, SMALL_NAME = 1_000, "cascade, 1 000"
-#: The plain calls that tell how fast the machine is; those of a tree also make its levels.
+#: The plain calls that measure the speed of the machine; those of a tree also make its levels.
 WIDE_NAME = "wide plain calls"
 SLEEP_S, WORKERS = 0.01, 32
 
@@ -93,7 +93,7 @@ def _shape_targets(bench: Bench, shape: Shape, by_size: Mapping[int, Samples]) -
 
 
 def _single(bench: Bench) -> int:
-    """The size of what is measured at one size only; smaller ones would show the start of a run."""
+    """The size of measurements at one size only; smaller ones would show the start of a run."""
     return min(max(10**4, bench.sizes(100)[-1]), 10**5)
 
 
@@ -115,7 +115,7 @@ def memory(bench: Bench) -> Figures:
 
 
 def sleep(bench: Bench) -> None:
-    """Tasks that block; the ideal is as many waves of them as there have to be."""
+    """Tasks that block; the ideal is the least possible number of waves."""
     rounds = bench.options.rounds or (3 if bench.options.quick else 7)
     with Cascade() as cascade, ThreadPoolExecutor(WORKERS) as pool:
 
@@ -168,7 +168,7 @@ def policies(bench: Bench) -> None:
 
 
 def progress(bench: Bench) -> None:
-    """The wide graph, watched and not."""
+    """The wide graph, with and without a progress display."""
     size = 10**4
     with ExitStack() as stack:
         contenders = [stack.enter_context(Cascade()).contender(WIDE, size)]

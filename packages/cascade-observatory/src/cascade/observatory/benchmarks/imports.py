@@ -1,4 +1,4 @@
-"""What ``import cascade`` costs: the section of ``import_cost``."""
+"""Cost of ``import cascade``: the section of ``import_cost``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def imports(bench: Bench) -> Figures:
 
 
 def programs_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The programs and what they take."""
+    """The programs and their times."""
     keys = ("median_ms", "over_bare_ms", "quartiles_ms")
     cells = [(f"`{row['program']}`", *(_ms(row[key]) for key in keys)) for row in rows]
     return Table("from spawn to exit", _HEADINGS, cells)
@@ -56,7 +56,7 @@ def _ms(value: Any) -> str:
 
 
 def _process(code: str) -> Callable[[], int]:
-    # -P: what happens to lie in the working directory is not to be imported, here or anywhere.
+    # -P: files in the working directory must not be imported, here or anywhere.
     command = [sys.executable, "-P", "-c", code]
     return lambda: subprocess.run(command, check=True).returncode
 

@@ -1,4 +1,4 @@
-"""What limits cost: the sections of ``governance``."""
+"""Costs of limits: the sections of ``governance``."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from cascade.runtime.control.plane import ControlPlane
 from cascade.runtime.engine import Engine
 
 FREE, OTHERS, BOUND = "no limits", "limits for others", "limits that hold"
-#: Which limits an engine has → the scope of its tasks; None for no limit.
+#: Kind of limits of an engine → the scope of its tasks; None for no limit.
 SCOPES: Mapping[str, str | None] = {FREE: None, OTHERS: "task:others_*", BOUND: "global"}
 ALONE, PLANE = "alone", "control plane"
-#: Kind of node → how to make the one of a number. A retry takes the same lane as a capacity does;
-#: the latter needs an engine with ``slots``.
+#: Kind of node → function that makes the node of a number. A retry uses the same lane as a
+#: capacity; the latter needs an engine with ``slots``.
 NODES: Mapping[str, Callable[[int], Any]] = {
     "plain": TASKS.leaf,
     "with a retry": lambda number: TASKS.leaf(number).with_retry(3),
@@ -124,7 +124,7 @@ def _woken(hold: Callable[[int], Any], count: int) -> Any:
 
 
 def _rounds(bench: Bench) -> int:
-    """Many, for small differences are looked for."""
+    """Many rounds, because the differences are small."""
     return bench.options.rounds or (7 if bench.options.quick else 21)
 
 

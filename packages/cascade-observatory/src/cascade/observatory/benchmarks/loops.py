@@ -1,8 +1,8 @@
-"""Loops by tail calls and what they are measured against, for programs and tests alike.
+"""Loops by tail calls and their baselines, for programs and tests alike.
 
 Each loop is written four times: as a task, as a bare ``while``, as an ``asyncio`` loop that yields
-at each step, and as the trampoline that somebody would write who has no virtual machine. The task
-and the trampoline share the task's function, so they make the same TailCall objects.
+at each step, and as the trampoline that a programmer without a virtual machine would write. The
+task and the trampoline share the task's function, so they make the same TailCall objects.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cascade.spec.task import Task, task
 
 @task
 def count_down(left: int) -> int:
-    """The least that a loop can do."""
+    """The smallest possible loop."""
     if left:
         return count_down.tail(left - 1)
     return 0
@@ -68,7 +68,7 @@ async def iterate_by_turns(left: int, x: float, r: float = 3.9) -> float:
     return x
 
 
-# -- Collatz: two branches that go on, and a condition within the arguments -----------------------
+# -- Collatz: two branches that continue, and a condition within the arguments --------------------
 
 
 @task
@@ -106,7 +106,7 @@ async def collatz_by_turns(n: int, start: int, length: int) -> int:
 
 @cache
 def _collatz_of(steps: int) -> tuple[int, int]:
-    """From where ``collatz`` makes about so many steps, at least, and how many it makes."""
+    """The start from which ``collatz`` makes at least ``steps`` steps, and their exact number."""
     start, made = 1, 0
     while made < steps:
         start += 1
@@ -172,7 +172,7 @@ def by_keyword(function: Callable[..., Any], arguments: Mapping[str, Any]) -> An
 
 
 def by_target(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Follow tail calls by position to whichever task they name."""
+    """Follow tail calls by position to the task that they name."""
     result = function(*arguments.values())
     while type(result) is TailCall:
         assert result.target is not None
@@ -185,10 +185,10 @@ class Loop:
     """A loop, in its four notations.
 
     Attributes:
-        name: What tables call it.
-        task: The task that it is a call of.
-        arguments: Of all four, for about so many steps.
-        steps: How many tail calls these make exactly.
+        name: Its name in tables.
+        task: The task.
+        arguments: Arguments for all four notations, for about so many steps.
+        steps: The exact number of tail calls with these arguments.
         plain: The bare ``while``.
         turns: The asyncio loop.
         trampoline: Takes the task's function and the arguments.
@@ -203,7 +203,7 @@ class Loop:
     trampoline: Callable[[Callable[..., Any], Mapping[str, Any]], Any] = by_position
 
     def bounce(self, size: int) -> Any:
-        """The loop by its trampoline."""
+        """The loop on its trampoline."""
         return self.trampoline(self.task.func, self.arguments(size))
 
 
@@ -257,7 +257,7 @@ CHAIN_NODES = 11
 
 @task
 def descend(left: int) -> Any:
-    """As many generations as the argument says: returns a lazy call of itself."""
+    """Returns a lazy call of itself, ``left`` times."""
     return descend(left - 1) if left else 0
 
 
@@ -279,7 +279,7 @@ def descend_by_chains(left: int) -> Any:
 
 
 def descend_by_calls(left: int) -> int:
-    """``descend`` by plain calls, one after the other: as deep as this they cannot be nested."""
+    """``descend`` by plain calls, one after the other: so many cannot be nested."""
 
     def once(left: int) -> int:
         return left - 1
@@ -311,7 +311,7 @@ async def take_turns_by_hand(left: int) -> int:
 
 @task
 async def read_inbox(left: int, inbox: asyncio.Queue[int], total: int = 0) -> int:
-    """An agent whose next message is always there; it puts it back."""
+    """An agent whose next message is always ready; it puts the message back."""
     if not left:
         return total
     message = await inbox.get()
@@ -329,13 +329,13 @@ async def read_inbox_by_hand(left: int, inbox: asyncio.Queue[int], total: int = 
 
 
 def inbox_of(message: int) -> asyncio.Queue[int]:
-    """A queue with one message, so that nobody who puts it back has to wait."""
+    """A queue with one message, so that an agent that puts it back never waits."""
     inbox: asyncio.Queue[int] = asyncio.Queue()
     inbox.put_nowait(message)
     return inbox
 
 
-# -- a body of some ten lines, for what making its loop costs -------------------------------------
+# -- a body of some ten lines, to measure the cost of making its loop -----------------------------
 
 
 @task

@@ -1,4 +1,4 @@
-"""How much memory something takes while it runs."""
+"""Peak memory of a piece of work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
-    """How much more memory was in use during ``work()`` than before it, as tracemalloc sees it."""
+    """The growth of memory in use during ``work()``, at its peak, measured by tracemalloc."""
     gc.collect()
     tracemalloc.start()
     try:

@@ -18,9 +18,9 @@ from cascade.observatory.pictures.charts import Bar, Chart, Curve, draw
 from cascade.observatory.pictures.marking import escape
 from cascade.observatory.pictures.page import framed, panels_of
 
-#: A measurement of one size out of several: what, the size, and what the size counts.
+#: A measurement of one size out of several: its name, the size, and the unit of the size.
 _SIZED = re.compile(r"(.+), ([\d ]+) (nodes|steps|tasks|at once)")
-#: Contenders that are measured for a ratio only, and are not part of a curve.
+#: Contenders that are measured only for a ratio, and are not part of a curve.
 _REFERENCES = ("cascade, 1 000", "wide plain calls")
 _COLOURS = 12
 _LEAD = (
@@ -30,11 +30,11 @@ _LEAD = (
 )
 
 
-# -- what a document has --------------------------------------------------------------------------
+# -- contents of a document -----------------------------------------------------------------------
 
 
 def groups_in(document: Document, section: str | None = None) -> dict[str, dict[str, Any]]:
-    """What was measured → size → measurement; the size is empty where there is only one."""
+    """Group → size → measurement; the size is empty if there is only one."""
     groups: dict[str, dict[str, Any]] = {}
     for title, measured in document["measurements"].items():
         if section in (None, measured["section"]):
@@ -45,7 +45,7 @@ def groups_in(document: Document, section: str | None = None) -> dict[str, dict[
 
 
 def counted_in(document: Document, group: str) -> str:
-    """What the sizes of a group count."""
+    """The unit of the sizes of a group."""
     found = (_SIZED.fullmatch(title) for title in document["measurements"])
     counted = next((one[3] for one in found if one and one[1] == group), "")
     return "agents" if counted == "at once" else counted
@@ -61,10 +61,9 @@ def sections_in(document: Document) -> list[Section]:
 def tables_in(document: Document, section: Section, *, longest: bool = False) -> Iterator[Table]:
     """The measurements and figures of a section.
 
-    Args:
-        document: Of the program.
-        section: Of the program.
-        longest: Whether only the largest size with all contenders, and the largest, are shown.
+    document: A report of the program.
+    section: A section of the program.
+    longest: Show only the largest size with all contenders, and the largest of all.
     """
     for name, sized in groups_in(document, section.name).items():
         if longest:
@@ -95,13 +94,13 @@ def figures_table(
 
 
 def targets_in(document: Document, title: str = "targets") -> Table:
-    """The targets, what was measured, and whether they are met."""
+    """The targets, their measured values, and whether they are met."""
     rows = [target_cells(target) for target in document["targets"]]
     return Table(title, ("figure", "measured", "target", ""), rows)
 
 
 def facts_of(document: Mapping[str, Any]) -> dict[str, str]:
-    """When, at which commit and on what machine: name → value."""
+    """Date, commit and machine: name → value."""
     machine = document["machine"]
     return {
         "measured": document["date"],
@@ -121,11 +120,11 @@ def charts_in(document: Document) -> list[Chart]:
 
 
 def curves_in(document: Document, only: Sequence[str] = ()) -> list[Chart]:
-    """Curves of what was measured at several sizes; a contender has one colour in all of them.
+    """Curves over sizes; a contender has the same colour in all of them.
 
     Args:
-        document: Of a program.
-        only: Groups, if not all.
+        document: A report of a program.
+        only: Groups to include; all if empty.
     """
     groups = {
         name: sized
@@ -192,7 +191,7 @@ def _bars(document: Document) -> Iterator[Chart]:
 
 
 def _values(found: Any) -> dict[str, float]:
-    """Name → figure; the 99th percentile of delays, and the time over a bare Python of programs."""
+    """Name → figure: 99th percentiles of delays, and the time of programs over a bare Python."""
     if isinstance(found, list):
         return {row["program"]: max(row["over_bare_ms"], 0.0) for row in found[1:]}
     return {
@@ -256,11 +255,11 @@ def write_page(
     """Write a page of documents, with targets, charts and tables, as one HTML file.
 
     Args:
-        path: Of the file; its folder is made if needed.
+        path: The file; its folder is made if needed.
         title: Heading, and the title of the window.
-        documents: Of programs, or of suites.
-        where: Where it was measured; as the first document says if left out.
-        failures: Title → reason, of what was not measured.
+        documents: Reports of programs, or of suites.
+        where: The machine of the measurements; that of the first document by default.
+        failures: Title → reason, of failed measurements.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed; the message names the extra.

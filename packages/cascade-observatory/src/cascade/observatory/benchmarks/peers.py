@@ -1,7 +1,7 @@
-"""Other task graphs in Python, and other libraries that loop over steps, as far as installed.
+"""Other task graphs in Python, and other libraries that loop over steps, if installed.
 
-They are imported by name when asked for: nothing here depends on them. Each authors, plans and runs
-a graph the way its documentation shows.
+They are imported by name on demand, so nothing here depends on them. Each authors, plans and runs a
+graph as its documentation shows.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Hamilton:
         return self._execute(nodes, target)
 
     def _bound(self, function: str, arguments: Sequence[Any]) -> dict[str, Any]:
-        """Which argument is the value of which node; a text is the name of one."""
+        """Argument → the node that gives its value; a string is the name of a node."""
         parameters = ("left", "right") if function == "add" else ("value",)
         source, value = self._modifiers.source, self._modifiers.value
         return {
@@ -93,7 +93,7 @@ class Hamilton:
         }
 
     def _execute(self, nodes: dict[str, dict[str, dict[str, Any]]], target: Any) -> Any:
-        # The decorators note their work in the function, so each graph needs new ones.
+        # The decorators leave notes in the function, so each graph needs new functions.
         def leaf(value: int) -> int:
             return value
 
@@ -109,7 +109,7 @@ class Hamilton:
             if nodes[function.__name__]
         ]
         for function in functions:
-            # Postponed annotations are text, and Hamilton wants the types.
+            # Postponed annotations are strings, and Hamilton needs the types.
             function.__annotations__ = dict.fromkeys(function.__annotations__, int)
         module = self._modules.create_temporary_module(*functions)
         try:
@@ -122,7 +122,7 @@ class Hamilton:
 
 
 class _Peer(Protocol[T]):
-    """A class of peers; ``distribution`` is what has to be installed."""
+    """A class of peers; ``distribution`` must be installed for it."""
 
     distribution: str
 
@@ -130,7 +130,7 @@ class _Peer(Protocol[T]):
 
 
 def installed(kinds: Sequence[_Peer[T]]) -> tuple[list[T], list[str]]:
-    """One of each kind that is there, and the distributions of those that are not."""
+    """One instance of each installed kind, and the missing distributions."""
     peers = []
     absent = []
     for peer in kinds:
@@ -144,7 +144,7 @@ def installed(kinds: Sequence[_Peer[T]]) -> tuple[list[T], list[str]]:
 
 
 def installed_peers() -> tuple[list[System], list[str]]:
-    """The peers that are there, and the distributions of those that are not."""
+    """The installed peers, and the missing distributions."""
     return installed((Dask, Hamilton))
 
 
@@ -152,7 +152,7 @@ def installed_peers() -> tuple[list[System], list[str]]:
 
 
 class Counter(Protocol):
-    """Something that counts down, one step at a time."""
+    """Counts down, one step at a time."""
 
     @property
     def name(self) -> str: ...
@@ -246,5 +246,5 @@ class LangGraph:
 
 
 def installed_counters() -> tuple[list[Counter], list[str]]:
-    """The peers that are there, and the distributions of those that are not."""
+    """The installed peers, and the missing distributions."""
     return installed((PydanticGraph, Burr, LangGraph))

@@ -19,21 +19,21 @@ from cascade.observatory.benchmarks.tables import Table, samples_table
 from cascade.observatory.command_line import INTERRUPTED, Parser
 from cascade.spec.nearby import did_you_mean
 
-#: Where reports go by default.
+#: Default folder of reports.
 FOLDER = Path("build/benchmarks")
-#: Plain calls per second of the machine that absolute targets are stated for.
+#: Plain calls per second of the machine that absolute targets refer to.
 PLAIN_CALLS = 25_000_000
 
 
 @dataclass
 class Bench:
-    """One run of a program; sections get it.
+    """One run of a program, for its sections.
 
     Attributes:
         options: ``max``, ``rounds``, ``quick``.
         console: Where tables are printed.
-        fewest: Rounds of what takes longest.
-        found: What has been measured so far.
+        fewest: Rounds of the slowest measurements.
+        found: The measurements so far.
     """
 
     options: Namespace
@@ -52,7 +52,7 @@ class Bench:
         return [size for size in powers if first <= size <= self.largest] or [self.largest]
 
     def rounds(self, size: int) -> int:
-        """How many rounds something of ``size`` operations gets: large ones take their time."""
+        """Rounds for a measurement of ``size`` operations: fewer for large ones."""
         if self.options.rounds is not None:
             return int(self.options.rounds)
         if self.options.quick:
@@ -62,7 +62,7 @@ class Bench:
     def measure(
         self, title: str, contenders: Sequence[Contender], rounds: int, baseline: str, unit: str
     ) -> Samples:
-        """Time contenders, and note what they took under a title."""
+        """Time contenders, and add the result under a title."""
         samples = measure(contenders, rounds)
         self.found.add(title, samples, baseline, unit)
         return samples
@@ -71,16 +71,16 @@ class Bench:
         """Print measurements as one table.
 
         Args:
-            title: Above it.
-            sections: What the first column says → title of a measurement.
-            heading: Of the first column.
+            title: Above the table.
+            sections: Text of the first column → title of a measurement.
+            heading: Heading of the first column.
         """
         found = self.found.measurements
         measured = {label: found[of] for label, of in sections.items()}
         self.console.print(samples_table(title, measured, heading).rich())
 
     def target_at(self, what: str, samples: Samples, name: str, baseline: str, most: float) -> None:
-        """Note a target in µs, on a machine of ``PLAIN_CALLS`` calls of ``baseline`` a second."""
+        """Add a target in µs, for ``PLAIN_CALLS`` calls of ``baseline`` per second."""
         cost = samples.ratio(name, baseline).median / PLAIN_CALLS * 1e6
         self.found.target(what, cost, most=most, unit="µs")
 
@@ -90,10 +90,10 @@ class Section:
     """A part of a program that can be run alone.
 
     Attributes:
-        name: For ``--only``.
+        name: Its name for ``--only``.
         title: Its heading on pages.
-        text: What is measured, and how, in Markdown.
-        work: Measures; the figures that it returns are besides its samples and targets.
+        text: Subject and method of the measurement, in Markdown.
+        work: Measures; returns the figures besides samples and targets.
         show: Key of such figures → (heading of their names, unit, factor) on pages.
     """
 
@@ -109,13 +109,13 @@ class Program:
     """A benchmark program.
 
     Attributes:
-        name: That of its file under ``observatory/benchmarks``, without the ``.py``.
+        name: The name of its file under ``observatory/benchmarks``, without ``.py``.
         what: One sentence.
-        sections: In the order in which they are run.
+        sections: In the order of the run.
         most: The default of ``--max``; 0 if it has no sizes.
-        quick: The same, with ``--quick``.
-        of: What ``--max`` counts.
-        fewest: Rounds of what takes longest.
+        quick: The default with ``--quick``.
+        of: The unit of ``--max``.
+        fewest: Rounds of the slowest measurements.
     """
 
     name: str
@@ -144,10 +144,10 @@ class Program:
         return parser
 
     def options(self, arguments: Sequence[str] | None) -> Namespace:
-        """The options that are given, checked and completed.
+        """The options given, checked and completed.
 
         Raises:
-            SystemExit: They make no sense.
+            SystemExit: They are invalid.
         """
         parser = self.parser()
         options = parser.parse_args(arguments)
@@ -171,7 +171,7 @@ class Program:
         """Measure, print tables, write the figures; the document.
 
         Raises:
-            SystemExit: The options make no sense.
+            SystemExit: The options are invalid.
         """
         options = self.options(arguments)
         console = Console(highlight=False)
@@ -213,7 +213,7 @@ def add_rounds(parser: Parser) -> None:
 
 
 def check_sizes(options: Namespace) -> None:
-    """Refuse sizes and rounds that make no sense.
+    """Refuse invalid sizes and rounds.
 
     Raises:
         ValueError: The text is for the user.
@@ -225,14 +225,14 @@ def check_sizes(options: Namespace) -> None:
 
 
 def introduce(console: Console, where: Surroundings) -> None:
-    """Say on what machine it is."""
+    """Print the machine."""
     machine = where["machine"]
     python = f"{machine['implementation']} {machine['python']}"
     console.print(f"{python}, {machine['cpu_count']} CPUs, {machine['platform']}", soft_wrap=True)
 
 
 def repeated(once: Callable[[], Any], times: int) -> Callable[[], Any]:
-    """What calls ``once`` so many times, and returns the last result."""
+    """A function that calls ``once`` ``times`` times and returns the last result."""
 
     def run() -> Any:
         for _ in range(times - 1):

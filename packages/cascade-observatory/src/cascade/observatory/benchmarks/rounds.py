@@ -1,12 +1,12 @@
 """``measure``: contenders timed in paired, interleaved rounds.
 
-A machine's speed drifts by more than the differences looked for. So all contenders take their turn
-in each round, in an order that rotates, and two of them are compared by the ratio *within* each
-round: what slows the whole machine for a while slows both, and cancels. Reported is the median of
-these ratios over the rounds, which one disturbed round does not move.
+A machine's speed drifts by more than the differences of interest. So all contenders take their turn
+in each round, in a rotating order, and two of them are compared by the ratio *within* each round: a
+disturbance that slows the machine for a while slows both, and cancels. The result is the median of
+these ratios over the rounds; one disturbed round does not move it.
 
-The garbage collector is left as it is found, for users have it on. Only what an earlier contender
-left behind is collected before the next one is timed.
+The garbage collector is left as it is, because users have it on. Only the garbage of an earlier
+contender is collected before the next one is timed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One of the things to compare.
+    """A contender of a comparison.
 
     Attributes:
-        name: What tables and reports call it.
-        run: What is timed.
-        operations: How many nodes, steps or calls one ``run()`` is.
-        expected: What ``run()`` has to return. Checked before anything is timed.
+        name: Its name in tables and reports.
+        run: The timed function.
+        operations: Number of nodes, steps or calls in one ``run()``.
+        expected: The value that ``run()`` must return; checked before timing.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Contender:
 
 
 class Summary(NamedTuple):
-    """The middle of some values, and between what their middle half lies."""
+    """The median of some values, and their quartiles."""
 
     median: float
     first_quartile: float
@@ -46,12 +46,12 @@ class Summary(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What ``measure`` found.
+    """The results of ``measure``.
 
     Attributes:
-        seconds: Contender → seconds per operation; the i-th of each are of one round.
+        seconds: Contender → seconds per operation; the i-th entries belong to the same round.
         operations: Contender → operations of one run.
-        collections: Contender → collections of garbage while it was timed, by generation.
+        collections: Contender → garbage collections while it was timed, by generation.
         collector_enabled: Whether the garbage collector was on.
         collector_thresholds: ``gc.get_threshold()``.
     """
@@ -67,7 +67,7 @@ class Samples:
         return summarise(self.seconds[name])
 
     def ratio(self, name: str, baseline: str) -> Summary:
-        """How many times the cost of ``baseline`` the cost of ``name`` is, round by round."""
+        """Cost of ``name`` as a multiple of the cost of ``baseline``, round by round."""
         pairs = zip(self.seconds[name], self.seconds[baseline], strict=True)
         return summarise([own / base for own, base in pairs])
 
@@ -86,7 +86,7 @@ def measure(
         clock: Seconds, from any zero.
 
     Raises:
-        ValueError: Two contenders of one name, no rounds, or a result that is not as expected: a
+        ValueError: Two contenders have the same name, there are no rounds, or a result is wrong: a
             wrong answer has no speed.
     """
     names = [contender.name for contender in contenders]

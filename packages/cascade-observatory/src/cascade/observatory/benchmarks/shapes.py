@@ -1,9 +1,9 @@
 """Graphs of trivial tasks: wide, chain and tree, each in two notations.
 
-- *calls*: nested calls of functions. With plain functions this computes the value; with functions
-  that make tasks it authors the graph.
-- *levels*: a generator that yields what can be called side by side, as a name of ``Functions`` and
-  the arguments in columns, and is sent the list of results. For those who have no graphs.
+- *calls*: nested calls of functions. With plain functions they compute the value; with functions
+  that make tasks they author the graph.
+- *levels*: a generator for systems without graphs. It yields calls that can be made side by side,
+  as a name of ``Functions`` and columns of arguments, and is sent the list of results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Levels: TypeAlias = Generator[tuple[str, tuple[Sequence[Any], ...]], Sequence[An
 
 
 class Functions(NamedTuple):
-    """What the nodes call, or functions that make tasks of it."""
+    """The functions of the nodes, or functions that make tasks of them."""
 
     leaf: Callable[[Any], Any]
     step: Callable[[Any], Any]
@@ -48,10 +48,10 @@ class Shape:
 
     Attributes:
         name: ``"wide"``, ``"chain"`` or ``"tree"``.
-        calls: The graph of about so many nodes, by calls.
-        levels: The same, by levels.
-        nodes: How many nodes it has exactly.
-        value: What it computes.
+        calls: The graph with about so many nodes, as calls.
+        levels: The same, as levels.
+        nodes: The exact number of nodes.
+        value: Its result.
     """
 
     name: str
@@ -108,7 +108,7 @@ def _leaves(size: int) -> int:
 
 
 def _odd(level: Sequence[Any]) -> Sequence[Any]:
-    """The last one, if it has no partner: it goes up a level as it is."""
+    """The last item, if it has no partner: it goes up a level unchanged."""
     return level[-1:] if len(level) % 2 else []
 
 

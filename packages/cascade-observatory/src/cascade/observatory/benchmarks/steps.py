@@ -1,4 +1,4 @@
-"""What a step of a loop costs: the sections of ``tco_performance``."""
+"""Costs of a step of a loop: the sections of ``tco_performance``."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ TIERS = (FUSED, GENERATED, INTERPRETED)
 GRAPH, MACHINE = "graph path", "virtual machine"
 WHILE, TRAMPOLINE, TURNS, BY_HAND = "bare while", "trampoline", "asyncio loop", "by hand"
 SIMPLE, HEAVY, PLAIN_NAME = "simple", "heavy", "plain calls"
-#: How many plain calls are timed, to tell how fast this machine is.
+#: Number of timed plain calls, which measure the speed of this machine.
 CALLS = 100_000
-#: Steps that are timed at once at least, where loops are shorter.
+#: Least number of steps timed together; shorter loops are repeated.
 _STEPS_OF_A_RUN = 10_000
-#: For a fused loop, the times of a bare while: newer Pythons are faster at the latter.
+#: Target of a fused loop, in times of a bare while: newer Pythons are faster at the latter.
 FUSED_MOST = 1.2 if sys.version_info < (3, 12) else 1.4
 
 
@@ -66,12 +66,12 @@ def _sizes(bench: Bench) -> list[int]:
 
 
 def _patience(bench: Bench) -> int:
-    """Most steps of those that take microseconds for each."""
+    """Most steps for contenders that take microseconds per step."""
     return 10**4 if bench.options.quick else 10**5
 
 
 def _times(bench: Bench, size: int) -> int:
-    """How often a loop of ``size`` steps is run in what is timed at once."""
+    """How many times a loop of ``size`` steps is run in one timing."""
     return max(1, min(_STEPS_OF_A_RUN, _sizes(bench)[-1]) // size)
 
 
@@ -88,7 +88,7 @@ def _calling(
     use_vm: bool = True,
     times: int = 1,
 ) -> Contender:
-    """The target that ``author`` makes, computed so many times on one of the paths."""
+    """The target that ``author`` makes, computed ``times`` times on one of the paths."""
     run = partial(cascade.run, author, use_vm=use_vm, times=times)
     return Contender(name, run, times * steps, value)
 
@@ -150,7 +150,7 @@ def _looping(
 
     is_short = size <= _patience(bench)
     contenders = [on(FUSED, tiers[FUSED])]
-    if is_short or loop is not EVEN_ODD:  # which leaves its loop at each step
+    if is_short or loop is not EVEN_ODD:  # EVEN_ODD leaves its loop at each step
         contenders.append(on(GENERATED, tiers[GENERATED]))
     if is_short:
         contenders += [on(INTERPRETED, tiers[INTERPRETED]), on(GRAPH, graph, use_vm=False)]
@@ -201,7 +201,7 @@ def _inbox(bench: Bench, steps: int, tiers: Mapping[Tier, Cascade], by_hand: Eve
 def _crowds(
     tiers: Mapping[Tier, Cascade], by_hand: EventLoop, count: int, steps: int
 ) -> list[Contender]:
-    """So many agents at once."""
+    """``count`` agents at the same time."""
 
     def gathering(loop: EventLoop | Cascade, work: Callable[[], Any]) -> Callable[[], Any]:
         async def gather() -> Any:
@@ -218,7 +218,7 @@ def _crowds(
 
 
 def three_nodes(bench: Bench) -> None:
-    """A chain that was compiled, against one that is run from its graph."""
+    """A compiled chain, compared with one that is run from its graph."""
     times = min(_sizes(bench)[-1], 1_000)
     step, plain = TASKS.step, PLAIN.step
     target = step(step(step(Param("value", type=int))))
@@ -255,10 +255,10 @@ def memory(bench: Bench) -> Figures:
     peaks: dict[str, float] = {}
     rows = []
     for tier in TIERS:
-        # tracemalloc makes the interpreted tier's steps take a day of patience.
+        # With tracemalloc the interpreted tier's steps take very long.
         steps = min(longest, 10**6) if tier == INTERPRETED else longest
         with Cascade(tier=tier) as cascade:
-            cascade.run(lambda: count_down(1_000), use_vm=True)  # imports and caches do not count
+            cascade.run(lambda: count_down(1_000), use_vm=True)  # imports and caches must not count
             loop = partial(count_down, steps)
             peaks[tier] = peak_bytes(partial(cascade.run, loop, use_vm=True))
         what = f"memory: {tier}, {figure(steps)} steps"
@@ -295,7 +295,7 @@ def delay(bench: Bench) -> Figures:
 
 
 def making(bench: Bench) -> None:
-    """What it takes to have the loop of a task with some ten lines."""
+    """The cost of making the loop of a task with some ten lines."""
     times = 10 if bench.options.quick else 30
 
     def anew(key: str, make: Callable[[Any], object], kind: type) -> Callable[[], bool]:
@@ -343,7 +343,7 @@ def watching(bench: Bench) -> None:
 
 
 def peers(bench: Bench) -> None:
-    """Libraries that loop over steps, as far as they are installed."""
+    """Libraries that loop over steps, if installed."""
     counters, absent = installed_counters()
     if absent:
         bench.console.print(f"not installed, so left out: {', '.join(absent)}", style="dim")

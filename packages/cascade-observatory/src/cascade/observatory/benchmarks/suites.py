@@ -1,4 +1,4 @@
-"""The suites: what the benchmarks measure, by name, and which sections of which program do.
+"""The suites of benchmarks, and the sections of programs that they consist of.
 
 A report of a whole program has the figures of several suites.
 """
@@ -18,15 +18,15 @@ from cascade.spec.nearby import did_you_mean
 
 @dataclass(frozen=True)
 class Suite:
-    """What one run of a program measures.
+    """A named part of a program.
 
     Attributes:
-        name: What ``hatch run bench`` calls it.
+        name: Its name for ``hatch run bench``.
         title: Its heading on pages.
         what: One sentence.
-        program: What measures it.
+        program: The program that measures it.
         sections: Names of the program's sections that are run.
-        document: The name of the files of its figures in ``docs/performance``.
+        document: The name of its files in ``docs/performance``.
         drawn: The curves of its picture there; empty for no picture.
     """
 
@@ -99,7 +99,7 @@ def suites_named(names: Sequence[str]) -> list[Suite]:
 
 
 def part_of(document: Document, suite: Suite) -> Document | None:
-    """What a report has of a suite, as a report; None if it lacks one of the suite's sections."""
+    """A suite's part of a report, as a report; None if a section of the suite is missing."""
     sections, names = document.get("sections", {}), set(suite.sections)
     if document.get("benchmark") != suite.program.name or not names <= set(sections):
         return None

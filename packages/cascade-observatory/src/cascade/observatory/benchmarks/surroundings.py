@@ -1,4 +1,4 @@
-"""What figures depend on besides the code that is measured: machine, Python, commit and day."""
+"""The conditions of a measurement besides the measured code: machine, Python, commit and day."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Machine(TypedDict):
 
 
 class Surroundings(TypedDict):
-    """What a report starts with. ``commit`` is None outside a git repository."""
+    """The head of a report. ``commit`` is None outside a git repository."""
 
     date: str
     commit: str | None
@@ -31,8 +31,8 @@ def surroundings(folder: Path, *, now: datetime | None = None) -> Surroundings:
     """Where and when this process measures.
 
     Args:
-        folder: Inside the working tree whose commit is meant.
-        now: The time to note; the present if left out.
+        folder: A folder inside the working tree with the commit.
+        now: The time of the report; the present by default.
     """
     return {
         "date": (now or datetime.now(UTC)).isoformat(timespec="seconds"),
@@ -47,7 +47,7 @@ def surroundings(folder: Path, *, now: datetime | None = None) -> Surroundings:
 
 
 def commit_of(folder: Path) -> str | None:
-    """The commit that is checked out in ``folder``; None without git or outside a repository."""
+    """The checked-out commit of ``folder``; None without git or outside a repository."""
     command = ["git", "rev-parse", "--verify", "HEAD"]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Tables for a terminal of 80 columns, for Markdown and for HTML, and how figures are written."""
+"""Tables for a terminal of 80 columns, for Markdown and for HTML; formats of figures."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ class Table:
 
 
 def samples_table(title: str, measured: Mapping[str, Mapping[str, Any]], heading: str) -> Table:
-    """What contenders took, a row each.
+    """The costs of contenders, a row each.
 
     Args:
         title: Above the table.
-        measured: What the first column says → a measurement of a document.
-        heading: Of the first column.
+        measured: Text of the first column → a measurement of a document.
+        heading: Heading of the first column.
     """
     first = next(iter(measured.values()))
     rows = []
@@ -109,13 +109,13 @@ def samples_table(title: str, measured: Mapping[str, Mapping[str, Any]], heading
         "quartiles",
     ]
     caption = f"× cost: in times of {first['baseline']}; medians within rounds"
-    if not any(measured):  # nothing in the first column
+    if not any(measured):  # the first column is empty
         headings, rows = headings[1:], [row[1:] for row in rows]
     return Table(title, headings, rows, 2 if any(measured) else 1, caption)
 
 
 def figure(value: float) -> str:
-    """Three digits that say something, and spaces between thousands.
+    """Three significant digits, and spaces between thousands.
 
     >>> figure(0.01234), figure(2.345), figure(271828.18), figure(0)
     ('0.0123', '2.35', '272 000', '0')
@@ -141,5 +141,5 @@ def rate(value: float) -> str:
 
 
 def spread(quartiles: Sequence[float]) -> str:
-    """From where to where; three decimals are enough for small values, as the table has to fit."""
+    """Lower and upper quartile; at most three decimals, because the table has to fit."""
     return "–".join(figure(value) if value >= 0.1 else f"{value:.3f}" for value in quartiles)

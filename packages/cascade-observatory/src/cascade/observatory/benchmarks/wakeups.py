@@ -1,4 +1,4 @@
-"""How long it takes from when a limit is given back until who waits for it begins."""
+"""Time from the return of a permit until the waiting call begins."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from time import perf_counter
 
 from cascade.spec.task import task
 
-#: When calls began and ended, in the order in which they did: one at a time, so in pairs.
+#: Times at which calls began and ended. They do so one at a time, so entries come in pairs.
 _marks: list[float] = []
 
 
 @task(mode="blocking")
 def hold_on_a_thread(number: int) -> int:
-    """Be alone for a moment, on a worker."""
+    """Occupy the limit for a moment, on a worker."""
     _marks.append(perf_counter())
     total = sum(range(2_000))
     _marks.append(perf_counter())
@@ -22,7 +22,7 @@ def hold_on_a_thread(number: int) -> int:
 
 @task
 async def hold_in_the_loop(number: int) -> int:
-    """Be alone for a moment, in the event loop."""
+    """Occupy the limit for a moment, in the event loop."""
     _marks.append(perf_counter())
     total = sum(range(2_000))
     _marks.append(perf_counter())
@@ -30,7 +30,7 @@ async def hold_in_the_loop(number: int) -> int:
 
 
 def forget() -> None:
-    """Begin anew."""
+    """Start again with no marks."""
     _marks.clear()
 
 

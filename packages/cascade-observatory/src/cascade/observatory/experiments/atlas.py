@@ -22,7 +22,7 @@ from cascade.spec.resource import ResourceDefinition, inject, resource
 from cascade.spec.task import task
 
 TOLERANCE = 1e-10
-#: Modules in the picture, and how many of each one's imports it shows without being asked.
+#: Modules in the picture, and imports of each that it always shows.
 SHOWN, ARROWS_EACH = 120, 3
 LEAD = (
     "A circle is a module, its area the module's PageRank: how often one arrives there by "
@@ -97,13 +97,13 @@ def store(
 
 @dataclass(frozen=True, slots=True)
 class ImportGraph:
-    """Which module imports which.
+    """The import relation of the modules.
 
     Attributes:
         lines: Name → lines, of the modules that parsed.
-        failures: Name → reason, of those that did not.
+        failures: Name → reason, of the other modules.
         edges: (importer, imported) → number of names that the importer asks for.
-        outside: Top-level name → number of modules that import it, though it is not in the tree.
+        outside: Top-level name outside the tree → number of modules that import it.
     """
 
     lines: dict[str, int]
@@ -149,10 +149,10 @@ def import_graph(
 
 @dataclass(frozen=True, slots=True)
 class Atlas:
-    """Everything that the report is made from.
+    """The contents of the report.
 
     Attributes:
-        title: Of the page.
+        title: The title of the page.
         tree: The source.
         graph: Its imports.
         ranking: Their PageRank.
@@ -193,7 +193,7 @@ class Atlas:
 
 @task
 def write_json(atlas: Atlas, path: Path) -> Path:
-    """``atlas.json``: all of it, for other programs."""
+    """``atlas.json``: the whole report, for other programs."""
     graph, ranking, imports = atlas.graph, atlas.ranking, atlas.imports()
     document = {
         "title": atlas.title,
@@ -249,7 +249,7 @@ def report(*files: Path) -> Sequence[Path]:
 
 
 def picture(atlas: Atlas) -> str:
-    """The highest-ranked modules; of each one's imports the highest-ranked are always drawn."""
+    """The highest-ranked modules. Of each one's imports the highest-ranked are always drawn."""
     imports, counts = atlas.imports(), atlas.counts()
     shown = dict(list(atlas.ranking.ranks.items())[:SHOWN])
     dots = [
@@ -275,10 +275,10 @@ async def make_atlas(
     """Run the workflow over ``tree`` and write its three files into ``out``.
 
     Args:
-        title: Of the page.
-        tree: What to read.
+        title: The title of the page.
+        tree: The source tree.
         out: A folder.
-        bus: Of the engine.
+        bus: The engine's bus.
         tally: Counts the tasks of each run on ``bus``.
     """
     async with Engine(bus=bus, resources=[database_at(out / "atlas.sqlite")]) as engine:
@@ -297,7 +297,7 @@ async def make_atlas(
 
 
 def figures_of(run: RunFigures, steps: int | None = None) -> dict[str, Any]:
-    """Target, path, tasks, steps (of an agent: one is one tail call) and seconds of a run."""
+    """Target, path, tasks, steps (one per tail call of an agent) and seconds of a run."""
     return {
         "target": run.target,
         "path": run.strategy,

@@ -1,4 +1,4 @@
-"""A field of fireflies while it lives: what is shown, written and measured of it."""
+"""A running field of fireflies: its display, its files and its measurements."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from cascade.runtime.clock import run_virtually
 from cascade.runtime.engine import Engine
 from cascade.spec.errors import ArgumentError
 
-#: When the picture shows the grid: shares of the time until they are in step; and when they are.
+#: Times of the pictures of the grid, as shares of the time until synchrony; one more shows
+#: synchrony.
 STILLS = (0.0, 0.5)
 
 
@@ -32,7 +33,7 @@ def engine_with(rate: str | None) -> Engine:
     """An engine that starts steps of fireflies at most at this rate; None for no limit.
 
     Raises:
-        ValueError: It is not a rate; the text is for the user.
+        ValueError: ``rate`` is not a rate; the text is for the user.
     """
     engine = Engine()
     if rate is not None:
@@ -44,18 +45,18 @@ def engine_with(rate: str | None) -> Engine:
 
 
 class Field:
-    """A field while it lives, and what is kept of it.
+    """A running field, and its records.
 
     Args:
-        settings: What it is made of.
+        settings: The settings of the field.
         virtual: Whether its time is simulated.
-        lines: Gets a line of JSON for each look.
-        console: Where it is shown; None for nowhere.
-        rate: How often steps of fireflies begin at most.
+        lines: Gets a line of JSON per look.
+        console: Where it is shown; None for no display.
+        rate: Highest rate of fireflies' steps.
 
     Attributes:
-        recording: What was seen of it so far.
-        cpu: Seconds of the processor's time that it has taken.
+        recording: The observations so far.
+        cpu: Seconds of processor time that it has taken.
     """
 
     def __init__(
@@ -72,16 +73,16 @@ class Field:
         self._virtual = virtual
         self._lines = lines
         self._delays = None if virtual else LoopDelays()
-        #: When each look was, as ``_delays`` counts.
+        #: The time of each look, on the clock of ``_delays``.
         self._looked: list[float] = []
         lately = self._delays.lately if self._delays else lambda: None
         self._view = None if console is None else FieldView(settings, console, lately)
 
     def run(self) -> None:
-        """Let it live, from its beginning to its end.
+        """Run it from its beginning to its end.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C has ended it; the recording is there as far as it got.
+            KeyboardInterrupt: Ctrl-C ended it; the recording has everything up to then.
         """
         began = process_time()
         try:
@@ -111,7 +112,7 @@ class Field:
             self._view.watch(recording, medium)
 
     def figures(self) -> dict[str, str]:
-        """Name → value of what was measured."""
+        """Name → measured value."""
         seen = self.recording
         return {
             "fireflies": f"{seen.settings.fireflies:,}",
@@ -146,10 +147,11 @@ def write_line(lines: TextIO, **values: object) -> None:
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """Without searches for garbage.
+    """Turns off the garbage collector.
 
-    Agents leave none while they live, but are many to be searched: each search holds the event
-    loop, a quarter of a second for ten thousand of them, and all together take a third of the time.
+    Running agents leave no garbage, but are many objects to search: each collection blocks the
+    event loop, a quarter of a second for ten thousand agents, and all of them together take a third
+    of the time.
     """
     gc.disable()
     try:
@@ -159,11 +161,11 @@ def without_collector() -> Iterator[None]:
 
 
 def write_picture(recording: Recording, path: Path) -> None:
-    """The picture of the gallery: when they begin, on the way, and when they are in step."""
+    """The picture of the gallery: the beginning, half-way, and synchrony."""
     period = recording.settings.period
     until = recording.synchronous_since or recording.times[-1]
     times = [max(share * until, period) for share in STILLS]
-    # At the end, a moment at which as many as possible flash.
+    # At the end, a moment at which as many fireflies as possible flash.
     together = Counter(time for time, _ in recording.flashes if until <= time <= until + 2 * period)
     times.append(max(together, key=together.__getitem__) if together else recording.times[-1])
     path.parent.mkdir(parents=True, exist_ok=True)

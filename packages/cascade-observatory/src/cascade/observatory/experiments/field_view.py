@@ -1,4 +1,4 @@
-"""What is seen of a field of fireflies while it lives: a picture, or lines without a terminal."""
+"""The display of a running field of fireflies: a picture, or lines without a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cascade.observatory.experiments.glow import LEVELS, Glow, sparkline
 FADE = 0.12
 #: Real seconds between two pictures, and between two lines.
 _PICTURE_EVERY, _LINE_EVERY = 0.1, 1.0
-#: Lines under the grid and above it, if the figures stand there; columns beside it, if they do not.
+#: Lines above and below the grid if the figures stand there; otherwise columns beside it.
 _AROUND, _BESIDE = 12, 46
 
 
@@ -30,13 +30,12 @@ def brightness(medium: Medium, period: float) -> list[int]:
 
 
 class FieldView:
-    """Shows a field; to be used as a context manager, and ``watch`` as a watcher.
+    """Shows a field. Use it as a context manager, and ``watch`` as a watcher.
 
     Args:
         settings: The field.
-        console: Where it is shown: as a picture that changes if that is a terminal, else as lines.
-        delay: Asked for the event loop's delay in the last moments, in seconds; None if not
-            measured.
+        console: The output: a changing picture on a terminal, otherwise lines.
+        delay: Returns the event loop's recent delay in seconds; None if not measured.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class FieldView:
             self._live.stop()
 
     def watch(self, recording: Recording, medium: Medium) -> None:
-        """Show it, if it is time to."""
+        """Show the field, if it is time."""
         now = perf_counter()
         elapsed = now - self._shown
         if elapsed < (_LINE_EVERY if self._live is None else _PICTURE_EVERY):
@@ -76,12 +75,12 @@ class FieldView:
             self._live.update(self.picture(recording, medium), refresh=True)
 
     def line(self, recording: Recording) -> str:
-        """How it is, in a line."""
+        """Its state, in a line."""
         figures = [f"{name} {value}" for name, value in self._figures(recording)]
         return "  ".join(figures)
 
     def picture(self, recording: Recording, medium: Medium) -> Group:
-        """How it is, as a picture."""
+        """Its state, as a picture."""
         settings = self._settings
         width, height = self._console.size
         beside = width >= _BESIDE + settings.side and height > 8

@@ -13,7 +13,7 @@ from rich.style import Style
 
 #: Dark, glowing, bright: red, green and blue of brightness 0, a half and 1.
 NIGHT, GLOW, LIGHT = (16, 24, 32), (122, 128, 30), (255, 246, 170)
-#: How many brightnesses there are.
+#: Number of brightness levels.
 LEVELS = 24
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -24,7 +24,7 @@ class Glow:
     Args:
         levels: Brightness of each cell, row by row, 0 to ``LEVELS - 1``.
         side: Cells in a row.
-        most: Rows and columns that are shown at most; of a larger grid, the brightest cell of each
+        most: Most rows and columns that are shown; of a larger grid, the brightest cell of each
             square block.
     """
 

@@ -1,4 +1,4 @@
-"""What a module imports: the statements in its source, and the modules that they mean."""
+"""The imports of a module: the statements in its source, and the modules that they mean."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Import(NamedTuple):
     #: Number of leading dots.
     level: int
     base: str
-    #: What ``from`` takes out of ``base``: a module, any other name, or ``"*"``.
+    #: The name that ``from`` takes out of ``base``: a module, any other name, or ``"*"``.
     name: str | None
     line: int
 

@@ -22,12 +22,12 @@ class Module(NamedTuple):
 
 
 class SourceTree(NamedTuple):
-    """What ``find_modules`` found.
+    """The result of ``find_modules``.
 
     Attributes:
         root: The folder that was searched.
         modules: By name, ascending.
-        left_out: Reason → number of source files that are left out for it.
+        left_out: Reason → number of source files left out.
     """
 
     root: Path
@@ -60,7 +60,7 @@ def find_modules(root: Path, *, include_tests: bool = False) -> SourceTree:
         else:
             is_package = parts[-1] == "__init__" and len(parts) > 1
             name = ".".join(parts[:-1] if is_package else parts)
-            if is_package or name not in found:  # a package hides the module of its name
+            if is_package or name not in found:  # a package hides a module of the same name
                 found[name] = Module(name, path, is_package)
     modules = tuple(found[name] for name in sorted(found))
     return SourceTree(root, modules, dict(left_out))

@@ -1,4 +1,4 @@
-"""Measurements of synchrony beside its theory: Kuramoto's transition, and two fireflies."""
+"""Measurements of synchrony and their theory: Kuramoto's transition, and two fireflies."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ WIDTH = 0.5
 CRITICAL = 2 * WIDTH
 #: K / K_c at which R is measured.
 COUPLINGS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)
-#: Seconds a step.
+#: Seconds per step.
 DT = 0.05
-#: How far a flash moves the state of the other firefly, and flashes that are waited for at most.
+#: How far a flash moves the state of the other firefly, and the most flashes to wait for.
 NUDGE, MOST_FLASHES = 0.02, 400
 
 
@@ -39,9 +39,9 @@ class Point:
     """R at one coupling.
 
     Attributes:
-        coupling: K, in radians a second.
-        mean: Of R over draws, each the mean over the second half of its time.
-        deviation: Its standard deviation.
+        coupling: K, in radians per second.
+        mean: The mean over draws; each is the mean of R over the second half of its time.
+        deviation: The standard deviation over draws.
         theory: R of infinitely many oscillators.
     """
 
@@ -52,7 +52,7 @@ class Point:
 
 
 def drawn(oscillators: int, coupling: float, steps: int, seed: int) -> LazyResult[Course]:
-    """A population with frequencies and angles that a seed decides."""
+    """A population whose frequencies and angles depend on a seed."""
     rng = random.Random(seed)
     frequencies = lorentzian(oscillators, WIDTH, rng)
     angles = [2 * pi * rng.random() for _ in range(oscillators)]
@@ -65,11 +65,11 @@ async def transition(
     """R at each of ``COUPLINGS``: all populations in one run of the virtual machine.
 
     Args:
-        bus: Of the engine.
-        oscillators: In a population.
+        bus: The engine's bus.
+        oscillators: Number in a population.
         draws: Populations per coupling.
         seconds: Simulated time.
-        seed: Decides all chance.
+        seed: Decides all random values.
     """
     steps = round(seconds / DT)
     couplings = [CRITICAL * share for share in COUPLINGS]
@@ -104,8 +104,8 @@ class Meeting:
 def predicted_flashes(phase: float) -> int | None:
     """The number of instants of flashes until both flash, by the map of Mirollo and Strogatz.
 
-    When one flashes, the other is at ``phase``; it is moved on, and flashes when the first is at
-    1 minus that.
+    When one flashes, the other is at ``phase``. The flash moves it on, and it flashes when the
+    first is at 1 minus that.
     """
     pulse = Pulse(1.0, NUDGE)
     for flashes in range(1, MOST_FLASHES + 1):
@@ -117,10 +117,10 @@ def predicted_flashes(phase: float) -> int | None:
 
 
 async def measured_flashes(engine: Engine, phase: float) -> int | None:
-    """The same of two agents, which begin at the flash of the first; in virtual time."""
+    """The same measured with two agents, which begin at the flash of the first; in virtual time."""
     pulse = Pulse(1.0, NUDGE)
     medium = Medium(all_to_all(2), end=MOST_FLASHES * pulse.period)
-    # One that begins at phase 1 flashes at once.
+    # An agent that begins at phase 1 flashes at once.
     both = [firefly(place, medium, pulse, -p) for place, p in enumerate((1.0, phase))]
     await engine.run(both, use_vm=True)
     instants = Counter(time for time, _ in medium.take_log())

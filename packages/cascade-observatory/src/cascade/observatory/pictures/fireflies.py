@@ -16,7 +16,7 @@ from cascade.observatory.pictures.page import as_json, framed, panels_of
 
 #: Parts of a period in which the page counts the times of flashes.
 _PARTS = 500
-#: Share of a period after which a flash has faded to a third; as the script has it.
+#: Share of a period after which a flash has faded to a third; the script uses the same value.
 _FADE = 0.12
 #: Dark, glowing, bright.
 _COLOURS = ("#101820", "#7a801e", "#fff6aa")
@@ -92,7 +92,7 @@ def brightness_at(recording: Recording, time: float) -> list[list[float]]:
 
 
 def told(recording: Recording) -> str:
-    """Since when they are in step, in words."""
+    """The time since which they are synchronous, in words."""
     since = recording.synchronous_since
     return f"R > {SYNCHRONOUS} " + ("not reached" if since is None else f"since {since:.1f} s")
 
@@ -108,7 +108,7 @@ def _order(recording: Recording, axes: Any) -> None:
 
 
 def _written(recording: Recording) -> list[int]:
-    """The flashes in little space: parts of the period since the one before and place, in turn."""
+    """The flashes in compact form: parts of the period since the one before, and place, in turn."""
     written, before = [], 0
     for time, place in recording.flashes:
         part = round(time / recording.settings.period * _PARTS)

@@ -18,7 +18,7 @@ from cascade.observatory.pictures.marking import escape
 #: Radius of the largest and of the smallest circle, and margins, in units of the drawing.
 LARGEST, SMALLEST = 46.0, 4.5
 _MARGIN, _GAP = 34.0, 5.0
-#: Width of the drawing through its height, about.
+#: Approximate ratio of width to height of the drawing.
 _ASPECT = 1.5
 _CHARACTER = 0.61  # width of a character in em, on average over names, in sans-serif
 _LONGEST = 24  # characters of a label
@@ -26,7 +26,7 @@ _FEWEST_IN_A_GROUP = 3
 #: Weights of edges that the layout adds: from each node to the middle, and within a group.
 _GRAVITY, _GROUPING = 0.15, 0.6
 _CENTRE = "\0centre"
-#: Rounds in which overlapping boxes are moved apart, at most.
+#: Most rounds in which overlapping boxes are moved apart.
 _ROUNDS = 600
 #: Group colours of ``colours.css``; further groups are grey.
 _COLOURS = 12
