@@ -14,6 +14,7 @@ import contextlib
 import contextvars
 import inspect
 import itertools
+import operator
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from cascade.spec.errors import (
     CapacityError,
     CycleError,
     DependencyMissingError,
+    LazyUseError,
     ParameterError,
     ResourceNotFoundError,
     RouteError,
@@ -85,8 +87,37 @@ class Lazy:
         self.predecessors.extend(lazies)
         return self
 
+    def __eq__(self, other: object) -> Any:
+        return other is self or _operation(operator.eq, self, other)
+
+    def __ne__(self, other: object) -> Any:
+        return other is not self and _operation(operator.ne, self, other)
+
+    __hash__ = object.__hash__
+
+    def __lt__(self, other: object) -> "Lazy":
+        return _operation(operator.lt, self, other)
+
+    def __add__(self, other: object) -> "Lazy":
+        return _operation(operator.add, self, other)
+
+    def __invert__(self) -> "Lazy":
+        return _operation(_invert, self)
+
+    def __bool__(self) -> bool:
+        raise LazyUseError("has no truth value")
+
     def __repr__(self) -> str:
         return f"<lazy {self.name}>"
+
+
+def _operation(func: Callable[..., Any], *operands: Any) -> Lazy:
+    name = func.__name__.strip("_")
+    return Lazy(name, [*operands], lambda _run, given, _causes: func(*given))
+
+
+def _invert(value: Any) -> Any:
+    return not value if type(value) is bool else ~value
 
 
 @dataclass
@@ -203,7 +234,8 @@ class Inject:
 
 
 literal, inject, LRUCache = Literal, Inject, dict
-eq = Task(lambda a, b: a == b, "eq")
+eq = Task(lambda a, b: bool(a == b), "eq")
+not_ = Task(lambda value: not value, "not_")
 
 
 def gather(*values: Any) -> Lazy:

@@ -7,6 +7,7 @@ values of it for every evaluation, from ``cascade`` or from the naive evaluator 
 import asyncio
 import functools
 import itertools
+import operator
 import threading
 import zlib
 from collections import Counter
@@ -124,6 +125,23 @@ class Map:
 class Route:
     selector: Any
     routes: tuple[tuple[Any, Any], ...]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator of lazy values, of ``_OPERATORS``, on one operand or two."""
+
+    symbol: str
+    operands: tuple[Any, ...]
+
+
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "+": operator.add,
+    "~": operator.invert,
+}
 
 
 # -- bodies: what a task does -----------------------------------------------------------------
@@ -329,6 +347,11 @@ class Build:
                 return kind(1)
             case Source(name, default):
                 return self.cs.Param(name, default=default, type=type(default))
+            case Operator("not_", (operand,)):
+                return self.cs.not_(self.make(operand, args))
+            case Operator(symbol, operands):
+                left, *right = [self.make(operand, args) for operand in operands]
+                return _OPERATORS[symbol](self._lazy(left), *right)
             case Call():
                 return self._call(part, args)
             case Split(call, kind):
@@ -717,13 +740,15 @@ def lazies(
     inner = values(profile, depth, made, met, in_body)
     kind = draw(
         st.sampled_from(
-            ["call"] * 6 + ["loop"] * 2 + ["map"] * 2 + ["gather", "route", "source", "split"]
+            ["call"] * 6 + ["loop", "map"] * 2 + ["gather", "route", "source", "split", "operator"]
         )
     )
     if kind == "source":
         return draw(
             st.sampled_from([Source("limit", 1), Source("name", "us"), Source("other", "x")])
         )
+    if kind == "operator":
+        return draw(_operators(profile, inner))
     if kind == "gather":
         return Gather(tuple(draw(st.lists(inner, max_size=3))))
     if kind == "route":
@@ -755,6 +780,20 @@ def lazies(
     if kind == "split":
         return Gather((Split(call, draw(st.sampled_from([list, tuple, dict]))),))
     return call
+
+
+@functools.cache
+def _operators(profile: Profile, inner: Any) -> st.SearchStrategy[Operator]:
+    """Where nothing is to fail, such as are defined for all values."""
+    two = st.builds(Operator, st.sampled_from(["==", "!="]), st.tuples(inner, inner))
+    truth = st.builds(Operator, st.just("not_"), st.tuples(inner))
+    negated = st.one_of(two, truth).map(lambda bool_: Operator("~", (bool_,)))
+    if not profile.fails:
+        return st.one_of(two, truth, negated)
+    ordered = st.builds(Operator, st.sampled_from(["<", "+"]), st.tuples(inner, inner))
+    return st.one_of(
+        two, truth, negated, ordered, st.builds(Operator, st.just("~"), st.tuples(inner))
+    )
 
 
 @functools.cache

@@ -43,6 +43,8 @@ BINARY = [
     operator.le,
     operator.gt,
     operator.ge,
+    operator.eq,
+    operator.ne,
 ]
 
 
@@ -97,11 +99,19 @@ def test_numpy_leaves_the_operator_to_the_lazy_value():
     assert value_of(total).tolist() == [2, 3]
 
 
-def test_equality_stays_identity():
+def test_a_lazy_value_equals_itself_without_a_node():
     one, other = given(1), given(1)
-    assert (one == other) is False
     assert (one == one) is True
+    assert (one != one) is False
+    assert one in [one, other]
     assert {one: "a", other: "b"}[one] == "a"
+
+
+def test_the_inverse_of_a_bool_is_its_negation():
+    for value in (True, False, 5):
+        assert value_of(~given(value)) == (not value if value is True or value is False else ~value)
+    assert value_of(~(given(1) == 1)) is False
+    assert value_of(~(given(1) != 1)) is True
 
 
 def test_a_node_remembers_the_line_of_its_operator():

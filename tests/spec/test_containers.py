@@ -507,7 +507,7 @@ def _typed(value):
 
 
 def _value_of(lazy):
-    return f"value {_LEAVES.index(lazy)}"
+    return f"value {next(i for i, leaf in enumerate(_LEAVES) if leaf is lazy)}"
 
 
 @given(_values)

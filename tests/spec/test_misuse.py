@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 
+from cascade.spec.blueprint import Call, Register, TailCall, literal
 from cascade.spec.errors import LazyAttributeError, LazyUseError
 from cascade.spec.lazy_types import LazyResult, gather
 from cascade.spec.params import Param
@@ -309,3 +310,46 @@ def test_the_line_is_the_users_in_a_module_whose_name_begins_like_one_of_ours(mo
     code = compile("\n\nif lazy: pass", f"{module}.py", "exec")
     with pytest.raises(LazyUseError, match=rf"asked for at {module}\.py:3"):
         exec(code, {"__name__": module, "lazy": Param("p")})
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda a, b: a in [b],
+        lambda a, b: [b].index(a),
+        lambda a, b: [a] == [b],
+        lambda a, b: {"key": a} == {"key": b},
+        lambda a, b: a in (1, 2),
+    ],
+)
+def test_equality_that_python_needs_at_once_is_refused_and_points_to_identity(ask):
+    with pytest.raises(LazyUseError, match="has no truth value before a run") as caught:
+        ask(load("a"), load("b"))
+
+    assert "a is b" in str(caught.value)
+    assert "any(x is y for y in items)" in str(caught.value)
+    assert "a < b < c" not in str(caught.value)
+
+
+def test_a_lazy_value_cannot_be_put_into_a_text():
+    with pytest.raises(LazyUseError, match="cannot be put into a text before a run") as caught:
+        f"{load()}.csv"
+    with pytest.raises(LazyUseError, match="cannot be put into a text"):
+        "{}.csv".format(load())  # noqa: UP032
+
+    assert """right:  cs.task("…{}…".format)(load(…))""" in str(caught.value)
+    assert f"{load()!r}".startswith("<lazy load at ")
+    assert str(load()) == repr(load())
+
+
+def test_what_holds_lazy_values_is_compared_by_their_identity():
+    a, b = load("a"), load("b")
+    for make in (
+        lambda lazy: TailCall((lazy,)),
+        lambda lazy: TailCall(kwargs={"path": [lazy]}),
+        lambda lazy: literal([lazy]),
+        lambda lazy: literal(lazy),
+        lambda lazy: Call(print, Register(0), (literal(lazy),)),
+    ):
+        assert make(a) == make(a)
+        assert make(a) != make(b)

@@ -1,6 +1,6 @@
-"""``eq`` and ``ne``: comparing values that are not known yet."""
+"""``eq``, ``ne`` and ``not_``: comparing and negating values that are not known yet."""
 
-from cascade.spec.operators import eq, ne
+from cascade.spec.operators import eq, ne, not_
 from cascade.spec.task import task
 
 
@@ -21,7 +21,6 @@ class Odd:
 
 
 def test_a_comparison_is_a_node():
-    """M16: ``lazy == 1`` is identity."""
     lazy = stage()
 
     assert eq(lazy, "prod")._dependencies == (lazy,)
@@ -41,3 +40,11 @@ def test_the_result_is_a_bool():
     assert ne.func(1, 2) is True
     assert eq.func(Odd(), 1) is True
     assert ne.func(Odd(), 1) is False
+
+
+def test_not_is_a_node_whose_value_is_a_bool():
+    lazy = stage()
+
+    assert not_(lazy)._dependencies == (lazy,)
+    assert not_.func([]) is True
+    assert not_.func("prod") is False

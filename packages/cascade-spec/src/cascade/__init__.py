@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from cascade.spec.lazy_types import gather as gather
     from cascade.spec.operators import eq as eq
     from cascade.spec.operators import ne as ne
+    from cascade.spec.operators import not_ as not_
     from cascade.spec.overrides import override_resource as override_resource
     from cascade.spec.params import Env as Env
     from cascade.spec.params import Param as Param
@@ -158,7 +159,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
             "UnpackError",
         ),
         "spec.lazy_types": ("LazyResult", "MappedLazyResult", "gather"),
-        "spec.operators": ("eq", "ne"),
+        "spec.operators": ("eq", "ne", "not_"),
         "spec.overrides": ("override_resource",),
         "spec.params": ("Env", "Param"),
         "spec.resource": ("inject", "resource"),

@@ -47,6 +47,14 @@ class Node:
     index: int
     lazy: LazyResult[Any]
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Node):
+            return NotImplemented
+        return self.index == other.index and self.lazy is other.lazy
+
+    def __hash__(self) -> int:
+        return hash((self.index, self.lazy))
+
     @property
     def id(self) -> str:
         """The lazy value's id, the same in every graph that contains it."""

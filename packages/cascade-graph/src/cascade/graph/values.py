@@ -17,6 +17,7 @@ from cascade.graph.references import Resolver, reference_to, reference_to_called
 from cascade.spec.blueprint import Literal
 from cascade.spec.errors import SerializationError
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.logic import invert
 from cascade.spec.params import MISSING, Env, Param, Source
 from cascade.spec.policies import CallPolicies
 from cascade.spec.resource import Inject, inject
@@ -31,13 +32,14 @@ OPERATORS: Mapping[str, Callable[..., Any]] = {
     **{
         func.__name__: func
         for func in (
-            *(operator.lt, operator.le, operator.gt, operator.ge),
+            *(operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne),
             *(operator.add, operator.sub, operator.mul, operator.matmul, operator.truediv),
             *(operator.floordiv, operator.mod, operator.pow, operator.lshift, operator.rshift),
-            *(operator.and_, operator.or_, operator.xor, operator.invert),
+            *(operator.and_, operator.or_, operator.xor),
             *(operator.neg, operator.pos, operator.abs, operator.getitem),
         )
     },
+    "invert": invert,
     "slice": item_range,
     "unpack": unpack,
 }

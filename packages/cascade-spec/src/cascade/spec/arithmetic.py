@@ -1,7 +1,9 @@
-"""Taking lazy values apart and putting them together: ``lazy["key"]``, ``a + b``, ``a < b``.
+"""Operators on lazy values: ``lazy["key"]``, ``a + b``, ``a < b``, ``a == b``, ``~a``.
 
-Each makes a node of its own, computed like any other: ``deploy().run_if(score > 0.8)``. ``==`` and
-``!=`` stay identity, because lazy values live in sets and dicts; ``cs.eq`` and ``cs.ne`` compare.
+Each makes a node of its own, computed like any other: ``deploy().run_if(score == 1)``. The hash of
+a lazy value is its identity, and a lazy value equals itself without a node, so sets and dicts of
+lazy values find them by identity. Two different lazy values have no answer before a run: where
+Python asks for one, as in ``lazy in [other]``, ``bool()`` of the node raises a LazyUseError.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from cascade.spec.logic import invert
 from cascade.spec.unpacking import item_range
 
 if TYPE_CHECKING:
@@ -67,6 +70,22 @@ class Arithmetic:
             return self._combine(item_range, args, frame.f_code, frame.f_lasti)
         return self._combine(operator.getitem, (self, key), frame.f_code, frame.f_lasti)
 
+    def __eq__(self, other: object) -> Any:
+        """A node that compares the values; True for the same lazy value, without a node."""
+        if other is self:
+            return True
+        frame = sys._getframe(1)
+        return self._combine(operator.eq, (self, other), frame.f_code, frame.f_lasti)
+
+    def __ne__(self, other: object) -> Any:
+        """A node that compares the values; False for the same lazy value, without a node."""
+        if other is self:
+            return False
+        frame = sys._getframe(1)
+        return self._combine(operator.ne, (self, other), frame.f_code, frame.f_lasti)
+
+    __hash__ = object.__hash__
+
     __lt__ = _forward(operator.lt)
     __le__ = _forward(operator.le)
     __gt__ = _forward(operator.gt)
@@ -103,4 +122,4 @@ class Arithmetic:
     __neg__ = _unary(operator.neg)
     __pos__ = _unary(operator.pos)
     __abs__ = _unary(operator.abs)
-    __invert__ = _unary(operator.invert)
+    __invert__ = _unary(invert)

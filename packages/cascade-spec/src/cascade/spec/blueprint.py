@@ -21,6 +21,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeAlias, TypeVar
 
 from cascade.spec.errors import ArgumentError, DefinitionError
+from cascade.spec.lazy_value import alike
 from cascade.spec.operation import Operation
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
 from cascade.spec.wording import short
@@ -60,6 +61,14 @@ class Literal(Generic[T]):
     """A value known at compile time; as an argument, a value that is handed over unsearched."""
 
     value: T
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Literal):
+            return NotImplemented
+        return alike(self.value, other.value)
+
+    def __hash__(self) -> int:
+        return hash((self.value,))
 
     def __repr__(self) -> str:
         return f"Literal(value={short(self.value)})"
@@ -325,8 +334,8 @@ class TailCall:
         if not isinstance(other, TailCall):
             return NotImplemented
         return (
-            list(self.args) == list(other.args)
-            and dict(self.kwargs) == dict(other.kwargs)
+            alike(list(self.args), list(other.args))
+            and alike(dict(self.kwargs), dict(other.kwargs))
             and self.target_blueprint_id == other.target_blueprint_id
             and self.target is other.target
         )

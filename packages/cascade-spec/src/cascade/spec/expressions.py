@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cascade.spec.lazy_value import LazyValue
+from cascade.spec.logic import invert
 from cascade.spec.unpacking import item_range, unpack
 from cascade.spec.wording import short
 
 #: Most levels of nested operators that are shown; deeper ones become ``…``.
 _LEVELS = 3
+_EQUALITIES: Mapping[Callable[..., Any], str] = {operator.eq: "==", operator.ne: "!="}
 _COMPARISONS: Mapping[Callable[..., Any], str] = {
+    **_EQUALITIES,
     operator.lt: "<",
     operator.le: "<=",
     operator.gt: ">",
@@ -37,7 +40,7 @@ _BINARY: Mapping[Callable[..., Any], str] = {
 _UNARY: Mapping[Callable[..., Any], str] = {
     operator.neg: "-",
     operator.pos: "+",
-    operator.invert: "~",
+    invert: "~",
 }
 _INDEXED = (operator.getitem, item_range, unpack)
 
@@ -64,8 +67,13 @@ def is_operator(lazy: LazyValue) -> bool:
 
 
 def is_comparison(lazy: LazyValue) -> bool:
-    """Whether ``lazy`` was made by ``<``, ``<=``, ``>`` or ``>=``."""
+    """Whether ``lazy`` was made by ``<``, ``<=``, ``>``, ``>=``, ``==`` or ``!=``."""
     return lazy.task.structural and lazy.task.func in _COMPARISONS
+
+
+def is_equality(lazy: LazyValue) -> bool:
+    """Whether ``lazy`` was made by ``==`` or ``!=``."""
+    return lazy.task.structural and lazy.task.func in _EQUALITIES
 
 
 def _written(lazy: LazyValue, levels: int) -> str:

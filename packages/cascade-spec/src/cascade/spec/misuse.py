@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 from cascade.spec.callsite import CallSite, users_frame
 from cascade.spec.errors import LazyAttributeError, LazyUseError
-from cascade.spec.expressions import expression, is_comparison, is_operator
+from cascade.spec.expressions import expression, is_comparison, is_equality, is_operator
 from cascade.spec.lazy_value import LazyValue
 from cascade.spec.nearby import did_you_mean
 
@@ -89,9 +89,23 @@ class Misuse:
     def __bool__(self: Any) -> NoReturn:
         name = written(self)
         right = [f"deploy().run_if({name})      # or test it inside a task"]
-        if is_comparison(self):
+        if is_comparison(self) and not is_equality(self):
             right.append("(a < b) & (b < c)      # instead of  a < b < c  and of  and")
+        if is_equality(self):
+            right.append("a is b      # whether they are the same lazy value")
+            right.append("any(x is y for y in items)      # instead of  x in items, items.index(x)")
         raise misused(self, LazyUseError, "has no truth value", f"if {name}: deploy()", *right)
+
+    def __format__(self: Any, spec: str) -> NoReturn:
+        name = written(self)
+        raise misused(
+            self,
+            LazyUseError,
+            "cannot be put into a text",
+            f'f"{{{name}}}"',
+            f'cs.task("…{{}}…".format)({name})      # a task that makes the text',
+            f"{{{name}!r}}      # its description, for a log",
+        )
 
     def __reduce_ex__(self: Any, _protocol: object) -> NoReturn:
         raise LazyUseError(

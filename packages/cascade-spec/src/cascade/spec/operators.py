@@ -1,7 +1,6 @@
-"""Comparisons of lazy values that Python's own operators cannot express.
+"""Comparisons and negation of lazy values as calls: ``cs.eq``, ``cs.ne``, ``cs.not_``.
 
-``==`` on lazy values compares identity, because they live in sets and dicts. These functions make
-nodes that compare values.
+``cs.eq(a, b)`` is ``a == b`` where neither may be lazy, as in a function that takes either.
 """
 
 from __future__ import annotations
@@ -21,3 +20,12 @@ def eq(a: object, b: object) -> bool:
 def ne(a: object, b: object) -> bool:
     """Lazy ``a != b``."""
     return bool(operator.ne(a, b))
+
+
+@task
+def not_(value: object) -> bool:
+    """Lazy ``not value``: ``deploy().run_if(cs.not_(errors()))``.
+
+    Of a bool, ``~value`` is the same.
+    """
+    return not value

@@ -41,8 +41,8 @@ class PolicyMethods(LazyValue):
         only ordered ``after`` a skipped one runs. Called twice, both conditions must hold.
 
         Args:
-            condition: A lazy value. A plain bool is refused, because ``lazy == 1`` compares
-                identity and would silently be False; write ``cs.eq(lazy, 1)``.
+            condition: A lazy value, such as ``score > 0.8``. A value that is known already is
+                refused: decide with ``if`` whether to make the node, or use a ``Param``.
 
         Returns:
             This lazy value itself, changed.
@@ -55,7 +55,11 @@ class PolicyMethods(LazyValue):
             raise LazyUseError(
                 f"run_if() of {described(self)} takes a lazy condition, but got "
                 f"{short(condition)}, which is known already"
-                + compared("…run_if(score == 1)", "…run_if(cs.eq(score, 1))")
+                + compared(
+                    f"…run_if({short(condition)})",
+                    "if condition: …      # the value is known: an if statement decides",
+                    '…run_if(cs.Param("name", type=bool))      # a value that is given to the run',
+                )
             )
         self._refuse_itself("run_if", condition)
         self._own_policies().conditions += (condition,)

@@ -25,6 +25,7 @@ from weakref import WeakKeyDictionary, ref
 from cascade.runtime.diagnostics.usage import usage
 from cascade.spec.blueprint import TailCall
 from cascade.spec.errors import RunError
+from cascade.spec.logic import invert
 from cascade.spec.operation import Operation
 from cascade.spec.policies import CallPolicies
 from cascade.spec.resource import Inject
@@ -340,15 +341,20 @@ def _is_ours(called: Any) -> bool:
     return (
         isinstance(called, Operation)
         and called.structural
+        and not _is_operator(called)
         and str(getattr(called.func, "__module__", "")).startswith("cascade.")
     )
+
+
+def _is_operator(called: Operation) -> bool:
+    return called.func is invert or getattr(called.func, "__module__", "") == "_operator"
 
 
 def _key(called: Any) -> Any:
     """The key of a function in the record, for the lifetime of the key."""
     if not isinstance(called, Operation):
         return _kept(called, type(called))
-    if called.structural and getattr(called.func, "__module__", "") == "_operator":
+    if called.structural and _is_operator(called):
         return called  # the cost of an operator depends on its operands, so each place has its own
     return _kept(called.func, called)
 

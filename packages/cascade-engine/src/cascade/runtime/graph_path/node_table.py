@@ -248,7 +248,7 @@ class Nodes:
         if known is None:
             return False
         own = self.address(segment, node)
-        if (known.segment, known.node) == (own.segment, own.node) and own.node is not None:
+        if known.segment is own.segment and known.node is own.node is not None:
             raise CycleError(
                 f"task '{name}' returned '{lazy.name}' (called at {lazy.callsite}), which is "
                 "waiting for its result",

@@ -293,11 +293,12 @@ class _Instance:
 
     def _keep_order(self, node: LazyResult[Any]) -> None:
         """Let a call that was written by hand follow those before it."""
-        if self._last is not None and self._last not in node._dependencies:
+        last = self._last
+        if last is not None and not any(other is last for other in node._dependencies):
             policies = _policies_of(node)
-            if self._last not in policies.predecessors:
-                policies.predecessors += (self._last,)
-            self._unread.pop(self._last, None)
+            if not any(other is last for other in policies.predecessors):
+                policies.predecessors += (last,)
+            self._unread.pop(last, None)
         self._last = node
 
     # -- what was compiled from lazy values ---------------------------------------------------
