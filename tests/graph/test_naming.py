@@ -42,12 +42,12 @@ GOLDEN = [
     ("clean", "20cf676cd523c88f5e787c0cd3f64a11"),
     ("load", "e4909ac0595545b99d196441f479883c"),
     ("load", "53e5e3e0d6febac1d2f2ddc94e48a8c6"),
-    ("gather", "799537fada9aacbc8bc417161415e7f0"),
-    ("router", "70c2c913b8c1fe8f03841354c1d31f17"),
-    ("load.map", "e2060205c641b6e57b2085592d2bfa8a"),
+    ("gather", "c962d12e44fc5ca5a4532c708ab60594"),
+    ("router", "27c58940da747e838378141ce3bec831"),
+    ("load.map", "a53e08a9267ed6801dd69d73c3519c92"),
     ("getitem", "4a68285faed80922e1538d4727897374"),
-    ("gather", "3460c1b135f1f08708251cc673392040"),
-    ("join", "c3fa8c7089ded6f0854c15083d2b5692"),
+    ("gather", "f4800341c1e8621d9ece5a13e3457a86"),
+    ("join", "75967be9cc145689ac4fc81fed69d325"),
 ]
 
 # -- what a key depends on ------------------------------------------------------------------------

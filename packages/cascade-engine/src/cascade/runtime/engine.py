@@ -41,6 +41,7 @@ from cascade.runtime.program import Program, ProgramExecution
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.resources.instance import TEARDOWN_TIMEOUT
 from cascade.runtime.run import STEP_INTERVAL, Run, Waiting
+from cascade.runtime.semantics.recording import Record, recorder
 from cascade.runtime.straightline import Begun
 from cascade.runtime.vm import BlueprintRegistry, VirtualMachine
 from cascade.runtime.vm.strategy import VMExecutionStrategy
@@ -116,6 +117,8 @@ class Engine:
         bus: Tells of what happens.
         constraints: The rules that hold for what runs; may be changed at any time, in any thread.
         capacities: Has the capacities.
+        record: Called with each node of each run and its outcome, for journals; None at first. See
+            ``cascade.runtime.semantics.recording``.
 
     >>> import cascade as cs
     >>> @cs.task
@@ -149,6 +152,7 @@ class Engine:
         self._step_interval = step_interval
         self.bus = bus or MessageBus()
         self.state_backend = state_backend
+        self.record: Record | None = None
         self.resource_container = ResourceContainer(self.bus, teardown_timeout)
         self.blueprints = BlueprintRegistry()
         self._executor = LocalExecutor() if executor is None else executor
@@ -295,6 +299,7 @@ class Engine:
         return (
             self.bus.is_silent
             and self.state_backend is None
+            and self.record is None
             and not self.constraints.any
             and not self._closed
         )
@@ -312,7 +317,7 @@ class Engine:
             executor=self._executor_here(),
             container=self.resource_container,
             blueprints=self.blueprints,
-            state=self.state_backend,
+            record=recorder(self.state_backend, self.record),
             fail_fast=fail_fast,
             abandoned=self._abandoned,
             monitor=self._monitor_here(),

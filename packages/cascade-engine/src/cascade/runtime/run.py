@@ -49,11 +49,12 @@ from cascade.runtime.execution.worker_calls import WorkerCall, end_of, not_begun
 from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.gate import Gate
+from cascade.runtime.semantics.recording import Record
 from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
 from cascade.spec.params import Source, run_params
-from cascade.spec.protocols import Executor, StateBackend
+from cascade.spec.protocols import Executor
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Run:
         executor: Lends the threads for sync functions.
         resources: The injected resources, opened at first use.
         blueprints: The targets of ``TailCall(target_blueprint_id=…)``.
-        state: Keeps outcomes for later, or None.
+        record: Called with each node and its outcome, or None.
         context: The caller's context variables; every call of a task runs in a copy (M12).
         held: The variables of ``context`` that calls may set, for comparisons; see ``contexts``.
         placement: Decides where calls are made (M6).
@@ -114,7 +115,7 @@ class Run:
         executor: Executor,
         container: ResourceContainer,
         blueprints: BlueprintRegistry,
-        state: StateBackend | None = None,
+        record: Record | None = None,
         fail_fast: bool = True,
         abandoned: AbandonedCalls | None = None,
         monitor: BlockingMonitor | None = None,
@@ -133,7 +134,7 @@ class Run:
         self.bus = bus
         self.executor = executor
         self.blueprints = blueprints
-        self.state = state
+        self.record = record
         self.resources: ResourceSession = container.setup(self)
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()

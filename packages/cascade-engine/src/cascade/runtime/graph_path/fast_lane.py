@@ -3,7 +3,7 @@
 What a node costs is decided here: pop, call, keep, release. So it is one loop, written out, with no
 call of Python's between two calls of tasks; the general way, for all that is not plain, is
 ``GraphRun``'s and means the same. A node that takes the fast lane has no policies and nothing to
-unwrap, nothing of the run was skipped or failed so far, and nobody keeps outcomes.
+unwrap, and nothing of the run was skipped or failed so far.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class FastLane:
         self._work_on = work_on
         self._go_on = go_on
         self._fail = fail
-        self.on = nodes.bare
+        self.on = True
 
     def drain(self, pool: WorkerPool) -> None:
         """Work on what is ready until nothing is. In a worker's thread."""
@@ -92,6 +92,7 @@ class FastLane:
         known: Any = None  # by these
         watched = self._reports.wanted
         popleft, push = pool.ready.popleft, pool.ready.append
+        recorded = self._run.record is not None
         first = self._nodes.first
         assert first is not None
         me = get_ident()
@@ -162,9 +163,14 @@ class FastLane:
                     users = slots[lazy]
                 except KeyError:  # it is the segment's target
                     users = None
-                if lock.shared or users is None or segment.foreign:
-                    with lock:
-                        settle(segment, lazy, value)
+                if recorded or lock.shared or users is None or segment.foreign:
+                    try:
+                        with lock:
+                            settle(segment, lazy, value)
+                    except BaseException as error:  # of what records outcomes
+                        value = args = kwargs = None
+                        self._failed(error, segment, lazy, 0.0)
+                        return False
                 else:
                     lock.inside = me
                     try:

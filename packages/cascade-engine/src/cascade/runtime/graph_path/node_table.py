@@ -24,14 +24,22 @@ from cascade.runtime.graph_path.segments import (
 )
 from cascade.runtime.graph_path.standstill import standstill
 from cascade.runtime.run import Waiting
-from cascade.runtime.semantics.outcomes import RELEASED, Failed, Missing, Skipped, released, worst
+from cascade.runtime.semantics.outcomes import (
+    RELEASED,
+    Failed,
+    Missing,
+    Skipped,
+    is_error,
+    released,
+    worst,
+)
 from cascade.runtime.semantics.pins import Pins
+from cascade.runtime.semantics.recording import Record
 from cascade.runtime.straightline import Begun
 from cascade.spec.errors import CycleError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import next_number
-from cascade.spec.protocols import Solver, StateBackend
-from cascade.spec.wording import short
+from cascade.spec.protocols import Solver
 
 
 class Nodes:
@@ -39,7 +47,7 @@ class Nodes:
 
     Args:
         solver: Gives nodes their priorities; None where any order will do.
-        state: Where outcomes are kept for later, or None.
+        record: Called with each node and its outcome; None where nothing listens.
         activate: Called with a segment and a node when all that the node waits for is there.
         on_settled: Called with the address of a node in ``watched`` and its outcome; gives what
             that is to be.
@@ -49,13 +57,13 @@ class Nodes:
     def __init__(
         self,
         solver: Solver | None,
-        state: StateBackend | None,
+        record: Record | None,
         activate: Callable[[Segment, LazyResult[Any]], None],
         on_settled: Callable[[Segment, LazyResult[Any], Any], Any],
         on_result: Callable[[Any], None],
     ) -> None:
         self._solver = solver
-        self._state = state
+        self._record = record
         self._activate = activate
         self._on_settled = on_settled
         self._on_result = on_result
@@ -80,11 +88,6 @@ class Nodes:
         self._alone: Wiring | None = None
         #: Nodes whose value ``on_settled`` is to be told.
         self.watched: set[tuple[Segment, LazyResult[Any]]] = set()
-
-    @property
-    def bare(self) -> bool:
-        """Whether all there is to do for a value is to keep it in its segment."""
-        return self._state is None
 
     def add(self, wiring: Wiring, continuation: Resume | Address | None) -> Segment:
         """Make ``wiring`` a segment and activate what waits for nothing.
@@ -143,7 +146,7 @@ class Nodes:
     @property
     def simple(self) -> bool:
         """Whether nothing but their values is to be known of nodes so far."""
-        return self._state is None and self._solver is None and not self.gaps
+        return self._record is None and self._solver is None and not self.gaps
 
     def known(self, lazy: LazyResult[Any]) -> Address | None:
         """Where the value is, or will be, of a lazy value that this run has met."""
@@ -281,7 +284,7 @@ class Nodes:
         if self.gaps:
             for dependency in node._dependencies:
                 value = get(dependency)
-                if issubclass(type(value), Missing) and not _is_error(value, dependency):
+                if issubclass(type(value), Missing) and not is_error(value, dependency):
                     lacks.append(value)
             lacks += [v for p in node._predecessors if type(v := get(p)) is Failed]
             lacks += [v for a in node._amounts.values() if issubclass(type(v := get(a)), Missing)]
@@ -314,8 +317,8 @@ class Nodes:
             if self.watched and (segment, node) in self.watched:
                 self.watched.discard((segment, node))
                 value = self._on_settled(segment, node, value)
-            if self._state is not None:
-                self._keep(node, value)
+            if self._record is not None:
+                self._record(node, value)
             entry = segment.slots.get(node)
             users = users_of(entry)
             if type(entry) is Several:
@@ -379,17 +382,3 @@ class Nodes:
     def is_caught(self, segment: Segment, node: LazyResult[Any]) -> bool:
         """Whether an error of this node becomes the value of itself or of what continues as it."""
         return node._calls.catches or way_above(segment, node).catches
-
-    def _keep(self, lazy: LazyResult[Any], value: Any) -> None:
-        assert self._state is not None
-        if issubclass(type(value), Skipped):
-            self._state.put_skip_reason(lazy.id, short(value))
-        elif _is_error(value, lazy):
-            self._state.put_result(lazy.id, value.error)
-        elif not issubclass(type(value), Missing):
-            self._state.put_result(lazy.id, value)
-
-
-def _is_error(outcome: Any, node: LazyResult[Any]) -> bool:
-    """Whether the value of ``node`` is the error that it failed with."""
-    return type(outcome) is Failed and node._calls.catches and outcome.can_be_value

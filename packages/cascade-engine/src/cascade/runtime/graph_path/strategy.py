@@ -116,7 +116,7 @@ class GraphRun:
         )
         self._nodes = Nodes(
             None if in_order else solver,
-            run.state,
+            run.record,
             self._dispatch.activate,
             lambda segment, node, value: self._caches.settled(segment, node, value),
             self._have_result,
@@ -515,8 +515,14 @@ class GraphRun:
                 self._end(error)
                 return
             failed = Failed(name, error)
-            if self._goes_on_after(segment, node, failed):
-                self._nodes.settle(segment, node, failed)
+            goes_on = self._goes_on_after(segment, node, failed)
+            try:
+                if goes_on:
+                    self._nodes.settle(segment, node, failed)
+                elif self._run.record is not None:
+                    self._run.record(node, failed)  # nothing else is told of it
+            except Exception as fault:  # of what records outcomes
+                self._end(fault)
 
     # -- ends of runs -------------------------------------------------------------------------
 

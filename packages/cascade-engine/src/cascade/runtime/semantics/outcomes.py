@@ -113,6 +113,11 @@ def caught(outcome: Any) -> Any:
     return outcome.error if type(outcome) is Failed and outcome.can_be_value else outcome
 
 
+def is_error(outcome: Any, node: LazyResult[Any]) -> bool:
+    """Whether the value of ``node`` is the error that it failed with."""
+    return type(outcome) is Failed and node._calls.catches and outcome.can_be_value
+
+
 def worst(lacks: Sequence[Missing]) -> Missing | None:
     """The outcome of a node that lacks these: failures come first, so that no error is lost."""
     return next((lack for lack in lacks if type(lack) is Failed), lacks[0] if lacks else None)

@@ -48,7 +48,7 @@ STOPPED: Final = object()
 
 def is_for_registers(blueprint: Blueprint, run: Run) -> bool:
     """Whether all of a blueprint are plain calls, which nobody watches and nothing limits."""
-    if run.state is not None or run.gate.constraints.any or not run.bus.is_silent:
+    if run.record is not None or run.gate.constraints.any or not run.bus.is_silent:
         return False
     task = blueprint.task
     if isinstance(task, Task) and (len(blueprint.instructions) == 1 or is_baked(blueprint, task)):
