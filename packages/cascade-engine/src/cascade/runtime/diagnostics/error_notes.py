@@ -15,28 +15,30 @@ _MARK = "cascade: "
 class Way:
     """The nodes above a node: all that its value goes through on its way to the target.
 
-    A link to the next one, so that nodes below each other share what is above them, and N failures
-    in a graph cost O(N) together, however deep they are.
+    A stretch of them and a link to the next one, so that nodes below each other share what is above
+    them, and N failures in a graph cost O(N) together, however deep they are.
 
     Args:
-        name: Of the node right above; empty for one that paths do not show.
-        above: What is above that; None for a target.
-        catches: Whether that node wants its error as its value.
+        names: Of the nodes right above that paths show, from the top down.
+        above: What is above these; None for a target.
+        catches: Whether one of these nodes wants its error as its value.
 
     Attributes:
         catches: Whether any node above does.
         depth: How many of them paths show.
     """
 
-    __slots__ = ("above", "catches", "depth", "first", "name")
+    __slots__ = ("above", "catches", "depth", "first", "names")
 
-    def __init__(self, name: str = "", above: Way | None = None, catches: bool = False) -> None:
-        self.name = name
+    def __init__(
+        self, names: Sequence[str] = (), above: Way | None = None, catches: bool = False
+    ) -> None:
+        self.names = names
         self.above = above
         self.catches: bool = catches or (above is not None and above.catches)
-        self.depth: int = bool(name) + (0 if above is None else above.depth)
+        self.depth: int = len(names) + (0 if above is None else above.depth)
         first = () if above is None else above.first
-        self.first: tuple[str, ...] = (*first, name) if name and len(first) < _HALF else first
+        self.first: tuple[str, ...] = (*first, *names[: _HALF - len(first)])
 
     def path(self, *names: str) -> list[str]:
         """Names from the target down to a node; the middle of a long path is left out.
@@ -58,8 +60,7 @@ class Way:
     def _up(self) -> Iterator[str]:
         way: Way | None = self
         while way is not None:
-            if way.name:
-                yield way.name
+            yield from reversed(way.names)
             way = way.above
 
 

@@ -108,11 +108,6 @@ def refuse_coroutine(result: Any, task: str) -> None:
         )
 
 
-def caught(outcome: Any) -> Any:
-    """The error of a failure, which is the value of a node that catches; else ``outcome``."""
-    return outcome.error if type(outcome) is Failed and outcome.can_be_value else outcome
-
-
 def worst(lacks: Sequence[Missing]) -> Missing | None:
     """What becomes of a node that lacks these: a failure counts most, so that no error is lost."""
     return next((lack for lack in lacks if type(lack) is Failed), lacks[0] if lacks else None)
