@@ -128,6 +128,22 @@ def test_failures_below_an_item_that_catches_them_cost_no_more_than_their_nodes(
     assert is_linear(run)
 
 
+@pytest.mark.parametrize("survives", ["goes on", "catches"])
+def test_a_node_below_a_failure_costs_few_calls(use_vm, survives, monkeypatch):
+    monkeypatch.setattr(Durations, "note", lambda *_: None)
+
+    def run(n):
+        if survives == "catches":
+            cs.run(returning.map(shape=["below"], n=[n], return_exceptions=True), use_vm=use_vm)
+        else:
+            with pytest.raises(ExceptionGroup):
+                cs.run(below(n), use_vm=use_vm, fail_fast=False)
+
+    run(50)
+    calls = [calls_made(lambda n=n: run(n)) for n in (400, 800)]
+    assert (calls[1] - calls[0]) / 400 < 25
+
+
 def test_items_that_fail_cost_no_more_than_their_number(use_vm, is_linear):
     def run(n):
         errors = cs.run(bad.map(n=range(n), return_exceptions=True), use_vm=use_vm)

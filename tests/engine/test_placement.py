@@ -11,15 +11,29 @@ import pytest
 
 import cascade as cs
 from cascade.runtime.clock import run_virtually
+from cascade.runtime.diagnostics.usage import Usage
 from cascade.runtime.execution.placement import SLOW, Durations, Place, Placement, may_start_loop
 from cascade.spec.operation import Operation
-
-LONG = 0.06  # so long that no busy machine explains it; asserted nowhere
 
 
 @pytest.fixture
 def loop_thread():
     return threading.get_ident()
+
+
+@pytest.fixture
+def take_long(monkeypatch):
+    """To be called by a function that is to take long; no other call takes any time."""
+    now = [time.perf_counter()]
+    rooms = "execution.placement", "execution.fairness", "program", "straightline"
+    for room in (*rooms, "graph_path.loop_batches", "graph_path.loop_driver"):
+        monkeypatch.setattr(f"cascade.runtime.{room}.perf_counter", lambda: now[0])
+    monkeypatch.setattr(Usage, "blame", lambda _usage, _began, seconds: seconds)
+
+    def take_long():
+        now[0] += 10 * SLOW
+
+    return take_long
 
 
 def place(function, durations=None, **details):
@@ -133,23 +147,23 @@ def test_what_cascade_puts_into_a_graph_is_never_slow():
 # -- at most one call of each function keeps the event loop ---------------------------------------
 
 
-def blocking_loop(threads, gate):
-    """A loop whose steps wait for what only the event loop sets."""
+def blocking_loop(threads, gate, take_long):
+    """A loop whose steps take long, and but for the first wait for what the event loop sets."""
 
     @cs.task
     def step(n):
         threads.append(threading.get_ident())
-        # In the loop's own thread nothing can set it: such a call waits for the time given.
-        came = gate.wait(20 if len(threads) > 1 else LONG)
+        take_long()
+        came = len(threads) == 1 or gate.wait(20)
         return step.tail(n - 1) if n else came
 
     return step
 
 
 @pytest.mark.parametrize("tier", ["auto", "generated"])
-async def test_at_most_one_step_of_a_loop_keeps_the_event_loop(tier, loop_thread):
+async def test_at_most_one_step_of_a_loop_keeps_the_event_loop(tier, loop_thread, take_long):
     threads, gate = [], threading.Event()
-    step = blocking_loop(threads, gate)
+    step = blocking_loop(threads, gate, take_long)
     async with cs.Engine(tier=tier) as engine, asyncio.timeout(20):
         running = asyncio.ensure_future(engine.run(step(3), use_vm=True))
         while not threads:  # noqa: ASYNC110 - set in a thread
@@ -165,14 +179,13 @@ async def test_at_most_one_step_of_a_loop_keeps_the_event_loop(tier, loop_thread
         assert threads.count(loop_thread) == 1
 
 
-async def test_another_engine_knows_nothing_of_it(loop_thread):
-    threads, gate = [], threading.Event()
-    gate.set()
+async def test_another_engine_knows_nothing_of_it(loop_thread, take_long):
+    threads = []
 
     @cs.task
     def step(n):
         threads.append(threading.get_ident())
-        time.sleep(LONG)
+        take_long()
         return step.tail(n - 1) if n > 1 else n
 
     for _ in range(2):
@@ -183,13 +196,13 @@ async def test_another_engine_knows_nothing_of_it(loop_thread):
     assert [thread == loop_thread for thread in threads] == [True, False] * 2
 
 
-async def test_a_program_calls_a_slow_function_on_a_worker(engine, loop_thread):
+async def test_a_program_calls_a_slow_function_on_a_worker(engine, loop_thread, take_long):
     slow_threads = []
 
     @cs.task
     def slow(n):
         slow_threads.append(threading.get_ident())
-        time.sleep(LONG)
+        take_long()
         return n
 
     @cs.task
@@ -207,7 +220,9 @@ async def test_a_program_calls_a_slow_function_on_a_worker(engine, loop_thread):
 
 
 @pytest.mark.parametrize("outcome", ["value", "error", "lazy"])
-async def test_a_slow_function_of_a_program_moves_whatever_it_gives(engine, outcome, loop_thread):
+async def test_a_slow_function_of_a_program_moves_whatever_it_gives(
+    engine, outcome, loop_thread, take_long
+):
     calls = []
 
     @cs.task
@@ -218,7 +233,7 @@ async def test_a_slow_function_of_a_program_moves_whatever_it_gives(engine, outc
     @cs.task
     def slow(n):
         calls.append(("slow", threading.get_ident() == loop_thread))
-        time.sleep(LONG)
+        take_long()
         if outcome == "error":
             raise ValueError
         return n if outcome == "value" else first(n)
@@ -233,14 +248,14 @@ async def test_a_slow_function_of_a_program_moves_whatever_it_gives(engine, outc
     assert calls[1] == ("slow", False)
 
 
-async def test_a_continuation_of_a_node_keeps_no_event_loop(engine, loop_thread):
+async def test_a_continuation_of_a_node_keeps_no_event_loop(engine, loop_thread, take_long):
     threads = []
 
     @cs.task
     def slow(n):
         threads.append(threading.get_ident())
         if len(threads) == 8:
-            time.sleep(LONG)
+            take_long()
         return n
 
     @cs.task
@@ -258,13 +273,13 @@ async def test_a_continuation_of_a_node_keeps_no_event_loop(engine, loop_thread)
 
 
 @pytest.mark.parametrize("tier", ["auto", "generated", "interpreted"])
-async def test_mode_inline_never_moves(tier, loop_thread):
+async def test_mode_inline_never_moves(tier, loop_thread, take_long):
     threads = set()
 
     @cs.task(mode="inline")
     def step(n):
         threads.add(threading.get_ident())
-        time.sleep(LONG)
+        take_long()
         return step.tail(n - 1) if n else "done"
 
     async with cs.Engine(tier=tier) as engine:
@@ -273,18 +288,18 @@ async def test_mode_inline_never_moves(tier, loop_thread):
     assert threads == {loop_thread}
 
 
-def test_in_virtual_time_the_machines_speed_decides_nothing():
+def test_in_virtual_time_the_machines_speed_decides_nothing(take_long):
     threads = []
 
     @cs.task
     def step(n):
         threads.append(threading.get_ident())
-        time.sleep(LONG)
+        take_long()
         return step.tail(n - 1) if n else "done"
 
     @cs.task
     def linger(n):
-        time.sleep(LONG)
+        take_long()
         return n
 
     async def main():

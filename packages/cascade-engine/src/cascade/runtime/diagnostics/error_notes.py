@@ -15,28 +15,30 @@ _MARK = "cascade: "
 class Way:
     """The nodes above a node: the path of its value to the target.
 
-    Each is a link to the next one, so that nodes share the part above them, and N failures in a
-    graph cost O(N) together, however deep they are.
+    A stretch of names and a link to the next part, so that nodes below each other share the part
+    above them, and N failures in a graph cost O(N) together, however deep they are.
 
     Args:
-        name: Name of the node right above; empty if paths do not show it.
-        above: The part above that node; None for a target.
-        catches: Whether that node takes its error as its value.
+        names: Names of the nodes right above, from the top down; those that paths show.
+        above: The part above these nodes; None for a target.
+        catches: Whether one of these nodes takes its error as its value.
 
     Attributes:
         catches: Whether any node above does.
         depth: Number of nodes above that paths show.
     """
 
-    __slots__ = ("above", "catches", "depth", "first", "name")
+    __slots__ = ("above", "catches", "depth", "first", "names")
 
-    def __init__(self, name: str = "", above: Way | None = None, catches: bool = False) -> None:
-        self.name = name
+    def __init__(
+        self, names: Sequence[str] = (), above: Way | None = None, catches: bool = False
+    ) -> None:
+        self.names = names
         self.above = above
         self.catches: bool = catches or (above is not None and above.catches)
-        self.depth: int = bool(name) + (0 if above is None else above.depth)
+        self.depth: int = len(names) + (0 if above is None else above.depth)
         first = () if above is None else above.first
-        self.first: tuple[str, ...] = (*first, name) if name and len(first) < _HALF else first
+        self.first: tuple[str, ...] = (*first, *names[: _HALF - len(first)])
 
     def path(self, *names: str) -> list[str]:
         """Names from the target down to a node; the middle of a long path is left out.
@@ -58,8 +60,7 @@ class Way:
     def _up(self) -> Iterator[str]:
         way: Way | None = self
         while way is not None:
-            if way.name:
-                yield way.name
+            yield from reversed(way.names)
             way = way.above
 
 

@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from types import TracebackType
 
 from cascade.spec.errors import StepLimitError
@@ -52,7 +53,7 @@ def leave_out_machinery(error: BaseException) -> None:
 
 def own_folders() -> tuple[str, ...]:
     """The folders of Cascade's layers, which differ between editable installs."""
-    return _folders_of((*_RUNNING, *_AUTHORING))
+    return _folders_of(_RUNNING) + _folders_of(_AUTHORING)
 
 
 class _Machinery:
@@ -60,7 +61,7 @@ class _Machinery:
 
     def __init__(self) -> None:
         self._engine = _folders_of(_RUNNING)
-        self._all = (*own_folders(), *_sources_of_carriers())
+        self._all = own_folders() + _sources_of_carriers()
 
     def cut_from(self, trace: TracebackType | None, to_the_end: bool) -> TracebackType | None:
         """``trace`` without these frames; ``trace`` itself if there are none.
@@ -120,14 +121,24 @@ def _chain(entries: Sequence[TracebackType]) -> TracebackType | None:
 
 
 def _folders_of(packages: Iterable[str]) -> tuple[str, ...]:
-    loaded = (sys.modules.get(name) for name in packages)
-    return tuple(
-        os.path.join(folder, "") for package in loaded if package for folder in package.__path__
-    )
+    found: list[str] = []  # anew each time, as layers are imported when they are first used
+    for name in packages:
+        package = sys.modules.get(name)
+        if package is not None:
+            found += package.__path__
+    return _as_folders(*found)
 
 
-def _sources_of_carriers() -> Iterator[str]:
+@cache
+def _as_folders(*paths: str) -> tuple[str, ...]:
+    return tuple([os.path.join(path, "") for path in paths])
+
+
+@cache
+def _sources_of_carriers() -> tuple[str, ...]:
+    sources = []
     for module in _CARRIERS:
         source = module.__file__ or "?"
         is_package = hasattr(module, "__path__")
-        yield os.path.join(os.path.dirname(source), "") if is_package else source
+        sources.append(os.path.join(os.path.dirname(source), "") if is_package else source)
+    return tuple(sources)

@@ -13,6 +13,7 @@ from typing import Any
 
 from cascade.graph.build import build_graph, inputs_of
 from cascade.graph.wiring import Several, Wiring, users_of, wire
+from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.graph_path.segments import (
     PENDING,
     Address,
@@ -41,6 +42,9 @@ from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import next_number
 from cascade.spec.protocols import Solver
 
+#: How many nodes are left out in one go, before others have the guard.
+_AT_ONCE = 500
+
 
 class Nodes:
     """The nodes of one run.
@@ -51,6 +55,8 @@ class Nodes:
         activate: Called with a segment and a node when all that the node waits for is there.
         on_settled: Called with the address of a node in ``watched`` and its outcome; gives what
             that is to be.
+        on_left_out: Told of a node that does not run, why, and whether the run is known to go on
+            after that; gives whether it does.
         on_result: Called with the value of the target.
     """
 
@@ -60,12 +66,14 @@ class Nodes:
         record: Record | None,
         activate: Callable[[Segment, LazyResult[Any]], None],
         on_settled: Callable[[Segment, LazyResult[Any], Any], Any],
+        on_left_out: Callable[[Segment, LazyResult[Any], Missing, bool], bool],
         on_result: Callable[[Any], None],
     ) -> None:
         self._solver = solver
         self._record = record
         self._activate = activate
         self._on_settled = on_settled
+        self._on_left_out = on_left_out
         self._on_result = on_result
         #: The segment of the run's target.
         self.first: Segment | None = None
@@ -312,11 +320,18 @@ class Nodes:
         A list of what is left, and no recursion: values may be handed on along a long chain.
         """
         todo = [(segment, node, value)]
+        left_out = 0
+        only: LazyResult[Any] | None = None
         while todo:
             segment, node, value = todo.pop()
+            was_only, only = only is node, None
             if self.watched and (segment, node) in self.watched:
                 self.watched.discard((segment, node))
                 value = self._on_settled(segment, node, value)
+            lacks = self.gaps and issubclass(type(value), Missing)
+            if lacks and is_error(value, node):
+                leave_out_machinery(value.error)  # a value: the user's frames only (R9)
+                lacks = False
             if self._record is not None:
                 self._record(node, value)
             entry = segment.slots.get(node)
@@ -329,8 +344,51 @@ class Nodes:
                 todo += [(*a.place, value) for a in segment.foreign.pop(node, ())]
             if node is segment.target:
                 self._leave(segment, value, todo)
+            elif lacks and left_out < _AT_ONCE:
+                left_out += len(users)
+                only = self._leave_out(segment, node, value, was_only, todo, users)
             else:
                 self._release(segment, users)
+
+    def _leave_out(
+        self,
+        segment: Segment,
+        node: LazyResult[Any],
+        missing: Missing,
+        goes_on: bool,
+        todo: list[tuple[Segment, LazyResult[Any], Any]],
+        users: list[LazyResult[Any]],
+    ) -> LazyResult[Any] | None:
+        """Settle the users of a node without a value that wait for nothing else; no queue for them.
+
+        The way to the target of a node is that of its only user. So a run that ``goes_on`` after
+        the failure of the one does so after that of the other.
+
+        Returns:
+            The only user, if it lacks no more than the node did; it is the last of ``todo``.
+        """
+        waits, lack = segment.waits, None
+        for user in users:
+            if user in waits:
+                waits[user] -= 1
+                if waits[user]:
+                    continue
+            if user._policies is None and user not in waits:  # it has no other input
+                lack = missing
+                segment.take_any(node)
+            else:
+                lack = self.missing(segment, user)
+                if lack is None:
+                    self._activate(segment, user)
+                    continue
+                segment.let_go_inputs(user)
+            same = lack is missing and len(users) == 1
+            if not self._on_left_out(segment, user, lack, same and goes_on):
+                return None
+            todo.append((segment, user, lack))
+            if same:
+                return user
+        return None
 
     def _release(self, segment: Segment, users: list[LazyResult[Any]]) -> None:
         waits = segment.waits

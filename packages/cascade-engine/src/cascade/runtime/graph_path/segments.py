@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from cascade.runtime.straightline import Begun
 
 _NUMBER = attrgetter("number")
+#: How many nodes share what is remembered of their way to the target.
+_STRETCH = 16
 
 
 class _Pending:
@@ -308,8 +310,8 @@ def path_to(
 def way_above(segment: Segment, node: LazyResult[Any]) -> Way:
     """The nodes that the value of one that has none yet goes through to the target of the run.
 
-    Of several users the one that was made first. What was found is remembered, as it stays so until
-    the node has its value.
+    Of several users the one that was made first. Of what was found, one in some nodes is
+    remembered, as it stays so until the node has its value.
     """
     trail: list[tuple[Segment, LazyResult[Any], Sequence[LazyResult[Any]]]] = []
     way = segment.ways.get(node)
@@ -321,11 +323,17 @@ def way_above(segment: Segment, node: LazyResult[Any]) -> Way:
         trail.append((segment, node, above[2]))
         segment, node, _ = above
         way = segment.ways.get(node)
-    for segment, node, passed in reversed(trail):
+    names: list[str] = []
+    catches = False
+    for left in range(len(trail) - 1, -1, -1):
+        segment, node, passed = trail[left]
         for lazy in reversed(passed):
             if not lazy.task.structural:
-                way = Way(lazy.name, way, lazy._calls.catches)
-        segment.ways[node] = way
+                names.append(lazy.task.name)
+                catches = catches or lazy._calls.catches
+        if catches or not left % _STRETCH:
+            way = segment.ways[node] = Way(names, way, catches)
+            names, catches = [], False
     return way
 
 

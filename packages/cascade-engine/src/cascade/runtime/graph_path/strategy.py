@@ -28,7 +28,6 @@ from typing import Any
 from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.attempts import NodeProcessor
 from cascade.runtime.diagnostics.error_notes import annotate
-from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.execution.cancels import cancelled_inside
 from cascade.runtime.execution.fairness import YieldBudget
 from cascade.runtime.execution.placement import belongs_on_loop, wants_resources
@@ -119,6 +118,7 @@ class GraphRun:
             run.record,
             self._dispatch.activate,
             lambda segment, node, value: self._caches.settled(segment, node, value),
+            self._goes_on_without,
             self._have_result,
         )
         self._loop_driver = LoopDriver(
@@ -464,11 +464,24 @@ class GraphRun:
         source: LazyResult[Any] | None = None,
     ) -> None:
         """Settle a node that does not run; ``source`` is what it has continued as."""
-        self._reports.skipped(node if source is None else source, missing)
         with self._lock:
-            self._have_gap()
-            if type(missing) is not Failed or self._goes_on_after(segment, node, missing):
+            if self._goes_on_without(segment, node, missing, source=source):
                 self._nodes.settle(segment, node, missing)
+
+    def _goes_on_without(
+        self,
+        segment: Segment,
+        node: LazyResult[Any],
+        missing: Missing,
+        goes_on: bool = False,
+        source: LazyResult[Any] | None = None,
+    ) -> bool:
+        """Tell of a node that does not run; whether the run goes on. Under the guard."""
+        self._reports.skipped(node if source is None else source, missing)
+        if goes_on:
+            return True
+        self._have_gap()
+        return type(missing) is not Failed or self._goes_on_after(segment, node, missing)
 
     def _have_gap(self) -> None:
         self._nodes.gaps = True
@@ -477,8 +490,7 @@ class GraphRun:
     def _goes_on_after(self, segment: Segment, node: LazyResult[Any], failed: Failed) -> bool:
         """Whether the run goes on after a failure of ``node``; if not, it ends. Under the lock."""
         self._have_gap()
-        if failed.can_be_value and self._nodes.is_caught(segment, node):
-            leave_out_machinery(failed.error)  # the value of an item: the user's frames only (R9)
+        if failed.counted or (failed.can_be_value and self._nodes.is_caught(segment, node)):
             return True
         if self._run.fail_fast:
             self._end(failed.error)

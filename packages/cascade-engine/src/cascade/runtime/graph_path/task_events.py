@@ -29,7 +29,7 @@ class Reports:
     """
 
     def __init__(self, run: Run) -> None:
-        self._publish, wants = run.publish, run.bus.wants
+        self._publish, self._bus, wants = run.publish, run.bus, run.bus.wants
         some = not run.bus.is_silent
         self.wanted = some and (run.watches_tasks or wants(NodesPlanned))
         #: Whether nobody wants to know anything of nodes.
@@ -91,7 +91,7 @@ class Reports:
             self._publish(TaskFailed, source.name, source.number, taken, error, work.waited)
 
     def skipped(self, lazy: LazyResult[Any], missing: Missing) -> None:
-        if not lazy.task.structural:
+        if not (self._bus.is_silent or lazy.task.structural) and self._bus.wants(TaskSkipped):
             self._publish(TaskSkipped, lazy.name, lazy.number, *missing.reason)
 
     def taken_over(self, work: Work, outcome: Any) -> Any:

@@ -108,11 +108,6 @@ def refuse_coroutine(result: Any, task: str) -> None:
         )
 
 
-def caught(outcome: Any) -> Any:
-    """The error of a failure, as the value of a node that catches; otherwise ``outcome``."""
-    return outcome.error if type(outcome) is Failed and outcome.can_be_value else outcome
-
-
 def is_error(outcome: Any, node: LazyResult[Any]) -> bool:
     """Whether the value of ``node`` is the error that it failed with."""
     return type(outcome) is Failed and node._calls.catches and outcome.can_be_value
