@@ -61,11 +61,11 @@ class Sample:
 
 
 @pytest.fixture(
-    params=[10, pytest.param(1, marks=[pytest.mark.thorough, pytest.mark.timeout(0)])],
+    params=[20, pytest.param(1, marks=[pytest.mark.thorough, pytest.mark.timeout(0)])],
     ids=["some", "all"],
 )
 def sample(request: pytest.FixtureRequest) -> Sample:
-    """Draws one in ten points of a run, all of them with ``-m thorough``."""
+    """Draws one in twenty points of a run, all of them with ``-m thorough``."""
     return Sample(request.param, request.node.name)
 
 

@@ -62,7 +62,7 @@ class Blocks:
         return after - before < self.steps * 2 // 5
 
 
-@pytest.fixture(params=[4_000, pytest.param(100_000, marks=pytest.mark.thorough)], ids=str)
+@pytest.fixture(params=[2_000, pytest.param(100_000, marks=pytest.mark.thorough)], ids=str)
 def blocks(request):
     return Blocks(request.param)
 
