@@ -340,7 +340,7 @@ def _places():
         yield pytest.param(kind, form, place, marks=marks)
 
 
-@pytest.mark.parametrize(("kind", "form", "place"), _places())
+@pytest.mark.parametrize(("kind", "form", "place"), [*_places()])
 async def test_every_kind_at_every_place(kind, form, place):
     """A loop returns the graph until its code may be there; then a node gives another thing."""
     found = {}
