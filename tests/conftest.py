@@ -6,6 +6,7 @@ And the servers that tests of several folders talk to.
 import gc
 import logging
 import random
+from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,6 +46,27 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "run one test in N of each file, the first at least"
+    parser.addoption("--one-in", type=int, default=1, metavar="N", help=told)
+
+
+@pytest.hookimpl(trylast=True)  # after markers have deselected others
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep what ``--one-in`` leaves: every file is imported, and some of its tests are run."""
+    every = config.getoption("one_in")
+    if every == 1:
+        return
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    seen: Counter[Path] = Counter()
+    for item in sorted(items, key=lambda item: item.nodeid):
+        (left_out if seen[item.path] % every else kept).append(item)
+        seen[item.path] += 1
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
+
+
 class Sample:
     """One in some numbers of a range, beginning at a place that depends on the name of the test.
 
@@ -61,11 +83,11 @@ class Sample:
 
 
 @pytest.fixture(
-    params=[10, pytest.param(1, marks=[pytest.mark.thorough, pytest.mark.timeout(0)])],
+    params=[20, pytest.param(1, marks=[pytest.mark.thorough, pytest.mark.timeout(0)])],
     ids=["some", "all"],
 )
 def sample(request: pytest.FixtureRequest) -> Sample:
-    """Draws one in ten points of a run, all of them with ``-m thorough``."""
+    """Draws one in twenty points of a run, all of them with ``-m thorough``."""
     return Sample(request.param, request.node.name)
 
 

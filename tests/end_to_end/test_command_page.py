@@ -3,11 +3,13 @@
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.in_process import Done, call
+
+from cascade.command.main import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "command.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -15,23 +17,12 @@ TEXT = PAGE.read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```console\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
-def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(command: str, folder: Path) -> Done:
     program, *words = shlex.split(command)
     assert program == "cascade", command
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("FORCE_COLOR", "CASCADE_FULL_TRACEBACK")
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "cascade", *words],
-        cwd=folder,
-        env={**environment, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        check=False,
-    )
+    done = call(main, *words, cwd=folder, together=True)
+    sys.modules.pop("flows", None)  # as a new process would not have it
+    return done
 
 
 def session(block: str, folder: Path) -> str:

@@ -12,7 +12,10 @@ from queue import Empty, Queue
 from typing import Any
 
 import pytest
+from tests.in_process import call
 from tests.services import Mosquitto, running_mosquitto
+
+from cascade.command.main import main
 
 PROGRAM = """
 import asyncio
@@ -114,14 +117,9 @@ def started() -> Iterator[Any]:
         lines.end()
 
 
-def command(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *words], capture_output=True, text=True, check=False, timeout=PATIENCE
-    )
-
-
 def cascade(*words: str) -> str:
-    done = command(*words)
+    """What a command prints that only tells engines something, or asks them."""
+    done = call(main, *words, cwd=Path.cwd())
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -143,7 +141,7 @@ def waits_for(reason: str) -> Any:
 def test_agents_and_graphs_are_paused_slowed_and_resumed_from_another_terminal(
     broker: Mosquitto, started: Any
 ) -> None:
-    unheard = command("pause", "task:fetch")  # before there is any engine
+    unheard = call(main, "pause", "task:fetch", cwd=Path.cwd())  # before there is any engine
     assert (unheard.returncode, unheard.stdout) == (1, "")
     assert "no engine is connected, so none confirms it" in unheard.stderr
     program = started(sys.executable, "-c", PROGRAM)
@@ -211,9 +209,7 @@ def test_a_target_that_runs_by_the_command_is_steered_too(
     for process in (watching,):
         process.process.send_signal(signal.SIGINT)
         assert process.end() == 130
-    done = subprocess.run(
-        [*COMMAND, "status"], capture_output=True, text=True, check=False, timeout=PATIENCE
-    )
+    done = call(main, "status", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "no engine is connected\n")
 
 
@@ -232,9 +228,7 @@ def test_the_last_will_of_a_killed_engine_removes_its_status_at_once(
     running.process.kill()
 
     for _ in range(50):
-        done = subprocess.run(
-            [*COMMAND, "status", "--json"], capture_output=True, text=True, check=False
-        )
+        done = call(main, "status", "--json", cwd=tmp_path)
         if done.returncode == 1:
             break
     assert (done.returncode, done.stdout) == (1, "[]\n")

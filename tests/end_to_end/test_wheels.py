@@ -90,9 +90,10 @@ class Environment(NamedTuple):
         return json.loads(output)
 
 
-@pytest.fixture
-def environment(tmp_path) -> Environment:
-    path = tmp_path / "env"
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory) -> Environment:
+    """Gets one layer after the other."""
+    path = tmp_path_factory.mktemp("environment") / "env"
     command = [sys.executable, "-m", "uv", "venv", "--quiet", "--no-config", "--offline"]
     subprocess.run([*command, "--python", sys.executable, str(path)], check=True)
     return Environment(path)
@@ -151,8 +152,18 @@ def test_a_wheel_built_from_an_sdist_is_the_same(wheels, tmp_path):
     assert wheel.read_bytes() == wheels["cascade-engine"].read_bytes()
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_layer_installs_with_only_the_layers_under_it(wheels, environment, count):
+def test_layers_install_without_those_above_them(wheels, environment):
+    """In the order of time, in one environment: each begins where the one before it ended."""
+    for count in (1, 2):
+        layers_are_installed(wheels, environment, count)
+        the_command_names_the_engine(environment)
+    layers_are_installed(wheels, environment, 3)
+    the_command_names_its_extra(environment)
+    the_top_layer_is_installed(wheels, environment)
+    without_the_engine_the_rest_works(environment)
+
+
+def layers_are_installed(wheels, environment, count):
     environment.install(*(wheels[name] for name in DISTRIBUTIONS[:count]))
     found = environment.probe()
 
@@ -164,9 +175,7 @@ def test_a_layer_installs_with_only_the_layers_under_it(wheels, environment, cou
     )
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_without_the_engine_the_command_names_the_install_command(wheels, environment, count):
-    environment.install(*(wheels[name] for name in DISTRIBUTIONS[:count]))
+def the_command_names_the_engine(environment):
     done = environment.run(environment.python, "-I", "-m", "cascade", "run", "x:y")
 
     assert (done.returncode, done.stdout) == (2, "")
@@ -176,36 +185,22 @@ def test_without_the_engine_the_command_names_the_install_command(wheels, enviro
     assert not list(environment.python.parent.glob("cascade*"))
 
 
-def test_the_engine_installs_the_command_and_its_extra_the_dependencies(wheels, environment):
-    environment.install(*(wheels[name] for name in DISTRIBUTIONS[:3]))
+def the_command_names_its_extra(environment):
     (script,) = environment.python.parent.glob("cascade*")
     message = 'cascade: the command needs cyclopts and rich: pip install "cascade-engine[cli]"\n'
 
     for command in ([script], [environment.python, "-I", "-m", "cascade"]):
         done = environment.run(*command, "run", "x:y")
         assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
-    required = metadata(wheels["cascade-engine"])["Requires-Dist"]
-    assert [line for line in required if "cli" in line] == [
-        "cyclopts<6,>=5; extra == 'cli'",
-        "rich<16,>=13; extra == 'cli'",
-    ]
 
 
-def test_the_top_layer_needs_the_engine_and_rich(wheels, environment):
-    """rich would come from an index, so it is only seen to be asked for."""
+def the_top_layer_is_installed(wheels, environment):
     environment.pip("install", "--no-index", "--no-deps", *wheels.values())
-    (version,) = metadata(wheels["cascade-observatory"])["Version"]
-    required = metadata(wheels["cascade-observatory"])["Requires-Dist"]
-
-    plots = [line for line in required if "extra == 'plots'" in line]
-    assert [line.partition(">")[0] for line in sorted(plots)] == ["matplotlib", "networkx"]
-    assert sorted({*required} - {*plots}) == [f"cascade-engine=={version}", "rich<16,>=13"]
     assert set(environment.probe()["layers"]) == layers_of(DISTRIBUTIONS)
 
 
-def test_uninstalling_a_contributor_leaves_the_rest_working(wheels, environment):
-    environment.pip("install", "--no-index", "--no-deps", *wheels.values())
-    environment.probe()  # so that bytecode lies in the folders
+def without_the_engine_the_rest_works(environment):
+    """After a probe, by which bytecode lies in the folders."""
     environment.pip("uninstall", "cascade-engine")
     found = environment.probe()
 
@@ -213,3 +208,21 @@ def test_uninstalling_a_contributor_leaves_the_rest_working(wheels, environment)
     assert "task" in found["public"]
     assert "run" not in found["public"]
     assert found["run"] == "cascade.run needs cascade-engine: pip install cascade-engine"
+
+
+def test_the_extra_of_the_command_has_its_dependencies(wheels):
+    required = metadata(wheels["cascade-engine"])["Requires-Dist"]
+    assert [line for line in required if "cli" in line] == [
+        "cyclopts<6,>=5; extra == 'cli'",
+        "rich<16,>=13; extra == 'cli'",
+    ]
+
+
+def test_the_top_layer_needs_the_engine_and_rich(wheels):
+    """rich would come from an index, so it is only seen to be asked for."""
+    (version,) = metadata(wheels["cascade-observatory"])["Version"]
+    required = metadata(wheels["cascade-observatory"])["Requires-Dist"]
+
+    plots = [line for line in required if "extra == 'plots'" in line]
+    assert [line.partition(">")[0] for line in sorted(plots)] == ["matplotlib", "networkx"]
+    assert sorted({*required} - {*plots}) == [f"cascade-engine=={version}", "rich<16,>=13"]

@@ -96,13 +96,13 @@ def is_linear(monkeypatch, nodes):
     monkeypatch.setattr(Durations, "note", lambda *_: None)
 
     def is_linear(run):
-        run(50)  # what is made once
+        run(20)  # what is made once
         return calls_made(lambda: run(2 * nodes)) < 2.5 * calls_made(lambda: run(nodes))
 
     return is_linear
 
 
-@pytest.fixture(params=[200, pytest.param(600, marks=pytest.mark.thorough)], ids=str)
+@pytest.fixture(params=[100, pytest.param(600, marks=pytest.mark.thorough)], ids=str)
 def nodes(request):
     return request.param
 

@@ -53,14 +53,14 @@ def surplus(**given):
 """
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(scope="module", params=NAMES)
 def name(request):
     return request.param
 
 
-@pytest.fixture
-def tasks(name, tmp_path):
-    file = tmp_path / f"tasks_with_{name}.py"
+@pytest.fixture(scope="module")
+def tasks(name, tmp_path_factory):
+    file = tmp_path_factory.mktemp("tasks") / f"tasks_with_{name}.py"
     file.write_text(SOURCE.format(name=name), encoding="utf-8")
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)

@@ -14,10 +14,10 @@ from tests.sample_tasks import add
 
 import cascade as cs
 
-AT_ONCE, WARM_UP = 8, 100
+AT_ONCE, WARM_UP = 8, 50
 
 
-@pytest.fixture(params=[150, pytest.param(1_000, marks=pytest.mark.thorough)], ids=str)
+@pytest.fixture(params=[75, pytest.param(1_000, marks=pytest.mark.thorough)], ids=str)
 def runs(request):
     return request.param
 

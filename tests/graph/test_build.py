@@ -278,14 +278,14 @@ def test_a_cycle_among_the_routes_is_found_where_they_are_drawn():
         build_graph(join(router), routes=True)
 
 
-def test_a_long_cycle_is_cut_in_the_message_and_whole_in_the_error():
-    lazies = [load() for _ in range(100_000)]
+def test_a_long_cycle_is_cut_in_the_message_and_whole_in_the_error(many):
+    lazies = [load() for _ in range(many)]
     for waiting, other in zip(lazies, [*lazies[1:], lazies[0]], strict=True):
         waiting.after(other)
-    with pytest.raises(CycleError, match=r"← … 99989 more … ←") as caught:
+    with pytest.raises(CycleError, match=rf"← … {many - 11} more … ←") as caught:
         build_graph(join(lazies[500]))
 
-    assert len(caught.value.cycle) == 100_001
+    assert len(caught.value.cycle) == many + 1
     assert len(str(caught.value)) < 2_000
 
 

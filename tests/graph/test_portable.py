@@ -284,9 +284,9 @@ def test_a_provider_comes_back_as_itself():
     assert injected[1].resource_name == "log"
 
 
-def test_a_long_blueprint():
+def test_a_long_blueprint(many):
     lazy = load()
-    for _ in range(20_000):
+    for _ in range(many):
         lazy = pair(lazy)
     blueprint = build(lazy)
 

@@ -12,11 +12,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from tests.in_process import call
 
+from cascade.observatory.benchmarks import steps
 from cascade.observatory.benchmarks.suites import SUITES, part_of
 
-PROGRAMS = Path(__file__).parents[2] / "observatory" / "benchmarks"
-SCRIPT = PROGRAMS / "bench.py"
+SCRIPT = Path(__file__).parents[2] / "observatory" / "benchmarks" / "bench.py"
 SMALL = ("--max=100", "--rounds=1", "--quick")
 
 
@@ -49,17 +50,35 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
+# Those that are soon done; all of them with `-m thorough`, and each program in a test of its own.
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("imports", "governance"),
+        pytest.param([suite.name for suite in SUITES], marks=pytest.mark.thorough),
+    ],
+    ids=["some", "all"],
+)
+def reported(request, tmp_path_factory):
+    """The suites that were run together, what was printed, and the folder that was written."""
+    suites = [suite for suite in SUITES if suite.name in request.param]
+    folder = tmp_path_factory.mktemp("bench") / "new" / "folder"
+    return suites, bench(*SMALL, f"--out={folder}", *request.param), folder
+
+
 @pytest.mark.timeout(180)  # where the machine is busy; else it takes some seconds
-def test_suites_run_and_are_reported(tmp_path):
-    # That of graphs has sleeping tasks, and is run whole in test_benchmarks.py.
-    suites = [suite for suite in SUITES if suite.name != "graph"]
-    done = bench(*SMALL, f"--out={tmp_path}", *(suite.name for suite in suites))
+def test_suites_run_and_are_reported(reported):
+    suites, done, folder = reported
     assert done.returncode == 0, done.stderr
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert {path.name for path in folder.iterdir()} == {
+        "report.html",
+        *(f"{suite.name}.json" for suite in suites),
+    }
+    page = (folder / "report.html").read_text(encoding="utf-8")
     targets = done.stdout[done.stdout.index("all targets:") :]
     for number, suite in enumerate(suites, 1):
         assert f"{number}/{len(suites)} {suite.name} " in done.stdout
-        written = json.loads((tmp_path / f"{suite.name}.json").read_text(encoding="utf-8"))
+        written = json.loads((folder / f"{suite.name}.json").read_text(encoding="utf-8"))
         assert list(written["sections"]) == list(suite.sections)
         assert part_of(written, suite) == written
         assert written["targets"]
@@ -75,23 +94,12 @@ def test_suites_run_and_are_reported(tmp_path):
             for one in measured["contenders"]:
                 assert f"<td>{one['name']}</td>" in section, title
     assert max(map(len, targets.splitlines()[:-1])) <= 80
-    assert f"report: {tmp_path / 'report.html'}" in done.stdout
+    assert f"report: {folder / 'report.html'}" in done.stdout
 
 
-@pytest.fixture(scope="module")
-def of_imports(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bench") / "new" / "folder"
-    return bench("imports", "--rounds=1", f"--out={folder}"), folder
-
-
-def test_one_suite_runs_alone_into_a_new_folder(of_imports):
-    done, folder = of_imports
-    assert done.returncode == 0, done.stderr
-    assert {path.name for path in folder.iterdir()} == {"imports.json", "report.html"}
-
-
-def test_the_page_loads_nothing_and_says_where_it_was_measured(of_imports):
-    _, folder = of_imports
+@pytest.mark.timeout(180)
+def test_the_page_loads_nothing_and_says_where_it_was_measured(reported):
+    _, _, folder = reported
     page = (folder / "report.html").read_text(encoding="utf-8")
     written = json.loads((folder / "imports.json").read_text(encoding="utf-8"))
     assert not re.search(r"://|<(link|img|iframe|script)|\bsrc=|href=\"(?!#)|url\(|@import", page)
@@ -103,8 +111,8 @@ def test_the_page_loads_nothing_and_says_where_it_was_measured(of_imports):
     assert parser.open == []
 
 
-def test_the_suites_are_listed():
-    done = bench("--list")
+def test_the_suites_are_listed(tmp_path):
+    done = call(SCRIPT, "--list", cwd=tmp_path)
     assert done.returncode == 0
     assert [line.split(None, 1) for line in done.stdout.splitlines()] == [
         [suite.name, suite.what] for suite in SUITES
@@ -120,8 +128,8 @@ def test_the_suites_are_listed():
         ([f"--out={SCRIPT}"], f"cannot write into --out {SCRIPT}: "),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_a_sentence(arguments, message):
-    done = bench(*arguments)
+def test_what_makes_no_sense_is_refused_in_a_sentence(arguments, message, tmp_path):
+    done = call(SCRIPT, *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith(f"bench.py: {message}")
     assert "Traceback" not in done.stderr
@@ -145,28 +153,26 @@ def test_a_suite_that_fails_does_not_stop_the_others(tmp_path, capfd):
 
 @pytest.mark.skipif(os.name == "nt", reason="there, Ctrl-C cannot be sent to one process")
 def test_ctrl_c_ends_the_run_and_reports_what_was_done(tmp_path):
-    # The second one would take half a minute.
-    command = [sys.executable, SCRIPT, "governance", "memory", "--rounds=1", "--max=100000"]
+    # The first has no rounds; the second one would take half a minute.
+    command = [sys.executable, SCRIPT, "memory", "imports", "--rounds=300", "--max=100"]
     command += [f"--out={tmp_path}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith("2/2 memory"):
+            if line.startswith("2/2 imports"):
                 break
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
     assert process.returncode == 130
-    assert "interrupted; not done: memory" in rest
+    assert "interrupted; not done: imports" in rest
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<h2>A limit</h2>" in page
-    assert "<h2>Memory of a loop</h2>" not in page
+    assert "<h2>Memory of a loop</h2>" in page
+    assert "from spawn to exit" not in page
 
 
 def test_a_program_runs_some_of_its_sections_in_its_own_order(tmp_path):
     figures = tmp_path / "some.json"
-    command = [sys.executable, PROGRAMS / "tco_performance.py", *SMALL, f"--json={figures}"]
-    command += ["--only=watching", "--only=memory"]
-    subprocess.run(command, capture_output=True, check=True)
+    steps.PROGRAM.run([*SMALL, f"--json={figures}", "--only=watching", "--only=memory"])
     written = json.loads(figures.read_text(encoding="utf-8"))
     assert written["sections"] == {"memory": ["memory_bytes"], "watching": []}
     assert written["measurements"].keys() == {"watching"}

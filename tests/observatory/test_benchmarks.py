@@ -7,21 +7,17 @@ The shapes are pytest-benchmarks as well: ``hatch test tests/observatory/test_be
 import gc
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from tests.in_process import call
 
-from cascade.observatory.benchmarks import contenders as contenders_module
-from cascade.observatory.benchmarks import graphs, imports, limits, steps
+from cascade.observatory.benchmarks import contenders, graphs, imports, limits, steps
 from cascade.observatory.benchmarks.contenders import (
     AsyncioGather,
     Cascade,
@@ -37,6 +33,7 @@ from cascade.observatory.benchmarks.findings import (
     target_cells,
     write,
 )
+from cascade.observatory.benchmarks.pages import charts_in
 from cascade.observatory.benchmarks.peers import installed_peers
 from cascade.observatory.benchmarks.rounds import Contender, Samples, Summary, measure, summarise
 from cascade.observatory.benchmarks.shapes import PLAIN, SHAPES, TREE
@@ -44,7 +41,6 @@ from cascade.observatory.benchmarks.surroundings import commit_of, surroundings
 from cascade.observatory.benchmarks.tables import Table, samples_table
 
 PROGRAMS = [module.PROGRAM for module in (graphs, imports, limits, steps)]
-SCRIPT = Path(__file__).parents[2] / "observatory" / "benchmarks" / "graph_overhead.py"
 
 
 class Track:
@@ -78,6 +74,13 @@ def samples_of(**seconds):
     )
 
 
+@pytest.fixture
+def few_nodes(monkeypatch):
+    """A run is of few nodes: ten times the smallest graph will do where no time is looked at."""
+    monkeypatch.setattr(contenders, "_NODES_OF_A_RUN", 20)
+    monkeypatch.setattr(contenders, "_PLAIN_CALLS_OF_A_RUN", 200)
+
+
 def printed(table, width=80):
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(table)
@@ -89,8 +92,7 @@ def printed(table, width=80):
 
 def test_each_round_runs_every_contender_once_in_an_order_that_rotates():
     track = Track()
-    contenders = [track.contender(name, 1, 1, 1, 1) for name in "abc"]
-    measure(contenders, 4, clock=track.clock)
+    measure([track.contender(name, 1, 1, 1, 1) for name in "abc"], 4, clock=track.clock)
 
     assert "".join(track.order) == "abc" + "abc" + "bca" + "cab" + "abc"
 
@@ -174,22 +176,19 @@ def test_nodes_of_a_graph(benchmark, system, shape):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 @pytest.mark.parametrize("size", [2, 3, 7, 64, 101])
-def test_every_system_computes_every_shape(shape, size, monkeypatch):
-    monkeypatch.setattr(
-        contenders_module, "_NODES_OF_A_RUN", 20
-    )  # ten runs of the smallest will do
+def test_every_system_computes_every_shape(shape, size, few_nodes):
     systems = [Cascade(), AsyncioGather(), ThreadPool(2)]
     others = [PlainCalls(), *installed_peers()[0]]
-    contenders = []
+    made = []
     for system in systems:
         with system:
             contender = system.contender(shape, size)
             assert contender.run() == contender.expected
-            contenders.append(contender)
+            made.append(contender)
     for system in others:
         contender = system.contender(shape, size)
         assert contender.run() == contender.expected
-    assert {c.operations for c in contenders} == {repetitions(size) * shape.nodes(size)}
+    assert {c.operations for c in made} == {repetitions(size) * shape.nodes(size)}
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
@@ -317,18 +316,13 @@ def test_the_commit_is_that_of_the_folder_or_none(tmp_path, monkeypatch):
 
 
 @pytest.mark.timeout(180)  # where the machine is busy; else it takes some seconds
-def test_the_benchmark_of_the_graph_path_runs_and_writes_what_it_promises(tmp_path):
-    report, picture = tmp_path / "a" / "report.json", tmp_path / "b" / "plot.html"
-    command = [sys.executable, SCRIPT, "--max", "100", "--rounds", "1"]
-    done = subprocess.run(
-        [*command, "--json", report, "--plot", picture],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONUTF8": "1", "COLUMNS": "80"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def test_the_benchmark_of_the_graph_path_runs_and_writes_what_it_promises(
+    few_nodes, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(graphs, "_single", lambda _: 1_000)
+    report = tmp_path / "a" / "report.json"
+    options = ("--max", 100, "--rounds", 1, "--json", report)
+    done = call(graphs.PROGRAM.run, *options, cwd=tmp_path)
     written = json.loads(report.read_text(encoding="utf-8"))
 
     assert {"wide, 100 nodes", "chain, 100 nodes", "tree, 100 nodes"} <= set(
@@ -339,7 +333,7 @@ def test_the_benchmark_of_the_graph_path_runs_and_writes_what_it_promises(tmp_pa
     assert written["memory_bytes_per_node"].keys() == {"wide", "chain", "tree"}
     # A long name takes two lines of its cell where figures are wide, as on a busy machine.
     assert all(target["figure"][:30] in done.stdout for target in written["targets"])
-    assert picture.read_text(encoding="utf-8").count("<svg viewBox") >= 6
+    assert len(charts_in(written)) >= 6
     assert max(map(len, done.stdout.splitlines()[1:-2])) <= 80
 
 

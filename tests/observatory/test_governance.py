@@ -5,20 +5,15 @@ Its bodies are pytest-benchmarks as well: ``hatch test tests/observatory/test_go
 """
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from tests.in_process import call
 
-from cascade.observatory.benchmarks import wakeups
+from cascade.observatory.benchmarks import limits, wakeups
 from cascade.observatory.benchmarks.contenders import Cascade
 from cascade.observatory.benchmarks.limits import NODES, SCOPES, limit
 from cascade.observatory.benchmarks.loops import count_down
 from cascade.observatory.benchmarks.shapes import WIDE
-
-SCRIPT = Path(__file__).parents[2] / "observatory" / "benchmarks" / "governance.py"
-
 
 # -- the bodies, as pytest-benchmarks -------------------------------------------------------------
 
@@ -84,12 +79,9 @@ def test_calls_that_overlap_have_no_gaps():
 
 def test_the_program_writes_its_figures(tmp_path):
     figures = tmp_path / "figures.json"
-    result = subprocess.run(
-        [sys.executable, str(SCRIPT), "--max=100", "--rounds=1", f"--json={figures}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    page = tmp_path / "new" / "page.html"
+    options = ("--max=100", "--rounds=1", f"--json={figures}", f"--plot={page}")
+    done = call(limits.PROGRAM.run, *options, cwd=tmp_path)
     document = json.loads(figures.read_text(encoding="utf-8"))
     assert document["benchmark"] == "governance"
     assert document["measurements"].keys() == {
@@ -105,4 +97,5 @@ def test_the_program_writes_its_figures(tmp_path):
         "wake-up in the event loop: p99",
         "wake-up on workers: p99",
     ]
-    assert str(figures) in result.stdout.replace("\n", "")
+    assert "<svg viewBox" in page.read_text(encoding="utf-8")
+    assert str(figures) in done.stdout.replace("\n", "")

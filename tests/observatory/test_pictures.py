@@ -1,6 +1,5 @@
 """Pictures: nothing overlaps, everything is drawn, nothing is loaded from elsewhere."""
 
-import os
 import re
 import subprocess
 import sys
@@ -112,13 +111,8 @@ def test_equal_charts_are_equal_bytes_in_every_process():
         "from cascade.observatory.pictures.charts import *\n"
         "print(draw(Chart('t', 'x', 'y', [Curve('a', [1, 2], [3, 4])])), end='')"
     )
-    drawn = {
-        subprocess.check_output(
-            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, text=True
-        )
-        for seed in ("1", "2")
-    }
-    assert drawn == {draw(Chart("t", "x", "y", [Curve("a", [1, 2], [3, 4])]))}
+    other = subprocess.check_output([sys.executable, "-c", program], text=True)  # of another seed
+    assert other == draw(Chart("t", "x", "y", [Curve("a", [1, 2], [3, 4])]))
 
 
 def test_without_the_libraries_the_extra_is_named():

@@ -1,11 +1,13 @@
 """The suites of benchmarks: what they are, what a report has of them, and their page."""
 
+import runpy
 from argparse import Namespace
 from html import escape
 from pathlib import Path
 
 import pytest
 
+from cascade.observatory.benchmarks import pages
 from cascade.observatory.benchmarks.findings import Findings, read
 from cascade.observatory.benchmarks.pages import write_page
 from cascade.observatory.benchmarks.rounds import Contender, measure
@@ -49,8 +51,9 @@ def test_each_section_of_a_program_is_in_one_suite():
 def test_suites_have_names_and_files_of_their_own():
     for of in ("name", "title", "document"):
         assert len({getattr(suite, of) for suite in SUITES}) == len(SUITES)
-    assert all((PROGRAMS / f"{suite.program.name}.py").is_file() for suite in SUITES)
     assert all(suite.what.endswith(".") for suite in SUITES)
+    for program in {suite.program.name: suite.program for suite in SUITES}.values():
+        assert runpy.run_path(str(PROGRAMS / f"{program.name}.py"))["PROGRAM"] is program
 
 
 def test_suites_are_had_by_name_each_once_in_their_own_order():
@@ -120,10 +123,14 @@ def test_a_suite_that_failed_is_on_the_page_beside_one_that_did_not(tmp_path):
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
-def test_a_page_has_all_that_was_measured(suite, tmp_path):
+def test_a_page_has_all_that_was_measured(suite, tmp_path, monkeypatch):
+    """What charts look like, test_pictures.py tests; the largest takes a second to draw."""
+    drawn = []
+    monkeypatch.setattr(pages, "draw", lambda chart: drawn.append(chart) or "<svg/>")
     document = read(DOCS / f"{suite.document}.json")
     page = report_of(tmp_path, document)
-    assert "<svg viewBox" in page
+    assert page.count("<svg/>") == len(drawn) > 0
+    assert all(f"<h3>{escape(chart.title)}</h3>" in page for chart in drawn)
     for title, measured in document["measurements"].items():
         for one in measured["contenders"]:
             assert f"<td>{one['name']}</td>" in page, title

@@ -7,23 +7,19 @@ The tiers are pytest-benchmarks as well: ``hatch test tests/observatory/test_tco
 import asyncio
 import itertools
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from tests.in_process import call
 
 import cascade as cs
-from cascade.observatory.benchmarks import loops, peers
+from cascade.observatory.benchmarks import loops, peers, steps
 from cascade.observatory.benchmarks.contenders import Cascade, EventLoop
 from cascade.observatory.benchmarks.delays import delays_beside
 from cascade.observatory.benchmarks.findings import Findings
 from cascade.observatory.benchmarks.memory import peak_bytes
-from cascade.observatory.benchmarks.pages import curves_in
+from cascade.observatory.benchmarks.pages import charts_in, curves_in
 from cascade.runtime.loops.fused import is_traced
 
-SCRIPT = Path(__file__).parents[2] / "observatory" / "benchmarks" / "tco_performance.py"
 STEPS = 1_000
 TIERS = ["interpreted", "generated", "fused"]
 
@@ -232,18 +228,11 @@ def test_peers_count_down(peer):
 
 
 @pytest.mark.timeout(180)  # where the machine is busy; else it takes some seconds
-def test_the_benchmark_of_loops_runs_and_writes_what_it_promises(tmp_path):
-    report, picture = tmp_path / "a" / "report.json", tmp_path / "b" / "plot.html"
-    command = [sys.executable, SCRIPT, "--max", "100", "--rounds", "1", "--quick"]
-    done = subprocess.run(
-        [*command, "--json", report, "--plot", picture],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONUTF8": "1", "COLUMNS": "80"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def test_the_benchmark_of_loops_runs_and_writes_what_it_promises(tmp_path, monkeypatch):
+    monkeypatch.setattr(steps, "CALLS", 1_000)
+    report = tmp_path / "a" / "report.json"
+    options = ("--max", 100, "--rounds", 1, "--quick", "--json", report)
+    done = call(steps.PROGRAM.run, *options, cwd=tmp_path)
     written = json.loads(report.read_text(encoding="utf-8"))
 
     titles = {f"{loop.name}, 100 steps" for loop in loops.LOOPS}
@@ -264,5 +253,5 @@ def test_the_benchmark_of_loops_runs_and_writes_what_it_promises(tmp_path):
     assert written["memory_bytes"].keys() == {"fused", "generated", "interpreted"}
     assert all(set(delays) == {"p50", "p99", "max"} for delays in written["delay_ms"].values())
     assert all(target["figure"] in done.stdout for target in written["targets"])
-    assert picture.read_text(encoding="utf-8").count("<svg viewBox") >= 10
+    assert len(charts_in(written)) >= 10
     assert max(map(len, done.stdout.splitlines()[1:-2])) <= 80

@@ -61,9 +61,9 @@ def test_a_lazy_value_is_written_as_in_the_source(made, written):
     assert expression(made) == written
 
 
-def test_deep_nesting_is_abbreviated():
+def test_deep_nesting_is_abbreviated(many):
     lazy = count()
-    for _ in range(100_000):
+    for _ in range(many):
         lazy = lazy + 1
 
     assert expression(lazy) == "((… + 1) + 1) + 1"

@@ -377,7 +377,10 @@ def drawn_amounts(chance):
     return {name: chance.choice(some) for name, some in possible.items() if chance.random() < 0.4}
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize(
+    "seed",
+    [*range(12), *(pytest.param(n, marks=pytest.mark.thorough) for n in range(12, 100))],
+)
 def test_long_drives(seed):
     """As above, but longer, and with the queue kept busy, by chance that is the same each time."""
     chance = random.Random(seed)

@@ -26,7 +26,7 @@ from cascade.spec.policies import PLAIN_CALLS
 
 WATCHED = [constraints, gate, resources, rules, permits, admission]
 #: Of each pair: in each run of the tests, and with ``-m thorough``.
-FEW, MANY = 25, 2_000
+FEW, MANY = 10, 2_000
 #: What may become of the state of a permit; any may leave, more than once.
 STEPS = {(NEW, INSIDE), (NEW, WAITING), (WAITING, CALLED), (CALLED, WAITING), (CALLED, INSIDE)}
 #: Turns after which work that nobody lets in has been forgotten.

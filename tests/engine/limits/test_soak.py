@@ -49,7 +49,7 @@ def drawn_amounts(chance):
     }
 
 
-@pytest.fixture(params=[10_000, pytest.param(100_000, marks=pytest.mark.thorough)], ids=str)
+@pytest.fixture(params=[3_000, pytest.param(100_000, marks=pytest.mark.thorough)], ids=str)
 def permits(request):
     return request.param
 
