@@ -12,12 +12,14 @@ together what ruling M13 allows an engine to do. A run with ``fail_fast=False`` 
 import asyncio
 import contextlib
 import contextvars
+import dataclasses
 import inspect
 import itertools
 import operator
 import os
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from cascade.spec.errors import (
@@ -304,10 +306,18 @@ def _lazies(value: Any) -> Iterator[Lazy]:
     """The lazy values in a value, in order (R2, M15)."""
     if isinstance(value, Lazy):
         yield value
-    elif type(value) in (list, tuple, set, dict) or hasattr(type(value), "_make"):
-        items = [part for item in value.items() for part in item] if type(value) is dict else value
-        for item in items:
+    elif type(value) in (dict, OrderedDict, defaultdict):
+        for pair in value.items():
+            yield from _lazies(pair)
+    elif type(value) in _SEQUENCES or hasattr(type(value), "_make"):
+        for item in value:
             yield from _lazies(item)
+    elif is_dataclass(value) and not isinstance(value, (type, Literal)):
+        for name in [field.name for field in fields(value)]:
+            yield from _lazies(getattr(value, name))
+
+
+_SEQUENCES = (list, tuple, set, frozenset, deque)
 
 
 # -- the evaluator ----------------------------------------------------------------------------
@@ -516,10 +526,18 @@ class Naive:
             return self.memo[value]
         if kind is Literal:
             return value.value
-        if kind is dict:
-            return {self.rebuilt(k): self.rebuilt(v) for k, v in value.items()}
-        if kind in (list, tuple, set):
+        if kind in (dict, OrderedDict):
+            return kind((self.rebuilt(k), self.rebuilt(v)) for k, v in value.items())
+        if kind is defaultdict:
+            pairs = {self.rebuilt(k): self.rebuilt(v) for k, v in value.items()}
+            return defaultdict(value.default_factory, pairs)
+        if kind is deque:
+            return deque(map(self.rebuilt, value), value.maxlen)
+        if kind in _SEQUENCES:
             return kind(map(self.rebuilt, value))
+        if is_dataclass(value) and not isinstance(value, type):
+            found = {f.name: self.rebuilt(getattr(value, f.name)) for f in fields(value)}
+            return dataclasses.replace(value, **found)
         return kind._make(map(self.rebuilt, value)) if hasattr(kind, "_make") else value
 
     def loop(self, lazy: Lazy, args: Any, kwargs: Any, causes: Causes) -> Any:
@@ -637,12 +655,14 @@ def _frozen(value: Any) -> Any:
         return kind, source.name if isinstance(source, Resource) else source
     if kind is Literal:
         return kind, _frozen(value.value)
-    if kind is dict:
+    if isinstance(value, dict):
         return kind, frozenset((_frozen(k), _frozen(v)) for k, v in value.items())
-    if kind is set:
+    if isinstance(value, (set, frozenset)):
         return kind, frozenset(map(_frozen, value))
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, deque)):
         return kind, tuple(map(_frozen, value))
+    if is_dataclass(value):
+        return kind, tuple(_frozen(getattr(value, f.name)) for f in fields(value))
     return kind, value
 
 

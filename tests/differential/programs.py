@@ -10,7 +10,7 @@ import itertools
 import operator
 import threading
 import zlib
-from collections import Counter
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
@@ -36,6 +36,14 @@ _LITERAL = Literal, naive.Literal
 class Point(NamedTuple):
     x: Any
     y: Any
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A dataclass, which is searched for lazy values (M15)."""
+
+    left: Any
+    right: Any
 
 
 # -- expressions: what stands in an argument, or in what a task returns -----------------------
@@ -267,9 +275,11 @@ def canon(value: Any) -> str:
         return f"Literal({canon(value.value)})"
     if isinstance(value, dict):
         inner = ", ".join(sorted(f"{canon(k)}: {canon(v)}" for k, v in value.items()))
-    elif isinstance(value, set):
+    elif isinstance(value, (set, frozenset)):
         inner = ", ".join(sorted(map(canon, value)))
-    elif isinstance(value, (list, tuple)):
+    elif isinstance(value, Pair):
+        inner = f"{canon(value.left)}, {canon(value.right)}"
+    elif isinstance(value, (list, tuple, deque)):
         inner = ", ".join(map(canon, value))
     elif isinstance(value, CascadeError):
         inner = "…"
@@ -583,12 +593,13 @@ async def _cancelled(way: str) -> Any:
     return "a value"
 
 
-def _box(kind: type, parts: list[Any]) -> Any:
-    if kind is dict:
-        return {key if _hashable(key) else place: key for place, key in enumerate(parts)}
-    if kind is set:
-        return {part for part in parts if _hashable(part)}
-    return Point(parts, len(parts)) if kind is Point else kind(parts)
+def _box(kind: Any, parts: list[Any]) -> Any:
+    if issubclass(kind, dict):
+        pairs = {key if _hashable(key) else place: key for place, key in enumerate(parts)}
+        return defaultdict(int, pairs) if kind is defaultdict else kind(pairs)
+    if kind in (set, frozenset):
+        return kind(part for part in parts if _hashable(part))
+    return kind(parts, len(parts)) if kind in (Point, Pair) else kind(parts)
 
 
 def _hashable(value: Any) -> bool:
@@ -637,6 +648,7 @@ _consts = st.one_of(
 _pauses = st.sampled_from([None, None, 0, 1, 3])
 _modes = st.sampled_from(["auto"] * 6 + ["blocking", "inline"])
 _rarely = st.sampled_from([False] * 4 + [True])
+_KINDS = [*[list, tuple, dict, set, Point] * 2, frozenset, deque, OrderedDict, defaultdict, Pair]
 _tries = st.sampled_from([None] * 6 + [Tries(0, 2), Tries(1, 2), Tries(2, 3), Tries(1, 4)])
 _signatures = st.sampled_from(["any", "any", "some", "full", "full", "file", "cursor", "bound"])
 _going_on = ["named", "placed", "unnamed", "kept", "lazy n", "tail", "target", "id", "id, unnamed",
@@ -719,7 +731,7 @@ def _nested(
 ) -> st.SearchStrategy[Any]:
     inner = values(profile, depth - 1, made, met, in_body)
     few = st.lists(inner, max_size=3).map(tuple)
-    boxes = st.builds(Box, st.sampled_from([list, tuple, dict, set, Point]), few)
+    boxes = st.builds(Box, st.sampled_from(_KINDS), few)
     calls = lazies(profile, depth, made, met, in_body)
     refs = _refs(met if in_body else made)
     return st.one_of(*plain, boxes, calls, calls, st.builds(Lit, inner), *refs)

@@ -2,6 +2,8 @@
 
 import enum
 import zlib
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cascade.spec.blueprint import TailCall
@@ -14,6 +16,12 @@ class Point(NamedTuple):
     y: Any
 
 
+@dataclass
+class Row:
+    key: Any
+    cell: Any = field(default=None)
+
+
 class Colour(enum.StrEnum):
     RED = "red"
 
@@ -22,9 +30,11 @@ def digest(value: Any) -> int:
     """A number that stands for ``value``: the same for equal values, in any order of a set."""
     if isinstance(value, dict):
         value = sorted((digest(k), digest(v)) for k, v in value.items())
-    elif isinstance(value, set):
-        value = ["set", *sorted(map(digest, value))]
-    elif isinstance(value, (list, tuple)):
+    elif isinstance(value, (set, frozenset)):
+        value = [type(value).__name__, *sorted(map(digest, value))]
+    elif isinstance(value, Row):
+        value = ["row", digest(value.key), digest(value.cell)]
+    elif isinstance(value, (list, tuple, deque)):
         value = [type(value).__name__, *map(digest, value)]
     return zlib.crc32(repr(value).encode())
 

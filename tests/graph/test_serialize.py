@@ -5,16 +5,19 @@ import json
 import math
 import subprocess
 import sys
+from collections import OrderedDict, defaultdict, deque
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.graph import flows
-from tests.graph.flows import Colour, Group, Point, database, join, load, pair, query
+from tests.graph.flows import Colour, Group, Point, Row, database, join, load, pair, query
 from tests.graph.programs import meaning, programs
 
 from cascade.graph.build import build_graph
+from cascade.graph.compiler import BlueprintBuilder
+from cascade.graph.portable import blueprint_from_json, blueprint_to_json, content_hash
 from cascade.graph.serialize import from_json, to_json
 from cascade.spec.blueprint import literal
 from cascade.spec.containers import fill
@@ -138,6 +141,11 @@ def test_invalid_amounts_are_refused(amount):
         ({"$node": 0}, {"$dict": [["$node", 0]]}),
         ({"a": 1, "$b": 2}, {"$dict": [["a", 1], ["$b", 2]]}),
         (Point(1, (2,)), {"$namedtuple": ["tests.graph.flows:Point", [1, {"$tuple": [2]}]]}),
+        (frozenset({3}), {"$frozenset": [3]}),
+        (deque([1], maxlen=2), {"$deque": [2, [1]]}),
+        (OrderedDict(a=1), {"$ordered": [["a", 1]]}),
+        (defaultdict(int, a=1), {"$defaultdict": ["builtins:int", [["a", 1]]]}),
+        (Row(1), {"$dataclass": ["tests.graph.flows:Row", {"key": 1, "cell": None}]}),
         (math.inf, {"$float": "inf"}),
         (literal((1,)), {"$literal": {"$tuple": [1]}}),
         (inject("db"), {"$inject": "db"}),
@@ -145,6 +153,52 @@ def test_invalid_amounts_are_refused(amount):
 )
 def test_values_that_json_does_not_have_are_marked(value, form):
     assert document(join(value))["nodes"][0]["args"] == [form]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda lazy: frozenset({1, lazy}),
+        lambda lazy: deque([1, lazy], maxlen=2),
+        lambda lazy: OrderedDict([("a", lazy), ("b", 1)]),
+        lambda lazy: defaultdict(list, a=lazy),
+        lambda lazy: Row("key", [lazy]),
+    ],
+)
+def test_containers_with_lazy_values_come_back_as_what_they_were(make):
+    lazy = load()
+    (container,) = again(join(make(lazy)))._dependencies
+    recipe, *leaves = container.args
+
+    assert repr_of(fill(recipe, *["value" for _ in leaves])) == repr_of(make("value"))
+    blueprint = BlueprintBuilder().build(join(make(lazy)))
+    text = blueprint_to_json(blueprint)
+    assert blueprint_to_json(blueprint_from_json(text)) == text
+    assert content_hash(blueprint_from_json(text)) == content_hash(blueprint)
+
+
+def test_the_attributes_of_an_instance_that_are_no_fields_have_no_json_form():
+    row = Row("key")
+    row.extra = 1
+    with pytest.raises(SerializationError, match="the attribute 'extra' of a Row"):
+        to_json(join(row))
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"$dataclass": ["tests.graph.flows:Point", {}]},
+        {"$dataclass": ["tests.graph.flows:Row", {"unknown": 1}]},
+        {"$defaultdict": ["os:system", []]},
+        {"$deque": ["many", []]},
+        {"$ordered": [1]},
+    ],
+)
+def test_a_container_that_is_not_as_written_is_refused(argument):
+    made = document(join(1))
+    made["nodes"][0]["args"] = [argument]
+    with pytest.raises(SerializationError):
+        from_json(json.dumps(made))
 
 
 def test_indentation_changes_nothing():
@@ -206,6 +260,11 @@ _values = st.recursive(
         st.dictionaries(st.tuples(st.integers(), st.text(max_size=1)), inner, max_size=3),
         st.sets(st.one_of(st.integers(), st.text(max_size=2))),
         st.builds(Point, inner, inner),
+        st.builds(Row, inner, inner),
+        st.builds(deque, st.lists(inner, max_size=3), st.sampled_from([None, 3])),
+        st.frozensets(st.integers()),
+        st.dictionaries(st.integers(), inner, max_size=3).map(OrderedDict),
+        st.dictionaries(st.integers(), inner, max_size=3).map(lambda d: defaultdict(int, d)),
     ),
     max_leaves=12,
 )
@@ -221,12 +280,15 @@ def test_a_plain_argument_is_equal_and_of_the_same_type_after_the_trip(value):
 
 def repr_of(value):
     """``repr`` with sets in one order, to tell 1 from True and from 1.0."""
-    if isinstance(value, set):
-        return ("set", sorted(map(repr_of, value)))
+    kind = type(value)
+    if isinstance(value, (set, frozenset)):
+        return (kind, sorted(map(repr_of, value)))
     if isinstance(value, dict):
-        return ("dict", [(repr_of(k), repr_of(v)) for k, v in value.items()])
-    if isinstance(value, (list, tuple)):
-        return (type(value), [repr_of(item) for item in value])
+        return (kind, [(repr_of(k), repr_of(v)) for k, v in value.items()])
+    if isinstance(value, (list, tuple, deque)):
+        return (kind, getattr(value, "maxlen", None), [repr_of(item) for item in value])
+    if isinstance(value, Row):
+        return (kind, repr_of(value.key), repr_of(value.cell))
     return repr(value)
 
 
@@ -408,7 +470,6 @@ def test_a_task_that_another_has_replaced_is_refused(monkeypatch):
         b"bytes",
         1j,
         range(3),
-        frozenset([1]),
         Colour.RED,
         [Colour.RED],
         {Colour.RED: 1},

@@ -1,15 +1,19 @@
 """Lazy values inside containers: the search (R2, M15) and the node that rebuilds a container."""
 
+import gc
 import sys
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cascade.spec import shapes
 from cascade.spec.blueprint import Literal, literal
 from cascade.spec.containers import GATHER, fill, holds_marks, is_container
 from cascade.spec.errors import ArgumentError, CycleError
@@ -57,11 +61,25 @@ def naive(value: Any, value_of: Callable[[Any], Any]) -> Any:
     kind = type(value)
     if kind is dict:
         return {naive(k, value_of): naive(v, value_of) for k, v in value.items()}
-    if kind in (list, tuple, set):
+    if kind is OrderedDict:
+        return OrderedDict((naive(k, value_of), naive(v, value_of)) for k, v in value.items())
+    if kind is defaultdict:
+        made: Any = defaultdict(value.default_factory)
+        made.update((naive(k, value_of), naive(v, value_of)) for k, v in value.items())
+        return made
+    if kind is deque:
+        return deque((naive(item, value_of) for item in value), value.maxlen)
+    if kind in (list, tuple, set, frozenset):
         return kind(naive(item, value_of) for item in value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return kind(*(naive(item, value_of) for item in value))
+    if kind in (Box, Frozen, Slotted):
+        return kind(*(naive(item, value_of) for item in _fields(value)))
     return value
+
+
+def _fields(value: Any) -> list[Any]:
+    return [getattr(value, name) for name in ("number", "value") if hasattr(value, name)]
 
 
 @contextmanager
@@ -136,28 +154,148 @@ class TupleOfMine(tuple):
     __slots__ = ()
 
 
+@dataclass
+class Box:
+    value: Any
+
+
+@dataclass(frozen=True)
+class Frozen:
+    number: int
+    value: Any
+
+
+@dataclass(slots=True)
+class Slotted:
+    value: Any
+    later: Any = field(init=False, repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Slotted) and self.value == other.value
+
+
+@dataclass
+class NotInInit:
+    made = 0
+    value: Any
+    later: Any = field(init=False, compare=False)
+
+    def __post_init__(self):
+        type(self).made += 1
+
+
+@dataclass
+class Odd(Exception):
+    """Its instances cannot be made by ``object.__new__``."""
+
+    value: Any
+
+
+#: The containers below, with 7 in the place of the lazy value.
+_FILLED = {
+    frozenset: frozenset([1, 7]),
+    deque: deque([1, 7]),
+    OrderedDict: OrderedDict(a=7, b=1),
+    defaultdict: {"a": 7, "b": 1},
+    Box: Box(7),
+    Frozen: Frozen(1, 7),
+    Slotted: Slotted(7),
+}
+
+
 @pytest.mark.parametrize(
     "container",
     [
-        ListOfMine([leaf()]),
-        DictOfMine(a=leaf()),
-        TupleOfMine([leaf()]),
-        OrderedDict(a=leaf()),
-        frozenset([leaf()]),
-        iter([leaf()]),
+        frozenset([1, leaf()]),
+        deque([1, leaf()], maxlen=3),
+        OrderedDict(a=leaf(), b=1),
+        defaultdict(list, a=leaf(), b=1),
+        Box(leaf()),
+        Frozen(1, leaf()),
+        Slotted(leaf()),
     ],
+    ids=lambda container: type(container).__name__,
 )
-def test_other_containers_are_not_searched(container):
-    """M15: only exact list, tuple, dict, set, and namedtuples."""
+def test_a_container_is_rebuilt_as_what_it_was(container):
+    """M15."""
+    built = rebuilt(settled(container), lambda _: 7)
+
+    assert type(built) is type(container)
+    assert not holds_marks(built)
+    assert built == _FILLED[type(container)]
+    assert getattr(built, "maxlen", None) == getattr(container, "maxlen", None)
+    assert getattr(built, "default_factory", None) is getattr(container, "default_factory", None)
+
+
+def test_a_dataclass_is_rebuilt_without_a_call_of_its_own_code():
+    """Constructors and ``__post_init__`` may check values, and have run already."""
+    NotInInit.made = 0
+    box = NotInInit(leaf())
+    box.extra = "kept"
+    built = rebuilt(settled([box]), lambda _: 7)[0]
+
+    assert NotInInit.made == 1
+    assert (built.value, built.extra) == (7, "kept")
+    assert not hasattr(built, "later")
+    assert box.value is not built.value
+
+
+def test_a_field_without_a_value_stays_without():
+    built = rebuilt(settled(Slotted(leaf())), lambda _: 7)
+
+    assert not hasattr(built, "later")
+
+
+@pytest.mark.parametrize("container", [ListOfMine([leaf()]), DictOfMine(a=[leaf()]), Odd(leaf())])
+def test_what_cannot_be_rebuilt_is_refused_with_a_lazy_value_inside(container):
+    name = type(container).__name__
+    with pytest.raises(ArgumentError, match=f"a {name} holds a lazy value") as caught:
+        use([container])
+
+    assert "cs.literal(…)" in str(caught.value)
+    assert settled(literal(container)).value is container
+
+
+@pytest.mark.parametrize("container", [ListOfMine([1]), DictOfMine(a=[1]), Odd(1), iter([leaf()])])
+def test_what_cannot_be_rebuilt_is_handed_over_without_one(container):
     assert settled(container) is container
     assert use(container)._dependencies == ()
 
 
+def _models():
+    """What makes a model, of each library that is here."""
+    with suppress(ImportError):
+        yield import_module("attrs").make_class("Attrs", ["value"])
+    with suppress(ImportError):
+        model = import_module("pydantic").create_model("Model", value=(Any, ...))
+        yield lambda value: model(value=value)
+    with suppress(ImportError):
+        yield import_module("msgspec").defstruct("Struct", ["value"])
+
+
+def test_models_of_other_libraries_are_refused_with_a_lazy_value_inside():
+    for make in _models():
+        model, plain = make(leaf()), make(1)
+        with pytest.raises(ArgumentError, match=f"a {type(model).__name__} holds a lazy value"):
+            use(model)
+        assert settled(plain) is plain
+
+
 def test_the_types_that_are_searched():
-    assert all(map(is_container, [list, tuple, dict, set, Point, Pair]))
-    assert not any(
-        map(is_container, [ListOfMine, TupleOfMine, frozenset, str, range, type(leaf())])
-    )
+    searched = [list, tuple, dict, set, frozenset, deque, Point, Pair, Box, ListOfMine]
+    assert all(map(is_container, searched))
+    assert not any(map(is_container, [str, range, type(leaf()), Literal, object]))
+
+
+def test_a_type_that_is_gone_is_forgotten():
+    before = len(shapes._known)
+    kinds = [type(f"Kind{number}", (list,), {}) for number in range(5)]
+    assert all(map(is_container, kinds))
+    assert len(shapes._known) == before + 5
+
+    del kinds
+    gc.collect()
+    assert len(shapes._known) == before
 
 
 # -- plain containers -----------------------------------------------------------------------------
@@ -472,7 +610,14 @@ def _wrapped(inner):
         st.lists(inner, max_size=4),
         st.lists(inner, max_size=4).map(tuple),
         st.sets(_hashable, max_size=4),
+        st.frozensets(_hashable, max_size=4),
+        st.builds(deque, st.lists(inner, max_size=4), st.sampled_from([None, 4])),
         st.dictionaries(_hashable, inner, max_size=4),
+        st.dictionaries(_hashable, inner, max_size=4).map(OrderedDict),
+        st.dictionaries(_hashable, inner, max_size=4).map(lambda found: defaultdict(int, found)),
+        st.builds(Box, inner),
+        st.builds(Frozen, inner, inner),
+        st.builds(Slotted, inner),
         st.builds(Point, inner, inner),
         st.builds(Pair, inner, inner),
         shared,
@@ -490,18 +635,23 @@ def _marks(value):
         return set(), True
     if not is_container(type(value)):
         return set(), False
-    items = [*value, *value.values()] if type(value) is dict else list(value)
+    if isinstance(value, dict):
+        items = [*value, *value.values()]
+    else:
+        items = _fields(value) if type(value) in (Box, Frozen, Slotted) else list(value)
     found = [_marks(item) for item in items]
     return set().union(*(lazies for lazies, _ in found)), any(mark for _, mark in found)
 
 
 def _typed(value):
     """``value`` so that what compares equal is of equal types too: 1 is not True here."""
-    if type(value) is dict:
-        return [(_typed(k), _typed(v)) for k, v in value.items()]
-    if type(value) is set:
-        return sorted(map(repr, map(_typed, value)))
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, dict):
+        return type(value), [(_typed(k), _typed(v)) for k, v in value.items()]
+    if isinstance(value, (set, frozenset)):
+        return type(value), sorted(map(repr, map(_typed, value)))
+    if type(value) in (Box, Frozen, Slotted):
+        return type(value), [_typed(item) for item in _fields(value)]
+    if isinstance(value, (list, tuple, deque)):
         return type(value), [_typed(item) for item in value]
     return repr(value)
 

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
@@ -64,7 +65,10 @@ _VERSION = 1
 _KINDS = ("task", "map", "gather", "router", "param", "env", "operator")
 _TOO_DEEP = "a container in it is nested too deep"
 _first = itemgetter(0)
-_CONTAINERS = {kind.__name__: kind for kind in (list, tuple, dict, set)}
+_CONTAINERS = {
+    kind.__name__: kind
+    for kind in (list, tuple, dict, set, frozenset, deque, OrderedDict, defaultdict)
+}
 
 
 def blueprint_to_json(blueprint: Blueprint, *, indent: int | None = None) -> str:
@@ -325,11 +329,13 @@ class _CallWriter(_Writer):
             items = items.copy()
             for position, _ in holes:
                 items[position] = None  # filled in at run time
-            steps.append([self._kind(kind), self.value(items), [list(hole) for hole in holes]])
+            first = [self.factory(items.pop(0))] if kind is defaultdict else []
+            parts = [*first, *map(self.value, items)]
+            steps.append([self._kind(kind), parts, [list(hole) for hole in holes]])
         return {"kind": self._kind(recipe.kind), "steps": steps}
 
     def _kind(self, kind: type) -> str:
-        return kind.__name__ if kind in _CONTAINERS.values() else self.namedtuple(kind)
+        return kind.__name__ if kind in _CONTAINERS.values() else self.kind(kind)
 
     def _plan(self, plan: MapPlan) -> dict[str, Any]:
         calls = PLAIN_CALLS if plan.policies is None else plan.policies.calls
@@ -480,6 +486,8 @@ def _read_recipe(body: Mapping[str, Any], leaves: int, reader: ValueReader) -> R
         if not isinstance(items, list):
             raise TypeError(f"the items of a step are no list but {short(items)}")
         kind = _read_kind(name, reader)
+        if kind is defaultdict:
+            items[0] = reader.factory(items[0])
         found = tuple([(_int(position), _int(source)) for position, source in holes])
         for position, source in found:
             if not (0 <= position < len(items) and -len(steps) <= source < leaves):
@@ -489,8 +497,7 @@ def _read_recipe(body: Mapping[str, Any], leaves: int, reader: ValueReader) -> R
 
 
 def _read_kind(name: Any, reader: ValueReader) -> type:
-    found: type = _CONTAINERS.get(name) or reader.resolver.namedtuple(name)
-    return found
+    return _CONTAINERS.get(name) or reader.resolver.container(name)
 
 
 def _read_operand(reader: ValueReader, value: Any) -> Operand:

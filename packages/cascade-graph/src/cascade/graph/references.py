@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, Final, TypeVar
 
 from cascade.spec.errors import ArgumentError, SerializationError, TaskNotImportedError
+from cascade.spec.shapes import is_plain_dataclass
 from cascade.spec.task import Task
 from cascade.spec.wording import short
 
@@ -110,6 +111,19 @@ class Resolver:
         if not (isinstance(found, type) and issubclass(found, tuple) and hasattr(found, "_make")):
             raise TypeError(f"{short(reference)} is not a namedtuple but {short(found)}")
         return found
+
+    def dataclass(self, reference: Any) -> type:
+        """A dataclass whose instances can be made without code of its own."""
+        found = self.find(reference)
+        if not (isinstance(found, type) and is_plain_dataclass(found)):
+            raise TypeError(f"{short(reference)} is not a dataclass but {short(found)}")
+        return found
+
+    def container(self, reference: Any) -> type:
+        """A namedtuple, or a dataclass as above."""
+        found = self.find(reference)
+        plain = isinstance(found, type) and is_plain_dataclass(found)
+        return self.dataclass(reference) if plain else self.namedtuple(reference)
 
     def converter(self, reference: Any) -> Callable[..., Any]:
         """The type of a parameter."""

@@ -1,8 +1,10 @@
 """Values, references and policies as JSON: the common part of graphs and blueprints.
 
-A value is JSON. Objects with one key that starts with ``$`` stand for other values: ``$node`` (an
-index), ``$tuple``, ``$set``, ``$dict`` (pairs), ``$namedtuple``, ``$literal``, ``$inject`` (the
-name of a resource), ``$provider`` (``module:name`` of one), ``$float`` (nan and infinities).
+A value is JSON, but for objects with one key that starts with ``$``: ``$node`` (an index),
+``$tuple``, ``$set``, ``$frozenset``, ``$deque``, ``$dict``, ``$ordered`` and ``$defaultdict``
+(pairs), ``$namedtuple``, ``$dataclass``, ``$literal``, ``$inject`` (a resource's name),
+``$provider`` (``module:name`` of one), ``$float`` (nan and infinities), ``$unset`` (a field without
+a value).
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from __future__ import annotations
 import json
 import math
 import operator
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, NoReturn
 
 from cascade.graph.references import Resolver, reference_to, reference_to_called
@@ -22,6 +26,7 @@ from cascade.spec.params import MISSING, Env, Param, Source
 from cascade.spec.policies import CallPolicies
 from cascade.spec.resource import Inject, inject
 from cascade.spec.retry import Retry
+from cascade.spec.shapes import UNSET, is_plain_dataclass, shape_of
 from cascade.spec.task import Task
 from cascade.spec.unpacking import item_range, unpack
 from cascade.spec.wording import short
@@ -90,25 +95,57 @@ class ValueWriter:
             return [self.value(v) for v in value]
         if type(value) is tuple:
             return {"$tuple": [self.value(v) for v in value]}
-        if type(value) is set:  # sorted, because hashes differ between processes
-            return {"$set": sorted([self.value(v) for v in value], key=json.dumps)}
+        if type(value) in (set, frozenset):  # sorted, because hashes differ between processes
+            items = sorted([self.value(v) for v in value], key=json.dumps)
+            return {f"${type(value).__name__}": items}
+        if type(value) is deque:
+            return {"$deque": [value.maxlen, [self.value(v) for v in value]]}
+        if type(value) is OrderedDict:
+            return {"$ordered": self._pairs(value)}
+        if type(value) is defaultdict:
+            return {"$defaultdict": [self.factory(value.default_factory), self._pairs(value)]}
         if type(value) is dict:
             if all(type(k) is str and not k.startswith("$") for k in value):
                 return self.named(value)
-            return {"$dict": [[self.value(k), self.value(v)] for k, v in value.items()]}
+            return {"$dict": self._pairs(value)}
         if isinstance(value, Literal):
             return {"$literal": ValueWriter(self._owner, {}).value(value.value)}
         if isinstance(value, Inject):
             return self._inject(value)
+        if value is UNSET:
+            return {"$unset": None}
         if isinstance(value, tuple) and hasattr(value, "_make"):
-            return {"$namedtuple": [self.namedtuple(type(value)), [self.value(v) for v in value]]}
+            return {"$namedtuple": [self.kind(type(value)), [self.value(v) for v in value]]}
+        if is_plain_dataclass(type(value)):
+            return {"$dataclass": [self.kind(type(value)), self._fields(value)]}
         return self.refuse(f"the argument {short(value)} of type {type(value).__name__}")
 
     def named(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: self.value(v) for name, v in values.items()}
 
-    def namedtuple(self, kind: type) -> str:
-        return reference_to(kind) or self.refuse(f"a value of the namedtuple {short(kind)}")
+    def _pairs(self, values: Mapping[Any, Any]) -> list[Any]:
+        return [[self.value(k), self.value(v)] for k, v in values.items()]
+
+    def _fields(self, value: Any) -> dict[str, Any]:
+        """The fields of a dataclass that have a value."""
+        names = [field.name for field in fields(value)]
+        if rest := getattr(value, "__dict__", {}).keys() - names:
+            self.refuse(
+                f"the attribute '{min(rest)}' of a {type(value).__name__}, which is no field"
+            )
+        return {name: self.value(getattr(value, name)) for name in names if hasattr(value, name)}
+
+    def factory(self, factory: Any) -> str | None:
+        """The name of what a defaultdict calls for a key that it does not have."""
+        if factory is None:
+            return None
+        return reference_to_called(factory, of_errors=False) or self.refuse(
+            f"a defaultdict of {short(factory)}; {_MARK}"
+        )
+
+    def kind(self, kind: type) -> str:
+        """The name of a namedtuple or dataclass."""
+        return reference_to(kind) or self.refuse(f"a value of the type {short(kind)}")
 
     def task(self, task: Task[..., Any]) -> str:
         return reference_to(task) or self.refuse(
@@ -190,11 +227,39 @@ class ValueReader:
             return self.earlier(content)
         if key == "$dict":
             return {self.value(k): self.value(v) for k, v in content}
-        if key == "$namedtuple":
-            return self.resolver.namedtuple(content[0])._make(self.value(content[1]))
+        if key in ("$ordered", "$defaultdict", "$deque", "$namedtuple", "$dataclass"):
+            return self._special(key, content)
         if key not in self._readers:
             raise ValueError(f"{short(key)} marks no kind of value")
         return self._readers[key](self.value(content))
+
+    def _special(self, key: str, content: Any) -> Any:
+        if key == "$ordered":
+            return OrderedDict([(self.value(k), self.value(v)) for k, v in content])
+        first, inner = content
+        if key == "$deque":
+            return deque(self.value(inner), first)
+        if key == "$defaultdict":
+            pairs = [(self.value(k), self.value(v)) for k, v in inner]
+            return defaultdict(self.factory(first), pairs)
+        if key == "$namedtuple":
+            return self.resolver.namedtuple(first)._make(self.value(inner))
+        return self._dataclass(self.resolver.dataclass(first), inner)
+
+    def _dataclass(self, kind: type, values: Mapping[str, Any]) -> Any:
+        """An instance with these values, made without code of its own."""
+        names = [field.name for field in fields(kind)]
+        if unknown := values.keys() - set(names):
+            raise ValueError(f"{short(kind)} has no field {short(min(unknown))}")
+        shape = shape_of(kind)
+        assert shape is not None
+        assert shape.build is not None
+        found = {name: self.value(value) for name, value in values.items()}
+        return shape.build([found.get(name, UNSET) for name in names])
+
+    def factory(self, reference: Any) -> Callable[..., Any] | None:
+        """What a defaultdict calls for a key that it does not have."""
+        return None if reference is None else self.resolver.converter(reference)
 
     def constant(self, value: Any) -> Any:
         """A value without nodes in it."""
@@ -240,6 +305,8 @@ def told(error: Exception) -> str:
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "$tuple": tuple,
     "$set": set,
+    "$frozenset": frozenset,
+    "$unset": lambda _: UNSET,
     "$float": float,
     "$literal": Literal,
     "$inject": inject,
