@@ -17,6 +17,7 @@ from cascade.runtime.events import NodesPlanned, TaskFinished, TaskStarted
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
+from cascade.runtime.semantics.recording import recorder
 from cascade.runtime.vm import BlueprintRegistry, VirtualMachine
 from cascade.runtime.vm.strategy import VMExecutionStrategy
 from cascade.spec.protocols import ExecutionStrategy
@@ -36,7 +37,12 @@ def strategy(request):
 
 
 @pytest.fixture
-def surroundings():
+def state():
+    return InMemoryStateBackend()
+
+
+@pytest.fixture
+def surroundings(state):
     """What a run is made of."""
     bus = MessageBus()
     executor = LocalExecutor()
@@ -45,7 +51,7 @@ def surroundings():
         "executor": executor,
         "container": ResourceContainer(bus),
         "blueprints": BlueprintRegistry(),
-        "state": InMemoryStateBackend(),
+        "record": recorder(state, None),
     }
     executor.shutdown()
 
@@ -150,13 +156,13 @@ async def test_it_opens_the_runs_resources_and_leaves_closing_them_to_the_run(
     assert log == ["open", "close"]
 
 
-async def test_it_keeps_outcomes_in_the_runs_state(execute, surroundings):
+async def test_it_keeps_outcomes_in_the_runs_state(execute, state):
     inner = add(1)
     target = add_async(inner, 1)
     await execute(target)
 
-    assert surroundings["state"].get_result(inner.id) == 1
-    assert surroundings["state"].get_result(target.id) == 2
+    assert state.get_result(inner.id) == 1
+    assert state.get_result(target.id) == 2
 
 
 async def test_it_tells_of_tasks_on_the_runs_bus(execute, surroundings):

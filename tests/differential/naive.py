@@ -312,12 +312,14 @@ def _lazies(value: Any) -> Iterator[Lazy]:
     elif type(value) in _SEQUENCES or hasattr(type(value), "_make"):
         for item in value:
             yield from _lazies(item)
-    elif is_dataclass(value) and not isinstance(value, (type, Literal)):
+    elif is_dataclass(value) and not isinstance(value, _OPAQUE):
         for name in [field.name for field in fields(value)]:
             yield from _lazies(getattr(value, name))
 
 
 _SEQUENCES = (list, tuple, set, frozenset, deque)
+#: Not searched, though these are dataclasses.
+_OPAQUE = (type, Literal, Inject)
 
 
 # -- the evaluator ----------------------------------------------------------------------------
@@ -535,7 +537,7 @@ class Naive:
             return deque(map(self.rebuilt, value), value.maxlen)
         if kind in _SEQUENCES:
             return kind(map(self.rebuilt, value))
-        if is_dataclass(value) and not isinstance(value, type):
+        if is_dataclass(value) and not isinstance(value, _OPAQUE):
             found = {f.name: self.rebuilt(getattr(value, f.name)) for f in fields(value)}
             return dataclasses.replace(value, **found)
         return kind._make(map(self.rebuilt, value)) if hasattr(kind, "_make") else value
