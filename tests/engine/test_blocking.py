@@ -510,7 +510,7 @@ def test_a_thread_that_cannot_start_fails_no_task(monkeypatch, monitor, drive, c
         drive(nothing())
         drive(nothing())
 
-    assert caplog.messages == ["nobody looks for blocking calls: can't start new thread"]
+    assert caplog.messages == ["blocking calls cannot be detected: can't start new thread"]
 
 
 # -- what is said -----------------------------------------------------------------------------
@@ -528,10 +528,10 @@ def blocked(tmp_path, monkeypatch):
 
 def test_the_message_says_what_where_and_what_to_do(blocked):
     assert describe("fetch", blocked) == (
-        "the coroutine task 'fetch' blocks the event loop, and with it all that shares it: one "
-        "step of it has taken 0.1 s so far\n"
+        "the coroutine task 'fetch' blocks the event loop and everything that shares it: one "
+        "step has taken 0.1 s so far\n"
         "    at flow.py:2:  return requests.get(url).json()\n"
-        "    let it be a plain function, which runs on a thread:  @cs.task on def, not async def\n"
+        "    make it a plain function, which runs on a thread:  @cs.task on def, not async def\n"
         "    or put the call on a thread:                         await asyncio.to_thread(…)\n"
         "    or allow it, for good or a number of seconds:        @cs.task(may_block=True)"
     )
@@ -644,10 +644,10 @@ def test_time_of_a_call_inside_is_not_that_of_the_step_around_it(monitor, clock,
 
 def test_the_message_on_a_plain_function_says_what_follows(blocked):
     assert describe_call("fetch", "auto", blocked) == (
-        "the plain task 'fetch' keeps the event loop's thread, and with it all that shares it: one "
-        "call of it has taken 0.1 s so far\n"
+        "the plain task 'fetch' blocks the event loop and everything that shares it: one "
+        "call has taken 0.1 s so far\n"
         "    at flow.py:2:  return requests.get(url).json()\n"
-        "    it is known to take long from now on; its next calls have a worker\n"
+        "    it is known to be slow from now on; its next calls run on a worker\n"
         '    a thread from the first call on:  @cs.task(mode="blocking")'
     )
     assert "it has mode='inline'; give it a thread of its own\n" in describe_call(

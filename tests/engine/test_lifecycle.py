@@ -273,7 +273,7 @@ def test_an_engine_that_is_closed_tells_of_the_runs_that_do_not_end(use_vm, ends
 
     run_virtually(main)
     told = (
-        "the engine was closed 5 s ago, and these runs are still under way: 'add', where task "
+        "the engine was closed 5 s ago, and these runs are still active: 'add', where task "
         "'add' waits: pause task:add; cancel them, or remove the constraints they wait for"
     )
     found = [r.getMessage() for r in caplog.records if r.name == "cascade.engine"]

@@ -451,7 +451,7 @@ def test_several_are_built_under_their_ids():
 def test_without_anything_to_build_all_is_refused(targets):
     with pytest.raises(
         DefinitionError,
-        match=r"^build_all\(\) takes a dict of ids and what to compile for them, at",
+        match=r"^build_all\(\) takes a dict of id → lazy value or task, with at",
     ):
         BlueprintBuilder().build_all(targets)
 
@@ -459,13 +459,13 @@ def test_without_anything_to_build_all_is_refused(targets):
 @pytest.mark.parametrize("target", [3, None, countdown.func, "even", build(countdown(1)), [load()]])
 def test_build_all_names_the_id_of_an_invalid_target(target):
     with pytest.raises(
-        DefinitionError, match=r"^what to compile for 'odd' is a lazy value or a task, but is "
+        DefinitionError, match=r"^the target of 'odd' must be a lazy value or a task, but is "
     ):
         BlueprintBuilder().build_all({"even": countdown, "odd": target})
 
 
 def test_an_id_is_a_str():
-    with pytest.raises(DefinitionError, match=r"^the id of a blueprint is a str, but is 3$"):
+    with pytest.raises(DefinitionError, match=r"^the id of a blueprint must be a str, but is 3$"):
         BlueprintBuilder().build_all({3: countdown})
 
 

@@ -194,7 +194,7 @@ def test_an_argument_without_a_digest_is_named():
     with pytest.raises(
         SerializationError,
         match=r"task 'load' \(at .*\): its argument 'sep' has no digest: it is a Client, a type "
-        r"whose content is not known; make it known with cs.digestible",
+        r"whose content is not defined; define it with cs.digestible",
     ):
         node_keys(clean(load("a", sep=Client())))
 

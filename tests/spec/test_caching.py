@@ -608,7 +608,7 @@ def test_a_callable_without_a_hash_is_named_with_a_way_out():
         def __call__(self, x): ...
 
     message = (
-        "task 'Scale': what it calls is a test_a_callable_without_a_hash_is_named_with_a_way_out."
+        "task 'Scale': its callable is a test_a_callable_without_a_hash_is_named_with_a_way_out."
         "<locals>.Scale, whose hash fails (unhashable type: 'Scale'), so it cannot be part of a "
         "cache key; make it hashable, or give the node a CachePolicy with a key() of your own"
     )
@@ -691,11 +691,11 @@ def test_a_policy_that_makes_other_keys_is_not_equal():
     [
         ({"backend": {}}, "an object with get and put such as LRUCache(), but got {}"),
         ({"backend": DictCache}, "an object with get and put such as LRUCache(), but got <class"),
-        ({"ttl": 0}, "ttl must be above 0 seconds, or None for ever, but is 0"),
-        ({"ttl": -1.5}, "ttl must be above 0 seconds, or None for ever, but is -1.5"),
-        ({"ttl": float("nan")}, "or None for ever, but is nan"),
-        ({"ttl": "60"}, "or None for ever, but is '60'"),
-        ({"ttl": True}, "or None for ever, but is True"),
+        ({"ttl": 0}, "ttl must be seconds > 0, or None for no limit, but is 0"),
+        ({"ttl": -1.5}, "ttl must be seconds > 0, or None for no limit, but is -1.5"),
+        ({"ttl": float("nan")}, "or None for no limit, but is nan"),
+        ({"ttl": "60"}, "or None for no limit, but is '60'"),
+        ({"ttl": True}, "or None for no limit, but is True"),
         (
             {"ignore": "log"},
             "ignore takes names of parameters, but got one string\n"

@@ -528,7 +528,7 @@ def test_a_literal_of_a_literal_loses_one_shield():
 
 def test_an_injection_inside_a_container_is_refused():
     with pytest.raises(
-        ArgumentError, match=r"^inject\('db'\) stands inside a container; a resource"
+        ArgumentError, match=r"^inject\('db'\) stands inside a container, where nothing"
     ):
         use([1, {"k": inject("db")}])
 

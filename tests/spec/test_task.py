@@ -200,9 +200,9 @@ def test_task_refuses_objects_that_cannot_be_called(thing):
     [
         ({"name": 3}, "name must be a str, but is 3"),
         ({"mode": "thread"}, "mode must be 'auto', 'blocking' or 'inline', but is 'thread'"),
-        ({"nout": 0}, "nout must be an int from 1 up, but is 0, as there is nothing to unpack"),
-        ({"nout": True}, "nout must be an int from 1 up, but is True"),
-        ({"nout": 2.0}, "nout must be an int from 1 up, but is 2.0"),
+        ({"nout": 0}, "nout must be an int ≥ 1, but is 0, as there is nothing to unpack"),
+        ({"nout": True}, "nout must be an int ≥ 1, but is True"),
+        ({"nout": 2.0}, "nout must be an int ≥ 1, but is 2.0"),
         ({"may_block": "yes"}, "may_block must be True, False or seconds, but is 'yes'"),
         ({"may_block": float("nan")}, "may_block must be True, False or seconds, but is nan"),
         ({"may_block": -1}, "may_block must be True, False or seconds, but is -1"),

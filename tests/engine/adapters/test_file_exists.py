@@ -257,12 +257,12 @@ def test_an_input_that_does_not_exist_is_an_error_that_says_where_it_is_from():
     policy = FileExists("a.csv", newer_than=["source", "settings.toml"])
 
     with raises(
-        "task 'report': 'a.csv' is to be newer than 'gone.csv', which does not exist; it is the "
+        "task 'report': 'a.csv' must be newer than 'gone.csv', which does not exist; it is the "
         "argument 'source'"
     ):
         load(policy, source="gone.csv")
     with raises(
-        "task 'report': 'a.csv' is to be newer than 'settings.toml', which does not exist; "
+        "task 'report': 'a.csv' must be newer than 'settings.toml', which does not exist; "
         "newer_than='settings.toml' is a path, as there is no such parameter"
     ):
         load(policy)
@@ -323,7 +323,7 @@ def test_a_function_that_gives_no_path_is_an_error():
         (
             {"path": "a{.csv"},
             "path='a{.csv' is not a path with names in braces: expected '}' before end of string; "
-            "a brace that is meant is written twice",
+            "a literal brace is written twice",
         ),
         (
             {"path": "{}.csv"},

@@ -114,7 +114,7 @@ def test_the_default_clock_goes_on():
 
 @pytest.mark.parametrize("most", [0, -1, True, "3", None])
 def test_a_bound_must_leave_room(most):
-    message = f"^max_entries must be an int from 1 up, but is {most!r}$"
+    message = f"^max_entries must be an int ≥ 1, but is {most!r}$"
     with pytest.raises(ArgumentError, match=message):
         LRUCache(most)
 

@@ -147,7 +147,7 @@ def test_a_status_comes_as_it_was_sent(status):
     ],
 )
 def test_what_is_no_status_is_refused(payload):
-    with pytest.raises(RefusedMessageError, match="no status of an engine"):
+    with pytest.raises(RefusedMessageError, match="not a status of an engine"):
         read_status(payload)
 
 
@@ -314,8 +314,8 @@ def test_a_status_of_many_megabytes_is_not_read():
         (("pause", "--ttl", "0"), "ttl takes seconds"),
         (("resume", "everything"), "a scope is 'global' or 'task:'"),
         (("limit", "rate", "global", "10"), "as '10/s'"),
-        (("limit", "rate", "global", "10/s", "--burst", "0"), "burst must be an int from 1 up"),
-        (("limit", "concurrency", "global", "0"), "from 1 up"),
+        (("limit", "rate", "global", "10/s", "--burst", "0"), "burst must be an int ≥ 1"),
+        (("limit", "concurrency", "global", "0"), "≥ 1"),
         (("limit", "concurrency", "global", "many"), "many"),
         (("limit", "off", "global", "pause"), "pause"),
         (("limit", "pause", "global"), "pause"),

@@ -139,7 +139,7 @@ def test_a_param_that_only_the_run_meets_is_given_by_name(cascade):
             "--param n has an option of its own: --n",
         ),
         (["flows:report"], "--date is required; see --help"),
-        (["flows:nothing", "x"], "'x' is one word too many; see --help"),
+        (["flows:nothing", "x"], "'x' is an unexpected argument; see --help"),
         ([], "TARGET is required; see --help"),
         (
             ["flows:report", "--date", "x"],
@@ -156,11 +156,11 @@ def test_a_param_that_only_the_run_meets_is_given_by_name(cascade):
         (["flows:collatz", "--m", "1"], "Did you mean --n instead of --m?"),
         (
             ["flows:collatz", "--n=1", "--deadline=0"],
-            "--deadline takes seconds, more than 0, but got 0.0",
+            "--deadline takes seconds > 0, but got 0.0",
         ),
         (
             ["flows:collatz", "--n=1", "--max-steps=0"],
-            "--max-steps must be an int from 1 up, but is 0",
+            "--max-steps must be an int ≥ 1, but is 0",
         ),
         (["flows:collatz", "--n=1", "--tier=fusd"], 'Did you mean "fused"?'),
         (["flows:disagreeing", "--n", "1.5"], "--n must be int, but is '1.5' (declared at"),

@@ -34,15 +34,15 @@ ONE = "@cs.task\ndef one(): return __name__"
         ("cascade.grap:x", "there is no module cascade.grap (did you mean 'cascade.graph'?)"),
         ("cascade.graph.model.x:y", "there is no module cascade.graph.model.x: cascade.graph.mode"),
         ("flows.py", "'flows.py' is a module; write flows.py:TARGET; its targets: load, total"),
-        ("report", "'report' names no target; write MODULE:TARGET, like flows.py:report"),
+        ("report", "'report' names no target; write MODULE:TARGET, such as flows.py:report"),
         ("flows.py:1", "'flows.py:1' names no target; write MODULE:TARGET"),
-        ("no-module:x", "'no-module' is neither a module, like flows.daily, nor a file"),
+        ("no-module:x", "'no-module' is neither a module, such as flows.daily, nor a file"),
         ("flows:LIMIT", "flows:LIMIT is 3, but a target is a lazy value, a task, or a function"),
         ("flows:Colour", "flows:Colour is <enum 'Colour'>, but a target is"),
         ("flows:database", "flows:database is <resource database scope=run>, but a target is"),
         ("flows:inner", "flows:inner is a function that takes n, but a target takes nothing; mak"),
         ("flows:later", "flows:later is a coroutine function; make it a task with @cs.task"),
-        ("flows:drive", "flows:drive needs 'engine', which no option can give: cascade.runtime.e"),
+        ("flows:drive", "flows:drive needs 'engine', which no option can set: cascade.runtime.e"),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "plan"])

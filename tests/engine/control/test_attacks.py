@@ -411,7 +411,7 @@ async def test_a_status_that_is_too_long_is_told_in_short(engine, outside, monke
         engine.constraints.pause(f"task:{number:0100}")
     async with plane_for(engine, outside, name="e"):
         _, payload = await heard.until(lambda message: message[1])
-    assert read_status(payload).trouble == "the status cannot be told: ValueError"
+    assert read_status(payload).trouble == "the status cannot be read: ValueError"
 
 
 def test_the_longest_names_fit_into_a_status():
@@ -441,7 +441,7 @@ async def test_a_part_that_cannot_be_told_leaves_the_others(engine, outside, mon
     async with plane_for(engine, outside, name="e"):
         _, payload = await heard.until(lambda message: message[1])
     status = read_status(payload)
-    assert status.trouble == "waits cannot be told: ValueError"
+    assert status.trouble == "waits cannot be read: ValueError"
     assert [rule.kind for rule in status.constraints] == ["pause"]
 
 
@@ -459,8 +459,8 @@ async def test_a_heartbeat_that_fails_says_at_least_that_the_engine_is_there(
             _, payload = await heard.until(lambda message: message[1])
             heard.all.clear()
     assert read_status(payload).engine == "e"
-    assert read_status(payload).trouble == "the status cannot be told: ValueError"
-    assert caplog.text.count("cannot be told, only") == 1
+    assert read_status(payload).trouble == "the status cannot be read: ValueError"
+    assert caplog.text.count("cannot be read; only") == 1
 
 
 async def test_a_name_that_utf8_cannot_encode_is_told(engine, outside):

@@ -331,7 +331,7 @@ def test_a_status_that_cannot_be_told_is_not_the_last(monkeypatch, caplog):
                     await heard.until(lambda m: m[1])
 
     VirtualTime().run(main())
-    assert caplog.text.count("cannot be told") == 1
+    assert caplog.text.count("cannot be read") == 1
     assert "no such number" in caplog.text
 
 

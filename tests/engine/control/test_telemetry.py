@@ -130,5 +130,5 @@ def test_groups_are_named_each_once(groups):
 
 @pytest.mark.parametrize("groups", [["tasks"], [None], ["run", "step"]])
 def test_a_group_that_there_is_none_of_is_refused(groups):
-    with pytest.raises(cs.ArgumentError, match="telemetry has the groups"):
+    with pytest.raises(cs.ArgumentError, match="the groups of telemetry are"):
         check_groups(groups)

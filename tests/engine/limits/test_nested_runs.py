@@ -53,8 +53,8 @@ async def test_a_capacity_that_the_caller_has(use_vm, caplog):
         target = in_a_task(engine, inner(1).with_capacity(gpu=1), use_vm).with_capacity(gpu=2)
         (told,) = await stands_still(engine, target, caplog, use_vm)
     assert told.startswith(
-        "task 'inner' waits for 1 of the capacity 'gpu', which task 'outer' has, that has started "
-        "its run: if 'outer' waits for that run, both stand still for ever"
+        "task 'inner' waits for 1 of the capacity 'gpu', held by task 'outer', which started "
+        "this run: if 'outer' waits for the run, both wait for ever"
     )
 
 
@@ -78,7 +78,7 @@ async def test_a_place_under_a_constraint_that_the_caller_has(use_vm, caplog):
         target = in_a_task(engine, inner(1), use_vm)
         (told,) = await stands_still(engine, target, caplog, use_vm)
     assert told.startswith(
-        "task 'inner' waits for room under 'concurrency global 1', which task 'o"
+        "task 'inner' waits for room under 'concurrency global 1', held by task 'o"
     )
 
 
@@ -94,7 +94,7 @@ async def test_a_capacity_that_the_callers_caller_has(use_vm, caplog):
 
         target = in_a_task(engine, between(middle()), use_vm).with_capacity(gpu=2)
         (told,) = await stands_still(engine, target, caplog, use_vm)
-    assert "which task 'outer' has" in told
+    assert "held by task 'outer'" in told
 
 
 @both_paths

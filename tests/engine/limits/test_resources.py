@@ -93,7 +93,7 @@ def test_more_than_there_is_is_refused_with_the_numbers():
     with pytest.raises(CapacityError) as caught:
         manager.check([("bytes", 16_000_000_001)], "task 'load'")
     assert "takes 16000000001 of" in str(caught.value)
-    assert "there is 16000000000 in all" in str(caught.value)
+    assert "the engine has only 16000000000" in str(caught.value)
     assert caught.value.capacity == "bytes"
 
 
@@ -108,11 +108,11 @@ def test_amounts_that_no_float_can_tell_are_refused_too():
 @pytest.mark.parametrize(
     ("capacities", "name", "says"),
     [
-        ({"gpu": 1}, "gpus", "has 'gpu'; say"),
-        ({"gpu": 1, "disk": 1}, "gpus", r"has 'gpu', 'disk' \(did you mean 'gpu'\?\); say"),
-        ({"gpu": 1, "disk": 1}, "cpu", "has 'gpu', 'disk'; say"),
-        ({"gpu": 1, "disk": 2}, "x", "has 'gpu', 'disk'; say"),
-        ({}, "gpu", "has none; say how much there is: Engine"),
+        ({"gpu": 1}, "gpus", "has 'gpu'; set"),
+        ({"gpu": 1, "disk": 1}, "gpus", r"has 'gpu', 'disk' \(did you mean 'gpu'\?\); set"),
+        ({"gpu": 1, "disk": 1}, "cpu", "has 'gpu', 'disk'; set"),
+        ({"gpu": 1, "disk": 2}, "x", "has 'gpu', 'disk'; set"),
+        ({}, "gpu", "has none; set its amount: Engine"),
     ],
 )
 def test_an_unknown_capacity_is_refused_with_those_that_there_are(capacities, name, says):

@@ -61,7 +61,9 @@ def test_any_other_text_is_refused(text):
      b"10/s", ["10/s"]],
 )  # fmt: skip
 def test_what_is_no_rate_is_refused(rate):
-    with pytest.raises(ArgumentError, match=r"a rate is a number above 0 and a time, as '10/s'"):
+    with pytest.raises(
+        ArgumentError, match=r"a rate is a number > 0 per unit of time, such as '10/s'"
+    ):
         per_second(rate)
 
 
@@ -162,7 +164,7 @@ def test_near_misses_of_kinds_are_helped():
 
 
 def test_nothing_begins_is_said_by_a_pause():
-    with pytest.raises(ArgumentError, match="to let nothing begin, pause it"):
+    with pytest.raises(ArgumentError, match="to let nothing begin, set a pause"):
         cs.Constraint("global", "concurrency", 0)
 
 

@@ -391,7 +391,7 @@ def test_what_a_run_holds_beyond_its_end_is_given_back_and_told(monkeypatch, cap
     asyncio.run(main())
     (told,) = [r.getMessage() for r in caplog.records if r.name == "test.limits"]
     assert "task 'slow' still held 0.1 of the capacity 'disk', 2 of the capacity 'gpu'" in told
-    assert "'gpu', a place under 'concurrency task:slow 3', which was given back" in told
+    assert "'gpu', a place under 'concurrency task:slow 3', which was returned" in told
 
 
 def test_virtual_time_does_not_stand_still_while_all_wait_for_a_limit():

@@ -213,7 +213,7 @@ async def test_an_error_that_comes_first_is_raised(run):
 
 @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "3", float("inf")])
 async def test_what_is_no_limit_is_refused(run, limit):
-    with pytest.raises(cs.ArgumentError, match="max_steps must be an int from 1 up"):
+    with pytest.raises(cs.ArgumentError, match="max_steps must be an int ≥ 1"):
         await run(count_down(1), max_steps=limit)
     assert not calls
 

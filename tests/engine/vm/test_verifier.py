@@ -163,7 +163,7 @@ REFUSED = {
     "no instructions": (Blueprint(), "it has no instructions, so it has no value", None),
     "no number of registers": (
         replace(one(), register_count=-1),
-        "register_count is -1, where an int from 0 up was expected",
+        "register_count is -1, where an int ≥ 0 was expected",
         None,
     ),
     "an entry behind the end": (
@@ -176,7 +176,7 @@ REFUSED = {
         "entry is True, where the index of one of its instructions was expected",
         None,
     ),
-    "no call": (replace(one(), instructions=["x"]), "instruction 0 ('x'): it is no Call", 0),
+    "no call": (replace(one(), instructions=["x"]), "instruction 0 ('x'): it is not a Call", 0),
     "nothing to call": (
         replace(one(), instructions=[Call(3, R1, [R0])]),
         "instruction 0 (3): it calls 3, which cannot be called",
@@ -204,7 +204,7 @@ REFUSED = {
     ),
     "a name that is no str": (
         one(kwargs={3: R0}),
-        "instruction 0 (double): the name 3 of an argument is no str",
+        "instruction 0 (double): the name 3 of an argument is not a str",
         0,
     ),
     "an output out of range": (
@@ -245,7 +245,7 @@ REFUSED = {
     ),
     "an input without a name": (
         replace(one(), input_kwargs={"x": 0, 3: 1}),
-        "the name 3 of an input is no str",
+        "the name 3 of an input is not a str",
         None,
     ),
     "two inputs in one register": (
@@ -270,12 +270,12 @@ REFUSED = {
     ),
     "a default of no input": (
         replace(one(), input_defaults={1: 5}),
-        "input_defaults names r1, which is no input",
+        "input_defaults names r1, which is not an input",
         None,
     ),
     "a source of no input": (
         replace(_FITS, input_sources={**_FITS.input_sources, 2: 2}),
-        "input_sources names r2, which is no input",
+        "input_sources names r2, which is not an input",
         None,
     ),
     "a source that the prologue does not write": (
@@ -395,7 +395,7 @@ def test_of_very_many_faults_some_are_told():
 
     lines = str(caught.value).splitlines()
     assert lines[0] == "the blueprint '(unnamed)' has 1000 faults:"
-    assert lines[-2:] == ["    instruction 19 (None): it is no Call", "    … and 980 more"]
+    assert lines[-2:] == ["    instruction 19 (None): it is not a Call", "    … and 980 more"]
 
 
 @pytest.mark.parametrize("thing", [None, number(), number, "blueprint", [R0]])

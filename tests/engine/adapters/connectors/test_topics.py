@@ -96,9 +96,9 @@ def test_a_topic_is_valid_where_it_has_no_wildcard(text):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (b"a", "is a str, but got b'a'"),
-        (None, "is a str, but got None"),
-        (["a"], "is a str, but got"),
+        (b"a", "must be a str, but is b'a'"),
+        (None, "must be a str, but is None"),
+        (["a"], "must be a str, but is"),
         ("", "at least one character"),
         ("a\0", r"U\+0000 at index 1"),
         ("a\x1f", r"U\+001F"),

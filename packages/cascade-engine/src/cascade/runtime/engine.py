@@ -500,7 +500,7 @@ class Engine:
             told.append(f"'{target}'{why}")
         more = f" and {len(left) - len(told)} more" if len(left) > len(told) else ""
         _log.warning(
-            "the engine was closed %g s ago, and these runs are still under way: %s%s; cancel "
+            "the engine was closed %g s ago, and these runs are still active: %s%s; cancel "
             "them, or remove the constraints they wait for",
             TELL_AFTER,
             "; ".join(told),

@@ -101,7 +101,7 @@ def run(
 
     if current_run.get(None) is not None or is_hidden():
         raise RunError(
-            "cs.run() was called inside of a task; return the lazy value instead and the run "
+            "cs.run() was called inside a task; return the lazy value instead, and the run "
             "continues as it\n"
             "    wrong:  return cs.run(work(x))\n"
             "    right:  return work(x)"

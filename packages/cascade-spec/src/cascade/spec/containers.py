@@ -193,7 +193,8 @@ def recipe_of(root: Any, marks: Marks = ARGUMENT_MARKS) -> tuple[Recipe, tuple[L
             if holds_marks(container, marks):
                 raise CycleError(
                     f"a {type(container).__name__} with lazy values inside contains itself, so it "
-                    "cannot be rebuilt around their results; pass the lazy values without the loop",
+                    "cannot be rebuilt around their results; pass the lazy values without the "
+                    "cycle",
                     [type(container).__name__] * 2,
                 )
             # A plain loop: it stays as it is, and so does all that was begun since it was entered.

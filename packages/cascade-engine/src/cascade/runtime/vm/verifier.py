@@ -77,7 +77,7 @@ class _Verifier:
     def faults(self) -> Iterator[Fault]:
         count = self._blueprint.register_count
         if type(count) is not int or count < 0:
-            yield None, f"register_count is {short(count)}, where an int from 0 up was expected"
+            yield None, f"register_count is {short(count)}, where an int ≥ 0 was expected"
             return
         yield from self._of_inputs()
         yield from self._of_defaults_and_sources()
@@ -100,7 +100,7 @@ class _Verifier:
         surplus = [(stars, r) for stars, r in collecting if r is not None]
         for name in blueprint.input_kwargs:
             if not isinstance(name, str):
-                yield None, f"the name {short(name)} of an input is no str"
+                yield None, f"the name {short(name)} of an input is not a str"
         for kind in (positional, named):
             taken: dict[int, str] = {}
             for name, register in (*kind, *surplus):
@@ -121,7 +121,7 @@ class _Verifier:
         for field in ("input_defaults", "input_sources"):
             for register in getattr(blueprint, field):
                 if register not in self._inputs:
-                    yield None, f"{field} names {_shown(register)}, which is no input"
+                    yield None, f"{field} names {_shown(register)}, which is not an input"
         prologue = {
             self._written_by(call) for place, call in self._calls if self._is_before_entry(place)
         }
@@ -141,7 +141,7 @@ class _Verifier:
                 faults = chain(self._of_operands(call), self._of_output(place, call), _misfit(call))
                 yield from ((place, what) for what in faults)
             else:
-                yield place, "it is no Call"
+                yield place, "it is not a Call"
 
     def _of_operands(self, call: Call) -> Iterator[str]:
         if not callable(call.func):
@@ -261,7 +261,7 @@ def _reads(call: Call) -> Iterator[Any]:
 def _misfit(call: Call) -> Iterator[str]:
     """What is wrong with the arguments, where it is known what the function takes."""
     unnamed = [name for name in call.kwargs if not isinstance(name, str)]
-    yield from (f"the name {short(name)} of an argument is no str" for name in unnamed)
+    yield from (f"the name {short(name)} of an argument is not a str" for name in unnamed)
     task = call.task
     if unnamed or not isinstance(task, Task) or task.func is not call.func:
         return
