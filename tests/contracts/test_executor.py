@@ -347,7 +347,7 @@ TARGETS = {
 @pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_run_whose_calls_are_not_begun_fails(way, target, use_vm):
+async def test_a_run_fails_when_its_executor_starts_no_calls(way, target, use_vm):
     async with cs.Engine(executor=Refusing(way)) as engine, asyncio.timeout(10):
         kind = OSError if way == "raises" else cs.ExecutorError
         with pytest.raises(kind, match=r"no more|before a thread began it"):

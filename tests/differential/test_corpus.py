@@ -1099,7 +1099,9 @@ def _(g: Ground) -> Any:
 
 @pytest.mark.parametrize("goes_on", [False, True], ids=["", "going on, watched"])
 @pytest.mark.parametrize("meaning", CASES)
-def test_what_it_means(meaning: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch):
+def test_the_program_gives_the_expected_outcome(
+    meaning: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("CASCADE_TEST_REGION", "eu")
     program = lambda cs: Ground(CASES[meaning], cs)  # noqa: E731
     check(program, meaning, fail_fast=not goes_on, watched=goes_on)

@@ -179,7 +179,7 @@ def test_inner_nodes_that_return_lazy_values_nest_deep(target, use_vm: bool, dee
 
 
 @both_paths
-def test_tail_calls_whose_arguments_are_tail_calls_nest_deep(use_vm: bool, deep):
+def test_tail_calls_in_arguments_of_tail_calls_nest_deep(use_vm: bool, deep):
     assert run(nested_tail(deep), use_vm=use_vm) == 0
 
 

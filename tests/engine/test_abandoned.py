@@ -247,7 +247,7 @@ async def test_the_time_of_a_call_begins_when_a_thread_begins_it(
     assert await occupying == "occupied"
 
 
-async def test_what_an_abandoned_call_raises_is_dropped(engine, use_vm, stuck, held, caplog):
+async def test_the_error_of_an_abandoned_call_is_dropped(engine, use_vm, stuck, held, caplog):
     caplog.set_level(logging.DEBUG, "concurrent.futures")
 
     @cs.resource(scope="task")
@@ -306,7 +306,7 @@ def occupied(executor, held):
     return call
 
 
-def test_what_waited_for_a_thread_gets_the_one_that_takes_its_place(executor, held):
+def test_a_call_that_waited_for_a_thread_gets_the_replacement(executor, held):
     stuck = occupied(executor, held)
     waiting = executor.submit(threading.current_thread)
     executor.replace_thread(stuck)
@@ -451,7 +451,7 @@ async def test_the_next_attempt_has_resources_of_its_own(
 
 
 @KINDS
-async def test_what_they_need_stays_open_as_long_as_they(
+async def test_resources_of_abandoned_calls_stay_open_until_the_calls_end(
     engine, use_vm, stuck, held, log, asynchronous
 ):
     """Last opened, first closed, also where the run is over."""
@@ -496,7 +496,7 @@ async def test_a_run_scoped_resource_outlives_the_calls_that_use_it(
     assert log == ["open base", "close base"]
 
 
-async def test_the_run_closes_what_a_call_used_that_has_ended(
+async def test_the_run_closes_resources_of_abandoned_calls_that_have_ended(
     narrow, clock, use_vm, stuck, held, log
 ):
     base = provider(log, "base", False, "run")
@@ -858,7 +858,7 @@ def test_a_coroutine_that_swallows_the_cancel_has_taken_too_long_all_the_same(us
         virtually(work().with_timeout(60), use_vm)
 
 
-def test_what_a_coroutine_raises_instead_of_the_cancel_is_its_timeout(use_vm):
+def test_an_error_raised_on_the_cancel_of_a_timeout_is_the_timeout(use_vm):
     """The time was over first."""
 
     @cs.task

@@ -526,7 +526,7 @@ def blocked(tmp_path, monkeypatch):
     return BlockedStep("owner", 0.1004, 0.1, CallSite(str(path), 2), "the stack")
 
 
-def test_the_message_says_what_where_and_what_to_do(blocked):
+def test_the_message_names_the_task_the_place_and_the_remedy(blocked):
     assert describe("fetch", blocked) == (
         "the coroutine task 'fetch' blocks the event loop and everything that shares it: one "
         "step has taken 0.1 s so far\n"
@@ -642,7 +642,7 @@ def test_time_of_a_call_inside_is_not_that_of_the_step_around_it(monitor, clock,
     assert [blocked.owner for blocked in reports] == ["inner"]
 
 
-def test_the_message_on_a_plain_function_says_what_follows(blocked):
+def test_the_message_on_a_plain_function_names_the_consequence(blocked):
     assert describe_call("fetch", "auto", blocked) == (
         "the plain task 'fetch' blocks the event loop and everything that shares it: one "
         "call has taken 0.1 s so far\n"
@@ -752,7 +752,7 @@ def test_a_collection_of_a_small_heap_excuses_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize("blocks", [3_000, 30_000_000])
-def test_a_step_is_blamed_for_what_a_counted_collection_cannot_have_taken(monkeypatch, blocks):
+def test_a_step_is_blamed_for_time_beyond_a_counted_collection(monkeypatch, blocks):
     heap = Heap(monkeypatch, blocks)
     monkeypatch.setattr(blocking, "pauses", heap.pauses)
     monkeypatch.setattr(blocking, "perf_counter", lambda: heap.now)

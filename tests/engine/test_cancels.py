@@ -248,7 +248,7 @@ async def test_an_inline_function_that_cancels_the_asyncio_task_it_is_in():
 # -- what is the task's own affair ----------------------------------------------------------------
 
 
-async def test_a_cancel_that_was_taken_back_is_none(run):
+async def test_an_undone_cancel_does_not_count(run):
     @cs.task
     async def work():
         own_task().cancel()
@@ -436,7 +436,7 @@ async def test_a_step_of_a_loop_that_is_cancelled_from_inside_fails_there(run_lo
     assert steps == [0, 1, 2, 3, 4, 5]
 
 
-async def test_a_plain_loop_whose_step_raises_it_fails_there(run_loop):
+async def test_a_plain_loop_fails_at_the_step_that_raises_it(run_loop):
     steps = []
 
     @cs.task

@@ -145,7 +145,7 @@ async def test_a_graph(way, values):
     assert is_callers(values)
 
 
-async def test_what_tasks_return(way, values):
+async def test_calls_returned_by_tasks_have_separate_contexts(way, values):
     """Chains of plain calls, which are made one after the other."""
 
     @cs.task
@@ -181,7 +181,7 @@ def binds_in_each(n):
     return binds_in_each.tail(n - 1) if n % 20 else returns_one(n - 1) if n else "end"
 
 
-async def test_a_loop_whose_steps_all_write_is_noticed_wherever_it_begins(way):
+async def test_a_loop_that_sets_a_variable_in_every_step_is_noticed(way):
     """After as many steps as may have been made before it."""
     token = level.set(CALLERS[0])
     try:

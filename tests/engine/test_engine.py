@@ -201,7 +201,7 @@ async def test_a_lazy_met_again_in_a_task_is_not_computed_again(run):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_a_tail_call_keeps_what_it_does_not_name(run, asynchronous):
+async def test_a_tail_call_keeps_arguments_that_it_does_not_name(run, asynchronous):
     """R5, M1."""
 
     def loop(n, step=1, *, log):
@@ -277,7 +277,7 @@ async def test_mutual_recursion_by_blueprint_id(engine, use_vm):
     assert await engine.run(ping(3, []), use_vm=use_vm) == ["ping", "pong", "ping", "pong"]
 
 
-async def test_an_unknown_blueprint_id_names_the_task_and_what_is_known(engine, use_vm):
+async def test_an_unknown_blueprint_id_names_the_task_and_the_known_ids(engine, use_vm):
     @cs.task
     def ping():
         return TailCall(target_blueprint_id="pnog")
@@ -313,7 +313,7 @@ async def test_a_tail_call_to_itself_that_does_not_fit_says_so(run):
         await run(loop(1))
 
 
-async def test_a_tail_call_to_another_task_must_give_what_has_no_default(run):
+async def test_a_tail_call_to_another_task_must_give_arguments_without_defaults(run):
     @cs.task
     def first():
         return second.tail()
@@ -338,7 +338,7 @@ async def test_a_tail_call_with_lazy_arguments_that_does_not_fit_says_so(run, la
 # -- conditions, order, routes, maps ----------------------------------------------------------
 
 
-async def test_a_falsy_condition_skips_the_node_and_what_needs_it(run):
+async def test_a_falsy_condition_skips_the_node_and_its_users(run):
     """R6, M16."""
     ran = []
 
@@ -448,7 +448,7 @@ async def test_a_router_without_the_route_says_which_there_are(run):
         await run(cs.Router(selector=add(3), routes={1: add(1), 2: add(2)}))
 
 
-async def test_a_map_over_what_the_run_makes_keeps_order_and_nests(run):
+async def test_a_map_over_a_list_made_by_the_run_keeps_order_and_nests(run):
     """R8."""
 
     @cs.task
@@ -682,7 +682,7 @@ async def test_the_first_error_cancels_running_coroutines(run, failing):
     assert log == ["cancelled"] * 2
 
 
-async def test_what_fails_while_being_cancelled_does_not_replace_the_first_error(run):
+async def test_an_error_during_cancelling_does_not_replace_the_first_error(run):
     """R9: the first error wins."""
     begun = asyncio.Event()
 
@@ -1016,7 +1016,7 @@ async def test_a_run_compiles_no_instructions(engine, monkeypatch):
     assert compiled
 
 
-async def test_what_another_builder_makes_is_executed(engine, monkeypatch):
+async def test_the_blueprint_of_a_replaced_builder_is_executed(engine, monkeypatch):
     @cs.task
     def shifted(a):
         return a + 100
@@ -1030,7 +1030,7 @@ async def test_what_another_builder_makes_is_executed(engine, monkeypatch):
     assert await engine.run(add(1), use_vm=True) == 101
 
 
-async def test_what_has_inner_nodes_is_not_mixed_up(engine):
+async def test_targets_with_and_without_inner_nodes_are_kept_apart(engine):
     for n in range(3):
         assert await engine.run(add(add(n), n), use_vm=True) == 2 * n
         assert await engine.run(add(n, n), use_vm=True) == 2 * n
@@ -1126,7 +1126,7 @@ async def test_a_state_backend_keeps_the_target_that_continues_as_another(use_vm
 # -- events -----------------------------------------------------------------------------------
 
 
-async def test_nothing_is_built_for_events_that_nobody_wants(run, monkeypatch):
+async def test_events_without_subscribers_are_not_built(run, monkeypatch):
     """Pay for what is watched."""
 
     def refuse(self, *args, **kwargs):

@@ -129,7 +129,7 @@ async def test_a_returned_lazy_starts_and_finishes_too(run, seen):
     )
 
 
-async def test_what_cascade_adds_is_not_told(run, seen):
+async def test_nodes_added_by_cascade_have_no_events(run, seen):
     """Containers, maps, routers and parameters are no tasks."""
     target = [
         cs.Router(selector=cs.Param("key"), routes={"a": add(1)}),

@@ -153,7 +153,7 @@ def test_items_that_fail_cost_no_more_than_their_number(use_vm, is_linear):
 
 
 @pytest.mark.parametrize(("shape", "failed"), [("wide", 60), ("comb", 31), ("ladder", 21)])
-def test_each_error_is_raised_once_and_none_is_lost(use_vm, shape, failed):
+def test_each_error_is_raised_exactly_once(use_vm, shape, failed):
     with pytest.raises(ExceptionGroup) as caught:
         cs.run(SHAPES[shape](60), use_vm=use_vm, fail_fast=False)
 

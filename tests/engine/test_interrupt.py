@@ -381,7 +381,7 @@ def test_a_provider_that_does_not_close(start):
 # -- what the first one says, and what the third one ends -----------------------------------------
 
 
-def test_the_first_one_says_what_the_run_waits_for(start):
+def test_the_first_signal_names_the_calls_that_the_run_waits_for(start):
     script = start("""
         @cs.task(mode="blocking")
         def work():

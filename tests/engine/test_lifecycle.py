@@ -122,7 +122,7 @@ def test_a_run_that_ends_in_time_has_its_value(use_vm):
     assert run_virtually(main) == (59, 59)
 
 
-def test_a_timeout_of_the_users_is_none_of_the_run(use_vm):
+def test_a_timeout_in_user_code_is_not_one_of_the_run(use_vm):
     @cs.task
     async def impatient():
         async with asyncio.timeout(1):

@@ -137,7 +137,7 @@ def test_an_operator_is_known_by_its_place_in_a_graph():
     assert not durations.is_slow(second.task)
 
 
-def test_what_cascade_puts_into_a_graph_is_never_slow():
+def test_operations_added_by_cascade_never_count_as_slow():
     durations = Durations()
     Placement(durations).note(cs.gather(1).task, 1.0)
 

@@ -221,7 +221,7 @@ def test_a_stop_iteration_is_tried_again_like_other_errors(calls, use_vm, asynch
     assert virtually(work().with_retry(2, on=RuntimeError), use_vm) == (1, 0)
 
 
-def test_what_is_no_exception_is_not_tried_again(calls, use_vm, asynchronous):
+def test_base_exceptions_are_not_retried(calls, use_vm, asynchronous):
     def leave():
         raise SystemExit(3)
 
@@ -337,7 +337,7 @@ def test_a_failure_elsewhere_ends_a_delay(calls, use_vm):
     assert run_virtually(main) == 5
 
 
-def test_who_asks_is_told_what_waits_for_its_next_attempt(calls, use_vm, asynchronous):
+def test_waiting_lists_nodes_that_wait_for_their_next_attempt(calls, use_vm, asynchronous):
     work = calls.flaky(1, asynchronous=asynchronous)
     target = work().with_retry(delay=3600)
 
@@ -466,7 +466,7 @@ def test_a_node_that_returns_a_lazy_value_is_kept_with_the_value_of_that(
 
 
 @pytest.mark.parametrize("inner", [False, True], ids=["root", "inner"])
-def test_a_node_and_what_it_continues_as_may_both_be_cached(calls, use_vm, asynchronous, inner):
+def test_a_node_and_its_continuation_may_both_be_cached(calls, use_vm, asynchronous, inner):
     """Each in its own cache, with the same value; the next time the first is enough."""
     books = [Book(), Book(), Book()]
     one = calls.task(lambda: two(2).with_cache(books[1]), "one", asynchronous)
@@ -503,7 +503,7 @@ def test_a_timeout_is_for_each_attempt_and_not_for_the_node(calls, use_vm):
     assert virtually(target, use_vm) == ("done", 4 * 60 + 3 * 120)
 
 
-def test_what_takes_too_long_is_not_kept_and_what_does_the_next_time_is(calls, use_vm):
+def test_a_timed_out_attempt_is_not_cached_but_a_later_success_is(calls, use_vm):
     book = Book()
 
     @cs.task
@@ -730,7 +730,7 @@ def test_equal_calls_under_way_fail_with_one_error(use_vm, calls):
     assert len(calls) == 1
 
 
-def test_who_does_not_catch_an_error_fails_by_that_of_an_equal_call_that_does(use_vm, calls):
+def test_a_node_that_does_not_catch_fails_with_the_error_of_an_equal_call_that_does(use_vm, calls):
     """The item has the error as its value; for the other node it is one."""
     cache = cs.LRUCache()
 
@@ -817,7 +817,7 @@ async def test_unpacked_values_come_from_loops_and_returned_lazy_values_as_well(
     assert await run([b, a]) == [2, 1]
 
 
-async def test_what_is_unpacked_keeps_its_policies(run, calls, asynchronous):
+async def test_unpacked_values_keep_their_policies(run, calls, asynchronous):
     split = calls.flaky(1, asynchronous=asynchronous, nout=2)
     lazy = split("ab").with_retry(2).with_cache(cs.LRUCache())
     a, b = lazy
@@ -972,7 +972,7 @@ async def test_a_run_without_errors_gives_its_value(run_on):
 
 
 @pytest.mark.parametrize("way", ["data", "container", "condition", "after", "map", "selector"])
-async def test_what_needs_a_node_that_failed_does_not_run(failures, calls, way):
+async def test_users_of_a_failed_node_do_not_run(failures, calls, way):
     work = calls.task(lambda *_: 1)
     bad = fail("bad")
     user = {
@@ -1053,7 +1053,7 @@ async def test_a_node_that_many_need_fails_once(failures, calls):
     assert await failures([bad, pair(bad, [bad]), mention(), mention(), same(mention())]) == ["bad"]
 
 
-async def test_what_a_task_returned_runs_as_far_as_it_can(failures, calls):
+async def test_a_returned_graph_runs_as_far_as_it_can(failures, calls):
     """R4, nested, and a tail call whose lazy arguments fail (M2)."""
     work = calls.task(lambda n: n)
     deep = calls.task(lambda n: pair(deep(n - 1), work(n)) if n else fail("deep"), "deep")
@@ -1082,7 +1082,7 @@ async def test_a_skipped_target_is_an_error_by_itself_unless_something_failed(ru
     assert await failures(pair(fail("bad"), 1).run_if(same(0))) == ["bad"]
 
 
-async def test_what_is_refused_before_anything_runs_is_raised_by_itself(run_on, calls):
+async def test_errors_before_the_run_starts_are_raised_alone(run_on, calls):
     work = calls.task(lambda *_: 1)
     first = work()
     first.after(work(first))
@@ -1129,7 +1129,7 @@ class Stop(BaseException):
 
 @pytest.mark.parametrize("error", [SystemExit, Stop])
 @pytest.mark.parametrize("catches", [False, True])
-def test_what_is_no_exception_ends_the_run_at_once(calls, use_vm, error, asynchronous, catches):
+def test_a_base_exception_ends_the_run_at_once(calls, use_vm, error, asynchronous, catches):
     def leave(n):
         raise error("left")
 
@@ -1168,7 +1168,7 @@ async def test_an_items_error_is_that_of_its_last_attempt(run, calls, asynchrono
 
 
 @pytest.mark.parametrize("inner", [False, True], ids=["root", "inner"])
-async def test_an_item_may_fail_by_what_it_continues_as(run, calls, asynchronous, inner):
+async def test_an_item_may_fail_in_its_continuation(run, calls, asynchronous, inner):
     """What it returned, what that needs, what it tail-called, and what that wanted to know."""
     ways = {
         0: lambda: fail("returned"),
@@ -1257,7 +1257,7 @@ async def test_a_cycle_is_no_value(run, calls):
         await run(lazies[0])
 
 
-async def test_caught_errors_are_none_of_the_runs(run_on, failures, calls):
+async def test_caught_errors_do_not_fail_the_run(run_on, failures, calls):
     work = calls.task(lambda n: 6 / n)
     target = work.map(n=[1, 0], return_exceptions=True)
 
@@ -1428,7 +1428,7 @@ def test_a_value_from_an_equal_call_is_told_of_as_one_from_the_cache(use_vm, asy
     ]
 
 
-def test_a_node_whose_equal_call_fails_is_told_of_as_skipped_for_it(use_vm):
+def test_a_node_with_a_failed_equal_call_is_reported_as_skipped(use_vm):
     cache = cs.LRUCache()
 
     @cs.task
@@ -1447,7 +1447,7 @@ def test_a_node_whose_equal_call_fails_is_told_of_as_skipped_for_it(use_vm):
 
 
 @pytest.mark.parametrize("what", ["key", "load", "save"])
-def test_a_node_whose_cache_fails_starts_and_ends_once(use_vm, what, asynchronous, calls):
+def test_a_node_with_a_failing_cache_starts_and_ends_once(use_vm, what, asynchronous, calls):
     """With its call, where there was one."""
     work = calls.task(lambda n: n, asynchronous=asynchronous)
     target = work(1).with_cache(Book(fails=[what]))
@@ -1496,7 +1496,7 @@ def test_an_error_that_becomes_a_value_is_told_of_as_a_failure(use_vm, calls, as
     ]
 
 
-def test_what_is_planned_is_told_to_those_who_want_nothing_else(use_vm, calls, asynchronous):
+def test_plans_are_published_without_other_subscriptions(use_vm, calls, asynchronous):
     """Also what a task returns, with arguments that are there and others (R4)."""
     give = calls.task(lambda: pair(1, same(2)), "give", asynchronous)
     go_on = calls.task(lambda: same(1), "go on", asynchronous)

@@ -364,7 +364,7 @@ def test_faults_anywhere_in_any_program_leave_nothing_open(use_vm, plan):
 
 
 @pytest.mark.parametrize("fault", ["twice", "order", "shield"])
-def test_a_ledger_notices_what_it_is_there_for(fault):
+def test_the_ledger_detects_each_kind_of_fault(fault):
     ledger = Ledger()
     base = ledger.opening("base", "run", [])
     top = ledger.opening("top", "run", [base])

@@ -119,7 +119,7 @@ def test_a_teardown_has_its_own_deadline_before_the_engines(use_vm):
     assert virtually(use(), use_vm, teardown_timeout=5) == ("patient", 90)
 
 
-def test_the_deadline_is_a_minute_where_nobody_says_otherwise(use_vm):
+def test_the_default_teardown_timeout_is_a_minute(use_vm):
     @cs.resource
     async def slow():
         yield
@@ -132,7 +132,7 @@ def test_the_deadline_is_a_minute_where_nobody_says_otherwise(use_vm):
     assert (type(error), seconds) == (cs.ResourceTimeoutError, 60)
 
 
-def test_what_a_late_teardown_raises_is_the_cause(use_vm):
+def test_the_error_of_a_late_teardown_is_the_cause(use_vm):
     @cs.resource
     async def slow():
         yield
@@ -225,7 +225,7 @@ async def test_a_plain_teardown_that_takes_too_long_is_abandoned(use_vm, log, he
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_what_shares_the_thread_of_a_stuck_teardown_does_not_wait_for_it(use_vm, log, held):
+async def test_resources_on_the_thread_of_a_stuck_teardown_do_not_block_the_run(use_vm, log, held):
     """It is closed there when the thread comes to it, and the run says that it is not yet."""
     base = simple("base", log, thread_bound=True)
     stuck = after(base, log, held, thread_bound=True, teardown_timeout=SHORT)
@@ -356,7 +356,7 @@ def test_a_setup_that_does_not_end_when_it_is_cancelled_is_given_up(use_vm, log)
     run_virtually(main)
 
 
-def test_what_a_cancelled_setup_raises_is_not_lost(use_vm):
+def test_the_error_of_a_cancelled_setup_is_not_lost(use_vm):
     @cs.resource
     async def broken():
         try:
@@ -474,7 +474,7 @@ async def test_a_provider_that_raises_a_cancel_does_not_cancel_the_run(
 # -- order ------------------------------------------------------------------------------------
 
 
-def test_what_opened_last_closes_first_whatever_was_asked_for_first(use_vm, log):
+def test_resources_close_in_reverse_order_of_opening_not_of_requests(use_vm, log):
     def slow(name, seconds):
         @cs.resource(name=name)
         async def provide():

@@ -225,7 +225,7 @@ async def test_a_blueprint_carries_the_retries(flaky):
     assert await VirtualMachine().execute(blueprint, initial_args=[5]) == 5
 
 
-def test_json_keeps_the_retries_and_refuses_what_it_cannot_keep():
+def test_json_keeps_retries_and_refuses_functions():
     from tests.graph import flows
 
     lazy = flows.load("a").with_retry(4, 0.5, 2, max_delay=9, jitter=0.1, on=(OSError, KeyError))

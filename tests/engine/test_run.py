@@ -133,7 +133,7 @@ def paint_bound(name, resource=cs.inject(bound_palette)):
 
 
 @pytest.mark.parametrize("painter", [paint, paint_async, paint_with, paint_bound])
-async def test_what_a_task_writes_is_not_seen_by_other_tasks(run, painter):
+async def test_context_variables_set_by_a_task_are_invisible_to_other_tasks(run, painter):
     first = painter("red")
     second = painter("green").after(first)
     third = see().after(second)
@@ -142,13 +142,13 @@ async def test_what_a_task_writes_is_not_seen_by_other_tasks(run, painter):
 
 
 @pytest.mark.parametrize("painter", [paint, paint_async, paint_with, paint_bound])
-async def test_what_a_task_writes_is_not_seen_by_the_caller(run, painter):
+async def test_context_variables_set_by_a_task_are_invisible_to_the_caller(run, painter):
     await run(painter("red"))
 
     assert colour.get() == "none"
 
 
-async def test_what_a_provider_writes_is_seen_when_it_closes_and_by_nobody_else(run):
+async def test_context_variables_set_by_a_provider_are_visible_only_to_its_closing(run):
     seen = []
 
     @cs.resource

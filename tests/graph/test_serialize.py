@@ -506,7 +506,7 @@ def test_a_task_or_an_injection_in_a_literal_of_a_container_is_refused():
             to_json(join([literal(hidden), load()]))
 
 
-def test_a_param_whose_type_cannot_be_imported_is_refused():
+def test_a_param_with_a_type_that_cannot_be_imported_is_refused():
     with pytest.raises(SerializationError, match=r"^node 'param p' .* has no JSON form: its type "):
         to_json(Param("p", type=lambda text: text))
     with pytest.raises(SerializationError, match=r"^node 'param p' .* has no JSON form: its type "):

@@ -151,7 +151,7 @@ def test_a_flash_is_bright_in_the_picture_and_fades(recording):
     }
 
 
-def test_what_is_told_of_it(recording):
+def test_the_lines_of_a_field(recording):
     assert told(recorded(settings=Settings(side=1, duration=1))) == "R > 0.95 since 0.0 s"
     recording = recorded(settings=Settings(side=6, duration=0.5))
     assert told(recording) == "R > 0.95 not reached"

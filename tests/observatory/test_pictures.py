@@ -222,7 +222,7 @@ class Loads(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_a_page_is_complete_in_itself_and_escapes_what_it_is_given():
+def test_a_page_is_self_contained_and_escapes_its_texts():
     evil = "</script><b>&\"'"
     page = GraphPage(
         title=evil,

@@ -120,7 +120,7 @@ def test_a_directory_is_no_file():
         save(policy, Path("a"))
 
 
-def test_a_file_below_what_is_no_directory_is_a_miss():
+def test_a_file_below_a_file_is_a_miss():
     write("a")
 
     assert load(FileExists("a/b.csv")) == (False, None)
@@ -295,7 +295,7 @@ def test_a_name_that_the_task_does_not_have_is_an_error_that_lists_those_it_has(
         path_of(FileExists("{nmae}.csv"))
 
 
-def test_what_cannot_be_formatted_is_an_error_that_says_why():
+def test_an_argument_that_cannot_be_formatted_is_an_error_with_the_reason():
     with pytest.raises(ArgumentError, match=r"cannot be filled in \(ValueError: .*; the arguments"):
         path_of(FileExists("{name:%Y}"), name=3)
 
@@ -336,6 +336,6 @@ def test_a_function_that_gives_no_path_is_an_error():
         ),
     ],
 )
-def test_what_is_no_path_is_refused_at_once(given, message):
+def test_other_objects_than_paths_are_refused_at_once(given, message):
     with raises(message):
         FileExists(**given)

@@ -17,7 +17,7 @@ def test_the_oldest_give_way():
     assert state.get_result("c") == 3
 
 
-def test_what_is_put_again_is_the_newest():
+def test_a_result_put_again_is_the_newest():
     state = InMemoryStateBackend(max_nodes=2)
     state.put_result("a", 1)
     state.put_result("b", 2)

@@ -95,7 +95,7 @@ def test_the_screen_of_engines_fits_80_columns():
     ]
 
 
-def test_what_engines_say_is_shown_as_it_is_and_obeyed_by_no_terminal():
+def test_texts_of_engines_are_shown_with_escapes():
     rule = ConstraintStatus("task:fetch_[ab][/]", "pause")
     run = RunStatus("1", "\x1b[2Jreport", "vm", 1.0, 0, 0.0, "\x9b2J")
     odd = EngineStatus("evil\x1b]0;", "h\nost", 1, 0.0, 1.0, runs=(run,), constraints=(rule,))
@@ -146,12 +146,12 @@ def test_a_status_comes_as_it_was_sent(status):
         json.dumps({**json.loads(write_status(BUSY)), "engine": None}).encode(),
     ],
 )
-def test_what_is_no_status_is_refused(payload):
+def test_other_payloads_than_a_status_are_refused(payload):
     with pytest.raises(RefusedMessageError, match="not a status of an engine"):
         read_status(payload)
 
 
-async def test_engines_are_known_by_what_they_say_last():
+async def test_the_last_status_of_an_engine_counts():
     engines = Engines()
     async with cs.Engine() as engine:
         broker = MemoryBroker()
@@ -211,7 +211,7 @@ def test_one_that_has_been_silent_for_long_is_gone():
 
 
 @pytest.mark.parametrize("off", [-1e9, -3600, 3600, 1e9])
-def test_an_engine_whose_clock_differs_is_not_hidden(off):
+def test_an_engine_with_another_clock_is_shown(off):
     clocks = Clocks()
     engines = Engines(clocks.clock, clocks.wall)
     engines.retained = False
@@ -282,7 +282,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_what_comes_is_bounded_before_it_is_shown(name):
+def test_statuses_are_bounded_before_they_are_shown(name):
     body = asdict(BUSY)
     for field, value in HOSTILE[name].items():
         for row in (body, body["runs"][0], body["waiting"][0]):
@@ -327,7 +327,7 @@ def test_a_status_of_many_megabytes_is_not_read():
         (("pause", "--broker", "mqtt://127.0.0.1:1"), "cannot connect to the broker"),
     ],
 )
-def test_what_makes_no_sense_is_told_in_a_sentence(cascade, words, complaint):
+def test_invalid_arguments_are_refused_in_one_sentence(cascade, words, complaint):
     done = cascade(*words)
 
     assert (done.code, done.out) == (2, "")
@@ -337,7 +337,7 @@ def test_what_makes_no_sense_is_told_in_a_sentence(cascade, words, complaint):
 
 
 @pytest.mark.parametrize("amount", ["gpu", "gpu=many", "=1", "gpu=-1", "gpu=0", "memory GB=1"])
-def test_a_capacity_that_is_none_is_refused(cascade, amount):
+def test_an_invalid_capacity_is_refused(cascade, amount):
     done = cascade("run", "flows.py:give", "--n", "1", "--capacity", amount)
 
     assert (done.code, done.out) == (2, "")

@@ -124,7 +124,7 @@ class Brings(MemoryConnector):
 
 
 @pytest.mark.parametrize("kind", [MemoryConnector, Brings])
-async def test_what_the_program_has_resumed_is_not_paused_again_by_a_flood(engine, outside, kind):
+async def test_a_flood_does_not_repeat_a_pause_that_the_program_has_removed(engine, outside, kind):
     told, looks = Heard(), Heard()
 
     class Looks(kind):
@@ -201,7 +201,7 @@ async def test_a_flood_of_topics_is_refused_and_the_pause_is_not(engine, outside
     assert {event.reason for event in refused.all} == {"too many others wait"}
 
 
-async def test_what_is_too_long_is_refused_unread(engine, outside):
+async def test_long_messages_are_refused_unread(engine, outside):
     refused = Heard()
     engine.bus.subscribe(ControlMessageRefused, refused)
     async with plane_for(engine, outside):

@@ -48,7 +48,7 @@ constraints = st.one_of(
 
 
 @given(constraints, st.sampled_from(["cascade", "team/a"]))
-def test_what_is_published_is_what_is_read(constraint, prefix):
+def test_a_published_constraint_is_read_back_equal(constraint, prefix):
     topic = topic_for(prefix, constraint.scope, constraint.kind)
     steering = read_steering(prefix, topic, payload_for(constraint, lambda: NOW), lambda: NOW)
 
@@ -79,7 +79,7 @@ def test_the_messages_of_the_docstring():
     assert ten.constraint == cs.Constraint("task:fetch", "rate_limit", "10/s", 5, 7.0)
 
 
-def test_what_was_over_before_it_came_is_a_removal():
+def test_an_expired_constraint_is_read_as_a_removal():
     steering = read("cascade/constraints/global/pause", {"until": NOW - 1})
     assert steering.constraint is None
 
@@ -143,7 +143,7 @@ def test_nor_is_one_that_no_engine_would_take(scope, complaint):
         ("cascade/constraints/global/pause", b'{"ttl": ' + b"1" * MOST_BYTES + b"}", "bytes"),
     ],
 )
-def test_what_is_not_of_the_form_is_refused_with_a_reason(topic, payload, reason):
+def test_malformed_messages_are_refused_with_a_reason(topic, payload, reason):
     with pytest.raises(RefusedMessageError, match=reason):
         read(topic, payload)
 

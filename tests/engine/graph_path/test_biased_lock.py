@@ -93,7 +93,7 @@ def test_the_owner_may_enter_again_while_it_is_inside(lock):
         assert lock.inside == 0
 
 
-def test_whoever_has_the_lock_may_enter_again():
+def test_the_lock_is_reentrant():
     lock = BiasedLock()
     entered = threading.Event()
     with lock, lock:
@@ -255,7 +255,7 @@ def test_it_is_not_given_while_somebody_has_the_lock():
     assert log == ["looker leaves", "owner is inside"]
 
 
-def test_nobody_owns_it_where_threads_run_at_once(monkeypatch):
+def test_free_threaded_builds_have_no_owner(monkeypatch):
     """Without the interpreter's lock, what the owner stores is not seen in time."""
     monkeypatch.setattr(module, "_ONE_AT_A_TIME", False)
     lock = BiasedLock()

@@ -195,7 +195,7 @@ class ByName:
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-async def test_stages_are_priorities_among_what_is_ready(reverse):
+async def test_stages_are_priorities_among_ready_nodes(reverse):
     """One worker takes ready nodes by stage, whatever the order they were made in."""
     order = []
 

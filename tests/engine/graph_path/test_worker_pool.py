@@ -107,7 +107,7 @@ async def test_priorities_go_before_arrival(make, outcome):
     assert done == [(0, "b"), (0, "d"), (1, "c"), (2, "a"), (2, "e")]
 
 
-async def test_a_thread_that_is_awake_takes_what_it_pushes(make, outcome):
+async def test_an_awake_thread_takes_the_items_it_pushes(make, outcome):
     done, threads = [], set()
 
     def work(n):
@@ -193,7 +193,7 @@ async def test_they_can_be_woken_again(make, outcome):
     assert done == [0, 1, 2]
 
 
-async def test_stopping_drops_what_is_ready(make, outcome, held):
+async def test_stopping_drops_ready_items(make, outcome, held):
     begun = threading.Event()
     done = []
 
@@ -219,7 +219,7 @@ async def test_stopping_drops_what_is_ready(make, outcome, held):
     assert not pool.busy
 
 
-async def test_an_executor_that_refuses_is_told_and_nobody_is_awake(make, outcome):
+async def test_a_refusal_of_the_executor_is_reported_and_no_thread_is_awake(make, outcome):
     executor = LocalExecutor()
     executor.shutdown()
     pool = make(lambda _: None, executor=executor)

@@ -442,7 +442,7 @@ def test_one_that_needs_two_limits_gets_them_though_one_of_them_is_always_taken(
     assert turn == 2  # `a` leaves first; then it is short, and keeps what it needs
 
 
-def test_who_waits_for_a_constraint_keeps_nobody_from_a_capacity():
+def test_a_call_waiting_for_a_constraint_blocks_no_capacity():
     limits = Limits({"gpu": 1})
     limits.constraints.limit_concurrency("task:a", 1)
     limits.enter("a")
@@ -451,7 +451,7 @@ def test_who_waits_for_a_constraint_keeps_nobody_from_a_capacity():
     assert (first, second) == (False, True)
 
 
-def test_who_is_paused_keeps_nobody_from_anything():
+def test_a_paused_call_blocks_nothing():
     limits = Limits({"gpu": 1})
     holder, _ = limits.enter("other", gpu=1)
     paused, _ = limits.enter("a", gpu=1)

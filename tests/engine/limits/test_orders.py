@@ -287,7 +287,7 @@ def test_orders_are_the_same_for_the_same_seed():
     assert len({seen(n)[0] for n in range(20)}) > 5
 
 
-def test_orders_find_what_is_read_and_written_in_two_steps():
+def test_orders_find_a_counter_without_a_lock():
     """A counter without a lock loses counts in some orders; one with a lock in none."""
 
     def counted(seed, locked):

@@ -63,7 +63,7 @@ async def test_a_second_pause_holds_a_loop_that_the_first_has_parked(paused_firs
 
 @pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
 @pytest.mark.parametrize("kind", ["plain", "coroutine", "with a timeout"])
-async def test_what_was_let_in_and_has_not_begun_waits_again(kind, use_vm):
+async def test_admitted_calls_that_have_not_begun_wait_again(kind, use_vm):
     begun = []
 
     @cs.task
@@ -154,7 +154,7 @@ async def test_a_step_that_is_about_to_go_on_is_the_last_under_a_pause(use_vm, t
 
 
 @path
-async def test_a_task_may_pause_what_comes_after_it(use_vm, tier):
+async def test_a_task_may_pause_later_tasks(use_vm, tier):
     begun = []
     async with cs.Engine(tier=tier) as engine:
 

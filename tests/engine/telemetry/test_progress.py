@@ -75,7 +75,7 @@ def test_without_a_terminal_there_are_few_plain_lines():
     ]
 
 
-def test_lines_tell_of_what_went_wrong():
+def test_lines_report_failures():
     bus, to = cs.MessageBus(), io.StringIO()
     with show_progress(bus, to):
         out_of_the_ordinary(bus)
@@ -106,7 +106,7 @@ def test_a_run_that_ended_leaves_its_bar(terminal):
     assert (counts, seconds, unit) == ("4/4", "2.0", "s")
 
 
-def test_a_bar_tells_of_what_went_wrong(terminal):
+def test_a_bar_reports_failures(terminal):
     bus = cs.MessageBus()
     with show_progress(bus, terminal):
         out_of_the_ordinary(bus)
@@ -149,7 +149,7 @@ def test_the_terminal_is_restored(terminal):
     assert (sys.stdout, sys.stderr) == (stdout, stderr)
 
 
-def test_what_the_program_prints_elsewhere_stays_there(terminal, monkeypatch):
+def test_redirected_output_of_the_program_stays_redirected(terminal, monkeypatch):
     """`program > file` gets its output, whatever is shown in the terminal."""
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     with show_progress(cs.MessageBus(), terminal):

@@ -79,7 +79,7 @@ def test_a_run_that_began_earlier_is_left_out():
     assert tally.runs == []
 
 
-def test_what_is_out_of_the_ordinary_is_counted_apart():
+def test_failures_skips_and_retries_are_counted_apart():
     bus = cs.MessageBus()
     with RunTally(bus) as tally:
         bus.publish(RunStarted("1", "report", "graph"))

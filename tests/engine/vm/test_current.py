@@ -177,7 +177,7 @@ def test_nothing_is_told_of_a_loop_that_waits(way):
 
 @of_loops
 @pytest.mark.parametrize("limit", [1, 2, 3, 10, 65, 300])
-async def test_loops_share_what_a_run_may_still_make(engine, way, loop, limit):
+async def test_loops_share_the_remaining_steps(engine, way, loop, limit):
     """The step that is one too many fails, whichever loop asks for it, and after how long."""
     if way == "program":
         return  # takes no limit
@@ -362,7 +362,7 @@ async def looks(n):
 
 
 @pytest.mark.parametrize("loop", [binds, binds_elsewhere], ids=lambda task: task.name)
-async def test_what_a_helper_sets_no_later_step_sees(run, loop):
+async def test_context_variables_set_by_a_helper_are_invisible_to_later_steps(run, loop):
     """M12: whatever step it is that calls it."""
     assert await run(loop(200)) == "end"
     assert len(seen) > 200

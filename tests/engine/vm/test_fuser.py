@@ -107,7 +107,7 @@ async def outcome(target, tier, files):
 
 
 @pytest.mark.parametrize("case", bodies.CASES.values(), ids=lambda case: case.name)
-async def test_what_a_body_means_does_not_depend_on_the_tier(case):
+async def test_a_body_gives_the_same_on_every_tier(case):
     expected, effects = await outcome(case.target, "interpreted", _BODIES)
     for tier in tiers_of(case.task):
         found, done = await outcome(case.target, tier, _BODIES)
@@ -116,7 +116,7 @@ async def test_what_a_body_means_does_not_depend_on_the_tier(case):
 
 
 @untraced
-def test_what_a_call_takes_does_not_change_its_tier():
+def test_capacities_do_not_change_the_tier():
     """Limits are asked for once per batch."""
     limited = bodies.ping(3).with_capacity(gpu=1, disk=bodies.ping(1))
     assert cs.explain(limited) == cs.explain(bodies.ping)
@@ -178,7 +178,7 @@ def is_raised(value):
 
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
-async def test_what_loops_are_to_others_does_not_depend_on_the_tier(program):
+async def test_effects_of_loops_are_the_same_on_every_tier(program):
     seen = []
     for tier in ("interpreted", "auto"):
         bodies.reset()
@@ -199,14 +199,14 @@ _numbers = itertools.count()
 
 @settings(derandomize=True, deadline=None, database=None)
 @given(source=modules())
-def test_what_a_random_body_means_does_not_depend_on_the_tier(tmp_path_factory, source):
+def test_a_random_body_gives_the_same_on_every_tier(tmp_path_factory, source):
     hold(tmp_path_factory.getbasetemp(), source)
 
 
 @pytest.mark.thorough
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("part", range(20))
-def test_what_thousands_of_random_bodies_mean_does_not_depend_on_the_tier(tmp_path, part):
+def test_thousands_of_random_bodies_give_the_same_on_every_tier(tmp_path, part):
     """1,000 of each part; not drawn by hypothesis, which would take most of the time."""
     for seed in range(1_000 * part, 1_000 * (part + 1)):
         hold(tmp_path, Writer(random.Random(seed).randrange).module())
@@ -480,7 +480,7 @@ async def test_as_many_blocks_as_there_can_be_leave_no_room_for_a_loop(tmp_path)
 
 
 @pytest.mark.parametrize("wrapped", [pow, functools.partial(pow, 2)], ids=["builtin", "partial"])
-def test_what_wraps_no_function_is_explained(wrapped):
+def test_a_task_without_a_python_function_is_explained(wrapped):
     task = cs.task(bodies.doubling(wrapped))
     refusal = cs.explain(task).refusals[0]
     assert "another function in its place" in refusal.reason

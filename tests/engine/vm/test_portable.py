@@ -61,7 +61,7 @@ def test_a_template_takes_the_same_inputs_after_the_trip(a, rest, c):
     ],
     ids=["map", "map over lazy values", "router", "param", "containers"],
 )
-def test_what_is_no_call_of_a_task_gives_the_same_value(target):
+def test_other_nodes_than_calls_of_tasks_give_the_same_value(target):
     blueprint = BlueprintBuilder().build(target)
     loaded = again(blueprint)
 

@@ -212,7 +212,7 @@ async def test_an_error_that_comes_first_is_raised(run):
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "3", float("inf")])
-async def test_what_is_no_limit_is_refused(run, limit):
+async def test_invalid_limits_are_refused(run, limit):
     with pytest.raises(cs.ArgumentError, match="max_steps must be an int ≥ 1"):
         await run(count_down(1), max_steps=limit)
     assert not calls
@@ -390,7 +390,7 @@ def writes_late(n):
 
 
 @pytest.mark.parametrize("loop", [writes, writes_async], ids=lambda task: task.name)
-async def test_a_step_does_not_see_what_another_has_written(run, way, loop):
+async def test_a_context_variable_set_by_a_step_is_invisible_to_others(run, way, loop):
     """M12."""
     if way == "generated":
         with pytest.raises(cs.TierError, match="sets the context variable 'variable'"):
@@ -403,7 +403,7 @@ async def test_a_step_does_not_see_what_another_has_written(run, way, loop):
     variable.reset(token)
 
 
-async def test_a_step_does_not_see_what_another_has_written_late(run, way):
+async def test_a_context_variable_set_by_a_later_step_is_invisible_to_others(run, way):
     """M12: nor if that is not the first one."""
     if way == "generated":
         with pytest.raises(cs.TierError, match="sets the context variable 'variable'"):

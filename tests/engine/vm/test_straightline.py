@@ -106,7 +106,7 @@ def test_unequal_shapes_are_unequal():
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("value", [7, Unclear(), [1], cs.task(lambda: 1)], ids=str)
-async def test_code_for_a_shape_gives_what_the_interpreter_gives(name, value):
+async def test_code_for_a_shape_gives_the_same_as_the_interpreter(name, value):
     value = cs.literal(value) if isinstance(value, straight.Task) else value
     make = SHAPES[name]
     async with cs.Engine(tier="interpreted") as engine:
@@ -131,7 +131,7 @@ def test_values_that_cannot_be_compared_stand_before_lazy_ones():
     assert entered(found.lazies[-1]) == "????"
 
 
-def test_what_is_no_plain_call_is_no_walk():
+def test_graphs_of_other_than_plain_calls_are_not_taken_apart():
     @cs.task
     async def work(*_values):
         pass
@@ -156,7 +156,7 @@ def test_what_is_no_plain_call_is_no_walk():
         assert walk(add(lazy, add(1))) is None
 
 
-def test_code_is_written_for_what_is_met_again():
+def test_code_is_written_for_shapes_that_occur_again():
     @cs.task
     def last(a):
         return a
@@ -213,7 +213,7 @@ def test_names_are_handed_over_as_they_are():
 # -- where it stops ---------------------------------------------------------------------------
 
 
-def test_it_stops_where_it_is_to_stop():
+def test_it_stops_at_the_end_of_its_turn():
     target = add(add(add(1), 2), 4)
     for count in (1, 2):
         asked = iter([False] * (count - 1) + [True])

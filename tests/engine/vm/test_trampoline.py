@@ -113,7 +113,7 @@ async def test_a_loop_of_a_coroutine_task_is_entered_on_either_path(run, place, 
     assert entered == ["Fused"]
 
 
-async def test_short_loops_enter_none(run, place, entered):
+async def test_short_loops_enter_no_trampoline(run, place, entered):
     first = turning(lambda following, n: following.tail(n - 1) if n else "end")
 
     assert await run(place(first(10))) == "end"
@@ -136,7 +136,7 @@ def turning(step):
     return left
 
 
-async def test_what_a_step_sets_no_other_sees(run, place):
+async def test_a_context_variable_set_by_a_step_of_a_trampoline_is_invisible_to_others(run, place):
     """M12, in each step of a trampoline."""
     seen = []
 

@@ -147,7 +147,7 @@ def test_blueprints_made_by_hand_pass(name):
     cs.verify(HAND_MADE[name])
 
 
-async def test_what_passes_is_executed_as_before():
+async def test_a_verified_blueprint_is_executed_as_before():
     blueprint = HAND_MADE["the root writes an input"]
     cs.verify(blueprint)
 
@@ -411,7 +411,7 @@ _steps = st.lists(
 
 @settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(_steps, st.integers(0, 4))
-def test_the_order_is_right_if_every_turn_reads_the_same_and_what_was_written(steps, entry):
+def test_verified_instructions_read_written_registers_in_every_turn(steps, entry):
     """Each instruction gives its place, so that what is read tells who wrote it."""
     last = len(steps) - 1
     seen: list[tuple[int, tuple]] = []

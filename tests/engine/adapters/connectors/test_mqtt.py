@@ -228,7 +228,7 @@ def test_pauses_between_attempts_double_up_to_a_bound_and_are_not_all_alike(monk
     assert len({round(pause, 6) for pause in pauses[-10:]}) == 10
 
 
-async def test_what_the_library_fails_with_does_not_end_the_attempts(monkeypatch, caplog):
+async def test_errors_of_the_library_do_not_end_the_attempts(monkeypatch, caplog):
     attempts = asyncio.Queue()
 
     async def fail(*_):
@@ -298,7 +298,7 @@ async def test_a_subscription_that_is_cancelled_is_forgotten():
 # Quality of service.
 
 
-async def test_with_qos_1_what_has_no_answer_is_sent_again():
+async def test_with_qos_1_unanswered_messages_are_sent_again():
     async with Peer(connect=welcome, publish=hang_up) as peer:
         connector = MqttConnector(settings(peer.url))
         async with connector:
@@ -385,7 +385,7 @@ async def test_tls_with_a_certificate_that_the_ca_file_vouches_for(tmp_path, cer
             assert await heard(connector, "a") == b"1"
 
 
-async def test_tls_with_a_certificate_that_nobody_vouches_for_is_refused(tmp_path, certificate):
+async def test_tls_with_an_untrusted_certificate_is_refused(tmp_path, certificate):
     with running_mosquitto(tmp_path, tls=certificate) as broker:
         await assert_no_connection(r"certificate verify failed", broker.url)
 
@@ -413,7 +413,7 @@ async def test_tls_files_that_cannot_be_used_are_told(tmp_path, certificate):
 # Without aiomqtt.
 
 
-async def test_without_aiomqtt_it_says_what_to_install(monkeypatch):
+async def test_without_aiomqtt_the_error_names_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "aiomqtt", None)
     connector = MqttConnector(settings("mqtt://broker"))
 

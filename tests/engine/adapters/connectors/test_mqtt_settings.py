@@ -154,7 +154,7 @@ def test_a_connector_without_settings_asks_the_environment(monkeypatch):
     assert repr(MqttConnector()).startswith("<MqttConnector engine-1 at mqtt://broker:99: ")
 
 
-def test_what_is_no_settings_is_refused():
+def test_other_objects_than_settings_are_refused():
     with pytest.raises(cs.ArgumentError, match="settings must be MqttSettings or a URL"):
         MqttConnector({"url": "mqtt://broker"})
 
@@ -178,7 +178,7 @@ def test_a_password_is_the_first_line_of_its_file(tmp_path):
         (SECRET.encode() + b"\xff", r"cannot be read: it is not UTF-8 text"),
     ],
 )
-def test_a_password_file_that_cannot_be_used_is_told_without_what_is_in_it(tmp_path, content, told):
+def test_the_error_for_a_bad_password_file_does_not_show_its_content(tmp_path, content, told):
     path = tmp_path / "password"
     if content is not None:
         path.write_bytes(content)
