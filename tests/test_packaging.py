@@ -1,4 +1,4 @@
-"""What the four distributions promise about each other, read from their source."""
+"""The relations between the four distributions, read from their source."""
 
 import ast
 import re

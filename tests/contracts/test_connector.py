@@ -1,4 +1,4 @@
-"""What every Connector does; the one over MQTT with a broker of its own."""
+"""The contract of Connector, for every implementation; over MQTT with a separate broker."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def connectors(place):
 
 
 class Inbox:
-    """A handler that keeps what it is called with, for a test to wait for."""
+    """A handler that keeps its messages, for a test to wait for."""
 
     def __init__(self):
         self._queue = asyncio.Queue()

@@ -36,7 +36,7 @@ def assert_loads_nothing(page):
 
 @pytest.fixture(scope="module")
 def fireflies(tmp_path_factory):
-    """One small field in virtual time: what was printed, and the folder with what was written."""
+    """One small field in virtual time: its output, and the folder with its files."""
     here = tmp_path_factory.mktemp("here")
     options = ("--virtual", "--side", 12, "--duration", 20, "--picture", "picture.svg")
     return call(FIREFLIES, *options, cwd=here), here

@@ -1,4 +1,4 @@
-"""What nobody waits for any more: timeouts of plain functions and of coroutines (M8, R10)."""
+"""Abandoned calls: timeouts of plain functions and of coroutines (M8, R10)."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.clock import run_virtually
 from cascade.runtime.events import CallAbandoned, ResourceAcquired, ResourceReleased
 
-#: Seconds; what is to be too slow for it waits for an event that is not set before it is over.
+#: Seconds; a call that must be too slow for it waits for an event that is set only afterwards.
 SHORT = 0.001
 #: Seconds; nothing takes that long, but a Clock can make it pass.
 LONG = 1000
@@ -68,7 +68,7 @@ class Clock:
 
 
 class Stuck:
-    """A function whose calls return when they are told to.
+    """A function with calls that return on demand.
 
     Attributes:
         calls: How many have begun.
@@ -181,7 +181,7 @@ async def test_another_thread_takes_the_place_of_that_of_an_abandoned_call(narro
 async def test_an_attempt_that_took_too_long_is_followed_by_another(
     narrow, clock, use_vm, stuck, held
 ):
-    """R10; and what the first one gives in the end is dropped."""
+    """R10; and the late result of the first one is dropped."""
     cache = cs.LRUCache()
 
     @cs.task
@@ -363,7 +363,7 @@ def test_shutdown_does_not_wait_for_an_abandoned_call(held):
 
 
 class Log(list):
-    """What was opened and closed, and in which thread."""
+    """Openings and closings, with their threads."""
 
     def __init__(self):
         super().__init__()
@@ -521,7 +521,7 @@ async def test_the_run_closes_resources_of_abandoned_calls_that_have_ended(
 
 @pytest.mark.parametrize("scope", ["run", "task"])
 async def test_a_bound_thread_is_not_replaced(engine, use_vm, stuck, held, log, scope):
-    """M7: what is bound to a thread would not work on another."""
+    """M7: a bound resource would not work on another thread."""
     tool = provider(log, "tool", False, scope, thread_bound=True)
 
     @cs.task
@@ -586,7 +586,7 @@ async def test_an_engine_that_is_closed_meanwhile_closes_them_all_the_same(
 def test_a_loop_that_ends_before_the_call_closes_them(
     use_vm, stuck, log, asynchronous, scope, caplog
 ):
-    """There is nobody left who could do it later; the call does not keep the program."""
+    """No thread is left that could do it later; the call does not delay the end of the program."""
     tool = provider(log, "tool", asynchronous, scope)
 
     @cs.task
@@ -769,7 +769,7 @@ async def test_a_failed_run_does_not_make_calls_that_wait_for_a_thread(narrow, u
 
 
 def test_a_call_may_outlive_the_event_loop_of_its_run(use_vm, stuck, held, caplog):
-    """Nobody is there to be told of its end, and nothing complains of that."""
+    """Its end is reported to no run, and nothing complains of that."""
 
     @cs.task
     def work():

@@ -1,4 +1,4 @@
-"""MessageBus: who is told what, in which order."""
+"""MessageBus: deliveries and their order."""
 
 import re
 

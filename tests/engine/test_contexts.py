@@ -1,4 +1,4 @@
-"""Contexts: what a task sets in a context variable no other task sees, on any way (M12)."""
+"""Contexts: tasks do not see each other's context variables, in any way of running (M12)."""
 
 from contextvars import ContextVar, copy_context
 
@@ -26,7 +26,7 @@ class Incomparable:
 
 
 class Elementwise:
-    """As arrays are: what they give for ``==`` has no truth value."""
+    """Like arrays: their ``==`` returns an object without a truth value."""
 
     def __eq__(self, _other):
         return Incomparable()
@@ -37,7 +37,7 @@ class Elementwise:
     __hash__ = None  # type: ignore[assignment]
 
 
-#: What the caller has set, and what a task sets that is equal to it, or says that it is.
+#: The caller's value, and a task's value that is equal to it, or claims to be.
 PAIRS = {
     "a number": (1, True),
     "a list": ([], []),
@@ -161,7 +161,7 @@ async def test_calls_returned_by_tasks_have_separate_contexts(way, values):
         bind(values[1])
         return goes_on(sets(sets(n - 1))) if n else "end"
 
-    # sets() hands a number on as long as it sees what the caller has set
+    # sets() hands a number on as long as it sees the caller's value
     assert await way(lambda: goes_on(12)) == "end"
 
 

@@ -1,4 +1,4 @@
-"""Engine: what a program means on both paths, errors, several runs, blueprints, its end."""
+"""Engine: semantics on both paths, errors, several runs, blueprints, its end."""
 
 import asyncio
 import gc
@@ -48,7 +48,7 @@ async def reached(event):
 
 
 async def test_use_vm_compiles_the_target_and_executes_the_blueprint():
-    """What the engine looks up in its own module at run time, and how it calls it."""
+    """The names that the engine looks up in its own module at run time, and their calls."""
     engine = Engine(solver=NativeSolver(), executor=LocalExecutor(), bus=MessageBus())
     target = add(a=10)
     blueprint = MagicMock()
@@ -789,7 +789,7 @@ async def test_a_failed_run_waits_for_plain_calls_that_run(engine, held):
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("where", ["target", "inner", "coroutine", "with resource", "provider"])
 def test_an_interrupt_in_a_task_ends_the_run_and_closes_resources(use_vm, kind, where):
-    """R9, also for what is no Exception."""
+    """R9, also for a BaseException."""
     log = []
 
     @cs.resource
@@ -1127,7 +1127,7 @@ async def test_a_state_backend_keeps_the_target_that_continues_as_another(use_vm
 
 
 async def test_events_without_subscribers_are_not_built(run, monkeypatch):
-    """Pay for what is watched."""
+    """Only subscribed events cost something."""
 
     def refuse(self, *args, **kwargs):
         raise AssertionError("an event was built")
@@ -1279,7 +1279,7 @@ async def test_an_error_that_is_raised_again_by_another_task_keeps_its_first_not
 
 
 async def test_a_tail_call_with_lazies_to_a_blueprint_that_needs_more(engine, use_vm):
-    """M2, M3: first its arguments, then what the blueprint's prologue computes."""
+    """M2, M3: first its arguments, then the results of the blueprint's prologue."""
 
     @cs.task
     def go():

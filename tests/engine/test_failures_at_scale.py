@@ -1,4 +1,4 @@
-"""What failures that a run survives cost: as much as the nodes that they leave without a value."""
+"""The cost of failures that a run survives: linear in the nodes that they leave without a value."""
 
 import sys
 import threading
@@ -49,7 +49,7 @@ def wide(n):
 
 
 def comb(n):
-    """Failures at all depths, whose paths to the target are long."""
+    """Failures at all depths, with long paths to the target."""
     node = bad()
     for i in range(n // 2):
         node = both(node, bad(i))
@@ -57,7 +57,7 @@ def comb(n):
 
 
 def ladder(n):
-    """Nodes that lack what more and more failures took away."""
+    """Nodes that lack more and more failed inputs."""
     nodes = [bad(0)]
     for i in range(n // 3):
         nodes.append(both(nodes[-1], same(bad(i))))

@@ -1,4 +1,4 @@
-"""History: what became of each node, on both paths."""
+"""History: the outcome of each node, on both paths."""
 
 import asyncio
 import gc
@@ -110,7 +110,7 @@ async def test_nodes_cut_off_by_a_failure_are_recorded_as_cancelled(run, engine)
 
 
 async def test_nodes_that_a_run_adds_are_recorded(run, engine):
-    """R4, R8: items of a map, and what a task returns."""
+    """R4, R8: items of a map, and graphs returned by a task."""
 
     @cs.task
     def outer(n):
@@ -203,7 +203,7 @@ def test_it_ends_with_its_block_and_can_be_cleared(bus):
 
 
 async def test_errors_are_not_kept_alive(run, engine):
-    """Their tracebacks would keep what the task was working on."""
+    """Their tracebacks would keep the task's variables."""
 
     class Large:
         pass

@@ -1,4 +1,4 @@
-"""What a run keeps, and for how long (M21)."""
+"""The values that a run keeps, and for how long (M21)."""
 
 import asyncio
 import gc
@@ -430,7 +430,7 @@ async def test_straight_line_code_repeats_no_call(engine, monkeypatch):
     assert f"{base!r}" in str(caught.value)
 
 
-# -- what is left of a finished run -----------------------------------------------------------
+# -- leftovers of a finished run --------------------------------------------------------------
 
 
 @cs.task
@@ -477,7 +477,7 @@ FINISHED = {
 
 
 async def threads_have_ended(executor):
-    """Wait for the last frames of threads and for what they told the event loop."""
+    """Wait for the last frames of threads and for their messages to the event loop."""
     executor.shutdown(wait=True)
     for _ in range(2000):
         if not Block.alive:

@@ -27,7 +27,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def ends(engine):
-    """What is told of nodes that end."""
+    """The events of nodes that end."""
     found = {}
     engine.bus.subscribe(TaskFinished, lambda event: found.setdefault(event.task, event))
     engine.bus.subscribe(TaskFailed, lambda event: found.setdefault(event.task, event))

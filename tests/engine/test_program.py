@@ -56,7 +56,7 @@ def climb(n, top):
 
 
 async def outcome(work):
-    """What it gives, or all that is to be known of its error."""
+    """Its value, or everything known of its error."""
     try:
         return await work
     except BaseException as error:
@@ -70,7 +70,7 @@ def described(error):
 
 
 async def check(engine, make, **params):
-    """Run what ``make`` makes in both ways, the program twice; gives what all of them gave."""
+    """Run the target of ``make`` in both ways, the program twice; returns all results."""
     target = make()
     async with cs.Engine(tier="interpreted") as other:
         expected = await outcome(other.run(target, params, use_vm=True))
@@ -82,7 +82,7 @@ async def check(engine, make, **params):
     return expected
 
 
-# -- what is run ------------------------------------------------------------------------------
+# -- runs -------------------------------------------------------------------------------------
 
 LOCAL = "a-b, c=1"
 SHARED = add(1, 2)
@@ -240,7 +240,7 @@ async def test_outcomes_are_kept_for_later(name):
 
 
 def kept(state, target):
-    """What is kept of it and of its inputs."""
+    """Leftovers of it and of its inputs."""
     return [
         repr(state.get_result(lazy.id)) if state.has_result(lazy.id) else None
         for lazy in (target, *target._dependencies)

@@ -1,4 +1,4 @@
-"""What markers stand for in a run, and what is refused before anything runs."""
+"""The providers of markers in a run, and refusals before the run starts."""
 
 import asyncio
 import itertools
@@ -126,7 +126,7 @@ async def test_a_run_keeps_its_providers(engine, use_vm, way):
 
 
 async def test_an_override_of_two_of_one_name_has_one_instance_for_each(run):
-    """Each takes over the scope of the one whose place it takes."""
+    """Each inherits the scope of the provider that it replaces."""
     opened = []
 
     @cs.resource("database", scope="task")
@@ -145,7 +145,7 @@ async def test_an_override_of_two_of_one_name_has_one_instance_for_each(run):
         assert await run(pair(pair(None))) == (1, 3)
 
 
-# -- what is refused --------------------------------------------------------------------------
+# -- refusals ---------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from cascade.spec.resource import Inject
 
 @pytest.fixture
 def log():
-    """What providers and tasks wrote down, from any thread."""
+    """Notes of providers and tasks, from any thread."""
     return []
 
 

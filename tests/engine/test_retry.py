@@ -160,7 +160,7 @@ def test_items_of_a_map_are_tried_again_each_for_itself(flaky, use_vm):
 
 
 def test_task_scoped_resources_are_opened_anew_for_each_attempt(flaky, use_vm):
-    """M7: one instance per attempt; waiting holds none."""
+    """M7: one instance per attempt; no instance is held while waiting."""
     seen = []
 
     @cs.resource(scope="task")

@@ -195,7 +195,7 @@ async def test_each_run_has_an_id_of_its_own(run):
 
 
 class Ledger:
-    """What is open and what runs, from any thread."""
+    """Open resources and running calls, from any thread."""
 
     def __init__(self):
         self.opened = []
@@ -448,7 +448,7 @@ async def test_a_second_cancel_abandons_the_plain_call_that_runs(engine, held, w
     assert not ended.is_set()
     held.set()
     await reached(ended)
-    await until(lambda: len(asyncio.all_tasks()) == 1)  # what it used is closed
+    await until(lambda: len(asyncio.all_tasks()) == 1)  # its resources are closed
 
 
 async def test_a_cancel_before_the_run_begins_opens_nothing(engine, use_vm):

@@ -1,4 +1,4 @@
-"""BlueprintBuilder: what a program becomes, and that it means the same.
+"""BlueprintBuilder: the compiled form of programs, and that it keeps their meaning.
 
 The blueprints are executed here by ``execute``, the reduction rules of ``cascade.spec.blueprint``
 written down once more, so that this layer is tested without the one above it.
@@ -42,7 +42,7 @@ _ABSENT: Any = object()
 
 
 def execute(blueprint: Blueprint, args: Any = (), kwargs: Any = {}) -> Any:  # noqa: B006
-    """The value of a blueprint; a lazy value on the way is what it means (R4)."""
+    """The value of a blueprint; lazy values in between are evaluated (R4)."""
     frame = [_ABSENT] * blueprint.register_count
 
     def value(operand: Any) -> Any:
@@ -87,7 +87,7 @@ def execute(blueprint: Blueprint, args: Any = (), kwargs: Any = {}) -> Any:  # n
 
 
 def check(blueprint: Blueprint) -> None:
-    """What every blueprint promises, whatever it does."""
+    """The invariants of every blueprint."""
     collecting = (blueprint.input_var_args, blueprint.input_var_kwargs)
     inputs = {*blueprint.input_args, *blueprint.input_kwargs.values()}
     inputs |= {register for register in collecting if register is not None}
@@ -208,7 +208,7 @@ def test_parameters_with_defaults_get_registers_after_the_given_ones():
 
 
 def test_a_given_argument_does_not_become_a_default():
-    """M3: a missing input is an error; a template does not remember what it was made of."""
+    """M3: a missing input is an error; a template does not remember its original arguments."""
     blueprint = build(pair(1))
 
     assert blueprint.input_defaults == {1: 2}
@@ -473,7 +473,7 @@ def test_an_id_is_a_str():
 
 
 def arguments_of(target: LazyResult) -> tuple[list[Any], dict[str, Any]]:
-    """What an engine hands to a template: the root's plain arguments; the prologue has the rest."""
+    """The inputs that an engine gives a template: the root's plain arguments."""
     parameters = target.task.parameters  # type: ignore[attr-defined]
     named = parameters.bind(target.args, target.kwargs)
     surplus = [parameters.var_positional, parameters.var_keyword]

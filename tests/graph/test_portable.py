@@ -366,7 +366,7 @@ def test_the_content_is_the_same_in_another_process():
     assert result.stdout.strip() == here
 
 
-# -- what has no form -----------------------------------------------------------------------------
+# -- blueprints without a JSON form ---------------------------------------------------------------
 
 
 def test_a_function_without_a_task_is_refused_with_the_remedy():
@@ -505,7 +505,7 @@ def test_routes_that_wait_for_each_other_are_a_cycle():
         blueprint_to_json(build(Router(selector=1, routes={1: first})))
 
 
-# -- what cannot be read --------------------------------------------------------------------------
+# -- text that cannot be read ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -612,7 +612,7 @@ def test_a_module_that_fails_when_it_is_imported_is_told(tmp_path, monkeypatch):
 
 
 def test_only_references_are_imported(tmp_path, monkeypatch):
-    """What looks like one elsewhere is a string like any other."""
+    """A string that looks like one elsewhere is an ordinary string."""
     (tmp_path / "imported_by_mistake.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     name = "imported_by_mistake:x"

@@ -423,7 +423,7 @@ def test_json_too_deep_to_read_is_refused():
         from_json(text)
 
 
-# -- what has no form -----------------------------------------------------------------------------
+# -- graphs without a JSON form -------------------------------------------------------------------
 
 
 @task
@@ -518,7 +518,7 @@ def test_a_plain_value_is_refused():
         to_json([1])
 
 
-# -- what cannot be read --------------------------------------------------------------------------
+# -- text that cannot be read ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -598,7 +598,7 @@ LOAD = {"task": "tests.graph.flows:load", "args": [], "kwargs": {}}
     ],
 )
 def test_a_malformed_node_is_described(node, problem):
-    """A negative index would be that of a node at the end, which is none that is older."""
+    """A negative index would be that of a node at the end, which is not an earlier one."""
     text = json.dumps({"cascade": 1, "nodes": [LOAD, node]})
     with pytest.raises(SerializationError, match=f"^node 1 cannot be read: {problem}$"):
         from_json(text)

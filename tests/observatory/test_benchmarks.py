@@ -1,4 +1,4 @@
-"""The harness measures what it says and computes right; how fast anything is, no test looks at.
+"""The harness measures and computes correctly; no test checks how fast anything is.
 
 The shapes are pytest-benchmarks as well: ``hatch test tests/observatory/test_benchmarks.py
 --benchmark-enable --benchmark-only`` times them.
@@ -159,7 +159,7 @@ def test_the_collector_is_left_alone_and_its_state_is_noted():
     assert sum(samples.collections["busy"]) >= 3
 
 
-# -- shapes and who computes them -----------------------------------------------------------------
+# -- shapes and their contenders ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)

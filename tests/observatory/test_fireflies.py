@@ -120,7 +120,7 @@ def test_two_follow_the_map_of_mirollo_and_strogatz_until_they_are_one(phase, nu
     times = instants(live([1.0, phase], pulse, end=len(expected) + 3))
     before = [*times][: len(expected)]
 
-    # From flash to flash passes what the one that is about to flash has left.
+    # From flash to flash passes the remaining time of the one that is about to flash.
     gaps = [after - now for now, after in pairwise(before)]
     assert gaps == pytest.approx([1 - pulse.nudged(p) for p in expected[:-1]])
     assert all(len(times[time]) == 1 for time in before[:-1])
@@ -290,7 +290,7 @@ def test_a_seed_gives_the_same_floats_each_time_on_each_tier(topology):
 
 
 def test_in_real_time_they_do_the_same():
-    """The clock is what runs fast here, and jumps: nothing waits, and nothing is on time."""
+    """The clock runs fast here, and jumps: nothing waits, and nothing is on time."""
     settings = Settings(side=4, duration=6, seed=2)
 
     class Hasty(asyncio.SelectorEventLoop):
@@ -353,7 +353,7 @@ def test_a_field_that_cannot_be_is_refused(options, message):
 
 
 def test_a_rate_limit_slows_the_steps_and_changes_nothing_else():
-    """A flash that is late reaches nobody earlier: what happens is the same, if it takes longer."""
+    """A late flash reaches no firefly earlier: the events are the same, but take longer."""
 
     async def main(rate):
         async with cs.Engine() as engine:

@@ -1,4 +1,4 @@
-"""Kuramoto's oscillators against what is known of them."""
+"""Kuramoto's oscillators compared with theory."""
 
 from __future__ import annotations
 

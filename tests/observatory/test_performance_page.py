@@ -1,4 +1,4 @@
-"""docs/performance.md is what its figures say, and lacks none of them; no test looks at a time."""
+"""docs/performance.md has exactly the figures of its documents; no test checks a time."""
 
 import json
 import re

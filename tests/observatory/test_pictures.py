@@ -201,7 +201,7 @@ def test_long_names_are_shortened_from_the_front():
 
 
 class Loads(HTMLParser):
-    """Collects all that a browser would load, and what is left open."""
+    """Collects all that a browser would load, and elements that are not closed."""
 
     VOID = ("meta", "link", "img", "input", "br")
 

@@ -1,4 +1,4 @@
-"""The suites of benchmarks: what they are, what a report has of them, and their page."""
+"""The suites of benchmarks: their definitions, their parts of a report, and their page."""
 
 import runpy
 from argparse import Namespace
@@ -25,7 +25,7 @@ BY_NAME = {suite.name: suite for suite in SUITES}
 
 
 def findings(*sections):
-    """What a program found that makes one measurement and one target in each section."""
+    """The report of a program with one measurement and one target in each section."""
     found = Findings()
 
     def work(name):

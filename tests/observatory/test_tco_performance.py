@@ -1,4 +1,4 @@
-"""The benchmark of loops computes right and writes what it promises; no test looks at a time.
+"""The benchmark of loops computes correctly and writes its report; no test checks a time.
 
 The tiers are pytest-benchmarks as well: ``hatch test tests/observatory/test_tco_performance.py
 --benchmark-enable --benchmark-only`` times them.

@@ -1,4 +1,4 @@
-"""``cascade.observatory.agents.topology``: who sees whom."""
+"""``cascade.observatory.agents.topology``: which places see each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""find_modules: names as import statements write them, and what is left out."""
+"""find_modules: names as in import statements, and files left out."""
 
 import pytest
 

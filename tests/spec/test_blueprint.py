@@ -1,4 +1,4 @@
-"""The Blueprint IR and TailCall, as words: what they hold and that they do not change."""
+"""The Blueprint IR and TailCall as data: their contents, and that they are immutable."""
 
 import copy
 import dataclasses

@@ -248,7 +248,7 @@ def test_only_classes_can_be_registered():
         digestible(3, repr)
 
 
-# -- what has no digest ---------------------------------------------------------------------------
+# -- values without a digest ----------------------------------------------------------------------
 
 
 class Client: ...

@@ -1,4 +1,4 @@
-"""LazyResult: identity, memory of where it was made, policies, and what misuse is told."""
+"""LazyResult: identity, its call site, policies, and errors of misuse."""
 
 import copy
 import os
@@ -33,7 +33,7 @@ def line() -> int:
     return sys._getframe(1).f_lineno
 
 
-# -- what it is -----------------------------------------------------------------------------------
+# -- identity -------------------------------------------------------------------------------------
 
 
 def test_users_see_the_names_that_are_for_them():

@@ -1,4 +1,4 @@
-"""What a lazy value says when it is used as if it were there already."""
+"""The errors of a lazy value that is used as if it had its value already."""
 
 import copy
 import inspect
@@ -54,7 +54,7 @@ async def entered_async(value):
 
 
 def finish(coroutine):
-    """Run a coroutine that is to end at once."""
+    """Run a coroutine that should end at once."""
     try:
         coroutine.send(None)
     finally:

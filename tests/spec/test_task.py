@@ -1,4 +1,4 @@
-"""``@task``, calling a task, ``tail``: what is made, what is kept, what is refused."""
+"""``@task``, calling a task, ``tail``: results, memory, refusals."""
 
 import asyncio
 import functools
@@ -55,7 +55,7 @@ class AsyncCall:
     async def __call__(self) -> None: ...
 
 
-# -- what a task keeps of its function ------------------------------------------------------------
+# -- attributes taken over from the function ------------------------------------------------------
 
 
 def test_a_task_keeps_name_docs_module_and_signature():
@@ -114,7 +114,7 @@ def test_attributes_of_a_function_do_not_hide_those_of_the_task():
     assert made(1).args == (1,)
 
 
-# -- what can be a task ---------------------------------------------------------------------------
+# -- callables that can be tasks ------------------------------------------------------------------
 
 
 def test_a_lambda_is_a_task():

@@ -45,7 +45,7 @@ def path_of(policy: FileExists, **given: Any) -> Path:
 
 
 def load(policy: FileExists, **given: Any) -> tuple[bool, Any]:
-    """What a call with these arguments would be given."""
+    """The arguments of a call by name, as a policy gets them."""
     return policy.load(policy.key(report, arguments(**given)), arguments(**given))
 
 
@@ -160,7 +160,7 @@ def test_calls_are_known_by_their_file():
 
 
 def test_the_file_of_a_call_stays_that_of_its_first_arguments():
-    """A task may change what its arguments hold before its value is saved."""
+    """A task may change its arguments before its value is saved."""
     policy = FileExists("{name[0]}.csv")
     given = arguments(name=["a"])
     key = policy.key(report, given)
@@ -170,7 +170,7 @@ def test_the_file_of_a_call_stays_that_of_its_first_arguments():
     assert policy.load(key, given) == (True, Path("a.csv"))
 
 
-# -- what the task does ---------------------------------------------------------------------------
+# -- the task's part ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_an_input_that_does_not_exist_is_an_error_that_says_where_it_is_from():
 
 
 def test_inputs_are_not_asked_for_where_there_is_no_file_yet():
-    """What the task misses then, it says itself."""
+    """The task itself reports a missing input."""
     assert load(FileExists("a.csv", newer_than=["source"]), source="gone.csv") == (False, None)
 
 

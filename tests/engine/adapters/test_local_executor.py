@@ -1,4 +1,4 @@
-"""LocalExecutor: what it does beyond the protocol (tests/contracts/test_executor.py)."""
+"""LocalExecutor: behaviour beyond the protocol (tests/contracts/test_executor.py)."""
 
 import gc
 import threading

@@ -1,4 +1,4 @@
-"""LRUCache: what it does beyond the protocol (tests/contracts)."""
+"""LRUCache: behaviour beyond the protocol (tests/contracts)."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_its_length_is_right_however_often_values_are_put_again(seed):
 
 
 def test_a_finalizer_may_use_the_cache():
-    """A value that gives way may be what closes something that looks into the cache."""
+    """The finalizer of a removed value may look into the cache."""
     cache = LRUCache(max_entries=1)
     seen = []
     thing = Thing()

@@ -1,4 +1,4 @@
-"""InMemoryStateBackend: what it does beyond the protocol (tests/contracts)."""
+"""InMemoryStateBackend: behaviour beyond the protocol (tests/contracts)."""
 
 import pytest
 

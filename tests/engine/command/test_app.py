@@ -1,4 +1,4 @@
-"""The command as a whole: its pages, its exit codes, its completion, and what it needs."""
+"""The command as a whole: its pages, its exit codes, its completion, and its dependencies."""
 
 import re
 import sys

@@ -1,6 +1,6 @@
-"""The commands for engines that run: what they show, and what they refuse before anything is sent.
+"""The commands for running engines: their output, and arguments that they refuse.
 
-What they do to engines is in tests/end_to_end/test_control_plane.py.
+Their effects on engines are tested in tests/end_to_end/test_control_plane.py.
 """
 
 import asyncio
@@ -183,7 +183,7 @@ async def test_one_that_ends_meanwhile_is_not_waited_for():
 
 
 class Clocks:
-    """Ours, and what time it is by the wall."""
+    """Our clock, and Unix time."""
 
     def __init__(self):
         self.now = 50.0
@@ -237,7 +237,7 @@ def test_an_old_status_that_the_broker_had_retained_is_stale_until_the_engine_sp
 
 
 def test_an_engine_speaks_on_its_own_topic_only():
-    """Else who may publish for one engine could confirm a pause for another."""
+    """Otherwise a publisher for one engine could confirm a pause for another."""
     engines = Engines()
     engines.hear("cascade/engines/evil/status", write_status(BUSY))
     assert engines.statuses == {}

@@ -323,7 +323,7 @@ def test_ctrl_c_has_an_exit_code_of_its_own(cascade, tmp_path):
 
     code, out, err = cascade("run", f"{tmp_path / 'stop.py'}:stop")
     assert (code, out) == (130, "")
-    # On a busy machine it says first what it waits for.
+    # On a busy machine it first names the calls that it waits for.
     assert err.splitlines()[-1] == "cascade: interrupted"
 
 

@@ -1,4 +1,4 @@
-"""``MODULE:TARGET``: what can be named, and what is said of the rest."""
+"""``MODULE:TARGET``: valid targets, and the errors for all others."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Whoever may publish may want to do harm: what still gets through, and what leaves."""
+"""An attacker who may publish: the messages that still get through, and the texts that leave."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_a_pause_that_the_broker_dropped_in_a_flood_is_asked_for_again(eng
 
 
 class Brings(MemoryConnector):
-    """Brings what is retained to all whose patterns fit, as MQTT brokers may."""
+    """Delivers retained messages to all matching subscriptions, as MQTT brokers may."""
 
     def _deliver_retained(self, subscription):
         for topic, payload in self._broker._retained.items():
@@ -226,7 +226,7 @@ def test_an_inbox_keeps_the_newest_of_each_topic():
 
 @pytest.fixture
 def reads(monkeypatch):
-    """Counts what is read."""
+    """Counts the messages that are read."""
     found = []
     read = plane_module.read_steering
 
@@ -467,7 +467,7 @@ async def test_a_name_that_utf8_cannot_encode_is_told(engine, outside):
     assert status_module._name("\ud800" + "é" * 5_000, Texts()).startswith("\\ud800é")
 
 
-# -- what leaves ----------------------------------------------------------------------------------
+# -- texts that leave -----------------------------------------------------------------------------
 
 
 async def told_of(engine, outside, target, **options):
@@ -526,7 +526,7 @@ def test_lists_and_numbers_that_leave_are_bounded():
 
 
 def test_a_secret_that_a_cut_goes_through_does_not_leave():
-    """The text is cut to what redact is given; what that has shortened shows its end."""
+    """The text is cut to the limit of redact; a text that this has shortened shows its end."""
     noise, most = "password=" + "x" * 991 + " ", 65_536
     texts = Texts(lambda text: re.sub(r"password=x+ |" + SECRET, "", text))
     for before in range(len(SECRET) + 1):

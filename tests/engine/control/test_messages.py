@@ -1,4 +1,4 @@
-"""What comes from outside is a constraint, exactly in its form, or is refused with a reason."""
+"""A message from outside is a constraint in exactly one form, or is refused with a reason."""
 
 import json
 import math

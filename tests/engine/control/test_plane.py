@@ -74,7 +74,7 @@ def place(request, tmp_path):
 
 
 class Heard:
-    """What is told, and waiting for it; of a connector's messages, or of a bus."""
+    """Messages or events, and waiting for them; of a connector, or of a bus."""
 
     def __init__(self):
         self.all = []
@@ -240,7 +240,7 @@ async def test_retained_messages_that_come_again_change_nothing(place):
 
 
 class Hasty(MemoryConnector):
-    """Brings what is retained before it tells of the connection, which a network may do."""
+    """Delivers retained messages before it reports the connection, which a network may do."""
 
     def _open(self):
         for subscription in [] if self._is_open else self._subscriptions:

@@ -1,4 +1,4 @@
-"""Telemetry: what is told, where, and what is left out of too much."""
+"""Telemetry: events, their topics, and those left out of a flood."""
 
 import json
 
@@ -13,7 +13,7 @@ from cascade.runtime.control.telemetry import GROUPS, MOST_PER_SECOND, Telemetry
 
 
 class Recorder(MemoryConnector):
-    """A connector that is not connected: what is published is looked at here."""
+    """A connector that is not connected: published messages are examined here."""
 
     def __init__(self):
         super().__init__(MemoryBroker())

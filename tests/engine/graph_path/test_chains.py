@@ -14,7 +14,7 @@ from cascade.runtime.graph_path.chains import Chains
 
 @pytest.fixture
 def taken(monkeypatch):
-    """What the chains were that were gone along by straight-line code: names of their targets."""
+    """The chains followed by straight-line code: names of their targets."""
     names = []
     original = Chains.go_along
 
@@ -75,7 +75,7 @@ def described(error):
 
 
 async def in_all_ways(target, **options):
-    """What a run gives, in each way."""
+    """The result of a run, in each way."""
     found = {}
     for way in ("graph", "watched", "interpreted", "auto"):
         async with cs.Engine(tier="interpreted" if way == "interpreted" else "auto") as engine:

@@ -1,4 +1,4 @@
-"""The fast lane means what the general way means: contexts, errors, outcomes, many users."""
+"""The fast lane gives the same as the general way: contexts, errors, outcomes, many users."""
 
 import asyncio
 import threading

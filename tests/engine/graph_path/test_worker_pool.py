@@ -1,4 +1,4 @@
-"""WorkerPool: one thread for short work, more where it blocks, none left behind."""
+"""WorkerPool: one thread for short work, more if it blocks, and no thread left behind."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ from cascade.runtime.run import Run
 
 
 class Outcome:
-    """What the workers told: when they were idle, and what refused them."""
+    """The reports of the workers: idle times, and refusals."""
 
     def __init__(self):
         self.idle = asyncio.Event()
@@ -36,7 +36,7 @@ async def outcome():
 
 @pytest.fixture
 async def make(executor, outcome):
-    """``make(work)``: WorkerPool whose things to do are handed to ``work``."""
+    """``make(work)``: a WorkerPool that hands its items to ``work``."""
 
     def make(work, ready=None, executor=executor):
         bus = MessageBus()
@@ -54,7 +54,7 @@ async def make(executor, outcome):
 
 
 def draining(work):
-    """The body of a thread that hands what is ready to ``work``."""
+    """The body of a thread that hands ready items to ``work``."""
 
     def drain(pool):
         current = pool.enter()

@@ -192,5 +192,5 @@ def test_a_callback_that_raises_does_not_stop_the_others():
     limits.enter("second", gpu=1)
     with pytest.raises(KeyboardInterrupt):
         limits.resources.leave(holder)
-    limits.resources.reconsider()  # whoever comes next
+    limits.resources.reconsider()  # a later request
     assert limits.told == ["second"]

@@ -289,7 +289,7 @@ def test_listeners_are_told_of_every_change_until_they_end_that():
 
 
 def test_callbacks_may_change_constraints():
-    """Whoever is told holds no lock: not of a setting, a removal, an end, nor an admission."""
+    """A callback runs without a lock: for a setting, a removal, an expiry, and an admission."""
     limits, told = Limits({"gpu": 1}), []
 
     def changed(constraint, what):

@@ -1,4 +1,4 @@
-"""A run that needs what the task has that has started it: both stand still, a warning says so."""
+"""A run that needs a capacity of the task that started it: both wait for ever, with a warning."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ def in_a_task(engine, target, use_vm):
 
 
 def warnings(caplog):
-    """What was said of limits; on a busy machine there may be more, of steps that block."""
+    """The warnings about limits; a busy machine may add others, about steps that block."""
     return [r.getMessage() for r in caplog.records if r.name == "cascade.limits"]
 
 

@@ -438,7 +438,7 @@ def test_waits_are_reported_with_their_limit_and_holders(use_vm, tier):
 
 @path
 def test_limits_that_match_nothing_change_no_events(use_vm, tier):
-    """Limits that match nothing change nothing of what is told."""
+    """Limits that match nothing do not change the events."""
 
     def events_of(limited):
         told = []
@@ -633,7 +633,7 @@ def test_a_value_from_a_cache_takes_nothing(use_vm, tier):
 
 @path
 def test_a_node_that_goes_on_as_a_blueprint_takes_its_amounts_for_each_call(use_vm, tier):
-    """What the one holds, the others in there could not have."""
+    """Permits of one could not be granted to the others."""
 
     @cs.task
     def enter_blueprint():
@@ -683,7 +683,7 @@ def test_another_thread_may_list_waits_and_resume_them(use_vm, tier):
 
 
 def test_a_worker_that_parks_its_work_just_now_is_no_standstill():
-    """Whoever looks whether anything is left to do asks the workers before the admission."""
+    """The check for remaining work asks the workers before the admission."""
     dispatch = Dispatch.__new__(Dispatch)
     dispatch._sent_in_all, dispatch._left, dispatch._resting = 0, 0, {}
     dispatch.admission = SimpleNamespace(busy=False)

@@ -27,7 +27,7 @@ async def until(condition):
 
 
 def stepping():
-    """A loop on a thread whose steps the test counts, and lets end one by one."""
+    """A loop on a thread; the test counts its steps and lets them end one by one."""
     begun, may_end = [], threading.Semaphore(0)
 
     @cs.task(mode="blocking")
@@ -41,7 +41,7 @@ def stepping():
 
 @pytest.mark.parametrize("paused_first", [False, True])
 async def test_a_second_pause_holds_a_loop_that_the_first_has_parked(paused_first):
-    """What the loop was given when it was let in is used up by then."""
+    """The steps granted at its admission are used up by then."""
     step, begun, may_end = stepping()
     async with cs.Engine() as engine:
         limits = engine.constraints

@@ -1,4 +1,4 @@
-"""Capacities: what is there, who has it, and what is refused."""
+"""Capacities: their amounts, their holders, and refusals."""
 
 import functools
 import itertools
@@ -85,7 +85,7 @@ def test_capacities_are_empty_by_default():
     assert cs.Capacities().total == cs.Capacities(None).available == {}
 
 
-# -- what can never be had ------------------------------------------------------------------------
+# -- amounts that can never be granted ------------------------------------------------------------
 
 
 def test_more_than_there_is_is_refused_with_the_numbers():
@@ -121,7 +121,7 @@ def test_an_unknown_capacity_is_refused_with_a_list_of_the_known_ones(capacities
         manager.check([(name, 1)], "task 'load'")
 
 
-# -- who has it -----------------------------------------------------------------------------------
+# -- holders --------------------------------------------------------------------------------------
 
 
 def test_holders_are_named_in_the_order_in_which_they_came():
@@ -149,7 +149,7 @@ def test_a_cancelled_request_lets_later_ones_go():
     limits.enter("holder", gpu=1)
     large, _ = limits.enter("large", gpu=2)
     _, is_in = limits.enter("small", gpu=1)
-    assert not is_in  # what there is of it is the large one's
+    assert not is_in  # its rest is reserved for the large one
     limits.resources.leave(large)
     assert limits.told == ["small"]
 
@@ -271,7 +271,7 @@ def test_constraints_may_change_while_all_threads_ask():
         for n in itertools.count():
             if changed.is_set():
                 return
-            limits.constraints.governs(f"task{number} {n}")  # nobody has looked it up before
+            limits.constraints.governs(f"task{number} {n}")  # not looked up before
             limits.constraints.alike([f"task{number}", "other"])
             limits.constraints.active()
             permit = limits.permit(f"task{number}", gpu=1)

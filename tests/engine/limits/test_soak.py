@@ -21,7 +21,7 @@ both_paths = pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"
 
 
 def is_whole(engine):
-    """Whether nobody has anything, and nobody waits."""
+    """Whether no task holds anything, and no task waits."""
     resources = engine.capacities
     return (
         resources.available == resources.total

@@ -76,7 +76,7 @@ def test_output_in_a_terminal(bus, terminal, log_format, progress, expected):
 
 @pytest.mark.parametrize("progress", [None, False, True])
 def test_json_is_not_mixed_with_anything(bus, progress):
-    """Whoever reads it line by line would fail at the first line of progress."""
+    """A program that reads it line by line would fail at the first line of progress."""
     to = io.StringIO()
     with attach(bus, "json", progress, to):
         play(bus)

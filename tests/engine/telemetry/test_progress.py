@@ -40,7 +40,7 @@ def terminal(monkeypatch):
 
 @pytest.fixture(params=[False, True], ids=["lines", "bars"])
 def to(request):
-    """Where progress is shown: what is no terminal, and what is one."""
+    """Outputs of progress: a terminal, and others."""
     return request.getfixturevalue("terminal") if request.param else io.StringIO()
 
 
@@ -56,7 +56,7 @@ def play(bus, *, status="succeeded", run_id="1"):
 
 
 def shown(stream):
-    """The rows that stay: without colours, controls, and what was erased again."""
+    """The rows that stay, without colours, controls, and erased text."""
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
     rows = (line.rsplit("\r", 1)[-1] for line in text.split("\n"))
     return [row.split() for row in rows if row.strip()]

@@ -1,4 +1,4 @@
-"""What events say, in words and as data: of every kind of event, whatever its fields hold."""
+"""Events in words and as data: every kind of event, whatever its fields contain."""
 
 import dataclasses
 import json

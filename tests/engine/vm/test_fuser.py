@@ -1,7 +1,7 @@
-"""Fuser and generator: every tier means what the interpreter means, step for step.
+"""Fused and generated loops: every tier gives the same as the interpreter, step for step.
 
-The bodies are in bodies.py, random ones are made by random_bodies.py; what whole programs do, the
-differential suite looks at.
+The bodies are in bodies.py, random ones come from random_bodies.py; the differential suite compares
+whole programs.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ untraced = pytest.mark.skipif(is_traced(), reason="lines are being looked at")
 
 
 def tiers_of(task):
-    """Those that can be asked for by name, besides the interpreter."""
+    """The tiers that can be asked for by name, besides the interpreter."""
     return TIERS.get(cs.explain(task).tier, ("auto",))
 
 
 def told(error, files):
-    """All that there is to an error, with what it came from; None if there is none."""
+    """All parts of an error, with its cause; None if there is no error."""
     if error is None:
         return None
     return (
@@ -81,7 +81,7 @@ def is_error(outcome):
 
 
 def value_told(value):
-    """The value, but functions and the like by what they look like: each run makes new ones."""
+    """The value; functions and similar objects by their text, because each run makes new ones."""
     if isinstance(value, (tuple, list)):
         return type(value)(map(value_told, value))
     if inspect.isfunction(value) or inspect.isclass(value):
@@ -95,7 +95,7 @@ def a_tool():
 
 
 async def outcome(target, tier, files):
-    """What a program gives and does, on the virtual machine; without a tier, as a graph."""
+    """The result and effects of a program on the virtual machine; without a tier, as a graph."""
     bodies.reset()
     async with cs.Engine(tier=tier or "auto", resources=[a_tool]) as engine:
         engine.register_blueprint("count_down", template_of(other_bodies.count_down))
@@ -321,7 +321,7 @@ async def test_a_trace_that_is_set_on_the_way_sees_the_next_steps(trace):
 
 @untraced
 async def test_a_breakpoint_stops_at_true_lines(trace):
-    """What ``breakpoint()`` does to the frame that calls it."""
+    """The effect of ``breakpoint()`` on the frame that calls it."""
 
     def look(frame, event, _argument):
         if event == "line" and frame.f_code.co_name == "stopped":
@@ -347,12 +347,12 @@ async def test_a_breakpoint_stops_at_true_lines(trace):
     assert set(trace.lines) <= lines
 
 
-# -- what may change meanwhile --------------------------------------------------------------------
+# -- changes during a loop ------------------------------------------------------------------------
 
 
 @pytest.fixture
 def names():
-    """Puts back what the bodies of this module rebind."""
+    """Restores names that the bodies of this module rebind."""
     before = globals().copy()
     yield
     globals().update(before)

@@ -231,7 +231,7 @@ async def test_baked_in_arguments_are_the_blueprints_own(machine):
 
 
 async def test_a_lazy_argument_is_computed_by_the_prologue(machine):
-    """M3: an explicit argument replaces it, and what only it needs does not run."""
+    """M3: an explicit argument replaces it, and nodes that only it needs do not run."""
     ran = []
 
     @cs.task

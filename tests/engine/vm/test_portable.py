@@ -1,4 +1,4 @@
-"""Blueprints that have been JSON: verified and executed like those that were compiled."""
+"""Blueprints read from JSON: verified and executed like compiled ones."""
 
 import asyncio
 import subprocess
@@ -26,7 +26,7 @@ def again(blueprint):
 
 
 def outcome(blueprint, *args, **kwargs):
-    """The value, or what the run says where it has none."""
+    """The value, or the error of the run if it has no value."""
     try:
         return asyncio.run(VirtualMachine().execute(blueprint, args, kwargs))
     except cs.DependencyMissingError as error:

@@ -1,7 +1,7 @@
 """A name in a fused loop is the variable that it is in the task's function.
 
-Each body is a module of its own, with ``f`` to start from; what it gives and does in each tier is
-what it gives and does in the interpreter, step for step.
+Each body is a separate module, with ``f`` to start from. Its results and effects on each tier equal
+those in the interpreter, step for step.
 """
 
 import sys
@@ -32,7 +32,7 @@ def guarded(function):
 
 
 def body(*lines, tail="f.tail(n - 1, (*found, got))"):
-    """A task whose lines set ``got``, with everything that they raise caught."""
+    """A task with lines that set ``got``; it catches all their errors."""
     inner = "".join(f"        {line}\n" for line in lines)
     return (
         f"@cs.task\ndef f(n, found=()):\n    if not n:\n        return found\n    try:\n{inner}"
@@ -87,7 +87,7 @@ FUSED = {
 
 
 def in_a_closure(source):
-    """The module, with the task in a function whose variables its names may be."""
+    """The module, with the task in a function that may have its names as variables."""
     lines = "".join(f"    {line}\n" if line else "\n" for line in source.splitlines())
     made = "f = make('closed over', repr, max)"
     return f"def make(x, type, len):\n{lines}\n    return f\n\n\n{made}\n"

@@ -10,7 +10,7 @@ import cascade as cs
 from cascade.runtime import events
 from cascade.runtime.loops.fused import is_traced
 
-#: What the loops of the tests have done; each has its own.
+#: Effects of the tests' loops; each has its own.
 calls: list[object] = []
 #: Endless loops end when this is set.
 enough = asyncio.Event()
@@ -227,7 +227,7 @@ def test_scripts_have_a_limit_too(use_vm):
         cs.run(count_down(5), use_vm=use_vm, max_steps=0)
 
 
-# -- what is told of them -------------------------------------------------------------------------
+# -- events of steps ------------------------------------------------------------------------------
 
 
 async def turns(until):
@@ -364,7 +364,7 @@ async def test_a_loop_that_swallows_its_cancel_ends(engine, run):
     assert seen == [0, 1, 2, 3, 4, 5, "swallowed"]
 
 
-# -- what they hand on ----------------------------------------------------------------------------
+# -- results of steps -----------------------------------------------------------------------------
 
 
 @cs.task

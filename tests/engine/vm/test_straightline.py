@@ -1,4 +1,4 @@
-"""Straight-line code for graphs of plain calls means what their interpretation means."""
+"""Straight-line code for graphs of plain calls gives the same as their interpretation."""
 
 import asyncio
 import contextvars
@@ -262,7 +262,7 @@ def test_an_error_that_is_raised_again_and_again_is_found():
         assert entered(deeper).done == [2]
 
 
-# -- kinds of what nodes give, at each place --------------------------------------------------
+# -- kinds of results, at each place ----------------------------------------------------------
 
 
 async def outcome(work):
@@ -481,7 +481,7 @@ async def test_the_last_node_before_the_target_may_be_mentioned_again(engine, us
 
 
 async def test_a_node_that_another_of_the_graph_gives_is_computed_once(engine, use_vm):
-    """It is only held weakly, so that nobody can tell before."""
+    """It is held only weakly, so that it cannot be known before."""
     ran = Counter()
     held = []
 
@@ -576,7 +576,7 @@ GIVES = ["value"] * 6 + ["raise", "lazy", "chain", "tail", "context"]
 
 @st.composite
 def graphs(draw):
-    """For each node what it gives, in which step, and its inputs: earlier nodes, by place."""
+    """For each node its result, its step, and its inputs: earlier nodes, by place."""
     nodes = []
     for at in range(draw(st.integers(1, 7))):
         inputs = draw(st.lists(st.integers(0, at - 1), max_size=3)) if at else []

@@ -1,4 +1,4 @@
-"""Templates: what a machine makes of blueprints, below what programs mean (test_engine.py)."""
+"""Templates: graphs made of blueprints, below the semantics (test_engine.py)."""
 
 import asyncio
 import gc

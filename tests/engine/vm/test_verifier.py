@@ -1,4 +1,4 @@
-"""``verify``: what can be executed passes, and what cannot is told with its place."""
+"""``verify``: executable blueprints pass, and faults are reported with their place."""
 
 import asyncio
 import re
@@ -50,7 +50,7 @@ def loop(*calls, **options):
     return Blueprint(calls, 4, input_kwargs={"x": 0}, **options)
 
 
-# -- what passes ------------------------------------------------------------------------------
+# -- blueprints that pass ---------------------------------------------------------------------
 
 
 @settings(deadline=None)
@@ -63,7 +63,7 @@ def test_whatever_the_builder_makes_passes(program, template):
 
 
 def compiled(made):
-    """The blueprints of a program of the differential tests; none if it is refused before."""
+    """The blueprints of a program of the differential tests; empty if it is refused before."""
     try:
         lazies = [made.target(), *made.blueprints.values()]
         blueprints = [
@@ -154,11 +154,11 @@ async def test_a_verified_blueprint_is_executed_as_before():
     assert await VirtualMachine().execute(blueprint, [1]) == (4, 2)
 
 
-# -- what is refused --------------------------------------------------------------------------
+# -- blueprints that are refused --------------------------------------------------------------
 
 _FITS = BlueprintBuilder().build(pair(number()))
 _COLLECTS = template_of(collect)
-#: What is wrong → the blueprint, the fault as it is told, and the instruction it is at.
+#: Fault → the blueprint, the message, and the index of the instruction.
 REFUSED = {
     "no instructions": (Blueprint(), "it has no instructions, so it has no value", None),
     "no number of registers": (
@@ -412,7 +412,7 @@ _steps = st.lists(
 @settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(_steps, st.integers(0, 4))
 def test_verified_instructions_read_written_registers_in_every_turn(steps, entry):
-    """Each instruction gives its place, so that what is read tells who wrote it."""
+    """Each instruction returns its place, so that a read value tells its writer."""
     last = len(steps) - 1
     seen: list[tuple[int, tuple]] = []
 
@@ -438,7 +438,7 @@ def test_verified_instructions_read_written_registers_in_every_turn(steps, entry
     is_right = len(set(seen)) == len(steps) and not any(UNSET in args for _, args in seen)
 
     if any(output == 0 for _, output in steps[:-1]):
-        assert not passes  # also where nobody reads the input again
+        assert not passes  # even if no instruction reads the input again
     else:
         assert passes == is_right
 

@@ -1,4 +1,4 @@
-"""MqttConnector: what only a network can do to it. The rest is in tests/contracts."""
+"""MqttConnector: faults that only a network causes. The rest is in tests/contracts."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def heard(connector, topic, retain=False):
         cancel()
 
 
-# Who does not answer.
+# A broker that does not answer.
 
 
 async def test_a_server_that_says_nothing_is_given_up_and_its_socket_closed():
@@ -186,7 +186,7 @@ async def test_a_disconnect_that_is_cancelled_goes_on_and_connect_works_after_it
 
 
 async def test_a_broker_that_answers_nothing_any_more_is_left_and_asked_anew():
-    async with Peer(connect=welcome) as peer:  # and no word to what is published
+    async with Peer(connect=welcome) as peer:  # and no answer to published messages
         connector = MqttConnector(settings(peer.url, timeout=0.1))
         async with connector:
             connector.publish("a", b"1")
@@ -245,7 +245,7 @@ async def test_errors_of_the_library_do_not_end_the_attempts(monkeypatch, caplog
     assert "failed unexpectedly, and connects again" in caplog.text
 
 
-# Who does not like what it gets.
+# A broker that refuses.
 
 
 async def test_a_message_that_the_broker_closes_over_does_not_hold_up_the_others(tmp_path, caplog):
@@ -323,7 +323,7 @@ async def test_with_qos_0_a_message_is_sent_once_without_a_number():
 
 @pytest.fixture
 def passwords(tmp_path):
-    """What lets ``me`` in, with SECRET."""
+    """The password file that lets ``me`` in, with SECRET."""
     path = tmp_path / "passwords"
     program = shutil.which("mosquitto_passwd")
     if program is None:

@@ -1,4 +1,4 @@
-"""What comes over a connection to an MQTT broker, however it is cut into pieces."""
+"""Bytes from an MQTT broker, cut into pieces at any place."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def message(topic, payload, qos=0, number=1):
 
 
 class Sender(Peer):
-    """Accepts a subscription, and then sends what it is given, piece by piece."""
+    """Accepts a subscription, and then sends the given bytes, piece by piece."""
 
     def __init__(self, pieces):
         super().__init__(connect=welcome, subscribe=self._send)

@@ -1,4 +1,4 @@
-"""Outbox: what waits, in which order, and what gives way."""
+"""Outbox: the order of waiting messages, and which are dropped."""
 
 from __future__ import annotations
 
