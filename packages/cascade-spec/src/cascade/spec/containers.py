@@ -197,7 +197,7 @@ def recipe_of(root: Any, marks: Marks = ARGUMENT_MARKS) -> tuple[Recipe, tuple[L
                     "cycle",
                     [type(container).__name__] * 2,
                 )
-            # A plain loop: it stays as it is, and so does all that was begun since it was entered.
+            # A plain cycle stays as it is, and so do all containers that were entered inside it.
             inner = container
             while inner is not container or not inner_done:
                 inner, inner_done = stack.pop()
@@ -244,7 +244,8 @@ def _misplaced(item: Any) -> ArgumentError:
             "whole result"
         )
     return ArgumentError(
-        f"{item!r} stands inside a container; a resource is injected as an argument of its own"
+        f"{item!r} stands inside a container, where nothing is injected; pass it as an argument of "
+        "its own"
     )
 
 
