@@ -1,4 +1,4 @@
-"""Collects only what can be imported: `hatch test --all` also runs without the upper layers.
+"""Collects only importable tests: `hatch test --all` also runs without the upper layers.
 
 And the servers that tests of several folders talk to.
 """

@@ -1,4 +1,4 @@
-"""Tasks that the tests of several modules make graphs of; what is particular stays in its test."""
+"""Tasks that several test modules make graphs of; special ones stay in their test."""
 
 import asyncio
 

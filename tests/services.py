@@ -23,8 +23,8 @@ class Mosquitto:
 
     Args:
         folder: Where its configuration and log are.
-        lines: What else is in its configuration; by default it lets everybody in.
-        tls: What makes its port one with TLS: certificate and key, PEM.
+        lines: Further lines of its configuration; by default every client is accepted.
+        tls: For a port with TLS: certificate and key, PEM.
     """
 
     def __init__(self, folder: Path, *lines: str, tls: tuple[Path, Path] | None = None) -> None:
@@ -39,7 +39,7 @@ class Mosquitto:
             *tls_lines,
             *(lines or ["allow_anonymous true"]),
             "persistence false",
-            # Started as root it would become another, who may not read what a test has written.
+            # Started as root it would change its user, who may not read files of a test.
             f"user {getpass.getuser()}",
         ]
         self._config.write_text("\n".join(config) + "\n", encoding="utf-8")
@@ -65,7 +65,8 @@ class Mosquitto:
             if self._process.poll() is not None or time.monotonic() > until:
                 self.stop()
                 raise RuntimeError(f"mosquitto does not start:\n{self._log.read_text()}")
-            time.sleep(0.01)  # there is nothing else to wait for: it tells nobody that it listens
+            # There is nothing else to wait for: it does not report that it listens.
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """Stop it; connections are lost, and with them all that it knew."""
@@ -80,7 +81,7 @@ class Mosquitto:
 
 
 def free_port() -> int:
-    """A port that nobody has now."""
+    """A port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

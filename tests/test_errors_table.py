@@ -38,7 +38,7 @@ EXAMPLE = str(ROOT / "example.py")
 
 
 def blocks(text: str, info: str) -> list[re.Match[str]]:
-    """The fenced blocks whose info string begins with ``info``: its rest, and the content."""
+    """The fenced blocks with an info string that begins with ``info``: its rest, the content."""
     return list(re.finditer(rf"^```{info}\b *(.*)\n((?:.*\n)*?)```$", text, re.MULTILINE))
 
 

@@ -1,4 +1,4 @@
-"""``import cascade``: the table of public names, and what happens when a layer is absent."""
+"""``import cascade``: the table of public names, and the errors for absent layers."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""What the four distributions promise about each other, read from their source."""
+"""The relations between the four distributions, read from their source."""
 
 import ast
 import re
@@ -95,7 +95,7 @@ def test_only_the_top_layer_has_third_party_dependencies():
 
 
 @pytest.mark.parametrize("distribution", BELOW)
-def test_a_layer_imports_only_what_its_distribution_declares(distribution):
+def test_a_layer_imports_only_declared_dependencies(distribution):
     allowed = sys.stdlib_module_names | third_party(distribution) | {"cascade"}
     undeclared = [
         f"{place}: {module}"
@@ -133,7 +133,7 @@ def test_only_cascade_spec_answers_to_python_m_cascade():
     assert owners == ["cascade-spec"]
 
 
-def test_the_test_environment_has_what_the_command_needs():
+def test_the_test_environment_has_the_commands_dependencies():
     extra = project("cascade-engine")["optional-dependencies"]["cli"]
     tested = load(ROOT / "pyproject.toml")["dependency-groups"]["test"]
 

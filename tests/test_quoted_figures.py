@@ -24,7 +24,7 @@ _QUOTED = re.compile(
 
 
 def measured(section: str) -> Iterator[tuple[str, str]]:
-    """(number, unit) of each cell of the tables, whose unit may stand at the head of its column."""
+    """(number, unit) of each cell of the tables; the unit may stand at the head of its column."""
     header: list[str] = []
     for line in section.splitlines():
         cells = [cell.strip() for cell in line[1:-1].split("|")] if line[:1] == "|" else []

@@ -1,4 +1,4 @@
-"""What every CacheBackend does."""
+"""The contract of CacheBackend, for every implementation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Clock:
 
 
 class DictCache:
-    """The protocol in as few lines as it takes: what the suite is checked against."""
+    """The shortest implementation of the protocol: the suite is checked against it."""
 
     def __init__(self, now):
         self._now = now
@@ -65,7 +65,7 @@ def test_a_key_that_was_never_put_is_a_miss(cache):
 
 @pytest.mark.parametrize("value", [None, False, 0, "", [], object(), {"a": (1,)}])
 def test_a_value_is_the_very_object_that_was_put(cache, value):
-    """None and what is falsy are values like any other."""
+    """None and falsy objects are values like any other."""
     cache.put("a", value)
     hit, kept = cache.get("a")
 
@@ -173,7 +173,7 @@ def test_it_may_be_used_from_many_threads(cache):
 
 @pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
 async def test_an_engine_keeps_values_in_it(cache, clock, use_vm):
-    """R10: until their time is over; and what has no value is not kept."""
+    """R10: until they expire; and nodes without a value are not kept."""
     made = []
 
     @cs.task

@@ -1,4 +1,4 @@
-"""What every Connector does; the one over MQTT with a broker of its own."""
+"""The contract of Connector, for every implementation; over MQTT with a separate broker."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def connectors(place):
 
 
 class Inbox:
-    """A handler that keeps what it is called with, for a test to wait for."""
+    """A handler that keeps its messages, for a test to wait for."""
 
     def __init__(self):
         self._queue = asyncio.Queue()
@@ -385,8 +385,8 @@ async def test_a_coroutine_function_is_refused_as_a_handler(connectors):
         ("a/+", b"", False, "wildcard"),
         ("#", b"", False, "wildcard"),
         ("a\n", b"", False, r"U\+000A at index 1"),
-        (b"a", b"", False, "a topic is a str"),
-        (["a"], b"", False, "a topic is a str"),
+        (b"a", b"", False, "a topic must be a str"),
+        (["a"], b"", False, "a topic must be a str"),
         ("a", "text", False, r"\.encode\(\)"),
         ("a", bytearray(b"x"), False, "must be bytes"),
         ("a", None, False, "must be bytes"),
@@ -684,5 +684,5 @@ def test_a_will_must_be_a_message(place, will):
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, None, "many", True])
 def test_max_queued_must_be_a_count_of_messages(place, limit):
-    with pytest.raises(cs.ArgumentError, match="max_queued must be an int from 1 up"):
+    with pytest.raises(cs.ArgumentError, match="max_queued must be an int ≥ 1"):
         place.connector(max_queued=limit)

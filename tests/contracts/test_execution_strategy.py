@@ -1,4 +1,4 @@
-"""What every ExecutionStrategy does: the value of a target, in a run that it is handed."""
+"""The contract of ExecutionStrategy: the value of a target, in a given run."""
 
 import asyncio
 import contextvars
@@ -287,7 +287,7 @@ async def test_it_tries_again_and_gives_errors_as_values(execute):
 
 
 async def test_context_variables_of_the_caller_are_seen_and_kept(execute):
-    """M12: on all lanes; what a task sets, others do not see."""
+    """M12: on all lanes; tasks do not see each other's variables."""
     variable = contextvars.ContextVar("variable")
     variable.set("the caller's")
 

@@ -1,4 +1,4 @@
-"""What every Executor does, and those that lend threads; some can do without one of these.
+"""The contract of Executor, for every implementation; some parts apply only to those with threads.
 
 ``concurrent.futures``' pool is one as it stands.
 """
@@ -24,9 +24,9 @@ from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.execution.worker_calls import WorkerCall, end_of
 from cascade.spec.protocols import Executor
 
-#: Those that make calls on threads of their own.
+#: Executors that make calls on their own threads.
 POOLS = [LocalExecutor, ThreadPoolExecutor]
-#: Those of them that can do without the thread of a call that nobody waits for any more.
+#: Executors that can replace the thread of an abandoned call.
 REPLACING = [LocalExecutor]
 
 
@@ -347,7 +347,7 @@ TARGETS = {
 @pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_run_whose_calls_are_not_begun_fails(way, target, use_vm):
+async def test_a_run_fails_when_its_executor_starts_no_calls(way, target, use_vm):
     async with cs.Engine(executor=Refusing(way)) as engine, asyncio.timeout(10):
         kind = OSError if way == "raises" else cs.ExecutorError
         with pytest.raises(kind, match=r"no more|before a thread began it"):
@@ -374,7 +374,7 @@ async def test_a_run_fails_when_a_later_call_is_not_begun(way):
 
 
 async def test_an_executor_may_fail_a_call_that_a_run_has_given_up():
-    """As a ThreadPoolExecutor does whose initializer fails; it checks for no cancel before that."""
+    """Like a ThreadPoolExecutor with a failing initializer; it checks for no cancel before that."""
     second = threading.Event()
     pending = []
 
@@ -507,7 +507,7 @@ async def test_a_retry_gets_over_a_call_that_was_not_begun():
         assert await engine.run(double(4).with_timeout(10).with_retry(2)) == 8
 
 
-# -- what is no executor ------------------------------------------------------------------------
+# -- objects that are no executor ---------------------------------------------------------------
 
 
 class Pool(ProcessPoolExecutor):
@@ -602,7 +602,7 @@ async def test_an_engine_goes_on_when_a_call_takes_too_long(make, use_vm):
         go.set()
 
 
-# -- those that can do without the thread of a call that nobody waits for ---------------------
+# -- executors that can replace the thread of an abandoned call ---------------------------------
 
 
 @pytest.fixture

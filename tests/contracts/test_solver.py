@@ -1,4 +1,4 @@
-"""What every Solver does: each node in exactly one stage, after its inputs."""
+"""The contract of Solver: each node is in exactly one stage, after its inputs."""
 
 import pytest
 from hypothesis import given, settings
@@ -130,7 +130,7 @@ async def test_an_engine_refuses_a_plan_that_leaves_a_node_out(make):
         def resolve(self, graph):
             return list(super().resolve(graph))[:-1]
 
-        in_order = False  # else nobody asks
+        in_order = False  # otherwise it would not be called
 
     @cs.task
     def add(a, b=0):

@@ -1,4 +1,4 @@
-"""What every StateBackend does."""
+"""The contract of StateBackend, for every implementation."""
 
 import threading
 
@@ -10,7 +10,7 @@ from cascade.spec.protocols import StateBackend
 
 
 class DictState:
-    """The protocol in as few lines as it takes: what the suite is checked against."""
+    """The shortest implementation of the protocol: the suite is checked against it."""
 
     def __init__(self):
         self._kept = {}
@@ -165,7 +165,7 @@ async def test_an_engine_keeps_results_and_skip_reasons(state, use_vm):
 
 @pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
 async def test_an_engine_keeps_no_outcome_of_failed_nodes_and_their_users(state, use_vm):
-    """Nor of what did not run for it; an error that is an item's value is one."""
+    """Nor of nodes that did not run for it; an error that is an item's value is one."""
 
     @cs.task
     def divide(n):

@@ -37,9 +37,9 @@ from cascade.spec.errors import (
 )
 from cascade.spec.lazy_types import LazyResult
 
-#: What each program is run on, besides the graph path; "auto" is fused where it can be.
+#: The ways to run each program besides the graph path; "auto" is fused where possible.
 TIERS: tuple[Tier, ...] = ("interpreted", "generated", "auto")
-#: Seconds after which a run that does not end is called a deadlock; far above what any needs.
+#: Seconds after which a run counts as a deadlock; far more than any needs.
 _PATIENCE = 20
 
 
@@ -60,7 +60,7 @@ Maker = Callable[[ModuleType], Made]
 
 @dataclass
 class Outcome:
-    """What one way of running a program gave."""
+    """The outcome of one way of running a program."""
 
     value: str | None = None
     error: BaseException | None = None
@@ -68,7 +68,7 @@ class Outcome:
     opened: Counter[str] = field(default_factory=Counter)
     closed: Counter[str] = field(default_factory=Counter)
     events: Counter[Any] = field(default_factory=Counter)
-    #: Of ``PARAMS``, those that a program does not take.
+    #: The ``PARAMS`` that a program does not take.
     not_given: Set[str] = frozenset()
     #: Whether there was something to run.
     authored: bool = True
@@ -91,9 +91,10 @@ def check(
 
     Args:
         maker: Makes the program.
-        printed: What to show of it.
+        printed: The part of it to show.
         fail_fast: Whether the first error ends the run.
-        watched: Compare what the two paths tell, too; what nobody watches takes a shorter way.
+        watched: Compare the events of the two paths, too; runs without subscribers go a shorter
+        way.
         changes: Of the engines' constraints, which hold things up and change nothing.
     """
 
@@ -122,7 +123,7 @@ def check(
             f"{path}: words the only error, or its note, otherwise than the graph (R9)"
             for path, outcome in outcomes.items()
             if _worded(outcome.error, evaluator) != _worded(graph.error, evaluator)
-            # A program is given what it takes only, which the error lists.
+            # A program gets only the inputs that it takes, which the error lists.
             and not (path == "program" and isinstance(graph.error, ParameterError))
         ]
     if _tells_the_same(evaluator, fail_fast):
@@ -163,8 +164,8 @@ async def by_engine(
 ) -> Outcome:
     """Run it on a tier of the VM path; with None, on the graph path.
 
-    With ``program``, what can be compiled is, by ``Engine.compile``. The constraints of the engine
-    are changed as ``changes`` say. When it ends nobody has anything of capacities, and none waits.
+    With ``program``, ``Engine.compile`` compiles all that can be compiled. The constraints of the
+    engine are changed according to ``changes``. At the end no task holds or waits for capacities.
     """
     if watched:  # of the others, the caller has set no context variable
         tone.set(CALLERS)
@@ -213,7 +214,7 @@ _executor = LocalExecutor(name="differential")
 
 
 def _told(event: Event) -> Counter[Any]:
-    """What an event tells, but for times and numbers; which of equal nodes it is is left open."""
+    """The content of an event, without times and numbers; equal nodes are not told apart."""
     match event:
         case NodesPlanned():
             return Counter({"planned": event.count})
@@ -265,7 +266,7 @@ def _faults(
     yield from _impossible(outcome.effects, evaluator)
 
 
-#: What may be told before anything runs, or instead of running what a task returned.
+#: Events that may come before anything runs, or instead of running a returned graph.
 _REFUSALS = CycleError, ParameterError, ResourceNotFoundError
 
 
@@ -286,7 +287,7 @@ def _other_errors(group: ExceptionGroup[Exception], evaluator: naive.Naive) -> I
         found, expected = Counter(set(found)), Counter(set(expected))
     required = expected - _kinds(evaluator.optional_errors)
     if evaluator.has_caught:
-        # What stops a node that nobody catches is one of the errors that it could meet.
+        # The error of a node that is not caught is one of the errors that it could meet.
         required = Counter()
     if not required <= found <= expected:
         yield f"its errors are {dict(found)} instead of {dict(expected)}"
@@ -299,7 +300,7 @@ def _kinds(errors: Iterable[BaseException]) -> Counter[Any]:
 
 
 def _tells_the_same(evaluator: naive.Naive, fail_fast: bool) -> bool:
-    """Whether all that can run does, and it is not left open what that is."""
+    """Whether all that can run does, and the evaluator leaves no choice about it."""
     if evaluator.optional or (evaluator.errors and fail_fast):
         return False
     return not any(isinstance(error, _REFUSALS) for error in evaluator.errors)

@@ -1,4 +1,4 @@
-"""The naive evaluator: what a program means (rules R1–R10), by plain recursion and nothing else.
+"""The naive evaluator: the meaning of a program (rules R1–R10), by plain recursion.
 
 It has the facade's names, so that a program written as ``def program(cs): …`` can be built with
 this module in the place of ``cascade``; the two share no code but the classes of errors. One
@@ -39,7 +39,7 @@ from cascade.spec.errors import (
 
 _UNDER_WAY, _REQUIRED = object(), object()
 
-#: Indices into the log of effects: those that come before something.
+#: Indices into the log of effects: the effects before something.
 Causes = set[int]
 
 
@@ -53,7 +53,7 @@ class Literal:
 
 @dataclass(eq=False)
 class Lazy:
-    """A node: what is resolved first, and the step from there to its value."""
+    """A node: the values that it needs first, and the step from there to its value."""
 
     name: str
     inputs: list[Any]
@@ -335,7 +335,7 @@ class Fault:
     """An error that a node met.
 
     Attributes:
-        counts: It is one of the run's: on one way at least nobody catches it.
+        counts: It is one of the run's: on at least one path no node catches it.
         optional: Of a call that need not be made.
     """
 
@@ -356,7 +356,7 @@ class Failed:
 
 
 def _worst(lacks: Iterable[Any]) -> Any:
-    """What becomes of a node whose inputs have these outcomes: a failure counts most."""
+    """The outcome of a node whose inputs have these outcomes: a failure counts most."""
     failed = [outcome for outcome in lacks if isinstance(outcome, Failed)]
     if not failed:
         return next(iter(lacks), None)
@@ -368,10 +368,10 @@ class Naive:
 
     Args:
         log: The list that tasks append their effects to.
-        params: What ``Param`` reads.
+        params: The values for ``Param``.
         blueprints: Id → lazy value that it was compiled from.
         resources: Registered ones, for ``inject("name")``.
-        capacities: How much there is of what ``with_capacity`` takes.
+        capacities: Totals for ``with_capacity``.
     """
 
     def __init__(
@@ -398,7 +398,7 @@ class Naive:
         self.again = 0
         #: Whether there were equal calls, so that it is open which of them was made.
         self.had_equal_calls = False
-        #: What such calls did: indices into the log, and errors.
+        #: The effects of such calls: indices into the log, and errors.
         self.optional: set[int] = set()
         self.optional_errors: list[Exception] = []
         #: Whether several nodes needed one that failed, so that several paths lead to it (R9).
@@ -463,7 +463,7 @@ class Naive:
         return self.value(result, causes) if isinstance(result, Lazy) else result  # R4
 
     def check_amounts(self, lazy: Lazy) -> None:
-        """Whether each attempt can have what it takes; how long it waits for that is no matter."""
+        """Whether each attempt can have the capacities that it takes; the wait does not matter."""
         lazies = {n: v for n, v in lazy.amounts.items() if isinstance(v, Lazy)}
         known = {n: self.memo[v] for n, v in lazies.items()}
         for amount in known.values():
@@ -486,7 +486,7 @@ class Naive:
         if key not in lazy.cache:
             lazy.cache[key] = _UNDER_WAY
             self.again += key in self.missed
-            # Whose inputs come before its effects is open: of equal calls any may be the one.
+            # With its inputs before its effects; any of several equal calls may be the one.
             made_of: Causes = set()
             outcome = self.final(lazy, inputs, made_of)
             self.again -= key in self.missed
@@ -503,7 +503,7 @@ class Naive:
         return self.counted(Failed((Fault(error, optional=bool(self.again)),)))
 
     def counted(self, outcome: Any) -> Any:
-        """``outcome``; what it failed with is the run's, unless that is on its way to a catch."""
+        """``outcome``; its error is the run's, unless it is on its way to a catch."""
         if isinstance(outcome, Failed) and not self.catching:
             for fault in outcome.faults:
                 if not fault.counts:
@@ -513,7 +513,7 @@ class Naive:
         return outcome
 
     def resolve(self, value: Any, causes: Causes, lacks: list[Any]) -> Any:
-        """``value`` with values in the place of lazies (R2); ``lacks`` gets what has none."""
+        """``value`` with values in place of lazies (R2); ``lacks`` gets nodes without a value."""
         found = [self.value(lazy, causes) for lazy in _lazies(value)]
         missing = [v for v in found if isinstance(v, (Failed, Skipped))]
         lacks += missing
@@ -580,8 +580,8 @@ class Naive:
     def prologue(
         self, template: Lazy, given: Mapping[str, Any], causes: Causes, lacks: list[Any]
     ) -> dict[str, Any]:
-        """What a compiled call is entered with besides what is given (M3): what was lazy in it,
-        and the defaults of what it left out; what was plain in it is to be given."""
+        """The inputs of a compiled call besides the given ones (M3): values of its lazy arguments,
+        and the defaults of those left out. Its plain arguments must be given."""
         task, args, kwargs = template.call
         called = _fit(task.signature.bind, args, kwargs)
         for name, value in called.items():
@@ -609,14 +609,14 @@ class Naive:
         try:
             given = {n: self.open(v, own) if type(v) is Inject else v for n, v in named.items()}
             bound = inspect.BoundArguments(task.signature, given)
-            context = contextvars.copy_context()  # what it sets no other sees (M12)
+            context = contextvars.copy_context()  # tasks do not see each other's variables (M12)
             result = context.run(task.func, *bound.args, **bound.kwargs)
             return context.run(drive, result) if inspect.iscoroutine(result) else result
         except asyncio.CancelledError as error:  # M13: a run of this evaluator is never cancelled
             raise TaskCancelledError(task.name) from error
         except StopIteration as error:  # M13
             raise TaskStopIterationError(task.func.__qualname__) from error
-        except RuntimeError as error:  # what Python makes of one that leaves a coroutine
+        except RuntimeError as error:  # the form that Python gives to one that leaves a coroutine
             if isinstance(error.__cause__, StopIteration):
                 raise TaskStopIterationError(task.func.__qualname__) from error
             raise
@@ -650,7 +650,7 @@ class Naive:
 
 
 def _frozen(value: Any) -> Any:
-    """By what equal arguments are equal: their types and values, dicts and sets in any order."""
+    """The key by which equal arguments are equal: types and values, dicts and sets in any order."""
     kind = type(value)
     if kind is Inject:
         source = value.source

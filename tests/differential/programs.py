@@ -24,7 +24,7 @@ from cascade.spec.blueprint import Literal
 from cascade.spec.errors import CascadeError
 from cascade.spec.lazy_types import LazyResult
 
-#: What tasks set, and whatever the caller has: equal to what a task sets, and not the same (M12).
+#: Values that tasks set, and the caller's: equal to a task's value, but not the same (M12).
 tone: ContextVar[object] = ContextVar("tone")
 CALLERS: list[object] = []
 PARAMS = {"limit": 3, "name": "eu"}
@@ -56,7 +56,7 @@ class Const:
 
 @dataclass(frozen=True)
 class Arg:
-    """An argument of the task whose body this is part of."""
+    """An argument of the task that has this expression in its body."""
 
     place: int
 
@@ -162,7 +162,7 @@ class Pack:
 
 @dataclass(frozen=True)
 class Give:
-    """Return what an expression gives: a plain value, or a lazy one to continue as (R4)."""
+    """Return the value of an expression: plain, or lazy to continue as (R4)."""
 
     value: Any
 
@@ -199,7 +199,7 @@ class Job:
     Attributes:
         signature: Of one of the kinds in ``Build._shaped``.
         pauses: How often it gives way; None for a plain function.
-        body: What it does.
+        body: Its actions.
         mode: Where it is called, as a plain function.
         nout: How many values it says that it gives.
         tries: How often it fails and is tried, where it is.
@@ -226,7 +226,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """Tasks that tail-call each other once per step; the last one does what the body says."""
+    """Tasks that tail-call each other once per step; the last one does the body."""
 
     pauses: tuple[int | None, ...]
     steps: tuple[Step, ...]
@@ -329,7 +329,7 @@ class Build:
         self.shared: list[Any] = []
 
     def target(self) -> Any:
-        """The target; its tasks find what they need in here."""
+        """The target; its tasks find everything they need in here."""
         for part in self.program.shared:
             self.shared.append(self._lazy(self.make(part, ())))
         for user, kind, source in self.program.late:
@@ -392,7 +392,7 @@ class Build:
         return lazy.with_cache(self._cache) if cached else lazy
 
     def _with_amounts(self, lazy: Any, amounts: Any, args: tuple[Any, ...]) -> None:
-        """What is no number as it stands there is made lazy, so that it is met during the run."""
+        """Values that are no numbers there are made lazy, so that they are met during the run."""
         for name, part in amounts:
             amount = self.make(part, args)
             number = isinstance(amount, (int, float)) and 0 <= amount <= CAPACITIES[name]
@@ -418,7 +418,7 @@ class Build:
         return make(function)
 
     def _begin(self, task: Job | Loop, label: str, arguments: Any) -> None:
-        """Note a call, and whether it sees what another has set; fail if it is one of the first."""
+        """Note a call, and whether it sees another's variable; fail if it is one of the first."""
         if tone.get(CALLERS) is not CALLERS:
             label += " with a context variable that another task has set"
         if task.binds:
@@ -620,7 +620,7 @@ class Change:
     Attributes:
         turns: Since the change before, or the beginning; 0: before the run.
         scope: For which tasks.
-        kind: Of the constraint; None to remove those that there are.
+        kind: Of the constraint; None to remove the present ones.
         value: Of the constraint.
     """
 
@@ -664,7 +664,7 @@ _fails = st.one_of(
 
 @dataclass(frozen=True)
 class Profile:
-    """What programs of a kind are made of.
+    """The parts of programs of a kind.
 
     Attributes:
         fails: Out of 100 tasks, how many raise; likewise turns of loops that do not fit.
@@ -810,9 +810,9 @@ def _operators(profile: Profile, inner: Any) -> st.SearchStrategy[Operator]:
 
 @functools.cache
 def _amounts(profile: Profile, inner: Any, cached: bool) -> st.SearchStrategy[Any]:
-    """What a call takes of capacities: known, or given by tasks.
+    """The capacities of a call: known, or given by tasks.
 
-    Of equal calls it is open which is made, so what they take never fails them.
+    It is open which of several equal calls is made, so their capacities never fail them.
     """
     known = st.sampled_from([0, 1, 0.5, 1.5]).map(Const)
     number = st.builds(Job, st.just("any"), _pauses, known.map(Give))
@@ -845,7 +845,7 @@ def _jobs(
     signature = draw(signatures)
     pauses = draw(_pauses)
     if signature == "bound":
-        pauses = None  # a coroutine cannot use what is bound to a thread
+        pauses = None  # a coroutine cannot use a thread-bound resource
     mode = draw(_modes) if pauses is None else "auto"
     body = draw(_bodies(profile, depth, met))
     if nout is not None and not (profile.fails and draw(_rarely)):
@@ -909,7 +909,7 @@ def _maps(
 
 @functools.cache
 def changes() -> st.SearchStrategy[tuple[Change, ...]]:
-    """Constraints that hold nothing up for long; mostly none."""
+    """Constraints that block nothing for long; mostly an empty list."""
     turns = st.sampled_from([0, 0, 1, 2, 5, 20])
     scopes = st.sampled_from(["global", "task:t*", "task:t[0-2]", "task:loop*", "task:*.1"])
     value = st.one_of(

@@ -16,7 +16,7 @@ Pair = namedtuple("Pair", "left right")
 
 
 class Ground:
-    """What a program by hand works with: tasks that log, and places for what it registers."""
+    """The surroundings of a handwritten program: tasks that log, and places for registrations."""
 
     def __init__(self, program: Callable[["Ground"], Any], cs: ModuleType) -> None:
         self.program = program
@@ -61,7 +61,7 @@ class Ground:
         return make(logged if turns is None else awaited)
 
     def flaky(self, func: Callable[..., Any], failures: int, turns: int | None = None) -> Any:
-        """A task whose first calls with each argument fail."""
+        """A task that fails in its first calls with each argument."""
         seen: list[Any] = []
 
         def work(n: Any) -> Any:
@@ -92,7 +92,7 @@ class Ground:
         return self.cs.resource(name=name, **options)(needing if needs else alone)
 
 
-#: What is to be true of it → the program.
+#: A statement about it → the program.
 CASES: dict[str, Callable[[Ground], Any]] = {}
 
 
@@ -649,7 +649,7 @@ def _(g: Ground) -> Any:
 
 
 def _far(g: Ground) -> tuple[Any, Any]:
-    """A task that tail-calls one whose argument fails, and one that returns a call of it."""
+    """A task that tail-calls one with a failing argument, and one that returns a call of it."""
     failing = g.fail(OSError("far"))
     two = g.task(lambda n: g.cs.TailCall((failing(),)), "two")
     one = g.task(lambda n: two.tail(n), "one")
@@ -1099,7 +1099,9 @@ def _(g: Ground) -> Any:
 
 @pytest.mark.parametrize("goes_on", [False, True], ids=["", "going on, watched"])
 @pytest.mark.parametrize("meaning", CASES)
-def test_what_it_means(meaning: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch):
+def test_the_program_gives_the_expected_outcome(
+    meaning: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("CASCADE_TEST_REGION", "eu")
     program = lambda cs: Ground(CASES[meaning], cs)  # noqa: E731
     check(program, meaning, fail_fast=not goes_on, watched=goes_on)

@@ -174,12 +174,12 @@ def test_a_long_chain_of_skipped_nodes(use_vm: bool, many):
 @both_paths
 @pytest.mark.parametrize("target", [nested, async_nested])
 def test_inner_nodes_that_return_lazy_values_nest_deep(target, use_vm: bool, deep):
-    """M4: a task whose argument is a task that returns a lazy value, whose argument …"""
+    """M4: a task with an argument that returns a lazy value with such an argument …"""
     assert run(target(deep), use_vm=use_vm) == deep
 
 
 @both_paths
-def test_tail_calls_whose_arguments_are_tail_calls_nest_deep(use_vm: bool, deep):
+def test_tail_calls_in_arguments_of_tail_calls_nest_deep(use_vm: bool, deep):
     assert run(nested_tail(deep), use_vm=use_vm) == 0
 
 

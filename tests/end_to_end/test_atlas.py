@@ -56,7 +56,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def atlas(source, tmp_path_factory):
-    """One run over the small tree: what it printed, and the folder with what it wrote."""
+    """One run over the small tree: its output, and the folder with its files."""
     here = tmp_path_factory.mktemp("here")
     return run("--root", source, cwd=here), here / "build" / "atlas"
 

@@ -82,7 +82,7 @@ def test_ctrl_c_ends_it_with_130_and_without_a_traceback():
         out, err = process.communicate()
 
     assert (process.returncode, out) == (130, "")
-    # On a busy machine it says first what it waits for.
+    # On a busy machine it first names the calls that it waits for.
     lines = err.splitlines()
     assert lines[-1] == "cascade: interrupted"
     assert all(line.startswith("cascade: interrupted") for line in lines)

@@ -1,4 +1,4 @@
-"""Each command in docs/command.md prints what the page says."""
+"""Each command in docs/command.md prints the output on the page."""
 
 import os
 import re
@@ -26,7 +26,7 @@ def run(command: str, folder: Path) -> Done:
 
 
 def session(block: str, folder: Path) -> str:
-    """The block's commands, each with what it prints here."""
+    """The block's commands, each with its output here."""
     shown, code = [], 0
     for line in block.splitlines():
         if line == "$ echo $?":

@@ -48,12 +48,12 @@ async def main() -> None:
 asyncio.run(main())
 """
 COMMAND = [sys.executable, "-m", "cascade"]
-#: Seconds for anything to happen that has to; far above what any takes.
+#: Seconds for any expected event; far more than any takes.
 PATIENCE = 30
 
 
 class Lines:
-    """What a process writes, line by line."""
+    """The output of a process, line by line."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -98,7 +98,7 @@ def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mosquitt
 
 @pytest.fixture
 def started() -> Iterator[Any]:
-    """Starts processes, whose lines are read; none is left."""
+    """Starts processes and reads their lines; ends them all."""
     processes: list[Lines] = []
 
     def start(*words: str) -> Lines:
@@ -164,7 +164,7 @@ def test_agents_and_graphs_are_paused_slowed_and_resumed_from_another_terminal(
     assert 30 < len([w for w in slowed["waiting"] if w["task"] == "fetch"]) <= 40
     assert not program.seen[-1].startswith("graph")
 
-    broker.stop()  # nothing fails by that, and what holds goes on to hold
+    broker.stop()  # nothing fails by that, and constraints in force stay in force
     broker.start()
     back = status_where(watching, lambda s: s["time"] > slowed["time"] + 0.3)
     assert waits_for("pause task:spin")(back)
@@ -216,7 +216,7 @@ def test_a_target_that_runs_by_the_command_is_steered_too(
 def test_the_last_will_of_a_killed_engine_removes_its_status_at_once(
     broker: Mosquitto, started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By its last will: nobody has to wait for heartbeats that do not come."""
+    """By its last will: no one has to wait for missing heartbeats."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "flows.py").write_text(
         "import cascade as cs\n\n@cs.task\ndef spin(n: int = 0) -> int:\n"

@@ -36,7 +36,7 @@ def assert_loads_nothing(page):
 
 @pytest.fixture(scope="module")
 def fireflies(tmp_path_factory):
-    """One small field in virtual time: what was printed, and the folder with what was written."""
+    """One small field in virtual time: its output, and the folder with its files."""
     here = tmp_path_factory.mktemp("here")
     options = ("--virtual", "--side", 12, "--duration", 20, "--picture", "picture.svg")
     return call(FIREFLIES, *options, cwd=here), here
@@ -123,7 +123,7 @@ def test_oscillators_and_pairs_are_as_theory_says(tmp_path):
         (FIREFLIES, ["--period", "-1"], "the period must be above 0 seconds, but is -1.0"),
         (FIREFLIES, ["--nudge", "nan"], "the nudge must be a finite number"),
         (FIREFLIES, ["--seeds", "3"], "--seeds is for simulated time, so it needs --virtual"),
-        (FIREFLIES, ["--rate", "10"], "--rate: a rate is a number above 0 and a time"),
+        (FIREFLIES, ["--rate", "10"], "--rate: a rate is a number > 0 per unit of time"),
         (FIREFLIES, ["--virtual", "--seeds", "0"], "--seeds must be at least 1, but is 0"),
         (KURAMOTO, ["--draws", "0"], "--draws must be at least 1, but is 0"),
         (KURAMOTO, ["--oscillators", "1"], "--oscillators must be at least 2, but is 1"),

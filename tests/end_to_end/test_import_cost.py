@@ -1,4 +1,4 @@
-"""The benchmark of import time runs and reports what it promises; the times are not looked at."""
+"""The benchmark of import time runs and reports; times are not checked."""
 
 import json
 import subprocess

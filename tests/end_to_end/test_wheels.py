@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# What each distribution ships in `cascade/`; a distribution needs those above it in this list.
+# The contents of each distribution in `cascade/`; a distribution needs those above it in this list.
 LAYERS = {
     "cascade-spec": {"spec"},
     "cascade-graph": {"graph"},
@@ -104,7 +104,7 @@ def layers_of(distributions: Iterable[str]) -> set[str]:
 
 
 def files(wheel: Path) -> set[str]:
-    """What a wheel puts into ``cascade/``."""
+    """The contents of a wheel in ``cascade/``."""
     with zipfile.ZipFile(wheel) as archive:
         return {name for name in archive.namelist() if ".dist-info/" not in name}
 

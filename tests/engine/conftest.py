@@ -1,4 +1,4 @@
-"""What the tests of the engine share: both paths, engines, and looks for what was left behind."""
+"""Fixtures of the engine's tests: both paths, engines, and checks for leftovers."""
 
 import asyncio
 import gc

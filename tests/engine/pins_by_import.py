@@ -1,4 +1,4 @@
-"""What the tests of pins import inside of tasks."""
+"""A module that the tests of pins import inside tasks."""
 
 lazy = None
 

@@ -28,7 +28,7 @@ class Points(VirtualLoop):
         )
 
     def watch(self, planned):
-        """From now on, call what ``planned`` has for the number of a point when that is reached."""
+        """From now on, call the function in ``planned`` for each point when that is reached."""
         self.count = 0
         self._planned = dict(planned)
         self._watching = True

@@ -1,4 +1,4 @@
-"""What nobody waits for any more: timeouts of plain functions and of coroutines (M8, R10)."""
+"""Abandoned calls: timeouts of plain functions and of coroutines (M8, R10)."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.clock import run_virtually
 from cascade.runtime.events import CallAbandoned, ResourceAcquired, ResourceReleased
 
-#: Seconds; what is to be too slow for it waits for an event that is not set before it is over.
+#: Seconds; a call that must be too slow for it waits for an event that is set only afterwards.
 SHORT = 0.001
 #: Seconds; nothing takes that long, but a Clock can make it pass.
 LONG = 1000
@@ -68,7 +68,7 @@ class Clock:
 
 
 class Stuck:
-    """A function whose calls return when they are told to.
+    """A function with calls that return on demand.
 
     Attributes:
         calls: How many have begun.
@@ -181,7 +181,7 @@ async def test_another_thread_takes_the_place_of_that_of_an_abandoned_call(narro
 async def test_an_attempt_that_took_too_long_is_followed_by_another(
     narrow, clock, use_vm, stuck, held
 ):
-    """R10; and what the first one gives in the end is dropped."""
+    """R10; and the late result of the first one is dropped."""
     cache = cs.LRUCache()
 
     @cs.task
@@ -247,7 +247,7 @@ async def test_the_time_of_a_call_begins_when_a_thread_begins_it(
     assert await occupying == "occupied"
 
 
-async def test_what_an_abandoned_call_raises_is_dropped(engine, use_vm, stuck, held, caplog):
+async def test_the_error_of_an_abandoned_call_is_dropped(engine, use_vm, stuck, held, caplog):
     caplog.set_level(logging.DEBUG, "concurrent.futures")
 
     @cs.resource(scope="task")
@@ -306,7 +306,7 @@ def occupied(executor, held):
     return call
 
 
-def test_what_waited_for_a_thread_gets_the_one_that_takes_its_place(executor, held):
+def test_a_call_that_waited_for_a_thread_gets_the_replacement(executor, held):
     stuck = occupied(executor, held)
     waiting = executor.submit(threading.current_thread)
     executor.replace_thread(stuck)
@@ -363,7 +363,7 @@ def test_shutdown_does_not_wait_for_an_abandoned_call(held):
 
 
 class Log(list):
-    """What was opened and closed, and in which thread."""
+    """Openings and closings, with their threads."""
 
     def __init__(self):
         super().__init__()
@@ -451,7 +451,7 @@ async def test_the_next_attempt_has_resources_of_its_own(
 
 
 @KINDS
-async def test_what_they_need_stays_open_as_long_as_they(
+async def test_resources_of_abandoned_calls_stay_open_until_the_calls_end(
     engine, use_vm, stuck, held, log, asynchronous
 ):
     """Last opened, first closed, also where the run is over."""
@@ -496,7 +496,7 @@ async def test_a_run_scoped_resource_outlives_the_calls_that_use_it(
     assert log == ["open base", "close base"]
 
 
-async def test_the_run_closes_what_a_call_used_that_has_ended(
+async def test_the_run_closes_resources_of_abandoned_calls_that_have_ended(
     narrow, clock, use_vm, stuck, held, log
 ):
     base = provider(log, "base", False, "run")
@@ -521,7 +521,7 @@ async def test_the_run_closes_what_a_call_used_that_has_ended(
 
 @pytest.mark.parametrize("scope", ["run", "task"])
 async def test_a_bound_thread_is_not_replaced(engine, use_vm, stuck, held, log, scope):
-    """M7: what is bound to a thread would not work on another."""
+    """M7: a bound resource would not work on another thread."""
     tool = provider(log, "tool", False, scope, thread_bound=True)
 
     @cs.task
@@ -586,7 +586,7 @@ async def test_an_engine_that_is_closed_meanwhile_closes_them_all_the_same(
 def test_a_loop_that_ends_before_the_call_closes_them(
     use_vm, stuck, log, asynchronous, scope, caplog
 ):
-    """There is nobody left who could do it later; the call does not keep the program."""
+    """No thread is left that could do it later; the call does not delay the end of the program."""
     tool = provider(log, "tool", asynchronous, scope)
 
     @cs.task
@@ -769,7 +769,7 @@ async def test_a_failed_run_does_not_make_calls_that_wait_for_a_thread(narrow, u
 
 
 def test_a_call_may_outlive_the_event_loop_of_its_run(use_vm, stuck, held, caplog):
-    """Nobody is there to be told of its end, and nothing complains of that."""
+    """Its end is reported to no run, and nothing complains of that."""
 
     @cs.task
     def work():
@@ -858,7 +858,7 @@ def test_a_coroutine_that_swallows_the_cancel_has_taken_too_long_all_the_same(us
         virtually(work().with_timeout(60), use_vm)
 
 
-def test_what_a_coroutine_raises_instead_of_the_cancel_is_its_timeout(use_vm):
+def test_an_error_raised_on_the_cancel_of_a_timeout_is_the_timeout(use_vm):
     """The time was over first."""
 
     @cs.task

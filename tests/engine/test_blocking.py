@@ -83,7 +83,7 @@ def reports():
 
 @pytest.fixture
 def monitor(clock, reports):
-    """Made in the thread whose steps it watches; looks often, in real time."""
+    """Made in the thread that it watches; looks often, in real time."""
     monitor = BlockingMonitor(reports, 0.01, clock=clock)
     yield monitor
     monitor.close()
@@ -118,7 +118,7 @@ def hold(clock, reports, seconds=1.0):
     reports.wait()  # here
 
 
-# -- what is found ----------------------------------------------------------------------------
+# -- detected calls ---------------------------------------------------------------------------
 
 
 def test_a_step_that_blocks_is_reported_while_it_does(drive, clock, reports):
@@ -223,7 +223,7 @@ def test_a_step_that_another_one_interrupts_is_watched_to_its_end(monitor, clock
     assert [blocked.owner for blocked in reports] == ["outer"]
 
 
-# -- what is none -----------------------------------------------------------------------------
+# -- calls that are no fault ------------------------------------------------------------------
 
 
 def test_a_step_that_is_quick_is_not_reported(drive, clock, reports):
@@ -510,10 +510,10 @@ def test_a_thread_that_cannot_start_fails_no_task(monkeypatch, monitor, drive, c
         drive(nothing())
         drive(nothing())
 
-    assert caplog.messages == ["nobody looks for blocking calls: can't start new thread"]
+    assert caplog.messages == ["blocking calls cannot be detected: can't start new thread"]
 
 
-# -- what is said -----------------------------------------------------------------------------
+# -- messages ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -526,12 +526,12 @@ def blocked(tmp_path, monkeypatch):
     return BlockedStep("owner", 0.1004, 0.1, CallSite(str(path), 2), "the stack")
 
 
-def test_the_message_says_what_where_and_what_to_do(blocked):
+def test_the_message_names_the_task_the_place_and_the_remedy(blocked):
     assert describe("fetch", blocked) == (
-        "the coroutine task 'fetch' blocks the event loop, and with it all that shares it: one "
-        "step of it has taken 0.1 s so far\n"
+        "the coroutine task 'fetch' blocks the event loop and everything that shares it: one "
+        "step has taken 0.1 s so far\n"
         "    at flow.py:2:  return requests.get(url).json()\n"
-        "    let it be a plain function, which runs on a thread:  @cs.task on def, not async def\n"
+        "    make it a plain function, which runs on a thread:  @cs.task on def, not async def\n"
         "    or put the call on a thread:                         await asyncio.to_thread(…)\n"
         "    or allow it, for good or a number of seconds:        @cs.task(may_block=True)"
     )
@@ -577,7 +577,7 @@ def test_where_warnings_are_errors_it_is_logged_as_one(blocked, caplog):
 
 @pytest.fixture
 def told(monkeypatch):
-    """What engines are told of, and waits for; a warning here goes to nobody."""
+    """Warnings and events of engines."""
     reports = Reports()
     monkeypatch.setattr("cascade.runtime.engine.warn", lambda *details: reports(details))
     return reports
@@ -585,7 +585,7 @@ def told(monkeypatch):
 
 @pytest.mark.parametrize("tier", ["auto", "generated"])
 def test_a_plain_function_is_named_and_not_the_coroutine_around_it(tier, told):
-    """It is called by a run in a coroutine task, in whose step it keeps the event loop."""
+    """A run calls it in the step of a coroutine task, whose event loop it blocks."""
 
     @cs.task
     def slow(x):
@@ -642,12 +642,12 @@ def test_time_of_a_call_inside_is_not_that_of_the_step_around_it(monitor, clock,
     assert [blocked.owner for blocked in reports] == ["inner"]
 
 
-def test_the_message_on_a_plain_function_says_what_follows(blocked):
+def test_the_message_on_a_plain_function_names_the_consequence(blocked):
     assert describe_call("fetch", "auto", blocked) == (
-        "the plain task 'fetch' keeps the event loop's thread, and with it all that shares it: one "
-        "call of it has taken 0.1 s so far\n"
+        "the plain task 'fetch' blocks the event loop and everything that shares it: one "
+        "call has taken 0.1 s so far\n"
         "    at flow.py:2:  return requests.get(url).json()\n"
-        "    it is known to take long from now on; its next calls have a worker\n"
+        "    it is known to be slow from now on; its next calls run on a worker\n"
         '    a thread from the first call on:  @cs.task(mode="blocking")'
     )
     assert "it has mode='inline'; give it a thread of its own\n" in describe_call(
@@ -655,7 +655,7 @@ def test_the_message_on_a_plain_function_says_what_follows(blocked):
     )
 
 
-# -- what is nobody's fault -------------------------------------------------------------------
+# -- blocked time without a fault -------------------------------------------------------------
 
 
 class Slow:
@@ -679,7 +679,8 @@ def test_a_pause_of_the_collector_is_not_blamed_on_a_task(told):
             return super()._look()
 
     def wait():
-        for _ in range(60):  # each a hundredth of a second or more, ten times what a step may take
+        # Each a hundredth of a second or more, ten times the threshold of a step.
+        for _ in range(60):
             assert looks.acquire(timeout=10)
 
     reports = []
@@ -752,13 +753,13 @@ def test_a_collection_of_a_small_heap_excuses_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize("blocks", [3_000, 30_000_000])
-def test_a_step_is_blamed_for_what_a_counted_collection_cannot_have_taken(monkeypatch, blocks):
+def test_a_step_is_blamed_for_time_beyond_a_counted_collection(monkeypatch, blocks):
     heap = Heap(monkeypatch, blocks)
     monkeypatch.setattr(blocking, "pauses", heap.pauses)
     monkeypatch.setattr(blocking, "perf_counter", lambda: heap.now)
     monitor = BlockingMonitor(print, clock=blocking.perf_counter)
     watch = monitor.watch("owner")
-    heap.pass_seconds(60, collections=9)  # while there are no steps, nobody looks
+    heap.pass_seconds(60, collections=9)  # without steps there are no looks
     watch.began = heap.now
     monitor.close()  # no thread of its own looks
     monitor.stir(watch)

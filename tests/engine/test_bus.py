@@ -1,4 +1,4 @@
-"""MessageBus: who is told what, in which order."""
+"""MessageBus: deliveries and their order."""
 
 import re
 
@@ -168,6 +168,6 @@ def test_a_coroutine_function_is_refused(bus):
 
 
 @pytest.mark.parametrize("event_type", [int, "TaskStarted", started, None])
-def test_what_is_no_event_class_is_refused(bus, event_type):
+def test_other_objects_than_event_classes_are_refused(bus, event_type):
     with pytest.raises(TypeError, match="takes a class of events"):
         bus.subscribe(event_type, print)

@@ -1,8 +1,7 @@
 """The end of a run at every point of it: by cancels, failures, interrupts, and both (R9, M8).
 
 A run in virtual time is the same each time, down to the order of its steps. So it can be ended at
-the first of them, at the second, and so on, until there is none left; and after each end there is
-to be nothing left of it.
+the first step, at the second, and so on to the last. After each end nothing may be left of it.
 """
 
 import asyncio
@@ -24,11 +23,11 @@ ENOUGH = 5000
 
 
 class Boom(Exception):
-    """What a call or a provider is made to raise."""
+    """An error that a call or a provider raises on demand."""
 
 
 class InStep:
-    """An executor whose threads work only while the submitting one waits: in a fixed order."""
+    """An executor with threads that work only while the submitting one waits: in a fixed order."""
 
     max_workers = 2
 
@@ -58,11 +57,11 @@ EXECUTORS = pytest.mark.parametrize("executor", KINDS.values(), ids=KINDS)
 
 
 class Ledger:
-    """What a run has opened, closed and called.
+    """The openings, closings and calls of a run.
 
     Args:
-        failing: Number of the call, opening or closing that fails; none if left out.
-        error: With what.
+        failing: Number of the call, opening or closing that fails; by default all succeed.
+        error: The error that it raises.
     """
 
     def __init__(self, failing=None, error=Boom):
@@ -124,7 +123,7 @@ class Program:
         self._make = self._tasks()
 
     def target(self, ledger):
-        """The same program for the next run, which is to be noted in ``ledger``."""
+        """The same program for the next run, which is recorded in ``ledger``."""
         self.ledger = ledger
         self._attempts.clear()
         return self._make()
@@ -302,7 +301,7 @@ async def nothing_is_left(engine, ledger):
 
 @pytest.fixture(autouse=True)
 def nothing_complains(caplog):
-    """Neither asyncio, nor futures, nor what is only found by the collector."""
+    """Neither asyncio, nor futures, nor objects found only by the collector."""
     yield
     gc.collect()
     assert not caplog.records
@@ -348,7 +347,7 @@ def test_a_cancel_at_any_point_leaves_nothing_behind(program, executor, use_vm, 
 
 
 def test_a_second_cancel_at_any_later_point_leaves_nothing_behind(program, use_vm, sample):
-    """M8; plain functions do not run while the loop does, so none is abandoned here."""
+    """M8; plain functions do not run while the loop does, so no call is abandoned here."""
 
     async def main():
         loop = asyncio.get_running_loop()
@@ -422,7 +421,7 @@ def test_a_cancel_in_a_plain_function_that_runs_in_the_loops_thread_is_not_lost(
 
 
 def test_a_run_in_a_task_that_was_cancelled_before_is_like_any_other(use_vm):
-    """As in the ``finally`` of a coroutine: what fails there is the error, and no cancel."""
+    """As in the ``finally`` of a coroutine: a failure there is the error, and no cancel."""
 
     @cs.task
     async def fail():

@@ -1,4 +1,4 @@
-"""Cancels from inside of a call: its own, or of what it awaits (ruling M13)."""
+"""Cancels from inside a call: its own, or of something that it awaits (ruling M13)."""
 
 import asyncio
 import signal
@@ -122,7 +122,7 @@ def runner_of(way):
                 return await engine.run(target, use_vm=way != "graph", **options)
             except Exception:
                 assert own_task().cancelling() == before
-                await asyncio.sleep(0)  # no cancel is left over for what comes after the run
+                await asyncio.sleep(0)  # no cancel is left over for the code after the run
                 raise
 
     run.way = way
@@ -245,10 +245,10 @@ async def test_an_inline_function_that_cancels_the_asyncio_task_it_is_in():
             await engine.run(pair(give(1), work()))
 
 
-# -- what is the task's own affair ----------------------------------------------------------------
+# -- cancels that belong to the task itself -------------------------------------------------------
 
 
-async def test_a_cancel_that_was_taken_back_is_none(run):
+async def test_an_undone_cancel_does_not_count(run):
     @cs.task
     async def work():
         own_task().cancel()
@@ -436,7 +436,7 @@ async def test_a_step_of_a_loop_that_is_cancelled_from_inside_fails_there(run_lo
     assert steps == [0, 1, 2, 3, 4, 5]
 
 
-async def test_a_plain_loop_whose_step_raises_it_fails_there(run_loop):
+async def test_a_plain_loop_fails_at_the_step_that_raises_it(run_loop):
     steps = []
 
     @cs.task
@@ -499,7 +499,7 @@ def test_the_end_of_the_event_loop_is_no_cancel_from_inside(use_vm, caplog):
 
 
 async def test_a_run_is_cancelled_while_its_task_awaits_one_that_swallows_that(run):
-    """The cancel arrives as a value, and is none of the task's own."""
+    """The cancel arrives as a value, and is not the task's own."""
     begun = asyncio.Event()
 
     async def stubborn():

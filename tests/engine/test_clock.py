@@ -149,7 +149,7 @@ class EndsLate:
         return getattr(self._real, name)
 
 
-def test_time_does_not_jump_past_what_a_thread_reports_just_before_it_ends():
+def test_time_does_not_jump_past_a_threads_last_report():
     """The loop finds nothing, the thread reports and ends, and the loop finds no thread at work."""
     times = []
 

@@ -1,4 +1,4 @@
-"""Contexts: what a task sets in a context variable no other task sees, on any way (M12)."""
+"""Contexts: tasks do not see each other's context variables, in any way of running (M12)."""
 
 from contextvars import ContextVar, copy_context
 
@@ -26,7 +26,7 @@ class Incomparable:
 
 
 class Elementwise:
-    """As arrays are: what they give for ``==`` has no truth value."""
+    """Like arrays: their ``==`` returns an object without a truth value."""
 
     def __eq__(self, _other):
         return Incomparable()
@@ -37,7 +37,7 @@ class Elementwise:
     __hash__ = None  # type: ignore[assignment]
 
 
-#: What the caller has set, and what a task sets that is equal to it, or says that it is.
+#: The caller's value, and a task's value that is equal to it, or claims to be.
 PAIRS = {
     "a number": (1, True),
     "a list": ([], []),
@@ -145,7 +145,7 @@ async def test_a_graph(way, values):
     assert is_callers(values)
 
 
-async def test_what_tasks_return(way, values):
+async def test_calls_returned_by_tasks_have_separate_contexts(way, values):
     """Chains of plain calls, which are made one after the other."""
 
     @cs.task
@@ -161,7 +161,7 @@ async def test_what_tasks_return(way, values):
         bind(values[1])
         return goes_on(sets(sets(n - 1))) if n else "end"
 
-    # sets() hands a number on as long as it sees what the caller has set
+    # sets() hands a number on as long as it sees the caller's value
     assert await way(lambda: goes_on(12)) == "end"
 
 
@@ -181,7 +181,7 @@ def binds_in_each(n):
     return binds_in_each.tail(n - 1) if n % 20 else returns_one(n - 1) if n else "end"
 
 
-async def test_a_loop_whose_steps_all_write_is_noticed_wherever_it_begins(way):
+async def test_a_loop_that_sets_a_variable_in_every_step_is_noticed(way):
     """After as many steps as may have been made before it."""
     token = level.set(CALLERS[0])
     try:

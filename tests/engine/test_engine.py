@@ -1,4 +1,4 @@
-"""Engine: what a program means on both paths, errors, several runs, blueprints, its end."""
+"""Engine: semantics on both paths, errors, several runs, blueprints, its end."""
 
 import asyncio
 import gc
@@ -48,7 +48,7 @@ async def reached(event):
 
 
 async def test_use_vm_compiles_the_target_and_executes_the_blueprint():
-    """What the engine looks up in its own module at run time, and how it calls it."""
+    """The names that the engine looks up in its own module at run time, and their calls."""
     engine = Engine(solver=NativeSolver(), executor=LocalExecutor(), bus=MessageBus())
     target = add(a=10)
     blueprint = MagicMock()
@@ -201,7 +201,7 @@ async def test_a_lazy_met_again_in_a_task_is_not_computed_again(run):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_a_tail_call_keeps_what_it_does_not_name(run, asynchronous):
+async def test_a_tail_call_keeps_arguments_that_it_does_not_name(run, asynchronous):
     """R5, M1."""
 
     def loop(n, step=1, *, log):
@@ -277,7 +277,7 @@ async def test_mutual_recursion_by_blueprint_id(engine, use_vm):
     assert await engine.run(ping(3, []), use_vm=use_vm) == ["ping", "pong", "ping", "pong"]
 
 
-async def test_an_unknown_blueprint_id_names_the_task_and_what_is_known(engine, use_vm):
+async def test_an_unknown_blueprint_id_names_the_task_and_the_known_ids(engine, use_vm):
     @cs.task
     def ping():
         return TailCall(target_blueprint_id="pnog")
@@ -313,7 +313,7 @@ async def test_a_tail_call_to_itself_that_does_not_fit_says_so(run):
         await run(loop(1))
 
 
-async def test_a_tail_call_to_another_task_must_give_what_has_no_default(run):
+async def test_a_tail_call_to_another_task_must_give_arguments_without_defaults(run):
     @cs.task
     def first():
         return second.tail()
@@ -338,7 +338,7 @@ async def test_a_tail_call_with_lazy_arguments_that_does_not_fit_says_so(run, la
 # -- conditions, order, routes, maps ----------------------------------------------------------
 
 
-async def test_a_falsy_condition_skips_the_node_and_what_needs_it(run):
+async def test_a_falsy_condition_skips_the_node_and_its_users(run):
     """R6, M16."""
     ran = []
 
@@ -448,7 +448,7 @@ async def test_a_router_without_the_route_says_which_there_are(run):
         await run(cs.Router(selector=add(3), routes={1: add(1), 2: add(2)}))
 
 
-async def test_a_map_over_what_the_run_makes_keeps_order_and_nests(run):
+async def test_a_map_over_a_list_made_by_the_run_keeps_order_and_nests(run):
     """R8."""
 
     @cs.task
@@ -682,7 +682,7 @@ async def test_the_first_error_cancels_running_coroutines(run, failing):
     assert log == ["cancelled"] * 2
 
 
-async def test_what_fails_while_being_cancelled_does_not_replace_the_first_error(run):
+async def test_an_error_during_cancelling_does_not_replace_the_first_error(run):
     """R9: the first error wins."""
     begun = asyncio.Event()
 
@@ -789,7 +789,7 @@ async def test_a_failed_run_waits_for_plain_calls_that_run(engine, held):
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("where", ["target", "inner", "coroutine", "with resource", "provider"])
 def test_an_interrupt_in_a_task_ends_the_run_and_closes_resources(use_vm, kind, where):
-    """R9, also for what is no Exception."""
+    """R9, also for a BaseException."""
     log = []
 
     @cs.resource
@@ -1016,7 +1016,7 @@ async def test_a_run_compiles_no_instructions(engine, monkeypatch):
     assert compiled
 
 
-async def test_what_another_builder_makes_is_executed(engine, monkeypatch):
+async def test_the_blueprint_of_a_replaced_builder_is_executed(engine, monkeypatch):
     @cs.task
     def shifted(a):
         return a + 100
@@ -1030,7 +1030,7 @@ async def test_what_another_builder_makes_is_executed(engine, monkeypatch):
     assert await engine.run(add(1), use_vm=True) == 101
 
 
-async def test_what_has_inner_nodes_is_not_mixed_up(engine):
+async def test_targets_with_and_without_inner_nodes_are_kept_apart(engine):
     for n in range(3):
         assert await engine.run(add(add(n), n), use_vm=True) == 2 * n
         assert await engine.run(add(n, n), use_vm=True) == 2 * n
@@ -1126,8 +1126,8 @@ async def test_a_state_backend_keeps_the_target_that_continues_as_another(use_vm
 # -- events -----------------------------------------------------------------------------------
 
 
-async def test_nothing_is_built_for_events_that_nobody_wants(run, monkeypatch):
-    """Pay for what is watched."""
+async def test_events_without_subscribers_are_not_built(run, monkeypatch):
+    """Only subscribed events cost something."""
 
     def refuse(self, *args, **kwargs):
         raise AssertionError("an event was built")
@@ -1279,7 +1279,7 @@ async def test_an_error_that_is_raised_again_by_another_task_keeps_its_first_not
 
 
 async def test_a_tail_call_with_lazies_to_a_blueprint_that_needs_more(engine, use_vm):
-    """M2, M3: first its arguments, then what the blueprint's prologue computes."""
+    """M2, M3: first its arguments, then the results of the blueprint's prologue."""
 
     @cs.task
     def go():

@@ -153,7 +153,7 @@ async def breaks_on_closing_async():
     raise BREAKS[0](["x"])
 
 
-#: What the providers above raise.
+#: The errors of the providers above.
 BREAKS = [Exception]
 
 

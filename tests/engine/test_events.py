@@ -1,4 +1,4 @@
-"""Events: what is told of a run, in which order."""
+"""Events: those of a run, and their order."""
 
 import asyncio
 import dataclasses
@@ -129,7 +129,7 @@ async def test_a_returned_lazy_starts_and_finishes_too(run, seen):
     )
 
 
-async def test_what_cascade_adds_is_not_told(run, seen):
+async def test_nodes_added_by_cascade_have_no_events(run, seen):
     """Containers, maps, routers and parameters are no tasks."""
     target = [
         cs.Router(selector=cs.Param("key"), routes={"a": add(1)}),
@@ -237,7 +237,7 @@ async def test_handlers_are_called_in_the_loops_thread(run, engine):
 
 
 async def test_all_events_of_a_run_have_come_when_it_ends(run, engine):
-    """Also those that other threads publish."""
+    """Also events that other threads publish."""
     for _ in range(20):
         count = []
         cancel = engine.bus.subscribe(TaskFinished, count.append)

@@ -1,4 +1,4 @@
-"""What failures that a run survives cost: as much as the nodes that they leave without a value."""
+"""The cost of failures that a run survives: linear in the nodes that they leave without a value."""
 
 import sys
 import threading
@@ -49,7 +49,7 @@ def wide(n):
 
 
 def comb(n):
-    """Failures at all depths, whose paths to the target are long."""
+    """Failures at all depths, with long paths to the target."""
     node = bad()
     for i in range(n // 2):
         node = both(node, bad(i))
@@ -57,7 +57,7 @@ def comb(n):
 
 
 def ladder(n):
-    """Nodes that lack what more and more failures took away."""
+    """Nodes that lack more and more failed inputs."""
     nodes = [bad(0)]
     for i in range(n // 3):
         nodes.append(both(nodes[-1], same(bad(i))))
@@ -153,7 +153,7 @@ def test_items_that_fail_cost_no_more_than_their_number(use_vm, is_linear):
 
 
 @pytest.mark.parametrize(("shape", "failed"), [("wide", 60), ("comb", 31), ("ladder", 21)])
-def test_each_error_is_raised_once_and_none_is_lost(use_vm, shape, failed):
+def test_each_error_is_raised_exactly_once(use_vm, shape, failed):
     with pytest.raises(ExceptionGroup) as caught:
         cs.run(SHAPES[shape](60), use_vm=use_vm, fail_fast=False)
 

@@ -1,4 +1,4 @@
-"""History: what became of each node, on both paths."""
+"""History: the outcome of each node, on both paths."""
 
 import asyncio
 import gc
@@ -46,7 +46,7 @@ async def test_every_task_that_ended_has_state_start_and_duration(run, engine):
     assert min(first.seconds, second.seconds) >= 0
 
 
-async def test_a_failure_is_recorded_and_what_depends_on_it_never_ran(run, engine):
+async def test_a_failure_is_recorded_and_its_users_never_ran(run, engine):
     failing = fail()
     target = add(failing)
     history = History(engine.bus)
@@ -88,7 +88,7 @@ async def test_retries_are_counted(run, engine):
     assert history.states[target.number].note == "2 retries"
 
 
-async def test_what_a_failing_run_cuts_off_is_cancelled(run, engine):
+async def test_nodes_cut_off_by_a_failure_are_recorded_as_cancelled(run, engine):
     begun = asyncio.Event()
 
     @cs.task
@@ -110,7 +110,7 @@ async def test_what_a_failing_run_cuts_off_is_cancelled(run, engine):
 
 
 async def test_nodes_that_a_run_adds_are_recorded(run, engine):
-    """R4, R8: items of a map, and what a task returns."""
+    """R4, R8: items of a map, and graphs returned by a task."""
 
     @cs.task
     def outer(n):
@@ -122,7 +122,7 @@ async def test_nodes_that_a_run_adds_are_recorded(run, engine):
     assert sorted(r.task for r in history.nodes.values()) == ["add"] * 3 + ["outer"] * 3
 
 
-def test_what_a_node_does_at_the_moment_can_be_seen(bus):
+def test_the_present_state_of_a_node_is_recorded(bus):
     history = History(bus)
     bus.publish(RunStarted("1", "report", "graph"))
     bus.publish(TaskStarted("1", "fetch", 7, at=1.0))
@@ -173,7 +173,7 @@ def test_the_end_of_one_run_leaves_the_others_running(bus):
     assert {n: r.state for n, r in history.nodes.items()} == {7: "cancelled", 8: "running"}
 
 
-def test_what_waits_when_its_run_ends_is_cancelled(bus):
+def test_nodes_that_wait_at_the_end_of_the_run_are_recorded_as_cancelled(bus):
     """Also if it waited before it ever ran, for a capacity for example."""
     history = History(bus)
     bus.publish(TaskWaiting("1", "fetch", 7, "gpu"))
@@ -203,7 +203,7 @@ def test_it_ends_with_its_block_and_can_be_cleared(bus):
 
 
 async def test_errors_are_not_kept_alive(run, engine):
-    """Their tracebacks would keep what the task was working on."""
+    """Their tracebacks would keep the task's variables."""
 
     class Large:
         pass

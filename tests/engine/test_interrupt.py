@@ -16,7 +16,7 @@ import cascade as cs
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send")
 
-#: Seconds for what takes moments.
+#: Seconds for actions that take moments.
 PATIENCE = 10
 
 PROLOGUE = """
@@ -75,7 +75,7 @@ class Script:
     """A script that runs.
 
     Attributes:
-        lines: What it has printed so far.
+        lines: Its output so far.
     """
 
     def __init__(self, path, use_vm):
@@ -108,13 +108,13 @@ class Script:
         return line
 
     def end(self):
-        """Wait for its end; what it wrote to standard error."""
+        """Wait for its end; returns its standard error."""
         printed, errors = self._process.communicate(timeout=PATIENCE)
         self.lines += printed.split("\n")[:-1]
         return errors
 
     def end_by_interrupts(self):
-        """Interrupt it until it ends, for one that comes before another was seen is none."""
+        """Interrupt it until it ends, because a signal may come before another one was handled."""
         for _ in range(PATIENCE):
             self.interrupt()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -266,7 +266,7 @@ def test_a_plain_task_on_a_worker_is_waited_for_and_then_abandoned(start):
 
 
 def test_two_at_once(start):
-    """They arrive as one cancel, or as two; both abandon what runs."""
+    """They arrive as one cancel, or as two; both abandon running calls."""
     script = start("""
         import signal
 
@@ -378,10 +378,10 @@ def test_a_provider_that_does_not_close(start):
     assert "KeyboardInterrupt" in errors
 
 
-# -- what the first one says, and what the third one ends -----------------------------------------
+# -- the message of the first one, and the end by the third one -----------------------------------
 
 
-def test_the_first_one_says_what_the_run_waits_for(start):
+def test_the_first_signal_names_the_calls_that_the_run_waits_for(start):
     script = start("""
         @cs.task(mode="blocking")
         def work():

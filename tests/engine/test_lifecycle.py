@@ -122,7 +122,7 @@ def test_a_run_that_ends_in_time_has_its_value(use_vm):
     assert run_virtually(main) == (59, 59)
 
 
-def test_a_timeout_of_the_users_is_none_of_the_run(use_vm):
+def test_a_timeout_in_user_code_is_not_one_of_the_run(use_vm):
     @cs.task
     async def impatient():
         async with asyncio.timeout(1):
@@ -273,7 +273,7 @@ def test_an_engine_that_is_closed_tells_of_the_runs_that_do_not_end(use_vm, ends
 
     run_virtually(main)
     told = (
-        "the engine was closed 5 s ago, and these runs are still under way: 'add', where task "
+        "the engine was closed 5 s ago, and these runs are still active: 'add', where task "
         "'add' waits: pause task:add; cancel them, or remove the constraints they wait for"
     )
     found = [r.getMessage() for r in caplog.records if r.name == "cascade.engine"]

@@ -1,4 +1,4 @@
-"""What a run keeps, and for how long (M21)."""
+"""The values that a run keeps, and for how long (M21)."""
 
 import asyncio
 import gc
@@ -117,7 +117,7 @@ async def test_arguments_by_name_and_in_containers_are_released(engine):
     assert Block.most <= 4
 
 
-async def test_what_a_task_returns_releases_its_values(engine):
+async def test_graphs_returned_by_a_task_release_their_values(engine):
     @cs.task
     def chained(n):
         return chain(make, n)
@@ -137,7 +137,7 @@ async def test_a_loop_of_returned_graphs_releases_its_values(engine):
     assert Block.most <= 5
 
 
-async def test_inputs_of_what_is_skipped_or_failed_are_released(engine):
+async def test_inputs_of_skipped_and_failed_nodes_are_released(engine):
     @cs.task
     def no():
         return False
@@ -278,7 +278,7 @@ WAYS = [
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_a_task_can_name_is_computed_once_and_kept(run, way):
+async def test_values_that_a_task_can_name_are_computed_once_and_kept(run, way):
     made = []
 
     @cs.task
@@ -304,7 +304,7 @@ async def test_a_literal_is_kept(run):
     assert await run(late(number(lazy), cs.literal({"lazy": lazy}))) == 1
 
 
-async def test_what_routes_use_is_kept_until_one_is_chosen(run):
+async def test_inputs_of_routes_are_kept_until_one_is_chosen(run):
     lazy = number(make())
     router = cs.Router(selector=number(lazy), routes={1: number(lazy, lazy), 2: number(lazy)})
 
@@ -340,7 +340,7 @@ def late_by_a_way_that_is_not_seen(keep):
     return base, late(first)
 
 
-async def test_a_released_value_that_is_asked_for_is_an_error_that_says_what_to_do(engine):
+async def test_needing_a_released_value_is_an_error_with_the_remedy(engine):
     base, target = late_by_a_way_that_is_not_seen(keep=False)
     with pytest.raises(cs.ReleasedValueError, match=r"\.keep\(\)") as caught:
         await engine.run(target)
@@ -349,13 +349,13 @@ async def test_a_released_value_that_is_asked_for_is_an_error_that_says_what_to_
     assert "in task 'late'" in caught.value.__notes__[0]
 
 
-async def test_a_value_that_is_to_be_kept_is(run):
+async def test_keep_keeps_a_value(run):
     _base, target = late_by_a_way_that_is_not_seen(keep=True)
 
     assert await run(target) == 1
 
 
-async def test_a_state_backend_gets_what_is_released():
+async def test_a_state_backend_gets_values_that_are_released():
     from cascade.adapters.state.memory import InMemoryStateBackend
 
     inner = number(make())
@@ -400,7 +400,7 @@ async def test_values_are_released_without_compiled_loops():
     assert Block.most <= 3
 
 
-async def test_a_program_keeps_what_its_tasks_can_name(engine):
+async def test_a_program_keeps_values_that_its_tasks_can_name(engine):
     lazy = number(make())
 
     @cs.task
@@ -410,7 +410,7 @@ async def test_a_program_keeps_what_its_tasks_can_name(engine):
     assert await engine.compile(late(number(lazy))).run() == 1
 
 
-async def test_a_graph_of_a_known_shape_keeps_what_its_tasks_can_name(engine):
+async def test_a_graph_of_a_known_shape_keeps_values_that_its_tasks_can_name(engine):
     @cs.task
     def late(_):
         return registry[0]
@@ -430,7 +430,7 @@ async def test_straight_line_code_repeats_no_call(engine, monkeypatch):
     assert f"{base!r}" in str(caught.value)
 
 
-# -- what is left of a finished run -----------------------------------------------------------
+# -- leftovers of a finished run --------------------------------------------------------------
 
 
 @cs.task
@@ -477,7 +477,7 @@ FINISHED = {
 
 
 async def threads_have_ended(executor):
-    """Wait for the last frames of threads and for what they told the event loop."""
+    """Wait for the last frames of threads and for their messages to the event loop."""
     executor.shutdown(wait=True)
     for _ in range(2000):
         if not Block.alive:

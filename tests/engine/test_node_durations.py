@@ -27,7 +27,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def ends(engine):
-    """What is told of nodes that end."""
+    """The events of nodes that end."""
     found = {}
     engine.bus.subscribe(TaskFinished, lambda event: found.setdefault(event.task, event))
     engine.bus.subscribe(TaskFailed, lambda event: found.setdefault(event.task, event))
@@ -182,7 +182,7 @@ async def test_of_a_failure_too(engine, use_vm, clock, ends):
     assert (record.seconds, record.waited) == (4.0, 50.0)
 
 
-async def test_what_waits_for_nothing_has_not_waited(engine, use_vm, clock, ends):
+async def test_a_node_without_waits_reports_none(engine, use_vm, clock, ends):
     task = tasks_that_take(clock, 3.0)["plain"]
     await engine.run(task(task()), use_vm=use_vm)
 

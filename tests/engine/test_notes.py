@@ -22,7 +22,7 @@ def test_the_note_says_task_place_and_path():
     ]
 
 
-def test_what_is_not_known_is_left_out():
+def test_unknown_parts_are_left_out_of_the_note():
     error = ValueError()
     annotate(error, "fetch", None, ["fetch"])
 
@@ -71,7 +71,7 @@ def test_a_path_that_just_fits_is_shown_whole(length):
     assert way_of(path[:-1]).path(path[-1]) == path
 
 
-def test_what_cascade_added_is_not_shown_on_a_path():
+def test_nodes_added_by_cascade_are_not_on_the_path():
     assert Way(["b"], Way([], Way(["a"]), catches=True)).path("c") == ["a", "b", "c"]
 
 

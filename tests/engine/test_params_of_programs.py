@@ -70,7 +70,7 @@ async def test_a_program_takes_a_param_wherever_it_stands(name, engine, use_vm):
 
 
 @pytest.mark.parametrize("target", [count(3), return_param(), return_call()])
-async def test_a_param_met_in_what_a_task_returns_is_named_when_compiled(target, engine, use_vm):
+async def test_a_param_in_a_returned_value_must_be_named_at_compile(target, engine, use_vm):
     program = engine.compile(target, params=["extra"])
     assert await program.run(extra="5") == await engine.run(target, {"extra": 5}, use_vm)
 

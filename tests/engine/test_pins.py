@@ -377,7 +377,7 @@ def _with_attribute(_function, lazy):
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_a_task_can_come_by_is_computed_once_and_kept(run, way):
+async def test_values_that_a_task_can_reach_are_computed_once_and_kept(run, way):
     made = []
 
     @cs.task
@@ -396,7 +396,7 @@ async def test_what_a_task_can_come_by_is_computed_once_and_kept(run, way):
     assert made == [1]
 
 
-async def test_what_is_rebound_between_runs_is_found_again(run):
+async def test_rebound_names_are_searched_again_in_the_next_run(run):
     @cs.task
     def base():
         return 7

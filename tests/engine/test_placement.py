@@ -137,7 +137,7 @@ def test_an_operator_is_known_by_its_place_in_a_graph():
     assert not durations.is_slow(second.task)
 
 
-def test_what_cascade_puts_into_a_graph_is_never_slow():
+def test_operations_added_by_cascade_never_count_as_slow():
     durations = Durations()
     Placement(durations).note(cs.gather(1).task, 1.0)
 
@@ -317,7 +317,7 @@ def test_in_virtual_time_the_machines_speed_decides_nothing(take_long):
 
 @pytest.mark.parametrize("shape", ["loop", "graph", "list"])
 async def test_with_a_deadline_the_first_call_of_a_function_keeps_no_event_loop(shape):
-    """It is abandoned (M8); it waits for what is set when the deadline is over."""
+    """It is abandoned (M8); it waits for an event that is set after the deadline."""
     gate, began = threading.Event(), []
 
     @cs.task

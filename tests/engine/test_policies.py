@@ -1,4 +1,4 @@
-"""Policies of nodes on both paths (R10): in which order they hold, for what, and what is told."""
+"""Policies of nodes on both paths (R10): their order, their scope, and their events."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def run_on(engine, use_vm):
 
 @pytest.fixture
 def failures(run_on):
-    """``await failures(target)``: what the errors of its run say, in their order."""
+    """``await failures(target)``: the messages of its run's errors, in their order."""
 
     async def failures(target):
         with pytest.raises(ExceptionGroup) as caught:
@@ -147,7 +147,7 @@ def asynchronous(request):
 
 
 class Book:
-    """A cache that knows calls by their arguments, notes what it is asked, and may fail."""
+    """A cache with keys of arguments that notes its calls, and may fail."""
 
     def __init__(self, fails=(), known=()):
         self.asked = []
@@ -214,14 +214,14 @@ def test_an_error_of_the_predicate_is_the_nodes(calls, use_vm, asynchronous):
 
 
 def test_a_stop_iteration_is_tried_again_like_other_errors(calls, use_vm, asynchronous):
-    """M13: what the task let escape is a RuntimeError before anybody looks at it."""
+    """M13: the escaped error is a RuntimeError before any code looks at it."""
     answers = iter([iter([]), iter([1])])
     work = calls.task(lambda: next(next(answers)), asynchronous=asynchronous)
 
     assert virtually(work().with_retry(2, on=RuntimeError), use_vm) == (1, 0)
 
 
-def test_what_is_no_exception_is_not_tried_again(calls, use_vm, asynchronous):
+def test_base_exceptions_are_not_retried(calls, use_vm, asynchronous):
     def leave():
         raise SystemExit(3)
 
@@ -337,7 +337,7 @@ def test_a_failure_elsewhere_ends_a_delay(calls, use_vm):
     assert run_virtually(main) == 5
 
 
-def test_who_asks_is_told_what_waits_for_its_next_attempt(calls, use_vm, asynchronous):
+def test_waiting_lists_nodes_that_wait_for_their_next_attempt(calls, use_vm, asynchronous):
     work = calls.flaky(1, asynchronous=asynchronous)
     target = work().with_retry(delay=3600)
 
@@ -466,7 +466,7 @@ def test_a_node_that_returns_a_lazy_value_is_kept_with_the_value_of_that(
 
 
 @pytest.mark.parametrize("inner", [False, True], ids=["root", "inner"])
-def test_a_node_and_what_it_continues_as_may_both_be_cached(calls, use_vm, asynchronous, inner):
+def test_a_node_and_its_continuation_may_both_be_cached(calls, use_vm, asynchronous, inner):
     """Each in its own cache, with the same value; the next time the first is enough."""
     books = [Book(), Book(), Book()]
     one = calls.task(lambda: two(2).with_cache(books[1]), "one", asynchronous)
@@ -503,7 +503,7 @@ def test_a_timeout_is_for_each_attempt_and_not_for_the_node(calls, use_vm):
     assert virtually(target, use_vm) == ("done", 4 * 60 + 3 * 120)
 
 
-def test_what_takes_too_long_is_not_kept_and_what_does_the_next_time_is(calls, use_vm):
+def test_a_timed_out_attempt_is_not_cached_but_a_later_success_is(calls, use_vm):
     book = Book()
 
     @cs.task
@@ -520,7 +520,7 @@ def test_what_takes_too_long_is_not_kept_and_what_does_the_next_time_is(calls, u
     assert book.steps == ["key", "load", "key", "load", "save"]
 
 
-# -- what caches keep -------------------------------------------------------------------------
+# -- contents of caches -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [None, False, [], 0.0])
@@ -546,7 +546,7 @@ async def test_a_failure_is_not_kept(run, calls, asynchronous):
 
 
 async def test_a_skip_is_not_kept(run, calls, asynchronous):
-    """Neither that of the node nor that of what it continued as."""
+    """Neither that of the node nor that of its continuation."""
     cache = cs.LRUCache()
     work = calls.task(lambda n: same(1).run_if(same(n)), asynchronous=asynchronous)
     skipped = [work(0).with_cache(cache), work(1).with_cache(cache).run_if(same(0))]
@@ -575,7 +575,7 @@ async def test_a_lazy_value_that_others_wait_for_may_be_cached(run, calls):
 
 
 async def test_a_cached_node_may_take_the_value_of_one_that_is_known(run, calls, asynchronous):
-    """M14: what it returned is computed elsewhere."""
+    """M14: the returned value is computed elsewhere."""
     book = Book()
     known = asame("known")
     work = calls.task(lambda: known, asynchronous=asynchronous)
@@ -620,7 +620,7 @@ async def test_a_file_that_is_there_is_not_made_again(run, calls, tmp_path):
 @pytest.mark.parametrize("what", ["key", "load", "save"])
 @pytest.mark.parametrize("inner", [False, True], ids=["root", "inner"])
 async def test_an_error_of_the_cache_is_the_nodes(engine, use_vm, calls, what, inner):
-    """It is not tried again, and names the node; what needs the value does not run."""
+    """It is not retried, and names the node; users of the value do not run."""
     work = calls.task(lambda n: n)
     user = calls.task(lambda value: value, "user")
     cached = work(1).with_cache(Book(fails=[what])).with_retry(5)
@@ -637,7 +637,7 @@ async def test_a_failing_cache_leaves_nothing_behind(run_on, calls, asynchronous
     book = Book(fails=[what])
     work = calls.task(lambda n: n, asynchronous=asynchronous)
     mend = calls.task(lambda: book.fails.clear(), "mend")
-    # What comes after the failure of a node does not run, but for that of an item.
+    # Users of a failed node do not run, except for an item's.
     first = work.map(n=[1], return_exceptions=True).with_cache(book)
     mended = mend().after(first)
 
@@ -648,7 +648,7 @@ async def test_a_failing_cache_leaves_nothing_behind(run_on, calls, asynchronous
 
 
 async def test_a_cache_may_fail_for_one_of_two_that_continue_each_other(run_on, calls):
-    """The value of the outer one is that of the inner one, which has none."""
+    """The value of the outer one is that of the inner one, which has no value."""
     books = [Book(), Book(fails=["save"])]
     inner = calls.task(lambda: same([asame(1)]), "inner")
     outer = calls.task(lambda: inner().with_cache(books[1]), "outer")
@@ -677,7 +677,7 @@ async def test_equal_calls_are_made_once(run, calls, asynchronous):
 
 @pytest.mark.parametrize("use_vm", [False], ids=["graph"])
 async def test_plain_functions_that_are_equal_wait_for_one_and_hold_no_thread(calls, use_vm, held):
-    """On two threads, eight of them leave one for who lets them go."""
+    """On two threads, eight of them leave one for the thread that releases them."""
     work = calls.task(lambda n: held.wait(PATIENCE))
     release = calls.task(lambda: held.set(), "release")
     cache = cs.LRUCache()
@@ -730,7 +730,7 @@ def test_equal_calls_under_way_fail_with_one_error(use_vm, calls):
     assert len(calls) == 1
 
 
-def test_who_does_not_catch_an_error_fails_by_that_of_an_equal_call_that_does(use_vm, calls):
+def test_a_node_that_does_not_catch_fails_with_the_error_of_an_equal_call_that_does(use_vm, calls):
     """The item has the error as its value; for the other node it is one."""
     cache = cs.LRUCache()
 
@@ -817,7 +817,7 @@ async def test_unpacked_values_come_from_loops_and_returned_lazy_values_as_well(
     assert await run([b, a]) == [2, 1]
 
 
-async def test_what_is_unpacked_keeps_its_policies(run, calls, asynchronous):
+async def test_unpacked_values_keep_their_policies(run, calls, asynchronous):
     split = calls.flaky(1, asynchronous=asynchronous, nout=2)
     lazy = split("ab").with_retry(2).with_cache(cs.LRUCache())
     a, b = lazy
@@ -908,7 +908,7 @@ async def test_a_blocking_task_lets_coroutines_go_on(run):
 
 
 async def test_inline_tasks_are_called_one_after_the_other(run):
-    """In the loop's thread, so that none can be inside while another one is."""
+    """In the loop's thread, so that no two can be inside at once."""
     inside = []
 
     @cs.task(mode="inline")
@@ -972,7 +972,7 @@ async def test_a_run_without_errors_gives_its_value(run_on):
 
 
 @pytest.mark.parametrize("way", ["data", "container", "condition", "after", "map", "selector"])
-async def test_what_needs_a_node_that_failed_does_not_run(failures, calls, way):
+async def test_users_of_a_failed_node_do_not_run(failures, calls, way):
     work = calls.task(lambda *_: 1)
     bad = fail("bad")
     user = {
@@ -990,7 +990,7 @@ async def test_what_needs_a_node_that_failed_does_not_run(failures, calls, way):
 
 
 async def test_a_skipped_predecessor_counts_as_done_a_failed_one_does_not(failures, calls):
-    """M16; also where what a predecessor needs was skipped or failed."""
+    """M16; also if an input of a predecessor was skipped or failed."""
     work = calls.task(lambda n: n)
     skipped, failed = same(1).run_if(same(0)), fail("bad")
     target = [
@@ -1053,8 +1053,8 @@ async def test_a_node_that_many_need_fails_once(failures, calls):
     assert await failures([bad, pair(bad, [bad]), mention(), mention(), same(mention())]) == ["bad"]
 
 
-async def test_what_a_task_returned_runs_as_far_as_it_can(failures, calls):
-    """R4, nested, and a tail call whose lazy arguments fail (M2)."""
+async def test_a_returned_graph_runs_as_far_as_it_can(failures, calls):
+    """R4, nested, and a tail call with failing lazy arguments (M2)."""
     work = calls.task(lambda n: n)
     deep = calls.task(lambda n: pair(deep(n - 1), work(n)) if n else fail("deep"), "deep")
     tail = calls.task(lambda n: cs.TailCall((fail("argument"),)), "tail")
@@ -1082,7 +1082,7 @@ async def test_a_skipped_target_is_an_error_by_itself_unless_something_failed(ru
     assert await failures(pair(fail("bad"), 1).run_if(same(0))) == ["bad"]
 
 
-async def test_what_is_refused_before_anything_runs_is_raised_by_itself(run_on, calls):
+async def test_errors_before_the_run_starts_are_raised_alone(run_on, calls):
     work = calls.task(lambda *_: 1)
     first = work()
     first.after(work(first))
@@ -1129,7 +1129,7 @@ class Stop(BaseException):
 
 @pytest.mark.parametrize("error", [SystemExit, Stop])
 @pytest.mark.parametrize("catches", [False, True])
-def test_what_is_no_exception_ends_the_run_at_once(calls, use_vm, error, asynchronous, catches):
+def test_a_base_exception_ends_the_run_at_once(calls, use_vm, error, asynchronous, catches):
     def leave(n):
         raise error("left")
 
@@ -1168,8 +1168,8 @@ async def test_an_items_error_is_that_of_its_last_attempt(run, calls, asynchrono
 
 
 @pytest.mark.parametrize("inner", [False, True], ids=["root", "inner"])
-async def test_an_item_may_fail_by_what_it_continues_as(run, calls, asynchronous, inner):
-    """What it returned, what that needs, what it tail-called, and what that wanted to know."""
+async def test_an_item_may_fail_in_its_continuation(run, calls, asynchronous, inner):
+    """Its returned value, the inputs of that, its tail call, and the arguments of that."""
     ways = {
         0: lambda: fail("returned"),
         1: lambda: pair(asame(1), [same(fail("needed"))]),
@@ -1195,7 +1195,7 @@ async def test_an_item_may_fail_by_what_it_continues_as(run, calls, asynchronous
 
 
 async def test_maps_in_maps_catch_each_for_themselves(run, calls):
-    """The inner one catches first; what that leaves uncaught is the outer item's."""
+    """The inner one catches first; errors that it leaves uncaught are the outer item's."""
     work = calls.task(lambda n: 6 / n)
     rows = calls.task(lambda ns: work.map(n=ns, return_exceptions=len(ns) > 1), "rows")
     values = await run(rows.map(ns=[[1, 0], [0], [3]], return_exceptions=True))
@@ -1207,7 +1207,7 @@ async def test_maps_in_maps_catch_each_for_themselves(run, calls):
 
 @pytest.mark.parametrize("first", ["item", "user"])
 async def test_an_error_that_others_need_as_well_is_not_caught(engine, use_vm, calls, first):
-    """Two ways lead to the target, and on one of them nobody catches it."""
+    """Two paths lead to the target, and no node of one of them catches it."""
     shared = fail("shared")
     item = calls.task(lambda n: shared, "item")
     mention = calls.task(lambda *_: same(shared), "mention", asynchronous=True)
@@ -1230,7 +1230,7 @@ async def test_an_error_that_several_items_need_is_caught_by_each(run, calls):
 
 
 async def test_an_error_in_the_list_that_is_gone_over_is_the_maps(run, calls):
-    """All items need it, and there are none yet."""
+    """All items need it, and there are no items yet."""
     work = calls.task(lambda n: n)
 
     with pytest.raises(ValueError, match="bad"):
@@ -1257,7 +1257,7 @@ async def test_a_cycle_is_no_value(run, calls):
         await run(lazies[0])
 
 
-async def test_caught_errors_are_none_of_the_runs(run_on, failures, calls):
+async def test_caught_errors_do_not_fail_the_run(run_on, failures, calls):
     work = calls.task(lambda n: 6 / n)
     target = work.map(n=[1, 0], return_exceptions=True)
 
@@ -1284,7 +1284,7 @@ async def test_catching_survives_json(run):
     assert (type(error), value) == (ZeroDivisionError, 3)
 
 
-# -- what is kept of failures -----------------------------------------------------------------
+# -- kept failures ----------------------------------------------------------------------------
 
 
 async def test_a_state_backend_has_values_and_errors_that_are_values(use_vm, calls):
@@ -1306,7 +1306,7 @@ async def test_a_state_backend_has_values_and_errors_that_are_values(use_vm, cal
 
 @pytest.mark.parametrize("root", ["skipped", "failing"])
 async def test_a_blueprint_by_hand_may_end_without_a_value(run_on, engine, calls, root):
-    """A node that continues as it has none either, and neither has what needs that."""
+    """A node that continues as it has no value either, and neither have its users."""
 
     def zero():
         return 0
@@ -1330,7 +1330,7 @@ async def test_a_blueprint_by_hand_may_end_without_a_value(run_on, engine, calls
         assert str(error) == "by hand"
 
 
-# -- what is told -----------------------------------------------------------------------------
+# -- events -----------------------------------------------------------------------------------
 
 
 def told(target, use_vm, **options):
@@ -1366,7 +1366,7 @@ def told(target, use_vm, **options):
 
 
 def test_inputs_are_told_of_where_a_node_has_to_wait(use_vm):
-    """Also of what tasks return, and of nodes that only wait by condition or order."""
+    """Also of graphs returned by tasks, and of nodes that only wait by condition or order."""
     give = cs.task(lambda: pair(same(1), asame(2)), name="give")
     target = same(give()).run_if(asame(1)).after(same(0))
 
@@ -1415,7 +1415,7 @@ def test_a_value_from_a_cache_is_told_of_instead_of_a_start_and_an_end(use_vm, a
 
 
 def test_a_value_from_an_equal_call_is_told_of_as_one_from_the_cache(use_vm, asynchronous, calls):
-    """So that every node that was planned ends for those who watch."""
+    """So that every planned node ends for subscribers."""
     work = calls.task(lambda n: n, asynchronous=asynchronous)
     events = told(work.map(n=[1, 1, 1]).with_cache(cs.LRUCache()), use_vm)
 
@@ -1428,7 +1428,7 @@ def test_a_value_from_an_equal_call_is_told_of_as_one_from_the_cache(use_vm, asy
     ]
 
 
-def test_a_node_whose_equal_call_fails_is_told_of_as_skipped_for_it(use_vm):
+def test_a_node_with_a_failed_equal_call_is_reported_as_skipped(use_vm):
     cache = cs.LRUCache()
 
     @cs.task
@@ -1447,7 +1447,7 @@ def test_a_node_whose_equal_call_fails_is_told_of_as_skipped_for_it(use_vm):
 
 
 @pytest.mark.parametrize("what", ["key", "load", "save"])
-def test_a_node_whose_cache_fails_starts_and_ends_once(use_vm, what, asynchronous, calls):
+def test_a_node_with_a_failing_cache_starts_and_ends_once(use_vm, what, asynchronous, calls):
     """With its call, where there was one."""
     work = calls.task(lambda n: n, asynchronous=asynchronous)
     target = work(1).with_cache(Book(fails=[what]))
@@ -1496,8 +1496,8 @@ def test_an_error_that_becomes_a_value_is_told_of_as_a_failure(use_vm, calls, as
     ]
 
 
-def test_what_is_planned_is_told_to_those_who_want_nothing_else(use_vm, calls, asynchronous):
-    """Also what a task returns, with arguments that are there and others (R4)."""
+def test_plans_are_published_without_other_subscriptions(use_vm, calls, asynchronous):
+    """Also a returned graph, with existing arguments and others (R4)."""
     give = calls.task(lambda: pair(1, same(2)), "give", asynchronous)
     go_on = calls.task(lambda: same(1), "go on", asynchronous)
     counts = []

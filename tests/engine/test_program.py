@@ -56,7 +56,7 @@ def climb(n, top):
 
 
 async def outcome(work):
-    """What it gives, or all that is to be known of its error."""
+    """Its value, or everything known of its error."""
     try:
         return await work
     except BaseException as error:
@@ -70,7 +70,7 @@ def described(error):
 
 
 async def check(engine, make, **params):
-    """Run what ``make`` makes in both ways, the program twice; gives what all of them gave."""
+    """Run the target of ``make`` in both ways, the program twice; returns all results."""
     target = make()
     async with cs.Engine(tier="interpreted") as other:
         expected = await outcome(other.run(target, params, use_vm=True))
@@ -82,7 +82,7 @@ async def check(engine, make, **params):
     return expected
 
 
-# -- what is run ------------------------------------------------------------------------------
+# -- runs -------------------------------------------------------------------------------------
 
 LOCAL = "a-b, c=1"
 SHARED = add(1, 2)
@@ -171,7 +171,7 @@ def mistaken(*_after):
 
 
 @pytest.mark.parametrize("name", TARGETS)
-async def test_a_program_means_what_a_run_means(engine, name):
+async def test_a_program_gives_the_same_as_a_run(engine, name):
     await check(engine, TARGETS[name])
 
 
@@ -195,7 +195,7 @@ async def test_a_tier_by_name_is_refused_as_in_a_run(tier):
 
 
 @pytest.mark.parametrize("name", [name for name in TARGETS if name != "a cache"])
-async def test_what_is_told_is_the_same(name):
+async def test_a_program_publishes_the_same_events(name):
     async with cs.Engine() as engine:
         target, seen = TARGETS[name](), []
 
@@ -240,7 +240,7 @@ async def test_outcomes_are_kept_for_later(name):
 
 
 def kept(state, target):
-    """What is kept of it and of its inputs."""
+    """Leftovers of it and of its inputs."""
     return [
         repr(state.get_result(lazy.id)) if state.has_result(lazy.id) else None
         for lazy in (target, *target._dependencies)
@@ -373,7 +373,7 @@ async def test_an_unknown_input_is_an_error_that_names_the_next(engine):
 
 
 @pytest.mark.parametrize("target", [add.map(a=[1]), cs.gather(add(1)), collect(1, x=2)])
-async def test_what_has_no_inputs_takes_none(engine, target):
+async def test_a_target_without_inputs_takes_none(engine, target):
     program = engine.compile(target)
 
     assert program.inputs == ()
@@ -389,7 +389,7 @@ async def test_parameters_are_read_as_in_a_run(engine, given):
     assert await outcome(engine.compile(target).run(**given)) == expected
 
 
-async def test_what_a_missing_parameter_was_given_is_told_without_other_inputs(engine):
+async def test_the_error_for_a_missing_parameter_lists_only_given_params(engine):
     program = engine.compile(add(cs.Param("p"), 1))
 
     with pytest.raises(cs.ParameterError, match="was given none"):
@@ -577,6 +577,6 @@ async def test_policies_that_the_target_is_given_later_do_not_count(engine):
     assert await program.run() == 3
 
 
-async def test_what_is_no_lazy_value_is_not_compiled(engine):
+async def test_other_objects_than_lazy_values_are_not_compiled(engine):
     with pytest.raises(cs.DefinitionError):
         engine.compile(5)

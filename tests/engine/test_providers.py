@@ -1,4 +1,4 @@
-"""What markers stand for in a run, and what is refused before anything runs."""
+"""The providers of markers in a run, and refusals before the run starts."""
 
 import asyncio
 import itertools
@@ -86,7 +86,7 @@ async def test_an_override_of_the_process_wins_over_that_of_an_engine(engine, ru
     assert await run(by_name()) == "other"
 
 
-async def test_an_override_of_what_nobody_registered(run):
+async def test_an_override_of_an_unregistered_resource(run):
     with pytest.raises(cs.ResourceNotFoundError):
         await run(by_name())
     with cs.override_resource("database", fake):
@@ -102,7 +102,7 @@ async def test_an_override_holds_for_programs_and_other_threads(engine):
 
 
 @pytest.mark.parametrize("way", ["block", "engine", "register"])
-async def test_a_run_keeps_what_it_began_with(engine, use_vm, way):
+async def test_a_run_keeps_its_providers(engine, use_vm, way):
     begun, go = asyncio.Event(), asyncio.Event()
     engine.register(database)
 
@@ -126,7 +126,7 @@ async def test_a_run_keeps_what_it_began_with(engine, use_vm, way):
 
 
 async def test_an_override_of_two_of_one_name_has_one_instance_for_each(run):
-    """Each takes over the scope of the one whose place it takes."""
+    """Each inherits the scope of the provider that it replaces."""
     opened = []
 
     @cs.resource("database", scope="task")
@@ -145,7 +145,7 @@ async def test_an_override_of_two_of_one_name_has_one_instance_for_each(run):
         assert await run(pair(pair(None))) == (1, 3)
 
 
-# -- what is refused --------------------------------------------------------------------------
+# -- refusals ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def note(ran):
     return note
 
 
-async def test_what_the_items_of_a_map_want_is_known_before_anything_runs(run, note, ran):
+async def test_resources_of_map_items_are_checked_before_the_run_starts(run, note, ran):
     @cs.task
     def use(n, db=cs.inject("nowhere")): ...
 
@@ -178,11 +178,11 @@ async def test_what_the_items_of_a_map_want_is_known_before_anything_runs(run, n
     assert ResourceContainer().scan(build_graph(use.map(n=note()))) == {"nowhere"}
 
 
-async def test_a_map_that_gives_what_would_be_injected_wants_nothing(run):
+async def test_a_map_over_an_injected_parameter_needs_no_resource(run):
     assert await run(by_name.map(db=["a", "b"])) == ["a", "b"]
 
 
-async def test_a_tail_call_may_lead_to_what_cannot_be_had(engine, use_vm):
+async def test_a_tail_call_may_lead_to_an_unavailable_resource(engine, use_vm):
     @cs.resource
     def one(two=cs.inject("two")):
         yield
@@ -227,7 +227,7 @@ async def test_a_tail_call_may_lead_to_what_cannot_be_had(engine, use_vm):
             await engine.run(begin(number), use_vm=use_vm)
 
 
-async def test_an_async_provider_cannot_need_what_is_bound_to_a_thread(run, note, ran):
+async def test_an_async_provider_cannot_need_a_thread_bound_resource(run, note, ran):
     @cs.resource(thread_bound=True)
     def connection():
         yield
@@ -244,7 +244,7 @@ async def test_an_async_provider_cannot_need_what_is_bound_to_a_thread(run, note
     assert ran == []
 
 
-async def test_what_needs_something_bound_is_bound_as_well(run):
+async def test_a_provider_that_needs_a_bound_resource_is_bound_as_well(run):
     """M7: else a cursor would be made on another thread than its connection."""
 
     @cs.resource(thread_bound=True)

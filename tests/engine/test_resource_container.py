@@ -17,7 +17,7 @@ from cascade.spec.resource import Inject
 
 @pytest.fixture
 def log():
-    """What providers and tasks wrote down, from any thread."""
+    """Notes of providers and tasks, from any thread."""
     return []
 
 
@@ -59,7 +59,7 @@ def of_kind(name, log, kind, **options):
 # -- the container ----------------------------------------------------------------------------
 
 
-def test_scan_names_what_the_nodes_of_a_graph_ask_for(log):
+def test_scan_names_the_resources_of_a_graph(log):
     database = provider("database", log)
 
     @cs.task
@@ -73,7 +73,7 @@ def test_scan_names_what_the_nodes_of_a_graph_ask_for(log):
     assert ResourceContainer().scan(graph) == {"database", "log", "other"}
 
 
-def test_what_is_no_resource_is_not_registered():
+def test_other_objects_than_resources_are_not_registered():
     def provide():
         yield
 
@@ -81,7 +81,7 @@ def test_what_is_no_resource_is_not_registered():
         ResourceContainer().register(provide)
 
 
-def test_an_unknown_name_is_answered_with_what_there_is_and_what_is_near(log):
+def test_an_unknown_name_is_an_error_with_known_and_similar_names(log):
     container = ResourceContainer()
     with pytest.raises(cs.ResourceNotFoundError, match="the engine has none") as error:
         container.get_provider("databse")
@@ -187,7 +187,7 @@ async def test_a_run_resource_that_needs_a_task_resource_is_refused(engine, use_
     assert log == []
 
 
-async def test_what_a_dependency_needs_must_be_known_too(run, log):
+async def test_resources_needed_by_resources_must_be_registered(run, log):
     outer = provider("outer", log, needs=["nowhere"])
 
     @cs.task
@@ -198,7 +198,7 @@ async def test_what_a_dependency_needs_must_be_known_too(run, log):
 
 
 @pytest.mark.parametrize("nested", [False, True])
-async def test_a_coroutine_task_cannot_use_what_is_bound_to_a_thread(run, log, nested):
+async def test_a_coroutine_task_cannot_use_a_thread_bound_resource(run, log, nested):
     """M7."""
     bound = provider("bound", log, thread_bound=True)
 
@@ -307,7 +307,7 @@ async def test_nested_resources_close_in_reverse_order(run, log):
     ]
 
 
-async def test_a_resource_that_nobody_asks_for_is_not_opened(engine, use_vm, log):
+async def test_an_unused_resource_is_not_opened(engine, use_vm, log):
     resource = provider("db", log)
     engine.register(resource)
 
@@ -535,7 +535,7 @@ async def test_an_error_while_opening_is_raised_and_the_rest_closed(run, log, ki
     assert log == ["open base", "close base"]
 
 
-async def test_a_resource_that_failed_to_open_fails_all_who_want_it(run):
+async def test_a_resource_that_failed_to_open_fails_all_its_users(run):
     opened = []
 
     @cs.resource
@@ -723,7 +723,7 @@ async def test_a_failure_to_close_is_told_with_its_error(engine, use_vm):
     assert [event.error for event in released] == [caught.value]
 
 
-async def test_what_did_not_open_is_not_told_to_be_open(engine, use_vm):
+async def test_a_resource_that_did_not_open_is_not_reported_as_open(engine, use_vm):
     events = []
     engine.bus.subscribe(ResourceAcquired, events.append)
     engine.bus.subscribe(ResourceReleased, events.append)

@@ -23,7 +23,7 @@ ENOUGH = 3000
 
 
 class Boom(Exception):
-    """What a setup, a body or a teardown is made to raise."""
+    """An error that a setup, a body or a teardown raises on demand."""
 
 
 # -- programs ---------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def some_of(numbers):
     return st.lists(st.sampled_from(numbers), unique=True, max_size=3).map(tuple)
 
 
-# -- what a run has done ----------------------------------------------------------------------
+# -- checks of a run --------------------------------------------------------------------------
 
 
 class Instance:
@@ -117,7 +117,7 @@ class Instance:
 
 
 class Ledger:
-    """What was opened and closed, and that it was done in order."""
+    """The openings and closings, and a check of their order."""
 
     def __init__(self):
         self.open = []
@@ -136,7 +136,7 @@ class Ledger:
         return instance
 
     def closing(self, instance):
-        """What may use it is closed, and of the run's resources the last one comes first."""
+        """All its users are closed, and of the run's resources the last one comes first."""
         assert instance in self.open, f"{instance} is closed twice"
         users = [other for other in self.open if instance in other.needs]
         assert not users, f"{instance} is closed before {users}"
@@ -301,7 +301,7 @@ class Trial:
             self._check_error(error)
 
     def _check_error(self, error):
-        """It is what was raised, and what comes after it hides nothing."""
+        """It is the raised error, and no later one hides anything."""
         together = error.exceptions if isinstance(error, ExceptionGroup) else [error]
         for one in together:
             assert one in self.ledger.raised or isinstance(one, cs.ResourceTimeoutError)
@@ -364,7 +364,7 @@ def test_faults_anywhere_in_any_program_leave_nothing_open(use_vm, plan):
 
 
 @pytest.mark.parametrize("fault", ["twice", "order", "shield"])
-def test_a_ledger_notices_what_it_is_there_for(fault):
+def test_the_ledger_detects_each_kind_of_fault(fault):
     ledger = Ledger()
     base = ledger.opening("base", "run", [])
     top = ledger.opening("top", "run", [base])

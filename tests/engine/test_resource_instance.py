@@ -10,7 +10,7 @@ import cascade as cs
 from cascade.runtime.clock import run_virtually
 from cascade.runtime.events import CallAbandoned, ResourceAcquired, ResourceReleased
 
-#: Seconds; what is to be too slow for it waits for an event that is not set before it is over.
+#: Seconds; a call that must be too slow for it waits for an event that is set only afterwards.
 SHORT = 0.001
 SCOPES = pytest.mark.parametrize("scope", ["run", "task"])
 
@@ -33,7 +33,7 @@ def simple(name, log, **options):
 
 
 def after(base, log, held, **options):
-    """A plain resource on top of ``base`` whose closing waits for ``held``."""
+    """A plain resource on top of ``base`` with a closing that waits for ``held``."""
 
     @cs.resource(name="stuck", **options)
     def provide(base=cs.inject(base)):
@@ -119,7 +119,7 @@ def test_a_teardown_has_its_own_deadline_before_the_engines(use_vm):
     assert virtually(use(), use_vm, teardown_timeout=5) == ("patient", 90)
 
 
-def test_the_deadline_is_a_minute_where_nobody_says_otherwise(use_vm):
+def test_the_default_teardown_timeout_is_a_minute(use_vm):
     @cs.resource
     async def slow():
         yield
@@ -132,7 +132,7 @@ def test_the_deadline_is_a_minute_where_nobody_says_otherwise(use_vm):
     assert (type(error), seconds) == (cs.ResourceTimeoutError, 60)
 
 
-def test_what_a_late_teardown_raises_is_the_cause(use_vm):
+def test_the_error_of_a_late_teardown_is_the_cause(use_vm):
     @cs.resource
     async def slow():
         yield
@@ -166,7 +166,7 @@ def test_a_late_teardown_is_a_note_on_the_first_error(use_vm):
 
 
 def test_a_teardown_that_takes_no_notice_of_its_cancel_is_given_up(use_vm, log):
-    """After as long again; and what it does then is told to nobody a second time."""
+    """After the same time again; its later actions are not reported a second time."""
     base = simple("base", log)
 
     @cs.resource(teardown_timeout=5)
@@ -225,7 +225,7 @@ async def test_a_plain_teardown_that_takes_too_long_is_abandoned(use_vm, log, he
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_what_shares_the_thread_of_a_stuck_teardown_does_not_wait_for_it(use_vm, log, held):
+async def test_resources_on_the_thread_of_a_stuck_teardown_do_not_block_the_run(use_vm, log, held):
     """It is closed there when the thread comes to it, and the run says that it is not yet."""
     base = simple("base", log, thread_bound=True)
     stuck = after(base, log, held, thread_bound=True, teardown_timeout=SHORT)
@@ -257,9 +257,9 @@ def test_a_stuck_teardown_does_not_keep_the_program_from_ending(use_vm, log, hel
 
 @pytest.mark.parametrize("seconds", [0, -1, "5", True, float("nan")])
 def test_a_deadline_is_seconds(seconds):
-    with pytest.raises(cs.ArgumentError, match=r"^teardown_timeout takes seconds, more than 0"):
+    with pytest.raises(cs.ArgumentError, match=r"^teardown_timeout takes seconds > 0"):
         cs.Engine(teardown_timeout=seconds)
-    with pytest.raises(cs.DefinitionError, match="teardown_timeout must be seconds, more than 0"):
+    with pytest.raises(cs.DefinitionError, match="teardown_timeout must be seconds > 0"):
         cs.resource(teardown_timeout=seconds)(lambda: (yield))
 
 
@@ -356,7 +356,7 @@ def test_a_setup_that_does_not_end_when_it_is_cancelled_is_given_up(use_vm, log)
     run_virtually(main)
 
 
-def test_what_a_cancelled_setup_raises_is_not_lost(use_vm):
+def test_the_error_of_a_cancelled_setup_is_not_lost(use_vm):
     @cs.resource
     async def broken():
         try:
@@ -410,7 +410,7 @@ async def test_a_plain_setup_that_runs_is_waited_for_and_closed(use_vm, log, hel
 
 @pytest.mark.parametrize("bound", [False, True])
 async def test_a_plain_setup_that_takes_too_long_then_closes_itself(use_vm, log, held, bound):
-    """On its thread, where nobody waits for it any more."""
+    """On its thread, after it was given up."""
     begun = threading.Event()
     threads = set()
 
@@ -440,7 +440,7 @@ async def test_a_plain_setup_that_takes_too_long_then_closes_itself(use_vm, log,
     assert threading.current_thread() not in threads
 
 
-# -- a cancel that nobody asked for -----------------------------------------------------------
+# -- an unrequested cancel --------------------------------------------------------------------
 
 
 @SCOPES
@@ -474,7 +474,7 @@ async def test_a_provider_that_raises_a_cancel_does_not_cancel_the_run(
 # -- order ------------------------------------------------------------------------------------
 
 
-def test_what_opened_last_closes_first_whatever_was_asked_for_first(use_vm, log):
+def test_resources_close_in_reverse_order_of_opening_not_of_requests(use_vm, log):
     def slow(name, seconds):
         @cs.resource(name=name)
         async def provide():

@@ -160,7 +160,7 @@ def test_items_of_a_map_are_tried_again_each_for_itself(flaky, use_vm):
 
 
 def test_task_scoped_resources_are_opened_anew_for_each_attempt(flaky, use_vm):
-    """M7: one instance per attempt; waiting holds none."""
+    """M7: one instance per attempt; no instance is held while waiting."""
     seen = []
 
     @cs.resource(scope="task")
@@ -225,7 +225,7 @@ async def test_a_blueprint_carries_the_retries(flaky):
     assert await VirtualMachine().execute(blueprint, initial_args=[5]) == 5
 
 
-def test_json_keeps_the_retries_and_refuses_what_it_cannot_keep():
+def test_json_keeps_retries_and_refuses_functions():
     from tests.graph import flows
 
     lazy = flows.load("a").with_retry(4, 0.5, 2, max_delay=9, jitter=0.1, on=(OSError, KeyError))

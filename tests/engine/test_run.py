@@ -133,7 +133,7 @@ def paint_bound(name, resource=cs.inject(bound_palette)):
 
 
 @pytest.mark.parametrize("painter", [paint, paint_async, paint_with, paint_bound])
-async def test_what_a_task_writes_is_not_seen_by_other_tasks(run, painter):
+async def test_context_variables_set_by_a_task_are_invisible_to_other_tasks(run, painter):
     first = painter("red")
     second = painter("green").after(first)
     third = see().after(second)
@@ -142,13 +142,13 @@ async def test_what_a_task_writes_is_not_seen_by_other_tasks(run, painter):
 
 
 @pytest.mark.parametrize("painter", [paint, paint_async, paint_with, paint_bound])
-async def test_what_a_task_writes_is_not_seen_by_the_caller(run, painter):
+async def test_context_variables_set_by_a_task_are_invisible_to_the_caller(run, painter):
     await run(painter("red"))
 
     assert colour.get() == "none"
 
 
-async def test_what_a_provider_writes_is_seen_when_it_closes_and_by_nobody_else(run):
+async def test_context_variables_set_by_a_provider_are_visible_only_to_its_closing(run):
     seen = []
 
     @cs.resource
@@ -195,7 +195,7 @@ async def test_each_run_has_an_id_of_its_own(run):
 
 
 class Ledger:
-    """What is open and what runs, from any thread."""
+    """Open resources and running calls, from any thread."""
 
     def __init__(self):
         self.opened = []
@@ -448,7 +448,7 @@ async def test_a_second_cancel_abandons_the_plain_call_that_runs(engine, held, w
     assert not ended.is_set()
     held.set()
     await reached(ended)
-    await until(lambda: len(asyncio.all_tasks()) == 1)  # what it used is closed
+    await until(lambda: len(asyncio.all_tasks()) == 1)  # its resources are closed
 
 
 async def test_a_cancel_before_the_run_begins_opens_nothing(engine, use_vm):

@@ -82,7 +82,7 @@ def test_run_inside_of_a_task_is_refused(use_vm, task, inner):
     """M6: on both paths, wherever the task runs."""
     target = add(task(use_vm)) if inner else task(use_vm)
 
-    with pytest.raises(cs.RunError, match=r"cs\.run\(\) was called inside of a task"):
+    with pytest.raises(cs.RunError, match=r"cs\.run\(\) was called inside a task"):
         cs.run(target, use_vm=use_vm)
 
 

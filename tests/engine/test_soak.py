@@ -127,7 +127,7 @@ def objects():
 
 
 def gone(threads):
-    """Wait for what was told to end; who is left."""
+    """Wait for cancelled work; returns the rest."""
     fresh = [thread for thread in threading.enumerate() if thread not in threads]
     for thread in fresh:
         thread.join(10)

@@ -69,7 +69,7 @@ def user(x):
     return x
 
 
-# -- what a caller reads ----------------------------------------------------------------------
+# -- the traceback of a caller ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task", [sync, coroutine])
@@ -162,7 +162,7 @@ def test_in_the_frame_that_the_user_called_nothing_of_it_is_left():
     assert frames(raised.value) == [name, "sync", "divide"]
 
 
-# -- what is below a task's first frame stays -------------------------------------------------
+# -- frames below a task's first frame stay ---------------------------------------------------
 
 
 def test_libraries_that_the_task_calls_stay(caught):
@@ -304,7 +304,7 @@ def test_an_error_of_other_code_stays_as_it_is():
     assert raised.value.__traceback__ is before
 
 
-# -- what hangs on an error -------------------------------------------------------------------
+# -- errors linked to an error ----------------------------------------------------------------
 
 
 def test_causes_are_cut_too(caught):
@@ -422,7 +422,7 @@ def test_own_folders_are_those_of_the_layers():
 
 
 def test_a_file_beside_cascades_folders_is_the_users():
-    """A folder whose name begins like one of Cascade's is not one of them."""
+    """A folder with a name that begins like one of Cascade's is not one of them."""
     runtime = next(folder for folder in own_folders() if Path(folder).name == "runtime")
     beside = Path(runtime).with_name("runtime_of_mine") / "calls.py"
     namespace = {}

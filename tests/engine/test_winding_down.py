@@ -24,8 +24,8 @@ class Scene:
     """A run in which a plain call is under way on a thread while a coroutine fails.
 
     Attributes:
-        log: What happened, in that order.
-        fails: Has the coroutine fail when it is set.
+        log: The events, in order.
+        fails: Makes the coroutine fail when it is set.
     """
 
     def __init__(self, held):

@@ -1,4 +1,4 @@
-"""Random programs for hypothesis, and what they mean by plain recursion.
+"""Random programs for hypothesis, and their meaning by plain recursion.
 
 Strategies draw plain data in which ``Ref(i)`` stands for a lazy value made before; from it a
 program is made. So a failing example can be read.
@@ -130,7 +130,7 @@ def programs(
 ) -> st.SearchStrategy[list[LazyResult]]:
     """Lazy values in order of creation; the last is the target, and may not need them all.
 
-    With ``amounts`` calls take capacities; what is to give an amount may give anything.
+    With ``amounts`` calls take capacities; a node used as an amount may give anything.
     """
     nodes = st.one_of(_calls, _calls, _added, _operators, *[_sources] * sources)
     extra = (_with_amounts if amounts else _policies) if policies else st.just([])

@@ -1,4 +1,4 @@
-"""``build_graph``: what is in a graph, in which order, and what is refused."""
+"""``build_graph``: the contents of a graph, their order, and refusals."""
 
 import sys
 from collections import Counter
@@ -61,7 +61,7 @@ def check(graph, target, inputs=inputs_of):
     assert {(e.source, e.target) for e in graph.edges} <= set(uses)
 
 
-# -- what is in it --------------------------------------------------------------------------------
+# -- contents -------------------------------------------------------------------------------------
 
 
 def test_a_single_node():
@@ -98,7 +98,7 @@ def test_nodes_that_the_target_does_not_need_are_left_out():
 
 
 def test_conditions_and_predecessors_are_needed():
-    """R6, M16: a skipped node's inputs run, and so do its condition and what it comes after."""
+    """R6, M16: a skipped node's inputs run, and so do its condition and its predecessors."""
     a, b, c = load(), load(), load()
     graph = build_graph(join(a).run_if(b).after(c, c))
 
@@ -160,7 +160,7 @@ def test_building_changes_nothing():
 
 
 def test_an_edge_to_a_younger_node_is_honoured():
-    """R6: ``after`` and ``run_if`` may name what was made later."""
+    """R6: ``after`` and ``run_if`` may name younger nodes."""
     first = named("first")
     second, third = named("second"), named("third")
     target = join(first, second)
@@ -259,7 +259,7 @@ def test_a_cycle_through_data_is_found():
 
 
 def test_a_cycle_forced_into_the_arguments_is_found():
-    """Lazy values do not change, but nothing stops who writes into them."""
+    """Lazy values do not change, but nothing prevents writing into them."""
     a, b = named("a"), named("b")
     a._dependencies, b._dependencies = (b,), (a,)
     with pytest.raises(CycleError, match=r"a .* ← b .* ← a "):

@@ -1,4 +1,4 @@
-"""BlueprintBuilder: what a program becomes, and that it means the same.
+"""BlueprintBuilder: the compiled form of programs, and that it keeps their meaning.
 
 The blueprints are executed here by ``execute``, the reduction rules of ``cascade.spec.blueprint``
 written down once more, so that this layer is tested without the one above it.
@@ -42,7 +42,7 @@ _ABSENT: Any = object()
 
 
 def execute(blueprint: Blueprint, args: Any = (), kwargs: Any = {}) -> Any:  # noqa: B006
-    """The value of a blueprint; a lazy value on the way is what it means (R4)."""
+    """The value of a blueprint; lazy values in between are evaluated (R4)."""
     frame = [_ABSENT] * blueprint.register_count
 
     def value(operand: Any) -> Any:
@@ -87,7 +87,7 @@ def execute(blueprint: Blueprint, args: Any = (), kwargs: Any = {}) -> Any:  # n
 
 
 def check(blueprint: Blueprint) -> None:
-    """What every blueprint promises, whatever it does."""
+    """The invariants of every blueprint."""
     collecting = (blueprint.input_var_args, blueprint.input_var_kwargs)
     inputs = {*blueprint.input_args, *blueprint.input_kwargs.values()}
     inputs |= {register for register in collecting if register is not None}
@@ -208,7 +208,7 @@ def test_parameters_with_defaults_get_registers_after_the_given_ones():
 
 
 def test_a_given_argument_does_not_become_a_default():
-    """M3: a missing input is an error; a template does not remember what it was made of."""
+    """M3: a missing input is an error; a template does not remember its original arguments."""
     blueprint = build(pair(1))
 
     assert blueprint.input_defaults == {1: 2}
@@ -451,7 +451,7 @@ def test_several_are_built_under_their_ids():
 def test_without_anything_to_build_all_is_refused(targets):
     with pytest.raises(
         DefinitionError,
-        match=r"^build_all\(\) takes a dict of ids and what to compile for them, at",
+        match=r"^build_all\(\) takes a dict of id → lazy value or task, with at",
     ):
         BlueprintBuilder().build_all(targets)
 
@@ -459,13 +459,13 @@ def test_without_anything_to_build_all_is_refused(targets):
 @pytest.mark.parametrize("target", [3, None, countdown.func, "even", build(countdown(1)), [load()]])
 def test_build_all_names_the_id_of_an_invalid_target(target):
     with pytest.raises(
-        DefinitionError, match=r"^what to compile for 'odd' is a lazy value or a task, but is "
+        DefinitionError, match=r"^the target of 'odd' must be a lazy value or a task, but is "
     ):
         BlueprintBuilder().build_all({"even": countdown, "odd": target})
 
 
 def test_an_id_is_a_str():
-    with pytest.raises(DefinitionError, match=r"^the id of a blueprint is a str, but is 3$"):
+    with pytest.raises(DefinitionError, match=r"^the id of a blueprint must be a str, but is 3$"):
         BlueprintBuilder().build_all({3: countdown})
 
 
@@ -473,7 +473,7 @@ def test_an_id_is_a_str():
 
 
 def arguments_of(target: LazyResult) -> tuple[list[Any], dict[str, Any]]:
-    """What an engine hands to a template: the root's plain arguments; the prologue has the rest."""
+    """The inputs that an engine gives a template: the root's plain arguments."""
     parameters = target.task.parameters  # type: ignore[attr-defined]
     named = parameters.bind(target.args, target.kwargs)
     surplus = [parameters.var_positional, parameters.var_keyword]

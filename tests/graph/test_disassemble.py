@@ -84,7 +84,7 @@ def test_one_register_is_counted_in_the_singular():
 
 
 def test_an_invalid_operand_is_listed_by_its_repr():
-    """A listing is for finding out what is wrong with a blueprint made by hand."""
+    """A listing helps to find faults in a handwritten blueprint."""
     blueprint = Blueprint([Call(max, Register(0), [3])], 1)
 
     assert disassemble(blueprint).endswith("  r0 = max(3)")

@@ -1,4 +1,4 @@
-"""Graph, Node, Edge: what they say about the lazy values behind them."""
+"""Graph, Node, Edge: their views of lazy values."""
 
 import inspect
 
@@ -14,7 +14,7 @@ from cascade.spec.routing import Router
 
 
 def fits(node: GraphNode, graph: GraphView) -> bool:
-    """For the checker: a graph is what solvers see."""
+    """For the checker: a graph is a GraphView."""
     return graph.nodes[node.index].name == node.name
 
 

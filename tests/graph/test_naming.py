@@ -1,4 +1,4 @@
-"""``node_keys``: nodes are known by what they are, in every process."""
+"""``node_keys``: nodes are identified by their content, in every process."""
 
 import pytest
 
@@ -50,7 +50,7 @@ GOLDEN = [
     ("join", "75967be9cc145689ac4fc81fed69d325"),
 ]
 
-# -- what a key depends on ------------------------------------------------------------------------
+# -- parts of a key -------------------------------------------------------------------------------
 
 
 def test_keys_are_the_same_in_every_process_on_every_python():
@@ -184,7 +184,7 @@ def test_users_of_equal_nodes_differ_with_them():
     assert len({*node_keys(target).values()}) == 5
 
 
-# -- what cannot be named -------------------------------------------------------------------------
+# -- nodes without a key --------------------------------------------------------------------------
 
 
 class Client: ...
@@ -194,7 +194,7 @@ def test_an_argument_without_a_digest_is_named():
     with pytest.raises(
         SerializationError,
         match=r"task 'load' \(at .*\): its argument 'sep' has no digest: it is a Client, a type "
-        r"whose content is not known; make it known with cs.digestible",
+        r"whose content is not defined; define it with cs.digestible",
     ):
         node_keys(clean(load("a", sep=Client())))
 

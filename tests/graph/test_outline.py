@@ -19,7 +19,7 @@ from cascade.spec.routing import Router
 
 
 def lines_of(target, **options) -> list[str]:
-    """What ``dry_run`` prints, without the places in the source."""
+    """The output of ``dry_run``, without the places in the source."""
     stream = io.StringIO()
     dry_run(target, file=stream, **{"lines": None, **options})
     return [re.sub(r"  \([^ ]*:\d+\)", "", line) for line in stream.getvalue().splitlines()]

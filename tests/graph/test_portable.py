@@ -366,7 +366,7 @@ def test_the_content_is_the_same_in_another_process():
     assert result.stdout.strip() == here
 
 
-# -- what has no form -----------------------------------------------------------------------------
+# -- blueprints without a JSON form ---------------------------------------------------------------
 
 
 def test_a_function_without_a_task_is_refused_with_the_remedy():
@@ -413,7 +413,7 @@ def nested(depth):
             r"^instruction 1 \(pair\) has no JSON form: the argument b'x' of type",
         ),
         (pair(literal([load()])), r"has no JSON form: a lazy value inside cs\.literal\(…\)$"),
-        (pair(1 << 20_000), r"has no JSON form: an int of 20001 bits, of 14000 at most$"),
+        (pair(1 << 20_000), r"has no JSON form: an int of 20001 bits; at most 14000 are allowed$"),
         (load().with_cache(ByArguments(Cache())), r"has no JSON form: its cache <"),
         (
             load().with_retry(on=lambda error: True),
@@ -505,14 +505,14 @@ def test_routes_that_wait_for_each_other_are_a_cycle():
         blueprint_to_json(build(Router(selector=1, routes={1: first})))
 
 
-# -- what cannot be read --------------------------------------------------------------------------
+# -- text that cannot be read ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (None, r"^blueprint_from_json\(\) takes the text that blueprint_to_json\(\) gives, but"),
-        (Path("x"), r"^blueprint_from_json\(\) takes the text"),
+        (None, r"^blueprint_from_json\(\) takes text made by blueprint_to_json\(\), but"),
+        (Path("x"), r"^blueprint_from_json\(\) takes text"),
         ("", "^not JSON: "),
         ("[" * 100_000, "^not JSON: "),
         (b"\xff\xfe\xfa", "^not JSON: "),
@@ -521,8 +521,11 @@ def test_routes_that_wait_for_each_other_are_a_cycle():
         ('{"blueprint": 2}', "^not a blueprint of version 1"),
         (to_json(load()), "^not a blueprint of version 1"),
         ('{"blueprint": 1}', "^the blueprint cannot be read: it has no 'nodes'$"),
-        ('{"blueprint": 1, "nodes": 3}', "^the blueprint cannot be read: its nodes is no list but"),
-        ('{"blueprint": 1, "nodes": [3]}', "^node 0 cannot be read: it is no object but 3$"),
+        (
+            '{"blueprint": 1, "nodes": 3}',
+            "^the blueprint cannot be read: its nodes must be of type list, but is",
+        ),
+        ('{"blueprint": 1, "nodes": [3]}', "^node 0 cannot be read: it is not an object but 3$"),
     ],
 )
 def test_text_of_another_format_is_refused(text, problem):
@@ -541,34 +544,34 @@ def read(*forms, modules=(), **header):
 @pytest.mark.parametrize(
     ("form", "problem"),
     [
-        (3, "it is no object but 3"),
-        ({}, "what it calls is none of task, map, gather, router, param, env, operator"),
+        (3, "it is not an object but 3"),
+        ({}, "its callable is not one of task, map, gather, router, param, env, operator"),
         ({"task": LOAD["task"]}, "it has no 'out'"),
-        ({**LOAD, "out": True}, "True is no int"),
-        ({**LOAD, "args": "abc"}, "its args is no list but 'abc'"),
-        ({**LOAD, "kwargs": []}, r"its kwargs is no object but \[\]"),
-        ({**LOAD, "catches": 1}, "its catches is no bool but 1"),
-        ({**LOAD, "after": ["x"]}, "'x' is no int"),
-        ({**LOAD, "args": [{"$node": 0}]}, "0 is the index of no node before it"),
+        ({**LOAD, "out": True}, "True is not an int"),
+        ({**LOAD, "args": "abc"}, "its args must be of type list, but is 'abc'"),
+        ({**LOAD, "kwargs": []}, r"its kwargs must be of type object, but is \[\]"),
+        ({**LOAD, "catches": 1}, "its catches must be of type bool, but is 1"),
+        ({**LOAD, "after": ["x"]}, "'x' is not an int"),
+        ({**LOAD, "args": [{"$node": 0}]}, "0 is not the index of an earlier node"),
         ({**LOAD, "args": [{"$what": 0}]}, r"'\$what' marks no kind of value"),
         ({**LOAD, "args": [{"$float": 10**400}]}, "int too large to convert to float"),
         (
             {**LOAD, "args": [{"$namedtuple": ["builtins:tuple", []]}]},
             ".* is not a namedtuple but .*",
         ),
-        ({**LOAD, "timeout": -1}, "its timeout is -1, and not a number above 0"),
-        ({**LOAD, "capacities": {"gpu": -1}}, ".*numbers from 0 up, but 'gpu' is -1"),
-        ({**LOAD, "capacities": []}, r"its capacities is no object but \[\]"),
-        ({**LOAD, "amounts": []}, r"its amounts is no object but \[\]"),
+        ({**LOAD, "timeout": -1}, "its timeout is -1, but must be a number > 0"),
+        ({**LOAD, "capacities": {"gpu": -1}}, ".*numbers ≥ 0, but 'gpu' is -1"),
+        ({**LOAD, "capacities": []}, r"its capacities must be of type object, but is \[\]"),
+        ({**LOAD, "amounts": []}, r"its amounts must be of type object, but is \[\]"),
         ({**LOAD, "task": "tests.graph.flows:gone"}, ".*flows:gone' cannot be imported: .*"),
         ({**LOAD, "task": "os:system"}, "'os:system' is not a task but <built-in function system>"),
         ({**LOAD, "task": "..:x"}, "'..:x' is in the module '..', which is not imported; .*"),
-        ({"operator": "call", "out": 0}, "'call' is no operator of lazy values"),
+        ({"operator": "call", "out": 0}, "'call' is not an operator of lazy values"),
         ({"operator": [], "out": 0}, "unhashable type: 'list'"),
         ({"gather": {"kind": "os:system", "steps": []}, "out": 0}, ".* is not a namedtuple but .*"),
         (
             {"gather": {"kind": "list", "steps": [["list", [1], [[0, 0]]]]}, "out": 0},
-            r"\[0, 0\] is no hole of a step",
+            r"\[0, 0\] is not a hole of a step",
         ),
         (
             {"gather": {"kind": "list", "steps": [["list", 3, []]]}, "out": 0},
@@ -576,7 +579,7 @@ def read(*forms, modules=(), **header):
         ),
         (
             {"map": {"task": LOAD["task"], "names": [3], "shared": {}}, "out": 0},
-            "3 is no str",
+            "3 is not a str",
         ),
     ],
 )
@@ -588,11 +591,11 @@ def test_an_instruction_that_cannot_be_read_is_counted(form, problem):
 @pytest.mark.parametrize(
     ("header", "problem"),
     [
-        ({"registers": "many"}, "'many' is no int"),
-        ({"entry": None}, "None is no int"),
-        ({"args": {}}, "its args is no list but {}"),
+        ({"registers": "many"}, "'many' is not an int"),
+        ({"entry": None}, "None is not an int"),
+        ({"args": {}}, "its args must be of type list, but is {}"),
         ({"defaults": [[0]]}, "not enough values to unpack .*"),
-        ({"sources": [[0, "x"]]}, "'x' is no int"),
+        ({"sources": [[0, "x"]]}, "'x' is not an int"),
         ({"rooted": True}, "it has no instruction whose task could be its own"),
     ],
 )
@@ -609,7 +612,7 @@ def test_a_module_that_fails_when_it_is_imported_is_told(tmp_path, monkeypatch):
 
 
 def test_only_references_are_imported(tmp_path, monkeypatch):
-    """What looks like one elsewhere is a string like any other."""
+    """A string that looks like one elsewhere is an ordinary string."""
     (tmp_path / "imported_by_mistake.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     name = "imported_by_mistake:x"

@@ -1,4 +1,4 @@
-"""Documents from elsewhere name what a run calls: what they may name, and what that may do."""
+"""Documents from elsewhere name objects for a run to call: the allowed names, and their limits."""
 
 from __future__ import annotations
 

@@ -423,7 +423,7 @@ def test_json_too_deep_to_read_is_refused():
         from_json(text)
 
 
-# -- what has no form -----------------------------------------------------------------------------
+# -- graphs without a JSON form -------------------------------------------------------------------
 
 
 @task
@@ -506,7 +506,7 @@ def test_a_task_or_an_injection_in_a_literal_of_a_container_is_refused():
             to_json(join([literal(hidden), load()]))
 
 
-def test_a_param_whose_type_cannot_be_imported_is_refused():
+def test_a_param_with_a_type_that_cannot_be_imported_is_refused():
     with pytest.raises(SerializationError, match=r"^node 'param p' .* has no JSON form: its type "):
         to_json(Param("p", type=lambda text: text))
     with pytest.raises(SerializationError, match=r"^node 'param p' .* has no JSON form: its type "):
@@ -518,14 +518,14 @@ def test_a_plain_value_is_refused():
         to_json([1])
 
 
-# -- what cannot be read --------------------------------------------------------------------------
+# -- text that cannot be read ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (None, "^from_json\\(\\) takes the text that to_json\\(\\) gives, but got None$"),
-        (Path("graph.json"), "^from_json\\(\\) takes the text that .*, but got PosixPath"),
+        (None, "^from_json\\(\\) takes text made by to_json\\(\\), but got None$"),
+        (Path("graph.json"), "^from_json\\(\\) takes text made by .*, but got PosixPath"),
         ("", "^not JSON: "),
         ("{", "^not JSON: "),
         ("[]", r"^not a cascade graph of version 1: '\[\]'$"),
@@ -534,8 +534,8 @@ def test_a_plain_value_is_refused():
         ('{"cascade": 2, "nodes": []}', "^not a cascade graph of version 1"),
         ('{"cascade": 1}', "^the graph has no nodes$"),
         ('{"cascade": 1, "nodes": []}', "^the graph has no nodes$"),
-        ('{"cascade": 1, "nodes": 5}', "^its nodes are no list but 5$"),
-        ('{"cascade": 1, "nodes": {"a": 1}}', "^its nodes are no list but {'a': 1}$"),
+        ('{"cascade": 1, "nodes": 5}', "^its nodes are not a list but 5$"),
+        ('{"cascade": 1, "nodes": {"a": 1}}', "^its nodes are not a list but {'a': 1}$"),
     ],
 )
 def test_text_of_another_format_is_refused(text, problem):
@@ -582,23 +582,23 @@ LOAD = {"task": "tests.graph.flows:load", "args": [], "kwargs": {}}
 @pytest.mark.parametrize(
     ("node", "problem"),
     [
-        ({}, "its kind is none of task, map, gather, router, param, env, operator"),
-        ({"tsak": 1}, "its kind is none of task, map, gather, router, param, env, operator"),
-        ([], r"it is no object but \[\]"),
+        ({}, "its kind is not one of task, map, gather, router, param, env, operator"),
+        ({"tsak": 1}, "its kind is not one of task, map, gather, router, param, env, operator"),
+        ([], r"it is not an object but \[\]"),
         ({"task": LOAD["task"], "args": []}, "it has no 'kwargs'"),
-        ({"gather": [{"$node": -1}]}, "-1 is the index of no node before it"),
-        ({"gather": [{"$node": 1}]}, "1 is the index of no node before it"),
-        ({"gather": [{"$node": True}]}, "True is the index of no node before it"),
-        ({"gather": [{"$node": "0"}]}, "'0' is the index of no node before it"),
-        ({**LOAD, "if": [-1]}, "-1 is the index of no node before it"),
-        ({**LOAD, "after": [-1]}, "-1 is the index of no node before it"),
+        ({"gather": [{"$node": -1}]}, "-1 is not the index of an earlier node"),
+        ({"gather": [{"$node": 1}]}, "1 is not the index of an earlier node"),
+        ({"gather": [{"$node": True}]}, "True is not the index of an earlier node"),
+        ({"gather": [{"$node": "0"}]}, "'0' is not the index of an earlier node"),
+        ({**LOAD, "if": [-1]}, "-1 is not the index of an earlier node"),
+        ({**LOAD, "after": [-1]}, "-1 is not the index of an earlier node"),
         ({"gather": [{"$what": 1}]}, r"'\$what' marks no kind of value"),
         ({"operator": "add", "args": [1, 2]}, "none of its args is a node"),
-        ({"operator": "call", "args": [{"$node": 0}]}, "'call' is no operator of lazy values"),
+        ({"operator": "call", "args": [{"$node": 0}]}, "'call' is not an operator of lazy values"),
     ],
 )
 def test_a_malformed_node_is_described(node, problem):
-    """A negative index would be that of a node at the end, which is none that is older."""
+    """A negative index would be that of a node at the end, which is not an earlier one."""
     text = json.dumps({"cascade": 1, "nodes": [LOAD, node]})
     with pytest.raises(SerializationError, match=f"^node 1 cannot be read: {problem}$"):
         from_json(text)

@@ -1,4 +1,4 @@
-"""``wire`` finds what ``build_graph`` finds, in the form that a run wants."""
+"""``wire`` finds the same as ``build_graph``, in the form for a run."""
 
 import pytest
 from hypothesis import given

@@ -128,7 +128,7 @@ def test_the_suites_are_listed(tmp_path):
         ([f"--out={SCRIPT}"], f"cannot write into --out {SCRIPT}: "),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_a_sentence(arguments, message, tmp_path):
+def test_invalid_arguments_are_refused_in_a_sentence(arguments, message, tmp_path):
     done = call(SCRIPT, *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith(f"bench.py: {message}")
@@ -152,7 +152,7 @@ def test_a_suite_that_fails_does_not_stop_the_others(tmp_path, capfd):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there, Ctrl-C cannot be sent to one process")
-def test_ctrl_c_ends_the_run_and_reports_what_was_done(tmp_path):
+def test_ctrl_c_ends_the_run_and_reports_completed_suites(tmp_path):
     # The first has no rounds; the second one would take half a minute.
     command = [sys.executable, SCRIPT, "memory", "imports", "--rounds=300", "--max=100"]
     command += [f"--out={tmp_path}"]

@@ -1,4 +1,4 @@
-"""The harness measures what it says and computes right; how fast anything is, no test looks at.
+"""The harness measures and computes correctly; no test checks how fast anything is.
 
 The shapes are pytest-benchmarks as well: ``hatch test tests/observatory/test_benchmarks.py
 --benchmark-enable --benchmark-only`` times them.
@@ -159,7 +159,7 @@ def test_the_collector_is_left_alone_and_its_state_is_noted():
     assert sum(samples.collections["busy"]) >= 3
 
 
-# -- shapes and who computes them -----------------------------------------------------------------
+# -- shapes and their contenders ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
@@ -245,7 +245,7 @@ def test_a_target_has_one_bound():
             target_of("x", 1.0, **bounds)
 
 
-def test_the_tables_fit_80_columns_and_say_what_is_missed():
+def test_the_tables_fit_80_columns_and_mark_missed_targets():
     def table_of(title, label, baseline, samples):
         measured = {"unit": "node", **samples_as_json(samples, baseline)}
         return samples_table(title, {label: measured}, "nodes")
@@ -305,7 +305,7 @@ def test_the_report_holds_figures_machine_commit_and_date(tmp_path):
     assert report["targets"][0]["met"] is True
 
 
-def test_the_commit_is_that_of_the_folder_or_none(tmp_path, monkeypatch):
+def test_the_commit_is_that_of_the_folder_or_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert commit_of(tmp_path) is None
     monkeypatch.setenv("PATH", str(tmp_path))  # where there is no git
@@ -316,7 +316,7 @@ def test_the_commit_is_that_of_the_folder_or_none(tmp_path, monkeypatch):
 
 
 @pytest.mark.timeout(180)  # where the machine is busy; else it takes some seconds
-def test_the_benchmark_of_the_graph_path_runs_and_writes_what_it_promises(
+def test_the_benchmark_of_the_graph_path_runs_and_writes_its_report(
     few_nodes, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(graphs, "_single", lambda _: 1_000)

@@ -84,7 +84,7 @@ def test_a_flash_glows_and_fades():
 
     assert now == 4.0
     assert all(0 <= level < LEVELS for level in levels)
-    assert seen[0][1].count(0) == len(levels)  # nobody has flashed yet
+    assert seen[0][1].count(0) == len(levels)  # no firefly has flashed yet
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -127,7 +127,7 @@ def test_the_page_has_all_flashes_and_loads_nothing(recording):
     assert data["order"] == [round(r, 4) for r in recording.order]
     assert "://" not in page.replace("http://www.w3.org/2000/svg", "")
     assert not re.search(r"<(link|img|iframe)|\bsrc=|href=\"(?!#)|url\(|@import", page)
-    assert page.count('<g id="plot">') == 1  # what the script looks for
+    assert page.count('<g id="plot">') == 1  # the id that the script uses
 
 
 def test_the_picture_has_a_field_for_each_time(recording):
@@ -151,7 +151,7 @@ def test_a_flash_is_bright_in_the_picture_and_fades(recording):
     }
 
 
-def test_what_is_told_of_it(recording):
+def test_the_lines_of_a_field(recording):
     assert told(recorded(settings=Settings(side=1, duration=1))) == "R > 0.95 since 0.0 s"
     recording = recorded(settings=Settings(side=6, duration=0.5))
     assert told(recording) == "R > 0.95 not reached"
@@ -161,7 +161,7 @@ def test_what_is_told_of_it(recording):
 
 
 def test_a_delay_counts_for_as_long_as_it_lasts():
-    # 900 ms of short ones and one of 100 ms: who comes at any time waits long with 1 in 10.
+    # 900 ms of short ones and one of 100 ms: a random moment meets the long one with 1 in 10.
     pairs = [(0.001, 0.001)] * 900 + [(0.1, 0.1)]
 
     assert weighted_quantile(pairs, 0.89) == 0.001

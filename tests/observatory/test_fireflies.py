@@ -74,7 +74,7 @@ def test_a_flash_moves_the_state_by_the_nudge(bend, phase):
         ((1, 0.1, 0, 0), "bend must be above 0 and at most 30, but is 0"),
     ],
 )
-def test_what_no_firefly_does_is_refused(arguments, message):
+def test_invalid_settings_of_fireflies_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Pulse(*arguments)
 
@@ -93,7 +93,7 @@ def test_one_that_is_alone_flashes_once_a_period():
     assert [time for time, _ in medium.take_log()] == [1.5, 3.5, 5.5, 7.5]
 
 
-def test_without_a_nudge_nobody_changes_his_pace():
+def test_without_a_nudge_all_fireflies_keep_their_pace():
     medium = live([0.0, 0.25, 0.5], Pulse(1.0, 0.0, 0.1), end=2.5)
 
     assert instants(medium) == {
@@ -120,7 +120,7 @@ def test_two_follow_the_map_of_mirollo_and_strogatz_until_they_are_one(phase, nu
     times = instants(live([1.0, phase], pulse, end=len(expected) + 3))
     before = [*times][: len(expected)]
 
-    # From flash to flash passes what the one that is about to flash has left.
+    # From flash to flash passes the remaining time of the one that is about to flash.
     gaps = [after - now for now, after in pairwise(before)]
     assert gaps == pytest.approx([1 - pulse.nudged(p) for p in expected[:-1]])
     assert all(len(times[time]) == 1 for time in before[:-1])
@@ -150,7 +150,7 @@ def test_a_flash_sets_off_a_chain_at_one_instant():
     assert instants(medium) == {0.0: {*range(count)}}
 
 
-def test_who_has_just_flashed_sees_nothing():
+def test_a_firefly_that_has_just_flashed_sees_nothing():
     def second_flash_of_the_first(refractory):
         medium = live([1.0, 0.9], Pulse(1.0, 0.02, refractory), end=1.5)
         return [time for time, place in medium.take_log() if place == 0][1]
@@ -163,7 +163,7 @@ def test_who_has_just_flashed_sees_nothing():
 # -- the medium -----------------------------------------------------------------------------------
 
 
-def test_the_observer_sees_what_was_until_then():
+def test_the_observer_sees_all_earlier_flashes():
     seen = []
     field(
         Settings(side=3, duration=1.0, looks=4),
@@ -229,7 +229,7 @@ def test_time_begins_when_all_have_come():
     assert run_virtually(main) == (101.0, 1.0, False)
 
 
-def test_who_waits_for_the_past_is_woken_now():
+def test_a_wait_for_the_past_ends_now():
     async def main():
         medium = Medium(all_to_all(1), end=10)
         await medium.rest(0, 5.0)
@@ -290,7 +290,7 @@ def test_a_seed_gives_the_same_floats_each_time_on_each_tier(topology):
 
 
 def test_in_real_time_they_do_the_same():
-    """The clock is what runs fast here, and jumps: nothing waits, and nothing is on time."""
+    """The clock runs fast here, and jumps: nothing waits, and nothing is on time."""
     settings = Settings(side=4, duration=6, seed=2)
 
     class Hasty(asyncio.SelectorEventLoop):
@@ -353,7 +353,7 @@ def test_a_field_that_cannot_be_is_refused(options, message):
 
 
 def test_a_rate_limit_slows_the_steps_and_changes_nothing_else():
-    """A flash that is late reaches nobody earlier: what happens is the same, if it takes longer."""
+    """A late flash reaches no firefly earlier: the events are the same, but take longer."""
 
     async def main(rate):
         async with cs.Engine() as engine:

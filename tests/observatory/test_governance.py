@@ -1,4 +1,4 @@
-"""The benchmark of limits computes right and writes what it promises; no test looks at a time.
+"""The benchmark of limits computes correctly and writes its report; no test checks a time.
 
 Its bodies are pytest-benchmarks as well: ``hatch test tests/observatory/test_governance.py
 --benchmark-enable --benchmark-only`` times them.
@@ -55,7 +55,7 @@ def test_calls_that_wait_for_each_other(benchmark, hold):
         assert benchmark(lambda: cascade.run(calls)) == list(range(20))
 
 
-# -- what is measured -----------------------------------------------------------------------------
+# -- measured bodies ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hold", [wakeups.hold_in_the_loop, wakeups.hold_on_a_thread])

@@ -61,7 +61,7 @@ def test_honours_the_coding_cookie():
 
 
 @pytest.mark.parametrize("source", [b"def f(:", b"x = '\xff'", b"x = 1\0"])
-def test_what_does_not_parse_is_an_error(source):
+def test_a_source_that_does_not_parse_is_an_error(source):
     with pytest.raises((SyntaxError, ValueError)):
         imports_in(source)
 

@@ -1,4 +1,4 @@
-"""Kuramoto's oscillators against what is known of them."""
+"""Kuramoto's oscillators compared with theory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def spread(count, width):
 
 
 @pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
-def test_agents_that_meet_do_what_a_population_does_bit_for_bit(use_vm):
+def test_single_agents_equal_a_population_bit_for_bit(use_vm):
     angles, frequencies = drawn(30, 0.5, seed=4)
     how = {"coupling": 1.7, "dt": 0.05, "steps": 60}
 

@@ -70,7 +70,7 @@ def test_gives_up_after_max_steps(use_vm):
         ({"tolerance": float("nan")}, r"^tolerance must be above 0"),
     ],
 )
-def test_refuses_what_can_not_converge(wrong, message):
+def test_parameters_that_cannot_converge_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         cs.run(pagerank(Links("a", []), **wrong), use_vm=True)
 

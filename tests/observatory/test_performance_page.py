@@ -1,4 +1,4 @@
-"""docs/performance.md is what its figures say, and lacks none of them; no test looks at a time."""
+"""docs/performance.md has exactly the figures of its documents; no test checks a time."""
 
 import json
 import re
@@ -218,7 +218,7 @@ def test_the_figures_of_one_program_are_those_of_several_suites(written, documen
     assert written(new).count("Measured on 2030-01-02") == 3
 
 
-def test_what_was_built_last_is_taken_if_it_was_no_quick_run(written, documents, tmp_path):
+def test_the_latest_report_is_used_unless_it_was_a_quick_run(written, documents, tmp_path):
     built = tmp_path / "build" / "benchmarks"
     built.mkdir(parents=True)
     graph = documents["graph"]

@@ -201,7 +201,7 @@ def test_long_names_are_shortened_from_the_front():
 
 
 class Loads(HTMLParser):
-    """Collects all that a browser would load, and what is left open."""
+    """Collects all that a browser would load, and elements that are not closed."""
 
     VOID = ("meta", "link", "img", "input", "br")
 
@@ -222,7 +222,7 @@ class Loads(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_a_page_is_complete_in_itself_and_escapes_what_it_is_given():
+def test_a_page_is_self_contained_and_escapes_its_texts():
     evil = "</script><b>&\"'"
     page = GraphPage(
         title=evil,

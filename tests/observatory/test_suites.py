@@ -1,4 +1,4 @@
-"""The suites of benchmarks: what they are, what a report has of them, and their page."""
+"""The suites of benchmarks: their definitions, their parts of a report, and their page."""
 
 import runpy
 from argparse import Namespace
@@ -25,7 +25,7 @@ BY_NAME = {suite.name: suite for suite in SUITES}
 
 
 def findings(*sections):
-    """What a program found that makes one measurement and one target in each section."""
+    """The report of a program with one measurement and one target in each section."""
     found = Findings()
 
     def work(name):
@@ -66,7 +66,7 @@ def test_suites_are_had_by_name_each_once_in_their_own_order():
         suites_named(["graph", "memroy"])
 
 
-def test_a_suite_says_what_its_program_is_called_with():
+def test_a_suite_gives_the_arguments_of_its_program():
     options = Namespace(quick=True, max=100, rounds=1)
     assert BY_NAME["delay"].command(options) == [
         *("--quick", "--only", "delay", "--max", "100", "--rounds", "1"),
@@ -78,7 +78,7 @@ def test_a_suite_says_what_its_program_is_called_with():
 # -- parts of a report ----------------------------------------------------------------------------
 
 
-def test_a_report_has_the_suites_whose_sections_it_has_all_of():
+def test_a_report_contains_a_suite_if_it_has_all_its_sections():
     report = {**WHERE, "benchmark": "tco_performance", **findings("loops", "memory", "delay")}
     part = part_of(report, BY_NAME["memory"])
     assert part is not None

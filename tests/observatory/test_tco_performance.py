@@ -1,4 +1,4 @@
-"""The benchmark of loops computes right and writes what it promises; no test looks at a time.
+"""The benchmark of loops computes correctly and writes its report; no test checks a time.
 
 The tiers are pytest-benchmarks as well: ``hatch test tests/observatory/test_tco_performance.py
 --benchmark-enable --benchmark-only`` times them.
@@ -153,7 +153,7 @@ def test_delays_are_measured_until_time_is_up():
     assert 0 < delays.median <= delays.p99 <= delays.most
 
 
-def test_delays_beside_what_fails_or_ends_are_refused():
+def test_delays_beside_work_that_fails_or_ends_are_refused():
     async def fail():
         raise KeyError("lost")
 
@@ -166,7 +166,7 @@ def test_delays_beside_what_fails_or_ends_are_refused():
         asyncio.run(delays_beside([spin(), end()], 0))
 
 
-def test_the_peak_is_that_over_what_was_there_before():
+def test_the_peak_is_measured_from_the_memory_before():
     kept = bytearray(1_000_000)
     assert 2_000_000 <= peak_bytes(lambda: bytearray(2_000_000)) < 2_500_000
     assert peak_bytes(lambda: None) < 500_000
@@ -228,7 +228,7 @@ def test_peers_count_down(peer):
 
 
 @pytest.mark.timeout(180)  # where the machine is busy; else it takes some seconds
-def test_the_benchmark_of_loops_runs_and_writes_what_it_promises(tmp_path, monkeypatch):
+def test_the_benchmark_of_loops_runs_and_writes_its_report(tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "CALLS", 1_000)
     report = tmp_path / "a" / "report.json"
     options = ("--max", 100, "--rounds", 1, "--quick", "--json", report)

@@ -1,4 +1,4 @@
-"""``cascade.observatory.agents.topology``: who sees whom."""
+"""``cascade.observatory.agents.topology``: which places see each other."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_ring_is_the_lattice_of_watts_and_strogatz():
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "all-to-all"])
 @pytest.mark.parametrize("side", [1, 2, 3, 7])
-def test_seeing_is_mutual_and_nobody_sees_himself(name, side):
+def test_seeing_is_mutual_and_no_place_sees_itself(name, side):
     topology = topology_named(name, side, seed=3)
 
     for place, seen in enumerate(topology.neighbours):
@@ -69,7 +69,7 @@ def test_degrees():
 
 
 @pytest.mark.parametrize("topology", [all_to_all(5), Topology(5, [[*range(5)]] * 5)])
-def test_who_listens_hears_each_flash_once(topology):
+def test_a_listener_hears_each_flash_once(topology):
     listening = bytearray([1, 0, 0, 1, 1])
 
     assert sorted(topology.hearing([1], listening)) == [(0, 1), (3, 1), (4, 1)]
@@ -82,7 +82,7 @@ def test_on_a_ring_only_neighbours_hear():
     ]  # fmt: skip
 
 
-def test_what_is_none_is_refused():
+def test_invalid_topologies_are_refused():
     with pytest.raises(ValueError, match="no topology 'cube'; there are torus, ring, all-to-all"):
         topology_named("cube", 3, 1)
     with pytest.raises(ValueError, match="at least one place, but is to have 0"):

@@ -1,4 +1,4 @@
-"""find_modules: names as import statements write them, and what is left out."""
+"""find_modules: names as in import statements, and files left out."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_names_are_those_of_import_statements(tree):
     assert all(module.path.is_file() for module in found.modules)
 
 
-def test_what_is_left_out_is_counted(tree):
+def test_files_left_out_are_counted(tree):
     assert find_modules(tree).left_out == {"in test folders": 2, "not importable by name": 1}
 
 

@@ -18,7 +18,7 @@ def given(value):
 
 
 def value_of(lazy):
-    """What a run would give, by plain recursion."""
+    """The result of a run, by plain recursion."""
     if isinstance(lazy, Literal):
         return lazy.value
     if not isinstance(lazy, LazyResult):

@@ -1,4 +1,4 @@
-"""The Blueprint IR and TailCall, as words: what they hold and that they do not change."""
+"""The Blueprint IR and TailCall as data: their contents, and that they are immutable."""
 
 import copy
 import dataclasses
@@ -141,7 +141,7 @@ def test_the_mappings_of_the_ir_do_not_change(change):
     fields = ("input_kwargs", "input_defaults", "input_sources")
     for mapping in (call.kwargs, *(getattr(blueprint, name) for name in fields)):
         before = dict(mapping)
-        with pytest.raises(DefinitionError, match=r"^a blueprint does not change; make another "):
+        with pytest.raises(DefinitionError, match=r"^a blueprint is immutable; make a changed "):
             change(mapping)
         assert mapping == before
 
@@ -152,7 +152,7 @@ def test_a_blueprint_is_pickled_and_copied():
         assert other == blueprint
         assert hash(other) == hash(blueprint)
         assert other.input_defaults[0] is not blueprint.input_defaults[0]
-        with pytest.raises(TypeError, match="does not change"):
+        with pytest.raises(TypeError, match="is immutable"):
             other.input_kwargs["m"] = 1
 
 

@@ -1,4 +1,4 @@
-"""``cascade.spec.caching``: by what a call is known (rule R10)."""
+"""``cascade.spec.caching``: the keys of calls (rule R10)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from cascade.spec.task import Task, task
 
 
 class DictCache:
-    """A backend that remembers for how long it was to keep what it has."""
+    """A backend that notes the time to live of its values."""
 
     def __init__(self) -> None:
         self.kept: dict[Any, Any] = {}
@@ -111,7 +111,7 @@ values = st.recursive(
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two plain values are of one type and value; what keys are held against."""
+    """Whether two plain values have the same type and value; keys are compared with this."""
     if type(a) is not type(b):
         return False
     if isinstance(a, (list, tuple)):
@@ -324,7 +324,7 @@ def test_a_key_does_not_change_when_its_arguments_are_mutated():
     assert key != key_of(value)
 
 
-# -- what cannot be part of a key -----------------------------------------------------------------
+# -- arguments that cannot be part of a key -------------------------------------------------------
 
 
 class Unhashable:
@@ -458,7 +458,7 @@ def test_surplus_arguments_count():
 
 
 def test_omitted_and_empty_surplus_arguments_have_the_same_key():
-    """A run may leave them out or say that there are none."""
+    """A run may leave them out or give an empty value."""
     policy = by_arguments()
     named = {"a": 1, "b": 2, "c": 3}
 
@@ -557,7 +557,7 @@ def test_a_function_that_was_edited_is_another_task():
 
 
 def test_closures_do_not_share_values():
-    """What they close over is not in the key, so nobody knows whether they do the same."""
+    """Their closures are not in the key, so it is unknown whether they do the same."""
 
     def scaled(factor) -> Task:
         @task
@@ -608,7 +608,7 @@ def test_a_callable_without_a_hash_is_named_with_a_way_out():
         def __call__(self, x): ...
 
     message = (
-        "task 'Scale': what it calls is a test_a_callable_without_a_hash_is_named_with_a_way_out."
+        "task 'Scale': its callable is a test_a_callable_without_a_hash_is_named_with_a_way_out."
         "<locals>.Scale, whose hash fails (unhashable type: 'Scale'), so it cannot be part of a "
         "cache key; make it hashable, or give the node a CachePolicy with a key() of your own"
     )
@@ -691,11 +691,11 @@ def test_a_policy_that_makes_other_keys_is_not_equal():
     [
         ({"backend": {}}, "an object with get and put such as LRUCache(), but got {}"),
         ({"backend": DictCache}, "an object with get and put such as LRUCache(), but got <class"),
-        ({"ttl": 0}, "ttl must be above 0 seconds, or None for ever, but is 0"),
-        ({"ttl": -1.5}, "ttl must be above 0 seconds, or None for ever, but is -1.5"),
-        ({"ttl": float("nan")}, "or None for ever, but is nan"),
-        ({"ttl": "60"}, "or None for ever, but is '60'"),
-        ({"ttl": True}, "or None for ever, but is True"),
+        ({"ttl": 0}, "ttl must be seconds > 0, or None for no limit, but is 0"),
+        ({"ttl": -1.5}, "ttl must be seconds > 0, or None for no limit, but is -1.5"),
+        ({"ttl": float("nan")}, "or None for no limit, but is nan"),
+        ({"ttl": "60"}, "or None for no limit, but is '60'"),
+        ({"ttl": True}, "or None for no limit, but is True"),
         (
             {"ignore": "log"},
             "ignore takes names of parameters, but got one string\n"

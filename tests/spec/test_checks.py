@@ -37,7 +37,7 @@ def test_a_number_is_an_int_or_float_from_the_least_up(value, fits):
 
 def test_an_invalid_count_is_refused_by_the_name_of_the_option():
     check_count("max_workers", 1)
-    with pytest.raises(ArgumentError, match=r"^max_workers must be an int from 1 up, but is 'x'$"):
+    with pytest.raises(ArgumentError, match=r"^max_workers must be an int ≥ 1, but is 'x'$"):
         check_count("max_workers", "x")
 
 

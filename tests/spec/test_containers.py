@@ -40,12 +40,12 @@ Pair = namedtuple("Pair", "left right")
 
 
 def settled(argument: Any) -> Any:
-    """What a task's call makes of one argument."""
+    """The argument that a task's call makes of this one."""
     return use(argument).args[0]
 
 
 def rebuilt(lazy: LazyResult[Any], value_of: Callable[[Any], Any]) -> Any:
-    """What the node gives when each of its inputs has its value."""
+    """The value of the node when each of its inputs has its value."""
     assert lazy.task is GATHER
     recipe, *leaves = lazy.args
     assert tuple(leaves) == lazy._dependencies
@@ -528,7 +528,7 @@ def test_a_literal_of_a_literal_loses_one_shield():
 
 def test_an_injection_inside_a_container_is_refused():
     with pytest.raises(
-        ArgumentError, match=r"^inject\('db'\) stands inside a container; a resource"
+        ArgumentError, match=r"^inject\('db'\) stands inside a container, where nothing"
     ):
         use([1, {"k": inject("db")}])
 

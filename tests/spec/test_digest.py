@@ -239,7 +239,7 @@ def test_a_class_may_say_its_content_itself():
 
 @pytest.mark.parametrize("kind", [int, list, object])
 def test_the_content_of_known_types_cannot_be_redefined(kind):
-    with pytest.raises(DefinitionError, match=f"the content of {kind.__name__} is known already"):
+    with pytest.raises(DefinitionError, match=f"the content of {kind.__name__} is already defined"):
         digestible(kind, repr)
 
 
@@ -248,7 +248,7 @@ def test_only_classes_can_be_registered():
         digestible(3, repr)
 
 
-# -- what has no digest ---------------------------------------------------------------------------
+# -- values without a digest ----------------------------------------------------------------------
 
 
 class Client: ...
@@ -263,10 +263,10 @@ def local():
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        (Client(), "it is a Client, a type whose content is not known; make it known with"),
-        ([Client()], "it holds a Client, a type whose content is not known"),
+        (Client(), "it is a Client, a type whose content is not defined; define it with"),
+        ([Client()], "it holds a Client, a type whose content is not defined"),
         ({"a": {Client()}}, "it holds a Client"),
-        (lambda: 1, "it is a function, a type whose content is not known"),
+        (lambda: 1, "it is a function, a type whose content is not defined"),
         (local(), "it is a function"),
         (np.array([Client()]), "it is a numpy array of Python objects"),
     ],

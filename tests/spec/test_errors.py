@@ -85,7 +85,7 @@ def test_errors_have_attributes_for_their_subject():
 
 
 def test_messages_are_shown_as_written():
-    """A LookupError is no KeyError, whose ``str`` is the repr of its message."""
+    """Not a KeyError, whose ``str`` is the repr of its message."""
     for name, error in PUBLIC.items():
         extra = {
             "TaskNotImportedError": ("flows",),

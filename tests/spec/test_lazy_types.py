@@ -1,4 +1,4 @@
-"""LazyResult: identity, memory of where it was made, policies, and what misuse is told."""
+"""LazyResult: identity, its call site, policies, and errors of misuse."""
 
 import copy
 import os
@@ -33,7 +33,7 @@ def line() -> int:
     return sys._getframe(1).f_lineno
 
 
-# -- what it is -----------------------------------------------------------------------------------
+# -- identity -------------------------------------------------------------------------------------
 
 
 def test_users_see_the_names_that_are_for_them():
@@ -205,14 +205,14 @@ def test_run_if_refuses_a_value_that_is_known_already(condition):
     with pytest.raises(LazyUseError, match=r"^run_if\(\) of task 'deploy' \(called at ") as caught:
         lazy.run_if(condition)
 
-    assert "known already" in str(caught.value)
+    assert "a plain value" in str(caught.value)
     assert f"wrong:  …run_if({condition!r})" in str(caught.value)
     assert "right:  if condition: …" in str(caught.value)
     assert lazy._conditions == ()
 
 
 def test_a_long_plain_condition_is_cut_in_the_message():
-    with pytest.raises(LazyUseError, match=r"but got 'x{20,30}\.\.\.x{20,30}', which"):
+    with pytest.raises(LazyUseError, match=r"but got 'x{20,30}\.\.\.x{20,30}', a plain"):
         deploy().run_if("x" * 10_000)
 
 

@@ -155,7 +155,7 @@ def test_the_repr_of_a_map_names_its_task_and_parameters():
     assert isinstance(lazy.args[0], MapPlan)
 
 
-# -- what is refused --------------------------------------------------------------------------
+# -- refusals ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", ["abc", b"abc", ""])

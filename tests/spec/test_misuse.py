@@ -1,4 +1,4 @@
-"""What a lazy value says when it is used as if it were there already."""
+"""The errors of a lazy value that is used as if it had its value already."""
 
 import copy
 import inspect
@@ -54,7 +54,7 @@ async def entered_async(value):
 
 
 def finish(coroutine):
-    """Run a coroutine that is to end at once."""
+    """Run a coroutine that should end at once."""
     try:
         coroutine.send(None)
     finally:
@@ -306,7 +306,7 @@ def test_pickling_is_refused_and_names_to_json():
 
 
 @pytest.mark.parametrize("module", ["asyncio_tools", "cascade.runtimes", "cascade.specimens"])
-def test_the_line_is_the_users_in_a_module_whose_name_begins_like_one_of_ours(module):
+def test_the_line_is_the_users_in_a_module_with_a_name_like_ours(module):
     code = compile("\n\nif lazy: pass", f"{module}.py", "exec")
     with pytest.raises(LazyUseError, match=rf"asked for at {module}\.py:3"):
         exec(code, {"__name__": module, "lazy": Param("p")})

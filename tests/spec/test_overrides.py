@@ -1,4 +1,4 @@
-"""``override_resource`` as declared, and what is in force when."""
+"""``override_resource`` as declared, and the overrides in force at each time."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Param and Env: what a run is given from outside."""
+"""Param and Env: values from outside a run."""
 
 import enum
 import re
@@ -91,7 +91,7 @@ def test_a_default_may_be_any_value_that_could_be_given(kind, default):
     ],
 )
 def test_a_default_that_could_not_be_given_is_refused_at_declaration(kind, default):
-    """Else it would be handed to a task some day, where nobody expects it."""
+    """Otherwise some day it would be handed to a task that does not expect it."""
     problem = f"Param 'p': the default must be {kind.__name__}, but is {default!r} of type "
     with pytest.raises(DefinitionError, match=f"^{re.escape(problem + type(default).__name__)}$"):
         Param("p", default, kind)
@@ -189,7 +189,7 @@ def test_a_huge_value_is_cut_in_the_message():
 
 
 def test_a_runs_params_reach_the_operation_through_the_context():
-    """What the engine calls is the operation's function with the node's arguments."""
+    """The engine calls the operation's function with the node's arguments."""
     region = Param("region", default="eu")
     token = run_params.set({"region": "us"})
     try:

@@ -1,4 +1,4 @@
-"""The seams: what fits them, told by ``isinstance`` (names of methods) where no type is at hand."""
+"""The protocols: implementations are recognised by ``isinstance`` (names of methods)."""
 
 import inspect
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor

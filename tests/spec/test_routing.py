@@ -24,7 +24,7 @@ def chosen(router, key):
 
 
 def test_the_selector_is_an_input_and_the_routes_are_not():
-    """R7: what is not chosen does not run."""
+    """R7: the other routes do not run."""
     selector, small, large = kind(), work(1), work(2)
     router = Router(selector=selector, routes={"s": small, "l": large})
 

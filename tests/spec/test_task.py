@@ -1,4 +1,4 @@
-"""``@task``, calling a task, ``tail``: what is made, what is kept, what is refused."""
+"""``@task``, calling a task, ``tail``: results, memory, refusals."""
 
 import asyncio
 import functools
@@ -55,7 +55,7 @@ class AsyncCall:
     async def __call__(self) -> None: ...
 
 
-# -- what a task keeps of its function ------------------------------------------------------------
+# -- attributes taken over from the function ------------------------------------------------------
 
 
 def test_a_task_keeps_name_docs_module_and_signature():
@@ -114,7 +114,7 @@ def test_attributes_of_a_function_do_not_hide_those_of_the_task():
     assert made(1).args == (1,)
 
 
-# -- what can be a task ---------------------------------------------------------------------------
+# -- callables that can be tasks ------------------------------------------------------------------
 
 
 def test_a_lambda_is_a_task():
@@ -200,9 +200,9 @@ def test_task_refuses_objects_that_cannot_be_called(thing):
     [
         ({"name": 3}, "name must be a str, but is 3"),
         ({"mode": "thread"}, "mode must be 'auto', 'blocking' or 'inline', but is 'thread'"),
-        ({"nout": 0}, "nout must be an int from 1 up, but is 0, as there is nothing to unpack"),
-        ({"nout": True}, "nout must be an int from 1 up, but is True"),
-        ({"nout": 2.0}, "nout must be an int from 1 up, but is 2.0"),
+        ({"nout": 0}, "nout must be an int ≥ 1, but is 0, as there is nothing to unpack"),
+        ({"nout": True}, "nout must be an int ≥ 1, but is True"),
+        ({"nout": 2.0}, "nout must be an int ≥ 1, but is 2.0"),
         ({"may_block": "yes"}, "may_block must be True, False or seconds, but is 'yes'"),
         ({"may_block": float("nan")}, "may_block must be True, False or seconds, but is nan"),
         ({"may_block": -1}, "may_block must be True, False or seconds, but is -1"),

@@ -1,4 +1,4 @@
-"""``typing_checked.py`` holds what checkers should say; here mypy is asked."""
+"""``typing_checked.py`` has the expected results of type checkers; mypy runs here."""
 
 import subprocess
 import sys
@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.skipif(find_spec("mypy") is None, reason="mypy is not installed")
 def test_mypy_sees_the_types_that_the_file_asserts():
-    # Of this file alone: the facade makes mypy see the layers above, whose types others check.
+    # This file alone: the facade makes mypy see the layers above, whose types are checked
+    # elsewhere.
     options = ["--follow-imports=silent", "tests/spec/typing_checked.py"]
     result = subprocess.run(
         [sys.executable, "-m", "mypy", *options],

@@ -1,4 +1,4 @@
-"""What checkers make of the words. Checked by mypy (``hatch run types:check``), never run.
+"""The public names in the view of checkers. Checked by mypy (``hatch run types:check``), never run.
 
 An ``ignore`` that is not needed is an error, so that each also says: this is refused.
 """

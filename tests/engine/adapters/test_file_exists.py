@@ -45,7 +45,7 @@ def path_of(policy: FileExists, **given: Any) -> Path:
 
 
 def load(policy: FileExists, **given: Any) -> tuple[bool, Any]:
-    """What a call with these arguments would be given."""
+    """The arguments of a call by name, as a policy gets them."""
     return policy.load(policy.key(report, arguments(**given)), arguments(**given))
 
 
@@ -120,7 +120,7 @@ def test_a_directory_is_no_file():
         save(policy, Path("a"))
 
 
-def test_a_file_below_what_is_no_directory_is_a_miss():
+def test_a_file_below_a_file_is_a_miss():
     write("a")
 
     assert load(FileExists("a/b.csv")) == (False, None)
@@ -160,7 +160,7 @@ def test_calls_are_known_by_their_file():
 
 
 def test_the_file_of_a_call_stays_that_of_its_first_arguments():
-    """A task may change what its arguments hold before its value is saved."""
+    """A task may change its arguments before its value is saved."""
     policy = FileExists("{name[0]}.csv")
     given = arguments(name=["a"])
     key = policy.key(report, given)
@@ -170,7 +170,7 @@ def test_the_file_of_a_call_stays_that_of_its_first_arguments():
     assert policy.load(key, given) == (True, Path("a.csv"))
 
 
-# -- what the task does ---------------------------------------------------------------------------
+# -- the task's part ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -257,19 +257,19 @@ def test_an_input_that_does_not_exist_is_an_error_that_says_where_it_is_from():
     policy = FileExists("a.csv", newer_than=["source", "settings.toml"])
 
     with raises(
-        "task 'report': 'a.csv' is to be newer than 'gone.csv', which does not exist; it is the "
+        "task 'report': 'a.csv' must be newer than 'gone.csv', which does not exist; it is the "
         "argument 'source'"
     ):
         load(policy, source="gone.csv")
     with raises(
-        "task 'report': 'a.csv' is to be newer than 'settings.toml', which does not exist; "
+        "task 'report': 'a.csv' must be newer than 'settings.toml', which does not exist; "
         "newer_than='settings.toml' is a path, as there is no such parameter"
     ):
         load(policy)
 
 
 def test_inputs_are_not_asked_for_where_there_is_no_file_yet():
-    """What the task misses then, it says itself."""
+    """The task itself reports a missing input."""
     assert load(FileExists("a.csv", newer_than=["source"]), source="gone.csv") == (False, None)
 
 
@@ -295,7 +295,7 @@ def test_a_name_that_the_task_does_not_have_is_an_error_that_lists_those_it_has(
         path_of(FileExists("{nmae}.csv"))
 
 
-def test_what_cannot_be_formatted_is_an_error_that_says_why():
+def test_an_argument_that_cannot_be_formatted_is_an_error_with_the_reason():
     with pytest.raises(ArgumentError, match=r"cannot be filled in \(ValueError: .*; the arguments"):
         path_of(FileExists("{name:%Y}"), name=3)
 
@@ -323,7 +323,7 @@ def test_a_function_that_gives_no_path_is_an_error():
         (
             {"path": "a{.csv"},
             "path='a{.csv' is not a path with names in braces: expected '}' before end of string; "
-            "a brace that is meant is written twice",
+            "a literal brace is written twice",
         ),
         (
             {"path": "{}.csv"},
@@ -336,6 +336,6 @@ def test_a_function_that_gives_no_path_is_an_error():
         ),
     ],
 )
-def test_what_is_no_path_is_refused_at_once(given, message):
+def test_other_objects_than_paths_are_refused_at_once(given, message):
     with raises(message):
         FileExists(**given)

@@ -1,4 +1,4 @@
-"""LocalExecutor: what it does beyond the protocol (tests/contracts/test_executor.py)."""
+"""LocalExecutor: behaviour beyond the protocol (tests/contracts/test_executor.py)."""
 
 import gc
 import threading
@@ -61,7 +61,7 @@ def test_there_are_never_more_threads_than_max_workers():
 
 @pytest.mark.parametrize("most", [0, -1, True, "4", 2.5, None])
 def test_it_needs_a_thread(most):
-    message = f"^max_workers must be an int from 1 up, but is {most!r}$"
+    message = f"^max_workers must be an int ≥ 1, but is {most!r}$"
     with pytest.raises(ArgumentError, match=message):
         LocalExecutor(most)
 

@@ -1,4 +1,4 @@
-"""LRUCache: what it does beyond the protocol (tests/contracts)."""
+"""LRUCache: behaviour beyond the protocol (tests/contracts)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def hits(cache, keys):
     return [key for key in keys if cache.get(key)[0]]
 
 
-def test_what_was_not_used_for_longest_gives_way():
+def test_the_least_recently_used_value_gives_way():
     cache = LRUCache(max_entries=2)
     cache.put("a", 1)
     cache.put("b", 2)
@@ -38,7 +38,7 @@ def test_what_was_not_used_for_longest_gives_way():
     assert hits(cache, "abc") == ["a", "c"]
 
 
-def test_what_is_put_again_is_the_latest_used():
+def test_a_value_put_again_is_the_latest_used():
     cache = LRUCache(max_entries=2)
     cache.put("a", 1)
     cache.put("b", 2)
@@ -58,7 +58,7 @@ def test_a_miss_changes_nothing():
     assert hits(cache, "abc") == ["b", "c"]
 
 
-def test_what_is_over_its_time_gives_way_before_what_is_not():
+def test_expired_values_give_way_before_valid_ones():
     clock = Clock()
     cache = LRUCache(max_entries=3, now=clock)
     cache.put("old", 1)
@@ -70,7 +70,7 @@ def test_what_is_over_its_time_gives_way_before_what_is_not():
     assert hits(cache, ["old", "brief", "new", "more"]) == ["old", "new", "more"]
 
 
-def test_what_was_put_again_does_not_go_at_its_first_time():
+def test_a_value_put_again_expires_at_its_new_time():
     clock = Clock()
     cache = LRUCache(max_entries=2, now=clock)
     cache.put("a", 1, ttl=10)
@@ -114,7 +114,7 @@ def test_the_default_clock_goes_on():
 
 @pytest.mark.parametrize("most", [0, -1, True, "3", None])
 def test_a_bound_must_leave_room(most):
-    message = f"^max_entries must be an int from 1 up, but is {most!r}$"
+    message = f"^max_entries must be an int ≥ 1, but is {most!r}$"
     with pytest.raises(ArgumentError, match=message):
         LRUCache(most)
 
@@ -123,7 +123,7 @@ class Thing:
     """A value that can be watched."""
 
 
-def test_what_gave_way_is_let_go():
+def test_the_cache_keeps_no_reference_to_removed_values():
     cache = LRUCache(max_entries=1)
     thing = Thing()
     watched = weakref.ref(thing)
@@ -169,7 +169,7 @@ def test_its_length_is_right_however_often_values_are_put_again(seed):
 
 
 def test_a_finalizer_may_use_the_cache():
-    """A value that gives way may be what closes something that looks into the cache."""
+    """The finalizer of a removed value may look into the cache."""
     cache = LRUCache(max_entries=1)
     seen = []
     thing = Thing()
@@ -217,7 +217,7 @@ _steps = st.one_of(
 
 
 @given(st.lists(_steps, max_size=60), st.integers(1, 4))
-def test_it_does_what_a_plain_list_in_order_of_use_does(steps, room):
+def test_it_behaves_like_a_list_in_order_of_use(steps, room):
     clock = Clock()
     cache = LRUCache(room, now=clock)
     model = []  # (key, value, deadline), the latest used at the end

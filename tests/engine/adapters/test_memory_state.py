@@ -1,4 +1,4 @@
-"""InMemoryStateBackend: what it does beyond the protocol (tests/contracts)."""
+"""InMemoryStateBackend: behaviour beyond the protocol (tests/contracts)."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def test_the_oldest_give_way():
     assert state.get_result("c") == 3
 
 
-def test_what_is_put_again_is_the_newest():
+def test_a_result_put_again_is_the_newest():
     state = InMemoryStateBackend(max_nodes=2)
     state.put_result("a", 1)
     state.put_result("b", 2)
@@ -38,7 +38,5 @@ def test_without_a_bound_all_are_kept():
 
 @pytest.mark.parametrize("most", [0, -1, True, "3", 0.5])
 def test_a_bound_must_leave_room(most):
-    with pytest.raises(
-        ArgumentError, match=f"^max_nodes must be an int from 1 up, but is {most!r}$"
-    ):
+    with pytest.raises(ArgumentError, match=f"^max_nodes must be an int ≥ 1, but is {most!r}$"):
         InMemoryStateBackend(max_nodes=most)

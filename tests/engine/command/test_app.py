@@ -1,4 +1,4 @@
-"""The command as a whole: its pages, its exit codes, its completion, and what it needs."""
+"""The command as a whole: its pages, its exit codes, its completion, and its dependencies."""
 
 import re
 import sys
@@ -100,7 +100,7 @@ def test_an_error_of_cascades_own_keeps_its_traceback(cascade, monkeypatch):
 
 
 @pytest.mark.parametrize("missing", [["cyclopts"], ["rich"], ["cyclopts", "rich"]])
-def test_without_the_extra_it_says_what_to_install(cascade, monkeypatch, missing):
+def test_without_the_extra_the_error_names_the_package(cascade, monkeypatch, missing):
     monkeypatch.setattr(main, "find_spec", lambda name: None if name in missing else object())
 
     assert cascade("run", "flows.py:report") == (
@@ -154,7 +154,7 @@ def test_completion_that_cannot_be_written_says_so(cascade, tmp_path):
     assert outcome.err.startswith("cascade: cannot write the script: ")
 
 
-def test_the_words_of_the_process_are_taken_where_none_are_given(monkeypatch, capsys):
+def test_the_arguments_of_the_process_are_the_default(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["cascade", "--version"])
 
     assert main.main() == 0

@@ -1,6 +1,6 @@
-"""The commands for engines that run: what they show, and what they refuse before anything is sent.
+"""The commands for running engines: their output, and arguments that they refuse.
 
-What they do to engines is in tests/end_to_end/test_control_plane.py.
+Their effects on engines are tested in tests/end_to_end/test_control_plane.py.
 """
 
 import asyncio
@@ -95,7 +95,7 @@ def test_the_screen_of_engines_fits_80_columns():
     ]
 
 
-def test_what_engines_say_is_shown_as_it_is_and_obeyed_by_no_terminal():
+def test_texts_of_engines_are_shown_with_escapes():
     rule = ConstraintStatus("task:fetch_[ab][/]", "pause")
     run = RunStatus("1", "\x1b[2Jreport", "vm", 1.0, 0, 0.0, "\x9b2J")
     odd = EngineStatus("evil\x1b]0;", "h\nost", 1, 0.0, 1.0, runs=(run,), constraints=(rule,))
@@ -146,12 +146,12 @@ def test_a_status_comes_as_it_was_sent(status):
         json.dumps({**json.loads(write_status(BUSY)), "engine": None}).encode(),
     ],
 )
-def test_what_is_no_status_is_refused(payload):
-    with pytest.raises(RefusedMessageError, match="no status of an engine"):
+def test_other_payloads_than_a_status_are_refused(payload):
+    with pytest.raises(RefusedMessageError, match="not a status of an engine"):
         read_status(payload)
 
 
-async def test_engines_are_known_by_what_they_say_last():
+async def test_the_last_status_of_an_engine_counts():
     engines = Engines()
     async with cs.Engine() as engine:
         broker = MemoryBroker()
@@ -183,7 +183,7 @@ async def test_one_that_ends_meanwhile_is_not_waited_for():
 
 
 class Clocks:
-    """Ours, and what time it is by the wall."""
+    """Our clock, and Unix time."""
 
     def __init__(self):
         self.now = 50.0
@@ -211,7 +211,7 @@ def test_one_that_has_been_silent_for_long_is_gone():
 
 
 @pytest.mark.parametrize("off", [-1e9, -3600, 3600, 1e9])
-def test_an_engine_whose_clock_differs_is_not_hidden(off):
+def test_an_engine_with_another_clock_is_shown(off):
     clocks = Clocks()
     engines = Engines(clocks.clock, clocks.wall)
     engines.retained = False
@@ -237,7 +237,7 @@ def test_an_old_status_that_the_broker_had_retained_is_stale_until_the_engine_sp
 
 
 def test_an_engine_speaks_on_its_own_topic_only():
-    """Else who may publish for one engine could confirm a pause for another."""
+    """Otherwise a publisher for one engine could confirm a pause for another."""
     engines = Engines()
     engines.hear("cascade/engines/evil/status", write_status(BUSY))
     assert engines.statuses == {}
@@ -282,7 +282,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_what_comes_is_bounded_before_it_is_shown(name):
+def test_statuses_are_bounded_before_they_are_shown(name):
     body = asdict(BUSY)
     for field, value in HOSTILE[name].items():
         for row in (body, body["runs"][0], body["waiting"][0]):
@@ -314,8 +314,8 @@ def test_a_status_of_many_megabytes_is_not_read():
         (("pause", "--ttl", "0"), "ttl takes seconds"),
         (("resume", "everything"), "a scope is 'global' or 'task:'"),
         (("limit", "rate", "global", "10"), "as '10/s'"),
-        (("limit", "rate", "global", "10/s", "--burst", "0"), "burst must be an int from 1 up"),
-        (("limit", "concurrency", "global", "0"), "from 1 up"),
+        (("limit", "rate", "global", "10/s", "--burst", "0"), "burst must be an int ≥ 1"),
+        (("limit", "concurrency", "global", "0"), "≥ 1"),
         (("limit", "concurrency", "global", "many"), "many"),
         (("limit", "off", "global", "pause"), "pause"),
         (("limit", "pause", "global"), "pause"),
@@ -327,7 +327,7 @@ def test_a_status_of_many_megabytes_is_not_read():
         (("pause", "--broker", "mqtt://127.0.0.1:1"), "cannot connect to the broker"),
     ],
 )
-def test_what_makes_no_sense_is_told_in_a_sentence(cascade, words, complaint):
+def test_invalid_arguments_are_refused_in_one_sentence(cascade, words, complaint):
     done = cascade(*words)
 
     assert (done.code, done.out) == (2, "")
@@ -337,7 +337,7 @@ def test_what_makes_no_sense_is_told_in_a_sentence(cascade, words, complaint):
 
 
 @pytest.mark.parametrize("amount", ["gpu", "gpu=many", "=1", "gpu=-1", "gpu=0", "memory GB=1"])
-def test_a_capacity_that_is_none_is_refused(cascade, amount):
+def test_an_invalid_capacity_is_refused(cascade, amount):
     done = cascade("run", "flows.py:give", "--n", "1", "--capacity", amount)
 
     assert (done.code, done.out) == (2, "")

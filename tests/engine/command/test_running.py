@@ -139,7 +139,7 @@ def test_a_param_that_only_the_run_meets_is_given_by_name(cascade):
             "--param n has an option of its own: --n",
         ),
         (["flows:report"], "--date is required; see --help"),
-        (["flows:nothing", "x"], "'x' is one word too many; see --help"),
+        (["flows:nothing", "x"], "'x' is an unexpected argument; see --help"),
         ([], "TARGET is required; see --help"),
         (
             ["flows:report", "--date", "x"],
@@ -156,11 +156,11 @@ def test_a_param_that_only_the_run_meets_is_given_by_name(cascade):
         (["flows:collatz", "--m", "1"], "Did you mean --n instead of --m?"),
         (
             ["flows:collatz", "--n=1", "--deadline=0"],
-            "--deadline takes seconds, more than 0, but got 0.0",
+            "--deadline takes seconds > 0, but got 0.0",
         ),
         (
             ["flows:collatz", "--n=1", "--max-steps=0"],
-            "--max-steps must be an int from 1 up, but is 0",
+            "--max-steps must be an int ≥ 1, but is 0",
         ),
         (["flows:collatz", "--n=1", "--tier=fusd"], 'Did you mean "fused"?'),
         (["flows:disagreeing", "--n", "1.5"], "--n must be int, but is '1.5' (declared at"),
@@ -181,7 +181,7 @@ def test_one_option_gives_all_nodes_of_its_name_their_value(cascade):
     assert cascade("run", "flows:disagreeing", "--n", "2").out == "[2, 2.0]\n"
 
 
-def test_a_param_whose_option_is_taken_gets_another(cascade):
+def test_a_param_with_a_taken_option_gets_another(cascade):
     words = ["--param-vm=1", "--param-vm-2=3", "--no-vm=2"]
 
     assert cascade("run", "flows:taken", *words).out == "['1', '2', '3']\n"
@@ -204,13 +204,13 @@ def test_an_error_shows_the_users_lines_and_no_other(cascade):
     assert "KeyError: 'no 3'\ncascade: in task 'deep', called at flows.py:" in outcome.err
 
 
-def test_all_lines_are_shown_to_who_wants_them(cascade, monkeypatch):
+def test_log_level_debug_shows_all_lines(cascade, monkeypatch):
     monkeypatch.setenv("CASCADE_FULL_TRACEBACK", "1")
 
     assert "in _run" in cascade("run", "flows.py:deep").err
 
 
-def test_what_cascade_says_of_a_run_has_no_traceback(cascade):
+def test_errors_of_cascade_about_a_run_have_no_traceback(cascade):
     outcome = cascade("run", "flows:collatz", "--n", "27", "--max-steps", "9")
 
     assert outcome.code == 1
@@ -231,7 +231,7 @@ def test_without_fail_fast_all_errors_are_told(cascade, tmp_path):
     assert "2 tasks of the run failed" in err
 
 
-def test_a_value_without_a_json_form_is_said_to_have_none(cascade):
+def test_a_value_without_a_json_form_is_an_error(cascade):
     outcome = cascade("run", "flows:unjson", "--json")
 
     assert outcome.code == 1
@@ -298,7 +298,7 @@ def values():
         (["--log-format", "json"], '"event": "RunStarted"'),
     ],
 )
-def test_what_happens_is_written_to_standard_error(cascade, words, line):
+def test_events_are_written_to_standard_error(cascade, words, line):
     outcome = cascade("run", "flows:collatz", "--n", "6", *words)
 
     assert outcome.out == "8\n"
@@ -323,7 +323,7 @@ def test_ctrl_c_has_an_exit_code_of_its_own(cascade, tmp_path):
 
     code, out, err = cascade("run", f"{tmp_path / 'stop.py'}:stop")
     assert (code, out) == (130, "")
-    # On a busy machine it says first what it waits for.
+    # On a busy machine it first names the calls that it waits for.
     assert err.splitlines()[-1] == "cascade: interrupted"
 
 

@@ -1,4 +1,4 @@
-"""``MODULE:TARGET``: what can be named, and what is said of the rest."""
+"""``MODULE:TARGET``: valid targets, and the errors for all others."""
 
 import sys
 
@@ -34,19 +34,21 @@ ONE = "@cs.task\ndef one(): return __name__"
         ("cascade.grap:x", "there is no module cascade.grap (did you mean 'cascade.graph'?)"),
         ("cascade.graph.model.x:y", "there is no module cascade.graph.model.x: cascade.graph.mode"),
         ("flows.py", "'flows.py' is a module; write flows.py:TARGET; its targets: load, total"),
-        ("report", "'report' names no target; write MODULE:TARGET, like flows.py:report"),
+        ("report", "'report' names no target; write MODULE:TARGET, such as flows.py:report"),
         ("flows.py:1", "'flows.py:1' names no target; write MODULE:TARGET"),
-        ("no-module:x", "'no-module' is neither a module, like flows.daily, nor a file"),
+        ("no-module:x", "'no-module' is neither a module, such as flows.daily, nor a file"),
         ("flows:LIMIT", "flows:LIMIT is 3, but a target is a lazy value, a task, or a function"),
         ("flows:Colour", "flows:Colour is <enum 'Colour'>, but a target is"),
         ("flows:database", "flows:database is <resource database scope=run>, but a target is"),
         ("flows:inner", "flows:inner is a function that takes n, but a target takes nothing; mak"),
         ("flows:later", "flows:later is a coroutine function; make it a task with @cs.task"),
-        ("flows:drive", "flows:drive needs 'engine', which no option can give: cascade.runtime.e"),
+        ("flows:drive", "flows:drive needs 'engine', which no option can set: cascade.runtime.e"),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "plan"])
-def test_what_is_no_target_is_said_in_a_line_with_what_is_near(cascade, command, name, message):
+def test_an_unknown_target_is_an_error_in_one_line_with_similar_names(
+    cascade, command, name, message
+):
     outcome = cascade(command, name)
 
     assert (outcome.code, outcome.out) == (2, "")
@@ -71,14 +73,14 @@ def test_an_error_in_the_package_of_a_file_is_the_one_that_is_shown(cascade, wri
     assert outcome.err.endswith("ModuleNotFoundError: No module named 'cascade_nowhere'\n")
 
 
-def test_a_file_in_a_package_whose_name_another_module_has_is_imported_all_the_same(cascade, write):
+def test_a_file_is_imported_even_if_another_module_has_its_packages_name(cascade, write):
     write("enum/__init__.py", "")
     path = write("enum/daily.py", ONE)
 
     assert cascade("run", f"{path}:one").out == "_cascade_target_daily\n"
 
 
-def test_a_file_finds_what_lies_beside_it(cascade, write):
+def test_a_file_can_import_modules_beside_it(cascade, write):
     write("beside.py", "price = 3")
     path = write("target_beside.py", f"import beside\n{ONE}")
 
@@ -133,7 +135,7 @@ def test_an_annotation_that_only_checkers_can_read_leaves_the_default(cascade, w
     assert cascade("run", f"{path}:late").out == "3\n"
 
 
-def test_a_call_that_nobody_wrote_stands_at_the_function(cascade):
+def test_a_call_made_by_the_command_has_the_functions_line(cascade):
     found = find("flows.py:collatz").lazy()
 
     assert found.callsite.source in ("@cs.task", "def collatz(n: int, length: int = 0) -> int:")

@@ -11,7 +11,7 @@ from cascade.command.targets import find
 from cascade.graph.portable import blueprint_from_json
 
 
-def test_plan_prints_what_dry_run_prints(cascade):
+def test_plan_prints_the_same_as_dry_run(cascade):
     printed = cascade("plan", "flows.py:report").out
     expected = io.StringIO()
     with redirect_stdout(expected):
@@ -99,7 +99,7 @@ def test_graph_writes_a_file_in_the_format_of_its_name(cascade, tmp_path, name, 
         (["--format", "dott"], 'Invalid value "dott" for --format.'),
     ],
 )
-def test_graph_refuses_what_it_cannot_draw_or_write(cascade, words, message):
+def test_graph_refuses_unknown_formats_and_unwritable_files(cascade, words, message):
     outcome = cascade("graph", "flows.py:report", *words)
 
     assert (outcome.code, outcome.out) == (2, "")
@@ -159,7 +159,7 @@ def test_disassemble_as_json_can_be_read_back(cascade):
     assert blueprint_from_json(text).register_count == 5
 
 
-def test_a_blueprint_without_a_json_form_is_said_to_have_none(cascade):
+def test_a_blueprint_without_a_json_form_is_an_error(cascade):
     outcome = cascade("disassemble", "flows.py:nameless", "--json")
 
     assert outcome.code == 1

@@ -1,4 +1,4 @@
-"""Whoever may publish may want to do harm: what still gets through, and what leaves."""
+"""An attacker who may publish: the messages that still get through, and the texts that leave."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_a_pause_that_the_broker_dropped_in_a_flood_is_asked_for_again(eng
 
 
 class Brings(MemoryConnector):
-    """Brings what is retained to all whose patterns fit, as MQTT brokers may."""
+    """Delivers retained messages to all matching subscriptions, as MQTT brokers may."""
 
     def _deliver_retained(self, subscription):
         for topic, payload in self._broker._retained.items():
@@ -124,7 +124,7 @@ class Brings(MemoryConnector):
 
 
 @pytest.mark.parametrize("kind", [MemoryConnector, Brings])
-async def test_what_the_program_has_resumed_is_not_paused_again_by_a_flood(engine, outside, kind):
+async def test_a_flood_does_not_repeat_a_pause_that_the_program_has_removed(engine, outside, kind):
     told, looks = Heard(), Heard()
 
     class Looks(kind):
@@ -201,7 +201,7 @@ async def test_a_flood_of_topics_is_refused_and_the_pause_is_not(engine, outside
     assert {event.reason for event in refused.all} == {"too many others wait"}
 
 
-async def test_what_is_too_long_is_refused_unread(engine, outside):
+async def test_long_messages_are_refused_unread(engine, outside):
     refused = Heard()
     engine.bus.subscribe(ControlMessageRefused, refused)
     async with plane_for(engine, outside):
@@ -226,7 +226,7 @@ def test_an_inbox_keeps_the_newest_of_each_topic():
 
 @pytest.fixture
 def reads(monkeypatch):
-    """Counts what is read."""
+    """Counts the messages that are read."""
     found = []
     read = plane_module.read_steering
 
@@ -411,7 +411,7 @@ async def test_a_status_that_is_too_long_is_told_in_short(engine, outside, monke
         engine.constraints.pause(f"task:{number:0100}")
     async with plane_for(engine, outside, name="e"):
         _, payload = await heard.until(lambda message: message[1])
-    assert read_status(payload).trouble == "the status cannot be told: ValueError"
+    assert read_status(payload).trouble == "the status cannot be read: ValueError"
 
 
 def test_the_longest_names_fit_into_a_status():
@@ -441,7 +441,7 @@ async def test_a_part_that_cannot_be_told_leaves_the_others(engine, outside, mon
     async with plane_for(engine, outside, name="e"):
         _, payload = await heard.until(lambda message: message[1])
     status = read_status(payload)
-    assert status.trouble == "waits cannot be told: ValueError"
+    assert status.trouble == "waits cannot be read: ValueError"
     assert [rule.kind for rule in status.constraints] == ["pause"]
 
 
@@ -459,15 +459,15 @@ async def test_a_heartbeat_that_fails_says_at_least_that_the_engine_is_there(
             _, payload = await heard.until(lambda message: message[1])
             heard.all.clear()
     assert read_status(payload).engine == "e"
-    assert read_status(payload).trouble == "the status cannot be told: ValueError"
-    assert caplog.text.count("cannot be told, only") == 1
+    assert read_status(payload).trouble == "the status cannot be read: ValueError"
+    assert caplog.text.count("cannot be read; only") == 1
 
 
 async def test_a_name_that_utf8_cannot_encode_is_told(engine, outside):
     assert status_module._name("\ud800" + "é" * 5_000, Texts()).startswith("\\ud800é")
 
 
-# -- what leaves ----------------------------------------------------------------------------------
+# -- texts that leave -----------------------------------------------------------------------------
 
 
 async def told_of(engine, outside, target, **options):
@@ -526,7 +526,7 @@ def test_lists_and_numbers_that_leave_are_bounded():
 
 
 def test_a_secret_that_a_cut_goes_through_does_not_leave():
-    """The text is cut to what redact is given; what that has shortened shows its end."""
+    """The text is cut to the limit of redact; a text that this has shortened shows its end."""
     noise, most = "password=" + "x" * 991 + " ", 65_536
     texts = Texts(lambda text: re.sub(r"password=x+ |" + SECRET, "", text))
     for before in range(len(SECRET) + 1):

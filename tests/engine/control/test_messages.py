@@ -1,4 +1,4 @@
-"""What comes from outside is a constraint, exactly in its form, or is refused with a reason."""
+"""A message from outside is a constraint in exactly one form, or is refused with a reason."""
 
 import json
 import math
@@ -48,7 +48,7 @@ constraints = st.one_of(
 
 
 @given(constraints, st.sampled_from(["cascade", "team/a"]))
-def test_what_is_published_is_what_is_read(constraint, prefix):
+def test_a_published_constraint_is_read_back_equal(constraint, prefix):
     topic = topic_for(prefix, constraint.scope, constraint.kind)
     steering = read_steering(prefix, topic, payload_for(constraint, lambda: NOW), lambda: NOW)
 
@@ -79,7 +79,7 @@ def test_the_messages_of_the_docstring():
     assert ten.constraint == cs.Constraint("task:fetch", "rate_limit", "10/s", 5, 7.0)
 
 
-def test_what_was_over_before_it_came_is_a_removal():
+def test_an_expired_constraint_is_read_as_a_removal():
     steering = read("cascade/constraints/global/pause", {"until": NOW - 1})
     assert steering.constraint is None
 
@@ -92,7 +92,10 @@ def test_a_scope_that_no_topic_can_have_is_refused_before_it_is_sent(scope):
 
 @pytest.mark.parametrize(
     ("scope", "complaint"),
-    [("task:a\nb", "U\\+000A"), ("task:" + "a*" * 129, "258 characters, and 256 may be")],
+    [
+        ("task:a\nb", "U\\+000A"),
+        ("task:" + "a*" * 129, "258 characters, and at most 256 are allowed"),
+    ],
 )
 def test_nor_is_one_that_no_engine_would_take(scope, complaint):
     with pytest.raises(cs.ArgumentError, match=complaint):
@@ -110,11 +113,11 @@ def test_nor_is_one_that_no_engine_would_take(scope, complaint):
         ("cascade/constraints/task/pause", {}, "the scope 'task'"),
         ("cascade/constraints/task//pause", {}, "the scope 'task/'"),
         ("cascade/constraints/task/a/b/pause", {}, "the scope 'task/a/b'"),
-        ("cascade/constraints/global/pause", b"{", "no JSON"),
-        ("cascade/constraints/global/pause", b"\xff\xfe", "no JSON"),
-        ("cascade/constraints/global/pause", b"[" * 2000, "no JSON"),
-        ("cascade/constraints/global/pause", [], r"no JSON object but \[\]"),
-        ("cascade/constraints/global/pause", None, "no JSON object but None"),
+        ("cascade/constraints/global/pause", b"{", "not valid JSON"),
+        ("cascade/constraints/global/pause", b"\xff\xfe", "not valid JSON"),
+        ("cascade/constraints/global/pause", b"[" * 2000, "not valid JSON"),
+        ("cascade/constraints/global/pause", [], r"not a JSON object but \[\]"),
+        ("cascade/constraints/global/pause", None, "not a JSON object but None"),
         ("cascade/constraints/global/pause", {"value": 1}, "takes no value"),
         ("cascade/constraints/global/pause", {"tll": 1}, r"'tll' \(did you mean 'ttl'\?\)"),
         ("cascade/constraints/global/pause", {"ttl": 0}, "ttl is 0"),
@@ -122,14 +125,14 @@ def test_nor_is_one_that_no_engine_would_take(scope, complaint):
         ("cascade/constraints/global/pause", {"ttl": None}, "ttl is None"),
         ("cascade/constraints/global/pause", {"until": "soon"}, "until is 'soon'"),
         ("cascade/constraints/global/pause", b'{"ttl": 1e999}', "ttl is inf"),
-        ("cascade/constraints/global/pause", b'{"ttl": NaN}', "NaN, which is no JSON"),
+        ("cascade/constraints/global/pause", b'{"ttl": NaN}', "NaN, which is not valid JSON"),
         ("cascade/constraints/global/pause", {"ttl": 1, "until": 2}, "both"),
         ("cascade/constraints/global/pause", b'{"ttl": 1, "ttl": 2}', "twice"),
-        ("cascade/constraints/global/pause", {"remove": False}, "alone"),
-        ("cascade/constraints/global/pause", {"remove": True, "ttl": 1}, "alone"),
-        ("cascade/constraints/global/concurrency", {}, "from 1 up, but got None"),
-        ("cascade/constraints/global/concurrency", {"value": 0}, "from 1 up"),
-        ("cascade/constraints/global/concurrency", {"value": "4"}, "from 1 up"),
+        ("cascade/constraints/global/pause", {"remove": False}, "exactly"),
+        ("cascade/constraints/global/pause", {"remove": True, "ttl": 1}, "exactly"),
+        ("cascade/constraints/global/concurrency", {}, "≥ 1, but is None"),
+        ("cascade/constraints/global/concurrency", {"value": 0}, "≥ 1"),
+        ("cascade/constraints/global/concurrency", {"value": "4"}, "≥ 1"),
         ("cascade/constraints/global/rate_limit", {"value": 10}, "write '10/s'"),
         ("cascade/constraints/global/rate_limit", {"value": "1/s", "burst": 0}, "burst"),
         (
@@ -140,7 +143,7 @@ def test_nor_is_one_that_no_engine_would_take(scope, complaint):
         ("cascade/constraints/global/pause", b'{"ttl": ' + b"1" * MOST_BYTES + b"}", "bytes"),
     ],
 )
-def test_what_is_not_of_the_form_is_refused_with_a_reason(topic, payload, reason):
+def test_malformed_messages_are_refused_with_a_reason(topic, payload, reason):
     with pytest.raises(RefusedMessageError, match=reason):
         read(topic, payload)
 

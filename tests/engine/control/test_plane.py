@@ -74,7 +74,7 @@ def place(request, tmp_path):
 
 
 class Heard:
-    """What is told, and waiting for it; of a connector's messages, or of a bus."""
+    """Messages or events, and waiting for them; of a connector, or of a bus."""
 
     def __init__(self):
         self.all = []
@@ -171,7 +171,7 @@ async def test_a_fused_loop_is_paused_slowed_and_resumed_from_outside(place):
             assert await running == len(steps) - 1
 
 
-async def test_what_was_said_before_an_engine_came_holds_for_it(place):
+async def test_retained_constraints_apply_to_a_new_engine(place):
     """Retained constraints are there before the first run begins."""
     async with place.connector() as outside, cs.Engine() as engine:
         constrain(outside, "task:work", "pause")
@@ -240,7 +240,7 @@ async def test_retained_messages_that_come_again_change_nothing(place):
 
 
 class Hasty(MemoryConnector):
-    """Brings what is retained before it tells of the connection, which a network may do."""
+    """Delivers retained messages before it reports the connection, which a network may do."""
 
     def _open(self):
         for subscription in [] if self._is_open else self._subscriptions:
@@ -248,7 +248,7 @@ class Hasty(MemoryConnector):
         super()._open()
 
 
-async def test_nor_do_those_that_come_before_the_connection_is_told_of():
+async def test_retained_messages_before_the_report_of_the_connection_are_not_repeated_either():
     broker = MemoryBroker()
     async with cs.Engine() as engine, MemoryConnector(broker) as outside:
         told = Heard()
@@ -331,7 +331,7 @@ def test_a_status_that_cannot_be_told_is_not_the_last(monkeypatch, caplog):
                     await heard.until(lambda m: m[1])
 
     VirtualTime().run(main())
-    assert caplog.text.count("cannot be told") == 1
+    assert caplog.text.count("cannot be read") == 1
     assert "no such number" in caplog.text
 
 
@@ -342,7 +342,7 @@ async def test_two_engines_of_a_process_have_two_names():
         assert len({plane.name for plane in planes}) == 2
 
 
-async def test_what_is_no_constraint_is_refused_and_changes_nothing(place):
+async def test_other_messages_than_constraints_are_refused_and_change_nothing(place):
     async with cs.Engine() as engine, place.connector() as outside:
         told = Heard()
         engine.bus.subscribe(Event, told)
@@ -450,7 +450,7 @@ async def test_without_a_broker_the_engine_works_and_goes_on_trying():
         ({"telemetry": ["tasks"]}, r"'tasks' \(did you mean 'task'\?\)"),
     ],
 )
-def test_what_makes_no_sense_is_refused(options, complaint):
+def test_invalid_arguments_are_refused(options, complaint):
     with pytest.raises(cs.ArgumentError, match=complaint):
         cs.ControlPlane(cs.Engine(), MemoryConnector(MemoryBroker()), **options)
 

@@ -1,4 +1,4 @@
-"""Telemetry: what is told, where, and what is left out of too much."""
+"""Telemetry: events, their topics, and those left out of a flood."""
 
 import json
 
@@ -13,7 +13,7 @@ from cascade.runtime.control.telemetry import GROUPS, MOST_PER_SECOND, Telemetry
 
 
 class Recorder(MemoryConnector):
-    """A connector that is not connected: what is published is looked at here."""
+    """A connector that is not connected: published messages are examined here."""
 
     def __init__(self):
         super().__init__(MemoryBroker())
@@ -71,7 +71,7 @@ def test_events_have_topics_of_their_run_and_group(bus, clock):
     ]
 
 
-def test_every_kind_of_event_has_one_group_but_what_is_not_told():
+def test_every_published_kind_of_event_has_one_group():
     kinds = {
         kind
         for kind in vars(events).values()
@@ -129,6 +129,6 @@ def test_groups_are_named_each_once(groups):
 
 
 @pytest.mark.parametrize("groups", [["tasks"], [None], ["run", "step"]])
-def test_a_group_that_there_is_none_of_is_refused(groups):
-    with pytest.raises(cs.ArgumentError, match="telemetry has the groups"):
+def test_an_unknown_group_is_refused(groups):
+    with pytest.raises(cs.ArgumentError, match="the groups of telemetry are"):
         check_groups(groups)

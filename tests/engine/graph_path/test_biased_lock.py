@@ -93,7 +93,7 @@ def test_the_owner_may_enter_again_while_it_is_inside(lock):
         assert lock.inside == 0
 
 
-def test_whoever_has_the_lock_may_enter_again():
+def test_the_lock_is_reentrant():
     lock = BiasedLock()
     entered = threading.Event()
     with lock, lock:
@@ -230,7 +230,7 @@ def test_it_can_be_given_to_the_next_owner(lock):
 
 
 def test_it_is_not_given_while_somebody_has_the_lock():
-    """Who looks from outside, as ``Engine.waiting`` does, may come at any time."""
+    """A thread that looks from outside, as ``Engine.waiting`` does, may come at any time."""
     lock = BiasedLock()
     inside, leave, given = threading.Event(), threading.Event(), threading.Event()
     log = []
@@ -255,8 +255,8 @@ def test_it_is_not_given_while_somebody_has_the_lock():
     assert log == ["looker leaves", "owner is inside"]
 
 
-def test_nobody_owns_it_where_threads_run_at_once(monkeypatch):
-    """Without the interpreter's lock, what the owner stores is not seen in time."""
+def test_free_threaded_builds_have_no_owner(monkeypatch):
+    """Without the interpreter's lock, stores of the owner are not seen in time."""
     monkeypatch.setattr(module, "_ONE_AT_A_TIME", False)
     lock = BiasedLock()
     lock.give()
@@ -335,7 +335,7 @@ def test_no_two_threads_are_ever_inside(shuffled):
 
 
 def test_it_is_given_away_while_others_come_and_go(shuffled):
-    """Nobody waits for them before that."""
+    """No thread waits for them before that."""
     rounds, entries = 40, 3
     lock, section = BiasedLock(), Section()
     over = threading.Event()

@@ -14,7 +14,7 @@ from cascade.runtime.graph_path.chains import Chains
 
 @pytest.fixture
 def taken(monkeypatch):
-    """What the chains were that were gone along by straight-line code: names of their targets."""
+    """The chains followed by straight-line code: names of their targets."""
     names = []
     original = Chains.go_along
 
@@ -75,7 +75,7 @@ def described(error):
 
 
 async def in_all_ways(target, **options):
-    """What a run gives, in each way."""
+    """The result of a run, in each way."""
     found = {}
     for way in ("graph", "watched", "interpreted", "auto"):
         async with cs.Engine(tier="interpreted" if way == "interpreted" else "auto") as engine:
@@ -153,7 +153,7 @@ def again_holding(n):
 @pytest.mark.parametrize("name", [name for name in MAKES if "itself" not in name])
 @pytest.mark.parametrize("fail_fast", [True, False])
 @pytest.mark.parametrize("wrapped", [False, True])
-async def test_what_a_chain_does_is_what_it_does_otherwise(taken, name, fail_fast, wrapped):
+async def test_a_chain_gives_the_same_as_separate_nodes(taken, name, fail_fast, wrapped):
     make = MAKES[name]
     target = add(again(0, make), 1) if wrapped else again(0, make)
 
@@ -197,7 +197,7 @@ async def test_errors_of_several_chains_are_raised_together():
         lambda n: blocking(n),  # type: ignore[has-type]
     ],
 )
-async def test_what_is_no_chain_of_plain_calls_is_not_taken(taken, make):
+async def test_only_chains_of_plain_calls_are_followed(taken, make):
     @cs.task
     def begin(n, total):
         if n == 5:

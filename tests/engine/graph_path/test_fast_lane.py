@@ -1,4 +1,4 @@
-"""The fast lane means what the general way means: contexts, errors, outcomes, many users."""
+"""The fast lane gives the same as the general way: contexts, errors, outcomes, many users."""
 
 import asyncio
 import threading
@@ -44,7 +44,7 @@ async def one_worker():
     executor.shutdown()
 
 
-async def test_what_a_task_writes_the_next_on_the_same_thread_does_not_see(one_worker):
+async def test_a_context_variable_set_by_a_task_is_invisible_to_the_next_on_the_thread(one_worker):
     """M12, though calls share a context until one writes."""
     tone.set("of the caller")
     values = await one_worker.run([write(1), read(), write(2), read(), write(3)])
@@ -53,7 +53,7 @@ async def test_what_a_task_writes_the_next_on_the_same_thread_does_not_see(one_w
     assert tone.get() == "of the caller"
 
 
-async def test_nor_what_one_writes_that_fails(one_worker):
+async def test_a_context_variable_set_by_a_failing_task_is_invisible_too(one_worker):
     tone.set("of the caller")
 
     @cs.task
@@ -73,7 +73,7 @@ async def test_values_that_cannot_be_compared_are_written_and_not_seen(one_worke
     assert all(value is tone.get() for value in values)
 
 
-async def test_a_write_that_is_taken_back_is_none(one_worker):
+async def test_a_context_variable_that_is_reset_does_not_count_as_set(one_worker):
     @cs.task
     def there_and_back():
         tone.reset(tone.set("for a moment"))

@@ -1,4 +1,4 @@
-"""GraphExecutionStrategy: concurrency, order, memory. What a program means: test_engine.py."""
+"""GraphExecutionStrategy: concurrency, order, memory. Semantics: test_engine.py."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ async def reached(event):
     assert await asyncio.to_thread(event.wait, 10)
 
 
-# -- what overlaps ----------------------------------------------------------------------------
+# -- overlapping calls ------------------------------------------------------------------------
 
 
 async def test_blocking_tasks_overlap_with_no_flag(engine):
@@ -184,7 +184,7 @@ async def test_one_worker_is_enough(use_vm):
 
 
 class ByName:
-    """A solver whose stages are in the order of the tasks' names, inputs first."""
+    """A solver with stages in the order of the tasks' names, inputs first."""
 
     def __init__(self, reverse=False):
         self.reverse = reverse
@@ -195,7 +195,7 @@ class ByName:
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-async def test_stages_are_priorities_among_what_is_ready(reverse):
+async def test_stages_are_priorities_among_ready_nodes(reverse):
     """One worker takes ready nodes by stage, whatever the order they were made in."""
     order = []
 
@@ -302,7 +302,7 @@ async def test_a_loop_of_returned_lazies_takes_no_memory(engine, blocks):
 
 
 async def test_a_loop_of_lazies_with_inputs_takes_no_memory(engine, blocks):
-    """R4: what a step has made and used is let go of."""
+    """R4: values made and used by a step are released."""
 
     @cs.task
     def loop(n, _=None):

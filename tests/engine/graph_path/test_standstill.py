@@ -11,7 +11,7 @@ def double(x):
     return 2 * x
 
 
-#: What the tasks below return, by name.
+#: The results of the tasks below, by name.
 NODES: dict[str, cs.LazyResult[object]] = {}
 
 

@@ -1,4 +1,4 @@
-"""VMExecutionStrategy: what runs where on the machine (M5, M6), memory. Meaning: test_engine.py."""
+"""VMExecutionStrategy: places of calls (M5, M6), memory. Semantics: test_engine.py."""
 
 import asyncio
 import threading
@@ -108,7 +108,7 @@ async def test_a_producer_on_a_worker_and_a_consumer(engine):
 
 
 async def test_coroutines_behind_coroutines_overlap(engine):
-    """A chain does not wait for what it does not need."""
+    """A chain waits only for its inputs."""
     first, second = asyncio.Event(), asyncio.Event()
 
     @cs.task
@@ -180,7 +180,7 @@ async def test_a_loop_of_returned_lazies_takes_no_memory(engine, blocks):
 @pytest.mark.parametrize("inner", [add, add_async])
 @pytest.mark.parametrize("way", ["lazy", "tail"])
 async def test_a_loop_with_lazy_arguments_takes_no_memory(engine, blocks, inner, way):
-    """R4, M2: what a step has made and used is let go of."""
+    """R4, M2: values made and used by a step are released."""
 
     @cs.task
     def loop(n):

@@ -1,4 +1,4 @@
-"""WorkerPool: one thread for short work, more where it blocks, none left behind."""
+"""WorkerPool: one thread for short work, more if it blocks, and no thread left behind."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ from cascade.runtime.run import Run
 
 
 class Outcome:
-    """What the workers told: when they were idle, and what refused them."""
+    """The reports of the workers: idle times, and refusals."""
 
     def __init__(self):
         self.idle = asyncio.Event()
@@ -36,7 +36,7 @@ async def outcome():
 
 @pytest.fixture
 async def make(executor, outcome):
-    """``make(work)``: WorkerPool whose things to do are handed to ``work``."""
+    """``make(work)``: a WorkerPool that hands its items to ``work``."""
 
     def make(work, ready=None, executor=executor):
         bus = MessageBus()
@@ -54,7 +54,7 @@ async def make(executor, outcome):
 
 
 def draining(work):
-    """The body of a thread that hands what is ready to ``work``."""
+    """The body of a thread that hands ready items to ``work``."""
 
     def drain(pool):
         current = pool.enter()
@@ -107,7 +107,7 @@ async def test_priorities_go_before_arrival(make, outcome):
     assert done == [(0, "b"), (0, "d"), (1, "c"), (2, "a"), (2, "e")]
 
 
-async def test_a_thread_that_is_awake_takes_what_it_pushes(make, outcome):
+async def test_an_awake_thread_takes_the_items_it_pushes(make, outcome):
     done, threads = [], set()
 
     def work(n):
@@ -193,7 +193,7 @@ async def test_they_can_be_woken_again(make, outcome):
     assert done == [0, 1, 2]
 
 
-async def test_stopping_drops_what_is_ready(make, outcome, held):
+async def test_stopping_drops_ready_items(make, outcome, held):
     begun = threading.Event()
     done = []
 
@@ -219,7 +219,7 @@ async def test_stopping_drops_what_is_ready(make, outcome, held):
     assert not pool.busy
 
 
-async def test_an_executor_that_refuses_is_told_and_nobody_is_awake(make, outcome):
+async def test_a_refusal_of_the_executor_is_reported_and_no_thread_is_awake(make, outcome):
     executor = LocalExecutor()
     executor.shutdown()
     pool = make(lambda _: None, executor=executor)

@@ -13,7 +13,7 @@ from cascade.runtime.run import Run
 
 
 class Timer:
-    """What ``FakeLoop.call_at`` gives."""
+    """The result of ``FakeLoop.call_at``."""
 
     def __init__(self, call: Callable[[], object]) -> None:
         self.call: Callable[[], object] | None = call
@@ -43,11 +43,11 @@ class FakeLoop:
 
     @property
     def pending(self) -> list[float]:
-        """When timers are going to ring that nobody has called off."""
+        """The times of timers that have not been cancelled."""
         return sorted(when for when, _, timer in self._timers if timer.call is not None)
 
     def advance(self, seconds: float = 0.0) -> None:
-        """Let time pass, and ring what is due on the way."""
+        """Let time pass, and ring due timers on the way."""
         until = self.now + seconds
         rung = 0
         while self._timers and self._timers[0][0] <= until:

@@ -124,7 +124,7 @@ class Orders:
         self._turns[me].acquire()
 
     def released(self, lock: SteppedLock) -> None:
-        """Those that want it may try again."""
+        """Let threads that wait for it try again."""
         for waiting in [w for w, wanted in self._blocked.items() if wanted is lock]:
             del self._blocked[waiting]
             self._ready.append(waiting)
@@ -139,7 +139,7 @@ class Orders:
 
 
 class SteppedLock:
-    """A lock whose waiting threads leave their turn to others."""
+    """A lock that passes the turn on while a thread waits for it."""
 
     def __init__(self, orders: Orders) -> None:
         self._orders = orders

@@ -58,7 +58,7 @@ class Ground:
         return self.limits.resources.available["gpu"]
 
 
-def test_another_worker_may_begin_what_was_let_in_at_once():
+def test_another_worker_may_begin_admitted_work_at_once():
     ground = Ground()
     begun = []
 
@@ -88,7 +88,7 @@ def test_the_end_takes_nothing_from_a_call_that_another_worker_has_begun():
     assert ground.free == 1
 
 
-def test_what_was_let_in_and_has_not_begun_waits_again_under_a_pause():
+def test_admitted_work_that_has_not_begun_waits_again_under_a_pause():
     ground = Ground()
     assert ground.admission.admits(ground.work) is False
     ground.limits.resources.leave(ground.holder)
@@ -112,7 +112,7 @@ def test_work_that_waits_again_before_it_looks_is_sent_to_the_workers_once():
     assert ground.admission.admits(ground.work) is True
 
 
-def test_those_that_wait_again_keep_their_places():
+def test_recalled_permits_keep_their_places():
     limits = Limits({"gpu": 3})
     begun = []
     holder, _ = limits.enter("holder", gpu=3)
@@ -128,7 +128,7 @@ def test_those_that_wait_again_keep_their_places():
     assert [limits.resources.begin(permit) for permit in waiting] == [True] * 3 + [False] * 2
 
 
-def test_a_limit_that_is_set_counts_what_was_let_in_and_has_not_begun():
+def test_a_new_limit_counts_admitted_work_that_has_not_begun():
     limits = Limits()
     limits.constraints.pause("task:w")
     waiting = [limits.enter("w", on_admitted=lambda: None)[0] for _ in range(3)]
@@ -137,7 +137,7 @@ def test_a_limit_that_is_set_counts_what_was_let_in_and_has_not_begun():
     assert [limits.resources.begin(permit) for permit in waiting] == [True, False, False]
 
 
-def test_what_waits_again_gives_back_what_it_took_of_a_rate():
+def test_a_recalled_permit_returns_its_tokens_of_a_rate():
     limits = Limits()
     limits.constraints.limit_rate("task:w", "1/s", burst=2)
     limits.constraints.pause("task:w")
@@ -152,7 +152,7 @@ def test_what_waits_again_gives_back_what_it_took_of_a_rate():
 
 @pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize("when", ["first", "before", "meanwhile"])
-def test_what_asks_while_its_run_ends_keeps_nothing(held, when):
+def test_a_request_during_the_end_of_its_run_keeps_nothing(held, when):
     """The end comes before it asks, when it is about to, or when it does not know the answer."""
     ground = Ground(held)
     if when == "first":
@@ -181,7 +181,7 @@ def test_a_permit_that_left_is_never_let_in(again):
     assert not limits.resources.begin(permit)
 
 
-def test_an_owner_whose_call_raises_keeps_nobody_else_from_being_told():
+def test_a_callback_that_raises_does_not_stop_the_others():
     limits = Limits({"gpu": 2})
     holder, _ = limits.enter("holder", gpu=2)
 
@@ -192,5 +192,5 @@ def test_an_owner_whose_call_raises_keeps_nobody_else_from_being_told():
     limits.enter("second", gpu=1)
     with pytest.raises(KeyboardInterrupt):
         limits.resources.leave(holder)
-    limits.resources.reconsider()  # whoever comes next
+    limits.resources.reconsider()  # a later request
     assert limits.told == ["second"]

@@ -87,7 +87,7 @@ def test_which_tasks_are_governed_changes_at_once():
     assert constraints.alike(["a", "c"])
 
 
-def test_rules_are_looked_up_once_for_each_name_also_where_there_are_none(monkeypatch):
+def test_rules_are_looked_up_once_per_name_even_if_there_are_none(monkeypatch):
     asked = []
     monkeypatch.setattr(rules, "matcher", lambda _scope: asked.append)
     constraints = Limits().constraints
@@ -119,7 +119,7 @@ def test_the_time_that_is_left_is_told_and_then_it_is_gone():
     assert limits.constraints.resume() is False
 
 
-def test_whoever_asks_first_after_that_has_it_told_and_runs():
+def test_the_first_request_after_expiry_publishes_it_and_runs():
     told = []
     limits = Limits()
     constraints = limits.engine(lambda constraint, what: told.append((constraint.kind, what)))
@@ -132,7 +132,7 @@ def test_whoever_asks_first_after_that_has_it_told_and_runs():
 
 
 @pytest.mark.parametrize("use_vm", [False, True])
-def test_what_no_task_asks_for_is_forgotten_when_the_next_run_begins(use_vm):
+def test_expired_constraints_are_removed_when_the_next_run_begins(use_vm):
     @cs.task
     def work():
         return 1
@@ -153,7 +153,7 @@ def test_what_no_task_asks_for_is_forgotten_when_the_next_run_begins(use_vm):
     assert told == [("task:other", "expired")]
 
 
-def test_who_waits_is_let_in_when_the_time_is_over():
+def test_waiting_calls_are_admitted_when_a_constraint_expires():
     limits = Limits()
     limits.constraints.pause(ttl=3)
     limits.constraints.pause("task:work", ttl=5)
@@ -232,7 +232,7 @@ def test_a_faster_rate_does_not_count_for_the_time_before_it():
     assert permit.state == INSIDE
 
 
-def test_a_slower_rate_leaves_what_had_come_before_it():
+def test_a_slower_rate_keeps_the_tokens_from_before():
     limits = Limits()
     limits.constraints.limit_rate("global", "1/s")
     limits.enter()
@@ -242,7 +242,7 @@ def test_a_slower_rate_leaves_what_had_come_before_it():
     assert limits.enter()[1] is False
 
 
-def test_a_batch_gives_back_what_it_has_not_used():
+def test_a_batch_returns_its_unused_calls():
     limits = Limits()
     limits.constraints.limit_rate("global", "1/h", burst=10)
     batch, _ = limits.enter(most=100)
@@ -261,7 +261,7 @@ def test_a_batch_that_ends_late_gives_no_second_burst():
     assert limits.enter()[1] is False
 
 
-def test_who_waits_for_two_is_told_of_the_one_that_takes_longest():
+def test_of_two_rates_the_wait_reports_the_one_that_takes_longer():
     limits = Limits()
     limits.constraints.limit_rate("global", "1/s")
     limits.constraints.limit_rate("task:work", "1/m")
@@ -288,8 +288,8 @@ def test_listeners_are_told_of_every_change_until_they_end_that():
     assert heard == [[("pause", "global")], []]
 
 
-def test_who_is_told_may_change_constraints():
-    """Whoever is told holds no lock: not of a setting, a removal, an end, nor an admission."""
+def test_callbacks_may_change_constraints():
+    """A callback runs without a lock: for a setting, a removal, an expiry, and an admission."""
     limits, told = Limits({"gpu": 1}), []
 
     def changed(constraint, what):
@@ -359,7 +359,7 @@ def test_handlers_of_events_may_change_constraints(use_vm):
     assert ("work", "pause task:work") in events
 
 
-def test_a_run_whose_loop_is_closed_keeps_nobody_else_from_being_told():
+def test_a_run_with_a_closed_loop_does_not_stop_other_callbacks():
     """It was let in by another engine's thread just when it was cancelled."""
     limits = Limits({"gpu": 1})
     holder, _ = limits.enter(gpu=1)

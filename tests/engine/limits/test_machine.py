@@ -1,4 +1,4 @@
-"""The queue of limits, driven at random, does what a model that looks at everybody says."""
+"""The queue of limits, driven at random, agrees with a model that looks at every permit."""
 
 import math
 import random
@@ -34,7 +34,7 @@ RATES = {"1/s": 1, "2/s": 2, "4/s": 4, "30/m": Fraction(1, 2), "800/s": 800}
 
 
 class Waiter:
-    """One permit, and what the model says of it."""
+    """One permit, and its state in the model."""
 
     def __init__(self, number, engine, task, amounts, most, permit):
         self.number, self.engine, self.task, self.most = number, engine, task, most
@@ -169,7 +169,7 @@ class Both:
         self.waiters = []
         self.told = []
 
-    # -- what happens -------------------------------------------------------------------------
+    # -- actions ------------------------------------------------------------------------------
 
     def enter(self, engine, task, amounts, most):
         number = len(self.waiters)
@@ -233,7 +233,7 @@ class Both:
             self.model.now += TICK
             self.model.look()
 
-    # -- what holds ---------------------------------------------------------------------------
+    # -- invariants ---------------------------------------------------------------------------
 
     def check(self):
         self.model_says_the_same()
@@ -271,7 +271,7 @@ class Both:
                 assert count <= bound.size + (now - begun[first][0]) * bound.rate
 
     def check_order(self):
-        """Those that are alike come in their order."""
+        """Equal permits come in their order."""
         waiting = set()
         for waiter in self.waiters:
             if waiter.permit.state == WAITING:
@@ -313,7 +313,7 @@ constraints = st.one_of(
 
 
 class Queue(RuleBasedStateMachine):
-    """Both, driven by hypothesis: the shortest way to what is wrong."""
+    """Both, driven by hypothesis: the shortest sequence that fails."""
 
     def __init__(self):
         super().__init__()
@@ -424,7 +424,7 @@ def test_a_large_one_gets_its_turn_under_a_stream_of_small_ones():
 
 
 def test_one_that_needs_two_limits_gets_them_though_one_of_them_is_always_taken():
-    """A constraint has room whenever the capacity has none, and the other way round."""
+    """A constraint has room whenever the capacity has none, and vice versa."""
     limits = Limits({"gpu": 1})
     limits.constraints.limit_concurrency("task:a*", 1)
     a, _ = limits.enter("a 0")
@@ -439,10 +439,10 @@ def test_one_that_needs_two_limits_gets_them_though_one_of_them_is_always_taken(
         if both.state == INSIDE:
             break
     assert both.state == INSIDE
-    assert turn == 2  # `a` leaves first; then it is short, and keeps what it needs
+    assert turn == 2  # `a` leaves first; then it is short, and keeps its reservation
 
 
-def test_who_waits_for_a_constraint_keeps_nobody_from_a_capacity():
+def test_a_call_waiting_for_a_constraint_blocks_no_capacity():
     limits = Limits({"gpu": 1})
     limits.constraints.limit_concurrency("task:a", 1)
     limits.enter("a")
@@ -451,7 +451,7 @@ def test_who_waits_for_a_constraint_keeps_nobody_from_a_capacity():
     assert (first, second) == (False, True)
 
 
-def test_who_is_paused_keeps_nobody_from_anything():
+def test_a_paused_call_blocks_nothing():
     limits = Limits({"gpu": 1})
     holder, _ = limits.enter("other", gpu=1)
     paused, _ = limits.enter("a", gpu=1)

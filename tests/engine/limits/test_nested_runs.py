@@ -1,4 +1,4 @@
-"""A run that needs what the task has that has started it: both stand still, a warning says so."""
+"""A run that needs a capacity of the task that started it: both wait for ever, with a warning."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ def in_a_task(engine, target, use_vm):
 
 
 def warnings(caplog):
-    """What was said of limits; on a busy machine there may be more, of steps that block."""
+    """The warnings about limits; a busy machine may add others, about steps that block."""
     return [r.getMessage() for r in caplog.records if r.name == "cascade.limits"]
 
 
@@ -53,8 +53,8 @@ async def test_a_capacity_that_the_caller_has(use_vm, caplog):
         target = in_a_task(engine, inner(1).with_capacity(gpu=1), use_vm).with_capacity(gpu=2)
         (told,) = await stands_still(engine, target, caplog, use_vm)
     assert told.startswith(
-        "task 'inner' waits for 1 of the capacity 'gpu', which task 'outer' has, that has started "
-        "its run: if 'outer' waits for that run, both stand still for ever"
+        "task 'inner' waits for 1 of the capacity 'gpu', held by task 'outer', which started "
+        "this run: if 'outer' waits for the run, both wait for ever"
     )
 
 
@@ -78,7 +78,7 @@ async def test_a_place_under_a_constraint_that_the_caller_has(use_vm, caplog):
         target = in_a_task(engine, inner(1), use_vm)
         (told,) = await stands_still(engine, target, caplog, use_vm)
     assert told.startswith(
-        "task 'inner' waits for room under 'concurrency global 1', which task 'o"
+        "task 'inner' waits for room under 'concurrency global 1', held by task 'o"
     )
 
 
@@ -94,7 +94,7 @@ async def test_a_capacity_that_the_callers_caller_has(use_vm, caplog):
 
         target = in_a_task(engine, between(middle()), use_vm).with_capacity(gpu=2)
         (told,) = await stands_still(engine, target, caplog, use_vm)
-    assert "which task 'outer' has" in told
+    assert "held by task 'outer'" in told
 
 
 @both_paths

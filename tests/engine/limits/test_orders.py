@@ -1,4 +1,4 @@
-"""Races of limits, forced: any two of what threads do to a run's permits, in hundreds of orders.
+"""Races of limits, forced: any two actions of threads on a run's permits, in hundreds of orders.
 
 Each order runs workers that ask for two pieces of work, and beside them two more threads that give
 back, close the run, let time pass, change constraints or cancel. Whatever the order: each piece of
@@ -29,7 +29,7 @@ WATCHED = [constraints, gate, resources, rules, permits, admission]
 FEW, MANY = 10, 2_000
 #: What may become of the state of a permit; any may leave, more than once.
 STEPS = {(NEW, INSIDE), (NEW, WAITING), (WAITING, CALLED), (CALLED, WAITING), (CALLED, INSIDE)}
-#: Turns after which work that nobody lets in has been forgotten.
+#: Turns after which work that is never admitted has been forgotten.
 PATIENCE = 20_000
 
 
@@ -69,7 +69,7 @@ class Piece:
 
 
 class World:
-    """The limits of an engine, a run with two pieces of work, and a stranger who holds the gpu."""
+    """The limits of an engine, a run with two pieces of work, and another that holds the gpu."""
 
     def __init__(self, orders):
         self.orders = orders
@@ -91,10 +91,10 @@ class World:
         self.others = 0  # threads that may still change something
         self.own = self.limits.permit("work", gpu=1, on_admitted=lambda: self.called(self.own))
 
-    # -- what threads do ----------------------------------------------------------------------
+    # -- actions of threads -------------------------------------------------------------------
 
     def work(self):
-        """A worker: call what is ready, until nothing is and nothing can change that."""
+        """A worker: call ready work, until there is none and nothing can change that."""
         for _ in range(PATIENCE):
             if self.ready:
                 self.look_at(self.ready.popleft())
@@ -164,7 +164,7 @@ class World:
         """It is cancelled: before it asks, while it waits, when it is in."""
         self.limits.resources.leave(self.own)
 
-    # -- what holds ---------------------------------------------------------------------------
+    # -- invariants ---------------------------------------------------------------------------
 
     def call(self, permit):
         world = self
@@ -199,7 +199,7 @@ class World:
         return [self.work] * (1 + names.count("work")) + [counted(other) for other in others]
 
     def end(self):
-        """Let the rest go on by itself, and look at what is left."""
+        """Let the rest go on by itself, and check the end."""
         self.paused = None
         self.rules.clear()
         self.limits.loop.advance(10)
@@ -238,7 +238,7 @@ PAIRS = list(itertools.combinations(DEEDS, 2))
 
 
 def in_orders(names, orders, **options):
-    """Have threads do what is named in so many orders; how often one lost its turn."""
+    """Have threads do the named actions in many orders; how often one lost its turn."""
     switches = 0
     for seed in range(orders):
         order = Orders(f"{names} {seed}", WATCHED, **options)
@@ -287,8 +287,8 @@ def test_orders_are_the_same_for_the_same_seed():
     assert len({seen(n)[0] for n in range(20)}) > 5
 
 
-def test_orders_find_what_is_read_and_written_in_two_steps():
-    """A counter without a lock loses counts in some orders; one with a lock in none."""
+def test_orders_find_a_counter_without_a_lock():
+    """A counter without a lock loses counts in some orders; one with a lock in no order."""
 
     def counted(seed, locked):
         from tests.engine.limits import test_orders

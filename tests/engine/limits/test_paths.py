@@ -149,7 +149,7 @@ def test_amounts_are_taken_together_or_not_at_all(use_vm, tier):
 
 
 @path
-def test_an_amount_may_be_what_a_task_gives(use_vm, tier):
+def test_an_amount_may_be_a_tasks_value(use_vm, tier):
     async def main():
         async with cs.Engine(tier=tier, capacities={"gpu": 3}) as engine:
             amount = two()
@@ -220,7 +220,7 @@ def test_a_failed_attempt_gives_back_before_the_delay(use_vm, tier):
 
 
 @path
-def test_what_fails_or_is_cancelled_gives_back(use_vm, tier):
+def test_failed_and_cancelled_calls_return_their_permits(use_vm, tier):
     @cs.task
     async def fail():
         raise ValueError("no")
@@ -244,7 +244,7 @@ def test_what_fails_or_is_cancelled_gives_back(use_vm, tier):
 
 
 @path
-def test_engines_may_share_what_there_is(use_vm, tier):
+def test_engines_may_share_capacities(use_vm, tier):
     async def main():
         shared = cs.Capacities({"gpu": 1})
         async with (
@@ -265,7 +265,7 @@ def test_engines_may_share_what_there_is(use_vm, tier):
 
 
 @path
-def test_a_pause_holds_what_has_not_begun_until_it_is_taken_back(use_vm, tier):
+def test_a_pause_holds_calls_that_have_not_begun_until_it_is_removed(use_vm, tier):
     async def main():
         async with cs.Engine(tier=tier) as engine:
             engine.constraints.pause("task:vis*")
@@ -415,7 +415,7 @@ def test_a_paused_run_can_be_cancelled(use_vm, tier):
 
 
 @path
-def test_who_waits_for_what_is_told(use_vm, tier):
+def test_waits_are_reported_with_their_limit_and_holders(use_vm, tier):
     told = []
 
     async def main():
@@ -437,8 +437,8 @@ def test_who_waits_for_what_is_told(use_vm, tier):
 
 
 @path
-def test_nobody_watches_a_run_without_limits_more_closely(use_vm, tier):
-    """Limits that match nothing change nothing of what is told."""
+def test_limits_that_match_nothing_change_no_events(use_vm, tier):
+    """Limits that match nothing do not change the events."""
 
     def events_of(limited):
         told = []
@@ -474,7 +474,7 @@ def test_waiting_does_not_count_for_a_timeout(use_vm, tier):
 
 
 @path
-def test_what_fails_holds_nobody_up_in_a_run_that_goes_on(use_vm, tier):
+def test_failures_block_no_other_node_in_a_run_that_goes_on(use_vm, tier):
     @cs.task
     async def fail(n):
         await asyncio.sleep(1)
@@ -588,7 +588,7 @@ def test_a_paused_node_comes_after_its_predecessors_and_conditions(use_vm, tier)
     ("amount", "error"), [(3, cs.CapacityError), ("1", cs.ArgumentError), (-1, cs.ArgumentError)]
 )
 @pytest.mark.parametrize("task", [visit, count_down])
-def test_what_is_no_amount_fails_the_node_that_was_begun(amount, error, task, use_vm, tier):
+def test_an_invalid_lazy_amount_fails_the_node(amount, error, task, use_vm, tier):
     told = []
 
     @cs.task
@@ -633,7 +633,7 @@ def test_a_value_from_a_cache_takes_nothing(use_vm, tier):
 
 @path
 def test_a_node_that_goes_on_as_a_blueprint_takes_its_amounts_for_each_call(use_vm, tier):
-    """What the one holds, the others in there could not have."""
+    """Permits of one could not be granted to the others."""
 
     @cs.task
     def enter_blueprint():
@@ -662,7 +662,7 @@ def two_halves():
 
 
 @path
-def test_another_thread_may_ask_what_waits_and_let_it_go_on(use_vm, tier):
+def test_another_thread_may_list_waits_and_resume_them(use_vm, tier):
     async def main():
         async with cs.Engine(tier=tier, capacities={"gpu": 1}) as engine:
             engine.constraints.pause("task:count_down")
@@ -683,7 +683,7 @@ def test_another_thread_may_ask_what_waits_and_let_it_go_on(use_vm, tier):
 
 
 def test_a_worker_that_parks_its_work_just_now_is_no_standstill():
-    """Whoever looks whether anything is left to do asks the workers before the admission."""
+    """The check for remaining work asks the workers before the admission."""
     dispatch = Dispatch.__new__(Dispatch)
     dispatch._sent_in_all, dispatch._left, dispatch._resting = 0, 0, {}
     dispatch.admission = SimpleNamespace(busy=False)

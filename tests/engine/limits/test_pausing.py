@@ -27,7 +27,7 @@ async def until(condition):
 
 
 def stepping():
-    """A loop on a thread whose steps the test counts, and lets end one by one."""
+    """A loop on a thread; the test counts its steps and lets them end one by one."""
     begun, may_end = [], threading.Semaphore(0)
 
     @cs.task(mode="blocking")
@@ -41,7 +41,7 @@ def stepping():
 
 @pytest.mark.parametrize("paused_first", [False, True])
 async def test_a_second_pause_holds_a_loop_that_the_first_has_parked(paused_first):
-    """What the loop was given when it was let in is used up by then."""
+    """The steps granted at its admission are used up by then."""
     step, begun, may_end = stepping()
     async with cs.Engine() as engine:
         limits = engine.constraints
@@ -63,7 +63,7 @@ async def test_a_second_pause_holds_a_loop_that_the_first_has_parked(paused_firs
 
 @pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
 @pytest.mark.parametrize("kind", ["plain", "coroutine", "with a timeout"])
-async def test_what_was_let_in_and_has_not_begun_waits_again(kind, use_vm):
+async def test_admitted_calls_that_have_not_begun_wait_again(kind, use_vm):
     begun = []
 
     @cs.task
@@ -154,7 +154,7 @@ async def test_a_step_that_is_about_to_go_on_is_the_last_under_a_pause(use_vm, t
 
 
 @path
-async def test_a_task_may_pause_what_comes_after_it(use_vm, tier):
+async def test_a_task_may_pause_later_tasks(use_vm, tier):
     begun = []
     async with cs.Engine(tier=tier) as engine:
 

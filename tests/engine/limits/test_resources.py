@@ -1,4 +1,4 @@
-"""Capacities: what is there, who has it, and what is refused."""
+"""Capacities: their amounts, their holders, and refusals."""
 
 import functools
 import itertools
@@ -34,7 +34,7 @@ def test_ten_tenths_are_one():
 
 
 @given(st.lists(st.decimals("0.001", "10", places=3), min_size=1, max_size=30), st.randoms())
-def test_what_is_given_back_adds_up_to_what_was_there(amounts, chance):
+def test_returned_amounts_add_up_to_the_total(amounts, chance):
     total = float(sum(amounts))
     limits = Limits({"disk": total})
     permits = [limits.enter(disk=float(amount)) for amount in amounts]
@@ -55,7 +55,7 @@ def test_amounts_of_other_libraries_are_numbers_too():
 
 
 @pytest.mark.parametrize("amount", [0, -1, True, "1", None, float("inf"), float("nan"), 1j])
-def test_what_is_no_amount_is_refused(amount):
+def test_invalid_amounts_are_refused(amount):
     with pytest.raises(ArgumentError):
         cs.Capacities({"gpu": amount})
 
@@ -72,7 +72,7 @@ def test_capacities_are_a_mapping(given):
         cs.Capacities(given)
 
 
-def test_what_there_is_cannot_be_changed_from_outside():
+def test_totals_cannot_be_changed_from_outside():
     given = {"gpu": 1}
     manager = cs.Capacities(given)
     given["gpu"] = 2
@@ -81,11 +81,11 @@ def test_what_there_is_cannot_be_changed_from_outside():
     assert (manager.total, manager.available) == ({"gpu": 1}, {"gpu": 1})
 
 
-def test_none_is_no_capacity():
+def test_capacities_are_empty_by_default():
     assert cs.Capacities().total == cs.Capacities(None).available == {}
 
 
-# -- what can never be had ------------------------------------------------------------------------
+# -- amounts that can never be granted ------------------------------------------------------------
 
 
 def test_more_than_there_is_is_refused_with_the_numbers():
@@ -93,7 +93,7 @@ def test_more_than_there_is_is_refused_with_the_numbers():
     with pytest.raises(CapacityError) as caught:
         manager.check([("bytes", 16_000_000_001)], "task 'load'")
     assert "takes 16000000001 of" in str(caught.value)
-    assert "there is 16000000000 in all" in str(caught.value)
+    assert "the engine has only 16000000000" in str(caught.value)
     assert caught.value.capacity == "bytes"
 
 
@@ -108,20 +108,20 @@ def test_amounts_that_no_float_can_tell_are_refused_too():
 @pytest.mark.parametrize(
     ("capacities", "name", "says"),
     [
-        ({"gpu": 1}, "gpus", "has 'gpu'; say"),
-        ({"gpu": 1, "disk": 1}, "gpus", r"has 'gpu', 'disk' \(did you mean 'gpu'\?\); say"),
-        ({"gpu": 1, "disk": 1}, "cpu", "has 'gpu', 'disk'; say"),
-        ({"gpu": 1, "disk": 2}, "x", "has 'gpu', 'disk'; say"),
-        ({}, "gpu", "has none; say how much there is: Engine"),
+        ({"gpu": 1}, "gpus", "has 'gpu'; set"),
+        ({"gpu": 1, "disk": 1}, "gpus", r"has 'gpu', 'disk' \(did you mean 'gpu'\?\); set"),
+        ({"gpu": 1, "disk": 1}, "cpu", "has 'gpu', 'disk'; set"),
+        ({"gpu": 1, "disk": 2}, "x", "has 'gpu', 'disk'; set"),
+        ({}, "gpu", "has none; set its amount: Engine"),
     ],
 )
-def test_an_unknown_capacity_is_refused_with_those_that_there_are(capacities, name, says):
+def test_an_unknown_capacity_is_refused_with_a_list_of_the_known_ones(capacities, name, says):
     manager = cs.Capacities(capacities)
     with pytest.raises(CapacityError, match=says):
         manager.check([(name, 1)], "task 'load'")
 
 
-# -- who has it -----------------------------------------------------------------------------------
+# -- holders --------------------------------------------------------------------------------------
 
 
 def test_holders_are_named_in_the_order_in_which_they_came():
@@ -136,7 +136,7 @@ def test_holders_are_named_in_the_order_in_which_they_came():
     assert limits.resources.holders("gpu") == ("b", "c")
 
 
-def test_who_leaves_twice_gives_back_once():
+def test_leaving_twice_returns_the_permit_once():
     limits = Limits({"gpu": 1})
     permit, _ = limits.enter(gpu=1)
     limits.resources.leave(permit)
@@ -144,17 +144,17 @@ def test_who_leaves_twice_gives_back_once():
     assert (limits.resources.available, permit.state) == ({"gpu": 1}, OUT)
 
 
-def test_who_gives_up_lets_those_behind_go_first():
+def test_a_cancelled_request_lets_later_ones_go():
     limits = Limits({"gpu": 2})
     limits.enter("holder", gpu=1)
     large, _ = limits.enter("large", gpu=2)
     _, is_in = limits.enter("small", gpu=1)
-    assert not is_in  # what there is of it is the large one's
+    assert not is_in  # its rest is reserved for the large one
     limits.resources.leave(large)
     assert limits.told == ["small"]
 
 
-def test_what_is_left_beyond_a_claim_others_may_have():
+def test_later_requests_may_take_the_unreserved_rest():
     """``large`` is short of one capacity only; of the other its amount is kept."""
     limits = Limits({"gpu": 1, "disk": 3})
     limits.enter("holder", gpu=1)
@@ -164,7 +164,7 @@ def test_what_is_left_beyond_a_claim_others_may_have():
     assert (one, another) == (True, False)
 
 
-def test_who_is_let_in_may_leave_while_being_told():
+def test_a_permit_may_leave_inside_its_callback():
     limits = Limits({"gpu": 1})
     first, _ = limits.enter("first", gpu=1)
     permits = []
@@ -271,7 +271,7 @@ def test_constraints_may_change_while_all_threads_ask():
         for n in itertools.count():
             if changed.is_set():
                 return
-            limits.constraints.governs(f"task{number} {n}")  # nobody has looked it up before
+            limits.constraints.governs(f"task{number} {n}")  # not looked up before
             limits.constraints.alike([f"task{number}", "other"])
             limits.constraints.active()
             permit = limits.permit(f"task{number}", gpu=1)

@@ -60,8 +60,10 @@ def test_any_other_text_is_refused(text):
      "10/sec", "10 per s", "10/s/s", "10//s", f"{'9' * 400}/s", f"0.{'0' * 322}1/d", None, True,
      b"10/s", ["10/s"]],
 )  # fmt: skip
-def test_what_is_no_rate_is_refused(rate):
-    with pytest.raises(ArgumentError, match=r"a rate is a number above 0 and a time, as '10/s'"):
+def test_invalid_rates_are_refused(rate):
+    with pytest.raises(
+        ArgumentError, match=r"a rate is a number > 0 per unit of time, such as '10/s'"
+    ):
         per_second(rate)
 
 
@@ -109,7 +111,7 @@ def test_a_name_without_wildcards_is_its_own_pattern(name):
 
 
 @pytest.mark.parametrize("scope", ["", "task:", "task", "tasks:a", "Global", "GLOBAL", None, 1])
-def test_what_is_no_scope_is_refused(scope):
+def test_invalid_scopes_are_refused(scope):
     with pytest.raises(ArgumentError, match="a scope is 'global' or 'task:' and a pattern"):
         cs.Constraint(scope, "pause")
 
@@ -151,7 +153,7 @@ def test_near_misses_of_scopes_are_helped(scope, hint):
         ("global", "rate_limit", "1/s", 10**400),
     ],
 )
-def test_what_makes_no_sense_is_refused(given):
+def test_invalid_arguments_are_refused(given):
     with pytest.raises(ArgumentError):
         cs.Constraint(*given)
 
@@ -162,7 +164,7 @@ def test_near_misses_of_kinds_are_helped():
 
 
 def test_nothing_begins_is_said_by_a_pause():
-    with pytest.raises(ArgumentError, match="to let nothing begin, pause it"):
+    with pytest.raises(ArgumentError, match="to let nothing begin, set a pause"):
         cs.Constraint("global", "concurrency", 0)
 
 
@@ -179,6 +181,6 @@ def test_a_constraint_is_a_value():
 @pytest.mark.parametrize(
     ("rate", "burst", "size"), [("1/s", 1, 1), ("1/s", 5, 5), ("1000/s", 1, 10), ("1000/s", 50, 50)]
 )
-def test_a_bucket_holds_the_burst_or_what_comes_between_two_wake_ups(rate, burst, size):
+def test_a_bucket_holds_the_burst_or_the_tokens_between_two_wake_ups(rate, burst, size):
     rule = RateRule(cs.Constraint("global", "rate_limit", rate, burst), math.inf)
     assert rule.size == size

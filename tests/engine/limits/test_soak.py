@@ -21,7 +21,7 @@ both_paths = pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"
 
 
 def is_whole(engine):
-    """Whether nobody has anything, and nobody waits."""
+    """Whether no task holds anything, and no task waits."""
     resources = engine.capacities
     return (
         resources.available == resources.total
@@ -299,7 +299,7 @@ def kinds_of_plain_calls(held, begun):
 @pytest.mark.parametrize(
     "kind", ["a worker of the graph", "a call in a worker", "a loop beside a coroutine"]
 )
-async def test_an_abandoned_call_keeps_what_it_has_until_it_ends(kind, use_vm, held):
+async def test_an_abandoned_call_keeps_its_permits_until_it_ends(kind, use_vm, held):
     begun = threading.Event()
     target = kinds_of_plain_calls(held, begun)[kind]
     async with cs.Engine(capacities=CAPACITIES) as engine:
@@ -322,7 +322,7 @@ async def test_an_abandoned_call_keeps_what_it_has_until_it_ends(kind, use_vm, h
 
 
 @both_paths
-async def test_a_call_that_took_too_long_keeps_what_it_has_until_it_ends(use_vm, held):
+async def test_a_timed_out_call_keeps_its_permits_until_it_ends(use_vm, held):
     @cs.task
     def stuck():
         held.wait(20)
@@ -377,7 +377,7 @@ def is_stopped(engine):
     return all(run.gate._admissions.closed for run in engine._runs)
 
 
-def test_what_a_run_holds_beyond_its_end_is_given_back_and_told(monkeypatch, caplog):
+def test_permits_held_beyond_the_end_of_a_run_are_returned_and_logged(monkeypatch, caplog):
     """It would be a fault of the engine's, so one is made here."""
     monkeypatch.setattr(gate, "_log", logging.getLogger("test.limits"))
     monkeypatch.setattr(Gate, "leave", lambda *_: None)
@@ -391,7 +391,7 @@ def test_what_a_run_holds_beyond_its_end_is_given_back_and_told(monkeypatch, cap
     asyncio.run(main())
     (told,) = [r.getMessage() for r in caplog.records if r.name == "test.limits"]
     assert "task 'slow' still held 0.1 of the capacity 'disk', 2 of the capacity 'gpu'" in told
-    assert "'gpu', a place under 'concurrency task:slow 3', which was given back" in told
+    assert "'gpu', a place under 'concurrency task:slow 3', which was returned" in told
 
 
 def test_virtual_time_does_not_stand_still_while_all_wait_for_a_limit():

@@ -48,7 +48,7 @@ BAR, EVENT, LINE = "━", "fetch #7", "crawl, graph path: started"
         ("human", True, {EVENT, LINE}),
     ],
 )
-def test_what_is_shown_where_there_is_no_terminal(bus, log_format, progress, expected):
+def test_output_without_a_terminal(bus, log_format, progress, expected):
     to = io.StringIO()
     with attach(bus, log_format, progress, to):
         play(bus)
@@ -67,7 +67,7 @@ def test_what_is_shown_where_there_is_no_terminal(bus, log_format, progress, exp
         ("human", True, {EVENT, BAR}),
     ],
 )
-def test_what_is_shown_in_a_terminal(bus, terminal, log_format, progress, expected):
+def test_output_in_a_terminal(bus, terminal, log_format, progress, expected):
     with attach(bus, log_format, progress, terminal):
         play(bus)
 
@@ -76,7 +76,7 @@ def test_what_is_shown_in_a_terminal(bus, terminal, log_format, progress, expect
 
 @pytest.mark.parametrize("progress", [None, False, True])
 def test_json_is_not_mixed_with_anything(bus, progress):
-    """Whoever reads it line by line would fail at the first line of progress."""
+    """A program that reads it line by line would fail at the first line of progress."""
     to = io.StringIO()
     with attach(bus, "json", progress, to):
         play(bus)
@@ -89,7 +89,7 @@ def test_json_is_not_mixed_with_anything(bus, progress):
     ]
 
 
-def test_who_wants_nothing_pays_for_nothing(bus):
+def test_without_options_nothing_is_subscribed(bus):
     with attach(bus, stream=io.StringIO()):
         assert not any(map(bus.wants, (Event, RunStarted, TaskFinished)))
 

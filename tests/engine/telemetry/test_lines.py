@@ -108,7 +108,7 @@ def test_runs_are_told_apart_while_there_are_several(bus, to):
     ]
 
 
-def test_of_a_run_that_was_under_way_time_counts_from_what_is_seen_first(bus, to):
+def test_for_a_run_that_began_before_time_counts_from_its_first_event(bus, to):
     with LineWriter(bus, to):
         bus.publish(TaskStarted("1", "fetch", 7, at=5.0))
         bus.publish(RunFinished("1", "succeeded", 9.0, at=6.5))
@@ -185,7 +185,7 @@ def test_a_name_that_the_stream_cannot_encode_is_escaped(bus, log_format):
     assert b"pr\\xfcfe" in raw.getvalue() or b"pr\\u00fcfe" in raw.getvalue()
 
 
-def test_it_writes_to_what_standard_error_is_by_then(bus, monkeypatch, to):
+def test_it_writes_to_the_present_standard_error(bus, monkeypatch, to):
     with LineWriter(bus):
         monkeypatch.setattr(sys, "stderr", to)
         play(bus)

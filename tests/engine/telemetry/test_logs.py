@@ -36,7 +36,7 @@ def told(caplog):
     return [(r.name, r.levelname, r.getMessage()) for r in caplog.records]
 
 
-def test_levels_are_those_that_people_expect(bus, at_debug):
+def test_levels_of_events(bus, at_debug):
     error = OSError("no disk")
     with EventLogger(bus):
         bus.publish(RunStarted("1", "report", "graph"))
@@ -126,7 +126,7 @@ def test_records_have_the_fields_of_their_events(bus, at_debug):
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.WARNING, logging.CRITICAL])
-def test_what_the_levels_rule_out_is_not_even_published(bus, caplog, level):
+def test_events_below_the_level_are_not_published(bus, caplog, level):
     caplog.set_level(level, "cascade")
     with EventLogger(bus):
         assert not any(map(bus.wants, (TaskStarted, TaskFinished)))

@@ -40,7 +40,7 @@ def terminal(monkeypatch):
 
 @pytest.fixture(params=[False, True], ids=["lines", "bars"])
 def to(request):
-    """Where progress is shown: what is no terminal, and what is one."""
+    """Outputs of progress: a terminal, and others."""
     return request.getfixturevalue("terminal") if request.param else io.StringIO()
 
 
@@ -56,7 +56,7 @@ def play(bus, *, status="succeeded", run_id="1"):
 
 
 def shown(stream):
-    """The rows that stay: without colours, controls, and what was erased again."""
+    """The rows that stay, without colours, controls, and erased text."""
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
     rows = (line.rsplit("\r", 1)[-1] for line in text.split("\n"))
     return [row.split() for row in rows if row.strip()]
@@ -75,7 +75,7 @@ def test_without_a_terminal_there_are_few_plain_lines():
     ]
 
 
-def test_lines_tell_of_what_went_wrong():
+def test_lines_report_failures():
     bus, to = cs.MessageBus(), io.StringIO()
     with show_progress(bus, to):
         out_of_the_ordinary(bus)
@@ -106,7 +106,7 @@ def test_a_run_that_ended_leaves_its_bar(terminal):
     assert (counts, seconds, unit) == ("4/4", "2.0", "s")
 
 
-def test_a_bar_tells_of_what_went_wrong(terminal):
+def test_a_bar_reports_failures(terminal):
     bus = cs.MessageBus()
     with show_progress(bus, terminal):
         out_of_the_ordinary(bus)
@@ -149,7 +149,7 @@ def test_the_terminal_is_restored(terminal):
     assert (sys.stdout, sys.stderr) == (stdout, stderr)
 
 
-def test_what_the_program_prints_elsewhere_stays_there(terminal, monkeypatch):
+def test_redirected_output_of_the_program_stays_redirected(terminal, monkeypatch):
     """`program > file` gets its output, whatever is shown in the terminal."""
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     with show_progress(cs.MessageBus(), terminal):

@@ -1,4 +1,4 @@
-"""RunTally counts what the bus tells, and only until it is closed."""
+"""RunTally counts the events of the bus, and only until it is closed."""
 
 import pytest
 
@@ -79,7 +79,7 @@ def test_a_run_that_began_earlier_is_left_out():
     assert tally.runs == []
 
 
-def test_what_is_out_of_the_ordinary_is_counted_apart():
+def test_failures_skips_and_retries_are_counted_apart():
     bus = cs.MessageBus()
     with RunTally(bus) as tally:
         bus.publish(RunStarted("1", "report", "graph"))
@@ -107,7 +107,7 @@ def test_that_a_failed_run_has_a_failed_task_is_no_remark():
 
 
 def test_starts_of_tasks_are_not_asked_for():
-    """Pay for what is watched: half of the events of an ordinary task."""
+    """Only subscribed events cost something: half of those of an ordinary task."""
     bus = cs.MessageBus()
     with RunTally(bus):
         assert not bus.wants(TaskStarted)

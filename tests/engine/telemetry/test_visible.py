@@ -76,7 +76,7 @@ def test_outlines_listings_and_explanations():
         assert is_harmless(text.replace("\\\\", "\\"))
 
 
-def test_what_the_command_prints(capsys):
+def test_output_of_the_command_has_no_control_characters(capsys):
     output.show(EVIL)
     output.show_json({EVIL: EVIL}, "it")
     shown, _ = capsys.readouterr()
@@ -85,7 +85,7 @@ def test_what_the_command_prints(capsys):
     assert json.loads(shown.splitlines()[1]) == {EVIL: EVIL}
 
 
-def test_what_the_command_complains_of(capsys):
+def test_errors_of_the_command_have_no_control_characters(capsys):
     failures.complain(EVIL, 2)
     try:
         raise ValueError(EVIL)

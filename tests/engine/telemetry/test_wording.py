@@ -1,4 +1,4 @@
-"""What events say, in words and as data: of every kind of event, whatever its fields hold."""
+"""Events in words and as data: every kind of event, whatever its fields contain."""
 
 import dataclasses
 import json
@@ -63,9 +63,9 @@ SAID = [
         "not connected, 2 constraints stay in force: no route",
     ),
     (
-        ControlMessageRefused("run", "a/b", "it is no JSON"),
+        ControlMessageRefused("run", "a/b", "it is not valid JSON"),
         "message 'a/b'",
-        "refused: it is no JSON",
+        "refused: it is not valid JSON",
     ),
     (
         ConstraintSet("run", "task:a*", "rate_limit", "10/s", 90.0),

@@ -98,7 +98,7 @@ def test_the_module_random_is_left_as_it_was():
     assert random.getstate() == state
 
 
-async def test_where_an_event_loop_runs_it_says_what_to_write_instead():
+async def test_inside_an_event_loop_the_error_shows_the_right_way():
     with pytest.raises(cs.RunError, match=r"right:  def test_it\(virtual_time\)"):
         VirtualTime().run(asyncio.sleep(1))
 
@@ -110,7 +110,7 @@ def test_options_are_for_targets():
     coroutine.close()
 
 
-def test_a_wait_that_nothing_ends_names_some_of_those_that_wait(monkeypatch):
+def test_an_endless_wait_names_some_waiting_tasks(monkeypatch):
     monkeypatch.setattr("cascade.runtime.clock.GRACE", 0.01)
 
     @cs.task

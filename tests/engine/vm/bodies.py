@@ -1,7 +1,7 @@
-"""Task bodies that are hard to make a loop of: what they mean must not depend on the tier.
+"""Task bodies that are hard to turn into a loop: they must give the same on every tier.
 
-Each case is a task with the call to start from, the tier that it is to get, and for the tiers that
-it does not get a part of the reason; the line of the reason is marked ``# <-`` in the source.
+Each case is a task with the call to start from, the tier that it should get, and for each better
+tier a part of the reason against it; the line of the reason is marked ``# <-`` in the source.
 """
 # ruff: noqa: B006, B012, C416, E731, F821, F841, RET502
 
@@ -19,9 +19,9 @@ from tests.engine.vm import other_bodies
 
 import cascade as cs
 
-#: What the bodies do, for comparing.
+#: The effects of the bodies, for comparison.
 LOG: list[Any] = []
-#: What ``global`` statements are about.
+#: The variables of ``global`` statements.
 counter = 0
 
 

@@ -20,9 +20,9 @@ SIGNATURES = {
     "h": {"m": None, "a": "7", "x": "8"},
 }
 _LOCALS = ("x", "y", "z")
-#: Globals, builtins, what a function around may have, and tasks.
+#: Globals, builtins, variables of an enclosing function, and tasks.
 _ELSEWHERE = ("total", "closed", "one", "log", "cs", "len", "int", "type", "max", "f", "g", "h")
-#: What others have as variables.
+#: Names that are variables of other functions.
 _OTHERS = ("n", "m", "a", "b", "c", "d", "x", "y", "z", "v", "error")
 _OPERATORS = ("+", "-", "*", "//", "%")
 
@@ -51,7 +51,7 @@ class Writer:
         self._below = below
         self._tags = 0
         self._tasks: Sequence[str] = ()
-        #: Those whose other parameters can only be given by name.
+        #: Tasks with keyword-only parameters after the first.
         self._by_name: set[str] = set()
         self._task = ""
         self._is_async = False
@@ -217,7 +217,7 @@ class Writer:
         return (*SIGNATURES[self._task], *_LOCALS)
 
     def _target(self) -> str:
-        """What may be assigned to: not the first parameter, which has to come to nothing."""
+        """Names that may be assigned: not the first parameter, which must reach zero."""
         names = self._names()[1:]
         if self._chance(12):
             names = tuple({*_ELSEWHERE, *_OTHERS} - {self._first()})

@@ -1,4 +1,4 @@
-"""What the builder makes of maps, and of several blueprints at once, as the machine executes it."""
+"""Compiled maps, and several blueprints compiled together, on the machine."""
 
 import pytest
 

@@ -13,7 +13,7 @@ from cascade.runtime.clock import run_virtually
 from cascade.runtime.loops.fused import is_traced
 
 variable: ContextVar[object] = ContextVar("variable")
-#: What the loops of the tests have noted.
+#: Notes of the tests' loops.
 seen: list[object] = []
 
 
@@ -133,7 +133,7 @@ async def test_a_query_gets_the_steps_that_were_made(engine, run, loop):
 
 @of_loops
 def test_steps_are_told_of_while_a_batch_is_under_way(way, loop):
-    """At the interval, whatever the length of a batch, and for those who subscribe late."""
+    """At the interval, whatever the length of a batch, and for late subscribers."""
 
     async def main():
         told = []
@@ -177,7 +177,7 @@ def test_nothing_is_told_of_a_loop_that_waits(way):
 
 @of_loops
 @pytest.mark.parametrize("limit", [1, 2, 3, 10, 65, 300])
-async def test_loops_share_what_a_run_may_still_make(engine, way, loop, limit):
+async def test_loops_share_the_remaining_steps(engine, way, loop, limit):
     """The step that is one too many fails, whichever loop asks for it, and after how long."""
     if way == "program":
         return  # takes no limit
@@ -192,7 +192,7 @@ async def test_loops_share_what_a_run_may_still_make(engine, way, loop, limit):
 
 
 async def test_a_loop_that_waits_long_keeps_no_other_from_its_steps(engine, way):
-    """It may have been allowed many steps, and makes none of them."""
+    """It may have had permits for many steps, and makes no step."""
     if way == "program":
         return
 
@@ -216,7 +216,7 @@ async def test_a_loop_that_waits_long_keeps_no_other_from_its_steps(engine, way)
 
 
 class Thing:
-    """What can be looked for by a weak reference."""
+    """An object that a weak reference can find."""
 
 
 @cs.task
@@ -362,7 +362,7 @@ async def looks(n):
 
 
 @pytest.mark.parametrize("loop", [binds, binds_elsewhere], ids=lambda task: task.name)
-async def test_what_a_helper_sets_no_later_step_sees(run, loop):
+async def test_context_variables_set_by_a_helper_are_invisible_to_later_steps(run, loop):
     """M12: whatever step it is that calls it."""
     assert await run(loop(200)) == "end"
     assert len(seen) > 200

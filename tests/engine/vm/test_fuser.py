@@ -1,7 +1,7 @@
-"""Fuser and generator: every tier means what the interpreter means, step for step.
+"""Fused and generated loops: every tier gives the same as the interpreter, step for step.
 
-The bodies are in bodies.py, random ones are made by random_bodies.py; what whole programs do, the
-differential suite looks at.
+The bodies are in bodies.py, random ones come from random_bodies.py; the differential suite compares
+whole programs.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ untraced = pytest.mark.skipif(is_traced(), reason="lines are being looked at")
 
 
 def tiers_of(task):
-    """Those that can be asked for by name, besides the interpreter."""
+    """The tiers that can be asked for by name, besides the interpreter."""
     return TIERS.get(cs.explain(task).tier, ("auto",))
 
 
 def told(error, files):
-    """All that there is to an error, with what it came from; None if there is none."""
+    """All parts of an error, with its cause; None if there is no error."""
     if error is None:
         return None
     return (
@@ -81,7 +81,7 @@ def is_error(outcome):
 
 
 def value_told(value):
-    """The value, but functions and the like by what they look like: each run makes new ones."""
+    """The value; functions and similar objects by their text, because each run makes new ones."""
     if isinstance(value, (tuple, list)):
         return type(value)(map(value_told, value))
     if inspect.isfunction(value) or inspect.isclass(value):
@@ -95,7 +95,7 @@ def a_tool():
 
 
 async def outcome(target, tier, files):
-    """What a program gives and does, on the virtual machine; without a tier, as a graph."""
+    """The result and effects of a program on the virtual machine; without a tier, as a graph."""
     bodies.reset()
     async with cs.Engine(tier=tier or "auto", resources=[a_tool]) as engine:
         engine.register_blueprint("count_down", template_of(other_bodies.count_down))
@@ -107,7 +107,7 @@ async def outcome(target, tier, files):
 
 
 @pytest.mark.parametrize("case", bodies.CASES.values(), ids=lambda case: case.name)
-async def test_what_a_body_means_does_not_depend_on_the_tier(case):
+async def test_a_body_gives_the_same_on_every_tier(case):
     expected, effects = await outcome(case.target, "interpreted", _BODIES)
     for tier in tiers_of(case.task):
         found, done = await outcome(case.target, tier, _BODIES)
@@ -116,7 +116,7 @@ async def test_what_a_body_means_does_not_depend_on_the_tier(case):
 
 
 @untraced
-def test_what_a_call_takes_does_not_change_its_tier():
+def test_capacities_do_not_change_the_tier():
     """Limits are asked for once per batch."""
     limited = bodies.ping(3).with_capacity(gpu=1, disk=bodies.ping(1))
     assert cs.explain(limited) == cs.explain(bodies.ping)
@@ -178,7 +178,7 @@ def is_raised(value):
 
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
-async def test_what_loops_are_to_others_does_not_depend_on_the_tier(program):
+async def test_effects_of_loops_are_the_same_on_every_tier(program):
     seen = []
     for tier in ("interpreted", "auto"):
         bodies.reset()
@@ -199,14 +199,14 @@ _numbers = itertools.count()
 
 @settings(derandomize=True, deadline=None, database=None)
 @given(source=modules())
-def test_what_a_random_body_means_does_not_depend_on_the_tier(tmp_path_factory, source):
+def test_a_random_body_gives_the_same_on_every_tier(tmp_path_factory, source):
     hold(tmp_path_factory.getbasetemp(), source)
 
 
 @pytest.mark.thorough
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("part", range(20))
-def test_what_thousands_of_random_bodies_mean_does_not_depend_on_the_tier(tmp_path, part):
+def test_thousands_of_random_bodies_give_the_same_on_every_tier(tmp_path, part):
     """1,000 of each part; not drawn by hypothesis, which would take most of the time."""
     for seed in range(1_000 * part, 1_000 * (part + 1)):
         hold(tmp_path, Writer(random.Random(seed).randrange).module())
@@ -321,7 +321,7 @@ async def test_a_trace_that_is_set_on_the_way_sees_the_next_steps(trace):
 
 @untraced
 async def test_a_breakpoint_stops_at_true_lines(trace):
-    """What ``breakpoint()`` does to the frame that calls it."""
+    """The effect of ``breakpoint()`` on the frame that calls it."""
 
     def look(frame, event, _argument):
         if event == "line" and frame.f_code.co_name == "stopped":
@@ -347,12 +347,12 @@ async def test_a_breakpoint_stops_at_true_lines(trace):
     assert set(trace.lines) <= lines
 
 
-# -- what may change meanwhile --------------------------------------------------------------------
+# -- changes during a loop ------------------------------------------------------------------------
 
 
 @pytest.fixture
 def names():
-    """Puts back what the bodies of this module rebind."""
+    """Restores names that the bodies of this module rebind."""
     before = globals().copy()
     yield
     globals().update(before)
@@ -480,7 +480,7 @@ async def test_as_many_blocks_as_there_can_be_leave_no_room_for_a_loop(tmp_path)
 
 
 @pytest.mark.parametrize("wrapped", [pow, functools.partial(pow, 2)], ids=["builtin", "partial"])
-def test_what_wraps_no_function_is_explained(wrapped):
+def test_a_task_without_a_python_function_is_explained(wrapped):
     task = cs.task(bodies.doubling(wrapped))
     refusal = cs.explain(task).refusals[0]
     assert "another function in its place" in refusal.reason

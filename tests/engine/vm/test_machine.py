@@ -230,8 +230,8 @@ async def test_baked_in_arguments_are_the_blueprints_own(machine):
     assert await machine.execute(blueprint) == "Done"
 
 
-async def test_a_lazy_argument_is_what_the_prologue_computes(machine):
-    """M3: an explicit argument replaces it, and what only it needs does not run."""
+async def test_a_lazy_argument_is_computed_by_the_prologue(machine):
+    """M3: an explicit argument replaces it, and nodes that only it needs do not run."""
     ran = []
 
     @cs.task
@@ -257,7 +257,7 @@ async def test_a_lazy_argument_is_what_the_prologue_computes(machine):
     assert await machine.execute(blueprint) == (1, 2)
 
 
-async def test_a_lazy_argument_where_none_was_compiled_is_refused(machine):
+async def test_a_lazy_argument_for_a_plain_input_is_refused(machine):
     blueprint = BlueprintBuilder().build(countdown(count=0))
 
     with pytest.raises(cs.ArgumentError, match="was compiled for a plain one"):

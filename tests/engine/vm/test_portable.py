@@ -1,4 +1,4 @@
-"""Blueprints that have been JSON: verified and executed like those that were compiled."""
+"""Blueprints read from JSON: verified and executed like compiled ones."""
 
 import asyncio
 import subprocess
@@ -26,7 +26,7 @@ def again(blueprint):
 
 
 def outcome(blueprint, *args, **kwargs):
-    """The value, or what the run says where it has none."""
+    """The value, or the error of the run if it has no value."""
     try:
         return asyncio.run(VirtualMachine().execute(blueprint, args, kwargs))
     except cs.DependencyMissingError as error:
@@ -61,7 +61,7 @@ def test_a_template_takes_the_same_inputs_after_the_trip(a, rest, c):
     ],
     ids=["map", "map over lazy values", "router", "param", "containers"],
 )
-def test_what_is_no_call_of_a_task_gives_the_same_value(target):
+def test_other_nodes_than_calls_of_tasks_give_the_same_value(target):
     blueprint = BlueprintBuilder().build(target)
     loaded = again(blueprint)
 

@@ -16,7 +16,7 @@ def registry():
     return BlueprintRegistry()
 
 
-def test_what_was_registered_is_found(registry):
+def test_a_registered_blueprint_is_found(registry):
     first, second = blueprint(), blueprint(sum)
     registry.register("first", first)
     registry.register("second", second)
@@ -45,6 +45,6 @@ def test_an_unknown_id_names_caller_known_ids_and_the_nearest(registry):
 
 
 @pytest.mark.parametrize("value", [None, len, Blueprint(), "blueprint"])
-def test_what_cannot_be_executed_is_refused(registry, value):
+def test_blueprints_that_cannot_be_executed_are_refused(registry, value):
     with pytest.raises(cs.DefinitionError, match="Blueprint with instructions"):
         registry.register("a", value)

@@ -1,7 +1,7 @@
 """A name in a fused loop is the variable that it is in the task's function.
 
-Each body is a module of its own, with ``f`` to start from; what it gives and does in each tier is
-what it gives and does in the interpreter, step for step.
+Each body is a separate module, with ``f`` to start from. Its results and effects on each tier equal
+those in the interpreter, step for step.
 """
 
 import sys
@@ -32,7 +32,7 @@ def guarded(function):
 
 
 def body(*lines, tail="f.tail(n - 1, (*found, got))"):
-    """A task whose lines set ``got``, with everything that they raise caught."""
+    """A task with lines that set ``got``; it catches all their errors."""
     inner = "".join(f"        {line}\n" for line in lines)
     return (
         f"@cs.task\ndef f(n, found=()):\n    if not n:\n        return found\n    try:\n{inner}"
@@ -87,7 +87,7 @@ FUSED = {
 
 
 def in_a_closure(source):
-    """The module, with the task in a function whose variables its names may be."""
+    """The module, with the task in a function that may have its names as variables."""
     lines = "".join(f"    {line}\n" if line else "\n" for line in source.splitlines())
     made = "f = make('closed over', repr, max)"
     return f"def make(x, type, len):\n{lines}\n    return f\n\n\n{made}\n"
@@ -168,7 +168,7 @@ async def test_an_asynchronous_comprehension_keeps_its_variable(tmp_path):
 
 
 @untraced
-async def test_the_variable_of_a_comprehension_is_none_of_its_step(tmp_path):
+async def test_the_variable_of_a_comprehension_is_not_one_of_the_step(tmp_path):
     """The value itself: an error that is swallowed would be the same in no tier but one."""
     found = await hold(tmp_path, body("got = [type for type in (1, 2)], type(n).__name__"))
     assert found == ((([1, 2], "int"),) * 6)
@@ -212,7 +212,7 @@ async def test_tasks_that_share_a_loop_keep_their_variables(tmp_path, one, decla
     await hold(tmp_path, source, fused=False)
 
 
-async def test_a_global_of_one_is_not_what_another_closes_over(tmp_path):
+async def test_a_global_of_one_task_is_not_a_closure_variable_of_another(tmp_path):
     source = """\
 def make(x):
     @cs.task
@@ -238,7 +238,7 @@ f, g = make("closed over"), make_other()
     assert await hold(tmp_path, source, fused=False) == ("closed over", "global x") * 3
 
 
-async def test_a_comprehension_of_one_does_not_hide_what_an_inner_function_of_another_closes_over(
+async def test_a_comprehension_of_one_task_hides_no_closure_variable_of_another(
     tmp_path,
 ):
     """On CPython 3.12 and 3.13 it would, in one function for both."""
@@ -312,7 +312,7 @@ async def test_a_builtin_that_is_hidden_later_is_not_trusted_any_more(tmp_path):
 
 
 @pytest.mark.parametrize("reader", ["locals", "vars", "dir", "eval", "exec"])
-def test_a_body_that_reads_its_frame_is_found_by_what_it_calls(tmp_path, reader):
+def test_a_body_that_reads_its_frame_is_found_by_its_calls(tmp_path, reader):
     path = tmp_path / "reads.py"
     path.write_text(f"{HEAD}look = {reader}\n" + body("got = len(look('n')) if n < 0 else 1"))
     refusal = cs.explain(imported(path).f).refusals[0]

@@ -10,7 +10,7 @@ import cascade as cs
 from cascade.runtime import events
 from cascade.runtime.loops.fused import is_traced
 
-#: What the loops of the tests have done; each has its own.
+#: Effects of the tests' loops; each has its own.
 calls: list[object] = []
 #: Endless loops end when this is set.
 enough = asyncio.Event()
@@ -212,8 +212,8 @@ async def test_an_error_that_comes_first_is_raised(run):
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "3", float("inf")])
-async def test_what_is_no_limit_is_refused(run, limit):
-    with pytest.raises(cs.ArgumentError, match="max_steps must be an int from 1 up"):
+async def test_invalid_limits_are_refused(run, limit):
+    with pytest.raises(cs.ArgumentError, match="max_steps must be an int ≥ 1"):
         await run(count_down(1), max_steps=limit)
     assert not calls
 
@@ -227,7 +227,7 @@ def test_scripts_have_a_limit_too(use_vm):
         cs.run(count_down(5), use_vm=use_vm, max_steps=0)
 
 
-# -- what is told of them -------------------------------------------------------------------------
+# -- events of steps ------------------------------------------------------------------------------
 
 
 async def turns(until):
@@ -364,7 +364,7 @@ async def test_a_loop_that_swallows_its_cancel_ends(engine, run):
     assert seen == [0, 1, 2, 3, 4, 5, "swallowed"]
 
 
-# -- what they hand on ----------------------------------------------------------------------------
+# -- results of steps -----------------------------------------------------------------------------
 
 
 @cs.task
@@ -390,7 +390,7 @@ def writes_late(n):
 
 
 @pytest.mark.parametrize("loop", [writes, writes_async], ids=lambda task: task.name)
-async def test_a_step_does_not_see_what_another_has_written(run, way, loop):
+async def test_a_context_variable_set_by_a_step_is_invisible_to_others(run, way, loop):
     """M12."""
     if way == "generated":
         with pytest.raises(cs.TierError, match="sets the context variable 'variable'"):
@@ -403,7 +403,7 @@ async def test_a_step_does_not_see_what_another_has_written(run, way, loop):
     variable.reset(token)
 
 
-async def test_a_step_does_not_see_what_another_has_written_late(run, way):
+async def test_a_context_variable_set_by_a_later_step_is_invisible_to_others(run, way):
     """M12: nor if that is not the first one."""
     if way == "generated":
         with pytest.raises(cs.TierError, match="sets the context variable 'variable'"):

@@ -1,4 +1,4 @@
-"""Straight-line code for graphs of plain calls means what their interpretation means."""
+"""Straight-line code for graphs of plain calls gives the same as their interpretation."""
 
 import asyncio
 import contextvars
@@ -106,7 +106,7 @@ def test_unequal_shapes_are_unequal():
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("value", [7, Unclear(), [1], cs.task(lambda: 1)], ids=str)
-async def test_code_for_a_shape_gives_what_the_interpreter_gives(name, value):
+async def test_code_for_a_shape_gives_the_same_as_the_interpreter(name, value):
     value = cs.literal(value) if isinstance(value, straight.Task) else value
     make = SHAPES[name]
     async with cs.Engine(tier="interpreted") as engine:
@@ -131,7 +131,7 @@ def test_values_that_cannot_be_compared_stand_before_lazy_ones():
     assert entered(found.lazies[-1]) == "????"
 
 
-def test_what_is_no_plain_call_is_no_walk():
+def test_graphs_of_other_than_plain_calls_are_not_taken_apart():
     @cs.task
     async def work(*_values):
         pass
@@ -156,7 +156,7 @@ def test_what_is_no_plain_call_is_no_walk():
         assert walk(add(lazy, add(1))) is None
 
 
-def test_code_is_written_for_what_is_met_again():
+def test_code_is_written_for_shapes_that_occur_again():
     @cs.task
     def last(a):
         return a
@@ -213,7 +213,7 @@ def test_names_are_handed_over_as_they_are():
 # -- where it stops ---------------------------------------------------------------------------
 
 
-def test_it_stops_where_it_is_to_stop():
+def test_it_stops_at_the_end_of_its_turn():
     target = add(add(add(1), 2), 4)
     for count in (1, 2):
         asked = iter([False] * (count - 1) + [True])
@@ -262,7 +262,7 @@ def test_an_error_that_is_raised_again_and_again_is_found():
         assert entered(deeper).done == [2]
 
 
-# -- kinds of what nodes give, at each place --------------------------------------------------
+# -- kinds of results, at each place ----------------------------------------------------------
 
 
 async def outcome(work):
@@ -481,7 +481,7 @@ async def test_the_last_node_before_the_target_may_be_mentioned_again(engine, us
 
 
 async def test_a_node_that_another_of_the_graph_gives_is_computed_once(engine, use_vm):
-    """It is only held weakly, so that nobody can tell before."""
+    """It is held only weakly, so that it cannot be known before."""
     ran = Counter()
     held = []
 
@@ -576,7 +576,7 @@ GIVES = ["value"] * 6 + ["raise", "lazy", "chain", "tail", "context"]
 
 @st.composite
 def graphs(draw):
-    """For each node what it gives, in which step, and its inputs: earlier nodes, by place."""
+    """For each node its result, its step, and its inputs: earlier nodes, by place."""
     nodes = []
     for at in range(draw(st.integers(1, 7))):
         inputs = draw(st.lists(st.integers(0, at - 1), max_size=3)) if at else []

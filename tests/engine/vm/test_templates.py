@@ -1,4 +1,4 @@
-"""Templates: what a machine makes of blueprints, below what programs mean (test_engine.py)."""
+"""Templates: graphs made of blueprints, below the semantics (test_engine.py)."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ def execute(target, *args, **kwargs):
     return VirtualMachine().execute(blueprint, args or target.args, kwargs or target.kwargs)
 
 
-async def test_what_a_step_has_made_is_not_kept():
+async def test_values_of_past_steps_are_not_kept():
     """A loop through nested nodes keeps no values of steps that are over."""
 
     class Value:
@@ -67,7 +67,7 @@ async def test_a_changed_input_of_a_loop_is_not_overwritten_by_the_prologue():
     assert await execute(loop(add(3))) == 0
 
 
-async def test_started_coroutines_that_nobody_needs_are_awaited():
+async def test_started_coroutines_of_unneeded_nodes_are_awaited():
     """M16: the inputs of a skipped node still run."""
     ended = []
 

@@ -40,7 +40,7 @@ def entered(monkeypatch):
 
 
 def counting():
-    """Tasks that count down in turns, and what each was called with."""
+    """Tasks that count down in turns, and the arguments of their calls."""
     table, log = {}, []
 
     @cs.task
@@ -86,7 +86,7 @@ def called_by_hand():
 
 
 async def test_arguments_are_merged_and_defaults_filled_in_as_by_hand(run, place, entered):
-    """M1: by position, by name, and what is left out."""
+    """M1: by position, by name, and left out."""
     ping, log = counting()
 
     assert await run(place(ping(STEPS))) == "end"
@@ -113,7 +113,7 @@ async def test_a_loop_of_a_coroutine_task_is_entered_on_either_path(run, place, 
     assert entered == ["Fused"]
 
 
-async def test_short_loops_enter_none(run, place, entered):
+async def test_short_loops_enter_no_trampoline(run, place, entered):
     first = turning(lambda following, n: following.tail(n - 1) if n else "end")
 
     assert await run(place(first(10))) == "end"
@@ -121,7 +121,7 @@ async def test_short_loops_enter_none(run, place, entered):
 
 
 def turning(step):
-    """Two tasks in a table; ``step`` gives what a call returns, from the next task and ``n``."""
+    """Two tasks in a table; ``step`` makes the result of a call, from the next task and ``n``."""
     table = {}
 
     @cs.task
@@ -136,7 +136,7 @@ def turning(step):
     return left
 
 
-async def test_what_a_step_sets_no_other_sees(run, place):
+async def test_a_context_variable_set_by_a_step_of_a_trampoline_is_invisible_to_others(run, place):
     """M12, in each step of a trampoline."""
     seen = []
 

@@ -1,4 +1,4 @@
-"""``verify``: what can be executed passes, and what cannot is told with its place."""
+"""``verify``: executable blueprints pass, and faults are reported with their place."""
 
 import asyncio
 import re
@@ -50,7 +50,7 @@ def loop(*calls, **options):
     return Blueprint(calls, 4, input_kwargs={"x": 0}, **options)
 
 
-# -- what passes ------------------------------------------------------------------------------
+# -- blueprints that pass ---------------------------------------------------------------------
 
 
 @settings(deadline=None)
@@ -63,7 +63,7 @@ def test_whatever_the_builder_makes_passes(program, template):
 
 
 def compiled(made):
-    """The blueprints of a program of the differential tests; none if it is refused before."""
+    """The blueprints of a program of the differential tests; empty if it is refused before."""
     try:
         lazies = [made.target(), *made.blueprints.values()]
         blueprints = [
@@ -147,23 +147,23 @@ def test_blueprints_made_by_hand_pass(name):
     cs.verify(HAND_MADE[name])
 
 
-async def test_what_passes_is_executed_as_before():
+async def test_a_verified_blueprint_is_executed_as_before():
     blueprint = HAND_MADE["the root writes an input"]
     cs.verify(blueprint)
 
     assert await VirtualMachine().execute(blueprint, [1]) == (4, 2)
 
 
-# -- what is refused --------------------------------------------------------------------------
+# -- blueprints that are refused --------------------------------------------------------------
 
 _FITS = BlueprintBuilder().build(pair(number()))
 _COLLECTS = template_of(collect)
-#: What is wrong → the blueprint, the fault as it is told, and the instruction it is at.
+#: Fault → the blueprint, the message, and the index of the instruction.
 REFUSED = {
     "no instructions": (Blueprint(), "it has no instructions, so it has no value", None),
     "no number of registers": (
         replace(one(), register_count=-1),
-        "register_count is -1, where an int from 0 up was expected",
+        "register_count is -1, where an int ≥ 0 was expected",
         None,
     ),
     "an entry behind the end": (
@@ -176,7 +176,7 @@ REFUSED = {
         "entry is True, where the index of one of its instructions was expected",
         None,
     ),
-    "no call": (replace(one(), instructions=["x"]), "instruction 0 ('x'): it is no Call", 0),
+    "no call": (replace(one(), instructions=["x"]), "instruction 0 ('x'): it is not a Call", 0),
     "nothing to call": (
         replace(one(), instructions=[Call(3, R1, [R0])]),
         "instruction 0 (3): it calls 3, which cannot be called",
@@ -204,7 +204,7 @@ REFUSED = {
     ),
     "a name that is no str": (
         one(kwargs={3: R0}),
-        "instruction 0 (double): the name 3 of an argument is no str",
+        "instruction 0 (double): the name 3 of an argument is not a str",
         0,
     ),
     "an output out of range": (
@@ -245,7 +245,7 @@ REFUSED = {
     ),
     "an input without a name": (
         replace(one(), input_kwargs={"x": 0, 3: 1}),
-        "the name 3 of an input is no str",
+        "the name 3 of an input is not a str",
         None,
     ),
     "two inputs in one register": (
@@ -270,12 +270,12 @@ REFUSED = {
     ),
     "a default of no input": (
         replace(one(), input_defaults={1: 5}),
-        "input_defaults names r1, which is no input",
+        "input_defaults names r1, which is not an input",
         None,
     ),
     "a source of no input": (
         replace(_FITS, input_sources={**_FITS.input_sources, 2: 2}),
-        "input_sources names r2, which is no input",
+        "input_sources names r2, which is not an input",
         None,
     ),
     "a source that the prologue does not write": (
@@ -395,7 +395,7 @@ def test_of_very_many_faults_some_are_told():
 
     lines = str(caught.value).splitlines()
     assert lines[0] == "the blueprint '(unnamed)' has 1000 faults:"
-    assert lines[-2:] == ["    instruction 19 (None): it is no Call", "    … and 980 more"]
+    assert lines[-2:] == ["    instruction 19 (None): it is not a Call", "    … and 980 more"]
 
 
 @pytest.mark.parametrize("thing", [None, number(), number, "blueprint", [R0]])
@@ -411,8 +411,8 @@ _steps = st.lists(
 
 @settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(_steps, st.integers(0, 4))
-def test_the_order_is_right_if_every_turn_reads_the_same_and_what_was_written(steps, entry):
-    """Each instruction gives its place, so that what is read tells who wrote it."""
+def test_verified_instructions_read_written_registers_in_every_turn(steps, entry):
+    """Each instruction returns its place, so that a read value tells its writer."""
     last = len(steps) - 1
     seen: list[tuple[int, tuple]] = []
 
@@ -438,7 +438,7 @@ def test_the_order_is_right_if_every_turn_reads_the_same_and_what_was_written(st
     is_right = len(set(seen)) == len(steps) and not any(UNSET in args for _, args in seen)
 
     if any(output == 0 for _, output in steps[:-1]):
-        assert not passes  # also where nobody reads the input again
+        assert not passes  # even if no instruction reads the input again
     else:
         assert passes == is_right
 

@@ -1,4 +1,4 @@
-"""MqttConnector: what only a network can do to it. The rest is in tests/contracts."""
+"""MqttConnector: faults that only a network causes. The rest is in tests/contracts."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def heard(connector, topic, retain=False):
         cancel()
 
 
-# Who does not answer.
+# A broker that does not answer.
 
 
 async def test_a_server_that_says_nothing_is_given_up_and_its_socket_closed():
@@ -186,7 +186,7 @@ async def test_a_disconnect_that_is_cancelled_goes_on_and_connect_works_after_it
 
 
 async def test_a_broker_that_answers_nothing_any_more_is_left_and_asked_anew():
-    async with Peer(connect=welcome) as peer:  # and no word to what is published
+    async with Peer(connect=welcome) as peer:  # and no answer to published messages
         connector = MqttConnector(settings(peer.url, timeout=0.1))
         async with connector:
             connector.publish("a", b"1")
@@ -228,7 +228,7 @@ def test_pauses_between_attempts_double_up_to_a_bound_and_are_not_all_alike(monk
     assert len({round(pause, 6) for pause in pauses[-10:]}) == 10
 
 
-async def test_what_the_library_fails_with_does_not_end_the_attempts(monkeypatch, caplog):
+async def test_errors_of_the_library_do_not_end_the_attempts(monkeypatch, caplog):
     attempts = asyncio.Queue()
 
     async def fail(*_):
@@ -245,7 +245,7 @@ async def test_what_the_library_fails_with_does_not_end_the_attempts(monkeypatch
     assert "failed unexpectedly, and connects again" in caplog.text
 
 
-# Who does not like what it gets.
+# A broker that refuses.
 
 
 async def test_a_message_that_the_broker_closes_over_does_not_hold_up_the_others(tmp_path, caplog):
@@ -298,7 +298,7 @@ async def test_a_subscription_that_is_cancelled_is_forgotten():
 # Quality of service.
 
 
-async def test_with_qos_1_what_has_no_answer_is_sent_again():
+async def test_with_qos_1_unanswered_messages_are_sent_again():
     async with Peer(connect=welcome, publish=hang_up) as peer:
         connector = MqttConnector(settings(peer.url))
         async with connector:
@@ -323,7 +323,7 @@ async def test_with_qos_0_a_message_is_sent_once_without_a_number():
 
 @pytest.fixture
 def passwords(tmp_path):
-    """What lets ``me`` in, with SECRET."""
+    """The password file that lets ``me`` in, with SECRET."""
     path = tmp_path / "passwords"
     program = shutil.which("mosquitto_passwd")
     if program is None:
@@ -385,7 +385,7 @@ async def test_tls_with_a_certificate_that_the_ca_file_vouches_for(tmp_path, cer
             assert await heard(connector, "a") == b"1"
 
 
-async def test_tls_with_a_certificate_that_nobody_vouches_for_is_refused(tmp_path, certificate):
+async def test_tls_with_an_untrusted_certificate_is_refused(tmp_path, certificate):
     with running_mosquitto(tmp_path, tls=certificate) as broker:
         await assert_no_connection(r"certificate verify failed", broker.url)
 
@@ -413,7 +413,7 @@ async def test_tls_files_that_cannot_be_used_are_told(tmp_path, certificate):
 # Without aiomqtt.
 
 
-async def test_without_aiomqtt_it_says_what_to_install(monkeypatch):
+async def test_without_aiomqtt_the_error_names_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "aiomqtt", None)
     connector = MqttConnector(settings("mqtt://broker"))
 

@@ -1,4 +1,4 @@
-"""What comes over a connection to an MQTT broker, however it is cut into pieces."""
+"""Bytes from an MQTT broker, cut into pieces at any place."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def message(topic, payload, qos=0, number=1):
 
 
 class Sender(Peer):
-    """Accepts a subscription, and then sends what it is given, piece by piece."""
+    """Accepts a subscription, and then sends the given bytes, piece by piece."""
 
     def __init__(self, pieces):
         super().__init__(connect=welcome, subscribe=self._send)
@@ -92,7 +92,7 @@ async def test_thousands_at_once_arrive_in_their_order():
     ],
     ids=["length", "topic"],
 )
-async def test_what_is_malformed_ends_the_connection(bad):
+async def test_malformed_bytes_end_the_connection(bad):
     async with Sender([message("t", b"1"), bad]) as peer:
         connector = MqttConnector(settings(peer.url))
         async with connector:
@@ -106,7 +106,7 @@ async def test_what_is_malformed_ends_the_connection(bad):
                         pass
 
 
-def test_who_gets_a_message_is_remembered_until_subscriptions_change():
+def test_handlers_of_a_topic_are_cached_until_subscriptions_change():
     subscriptions = Subscriptions()
     first = subscriptions.add("a/+", print)
     assert subscriptions.matching("a/b") == [first]

@@ -47,8 +47,8 @@ def test_a_url_says_where_the_broker_is_and_whether_with_tls(url, host, port, us
         ({"url": "mqtt://broker", "username": "a\0b"}, r"username must have no control"),
         ({"url": "mqtt://broker", "client_id": "a\nb"}, r"client_id must have no control"),
         ({"url": "mqtts://broker", "ca_file": "a\0b"}, r"ca_file must have no control"),
-        ({"url": "mqtt://broker/topic"}, r"goes on after the port"),
-        ({"url": "mqtt://broker?a=1"}, r"goes on after the port"),
+        ({"url": "mqtt://broker/topic"}, r"has a part after the port"),
+        ({"url": "mqtt://broker?a=1"}, r"has a part after the port"),
         ({"username": ""}, r"username must be a str that is not empty, but is '' of type str"),
         ({"client_id": 3}, r"client_id must be a str"),
         ({"username": "me", "password": "a", "password_file": "b"}, r"give one of them"),
@@ -58,12 +58,12 @@ def test_a_url_says_where_the_broker_is_and_whether_with_tls(url, host, port, us
         ({"url": "mqtts://broker", "key_file": "key.pem"}, r"without the cert_file"),
         ({"qos": 2}, r"qos must be 0 or 1, but is 2"),
         ({"qos": True}, r"qos must be 0 or 1"),
-        ({"timeout": 0}, r"timeout takes seconds, more than 0"),
+        ({"timeout": 0}, r"timeout takes seconds > 0"),
         ({"reconnect_min": -1}, r"reconnect_min takes seconds"),
         ({"reconnect_min": 5, "reconnect_max": 4}, r"reconnect_max must not be less"),
-        ({"keepalive": 0}, r"keepalive must be an int from 1 up"),
+        ({"keepalive": 0}, r"keepalive must be an int ≥ 1"),
         ({"keepalive": 65536}, r"keepalive must be at most 65535"),
-        ({"max_queued": 0}, r"max_queued must be an int from 1 up"),
+        ({"max_queued": 0}, r"max_queued must be an int ≥ 1"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(wrong, told):
@@ -154,7 +154,7 @@ def test_a_connector_without_settings_asks_the_environment(monkeypatch):
     assert repr(MqttConnector()).startswith("<MqttConnector engine-1 at mqtt://broker:99: ")
 
 
-def test_what_is_no_settings_is_refused():
+def test_other_objects_than_settings_are_refused():
     with pytest.raises(cs.ArgumentError, match="settings must be MqttSettings or a URL"):
         MqttConnector({"url": "mqtt://broker"})
 
@@ -175,10 +175,10 @@ def test_a_password_is_the_first_line_of_its_file(tmp_path):
         (None, r"cannot be read: No such file"),
         (b"", r"has no password on its first line"),
         (b"\n" + SECRET.encode(), r"has no password on its first line"),
-        (SECRET.encode() + b"\xff", r"cannot be read: it is no text in UTF-8"),
+        (SECRET.encode() + b"\xff", r"cannot be read: it is not UTF-8 text"),
     ],
 )
-def test_a_password_file_that_cannot_be_used_is_told_without_what_is_in_it(tmp_path, content, told):
+def test_the_error_for_a_bad_password_file_does_not_show_its_content(tmp_path, content, told):
     path = tmp_path / "password"
     if content is not None:
         path.write_bytes(content)

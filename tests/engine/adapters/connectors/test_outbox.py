@@ -1,4 +1,4 @@
-"""Outbox: what waits, in which order, and what gives way."""
+"""Outbox: the order of waiting messages, and which are dropped."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_full_outbox_keeps_the_newest(limit, given_numbers):
     assert numbers(outbox.take(99)) == given_numbers[-limit:]
 
 
-def test_what_comes_back_is_the_oldest_again_and_knows_that_it_was_sent():
+def test_returned_messages_are_the_oldest_again_and_keep_their_attempts():
     outbox = filled(1, 2, 3, 4)
     taken = outbox.take(3)
 
@@ -49,7 +49,7 @@ def test_what_comes_back_is_the_oldest_again_and_knows_that_it_was_sent():
     assert [queued.attempts for queued in taken] == [1, 1, 0]
 
 
-def test_what_comes_back_to_a_full_outbox_gives_way_to_the_newer():
+def test_messages_returned_to_a_full_outbox_give_way_to_newer_ones():
     outbox = filled(1, 2, 3, limit=3)
     taken = outbox.take(2)
     outbox.put(Message("a", b"4"))
@@ -59,7 +59,7 @@ def test_what_comes_back_to_a_full_outbox_gives_way_to_the_newer():
     assert numbers(outbox.take(3)) == [2, 3, 4]
 
 
-def test_what_was_sent_in_vain_too_often_is_given_up():
+def test_a_message_is_dropped_after_too_many_attempts():
     outbox = filled(1, 2)
     for _ in range(MAX_ATTEMPTS - 1):
         assert outbox.put_back(outbox.take(1)) == []
@@ -69,7 +69,7 @@ def test_what_was_sent_in_vain_too_often_is_given_up():
     assert numbers(outbox.take(2)) == [2]
 
 
-def test_what_is_cleared_or_given_up_counts_as_dropped():
+def test_cleared_and_given_up_messages_count_as_dropped():
     outbox = filled(1, 2, 3)
     outbox.give_up(outbox.take(1))
     assert outbox.dropped == 1
@@ -193,7 +193,7 @@ def test_whatever_happens_order_and_counts_hold(actions):
     assert len(sent) + len(taken) + len(waiting) + given_up == made
 
 
-def test_what_is_gone_is_not_kept_in_the_queues():
+def test_dropped_messages_leave_the_queues():
     outbox = Outbox(3)
     outbox.put(Message("state", b"x", retain=True))
     for number in range(10_000):

@@ -51,7 +51,7 @@ patterns = (
 @example("/+", "/")
 @example("+", "/")
 @example("a/#", "ab")
-def test_a_pattern_matches_what_the_standard_says(pattern, topic):
+def test_patterns_match_as_the_standard_says(pattern, topic):
     check_pattern(pattern)
     check_topic(topic)
 
@@ -96,9 +96,9 @@ def test_a_topic_is_valid_where_it_has_no_wildcard(text):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (b"a", "is a str, but got b'a'"),
-        (None, "is a str, but got None"),
-        (["a"], "is a str, but got"),
+        (b"a", "must be a str, but is b'a'"),
+        (None, "must be a str, but is None"),
+        (["a"], "must be a str, but is"),
         ("", "at least one character"),
         ("a\0", r"U\+0000 at index 1"),
         ("a\x1f", r"U\+001F"),
@@ -112,7 +112,7 @@ def test_a_topic_is_valid_where_it_has_no_wildcard(text):
         ("ä" * (MAX_BYTES // 2 + 1), "has 65536 bytes"),
     ],
 )
-def test_what_mqtt_does_not_carry_is_refused(check, text, told):
+def test_topics_that_mqtt_cannot_carry_are_refused(check, text, told):
     with pytest.raises(cs.ArgumentError, match=told):
         check(text)
 
@@ -121,7 +121,7 @@ def test_what_mqtt_does_not_carry_is_refused(check, text, told):
 @pytest.mark.parametrize(
     "text", ["a" * MAX_BYTES, "/", "//", " ", "\ufffd", "\U0001f600", "\ufeff"]
 )
-def test_what_mqtt_does_carry_is_not(check, text):
+def test_topics_that_mqtt_can_carry_are_accepted(check, text):
     check(text)
 
 

@@ -22,18 +22,21 @@ SUCCEEDED, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 #: Name → place of its function, and its line in `cascade --help`. Imported when it is called.
 COMMANDS = {
     "run": ("cascade.command.running:run", "Run a target and print its value."),
-    "plan": ("cascade.command.views:plan", "Show what a run would do, as a tree."),
+    "plan": ("cascade.command.views:plan", "Show the plan of a run, as a tree."),
     "graph": ("cascade.command.views:graph", "Draw a target, for Mermaid or Graphviz."),
     "explain": (
         "cascade.command.views:explain",
-        "Say which tier of the VM each task gets, and why.",
+        "Show the VM tier of each task, and why.",
     ),
-    "disassemble": ("cascade.command.views:disassemble", "List what a target is compiled to."),
-    "status": ("cascade.command.watching:status", "Show the engines that are connected."),
-    "watch": ("cascade.command.watching:watch", "Show them again and again."),
-    "pause": ("cascade.command.steering:pause", "Let nothing begin in engines that run."),
-    "resume": ("cascade.command.steering:resume", "Take back a pause."),
-    "limit": ("cascade.command.steering:limit", "Limit how much runs at once, or how often."),
+    "disassemble": (
+        "cascade.command.views:disassemble",
+        "List the compiled instructions of a target.",
+    ),
+    "status": ("cascade.command.watching:status", "Show the connected engines."),
+    "watch": ("cascade.command.watching:watch", "Show them continuously."),
+    "pause": ("cascade.command.steering:pause", "Pause tasks in running engines."),
+    "resume": ("cascade.command.steering:resume", "Remove a pause."),
+    "limit": ("cascade.command.steering:limit", "Limit how many tasks run at once, or how often."),
 }
 _EPILOGUE = "Exit codes: 0 done, 1 the program failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."
 
@@ -70,7 +73,7 @@ def make_app(arguments: Sequence[str] = ()) -> App:
     """All commands; ``run`` has the options of the target in ``arguments``."""
     app = App(
         name="cascade",
-        help="Run, draw and look into task graphs.",
+        help="Run, draw and inspect task graphs.",
         help_epilogue=_EPILOGUE,
         help_format="plaintext",
         version=_version,
@@ -98,7 +101,7 @@ def make_app(arguments: Sequence[str] = ()) -> App:
 def _said(error: CycloptsError) -> str:
     """The fault of the command line; in cyclopts' words if these name the remedy."""
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
-        return f"{error.unused_tokens[0]!r} is one word too many; see --help"
+        return f"{error.unused_tokens[0]!r} is an unexpected argument; see --help"
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         text = str(error)
         if not error.argument.tokens and error.keyword is None and "Did you mean" not in text:

@@ -14,7 +14,7 @@ def install_completion(
     *,
     shell: Annotated[
         Literal["zsh", "bash", "fish", "powershell"] | None,
-        Parameter(help="The shell; left out: the one that this runs in."),
+        Parameter(help="The shell; by default the current one."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -27,8 +27,8 @@ def install_completion(
 ) -> None:
     """Install completion of commands and options for your shell.
 
-    Without --output this writes where the shell looks, and for bash, zsh and PowerShell adds a line
-    to the file that it reads at its start.
+    Without --output this writes into the shell's completion folder, and for bash, zsh and
+    PowerShell adds a line to its start-up file.
     """
     from cyclopts.completion import ShellDetectionError
 

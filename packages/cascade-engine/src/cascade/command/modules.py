@@ -70,7 +70,7 @@ def _under_a_name_of_its_own(path: Path) -> ModuleType:
     name = f"_cascade_target_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is no Python file")
+        raise UsageError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses, pickle and type hints look it up there
     try:
@@ -85,7 +85,7 @@ def _check_there(name: str) -> None:
     """Refuse a module that does not exist; a missing import inside it is another error."""
     if not all(part.isidentifier() for part in name.split(".")):
         raise UsageError(
-            f"{name!r} is neither a module, like flows.daily, nor a file, like flows.py"
+            f"{name!r} is neither a module, such as flows.daily, nor a file, such as flows.py"
         )
     parent: ModuleType | None = None
     parts = name.split(".")

@@ -29,7 +29,7 @@ Broker = Annotated[
         "the environment: CASCADE_MQTT_USERNAME, CASCADE_MQTT_PASSWORD_FILE …",
     ),
 ]
-Prefix = Annotated[str, Parameter(metavar="TOPIC", help="What all topics begin with.")]
+Prefix = Annotated[str, Parameter(metavar="TOPIC", help="The first levels of all topics.")]
 Patience = Annotated[
     float, Parameter(metavar="SECONDS", help="How long to wait for engines to answer.")
 ]

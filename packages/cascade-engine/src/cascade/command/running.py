@@ -44,19 +44,19 @@ Flag = Annotated[bool, Parameter(show_default=False)]
 
 def run(
     target: Annotated[
-        str, Parameter(help="What to run: MODULE:TARGET; MODULE is a dotted name or a .py file.")
+        str, Parameter(help="The target, MODULE:TARGET; MODULE is a dotted name or a .py file.")
     ],
     /,
     *,
     vm: Annotated[Flag, Parameter(help="Compile it, and run it on the virtual machine.")] = False,
     tier: Annotated[
         Literal["auto", "interpreted", "generated", "fused"] | None,
-        Parameter(help="How the virtual machine makes steps; implies --vm."),
+        Parameter(help="The tier of the virtual machine; implies --vm."),
     ] = None,
     fail_fast: Annotated[
         bool,
         Parameter(
-            negative="--no-fail-fast", help="End with the first error, or run what still can."
+            negative="--no-fail-fast", help="End with the first error, or run all that still can."
         ),
     ] = True,
     deadline: Annotated[
@@ -71,7 +71,7 @@ def run(
         tuple[str, ...],
         Parameter(
             metavar="NAME=VALUE",
-            help="A parameter that is met only while the run goes on; may be repeated.",
+            help="A parameter that appears only during the run; may be repeated.",
             show_default=False,
         ),
     ] = (),
@@ -79,7 +79,7 @@ def run(
         bool | None,
         Parameter(
             negative="--no-progress",
-            help="Show how far it is. Left out: a bar, in a terminal.",
+            help="Show progress. By default a bar, in a terminal.",
         ),
     ] = None,
     log_format: Annotated[
@@ -94,12 +94,12 @@ def run(
         tuple[str, ...],
         Parameter(
             metavar="NAME=AMOUNT",
-            help="How much there is of what tasks take; may be repeated.",
+            help="The amount of a capacity; may be repeated.",
             show_default=False,
         ),
     ] = (),
     connect: Annotated[
-        Flag, Parameter(help="Let it be watched and steered, over the broker of CASCADE_MQTT_URL.")
+        Flag, Parameter(help="Allow watching and steering, over the broker of CASCADE_MQTT_URL.")
     ] = False,
     broker: Annotated[
         str | None, Parameter(metavar="URL", help="The same, over this broker.")

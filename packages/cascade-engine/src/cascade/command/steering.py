@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from cascade.runtime.limits.rules import Constraint
 
 Scope = Annotated[
-    str, Parameter(help="global, or task: and a pattern for names of tasks, as task:fetch_*.")
+    str, Parameter(help="global, or task: and a pattern for names of tasks, such as task:fetch_*.")
 ]
 Ttl = Annotated[
     float | None,
-    Parameter(metavar="SECONDS", help="Forget it after so long; left out: when it is removed."),
+    Parameter(
+        metavar="SECONDS", help="Remove it after so long; by default it stays until removed."
+    ),
 ]
 #: Most names of engines in a line.
 _NAMES_SHOWN = 20
@@ -36,7 +38,7 @@ def pause(
     prefix: Prefix = "cascade",
     wait: Patience = 2.0,
 ) -> int:
-    """Let no attempt of a task and no step of a loop begin; running calls continue.
+    """Start no attempts of tasks and no steps of loops; running calls continue.
 
     Exit code 1 if no engine confirms it.
     """
@@ -51,13 +53,13 @@ def resume(
     prefix: Prefix = "cascade",
     wait: Patience = 2.0,
 ) -> int:
-    """Take back a pause of just this scope."""
+    """Remove the pause of exactly this scope."""
     return _remove(scope, [_PAUSE], broker, prefix, wait)
 
 
 def concurrency(
     scope: Scope,
-    most: Annotated[int, Parameter(help="How many may run at the same time.")],
+    most: Annotated[int, Parameter(help="Most attempts at the same time.")],
     /,
     *,
     ttl: Ttl = None,
@@ -65,24 +67,24 @@ def concurrency(
     prefix: Prefix = "cascade",
     wait: Patience = 2.0,
 ) -> int:
-    """Let at most so many attempts run at the same time."""
+    """Run at most so many attempts at the same time."""
     return _set(_constraint(scope, _CONCURRENCY, most, ttl=ttl), broker, prefix, wait)
 
 
 def rate(
     scope: Scope,
-    value: Annotated[str, Parameter(name="RATE", help="As 10/s, 300/m, 1000/h or 5000/d.")],
+    value: Annotated[str, Parameter(name="RATE", help="Such as 10/s, 300/m, 1000/h or 5000/d.")],
     /,
     *,
     burst: Annotated[
-        int, Parameter(metavar="COUNT", help="How many may begin at once after a quiet time.")
+        int, Parameter(metavar="COUNT", help="Most attempts that start at once after a quiet time.")
     ] = 1,
     ttl: Ttl = None,
     broker: Broker = None,
     prefix: Prefix = "cascade",
     wait: Patience = 2.0,
 ) -> int:
-    """Let attempts, and steps of loops, begin no more often than that."""
+    """Start attempts, and steps of loops, at most at this rate."""
     return _set(_constraint(scope, _RATE, value, burst=burst, ttl=ttl), broker, prefix, wait)
 
 
@@ -97,12 +99,12 @@ def off(
     prefix: Prefix = "cascade",
     wait: Patience = 2.0,
 ) -> int:
-    """Take back the limits of just this scope."""
+    """Remove the limits of exactly this scope."""
     kinds = {"concurrency": [_CONCURRENCY], "rate": [_RATE], None: [_CONCURRENCY, _RATE]}[kind]
     return _remove(scope, kinds, broker, prefix, wait)
 
 
-limit = App(name="limit", help="Limit how much runs at once, or how often.")
+limit = App(name="limit", help="Limit how many tasks run at once, or how often.")
 for _command in (concurrency, rate, off):
     limit.command(_command, name=_command.__name__)
 

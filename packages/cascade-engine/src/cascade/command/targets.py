@@ -99,7 +99,7 @@ def _without_target(name: str) -> str:
     try:
         module = load(name)
     except UsageError:
-        return f"{name!r} names no target; write MODULE:TARGET, like flows.py:report"
+        return f"{name!r} names no target; write MODULE:TARGET, such as flows.py:report"
     return f"{name!r} is a module; write {name}:TARGET{_listed(module)}"
 
 
@@ -166,7 +166,7 @@ def _param(parameter: inspect.Parameter, hint: Any, task: Task[..., Any], name: 
         if optional:
             return parameter.default
         raise UsageError(
-            f"{name} needs '{parameter.name}', which no option can give: "
+            f"{name} needs '{parameter.name}', which no option can set: "
             f"{inspect.formatannotation(hint)}; name a lazy value: target = {task.name}(…)"
         )
     default = parameter.default if optional else MISSING

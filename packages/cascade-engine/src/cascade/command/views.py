@@ -49,12 +49,10 @@ def plan(
     target: TargetName,
     /,
     *,
-    limit: Annotated[
-        int, Parameter(metavar="COUNT", help="How many inputs of one node are shown.")
-    ] = 50,
+    limit: Annotated[int, Parameter(metavar="COUNT", help="Most inputs shown per node.")] = 50,
     json: AsJson = False,
 ) -> None:
-    """Show what a run would do, as a tree: inputs stand under the node that uses them.
+    """Show the plan of a run as a tree: inputs stand under the node that uses them.
 
     Nothing is run.
     """
@@ -74,7 +72,9 @@ def graph(
     *,
     format: Annotated[
         Format | None,
-        Parameter(help="Left out: as the file's name ends, else mermaid. text is the plan's tree."),
+        Parameter(
+            help="By default that of the file's suffix, else mermaid. text is the plan's tree."
+        ),
     ] = None,
     output: Annotated[
         Path | None, Parameter(name=["--output", "-o"], metavar="FILE", help="Write it to a file.")
@@ -103,7 +103,7 @@ def graph(
 
 
 def explain(target: TargetName, /, *, json: AsJson = False) -> None:
-    """Say in which tier of the virtual machine each task makes its steps, and why in no better one.
+    """Show the virtual machine's tier of each task, and the reasons against better ones.
 
     Nothing is run.
     """
@@ -130,7 +130,7 @@ def explain(target: TargetName, /, *, json: AsJson = False) -> None:
 
 
 def disassemble(target: TargetName, /, *, json: AsJson = False) -> None:
-    """List the instructions that a target is compiled to, with its inputs at the head.
+    """List the compiled instructions of a target, below its inputs.
 
     With --json the blueprint itself, as cascade.graph.portable reads it. Nothing is run.
     """

@@ -30,7 +30,7 @@ def status(
     wait: Patience = 2.0,
     json: AsJson = False,
 ) -> int:
-    """Show the engines that are connected, what they run, and what waits for what.
+    """Show the connected engines, their runs, and the reason why each task waits.
 
     Exit code 1 if there are none.
     """
@@ -44,7 +44,7 @@ def watch(
     wait: Patience = 2.0,
     json: AsJson = False,
 ) -> None:
-    """The same, again and again, until Ctrl-C; as lines where there is no terminal."""
+    """Show the same continuously, until Ctrl-C; as lines without a terminal."""
     wait_for(_watch(broker, prefix, wait, json))
 
 

@@ -62,7 +62,8 @@ class MessageBus:
         if inspect.iscoroutinefunction(handler):
             raise TypeError(
                 f"the handler {handler.__qualname__} is a coroutine function, but handlers are "
-                "called and not awaited; let a plain function put the event into an asyncio.Queue"
+                "called and not awaited; use a plain function that puts the event into an "
+                "asyncio.Queue"
             )
         subscription = _Subscription(handler)
         subscriptions = self._subscriptions.setdefault(event_type, [])

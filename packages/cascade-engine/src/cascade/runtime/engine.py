@@ -1,4 +1,4 @@
-"""Engine: wires the parts together and gives a run its life."""
+"""Engine: wires the parts together and starts and ends runs."""
 
 from __future__ import annotations
 
@@ -65,60 +65,61 @@ from cascade.spec.wording import short
 R = TypeVar("R")
 
 _log = logging.getLogger("cascade.engine")
-#: Seconds after its end for which an engine says nothing of runs that are under way.
+#: Seconds after its end until an engine warns of runs that are still active.
 TELL_AFTER = 5.0
-#: Of so many.
+#: Most runs in that warning.
 _RUNS_TOLD = 10
 
 
 class RunInfo(NamedTuple):
-    """How far a run is."""
+    """The progress of a run."""
 
     run_id: str
-    #: Name of what it computes.
+    #: Name of its target.
     target: str
     #: ``"graph"`` or ``"vm"``.
     strategy: str
-    #: How long it has been under way.
+    #: Seconds since its start.
     seconds: float
     #: Calls that tail calls and returned lazy values have asked for so far.
     steps: int
-    #: Over the last second or two.
+    #: Average over the last second or two.
     steps_per_second: float
-    #: The task that made the last step that was looked at; None before.
+    #: The task with the last examined step; None before the first.
     task: str | None
 
 
 class Engine:
     """Runs targets, on the graph path or on the virtual machine.
 
-    Several runs may be under way at once. ``async with Engine() as engine`` ends its threads; so
-    does ``await engine.close()``.
+    Several runs may be active at once. ``async with Engine() as engine`` ends its threads; so does
+    ``await engine.close()``.
 
     Args:
-        solver: Orders nodes that could run at the same time; NativeSolver if left out.
-        executor: Lends threads for plain functions; a LocalExecutor of the engine's own, ended
-            with it, if left out. Not one that makes calls in other processes.
-        bus: Where events are published.
-        state_backend: Keeps every node's outcome for reading after a run; none if left out.
+        solver: Orders nodes that could run at the same time; NativeSolver by default.
+        executor: Lends threads for plain functions. By default the engine has its own
+            LocalExecutor, which ends with it. Executors of other processes are refused.
+        bus: Receives the events.
+        state_backend: Keeps every node's outcome for reading after a run; none by default.
         resources: Resources to register.
-        teardown_timeout: Seconds that closing a resource may take which does not say so itself
-            (``@cs.resource(teardown_timeout=…)``). What takes longer is cancelled or, on a thread,
-            abandoned; that is an error of the run, and the rest is closed all the same.
-        tier: How the virtual machine makes steps; see ``VirtualMachine``.
-        step_interval: Seconds between two StepsMade events of a run, at least.
-        capacities: How much there is of each capacity that ``with_capacity`` takes, by
-            name; or a Capacities that several engines share. None of any if left out.
+        teardown_timeout: Default of the seconds that closing a resource may take
+            (``@cs.resource(teardown_timeout=…)``). A resource that takes longer is cancelled or,
+            on a thread, abandoned; that is an error of the run, and the others are closed all the
+            same.
+        tier: The tier of the virtual machine; see ``VirtualMachine``.
+        step_interval: Least seconds between two StepsMade events of a run.
+        capacities: Name → total amount, for ``with_capacity``; or a Capacities that several
+            engines share. Empty by default.
 
     Raises:
         ExecutorError: ``executor`` lends no threads of this process.
 
     Attributes:
-        bus: Tells of what happens.
-        constraints: The rules that hold for what runs; may be changed at any time, in any thread.
-        capacities: Has the capacities.
-        record: Called with each node of each run and its outcome, for journals; None at first. See
-            ``cascade.runtime.semantics.recording``.
+        bus: Publishes the events.
+        constraints: The rules for running tasks; may be changed at any time, in any thread.
+        capacities: The capacities.
+        record: Called with each node of each run and its outcome, for journals; None by default.
+            See ``cascade.runtime.semantics.recording``.
 
     >>> import cascade as cs
     >>> @cs.task
@@ -161,12 +162,12 @@ class Engine:
             capacities = Capacities(capacities)
         self.capacities = capacities
         self.constraints = ConstraintManager(capacities, self._tell_of_constraint)
-        #: Which functions were found to be slow in the event loop's thread (M6).
+        #: The functions found to be slow in the event loop's thread (M6).
         self.durations = Durations()
         self._closed = False
         self._runs: dict[Run, tuple[str, str, float]] = {}
         self._abandoned = AbandonedCalls()
-        #: Of the thread of each event loop that the engine has been used in.
+        #: Thread → monitor, for the thread of each event loop that has used the engine.
         self._monitors: dict[int, BlockingMonitor] = {}
         self._graph = GraphExecutionStrategy(solver or NativeSolver(), tier)
         self._vm = VMExecutionStrategy(self._compile, self._machine)
@@ -212,28 +213,28 @@ class Engine:
         Args:
             target: A lazy value, or a list, tuple, dict or set with lazy values inside; a plain
                 value is itself (R1).
-            params: What the target's ``Param`` nodes read.
-            use_vm: Compile it and execute the blueprint, instead of running the graph. A choice
-                of speed, never of meaning.
-            fail_fast: Whether the first error ends the run. If not, all that does not need the
-                value of what failed runs, and the errors are raised together at the end.
-            deadline: Seconds that the run may take. Plain functions that run then are abandoned,
-                because nothing can stop them (M8).
-            max_steps: How many steps the run's loops may make in all: calls that a tail call or a
-                returned lazy value asks for.
+            params: Values for the target's ``Param`` nodes.
+            use_vm: Compile the target and execute the blueprint, instead of running the graph. This
+                changes the speed, never the result.
+            fail_fast: Whether the first error ends the run. Otherwise every node runs that does not
+                need a failed one, and the errors are raised together at the end.
+            deadline: Seconds that the run may take. Running plain functions are then abandoned,
+                because they cannot be stopped (M8).
+            max_steps: Most steps of the run's loops together: calls that a tail call or a returned
+                lazy value asks for.
 
         Raises:
             CascadeError: The program is at fault; see ``cascade.spec.errors``.
             RunError: The engine is closed.
             DeadlineError: The run took longer than ``deadline`` (a TimeoutError).
-            StepLimitError: The run wants to make more than ``max_steps``.
+            StepLimitError: The run needs more than ``max_steps``.
             ExceptionGroup: Tasks failed, and ``fail_fast`` is false; even if the target has a
                 value.
-            Exception: The first error that a task raised, with a note on where it comes from.
+            Exception: The first error that a task raised, with a note on its origin.
 
-        Guarantees: when this ends, however it does, no task of the run is running but for those
-        that were abandoned, and every resource is closed but for what those use and what took
-        longer than its ``teardown_timeout``.
+        Guarantees: when this ends, for whatever reason, no task of the run is running except
+        abandoned calls, and every resource is closed except those that such calls use and those
+        that exceeded their ``teardown_timeout``.
         """
         self._check_open()
         if deadline is not None:
@@ -255,25 +256,25 @@ class Engine:
             raise
 
     def compile(self, target: LazyResult[R], *, params: Iterable[str] = ()) -> Program[R]:
-        """Compile ``target`` once, to be run often: ``await engine.compile(target).run(…)``.
+        """Compile ``target`` once and run it often: ``await engine.compile(target).run(…)``.
 
         Args:
-            target: A lazy value. Policies that it is given later do not count.
-            params: Names of ``Param`` nodes that are first met in what tasks return, so that
-                nothing can find them before a run (M22).
+            target: A lazy value. Later changes of its policies have no effect.
+            params: Names of ``Param`` nodes that appear only in the results of tasks, so that they
+                cannot be found before a run (M22).
 
         Raises:
-            DefinitionError: It is none.
-            ArgumentError: ``params`` are no names.
+            DefinitionError: ``target`` is not a lazy value.
+            ArgumentError: ``params`` are not names.
             CycleError: Nodes wait for each other.
-            ResourceNotFoundError, ResourceError: What is injected somewhere is not to be had.
-            CapacityError: A node takes more of a capacity than there is.
+            ResourceNotFoundError, ResourceError: An injected resource is not available.
+            CapacityError: A node takes more of a capacity than the total.
         """
         self._check_open()
         names = _param_names(params)
         frame = users_frame(sys._getframe(1))
         lazy = as_lazy(target, frame.f_code, frame.f_lasti)
-        blueprint = BlueprintBuilder().build(lazy)  # refuses what is no lazy value
+        blueprint = BlueprintBuilder().build(lazy)  # refuses other objects than lazy values
         program = Program(self, lazy, blueprint, names)
         self.resource_container.check(program.special)
         self.capacities.check_nodes(program.special)
@@ -287,7 +288,7 @@ class Engine:
         kwargs: Mapping[str, Any],
         begun: Begun | None = None,
     ) -> Any:
-        """Run a program the long way; ``Program.run`` is what users call."""
+        """Run a program the long way; users call ``Program.run``."""
         self._check_open()
         run = self._new_run(params)
         way = ProgramExecution(program, args, kwargs, begun, self._machine)
@@ -295,7 +296,7 @@ class Engine:
 
     @property
     def is_unwatched(self) -> bool:
-        """Whether nobody wants to know of what runs, nor limits it: programs go the short way."""
+        """Whether there are no subscribers and no limits, so that programs go the short way."""
         return (
             self.bus.is_silent
             and self.state_backend is None
@@ -305,7 +306,7 @@ class Engine:
         )
 
     def _machine(self, run: Run) -> Any:
-        # The class is looked up when a machine is made, so that it can be replaced in this module.
+        # The class is looked up at each use, so that it can be replaced in this module.
         return VirtualMachine(run=run, tier=self.tier)
 
     def _new_run(
@@ -347,13 +348,13 @@ class Engine:
         strategy: ExecutionStrategy,
         deadline: float | None,
     ) -> Any:
-        # No context manager of contextlib's: it sets attributes of the error that passes it, which
-        # one that is a frozen dataclass refuses.
+        # No context manager of contextlib: it sets attributes of the error that passes it, which a
+        # frozen dataclass refuses.
         started = perf_counter()
         self.constraints.use_clock(run.loop.time)
         run.publish(RunStarted, target.name, strategy.name)
         self._runs[run] = (target.name, strategy.name, started)
-        # Each coroutine in between is one more that every wait of the run goes through.
+        # Every wait of the run passes through each further coroutine.
         try:
             async with run:
                 try:
@@ -363,7 +364,7 @@ class Engine:
                     if not run.failures:
                         raise
                     _add_last(run.failures, error)
-                if run.failures:  # it went on after its first
+                if run.failures:  # it went on after its first error
                     raise _together(run)
         except BaseException as error:
             self._ended(run, started, error)
@@ -376,7 +377,7 @@ class Engine:
         run.publish(RunFinished, _status(error), perf_counter() - started, error)
 
     def runs(self) -> list[RunInfo]:
-        """The runs that are under way, and how far their loops are. From any thread."""
+        """The active runs, and the progress of their loops. From any thread."""
         now = perf_counter()
         return [
             RunInfo(
@@ -392,22 +393,22 @@ class Engine:
         ]
 
     def waiting(self, *, inputs: bool = True) -> list[Waiting]:
-        """The nodes of all runs that are under way but do not run now, and why.
+        """The nodes of all active runs that do not run now, and the reasons.
 
-        They wait for inputs, for their next attempt, or for a capacity or a constraint, which are
-        named together with the tasks that hold them. From any thread.
+        They wait for inputs, for their next attempt, or for a capacity or a constraint, which is
+        named together with the tasks that hold it. From any thread.
 
         Args:
-            inputs: Whether to list those that wait for inputs, for which all nodes are looked at.
+            inputs: Include nodes that wait for inputs, which needs a visit to every node.
         """
         return [waiting for run in list(self._runs) for waiting in run.waiting(inputs)]
 
     @property
     def abandoned(self) -> tuple[str, ...]:
-        """The plain functions that still run though nobody waits for them any more, by name.
+        """The names of abandoned plain functions that still run.
 
-        After a timeout, a deadline, or a second Ctrl-C: nothing can stop a function (M8). Their
-        threads are daemons, and do not keep the program from ending.
+        They were abandoned after a timeout, a deadline, or a second Ctrl-C, because a function
+        cannot be stopped (M8). Their threads are daemons, and do not delay the end of the program.
         """
         return self._abandoned.names
 
@@ -423,13 +424,13 @@ class Engine:
         return self._monitors[thread]
 
     def _compile(self, target: LazyResult[Any]) -> Blueprint:
-        # Looked up when it is needed, as the machine is.
+        # Looked up at each use, as the machine is.
         return BlueprintBuilder().build(target)
 
-    # -- what runs are given ------------------------------------------------------------------
+    # -- resources and blueprints -------------------------------------------------------------
 
     def register(self, definition: ResourceDefinition[Any]) -> None:
-        """Make a resource known by its name.
+        """Register a resource by its name.
 
         Raises:
             DefinitionError: It was not made by ``@resource``.
@@ -447,11 +448,11 @@ class Engine:
     def override_resource_provider(self, name: str, new_provider: Any) -> None:
         """Use another provider for the resource ``name`` in all runs that begin from now on.
 
-        A plain generator function takes over the scope, the thread and the deadline of the one that
-        it replaces. For as long as a test takes, there is ``cs.override_resource``.
+        A generator function inherits the scope, the thread and the deadline of the provider that it
+        replaces. For the duration of a test, use ``cs.override_resource``.
 
         Raises:
-            DefinitionError: It is neither a generator function nor what ``@resource`` makes.
+            DefinitionError: It is neither a generator function nor made by ``@resource``.
         """
         self.resource_container.override_provider(name, new_provider)
 
@@ -462,11 +463,11 @@ class Engine:
     # -- its end ------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """End the engine's threads, and begin no run any more. May be repeated.
+        """End the engine's threads, and start no more runs. May be repeated.
 
-        Runs that are under way should have ended: their plain functions get no thread any more.
-        They are not cancelled. If any is left after some seconds, the logger ``cascade.engine``
-        says which, and what it waits for, as ``waiting`` does.
+        Active runs should end before: their plain functions get no threads any more. They are not
+        cancelled. If some are still active after some seconds, the logger ``cascade.engine`` names
+        them and the things they wait for, as ``waiting`` does.
         """
         self._closed = True
         if self._runs:
@@ -489,7 +490,7 @@ class Engine:
         await self.close()
 
     def _tell_of_runs(self) -> None:
-        """Say which runs are under way though the engine was closed."""
+        """Warn of runs that are still active after the engine was closed."""
         left = list(self._runs.items())
         if not left:
             return
@@ -500,7 +501,7 @@ class Engine:
             told.append(f"'{target}'{why}")
         more = f" and {len(left) - len(told)} more" if len(left) > len(told) else ""
         _log.warning(
-            "the engine was closed %g s ago, and these runs are still under way: %s%s; cancel "
+            "the engine was closed %g s ago, and these runs are still active: %s%s; cancel "
             "them, or remove the constraints they wait for",
             TELL_AFTER,
             "; ".join(told),
@@ -513,7 +514,7 @@ class Engine:
 
 
 async def _in_time(run: Run, deadline: float, work: Awaitable[Any]) -> Any:
-    """Await ``work``, at most as long as the run may take."""
+    """Await ``work``, at most until the run's deadline."""
     run.scope = asyncio.timeout(deadline)
     run.placement.in_time = True
     try:
@@ -527,26 +528,26 @@ async def _in_time(run: Run, deadline: float, work: Awaitable[Any]) -> Any:
 
 
 def _add_last(errors: list[Exception], last: Exception) -> None:
-    """Add the error that a run has ended with to those before it, unless it is one of them."""
+    """Add the error that ended a run to the earlier ones, unless it is among them."""
     known = any(last is error for error in errors)  # by identity: == is the user's
     if not (known or isinstance(last, DependencyMissingError)):
         errors.append(last)
 
 
 def _together(run: Run) -> ExceptionGroup[Exception]:
-    """The errors of a run that went on after its first; they are the run's no more."""
+    """The errors of a run that went on after its first; the run forgets them."""
     errors, run.failures = run.failures, []
     count = len(errors)
     return ExceptionGroup(f"{count} task{'s' * (count > 1)} of the run failed", errors)
 
 
 def _tell_of_blocking(blocked: BlockedStep) -> None:
-    """Warn of a coroutine that blocks the event loop, and tell those who watch. In any thread."""
+    """Warn of a coroutine that blocks the event loop, and publish the event. In any thread."""
     run, task, node, mode = blocked.owner
     if blocked.plain is not None:
         task, node, mode = blocked.plain, 0, "auto"
     warn(task, blocked, mode)
-    with contextlib.suppress(RuntimeError):  # the loop is closed by now
+    with contextlib.suppress(RuntimeError):  # the loop is closed
         run.publish(TaskBlocking, task, node, blocked.seconds, blocked.stack)
 
 

@@ -448,7 +448,7 @@ class Run:
         self._leave(call, name, node, executor, on_abandon)
         raise TaskTimeoutError(
             f"an attempt of task '{name}' took longer than {timeout:g} s; it goes on in its "
-            "thread, because nothing can stop a plain function, and what it gives is dropped",
+            "thread, because a plain function cannot be stopped, and its result is dropped",
             timeout,
         )
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from cascade.runtime.telemetry.levels import LogLevel
     from cascade.spec.lazy_types import LazyResult
 
-# The engine and asyncio are imported on the first call: looking a name up is to cost next to
-# nothing (observatory/benchmarks/import_cost.py).
+# The engine and asyncio are imported on the first call: looking up a name must cost next to nothing
+# (observatory/benchmarks/import_cost.py).
 
 R = TypeVar("R")
 LogFormat: TypeAlias = Literal["human", "json"]
@@ -59,7 +59,7 @@ def run(
     log_level: LogLevel | None = None,
     progress: bool | None = False,
 ) -> Any:
-    """Compute the value of ``target`` with an engine of its own, and wait for it.
+    """Compute the value of ``target`` with its own engine, and wait for it.
 
     >>> import cascade as cs
     >>> @cs.task
@@ -70,26 +70,26 @@ def run(
 
     Args:
         target: See ``Engine.run``.
-        params: What the target's ``Param`` nodes read.
+        params: Values for the target's ``Param`` nodes.
         use_vm: Execute a compiled blueprint instead of running the graph.
         fail_fast: Whether the first error ends the run; see ``Engine.run``.
         deadline: Seconds that the run may take.
-        max_steps: Steps that its loops may make in all.
-        capacities: How much there is of what ``with_capacity`` takes, by name.
-        log_format: Write a line for each event to standard error, ``"human"`` or ``"json"``.
+        max_steps: Most steps of its loops together.
+        capacities: Name → total amount, for ``with_capacity``.
+        log_format: Write a line per event to standard error, ``"human"`` or ``"json"``.
         log_level: Leave out lines for events below ``"debug"``, ``"info"``, ``"warning"`` or
-            ``"error"``; see ``LineWriter``. Alone, it asks for lines for people.
-        progress: Show how far the run is: a bar in a terminal, a line now and then elsewhere.
-            None: only a bar, where there is a terminal.
+            ``"error"``; see ``LineWriter``. Alone, it turns on lines for people.
+        progress: Show progress: a bar in a terminal, a line at intervals elsewhere. None: only a
+            bar, if there is a terminal.
 
-    Ctrl-C, SIGTERM and SIGHUP end the run (M8), in the main thread and where the program has no
-    handlers of its own: the first waits for plain functions, the second abandons them. Around
-    ``run_async`` there are no handlers but those of ``asyncio.run``.
+    Ctrl-C, SIGTERM and SIGHUP end the run (M8), in the main thread and if the program has no
+    handlers of its own: the first waits for plain functions, the second abandons them.
+    ``run_async`` installs no handlers; those of ``asyncio.run`` apply.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C has ended it.
-        SystemExit: SIGTERM or SIGHUP has; with 128 and the signal's number.
-        RunError: Inside of a task, or while an event loop runs in this thread.
+        KeyboardInterrupt: Ctrl-C ended it.
+        SystemExit: SIGTERM or SIGHUP ended it; with 128 plus the signal's number.
+        RunError: It was called inside a task, or while an event loop runs in this thread.
     """
     import asyncio
 
@@ -101,7 +101,7 @@ def run(
 
     if current_run.get(None) is not None or is_hidden():
         raise RunError(
-            "cs.run() was called inside of a task; return the lazy value instead and the run "
+            "cs.run() was called inside a task; return the lazy value instead, and the run "
             "continues as it\n"
             "    wrong:  return cs.run(work(x))\n"
             "    right:  return work(x)"
@@ -172,7 +172,7 @@ async def run_async(
     log_level: LogLevel | None = None,
     progress: bool | None = False,
 ) -> Any:
-    """``run`` for code that is in an event loop already: ``await cs.run_async(target)``."""
+    """``run`` for code inside an event loop: ``await cs.run_async(target)``."""
     from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
     from cascade.runtime.engine import Engine
 

@@ -88,20 +88,20 @@ class BlueprintBuilder:
         """
         if not isinstance(targets, Mapping) or not targets:
             raise DefinitionError(
-                "build_all() takes a dict of ids and what to compile for them, at least one, but "
+                "build_all() takes a dict of id → lazy value or task, with at least one entry, but "
                 f"got {short(targets)}"
             )
         return {name: self._build_for(name, target) for name, target in targets.items()}
 
     def _build_for(self, name: str, target: LazyResult[Any] | Task[..., Any]) -> Blueprint:
         if not isinstance(name, str):
-            raise DefinitionError(f"the id of a blueprint is a str, but is {short(name)}")
+            raise DefinitionError(f"the id of a blueprint must be a str, but is {short(name)}")
         if isinstance(target, Task):
             return self.build_task(target)
         if isinstance(target, LazyResult):
             return _compiled(target, True)
         raise DefinitionError(
-            f"what to compile for '{name}' is a lazy value or a task, but is {short(target)}"
+            f"the target of '{name}' must be a lazy value or a task, but is {short(target)}"
         )
 
 

@@ -100,8 +100,7 @@ def blueprint_from_json(text: str, *, modules: Iterable[str] = ()) -> Blueprint:
     """
     if not isinstance(text, (str, bytes, bytearray)):
         raise SerializationError(
-            "blueprint_from_json() takes the text that blueprint_to_json() gives, but got "
-            f"{short(text)}"
+            f"blueprint_from_json() takes text made by blueprint_to_json(), but got {short(text)}"
         )
     try:
         document = json.loads(text)
@@ -318,7 +317,8 @@ class _CallWriter(_Writer):
         name = next((name for name, known in OPERATORS.items() if known is func), None)
         if name is None:
             self.refuse(
-                f"its function {short(func)}, which is no task's; decorate it with @cs.task, and "
+                f"its function {short(func)}, which belongs to no task; decorate it with "
+                f"@cs.task, and "
                 "give the call its task: Call(f.func, …, task=f)"
             )
         return {"operator": name}, args
@@ -363,7 +363,7 @@ class _CallWriter(_Writer):
         if calls.cache is not None:
             self.refuse(
                 f"its cache {short(calls.cache)}; send the graph without it, by to_json(), and "
-                "give it to what from_json() gives"
+                "set it on the lazy value that from_json() returns"
             )
         return {**super().calls(calls), **({"catches": True} if calls.catches else {})}
 
@@ -408,7 +408,7 @@ def _read_blueprint(document: Mapping[str, Any], resolver: Resolver) -> Blueprin
 
 def _read_call(body: Any, reader: ValueReader) -> Call:
     if not isinstance(body, dict):
-        raise TypeError(f"it is no object but {short(body)}")
+        raise TypeError(f"it is not an object but {short(body)}")
     task, first = _read_called(body, reader)
     operand = partial(_read_operand, reader)
     var_args, var_kwargs = body.get("var_args"), body.get("var_kwargs")
@@ -446,7 +446,7 @@ def _read_called(body: Mapping[str, Any], reader: ValueReader) -> tuple[Operatio
     if "operator" in body:
         func = operator_at(body["operator"])
         return Operation(func, func.__name__), []
-    raise ValueError(f"what it calls is none of {', '.join(_KINDS)}")
+    raise ValueError(f"its callable is not one of {', '.join(_KINDS)}")
 
 
 def _read_plan(body: Mapping[str, Any], reader: ValueReader) -> MapPlan:
@@ -468,7 +468,7 @@ def _read_calls(
     retry = Retry(**reader.retry(body["retry"])) if "retry" in body else None
     timeout = reader.constant(body["timeout"]) if "timeout" in body else None
     if timeout is not None and not (is_number(timeout, 0) and timeout):
-        raise ValueError(f"its timeout is {short(timeout)}, and not a number above 0")
+        raise ValueError(f"its timeout is {short(timeout)}, but must be a number > 0")
     amounts = _object(body, "capacities", {})
     capacities = {name: reader.constant(amount) for name, amount in amounts.items()}
     for name, amount in capacities.items():
@@ -491,7 +491,7 @@ def _read_recipe(body: Mapping[str, Any], leaves: int, reader: ValueReader) -> R
         found = tuple([(_int(position), _int(source)) for position, source in holes])
         for position, source in found:
             if not (0 <= position < len(items) and -len(steps) <= source < leaves):
-                raise LookupError(f"[{position}, {source}] is no hole of a step")
+                raise LookupError(f"[{position}, {source}] is not a hole of a step")
         steps.append((kind, items, found))
     return Recipe(_read_kind(body["kind"], reader), steps)
 
@@ -523,13 +523,13 @@ def _of(kind: type[T], called: str, body: Mapping[str, Any], name: str, *default
         return default[0]
     found = body[name]
     if type(found) is not kind:
-        raise TypeError(f"its {name} is no {called} but {short(found)}")
+        raise TypeError(f"its {name} must be of type {called}, but is {short(found)}")
     return found
 
 
 def _int(value: Any) -> int:
     if type(value) is not int:
-        raise TypeError(f"{short(value)} is no int")
+        raise TypeError(f"{short(value)} is not an int")
     return value
 
 
@@ -539,5 +539,5 @@ def _int_or_none(value: Any) -> int | None:
 
 def _text(value: Any) -> str:
     if type(value) is not str:
-        raise TypeError(f"{short(value)} is no str")
+        raise TypeError(f"{short(value)} is not a str")
     return value

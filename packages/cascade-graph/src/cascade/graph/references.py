@@ -91,10 +91,12 @@ class Resolver:
             TypeError: ``reference`` is not a string.
         """
         if not isinstance(reference, str):
-            raise TypeError(f"{short(reference)} is no name as 'module:name'")
+            raise TypeError(f"{short(reference)} is not a name of the form 'module:name'")
         module, colon, path = reference.partition(":")
         if not (module and colon and path):
-            raise SerializationError(f"{short(reference)} cannot be imported: it is no module:name")
+            raise SerializationError(
+                f"{short(reference)} cannot be imported: it is not of the form module:name"
+            )
         found: Any = self._module(reference, module)
         for name in path.split("."):
             found = _inside(reference, found, name)
@@ -217,7 +219,7 @@ def _inside(reference: str, owner: Any, name: str) -> Any:
         else:
             return found.__func__ if isinstance(found, staticmethod) else found
     raise SerializationError(
-        f"{short(reference)} cannot be imported: what is there has no attribute {short(name)}"
+        f"{short(reference)} cannot be imported: the object there has no attribute {short(name)}"
     )
 
 

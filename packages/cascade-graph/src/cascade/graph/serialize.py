@@ -80,9 +80,7 @@ def from_json(text: str, *, modules: Iterable[str] = ()) -> Graph:
         ArgumentError: ``modules`` is not a collection of module names.
     """
     if not isinstance(text, (str, bytes, bytearray)):
-        raise SerializationError(
-            f"from_json() takes the text that to_json() gives, but got {short(text)}"
-        )
+        raise SerializationError(f"from_json() takes text made by to_json(), but got {short(text)}")
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -91,7 +89,7 @@ def from_json(text: str, *, modules: Iterable[str] = ()) -> Graph:
         raise SerializationError(f"not a cascade graph of version {_VERSION}: {text[:60]!r}")
     nodes = document.get("nodes", [])
     if not isinstance(nodes, list):
-        raise SerializationError(f"its nodes are no list but {short(nodes)}")
+        raise SerializationError(f"its nodes are not a list but {short(nodes)}")
     lazies = read_nodes(nodes, Resolver(modules))
     if not lazies:
         raise SerializationError("the graph has no nodes")
@@ -187,7 +185,7 @@ def _described(lazy: LazyResult[Any]) -> str:
 
 def _read_node(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
     if not isinstance(node, dict):
-        raise TypeError(f"it is no object but {short(node)}")
+        raise TypeError(f"it is not an object but {short(node)}")
     lazy = _read_body(node, reader)
     for condition in node.get("if", ()):
         lazy.run_if(reader.earlier(condition))
@@ -224,4 +222,4 @@ def _read_body(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
         return reader.source(node)
     if "gather" in node:
         return gathered(read(node["gather"]), from_json.__code__, 0)
-    raise ValueError(f"its kind is none of {', '.join(_KINDS)}")
+    raise ValueError(f"its kind is not one of {', '.join(_KINDS)}")

@@ -83,7 +83,9 @@ class ValueWriter:
             return value
         if type(value) is int:
             if value.bit_length() > _MOST_BITS:
-                self.refuse(f"an int of {value.bit_length()} bits, of {_MOST_BITS} at most")
+                self.refuse(
+                    f"an int of {value.bit_length()} bits; at most {_MOST_BITS} are allowed"
+                )
             return value
         if type(value) is float:
             return value if math.isfinite(value) else {"$float": repr(value)}
@@ -165,7 +167,9 @@ class ValueWriter:
 
     def calls(self, calls: CallPolicies) -> dict[str, Any]:
         if calls.cache is not None:
-            self.refuse(f"its cache {short(calls.cache)}; give it to what from_json() gives")
+            self.refuse(
+                f"its cache {short(calls.cache)}; set it on the lazy value that from_json() returns"
+            )
         body: dict[str, Any] = {}
         if calls.retry is not None:
             body["retry"] = self._retry(calls.retry)
@@ -267,7 +271,7 @@ class ValueReader:
 
     def earlier(self, index: Any) -> LazyResult[Any]:
         if type(index) is not int or not 0 <= index < len(self._lazies):
-            raise LookupError(f"{short(index)} is the index of no node before it")
+            raise LookupError(f"{short(index)} is not the index of an earlier node")
         return self._lazies[index]
 
     def retry(self, body: Any) -> dict[str, Any]:
@@ -291,7 +295,7 @@ class ValueReader:
 
 def operator_at(name: Any) -> Callable[..., Any]:
     if name not in OPERATORS:
-        raise LookupError(f"{short(name)} is no operator of lazy values")
+        raise LookupError(f"{short(name)} is not an operator of lazy values")
     return OPERATORS[name]
 
 

@@ -47,7 +47,9 @@ class _Frozen(dict[K, V]):
     __slots__ = ()
 
     def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        raise DefinitionError("a blueprint does not change; make another by dataclasses.replace()")
+        raise DefinitionError(
+            "a blueprint is immutable; make a changed copy with dataclasses.replace()"
+        )
 
     __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse

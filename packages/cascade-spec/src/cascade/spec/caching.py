@@ -103,7 +103,7 @@ class ByArguments:
             )
         if ttl is not None and not (is_number(ttl, 0) and ttl):
             raise ArgumentError(
-                f"ttl must be above 0 seconds, or None for ever, but is {short(ttl)}"
+                f"ttl must be seconds > 0, or None for no limit, but is {short(ttl)}"
             )
         if isinstance(ignore, str):
             raise ArgumentError(
@@ -178,7 +178,7 @@ def cache_policy(
     if given:
         raise ArgumentError(
             f"{' and '.join(given)} can be given for a cache that is a CacheBackend; "
-            f"{short(cache)} is a CachePolicy, which decides by itself what a call is known by"
+            f"{short(cache)} is a CachePolicy, which makes its own keys"
         )
     return cache
 
@@ -207,7 +207,7 @@ def _identity(task: Task[..., Any]) -> Hashable:
         hash(func)
     except Exception as error:
         raise ArgumentError(
-            f"task '{task.name}': what it calls is a {type(func).__qualname__}, whose hash fails "
+            f"task '{task.name}': its callable is a {type(func).__qualname__}, whose hash fails "
             f"({error}), so it cannot be part of a cache key; make it hashable, or give the node "
             "a CachePolicy with a key() of your own"
         ) from None

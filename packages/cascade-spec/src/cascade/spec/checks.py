@@ -33,7 +33,7 @@ def check_count(name: str, value: Any) -> None:
         ArgumentError: ``value`` is not an int ≥ 1; ``name`` is the option's.
     """
     if not is_count(value):
-        raise ArgumentError(f"{name} must be an int from 1 up, but is {short(value)}")
+        raise ArgumentError(f"{name} must be an int ≥ 1, but is {short(value)}")
 
 
 def check_seconds(name: str, value: Any) -> None:
@@ -43,7 +43,7 @@ def check_seconds(name: str, value: Any) -> None:
         ArgumentError: ``value`` is not a number > 0; ``name`` is the option's.
     """
     if not is_number(value, 0) or not value:
-        raise ArgumentError(f"{name} takes seconds, more than 0, but got {short(value)}")
+        raise ArgumentError(f"{name} takes seconds > 0, but got {short(value)}")
 
 
 def is_amount(value: Any) -> TypeGuard[float]:
@@ -54,5 +54,6 @@ def is_amount(value: Any) -> TypeGuard[float]:
 def no_amount(whose: str, name: str, amount: Any) -> ArgumentError:
     """The error for an invalid amount of the capacity ``name``."""
     return ArgumentError(
-        f"{whose} takes amounts of capacities, numbers from 0 up, but '{name}' is {short(amount)}"
+        f"{whose} takes amounts of capacities, which are numbers ≥ 0, but '{name}' is "
+        f"{short(amount)}"
     )

@@ -193,10 +193,11 @@ def recipe_of(root: Any, marks: Marks = ARGUMENT_MARKS) -> tuple[Recipe, tuple[L
             if holds_marks(container, marks):
                 raise CycleError(
                     f"a {type(container).__name__} with lazy values inside contains itself, so it "
-                    "cannot be rebuilt around their results; pass the lazy values without the loop",
+                    "cannot be rebuilt around their results; pass the lazy values without the "
+                    "cycle",
                     [type(container).__name__] * 2,
                 )
-            # A plain loop: it stays as it is, and so does all that was begun since it was entered.
+            # A plain cycle stays as it is, and so do all containers that were entered inside it.
             inner = container
             while inner is not container or not inner_done:
                 inner, inner_done = stack.pop()
@@ -243,7 +244,8 @@ def _misplaced(item: Any) -> ArgumentError:
             "whole result"
         )
     return ArgumentError(
-        f"{item!r} stands inside a container; a resource is injected as an argument of its own"
+        f"{item!r} stands inside a container, where nothing is injected; pass it as an argument of "
+        "its own"
     )
 
 

@@ -123,7 +123,7 @@ def digestible(kind: type[T], parts: Parts[T] | None = None) -> Any:
     if not isinstance(kind, type):
         raise DefinitionError(f"digestible() takes a class, but got {short(kind)}")
     if kind in _WRITERS or kind in _ATOMS or kind is object:
-        raise DefinitionError(f"the content of {kind.__qualname__} is known already")
+        raise DefinitionError(f"the content of {kind.__qualname__} is already defined")
     _registered[kind] = parts
     return parts
 
@@ -333,7 +333,7 @@ def _object(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
             return
         if not _is_found(value):
             raise UndigestibleError(
-                f"{it}, a type whose content is not known; make it known with cs.digestible"
+                f"{it}, a type whose content is not defined; define it with cs.digestible"
             )
         writer.put(b"name", name_of(value).encode())
         return

@@ -148,7 +148,7 @@ class Misuse:
         __call__ = _refusal(
             "cannot be called",
             "{}()",
-            "cs.run({})      # its value; what that gives is called inside of a task",
+            "cs.run({})      # its value; if it is a function, call it inside a task",
         )
         __await__ = _refusal(
             "cannot be awaited",
@@ -159,7 +159,7 @@ class Misuse:
             "cannot be entered",
             "with {} as value: ...",
             "work({})      # a task that enters it",
-            "@cs.resource      # for what is opened before tasks and closed after them",
+            "@cs.resource      # for an object that is opened before tasks and closed after them",
         )
 
         def __exit__(self, *_args: Any) -> None:

@@ -54,7 +54,7 @@ class PolicyMethods(LazyValue):
             _refuse_task("run_if", self, condition)
             raise LazyUseError(
                 f"run_if() of {described(self)} takes a lazy condition, but got "
-                f"{short(condition)}, which is known already"
+                f"{short(condition)}, a plain value"
                 + compared(
                     f"…run_if({short(condition)})",
                     "if condition: …      # the value is known: an if statement decides",
@@ -139,8 +139,7 @@ class PolicyMethods(LazyValue):
         """
         if not is_number(seconds, 0) or not seconds:
             raise ArgumentError(
-                f"with_timeout() of {described(self)} takes seconds, more than 0, but got "
-                f"{short(seconds)}"
+                f"with_timeout() of {described(self)} takes seconds > 0, but got {short(seconds)}"
             )
         self._calls_with("with_timeout", timeout=float(seconds))
         return self
@@ -236,8 +235,8 @@ class PolicyMethods(LazyValue):
     def _calls_with(self, method: str, **changes: Any) -> None:
         if self.task.structural and not self._makes_calls:
             raise LazyUseError(
-                f"{described(self)} calls no task, so {method}() has no meaning for it; give it to "
-                "the lazy values that it is made of"
+                f"{described(self)} calls no task, so {method}() has no meaning for it; apply it "
+                "to the lazy values that it is made of"
             )
         if changes:
             policies = self._own_policies()

@@ -90,7 +90,7 @@ class ResourceDefinition(Generic[T]):
             is_number(teardown_timeout, 0) and teardown_timeout
         ):
             raise DefinitionError(
-                f"resource '{described}': teardown_timeout must be seconds, more than 0, or None, "
+                f"resource '{described}': teardown_timeout must be seconds > 0, or None, "
                 f"but is {short(teardown_timeout)}"
             )
         self.func = func

@@ -49,9 +49,7 @@ class Retry:
             ("jitter", jitter, 0),
         ):
             if not is_number(value, least):
-                raise ArgumentError(
-                    f"{name} must be a number from {least} up, but is {short(value)}"
-                )
+                raise ArgumentError(f"{name} must be a number ≥ {least}, but is {short(value)}")
         _check_on(on)
         self.max_attempts = max_attempts
         self.delay = delay

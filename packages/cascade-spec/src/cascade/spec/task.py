@@ -288,7 +288,7 @@ def _refuse_unfit(func: Any, name: Any) -> None:
     called = _called(func)
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise DefinitionError(
-            f"'{_name_of(func)}' is a generator function, and a task gives one value; return a "
+            f"'{_name_of(func)}' is a generator function, and a task returns one value; return a "
             "list, or make one task per item with .map(), or declare a provider with @resource"
         )
 
@@ -305,9 +305,7 @@ def _check_options(name: str, is_async: bool, mode: Any, nout: Any, may_block: A
         )
     if nout is not None and not is_count(nout):
         why = ", as there is nothing to unpack" if nout == 0 else ""
-        raise DefinitionError(
-            f"task '{name}': nout must be an int from 1 up, but is {short(nout)}{why}"
-        )
+        raise DefinitionError(f"task '{name}': nout must be an int ≥ 1, but is {short(nout)}{why}")
     if not isinstance(may_block, bool) and not is_number(may_block, 0):
         raise DefinitionError(
             f"task '{name}': may_block must be True, False or seconds, but is {short(may_block)}"

@@ -110,7 +110,7 @@ class FileExists:
                 time = _time(path)
                 if time is None:
                     raise ArgumentError(
-                        f"task '{key.task}': '{key.path}' is to be newer than '{path}', which does "
+                        f"task '{key.task}': '{key.path}' must be newer than '{path}', which does "
                         f"not exist" + _by_what(named, arguments)
                     )
                 yield time
@@ -135,7 +135,7 @@ def _checked(what: str, path: Any) -> str:
     except ValueError as error:
         raise ArgumentError(
             f"{what}={text!r} is not a path with names in braces: {error}; "
-            "a brace that is meant is written twice"
+            "a literal brace is written twice"
         ) from None
     if any(not name or name[0].isdigit() for name in names):
         raise ArgumentError(

@@ -138,7 +138,7 @@ class MqttSettings:
             text = Path(self.password_file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             # Without the error's text: for a file that is not UTF-8 it would show the content.
-            why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise ArgumentError(
                 f"password_file {short(self.password_file)} cannot be read: {why}"
             ) from None
@@ -171,7 +171,7 @@ class MqttSettings:
             raise ArgumentError(f"url must be a str, {_EXAMPLE}, but is {short(self.url)}")
         if "@" in self.url:  # before any message could show it
             raise ArgumentError(
-                "url holds credentials, and would show them wherever it is shown; give them as "
+                "url holds credentials, which would be visible wherever it is shown; give them as "
                 "username and password, or password_file"
             )
         # urlsplit() silently removes some of these, and the host would be another one.
@@ -189,7 +189,8 @@ class MqttSettings:
             raise ArgumentError(f"url must be like {_EXAMPLE}, but is {short(self.url)}")
         if parts.path.strip("/") or parts.query or parts.fragment:
             raise ArgumentError(
-                f"url {short(self.url)} goes on after the port, which means nothing to a broker"
+                f"url {short(self.url)} has a part after the port, which has no meaning for a "
+                f"broker"
             )
 
     def _check_secrets(self) -> None:

@@ -75,7 +75,7 @@ class Subscriptions:
         if pattern.startswith("$share/"):
             raise ArgumentError(
                 f"the pattern {short(pattern)} is a shared subscription, which MQTT 3.1.1 does not "
-                "have and connectors cannot match; subscribe to what follows the group's name"
+                "have and connectors cannot match; subscribe to the part after the group's name"
             )
         check_handler(handler, "with the topic and the payload")
         subscription = Subscription(pattern, handler)
@@ -124,5 +124,5 @@ def check_handler(handler: Any, called: str) -> None:
     if inspect.iscoroutinefunction(handler):
         raise ArgumentError(
             f"the handler {handler.__qualname__} is a coroutine function, but handlers are called "
-            "and not awaited; let a plain function put what it gets into an asyncio.Queue"
+            "and not awaited; use a plain function that puts messages into an asyncio.Queue"
         )

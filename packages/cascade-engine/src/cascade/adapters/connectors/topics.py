@@ -32,7 +32,7 @@ def check_topic(topic: str) -> None:
         ArgumentError: It is not a string, has a wildcard, or breaks a rule of MQTT.
     """
     if not isinstance(topic, str):
-        raise ArgumentError(f"a topic is a str, but got {short(topic)}")
+        raise ArgumentError(f"a topic must be a str, but is {short(topic)}")
     _check_topic(topic)
 
 
@@ -41,8 +41,8 @@ def _check_topic(topic: str) -> None:
     _check_text("topic", topic)
     if "+" in topic or "#" in topic:
         raise ArgumentError(
-            f"the topic {short(topic)} has a wildcard, and a message goes to one topic; wildcards "
-            "are for patterns that are subscribed to"
+            f"the topic {short(topic)} has a wildcard, but a message goes to one topic; wildcards "
+            "are only for patterns of subscriptions"
         )
 
 
@@ -53,7 +53,7 @@ def check_pattern(pattern: str) -> None:
         ArgumentError: It is not a string, has a misplaced wildcard, or breaks another rule.
     """
     if not isinstance(pattern, str):
-        raise ArgumentError(f"a pattern is a str, but got {short(pattern)}")
+        raise ArgumentError(f"a pattern must be a str, but is {short(pattern)}")
     _check_text("pattern", pattern)
     levels = pattern.split("/")
     for number, level in enumerate(levels, 1):
@@ -64,7 +64,7 @@ def check_pattern(pattern: str) -> None:
             )
         if level == "#" and number < len(levels):
             raise ArgumentError(
-                f"level {number} of the pattern {short(pattern)} is '#', which has to be the last; "
+                f"level {number} of the pattern {short(pattern)} is '#', which must be the last; "
                 "write '+' for any one level"
             )
 
@@ -90,7 +90,7 @@ def matches(pattern: str, topic: str) -> bool:
 
 def _check_text(kind: str, text: str) -> None:
     if not text:
-        raise ArgumentError(f"a {kind} has at least one character, but got ''")
+        raise ArgumentError(f"a {kind} must have at least one character, but is ''")
     found = _FORBIDDEN.search(text)
     if found:
         raise ArgumentError(
@@ -101,5 +101,5 @@ def _check_text(kind: str, text: str) -> None:
     if size > MAX_BYTES:
         raise ArgumentError(
             f"the {kind} {short(text)} has {size} bytes of UTF-8, and MQTT carries {MAX_BYTES}; "
-            "put what is long into the payload"
+            "put long content into the payload"
         )

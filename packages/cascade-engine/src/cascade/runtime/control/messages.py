@@ -74,7 +74,7 @@ def topic_for(prefix: str, scope: str, kind: str) -> str:
     if len(pattern) > _MOST_OF_A_PATTERN:
         raise ArgumentError(
             f"the scope {short(scope)} cannot be sent: its pattern has {len(pattern)} characters, "
-            f"and {_MOST_OF_A_PATTERN} may be"
+            f"and at most {_MOST_OF_A_PATTERN} are allowed"
         )
     if any(character in pattern for character in "+#/\0"):
         raise ArgumentError(
@@ -117,11 +117,11 @@ def read_steering(
     if unknown:
         raise RefusedMessageError(
             f"it has the field {short(unknown[0])}{did_you_mean(unknown[0], _FIELDS)}, which is "
-            f"none of {', '.join(_FIELDS)}"
+            f"not one of {', '.join(_FIELDS)}"
         )
     if "remove" in body:
         if body != {"remove": True}:
-            raise RefusedMessageError('a message that removes has {"remove": true} alone')
+            raise RefusedMessageError('a message that removes must be exactly {"remove": true}')
         return Steering(scope, kind, None)
     ttl = _time_left(body, now)
     if ttl is not None and ttl <= 0:
@@ -138,7 +138,7 @@ def _read_topic(prefix: str, topic: str) -> tuple[str, str]:
     kind = rest.pop()
     if kind not in KINDS:
         raise RefusedMessageError(
-            f"its topic ends in {short(kind)}{did_you_mean(kind, KINDS)}, which is no kind of "
+            f"its topic ends in {short(kind)}{did_you_mean(kind, KINDS)}, which is not a kind of "
             f"constraint: {', '.join(KINDS)}"
         )
     if rest == ["global"]:
@@ -146,7 +146,8 @@ def _read_topic(prefix: str, topic: str) -> tuple[str, str]:
     if len(rest) == 2 and rest[0] == "task" and rest[1]:
         if len(rest[1]) > _MOST_OF_A_PATTERN:
             raise RefusedMessageError(
-                f"its topic has a pattern of {len(rest[1])} characters; {_MOST_OF_A_PATTERN} may be"
+                f"its topic has a pattern of {len(rest[1])} characters; at most "
+                f"{_MOST_OF_A_PATTERN} are allowed"
             )
         try:
             check_topic(topic)  # a broker checks this, but other senders may not
@@ -161,20 +162,20 @@ def _read_topic(prefix: str, topic: str) -> tuple[str, str]:
 
 def _read_object(payload: bytes) -> Mapping[str, Any]:
     if len(payload) > MOST_BYTES:
-        raise RefusedMessageError(f"it has {len(payload)} bytes; {MOST_BYTES} may be")
+        raise RefusedMessageError(f"it has {len(payload)} bytes; at most {MOST_BYTES} are allowed")
     try:
         body = json.loads(payload, parse_constant=_no_constant, object_pairs_hook=_once)
     except RefusedMessageError:
         raise
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        raise RefusedMessageError(f"it is no JSON: {type(error).__name__}") from None
+        raise RefusedMessageError(f"it is not valid JSON: {type(error).__name__}") from None
     if not isinstance(body, dict):
-        raise RefusedMessageError(f"it is no JSON object but {short(body)}")
+        raise RefusedMessageError(f"it is not a JSON object but {short(body)}")
     return body
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise RefusedMessageError(f"it has {name}, which is no JSON")
+    raise RefusedMessageError(f"it has {name}, which is not valid JSON")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -193,5 +194,5 @@ def _time_left(body: Mapping[str, Any], now: Callable[[], float]) -> float | Non
         return None
     # An int may be too large for a float.
     if not is_number(value, 0) or not 0 < value < _NEVER:
-        raise RefusedMessageError(f"its {name} is {short(value)}, and not a number above 0")
+        raise RefusedMessageError(f"its {name} is {short(value)}, but must be a number > 0")
     return float(value) - (now() if name == "until" else 0.0)

@@ -272,10 +272,11 @@ class ControlPlane:
         except Exception as error:  # a silent engine would be taken for gone
             if self._tells:
                 _log.exception(
-                    "the status of the engine %r cannot be told, only that it is there", self.name
+                    "the status of the engine %r cannot be read; only its presence is published",
+                    self.name,
                 )
             self._tells = False
-            self._tell_that_it_is_there(f"the status cannot be told: {type_name(error)}")
+            self._tell_that_it_is_there(f"the status cannot be read: {type_name(error)}")
         else:
             self._tells = True
 
@@ -319,7 +320,7 @@ class ControlPlane:
         if len(topic) > MOST_OF_A_TOPIC:
             self._refuse(f"{topic[:MOST_OF_A_TOPIC]}…", "its topic is too long")
         elif len(payload) > MOST_BYTES:
-            self._refuse(topic, f"it has {len(payload)} bytes; {MOST_BYTES} may be")
+            self._refuse(topic, f"it has {len(payload)} bytes; at most {MOST_BYTES} are allowed")
         elif not self._inbox.put(topic, payload):
             self._refuse(topic, "too many others wait")
         elif self._next_look is None:

@@ -146,7 +146,7 @@ def status_of(
             parts |= reader(engine, texts)
         except Exception as error:  # user code may take part, for example a number class
             what = reader.__name__.strip("_").removesuffix("_of")
-            trouble.append(f"{what} cannot be told: {type_name(error)}")
+            trouble.append(f"{what} cannot be read: {type_name(error)}")
     return EngineStatus(
         *(name, host, pid, time.time(), every),
         **parts,
@@ -262,7 +262,9 @@ def write_status(status: EngineStatus) -> bytes:
     text = json.dumps(body, allow_nan=False, ensure_ascii=False)
     payload = text.encode("utf-8", "backslashreplace")  # the form in which JSON writes a surrogate
     if len(payload) > MOST_STATUS_BYTES:
-        raise ValueError(f"a status of {len(payload)} bytes, of {MOST_STATUS_BYTES} at most")
+        raise ValueError(
+            f"a status of {len(payload)} bytes; at most {MOST_STATUS_BYTES} are allowed"
+        )
     return payload
 
 
@@ -286,7 +288,8 @@ def read_status(payload: bytes) -> EngineStatus:
     """
     if len(payload) > MOST_STATUS_BYTES:
         raise RefusedMessageError(
-            f"it is no status of an engine: {len(payload)} bytes, of {MOST_STATUS_BYTES} at most"
+            f"it is not a status of an engine: {len(payload)} bytes; at most {MOST_STATUS_BYTES} "
+            f"are allowed"
         )
     try:
         body = json.loads(payload)
@@ -317,7 +320,7 @@ def read_status(payload: bytes) -> EngineStatus:
         )
     except _MALFORMED as error:
         why = cut(str(error), 300)
-        raise RefusedMessageError(f"it is no status of an engine: {why}") from None
+        raise RefusedMessageError(f"it is not a status of an engine: {why}") from None
 
 
 def _read_run(
@@ -353,7 +356,7 @@ def _read_amounts(amounts: dict[str, float]) -> dict[str, float]:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{short(value)} is no text")
+        raise TypeError(f"{short(value)} is not a text")
     return cut(value, MOST_OF_A_NAME)
 
 
@@ -363,7 +366,7 @@ def _count(value: Any) -> int:
 
 def _number(value: Any, least: float = -_MOST) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{short(value)} is no number")
+        raise TypeError(f"{short(value)} is not a number")
     if not least <= value <= _MOST:
         raise ValueError(f"{short(value)} is not between {least:g} and {_MOST:g}")
     return value

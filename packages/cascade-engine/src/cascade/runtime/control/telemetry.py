@@ -116,7 +116,7 @@ def check_groups(groups: Iterable[str]) -> tuple[str, ...]:
         if group not in GROUPS:
             hint = did_you_mean(group, GROUPS) if isinstance(group, str) else ""
             raise ArgumentError(
-                f"telemetry has the groups {', '.join(map(repr, GROUPS))}, but got "
+                f"the groups of telemetry are {', '.join(map(repr, GROUPS))}, but got "
                 f"{short(group)}{hint}"
             )
     return found

@@ -235,7 +235,7 @@ class BlockingMonitor:
             self._thread.start()
         # Too many threads, or the interpreter ends: no reason to fail a task.
         except RuntimeError as error:
-            _log.warning("nobody looks for blocking calls: %s", error)
+            _log.warning("blocking calls cannot be detected: %s", error)
 
     # -- the monitor's own thread -------------------------------------------------------------
 
@@ -391,10 +391,10 @@ marking: set[CodeType] = {marked.__code__}
 def describe(task: str, blocked: BlockedStep) -> str:
     """The fault of a step of the coroutine task ``task``, its place, and the remedy."""
     return (
-        f"the coroutine task '{task}' blocks the event loop, and with it all that shares it: one "
-        f"step of it has taken {_rounded(blocked.seconds)} s so far\n"
+        f"the coroutine task '{task}' blocks the event loop and everything that shares it: one "
+        f"step has taken {_rounded(blocked.seconds)} s so far\n"
         f"    at {blocked.place}:  {blocked.place.source}\n"
-        "    let it be a plain function, which runs on a thread:  @cs.task on def, not async def\n"
+        "    make it a plain function, which runs on a thread:  @cs.task on def, not async def\n"
         "    or put the call on a thread:                         await asyncio.to_thread(…)\n"
         "    or allow it, for good or a number of seconds:        @cs.task(may_block=True)"
     )
@@ -402,11 +402,11 @@ def describe(task: str, blocked: BlockedStep) -> str:
 
 def describe_call(task: str, mode: str, blocked: BlockedStep) -> str:
     """The same for a call of the plain task ``task`` in the event loop's thread."""
-    why = "has mode='inline'" if mode == "inline" else "is known to take long from now on"
-    what = "give it a thread of its own" if mode == "inline" else "its next calls have a worker"
+    why = "has mode='inline'" if mode == "inline" else "is known to be slow from now on"
+    what = "give it a thread of its own" if mode == "inline" else "its next calls run on a worker"
     return (
-        f"the plain task '{task}' keeps the event loop's thread, and with it all that shares it: "
-        f"one call of it has taken {_rounded(blocked.seconds)} s so far\n"
+        f"the plain task '{task}' blocks the event loop and everything that shares it: one call "
+        f"has taken {_rounded(blocked.seconds)} s so far\n"
         f"    at {blocked.place}:  {blocked.place.source}\n"
         f"    it {why}; {what}\n"
         '    a thread from the first call on:  @cs.task(mode="blocking")'

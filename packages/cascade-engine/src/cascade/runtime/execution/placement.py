@@ -317,7 +317,7 @@ def refused_loop(error: BaseException, task: str) -> RunError | None:
     return RunError(
         f"task '{task}' starts an event loop, but has mode='inline' and so runs in the thread of "
         "an event loop that runs already\n"
-        '    let it have a thread of its own:  @cs.task(mode="blocking")\n'
+        '    give it a thread of its own:  @cs.task(mode="blocking")\n'
         "    or make it a coroutine function:  async def, and await what it starts now"
     )
 

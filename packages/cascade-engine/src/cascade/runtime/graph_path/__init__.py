@@ -1,1 +1,1 @@
-"""Graphs at work: nodes, workers, the event loop, and the loops that nodes enter."""
+"""Running graphs: nodes, workers, the event loop, and the loops that nodes enter."""

@@ -1,4 +1,4 @@
-"""Admission: plain calls wait for capacities and constraints here, and hold no thread meanwhile."""
+"""Admission: plain calls wait here for capacities and constraints, without holding a thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Admission:
 
     Args:
         run: The run.
-        go_on: Has work that was let in worked on.
+        go_on: Resumes admitted work.
     """
 
     def __init__(self, run: Run, go_on: Callable[[Work], None]) -> None:
@@ -27,9 +27,9 @@ class Admission:
         return self._gate.busy
 
     def admits(self, work: Work) -> bool:
-        """Whether the next call of ``work`` may begin now; if not, it goes on when it may.
+        """Whether the next call of ``work`` may begin now; otherwise ``go_on`` is called later.
 
-        One that may is to be followed by ``left``.
+        Call ``left`` after a call that was admitted.
         """
         gate, permit = self._gate, work.permit
         if permit is not None:  # it was told that it is in
@@ -43,18 +43,18 @@ class Admission:
             )
             if gate.capacities.enter(permit):
                 return True
-        # From here on the work is another thread's, which may have been told that it is in.
+        # From here on another thread may own the work, if it was told that it is in.
         gate.tell(permit)
         return False
 
     def left(self, work: Work) -> None:
-        """Give back what the call of ``work`` has, which has ended."""
+        """Return the permit of ``work``, whose call has ended."""
         if work.permit is not None:
             self._gate.leave(work.permit)
             work.permit = None
 
     def close(self) -> None:
-        """Let nothing wait any more, and nothing in."""
+        """End all waits, and admit nothing more."""
         self._gate.stop()
 
     def abandon(self) -> None:

@@ -1,14 +1,14 @@
-"""BiasedLock: a lock that costs next to nothing while one thread has it to itself.
+"""BiasedLock: a lock that costs almost nothing while only one thread uses it.
 
-The bookkeeping of a graph run is done by whoever finished a node: mostly one worker thread, now and
-then several, or the event loop's thread. A lock taken and released for each node would be a tenth
-of what a node costs, so as long as only one worker is awake, that worker *owns* this lock (biased
-locking: Kawachiya, Koseki, Onodera 2002). Its critical section is two stores, of its thread's id to
-``inside`` and of 0. Anybody else who enters first ends the ownership, by ``shared``, and waits
-until the owner is outside; from then on all take the lock.
+The thread that finishes a node does its bookkeeping: mostly one worker thread, sometimes several,
+or the event loop's thread. Taking and releasing a lock for each node would cost a tenth of a node.
+So while only one worker is awake, that worker *owns* this lock (biased locking: Kawachiya, Koseki,
+Onodera 2002). Its critical section is two stores, of its thread's id to ``inside`` and of 0. Any
+other thread that enters first ends the ownership by setting ``shared``, and waits until the owner
+is outside; from then on all threads take the lock.
 
-Why this is safe: the owner stores ``inside`` before it reads ``shared``, others store ``shared``
-before they read ``inside``, and the interpreter's lock makes these steps happen one after another.
+Why this is safe: the owner stores ``inside`` before it reads ``shared``; others store ``shared``
+before they read ``inside``; and the interpreter's lock puts these steps into one order.
 Free-threaded builds have no interpreter's lock: there, no thread ever owns a biased lock.
 """
 
@@ -23,7 +23,7 @@ _ONE_AT_A_TIME = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class BiasedLock:
-    """A reentrant lock with an owner. Entered by ``with``; by its owner also in line::
+    """A reentrant lock with an owner. Used in a ``with`` statement; by its owner also inline::
 
     if not lock.shared:
         lock.inside = own_thread_id
@@ -38,34 +38,34 @@ class BiasedLock:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._depth = 0
-        #: Id of the thread that may enter without the lock; means nothing while ``shared``.
+        #: Id of the thread that may enter without the lock; meaningless while ``shared``.
         self.owner = 0
-        #: That thread's id while it is inside, else 0.
+        #: That thread's id while it is inside, otherwise 0.
         self.inside = 0
-        #: Whether everybody takes the lock.
+        #: Whether all threads take the lock.
         self.shared = True
 
     def give(self) -> None:
-        """Let the thread that sets ``owner`` next own it, once whoever has the lock has left.
+        """Let the thread that sets ``owner`` next own it, after the present holder has left.
 
-        Not while an owner may be inside.
+        Not to be called while an owner may be inside.
         """
         with self._lock:
             self.owner = 0
             self.shared = not _ONE_AT_A_TIME
 
     def share(self) -> None:
-        """End the ownership; when this returns the owner is outside."""
+        """End the ownership; the owner is outside when this returns."""
         self.shared = True
         while self.inside not in (0, get_ident()):
-            time.sleep(0)  # it is a matter of microseconds, once it has the interpreter
+            time.sleep(0)  # takes microseconds, once the owner has the interpreter
 
     def __enter__(self) -> None:
         me = get_ident()
         if self.inside == me:
             self._depth += 1
             return
-        if self.shared and not self.inside:  # as below, where there is nobody to wait for
+        if self.shared and not self.inside:  # as below, but with no owner to wait for
             self._lock.acquire()
             if self.shared:
                 return

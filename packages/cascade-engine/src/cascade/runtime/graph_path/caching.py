@@ -1,4 +1,4 @@
-"""Caches on the graph path: a node's value is looked for before its first call (rule R10)."""
+"""Caches on the graph path: a node's value is looked up before its first call (rule R10)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from cascade.spec.caching import CachePolicy
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import Task
 
-#: Of equal calls: a policy and its key.
+#: Identifies equal calls: a policy and its key.
 _Flight = tuple[CachePolicy, Hashable]
 _Place = tuple[Segment, LazyResult[Any]]
 
 
 class Caches:
-    """The cached nodes of one run that are under way; equal calls are made once.
+    """The active cached nodes of one run; equal calls are made once.
 
     Args:
         lock: Guards ``nodes``.
-        nodes: Told which values to watch for.
-        reports: Told of values that come from elsewhere.
-        failed: Gives the outcome of a node whose value could not be kept; under the lock.
+        nodes: Calls ``settled`` for the values to watch.
+        reports: Publishes values that come from elsewhere.
+        failed: Returns the outcome of a node whose value could not be kept; under the lock.
     """
 
     def __init__(
@@ -41,20 +41,20 @@ class Caches:
         self._nodes = nodes
         self._reports = reports
         self._failed = failed
-        #: What is being computed, and where its value goes.
+        #: Active computation → the address of its value.
         self._flights: dict[_Flight, Address] = {}
-        #: What is done with the outcome at a place, the last one first: a node that continues as
-        #: another hands its place on.
+        #: Place → handlers of its outcome, the last one first: a node that continues as another
+        #: passes on its place.
         self._then: dict[_Place, list[Callable[[Any], Any]]] = {}
 
     def finds(self, work: Work) -> bool:
         """Whether the value of a node that is about to be called comes from elsewhere.
 
-        From the cache, or from an equal call that is under way. If not, the value will be kept when
-        the node has one.
+        That is the cache, or an equal active call. Otherwise the value will be kept when the node
+        has one.
 
         Raises:
-            Exception: What the policy raised.
+            Exception: The policy raised it.
         """
         cache = work.policies.cache
         assert cache is not None
@@ -88,7 +88,7 @@ class Caches:
             return True
 
     def settled(self, segment: Segment, node: LazyResult[Any], outcome: Any) -> Any:
-        """Keep a value that was not found; the node's outcome. Under the lock."""
+        """Keep a value that was not found; returns the node's outcome. Under the lock."""
         for then in reversed(self._then.pop((segment, node))):
             outcome = then(outcome)
         return outcome

@@ -1,8 +1,8 @@
-"""Chains: what a task returns is often a few plain calls, each of the one before.
+"""Chains: tasks often return a few plain calls, each of which needs only the one before.
 
-No two calls of a chain can overlap, so nothing is lost if the worker that has met it makes them one
-after the other, by straight-line code that was written for the chain's shape, and goes on with the
-target. As nodes of a segment of their own they would cost ten times as much.
+No two calls of a chain can overlap. So the worker that finds one loses nothing by making them one
+after the other, with straight-line code for the chain's shape, and then continuing with the target.
+As nodes of a separate segment they would cost ten times as much.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Chains:
     """Follows the chains that the calls of one run return. In workers' threads.
 
     Args:
-        run: Whose context the calls see.
+        run: Its context is visible to the calls.
         lock: Guards ``nodes``.
-        nodes: Where a chain goes that could not be followed to its end.
-        dispatch: Asked whether the run ends.
-        fail: Told of a call's error.
+        nodes: Receives a chain that could not be followed to its end.
+        dispatch: Tells whether the run is ending.
+        fail: Called with a call's error.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Chains:
         self._nodes = nodes
         self._dispatch = dispatch
         self._fail = fail
-        #: When the last call of straight-line code has begun, in any thread; nobody asks.
+        #: Start of the last call of straight-line code, in any thread; not read here.
         self.began = 0.0
 
     def go_along(self, work: Work, lazy: LazyResult[Any]) -> bool | None:
-        """Let ``work`` continue as ``lazy``; None if the inputs of that are no chain.
+        """Let ``work`` continue as ``lazy``; None if the inputs of ``lazy`` are no chain.
 
         Otherwise whether ``work`` is ready for its next call, that of ``lazy``.
         """
@@ -66,7 +66,7 @@ class Chains:
             return None
         found = chain(lazy._dependencies[0])
         if found is None or found.lazies[0].number <= self._nodes.newest:
-            return None  # some of it may have been met before
+            return None  # the run may know some of it already
         straight = straight_for(found)
         if straight is None or _is_held(lazy, found, straight):
             return None
@@ -86,13 +86,13 @@ class Chains:
 
     @property
     def until(self) -> float:
-        """Until when straight-line code may make calls: for ever, or no longer."""
+        """The time until which straight-line code may make calls: for ever, or no longer."""
         return -inf if self._dispatch.stopping or self._run.gate.constraints.any else inf
 
     def _take_over(
         self, lazy: LazyResult[Any], address: Address, found: Walk, bailout: Bailout
     ) -> None:
-        """Go on, as with any nodes, where straight-line code has stopped."""
+        """Continue with nodes from the point where straight-line code has stopped."""
         begun = Begun(found.lazies, bailout)
         with self._lock:
             segment = self._nodes.resume(wire(lazy), address, begun)
@@ -110,7 +110,7 @@ class Chains:
 
 
 def _is_held(lazy: LazyResult[Any], found: Walk, straight: StraightLine) -> bool:
-    """Whether somebody may mention a node of the chain again (M14)."""
+    """Whether other code may mention a node of the chain again (M14)."""
     if straight.held_elsewhere(found.lazies):
         return True
     last = len(found.lazies) - 1

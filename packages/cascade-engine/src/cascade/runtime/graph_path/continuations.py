@@ -1,8 +1,8 @@
-"""Continuations on the graph path: what a node goes on as after a call (rules R4, R5).
+"""Continuations on the graph path: the next call of a node after its last one (rules R4, R5).
 
-As a lazy value: that, with whatever it needs, becomes a segment whose target's value goes to the
-node's address; or just the node's next call, where it needs nothing. As a tail call: the node's
-next call, once the lazy values among its arguments have theirs.
+A returned lazy value becomes a segment with all that it needs, and its target's value goes to the
+node's address; if it needs nothing, it is simply the node's next call. A tail call is the node's
+next call, once the lazy values among its arguments have been computed.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ from cascade.spec.task import Task
 
 
 class Continuations:
-    """Follows what the calls of one run return.
+    """Follows the results of the calls of one run.
 
     Args:
         run: Has the blueprints that tail calls may name.
         lock: Guards ``nodes``.
-        nodes: Where segments are added.
-        dispatch: Where work goes on that had to wait.
-        reports: Told of starts and ends.
-        promote: Told of work that has proven to be a loop.
-        leave_out: Settles a node that does not go on, for want of an input.
-        fail: Told of errors.
+        nodes: Receives new segments.
+        dispatch: Receives work that had to wait.
+        reports: Publishes starts and ends.
+        promote: Called with work that has proven to be a loop.
+        leave_out: Settles a node that cannot continue because an input is missing.
+        fail: Called with errors.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Continuations:
         nodes, segment, node = self._nodes, work.segment, work.node
         alone = not lazy._dependencies and lazy._policies is None and not lazy._special
         with self._lock:
-            # Only one that was made before the newest that the run has met may have been met.
+            # The run can know only lazy values that are older than the newest it has met.
             if lazy.number <= nodes.newest and nodes.join(segment, node, work.operation.name, lazy):
                 return False
             if alone:
@@ -111,7 +111,7 @@ class Continuations:
             self._expand(lazy, nodes.address(segment, node))
         if node is segment.target and isinstance(segment.continuation, Address):
             with self._lock:
-                nodes.let_go(segment)  # nothing of it is left to do
+                nodes.let_go(segment)  # nothing else of it is left
         return False
 
     def tail(self, work: Work, tail: TailCall) -> bool:
@@ -150,7 +150,7 @@ class Continuations:
             self._run.tell_soon(task)
 
     def _expand(self, lazy: LazyResult[Any], continuation: Resume | Address) -> None:
-        """Add what ``lazy`` needs and the run does not compute yet."""
+        """Add the nodes that ``lazy`` needs and the run does not compute yet."""
         with self._lock:
             wiring = wire(lazy, known=lambda found: self._nodes.known(found) is not None)
             self._run.check(wiring.special)
@@ -159,7 +159,7 @@ class Continuations:
         self._dispatch.wake_later()
 
     def _resume(self, work: Work, go_on: Callable[[Any], bool], values: Any) -> None:
-        """Make a tail call whose lazy arguments are there now. Under the lock."""
+        """Make a tail call whose lazy arguments now have values. Under the lock."""
         if isinstance(values, Missing):
             self._leave_out(work, values)
             return
@@ -172,7 +172,7 @@ class Continuations:
     def _await(
         self, work: Work, lazies: Sequence[LazyResult[Any]], go_on: Callable[[Any], bool]
     ) -> None:
-        """Go on with ``work`` once the lazy arguments of its next call have values (M2)."""
+        """Resume ``work`` once the lazy arguments of its next call have values (M2)."""
         together = gathered(lazies, work.source._code, work.source._lasti)
         self._expand(together, Resume(work, lambda values: self._resume(work, go_on, values)))
 
@@ -196,7 +196,7 @@ class Continuations:
         return _enter_with(work, blueprint, named, ())
 
     def _is_again(self, work: Work, tail: TailCall, blueprint: Blueprint | None) -> bool:
-        """Whether an instruction's tail call is one of its blueprint to itself."""
+        """Whether an instruction's tail call repeats its own blueprint."""
         operation = work.operation
         assert isinstance(operation, Instruction)
         body = operation.body
@@ -209,7 +209,7 @@ class Continuations:
         return tail.target is None or tail.target is body.blueprint.task
 
     def _go_again(self, work: Work, tail: TailCall) -> bool:
-        """Run the part of a blueprint from its entry on anew; whether ``work`` is ready for it."""
+        """Run the part of a blueprint from its entry on again; whether ``work`` is ready for it."""
         operation = work.operation
         assert isinstance(operation, Instruction)
         assert operation.body is not None
@@ -221,7 +221,7 @@ class Continuations:
         return self._continue_as(work, target)
 
     def _continue_as(self, work: Work, target: LazyResult[Any]) -> bool:
-        """Continue as a node that a blueprint has given; whether ``work`` is ready for its call."""
+        """Continue as a node made by a blueprint; whether ``work`` is ready for its call."""
         if not inputs_of(target):
             work.enter(target)
             return True
@@ -231,7 +231,7 @@ class Continuations:
         self._expand(target, nodes.address(segment, node))
         if node is segment.target and isinstance(segment.continuation, Address):
             with self._lock:
-                nodes.let_go(segment)  # nothing of it is left to do
+                nodes.let_go(segment)  # nothing else of it is left
         return False
 
 
@@ -249,7 +249,7 @@ def arguments_by_name(work: Work) -> dict[str, Any]:
 
 
 def _is_plain_call(blueprint: Blueprint) -> bool:
-    """Whether a blueprint only calls a task, with arguments that its prologue's nodes give."""
+    """Whether a blueprint only calls a task, with arguments from its prologue's nodes."""
     *prologue, root = blueprint.instructions
     return (
         isinstance(blueprint.task, Task)
@@ -265,7 +265,7 @@ def _enter_with(
     named: Mapping[str, Literal[Any] | LazyResult[Any]],
     values: Sequence[Any],
 ) -> bool:
-    """Enter the task of ``blueprint``, with ``values`` in the place of lazy arguments."""
+    """Enter the task of ``blueprint``, with ``values`` in place of lazy arguments."""
     assert isinstance(blueprint.task, Task)
     left = iter(values)
     work.named = {n: v.value if isinstance(v, Literal) else next(left) for n, v in named.items()}

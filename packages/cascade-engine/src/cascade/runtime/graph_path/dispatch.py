@@ -1,8 +1,8 @@
-"""Dispatch: sends each node of a graph run to the lane where it is worked on.
+"""Dispatch: sends each node of a graph run to its lane.
 
-Plain functions go to the workers, who take the fast lane where they can; coroutine functions, and
-calls that want resources, have a timeout or ask for it, get an asyncio task each in the event
-loop's thread. Work whose attempt failed rests in between, and holds no thread.
+Plain functions go to the workers, which use the fast lane if possible. Coroutine functions, and
+calls that need resources, have a timeout or ask for the event loop, get an asyncio task each. Work
+whose attempt failed rests until the next one, without holding a thread.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Dispatch:
     """Sends nodes of one run to their lanes. Made and stopped in the event loop's thread.
 
     Args:
-        run: Lends threads and the loop.
+        run: Provides threads and the loop.
         lock: Guards the bookkeeping of the lanes.
         drain: The body of a worker's thread, see ``WorkerPool``.
-        on_loop: What is done with an item in the loop's thread; ends with ``left``.
-        on_idle: Called in the loop's thread when nothing may be left to do.
+        on_loop: Handles an item in the loop's thread; ends with ``left``.
+        on_idle: Called in the loop's thread when there may be no work left.
         on_refusal: Called in the loop's thread when the executor lends no thread.
-        first: Gives the first segment, where nodes go by their segment's priorities; None where
+        first: Returns the first segment, if nodes go by the priorities of their segment; None if
             any order will do.
     """
 
@@ -58,15 +58,15 @@ class Dispatch:
         self._cancels = Cancels()
         ready = None if first is None else _by_priority(first)
         self.pool = WorkerPool(run, drain, lock, self._is_alone, on_idle, on_refusal, ready)
-        #: Whether nothing new is begun any more.
+        #: Whether nothing new may start.
         self.stopping = False
-        #: Items that were sent to the loop's lane, which is counted under the lock, and those of
-        #: them that have left it, in the loop's thread.
+        #: Number of items sent to the loop's lane, counted under the lock, and number of those that
+        #: have left it, counted in the loop's thread.
         self._sent_in_all = self._left = 0
-        #: What workers have sent there and nobody has started yet.
+        #: Items sent there by workers, not yet started.
         self._sent: deque[Item] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Work that waits for its next attempt, and what wakes it.
+        #: Work that waits for its next attempt → the timer that resumes it.
         self._resting: dict[Work, asyncio.TimerHandle | None] = {}
         #: Work that waits for capacities and constraints.
         self.admission = Admission(run, self._go_on)
@@ -74,8 +74,8 @@ class Dispatch:
 
     @property
     def busy(self) -> bool:
-        """Whether anything is being worked on, or will be without further ado."""
-        # The workers first: where they put what they leave is looked at after them.
+        """Whether work is active, or will start by itself."""
+        # The workers first: the places where they leave items are checked after them.
         return bool(self.pool.busy or self._on_loop_now or self._resting or self.admission.busy)
 
     def begin_in_place(self) -> None:
@@ -84,11 +84,11 @@ class Dispatch:
 
     @property
     def has_one(self) -> bool:
-        """Whether there is but one item in the loop's lane, or on its way there."""
+        """Whether the loop's lane has exactly one item, or one on its way."""
         return self._on_loop_now == 1
 
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
-        """Send a node whose inputs are there to its lane. Under the lock."""
+        """Send a node with all its inputs to its lane. Under the lock."""
         if node._plain:
             self.pool.push(node if segment.first else (segment, node))
         elif belongs_on_loop(node.task, node.args, node.kwargs, node._calls):
@@ -97,7 +97,7 @@ class Dispatch:
             self._to_workers((segment, node), node.task)
 
     def send(self, work: Work) -> None:
-        """Send work under way to the lane that its next operation belongs to. Under the lock."""
+        """Send active work to the lane of its next operation. Under the lock."""
         if belongs_on_loop(work.operation, work.args, work.kwargs, work.policies):
             self.to_loop((work.segment, work))
         else:
@@ -105,7 +105,7 @@ class Dispatch:
             self.wake_later()
 
     def wake_later(self) -> None:
-        """Have what was pushed worked on. A worker sees to it itself, and needs no hop for it."""
+        """Have pushed items worked on. A worker does so itself, without a hop to the loop."""
         if threading.get_ident() == self._thread:
             self._run.loop.call_soon(self.pool.wake)
 
@@ -117,14 +117,14 @@ class Dispatch:
             self._run.loop.call_soon_threadsafe(function, *args)
 
     def rest(self, work: Work, seconds: float) -> None:
-        """Have ``work`` worked on after a while, during which it holds no thread."""
-        self._resting[work] = None  # at once: whoever looks next is to see that there is more
+        """Resume ``work`` after a delay, during which it holds no thread."""
+        self._resting[work] = None  # at once, so that the next check sees that there is more
         self.call_in_loop(self._rest, work, seconds)
 
     def _go_on(self, work: Work) -> None:
-        """Have work that was let in worked on. From any thread."""
+        """Resume admitted work. From any thread."""
         self.pool.push((work.segment, work))
-        with suppress(RuntimeError):  # the loop is closed: an abandoned run's
+        with suppress(RuntimeError):  # the loop of an abandoned run is closed
             self.call_in_loop(self.pool.wake)
 
     @property
@@ -146,7 +146,7 @@ class Dispatch:
             self._start_task(item)
             return
         self._sent.append(item)
-        if len(self._sent) == 1:  # else somebody has called already
+        if len(self._sent) == 1:  # otherwise the loop was called already
             self._run.loop.call_soon_threadsafe(self._start_tasks)
 
     def _start_tasks(self) -> None:
@@ -162,7 +162,7 @@ class Dispatch:
             self._tasks.add(self._run.loop.create_task(lane, context=self._run.context.copy()))
 
     def left(self) -> None:
-        """The current asyncio task has done what is to be done with its item, and ends."""
+        """The current asyncio task has handled its item, and ends."""
         task = asyncio.current_task()
         assert task is not None
         self._tasks.discard(task)
@@ -187,7 +187,7 @@ class Dispatch:
     # -- the end ------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Begin nothing new."""
+        """Start nothing new."""
         self.stopping = True
         self.pool.stop()
 
@@ -204,7 +204,7 @@ class Dispatch:
         again: asyncio.CancelledError | None = None
         passed_on = 0
         while pending := [task for task in self._tasks if not task.done()]:
-            # As often as the run, and once for its end: nested runs count theirs as well.
+            # As often as the run, and once for its end: nested runs also count their cancels.
             cancels = max(self._cancels.count, 2 if self._run.abandons else 1)
             for task in pending:
                 for _ in range(cancels - passed_on):
@@ -216,7 +216,7 @@ class Dispatch:
                 again = request
             for task in pending:
                 if task.done() and not task.cancelled():
-                    task.exception()  # retrieved: an interrupt, which the event loop has raised
+                    task.exception()  # retrieved: an interrupt that the event loop has raised
         is_quiet = False
         while not (is_quiet or self._run.abandons):
             try:
@@ -242,7 +242,7 @@ class Dispatch:
 
 
 def _node_of(item: Any) -> LazyResult[Any] | None:
-    """The node of what a worker's thread works on, if it has begun."""
+    """The node of a worker's item, if the thread has begun one."""
     node = item[1] if isinstance(item, tuple) else item
     return node.source if isinstance(node, Work) else node
 

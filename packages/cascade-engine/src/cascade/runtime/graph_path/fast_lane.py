@@ -1,9 +1,9 @@
 """The fast lane: a worker's loop over nodes that are plain calls.
 
-What a node costs is decided here: pop, call, keep, release. So it is one loop, written out, with no
-call of Python's between two calls of tasks; the general way, for all that is not plain, is
-``GraphRun``'s and means the same. A node that takes the fast lane has no policies and nothing to
-unwrap, and nothing of the run was skipped or failed so far.
+The cost of a node is decided here: pop, call, keep, release. So this is one inlined loop, without
+any Python call between two calls of tasks. All other work goes the general way of ``GraphRun``,
+with the same meaning. A node on the fast lane has no policies and nothing to unwrap, and no node of
+the run was skipped or has failed so far.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS, GATHER
 from cascade.spec.lazy_types import LazyResult
 
-#: What a call may give that is not the node's value (R4, R5), or should not be.
+#: Results of a call that are not the node's value (R4, R5), or must not be.
 _GOES_ON = (LazyResult, TailCall, CoroutineType)
 
 
@@ -35,17 +35,17 @@ class FastLane:
     """The loop of one run's workers.
 
     Args:
-        run: Whose context the calls see.
+        run: Its context is visible to the calls.
         lock: Guards ``nodes``.
-        nodes: Where values go.
-        reports: Told of starts and ends.
+        nodes: Receives values.
+        reports: Publishes starts and ends.
         activate: Sends a node that is not plain to its lane; under the lock.
-        work_on: Does what the fast lane leaves out: work that goes on, nodes with policies.
-        go_on: Follows what a call gave (``Work.handed``) if that is no value, and goes on.
-        fail: Told of a call's error.
+        work_on: Handles all other items: resumed work, nodes with policies.
+        go_on: Handles a result (``Work.handed``) that is not a value, and continues.
+        fail: Called with a call's error.
 
     Attributes:
-        on: Whether nodes may take it; if not, all is for ``work_on``.
+        on: Whether nodes may use it; otherwise ``work_on`` handles all.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class FastLane:
         self.on = True
 
     def drain(self, pool: WorkerPool) -> None:
-        """Work on what is ready until nothing is. In a worker's thread."""
-        self._lock.owner = get_ident()  # means something only where it is the only one awake
+        """Work on ready items until there are none. In a worker's thread."""
+        self._lock.owner = get_ident()  # matters only if it is the only awake thread
         current = pool.enter()
         while True:
             context = self._run.context.copy()
@@ -79,17 +79,17 @@ class FastLane:
                 return
 
     def _drain_in(self, context: Context, pool: WorkerPool, current: list[Any]) -> bool:
-        """The same, in ``context``; False if a call may have left that other than it was.
+        """The same, in ``context``; False if a call may have set a variable in it.
 
-        What a task writes into context variables, others do not see (M12), so each call would need
-        a copy of the caller's context. As hardly any task writes, calls share one until one does;
-        to look for that takes a tenth of the time of a copy.
+        Tasks must not see each other's context variables (M12), so each call would need its own
+        copy of the caller's context. Hardly any task sets one, so calls share a copy until one
+        does; the check takes a tenth of the time of a copy.
         """
         lock, settle, activate = self._lock, self._nodes.settle, self._activate
         held, variables = self._run.held, len(self._run.context)
         constraints = self._run.gate.constraints
-        free: Any = None  # the task that was last found to be under no constraint
-        known: Any = None  # by these
+        free: Any = None  # the task that was last found to have no constraint
+        known: Any = None  # the rules for which that was found
         watched = self._reports.wanted
         popleft, push = pool.ready.popleft, pool.ready.append
         recorded = self._run.record is not None
@@ -103,7 +103,7 @@ class FastLane:
                 if pool.leave():
                     return True
                 continue
-            current[0] = item  # a sign of life, and what runs
+            current[0] = item  # a sign of life, and the current item
             if type(item) is tuple:
                 segment, lazy = item
             else:
@@ -116,10 +116,10 @@ class FastLane:
                 if known.get(lazy.task.name) is not FREE:
                     self._work_on((segment, lazy))
                     continue
-                free = lazy.task  # most nodes after it call the same
+                free = lazy.task  # the next nodes mostly call the same task
             started = self._reports.begun(lazy) if watched else 0.0
             try:
-                # Inputs are taken: values that only this call needs live only here (M21).
+                # Values that only this call needs live only in its arguments (M21).
                 if not lazy._dependencies:
                     args, kwargs = lazy.args, lazy.kwargs
                     value = lazy.task.func(*args, **kwargs)
@@ -127,13 +127,13 @@ class FastLane:
                     if lazy._dependencies is not lazy.args:
                         args, kwargs = arguments(lazy, segment.take_any)
                         value = lazy.task.func(*args, **kwargs)
-                    elif len(lazy.args) == 1:  # which is the one that others use, too
+                    elif len(lazy.args) == 1:  # others use it, too
                         kwargs = lazy.kwargs
                         args = (segment.slots[lazy.args[0]].pop(),)
                         value = lazy.task.func(*args)
                     else:
                         args, kwargs, slots = [], lazy.kwargs, segment.slots
-                        for source in lazy.args:  # what take_any() would do
+                        for source in lazy.args:  # inlined take_any()
                             if type(slots[source]) is Shares:
                                 args.append(slots[source].pop())
                             else:
@@ -178,7 +178,7 @@ class FastLane:
                             lock.inside = 0
                             with lock:
                                 settle(segment, lazy, value)
-                        elif type(users) is not Several:  # what settle() would do
+                        elif type(users) is not Several:  # inlined settle()
                             slots[lazy] = value
                             left = segment.waits.get(users)
                             if left is not None and left > 1:
@@ -187,7 +187,7 @@ class FastLane:
                                 push(users if segment is first else (segment, users))
                             else:
                                 activate(segment, users)
-                        else:  # likewise, for each of them
+                        else:  # the same for each of them
                             segment.shared.update(users)
                             slots[lazy] = Shares([value] * (len(users) + (lazy in segment.kept)))
                             waits = segment.waits
@@ -201,14 +201,14 @@ class FastLane:
                                     activate(segment, user)
                     finally:
                         lock.inside = 0
-            value = args = kwargs = None  # or they would live until the next call's are there
+            value = args = kwargs = None  # otherwise they would live until the next call
             if len(context) != variables or (held and differs(context, held)):
                 return False
 
     def _failed(
         self, error: BaseException, segment: Segment, lazy: LazyResult[Any], started: float
     ) -> None:
-        work = _begun(segment, lazy, started, (), lazy.kwargs)  # it is not going to be called
+        work = _begun(segment, lazy, started, (), lazy.kwargs)  # it will not be called
         self._fail(carried(lazy.task.func, error), work, None)
 
 
@@ -219,7 +219,7 @@ def _begun(
     args: Sequence[Any],
     kwargs: dict[str, Any],
 ) -> Work:
-    """The work that the fast lane has begun without making an object for it."""
+    """The Work object for a node that the fast lane has begun without one."""
     work = Work(segment, lazy)
     work.started, work.args, work.kwargs = started, args, kwargs
     return work
@@ -228,8 +228,8 @@ def _begun(
 def arguments(
     lazy: LazyResult[Any], get: Callable[[LazyResult[Any]], Any]
 ) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments of a plain node, with values in the place of lazy ones."""
-    if lazy.task is GATHER:  # it may have any number: no loop of ours
+    """The arguments of a plain node, with values in place of lazy ones."""
+    if lazy.task is GATHER:  # it may have any number of arguments: no Python loop
         return [lazy.args[0], *map(get, lazy._dependencies)], lazy.kwargs
     args = [get(v) if issubclass(type(v), LazyResult) else v for v in lazy.args]
     if not lazy.kwargs:

@@ -1,4 +1,4 @@
-"""Batches: so many steps of a loop, made in one go; what a loop that a node is in consists of."""
+"""Batches: a number of steps of a loop, made in one go; and the loop that a node is in."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ Code: TypeAlias = Fused | Generated | Trampoline
 
 
 class Loop:
-    """A loop that one node goes on in.
+    """The loop that one node continues in.
 
     Attributes:
-        code: The loop.
+        code: The loop's code.
         state: Which of its tasks is next.
-        values: The arguments of that, in the order that the loop takes them in.
-        context: What all steps see; none writes to it, or the loop ends (M12).
-        has_moved: Whether its steps have a worker from now on; once they do it stays so (M6).
-        stays: Whether its steps never have a worker, as there is none but this thread.
-        made: How many steps it has made.
+        values: The arguments of that task, in the loop's order.
+        context: The context of all steps; if a step sets a variable in it, the loop ends (M12).
+        has_moved: Whether its steps run on a worker from now on; this never changes back (M6).
+        stays: Whether its steps never run on a worker, because this is the only thread.
+        made: Number of steps that it has made.
     """
 
     __slots__ = (
@@ -58,11 +58,11 @@ class Loop:
         self.context = context
         self.has_moved = self.stays = False
         self.made = 0
-        #: Whether a step may come to ``asyncio.run``.
+        #: Whether a step may reach ``asyncio.run``.
         self.starts_loop = type(code) is Trampoline or any(map(starts_loop, code.tasks))
         #: Marks its batches in the event loop's thread.
         self.watch: Watch | None = None
-        #: Whether its next batch is to be one step, which may show that steps write to it.
+        #: Whether its next batch is a single step, to detect steps that set context variables.
         self.is_fresh = not code.is_async
 
     @property
@@ -72,7 +72,7 @@ class Loop:
 
 
 def made_here(loop: Loop, enter: Callable[..., Any], steps: Steps) -> tuple[Any, ...]:
-    """What a batch of steps gives, made in this thread."""
+    """The result of a batch of steps made in this thread."""
     began = begin()
     try:
         return _entered(loop, enter, steps)
@@ -82,7 +82,7 @@ def made_here(loop: Loop, enter: Callable[..., Any], steps: Steps) -> tuple[Any,
 
 
 def made_aside(loop: Loop, enter: Callable[..., Any], steps: Steps) -> tuple[Any, ...]:
-    """The same on a worker, where nobody is to blame for the time that it takes."""
+    """The same on a worker, where its duration is not recorded against a task."""
     steps.began = perf_counter()
     try:
         return _entered(loop, enter, steps)
@@ -100,16 +100,16 @@ def _entered(loop: Loop, enter: Callable[..., Any], steps: Steps) -> tuple[Any, 
 
 
 class Steps:
-    """An iterator of about so many items, that knows how many were taken.
+    """An iterator of about ``count`` items that knows how many were taken.
 
     Args:
-        count: How many.
+        count: Number of items.
 
     Attributes:
-        items: For the loop.
-        count: How many there were.
-        began: When a thread has begun to make them; 0 for steps that are awaited.
-        seconds: How long it took to make them, once they were made.
+        items: The iterator for the loop.
+        count: Number of items at the beginning.
+        began: Start of the batch on a thread; 0 for awaited steps.
+        seconds: Duration of the batch, after its end.
     """
 
     __slots__ = ("_left", "began", "count", "items", "seconds")
@@ -124,16 +124,16 @@ class Steps:
 
     @property
     def made(self) -> int:
-        """How many the loop has taken."""
+        """Number of items that the loop has taken."""
         return self.count - (length_hint(self.items) if self._left is None else self._left)
 
     @property
     def left(self) -> int:
-        """How many more it may take."""
+        """Number of items that it may still take."""
         return length_hint(self.items)
 
     def end(self) -> None:
-        """Let there be no more. From any thread, also while the loop makes steps."""
+        """Remove the remaining items. From any thread, also while the loop makes steps."""
         if self._left is None:
             items: Any = self.items
             to_end = partial(items.__setstate__, len(_NONES))

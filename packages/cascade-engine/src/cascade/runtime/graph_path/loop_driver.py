@@ -1,13 +1,13 @@
-"""The loop driver: has nodes of a graph run go on in compiled loops, many steps at once.
+"""The loop driver: lets nodes of a graph run continue in compiled loops, many steps at once.
 
-A node enters a loop when it has proven long (``PROMOTED`` tail calls in a row), or at once where it
-is all that a run is for. The loop then makes steps until one gives something that is no tail call
-of its own, or until it has made as many as it was given. Between two batches everything else
-happens: turns of the event loop and with them cancelling, the limit of steps, events. What the loop
-cannot go on with, its node does as any other: as the task that ran last, with its arguments.
+A node enters a loop when it has proven long (``PROMOTED`` tail calls in a row), or at once if it is
+the whole target of a run. The loop then makes steps until one returns something other than a tail
+call of its own, or until its batch is used up. Between two batches everything else happens: turns
+of the event loop, and with them cancels, the step limit and events. A step that does not fit into
+the loop is made by its node like any other, as the task that ran last, with its arguments.
 
-Steps of coroutines, and those of plain functions in the event loop's thread, are made by the node's
-asyncio task (``drive``); a worker's thread makes batches by itself (``drive_on_worker``), no hop
+The node's asyncio task makes steps of coroutines, and those of plain functions in the event loop's
+thread (``drive``). A worker's thread makes batches by itself (``drive_on_worker``), without a hop
 to the event loop in between.
 """
 
@@ -40,20 +40,20 @@ from cascade.spec.task import Task
 if TYPE_CHECKING:
     from cascade.runtime.graph_path.segments import Work
 
-#: So many tail calls in a row show that a node is a loop.
+#: This many tail calls in a row show that a node is a loop.
 PROMOTED: Final = 16
-#: What ``drive`` gives where the node has left its loop: the step is to be made as any call is.
+#: The result of ``drive`` if the node has left its loop: make the step like any other call.
 NOT_ENTERED: Final = object()
-#: What ``drive`` gives where the loop goes on, on a worker.
+#: The result of ``drive`` if the loop continues on a worker.
 MOVED: Final = object()
 
 #: Most steps of a batch of a coroutine loop.
 _FEW = 1024
-#: Seconds after which a batch on a worker ends with the step that it is in.
+#: Seconds after which a batch on a worker ends with its current step.
 _LONG = 0.02
-#: By how many steps the seconds of a batch are divided at most to tell what one of them took.
+#: Most steps by which the seconds of a batch are divided to estimate the duration of one.
 _ALIKE = 4
-#: How often a loop may be left soon after it was entered; then its node enters trampolines only.
+#: Times that a node may leave a loop soon after it entered; then it enters trampolines only.
 _LEFT_FOR_GOOD = 2
 
 
@@ -62,10 +62,10 @@ class LoopDriver:
 
     Args:
         run: The run.
-        tier: The best that there may be.
+        tier: The best tier allowed.
         is_cancelled: Whether the engine has cancelled the current asyncio task.
-        is_stopping: Whether nothing new is begun any more.
-        is_alone: Asked by a node that runs in the event loop's thread: whether no other does.
+        is_stopping: Whether nothing new may start.
+        is_alone: For a node in the event loop's thread: whether no other node runs there.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class LoopDriver:
         self._is_cancelled = is_cancelled
         self._is_stopping = is_stopping
         self._is_alone = is_alone
-        #: Batches of loops of coroutines, and those that workers make.
+        #: Batches of coroutine loops, and those that workers make.
         self._under_way: set[Steps] = set()
         self._stop_listening: Callable[[], object] | None = None
 
@@ -101,18 +101,18 @@ class LoopDriver:
         return self._loop_to_start(target.task) is not None
 
     def start(self, work: Work) -> bool:
-        """Let the node of such a target begin; whether it does, its arguments being plain."""
+        """Start the node of such a target in its loop; False if its arguments are not plain."""
         assert isinstance(work.operation, Task)
         code = self._loop_to_start(work.operation)
         return code is not None and self._enter(work, work.operation, code)
 
     def _loop_to_start(self, task: Task[..., Any]) -> Code | None:
         code = loop_of(task, self._tier)
-        # What is not fused may be no loop at all, unless it was asked for by name.
+        # A task that is not fused may be no loop at all, unless its tier was asked for by name.
         return code if self._tier != "auto" or type(code) is Fused else None
 
     def promote(self, work: Work) -> None:
-        """Let a node whose last calls were tail calls go on in a loop, if there is one for it."""
+        """Let a node whose last calls were tail calls continue in a loop, if it has one."""
         work.tails, task = 0, work.operation
         if self._tier == "interpreted" or work.policies.needs_attempts or work.left < 0:
             return
@@ -128,7 +128,7 @@ class LoopDriver:
             self._enter(work, task, code)
 
     def leave(self, work: Work) -> None:
-        """Let a node be at the step that its loop has come to, as an ordinary call."""
+        """Take a node out of its loop, at the loop's current step, as an ordinary call."""
         loop, work.loop = work.loop, None
         assert loop is not None
         task = loop.task
@@ -161,7 +161,7 @@ class LoopDriver:
         return True
 
     def _is_unlimited(self, work: Work) -> bool:
-        """Whether a worker may make steps without asking anybody."""
+        """Whether a worker may make steps without asking for permits."""
         return not (
             self._run.gate.constraints.any
             or work.policies.capacities
@@ -169,13 +169,13 @@ class LoopDriver:
         )
 
     def _entry(self, loop: Loop) -> Callable[..., Any] | None:
-        """The function to enter, if the arguments and all that it relies on allow that."""
+        """The function to enter, if the arguments, and the names it relies on, allow that."""
         if type(loop.code) is Fused and is_traced():
             return self._untangled(loop)
         return loop.code.loop_for(loop.values)
 
     def _untangled(self, loop: Loop) -> Callable[..., Any] | None:
-        """The same where somebody looks at lines, which are to be the functions' own."""
+        """The same while a tool traces lines, which must be the functions' own."""
         task, code = loop.task, loop_of(loop.task, self._tier)
         if code is None:
             return None
@@ -187,21 +187,21 @@ class LoopDriver:
     # -- in the event loop's thread -----------------------------------------------------------
 
     def drive(self, work: Work, budget: YieldBudget, reports: Any) -> Awaitable[Any]:
-        """Await what a step gives that is no tail call of the loop's own; PAUSED if it goes on.
+        """Await the first result that is not a tail call of the loop; PAUSED if the loop goes on.
 
-        Unless it goes on, the node has left its loop. What limits hold for a step holds for the
-        batch, which is made only as long as they allow.
+        Unless it goes on, the node has left its loop. The limits of a step apply to the whole
+        batch, which is only as long as they allow.
 
         Args:
-            work: In a loop.
+            work: Work in a loop.
             budget: Counts the steps.
-            reports: Told when the batch has to wait.
+            reports: Publishes the wait of a batch.
 
         Raises:
-            BaseException: That of a step; ``work`` is at its task.
-            StepLimitError: The run may make no more.
+            BaseException: The error of a step; ``work`` is at its task.
+            StepLimitError: The run may make no more steps.
         """
-        # Each coroutine in between is one more that every wait of the loop goes through.
+        # Every wait of the loop passes through each further coroutine.
         loop, gate = work.loop, self._run.gate
         assert loop is not None
         if not (gate.constraints.any or work.policies.capacities):
@@ -212,11 +212,11 @@ class LoopDriver:
         return self._limited(work, loop, budget, reports)
 
     async def _limited(self, work: Work, loop: Loop, budget: YieldBudget, reports: Any) -> Any:
-        """The same, where there are limits that may hold for it."""
+        """The same if limits may apply to it."""
         gate, code = self._run.gate, loop.code
         task = loop.task
         if not gate.constraints.alike(other.name for other in code.tasks):
-            self.leave(work)  # each of its tasks is limited by other ones
+            self.leave(work)  # its tasks have different limits
             return NOT_ENTERED
         allowed = self._run.steps.allowed(1 if loop.is_fresh else budget.left)
         if not gate.governs(task, work.policies):
@@ -226,7 +226,7 @@ class LoopDriver:
         if self._entry(loop) is None:
             self.leave(work)  # the call will ask for itself
             return NOT_ENTERED
-        # A coroutine's steps may take long, so each asks by itself.
+        # A coroutine's steps may take long, so each asks separately.
         most = 1 if code.is_async else allowed
         if reports.wanted:
             reports.waits(work)
@@ -239,7 +239,7 @@ class LoopDriver:
     async def _batch(
         self, work: Work, loop: Loop, budget: YieldBudget, allowed: int, permit: Permit | None
     ) -> Any:
-        """One entry of the loop, for so many calls; gives back what ``permit`` has."""
+        """One entry of the loop, for a number of calls; returns the permit."""
         made = 0
         context = loop.context
         token = None if permit is None else context.run(current_permit.set, permit)
@@ -283,12 +283,14 @@ class LoopDriver:
         return self._after(work, loop, value)
 
     def _after(self, work: Work, loop: Loop, value: Any) -> Any:
-        """What a batch has given; the node leaves the loop, if it cannot go on there."""
+        """Handle the result of a batch; the node leaves the loop if it cannot continue there."""
         written = is_written(loop.context, len(self._run.context), self._run.held)
         if written and loop.code.is_async:
-            loop.context = self._run.context.copy()  # no later step sees what one has set (M12)
+            # Later steps must not see a variable set by one (M12).
+            loop.context = self._run.context.copy()
         elif written:
-            self.leave(work)  # a step may write in the midst of a batch, which would go on
+            # A step may set a variable in the middle of a batch, which would go on.
+            self.leave(work)
             work.left = -1
             return NOT_ENTERED if value is PAUSED else value
         if value is not PAUSED:
@@ -296,7 +298,7 @@ class LoopDriver:
         return value
 
     def _place(self, loop: Loop) -> Place:
-        """Where the next batch is made (M6)."""
+        """The place of the next batch (M6)."""
         task, placement = loop.task, self._run.placement
         short = not loop.has_moved
         place = placement.place(task, short=short, alone=self._is_alone(), loop=loop.code)
@@ -313,7 +315,7 @@ class LoopDriver:
         return outside_loop(marked, *args) if loop.starts_loop else marked(*args)
 
     def _note(self, loop: Loop, steps: Steps, place: Place, budget: YieldBudget) -> None:
-        """Remember how long steps take; those that took long are the last in this thread."""
+        """Record the duration of steps; slow ones are the last in this thread."""
         if place is Place.LOOP or loop.task.mode == "inline" or not steps.seconds:
             return  # or they were not begun
         if self._note_steps(loop, steps):
@@ -321,7 +323,7 @@ class LoopDriver:
             loop.has_moved = self._run.placement.durations is not None
 
     def _note_steps(self, loop: Loop, steps: Steps) -> bool:
-        """Remember how long steps took; whether that was long."""
+        """Record the duration of steps; whether they were slow."""
         placement = self._run.placement
         took = steps.seconds / min(max(steps.made, 1), _ALIKE)
         placement.note(loop.code, took)
@@ -338,7 +340,7 @@ class LoopDriver:
         steps: Steps,
         made: int,
     ) -> None:
-        """Let ``work`` be at the step that has failed."""
+        """Put ``work`` at the step that has failed."""
         budget.left -= made
         self._count(work, loop, loop.task, steps, made)
         replaced = isinstance(error, (TaskStopIterationError, TaskCancelledError))
@@ -348,11 +350,11 @@ class LoopDriver:
             isinstance(error, asyncio.CancelledError) and not loop.code.is_async
         ):
             raise carried(task.func, error) from error
-        if isinstance(error, TaskStopIterationError):  # it names what was entered
+        if isinstance(error, TaskStopIterationError):  # it names the task that was entered
             error.args = stop_iteration(task.func).args
 
     def _fail_at(self, error: BaseException, work: Work, loop: Loop) -> Task[..., Any]:
-        """Let ``work`` be at the task whose step has raised ``error``, out of the loop; that."""
+        """Put ``work`` at the task whose step has raised ``error``, out of the loop; that task."""
         loop.state = loop.code.state_at(error, loop.state)
         work.loop, work.operation = None, loop.task
         return loop.task
@@ -369,7 +371,7 @@ class LoopDriver:
     def _awaited(
         self, work: Work, loop: Loop, begun: Any, steps: Steps, budget: YieldBudget
     ) -> Awaitable[Any]:
-        """What to await for a batch of a loop of coroutines, until ``steps`` has an end."""
+        """An awaitable for a batch of a coroutine loop, until ``steps`` has an end."""
         operation = loop.task
         budget.tells(self._run, operation.name)
         self._listen()
@@ -381,12 +383,13 @@ class LoopDriver:
     # -- in a worker's thread -----------------------------------------------------------------
 
     def drive_on_worker(self, work: Work) -> Any:
-        """What a step gives that is no tail call of the loop's own; NOT_ENTERED if all is open.
+        """The first result that is not a tail call of the loop; NOT_ENTERED if it cannot be
+        entered.
 
         The node has then left its loop.
 
         Raises:
-            BaseException: That of a step; ``work`` is at its task.
+            BaseException: The error of a step; ``work`` is at its task.
         """
         loop, many, value = work.loop, 1, PAUSED
         assert loop is not None
@@ -400,7 +403,8 @@ class LoopDriver:
             value, loop.state, *loop.values = self._made_on_worker(work, loop, enter, steps)
             made = steps.made - (value is not PAUSED)
             self._count(work, loop, entered, steps, made)
-            if self._run.placement.in_time:  # whose loops begin here, as long as they are unknown
+            # Such a run's loops begin here until their durations are known.
+            if self._run.placement.in_time:
                 self._note_steps(loop, steps)
             fits = int(max(made, 1) * BUDGET / max(steps.seconds, 1e-9))
             many = max(min(many * 2, fits), 1)
@@ -426,7 +430,7 @@ class LoopDriver:
             self._under_way.discard(steps)
 
     def end_long_batches(self) -> None:
-        """Let batches end that workers have made for long. In the event loop's thread."""
+        """End the batches that workers have run for long. In the event loop's thread."""
         since = perf_counter() - _LONG
         for steps in list(self._under_way):
             if steps.began and steps.began < since:
@@ -435,25 +439,25 @@ class LoopDriver:
     # -- constraints that change, and the end -------------------------------------------------
 
     def _listen(self) -> None:
-        """From now on, have batches end when constraints change."""
+        """From now on, end batches when constraints change."""
         if self._stop_listening is None:
             self._stop_listening = self._run.gate.constraints.listen(self._changed)
 
     def close(self) -> None:
-        """Let all batches end, and listen no more. In the event loop's thread."""
+        """End all batches, and listen no more. In the event loop's thread."""
         self.end_batches()
         if self._stop_listening is not None:
             self._stop_listening()
 
     def _changed(self) -> None:
         if self._run.is_own_thread(threading.get_ident()):
-            self.end_batches()  # now, or steps that are ready already were made before that
+            self.end_batches()  # now; steps that are ready already were made before
             return
-        with contextlib.suppress(RuntimeError):  # the event loop is closed by now
+        with contextlib.suppress(RuntimeError):  # the event loop is closed
             self._run.loop.call_soon_threadsafe(self.end_batches)
 
     def end_batches(self) -> None:
-        """Let each batch end with the step that it is in. From any thread."""
+        """End each batch with its current step. From any thread."""
         for steps in list(self._under_way):
             steps.end()
 

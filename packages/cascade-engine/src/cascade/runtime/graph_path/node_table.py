@@ -1,8 +1,8 @@
-"""Nodes: what a graph run knows of its nodes, and what follows when one has its value.
+"""Nodes: the bookkeeping of a graph run's nodes, and the steps that follow a value.
 
-Pure bookkeeping, under the lock of its owner: which node waits for which, where values go, which
-lazy values the run has met. Nothing here runs a task; ``activate`` is told which could. The fast
-lane has ``settle`` written out for the commonest case.
+Under the lock of its owner: which nodes wait for which, where values go, which lazy values the run
+has met. Nothing here runs a task; ``activate`` gets the nodes that could run. The fast lane has an
+inlined copy of ``settle`` for the commonest case.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class Nodes:
     """The nodes of one run.
 
     Args:
-        solver: Gives nodes their priorities; None where any order will do.
-        record: Called with each node and its outcome; None where nothing listens.
-        activate: Called with a segment and a node when all that the node waits for is there.
-        on_settled: Called with the address of a node in ``watched`` and its outcome; gives what
-            that is to be.
-        on_left_out: Told of a node that does not run, why, and whether the run is known to go on
-            after that; gives whether it does.
+        solver: Gives nodes their priorities; None if any order will do.
+        record: Called with each node and its outcome; None if nothing listens.
+        activate: Called with a segment and a node when the node has everything it waits for.
+        on_settled: Called with the address of a node in ``watched`` and its outcome; returns the
+            outcome to use.
+        on_left_out: Called with a node that does not run, the reason, and whether the run is known
+            to go on after that; returns whether it does.
         on_result: Called with the value of the target.
     """
 
@@ -79,26 +79,26 @@ class Nodes:
         self.first: Segment | None = None
         #: Segments that are not done, in the order in which they were added.
         self._live: dict[Segment, None] = {}
-        #: Lazy values of all segments but the first, by address. Weak: a loop that makes new ones
-        #: for ever must not be remembered for ever.
+        #: Lazy values of all segments but the first → their addresses. Weak: a loop that makes new
+        #: ones for ever must not be remembered for ever.
         self._memory: dict[weakref.ref[LazyResult[Any]], Address] = {}
         self._forget = self._memory.pop  # in C; a WeakKeyDictionary takes twice as long
-        #: Whether any node was skipped or has failed so far; until then nobody needs to look.
+        #: Whether any node was skipped or has failed so far; until then no check is needed.
         self.gaps = False
-        #: No lazy value whose number is above this was met so far.
+        #: No lazy value with a number above this was met so far.
         self.newest = next_number()
-        #: None whose number is above this is one of the first segment's.
+        #: No lazy value with a number above this belongs to the first segment.
         self._begun = self.newest
-        #: All of these, once somebody has asked.
+        #: All nodes of the first segment, after they were first needed.
         self._of_first: set[LazyResult[Any]] | None = None
         self._pins = Pins(lambda lazy: self.known(lazy) is not None)
-        #: A first segment of one node, whose task was not searched so far: most runs end with it.
+        #: A first segment of one node, whose task has not been searched: most runs end with it.
         self._alone: Wiring | None = None
-        #: Nodes whose value ``on_settled`` is to be told.
+        #: Nodes whose values go through ``on_settled``.
         self.watched: set[tuple[Segment, LazyResult[Any]]] = set()
 
     def add(self, wiring: Wiring, continuation: Resume | Address | None) -> Segment:
-        """Make ``wiring`` a segment and activate what waits for nothing.
+        """Make ``wiring`` a segment and activate its nodes without inputs.
 
         Raises:
             ReleasedValueError: It needs a value that was released (M21).
@@ -127,7 +127,7 @@ class Nodes:
     def resume(
         self, wiring: Wiring, continuation: Resume | Address | None, begun: Begun
     ) -> Segment:
-        """Add a graph whose first nodes have values, and whose next one was called already."""
+        """Add a graph whose first nodes have values, and whose next one was already called."""
         done, called = dict(zip(begun.lazies, begun.stopped.done, strict=False)), begun.called
         ready = [lazy for lazy in wiring.ready if lazy not in done and lazy is not called]
         wiring.ready = []
@@ -153,11 +153,11 @@ class Nodes:
 
     @property
     def simple(self) -> bool:
-        """Whether nothing but their values is to be known of nodes so far."""
+        """Whether nodes have had only plain values so far."""
         return self._record is None and self._solver is None and not self.gaps
 
     def known(self, lazy: LazyResult[Any]) -> Address | None:
-        """Where the value is, or will be, of a lazy value that this run has met."""
+        """The address of the value of a lazy value that this run has met."""
         first = self.first
         assert first is not None
         if lazy in first.slots or lazy is first.target:
@@ -168,7 +168,7 @@ class Nodes:
         return found
 
     def _nodes_of_first(self) -> set[LazyResult[Any]]:
-        """The nodes of the first segment; its slots have lost those whose values are released."""
+        """The nodes of the first segment; its slots lack those with released values."""
         if self._of_first is None:
             assert self.first is not None
             self._of_first = set(wire(self.first.target).nodes())
@@ -186,10 +186,10 @@ class Nodes:
             self.newest = lazy.number
 
     def address(self, segment: Segment, node: LazyResult[Any]) -> Address:
-        """Where the value of a node goes: of a target, where its segment's goes."""
+        """The address of a node's value; for a target, that of its segment."""
         if segment is self.first:
             return Address(segment, node)
-        return self._memory[weakref.ref(node)]  # one object, for all that hands its value on
+        return self._memory[weakref.ref(node)]  # one object, shared by all that pass its value on
 
     def _new_address(self, segment: Segment, node: LazyResult[Any]) -> Address:
         if node is segment.target and isinstance(segment.continuation, Address):
@@ -197,7 +197,7 @@ class Nodes:
         return Address(segment, node)
 
     def _look_up(self, lazy: LazyResult[Any]) -> tuple[Address, Any]:
-        """Where the value of a lazy value is that the run has met, and that value, or PENDING.
+        """The address of a lazy value that the run has met, and its value, or PENDING.
 
         Raises:
             ReleasedValueError: It was released.
@@ -212,7 +212,7 @@ class Nodes:
     def _hand_on(
         self, source: Address, value: Any, segment: Segment, node: LazyResult[Any]
     ) -> None:
-        """Let ``node`` have the value at ``source``; later, if it is PENDING."""
+        """Give ``node`` the value at ``source``; later, if it is PENDING."""
         if value is PENDING:
             there, other = source.place
             there.foreign.setdefault(other, []).append(Address(segment, node))
@@ -220,7 +220,7 @@ class Nodes:
             self.settle(segment, node, value)
 
     def _pin(self, wiring: Wiring) -> None:
-        """Keep values marked by ``keep()`` in a new segment, and all its tasks can name (M21)."""
+        """Pin values of a new segment marked by ``keep()``, and those its tasks can name (M21)."""
         pins = self._pins
         if not wiring.users and wiring.target is self._target_of_first():
             self._alone = wiring
@@ -246,7 +246,7 @@ class Nodes:
     def join(
         self, segment: Segment, node: LazyResult[Any], name: str, lazy: LazyResult[Any]
     ) -> bool:
-        """Let a node take the value of ``lazy``, which it returned, if the run has met that (M14).
+        """Give a node the value of ``lazy``, which it returned, if the run has met that (M14).
 
         Returns:
             Whether it has.
@@ -277,7 +277,7 @@ class Nodes:
         segment: Segment,
         node: LazyResult[Any],
     ) -> None:
-        """Let a node have the value that is, or will be, at ``source``."""
+        """Give a node the value that is, or will be, at ``source``."""
         self._hand_on(source, source.now, segment, node)
 
     def standstill(self) -> CycleError:
@@ -286,7 +286,7 @@ class Nodes:
         return standstill(self.first, self._live)
 
     def missing(self, segment: Segment, node: LazyResult[Any]) -> Missing | None:
-        """What keeps ``node`` from running: an input without a value, a condition (R6, M16)."""
+        """The reason why ``node`` cannot run: an input without a value, a condition (R6, M16)."""
         get = segment.value
         lacks: list[Missing] = []
         if self.gaps:
@@ -305,7 +305,7 @@ class Nodes:
         return worst(lacks)
 
     def lacking(self) -> Iterator[Waiting]:
-        """The nodes that wait for inputs, but for those that Cascade added."""
+        """The nodes that wait for inputs, without those that Cascade added."""
         for segment in self._live:
             for lazy in [*segment.slots, segment.target]:
                 if segment.value(lazy) is PENDING and not lazy.task.structural:
@@ -315,9 +315,9 @@ class Nodes:
                         yield Waiting(lazy.name, lazy.number, "inputs", names)
 
     def settle(self, segment: Segment, node: LazyResult[Any], value: Any) -> None:
-        """Keep a node's value and activate what waited for it.
+        """Keep a node's value and activate the nodes that waited for it.
 
-        A list of what is left, and no recursion: values may be handed on along a long chain.
+        Uses a list of pending items and no recursion: values may be passed on along a long chain.
         """
         todo = [(segment, node, value)]
         left_out = 0
@@ -411,14 +411,15 @@ class Nodes:
         if isinstance(continuation, Address):
             todo.append((*continuation.place, value))
         else:
-            segment.continuation = None  # it holds the tail call, and that its lazy arguments
+            # It holds the tail call and the values of its lazy arguments.
+            segment.continuation = None
             continuation.go_on(value)
 
     def let_go(self, segment: Segment) -> None:
         """Forget the nodes of a segment once all have started and only its target may be left.
 
-        What the memory holds must not hold its keys, or they would never go; so the addresses of
-        nodes become their values, as far as these are kept.
+        The values in the weak memory must not hold its keys, or the keys would never be freed. So
+        the addresses of nodes are replaced by their values, if these are kept.
         """
         if segment not in self._live:
             return
@@ -430,7 +431,7 @@ class Nodes:
         segment.close()
 
     def close(self) -> None:
-        """Forget all nodes, so that nothing keeps their values when the run is over."""
+        """Forget all nodes, so that nothing keeps their values after the run."""
         for segment in self._live:
             segment.close()
             segment.foreign.clear()
@@ -438,5 +439,5 @@ class Nodes:
         self._of_first = None
 
     def is_caught(self, segment: Segment, node: LazyResult[Any]) -> bool:
-        """Whether an error of this node becomes the value of itself or of what continues as it."""
+        """Whether an error of this node becomes the value of itself or of a node it continues."""
         return node._calls.catches or way_above(segment, node).catches

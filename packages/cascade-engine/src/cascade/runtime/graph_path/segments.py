@@ -1,4 +1,4 @@
-"""Segments: graphs in execution, and the work on their nodes."""
+"""Segments: running graphs, and the work on their nodes."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ PENDING: Final = _Pending()
 
 
 class Shares(list[Any]):
-    """A value that several nodes use: one reference for each that has still to take it.
+    """A value with several users: one reference for each user that has yet to take it.
 
-    Taking one is atomic, and with the last the value is released. One more keeps it.
+    Taking one is atomic, and taking the last releases the value. An additional one keeps it.
     """
 
     __slots__ = ()
 
 
 class Segment:
-    """A graph in execution; all of it is changed under the run's lock only."""
+    """A running graph; all of it is changed only under the run's lock."""
 
     __slots__ = (
         "continuation",
@@ -63,31 +63,31 @@ class Segment:
     )
 
     def __init__(self, wiring: Wiring, continuation: Resume | Address | None, first: bool) -> None:
-        #: Whether it is that of the run's target.
+        #: Whether it is the segment of the run's target.
         self.first = first
         self.target = wiring.target
         self.waits = wiring.waits
-        #: Node → who waits for it (Users), and when it is done, its value (Shares, if several use
-        #: it) until its last user takes it (M21). One dict for both: a graph of a million nodes
-        #: spends much of its time on reaching for memory. A lazy value is never the value of a node
-        #: (R4), and no user value is a Several or a Shares.
+        #: Node → its users (Users), and when it is done, its value (Shares, if it has several
+        #: users) until its last user takes it (M21). One dict for both: a graph of a million nodes
+        #: spends much of its time on memory access. A lazy value is never the value of a node (R4),
+        #: and no user value is a Several or a Shares.
         self.slots: dict[LazyResult[Any], Any] = cast("dict[LazyResult[Any], Any]", wiring.users)
-        #: The value of an input for its only user, which it is released to.
+        #: Takes the value of an input for its only user, which releases it.
         self.take = self.slots.pop
-        #: Nodes with an input whose value is there and that several use: ``take_any`` is for them.
+        #: Nodes with an input that has a value and several users: they need ``take_any``.
         self.shared: set[LazyResult[Any]] = set()
         #: Nodes whose values are kept after their last use.
         self.kept: set[LazyResult[Any]] = set()
-        #: All nodes; of the first segment none, as ``slots`` and the target tell.
+        #: All nodes; empty for the first segment, where ``slots`` and the target contain them.
         self.nodes: Sequence[LazyResult[Any]] = ()
-        #: What happens with the target's value: nothing more (None: it is the run's), hand it on
-        #: to another address, or go on with work that waits for it.
+        #: Use of the target's value: none (None: it is the run's result), pass it on to another
+        #: address, or resume work that waits for it.
         self.continuation = continuation
         #: Node → addresses in other segments that take over its value.
         self.foreign: dict[LazyResult[Any], list[Address]] = {}
-        #: Stage of each node in the solver's plan; empty where any order will do.
+        #: Stage of each node in the solver's plan; empty if any order will do.
         self.priority: dict[LazyResult[Any], int] = {}
-        #: Node → the nodes above it, as far as errors have asked for them.
+        #: Node → the nodes above it, as far as errors have needed them.
         self.ways: dict[LazyResult[Any], Way] = {}
 
     def value(self, node: LazyResult[Any]) -> Any:
@@ -103,17 +103,17 @@ class Segment:
         return PENDING if issubclass(type(found), (LazyResult, Several)) else found
 
     def take_any(self, node: LazyResult[Any]) -> Any:
-        """The value of an input for one of its users, the last of which it is released to."""
+        """The value of an input for one of its users; released with the last."""
         found = self.slots[node]
         return found.pop() if type(found) is Shares else self.slots.pop(node)
 
     def share(self, node: LazyResult[Any], value: Any, users: Several) -> Shares:
-        """What to put into a node's slot, now that it has a value that several use."""
+        """The content of a node's slot, now that it has a value with several users."""
         self.shared.update(users)
         return Shares([value] * (len(users) + (node in self.kept)))
 
     def keep(self, node: LazyResult[Any]) -> None:
-        """Keep the value of a node, which has none yet, after its last use."""
+        """Keep the value of a node after its last use. The node has none yet."""
         users = self.slots.get(node)
         if isinstance(users, LazyResult):
             users = self.slots[node] = Several((users,))
@@ -121,50 +121,50 @@ class Segment:
             self.kept.add(node)
 
     def let_go_inputs(self, node: LazyResult[Any]) -> None:
-        """Count a node as one that has taken its inputs, or is not going to."""
+        """Count a node as one that has taken its inputs, or never will."""
         for source in inputs_of(node):
             self.take_any(source)
 
     def close(self) -> None:
         """Forget all nodes but the target."""
-        self.slots.clear()  # the frames that an error's traceback holds may hold it
+        self.slots.clear()  # the frames of an error's traceback may hold it
         self.waits, self.priority, self.ways = {}, {}, {}
         self.nodes, self.shared, self.kept = (), set(), set()
 
 
 class Address:
-    """Where the value of a node goes; a segment's target hands it on to another one."""
+    """Where the value of a node goes; a segment's target passes it on to another one."""
 
     __slots__ = ("node", "segment", "value")
 
     def __init__(self, segment: Segment, node: LazyResult[Any]) -> None:
         self.segment: Segment | None = segment
         self.node: LazyResult[Any] | None = node
-        #: What is left when the segment is done.
+        #: The value, after the segment is done.
         self.value: Any = PENDING
 
     @property
     def place(self) -> tuple[Segment, LazyResult[Any]]:
-        """Both; of an address that is not settled."""
+        """Segment and node, of an address that is not settled."""
         assert self.segment is not None
         assert self.node is not None
         return self.segment, self.node
 
     @property
     def now(self) -> Any:
-        """The value that is there; or PENDING, or RELEASED."""
+        """The present value; or PENDING, or RELEASED."""
         return self.value if self.segment is None else self.segment.value(self.place[1])
 
     def settle(self, value: Any) -> None:
-        """Hold the value itself, and nothing else."""
+        """Hold only the value itself from now on."""
         self.segment = self.node = None
         self.value = value
 
 
 class Work:
-    """One node being computed."""
+    """The computation of one node."""
 
-    _plain = False  # in a queue it stands where a node may
+    _plain = False  # it may stand in the queue in place of a node
 
     __slots__ = (
         "address",
@@ -193,40 +193,40 @@ class Work:
     def __init__(self, segment: Segment, node: LazyResult[Any]) -> None:
         self.segment = segment
         self.node = node
-        #: Where its value goes, once a continuation has asked for that.
+        #: The address of its value, once a continuation has needed it.
         self.address: Address | None = None
-        #: The lazy value whose call this is; the last one, where it continued as others.
+        #: The lazy value of this call; the last one, if it continued as others.
         self.source = node
         self.operation: Operation = node.task
-        #: The node's, which it keeps whatever tasks it continues as by tail calls (R10).
+        #: The node's policies, which stay the same across tail calls (R10).
         self.policies: CallPolicies = node._calls
-        #: Number of the attempt that is made, of this step.
+        #: Number of the present attempt, of this step.
         self.attempt = 1
         self.args: Sequence[Any] = node.args
         self.kwargs: dict[str, Any] = node.kwargs
-        #: The arguments by name, once a tail call has asked for them.
+        #: The arguments by name, once a tail call has needed them.
         self.named: dict[str, Any] | None = None
-        #: The blueprint by whose id the operation was entered, if it was.
+        #: The blueprint by whose id the operation was entered, if any.
         self.blueprint: Blueprint | None = None
-        #: When its clock started; later by what it has waited since, as that is no work (M19).
+        #: Start of its clock, plus the time that it has waited since, which is no work (M19).
         self.started = 0.0
         #: Whether its TaskStarted was published, or has no subscriber.
         self.start_told = True
-        #: How long it has waited for limits and for its next attempt, and since when it waits now.
+        #: Time waited for limits and for the next attempt, and the start of the present wait.
         self.waited = self.waits_since = 0.0
-        #: What its call has given already; PENDING if that is to be made.
+        #: The result of its call, if that exists already; otherwise PENDING.
         self.handed: Any = PENDING
-        #: What its call holds of limits, or waits for, while it is made on a worker.
+        #: The permit of its call, held or requested, while that is made on a worker.
         self.permit: Permit | None = None
-        #: How many tail calls in a row it has made, and how many of a task to itself.
+        #: Number of tail calls in a row, and of those from a task to itself.
         self.tails = self.stays = 0
-        #: The loop that it goes on in, with its arguments.
+        #: The loop that it continues in, with its arguments.
         self.loop: Loop | None = None
-        #: How often it has left a loop soon; -1 if it is to enter none.
+        #: Times that it has left a loop soon; -1 if it may enter none.
         self.left = 0
 
     def take_inputs(self) -> None:
-        """Let the arguments be values, which are there, in the place of lazy ones."""
+        """Replace lazy arguments by their values, which must exist."""
         get = self.segment.value
         self.args = [_resolved(v, get) for v in self.node.args]
         self.kwargs = {n: _resolved(v, get) for n, v in self.node.kwargs.items()}
@@ -242,33 +242,33 @@ class Work:
         return work
 
     def amounts(self) -> dict[str, Any]:
-        """What nodes have given as the amounts that it takes."""
+        """The values of the nodes that give its amounts."""
         get = self.segment.value
         return {name: _resolved(amount, get) for name, amount in self.node._amounts.items()}
 
     def enter(self, lazy: LazyResult[Any]) -> None:
-        """Be that call, which needs no node, from now on; place and policies stay (R5)."""
+        """Become the call of ``lazy``, which needs no node; address and policies stay (R5)."""
         self.operation, self.blueprint, self.named = lazy.task, None, None
         self.args = [_resolved(v, self.segment.value) for v in lazy.args]
         self.kwargs = {n: _resolved(v, self.segment.value) for n, v in lazy.kwargs.items()}
         self.tails = self.stays = 0
 
     def continue_as(self, lazy: LazyResult[Any]) -> None:
-        """Be the call of ``lazy`` from now on, which has plain arguments (R4)."""
+        """Become the call of ``lazy``, which has plain arguments (R4)."""
         self.source, self.operation, self.policies = lazy, lazy.task, lazy._calls
         self.args, self.kwargs, self.named = lazy.args, lazy.kwargs, None
         self.blueprint, self.attempt = None, 1
         self.tails = self.stays = 0
 
 
-#: A node whose inputs are there, or work that goes on.
+#: A node with all its inputs, or resumed work.
 Item = tuple[Segment, "LazyResult[Any] | Work"]
-#: What the queue holds: of the first segment the nodes alone, which are most of all.
+#: An item of the queue; nodes of the first segment, the most frequent ones, stand alone.
 Queued = Item | LazyResult[Any]
 
 
 class Resume:
-    """What to do with the values that a tail call of some work waits for (M2)."""
+    """The handler of the values that a tail call of some work waits for (M2)."""
 
     __slots__ = ("go_on", "work")
 
@@ -295,23 +295,23 @@ def priorities(plan: ExecutionPlan, graph: Graph) -> dict[LazyResult[Any], int]:
 def path_to(
     segment: Segment, node: LazyResult[Any], name: str, source: LazyResult[Any]
 ) -> list[str]:
-    """Names from the target down to a node, leaving out what Cascade added.
+    """Names from the target down to a node, without nodes that Cascade added.
 
     Args:
-        segment: Where the node is.
+        segment: The segment of the node.
         node: The node.
-        name: What runs for it now.
-        source: The lazy value that it is now; another one than at first if it continued as that.
+        name: Name of the task that runs for it now.
+        source: Its present lazy value; differs from the first one if it has continued.
     """
     own = node is not source and not _is_handed_on(segment, node) and not node.task.structural
     return way_above(segment, node).path(*([node.name] if own else []), name)
 
 
 def way_above(segment: Segment, node: LazyResult[Any]) -> Way:
-    """The nodes that the value of one that has none yet goes through to the target of the run.
+    """The nodes between a node without a value and the target of the run.
 
-    Of several users the one that was made first. Of what was found, one in some nodes is
-    remembered, as it stays so until the node has its value.
+    If a node has several users, the one that was made first. The result of one in some nodes is
+    cached, because it stays the same until the node has its value.
     """
     trail: list[tuple[Segment, LazyResult[Any], Sequence[LazyResult[Any]]]] = []
     way = segment.ways.get(node)
@@ -340,7 +340,7 @@ def way_above(segment: Segment, node: LazyResult[Any]) -> Way:
 def _above(
     segment: Segment, node: LazyResult[Any]
 ) -> tuple[Segment, LazyResult[Any], Sequence[LazyResult[Any]]] | None:
-    """The next place on the way up, and the nodes that are passed by going there."""
+    """The next place on the way up, and the nodes passed on the way there."""
     onward = segment.continuation
     users = users_of(segment.slots.get(node))
     if users:
@@ -364,5 +364,6 @@ def _is_handed_on(segment: Segment, node: LazyResult[Any]) -> bool:
 def _resolved(value: Any, get: Callable[[LazyResult[Any]], Any]) -> Any:
     if issubclass(type(value), LazyResult):
         found = get(value)
-        return found.error if type(found) is Failed else found  # it is caught, or would be missing
+        # It is caught, otherwise it would be missing.
+        return found.error if type(found) is Failed else found
     return value.value if issubclass(type(value), Literal) else value

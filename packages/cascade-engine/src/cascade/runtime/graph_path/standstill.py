@@ -1,7 +1,7 @@
-"""The error for a run that stands still: which nodes wait for each other.
+"""The error for a run at a standstill: which nodes wait for each other.
 
-A lazy value that a task makes while it runs may wait for the task's own node. No graph shows that;
-it is found when nothing runs, nothing is ready, and the target has no value.
+A lazy value that a task makes during the run may wait for the task's own node. No graph shows that.
+It is detected when nothing runs, nothing is ready, and the target has no value.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _Place = tuple[Segment, "LazyResult[object]"]
 
 
 def standstill(first: Segment, live: Iterable[Segment]) -> CycleError:
-    """The error, with the cycle in ``.cycle`` and in its note the way from the target.
+    """The error, with the cycle in ``.cycle`` and the path from the target in its note.
 
     Args:
         first: The segment of the run's target.
@@ -45,7 +45,7 @@ def standstill(first: Segment, live: Iterable[Segment]) -> CycleError:
 
 
 def _feeds(live: Iterable[Segment]) -> dict[_Place, _Place]:
-    """Place → where its value is computed, for values that come from another segment."""
+    """Place → the place that computes its value, for values that come from another segment."""
     feeds: dict[_Place, _Place] = {}
     for segment in live:
         onward = segment.continuation
@@ -66,6 +66,6 @@ def _pending_input(place: _Place) -> _Place | None:
 
 
 def _shown(way: list[_Place]) -> list[LazyResult[object]]:
-    """Its nodes but for those that Cascade added; one that is met in two segments once."""
+    """Its nodes without those that Cascade added; a node in two segments appears once."""
     lazies = [lazy for _, lazy in way if not lazy.task.structural]
     return [lazy for at, lazy in enumerate(lazies) if at == 0 or lazy is not lazies[at - 1]]

@@ -2,19 +2,18 @@
 
 State vocabulary:
 
-- *segment*: a graph in execution. The target's is the first; a task that returns a lazy value adds
-  one for whatever that needs (rule R4), and it is dropped when its last node, its target, is done.
-- *address*: (segment, node), where the value of a node goes. A target hands its value on to the
-  node that it continues, so both have one address, and a loop of tasks that return lazy values
-  stays at one address for ever: flat memory.
-- *work*: one node being computed: the operation that runs now, with its arguments. A tail call
-  changes the operation and the arguments, never the address (rule R5, M3).
-- *lane*: plain calls go to the workers' fast lane; what has policies, but is called on a worker,
-  takes their slow one; coroutine functions, and calls that want resources or have a timeout, go to
-  the event loop.
+- *segment*: a running graph. The target's is the first. A task that returns a lazy value adds one
+  for all that this value needs (rule R4); it is dropped when its last node, its target, is done.
+- *address*: (segment, node), the destination of a node's value. A target passes its value on to the
+  node that it continues. Both therefore have one address, and a loop of tasks that return lazy
+  values stays at one address for ever: flat memory.
+- *work*: the computation of one node: its present operation and arguments. A tail call changes
+  these, never the address (rule R5, M3).
+- *lane*: plain calls go to the workers' fast lane; plain calls with policies to the workers' slow
+  lane; coroutine functions, and calls that need resources or have a timeout, to the event loop.
 
-Lazy values are remembered by address for as long as they live, so that one that is met again, in
-whatever task returns or mentions it, is not computed again (M14).
+Lazy values are remembered by address while they live. If a task returns or mentions one that the
+run has met, it is not computed again (M14).
 """
 
 from __future__ import annotations
@@ -60,11 +59,11 @@ from cascade.spec.protocols import Solver
 
 
 class GraphExecutionStrategy:
-    """Runs a target as a graph; a node starts when its inputs are there, there are no barriers.
+    """Runs a target as a graph; a node starts when it has its inputs, without barriers.
 
     Args:
         solver: Orders nodes that could run at the same time.
-        tier: How the steps of nodes that have proven to be loops are made.
+        tier: The tier for nodes that have proven to be loops.
     """
 
     name = "graph"
@@ -89,9 +88,9 @@ class GraphRun:
     """One run of one target. ``_lock`` guards the segments and the memory of addresses.
 
     Args:
-        run: What it is part of.
+        run: The run that it belongs to.
         solver: See GraphExecutionStrategy.
-        tier: See there.
+        tier: See GraphExecutionStrategy.
         compiled: Whether a target that is a lone call of a loop task begins as a compiled loop.
     """
 
@@ -155,7 +154,7 @@ class GraphRun:
         self._error: BaseException | None = None
 
     async def value(self, target: LazyResult[Any], begun: Begun | None = None) -> Any:
-        """What a strategy gives for ``target``; with ``begun``, go on from there."""
+        """The result of a strategy for ``target``; with ``begun``, continue from there."""
         self._run.watch_waits(self._lacking)
         wiring = wire(target)
         self._run.check(wiring.special)
@@ -179,16 +178,16 @@ class GraphRun:
             finally:
                 self._nodes.close()
         error, self._error = self._error, None
-        result, self._result = self._result, None  # what belongs to a run refers to each other
+        result, self._result = self._result, None  # the parts of a run refer to each other
         if error is None:
             return result
         try:
             raise error
         finally:
-            del error  # or this frame, which its traceback holds, would hold it in turn
+            del error  # otherwise this frame, held by its traceback, would hold it in turn
 
     def _go_on_from(self, wiring: Wiring, begun: Begun) -> None:
-        """Begin where straight-line code for the graph has stopped."""
+        """Begin at the point where straight-line code for the graph has stopped."""
         with self._lock:
             segment = self._nodes.resume(wiring, None, begun)
         work = None if begun.called is None else Work.begun(segment, begun)
@@ -204,7 +203,7 @@ class GraphRun:
             self._dispatch.send(work)
 
     async def _start_in_loop(self, wiring: Wiring) -> None:
-        """Begin with a compiled loop, which is all that the target is; in this asyncio task."""
+        """Begin with a compiled loop, which is the whole target; in this asyncio task."""
         wiring.ready.clear()
         with self._lock:
             segment = self._nodes.add(wiring, None)
@@ -221,7 +220,7 @@ class GraphRun:
     # -- from ready to running ----------------------------------------------------------------
 
     def _begin(self, item: Item) -> Work | None:
-        """The work of a node, or None if there is nothing to call for it."""
+        """The work of a node, or None if it makes no call."""
         segment, node = item
         if isinstance(node, Work):
             return node
@@ -243,7 +242,7 @@ class GraphRun:
         return work if not amounts or self._takes(work, amounts) else None
 
     def _takes(self, work: Work, amounts: Mapping[str, Any]) -> bool:
-        """Whether what nodes have given as amounts can be taken; if not, the node has failed."""
+        """Whether the amounts given by nodes can be granted; otherwise the node has failed."""
         try:
             work.policies = self._run.gate.taking(work.policies, amounts, work.node.name)
         except Exception as error:
@@ -292,12 +291,13 @@ class GraphRun:
                     else:
                         if watched:
                             self._reports.goes_on(work)
-                        context = copied()  # what a task writes, others do not see (M12)
+                        # Tasks must not see each other's context variables (M12).
+                        context = copied()
                         if work.permit is not None:
                             context.run(current_permit.set, work.permit)
                         result = context.run(work.operation.func, *work.args, **work.kwargs)
                 except (Exception, asyncio.CancelledError) as failure:
-                    admission.left(work)  # backoff holds nothing
+                    admission.left(work)  # no permits are held during the backoff
                     error = carried(work.operation.func, failure)
                     if isinstance(error, Exception) and self._tries_again(work, error):
                         del error  # its traceback holds this frame
@@ -313,11 +313,11 @@ class GraphRun:
             self._fail(error, work, item)
 
     def _drive_on_worker(self, work: Work) -> Any:
-        """What the loop of ``work`` gives; see ``LoopDriver``."""
+        """The result of the loop of ``work``; see ``LoopDriver``."""
         if not self._run.is_own_thread(get_ident()):
             return self._loop_driver.drive_on_worker(work)
         assert work.loop is not None
-        work.loop.stays = True  # the executor has no threads, and the event loop wants its turns
+        work.loop.stays = True  # the executor has no threads, and the event loop needs its turns
         with self._lock:
             self._dispatch.to_loop((work.segment, work))
         return MOVED
@@ -325,25 +325,25 @@ class GraphRun:
     def _admits(self, work: Work) -> bool:
         """Whether the next call may begin now; its clock stands still until it does."""
         if self._reports.wanted and not work.waits_since:
-            self._reports.waits(work)  # at once: another thread may go on with it
+            self._reports.waits(work)  # at once: another thread may resume it
         return self._dispatch.admission.admits(work)
 
     def _go_on(self, work: Work) -> None:
-        """Go on, in a worker's thread, with what the fast lane has begun."""
+        """Continue, in a worker's thread, work that the fast lane has begun."""
         result, work.handed = work.handed, PENDING
         try:
             following = self._after(work, result, on_loop=False)
         except BaseException as error:
             self._fail(error, work, None)
         else:
-            del result  # a tail call has arguments, which a loop is not to hold
+            del result  # a tail call has arguments, which a loop must not hold
             if following is not None:
                 self._work_on((following.segment, following))
 
     async def _loop_lane(self, item: Item, in_place: bool = False) -> None:
         """The loop's lane: await coroutine functions, open resources. In the loop's thread.
 
-        With ``in_place`` the asyncio task is that of the run, whose cancels pass.
+        With ``in_place`` the asyncio task is that of the run, and its cancels are passed on.
         """
         work: Work | None = None
         budget: YieldBudget | None = None
@@ -369,8 +369,9 @@ class GraphRun:
             if self._dispatch.stopping and not isinstance(error, Exception):
                 if error is self._error:
                     return
-                raise  # Ctrl-C while the run ends: for the event loop, which cancels the run again
-            if isinstance(error, asyncio.CancelledError):  # by a handle on this asyncio task (M13)
+                raise  # Ctrl-C while the run ends: the event loop cancels the run again
+            # User code has cancelled this asyncio task (M13).
+            if isinstance(error, asyncio.CancelledError):
                 inside = cancelled_inside()
                 inside.__cause__ = error
                 error = inside
@@ -379,7 +380,7 @@ class GraphRun:
             self._dispatch.left()
 
     def _after_loop(self, work: Work, result: Any) -> Work | None:
-        """What follows a batch of steps of a loop; see ``_after``."""
+        """The next work after a batch of steps of a loop; see ``_after``."""
         if result is PAUSED:
             return work
         if result is not NOT_ENTERED and result is not MOVED:
@@ -391,11 +392,11 @@ class GraphRun:
         return None
 
     def _is_cancelled(self, outside: int) -> bool:
-        """Whether the engine has cancelled the current asyncio task; ``outside`` as it counts."""
+        """Whether the engine has cancelled the current asyncio task; ``outside``: see Cancels."""
         return self._dispatch.stopping or (outside > 0 and self._run.is_cancelled)
 
     def _call(self, work: Work) -> Awaitable[Any]:
-        """The call of ``work``, to be awaited."""
+        """An awaitable for the call of ``work``."""
         operation, args, kwargs, gate = work.operation, work.args, work.kwargs, self._run.gate
         bare = operation.is_async and work.policies is PLAIN_CALLS
         bare = bare and not (gate.constraints.any and gate.governs(operation, PLAIN_CALLS))
@@ -410,8 +411,8 @@ class GraphRun:
         return self._processor.call(call, partial(self._reports.retrying, work))
 
     def _after(self, work: Work, result: Any, on_loop: bool) -> Work | None:
-        """What follows a call: the same node's next one, in this lane, or nothing here."""
-        kind = type(result)  # isinstance would ask for its __class__, which may be a user's code
+        """The work after a call: the same node's next call in this lane, or none here."""
+        kind = type(result)  # isinstance would read its __class__, which may run user code
         if issubclass(kind, TailCall):
             going_on = self._continuations.tail(work, result)
         elif issubclass(kind, LazyResult):
@@ -438,7 +439,7 @@ class GraphRun:
         return work
 
     def _tries_again(self, work: Work, error: Exception) -> bool:
-        """Whether a failed attempt on a worker is followed by another, and that on its way."""
+        """Whether a failed attempt on a worker is followed by another, which is then scheduled."""
         retry = work.policies.retry
         pause = None if retry is None else retry.pause(work.attempt, error)
         if pause is None:
@@ -453,7 +454,7 @@ class GraphRun:
     # -- ends of nodes ------------------------------------------------------------------------
 
     def _leave_out_rest(self, work: Work, missing: Missing) -> None:
-        """Settle a node that has begun, and does not go on."""
+        """Settle a node that has begun, and cannot continue."""
         self._leave_out(work.segment, work.node, missing, work.source)
 
     def _leave_out(
@@ -463,7 +464,7 @@ class GraphRun:
         missing: Missing,
         source: LazyResult[Any] | None = None,
     ) -> None:
-        """Settle a node that does not run; ``source`` is what it has continued as."""
+        """Settle a node that does not run; ``source`` is its last continuation."""
         with self._lock:
             if self._goes_on_without(segment, node, missing, source=source):
                 self._nodes.settle(segment, node, missing)
@@ -476,7 +477,7 @@ class GraphRun:
         goes_on: bool = False,
         source: LazyResult[Any] | None = None,
     ) -> bool:
-        """Tell of a node that does not run; whether the run goes on. Under the guard."""
+        """Publish that a node does not run; whether the run goes on. Under the lock."""
         self._reports.skipped(node if source is None else source, missing)
         if goes_on:
             return True
@@ -488,7 +489,7 @@ class GraphRun:
         self._fast.on = False
 
     def _goes_on_after(self, segment: Segment, node: LazyResult[Any], failed: Failed) -> bool:
-        """Whether the run goes on after a failure of ``node``; if not, it ends. Under the lock."""
+        """Whether the run goes on after a failure of ``node``, or ends now. Under the lock."""
         self._have_gap()
         if failed.counted or (failed.can_be_value and self._nodes.is_caught(segment, node)):
             return True
@@ -506,7 +507,7 @@ class GraphRun:
         return failed
 
     def _fail(self, error: BaseException, work: Work | None, item: Item | None) -> None:
-        """Note where an error comes from, and end the run, or go on without the node's value."""
+        """Add the origin of an error, and end the run, or go on without the node's value."""
         with self._lock:
             if work is None and item is not None and isinstance(item[1], Work):
                 work = item[1]

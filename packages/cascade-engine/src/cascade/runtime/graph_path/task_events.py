@@ -1,4 +1,4 @@
-"""Reports: the events of a graph run's nodes, built only where somebody wants them."""
+"""Reports: the events of a graph run's nodes, built only if they have subscribers."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from cascade.spec.lazy_types import LazyResult
 
 
 class Reports:
-    """What one run tells of its nodes. Those that Cascade added are not told of.
+    """The events of one run's nodes, without those that Cascade added.
 
     Attributes:
-        wanted: Whether times must be taken, or plans told of, because somebody wants to know.
+        wanted: Whether times must be measured, or plans published, for subscribers.
     """
 
     def __init__(self, run: Run) -> None:
         self._publish, self._bus, wants = run.publish, run.bus, run.bus.wants
         some = not run.bus.is_silent
         self.wanted = some and (run.watches_tasks or wants(NodesPlanned))
-        #: Whether nobody wants to know anything of nodes.
+        #: Whether there are no subscribers to any event of nodes.
         self.silent = not (self.wanted or (some and wants(InputsAwaited)))
         self._starts = some and wants(TaskStarted)
         self._ends = some and wants(TaskFinished)
 
     def started(self, work: Work) -> None:
-        """Start the clock of a node. ``goes_on`` publishes its start, once limits let it in."""
+        """Start the clock of a node. ``goes_on`` publishes its start, after limits admit it."""
         work.started = perf_counter()
         work.start_told = False
 
@@ -49,7 +49,7 @@ class Reports:
                 self._publish(TaskStarted, work.source.name, work.source.number)
 
     def waits(self, work: Work) -> None:
-        """Stop the clock of a node whose next call has to wait (M19)."""
+        """Stop the clock of a node whose next call must wait (M19)."""
         work.waits_since = perf_counter()
 
     def goes_on(self, work: Work) -> None:
@@ -61,13 +61,13 @@ class Reports:
         self._tell_start(work)
 
     def begun(self, lazy: LazyResult[Any]) -> float:
-        """Tell of the start of a node on the fast lane; the time."""
+        """Publish the start of a node on the fast lane; returns the time."""
         if self._starts and not lazy.task.structural:
             self._publish(TaskStarted, lazy.task.name, lazy.number)
         return perf_counter()
 
     def passed(self, lazy: LazyResult[Any], started: float) -> None:
-        """Tell of the end of a node on the fast lane."""
+        """Publish the end of a node on the fast lane."""
         if self._ends and not lazy.task.structural:
             self._publish(TaskFinished, lazy.task.name, lazy.number, perf_counter() - started)
 
@@ -77,7 +77,7 @@ class Reports:
             taken = perf_counter() - work.started
             source = work.source
             self._publish(TaskFinished, source.name, source.number, taken, work.waited)
-        work.started = work.waited = 0.0  # what fails now is no call
+        work.started = work.waited = 0.0  # a later failure is not one of a call
 
     def retrying(self, work: Work, attempt: int, pause: float, error: BaseException) -> None:
         source = work.source
@@ -95,7 +95,7 @@ class Reports:
             self._publish(TaskSkipped, lazy.name, lazy.number, *missing.reason)
 
     def taken_over(self, work: Work, outcome: Any) -> Any:
-        """Tell of a node that was not called, because its value comes from elsewhere; that."""
+        """Publish that a node gets its value from elsewhere, without a call; returns the value."""
         if isinstance(outcome, Missing):
             self.skipped(work.source, outcome)
         else:

@@ -1,13 +1,13 @@
-"""Templates: a blueprint is a graph that has yet to be made, from the arguments that it is given.
+"""Templates: a blueprint is a graph that is made from its arguments.
 
-Each instruction becomes a node, also one whose value nothing reads. Where a register is written
-twice, a read means the latest write before it. A call that was compiled from a lazy value *is* that
-lazy value, as long as nothing of it was changed, so that the run computes it once (M14). Calls
-without one, as people write them by hand, keep the order of the list.
+Each instruction becomes a node, even if nothing reads its value. If a register is written twice, a
+read means the latest write before it. A call that was compiled from a lazy value *is* that lazy
+value, if nothing of it was changed, so that the run computes it once (M14). Calls without a lazy
+value, as people write them by hand, keep the order of the list.
 
-A tail call makes the part from ``entry`` on anew, which no other step shares (R5). What the
-prologue has given stays, and so do the inputs that the tail call does not name. Where that part is
-one call of a task, all this is what the task's own tail calls mean, and there is nothing to do.
+A tail call makes the part from ``entry`` on again, which no other step shares (R5). The results of
+the prologue stay, and so do the inputs that the tail call does not name. If that part is one call
+of a task, the task's own tail calls mean the same, and nothing has to be done.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from cascade.spec.wording import short
 
 
 class Instruction(Operation):
-    """What an instruction calls that no task stands behind.
+    """The callable of an instruction without a task.
 
     Attributes:
-        body: What a tail call of it runs anew; None for one that loops alone (M3).
+        body: The part that its tail calls run again; None if it loops alone (M3).
     """
 
     __slots__ = ("body", "mode")
@@ -50,18 +50,18 @@ class Instruction(Operation):
 
 
 class TemplateNode(LazyResult[Any]):
-    """A node that was made of an instruction, so that no line of the user's stands for it."""
+    """A node made of an instruction, which therefore has no line in the user's source."""
 
     __slots__ = ()
 
 
 class Body:
-    """The part of a blueprint that each tail call runs anew.
+    """The part of a blueprint that each tail call runs again.
 
     Args:
         blueprint: The blueprint.
-        registers: What its inputs and the prologue's registers hold: values as arguments of nodes
-            stand for them, or nodes that are kept.
+        registers: Register → content, for its inputs and the prologue's registers: a value in the
+            form of a node's argument, or a node that is kept.
     """
 
     __slots__ = ("blueprint", "registers")
@@ -73,7 +73,7 @@ class Body:
     def again(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], policies: CallPolicies
     ) -> LazyResult[Any]:
-        """The node of the root, with new inputs; those that are not named keep their values.
+        """The node of the root, with new inputs; inputs that are not named keep their values.
 
         Raises:
             ArgumentError: The arguments do not fit the inputs.
@@ -92,13 +92,13 @@ def instantiate(
     source: LazyResult[Any] | None = None,
     policies: CallPolicies | None = None,
 ) -> LazyResult[Any]:
-    """The target of the graph that ``blueprint`` stands for, with these arguments.
+    """The target of the graph of ``blueprint``, with these arguments.
 
     Args:
         blueprint: Has instructions.
-        args, kwargs: Of its inputs. A lazy value stands for what the prologue computes there.
-        source: The lazy value that it was compiled from, if that is known.
-        policies: How the root's calls are made; as the blueprint says if left out.
+        args, kwargs: Its inputs. A lazy value stands for the value that the prologue computes.
+        source: The lazy value that it was compiled from, if known.
+        policies: The policies of the root's calls; those of the blueprint by default.
 
     Raises:
         ArgumentError: The arguments do not fit the inputs, or one is missing.
@@ -120,7 +120,7 @@ def instantiate(
 
 
 def remaining(blueprint: Blueprint, registers: Sequence[Any], place: int) -> list[LazyResult[Any]]:
-    """The nodes of the instructions from ``place`` on, with what the registers hold there."""
+    """The nodes of the instructions from ``place`` on, with the contents of the registers there."""
     instance = _Instance(blueprint, dict(enumerate(map(_as_argument, registers))))
     nodes = [instance.add(call) for call in blueprint.instructions[place:-1]]
     return [*nodes, instance.root(None, None)]
@@ -131,17 +131,17 @@ class _Instance:
 
     def __init__(self, blueprint: Blueprint, registers: dict[int, Any]) -> None:
         self._blueprint = blueprint
-        #: What each register holds: a node, or a value as an argument of a node stands for it.
+        #: Register → content: a node, or a value in the form of a node's argument.
         self._registers = registers
-        #: The last node that is to keep the order of the list.
+        #: The last node that must keep the order of the list.
         self._last: LazyResult[Any] | None = None
         #: Nodes that nothing has read so far.
         self._unread: dict[LazyResult[Any], None] = {}
-        #: What they held at the entry.
+        #: The contents of the registers at the entry.
         self._at_entry = dict(registers)
 
     def move_inputs(self, given: Iterable[int]) -> None:
-        """Fill the inputs that the prologue has computed; what follows is the body."""
+        """Fill the inputs that the prologue has computed; the body follows."""
         for register, source in self._blueprint.input_sources.items():
             if register not in given:
                 self._registers[register] = self._registers[source]
@@ -168,7 +168,7 @@ class _Instance:
         policies: CallPolicies | None,
         is_first: bool = True,
     ) -> LazyResult[Any]:
-        """Make the node of the last instruction; its conditions are for the first entry."""
+        """Make the node of the last instruction; its conditions apply to the first entry."""
         call = self._blueprint.instructions[-1]
         if call.source is not None and self._is_of(call.source, call):
             return call.source
@@ -201,7 +201,7 @@ class _Instance:
         )
 
     def _has_body(self) -> bool:
-        """Whether its tail calls are not just those of the root's task."""
+        """Whether its tail calls are more than those of the root's task."""
         blueprint = self._blueprint
         last = len(blueprint.instructions) - 1
         if blueprint.instructions[last].source is not None:
@@ -292,7 +292,7 @@ class _Instance:
                 self._unread.pop(held, None)
 
     def _keep_order(self, node: LazyResult[Any]) -> None:
-        """Let a call that was written by hand follow those before it."""
+        """Let a handwritten call follow those before it."""
         last = self._last
         if last is not None and not any(other is last for other in node._dependencies):
             policies = _policies_of(node)
@@ -304,7 +304,7 @@ class _Instance:
     # -- what was compiled from lazy values ---------------------------------------------------
 
     def _is_of(self, source: LazyResult[Any], call: Call) -> bool:
-        """Whether the instruction is still what it was compiled from."""
+        """Whether the instruction is unchanged since it was compiled from ``source``."""
         return (
             call.task is source.task
             and call.func is source.task.func
@@ -340,7 +340,7 @@ class _Instance:
 def initial_registers(
     blueprint: Blueprint, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[dict[int, Any], Set[int]]:
-    """What the inputs hold at the beginning, as arguments of nodes, and which of them were given.
+    """The inputs at the beginning, as arguments of nodes, and which of them were given.
 
     Raises:
         ArgumentError: The arguments do not fit the inputs, or one is missing.
@@ -360,14 +360,14 @@ def given_inputs(
     kwargs: Mapping[str, Any],
     current: Mapping[int, Any],
 ) -> dict[int, Any]:
-    """Register → its argument, in the form that the arguments of a node have.
+    """Register → its argument, in the form of a node's argument.
 
-    A lazy value stands for what the prologue computes there, and is none that was given.
+    A lazy value stands for the value that the prologue computes, and does not count as given.
 
     Args:
         blueprint: Has the inputs.
-        args, kwargs: Of these.
-        current: What the registers hold; surplus named inputs are added to those there.
+        args, kwargs: The arguments.
+        current: The present contents of the registers; surplus named inputs are added to them.
 
     Raises:
         ArgumentError: They do not fit.
@@ -436,7 +436,7 @@ def _give_extra(
 
 
 def dead_prologue(blueprint: Blueprint, given: Iterable[int]) -> set[int]:
-    """Instructions of the prologue that only compute what the caller has given instead (M3)."""
+    """Instructions of the prologue that compute only inputs which the caller has given (M3)."""
     overridden = blueprint.input_sources.keys() & given
     if not overridden:
         return set()
@@ -470,7 +470,7 @@ def _spread(
     *rest: Any,
     **named: Any,
 ) -> LazyResult[Any]:
-    """The call with surplus arguments, which are there now."""
+    """The call with surplus arguments, which have values now."""
     given = [*map(_as_argument, rest), *map(_as_argument, args)]
     by_name = {name: _as_argument(value) for name, value in {**named, **kwargs}.items()}
     node = _lazy(operation, given, by_name, None)
@@ -485,7 +485,7 @@ def _lazy(
     kwargs: Mapping[str, Any],
     source: LazyResult[Any] | None,
 ) -> LazyResult[Any]:
-    """A node; written where ``source`` was."""
+    """A node with the call site of ``source``."""
     values = [*args, *kwargs.values()]
     kinds = [*map(type, values)]
     inputs = tuple([v for v in values if issubclass(type(v), LazyResult)])
@@ -502,7 +502,7 @@ def _policies_of(node: LazyResult[Any]) -> Policies[LazyResult[Any]]:
 
 
 def _as_argument(value: Any) -> Any:
-    """What stands for a value among the arguments of a node: a lazy one is not to be computed."""
+    """The form of a value as a node's argument: a lazy value must not be computed."""
     return Literal(value) if issubclass(type(value), (LazyResult, Literal)) else value
 
 

@@ -1,22 +1,22 @@
-"""WorkerPool: threads that drain one queue of things to do (rule R9's no leftovers, M11, M12).
+"""WorkerPool: threads that drain one queue of items (rule R9's no leftovers, M11, M12).
 
-Policy. A thread that is awake pops from the queue, works, and pops again: while things to do are
-short, one thread does them all, with no hop through the event loop in between. When that thread
-sits in one of them (it sleeps, reads a file) while others are ready, more are woken: the event loop
-looks once in a millisecond, and each time nothing was finished since, the number awake doubles.
-So trivial work costs about a function call, and blocking work overlaps up to the executor's size.
+Policy. An awake thread pops an item, works on it, and pops again: while items are short, one thread
+does them all, without a hop through the event loop in between. If that thread is blocked in an item
+(it sleeps, reads a file) while others are ready, more threads are woken: the event loop looks once
+per millisecond, and if nothing was finished since, it doubles the number of awake threads. Trivial
+work therefore costs about a function call, and blocking work overlaps up to the executor's size.
 
-More threads help those that wait and only get in the way of those that compute (M11). Two signs
-tell them apart. A look that comes late says that somebody computes in Python: the loop had to wait
-for the interpreter's lock. A process that uses all cores says that somebody computes outside of it.
-Then a thread is added only while fewer than there are cores compute, by the threads' CPU clocks.
+More threads help those that wait, and disturb those that compute (M11). Two signs tell them apart.
+If a look comes late, a thread is computing in Python: the loop had to wait for the interpreter's
+lock. If the process uses all cores, threads compute outside of the lock. Then a thread is added
+only while fewer threads than cores compute, according to the threads' CPU clocks.
 
 State vocabulary:
 
-- *ready*: what could be worked on now;
-- *awake*: threads that are inside of ``drain``; each leaves when it finds nothing ready;
-- *current*: a cell for each of them, where it puts what it works on. That something else is there
-  than before is the sign of life that the look at progress asks for.
+- *ready*: items that could be worked on now;
+- *awake*: threads inside ``drain``; each leaves when it finds nothing ready;
+- *current*: a cell for each of them with its present item. A changed item is the sign of life that
+  the look at progress needs.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from cascade.runtime.execution.worker_calls import WorkerCall, not_begun
 from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.run import Run
 
-#: Seconds between two looks at whether the awake threads get on.
+#: Seconds between two looks at the progress of the awake threads.
 LOOK_EVERY = 0.001
 #: A look that is later than this waited for the interpreter's lock, which changes hands after 5 ms.
 _LATE = 0.002
-#: Seconds over which threads are sorted into computing and waiting, several turns of that lock.
+#: Seconds over which threads are sorted into computing and waiting: several turns of that lock.
 _WINDOW = 0.025
-#: A thread that used this share of the window computes; of many that do, each gets a small one.
+#: A thread with this share of the window computes; of many computing threads, each has a small one.
 _COMPUTES = 0.05
 _DEFAULT_WORKERS = 32
 _HAS_CLOCKS = hasattr(time, "pthread_getcpuclockid")
@@ -62,7 +62,7 @@ class Ready(Protocol):
 
 
 class ByPriority:
-    """Ready things by priority, lowest number first, in order of arrival among equals."""
+    """Ready items by priority, lowest number first, in order of arrival among equals."""
 
     def __init__(self, priority: Callable[[Any], int]) -> None:
         self._priority = priority
@@ -86,16 +86,16 @@ class WorkerPool:
     """The threads of one run. Made, woken and stopped in the event loop's thread.
 
     Args:
-        run: Lends the executor.
-        drain: The body of a thread. It calls ``enter``, pops from ``ready`` and puts what it popped
-            into the cell that it was given, again and again; when nothing is ready it calls
-            ``leave``, and returns if that says so.
-        lock: Guards all that ``drain`` changes; owned by the thread as long as there is only one.
-        is_alone: Asked in the loop's thread: whether nobody but the workers uses ``lock``.
+        run: Has the executor.
+        drain: The body of a thread. It calls ``enter``, pops from ``ready`` and puts the item
+            into the cell that it was given, again and again. When nothing is ready it calls
+            ``leave``, and returns if that returns True.
+        lock: Guards all that ``drain`` changes; owned by the thread while it is the only one.
+        is_alone: Asked in the loop's thread: whether only workers use ``lock``.
         on_idle: Called in the loop's thread when the last awake thread has left.
-        on_refusal: Called in the loop's thread when the executor lends no thread, or ``drain``
-            raises, which it should not.
-        ready: The queue; ordered by arrival if left out.
+        on_refusal: Called in the loop's thread when the executor lends no thread, or when
+            ``drain`` raises, which it should not.
+        ready: The queue; in order of arrival by default.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class WorkerPool:
         self.ready: Ready = deque() if ready is None else ready
         self._lock = threading.Lock()
         self._awake = 0
-        #: Awake thread → what it works on.
+        #: Awake thread → its current item.
         self._current: dict[int, list[Any]] = {}
         self._seen: list[Any] = []
         #: The call of each thread, until it has ended, and the cell for its current item.
@@ -126,23 +126,23 @@ class WorkerPool:
         self._next_look: asyncio.TimerHandle | None = None
         self._stopped = False
         self._quiet: asyncio.Future[None] | None = None
-        #: Called in the loop's thread at each look at those that are awake.
+        #: Called in the loop's thread at each look at the awake threads.
         self.on_look: Callable[[], None] = _nothing
         self._most = getattr(run.executor, "max_workers", _DEFAULT_WORKERS)
         self._load = _Load()
 
     @property
     def busy(self) -> bool:
-        """Whether anything is ready or being worked on."""
+        """Whether items are ready or being worked on."""
         return bool(self._awake) or bool(self.ready)
 
     def push(self, item: Any) -> None:
-        """Have ``item`` worked on, without waking anybody: for a thread that is awake itself."""
+        """Add ``item`` without waking a thread; for a thread that is awake itself."""
         if not self._stopped:
             self.ready.append(item)
 
     def wake(self) -> None:
-        """See to it that somebody works on what is ready. In the loop's thread."""
+        """Make sure that a thread works on ready items. In the loop's thread."""
         if not self.ready or self._stopped:
             return
         with self._lock:
@@ -152,7 +152,7 @@ class WorkerPool:
         self._keep_looking()
 
     def wake_another(self) -> None:
-        """Have one more thread, if there may be one: for what is known to block."""
+        """Wake one more thread, if the limit allows it: for an item that is known to block."""
         with self._lock:
             if self._awake >= self._most or not self.ready or self._stopped:
                 return
@@ -160,7 +160,7 @@ class WorkerPool:
         self._keep_looking()
 
     def stop(self) -> None:
-        """Drop what is ready; threads leave after the call that they are in."""
+        """Drop ready items; threads leave after their present call."""
         self._stopped = True
         self.ready.clear()
 
@@ -174,23 +174,23 @@ class WorkerPool:
         await self._quiet
 
     def working(self) -> list[tuple[Future[None], Any]]:
-        """The calls of awake threads, and what each works on; to abandon them, after ``stop``."""
+        """The calls of awake threads and their items, to abandon them after ``stop``."""
         self._call_off()
         awake = set(map(id, list(self._current.values())))
         calls = list(self._calls.items())
         return [(call, cell[0]) for call, (_, cell) in calls if id(cell) in awake]
 
     def worked_on(self) -> list[Any]:
-        """What the awake threads work on."""
+        """The items of the awake threads."""
         return [cell[0] for cell in list(self._current.values())]
 
     def enter(self) -> list[Any]:
-        """The calling thread is awake from now on; the cell for what it works on."""
+        """Make the calling thread awake; returns the cell for its item."""
         self._load.enter()
         return self._current[threading.get_ident()]
 
     def leave(self) -> bool:
-        """Stop being awake, unless something became ready just now."""
+        """End being awake, unless an item has just become ready."""
         with self._lock:
             if self.ready and not self._stopped:
                 return False
@@ -203,28 +203,28 @@ class WorkerPool:
         return True
 
     def _work(self, cell: list[Any]) -> None:
-        """What a thread is lent for."""
+        """The work of a lent thread."""
         self._current[threading.get_ident()] = cell
         try:
             self._drain(self)
-        except BaseException as error:  # a run must end also where the fault is ours
+        except BaseException as error:  # a run must end even if the fault is ours
             self.stop()
             self._tell(self._on_refusal, error)
             self.leave()
 
     def _tell(self, function: Callable[..., None], *details: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # an abandoned run, its loop is closed
+        with contextlib.suppress(RuntimeError):  # the loop of an abandoned run is closed
             self._run.loop.call_soon_threadsafe(function, *details)
 
     def _call_off(self) -> None:
-        """Do without the threads that were asked for and have not begun, and look no more."""
+        """Withdraw requested threads that have not begun, and look no more."""
         self._seen = []
         if self._next_look is not None:
             self._next_look.cancel()
-            self._next_look = None  # it has a context, and that what the run was given
+            self._next_look = None  # its context holds the inputs of the run
         for call, (work, _) in list(self._calls.items()):
-            # Its future is the executor's: pools whose threads cannot begin fail what is in their
-            # queue, and break off where one of these was cancelled.
+            # The future belongs to the executor: pools whose threads cannot start fail the items of
+            # their queue, and stop doing so at a cancelled one.
             if work.withdraw():
                 self._calls.pop(call, None)
                 with self._lock:
@@ -244,7 +244,7 @@ class WorkerPool:
             work = WorkerCall(self._work, cell)
             try:
                 call = self._run.submit(self._run.executor, "plain tasks", work)
-            except Exception as error:  # it was shut down, or has no thread
+            except Exception as error:  # the executor was shut down, or has no thread
                 if work.withdrawn:
                     with self._lock:
                         self._awake -= 1
@@ -294,16 +294,16 @@ class WorkerPool:
 
 
 def _nothing() -> None:
-    """What is done at a look where nobody wants more."""
+    """The default action at a look."""
 
 
 class _Load:
-    """What the awake threads do: wait, or compute. Asked in the event loop's thread."""
+    """Tells whether the awake threads wait or compute. Used in the event loop's thread."""
 
     def __init__(self) -> None:
-        #: Found out when first asked for: most runs end before anybody looks.
+        #: Determined at first use: most runs end before the first look.
         self._cores = 0
-        #: Thread → (its CPU clock, what that showed at the start of the window).
+        #: Thread → (its CPU clock, the clock's value at the start of the window).
         self._clocks: dict[int, tuple[int, float]] = {}
         self._looked = self._window = self._used = 0.0
 
@@ -313,17 +313,17 @@ class _Load:
         self._used = time.process_time()
 
     def enter(self) -> None:
-        """The calling thread is awake from now on."""
+        """The calling thread is now awake."""
         if _HAS_CLOCKS:
             clock = time.pthread_getcpuclockid(threading.get_ident())
             self._clocks[threading.get_ident()] = (clock, time.clock_gettime(clock))
 
     def leave(self) -> None:
-        """The calling thread is not awake any more."""
+        """The calling thread is no longer awake."""
         self._clocks.pop(threading.get_ident(), None)
 
     def helpful(self, awake: int) -> int:
-        """How many more threads are likely to get more done; called at every look."""
+        """The number of further threads that would probably help; called at every look."""
         if not self._cores:
             self._cores = len(os.sched_getaffinity(0)) if _HAS_AFFINITY else os.cpu_count() or 1
         now, used = time.monotonic(), time.process_time()
@@ -338,13 +338,13 @@ class _Load:
         return 1 if computing < self._cores else 0
 
     def _computing(self, now: float) -> int:
-        """How many threads computed since the last time that this was asked."""
+        """The number of threads that have computed since the last call."""
         window, self._window = now - self._window, now
         count = 0
         for thread, (clock, before) in list(self._clocks.items()):
             try:
                 after = time.clock_gettime(clock)
-            except OSError:  # the thread ended just now
+            except OSError:  # the thread has just ended
                 continue
             if thread in self._clocks:
                 self._clocks[thread] = (clock, after)

@@ -106,14 +106,14 @@ class Capacities:
                 some = amount or "some"
                 raise CapacityError(
                     f"{whose} takes {some} of the capacity '{name}', but the engine has "
-                    f"{names_known(name, self._total)}; say how much there is: "
+                    f"{names_known(name, self._total)}; set its amount: "
                     f"Engine(capacities={{'{name}': …}})",
                     name,
                 )
             if exact(amount) > exact(total):
                 raise CapacityError(
-                    f"{whose} takes {amount} of the capacity '{name}', but there is {total} in "
-                    "all, so it would wait for ever",
+                    f"{whose} takes {amount} of the capacity '{name}', but the engine has only "
+                    f"{total}, so it would wait for ever",
                     name,
                 )
 
@@ -457,7 +457,8 @@ def _check_capacities(capacities: Any) -> None:
     for name, amount in capacities.items():
         if not isinstance(name, str) or not name.isidentifier():
             raise ArgumentError(
-                "the name of a capacity is that of an argument of with_capacity(), but got "
+                "the name of a capacity must be an identifier, because with_capacity() takes it "
+                "by name, but is "
                 f"{short(name)}"
             )
         if not is_amount(amount):

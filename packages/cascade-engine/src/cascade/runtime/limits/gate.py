@@ -162,9 +162,9 @@ class Gate:
             self._warned.add((permit.task, *found))
             holder, limit = found
             _log.warning(
-                "task '%s' waits for %s, which task '%s' has, that has started its run: if '%s' "
-                "waits for that run, both stand still for ever; run it outside of '%s', or take "
-                "less there",
+                "task '%s' waits for %s, held by task '%s', which started this run: if '%s' waits "
+                "for the run, both wait for ever; start the run outside of '%s', or take less "
+                "there",
                 permit.task,
                 limit,
                 holder.task,
@@ -201,8 +201,8 @@ class Gate:
         """Make sure that the ended run holds nothing; log an error if it did."""
         for permit, held in self.capacities.close(self._admissions):
             _log.error(
-                "a run has ended and task '%s' still held %s, which was given back; this is a "
-                "fault of Cascade: please report it, with what the run did",
+                "a run has ended and task '%s' still held %s, which was returned; this is a bug "
+                "in Cascade: please report it, with a description of the run",
                 permit.task,
                 held,
             )

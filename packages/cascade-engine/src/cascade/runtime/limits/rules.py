@@ -84,7 +84,7 @@ class Constraint:
             if self.ttl >= _TOO_MUCH:
                 raise ArgumentError(
                     f"ttl takes seconds, less than 1e15, but got {short(self.ttl)}; leave it out "
-                    "for what is never forgotten"
+                    "for a constraint without an end"
                 )
 
     @property
@@ -100,8 +100,8 @@ class Constraint:
 def _check_concurrency(value: Any) -> None:
     if not is_count(value):
         raise ArgumentError(
-            f"the value of 'concurrency' is an int from 1 up, but got {short(value)}; to let "
-            "nothing begin, pause it"
+            f"the value of 'concurrency' must be an int ≥ 1, but is {short(value)}; to let "
+            "nothing begin, set a pause"
         )
     if value >= _TOO_MUCH:
         raise ArgumentError(f"concurrency must be less than 1e15, but is {short(value)}")
@@ -139,7 +139,8 @@ def per_second(rate: Any) -> float:
         if is_number(rate, 0) and _TOO_LITTLE <= rate < _TOO_MUCH:
             hint = f"; for {rate:g} in a second write '{rate:g}/s'"
         raise ArgumentError(
-            "a rate is a number above 0 and a time, as '10/s', '300/m', '1000/h' or '5000/d', but "
+            "a rate is a number > 0 per unit of time, such as '10/s', '300/m', '1000/h' or "
+            "'5000/d', but "
             f"got {short(rate)}{hint}"
         )
     return speed

@@ -210,8 +210,8 @@ class ResourceInstance:
             return error
         # Unchanged, it would look as if the run had been cancelled.
         found = ResourceError(
-            f"the provider of '{self.definition.name}' raised CancelledError, but nobody cancelled "
-            "it: it awaits something that was cancelled; catch that error around the await (it is "
+            f"the provider of '{self.definition.name}' raised CancelledError, but its run was "
+            "not cancelled: it awaits a cancelled future; catch that error around the await (it is "
             f"written at {self.definition.place})"
         )
         found.__cause__ = error  # not raised here
@@ -271,7 +271,7 @@ class ResourceInstance:
                 return  # it has just ended
             self._run.abandon(call.call, call.name, 0, call.executor)
             where = self._too_late(
-                "it goes on in its thread, because nothing can stop a plain function"
+                "it goes on in its thread, because a plain function cannot be stopped"
             )
         if not self._opened.done():
             self._not_opened(where)

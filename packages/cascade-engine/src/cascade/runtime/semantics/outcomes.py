@@ -87,9 +87,9 @@ RELEASED: Final = _Released()
 def released(lazy: LazyResult[Any]) -> ReleasedValueError:
     """The error for a lazy value that is used again after its release."""
     return ReleasedValueError(
-        f"the value of {lazy!r} was released after its last use, and a task has now returned "
-        "something that needs it again; the run could not know of that, as no closure, global, "
-        "default or literal of its tasks names the lazy value\n"
+        f"the value of {lazy!r} was released after its last use, and now a task returned a "
+        "lazy value that needs it again; the run could not foresee that, because no closure, "
+        "global, default or literal of its tasks names the lazy value\n"
         f"    to keep the value until the run ends:  {written(lazy)}.keep()"
     )
 
@@ -103,8 +103,8 @@ def refuse_coroutine(result: Any, task: str) -> None:
     if issubclass(type(result), CoroutineType):
         result.close()  # otherwise Python warns that it was never awaited
         raise DefinitionError(
-            f"task '{task}' returned a coroutine, which nobody awaits; declare the task itself "
-            "with async def and await it there"
+            f"task '{task}' returned a coroutine, which is never awaited; declare the task "
+            "itself with async def and await it there"
         )
 
 

@@ -1,7 +1,7 @@
 """The virtual machine: executes blueprints, with tail calls and without a Python stack.
 
 ``machine`` has ``VirtualMachine``; ``strategy`` runs a target on it; ``registers`` is the readable
-definition of the instructions; ``verifier`` says whether a blueprint can run at all.
+definition of the instructions; ``verifier`` checks whether a blueprint can run at all.
 
 Compiled loops are in ``cascade.runtime.loops``, code for graphs of plain calls is in
 ``cascade.runtime.straightline``.
@@ -19,7 +19,7 @@ __all__ = ["BlueprintRegistry", "VirtualMachine"]
 
 
 def __getattr__(name: str) -> Any:
-    # When asked for: the machine uses the graph machinery, which uses the loops in this folder.
+    # On demand: the machine uses the graph machinery, which uses the loops in this folder.
     if name == "VirtualMachine":
         from cascade.runtime.vm.machine import VirtualMachine
 

@@ -29,16 +29,16 @@ _SOLVER = NativeSolver()
 class VirtualMachine:
     """Executes blueprints: loops by tail calls without a stack, with flat memory.
 
-    An engine makes one for each run; by itself, ``VirtualMachine()`` executes blueprints that need
-    no registered resources.
+    An engine makes one for each run. Alone, ``VirtualMachine()`` executes blueprints that need no
+    registered resources.
 
     Args:
-        run: The run that executions belong to; one of its own for each if left out.
-        tier: How steps are made: ``"auto"``, the best way that each task allows, or one by name,
-            which a task whose blueprint is executed then has to allow; see ``cs.explain``.
+        run: The run that executions belong to; each gets its own by default.
+        tier: The tier of steps: ``"auto"``, the best one that each task allows, or a named one,
+            which the task of an executed blueprint must then allow; see ``cs.explain``.
 
     Raises:
-        ArgumentError: ``tier`` is none.
+        ArgumentError: ``tier`` is unknown.
     """
 
     def __init__(self, run: Run | None = None, *, tier: Tier = "auto") -> None:
@@ -51,7 +51,7 @@ class VirtualMachine:
         """Let tail calls with this ``target_blueprint_id`` continue as ``blueprint``.
 
         Raises:
-            DefinitionError: It is no Blueprint, or an empty one.
+            DefinitionError: It is not a Blueprint, or an empty one.
         """
         self.registry.register(blueprint_id, blueprint)
 
@@ -67,16 +67,17 @@ class VirtualMachine:
         """The value that ``blueprint`` computes from the arguments.
 
         Args:
-            blueprint: Not changed; may be under execution elsewhere too.
+            blueprint: Not changed; other executions may use it at the same time.
             initial_args: Inputs by position.
-            initial_kwargs: Inputs by name. One that is given replaces what the prologue would
-                compute for it; a lazy value stands for just that.
+            initial_kwargs: Inputs by name. A given input replaces the value that the prologue would
+                compute for it; a lazy value stands for that computed value.
             source: The lazy value that was compiled, for the notes of errors.
-            begun: Where straight-line code for the blueprint has stopped, to go on from there.
+            begun: The point where straight-line code for the blueprint has stopped, to continue
+                from there.
 
         Raises:
             ArgumentError: The arguments do not fit the blueprint's inputs (a TypeError).
-            TierError: The tier that was asked for by name is not to be had for its task.
+            TierError: Its task cannot get the tier asked for by name.
             DependencyMissingError: The root was skipped (R6).
         """
         demand(blueprint.task, self._tier)
@@ -101,7 +102,7 @@ class VirtualMachine:
         source: LazyResult[Any] | None,
         begun: Begun | None = None,
     ) -> Any:
-        """What comes of the instructions."""
+        """The outcome of the instructions."""
         if not blueprint.instructions:
             raise BlueprintError("the blueprint has no instructions, so it has no value")
         if begun is None and is_for_registers(blueprint, run):
@@ -120,7 +121,7 @@ class VirtualMachine:
         kwargs: Mapping[str, Any],
         source: LazyResult[Any] | None,
     ) -> Any:
-        """The same in a run of its own."""
+        """The same in its own run."""
         bus = MessageBus()
         executor = LocalExecutor()
         try:
@@ -142,7 +143,7 @@ def _is_whole(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
 ) -> bool:
-    """Whether all that is to be executed is ``source``: nobody has looked at its instructions."""
+    """Whether the blueprint stands for ``source`` as a whole, with uncompiled instructions."""
     if blueprint.origin is not source:
         return False
     own, named = (source.args, source.kwargs) if isinstance(source.task, Task) else ((), {})

@@ -1,4 +1,4 @@
-"""The register machine: the readable definition of what the instructions of a blueprint do.
+"""The register machine: the readable definition of a blueprint's instructions.
 
 It executes blueprints of plain calls, as people write them by hand. With ``v`` the result of the
 instruction at ``pc``, one step is:
@@ -9,10 +9,10 @@ instruction at ``pc``, one step is:
 a plain value, before the last one   it is kept in the output register; the next instruction follows
 a plain value, at the last one       it is the value of the blueprint (R1)
 a TailCall at the last one (R5)      the inputs that it names are changed; back to ``entry``
-anything else, or an error           what is left is a graph, and a graph run goes on with it
+anything else, or an error           the rest is a graph, and a graph run continues with it
 ===================================  ==============================================================
 
-At ``entry`` what the prologue has computed is moved into the inputs that were not given (M3). Calls
+At ``entry`` the results of the prologue are moved into the inputs that were not given (M3). Calls
 are made in the event loop's thread until one of the same function has taken long (M6).
 """
 
@@ -42,12 +42,12 @@ from cascade.spec.policies import PLAIN_CALLS
 from cascade.spec.resource import Inject
 from cascade.spec.task import Task
 
-#: What ``value`` gives where a graph run has to go on.
+#: The result of ``value`` if a graph run must continue.
 STOPPED: Final = object()
 
 
 def is_for_registers(blueprint: Blueprint, run: Run) -> bool:
-    """Whether all of a blueprint are plain calls, which nobody watches and nothing limits."""
+    """Whether a blueprint has only plain calls, without subscribers and without limits."""
     if run.record is not None or run.gate.constraints.any or not run.bus.is_silent:
         return False
     task = blueprint.task
@@ -73,12 +73,12 @@ def _is_plain(call: Call) -> bool:
 
 
 class RegisterMachine:
-    """One blueprint in execution. In the event loop's thread.
+    """One executing blueprint. In the event loop's thread.
 
     Args:
-        run: What it is part of.
-        blueprint: One for registers.
-        args, kwargs: Of its inputs.
+        run: The run that it belongs to.
+        blueprint: A blueprint for registers.
+        args, kwargs: Its inputs.
 
     Raises:
         ArgumentError: They do not fit, or one is missing.
@@ -93,9 +93,9 @@ class RegisterMachine:
         self._registers: list[Any] = [UNSET] * blueprint.register_count
         self._put(inputs)
         self._dead = dead_prologue(blueprint, self._given)
-        #: The instruction that is executed.
+        #: The index of the current instruction.
         self._pc = 0
-        #: What it has given, if a graph run has to go on from there.
+        #: Its result, if a graph run must continue from there.
         self._stopped: Bailout | None = None
 
     async def value(self) -> Any:
@@ -131,7 +131,7 @@ class RegisterMachine:
                 await budget.pause()
 
     def rest(self) -> tuple[LazyResult[Any], Begun]:
-        """What is left, as a graph, and where it has stopped."""
+        """The remaining instructions as a graph, and the point where it has stopped."""
         assert self._stopped is not None
         nodes = remaining(self._blueprint, self._registers, self._pc)
         return nodes[-1], Begun(nodes, self._stopped)
@@ -149,7 +149,7 @@ class RegisterMachine:
         return await self._run.in_worker(call.func, args, kwargs, name=call.name)
 
     def _goes_again(self, value: Any) -> bool:
-        """Whether it is a tail call of the blueprint to itself, whose inputs are there then."""
+        """Whether it is a tail call of the blueprint to itself; its inputs are then set."""
         if not isinstance(value, TailCall) or value.target_blueprint_id is not None:
             return False
         if value.target not in (None, self._blueprint.task) or lazies_of(value):
@@ -158,7 +158,7 @@ class RegisterMachine:
         try:
             given = given_inputs(self._blueprint, value.args, value.kwargs, current)
         except ArgumentError:
-            return False  # the graph run says so
+            return False  # the graph run raises the error
         self._run.step(self._blueprint.name)
         self._put(given)
         self._pc = self._blueprint.entry

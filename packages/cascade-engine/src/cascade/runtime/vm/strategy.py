@@ -1,8 +1,8 @@
 """VMExecutionStrategy: the target is compiled to a blueprint, which a virtual machine executes.
 
-A blueprint is a template of a graph. Its instructions are compiled at the first access. So
-Cascade's own machine runs the target as a graph, whose loops begin compiled. A replaced builder or
-machine is used as it is.
+A blueprint is a template of a graph. Its instructions are compiled at first use. So Cascade's own
+machine runs the target as a graph whose loops begin compiled. A replaced builder or machine is used
+as it is.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class VMExecutionStrategy:
             CycleError: Nodes wait for each other.
         """
         blueprint = self._build(target)
-        # A container, map or router has its inputs baked in.
+        # A container, map or router has its inputs built in.
         is_task = isinstance(target.task, Task)
         return await self._machine(run).execute(
             blueprint,

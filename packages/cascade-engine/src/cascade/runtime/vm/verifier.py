@@ -1,21 +1,21 @@
-"""The verifier: whether a blueprint, made by hand or read from a file, can be executed.
+"""The verifier: whether a blueprint, handwritten or read from a file, can be executed.
 
-What it asks for:
+Its rules:
 
-- *Instructions*: there is at least one, and ``entry`` is the index of one. Each is a Call of
-  something that can be called, with names that are strings.
-- *Registers*: every one that is named is an int in ``range(register_count)``.
-- *Inputs* have registers of their own: a register is one positional input, one named input or both,
-  or collects what is left over. Only the last instruction, which ends the frame, may write to one.
-  ``input_defaults`` and ``input_sources`` are of inputs, and those that collect have a default, for
-  when nothing is left over. A source is written by the prologue.
-- *Order*: a register is written before it is read. Inputs are there from the beginning, but for
-  those that the prologue computes, which are at ``entry``. As a tail call comes back to ``entry``,
-  an instruction from there on may read a register of the prologue only as long as no other one has
-  put something else there for good.
-- *Arguments* fit the signature, where ``task`` tells it and nothing is left over.
+- *Instructions*: there is at least one, and ``entry`` is the index of one. Each is a Call of a
+  callable, with names that are strings.
+- *Registers*: every named one is an int in ``range(register_count)``.
+- *Inputs* have separate registers: a register is one positional input, one named input or both, or
+  collects surplus ones. Only the last instruction, which ends the frame, may write to one.
+  ``input_defaults`` and ``input_sources`` name inputs, and collecting inputs have a default, in
+  case there is no surplus. The prologue writes each source.
+- *Order*: a register is written before it is read. Inputs exist from the beginning, except those
+  that the prologue computes, which exist from ``entry`` on. Because a tail call returns to
+  ``entry``, an instruction after it may read a register of the prologue only if no other one
+  overwrites it for good.
+- *Arguments* fit the signature, if ``task`` provides it and there is no surplus.
 
-An output may be written twice. Whether a value fits, the instruction itself has to find out.
+An output may be written twice. The instruction itself checks whether a value fits.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from cascade.spec.errors import ArgumentError, BlueprintError, DefinitionError
 from cascade.spec.task import Task
 from cascade.spec.wording import short
 
-#: The instruction, or None for the blueprint as a whole, and what is wrong.
+#: The instruction, or None for the blueprint as a whole; and the fault.
 Fault: TypeAlias = tuple[int | None, str]
 
 _SHOWN = 20
 
 
 def verify(blueprint: Blueprint) -> None:
-    """Refuse a blueprint that breaks a rule of this module; what BlueprintBuilder makes does not.
+    """Refuse a blueprint that breaks a rule of this module. BlueprintBuilder never makes one.
 
     Raises:
-        BlueprintError: It breaks some; the message has a line for each fault, ``.instruction`` is
-            that of the first.
-        DefinitionError: It is no Blueprint.
+        BlueprintError: It breaks some rules; the message has a line per fault, ``.instruction``
+            belongs to the first.
+        DefinitionError: It is not a Blueprint.
 
-    Cost: O(size), some 15 microseconds for an instruction.
+    Cost: O(size), some 15 microseconds per instruction.
     """
     if not isinstance(blueprint, Blueprint):
         raise DefinitionError(f"verify() takes a Blueprint, but got {short(blueprint)}")
@@ -61,7 +61,7 @@ def verify(blueprint: Blueprint) -> None:
 
 
 class _Verifier:
-    """One look at a blueprint. What is found faulty is left out of what is looked at later."""
+    """One check of a blueprint. Parts found faulty are left out of later checks."""
 
     def __init__(self, blueprint: Blueprint) -> None:
         self._blueprint = blueprint
@@ -71,13 +71,13 @@ class _Verifier:
             if isinstance(call, Call)
         ]
         self._last = len(blueprint.instructions) - 1
-        #: Register → what messages call that input.
+        #: Register → name of that input in messages.
         self._inputs: dict[int, str] = {}
 
     def faults(self) -> Iterator[Fault]:
         count = self._blueprint.register_count
         if type(count) is not int or count < 0:
-            yield None, f"register_count is {short(count)}, where an int from 0 up was expected"
+            yield None, f"register_count is {short(count)}, where an int ≥ 0 was expected"
             return
         yield from self._of_inputs()
         yield from self._of_defaults_and_sources()
@@ -100,7 +100,7 @@ class _Verifier:
         surplus = [(stars, r) for stars, r in collecting if r is not None]
         for name in blueprint.input_kwargs:
             if not isinstance(name, str):
-                yield None, f"the name {short(name)} of an input is no str"
+                yield None, f"the name {short(name)} of an input is not a str"
         for kind in (positional, named):
             taken: dict[int, str] = {}
             for name, register in (*kind, *surplus):
@@ -121,7 +121,7 @@ class _Verifier:
         for field in ("input_defaults", "input_sources"):
             for register in getattr(blueprint, field):
                 if register not in self._inputs:
-                    yield None, f"{field} names {_shown(register)}, which is no input"
+                    yield None, f"{field} names {_shown(register)}, which is not an input"
         prologue = {
             self._written_by(call) for place, call in self._calls if self._is_before_entry(place)
         }
@@ -141,7 +141,7 @@ class _Verifier:
                 faults = chain(self._of_operands(call), self._of_output(place, call), _misfit(call))
                 yield from ((place, what) for what in faults)
             else:
-                yield place, "it is no Call"
+                yield place, "it is not a Call"
 
     def _of_operands(self, call: Call) -> Iterator[str]:
         if not callable(call.func):
@@ -196,7 +196,8 @@ class _Verifier:
     def _written_in_loop(self) -> dict[int, int]:
         """Register → the first instruction from the entry on that writes it.
 
-        The last one's is left out: with it the loop ends. So are inputs, to which none may write.
+        The last instruction is left out, because it ends the loop; so are inputs, which none may
+        write.
         """
         found: dict[int, int] = {}
         for place, call in self._calls:
@@ -239,7 +240,7 @@ class _Verifier:
 
 
 def _operands(call: Call) -> Iterator[tuple[str, Any, Any]]:
-    """What messages call it, in two parts, and the operand."""
+    """The two parts of an operand's name in messages, and the operand."""
     for place, operand in enumerate(call.args):
         yield "argument", place, operand
     for name, operand in call.kwargs.items():
@@ -251,7 +252,7 @@ def _operands(call: Call) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _reads(call: Call) -> Iterator[Any]:
-    """The indices of the registers that are read; as Call.reads(), whatever stands there."""
+    """The indices of the registers that are read; like Call.reads(), for any contents."""
     operands = (operand for _, _, operand in _operands(call))
     for operand in chain(operands, call.after, (call.var_args, call.var_kwargs)):
         if isinstance(operand, Register):
@@ -259,9 +260,9 @@ def _reads(call: Call) -> Iterator[Any]:
 
 
 def _misfit(call: Call) -> Iterator[str]:
-    """What is wrong with the arguments, where it is known what the function takes."""
+    """The fault of the arguments, if the function's parameters are known."""
     unnamed = [name for name in call.kwargs if not isinstance(name, str)]
-    yield from (f"the name {short(name)} of an argument is no str" for name in unnamed)
+    yield from (f"the name {short(name)} of an argument is not a str" for name in unnamed)
     task = call.task
     if unnamed or not isinstance(task, Task) or task.func is not call.func:
         return

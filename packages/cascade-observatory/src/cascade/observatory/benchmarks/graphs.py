@@ -230,7 +230,7 @@ def _watched(contender: Contender, cascade: Cascade, screen: Console) -> Contend
 
 PROGRAM = Program(
     "graph_overhead",
-    "What a node costs on the graph path, from authoring a graph to its result.",
+    "Costs of a node on the graph path, from authoring a graph to its result.",
     (
         Section(
             "shapes",

@@ -63,7 +63,7 @@ def _process(code: str) -> Callable[[], int]:
 
 PROGRAM = Program(
     "import_cost",
-    "What `import cascade` and the first use of the engine cost over a bare Python.",
+    "Costs of `import cascade` and of the first use of the engine, over a bare Python.",
     (
         Section(
             "imports",

@@ -138,7 +138,7 @@ def _running(cascade: Cascade, make: Callable[[int], Any], count: int) -> Callab
 
 PROGRAM = Program(
     "governance",
-    "What limits and an idle control plane cost, and how soon a waiting call is woken.",
+    "Costs of limits and of an idle control plane, and the time until a waiting call wakes.",
     (
         Section(
             "idle",

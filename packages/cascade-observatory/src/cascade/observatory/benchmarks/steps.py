@@ -364,7 +364,7 @@ def peers(bench: Bench) -> None:
 
 PROGRAM = Program(
     "tco_performance",
-    "What a step of a loop costs, on all paths and tiers.",
+    "Costs of a step of a loop, on all paths and tiers.",
     (
         Section(
             "recursion",
