@@ -150,7 +150,7 @@ def test_an_unwritable_output_is_reported(script, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send")
-@pytest.mark.parametrize("virtual", [True, False])
+@pytest.mark.parametrize("virtual", [pytest.param(True, marks=pytest.mark.thorough), False])
 def test_ctrl_c_ends_the_run_and_keeps_the_recorded_flashes(virtual, tmp_path):
     options = ["--side", 4, "--duration", 100_000, *(["--virtual"] if virtual else [])]
     process = subprocess.Popen(

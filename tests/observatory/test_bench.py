@@ -54,7 +54,7 @@ class Balanced(HTMLParser):
 @pytest.fixture(
     scope="module",
     params=[
-        ("imports", "governance"),
+        ("imports", "memory"),
         pytest.param([suite.name for suite in SUITES], marks=pytest.mark.thorough),
     ],
     ids=["some", "all"],

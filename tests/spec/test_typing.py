@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.thorough  # `hatch run types:check` looks at the file each time
 @pytest.mark.skipif(find_spec("mypy") is None, reason="mypy is not installed")
 def test_mypy_sees_the_types_that_the_file_asserts():
     # This file alone: the facade makes mypy see the layers above, whose types are checked

@@ -274,8 +274,8 @@ HOSTILE = {
     "infinite": {"seconds": math.inf},
     "huge value": {"constraints": [asdict(ConstraintStatus("global", "pause", 10**30))]},
     "names of a megabyte": {"target": "x" * 1_000_000, "capacities": {"x" * 1_000_000: 1}},
-    "20000 runs": {"runs": [asdict(BUSY.runs[0])] * 20_000},
-    "20000 constraints": {"constraints": [asdict(BUSY.constraints[0])] * 20_000},
+    "5000 runs": {"runs": [asdict(BUSY.runs[0])] * 5_000},
+    "5000 constraints": {"constraints": [asdict(BUSY.constraints[0])] * 5_000},
     "20000 capacities": {"capacities": {str(n): 1 for n in range(20_000)}},
     "20000 holders": {"holders": ["x"] * 20_000},
 }

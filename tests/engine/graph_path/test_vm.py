@@ -177,8 +177,15 @@ async def test_a_loop_of_returned_lazies_takes_no_memory(engine, blocks):
     assert blocks.are_few
 
 
-@pytest.mark.parametrize("inner", [add, add_async])
-@pytest.mark.parametrize("way", ["lazy", "tail"])
+@pytest.mark.parametrize(
+    ("way", "inner"),
+    [
+        ("lazy", add),
+        ("tail", add_async),
+        pytest.param("lazy", add_async, marks=pytest.mark.thorough),
+        pytest.param("tail", add, marks=pytest.mark.thorough),
+    ],
+)
 async def test_a_loop_with_lazy_arguments_takes_no_memory(engine, blocks, inner, way):
     """R4, M2: values made and used by a step are released."""
 

@@ -246,6 +246,20 @@ def test_it_stops_at_an_error(place, error):
     assert type(stopped.error) is error
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("value", [add(1), cs.TailCall((1,))], ids=["lazy", "tail call"])
+def test_it_stops_at_a_value_that_goes_on(place, value):
+    @cs.task
+    def work(n, *_after):
+        return value if n == place else n
+
+    stopped = entered(work(2, work(1, work(0))))
+
+    assert stopped.done == [[], [0], [RELEASED, 1]][place]
+    assert stopped.result is value
+    assert stopped.error is None
+
+
 def test_an_error_that_is_raised_again_and_again_is_found():
     wrong = ValueError("one for all")
 
