@@ -302,6 +302,33 @@ def _equally_long(lists: list[list[Any]]) -> list[list[Any]]:
     return lists
 
 
+def _continued(result: Any) -> Any:
+    """What a task's result goes on as: a container with lazy values inside is a lazy value."""
+    if isinstance(result, Literal):
+        return result.value
+    held = not isinstance(result, Lazy) and next(_marks(result), None) is not None
+    return _whole(result) if held else result
+
+
+def _marks(value: Any) -> Iterator[Any]:
+    yield from _lazies(value)
+    if _has_literals(value):
+        yield value
+
+
+def _has_literals(value: Any) -> bool:
+    """Whether a literal stands anywhere in a container: it is rebuilt without."""
+    if isinstance(value, Literal):
+        return True
+    if isinstance(value, dict):
+        return any(_has_literals(part) for pair in value.items() for part in pair)
+    if type(value) in _SEQUENCES or hasattr(type(value), "_make"):
+        return any(map(_has_literals, value))
+    if is_dataclass(value) and not isinstance(value, (*_OPAQUE, Lazy)):
+        return any(_has_literals(getattr(value, part.name)) for part in fields(value))
+    return False
+
+
 def _lazies(value: Any) -> Iterator[Lazy]:
     """The lazy values in a value, in order (R2, M15)."""
     if isinstance(value, Lazy):
@@ -460,6 +487,8 @@ class Naive:
             result = lazy.step(self, inputs, causes)
         except Exception as error:
             return self.fail(error)
+        if lazy.call is not None:
+            result = _continued(result)
         return self.value(result, causes) if isinstance(result, Lazy) else result  # R4
 
     def check_amounts(self, lazy: Lazy) -> None:
@@ -549,9 +578,11 @@ class Naive:
         entered: Any = task
         while isinstance(result := self.tried(lazy.attempts, task, named, causes), TailCall):
             lacks: list[Any] = []
-            args = [self.resolve_top(v, causes, lacks) for v in result.args]
+            bound = inspect.BoundArguments(task.signature, named)
+            last = [*bound.args, *bound.kwargs.values()]
+            args = [self.resolve_new(v, last, causes, lacks) for v in result.args]
             given = dict(result.kwargs or {})
-            given = {n: self.resolve_top(v, causes, lacks) for n, v in given.items()}
+            given = {n: self.resolve_new(v, last, causes, lacks) for n, v in given.items()}
             if lacks:
                 return _worst(lacks)
             following, again = result.target or task, result.target in (None, task)
@@ -573,9 +604,10 @@ class Naive:
             task, named = following, (named | fresh if again else self.complete(following, fresh))
         return result
 
-    def resolve_top(self, value: Any, causes: Causes, lacks: list[Any]) -> Any:
-        mark = isinstance(value, (Lazy, Literal))
-        return self.resolve(value, causes, lacks) if mark else value  # M2: not in containers
+    def resolve_new(self, value: Any, last: Iterable[Any], causes: Causes, lacks: list[Any]) -> Any:
+        """M2: the objects that the last step had are not searched again."""
+        known = any(value is one for one in last) and not isinstance(value, (Lazy, Literal))
+        return value if known else self.resolve(value, causes, lacks)
 
     def prologue(
         self, template: Lazy, given: Mapping[str, Any], causes: Causes, lacks: list[Any]

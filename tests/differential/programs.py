@@ -436,7 +436,9 @@ class Build:
                 return packed(list(args))
             case Give(value):
                 given = self.make(value, args)
-                return given.value if isinstance(given, _LITERAL) else given
+                if isinstance(given, _LITERAL) and isinstance(given.value, _LAZY):
+                    return [given]  # by itself it is refused
+                return given
             case Fail(error, text):
                 raise error(text)
             case Cancel():

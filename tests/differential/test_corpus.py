@@ -3,13 +3,14 @@
 import asyncio
 import functools
 import inspect
-from collections import namedtuple
+from collections import OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 import pytest
 from tests.differential.harness import check
+from tests.differential.programs import Pair as DataPair
 from tests.differential.programs import Point, canon
 
 Pair = namedtuple("Pair", "left right")
@@ -253,6 +254,87 @@ def _(g: Ground) -> Any:
     return [g.task(give, f"give{n}")() for n, give in enumerate(returned)]
 
 
+@case("R4: what tasks return is searched in containers of each kind, at any depth")
+def _(g: Ground) -> Any:
+    returned = [
+        lambda: [g.same(1), (g.asame(2), {"three": g.same(3)})],
+        lambda: (g.same(1), [[g.same(1)], 2]),
+        lambda: {g.same("key"): [g.same("value")], "plain": 1},
+        lambda: {g.same(1), 2},
+        lambda: Point([g.same(1)], Pair(1, g.same(2))),
+        lambda: frozenset([g.same(1), g.same(2)]),
+        lambda: deque([g.same(1), [g.same(2)]], maxlen=2),
+        lambda: OrderedDict(b=g.same(1), a=g.same(2)),
+        lambda: defaultdict(int, a=g.same(1)),
+        lambda: DataPair(g.same(1), [g.same(2)]),
+        lambda: [1, [2, (3,)], {"plain": None}],
+    ]
+    turns = [None, 0, 1]
+    return [g.task(f, f"give{n}", turns=turns[n % 3])() for n, f in enumerate(returned)]
+
+
+@case("R4: a returned container continues as others do, which return containers again")
+def _(g: Ground) -> Any:
+    def down(n: int) -> Any:
+        return [deeper(n - 1), {"at": n}] if n else []
+
+    deeper = g.task(down, "down")
+    again = g.task(lambda n, acc=(): [acc, g.same(n)] if n > 2 else again.tail(n + 1, acc), "again")
+    return g.pair(deeper(5), again(0))
+
+
+@case("R4: a lazy value that stands in several returned containers is computed once")
+def _(g: Ground) -> Any:
+    shared = g.same("shared")
+    give = g.task(lambda n: [shared, n, [shared]], "give")
+    return [give(1), give(2), shared]
+
+
+@case("R4: cs.literal shields what a task returns, by itself and inside")
+def _(g: Ground) -> Any:
+    literal = g.cs.literal
+    returned = [
+        lambda: literal([g.same("shielded")]),
+        lambda: [literal(g.same("shielded")), g.same("found")],
+        lambda: {"a": literal([1]), "b": 2},
+        lambda: literal("plain"),
+    ]
+    return [g.task(give, f"give{n}")() for n, give in enumerate(returned)]
+
+
+@case("R4: tasks and classes in a returned container are values")
+def _(g: Ground) -> Any:
+    give = g.task(lambda: [len, int, g.same(1)], "give")
+    return g.task(lambda found: len(found), "count")(give())
+
+
+@case("R4: a failing lazy value in a returned container fails the node")
+def _(g: Ground) -> Any:
+    give = g.task(lambda: [g.same(1), {"b": g.fail(ValueError("inside"))()}], "give")
+    return g.pair(give(), 1)
+
+
+@case("R4: a skipped lazy value in a returned container skips the node")
+def _(g: Ground) -> Any:
+    give = g.task(lambda: [g.same(1).run_if(g.no())], "give")
+    return g.same("after all").after(give())
+
+
+@case("R4, R8: items of a map return containers, some with errors that are their values")
+def _(g: Ground) -> Any:
+    def item(n: int) -> Any:
+        return [g.same(n), g.fail(ValueError("odd"))() if n % 2 else (g.asame(n),)]
+
+    return g.task(item, "item").map(n=[0, 1, 2, 3], return_exceptions=True)
+
+
+@case("R4, R10: the cache has the rebuilt container, and parts are taken of it")
+def _(g: Ground) -> Any:
+    give = g.task(lambda n: [g.same(n), [g.asame(n)]], "give", nout=2)
+    first, second = give(1).with_cache(g.cache)
+    return [first, second, give(1).with_cache(g.cache).after(second)]
+
+
 # -- R5, M1, M2, M3: tail calls ---------------------------------------------------------------
 
 
@@ -332,7 +414,7 @@ def _(g: Ground) -> Any:
     return g.task(lambda n, m=0: g.cs.TailCall(args=(1,), kwargs={"n": 2}), "step")(1)
 
 
-@case("M2: lazy arguments of a tail call are resolved, those in containers are not")
+@case("M2: lazy arguments of a tail call are resolved, those in containers too")
 def _(g: Ground) -> Any:
     def step(n: int, a: Any = None, b: Any = None) -> Any:
         if n:
@@ -340,6 +422,45 @@ def _(g: Ground) -> Any:
         return a, b
 
     return g.pair(g.task(step, "step")(2), 0)
+
+
+@case("M2: an argument that the last step had is not searched again, a new one is")
+def _(g: Ground) -> Any:
+    hidden = g.cs.literal([g.same("hidden")])
+    kept = g.task(lambda n, x: kept.tail(n - 1, x) if n else len(x), "kept")
+    moved = g.task(lambda n, x, y=None: moved.tail(n - 1, y=x) if n else len(y or x), "moved")
+    made = g.task(lambda n, x: made.tail(n - 1, [*x, n]) if n else x, "made", turns=0)
+    return [kept(3, hidden), moved(3, hidden), made(3, hidden)]
+
+
+@case("M2: containers of each kind in arguments of tail calls")
+def _(g: Ground) -> Any:
+    kinds = [
+        lambda lazy: (lazy, 1),
+        lambda lazy: {"k": [lazy]},
+        lambda lazy: {lazy, 2},
+        lambda lazy: DataPair(lazy, [lazy]),
+        lambda lazy: deque([lazy]),
+        lambda lazy: [1, 2, 3],
+    ]
+
+    def turning(turns: int | None) -> Any:
+        def turn(n: int, x: Any = None, *, seen: Any = ()) -> Any:
+            if n == len(kinds):
+                return x, seen
+            value = kinds[n](g.same(n))
+            return g.cs.TailCall((n + 1,), {"x": value, "seen": (*seen, x)})
+
+        return g.task(turn, f"turn{turns}", turns=turns)
+
+    return [turning(turns)(0) for turns in (None, 0, 1)]
+
+
+@case("M2: a lazy value in a container fails, and so does the node")
+def _(g: Ground) -> Any:
+    failing = g.fail(ValueError("in a container"))
+    step = g.task(lambda n, x=None: step.tail(n - 1, [failing()]) if n else x, "step")
+    return g.pair(step(2), 0)
 
 
 @case("M2: a literal in a tail call is its value, also where that is a lazy one")

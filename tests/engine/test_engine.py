@@ -131,12 +131,65 @@ async def test_a_literal_argument_is_not_searched(run):
     """R2."""
 
     @cs.task
-    def same(value):
-        return value
+    def kind(value):
+        return cs.literal(value), type(value[0]) is cs.LazyResult
 
     lazies = [add(1)]
+    found, is_lazy = await run(kind(cs.literal(lazies)))
 
-    assert await run(same(cs.literal(lazies))) is lazies
+    assert found is lazies
+    assert is_lazy
+
+
+async def test_a_task_that_returns_a_lazy_value_in_a_literal_is_refused(run):
+    """R4: nothing could tell it from one to continue as."""
+
+    @cs.task
+    def give():
+        return cs.literal(add(1))
+
+    with pytest.raises(cs.ArgumentError, match=r"cs.literal\(\) of the lazy value <lazy add"):
+        await run(give())
+
+
+@pytest.mark.parametrize("inside", [cs.TailCall((1,)), cs.inject("name")], ids=["tail", "inject"])
+async def test_what_only_a_whole_result_can_be_is_refused_in_a_returned_container(run, inside):
+    """R4."""
+
+    @cs.task
+    def give():
+        return [add(1), {"deep": [inside]}]
+
+    with pytest.raises(cs.ArgumentError, match="stands inside a container") as caught:
+        await run(give())
+    assert "in task 'give'" in caught.value.__notes__[0]
+
+
+async def test_the_object_that_a_task_has_returned_is_not_changed(run):
+    """R4: a copy goes on, so that the task's own object holds what it held."""
+    own = [1, add(1, 1)]
+
+    @cs.task
+    def give():
+        return own
+
+    @cs.task
+    async def agive():
+        return own
+
+    assert await run([give(), agive()]) == [[1, 2], [1, 2]]
+    assert type(own[1]) is cs.LazyResult
+
+
+async def test_a_container_of_values_that_a_task_returns_is_the_same_object(run):
+    """R1."""
+    rows = [(1, 2), [3, {"four": 4}]]
+
+    @cs.task
+    def give():
+        return rows
+
+    assert await run(give()) is rows
 
 
 async def test_a_node_is_computed_once_however_many_use_it(run):

@@ -382,7 +382,7 @@ async def test_a_resource_can_be_any_value(run):
 
     @cs.task
     def same(x):
-        return [x]
+        return cs.literal([x])
 
     for value in values:
 

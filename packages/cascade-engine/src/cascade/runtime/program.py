@@ -15,18 +15,20 @@ from cascade.runtime.execution.contexts import held_in
 from cascade.runtime.execution.fairness import Turn
 from cascade.runtime.execution.placement import SLOW, Durations, Placement, outside_loop
 from cascade.runtime.loops.fused import Fused, fuse
-from cascade.runtime.loops.protocol import LAZY
+from cascade.runtime.loops.protocol import is_lazy
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.pins import named_in
 from cascade.runtime.straightline import GOES_ON, Bailout, Begun, StraightLine, walk
-from cascade.spec.blueprint import Blueprint
+from cascade.spec.blueprint import Blueprint, Literal
 from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.nearby import names_known
 from cascade.spec.params import Param, Source
+from cascade.spec.resource import Inject
 from cascade.spec.task import Task
+from cascade.spec.wording import short
 
 R = TypeVar("R")
 
@@ -178,7 +180,7 @@ class Program(Generic[R]):
             if name in self._params:
                 continue
             found = self._places.get(name)
-            if found is None or (type(value) not in ATOMS and issubclass(type(value), LAZY)):
+            if found is None or (type(value) not in ATOMS and is_lazy(value)):
                 return None
             values[found] = value
         return values
@@ -197,10 +199,11 @@ class Program(Generic[R]):
         params = {name: value for name, value in inputs.items() if name in self._params}
         given = {name: value for name, value in inputs.items() if name not in self._params}
         for name, value in given.items():
-            if issubclass(type(value), LazyResult):
+            if is_lazy(value) and not isinstance(value, (Literal, Inject)):
                 raise ArgumentError(
                     f"the input '{name}' of the program of '{self.target.name}' was given the lazy "
-                    f"value {value!r}, but a program takes plain values; compile one with it inside"
+                    f"value {short(value)}, but a program takes plain values; compile one with it "
+                    "inside"
                 )
         target = self.target
         if target.task.structural or not isinstance(target.task, Task):

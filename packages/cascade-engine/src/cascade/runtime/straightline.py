@@ -8,7 +8,8 @@ For ``add(double(x), 1)``::
     def straight(context, count, held, turn, values):
         a0, a1, = values
         v0 = double(a0)
-        if type(v0) not in ATOMS and issubclass(type(v0), GOES_ON): return Bailout([], v0)
+        if type(v0) not in ATOMS and (issubclass(type(v0), GOES_ON) or goes_on(v0)):
+            return Bailout([], v0)
         if len(context) != count or (held and differs(context, held)) or (
             now := clock()
         ) > turn.until: return Bailout([v0])
@@ -44,7 +45,7 @@ from cascade.runtime.semantics.outcomes import RELEASED, Missing
 from cascade.spec.blueprint import Literal, TailCall
 from cascade.spec.callsite import CallSite
 from cascade.spec.containers import ATOMS, GATHER
-from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_types import LazyResult, goes_on
 from cascade.spec.params import Source
 from cascade.spec.task import Task
 
@@ -405,7 +406,10 @@ def _lines(found: Walk, kept: Container[LazyResult[Any]]) -> Iterator[tuple[str,
         given += [_named(name, operand(v)) for name, v in lazy.kwargs.items()]
         done = ", ".join(f"v{i}" for i in range(at))
         yield f"v{at} = f{at}({', '.join(given)})", at
-        yield f"if type(v{at}) not in ATOMS and issubclass(type(v{at}), GOES_ON):", None
+        continues = f"issubclass(type(v{at}), GOES_ON)"
+        if not lazy.task.structural:
+            continues = f"({continues} or goes_on(v{at}))"
+        yield f"if type(v{at}) not in ATOMS and {continues}:", None
         yield f"    return Bailout([{done}], v{at})", None
         used = [lazy for lazy in dict.fromkeys(lazy._dependencies) if last_use[lazy] == at]
         freed = "".join(f"v{place[lazy]} = " for lazy in used if lazy not in kept)
@@ -427,6 +431,7 @@ def _named(name: str, operand: str) -> str:
 def _compiled(lines: Sequence[str], tasks: Sequence[Any]) -> Any:
     scope: dict[str, Any] = {f"f{i}": task.func for i, task in enumerate(tasks)}
     scope |= {"ATOMS": ATOMS, "GOES_ON": GOES_ON, "Bailout": Bailout, "RELEASED": RELEASED}
+    scope["goes_on"] = goes_on
     scope |= {"type": type, "issubclass": issubclass, "len": len, "differs": differs}
     scope["clock"] = perf_counter
     # Variables of an enclosing function: lookups in globals cost more.

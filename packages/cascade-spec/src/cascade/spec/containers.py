@@ -105,9 +105,9 @@ def holds_marks(container: Any, marks: Marks = ARGUMENT_MARKS) -> bool:
     """Whether one of ``marks`` is anywhere inside. Cycle-safe, O(size), in C."""
     kind = type(container)
     if kind is list or kind is tuple:  # most are, and small ones are to cost little
-        inner = set(map(type, container))
-        if inner <= ATOMS:
+        if ATOMS.issuperset(map(type, container)):
             return False
+        inner = set(map(type, container))
     elif (inner := set(map(type, _shape(kind).children((container,))))) <= ATOMS:
         return False
     level: Sequence[Any] = (container,)

@@ -19,8 +19,18 @@ from typing import Any, Generic, TypeVar, final
 
 from cascade.spec.arithmetic import Arithmetic
 from cascade.spec.blueprint import Literal
-from cascade.spec.containers import ATOMS, GATHER, holds_marks, is_container, recipe_of, uncalled
-from cascade.spec.errors import LazyUseError
+from cascade.spec.containers import (
+    ARGUMENT_MARKS,
+    ATOMS,
+    GATHER,
+    RESULT_MARKS,
+    Marks,
+    holds_marks,
+    is_container,
+    recipe_of,
+    uncalled,
+)
+from cascade.spec.errors import ArgumentError, LazyUseError
 from cascade.spec.injection import Inject
 from cascade.spec.lazy_value import NO_KWARGS, LazyValue
 from cascade.spec.misuse import Misuse, misused, written
@@ -121,9 +131,11 @@ def gather(*values: Any) -> LazyResult[list[Any]]:
     return gathered(list(values), frame.f_code, frame.f_lasti)
 
 
-def gathered(container: Any, code: CodeType, lasti: int) -> LazyResult[Any]:
+def gathered(
+    container: Any, code: CodeType, lasti: int, marks: Marks = ARGUMENT_MARKS
+) -> LazyResult[Any]:
     """The node that rebuilds ``container``; ``code`` and ``lasti`` locate the expression."""
-    recipe, leaves = recipe_of(container)
+    recipe, leaves = recipe_of(container, marks)
     return LazyResult(GATHER, (recipe, *leaves), NO_KWARGS, leaves, False, code, lasti)
 
 
@@ -181,6 +193,39 @@ def _settle_any(
         new_args if same else tuple(dependencies),
         special,
     )
+
+
+def goes_on(value: Any) -> bool:
+    """Whether a task that returns ``value``, of no type in ATOMS, continues as another value (R4).
+
+    Called for each result that is no atom: about 0.1 µs, and 15 ns an item of a container.
+    """
+    kind = type(value)
+    if kind is Literal or issubclass(kind, LazyValue):
+        return True
+    return is_container(kind) and holds_marks(value, RESULT_MARKS)
+
+
+def result_of(value: Any, code: CodeType, lasti: int) -> Any:
+    """What a task that returns ``value`` continues as: a lazy value, or the value itself (R4).
+
+    Raises:
+        ArgumentError: A tail call or an ``inject(…)`` stands in a container, a lazy value in one
+            that cannot be rebuilt, or a literal holds nothing but a lazy value.
+    """
+    kind = type(value)
+    if kind is Literal:
+        if issubclass(type(value.value), LazyValue):
+            raise ArgumentError(
+                f"a task returned cs.literal() of the lazy value {value.value!r}, which would be "
+                "taken for one to continue as wherever it is handed on\n"
+                "    right:  return [cs.literal(lazy)]      # in a container\n"
+                "    or:     return lazy      # continue as its value"
+            )
+        return value.value
+    if is_container(kind) and holds_marks(value, RESULT_MARKS):
+        return gathered(value, code, lasti, RESULT_MARKS)
+    return value
 
 
 def as_lazy(value: Any, code: CodeType, lasti: int) -> Any:

@@ -28,9 +28,9 @@ from cascade.runtime.semantics.tail_calls import (
     entry,
     fault,
     is_baked,
-    lazies_of,
     misfit,
     next_call,
+    searched,
     with_values,
 )
 from cascade.spec.blueprint import Blueprint, Literal, TailCall
@@ -116,10 +116,15 @@ class Continuations:
 
     def tail(self, work: Work, tail: TailCall) -> bool:
         """Rule R5: make the call that ``tail`` asks for; whether it can be made at once."""
-        lazies = lazies_of(tail)
+        last = (*work.args, *work.kwargs.values())
+        tail, lazies = searched(tail, last, work.source._code, work.source._lasti)
         if lazies:
-            self._await(work, lazies, lambda values: self.tail(work, with_values(tail, values)))
+            self._await(work, lazies, lambda values: self._tail(work, with_values(tail, values)))
             return False
+        return self._tail(work, tail)
+
+    def _tail(self, work: Work, tail: TailCall) -> bool:
+        """The same, where the arguments have values."""
         before = self._next_step()
         if not (before & LOOK_MASK and self._bus.is_silent) or self._is_limited:
             self._note_step(before, work.operation.name)

@@ -25,7 +25,7 @@ from cascade.runtime.limits.constraints import FREE
 from cascade.runtime.run import Run, carried
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS, GATHER
-from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_types import LazyResult, goes_on
 
 #: Results of a call that are not the node's value (R4, R5), or must not be.
 _GOES_ON = (LazyResult, TailCall, CoroutineType)
@@ -150,7 +150,9 @@ class FastLane:
                 args = kwargs = None  # this frame lives as long as the error does
                 self._failed(error, segment, lazy, started)
                 return False  # failures are few: no need to compare
-            if type(value) not in ATOMS and issubclass(type(value), _GOES_ON):
+            if type(value) not in ATOMS and (
+                issubclass(type(value), _GOES_ON) or (not lazy.task.structural and goes_on(value))
+            ):
                 work = _begun(segment, lazy, started, args, kwargs)
                 work.handed, value, args, kwargs = value, None, None, None
                 self._go_on(work)

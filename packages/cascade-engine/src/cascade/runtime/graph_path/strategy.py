@@ -53,7 +53,8 @@ from cascade.runtime.run import Run, Waiting, carried
 from cascade.runtime.semantics.outcomes import Failed, Missing, refuse_coroutine, value_or_raise
 from cascade.runtime.straightline import Begun
 from cascade.spec.blueprint import TailCall
-from cascade.spec.lazy_types import LazyResult
+from cascade.spec.containers import ATOMS
+from cascade.spec.lazy_types import LazyResult, result_of
 from cascade.spec.policies import PLAIN_CALLS
 from cascade.spec.protocols import Solver
 
@@ -413,6 +414,9 @@ class GraphRun:
     def _after(self, work: Work, result: Any, on_loop: bool) -> Work | None:
         """The work after a call: the same node's next call in this lane, or none here."""
         kind = type(result)  # isinstance would read its __class__, which may run user code
+        if kind not in ATOMS and not work.operation.structural and not issubclass(kind, Missing):
+            result = result_of(result, work.source._code, work.source._lasti)
+            kind = type(result)
         if issubclass(kind, TailCall):
             going_on = self._continuations.tail(work, result)
         elif issubclass(kind, LazyResult):

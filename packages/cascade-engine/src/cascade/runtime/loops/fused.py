@@ -38,7 +38,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from cascade.runtime.loops.fused_codegen import STATE, LoopWriter
-from cascade.runtime.loops.laziness_analysis import BUILTIN_TYPES, is_builtin
+from cascade.runtime.loops.laziness_analysis import is_builtin
 from cascade.runtime.loops.protocol import LAZY
 from cascade.runtime.loops.recursion_groups import members_of
 from cascade.runtime.loops.scopes import own_names, scoped
@@ -91,7 +91,7 @@ class Fused:
                 return None  # the name now means something else
         if any(type(v) not in ATOMS and issubclass(type(v), LAZY) for v in values):
             return None
-        if all(type(values[place]) in BUILTIN_TYPES for place in self._needs) and all(
+        if all(_is_atomic(values[place]) for place in self._needs) and all(
             is_builtin(name, body.func) for name in self._builtins for body in self._bodies
         ):
             return self._trusting
@@ -177,6 +177,12 @@ class Fused:
                 constant = inner[constant]
             constants.append(constant)
         return tuple(constants)
+
+
+def _is_atomic(value: Any) -> bool:
+    """Whether it is an atom, or a tuple of these."""
+    kind = type(value)
+    return kind in ATOMS or (kind is tuple and ATOMS.issuperset(map(type, value)))
 
 
 def fuse(task: Task[..., Any]) -> Fused | Unfit:

@@ -11,11 +11,12 @@ from typing import Any
 
 from cascade.runtime.execution.contexts import differs
 from cascade.runtime.loops.ast_walk import children
-from cascade.runtime.loops.laziness_analysis import BUILTIN_TYPES, LazinessAnalysis, is_builtin
-from cascade.runtime.loops.protocol import LAZY, PAUSED
+from cascade.runtime.loops.laziness_analysis import LazinessAnalysis, is_builtin
+from cascade.runtime.loops.protocol import PAUSED, is_lazy
 from cascade.runtime.loops.tail_call_analysis import Body, Tail
 from cascade.runtime.loops.verified_source import FunctionNode
 from cascade.spec.blueprint import TailCall
+from cascade.spec.containers import ATOMS
 from cascade.spec.task import Task
 
 # The loop's own names end with underscores, so that they are no private names of a class: CPython
@@ -74,7 +75,7 @@ class LoopWriter:
                 for name, value in tail.given:
                     handed.setdefault(name, []).append(value)
                 for name, default in tail.target.parameters.defaults.items():
-                    kind = ast.Constant(default) if type(default) in BUILTIN_TYPES else _name("?")
+                    kind = ast.Constant(default) if type(default) in ATOMS else _name("?")
                     handed.setdefault(name, []).append(kind)
         return handed
 
@@ -192,10 +193,7 @@ class LoopWriter:
             # All are evaluated before any is checked, in the order of the source.
             yield _assign(list(arguments.values()), list(values.values()))
             values = {name: _name(argument) for name, argument in arguments.items()}
-            ask, lazy = self._tool("issubclass", issubclass), self._tool("lazy", LAZY)
-            kind_of = self._tool("type", type)
-            kinds = [ast.Call(kind_of, [values[name]], []) for name in suspects]
-            asked: list[ast.expr] = [ast.Call(ask, [kind, lazy], []) for kind in kinds]
+            asked = [self._is_lazy(values[name]) for name in suspects]
             yield ast.If(
                 asked[0] if len(asked) == 1 else ast.BoolOp(ast.Or(), asked),
                 [self._exit(self._made(tail, values))],
@@ -213,6 +211,21 @@ class LoopWriter:
         if body.task.is_async:
             yield ast.If(self._is_to_pause(), [self._pause(self._bodies[state])], [])
         yield ast.Continue()
+
+    def _is_lazy(self, value: ast.expr) -> ast.expr:
+        """An expression: whether an argument that the step did not have is left to the node."""
+        body = self._bodies[self._state]
+        changed = self._changed(body)
+        last = [_name(_saved(n) if n in changed else n) for n in body.parameters]
+        kind = ast.Call(self._tool("type", type), [value], [])
+        return ast.BoolOp(
+            ast.And(),
+            [
+                ast.Compare(kind, [ast.NotIn()], [self._tool("atoms", ATOMS)]),
+                *[ast.Compare(value, [ast.IsNot()], [known]) for known in last],
+                ast.Call(self._tool("is_lazy", is_lazy), [value], []),
+            ],
+        )
 
     def _is_to_pause(self) -> ast.expr:
         """An expression: whether a step has swallowed a cancel, or set a context variable."""

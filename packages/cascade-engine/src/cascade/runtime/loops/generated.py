@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cascade.runtime.execution.contexts import differs
-from cascade.runtime.loops.protocol import LAZY, PAUSED
+from cascade.runtime.loops.protocol import LAZY, PAUSED, is_lazy
 from cascade.runtime.loops.verified_source import Unfit, refuse
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS
@@ -88,11 +88,10 @@ def _loop(task: Task[..., Any]) -> Callable[..., Any]:
         "__cs_task": task,
         "__cs_TailCall": TailCall,
         "__cs_ATOMS": ATOMS,
-        "__cs_LAZY": LAZY,
+        "__cs_is_lazy": is_lazy,
         "__cs_PAUSED": PAUSED,
         "__cs_type": type,
         "__cs_len": len,
-        "__cs_issubclass": issubclass,
         "__cs_differs": differs,
     }
     made: dict[str, Any] = {}
@@ -138,6 +137,7 @@ def _lines(task: Task[..., Any], scope: Iterable[str]) -> Iterator[str]:
 def _new_arguments(parameters: Parameters, is_async: bool) -> Iterator[str]:
     """Take the arguments from the tail call; those that it does not give keep their values."""
     positional, keyword = parameters.positional, parameters.keyword
+    names = tuple(parameters.signature.parameters)
     yield "__cs_args = __cs_value.args"
     yield "if __cs_args:"
     yield "    if __cs_value.kwargs:"
@@ -147,7 +147,7 @@ def _new_arguments(parameters: Parameters, is_async: bool) -> Iterator[str]:
         yield f"    {'if' if count == len(positional) else 'elif'} __cs_len(__cs_args) == {count}:"
         yield f"        {_listed(given)} = __cs_args"
         for value in given:
-            yield f"        if {_is_lazy(value)}:"
+            yield f"        if {_is_lazy(value, names)}:"
             yield "            break"
         yield f"        {_listed(positional[:count])} = {_listed(given)}"
         if is_async:
@@ -165,7 +165,7 @@ def _new_arguments(parameters: Parameters, is_async: bool) -> Iterator[str]:
     for name in keyword:
         yield f"    if {name!r} in __cs_kwargs:"
         yield f"        __cs_new_{name} = __cs_kwargs[{name!r}]"
-        yield f"        if {_is_lazy(f'__cs_new_{name}')}:"
+        yield f"        if {_is_lazy(f'__cs_new_{name}', names)}:"
         yield "            break"
         yield "        __cs_left -= 1"
     yield "    if __cs_left:"
@@ -175,9 +175,10 @@ def _new_arguments(parameters: Parameters, is_async: bool) -> Iterator[str]:
         yield f"    del {', '.join(f'__cs_new_{name}' for name in keyword)}"
 
 
-def _is_lazy(value: str) -> str:
-    kind = f"__cs_type({value})"
-    return f"{kind} not in __cs_ATOMS and __cs_issubclass({kind}, __cs_LAZY)"
+def _is_lazy(value: str, last: Iterable[str]) -> str:
+    """An expression: whether an argument that the step did not have is left to the node."""
+    known = "".join(f"{value} is not {name} and " for name in last)
+    return f"__cs_type({value}) not in __cs_ATOMS and {known}__cs_is_lazy({value})"
 
 
 def _listed(names: Sequence[str]) -> str:

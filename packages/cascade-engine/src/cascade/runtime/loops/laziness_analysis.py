@@ -1,14 +1,16 @@
-"""Expressions of a body that can never give a lazy value (M2).
+"""Expressions of a body that can never give a lazy value, or a container with one inside (M2).
 
 Lazy values among the arguments of a tail call are computed before the next step. A fused loop
 therefore checks every argument, unless the check is proven unnecessary. There are two proofs, for
 names and for expressions of them. Both start with all names as proven and remove those with an
 unproven binding, until nothing changes:
 
-- *never lazy*: a parameter, because the loop is entered without lazy arguments and checks new ones;
-- *builtin*: the value has one of Python's own types, like constants, displays, and arithmetic of
-  such values. For parameters this holds only if the values at the entry have such types: ``needs``
-  lists the ones to check.
+- *never lazy*: a parameter. The loop is entered without lazy arguments and checks new ones, and the
+  objects that the last step had are not searched again;
+- *atomic*: the value is an atom, such as a number or a text, or a tuple of atoms, like constants
+  and arithmetic of such values. For parameters this holds only if the values at the entry are
+  atoms: ``needs`` lists the ones to check. A list or dict proves nothing where it has a name,
+  because anything may be put into it; where it is written as an argument, its items do.
 """
 
 from __future__ import annotations
@@ -22,20 +24,13 @@ from typing import Any
 from cascade.runtime.loops.ast_walk import nodes
 from cascade.runtime.loops.verified_source import builtins_of
 
-#: Types whose operators return values of these types, or raise, for operands of these types.
-BUILTIN_TYPES = frozenset(
-    {int, float, complex, bool, str, bytes, type(None), list, tuple, dict, set, frozenset}
-)
-#: Builtins that return values of such types, or of other types that are not lazy.
+#: Builtins that return atoms, and a range, whose items are.
 _SAFE_CALLS = frozenset(
-    {"bool", "bytes", "chr", "dict", "float", "frozenset", "hash", "id", "int", "isinstance"}
-    | {"len", "list", "ord", "range", "repr", "set", "sorted", "str", "tuple"}
+    {"bool", "bytes", "chr", "float", "hash", "id", "int", "isinstance"}
+    | {"len", "ord", "range", "repr", "str"}
 )
 _BUILTINS = {name: getattr(builtins, name) for name in _SAFE_CALLS}
-_DISPLAYS = (
-    *(ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Set, ast.Dict),
-    *(ast.ListComp, ast.SetComp, ast.DictComp),
-)
+_ATOMS = (ast.Constant, ast.JoinedStr)
 _ASKS = (ast.Is, ast.IsNot, ast.In, ast.NotIn)
 
 
@@ -69,8 +64,8 @@ class LazinessAnalysis:
         #: Its own names that a body binds.
         self.rebound = bound.keys() & self._names
         self._from = _sources(bound, handed)
-        self._builtin = set(self._names)
-        self._settle(self._builtin, bound, handed, self._is_builtin)
+        self._atomic = set(self._names)
+        self._settle(self._atomic, bound, handed, self._is_atomic)
         self._never_lazy = set(self._names)
         self._settle(self._never_lazy, bound, {}, self._is_never_lazy)
         #: Parameters that need a builtin type for what was proven.
@@ -80,7 +75,7 @@ class LazinessAnalysis:
         """Whether its value is never lazy; adds the conditions to ``needs``."""
         if isinstance(expression, ast.Name) and expression.id in self._never_lazy:
             return True
-        if not self._is_builtin(expression):
+        if not (self._is_atomic(expression) or self._is_new(expression)):
             return False
         self.needs |= self._parameters & self._origins(expression)
         return True
@@ -100,7 +95,7 @@ class LazinessAnalysis:
         """Whether that holds for all values of its names."""
         if isinstance(expression, ast.Name):
             return expression.id in self._never_lazy
-        return isinstance(expression, _DISPLAYS) or _asks(expression)
+        return isinstance(expression, _ATOMS) or _asks(expression)
 
     def _settle(
         self,
@@ -125,13 +120,15 @@ class LazinessAnalysis:
             return True
         return self.always(value)
 
-    def _is_builtin(self, value: ast.expr) -> bool:
-        if isinstance(value, _DISPLAYS) or _asks(value):
+    def _is_atomic(self, value: ast.expr) -> bool:
+        if isinstance(value, _ATOMS) or _asks(value):
             return True
         if isinstance(value, ast.Name):
-            return value.id in self._builtin
+            return value.id in self._atomic
+        if isinstance(value, ast.Tuple):
+            return all(map(self._is_atomic, value.elts))
         if isinstance(value, ast.IfExp):
-            return self._is_builtin(value.body) and self._is_builtin(value.orelse)
+            return self._is_atomic(value.body) and self._is_atomic(value.orelse)
         if isinstance(value, ast.Call):
             return self._is_safe(value.func)
         operands: Sequence[ast.expr]
@@ -147,7 +144,17 @@ class LazinessAnalysis:
                 return False
         else:
             return False
-        return all(map(self._is_builtin, operands))
+        return all(map(self._is_atomic, operands))
+
+    def _is_new(self, value: ast.expr) -> bool:
+        """Whether it makes a list, set or dict of atoms: no other name has it yet."""
+        if isinstance(value, (ast.List, ast.Set)):
+            return all(map(self._is_atomic, value.elts))
+        if isinstance(value, ast.Dict):
+            return all(key is not None and self._is_atomic(key) for key in value.keys) and all(
+                map(self._is_atomic, value.values)
+            )
+        return False
 
     def _is_safe(self, func: ast.expr) -> bool:
         if not isinstance(func, ast.Name) or func.id not in _SAFE_CALLS:

@@ -12,9 +12,10 @@ their values (see ``contexts``).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from cascade.spec.blueprint import Literal
+from cascade.spec.containers import ATOMS, holds_marks, is_container
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.resource import Inject
 
@@ -32,3 +33,14 @@ UNSET: Final = _Unset()
 
 #: Arguments of these types are left to the node.
 LAZY = (LazyResult, Literal, Inject)
+
+
+def is_lazy(value: Any) -> bool:
+    """Whether an argument is left to the node: it is of ``LAZY``, or a container with such inside.
+
+    Asked of the arguments of each step that are no atoms and that the last step did not have (M2).
+    """
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return not ATOMS.issuperset(map(type, value)) and holds_marks(value)
+    return issubclass(kind, LAZY) or (is_container(kind) and holds_marks(value))

@@ -8,11 +8,11 @@ for tasks whose tail calls are known in advance.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.execution.contexts import differs
-from cascade.runtime.loops.protocol import LAZY, PAUSED
+from cascade.runtime.loops.protocol import LAZY, PAUSED, is_lazy
 from cascade.runtime.loops.verified_source import Unfit, refuse
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS
@@ -152,9 +152,9 @@ class Trampoline:
                 if type(value) is not TailCall or value.target_blueprint_id is not None:
                     break
                 given, target = value.args, value.target
-                if not are_plain(map(type, given)) and _any_lazy(given):
+                if not are_plain(map(type, given)) and _any_lazy(given, args):
                     break
-                if value.kwargs and _any_lazy(value.kwargs.values()):
+                if value.kwargs and _any_lazy(value.kwargs.values(), args):
                     break
                 if target is task or target is None:
                     if value.kwargs or len(given) != count:
@@ -185,5 +185,8 @@ class Trampoline:
             raise
 
 
-def _any_lazy(values: Any) -> bool:
-    return any(type(v) not in ATOMS and issubclass(type(v), LAZY) for v in values)
+def _any_lazy(values: Iterable[Any], last: Sequence[Any]) -> bool:
+    return any(
+        type(v) not in ATOMS and not any(v is known for known in last) and is_lazy(v)
+        for v in values
+    )

@@ -3,22 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import CodeType
 from typing import Any
 
 from cascade.spec.blueprint import Blueprint, Literal, TailCall
+from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError
-from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_types import LazyResult, as_lazy
 from cascade.spec.operation import Operation
 from cascade.spec.task import Task
 
 
-def lazies_of(tail: TailCall) -> list[LazyResult[Any]]:
-    """The lazy values among the arguments, at the top level only (M2)."""
-    return [v for v in (*tail.args, *tail.kwargs.values()) if issubclass(type(v), LazyResult)]
+def searched(
+    tail: TailCall, last: Sequence[Any], code: CodeType, lasti: int
+) -> tuple[TailCall, list[LazyResult[Any]]]:
+    """``tail`` with each container that holds lazy values as one lazy value, and all of these (M2).
+
+    Args:
+        tail: What a step has returned.
+        last: The arguments of that step. These objects were searched when it was called, so they
+            are not searched again where they are handed on.
+        code, lasti: Where the node was written.
+
+    Raises:
+        ArgumentError: A container holds a task, an ``inject(…)``, or a lazy value that it cannot be
+            rebuilt around.
+    """
+    if ATOMS.issuperset(map(type, tail.args)) and not tail.kwargs:
+        return tail, []
+    lazies: list[LazyResult[Any]] = []
+
+    def one(value: Any) -> Any:
+        kind = type(value)
+        if kind in ATOMS:
+            return value
+        if issubclass(kind, LazyResult):
+            lazies.append(value)
+        elif not any(value is known for known in last):
+            found = as_lazy(value, code, lasti)
+            if found is not value:
+                lazies.append(found)
+            return found
+        return value
+
+    args = [one(value) for value in tail.args]
+    kwargs = {name: one(value) for name, value in tail.kwargs.items()}
+    if not lazies:
+        return tail, lazies
+    return TailCall(args, kwargs, tail.target_blueprint_id, tail.target), lazies
 
 
 def with_values(tail: TailCall, values: Sequence[Any]) -> TailCall:
-    """``tail`` with ``values`` in place of its lazy arguments, in the order of ``lazies_of``."""
+    """``tail``, as ``searched`` gives it, with ``values`` in place of its lazy arguments."""
     # As literals: a value that happens to be lazy is not searched again.
     left = map(Literal, values)
     args = [next(left) if issubclass(type(v), LazyResult) else v for v in tail.args]

@@ -30,14 +30,14 @@ from cascade.runtime.graph_path.templates import (
     initial_registers,
     remaining,
 )
-from cascade.runtime.loops.protocol import UNSET
+from cascade.runtime.loops.protocol import UNSET, is_lazy
 from cascade.runtime.run import Run
-from cascade.runtime.semantics.tail_calls import is_baked, lazies_of
+from cascade.runtime.semantics.tail_calls import is_baked
 from cascade.runtime.straightline import GOES_ON, Bailout, Begun
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register, TailCall
 from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError
-from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_types import LazyResult, goes_on
 from cascade.spec.policies import PLAIN_CALLS
 from cascade.spec.resource import Inject
 from cascade.spec.task import Task
@@ -113,7 +113,10 @@ class RegisterMachine:
             call = instructions[self._pc]
             try:
                 value = await self._result(call)
-                if type(value) not in ATOMS and issubclass(type(value), GOES_ON):
+                if type(value) not in ATOMS and (
+                    issubclass(type(value), GOES_ON)
+                    or (isinstance(call.task, Task) and goes_on(value))
+                ):
                     if self._pc == last and self._goes_again(value):
                         value = None
                     else:
@@ -152,7 +155,9 @@ class RegisterMachine:
         """Whether it is a tail call of the blueprint to itself; its inputs are then set."""
         if not isinstance(value, TailCall) or value.target_blueprint_id is not None:
             return False
-        if value.target not in (None, self._blueprint.task) or lazies_of(value):
+        if value.target not in (None, self._blueprint.task):
+            return False
+        if any(map(is_lazy, (*value.args, *value.kwargs.values()))):
             return False
         current = dict(enumerate(self._registers))
         try:
