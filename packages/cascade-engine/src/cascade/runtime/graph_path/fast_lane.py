@@ -95,7 +95,7 @@ class FastLane:
         recorded = self._run.record is not None
         first = self._nodes.first
         assert first is not None
-        me = get_ident()
+        me, are_plain = get_ident(), ATOMS.issuperset
         while True:
             try:
                 item = popleft()
@@ -150,8 +150,11 @@ class FastLane:
                 args = kwargs = None  # this frame lives as long as the error does
                 self._failed(error, segment, lazy, started)
                 return False  # failures are few: no need to compare
-            if type(value) not in ATOMS and (
-                issubclass(type(value), _GOES_ON) or (not lazy.task.structural and goes_on(value))
+            kind = type(value)
+            if not (
+                kind in ATOMS
+                or ((kind is list or kind is tuple) and are_plain(map(type, value)))
+                or not (issubclass(kind, _GOES_ON) or (not lazy.task.structural and goes_on(value)))
             ):
                 work = _begun(segment, lazy, started, args, kwargs)
                 work.handed, value, args, kwargs = value, None, None, None

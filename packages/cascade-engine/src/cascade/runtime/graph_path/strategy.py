@@ -414,7 +414,13 @@ class GraphRun:
     def _after(self, work: Work, result: Any, on_loop: bool) -> Work | None:
         """The work after a call: the same node's next call in this lane, or none here."""
         kind = type(result)  # isinstance would read its __class__, which may run user code
-        if kind not in ATOMS and not work.operation.structural and not issubclass(kind, Missing):
+        if not (
+            kind is LazyResult
+            or kind is TailCall
+            or kind in ATOMS
+            or work.operation.structural
+            or issubclass(kind, Missing)
+        ):
             result = result_of(result, work.source._code, work.source._lasti)
             kind = type(result)
         if issubclass(kind, TailCall):

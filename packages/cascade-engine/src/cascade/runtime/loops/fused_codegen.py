@@ -193,7 +193,8 @@ class LoopWriter:
             # All are evaluated before any is checked, in the order of the source.
             yield _assign(list(arguments.values()), list(values.values()))
             values = {name: _name(argument) for name, argument in arguments.items()}
-            asked = [self._is_lazy(values[name]) for name in suspects]
+            given = dict(tail.given)
+            asked = [self._is_lazy(values[name], given[name]) for name in suspects]
             yield ast.If(
                 asked[0] if len(asked) == 1 else ast.BoolOp(ast.Or(), asked),
                 [self._exit(self._made(tail, values))],
@@ -212,8 +213,13 @@ class LoopWriter:
             yield ast.If(self._is_to_pause(), [self._pause(self._bodies[state])], [])
         yield ast.Continue()
 
-    def _is_lazy(self, value: ast.expr) -> ast.expr:
+    def _is_lazy(self, value: ast.expr, written: ast.expr) -> ast.expr:
         """An expression: whether an argument that the step did not have is left to the node."""
+        ask = ast.Call(self._tool("is_lazy", is_lazy), [value], [])
+        if isinstance(written, (ast.Tuple, ast.List)):  # a new one: look at its items right here
+            kinds = ast.Call(self._tool("map", map), [self._tool("type", type), value], [])
+            plain = ast.Call(self._tool("are_atoms", ATOMS.issuperset), [kinds], [])
+            return ast.BoolOp(ast.And(), [ast.UnaryOp(ast.Not(), plain), ask])
         body = self._bodies[self._state]
         changed = self._changed(body)
         last = [_name(_saved(n) if n in changed else n) for n in body.parameters]
@@ -223,7 +229,7 @@ class LoopWriter:
             [
                 ast.Compare(kind, [ast.NotIn()], [self._tool("atoms", ATOMS)]),
                 *[ast.Compare(value, [ast.IsNot()], [known]) for known in last],
-                ast.Call(self._tool("is_lazy", is_lazy), [value], []),
+                ask,
             ],
         )
 
