@@ -41,7 +41,7 @@ settings.load_profile("some")
 
 
 def pytest_collection_finish() -> None:
-    """Keep what collecting has made, half a million objects, out of the tests' collections."""
+    """Keep the half million objects made by collecting out of the tests' garbage collections."""
     gc.collect()
     gc.freeze()
 
@@ -53,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)  # after markers have deselected others
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what ``--one-in`` leaves: every file is imported, and some of its tests are run."""
+    """Keep the tests that ``--one-in`` selects; all files are imported nonetheless."""
     every = config.getoption("one_in")
     if every == 1:
         return

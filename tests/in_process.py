@@ -19,7 +19,7 @@ from unittest import mock
 
 
 class Done(NamedTuple):
-    """What a call has printed, and its exit status."""
+    """The output of a call, and its exit status."""
 
     returncode: int
     stdout: str
@@ -35,7 +35,7 @@ def _main_of(script: Path) -> Callable[..., Any]:
 def call(
     program: Path | Callable[..., Any], *arguments: object, cwd: Path, together: bool = False
 ) -> Done:
-    """Call a program with arguments, in a terminal of 80 columns that is none.
+    """Call a program with arguments, as if in a terminal of 80 columns.
 
     Args:
         program: A script with a function ``main``, or such a function.

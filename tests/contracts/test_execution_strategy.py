@@ -43,7 +43,7 @@ def state():
 
 @pytest.fixture
 def surroundings(state):
-    """What a run is made of."""
+    """The parts of a run."""
     bus = MessageBus()
     executor = LocalExecutor()
     yield {

@@ -101,7 +101,7 @@ def test_a_graph_is_not_changed(make):
 
 
 async def test_an_engine_starts_nodes_of_earlier_stages_first(make):
-    """Among nodes that could start; a stage is no barrier. Also in what a task returns (R4)."""
+    """Among nodes that could start; a stage is no barrier. Also in a returned graph (R4)."""
     done = []
 
     @cs.task

@@ -44,7 +44,7 @@ _PATIENCE = 20
 
 
 class Made(Protocol):
-    """One making of a program, with places for what it does."""
+    """One build of a program, with places for its effects."""
 
     log: list[Any]
     opened: list[str]

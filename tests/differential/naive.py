@@ -373,7 +373,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Failed:
-    """The outcome of a node that met errors, or whose inputs did."""
+    """The outcome of a node that met errors, itself or in its inputs."""
 
     faults: tuple[Fault, ...]
 

@@ -798,7 +798,7 @@ def lazies(
 
 @functools.cache
 def _operators(profile: Profile, inner: Any) -> st.SearchStrategy[Operator]:
-    """Where nothing is to fail, such as are defined for all values."""
+    """Where nothing may fail: only operators that are defined for all values."""
     two = st.builds(Operator, st.sampled_from(["==", "!="]), st.tuples(inner, inner))
     truth = st.builds(Operator, st.just("not_"), st.tuples(inner))
     negated = st.one_of(two, truth).map(lambda bool_: Operator("~", (bool_,)))

@@ -118,7 +118,7 @@ def started() -> Iterator[Any]:
 
 
 def cascade(*words: str) -> str:
-    """What a command prints that only tells engines something, or asks them."""
+    """The output of a command that only sends messages to engines, or asks them."""
     done = call(main, *words, cwd=Path.cwd())
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

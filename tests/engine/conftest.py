@@ -81,8 +81,8 @@ def no_thread_is_left():
 def asyncio_has_no_complaint():
     """No exception of a future is lost, no task destroyed while it is pending.
 
-    What the tests of a module leave alive (caches, code) is kept out of the later collections, of
-    which tests of memory ask for hundreds.
+    Objects that the tests of a module leave alive (caches, code) are kept out of later garbage
+    collections: tests of memory ask for hundreds of them.
     """
     complaints = []
     handler = logging.Handler(logging.WARNING)

@@ -585,7 +585,7 @@ def told(monkeypatch):
 
 @pytest.mark.parametrize("tier", ["auto", "generated"])
 def test_a_plain_function_is_named_and_not_the_coroutine_around_it(tier, told):
-    """A run calls it in the step of a coroutine task, whose event loop it blocks."""
+    """A run calls it in the step of a coroutine task, and so blocks the event loop."""
 
     @cs.task
     def slow(x):
@@ -800,7 +800,7 @@ def test_counting_adds_no_callback_which_would_disturb_the_parser_of_3_11():
     assert len(gc.callbacks) == before
 
 
-def test_time_in_which_the_process_stood_still_is_nobodys(monkeypatch):
+def test_time_in_which_the_process_stood_still_counts_for_no_call(monkeypatch):
     """A look comes late, and the thread of the loop has computed nothing meanwhile."""
     now, computed = [1e9], [0.0]
     monkeypatch.setattr(blocking, "perf_counter", lambda: now[0])

@@ -1,4 +1,4 @@
-"""A parameter may have any name: those that Cascade's own functions use are no exception."""
+"""A parameter may have any name, also one that Cascade's own functions use."""
 
 import importlib.util
 import inspect

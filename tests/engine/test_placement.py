@@ -23,7 +23,7 @@ def loop_thread():
 
 @pytest.fixture
 def take_long(monkeypatch):
-    """To be called by a function that is to take long; no other call takes any time."""
+    """Called by a function that should take long; no other call takes any time."""
     now = [time.perf_counter()]
     rooms = "execution.placement", "execution.fairness", "program", "straightline"
     for room in (*rooms, "graph_path.loop_batches", "graph_path.loop_driver"):
@@ -148,7 +148,7 @@ def test_operations_added_by_cascade_never_count_as_slow():
 
 
 def blocking_loop(threads, gate, take_long):
-    """A loop whose steps take long, and but for the first wait for what the event loop sets."""
+    """A loop of long steps; all but the first wait for an event that the event loop sets."""
 
     @cs.task
     def step(n):

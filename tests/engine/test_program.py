@@ -374,7 +374,7 @@ async def test_an_unknown_input_is_an_error_that_names_the_next(engine):
 
 
 @pytest.mark.parametrize("target", [add.map(a=[1]), cs.gather(add(1)), collect(1, x=2)])
-async def test_a_target_without_inputs_takes_none(engine, target):
+async def test_a_target_without_inputs_takes_no_inputs(engine, target):
     program = engine.compile(target)
 
     assert program.inputs == ()

@@ -60,7 +60,7 @@ PATHS = pytest.mark.parametrize("path", ["graph", "vm", "program"])
 
 
 async def outcomes(target, path, *, fail_fast=True, **options):
-    """The outcomes that were recorded, by node, each of which has one; and what the run gave."""
+    """The recorded outcomes by node, one for each, and the result of the run."""
     recorded = []
     async with Engine(**options) as engine:
         engine.record = lambda node, outcome: recorded.append((node, outcome))
@@ -180,7 +180,7 @@ async def test_the_failure_that_ends_a_run_is_recorded(path):
 
 
 @pytest.mark.parametrize("path", ["graph", "vm"])
-async def test_failures_that_a_run_survives_are_recorded_with_what_needs_them(path):
+async def test_survived_failures_are_recorded_with_the_nodes_that_need_them(path):
     failing = broken()
     user = double(failing)
     target = cs.gather(user, double(1))

@@ -1,4 +1,4 @@
-"""Values are looked at by their type: what a value says of itself is its own affair."""
+"""Values are judged by their type, never by a method or attribute of their own."""
 
 import pytest
 from tests.sample_tasks import same

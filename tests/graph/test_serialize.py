@@ -165,7 +165,7 @@ def test_values_that_json_does_not_have_are_marked(value, form):
         lambda lazy: Row("key", [lazy]),
     ],
 )
-def test_containers_with_lazy_values_come_back_as_what_they_were(make):
+def test_containers_with_lazy_values_come_back_with_their_own_types(make):
     lazy = load()
     (container,) = again(join(make(lazy)))._dependencies
     recipe, *leaves = container.args

@@ -124,7 +124,7 @@ def test_a_suite_that_failed_is_on_the_page_beside_one_that_did_not(tmp_path):
 
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
 def test_a_page_has_all_that_was_measured(suite, tmp_path, monkeypatch):
-    """What charts look like, test_pictures.py tests; the largest takes a second to draw."""
+    """test_pictures.py tests the looks of charts; the largest takes a second to draw."""
     drawn = []
     monkeypatch.setattr(pages, "draw", lambda chart: drawn.append(chart) or "<svg/>")
     document = read(DOCS / f"{suite.document}.json")

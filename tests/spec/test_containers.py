@@ -216,7 +216,7 @@ _FILLED = {
     ],
     ids=lambda container: type(container).__name__,
 )
-def test_a_container_is_rebuilt_as_what_it_was(container):
+def test_a_container_is_rebuilt_with_its_own_type(container):
     """M15."""
     built = rebuilt(settled(container), lambda _: 7)
 
@@ -263,7 +263,7 @@ def test_what_cannot_be_rebuilt_is_handed_over_without_one(container):
 
 
 def _models():
-    """What makes a model, of each library that is here."""
+    """The constructor of a model, for each installed library."""
     with suppress(ImportError):
         yield import_module("attrs").make_class("Attrs", ["value"])
     with suppress(ImportError):
@@ -644,7 +644,7 @@ def _marks(value):
 
 
 def _typed(value):
-    """``value`` so that what compares equal is of equal types too: 1 is not True here."""
+    """``value`` in a form that is equal only for equal types: 1 is not True here."""
     if isinstance(value, dict):
         return type(value), [(_typed(k), _typed(v)) for k, v in value.items()]
     if isinstance(value, (set, frozenset)):

@@ -42,7 +42,7 @@ def test_the_result_is_a_bool():
     assert ne.func(Odd(), 1) is False
 
 
-def test_not_is_a_node_whose_value_is_a_bool():
+def test_not_is_a_node_with_a_bool_as_its_value():
     lazy = stage()
 
     assert not_(lazy)._dependencies == (lazy,)

@@ -25,7 +25,7 @@ def load(day: date, retries: int) -> list[int]:
 def total(numbers: list[int], strict: bool) -> dict[str, Any]:
     """Add up.
 
-    Refuses what is below zero.
+    Refuses a sum below zero.
     """
     if sum(numbers) < 0:
         raise ValueError("below zero")

@@ -347,5 +347,5 @@ class Writer:
 
 @st.composite
 def modules(draw: Callable[[Any], Any]) -> str:
-    """The source of a module whose task ``f`` is the one to start with."""
+    """The source of a module; its task ``f`` is the one to start with."""
     return Writer(lambda count: int(draw(st.integers(0, count - 1)))).module()

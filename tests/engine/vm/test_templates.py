@@ -88,7 +88,7 @@ async def test_started_coroutines_of_unneeded_nodes_are_awaited():
 
 
 async def test_coroutine_values_in_containers_are_awaited():
-    """Also those that ended before they were needed."""
+    """Also nodes that ended before they were needed."""
 
     @cs.task
     def total(parts, extra):

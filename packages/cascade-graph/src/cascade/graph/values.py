@@ -138,7 +138,7 @@ class ValueWriter:
         return {name: self.value(getattr(value, name)) for name in names if hasattr(value, name)}
 
     def factory(self, factory: Any) -> str | None:
-        """The name of what a defaultdict calls for a key that it does not have."""
+        """The name of the factory that a defaultdict calls for a missing key."""
         if factory is None:
             return None
         return reference_to_called(factory, of_errors=False) or self.refuse(
@@ -262,7 +262,7 @@ class ValueReader:
         return shape.build([found.get(name, UNSET) for name in names])
 
     def factory(self, reference: Any) -> Callable[..., Any] | None:
-        """What a defaultdict calls for a key that it does not have."""
+        """The factory that a defaultdict calls for a missing key."""
         return None if reference is None else self.resolver.converter(reference)
 
     def constant(self, value: Any) -> Any:

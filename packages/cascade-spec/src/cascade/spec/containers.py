@@ -2,15 +2,15 @@
 
 A container that holds a lazy value, at any depth, becomes one node of its own
 (``lazy_types.gathered``): an operation ``fill`` that takes the lazy values found and rebuilds the
-container around their results. To the graph, the VM and everything after them a container is thus
-an ordinary dependency, and ``gather`` is the same node made by hand. Here is the search, and the
-operation; ``shapes`` says which types are containers.
+container around their results. So a container is an ordinary dependency to the graph and the VM,
+and ``gather`` is the same node made by hand. This module has the search and the operation;
+``shapes`` says which types are containers.
 
-- *Search* is by level, in C (``map``, ``chain``, ``compress``): a list of a million numbers is not
-  visited element by element from Python.
-- *Recipe*: how to rebuild, as a flat list of steps, inner containers first. Iterative, so depth is
-  no matter; a container that is met twice is rebuilt once.
-- A container without lazy values is handed over as it is, the same object.
+- The *search* goes level by level, in C (``map``, ``chain``, ``compress``): Python does not visit
+  the elements of a list of a million numbers one by one.
+- A *recipe* says how to rebuild a container, as a flat list of steps, inner containers first. It is
+  made and followed without recursion, so any depth will do; a shared container is rebuilt once.
+- A container without lazy values is passed on as it is: the same object.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from cascade.spec.wording import short
 
 T = TypeVar("T")
 
-#: What the arguments of a call are searched for. An Operation is a task that was not called: it is
+#: The types that arguments of a call are searched for. An Operation, a task that was not called, is
 #: refused.
 ARGUMENT_MARKS = (LazyValue, Literal, Inject, Operation)
-#: What results of tasks are searched for (R4): tasks in them are values.
+#: The types that results of tasks are searched for (R4). Tasks in them are values.
 RESULT_MARKS = (LazyValue, Literal, Inject, TailCall)
 
-#: (container type, parts with holes, where each hole is and what fills it). A source ≥ 0 is the
-#: index of a leaf; ~n is the result of step n. The parts are those of the type's shape.
+#: (container type, parts with holes, (position, source) of each hole). A source ≥ 0 is the index of
+#: a leaf; ~n is the result of step n. The type's shape defines the parts.
 Step: TypeAlias = tuple[type, list[Any], tuple[tuple[int, int], ...]]
 Marks: TypeAlias = tuple[type, ...]
 
@@ -50,7 +50,7 @@ class Recipe:
 
     def __init__(self, kind: type, steps: Sequence[Step] = ()) -> None:
         self.kind = kind
-        #: None for one list or tuple of nothing but leaves in order, by far the commonest.
+        #: Empty for a list or tuple that holds only leaves, in order: by far the most common case.
         self.steps = tuple(steps)
 
     def __repr__(self) -> str:
@@ -89,7 +89,7 @@ GATHER = FacadeOperation(fill, "gather", written="cs.gather(…)")
 
 
 def uncalled(task: Operation) -> ArgumentError:
-    """The error for a task that stands where a call of it is meant, or a literal."""
+    """The error for a task in place of a call of it, or of a literal."""
     return ArgumentError(
         f"the task '{task.name}' itself was passed; call it: {task.name}()\n"
         f"    to hand over the task:  cs.literal({task.name})"
@@ -102,9 +102,9 @@ def is_container(kind: type) -> bool:
 
 
 def holds_marks(container: Any, marks: Marks = ARGUMENT_MARKS) -> bool:
-    """Whether one of ``marks`` is anywhere inside. Cycle-safe, O(size), in C."""
+    """Whether an instance of ``marks`` is inside, at any depth. Cycle-safe, O(size), in C."""
     kind = type(container)
-    if kind is list or kind is tuple:  # most are, and small ones are to cost little
+    if kind is list or kind is tuple:  # most are, and small ones should cost little
         if ATOMS.issuperset(map(type, container)):
             return False
         inner = set(map(type, container))
@@ -122,7 +122,7 @@ def holds_marks(container: Any, marks: Marks = ARGUMENT_MARKS) -> bool:
         found = list(_children(level, kinds))
         if len(containers) < len(inner):
             found = list(_of(containers, found, found))
-        # Nothing is met again one level down, or not often; rows of a table need no look.
+        # Objects seldom occur again one level down, so rows of a table are not checked.
         if seen is None:
             seen = {id(container)}
         else:
@@ -137,7 +137,7 @@ def holds_marks(container: Any, marks: Marks = ARGUMENT_MARKS) -> bool:
 
 
 def _children(level: Sequence[Any], kinds: AbstractSet[type]) -> Iterable[Any]:
-    """All that stands directly inside of the containers of a level, which are of these types."""
+    """The direct children of the containers of one level, which have these types."""
     if len(kinds) == 1:
         (kind,) = kinds
         return _shape(kind).children(level)
@@ -153,16 +153,16 @@ def _shape(kind: type) -> Shape:
 
 
 def _of(kinds: AbstractSet[type], items: Sequence[Any], selected: Iterable[T]) -> Iterable[T]:
-    """Those of ``selected`` whose counterpart in ``items`` is of one of ``kinds``, found in C."""
+    """The elements of ``selected`` at the positions where ``items`` has one of ``kinds``, in C."""
     return compress(selected, map(kinds.__contains__, map(type, items)))
 
 
 def recipe_of(root: Any, marks: Marks = ARGUMENT_MARKS) -> tuple[Recipe, tuple[LazyValue, ...]]:
-    """How to rebuild ``root`` around its lazy leaves, and those: post-order over its containers.
+    """The recipe for ``root``, and its lazy leaves. Visits the containers in post-order.
 
     Raises:
-        ArgumentError: A mark that is refused inside of containers, or one inside of a container
-            that cannot be rebuilt.
+        ArgumentError: A container holds a mark that is refused there, or holds a mark and cannot be
+            rebuilt.
         CycleError: A container with a mark inside contains itself.
     """
     if type(root) in (list, tuple):
@@ -197,7 +197,7 @@ def recipe_of(root: Any, marks: Marks = ARGUMENT_MARKS) -> tuple[Recipe, tuple[L
                     "cycle",
                     [type(container).__name__] * 2,
                 )
-            # A plain cycle stays as it is, and so do all containers that were entered inside it.
+            # A cycle without marks stays as it is, with all containers entered inside it.
             inner = container
             while inner is not container or not inner_done:
                 inner, inner_done = stack.pop()

@@ -1,10 +1,10 @@
 """Which containers are searched for lazy values, and how each is rebuilt (rules R2, M15).
 
 A Shape takes the values of one type apart and puts them together again. Lists, tuples, sets,
-frozensets, deques, dicts, OrderedDicts, defaultdicts, namedtuples and dataclasses are rebuilt as
-what they were. Other subclasses of these, and models of pydantic, attrs and msgspec, are searched
-only to refuse a lazy value inside: their constructors may check or convert what they are given, and
-a lazy value would not pass or be lost.
+frozensets, deques, dicts, OrderedDicts, defaultdicts, namedtuples and dataclasses are rebuilt with
+the same type. Other subclasses of these, and models of pydantic, attrs and msgspec, are searched
+only to refuse a lazy value inside: their constructors may check or convert their arguments, so a
+lazy value would be refused or lost.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Shape:
     """How the values of one type are searched and rebuilt.
 
     Attributes:
-        children: All that stands directly inside of many values of the type; in C where it can be.
-        parts: What stands in one value, with what it takes besides to rebuild it, as a new list.
-        build: The value for such a list; None for a type that cannot be rebuilt.
+        children: Returns the direct children of many values of the type; in C where possible.
+        parts: Returns a new list of everything in one value that it takes to rebuild it.
+        build: Returns the value for such a list; None for a type that cannot be rebuilt.
     """
 
     __slots__ = ("build", "children", "parts")
@@ -47,7 +47,7 @@ class Shape:
 
 
 class Rest:
-    """What an instance of a dataclass has besides its fields; handed on as it is."""
+    """The attributes of a dataclass instance besides its fields; passed on as they are."""
 
     __slots__ = ("attributes",)
 
@@ -249,5 +249,5 @@ _BUILTIN: dict[type, Shape] = {
 _BASES = (list, tuple, set, frozenset, dict, deque)
 #: id of a type → its shape, and the references that take the entries of dead types away.
 _known: dict[int, Shape | None] = {id(kind): shape for kind, shape in _BUILTIN.items()}
-_known[id(Literal)] = None  # a dataclass, but what it shields is not searched
+_known[id(Literal)] = None  # a dataclass, but its value is not searched
 _alive: dict[int, Any] = {}

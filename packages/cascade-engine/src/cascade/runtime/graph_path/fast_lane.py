@@ -172,7 +172,7 @@ class FastLane:
                     try:
                         with lock:
                             settle(segment, lazy, value)
-                    except BaseException as error:  # of what records outcomes
+                    except BaseException as error:  # raised by a recorder of outcomes
                         value = args = kwargs = None
                         self._failed(error, segment, lazy, 0.0)
                         return False

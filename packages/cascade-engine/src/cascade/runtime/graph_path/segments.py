@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cascade.runtime.straightline import Begun
 
 _NUMBER = attrgetter("number")
-#: How many nodes share what is remembered of their way to the target.
+#: How many nodes share one remembered way to the target.
 _STRETCH = 16
 
 

@@ -1,19 +1,19 @@
-"""Recording: the one seam through which the outcome of each node of a run goes.
+"""Recording: the one place that the outcome of each node of a run passes through.
 
 ``Nodes.settle`` calls ``record(node, outcome)`` once for each node, before the nodes that use the
-value can begin; a failure that ends the run goes there from ``GraphRun``. What listens is composed
-here, once per run, by ``recorder``; where nothing does, ``record`` is None and a node costs one
-comparison. A run that is recorded takes no shortcut that leaves nodes out: no straight-line code,
-no chains, no register machine.
+value can begin; ``GraphRun`` calls it with a failure that ends the run. ``recorder`` combines the
+listeners once per run. Without listeners ``record`` is None, and a node costs one comparison. A
+recorded run takes no shortcut that leaves out nodes: no straight-line code, no chains, no register
+machine.
 
-The outcome of a node is its value; or the error that it failed with, where that is to be its value
-(R9); or, without a value, a Skipped or a Failed. Values that come from a cache or from an equal
-call are outcomes as well. What a node continues as is no node of its own as long as it needs
-nothing (a tail call, a step of a compiled loop, a returned call without inputs): the node is
-recorded once, with the last value. A returned graph has nodes of its own, which are recorded, and
-so is the node that has returned it. No outcome: a node that was cancelled, or never began.
+The outcome of a node is its value, or the error that becomes its value (R9), or a Skipped or a
+Failed if it has no value. Values from a cache or from an equal call are outcomes as well. A node
+that continues as another call without inputs (a tail call, a step of a compiled loop, a returned
+call) is recorded once, with the last value. A returned graph has nodes of its own: they are
+recorded, and so is the node that returned it. A node that was cancelled, or never began, has no
+outcome.
 
-Events tell of calls instead: when one begins, fails, is tried again, and how long it took.
+Events describe calls instead: when one begins, fails or is tried again, and how long it took.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from cascade.spec.lazy_types import LazyResult
 from cascade.spec.protocols import StateBackend
 from cascade.spec.wording import short
 
-#: Takes a node and its outcome. Called from any thread, under the run's lock, so one call at a time
-#: and each to be short. An error that it raises is the node's error, or ends the run.
+#: Takes a node and its outcome. Called from any thread, under the run's lock: one call at a time,
+#: and each should be short. An error that it raises is the node's error, or ends the run.
 Record: TypeAlias = Callable[[LazyResult[Any], Any], None]
 
 
 def recorder(state: StateBackend | None, hook: Record | None) -> Record | None:
-    """What is called with each outcome of a run; None where nothing listens.
+    """The callable that takes each outcome of a run; None without listeners.
 
     Args:
-        state: Keeps outcomes for reading after the run.
-        hook: Is called with each.
+        state: Keeps the outcomes, to be read after the run.
+        hook: Called with each outcome.
     """
     if state is None:
         return hook
