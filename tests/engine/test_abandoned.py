@@ -103,7 +103,7 @@ def stuck(held):
 async def narrow():
     """An engine with a single thread for plain functions."""
     executor = LocalExecutor(1)
-    async with cs.Engine(executor=executor) as engine:
+    async with cs.Engine(threads=executor) as engine:
         yield engine
     executor.shutdown()
     assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -791,7 +791,7 @@ def test_a_call_may_outlive_the_event_loop_of_its_run(use_vm, stuck, held, caplo
         stuck.begun.clear()
         held.clear()
         executor = LocalExecutor(4)
-        engine = cs.Engine(executor=executor)
+        engine = cs.Engine(threads=executor)
         run(main())
         assert engine.abandoned == ("work",)
         held.set()

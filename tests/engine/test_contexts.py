@@ -62,7 +62,7 @@ async def way(request):
     """Runs a target in one of all ways, with a single worker."""
     executor = cs.LocalExecutor(1)
     tier = request.param if request.param in ("interpreted", "generated") else "auto"
-    async with cs.Engine(executor=executor, tier=tier) as engine:
+    async with cs.Engine(threads=executor, tier=tier) as engine:
 
         async def run(make):
             if request.param == "program":

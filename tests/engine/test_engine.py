@@ -78,7 +78,7 @@ async def test_the_graph_path_compiles_nothing(engine):
 
 async def test_a_recursive_task_runs_on_the_vm_without_mocks():
     executor = LocalExecutor()
-    engine = Engine(solver=NativeSolver(), executor=executor, bus=MessageBus())
+    engine = Engine(solver=NativeSolver(), threads=executor, bus=MessageBus())
 
     assert await engine.run(countdown(n=5), use_vm=True) == "Liftoff"
     executor.shutdown()
@@ -997,7 +997,7 @@ async def test_a_run_inside_of_a_coroutine_task(engine, use_vm):
     async def outer():
         return await engine.run(cs.Param("n", type=int), {"n": 2}, use_vm=use_vm)
 
-    assert await engine.run([outer(), cs.Param("n", type=int)], {"n": 1}, use_vm) == [2, 1]
+    assert await engine.run([outer(), cs.Param("n", type=int)], {"n": 1}, use_vm=use_vm) == [2, 1]
 
 
 async def test_closing_ends_the_threads_of_the_engine():
@@ -1013,7 +1013,7 @@ async def test_closing_ends_the_threads_of_the_engine():
 
 async def test_closing_leaves_an_executor_that_was_given_alone():
     executor = LocalExecutor(2, name="cascade-mine")
-    async with cs.Engine(executor=executor) as engine:
+    async with cs.Engine(threads=executor) as engine:
         await engine.run(add(1, 2))
 
     assert executor.submit(lambda: 7).result(10) == 7
@@ -1044,7 +1044,7 @@ async def test_an_executor_that_is_shut_down_is_an_error_and_no_hang(use_vm):
     @cs.task
     def use(tool=cs.inject(tool)): ...
 
-    async with cs.Engine(executor=executor) as engine:
+    async with cs.Engine(threads=executor) as engine:
         with pytest.raises(RuntimeError, match="shut down"):
             await engine.run(use(), use_vm=use_vm)
         if not use_vm:
@@ -1312,7 +1312,7 @@ async def test_an_executor_that_is_shut_down_during_a_run_ends_it(use_vm):
     async def wait():
         await asyncio.Event().wait()
 
-    async with cs.Engine(executor=executor) as engine:
+    async with cs.Engine(threads=executor) as engine:
         with pytest.raises(RuntimeError, match="shut down"):
             await engine.run([wait(), add(use(shut_down()))], use_vm=use_vm)
 

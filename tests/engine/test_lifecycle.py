@@ -216,7 +216,7 @@ async def test_the_inline_executor_runs_all_in_order_in_this_thread():
         order.append((n, threading.get_ident()))
         return n
 
-    async with cs.Engine(executor=InlineExecutor()) as engine:
+    async with cs.Engine(threads=InlineExecutor()) as engine:
         first = [note(n) for n in range(10)]
         await engine.run(note(10, *first))
 
@@ -241,7 +241,7 @@ def test_a_debugger_stops_in_a_task(use_vm):
         return doubled
 
     async def main():
-        async with cs.Engine(executor=InlineExecutor()) as engine:
+        async with cs.Engine(threads=InlineExecutor()) as engine:
             return await engine.run(suspicious(21), use_vm=use_vm)
 
     before = sys.gettrace()

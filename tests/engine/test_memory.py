@@ -490,7 +490,7 @@ async def threads_have_ended(executor):
 
 async def finish(name, way, executor):
     """Run one, and forget its value or error."""
-    async with cs.Engine(executor=executor) as engine:
+    async with cs.Engine(threads=executor) as engine:
         lazy = FINISHED[name]()
         try:
             if way == "program":
@@ -520,7 +520,7 @@ async def test_a_cancelled_run_leaves_no_cycle_that_keeps_its_values(use_vm):
         await asyncio.sleep(3600)
 
     executor = cs.LocalExecutor()
-    async with cs.Engine(executor=executor) as engine:
+    async with cs.Engine(threads=executor) as engine:
         run = asyncio.ensure_future(engine.run(wait(make(make())), use_vm=use_vm))
         await begun.wait()
         run.cancel()

@@ -66,13 +66,13 @@ async def test_a_program_takes_a_param_wherever_it_stands(name, engine, use_vm):
     target = TARGETS[name]
     program = engine.compile(target)
     assert "p" in program.inputs
-    assert await program.run(p=5) == await engine.run(target, {"p": 5}, use_vm)
+    assert await program.run(p=5) == await engine.run(target, {"p": 5}, use_vm=use_vm)
 
 
 @pytest.mark.parametrize("target", [count(3), return_param(), return_call()])
 async def test_a_param_in_a_returned_value_must_be_named_at_compile(target, engine, use_vm):
     program = engine.compile(target, params=["extra"])
-    assert await program.run(extra="5") == await engine.run(target, {"extra": 5}, use_vm)
+    assert await program.run(extra="5") == await engine.run(target, {"extra": 5}, use_vm=use_vm)
 
 
 async def test_the_error_for_an_unknown_input_says_how_to_name_such_a_param(engine):

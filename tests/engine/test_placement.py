@@ -303,7 +303,7 @@ def test_in_virtual_time_the_machines_speed_decides_nothing(take_long):
         return n
 
     async def main():
-        async with cs.Engine(executor=cs.LocalExecutor()) as engine:
+        async with cs.Engine(threads=cs.LocalExecutor()) as engine:
             await engine.run(step(3), use_vm=True)
             await engine.compile(linger(linger(1))).run()
             assert engine.durations.version == 0

@@ -65,7 +65,7 @@ def virtually(target, use_vm, *, executor=None, watch=None, **options):
     """The value of ``target``, and the virtual seconds that it took."""
 
     async def main():
-        async with cs.Engine(executor=executor) as engine:
+        async with cs.Engine(threads=executor) as engine:
             if watch is not None:
                 watch(engine)
             value = await engine.run(target, use_vm=use_vm, **options)
@@ -383,7 +383,7 @@ async def test_a_run_in_which_all_rests_does_not_stand_still(use_vm):
         return "held"
 
     executor = Threads(2)
-    async with cs.Engine(executor=executor) as engine:
+    async with cs.Engine(threads=executor) as engine:
         target = pair(flaky().with_retry(2), hold_the_loop())
         if use_vm:  # where a plain function is called in the loop's thread
             target = pair(flaky().with_retry(2), asame("held"))
@@ -683,7 +683,7 @@ async def test_plain_functions_that_are_equal_wait_for_one_and_hold_no_thread(ca
     cache = cs.LRUCache()
 
     executor = LocalExecutor(2)
-    async with cs.Engine(executor=executor) as engine:
+    async with cs.Engine(threads=executor) as engine:
         target = [*[work(1).with_cache(cache) for _ in range(8)], release()]
         assert await engine.run(target, use_vm=use_vm) == [True] * 8 + [None]
     assert calls.count("work") == 1

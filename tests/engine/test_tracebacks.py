@@ -234,8 +234,8 @@ def test_code_of_the_users_that_cascade_calls_back_stays(caught):
 
 def test_subclasses_of_the_users_stay(use_vm):
     class Mine(cs.Engine):
-        async def run(self, target, params=None, use_vm=False):
-            return await super().run(target, params, use_vm)
+        async def run(self, target, params=None, **options):
+            return await super().run(target, params, **options)
 
     async def main():
         async with Mine() as engine:

@@ -39,7 +39,7 @@ def read(*_):
 @pytest.fixture
 async def one_worker():
     executor = cs.LocalExecutor(1)
-    async with cs.Engine(executor=executor) as engine:
+    async with cs.Engine(threads=executor) as engine:
         yield engine
     executor.shutdown()
 

@@ -106,7 +106,7 @@ async def test_a_pause_holds_calls_that_wait_for_a_thread(use_vm):
 
     executor = cs.LocalExecutor(2, name="cascade")
     try:
-        async with cs.Engine(executor=executor, capacities={"gpu": 4}) as engine:
+        async with cs.Engine(threads=executor, capacities={"gpu": 4}) as engine:
             items = [
                 work(n).with_timeout(3600).with_capacity(**({"gpu": 1} if n % 2 else {}))
                 for n in range(6)

@@ -351,7 +351,7 @@ def test_a_run_that_ends_while_a_worker_is_about_to_ask_keeps_nothing(cancels, m
 
     async def main():
         executor = LocalExecutor(name="cascade")
-        async with cs.Engine(executor=executor, capacities={"gpu": 1}) as engine:
+        async with cs.Engine(threads=executor, capacities={"gpu": 1}) as engine:
             monkeypatch.setattr(Capacities, "enter", enter_late)
             running = asyncio.ensure_future(engine.run(plain(1).with_capacity(gpu=1)))
             await asyncio.to_thread(asking.wait, 20)

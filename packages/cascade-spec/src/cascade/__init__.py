@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from cascade.spec.errors import ResourceNotFoundError as ResourceNotFoundError
     from cascade.spec.errors import ResourceTimeoutError as ResourceTimeoutError
     from cascade.spec.errors import RouteError as RouteError
+    from cascade.spec.errors import RunCancelledError as RunCancelledError
     from cascade.spec.errors import RunError as RunError
     from cascade.spec.errors import SerializationError as SerializationError
     from cascade.spec.errors import StalledError as StalledError
@@ -146,6 +147,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
             "ResourceNotFoundError",
             "ResourceTimeoutError",
             "RouteError",
+            "RunCancelledError",
             "RunError",
             "SerializationError",
             "StalledError",
