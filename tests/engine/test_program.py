@@ -76,7 +76,7 @@ async def check(engine, make, **params):
         expected = await outcome(other.run(target, params, use_vm=True))
     assert await outcome(engine.run(target, params, use_vm=True)) == expected
     program = engine.compile(target)
-    cs.verify(program.blueprint)
+    cs.verify(program.blueprint, strict=True)
     assert await outcome(program.run(**params)) == expected
     assert await outcome(program.run(**params)) == expected
     return expected

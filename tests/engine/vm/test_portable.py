@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 
 def again(blueprint):
     loaded = blueprint_from_json(blueprint_to_json(blueprint))
-    cs.verify(loaded)
+    cs.verify(loaded, strict=True)
     return loaded
 
 
