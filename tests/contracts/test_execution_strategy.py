@@ -124,16 +124,16 @@ async def test_it_refuses_missing_resources_before_the_first_call(execute):
     @cs.task
     def use(_, tool=cs.inject("nowhere")): ...
 
-    with pytest.raises(cs.ResourceNotFoundError):
+    with pytest.raises(cs.errors.ResourceNotFoundError):
         await execute(use(note()))
-    with pytest.raises(cs.ParameterError):
+    with pytest.raises(cs.errors.ParameterError):
         await execute(add(note(), cs.Param("n")))
     assert not ran
 
 
 async def test_it_refuses_a_skipped_target(execute):
     """R6."""
-    with pytest.raises(cs.DependencyMissingError):
+    with pytest.raises(cs.errors.DependencyMissingError):
         await execute(add(1).run_if(add(0)))
 
 

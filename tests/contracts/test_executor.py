@@ -190,7 +190,7 @@ def shortage(monkeypatch):
 def test_a_call_that_was_refused_for_want_of_a_thread_is_never_made(make_replacing, shortage):
     executor = make_replacing(4)
     made = []
-    with shortage(), pytest.raises(cs.ExecutorError, match="can't start new thread"):
+    with shortage(), pytest.raises(cs.errors.ExecutorError, match="can't start new thread"):
         executor.submit(made.append, "refused")
     executor.submit(made.append, "taken").result(10)
     executor.shutdown(wait=True)
@@ -202,7 +202,7 @@ def test_after_a_shortage_there_are_as_many_threads_as_before(make_replacing, sh
     executor = make_replacing(2)
     with shortage():
         for _ in range(5):
-            with pytest.raises(cs.ExecutorError):
+            with pytest.raises(cs.errors.ExecutorError):
                 executor.submit(int)
     barrier = threading.Barrier(2)
     calls = [executor.submit(barrier.wait, 10) for _ in range(2)]
@@ -349,7 +349,7 @@ TARGETS = {
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_run_fails_when_its_executor_starts_no_calls(way, target, use_vm):
     async with cs.Engine(threads=Refusing(way)) as engine, asyncio.timeout(10):
-        kind = OSError if way == "raises" else cs.ExecutorError
+        kind = OSError if way == "raises" else cs.errors.ExecutorError
         with pytest.raises(kind, match=r"no more|before a thread began it"):
             await engine.run(target(), use_vm=use_vm)
 
@@ -368,7 +368,7 @@ async def test_a_run_fails_when_a_later_call_is_not_begun(way):
         return 2
 
     async with cs.Engine(threads=executor) as engine, asyncio.timeout(10):
-        kind = OSError if way == "raises" else cs.ExecutorError
+        kind = OSError if way == "raises" else cs.errors.ExecutorError
         with pytest.raises(kind, match=r"no more|before a thread began it"):
             await engine.run(pair(first(), second(), double(1)))
 
@@ -469,7 +469,7 @@ async def test_a_run_fails_when_its_executor_is_shut_down_and_cancels_its_calls(
         running = asyncio.ensure_future(engine.run(pair(wait(), double(1))))
         await begun.wait()
         executor.shutdown(wait=False, cancel_futures=True)
-        with pytest.raises(cs.ExecutorError, match="was it shut down"):
+        with pytest.raises(cs.errors.ExecutorError, match="was it shut down"):
             await running
     hold.set()
 
@@ -538,7 +538,7 @@ Remote = type("Remote", (ThreadPoolExecutor,), {"__module__": "distributed.clien
     ids=["processes", "subclass", "cluster", "coroutines", "object", "class"],
 )
 def test_an_engine_refuses_executors_that_lend_no_threads(make, why):
-    with pytest.raises(cs.ExecutorError, match=why) as caught:
+    with pytest.raises(cs.errors.ExecutorError, match=why) as caught:
         cs.Engine(threads=make())
 
     assert "LocalExecutor" in str(caught.value)
@@ -596,7 +596,7 @@ async def test_an_engine_goes_on_when_a_call_takes_too_long(make, use_vm):
     async with cs.Engine(threads=make(2)) as engine:
         target = stuck.map(n=[1], return_exceptions=True).with_timeout(0.01)
         (error,) = await engine.run(target, use_vm=use_vm)
-        assert isinstance(error, cs.TaskTimeoutError)
+        assert isinstance(error, cs.errors.TaskTimeoutError)
         assert await engine.run(fine.map(n=[1, 2]), use_vm=use_vm) == [1, 2]
         assert engine.abandoned == ("stuck",)
         go.set()

@@ -380,7 +380,7 @@ def test_a_deadline_at_any_time_leaves_nothing_behind(program, use_vm, sample):
                 target = program.target(ledger)
                 try:
                     value = await engine.run(target, use_vm=use_vm, deadline=seconds - 0.25)
-                except cs.DeadlineError:
+                except cs.errors.DeadlineError:
                     await nothing_is_left(engine, ledger)
                 else:
                     assert value == VALUE

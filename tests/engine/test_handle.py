@@ -71,7 +71,9 @@ async def test_a_cancelled_run_has_no_result(engine, start):
     await asyncio.sleep(0)
 
     assert handle.cancel()
-    with pytest.raises(cs.RunCancelledError, match=r"^run mine of 'wait' was cancelled$") as caught:
+    with pytest.raises(
+        cs.errors.RunCancelledError, match=r"^run mine of 'wait' was cancelled$"
+    ) as caught:
         await asking
     assert caught.value.run_id == "mine"
     assert ended == [("mine", "cancelled")]
@@ -84,7 +86,7 @@ async def test_a_run_may_be_cancelled_before_it_has_begun(engine, start):
     handle = start(double(1))
     handle.cancel()
 
-    with pytest.raises(cs.RunCancelledError):
+    with pytest.raises(cs.errors.RunCancelledError):
         await handle.result()
     assert (told, engine.runs()) == ([], [])
 
@@ -95,7 +97,7 @@ async def test_a_run_may_be_cancelled_from_another_thread(start):
     other = threading.Thread(target=handle.cancel)
     other.start()
 
-    with pytest.raises(cs.RunCancelledError):
+    with pytest.raises(cs.errors.RunCancelledError):
         await handle.result()
     other.join()
 
@@ -116,7 +118,7 @@ async def test_a_second_cancel_abandons_plain_functions(engine, start, held):
     assert handle.status == "running"
     handle.cancel()
 
-    with pytest.raises(cs.RunCancelledError):
+    with pytest.raises(cs.errors.RunCancelledError):
         await handle.result()
     assert engine.abandoned == ("block",)
     held.set()
@@ -165,7 +167,7 @@ async def test_a_task_may_close_the_engine_that_has_started_its_run(use_vm):
 
     handle = engine.start(stop(), use_vm=use_vm)
     async with asyncio.timeout(10):
-        with pytest.raises(cs.RunCancelledError):
+        with pytest.raises(cs.errors.RunCancelledError):
             await handle.result()
 
 
@@ -173,7 +175,9 @@ async def test_a_run_id_is_taken_while_its_run_is_under_way(engine, use_vm):
     go = asyncio.Event()
     handle = engine.start(wait(go), run_id="mine", use_vm=use_vm)
     for begin in (engine.start, engine.run):
-        with pytest.raises(cs.RunError, match=r"^a run with run_id 'mine' is under way in this"):
+        with pytest.raises(
+            cs.errors.RunError, match=r"^a run with run_id 'mine' is under way in this"
+        ):
             await begin(double(1), run_id="mine")
     go.set()
     await handle.result()
@@ -184,19 +188,19 @@ async def test_a_run_id_is_taken_while_its_run_is_under_way(engine, use_vm):
 async def test_a_closed_engine_starts_nothing(use_vm):
     engine = cs.Engine()
     await engine.close()
-    with pytest.raises(cs.RunError, match=r"^the engine is closed"):
+    with pytest.raises(cs.errors.RunError, match=r"^the engine is closed"):
         engine.start(double(1), use_vm=use_vm)
 
 
 def test_start_needs_an_event_loop():
-    with pytest.raises(cs.RunError, match=r"^engine\.start\(\) needs the event loop"):
+    with pytest.raises(cs.errors.RunError, match=r"^engine\.start\(\) needs the event loop"):
         cs.Engine().start(double(1))
 
 
 async def test_faults_of_the_arguments_are_raised_at_the_call(engine):
-    with pytest.raises(cs.DefinitionError, match="call it"):
+    with pytest.raises(cs.errors.DefinitionError, match="call it"):
         engine.start(double)
-    with pytest.raises(cs.ArgumentError, match="has no option 'deadlin'"):
+    with pytest.raises(cs.errors.ArgumentError, match="has no option 'deadlin'"):
         engine.start(double(1), deadlin=1)
 
 

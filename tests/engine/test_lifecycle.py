@@ -102,7 +102,7 @@ def test_a_run_that_takes_too_long_ends_at_its_deadline(use_vm):
         ended = []
         async with cs.Engine() as engine:
             engine.bus.subscribe(RunFinished, ended.append)
-            with pytest.raises(cs.DeadlineError, match="deadline of 60 s") as caught:
+            with pytest.raises(cs.errors.DeadlineError, match="deadline of 60 s") as caught:
                 await engine.run([wait(3600), wait(30)], use_vm=use_vm, deadline=60)
         assert isinstance(caught.value, TimeoutError)
         assert caught.value.seconds == 60
@@ -134,12 +134,12 @@ def test_a_timeout_in_user_code_is_not_one_of_the_run(use_vm):
 
     with pytest.raises(TimeoutError) as caught:
         run_virtually(main)
-    assert not isinstance(caught.value, cs.DeadlineError)
+    assert not isinstance(caught.value, cs.errors.DeadlineError)
 
 
 @pytest.mark.parametrize("deadline", [0, -1, True, "soon", float("nan")])
 async def test_a_deadline_is_a_number_of_seconds(engine, deadline):
-    with pytest.raises(cs.ArgumentError, match="deadline takes seconds"):
+    with pytest.raises(cs.errors.ArgumentError, match="deadline takes seconds"):
         await engine.run(add(1), deadline=deadline)
 
 
@@ -198,9 +198,9 @@ async def test_closing_may_be_repeated_and_is_final():
     assert await engine.run(add(1)) == 1
     await engine.close()
     await engine.close()
-    with pytest.raises(cs.RunError, match="the engine is closed"):
+    with pytest.raises(cs.errors.RunError, match="the engine is closed"):
         await engine.run(add(1))
-    with pytest.raises(cs.RunError, match="the engine is closed"):
+    with pytest.raises(cs.errors.RunError, match="the engine is closed"):
         async with engine:
             pass
 

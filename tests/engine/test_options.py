@@ -9,6 +9,8 @@ from dataclasses import fields
 import pytest
 
 import cascade as cs
+from cascade.adapters.executors.local import LocalExecutor
+from cascade.runtime.bus import MessageBus
 from cascade.runtime.engine_options import (
     EngineOptions,
     EngineSettings,
@@ -101,13 +103,13 @@ def test_a_function_without_a_docstring_takes_options():
         (cs.run, {"threads": 1.5}, "threads must be an int ≥ 1, but is 1.5"),
         (
             cs.run,
-            {"threads": 1, "executor": cs.LocalExecutor()},
+            {"threads": 1, "executor": LocalExecutor()},
             "an engine takes threads= or executor=, but not both",
         ),
     ],
 )
 def test_what_does_not_fit_is_refused_at_the_call(call, options, message):
-    with pytest.raises(cs.ArgumentError) as caught:
+    with pytest.raises(cs.errors.ArgumentError) as caught:
         value = call(add(1), **options)
         asyncio.run(value)
 
@@ -117,7 +119,7 @@ def test_what_does_not_fit_is_refused_at_the_call(call, options, message):
 def test_a_misspelt_option_of_an_engine_is_refused():
     options = {"thread": 1}
     with pytest.raises(
-        cs.ArgumentError, match=r"^Engine\(\) has no option 'thread' \(did you mean"
+        cs.errors.ArgumentError, match=r"^Engine\(\) has no option 'thread' \(did you mean"
     ):
         cs.Engine(**options)
 
@@ -159,12 +161,14 @@ async def test_threads_and_executor_take_what_lends_threads(option):
 
 @pytest.mark.parametrize("option", ["threads", "executor"])
 def test_the_wrong_kind_is_refused_by_the_name_of_the_option(option):
-    with pytest.raises(cs.ExecutorError, match=rf"^Engine\({option}=…\) is a builtins\.str, which"):
+    with pytest.raises(
+        cs.errors.ExecutorError, match=rf"^Engine\({option}=…\) is a builtins\.str, which"
+    ):
         cs.Engine(**{option: "threads"})
 
 
 def test_run_takes_the_options_of_its_engine():
-    bus, seen = cs.MessageBus(), []
+    bus, seen = MessageBus(), []
     bus.subscribe(RunStarted, lambda event: seen.append(event.run_id))
     with ThreadPoolExecutor(1, thread_name_prefix="lent") as pool:
         assert cs.run(thread(), threads=pool, bus=bus, run_id="mine").startswith("lent")
@@ -185,7 +189,7 @@ async def test_the_options_of_a_program_hold_for_each_of_its_runs(engine):
             await both.run()
         assert [str(error) for error in caught.value.exceptions] == ["no"]
         assert await limited.run(n=3) == "end"
-        with pytest.raises(cs.StepLimitError):
+        with pytest.raises(cs.errors.StepLimitError):
             await limited.run(n=4)
     assert done == [1, 1]
 
@@ -194,5 +198,5 @@ async def test_a_program_has_a_deadline(engine, held):
     wait = cs.task(lambda: held.wait(10), name="wait")
     program = engine.compile(add(wait()), deadline=0.01)
 
-    with pytest.raises(cs.DeadlineError):
+    with pytest.raises(cs.errors.DeadlineError):
         await program.run()

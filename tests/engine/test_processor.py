@@ -103,7 +103,7 @@ async def test_resources_take_the_place_of_their_markers(processor):
 @pytest.mark.parametrize("inline", [False, True])
 async def test_a_stop_iteration_is_an_error_that_can_travel(processor, inline):
     """M13."""
-    with pytest.raises(cs.TaskStopIterationError):
+    with pytest.raises(cs.errors.TaskStopIterationError):
         await processor.call(node_call(lambda: next(iter([])), False, [], {}, inline=inline))
 
 

@@ -80,7 +80,7 @@ def test_verify_tells_and_raises_only_if_strict():
     assert [(fault.instruction, fault.text) for fault in found.faults] == [
         (0, "it reads r1, which nothing writes")
     ]
-    with pytest.raises(cs.BlueprintError) as caught:
+    with pytest.raises(cs.errors.BlueprintError) as caught:
         cs.verify(FAULTY, strict=True)
     assert (str(caught.value), caught.value.instruction) == (str(found), 0)
 

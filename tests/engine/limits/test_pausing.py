@@ -6,6 +6,7 @@ import threading
 import pytest
 
 import cascade as cs
+from cascade.adapters.executors.local import LocalExecutor
 
 #: How a target is run: the graph path, and the tiers.
 PATHS = [(False, "auto"), (True, "interpreted"), (True, "generated"), (True, "auto")]
@@ -104,7 +105,7 @@ async def test_a_pause_holds_calls_that_wait_for_a_thread(use_vm):
         may_end.acquire(timeout=20)
         return n
 
-    executor = cs.LocalExecutor(2, name="cascade")
+    executor = LocalExecutor(2, name="cascade")
     try:
         async with cs.Engine(threads=executor, capacities={"gpu": 4}) as engine:
             items = [

@@ -252,7 +252,7 @@ def test_a_deadline_ends_waiting_too(use_vm):
         async with cs.Engine(capacities=CAPACITIES) as engine:
             for target in (plain(1), slow(1), spin(3), count(3)):
                 engine.constraints.pause()
-                with pytest.raises(cs.DeadlineError):
+                with pytest.raises(cs.errors.DeadlineError):
                     await engine.run(target.with_capacity(gpu=1), use_vm=use_vm, deadline=1)
                 assert is_whole(engine)
                 assert alarms() == []
@@ -328,7 +328,7 @@ async def test_a_timed_out_call_keeps_its_permits_until_it_ends(use_vm, held):
         held.wait(20)
 
     async with cs.Engine(capacities=CAPACITIES) as engine:
-        with pytest.raises(cs.TaskTimeoutError):
+        with pytest.raises(cs.errors.TaskTimeoutError):
             await engine.run(stuck().with_timeout(0.01).with_capacity(gpu=3), use_vm=use_vm)
         assert engine.capacities.available["gpu"] == 0
         held.set()

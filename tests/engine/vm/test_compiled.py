@@ -98,7 +98,7 @@ async def test_a_map_keeps_its_cache():
 
 async def test_a_map_that_is_skipped_has_no_value():
     """R6."""
-    with pytest.raises(cs.DependencyMissingError, match=r"its condition 'no' was falsy"):
+    with pytest.raises(cs.errors.DependencyMissingError, match=r"its condition 'no' was falsy"):
         await execute(increment.map(x=[1]).run_if(no()), True)
 
 

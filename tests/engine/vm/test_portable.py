@@ -29,7 +29,7 @@ def outcome(blueprint, *args, **kwargs):
     """The value, or the error of the run if it has no value."""
     try:
         return asyncio.run(VirtualMachine().execute(blueprint, args, kwargs))
-    except cs.DependencyMissingError as error:
+    except cs.errors.DependencyMissingError as error:
         return str(error)
 
 

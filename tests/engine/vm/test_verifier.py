@@ -366,7 +366,7 @@ REFUSED = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_faulty_blueprint_is_refused_with_its_only_fault(what):
     blueprint, fault, place = REFUSED[what]
-    with pytest.raises(cs.BlueprintError) as caught:
+    with pytest.raises(cs.errors.BlueprintError) as caught:
         cs.verify(blueprint, strict=True)
 
     head, line = str(caught.value).split("\n")
@@ -377,7 +377,7 @@ def test_a_faulty_blueprint_is_refused_with_its_only_fault(what):
 
 def test_all_faults_are_told_at_once():
     blueprint = Blueprint([Call(double, R1, [R9]), Call(3, R0, [R2])], 3, entry=2)
-    with pytest.raises(cs.BlueprintError) as caught:
+    with pytest.raises(cs.errors.BlueprintError) as caught:
         cs.verify(blueprint, strict=True)
 
     assert str(caught.value).splitlines() == [
@@ -390,7 +390,7 @@ def test_all_faults_are_told_at_once():
 
 
 def test_of_very_many_faults_some_are_told():
-    with pytest.raises(cs.BlueprintError) as caught:
+    with pytest.raises(cs.errors.BlueprintError) as caught:
         cs.verify(Blueprint([None] * 1000, 1), strict=True)
 
     lines = str(caught.value).splitlines()
@@ -400,7 +400,7 @@ def test_of_very_many_faults_some_are_told():
 
 @pytest.mark.parametrize("thing", [None, number(), number, "blueprint", [R0]])
 def test_something_else_than_a_blueprint_is_refused(thing):
-    with pytest.raises(cs.DefinitionError, match=r"^verify\(\) takes a Blueprint, but got "):
+    with pytest.raises(cs.errors.DefinitionError, match=r"^verify\(\) takes a Blueprint, but got "):
         cs.verify(thing)
 
 
@@ -432,7 +432,7 @@ def test_verified_instructions_read_written_registers_in_every_turn(steps, entry
     try:
         cs.verify(blueprint, strict=True)
         passes = True
-    except cs.BlueprintError:
+    except cs.errors.BlueprintError:
         passes = False
     asyncio.run(VirtualMachine().execute(blueprint, ["input"]))
     is_right = len(set(seen)) == len(steps) and not any(UNSET in args for _, args in seen)
@@ -478,7 +478,7 @@ def test_whatever_stands_in_a_blueprint_the_answer_is_a_clear_one(blueprint):
     told = "the blueprint '' has no fault"
     try:
         cs.verify(blueprint, strict=True)
-    except cs.BlueprintError as error:
+    except cs.errors.BlueprintError as error:
         told = str(error)
 
     assert re.match("the blueprint '.*' has (no|1|[0-9]+) faults?", told)
