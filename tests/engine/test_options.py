@@ -9,8 +9,10 @@ from dataclasses import fields
 import pytest
 
 import cascade as cs
+from cascade.adapters.connectors import MemoryBroker, MemoryConnector
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.bus import MessageBus
+from cascade.runtime.control.plane_options import PlaneOptions, PlaneSettings
 from cascade.runtime.engine_options import (
     EngineOptions,
     EngineSettings,
@@ -21,7 +23,12 @@ from cascade.runtime.engine_options import (
 from cascade.runtime.events import RunStarted
 from cascade.runtime.options import ProgramOptions, RunOptions, RunSettings, takes
 
-FORMS = [(RunOptions, RunSettings), (WatchOptions, WatchSettings), (EngineOptions, EngineSettings)]
+FORMS = [
+    (RunOptions, RunSettings),
+    (WatchOptions, WatchSettings),
+    (EngineOptions, EngineSettings),
+    (PlaneOptions, PlaneSettings),
+]
 
 
 @cs.task
@@ -59,6 +66,7 @@ def test_both_forms_of_options_have_the_same_names_types_and_texts(options, sett
         (cs.run, ScriptOptions),
         (cs.run_async, ScriptOptions),
         (cs.Engine, EngineOptions),
+        (cs.ControlPlane, PlaneOptions),
         (cs.Engine.run, RunOptions),
         (cs.Engine.start, RunOptions),
         (cs.Engine.compile, ProgramOptions),
@@ -67,7 +75,7 @@ def test_both_forms_of_options_have_the_same_names_types_and_texts(options, sett
 def test_help_shows_each_option_with_its_default_and_text(function, options):
     known = options.__optional_keys__
     assert names(function) - ({"params"} if function is cs.Engine.compile else set()) == known
-    text = inspect.getdoc(function.__init__ if function is cs.Engine else function)
+    text = inspect.getdoc(function.__init__ if isinstance(function, type) else function)
     assert text.count("Options:") == 1
     for name in known:
         assert f"\n    {name}: " in text
@@ -114,6 +122,12 @@ def test_what_does_not_fit_is_refused_at_the_call(call, options, message):
         asyncio.run(value)
 
     assert message in str(caught.value)
+
+
+def test_a_misspelt_option_of_a_control_plane_is_refused(engine):
+    options = {"pattern": 1}
+    with pytest.raises(cs.errors.ArgumentError, match=r"^ControlPlane\(\) has no option 'pattern'"):
+        cs.ControlPlane(engine, MemoryConnector(MemoryBroker()), **options)
 
 
 def test_a_misspelt_option_of_an_engine_is_refused():

@@ -244,7 +244,8 @@ def _plane(engine: Engine, broker: str | None) -> ControlPlane:
     from cascade.adapters.connectors import Message
     from cascade.command.remote import connector_of
     from cascade.runtime.control.messages import status_topic
-    from cascade.runtime.control.plane import ControlPlane, next_name
+    from cascade.runtime.control.plane import ControlPlane
+    from cascade.runtime.control.plane_options import next_name
 
     name = next_name()
     # In case this process is killed.
