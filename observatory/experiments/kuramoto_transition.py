@@ -30,7 +30,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-import cascade as cs
 from cascade.observatory.agents.kuramoto import theoretical_order
 from cascade.observatory.benchmarks.surroundings import surroundings
 from cascade.observatory.benchmarks.tables import Table
@@ -48,6 +47,7 @@ from cascade.observatory.experiments.synchrony import (
 )
 from cascade.observatory.pictures.charts import Chart, Curve, draw, draw_side_by_side
 from cascade.observatory.pictures.page import framed, panels_of
+from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import run_virtually
 from cascade.runtime.telemetry.progress import show_progress
 from cascade.runtime.telemetry.tally import RunTally
@@ -173,7 +173,7 @@ def check(chosen: Namespace) -> None:
 
 def work(chosen: Namespace) -> int:
     """Measure, write the files, and print the results."""
-    bus = cs.MessageBus()
+    bus = MessageBus()
     with RunTally(bus) if chosen.quiet else show_progress(bus):
         points = asyncio.run(
             transition(bus, chosen.oscillators, chosen.draws, chosen.seconds, chosen.seed)

@@ -33,10 +33,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-import cascade as cs
 from cascade.observatory.command_line import Parser, at_least, start
 from cascade.observatory.experiments.atlas import Atlas, make_atlas
 from cascade.observatory.experiments.source_tree import TEST_FOLDERS, find_modules
+from cascade.runtime.bus import MessageBus
 from cascade.runtime.telemetry.progress import show_progress
 from cascade.runtime.telemetry.tally import RunTally
 
@@ -149,7 +149,7 @@ def check(chosen: Namespace) -> None:
 
 def work(chosen: Namespace) -> int:
     """Run the workflow, and show the report."""
-    bus = cs.MessageBus()
+    bus = MessageBus()
     with RunTally(bus) if chosen.quiet else show_progress(bus) as tally, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings of the parser about other people's source
         try:

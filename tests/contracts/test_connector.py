@@ -359,7 +359,7 @@ async def test_a_pattern_can_be_subscribed_to_again(connectors):
 async def test_a_pattern_that_cannot_be_is_refused(connectors, pattern):
     connector = await connectors()
 
-    with pytest.raises(cs.ArgumentError, match="pattern"):
+    with pytest.raises(cs.errors.ArgumentError, match="pattern"):
         await connector.subscribe(pattern, Inbox())
 
 
@@ -368,13 +368,13 @@ async def test_a_coroutine_function_is_refused_as_a_handler(connectors):
 
     async def handle(topic, payload): ...
 
-    with pytest.raises(cs.ArgumentError, match="coroutine function"):
+    with pytest.raises(cs.errors.ArgumentError, match="coroutine function"):
         await connector.subscribe("a", handle)
-    with pytest.raises(cs.ArgumentError, match="got 3"):
+    with pytest.raises(cs.errors.ArgumentError, match="got 3"):
         await connector.subscribe("a", 3)
-    with pytest.raises(cs.ArgumentError, match="coroutine function"):
+    with pytest.raises(cs.errors.ArgumentError, match="coroutine function"):
         connector.on_state(handle)
-    with pytest.raises(cs.ArgumentError, match="got 3"):
+    with pytest.raises(cs.errors.ArgumentError, match="got 3"):
         connector.on_state(3)
 
 
@@ -398,9 +398,9 @@ async def test_publish_refuses_invalid_topics_payloads_and_flags(
 ):
     connector = place.connector()
 
-    with pytest.raises(cs.ArgumentError, match=told):
+    with pytest.raises(cs.errors.ArgumentError, match=told):
         connector.publish(topic, payload, retain=retain)
-    with pytest.raises(cs.ArgumentError, match=told):
+    with pytest.raises(cs.errors.ArgumentError, match=told):
         place.connector(will=Message(topic, payload, retain))
 
 
@@ -503,7 +503,7 @@ async def test_a_connector_belongs_to_the_loop_that_connected_it(connectors):
         connector.disconnect,
         lambda: connector.subscribe("a", Inbox()),
     ):
-        with pytest.raises(cs.ConnectorError, match="another event loop"):
+        with pytest.raises(cs.errors.ConnectorError, match="another event loop"):
             await elsewhere(call)
     assert connector.state.connected
 
@@ -515,7 +515,7 @@ async def test_connect_raises_without_a_broker_and_leaves_no_task_running(place)
     await place.stop()
     connector = place.connector()
 
-    with pytest.raises(cs.ConnectorError, match=r"^cannot connect") as caught:
+    with pytest.raises(cs.errors.ConnectorError, match=r"^cannot connect") as caught:
         await connector.connect()
 
     assert not connector.state.connected
@@ -678,11 +678,11 @@ async def test_connectors_recover_from_many_losses_in_a_row(place, connectors, c
 
 @pytest.mark.parametrize("will", ["text", ("a", b"x", True), 3])
 def test_a_will_must_be_a_message(place, will):
-    with pytest.raises(cs.ArgumentError, match="will must be a Message"):
+    with pytest.raises(cs.errors.ArgumentError, match="will must be a Message"):
         place.connector(will=will)
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, None, "many", True])
 def test_max_queued_must_be_a_count_of_messages(place, limit):
-    with pytest.raises(cs.ArgumentError, match="max_queued must be an int ≥ 1"):
+    with pytest.raises(cs.errors.ArgumentError, match="max_queued must be an int ≥ 1"):
         place.connector(max_queued=limit)

@@ -15,9 +15,11 @@ from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import run_virtually
 from cascade.runtime.events import NodesPlanned, TaskFinished, TaskStarted
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
+from cascade.runtime.options import RunSettings
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.recording import recorder
+from cascade.runtime.surroundings import Surroundings
 from cascade.runtime.vm import BlueprintRegistry, VirtualMachine
 from cascade.runtime.vm.strategy import VMExecutionStrategy
 from cascade.spec.protocols import ExecutionStrategy
@@ -46,20 +48,20 @@ def surroundings(state):
     """The parts of a run."""
     bus = MessageBus()
     executor = LocalExecutor()
-    yield {
-        "bus": bus,
-        "executor": executor,
-        "container": ResourceContainer(bus),
-        "blueprints": BlueprintRegistry(),
-        "record": recorder(state, None),
-    }
+    yield Surroundings(
+        bus=bus,
+        threads=executor,
+        container=ResourceContainer(bus),
+        blueprints=BlueprintRegistry(),
+        record=recorder(state, None),
+    )
     executor.shutdown()
 
 
 @pytest.fixture
 def execute(strategy, surroundings):
     async def execute(target, **params):
-        async with Run(params=params, **surroundings) as run:
+        async with Run(surroundings, params) as run:
             return await strategy.execute(target, run)
 
     return execute
@@ -95,7 +97,7 @@ async def test_it_finds_blueprints_in_the_runs_registry(execute, surroundings):
     def go():
         return cs.TailCall([3], target_blueprint_id="there")
 
-    surroundings["blueprints"].register("there", BlueprintBuilder().build(add(0)))
+    surroundings.blueprints.register("there", BlueprintBuilder().build(add(0)))
 
     assert await execute(add(go(), 10)) == 13
 
@@ -122,16 +124,16 @@ async def test_it_refuses_missing_resources_before_the_first_call(execute):
     @cs.task
     def use(_, tool=cs.inject("nowhere")): ...
 
-    with pytest.raises(cs.ResourceNotFoundError):
+    with pytest.raises(cs.errors.ResourceNotFoundError):
         await execute(use(note()))
-    with pytest.raises(cs.ParameterError):
+    with pytest.raises(cs.errors.ParameterError):
         await execute(add(note(), cs.Param("n")))
     assert not ran
 
 
 async def test_it_refuses_a_skipped_target(execute):
     """R6."""
-    with pytest.raises(cs.DependencyMissingError):
+    with pytest.raises(cs.errors.DependencyMissingError):
         await execute(add(1).run_if(add(0)))
 
 
@@ -150,7 +152,7 @@ async def test_it_opens_the_runs_resources_and_leaves_closing_them_to_the_run(
     def use(n, tool=cs.inject(tool)):
         return n + tool
 
-    async with Run(params={}, **surroundings) as run:
+    async with Run(surroundings) as run:
         assert await strategy.execute(use(use(1)), run) == 3
         assert log == ["open"]
     assert log == ["open", "close"]
@@ -168,7 +170,7 @@ async def test_it_keeps_outcomes_in_the_runs_state(execute, state):
 async def test_it_tells_of_tasks_on_the_runs_bus(execute, surroundings):
     seen = []
     for kind in (NodesPlanned, TaskStarted, TaskFinished):
-        surroundings["bus"].subscribe(kind, seen.append)
+        surroundings.bus.subscribe(kind, seen.append)
     await execute(add(add_async(1)))
 
     assert sum(e.count for e in seen if isinstance(e, NodesPlanned)) == 2
@@ -224,7 +226,7 @@ async def test_in_a_run_that_goes_on_it_leaves_the_errors_to_the_run(strategy, s
 
     first = fail("first")
     target = add(note(1), [fail("second").after(note(2)), note(3, first), add(first)])
-    async with Run(params={}, fail_fast=False, **surroundings) as run:
+    async with Run(surroundings, {}, RunSettings(fail_fast=False)) as run:
         with pytest.raises(ValueError, match=r"^(first|second)"):
             await strategy.execute(target, run)
         assert sorted(str(error) for error in run.failures) == ["first", "second"]
@@ -245,7 +247,7 @@ def test_it_reports_nodes_that_wait_for_their_next_attempt(strategy, surrounding
     lazy = flaky().with_retry(delay=3600)
 
     async def main():
-        async with Run(params={}, **surroundings) as run:
+        async with Run(surroundings) as run:
             running = asyncio.ensure_future(strategy.execute(add(lazy), run))
             await asyncio.sleep(10)
             waiting = [w for w in run.waiting() if w.reason == "retry delay"]

@@ -190,7 +190,7 @@ def shortage(monkeypatch):
 def test_a_call_that_was_refused_for_want_of_a_thread_is_never_made(make_replacing, shortage):
     executor = make_replacing(4)
     made = []
-    with shortage(), pytest.raises(cs.ExecutorError, match="can't start new thread"):
+    with shortage(), pytest.raises(cs.errors.ExecutorError, match="can't start new thread"):
         executor.submit(made.append, "refused")
     executor.submit(made.append, "taken").result(10)
     executor.shutdown(wait=True)
@@ -202,7 +202,7 @@ def test_after_a_shortage_there_are_as_many_threads_as_before(make_replacing, sh
     executor = make_replacing(2)
     with shortage():
         for _ in range(5):
-            with pytest.raises(cs.ExecutorError):
+            with pytest.raises(cs.errors.ExecutorError):
                 executor.submit(int)
     barrier = threading.Barrier(2)
     calls = [executor.submit(barrier.wait, 10) for _ in range(2)]
@@ -271,7 +271,7 @@ async def test_a_retry_after_a_shortage_makes_the_call_once(make, use_vm, shorta
         made.append(n)
         return n
 
-    async with cs.Engine(executor=make(2)) as engine:
+    async with cs.Engine(threads=make(2)) as engine:
         for target in (work(1), work(2).with_timeout(10)):
             with shortage(), pytest.raises(RuntimeError, match="can't start new thread"):
                 await engine.run(pair(work.map(n=[0]), target), use_vm=use_vm and target._policies)
@@ -348,8 +348,8 @@ TARGETS = {
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_run_fails_when_its_executor_starts_no_calls(way, target, use_vm):
-    async with cs.Engine(executor=Refusing(way)) as engine, asyncio.timeout(10):
-        kind = OSError if way == "raises" else cs.ExecutorError
+    async with cs.Engine(threads=Refusing(way)) as engine, asyncio.timeout(10):
+        kind = OSError if way == "raises" else cs.errors.ExecutorError
         with pytest.raises(kind, match=r"no more|before a thread began it"):
             await engine.run(target(), use_vm=use_vm)
 
@@ -367,8 +367,8 @@ async def test_a_run_fails_when_a_later_call_is_not_begun(way):
     def second():
         return 2
 
-    async with cs.Engine(executor=executor) as engine, asyncio.timeout(10):
-        kind = OSError if way == "raises" else cs.ExecutorError
+    async with cs.Engine(threads=executor) as engine, asyncio.timeout(10):
+        kind = OSError if way == "raises" else cs.errors.ExecutorError
         with pytest.raises(kind, match=r"no more|before a thread began it"):
             await engine.run(pair(first(), second(), double(1)))
 
@@ -392,7 +392,7 @@ async def test_an_executor_may_fail_a_call_that_a_run_has_given_up():
         raise LookupError
 
     with Keeping(4) as pool:
-        async with cs.Engine(executor=pool) as engine:
+        async with cs.Engine(threads=pool) as engine:
             with pytest.raises(LookupError):
                 await engine.run(cs.gather(fail(), fail(), fail()))
     for call in pending:
@@ -414,7 +414,7 @@ async def test_a_cancelled_run_leaves_calls_that_wait_to_their_executor(name, us
             submitted.set()
             return waiting[-1][0]
 
-    async with cs.Engine(executor=Queueing(1)) as engine:
+    async with cs.Engine(threads=Queueing(1)) as engine:
         run = asyncio.ensure_future(engine.run(TARGETS[name](), use_vm=use_vm))
         await submitted.wait()
         run.cancel()
@@ -465,11 +465,11 @@ async def test_a_run_fails_when_its_executor_is_shut_down_and_cancels_its_calls(
         await asyncio.Event().wait()
 
     executor.submit(hold.wait, 10)
-    async with cs.Engine(executor=executor) as engine, asyncio.timeout(10):
+    async with cs.Engine(threads=executor) as engine, asyncio.timeout(10):
         running = asyncio.ensure_future(engine.run(pair(wait(), double(1))))
         await begun.wait()
         executor.shutdown(wait=False, cancel_futures=True)
-        with pytest.raises(cs.ExecutorError, match="was it shut down"):
+        with pytest.raises(cs.errors.ExecutorError, match="was it shut down"):
             await running
     hold.set()
 
@@ -487,7 +487,7 @@ async def test_open_resources_are_closed_even_if_the_executor_takes_no_more_call
     async def use(connection=cs.inject(connection)):
         told.append("use")
 
-    async with cs.Engine(executor=Refusing(way, 1)) as engine, asyncio.timeout(10):
+    async with cs.Engine(threads=Refusing(way, 1)) as engine, asyncio.timeout(10):
         await engine.run(use())
     assert told == ["open", "use", "close"]
 
@@ -503,7 +503,7 @@ async def test_a_retry_gets_over_a_call_that_was_not_begun():
                 return failed[0]
             return super().submit(fn, *args, **kwargs)
 
-    async with cs.Engine(executor=Later()) as engine:
+    async with cs.Engine(threads=Later()) as engine:
         assert await engine.run(double(4).with_timeout(10).with_retry(2)) == 8
 
 
@@ -538,8 +538,8 @@ Remote = type("Remote", (ThreadPoolExecutor,), {"__module__": "distributed.clien
     ids=["processes", "subclass", "cluster", "coroutines", "object", "class"],
 )
 def test_an_engine_refuses_executors_that_lend_no_threads(make, why):
-    with pytest.raises(cs.ExecutorError, match=why) as caught:
-        cs.Engine(executor=make())
+    with pytest.raises(cs.errors.ExecutorError, match=why) as caught:
+        cs.Engine(threads=make())
 
     assert "LocalExecutor" in str(caught.value)
 
@@ -563,7 +563,7 @@ async def test_an_engine_runs_with_it(make_any, use_vm, threads):
     def plain(n):
         return plain.tail(n - 1) if n else n
 
-    async with cs.Engine(executor=make_any(threads)) as engine:
+    async with cs.Engine(threads=make_any(threads)) as engine:
         target = total([*[add(n, n) for n in range(5)], plain(3)])
         assert await engine.run(target, use_vm=use_vm) == 70
 
@@ -576,7 +576,7 @@ async def test_blocking_tasks_of_an_engine_overlap(make):
         barrier.wait(10)
         return n
 
-    async with cs.Engine(executor=make(8)) as engine:
+    async with cs.Engine(threads=make(8)) as engine:
         assert await engine.run(meet.map(n=range(8))) == list(range(8))
 
 
@@ -593,10 +593,10 @@ async def test_an_engine_goes_on_when_a_call_takes_too_long(make, use_vm):
     def fine(n):
         return n
 
-    async with cs.Engine(executor=make(2)) as engine:
+    async with cs.Engine(threads=make(2)) as engine:
         target = stuck.map(n=[1], return_exceptions=True).with_timeout(0.01)
         (error,) = await engine.run(target, use_vm=use_vm)
-        assert isinstance(error, cs.TaskTimeoutError)
+        assert isinstance(error, cs.errors.TaskTimeoutError)
         assert await engine.run(fine.map(n=[1, 2]), use_vm=use_vm) == [1, 2]
         assert engine.abandoned == ("stuck",)
         go.set()

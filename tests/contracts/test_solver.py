@@ -119,7 +119,7 @@ async def test_an_engine_starts_nodes_of_earlier_stages_first(make):
     target = join(*[leaf(n) for n in range(8)])
     stages = make().resolve(build_graph(target))
     order = [build_graph(target).lazies[node.index] for stage in stages for node in stage]
-    async with cs.Engine(solver=make(), executor=InlineExecutor()) as engine:
+    async with cs.Engine(solver=make(), threads=InlineExecutor()) as engine:
         assert await engine.run(target) == 8
         assert done == [lazy.args[0] for lazy in order if lazy.name == "leaf"]
         assert await engine.run(returns()) == 4

@@ -107,11 +107,10 @@ def check(
         outcome = by_path(tier, fail_fast)
         if not isinstance(outcome.error, TierError):  # its target does not get that tier
             outcomes[f"VM, {tier}"] = outcome
-    if fail_fast:  # a program has no other way
-        outcome = by_path("auto", True, program=True)
-        # Parameters that are first met during the run have their defaults in a program.
-        if not any(f"Source(name='{name}'" in printed for name in outcome.not_given):
-            outcomes["program"] = outcome
+    outcome = by_path("auto", fail_fast, program=True)
+    # Parameters that are first met during the run have their defaults in a program.
+    if not any(f"Source(name='{name}'" in printed for name in outcome.not_given):
+        outcomes["program"] = outcome
     faults = [
         f"{path}: {fault}"
         for path, outcome in outcomes.items()
@@ -124,7 +123,7 @@ def check(
             for path, outcome in outcomes.items()
             if _worded(outcome.error, evaluator) != _worded(graph.error, evaluator)
             # A program gets only the inputs that it takes, which the error lists.
-            and not (path == "program" and isinstance(graph.error, ParameterError))
+            and not (path == "program" and _is_of_parameters(graph.error))
         ]
     if _tells_the_same(evaluator, fail_fast):
         faults += [
@@ -172,7 +171,7 @@ async def by_engine(
     made = maker(cascade)
     outcome = Outcome()
     use_vm = tier is not None
-    async with Engine(executor=_executor, tier=tier or "auto", capacities=CAPACITIES) as engine:
+    async with Engine(threads=_executor, tier=tier or "auto", capacities=CAPACITIES) as engine:
         changing = asyncio.ensure_future(_change(engine, changes))
         await asyncio.sleep(0)  # the first of them are made before the run
         if watched:
@@ -185,7 +184,7 @@ async def by_engine(
                 engine.register_blueprint(name, BlueprintBuilder().build(lazy))
             async with asyncio.timeout(_PATIENCE):
                 if program and _is_lazy(target):
-                    compiled = engine.compile(target)
+                    compiled = engine.compile(target, fail_fast=fail_fast)
                     inputs = {n: v for n, v in PARAMS.items() if n in compiled.inputs}
                     outcome.not_given = PARAMS.keys() - inputs.keys()
                     value = await compiled.run(**inputs)
@@ -318,6 +317,12 @@ def _worded(error: BaseException | None, evaluator: naive.Naive) -> list[str]:
     if evaluator.has_several_paths:
         notes = [note.partition(", on the path")[0] for note in notes]
     return [str(error), *notes]
+
+
+def _is_of_parameters(error: BaseException | None) -> bool:
+    if isinstance(error, ExceptionGroup):
+        return any(map(_is_of_parameters, error.exceptions))
+    return isinstance(error, ParameterError)
 
 
 def _is_only(evaluator: naive.Naive) -> bool:

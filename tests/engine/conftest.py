@@ -30,7 +30,7 @@ def run(engine, use_vm):
     """``await run(target)``: its value on the path under test."""
 
     def run(target, params=None):
-        return engine.run(target, params, use_vm)
+        return engine.run(target, params, use_vm=use_vm)
 
     return run
 

@@ -103,7 +103,7 @@ def stuck(held):
 async def narrow():
     """An engine with a single thread for plain functions."""
     executor = LocalExecutor(1)
-    async with cs.Engine(executor=executor) as engine:
+    async with cs.Engine(threads=executor) as engine:
         yield engine
     executor.shutdown()
     assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -129,7 +129,9 @@ async def test_a_plain_function_that_takes_too_long_fails_and_goes_on(
         return stuck()
 
     target = work().with_timeout(SHORT)
-    with pytest.raises(cs.TaskTimeoutError, match=r"task 'work' took longer than 0\.001 s") as got:
+    with pytest.raises(
+        cs.errors.TaskTimeoutError, match=r"task 'work' took longer than 0\.001 s"
+    ) as got:
         await engine.run(add(target, 1), use_vm=use_vm)
 
     assert isinstance(got.value, TimeoutError)
@@ -150,7 +152,7 @@ async def test_the_thread_of_an_abandoned_call_is_a_daemon_and_ends_with_it(
     def work():
         return stuck()
 
-    with pytest.raises(cs.TaskTimeoutError):
+    with pytest.raises(cs.errors.TaskTimeoutError):
         await engine.run(work().with_timeout(SHORT), use_vm=use_vm)
 
     await reached(stuck.begun)
@@ -170,7 +172,7 @@ async def test_another_thread_takes_the_place_of_that_of_an_abandoned_call(narro
     def work():
         return stuck()
 
-    with pytest.raises(cs.TaskTimeoutError):
+    with pytest.raises(cs.errors.TaskTimeoutError):
         await narrow.run(work().with_timeout(SHORT), use_vm=use_vm)
 
     assert not stuck.ended.is_set()
@@ -210,7 +212,7 @@ async def test_several_calls_may_be_abandoned_at_once(narrow, use_vm, stuck, hel
         return stuck(n, times=99)
 
     target = work(1).with_timeout(SHORT).with_retry(3)
-    with pytest.raises(cs.TaskTimeoutError):
+    with pytest.raises(cs.errors.TaskTimeoutError):
         await narrow.run(target, use_vm=use_vm)
 
     assert narrow.abandoned == ("work",) * 3
@@ -262,7 +264,7 @@ async def test_the_error_of_an_abandoned_call_is_dropped(engine, use_vm, stuck, 
     for target in (work(), work(cs.inject(tool))):
         stuck.calls = 0
         held.clear()
-        with pytest.raises(cs.TaskTimeoutError):
+        with pytest.raises(cs.errors.TaskTimeoutError):
             await engine.run(target.with_timeout(SHORT), use_vm=use_vm)
         held.set()
         await until(lambda: not engine.abandoned)
@@ -417,7 +419,7 @@ async def test_task_scoped_resources_stay_open_until_the_call_ends(
         stuck()
         log.note("end")
 
-    with pytest.raises(cs.TaskTimeoutError):
+    with pytest.raises(cs.errors.TaskTimeoutError):
         await engine.run(work().with_timeout(SHORT), use_vm=use_vm)
 
     await turns()
@@ -466,7 +468,7 @@ async def test_resources_of_abandoned_calls_stay_open_until_the_calls_end(
     def work(_, tool=cs.inject(tool)):
         stuck()
 
-    with pytest.raises(cs.TaskTimeoutError):
+    with pytest.raises(cs.errors.TaskTimeoutError):
         await engine.run(work(use_other()).with_timeout(SHORT), use_vm=use_vm)
 
     opened = ["open other", "open base", "open tool"]
@@ -528,7 +530,7 @@ async def test_a_bound_thread_is_not_replaced(engine, use_vm, stuck, held, log, 
     def work(tool=cs.inject(tool)):
         stuck()
 
-    with pytest.raises(cs.TaskTimeoutError):
+    with pytest.raises(cs.errors.TaskTimeoutError):
         await engine.run(work().with_timeout(SHORT), use_vm=use_vm)
 
     assert log == ["open tool"]
@@ -573,7 +575,7 @@ async def test_an_engine_that_is_closed_meanwhile_closes_them_all_the_same(
         stuck()
 
     async with cs.Engine() as engine:
-        with pytest.raises(cs.TaskTimeoutError):
+        with pytest.raises(cs.errors.TaskTimeoutError):
             await engine.run(work().with_timeout(SHORT), use_vm=use_vm)
     assert log == ["open tool"]
     held.set()
@@ -593,7 +595,7 @@ def test_a_loop_that_ends_before_the_call_closes_them(
     def work(tool=cs.inject(tool)):
         stuck()
 
-    with pytest.raises(cs.TaskTimeoutError):
+    with pytest.raises(cs.errors.TaskTimeoutError):
         cs.run(work().with_timeout(SHORT), use_vm=use_vm)
     assert not stuck.ended.is_set()
     assert log == ["open tool", "close tool"]
@@ -791,7 +793,7 @@ def test_a_call_may_outlive_the_event_loop_of_its_run(use_vm, stuck, held, caplo
         stuck.begun.clear()
         held.clear()
         executor = LocalExecutor(4)
-        engine = cs.Engine(executor=executor)
+        engine = cs.Engine(threads=executor)
         run(main())
         assert engine.abandoned == ("work",)
         held.set()
@@ -830,7 +832,9 @@ def test_a_coroutine_that_takes_too_long_is_cancelled(use_vm):
             log.append(asyncio.get_running_loop().time())
             raise
 
-    with pytest.raises(cs.TaskTimeoutError, match=r"task 'work' took longer than 60 s") as caught:
+    with pytest.raises(
+        cs.errors.TaskTimeoutError, match=r"task 'work' took longer than 60 s"
+    ) as caught:
         virtually(add(work().with_timeout(60)), use_vm)
     assert log == [60]
     assert len([note for note in caught.value.__notes__ if "in task 'work'" in note]) == 1
@@ -854,7 +858,7 @@ def test_a_coroutine_that_swallows_the_cancel_has_taken_too_long_all_the_same(us
             await asyncio.sleep(5)
         return "worked"
 
-    with pytest.raises(cs.TaskTimeoutError):
+    with pytest.raises(cs.errors.TaskTimeoutError):
         virtually(work().with_timeout(60), use_vm)
 
 
@@ -868,7 +872,7 @@ def test_an_error_raised_on_the_cancel_of_a_timeout_is_the_timeout(use_vm):
         except asyncio.CancelledError:
             raise ValueError("in the way") from None
 
-    with pytest.raises((cs.TaskTimeoutError, ValueError)):
+    with pytest.raises((cs.errors.TaskTimeoutError, ValueError)):
         virtually(work().with_timeout(60), use_vm)
 
 
@@ -901,7 +905,7 @@ def test_a_coroutine_that_took_too_long_is_tried_again(use_vm):
         await asyncio.sleep(3600 if len(attempts) < 3 else 1)
         return "worked"
 
-    target = work().with_timeout(60).with_retry(delay=5, on=cs.TaskTimeoutError)
+    target = work().with_timeout(60).with_retry(delay=5, on=cs.errors.TaskTimeoutError)
     assert virtually(target, use_vm) == ("worked", 131)
     assert attempts == [0, 65, 130]
 
@@ -913,7 +917,7 @@ def test_every_step_of_a_loop_has_its_time(use_vm):
         return loop.tail(n - 1) if n else "worked"
 
     assert virtually(loop(9, 50).with_timeout(60), use_vm) == ("worked", 500)
-    with pytest.raises(cs.TaskTimeoutError):
+    with pytest.raises(cs.errors.TaskTimeoutError):
         virtually(loop(9, 70).with_timeout(60), use_vm)
 
 
@@ -929,7 +933,7 @@ def test_resources_are_closed_when_a_coroutine_took_too_long(use_vm, log, asynch
         finally:
             log.note("cancelled")
 
-    with pytest.raises(cs.TaskTimeoutError):
+    with pytest.raises(cs.errors.TaskTimeoutError):
         virtually(work().with_timeout(60).with_retry(2), use_vm)
     attempt = ["open tool", "cancelled", "close tool"]
     assert log == ["open base", *attempt, *attempt, "close base"]

@@ -314,7 +314,7 @@ def nothing_complains(caplog):
 def test_the_program_by_itself(program, executor, use_vm):
     async def main():
         ledger = Ledger()
-        async with cs.Engine(executor=executor) as engine:
+        async with cs.Engine(threads=executor) as engine:
             assert await engine.run(program.target(ledger), use_vm=use_vm) == VALUE
             await nothing_is_left(engine, ledger)
 
@@ -327,7 +327,7 @@ def test_a_cancel_at_any_point_leaves_nothing_behind(program, executor, use_vm, 
 
     async def main():
         loop = asyncio.get_running_loop()
-        async with cs.Engine(executor=executor) as engine:
+        async with cs.Engine(threads=executor) as engine:
             for point in sample(0, ENOUGH, 1 if isinstance(executor, InlineExecutor) else 3):
                 ledger = Ledger()
                 target = program.target(ledger)
@@ -380,7 +380,7 @@ def test_a_deadline_at_any_time_leaves_nothing_behind(program, use_vm, sample):
                 target = program.target(ledger)
                 try:
                     value = await engine.run(target, use_vm=use_vm, deadline=seconds - 0.25)
-                except cs.DeadlineError:
+                except cs.errors.DeadlineError:
                     await nothing_is_left(engine, ledger)
                 else:
                     assert value == VALUE
@@ -465,7 +465,7 @@ def test_a_failure_of_anything_that_can_fail_leaves_nothing_behind(
     """R9: the error is raised, with the user's frames alone and one note on where it comes from."""
 
     async def main():
-        async with cs.Engine(executor=executor) as engine:
+        async with cs.Engine(threads=executor) as engine:
             for number in sample(0, ENOUGH):
                 ledger = Ledger(number, kind)
                 try:

@@ -5,6 +5,7 @@ from contextvars import ContextVar, copy_context
 import pytest
 
 import cascade as cs
+from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.execution.contexts import differs, held_in, is_written
 
 level: ContextVar[object] = ContextVar("level")
@@ -60,9 +61,9 @@ def values(request):
 @pytest.fixture(params=["graph", "interpreted", "generated", "auto", "program"])
 async def way(request):
     """Runs a target in one of all ways, with a single worker."""
-    executor = cs.LocalExecutor(1)
+    executor = LocalExecutor(1)
     tier = request.param if request.param in ("interpreted", "generated") else "auto"
-    async with cs.Engine(executor=executor, tier=tier) as engine:
+    async with cs.Engine(threads=executor, tier=tier) as engine:
 
         async def run(make):
             if request.param == "program":

@@ -78,7 +78,7 @@ async def test_the_graph_path_compiles_nothing(engine):
 
 async def test_a_recursive_task_runs_on_the_vm_without_mocks():
     executor = LocalExecutor()
-    engine = Engine(solver=NativeSolver(), executor=executor, bus=MessageBus())
+    engine = Engine(solver=NativeSolver(), threads=executor, bus=MessageBus())
 
     assert await engine.run(countdown(n=5), use_vm=True) == "Liftoff"
     executor.shutdown()
@@ -106,7 +106,9 @@ async def test_a_literal_is_its_value(run):
 
 
 async def test_a_task_that_was_not_called_is_refused(run):
-    with pytest.raises(cs.DefinitionError, match=r"^task 'add' was passed to run\(\) itself"):
+    with pytest.raises(
+        cs.errors.DefinitionError, match=r"^task 'add' was passed to run\(\) itself"
+    ):
         await run(add)
 
 
@@ -148,7 +150,9 @@ async def test_a_task_that_returns_a_lazy_value_in_a_literal_is_refused(run):
     def give():
         return cs.literal(add(1))
 
-    with pytest.raises(cs.ArgumentError, match=r"cs.literal\(\) of the lazy value <lazy add"):
+    with pytest.raises(
+        cs.errors.ArgumentError, match=r"cs.literal\(\) of the lazy value <lazy add"
+    ):
         await run(give())
 
 
@@ -160,7 +164,7 @@ async def test_what_only_a_whole_result_can_be_is_refused_in_a_returned_containe
     def give():
         return [add(1), {"deep": [inside]}]
 
-    with pytest.raises(cs.ArgumentError, match="stands inside a container") as caught:
+    with pytest.raises(cs.errors.ArgumentError, match="stands inside a container") as caught:
         await run(give())
     assert "in task 'give'" in caught.value.__notes__[0]
 
@@ -338,7 +342,7 @@ async def test_an_unknown_blueprint_id_names_the_task_and_the_known_ids(engine, 
     engine.register_blueprint("pong", BlueprintBuilder().build(ping()))
 
     with pytest.raises(
-        cs.UnknownBlueprintError, match=r"task 'ping' goes to the blueprint 'pnog'.*'pong'"
+        cs.errors.UnknownBlueprintError, match=r"task 'ping' goes to the blueprint 'pnog'.*'pong'"
     ):
         await engine.run(ping(), use_vm=use_vm)
 
@@ -353,7 +357,7 @@ async def test_a_tail_call_that_does_not_fit_names_both_tasks(run):
     @cs.task
     def second(a, b): ...
 
-    with pytest.raises(cs.ArgumentError, match=r"task 'first' to 'second' does not fit"):
+    with pytest.raises(cs.errors.ArgumentError, match=r"task 'first' to 'second' does not fit"):
         await run(first(1))
 
 
@@ -362,7 +366,7 @@ async def test_a_tail_call_to_itself_that_does_not_fit_says_so(run):
     def loop(n):
         return TailCall(kwargs={"m": 1})
 
-    with pytest.raises(cs.ArgumentError, match=r"task 'loop' to itself does not fit.*'m'"):
+    with pytest.raises(cs.errors.ArgumentError, match=r"task 'loop' to itself does not fit.*'m'"):
         await run(loop(1))
 
 
@@ -374,7 +378,9 @@ async def test_a_tail_call_to_another_task_must_give_arguments_without_defaults(
     @cs.task
     def second(needed): ...
 
-    with pytest.raises(cs.ArgumentError, match=r"task 'first' to 'second' does not fit.*'needed'"):
+    with pytest.raises(
+        cs.errors.ArgumentError, match=r"task 'first' to 'second' does not fit.*'needed'"
+    ):
         await run(first())
 
 
@@ -384,7 +390,7 @@ async def test_a_tail_call_with_lazy_arguments_that_does_not_fit_says_so(run, la
     async def loop(n):
         return TailCall(kwargs={"m": lazy(1)})
 
-    with pytest.raises(cs.ArgumentError, match=r"task 'loop' to itself does not fit.*'m'"):
+    with pytest.raises(cs.errors.ArgumentError, match=r"task 'loop' to itself does not fit.*'m'"):
         await run(loop(1))
 
 
@@ -418,7 +424,7 @@ async def test_a_skipped_target_raises_and_names_the_condition(run, condition):
     name = condition.name
 
     with pytest.raises(
-        cs.DependencyMissingError, match=rf"'add' .*has no value.*'{name}' was falsy"
+        cs.errors.DependencyMissingError, match=rf"'add' .*has no value.*'{name}' was falsy"
     ) as error:
         await run(add(1).run_if(condition(0)))
     assert error.value.condition == name
@@ -428,7 +434,7 @@ async def test_a_skipped_condition_skips(run):
     """M16."""
     skipped = add(1).run_if(add(0))
 
-    with pytest.raises(cs.DependencyMissingError, match="'add' was falsy"):
+    with pytest.raises(cs.errors.DependencyMissingError, match="'add' was falsy"):
         await run(fail().run_if(skipped))
 
 
@@ -497,7 +503,7 @@ async def test_a_router_runs_the_chosen_route_only(run, key, value):
 
 
 async def test_a_router_without_the_route_says_which_there_are(run):
-    with pytest.raises(cs.RouteError, match=r"gave 3, but its routes are 1, 2"):
+    with pytest.raises(cs.errors.RouteError, match=r"gave 3, but its routes are 1, 2"):
         await run(cs.Router(selector=add(3), routes={1: add(1), 2: add(2)}))
 
 
@@ -527,7 +533,7 @@ async def test_a_map_of_unequal_lengths_is_an_error_of_the_run(run):
     def two():
         return [1, 2]
 
-    with pytest.raises(cs.ArgumentError, match="'a' has 2, 'b' has 3 items"):
+    with pytest.raises(cs.errors.ArgumentError, match="'a' has 2, 'b' has 3 items"):
         await run(add.map(a=two(), b=[1, 2, 3]))
 
 
@@ -544,7 +550,7 @@ async def test_a_missing_param_is_refused_before_anything_runs(run):
     def note(*_):
         ran.append(1)
 
-    with pytest.raises(cs.ParameterError, match="'n'"):
+    with pytest.raises(cs.errors.ParameterError, match="'n'"):
         await run(note(note(), cs.Param("n")))
     assert not ran
 
@@ -685,7 +691,7 @@ async def test_a_stop_iteration_becomes_an_error_that_names_the_task(run):
     def first(items):
         return next(iter(items))
 
-    with pytest.raises(cs.TaskStopIterationError, match="first' raised StopIteration"):
+    with pytest.raises(cs.errors.TaskStopIterationError, match="first' raised StopIteration"):
         await run(add(first([])))
 
 
@@ -901,7 +907,7 @@ async def test_a_cycle_is_refused_before_anything_runs(run):
     second = note(first)
     first.after(second)
 
-    with pytest.raises(cs.CycleError, match="wait for each other"):
+    with pytest.raises(cs.errors.CycleError, match="wait for each other"):
         await run(note(second))
     assert not ran
 
@@ -915,7 +921,7 @@ async def test_a_task_that_returns_its_own_lazy_is_refused(run):
 
     made.append(snake())
 
-    with pytest.raises(cs.CycleError, match="snake"):
+    with pytest.raises(cs.errors.CycleError, match="snake"):
         await run(made[0])
 
 
@@ -932,7 +938,7 @@ async def test_tasks_that_return_each_other_are_refused(run):
 
     made += [first(), second()]
 
-    with pytest.raises(cs.CycleError):
+    with pytest.raises(cs.errors.CycleError):
         await run(made)
 
 
@@ -997,7 +1003,7 @@ async def test_a_run_inside_of_a_coroutine_task(engine, use_vm):
     async def outer():
         return await engine.run(cs.Param("n", type=int), {"n": 2}, use_vm=use_vm)
 
-    assert await engine.run([outer(), cs.Param("n", type=int)], {"n": 1}, use_vm) == [2, 1]
+    assert await engine.run([outer(), cs.Param("n", type=int)], {"n": 1}, use_vm=use_vm) == [2, 1]
 
 
 async def test_closing_ends_the_threads_of_the_engine():
@@ -1013,7 +1019,7 @@ async def test_closing_ends_the_threads_of_the_engine():
 
 async def test_closing_leaves_an_executor_that_was_given_alone():
     executor = LocalExecutor(2, name="cascade-mine")
-    async with cs.Engine(executor=executor) as engine:
+    async with cs.Engine(threads=executor) as engine:
         await engine.run(add(1, 2))
 
     assert executor.submit(lambda: 7).result(10) == 7
@@ -1025,9 +1031,9 @@ async def test_a_closed_engine_runs_nothing_more():
     await engine.close()
     await engine.close()
 
-    with pytest.raises(cs.RunError, match="closed"):
+    with pytest.raises(cs.errors.RunError, match="closed"):
         await engine.run(add(1))
-    with pytest.raises(cs.RunError, match="closed"):
+    with pytest.raises(cs.errors.RunError, match="closed"):
         async with engine:
             pass
 
@@ -1044,7 +1050,7 @@ async def test_an_executor_that_is_shut_down_is_an_error_and_no_hang(use_vm):
     @cs.task
     def use(tool=cs.inject(tool)): ...
 
-    async with cs.Engine(executor=executor) as engine:
+    async with cs.Engine(threads=executor) as engine:
         with pytest.raises(RuntimeError, match="shut down"):
             await engine.run(use(), use_vm=use_vm)
         if not use_vm:
@@ -1133,7 +1139,9 @@ async def test_an_unknown_resource_is_refused_before_anything_runs(run):
     @cs.task
     def use(_, tool=cs.inject("tool")): ...
 
-    with pytest.raises(cs.ResourceNotFoundError, match="the resource 'tool' is needed") as error:
+    with pytest.raises(
+        cs.errors.ResourceNotFoundError, match="the resource 'tool' is needed"
+    ) as error:
         await run(use(note()))
     assert isinstance(error.value, NameError)
     assert "asked for by task 'use', called at" in "".join(error.value.__notes__)
@@ -1232,7 +1240,7 @@ async def test_a_task_that_raises_cancelled_error_has_failed(run, where):
     if where.startswith("inner"):
         target = [wait(), add(target)]
 
-    with pytest.raises(cs.TaskCancelledError) as caught:
+    with pytest.raises(cs.errors.TaskCancelledError) as caught:
         await run(target)
     assert repr(caught.value.__cause__) == "CancelledError('mine')"
     assert not asyncio.current_task().cancelling()
@@ -1312,7 +1320,7 @@ async def test_an_executor_that_is_shut_down_during_a_run_ends_it(use_vm):
     async def wait():
         await asyncio.Event().wait()
 
-    async with cs.Engine(executor=executor) as engine:
+    async with cs.Engine(threads=executor) as engine:
         with pytest.raises(RuntimeError, match="shut down"):
             await engine.run([wait(), add(use(shut_down()))], use_vm=use_vm)
 

@@ -264,7 +264,7 @@ async def test_an_error_of_a_task_that_a_deadline_cancels_is_raised_or_replaced(
 ):
     target = fail_when_cancelled(kind)
     error = await raised_by(engine.run(target, use_vm=use_vm, deadline=0.01))
-    assert type(error) in (kind, cs.DeadlineError)
+    assert type(error) in (kind, cs.errors.DeadlineError)
 
 
 def test_a_note_is_added_where_it_can_be():

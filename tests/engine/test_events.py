@@ -187,7 +187,7 @@ async def test_a_failure_is_told_of_the_task_and_of_the_run(run, seen):
 async def test_a_skip_is_told_with_its_condition(run, seen):
     condition = add(0)
     skipped = add_async(1).run_if(condition)
-    with pytest.raises(cs.DependencyMissingError):
+    with pytest.raises(cs.errors.DependencyMissingError):
         await run(fail(skipped))
 
     told = [(e.task, e.node, e.condition) for e in seen if isinstance(e, TaskSkipped)]

@@ -9,6 +9,7 @@ from tests.sample_tasks import add
 
 import cascade as cs
 from cascade.graph.states import NodeState
+from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import (
     RunFinished,
     RunStarted,
@@ -30,7 +31,7 @@ def fail(*_):
 
 @pytest.fixture
 def bus():
-    return cs.MessageBus()
+    return MessageBus()
 
 
 async def test_every_task_that_ended_has_state_start_and_duration(run, engine):

@@ -102,7 +102,7 @@ def test_a_run_that_takes_too_long_ends_at_its_deadline(use_vm):
         ended = []
         async with cs.Engine() as engine:
             engine.bus.subscribe(RunFinished, ended.append)
-            with pytest.raises(cs.DeadlineError, match="deadline of 60 s") as caught:
+            with pytest.raises(cs.errors.DeadlineError, match="deadline of 60 s") as caught:
                 await engine.run([wait(3600), wait(30)], use_vm=use_vm, deadline=60)
         assert isinstance(caught.value, TimeoutError)
         assert caught.value.seconds == 60
@@ -134,12 +134,12 @@ def test_a_timeout_in_user_code_is_not_one_of_the_run(use_vm):
 
     with pytest.raises(TimeoutError) as caught:
         run_virtually(main)
-    assert not isinstance(caught.value, cs.DeadlineError)
+    assert not isinstance(caught.value, cs.errors.DeadlineError)
 
 
 @pytest.mark.parametrize("deadline", [0, -1, True, "soon", float("nan")])
 async def test_a_deadline_is_a_number_of_seconds(engine, deadline):
-    with pytest.raises(cs.ArgumentError, match="deadline takes seconds"):
+    with pytest.raises(cs.errors.ArgumentError, match="deadline takes seconds"):
         await engine.run(add(1), deadline=deadline)
 
 
@@ -198,9 +198,9 @@ async def test_closing_may_be_repeated_and_is_final():
     assert await engine.run(add(1)) == 1
     await engine.close()
     await engine.close()
-    with pytest.raises(cs.RunError, match="the engine is closed"):
+    with pytest.raises(cs.errors.RunError, match="the engine is closed"):
         await engine.run(add(1))
-    with pytest.raises(cs.RunError, match="the engine is closed"):
+    with pytest.raises(cs.errors.RunError, match="the engine is closed"):
         async with engine:
             pass
 
@@ -216,7 +216,7 @@ async def test_the_inline_executor_runs_all_in_order_in_this_thread():
         order.append((n, threading.get_ident()))
         return n
 
-    async with cs.Engine(executor=InlineExecutor()) as engine:
+    async with cs.Engine(threads=InlineExecutor()) as engine:
         first = [note(n) for n in range(10)]
         await engine.run(note(10, *first))
 
@@ -241,7 +241,7 @@ def test_a_debugger_stops_in_a_task(use_vm):
         return doubled
 
     async def main():
-        async with cs.Engine(executor=InlineExecutor()) as engine:
+        async with cs.Engine(threads=InlineExecutor()) as engine:
             return await engine.run(suspicious(21), use_vm=use_vm)
 
     before = sys.gettrace()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 import cascade as cs
+from cascade.adapters.executors.local import LocalExecutor
 
 
 class Block:
@@ -70,8 +71,8 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_value_is_released_when_its_last_user_has_it(change, task):
     # One worker: with two, the last frame of one may hold a value while the other makes the next.
-    executor = cs.LocalExecutor(1)
-    async with cs.Engine(capacities={"gpu": 2}, executor=executor) as engine:
+    executor = LocalExecutor(1)
+    async with cs.Engine(capacities={"gpu": 2}, threads=executor) as engine:
         await engine.run(chain(task, 40, CHANGES[change]))
     executor.shutdown()
 
@@ -345,7 +346,7 @@ def late_by_a_way_that_is_not_seen(keep):
 
 async def test_needing_a_released_value_is_an_error_with_the_remedy(engine):
     base, target = late_by_a_way_that_is_not_seen(keep=False)
-    with pytest.raises(cs.ReleasedValueError, match=r"\.keep\(\)") as caught:
+    with pytest.raises(cs.errors.ReleasedValueError, match=r"\.keep\(\)") as caught:
         await engine.run(target)
 
     assert f"{base!r}" in str(caught.value)
@@ -427,7 +428,7 @@ async def test_straight_line_code_repeats_no_call(engine, monkeypatch):
     # After a stall the code hands over to the interpreter, which has kept the value.
     monkeypatch.setattr("cascade.runtime.execution.fairness.BUDGET", float("inf"))
     base, target = late_by_a_way_that_is_not_seen(keep=False)
-    with pytest.raises(cs.ReleasedValueError) as caught:
+    with pytest.raises(cs.errors.ReleasedValueError) as caught:
         await engine.compile(target).run()
 
     assert f"{base!r}" in str(caught.value)
@@ -490,7 +491,7 @@ async def threads_have_ended(executor):
 
 async def finish(name, way, executor):
     """Run one, and forget its value or error."""
-    async with cs.Engine(executor=executor) as engine:
+    async with cs.Engine(threads=executor) as engine:
         lazy = FINISHED[name]()
         try:
             if way == "program":
@@ -504,7 +505,7 @@ async def finish(name, way, executor):
 @pytest.mark.parametrize("way", ["graph", "vm", "program"])
 @pytest.mark.parametrize("name", FINISHED)
 async def test_a_finished_run_leaves_no_cycle_that_keeps_its_values(name, way):
-    executor = cs.LocalExecutor()
+    executor = LocalExecutor()
     await finish(name, way, executor)
     await threads_have_ended(executor)
 
@@ -519,8 +520,8 @@ async def test_a_cancelled_run_leaves_no_cycle_that_keeps_its_values(use_vm):
         begun.set()
         await asyncio.sleep(3600)
 
-    executor = cs.LocalExecutor()
-    async with cs.Engine(executor=executor) as engine:
+    executor = LocalExecutor()
+    async with cs.Engine(threads=executor) as engine:
         run = asyncio.ensure_future(engine.run(wait(make(make())), use_vm=use_vm))
         await begun.wait()
         run.cancel()

@@ -116,7 +116,7 @@ async def test_a_node_that_fails_before_its_call_has_a_start_too(use_vm):
     seen = []
     async with cs.Engine(capacities={"gpu": 1}) as engine:
         engine.bus.subscribe(TaskEvent, lambda event: seen.append((type(event), event.task)))
-        with pytest.raises(cs.ArgumentError):
+        with pytest.raises(cs.errors.ArgumentError):
             await engine.run(use().with_capacity(gpu=amount()), use_vm=use_vm)
 
     assert seen[-2:] == [(TaskStarted, "use"), (TaskFailed, "use")]

@@ -99,7 +99,7 @@ async def test_a_program_takes_an_input_of_that_name(tasks, name, engine):
 
 async def test_a_param_may_have_that_name(tasks, name, engine, use_vm):
     target = tasks.down(cs.Param(name, type=int))
-    assert await engine.run(target, {name: 7}, use_vm) == 7
+    assert await engine.run(target, {name: 7}, use_vm=use_vm) == 7
     assert await engine.compile(target).run(**{name: 7}) == 7
 
 

@@ -66,24 +66,24 @@ async def test_a_program_takes_a_param_wherever_it_stands(name, engine, use_vm):
     target = TARGETS[name]
     program = engine.compile(target)
     assert "p" in program.inputs
-    assert await program.run(p=5) == await engine.run(target, {"p": 5}, use_vm)
+    assert await program.run(p=5) == await engine.run(target, {"p": 5}, use_vm=use_vm)
 
 
 @pytest.mark.parametrize("target", [count(3), return_param(), return_call()])
 async def test_a_param_in_a_returned_value_must_be_named_at_compile(target, engine, use_vm):
     program = engine.compile(target, params=["extra"])
-    assert await program.run(extra="5") == await engine.run(target, {"extra": 5}, use_vm)
+    assert await program.run(extra="5") == await engine.run(target, {"extra": 5}, use_vm=use_vm)
 
 
 async def test_the_error_for_an_unknown_input_says_how_to_name_such_a_param(engine):
     program = engine.compile(return_param())
-    with pytest.raises(cs.ArgumentError, match=r"engine\.compile\(…, params=\['extra'\]\)"):
+    with pytest.raises(cs.errors.ArgumentError, match=r"engine\.compile\(…, params=\['extra'\]\)"):
         await program.run(extra=5)
 
 
 @pytest.mark.parametrize("params", ["extra", [1], [p]])
 async def test_compile_takes_names_only(params, engine):
-    with pytest.raises(cs.ArgumentError, match="takes names of parameters, but got params="):
+    with pytest.raises(cs.errors.ArgumentError, match="takes names of parameters, but got params="):
         engine.compile(return_param(), params=params)
 
 
@@ -92,13 +92,15 @@ async def test_compile_takes_names_only(params, engine):
 
 @pytest.mark.parametrize("params", [["p"], "p", {"p"}, 5, 0, ""])
 def test_params_that_are_no_mapping_are_refused(params, use_vm):
-    with pytest.raises(cs.ArgumentError, match="params takes a dict of names and values, but got"):
+    with pytest.raises(
+        cs.errors.ArgumentError, match="params takes a dict of names and values, but got"
+    ):
         cs.run(add(p), params, use_vm=use_vm)
 
 
 @pytest.mark.parametrize("second", [add(2), add])
 def test_two_targets_are_refused_with_the_list_that_is_meant(second):
-    with pytest.raises(cs.ArgumentError) as caught:
+    with pytest.raises(cs.errors.ArgumentError) as caught:
         cs.run(add(1), second)
     assert "wrong:  cs.run(a, b)" in str(caught.value)
     assert "right:  cs.run([a, b])" in str(caught.value)
@@ -112,18 +114,18 @@ def names_this_file(error):
 
 
 def test_a_container_of_a_script_is_written_where_run_is_called():
-    with pytest.raises(cs.DependencyMissingError) as caught:
+    with pytest.raises(cs.errors.DependencyMissingError) as caught:
         cs.run([add(1).run_if(cs.eq(add(1), 0))])
     assert names_this_file(caught.value)
 
 
 async def test_and_so_is_one_of_a_coroutine():
-    with pytest.raises(cs.DependencyMissingError) as caught:
+    with pytest.raises(cs.errors.DependencyMissingError) as caught:
         await cs.run_async([add(1).run_if(cs.eq(add(1), 0))])
     assert names_this_file(caught.value)
 
 
 def test_a_lazy_value_that_an_option_tests_is_misused_where_run_is_called():
-    with pytest.raises(cs.LazyUseError) as caught:
+    with pytest.raises(cs.errors.LazyUseError) as caught:
         cs.run(add(1), use_vm=add(2))
     assert "test_params_of_programs.py" in str(caught.value).partition("asked for at")[2]

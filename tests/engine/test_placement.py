@@ -10,6 +10,7 @@ import weakref
 import pytest
 
 import cascade as cs
+from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.clock import run_virtually
 from cascade.runtime.diagnostics.usage import Usage
 from cascade.runtime.execution.placement import SLOW, Durations, Place, Placement, may_start_loop
@@ -303,7 +304,7 @@ def test_in_virtual_time_the_machines_speed_decides_nothing(take_long):
         return n
 
     async def main():
-        async with cs.Engine(executor=cs.LocalExecutor()) as engine:
+        async with cs.Engine(threads=LocalExecutor()) as engine:
             await engine.run(step(3), use_vm=True)
             await engine.compile(linger(linger(1))).run()
             assert engine.durations.version == 0
@@ -329,7 +330,7 @@ async def test_with_a_deadline_the_first_call_of_a_function_keeps_no_event_loop(
     target = [step(3), step(4)] if shape == "list" else step(3)
     async with cs.Engine() as engine:
         while not began:  # a busy machine may take longer to begin
-            with pytest.raises(cs.DeadlineError):
+            with pytest.raises(cs.errors.DeadlineError):
                 await engine.run(target, use_vm=True, deadline=0.05)
         assert set(engine.abandoned) == {"step"}
         gate.set()
@@ -399,7 +400,7 @@ async def test_mode_inline_says_why_it_may_not(engine, use_vm, loops):
             work.close()
         return step.tail(n - 1) if loops else got
 
-    with pytest.raises(cs.RunError, match=r'mode="blocking"') as found:
+    with pytest.raises(cs.errors.RunError, match=r'mode="blocking"') as found:
         await engine.run(step(1), use_vm=use_vm)
 
     assert "task 'step' starts an event loop, but has mode='inline'" in str(found.value)

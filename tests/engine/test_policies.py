@@ -65,7 +65,7 @@ def virtually(target, use_vm, *, executor=None, watch=None, **options):
     """The value of ``target``, and the virtual seconds that it took."""
 
     async def main():
-        async with cs.Engine(executor=executor) as engine:
+        async with cs.Engine(threads=executor) as engine:
             if watch is not None:
                 watch(engine)
             value = await engine.run(target, use_vm=use_vm, **options)
@@ -260,7 +260,7 @@ def test_a_tail_call_that_does_not_fit_is_not_tried_again(calls, use_vm, asynchr
     """Returning it was a success of the call."""
     work = calls.task(lambda: cs.TailCall(kwargs={"nobody": 1}), asynchronous=asynchronous)
 
-    with pytest.raises(cs.ArgumentError, match="nobody"):
+    with pytest.raises(cs.errors.ArgumentError, match="nobody"):
         virtually(work().with_retry(5), use_vm)
     assert len(calls) == 1
 
@@ -383,7 +383,7 @@ async def test_a_run_in_which_all_rests_does_not_stand_still(use_vm):
         return "held"
 
     executor = Threads(2)
-    async with cs.Engine(executor=executor) as engine:
+    async with cs.Engine(threads=executor) as engine:
         target = pair(flaky().with_retry(2), hold_the_loop())
         if use_vm:  # where a plain function is called in the loop's thread
             target = pair(flaky().with_retry(2), asame("held"))
@@ -513,7 +513,7 @@ def test_a_timed_out_attempt_is_not_cached_but_a_later_success_is(calls, use_vm)
         return "done"
 
     target = work().with_cache(book).with_timeout(30)
-    with pytest.raises(cs.TaskTimeoutError):
+    with pytest.raises(cs.errors.TaskTimeoutError):
         virtually(target, use_vm)
     assert book.steps == ["key", "load"]
     assert virtually(target.with_retry(2), use_vm) == ("done", 31)
@@ -683,7 +683,7 @@ async def test_plain_functions_that_are_equal_wait_for_one_and_hold_no_thread(ca
     cache = cs.LRUCache()
 
     executor = LocalExecutor(2)
-    async with cs.Engine(executor=executor) as engine:
+    async with cs.Engine(threads=executor) as engine:
         target = [*[work(1).with_cache(cache) for _ in range(8)], release()]
         assert await engine.run(target, use_vm=use_vm) == [True] * 8 + [None]
     assert calls.count("work") == 1
@@ -757,7 +757,7 @@ async def test_an_equal_call_inside_of_itself_waits_for_itself(run, calls, async
     cache = cs.LRUCache()
     work = calls.task(lambda n: same([work(n).with_cache(cache)]), asynchronous=asynchronous)
 
-    with pytest.raises(cs.CycleError):
+    with pytest.raises(cs.errors.CycleError):
         await run(work(1).with_cache(cache))
 
 
@@ -796,7 +796,9 @@ async def test_a_wrong_number_of_values_is_an_error_that_names_both(run, values,
     split = cs.task(name="split", nout=2)(lambda: values)
     a, _ = split()
 
-    with pytest.raises(cs.UnpackError, match=f"'split' is declared with nout=2, but .*{found}"):
+    with pytest.raises(
+        cs.errors.UnpackError, match=f"'split' is declared with nout=2, but .*{found}"
+    ):
         await run(same(a))
 
 
@@ -1077,7 +1079,7 @@ async def test_one_exception_that_several_tasks_raise_is_there_for_each(failures
 
 async def test_a_skipped_target_is_an_error_by_itself_unless_something_failed(run_on, failures):
     """R6."""
-    with pytest.raises(cs.DependencyMissingError):
+    with pytest.raises(cs.errors.DependencyMissingError):
         await run_on(same(1).run_if(same(0)))
     assert await failures(pair(fail("bad"), 1).run_if(same(0))) == ["bad"]
 
@@ -1087,9 +1089,9 @@ async def test_errors_before_the_run_starts_are_raised_alone(run_on, calls):
     first = work()
     first.after(work(first))
 
-    with pytest.raises(cs.ParameterError):
+    with pytest.raises(cs.errors.ParameterError):
         await run_on([cs.Param("nobody"), fail(), work()])
-    with pytest.raises(cs.CycleError):
+    with pytest.raises(cs.errors.CycleError):
         await run_on([first, fail(), work()])
     assert not calls.log
 
@@ -1190,7 +1192,7 @@ async def test_an_item_may_fail_in_its_continuation(run, calls, asynchronous, in
         *["returned", "needed", "tail-called", "argument", "condition", "predecessor"],
         *["item", "route"],
     ]
-    assert isinstance(values[8], cs.ArgumentError)
+    assert isinstance(values[8], cs.errors.ArgumentError)
     assert values[9] == 0.5
 
 
@@ -1243,7 +1245,7 @@ async def test_an_item_that_is_skipped_has_no_value(run, calls):
     item = calls.task(lambda n: same(n).run_if(same(n)), "item")
 
     assert await run(same("end").after(item.map(n=[1, 0], return_exceptions=True))) == "end"
-    with pytest.raises(cs.DependencyMissingError):
+    with pytest.raises(cs.errors.DependencyMissingError):
         await run(item.map(n=[1, 0], return_exceptions=True))
 
 
@@ -1253,7 +1255,7 @@ async def test_a_cycle_is_no_value(run, calls):
     item = calls.task(lambda n: lazies[0], "item")
     lazies.append(same(item.map(n=[1], return_exceptions=True)))
 
-    with pytest.raises(cs.CycleError):
+    with pytest.raises(cs.errors.CycleError):
         await run(lazies[0])
 
 
@@ -1274,7 +1276,7 @@ def test_a_timeout_may_be_a_value(use_vm):
     target = work.map(seconds=[10, 90, 20], return_exceptions=True).with_timeout(60)
     (short, late, other), seconds = virtually(target, use_vm)
     assert (short, other, seconds) == (10, 20, 60)
-    assert isinstance(late, cs.TaskTimeoutError)
+    assert isinstance(late, cs.errors.TaskTimeoutError)
 
 
 async def test_catching_survives_json(run):
@@ -1320,7 +1322,7 @@ async def test_a_blueprint_by_hand_may_end_without_a_value(run_on, engine, calls
     go = calls.task(lambda n: cs.TailCall(target_blueprint_id="made"), "go")
     user = calls.task(lambda *_: 1, "user")
 
-    with pytest.raises((ExceptionGroup, cs.DependencyMissingError)) as caught:
+    with pytest.raises((ExceptionGroup, cs.errors.DependencyMissingError)) as caught:
         await run_on(user([go(1)]))
     errors = getattr(caught.value, "exceptions", ())
     assert [str(error) for error in errors] == ["by hand"] * (root == "failing")

@@ -12,6 +12,7 @@ from cascade.runtime.bus import MessageBus
 from cascade.runtime.execution.placement import wants_resources
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
+from cascade.runtime.surroundings import Surroundings
 from cascade.runtime.vm import BlueprintRegistry
 from cascade.spec.operation import Operation
 
@@ -29,13 +30,13 @@ def node_call(func, is_async, args, kwargs, *, inline=False):
 async def processor():
     executor = LocalExecutor(2)
     bus = MessageBus()
-    run = Run(
-        params={},
+    lent = Surroundings(
         bus=bus,
-        executor=executor,
+        threads=executor,
         container=ResourceContainer(bus),
         blueprints=BlueprintRegistry(),
     )
+    run = Run(lent)
     await run.__aenter__()
     yield NodeProcessor(run, lambda outside: outside > 0)
     # Leaving resets context variables, which belong to the Context of the fixture's set-up.
@@ -102,7 +103,7 @@ async def test_resources_take_the_place_of_their_markers(processor):
 @pytest.mark.parametrize("inline", [False, True])
 async def test_a_stop_iteration_is_an_error_that_can_travel(processor, inline):
     """M13."""
-    with pytest.raises(cs.TaskStopIterationError):
+    with pytest.raises(cs.errors.TaskStopIterationError):
         await processor.call(node_call(lambda: next(iter([])), False, [], {}, inline=inline))
 
 

@@ -76,7 +76,7 @@ async def check(engine, make, **params):
         expected = await outcome(other.run(target, params, use_vm=True))
     assert await outcome(engine.run(target, params, use_vm=True)) == expected
     program = engine.compile(target)
-    cs.verify(program.blueprint)
+    cs.verify(program.blueprint, strict=True)
     assert await outcome(program.run(**params)) == expected
     assert await outcome(program.run(**params)) == expected
     return expected
@@ -191,7 +191,7 @@ async def test_a_tier_by_name_is_refused_as_in_a_run(tier):
         program = engine.compile(work(add(1)))
         expected = await outcome(engine.run(program.target, use_vm=True))
         assert [await outcome(program.run()) for _ in range(4)] == [expected] * 4
-        assert expected[0] is cs.TierError
+        assert expected[0] is cs.errors.TierError
 
 
 @pytest.mark.parametrize("name", [name for name in TARGETS if name != "a cache"])
@@ -276,7 +276,7 @@ async def test_an_unknown_resource_is_told_when_it_is_compiled(engine):
     def use(resource=cs.inject("nowhere")):
         return resource
 
-    with pytest.raises(cs.ResourceNotFoundError):
+    with pytest.raises(cs.errors.ResourceNotFoundError):
         engine.compile(echo(use()))
 
 
@@ -309,7 +309,7 @@ async def test_inputs_may_be_positional_only_in_all_ways(engine):
 
     for program in (short, long):
         assert await program.run(a=0, b=6) == (0, 6, 3, 4)
-        with pytest.raises(cs.ArgumentError, match="has no input '#0'"):
+        with pytest.raises(cs.errors.ArgumentError, match="has no input '#0'"):
             await program.run(**{"#0": 1})
 
 
@@ -340,10 +340,12 @@ async def test_an_input_in_the_place_of_a_lazy_value_is_not_computed(engine):
 async def test_inputs_are_plain_values(engine, argument):
     program = engine.compile(echo(argument))
 
-    with pytest.raises(cs.ArgumentError, match=r"input 'value'.*given the lazy value"):
+    with pytest.raises(cs.errors.ArgumentError, match=r"input 'value'.*given the lazy value"):
         await program.run(value=add(1))
     assert await program.run(value=cs.literal(3)) == 3
-    with pytest.raises(cs.ArgumentError, match=r"input 'value'.*given the lazy value \[<lazy add"):
+    with pytest.raises(
+        cs.errors.ArgumentError, match=r"input 'value'.*given the lazy value \[<lazy add"
+    ):
         await program.run(value=[add(1)])
     assert await program.run(value=[1, [2]]) == [1, [2]]
 
@@ -367,9 +369,9 @@ async def test_a_name_that_is_both_is_the_parameters(engine):
 async def test_an_unknown_input_is_an_error_that_names_the_next(engine):
     program = engine.compile(add(cs.Param("region"), 1))
 
-    with pytest.raises(cs.ArgumentError, match=r"no input 'regoin'.*'region'"):
+    with pytest.raises(cs.errors.ArgumentError, match=r"no input 'regoin'.*'region'"):
         await program.run(regoin="eu")
-    with pytest.raises(cs.ArgumentError, match="no input 'c'"):
+    with pytest.raises(cs.errors.ArgumentError, match="no input 'c'"):
         await program.run(region="eu", c=1)
 
 
@@ -378,7 +380,7 @@ async def test_a_target_without_inputs_takes_no_inputs(engine, target):
     program = engine.compile(target)
 
     assert program.inputs == ()
-    with pytest.raises(cs.ArgumentError, match="it takes none"):
+    with pytest.raises(cs.errors.ArgumentError, match="it takes none"):
         await program.run(a=1)
 
 
@@ -393,7 +395,7 @@ async def test_parameters_are_read_as_in_a_run(engine, given):
 async def test_the_error_for_a_missing_parameter_lists_only_given_params(engine):
     program = engine.compile(add(cs.Param("p"), 1))
 
-    with pytest.raises(cs.ParameterError, match="was given none"):
+    with pytest.raises(cs.errors.ParameterError, match="was given none"):
         await program.run(b=1)
 
 
@@ -496,9 +498,9 @@ async def test_a_closed_engine_runs_nothing(name):
         program = engine.compile(TARGETS[name]())
         await program.run()
 
-    with pytest.raises(cs.RunError, match="closed"):
+    with pytest.raises(cs.errors.RunError, match="closed"):
         await program.run()
-    with pytest.raises(cs.RunError, match="closed"):
+    with pytest.raises(cs.errors.RunError, match="closed"):
         engine.compile(add(1))
 
 
@@ -566,7 +568,7 @@ async def test_a_run_inside_of_a_programs_task_is_refused(engine):
     def nested(n):
         return cs.run(add(n))
 
-    with pytest.raises(cs.RunError):
+    with pytest.raises(cs.errors.RunError):
         await engine.compile(echo(nested(1))).run()
 
 
@@ -579,5 +581,5 @@ async def test_policies_that_the_target_is_given_later_do_not_count(engine):
 
 
 async def test_other_objects_than_lazy_values_are_not_compiled(engine):
-    with pytest.raises(cs.DefinitionError):
+    with pytest.raises(cs.errors.DefinitionError):
         engine.compile(5)

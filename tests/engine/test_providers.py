@@ -87,7 +87,7 @@ async def test_an_override_of_the_process_wins_over_that_of_an_engine(engine, ru
 
 
 async def test_an_override_of_an_unregistered_resource(run):
-    with pytest.raises(cs.ResourceNotFoundError):
+    with pytest.raises(cs.errors.ResourceNotFoundError):
         await run(by_name())
     with cs.override_resource("database", fake):
         assert await run(by_name()) == "fake"
@@ -171,7 +171,7 @@ async def test_resources_of_map_items_are_checked_before_the_run_starts(run, not
     def plain(n, db): ...
 
     for target in (use.map(n=note()), plain.map(n=note(), db=cs.inject("nowhere"))):
-        with pytest.raises(cs.ResourceNotFoundError, match="'nowhere'") as caught:
+        with pytest.raises(cs.errors.ResourceNotFoundError, match="'nowhere'") as caught:
             await run(target)
         assert caught.value.__notes__[0].startswith(f"asked for by task '{target.factory.name}', ")
     assert ran == []
@@ -217,10 +217,15 @@ async def test_a_tail_call_may_lead_to_an_unavailable_resource(engine, use_vm):
     for definition in (one, two):
         engine.register(definition)
     cases = [
-        (cs.CycleError, "one ← two ← one", use, cs.inject(one)),
-        (cs.ResourceError, "'outer' lives as long as the run", use, cs.inject(outer)),
-        (cs.ResourceError, "coroutine task 'use_async' uses the", use_async, cs.inject(bound)),
-        (cs.ResourceNotFoundError, "'nowhere'", use, cs.inject("nowhere")),
+        (cs.errors.CycleError, "one ← two ← one", use, cs.inject(one)),
+        (cs.errors.ResourceError, "'outer' lives as long as the run", use, cs.inject(outer)),
+        (
+            cs.errors.ResourceError,
+            "coroutine task 'use_async' uses the",
+            use_async,
+            cs.inject(bound),
+        ),
+        (cs.errors.ResourceNotFoundError, "'nowhere'", use, cs.inject("nowhere")),
     ]
     for number, (error, match, *_) in enumerate(cases):
         with pytest.raises(error, match=match):
@@ -239,7 +244,9 @@ async def test_an_async_provider_cannot_need_a_thread_bound_resource(run, note, 
     @cs.task
     def use(_, session=cs.inject(session)): ...
 
-    with pytest.raises(cs.ResourceError, match="async provider of 'session' needs the resource 'c"):
+    with pytest.raises(
+        cs.errors.ResourceError, match="async provider of 'session' needs the resource 'c"
+    ):
         await run(use(note()))
     assert ran == []
 
@@ -271,7 +278,7 @@ async def test_a_provider_that_needs_a_bound_resource_is_bound_as_well(run):
 
     assert await run(count.map(n=range(5))) == [(n,) for n in range(5)]
     assert len(threads) == 1
-    with pytest.raises(cs.ResourceError, match="coroutine task 'count_async'"):
+    with pytest.raises(cs.errors.ResourceError, match="coroutine task 'count_async'"):
         await run(count_async())
 
 

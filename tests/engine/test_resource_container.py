@@ -77,13 +77,13 @@ def test_other_objects_than_resources_are_not_registered():
     def provide():
         yield
 
-    with pytest.raises(cs.DefinitionError, match="decorated with @resource"):
+    with pytest.raises(cs.errors.DefinitionError, match="decorated with @resource"):
         ResourceContainer().register(provide)
 
 
 def test_an_unknown_name_is_an_error_with_known_and_similar_names(log):
     container = ResourceContainer()
-    with pytest.raises(cs.ResourceNotFoundError, match="the engine has none") as error:
+    with pytest.raises(cs.errors.ResourceNotFoundError, match="the engine has none") as error:
         container.get_provider("databse")
     assert error.value.name == "databse"
 
@@ -141,7 +141,7 @@ def test_an_override_of_a_provider_that_is_injected_itself_keeps_its_scope(log):
 
 def test_an_override_must_be_a_generator_function(log):
     container = ResourceContainer()
-    with pytest.raises(cs.DefinitionError, match="does not yield"):
+    with pytest.raises(cs.errors.DefinitionError, match="does not yield"):
         container.override_provider("a", lambda: 5)
 
 
@@ -165,7 +165,7 @@ async def test_providers_that_need_each_other_are_refused_before_anything_runs(e
     def note():
         log.append("ran")
 
-    with pytest.raises(cs.CycleError, match="b ← c ← b") as error:
+    with pytest.raises(cs.errors.CycleError, match="b ← c ← b") as error:
         await engine.run(use(note()), use_vm=use_vm)
     assert error.value.cycle == ("b", "c", "b")
     assert log == []
@@ -182,7 +182,7 @@ async def test_a_run_resource_that_needs_a_task_resource_is_refused(engine, use_
     def note():
         log.append("ran")
 
-    with pytest.raises(cs.ResourceError, match=r"'outer' lives as long as the run.*'inner'"):
+    with pytest.raises(cs.errors.ResourceError, match=r"'outer' lives as long as the run.*'inner'"):
         await engine.run(use(note()), use_vm=use_vm)
     assert log == []
 
@@ -193,7 +193,7 @@ async def test_resources_needed_by_resources_must_be_registered(run, log):
     @cs.task
     def use(outer=cs.inject(outer)): ...
 
-    with pytest.raises(cs.ResourceNotFoundError, match="'nowhere'"):
+    with pytest.raises(cs.errors.ResourceNotFoundError, match="'nowhere'"):
         await run(use())
 
 
@@ -209,7 +209,7 @@ async def test_a_coroutine_task_cannot_use_a_thread_bound_resource(run, log, nes
     def outer():
         return use()
 
-    with pytest.raises(cs.ResourceError, match=r"coroutine task 'use'.*'bound'"):
+    with pytest.raises(cs.errors.ResourceError, match=r"coroutine task 'use'.*'bound'"):
         await run(outer() if nested else use())
     assert log == []
 
@@ -568,7 +568,7 @@ async def test_a_provider_that_never_yields(run, kind, scope):
     @cs.task
     def use(db=cs.inject(resource)): ...
 
-    with pytest.raises(cs.ResourceError, match="provider of 'db' did not yield"):
+    with pytest.raises(cs.errors.ResourceError, match="provider of 'db' did not yield"):
         await run(use())
 
 
@@ -597,7 +597,7 @@ async def test_a_provider_that_yields_twice(run, kind, scope):
     def use(db=cs.inject(resource)):
         return db
 
-    with pytest.raises(cs.ResourceError, match="provider of 'db' yielded a second time"):
+    with pytest.raises(cs.errors.ResourceError, match="provider of 'db' yielded a second time"):
         await run(use())
     assert log == ["closed"]
 

@@ -304,8 +304,10 @@ class Trial:
         """It is the raised error, and no later one hides anything."""
         together = error.exceptions if isinstance(error, ExceptionGroup) else [error]
         for one in together:
-            assert one in self.ledger.raised or isinstance(one, cs.ResourceTimeoutError)
-        if not isinstance(error, ExceptionGroup) and not isinstance(error, cs.ResourceTimeoutError):
+            assert one in self.ledger.raised or isinstance(one, cs.errors.ResourceTimeoutError)
+        if not isinstance(error, ExceptionGroup) and not isinstance(
+            error, cs.errors.ResourceTimeoutError
+        ):
             said = "\n".join(error.__notes__)
             if "teardown" not in str(error):
                 late = [e for e in self.ledger.raised if "teardown" in str(e)]

@@ -95,7 +95,7 @@ def test_an_async_teardown_that_takes_too_long_is_cancelled(use_vm, log, scope):
     events = []
     error, seconds = virtually(use(), use_vm, events, teardown_timeout=5)
 
-    assert type(error) is cs.ResourceTimeoutError
+    assert type(error) is cs.errors.ResourceTimeoutError
     assert str(error).startswith(
         "closing the resource 'slow' took longer than the 5 s of its teardown_timeout; it stands "
         "at tests/engine/test_resource_instance.py:"
@@ -129,7 +129,7 @@ def test_the_default_teardown_timeout_is_a_minute(use_vm):
     def use(slow=cs.inject(slow)): ...
 
     error, seconds = virtually(use(), use_vm)
-    assert (type(error), seconds) == (cs.ResourceTimeoutError, 60)
+    assert (type(error), seconds) == (cs.errors.ResourceTimeoutError, 60)
 
 
 def test_the_error_of_a_late_teardown_is_the_cause(use_vm):
@@ -145,7 +145,7 @@ def test_the_error_of_a_late_teardown_is_the_cause(use_vm):
     def use(slow=cs.inject(slow)): ...
 
     error, _ = virtually(use(), use_vm)
-    assert isinstance(error, cs.ResourceTimeoutError)
+    assert isinstance(error, cs.errors.ResourceTimeoutError)
     assert isinstance(error.__cause__, OSError)
 
 
@@ -186,7 +186,9 @@ def test_a_teardown_that_takes_no_notice_of_its_cancel_is_given_up(use_vm, log):
         loop = asyncio.get_running_loop()
         async with cs.Engine() as engine:
             engine.bus.subscribe(ResourceReleased, events.append)
-            with pytest.raises(cs.ResourceTimeoutError, match="cancelled there, and went on"):
+            with pytest.raises(
+                cs.errors.ResourceTimeoutError, match="cancelled there, and went on"
+            ):
                 await engine.run(use(), use_vm=use_vm)
         assert loop.time() == 10
         assert log == ["open base", "close base"]
@@ -211,7 +213,9 @@ async def test_a_plain_teardown_that_takes_too_long_is_abandoned(use_vm, log, he
     async with cs.Engine() as engine:
         engine.bus.subscribe(CallAbandoned, told.append)
         engine.bus.subscribe(ResourceReleased, told.append)
-        with pytest.raises(cs.ResourceTimeoutError, match="it goes on in its thread") as caught:
+        with pytest.raises(
+            cs.errors.ResourceTimeoutError, match="it goes on in its thread"
+        ) as caught:
             await engine.run(use(), use_vm=use_vm)
         assert engine.abandoned == ("resource stuck",)
         assert log == ["open base", "open stuck", "close base"]
@@ -236,7 +240,9 @@ async def test_resources_on_the_thread_of_a_stuck_teardown_do_not_block_the_run(
     async with cs.Engine() as engine:
         with pytest.raises(ExceptionGroup) as caught:
             await engine.run(use(), use_vm=use_vm)
-        assert [type(error) for error in caught.value.exceptions] == [cs.ResourceTimeoutError] * 2
+        assert [type(error) for error in caught.value.exceptions] == [
+            cs.errors.ResourceTimeoutError
+        ] * 2
         assert log == ["open base", "open stuck"]
         held.set()
         await until(lambda: not engine.abandoned)
@@ -249,7 +255,7 @@ def test_a_stuck_teardown_does_not_keep_the_program_from_ending(use_vm, log, hel
     @cs.task
     def use(stuck=cs.inject(stuck)): ...
 
-    with pytest.raises(cs.ResourceTimeoutError):
+    with pytest.raises(cs.errors.ResourceTimeoutError):
         cs.run(use(), use_vm=use_vm)
     assert log == ["open base", "open stuck", "close base"]
     held.set()
@@ -257,9 +263,9 @@ def test_a_stuck_teardown_does_not_keep_the_program_from_ending(use_vm, log, hel
 
 @pytest.mark.parametrize("seconds", [0, -1, "5", True, float("nan")])
 def test_a_deadline_is_seconds(seconds):
-    with pytest.raises(cs.ArgumentError, match=r"^teardown_timeout takes seconds > 0"):
+    with pytest.raises(cs.errors.ArgumentError, match=r"^teardown_timeout takes seconds > 0"):
         cs.Engine(teardown_timeout=seconds)
-    with pytest.raises(cs.DefinitionError, match="teardown_timeout must be seconds > 0"):
+    with pytest.raises(cs.errors.DefinitionError, match="teardown_timeout must be seconds > 0"):
         cs.resource(teardown_timeout=seconds)(lambda: (yield))
 
 
@@ -313,7 +319,7 @@ def test_a_setup_that_takes_no_notice_of_its_cancel_is_closed(use_vm, log):
 
     async def main():
         async with cs.Engine() as engine:
-            with pytest.raises(cs.DeadlineError):
+            with pytest.raises(cs.errors.DeadlineError):
                 await engine.run(use(), use_vm=use_vm, deadline=7)
         assert asyncio.get_running_loop().time() == 9
 
@@ -342,7 +348,7 @@ def test_a_setup_that_does_not_end_when_it_is_cancelled_is_given_up(use_vm, log)
         loop = asyncio.get_running_loop()
         async with cs.Engine() as engine:
             engine.bus.subscribe(ResourceAcquired, events.append)
-            with pytest.raises(cs.DeadlineError) as caught:
+            with pytest.raises(cs.errors.DeadlineError) as caught:
                 await engine.run(use(), use_vm=use_vm, deadline=7)
         assert loop.time() == 12
         (note,) = [note for note in caught.value.__notes__ if "stubborn" in note]
@@ -370,7 +376,7 @@ def test_the_error_of_a_cancelled_setup_is_not_lost(use_vm):
 
     async def main():
         async with cs.Engine() as engine:
-            with pytest.raises(cs.DeadlineError) as caught:
+            with pytest.raises(cs.errors.DeadlineError) as caught:
                 await engine.run(use(), use_vm=use_vm, deadline=7)
         said = "also, while opening the resource 'broken': OSError: half open"
         assert said in caught.value.__notes__
@@ -465,7 +471,9 @@ async def test_a_provider_that_raises_a_cancel_does_not_cancel_the_run(
     @cs.task
     def use(careless=cs.inject(careless)): ...
 
-    with pytest.raises(cs.ResourceError, match="'careless' raised CancelledError, but") as caught:
+    with pytest.raises(
+        cs.errors.ResourceError, match="'careless' raised CancelledError, but"
+    ) as caught:
         await engine.run(use(), use_vm=use_vm)
     assert isinstance(caught.value.__cause__, asyncio.CancelledError)
     assert f"while {place} the resource 'careless'" in caught.value.__notes__

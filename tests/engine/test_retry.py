@@ -9,6 +9,7 @@ import pytest
 import cascade as cs
 from cascade.graph.compiler import BlueprintBuilder
 from cascade.graph.serialize import from_json, to_json
+from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import run_virtually
 from cascade.runtime.events import TaskFailed, TaskFinished, TaskRetrying, TaskStarted
 from cascade.runtime.vm import VirtualMachine
@@ -184,7 +185,7 @@ def test_each_further_attempt_is_an_event(flaky, use_vm):
     def fetch():
         flaky.fail(2)
 
-    bus = cs.MessageBus()
+    bus = MessageBus()
     seen = []
     bus.subscribe(TaskRetrying, lambda e: seen.append((e.task, e.attempt, e.pause, str(e.error))))
     counted = []
@@ -233,5 +234,5 @@ def test_json_keeps_retries_and_refuses_functions():
     assert (retry.max_attempts, retry.delay, retry.backoff) == (4, 0.5, 2)
     assert (retry.max_delay, retry.jitter, retry.on) == (9, 0.1, (OSError, KeyError))
     assert from_json(to_json(flows.load("a").with_retry())).target._calls.retry.on is Exception
-    with pytest.raises(cs.SerializationError, match="its retry on <function"):
+    with pytest.raises(cs.errors.SerializationError, match="its retry on <function"):
         to_json(flows.load("a").with_retry(on=lambda error: True))

@@ -562,7 +562,9 @@ def test_a_stop_iteration_becomes_an_error_that_names_the_function():
     def first(items):
         return next(iter(items))
 
-    with pytest.raises(cs.TaskStopIterationError, match=r"first' raised StopIteration") as caught:
+    with pytest.raises(
+        cs.errors.TaskStopIterationError, match=r"first' raised StopIteration"
+    ) as caught:
         guarded(first, ([],), {})
     assert isinstance(caught.value.__cause__, StopIteration)
     assert guarded(first, ([7],), {}) == 7

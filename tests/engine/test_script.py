@@ -34,7 +34,7 @@ def test_containers_of_lazy_values(use_vm):
 
 async def test_run_in_a_running_loop_is_refused(use_vm):
     """M18."""
-    with pytest.raises(cs.RunError, match=r"await cs\.run_async\(target\)") as error:
+    with pytest.raises(cs.errors.RunError, match=r"await cs\.run_async\(target\)") as error:
         cs.run(add(1), use_vm=use_vm)
     assert isinstance(error.value, RuntimeError)
 
@@ -82,12 +82,12 @@ def test_run_inside_of_a_task_is_refused(use_vm, task, inner):
     """M6: on both paths, wherever the task runs."""
     target = add(task(use_vm)) if inner else task(use_vm)
 
-    with pytest.raises(cs.RunError, match=r"cs\.run\(\) was called inside a task"):
+    with pytest.raises(cs.errors.RunError, match=r"cs\.run\(\) was called inside a task"):
         cs.run(target, use_vm=use_vm)
 
 
 def test_run_works_again_after_a_refusal(use_vm):
-    with pytest.raises(cs.RunError):
+    with pytest.raises(cs.errors.RunError):
         cs.run(nested(use_vm), use_vm=use_vm)
 
     assert cs.run(add(1), use_vm=use_vm) == 1

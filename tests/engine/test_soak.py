@@ -104,7 +104,7 @@ async def one(engine, seed, use_vm):
 
 async def soak(seeds, use_vm):
     for start in range(0, len(seeds), AT_ONCE * 10):
-        async with cs.Engine(SeededSolver(start)) as engine:
+        async with cs.Engine(solver=SeededSolver(start)) as engine:
             batch = seeds[start : start + AT_ONCE * 10]
             for begin in range(0, len(batch), AT_ONCE):
                 some = batch[begin : begin + AT_ONCE]

@@ -214,7 +214,7 @@ def test_functions_of_cascade_that_the_task_calls_stay(caught):
     def misuse():
         return sync()
 
-    found = frames(caught(misuse(), cs.ArgumentError))
+    found = frames(caught(misuse(), cs.errors.ArgumentError))
 
     assert found[:2] == ["caught", "misuse"]
     assert len(found) > 2
@@ -234,8 +234,8 @@ def test_code_of_the_users_that_cascade_calls_back_stays(caught):
 
 def test_subclasses_of_the_users_stay(use_vm):
     class Mine(cs.Engine):
-        async def run(self, target, params=None, use_vm=False):
-            return await super().run(target, params, use_vm)
+        async def run(self, target, params=None, **options):
+            return await super().run(target, params, **options)
 
     async def main():
         async with Mine() as engine:
@@ -275,7 +275,10 @@ def test_deep_recursion_in_a_task_stays(caught):
 
 @pytest.mark.parametrize(
     ("target", "kind"),
-    [(cs.Param("n"), cs.ParameterError), (user(cs.inject("tool")), cs.ResourceNotFoundError)],
+    [
+        (cs.Param("n"), cs.errors.ParameterError),
+        (user(cs.inject("tool")), cs.errors.ResourceNotFoundError),
+    ],
     ids=["parameter", "resource"],
 )
 def test_an_error_of_cascades_own_stays_as_it_is(use_vm, target, kind):
@@ -312,7 +315,7 @@ def test_causes_are_cut_too(caught):
     def exhaust():
         return next(iter([]))
 
-    error = caught(exhaust(), cs.TaskStopIterationError)
+    error = caught(exhaust(), cs.errors.TaskStopIterationError)
 
     assert frames(error.__cause__) == ["exhaust"]
 
@@ -475,7 +478,7 @@ def forever_lazily(n):
 
 @pytest.mark.parametrize("task", [forever, forever_lazily])
 def test_an_error_of_too_many_steps_carries_no_machinery(task, use_vm):
-    with pytest.raises(cs.StepLimitError) as caught:
+    with pytest.raises(cs.errors.StepLimitError) as caught:
         cs.run(task(0), use_vm=use_vm, max_steps=10)
     frames = [frame.filename for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert frames == [__file__]

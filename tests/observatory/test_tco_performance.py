@@ -113,7 +113,7 @@ def test_a_loop_makes_as_many_steps_as_it_says(loop, size):
             return await engine.run(loop.task(**arguments), use_vm=True, max_steps=most)
 
     assert asyncio.run(run(steps)) == loop.plain(**arguments)
-    with pytest.raises(cs.StepLimitError):
+    with pytest.raises(cs.errors.StepLimitError):
         asyncio.run(run(steps - 1))
 
 

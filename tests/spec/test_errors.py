@@ -36,6 +36,7 @@ BUILTINS = {
     "TierError": TypeError,
     "UnknownBlueprintError": LookupError,
     "TaskStopIterationError": RuntimeError,
+    "RunCancelledError": RuntimeError,
     "TaskCancelledError": RuntimeError,
     "RunError": RuntimeError,
     "ExecutorError": RuntimeError,
@@ -95,6 +96,7 @@ def test_messages_are_shown_as_written():
             "ResourceTimeoutError": (1.5,),
             "TaskTimeoutError": (1.5,),
             "DeadlineError": (1.5,),
+            "RunCancelledError": ("mine",),
             "StepLimitError": (7,),
         }.get(name, ())
         assert str(error("it's so", *extra)) == "it's so"

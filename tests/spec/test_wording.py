@@ -124,5 +124,5 @@ def test_a_bad_route_is_refused_by_a_short_key():
     @cs.task
     def work(): ...
 
-    with pytest.raises(cs.DefinitionError, match="is the task 'work' itself"):
+    with pytest.raises(cs.errors.DefinitionError, match="is the task 'work' itself"):
         cs.Router(selector=1, routes={Refuses(): work})

@@ -23,7 +23,7 @@ async def test_tasks_run_in_the_callers_thread_in_the_order_in_which_they_became
     a = step("a")
     b = step("b")
     target = step("d", step("c", a), b)
-    async with Engine(executor=InlineExecutor()) as engine:
+    async with Engine(threads=InlineExecutor()) as engine:
         assert await engine.run(target) == "d"
         assert await engine.run([step("e"), step("f")]) == ["e", "f"]
     assert [name for name, _ in seen] == ["a", "b", "c", "d", "e", "f"]
@@ -35,7 +35,7 @@ async def test_an_error_is_raised_as_on_threads():
     def fails():
         raise ValueError("inline")
 
-    async with Engine(executor=InlineExecutor()) as engine:
+    async with Engine(threads=InlineExecutor()) as engine:
         with pytest.raises(ValueError, match="inline"):
             await engine.run(fails())
 

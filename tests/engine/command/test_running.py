@@ -329,7 +329,7 @@ def test_ctrl_c_has_an_exit_code_of_its_own(cascade, tmp_path):
 
 def test_the_choices_are_those_of_the_engine():
     """Written out, so that the help does not import the engine."""
-    hints = get_type_hints(running.run)
+    hints = get_type_hints(running.Flags)
 
     assert set(get_args(get_args(hints["tier"])[0])) == set(get_args(Tier))
     assert set(get_args(get_args(hints["log_format"])[0])) == set(get_args(LogFormat))
@@ -337,6 +337,6 @@ def test_the_choices_are_those_of_the_engine():
 
 def test_run_can_be_called_as_a_function(cascade, capsys, monkeypatch):
     monkeypatch.setattr(sys, "path", ["", *sys.path])
-    running.run("flows:Namespace.target", json=True)
+    running.run("flows:Namespace.target", flags=running.Flags(json=True))
 
     assert capsys.readouterr().out == "8\n"

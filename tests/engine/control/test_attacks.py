@@ -425,7 +425,9 @@ def test_the_longest_names_fit_into_a_status():
 
 
 async def test_a_name_that_statuses_cannot_hold_is_refused(engine, outside):
-    with pytest.raises(cs.ArgumentError, match=r"at most 1100 bytes of UTF-8, but .* has 1101"):
+    with pytest.raises(
+        cs.errors.ArgumentError, match=r"at most 1100 bytes of UTF-8, but .* has 1101"
+    ):
         plane_for(engine, outside, name="x" * 1101)
     plane_for(engine, outside, name="x" * 1100)
 
@@ -561,10 +563,10 @@ def test_a_text_is_cut_by_its_bytes(text):
 
 
 def test_redact_must_be_a_function(engine):
-    with pytest.raises(cs.ArgumentError, match=r"^redact takes a function"):
+    with pytest.raises(cs.errors.ArgumentError, match=r"^redact takes a function"):
         cs.ControlPlane(engine, MemoryConnector(MemoryBroker()), redact="secret")
 
 
 def test_a_heartbeat_is_made_once_a_day_at_least(engine):
-    with pytest.raises(cs.ArgumentError, match="every must be at most"):
+    with pytest.raises(cs.errors.ArgumentError, match="every must be at most"):
         cs.ControlPlane(engine, MemoryConnector(MemoryBroker()), every=1e9)

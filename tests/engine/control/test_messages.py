@@ -86,7 +86,7 @@ def test_an_expired_constraint_is_read_as_a_removal():
 
 @pytest.mark.parametrize("scope", ["task:a/b", "task:a+", "task:#", "task:a\0"])
 def test_a_scope_that_no_topic_can_have_is_refused_before_it_is_sent(scope):
-    with pytest.raises(cs.ArgumentError, match="cannot be sent"):
+    with pytest.raises(cs.errors.ArgumentError, match="cannot be sent"):
         topic_for("cascade", scope, "pause")
 
 
@@ -98,7 +98,7 @@ def test_a_scope_that_no_topic_can_have_is_refused_before_it_is_sent(scope):
     ],
 )
 def test_nor_is_one_that_no_engine_would_take(scope, complaint):
-    with pytest.raises(cs.ArgumentError, match=complaint):
+    with pytest.raises(cs.errors.ArgumentError, match=complaint):
         topic_for("cascade", scope, "pause")
     with pytest.raises(RefusedMessageError):
         read(f"cascade/constraints/task/{scope.partition(':')[2]}/pause", {})

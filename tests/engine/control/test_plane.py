@@ -451,12 +451,12 @@ async def test_without_a_broker_the_engine_works_and_goes_on_trying():
     ],
 )
 def test_invalid_arguments_are_refused(options, complaint):
-    with pytest.raises(cs.ArgumentError, match=complaint):
+    with pytest.raises(cs.errors.ArgumentError, match=complaint):
         cs.ControlPlane(cs.Engine(), MemoryConnector(MemoryBroker()), **options)
 
 
 def test_an_engine_and_a_connector_are_asked_for():
-    with pytest.raises(cs.ArgumentError, match="takes an engine"):
+    with pytest.raises(cs.errors.ArgumentError, match="takes an engine"):
         cs.ControlPlane(None, MemoryConnector(MemoryBroker()))
-    with pytest.raises(cs.ArgumentError, match="takes a connector"):
+    with pytest.raises(cs.errors.ArgumentError, match="takes a connector"):
         cs.ControlPlane(cs.Engine(), "mqtt://localhost")

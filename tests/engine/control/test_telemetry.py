@@ -130,5 +130,5 @@ def test_groups_are_named_each_once(groups):
 
 @pytest.mark.parametrize("groups", [["tasks"], [None], ["run", "step"]])
 def test_an_unknown_group_is_refused(groups):
-    with pytest.raises(cs.ArgumentError, match="the groups of telemetry are"):
+    with pytest.raises(cs.errors.ArgumentError, match="the groups of telemetry are"):
         check_groups(groups)

@@ -168,7 +168,7 @@ async def test_a_chain_gives_the_same_as_separate_nodes(taken, name, fail_fast, 
 async def test_a_chain_that_waits_for_itself_is_a_cycle():
     found = await in_all_ways(again_holding(0))
 
-    assert {found[way][0] for way in found} == {cs.CycleError}
+    assert {found[way][0] for way in found} == {cs.errors.CycleError}
 
 
 async def test_errors_of_several_chains_are_raised_together():
@@ -321,7 +321,7 @@ async def test_a_deadline_in_the_middle_of_a_chain_abandons_the_call(held_event,
         assert await asyncio.to_thread(begun.wait, 10)
         (run,) = engine._runs
         run.scope.reschedule(asyncio.get_running_loop().time())
-        with pytest.raises(cs.DeadlineError):
+        with pytest.raises(cs.errors.DeadlineError):
             await running
         assert len(engine.abandoned) == 1
         held_event.set()
@@ -345,7 +345,7 @@ async def test_steps_are_limited_as_on_the_vm(engine):
             ran.append(n)
             return begin(add(add(n, 1)))
 
-        with pytest.raises(cs.StepLimitError):
+        with pytest.raises(cs.errors.StepLimitError):
             await engine.run(begin(0), use_vm=use_vm, max_steps=7)
         found.add(tuple(ran))
 

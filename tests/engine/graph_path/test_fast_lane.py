@@ -7,6 +7,7 @@ from contextvars import ContextVar
 import pytest
 
 import cascade as cs
+from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.events import TaskFinished, TaskStarted
 
 tone: ContextVar[object] = ContextVar("tone", default="none")
@@ -38,8 +39,8 @@ def read(*_):
 
 @pytest.fixture
 async def one_worker():
-    executor = cs.LocalExecutor(1)
-    async with cs.Engine(executor=executor) as engine:
+    executor = LocalExecutor(1)
+    async with cs.Engine(threads=executor) as engine:
         yield engine
     executor.shutdown()
 
@@ -127,7 +128,7 @@ async def test_a_plain_function_that_returns_a_coroutine_is_refused(run):
     async def fetch():
         return 1
 
-    with pytest.raises(cs.DefinitionError, match="declare the task itself with async def"):
+    with pytest.raises(cs.errors.DefinitionError, match="declare the task itself with async def"):
         await run(cs.task(lambda: fetch(), name="fetch")())
 
 

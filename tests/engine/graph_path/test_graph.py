@@ -173,7 +173,7 @@ async def test_one_worker_is_enough(use_vm):
     def nest(n):
         return use(nest(n - 1)) if n else 0
 
-    async with cs.Engine(executor=executor) as engine:
+    async with cs.Engine(threads=executor) as engine:
         result = await engine.run([nest(5), use.map(n=[1, 2]), add(add_async(1), 1)], use_vm=use_vm)
     executor.shutdown()
 
@@ -210,7 +210,7 @@ async def test_stages_are_priorities_among_ready_nodes(reverse):
     def end(*_): ...
 
     executor = LocalExecutor(1)
-    async with cs.Engine(solver=ByName(reverse), executor=executor) as engine:
+    async with cs.Engine(solver=ByName(reverse), threads=executor) as engine:
         leaves = [named(n)() for n in ["c", "a", "d", "b"]]
         await engine.run(end(*leaves))
     executor.shutdown()

@@ -42,7 +42,7 @@ def no_nodes():
 
 
 async def failure_of(engine, target, use_vm):
-    with pytest.raises(cs.CycleError) as caught:
+    with pytest.raises(cs.errors.CycleError) as caught:
         await engine.run(target, use_vm=use_vm)
     return caught.value
 

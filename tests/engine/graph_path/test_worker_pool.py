@@ -12,6 +12,7 @@ from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.graph_path.worker_pool import ByPriority, WorkerPool
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
+from cascade.runtime.surroundings import Surroundings
 
 
 class Outcome:
@@ -40,13 +41,13 @@ async def make(executor, outcome):
 
     def make(work, ready=None, executor=executor):
         bus = MessageBus()
-        run = Run(
-            params={},
+        lent = Surroundings(
             bus=bus,
-            executor=executor,
+            threads=executor,
             container=ResourceContainer(bus),
             blueprints=BlueprintRegistry(),
         )
+        run = Run(lent)
         idle, refused = outcome.idle.set, outcome.refusals.append
         return WorkerPool(run, draining(work), BiasedLock(), lambda: True, idle, refused, ready)
 

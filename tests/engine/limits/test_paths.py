@@ -541,7 +541,7 @@ def test_steps_stay_counted_while_limits_change(loop, use_vm, tier):
                 clock.call_later(n * 0.013, engine.constraints.limit_rate, "global", "200/s")
                 clock.call_later(n * 0.013 + 0.006, engine.constraints.clear)
             await running
-            with pytest.raises(cs.StepLimitError):
+            with pytest.raises(cs.errors.StepLimitError):
                 await engine.run(loop(41), use_vm=use_vm, max_steps=40)
             return running.result()
 
@@ -557,7 +557,7 @@ def test_a_step_limit_holds_though_loops_wait_for_each_other(use_vm, tier):
         async with cs.Engine(tier=tier, capacities={"gpu": 1}) as engine:
             loops = [count_down(200).with_capacity(gpu=1), visit(0), ping(200)]
             engine.constraints.limit_rate("global", "1000/s", burst=50)
-            with pytest.raises(cs.StepLimitError):
+            with pytest.raises(cs.errors.StepLimitError):
                 await engine.run(loops, use_vm=use_vm, max_steps=150)
             return engine.capacities.available
 
@@ -585,7 +585,8 @@ def test_a_paused_node_comes_after_its_predecessors_and_conditions(use_vm, tier)
 
 @path
 @pytest.mark.parametrize(
-    ("amount", "error"), [(3, cs.CapacityError), ("1", cs.ArgumentError), (-1, cs.ArgumentError)]
+    ("amount", "error"),
+    [(3, cs.errors.CapacityError), ("1", cs.errors.ArgumentError), (-1, cs.errors.ArgumentError)],
 )
 @pytest.mark.parametrize("task", [visit, count_down])
 def test_an_invalid_lazy_amount_fails_the_node(amount, error, task, use_vm, tier):

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 import cascade as cs
+from cascade.adapters.executors.local import LocalExecutor
 
 #: How a target is run: the graph path, and the tiers.
 PATHS = [(False, "auto"), (True, "interpreted"), (True, "generated"), (True, "auto")]
@@ -104,9 +105,9 @@ async def test_a_pause_holds_calls_that_wait_for_a_thread(use_vm):
         may_end.acquire(timeout=20)
         return n
 
-    executor = cs.LocalExecutor(2, name="cascade")
+    executor = LocalExecutor(2, name="cascade")
     try:
-        async with cs.Engine(executor=executor, capacities={"gpu": 4}) as engine:
+        async with cs.Engine(threads=executor, capacities={"gpu": 4}) as engine:
             items = [
                 work(n).with_timeout(3600).with_capacity(**({"gpu": 1} if n % 2 else {}))
                 for n in range(6)

@@ -252,7 +252,7 @@ def test_a_deadline_ends_waiting_too(use_vm):
         async with cs.Engine(capacities=CAPACITIES) as engine:
             for target in (plain(1), slow(1), spin(3), count(3)):
                 engine.constraints.pause()
-                with pytest.raises(cs.DeadlineError):
+                with pytest.raises(cs.errors.DeadlineError):
                     await engine.run(target.with_capacity(gpu=1), use_vm=use_vm, deadline=1)
                 assert is_whole(engine)
                 assert alarms() == []
@@ -328,7 +328,7 @@ async def test_a_timed_out_call_keeps_its_permits_until_it_ends(use_vm, held):
         held.wait(20)
 
     async with cs.Engine(capacities=CAPACITIES) as engine:
-        with pytest.raises(cs.TaskTimeoutError):
+        with pytest.raises(cs.errors.TaskTimeoutError):
             await engine.run(stuck().with_timeout(0.01).with_capacity(gpu=3), use_vm=use_vm)
         assert engine.capacities.available["gpu"] == 0
         held.set()
@@ -351,7 +351,7 @@ def test_a_run_that_ends_while_a_worker_is_about_to_ask_keeps_nothing(cancels, m
 
     async def main():
         executor = LocalExecutor(name="cascade")
-        async with cs.Engine(executor=executor, capacities={"gpu": 1}) as engine:
+        async with cs.Engine(threads=executor, capacities={"gpu": 1}) as engine:
             monkeypatch.setattr(Capacities, "enter", enter_late)
             running = asyncio.ensure_future(engine.run(plain(1).with_capacity(gpu=1)))
             await asyncio.to_thread(asking.wait, 20)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-import cascade as cs
+from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import Event, NodesPlanned, RunFinished, RunStarted, TaskFinished
 from cascade.runtime.telemetry.attach import attach
 
@@ -24,7 +24,7 @@ def terminal(monkeypatch):
 
 @pytest.fixture
 def bus():
-    return cs.MessageBus()
+    return MessageBus()
 
 
 def play(bus):

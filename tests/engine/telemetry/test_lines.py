@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import cascade as cs
+from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import (
     Event,
     InputsAwaited,
@@ -34,7 +35,7 @@ def play(bus, run_id="abcdef0123", start=10.0):
 
 @pytest.fixture
 def bus():
-    return cs.MessageBus()
+    return MessageBus()
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_lines_above_a_level_count_time_from_the_start_of_the_run(bus, to):
 
 
 def test_an_unknown_level_is_refused(bus):
-    with pytest.raises(cs.ArgumentError, match="log_level must be one of debug, info"):
+    with pytest.raises(cs.errors.ArgumentError, match="log_level must be one of debug, info"):
         LineWriter(bus, level="loud")
 
 

@@ -5,6 +5,7 @@ import logging
 import pytest
 
 import cascade as cs
+from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import (
     CallAbandoned,
     Event,
@@ -23,7 +24,7 @@ from cascade.runtime.telemetry.logs import EventLogger
 
 @pytest.fixture
 def bus():
-    return cs.MessageBus()
+    return MessageBus()
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ async def test_a_failure_of_no_task_has_its_traceback_too(run, engine, at_debug)
     @cs.task
     def use(tool=cs.inject("tool")): ...
 
-    with EventLogger(engine.bus), pytest.raises(cs.ResourceNotFoundError) as caught:
+    with EventLogger(engine.bus), pytest.raises(cs.errors.ResourceNotFoundError) as caught:
         await run(use())
 
     (error,) = [r for r in at_debug.records if r.levelno == logging.ERROR]

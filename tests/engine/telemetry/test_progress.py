@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import cascade as cs
+from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import (
     Event,
     NodesPlanned,
@@ -63,7 +64,7 @@ def shown(stream):
 
 
 def test_without_a_terminal_there_are_few_plain_lines():
-    bus, to = cs.MessageBus(), io.StringIO()
+    bus, to = MessageBus(), io.StringIO()
     with show_progress(bus, to, every=1.0):
         play(bus)
 
@@ -76,7 +77,7 @@ def test_without_a_terminal_there_are_few_plain_lines():
 
 
 def test_lines_report_failures():
-    bus, to = cs.MessageBus(), io.StringIO()
+    bus, to = MessageBus(), io.StringIO()
     with show_progress(bus, to):
         out_of_the_ordinary(bus)
 
@@ -96,7 +97,7 @@ def out_of_the_ordinary(bus):
 
 
 def test_a_run_that_ended_leaves_its_bar(terminal):
-    bus = cs.MessageBus()
+    bus = MessageBus()
     with show_progress(bus, terminal):
         play(bus)
 
@@ -107,7 +108,7 @@ def test_a_run_that_ended_leaves_its_bar(terminal):
 
 
 def test_a_bar_reports_failures(terminal):
-    bus = cs.MessageBus()
+    bus = MessageBus()
     with show_progress(bus, terminal):
         out_of_the_ordinary(bus)
 
@@ -116,7 +117,7 @@ def test_a_bar_reports_failures(terminal):
 
 
 def test_a_run_that_goes_on_when_the_block_ends_keeps_its_bar(terminal):
-    bus = cs.MessageBus()
+    bus = MessageBus()
     with show_progress(bus, terminal):
         play(bus, status="running")
 
@@ -127,7 +128,7 @@ def test_a_run_that_goes_on_when_the_block_ends_keeps_its_bar(terminal):
 
 def test_bars_of_many_runs_do_not_fill_the_terminal(terminal):
     """A bar that ended is printed once and scrolls away; only runs under way are drawn anew."""
-    bus = cs.MessageBus()
+    bus = MessageBus()
     with show_progress(bus, terminal) as tally:
         for i in range(100):
             play(bus, run_id=str(i))
@@ -138,7 +139,7 @@ def test_bars_of_many_runs_do_not_fill_the_terminal(terminal):
 
 def test_the_terminal_is_restored(terminal):
     stdout, stderr = sys.stdout, sys.stderr
-    bus = cs.MessageBus()
+    bus = MessageBus()
     with pytest.raises(KeyboardInterrupt), show_progress(bus, terminal):
         play(bus, status="running")
         raise KeyboardInterrupt
@@ -152,7 +153,7 @@ def test_the_terminal_is_restored(terminal):
 def test_redirected_output_of_the_program_stays_redirected(terminal, monkeypatch):
     """`program > file` gets its output, whatever is shown in the terminal."""
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    with show_progress(cs.MessageBus(), terminal):
+    with show_progress(MessageBus(), terminal):
         print("a result")
 
     assert sys.stdout.getvalue() == "a result\n"
@@ -160,7 +161,7 @@ def test_redirected_output_of_the_program_stays_redirected(terminal, monkeypatch
 
 def test_a_dumb_terminal_gets_lines(terminal, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
-    bus = cs.MessageBus()
+    bus = MessageBus()
     with show_progress(bus, terminal):
         play(bus)
 
@@ -178,7 +179,7 @@ def test_without_rich_a_terminal_gets_lines(monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", without_rich)
-    bus, to = cs.MessageBus(), Terminal()
+    bus, to = MessageBus(), Terminal()
     with show_progress(bus, to):
         play(bus)
 
@@ -190,7 +191,7 @@ def test_a_console_of_the_callers_is_used(is_terminal):
     console = pytest.importorskip("rich.console").Console(
         file=io.StringIO(), force_terminal=is_terminal, width=80
     )
-    bus = cs.MessageBus()
+    bus = MessageBus()
     with show_progress(bus, console):
         play(bus)
 
@@ -199,7 +200,7 @@ def test_a_console_of_the_callers_is_used(is_terminal):
 
 
 def test_it_is_shown_on_standard_error_if_left_out(capsys):
-    bus = cs.MessageBus()
+    bus = MessageBus()
     with show_progress(bus):
         play(bus)
 
@@ -209,7 +210,7 @@ def test_it_is_shown_on_standard_error_if_left_out(capsys):
 
 
 def test_yields_the_figures_of_the_runs(to):
-    bus = cs.MessageBus()
+    bus = MessageBus()
     with show_progress(bus, to) as tally:
         play(bus, status="running")
 

@@ -3,6 +3,7 @@
 import pytest
 
 import cascade as cs
+from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import (
     NodesPlanned,
     RunFinished,
@@ -35,7 +36,7 @@ def total(numbers):
 async def test_totals_grow_with_a_map_and_all_get_done():
     """R8: how many tasks a map makes is known late."""
     planned = []
-    bus = cs.MessageBus()
+    bus = MessageBus()
     async with cs.Engine(bus=bus) as engine:
         with RunTally(bus, lambda run, event: planned.append(run.planned)) as tally:
             assert await engine.run(total(double.map(n=range(5)))) == 20
@@ -48,7 +49,7 @@ async def test_totals_grow_with_a_map_and_all_get_done():
 
 
 async def test_both_paths_count_the_same():
-    bus = cs.MessageBus()
+    bus = MessageBus()
     async with cs.Engine(bus=bus) as engine:
         with RunTally(bus) as tally:
             await engine.run(double(double(1)))
@@ -61,7 +62,7 @@ async def test_both_paths_count_the_same():
 
 
 async def test_a_failed_task_is_done_and_nothing_stays_subscribed():
-    bus = cs.MessageBus()
+    bus = MessageBus()
     async with cs.Engine(bus=bus) as engine:
         with pytest.raises(OSError, match=r"^no disk"), RunTally(bus) as tally:
             await engine.run(fail())
@@ -71,7 +72,7 @@ async def test_a_failed_task_is_done_and_nothing_stays_subscribed():
 
 
 def test_a_run_that_began_earlier_is_left_out():
-    bus = cs.MessageBus()
+    bus = MessageBus()
     with RunTally(bus) as tally:
         bus.publish(NodesPlanned("earlier", 3))
         bus.publish(RunFinished("earlier", "succeeded", 1.0))
@@ -80,7 +81,7 @@ def test_a_run_that_began_earlier_is_left_out():
 
 
 def test_failures_skips_and_retries_are_counted_apart():
-    bus = cs.MessageBus()
+    bus = MessageBus()
     with RunTally(bus) as tally:
         bus.publish(RunStarted("1", "report", "graph"))
         bus.publish(NodesPlanned("1", 6))
@@ -97,7 +98,7 @@ def test_failures_skips_and_retries_are_counted_apart():
 
 
 def test_that_a_failed_run_has_a_failed_task_is_no_remark():
-    bus = cs.MessageBus()
+    bus = MessageBus()
     with RunTally(bus) as tally:
         bus.publish(RunStarted("1", "report", "graph"))
         bus.publish(TaskFailed("1", "e", 5, 0.5, OSError()))
@@ -108,7 +109,7 @@ def test_that_a_failed_run_has_a_failed_task_is_no_remark():
 
 def test_starts_of_tasks_are_not_asked_for():
     """Only subscribed events cost something: half of those of an ordinary task."""
-    bus = cs.MessageBus()
+    bus = MessageBus()
     with RunTally(bus):
         assert not bus.wants(TaskStarted)
         assert bus.wants(TaskFinished)
@@ -117,7 +118,7 @@ def test_starts_of_tasks_are_not_asked_for():
 def test_changes_are_told_now_and_then_but_the_start_and_the_end_always():
     """By the clock of the events, for each run by itself."""
     told = []
-    bus = cs.MessageBus()
+    bus = MessageBus()
     with RunTally(bus, lambda run, event: told.append((run.run_id, event.at)), every=1.0):
         for run_id in "12":
             bus.publish(RunStarted(run_id, "report", "graph", at=10.0))
@@ -140,7 +141,7 @@ def test_changes_are_told_now_and_then_but_the_start_and_the_end_always():
 
 
 def test_runs_are_under_way_from_their_start_to_their_end():
-    bus = cs.MessageBus()
+    bus = MessageBus()
     with RunTally(bus) as tally:
         bus.publish(RunStarted("1", "a", "graph"))
         bus.publish(RunStarted("2", "b", "graph"))

@@ -65,10 +65,8 @@ def test_bars():
 
 
 def test_outlines_listings_and_explanations():
-    out = io.StringIO()
-    cs.dry_run(evil(), file=out)
     for text in (
-        out.getvalue(),
+        str(cs.dry_run(evil())),
         disassemble(BlueprintBuilder().build(evil())),
         str(cs.explain(evil)),
         cs.visualize(evil(), "dot"),

@@ -47,7 +47,7 @@ def test_the_clock_goes_on_from_run_to_run():
 def test_a_run_that_fails_takes_its_time_too():
     time = VirtualTime()
 
-    with pytest.raises(cs.DeadlineError):
+    with pytest.raises(cs.errors.DeadlineError):
         time.run(wait(3600), deadline=60)
 
     assert time.elapsed == 60
@@ -99,7 +99,7 @@ def test_the_module_random_is_left_as_it_was():
 
 
 async def test_inside_an_event_loop_the_error_shows_the_right_way():
-    with pytest.raises(cs.RunError, match=r"right:  def test_it\(virtual_time\)"):
+    with pytest.raises(cs.errors.RunError, match=r"right:  def test_it\(virtual_time\)"):
         VirtualTime().run(asyncio.sleep(1))
 
 
@@ -117,7 +117,7 @@ def test_an_endless_wait_names_some_waiting_tasks(monkeypatch):
     async def forever():
         await asyncio.Event().wait()
 
-    with pytest.raises(cs.StalledError, match=r"pending are (Task-\d+, ){10}\d+ more$"):
+    with pytest.raises(cs.errors.StalledError, match=r"pending are (Task-\d+, ){10}\d+ more$"):
         VirtualTime().run([forever() for _ in range(50)], use_vm=True)
 
 

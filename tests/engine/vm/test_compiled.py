@@ -36,7 +36,7 @@ def loop(n):
 async def execute(target, template):
     """The value of ``target``, twice: blueprints may be executed any number of times."""
     blueprint = BlueprintBuilder().build(target, template=template)
-    cs.verify(blueprint)
+    cs.verify(blueprint, strict=True)
     machine = VirtualMachine()
     first = await machine.execute(blueprint)
     assert await machine.execute(blueprint) == first
@@ -98,7 +98,7 @@ async def test_a_map_keeps_its_cache():
 
 async def test_a_map_that_is_skipped_has_no_value():
     """R6."""
-    with pytest.raises(cs.DependencyMissingError, match=r"its condition 'no' was falsy"):
+    with pytest.raises(cs.errors.DependencyMissingError, match=r"its condition 'no' was falsy"):
         await execute(increment.map(x=[1]).run_if(no()), True)
 
 
@@ -121,7 +121,7 @@ async def test_blueprints_that_are_built_together_continue_as_each_other(targets
     blueprints = BlueprintBuilder().build_all(targets)
     machine = VirtualMachine()
     for name, blueprint in blueprints.items():
-        cs.verify(blueprint)
+        cs.verify(blueprint, strict=True)
         machine.register_blueprint(name, blueprint)
 
     assert list(blueprints) == ["even", "odd"]

@@ -187,7 +187,7 @@ async def test_loops_share_the_remaining_steps(engine, way, loop, limit):
         await passed(1)
         assert not running.done()
     await gate.pass_one()
-    with pytest.raises(cs.StepLimitError):
+    with pytest.raises(cs.errors.StepLimitError):
         await running
 
 
@@ -208,7 +208,7 @@ async def test_a_loop_that_waits_long_keeps_no_other_from_its_steps(engine, way)
         await asyncio.sleep(0)
         return quick.tail(n + 1)
 
-    with pytest.raises(cs.StepLimitError, match="'quick' asks for another step"):
+    with pytest.raises(cs.errors.StepLimitError, match="'quick' asks for another step"):
         await engine.run([never(0), quick(0)], use_vm=way != "graph", max_steps=1000)
 
 

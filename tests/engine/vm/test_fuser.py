@@ -142,7 +142,7 @@ async def test_a_tier_that_is_not_to_be_had_is_refused_with_the_reason():
     case = bodies.CASES["finally_after_it"]
     line = cs.explain(case.task).refusals[0].line
     async with cs.Engine(tier="fused") as engine:
-        with pytest.raises(cs.TierError, match="a 'finally' follows it") as info:
+        with pytest.raises(cs.errors.TierError, match="a 'finally' follows it") as info:
             await engine.run(case.target(), use_vm=True)
     assert f"({CallSite(bodies.__file__, line)})" in str(info.value)
 
@@ -296,7 +296,7 @@ async def test_nothing_is_fused_while_lines_are_looked_at(trace):
     assert explanation.tier == "generated"
     assert "a debugger or coverage is looking at lines" in str(explanation)
     async with cs.Engine(tier="fused") as engine:
-        with pytest.raises(cs.TierError, match="a debugger or coverage"):
+        with pytest.raises(cs.errors.TierError, match="a debugger or coverage"):
             await engine.run(bodies.by_name(3), use_vm=True)
     sys.settrace(None)
 
@@ -407,10 +407,10 @@ def has_failed_before(m, error):
 async def test_an_error_that_was_raised_before_is_that_of_the_task_that_raises_it():
     """Its traceback has a frame of the same loop, of another run."""
     async with cs.Engine() as engine:
-        with pytest.raises(cs.TaskStopIterationError, match="'has_failed_before'") as old:
+        with pytest.raises(cs.errors.TaskStopIterationError, match="'has_failed_before'") as old:
             await engine.run(with_an_old_error(5, None), use_vm=True)
         error = old.value.__cause__
-        with pytest.raises(cs.TaskStopIterationError, match="'with_an_old_error'"):
+        with pytest.raises(cs.errors.TaskStopIterationError, match="'with_an_old_error'"):
             await engine.run(with_an_old_error(6, error), use_vm=True)
 
 
@@ -502,5 +502,7 @@ async def test_stop_iteration_names_the_task_of_a_shared_loop_that_raised_it():
     """M13, of coroutine functions; whichever of them a batch begins with."""
     async with cs.Engine() as engine:
         for steps in range(4, 12):
-            with pytest.raises(cs.TaskStopIterationError, match="'async_other_stops' raised"):
+            with pytest.raises(
+                cs.errors.TaskStopIterationError, match="'async_other_stops' raised"
+            ):
                 await engine.run(bodies.async_other_stops(steps), use_vm=True)

@@ -181,13 +181,13 @@ async def test_inputs_that_do_not_fit_are_an_error(machine, args, kwargs, messag
 
     def loop(n): ...
 
-    with pytest.raises(cs.ArgumentError, match=message) as error:
+    with pytest.raises(cs.errors.ArgumentError, match=message) as error:
         await machine.execute(hand_made(loop, "n"), args, kwargs)
     assert isinstance(error.value, TypeError)
 
 
 async def test_an_empty_blueprint_has_no_value(machine):
-    with pytest.raises(cs.BlueprintError, match="no instructions"):
+    with pytest.raises(cs.errors.BlueprintError, match="no instructions"):
         await machine.execute(Blueprint())
 
 
@@ -260,7 +260,7 @@ async def test_a_lazy_argument_is_computed_by_the_prologue(machine):
 async def test_a_lazy_argument_for_a_plain_input_is_refused(machine):
     blueprint = BlueprintBuilder().build(countdown(count=0))
 
-    with pytest.raises(cs.ArgumentError, match="was compiled for a plain one"):
+    with pytest.raises(cs.errors.ArgumentError, match="was compiled for a plain one"):
         await machine.execute(blueprint, initial_kwargs={"count": countdown(1)})
 
 
@@ -321,7 +321,7 @@ async def test_a_skipped_root_has_no_value(machine):
 
     blueprint = BlueprintBuilder().build(countdown(1).run_if(no()))
 
-    with pytest.raises(cs.DependencyMissingError, match="condition 'no' was falsy") as error:
+    with pytest.raises(cs.errors.DependencyMissingError, match="condition 'no' was falsy") as error:
         await machine.execute(blueprint, [1])
     assert error.value.condition == "no"
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 
 def again(blueprint):
     loaded = blueprint_from_json(blueprint_to_json(blueprint))
-    cs.verify(loaded)
+    cs.verify(loaded, strict=True)
     return loaded
 
 
@@ -29,7 +29,7 @@ def outcome(blueprint, *args, **kwargs):
     """The value, or the error of the run if it has no value."""
     try:
         return asyncio.run(VirtualMachine().execute(blueprint, args, kwargs))
-    except cs.DependencyMissingError as error:
+    except cs.errors.DependencyMissingError as error:
         return str(error)
 
 

@@ -34,17 +34,21 @@ def test_a_later_registration_replaces_an_earlier_one(registry):
 
 
 def test_an_unknown_id_names_caller_known_ids_and_the_nearest(registry):
-    with pytest.raises(cs.UnknownBlueprintError, match=r"task 'caller'.*'pnog'.*none") as error:
+    with pytest.raises(
+        cs.errors.UnknownBlueprintError, match=r"task 'caller'.*'pnog'.*none"
+    ) as error:
         registry.get("pnog", "caller")
     assert isinstance(error.value, LookupError)
 
     registry.register("pong", blueprint())
     registry.register("ending", blueprint())
-    with pytest.raises(cs.UnknownBlueprintError, match=r"'ending', 'pong'.*did you mean 'pong'"):
+    with pytest.raises(
+        cs.errors.UnknownBlueprintError, match=r"'ending', 'pong'.*did you mean 'pong'"
+    ):
         registry.get("pnog", "caller")
 
 
 @pytest.mark.parametrize("value", [None, len, Blueprint(), "blueprint"])
 def test_blueprints_that_cannot_be_executed_are_refused(registry, value):
-    with pytest.raises(cs.DefinitionError, match="Blueprint with instructions"):
+    with pytest.raises(cs.errors.DefinitionError, match="Blueprint with instructions"):
         registry.register("a", value)

@@ -138,7 +138,7 @@ async def test_just_as_many_steps_as_are_allowed(run, loop, limit):
 @pytest.mark.parametrize("limit", [1, 2, 3, 8, 500])
 async def test_one_step_too_many(run, loop, limit):
     """The call that asks for it is the last one."""
-    with pytest.raises(cs.StepLimitError, match=f"max_steps={limit}") as info:
+    with pytest.raises(cs.errors.StepLimitError, match=f"max_steps={limit}") as info:
         await run(loop(limit + 5), max_steps=limit)
     assert len(calls) == limit + 1
     assert info.value.limit == limit
@@ -148,7 +148,7 @@ async def test_one_step_too_many(run, loop, limit):
 @of_loops
 async def test_the_error_names_the_task(run, loop):
     known = {"count_down_in_turns", "the_other"} if loop is count_down_in_turns else {loop.name}
-    with pytest.raises(cs.StepLimitError) as info:
+    with pytest.raises(cs.errors.StepLimitError) as info:
         await run(loop(20), max_steps=10)
     assert str(info.value).split("'")[1] in known
     (note,) = info.value.__notes__
@@ -158,7 +158,7 @@ async def test_the_error_names_the_task(run, loop):
 @pytest.mark.parametrize("limit", [1, 2, 3, 8, 9])
 async def test_the_error_names_the_task_that_asks(run, limit):
     """Of two that take turns."""
-    with pytest.raises(cs.StepLimitError) as info:
+    with pytest.raises(cs.errors.StepLimitError) as info:
         await run(count_down_in_turns(20), max_steps=limit)
     name = "the_other" if limit % 2 else "count_down_in_turns"
     assert f"task '{name}' asks for another step" in str(info.value)
@@ -169,7 +169,7 @@ async def test_the_limit_is_for_all_loops_of_a_run(run):
     targets = [count_down(4), count_down_async(4), count_down_in_turns(4), count_down(4)]
     assert await run(cs.gather(*targets), max_steps=16) == ["end"] * 4
     targets = [count_down(4), count_down_async(4), count_down_in_turns(4), count_down(4)]
-    with pytest.raises(cs.StepLimitError):
+    with pytest.raises(cs.errors.StepLimitError):
         await run(cs.gather(*targets), max_steps=15)
 
 
@@ -177,20 +177,20 @@ async def test_items_of_a_map_count(run):
     """And so does the map, which continues as the list of them."""
     target = count_down.map(n=[1, 2, 3, 4])
     assert await run(target, max_steps=11) == ["end"] * 4
-    with pytest.raises(cs.StepLimitError):
+    with pytest.raises(cs.errors.StepLimitError):
         await run(count_down.map(n=[1, 2, 3, 4]), max_steps=10)
 
 
 async def test_an_inner_node_that_continues_as_a_lazy_value_counts(run):
     assert await run(same(count_down_lazily(4)), max_steps=4) == "end"
-    with pytest.raises(cs.StepLimitError):
+    with pytest.raises(cs.errors.StepLimitError):
         await run(same(count_down_lazily(4)), max_steps=3)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5])
 async def test_lazy_arguments_make_it_no_more_steps(run, limit):
     assert await run(count_down_with_lazy_arguments(limit), max_steps=limit) == "end"
-    with pytest.raises(cs.StepLimitError):
+    with pytest.raises(cs.errors.StepLimitError):
         await run(count_down_with_lazy_arguments(limit + 1), max_steps=limit)
     assert len(calls) == 2 * (limit + 1)
 
@@ -207,13 +207,13 @@ async def test_an_error_that_comes_first_is_raised(run):
 
     with pytest.raises(ZeroDivisionError):
         await run(failing(5), max_steps=5)
-    with pytest.raises(cs.StepLimitError):
+    with pytest.raises(cs.errors.StepLimitError):
         await run(failing(5), max_steps=4)
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "3", float("inf")])
 async def test_invalid_limits_are_refused(run, limit):
-    with pytest.raises(cs.ArgumentError, match="max_steps must be an int ≥ 1"):
+    with pytest.raises(cs.errors.ArgumentError, match="max_steps must be an int ≥ 1"):
         await run(count_down(1), max_steps=limit)
     assert not calls
 
@@ -221,9 +221,9 @@ async def test_invalid_limits_are_refused(run, limit):
 @pytest.mark.parametrize("use_vm", [False, True])
 def test_scripts_have_a_limit_too(use_vm):
     assert cs.run(count_down(5), use_vm=use_vm, max_steps=5) == "end"
-    with pytest.raises(cs.StepLimitError):
+    with pytest.raises(cs.errors.StepLimitError):
         cs.run(count_down(5), use_vm=use_vm, max_steps=4)
-    with pytest.raises(cs.ArgumentError):
+    with pytest.raises(cs.errors.ArgumentError):
         cs.run(count_down(5), use_vm=use_vm, max_steps=0)
 
 
@@ -334,7 +334,7 @@ async def test_a_loop_is_cancelled(engine, run, loop):
 
 @of_spins
 async def test_a_deadline_ends_a_loop(engine, run, loop):
-    with pytest.raises(cs.DeadlineError):
+    with pytest.raises(cs.errors.DeadlineError):
         await run(loop(0), deadline=1e-6)
     assert engine.runs() == []
 
@@ -393,7 +393,7 @@ def writes_late(n):
 async def test_a_context_variable_set_by_a_step_is_invisible_to_others(run, way, loop):
     """M12."""
     if way == "generated":
-        with pytest.raises(cs.TierError, match="sets the context variable 'variable'"):
+        with pytest.raises(cs.errors.TierError, match="sets the context variable 'variable'"):
             await run(loop(100))
         return
     token = variable.set("the caller's")
@@ -406,7 +406,7 @@ async def test_a_context_variable_set_by_a_step_is_invisible_to_others(run, way,
 async def test_a_context_variable_set_by_a_later_step_is_invisible_to_others(run, way):
     """M12: nor if that is not the first one."""
     if way == "generated":
-        with pytest.raises(cs.TierError, match="sets the context variable 'variable'"):
+        with pytest.raises(cs.errors.TierError, match="sets the context variable 'variable'"):
             await run(writes_late(100))
         return
     assert await run(writes_late(100)) == "nobody's"

@@ -170,7 +170,7 @@ async def test_a_stop_iteration_names_the_function_that_ran(run, place):
     def step(following, n):
         return following.tail(n - 1) if n > 10 else next(iter(()))
 
-    with pytest.raises(cs.TaskStopIterationError, match=r"left'"):
+    with pytest.raises(cs.errors.TaskStopIterationError, match=r"left'"):
         await run(place(turning(step)(STEPS)))
 
 
@@ -178,7 +178,7 @@ async def test_arguments_that_do_not_fit_name_both_tasks(run, place):
     def step(following, n):
         return following.tail(n - 1) if n != 11 else cs.TailCall([1, 2], target=following)
 
-    with pytest.raises(cs.ArgumentError, match="the tail call of task 'right' to 'left'"):
+    with pytest.raises(cs.errors.ArgumentError, match="the tail call of task 'right' to 'left'"):
         await run(place(turning(step)(STEPS)))
 
 
@@ -238,7 +238,7 @@ async def test_steps_are_counted_exactly(engine, use_vm, place, limit):
         made.append(n)
         return following.tail(n + 1)
 
-    with pytest.raises(cs.StepLimitError):
+    with pytest.raises(cs.errors.StepLimitError):
         await engine.run(place(turning(step)(0)), use_vm=use_vm, max_steps=limit)
     assert len(made) == limit + 1
 

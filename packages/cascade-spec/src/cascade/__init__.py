@@ -7,21 +7,16 @@ missing layer raises an AttributeError with the package to install.
 
 TYPE_CHECKING = False  # type checkers read it as True; importing typing would cost 7 ms
 if TYPE_CHECKING:
+    from cascade import testing as testing
     from cascade.adapters.cache.files import FileExists as FileExists
     from cascade.adapters.cache.lru import LRUCache as LRUCache
-    from cascade.adapters.executors.inline import InlineExecutor as InlineExecutor
-    from cascade.adapters.executors.local import LocalExecutor as LocalExecutor
-    from cascade.adapters.solvers.native import NativeSolver as NativeSolver
     from cascade.graph.outline import dry_run as dry_run
     from cascade.graph.references import portable as portable
-    from cascade.graph.states import NodeState as NodeState
     from cascade.graph.visualize import visualize as visualize
     from cascade.runtime import events as events
-    from cascade.runtime.bus import MessageBus as MessageBus
     from cascade.runtime.control.plane import ControlPlane as ControlPlane
     from cascade.runtime.engine import Engine as Engine
     from cascade.runtime.limits.capacities import Capacities as Capacities
-    from cascade.runtime.limits.constraints import ConstraintManager as ConstraintManager
     from cascade.runtime.limits.rules import Constraint as Constraint
     from cascade.runtime.loops.tiers import explain as explain
     from cascade.runtime.runners import run as run
@@ -37,38 +32,8 @@ if TYPE_CHECKING:
     from cascade.spec.caching import ByArguments as ByArguments
     from cascade.spec.caching import CachePolicy as CachePolicy
     from cascade.spec.digest import digestible as digestible
-    from cascade.spec.errors import ArgumentError as ArgumentError
-    from cascade.spec.errors import BlueprintError as BlueprintError
-    from cascade.spec.errors import CapacityError as CapacityError
     from cascade.spec.errors import CascadeError as CascadeError
-    from cascade.spec.errors import ConnectorError as ConnectorError
-    from cascade.spec.errors import CycleError as CycleError
-    from cascade.spec.errors import DeadlineError as DeadlineError
-    from cascade.spec.errors import DefinitionError as DefinitionError
-    from cascade.spec.errors import DependencyMissingError as DependencyMissingError
-    from cascade.spec.errors import ExecutorError as ExecutorError
-    from cascade.spec.errors import InternalError as InternalError
-    from cascade.spec.errors import LazyAttributeError as LazyAttributeError
-    from cascade.spec.errors import LazyUseError as LazyUseError
-    from cascade.spec.errors import ParameterError as ParameterError
-    from cascade.spec.errors import ReleasedValueError as ReleasedValueError
-    from cascade.spec.errors import ResourceError as ResourceError
-    from cascade.spec.errors import ResourceNotFoundError as ResourceNotFoundError
-    from cascade.spec.errors import ResourceTimeoutError as ResourceTimeoutError
-    from cascade.spec.errors import RouteError as RouteError
-    from cascade.spec.errors import RunError as RunError
-    from cascade.spec.errors import SerializationError as SerializationError
-    from cascade.spec.errors import StalledError as StalledError
-    from cascade.spec.errors import StepLimitError as StepLimitError
-    from cascade.spec.errors import TaskCancelledError as TaskCancelledError
-    from cascade.spec.errors import TaskNotImportedError as TaskNotImportedError
-    from cascade.spec.errors import TaskStopIterationError as TaskStopIterationError
-    from cascade.spec.errors import TaskTimeoutError as TaskTimeoutError
-    from cascade.spec.errors import TierError as TierError
-    from cascade.spec.errors import UnknownBlueprintError as UnknownBlueprintError
-    from cascade.spec.errors import UnpackError as UnpackError
     from cascade.spec.lazy_types import LazyResult as LazyResult
-    from cascade.spec.lazy_types import MappedLazyResult as MappedLazyResult
     from cascade.spec.lazy_types import gather as gather
     from cascade.spec.operators import eq as eq
     from cascade.spec.operators import ne as ne
@@ -97,23 +62,18 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "graph": "cascade-graph",
         "runtime": "cascade-engine",
         "spec": "cascade-spec",
+        "testing": "cascade-engine",
     }
     _PUBLIC = {
         "adapters.cache.files": ("FileExists",),
         "adapters.cache.lru": ("LRUCache",),
-        "adapters.executors.inline": ("InlineExecutor",),
-        "adapters.executors.local": ("LocalExecutor",),
-        "adapters.solvers.native": ("NativeSolver",),
         "graph.outline": ("dry_run",),
         "graph.references": ("portable",),
-        "graph.states": ("NodeState",),
         "graph.visualize": ("visualize",),
         "runtime": ("events",),
-        "runtime.bus": ("MessageBus",),
         "runtime.control.plane": ("ControlPlane",),
         "runtime.engine": ("Engine",),
         "runtime.telemetry.history": ("History",),
-        "runtime.limits.constraints": ("ConstraintManager",),
         "runtime.limits.capacities": ("Capacities",),
         "runtime.limits.rules": ("Constraint",),
         "runtime.runners": ("run", "run_async"),
@@ -126,39 +86,8 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "spec.blueprint": ("TailCall", "literal"),
         "spec.caching": ("ByArguments", "CachePolicy"),
         "spec.digest": ("digestible",),
-        "spec.errors": (
-            "ArgumentError",
-            "BlueprintError",
-            "CapacityError",
-            "CascadeError",
-            "ConnectorError",
-            "CycleError",
-            "DeadlineError",
-            "DefinitionError",
-            "DependencyMissingError",
-            "ExecutorError",
-            "InternalError",
-            "LazyAttributeError",
-            "LazyUseError",
-            "ParameterError",
-            "ReleasedValueError",
-            "ResourceError",
-            "ResourceNotFoundError",
-            "ResourceTimeoutError",
-            "RouteError",
-            "RunError",
-            "SerializationError",
-            "StalledError",
-            "StepLimitError",
-            "TaskCancelledError",
-            "TaskNotImportedError",
-            "TaskStopIterationError",
-            "TaskTimeoutError",
-            "TierError",
-            "UnknownBlueprintError",
-            "UnpackError",
-        ),
-        "spec.lazy_types": ("LazyResult", "MappedLazyResult", "gather"),
+        "spec.errors": ("CascadeError",),
+        "spec.lazy_types": ("LazyResult", "gather"),
         "spec.operators": ("eq", "ne", "not_"),
         "spec.overrides": ("override_resource",),
         "spec.params": ("Env", "Param"),
@@ -166,9 +95,10 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "spec.routing": ("Router",),
         "spec.task": ("Task", "task"),
     }
-    #: Names that are modules.
-    _PACKAGES = (f"{__name__}.runtime", f"{__name__}.spec")
     _HOMES = {name: f"{__name__}.{home}" for home, names in _PUBLIC.items() for name in names}
+    _HOMES["testing"] = __name__
+    #: The names of these are modules.
+    _PACKAGES = (__name__, f"{__name__}.runtime", f"{__name__}.spec")
 
     def _is_installed(layer: str) -> bool:
         from importlib.util import find_spec  # 3 ms that an ordinary look-up does not need
@@ -179,7 +109,11 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
 
     def _installed_names() -> list[str]:
         layers = {layer for layer in _DISTRIBUTIONS if _is_installed(layer)}
-        return sorted(name for name, home in _HOMES.items() if home.split(".")[1] in layers)
+        return sorted(name for name in _HOMES if _layer_of(name) in layers)
+
+    def _layer_of(name: str) -> str:
+        home = f"{_HOMES[name]}.{name}"
+        return home.split(".")[1]
 
     def __getattr__(name: str) -> object:
         if name == "__all__":  # not fixed, so that a star import works with any set of layers
@@ -187,6 +121,8 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         home = _HOMES.get(name)
         if home is None:
             message = f"module {__name__!r} has no attribute {name!r}"
+            if name.endswith("Error"):
+                message += f"; errors but CascadeError are in {__name__}.errors"
             raise AttributeError(message, name=name)
         try:
             module = import_module(home)
@@ -195,7 +131,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
             else:
                 value = getattr(module, name)
         except ModuleNotFoundError:
-            layer = home.split(".")[1]
+            layer = _layer_of(name)
             if _is_installed(layer):
                 raise  # the layer is there, and something else is missing
             distribution = _DISTRIBUTIONS[layer]

@@ -117,7 +117,7 @@ async def test_a_server_that_says_nothing_is_given_up_and_its_socket_closed():
     async with Peer() as peer:
         connector = MqttConnector(settings(peer.url, timeout=0.2))
 
-        with pytest.raises(cs.ConnectorError, match=r"no answer within 0\.2 s; is it MQTT"):
+        with pytest.raises(cs.errors.ConnectorError, match=r"no answer within 0\.2 s; is it MQTT"):
             await connector.connect()
 
         assert asyncio.all_tasks() - {asyncio.current_task()} <= served(peer)
@@ -164,7 +164,7 @@ async def test_disconnect_ends_a_connect_that_somebody_waits_for():
 
         await connector.disconnect()
 
-        with pytest.raises(cs.ConnectorError, match=r"^disconnect\(\) was called$"):
+        with pytest.raises(cs.errors.ConnectorError, match=r"^disconnect\(\) was called$"):
             await connecting
 
 
@@ -199,7 +199,9 @@ async def test_a_broker_that_answers_nothing_any_more_is_left_and_asked_anew():
 async def test_a_host_that_cannot_be_is_an_error_of_connect():
     connector = MqttConnector(settings("mqtt://" + "x" * 70 + ".example"))
 
-    with pytest.raises(cs.ConnectorError, match=r"^cannot connect to the broker at mqtt://xxx"):
+    with pytest.raises(
+        cs.errors.ConnectorError, match=r"^cannot connect to the broker at mqtt://xxx"
+    ):
         await connector.connect()
 
 
@@ -210,7 +212,7 @@ def test_pauses_between_attempts_double_up_to_a_bound_and_are_not_all_alike(monk
         attempts.append(asyncio.get_running_loop().time())
         if len(attempts) == 40:
             enough.set()
-        raise cs.ConnectorError("nobody is there")
+        raise cs.errors.ConnectorError("nobody is there")
 
     async def main():
         connector = MqttConnector(MqttSettings(url="mqtt://broker"))
@@ -272,7 +274,7 @@ async def test_a_subscription_that_the_broker_refuses_is_an_error_and_forgotten(
         connector = MqttConnector(settings(peer.url))
         async with connector:
             with pytest.raises(
-                cs.ConnectorError, match=r"^the broker refuses the subscription to 'a/\+'$"
+                cs.errors.ConnectorError, match=r"^the broker refuses the subscription to 'a/\+'$"
             ):
                 await connector.subscribe("a/+", lambda *_: None)
         await connector.subscribe("kept", lambda *_: None)
@@ -349,7 +351,7 @@ async def test_a_wrong_password_is_told_and_shown_nowhere(tmp_path, passwords, c
         connector = MqttConnector(
             settings(broker.url, username=wrong.username, password=wrong.password)
         )
-        with pytest.raises(cs.ConnectorError, match=r"(?i)not authori[sz]ed") as caught:
+        with pytest.raises(cs.errors.ConnectorError, match=r"(?i)not authori[sz]ed") as caught:
             await connector.connect()
         await connector.connect(wait=False)
         await connector.disconnect()
@@ -359,7 +361,7 @@ async def test_a_wrong_password_is_told_and_shown_nowhere(tmp_path, passwords, c
 
 
 async def assert_no_connection(told, url, **others):
-    with pytest.raises(cs.ConnectorError, match=told):
+    with pytest.raises(cs.errors.ConnectorError, match=told):
         await MqttConnector(settings(url, **others)).connect()
 
 
@@ -417,9 +419,9 @@ async def test_without_aiomqtt_the_error_names_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "aiomqtt", None)
     connector = MqttConnector(settings("mqtt://broker"))
 
-    with pytest.raises(cs.ConnectorError, match=r'pip install "cascade-engine\[mqtt\]"'):
+    with pytest.raises(cs.errors.ConnectorError, match=r'pip install "cascade-engine\[mqtt\]"'):
         await connector.connect()
-    with pytest.raises(cs.ConnectorError, match=r'pip install "cascade-engine\[mqtt\]"'):
+    with pytest.raises(cs.errors.ConnectorError, match=r'pip install "cascade-engine\[mqtt\]"'):
         await connector.connect(wait=False)
 
 

@@ -67,7 +67,7 @@ def test_a_url_says_where_the_broker_is_and_whether_with_tls(url, host, port, us
     ],
 )
 def test_settings_that_cannot_be_are_refused(wrong, told):
-    with pytest.raises(cs.ArgumentError, match=told):
+    with pytest.raises(cs.errors.ArgumentError, match=told):
         MqttSettings(**{"url": "mqtt://broker", **wrong})
 
 
@@ -83,7 +83,7 @@ def test_settings_that_cannot_be_are_refused(wrong, told):
     ],
 )
 def test_no_error_shows_a_secret(wrong):
-    with pytest.raises(cs.ArgumentError) as caught:
+    with pytest.raises(cs.errors.ArgumentError) as caught:
         MqttSettings(**{"url": "mqtt://broker", **wrong})
 
     assert SECRET not in str(caught.value)
@@ -142,7 +142,7 @@ def test_the_environment_has_a_variable_for_each_setting():
     ],
 )
 def test_an_environment_that_says_too_little_or_too_much_is_refused(environ, told):
-    with pytest.raises(cs.ArgumentError, match=told) as caught:
+    with pytest.raises(cs.errors.ArgumentError, match=told) as caught:
         MqttSettings.from_env(environ)
     assert SECRET not in str(caught.value)
 
@@ -155,7 +155,7 @@ def test_a_connector_without_settings_asks_the_environment(monkeypatch):
 
 
 def test_other_objects_than_settings_are_refused():
-    with pytest.raises(cs.ArgumentError, match="settings must be MqttSettings or a URL"):
+    with pytest.raises(cs.errors.ArgumentError, match="settings must be MqttSettings or a URL"):
         MqttConnector({"url": "mqtt://broker"})
 
 
@@ -184,6 +184,6 @@ def test_the_error_for_a_bad_password_file_does_not_show_its_content(tmp_path, c
         path.write_bytes(content)
     settings = MqttSettings(url="mqtt://broker", username="me", password_file=str(path))
 
-    with pytest.raises(cs.ArgumentError, match=told) as caught:
+    with pytest.raises(cs.errors.ArgumentError, match=told) as caught:
         settings.read_password()
     assert SECRET not in "".join(traceback.format_exception(caught.value))

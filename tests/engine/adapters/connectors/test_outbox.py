@@ -80,7 +80,7 @@ def test_cleared_and_given_up_messages_count_as_dropped():
 
 
 def test_a_payload_that_no_packet_can_hold_is_refused():
-    with pytest.raises(cs.ArgumentError, match=f"has {MAX_PAYLOAD + 1} bytes"):
+    with pytest.raises(cs.errors.ArgumentError, match=f"has {MAX_PAYLOAD + 1} bytes"):
         Message("a", bytes(MAX_PAYLOAD + 1)).check()
     Message("a", bytes(MAX_PAYLOAD)).check()
 

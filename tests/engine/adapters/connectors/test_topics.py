@@ -75,7 +75,7 @@ def test_a_pattern_is_valid_where_every_wildcard_is_a_level_and_the_last_if_it_i
     )
     try:
         check_pattern(text)
-    except cs.ArgumentError:
+    except cs.errors.ArgumentError:
         assert not valid
     else:
         assert valid
@@ -86,7 +86,7 @@ def test_a_topic_is_valid_where_it_has_no_wildcard(text):
     valid = bool(text) and "+" not in text and "#" not in text
     try:
         check_topic(text)
-    except cs.ArgumentError:
+    except cs.errors.ArgumentError:
         assert not valid
     else:
         assert valid
@@ -113,7 +113,7 @@ def test_a_topic_is_valid_where_it_has_no_wildcard(text):
     ],
 )
 def test_topics_that_mqtt_cannot_carry_are_refused(check, text, told):
-    with pytest.raises(cs.ArgumentError, match=told):
+    with pytest.raises(cs.errors.ArgumentError, match=told):
         check(text)
 
 

@@ -6,6 +6,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from cyclopts import UNSET, App, Group, Parameter
@@ -19,6 +20,7 @@ if typing.TYPE_CHECKING:
     from cascade.command.targets import Target
     from cascade.runtime.control.plane import ControlPlane
     from cascade.runtime.engine import Engine
+    from cascade.runtime.options import RunOptions
     from cascade.spec.lazy_types import LazyResult
 
 
@@ -42,31 +44,29 @@ def _refuse(check: Callable[[str, Any], None], option: str, value: Any) -> None:
 Flag = Annotated[bool, Parameter(show_default=False)]
 
 
-def run(
-    target: Annotated[
-        str, Parameter(help="The target, MODULE:TARGET; MODULE is a dotted name or a .py file.")
-    ],
-    /,
-    *,
-    vm: Annotated[Flag, Parameter(help="Compile it, and run it on the virtual machine.")] = False,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """The options that every target has."""
+
+    vm: Annotated[Flag, Parameter(help="Compile it, and run it on the virtual machine.")] = False
     tier: Annotated[
         Literal["auto", "interpreted", "generated", "fused"] | None,
         Parameter(help="The tier of the virtual machine; implies --vm."),
-    ] = None,
+    ] = None
     fail_fast: Annotated[
         bool,
         Parameter(
             negative="--no-fail-fast", help="End with the first error, or run all that still can."
         ),
-    ] = True,
+    ] = True
     deadline: Annotated[
         float | None,
         Parameter(metavar="SECONDS", help="How long the run may take.", validator=_seconds),
-    ] = None,
+    ] = None
     max_steps: Annotated[
         int | None,
         Parameter(metavar="COUNT", help="How many steps its loops may make.", validator=_steps),
-    ] = None,
+    ] = None
     param: Annotated[
         tuple[str, ...],
         Parameter(
@@ -74,22 +74,22 @@ def run(
             help="A parameter that appears only during the run; may be repeated.",
             show_default=False,
         ),
-    ] = (),
+    ] = ()
     progress: Annotated[
         bool | None,
         Parameter(
             negative="--no-progress",
             help="Show progress. By default a bar, in a terminal.",
         ),
-    ] = None,
+    ] = None
     log_format: Annotated[
         Literal["human", "json"] | None,
         Parameter(help="Write a line for each event to standard error."),
-    ] = None,
+    ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None,
         Parameter(help="Leave out lines below this level; implies --log-format human."),
-    ] = None,
+    ] = None
     capacity: Annotated[
         tuple[str, ...],
         Parameter(
@@ -97,14 +97,36 @@ def run(
             help="The amount of a capacity; may be repeated.",
             show_default=False,
         ),
-    ] = (),
+    ] = ()
     connect: Annotated[
         Flag, Parameter(help="Allow watching and steering, over the broker of CASCADE_MQTT_URL.")
-    ] = False,
-    broker: Annotated[
-        str | None, Parameter(metavar="URL", help="The same, over this broker.")
-    ] = None,
-    json: Annotated[Flag, Parameter(help="Print the value as one line of JSON.")] = False,
+    ] = False
+    broker: Annotated[str | None, Parameter(metavar="URL", help="The same, over this broker.")] = (
+        None
+    )
+    json: Annotated[Flag, Parameter(help="Print the value as one line of JSON.")] = False
+
+    @property
+    def options(self) -> RunOptions:
+        """Those of the run."""
+        return {
+            "use_vm": self.vm or self.tier is not None,
+            "fail_fast": self.fail_fast,
+            "deadline": self.deadline,
+            "max_steps": self.max_steps,
+        }
+
+
+Flattened = Annotated[Flags, Parameter(name="*")]
+
+
+def run(
+    target: Annotated[
+        str, Parameter(help="The target, MODULE:TARGET; MODULE is a dotted name or a .py file.")
+    ],
+    /,
+    *,
+    flags: Flattened = Flags(),  # it is frozen
 ) -> None:
     """Run a target and print its value.
 
@@ -113,23 +135,7 @@ def run(
     from cascade.command.targets import find
 
     found = find(target)
-    _run(
-        found,
-        found.lazy(),
-        _pairs(param),
-        vm=vm,
-        tier=tier,
-        fail_fast=fail_fast,
-        deadline=deadline,
-        max_steps=max_steps,
-        progress=progress,
-        log_format=log_format,
-        log_level=log_level,
-        capacity=capacity,
-        connect=connect,
-        broker=broker,
-        json=json,
-    )
+    _run(found, found.lazy(), _pairs(flags.param), flags)
 
 
 def run_of(arguments: Sequence[str]) -> App:
@@ -176,15 +182,15 @@ def _with_options(
 ) -> Callable[..., None]:
     """``run`` for a known target: a function whose signature includes the target's options."""
 
-    def command(_name: str, /, **settings: Any) -> None:
-        params = _pairs(settings.pop("param", ()))
+    def command(_name: str, /, *, flags: Flags = Flags(), **given: Any) -> None:
+        params = _pairs(flags.param)
         for option in options:
             if option.name in params:
                 raise UsageError(f"--param {option.name} has an option of its own: {option.flag}")
-            value = settings.pop(option.key, None)
+            value = given.get(option.key)
             if value is not None:
                 params[option.name] = value
-        _run(target, lazy, params, **settings)
+        _run(target, lazy, params, flags)
 
     group = Group(f"Parameters of {target.name}", sort_key=0)
     hints = typing.get_type_hints(run, include_extras=True)
@@ -238,7 +244,8 @@ def _plane(engine: Engine, broker: str | None) -> ControlPlane:
     from cascade.adapters.connectors import Message
     from cascade.command.remote import connector_of
     from cascade.runtime.control.messages import status_topic
-    from cascade.runtime.control.plane import ControlPlane, next_name
+    from cascade.runtime.control.plane import ControlPlane
+    from cascade.runtime.control.plane_options import next_name
 
     name = next_name()
     # In case this process is killed.
@@ -246,41 +253,24 @@ def _plane(engine: Engine, broker: str | None) -> ControlPlane:
     return ControlPlane(engine, connector_of(broker, gone), name=name)
 
 
-def _run(
-    target: Target,
-    lazy: LazyResult[Any],
-    params: Mapping[str, Any],
-    *,
-    vm: bool = False,
-    tier: Any = None,
-    json: bool = False,
-    progress: bool | None = None,
-    log_format: Any = None,
-    log_level: Any = None,
-    capacity: Sequence[str] = (),
-    connect: bool = False,
-    broker: str | None = None,
-    **limits: Any,
-) -> None:
+def _run(target: Target, lazy: LazyResult[Any], params: Mapping[str, Any], flags: Flags) -> None:
     from cascade.command.output import show_json, show_value
     from cascade.runtime.engine import Engine
     from cascade.runtime.execution.interrupts import run_interruptibly
     from cascade.runtime.telemetry.attach import attach
 
-    capacities = _amounts(capacity)
+    tier, capacities = flags.tier or "auto", _amounts(flags.capacity)
 
     async def value() -> Any:
         async with (
-            Engine(
-                tier=tier or "auto", resources=target.resources, capacities=capacities
-            ) as engine,
-            _plane(engine, broker) if connect or broker else nullcontext(),
+            Engine(tier=tier, resources=target.resources, capacities=capacities) as engine,
+            _plane(engine, flags.broker) if flags.connect or flags.broker else nullcontext(),
         ):
-            with attach(engine.bus, log_format, progress, log_level=log_level):
-                return await engine.run(lazy, params, vm or tier is not None, **limits)
+            with attach(engine.bus, flags.log_format, flags.progress, log_level=flags.log_level):
+                return await engine.run(lazy, params, **flags.options)
 
     result = run_interruptibly(value())
-    if json:
+    if flags.json:
         show_json(result, f"the value of {target.name}")
     else:
         show_value(result)

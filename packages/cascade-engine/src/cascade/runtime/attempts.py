@@ -152,7 +152,7 @@ class NodeProcessor:
             return await self._await(call, args, kwargs)
         if place is Place.INLINE:
             return await self._inline(call.operation, args, kwargs)
-        executor: Executor = run.executor
+        executor: Executor = run.threads
         if place is Place.BOUND:
             executor = run.resources.bound_thread
         return await run.in_worker(

@@ -8,11 +8,12 @@ import logging
 import sys
 import threading
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from time import perf_counter
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar, overload
+from typing import Any, NamedTuple, Self, TypeVar, Unpack, overload
 
-from cascade.adapters.executors.checks import check_executor
+from cascade.adapters.executors.checks import check_lender
 from cascade.adapters.executors.inline import InlineExecutor
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.adapters.solvers.native import NativeSolver
@@ -22,6 +23,7 @@ from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import BlockedStep, BlockingMonitor, warn
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
+from cascade.runtime.engine_options import EngineOptions, EngineSettings
 from cascade.runtime.events import (
     ConstraintRemoved,
     ConstraintSet,
@@ -33,16 +35,25 @@ from cascade.runtime.events import (
 from cascade.runtime.execution.abandoned import AbandonedCalls
 from cascade.runtime.execution.placement import Durations
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
+from cascade.runtime.handle import RunHandle
 from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.rules import Constraint
 from cascade.runtime.loops.tiers import Tier, check_tier
+from cascade.runtime.options import (
+    DEFAULTS,
+    ProgramOptions,
+    RunOptions,
+    RunSettings,
+    settings,
+    takes,
+)
 from cascade.runtime.program import Program, ProgramExecution
 from cascade.runtime.resources.container import ResourceContainer
-from cascade.runtime.resources.instance import TEARDOWN_TIMEOUT
-from cascade.runtime.run import STEP_INTERVAL, Run, Waiting
+from cascade.runtime.run import Run, Waiting, new_id
 from cascade.runtime.semantics.recording import Record, recorder
 from cascade.runtime.straightline import Begun
+from cascade.runtime.surroundings import Surroundings
 from cascade.runtime.vm import BlueprintRegistry, VirtualMachine
 from cascade.runtime.vm.strategy import VMExecutionStrategy
 from cascade.spec.blueprint import Blueprint, Literal
@@ -58,7 +69,7 @@ from cascade.spec.errors import (
 from cascade.spec.lazy_types import LazyResult, as_lazy
 from cascade.spec.operation import Operation
 from cascade.spec.params import check_params
-from cascade.spec.protocols import ExecutionStrategy, Executor, Solver, StateBackend
+from cascade.spec.protocols import ExecutionStrategy, Executor
 from cascade.spec.resource import Provider, ResourceDefinition
 from cascade.spec.wording import short
 
@@ -95,25 +106,6 @@ class Engine:
     Several runs may be active at once. ``async with Engine() as engine`` ends its threads; so does
     ``await engine.close()``.
 
-    Args:
-        solver: Orders nodes that could run at the same time; NativeSolver by default.
-        executor: Lends threads for plain functions. By default the engine has its own
-            LocalExecutor, which ends with it. Executors of other processes are refused.
-        bus: Receives the events.
-        state_backend: Keeps every node's outcome for reading after a run; none by default.
-        resources: Resources to register.
-        teardown_timeout: Default of the seconds that closing a resource may take
-            (``@cs.resource(teardown_timeout=…)``). A resource that takes longer is cancelled or,
-            on a thread, abandoned; that is an error of the run, and the others are closed all the
-            same.
-        tier: The tier of the virtual machine; see ``VirtualMachine``.
-        step_interval: Least seconds between two StepsMade events of a run.
-        capacities: Name → total amount, for ``with_capacity``; or a Capacities that several
-            engines share. Empty by default.
-
-    Raises:
-        ExecutorError: ``executor`` lends no threads of this process.
-
     Attributes:
         bus: Publishes the events.
         constraints: The rules for running tasks; may be changed at any time, in any thread.
@@ -132,32 +124,27 @@ class Engine:
     40
     """
 
-    def __init__(
-        self,
-        solver: Solver | None = None,
-        executor: Executor | None = None,
-        bus: MessageBus | None = None,
-        *,
-        state_backend: StateBackend | None = None,
-        resources: Iterable[ResourceDefinition[Any]] = (),
-        teardown_timeout: float = TEARDOWN_TIMEOUT,
-        tier: Tier = "auto",
-        step_interval: float = STEP_INTERVAL,
-        capacities: Capacities | Mapping[str, float] | None = None,
-    ) -> None:
-        check_tier(tier)
-        if executor is not None:
-            check_executor(executor)
-        self.tier: Tier = tier
-        check_seconds("step_interval", step_interval)
-        self._step_interval = step_interval
-        self.bus = bus or MessageBus()
-        self.state_backend = state_backend
+    @takes(EngineOptions, EngineSettings)
+    def __init__(self, **options: Unpack[EngineOptions]) -> None:
+        """Make an engine; it begins nothing by itself.
+
+        Raises:
+            ArgumentError: There is no such option, or it cannot have that value.
+            ExecutorError: ``threads`` or ``executor`` lends no threads of this process.
+        """
+        made = settings(EngineSettings, "Engine", options, EngineOptions.__optional_keys__)
+        check_tier(made.tier)
+        check_seconds("step_interval", made.step_interval)
+        self.tier: Tier = made.tier
+        self._step_interval = made.step_interval
+        self.bus = made.bus or MessageBus()
+        self.state_backend = made.state_backend
         self.record: Record | None = None
-        self.resource_container = ResourceContainer(self.bus, teardown_timeout)
+        self.resource_container = ResourceContainer(self.bus, made.teardown_timeout)
         self.blueprints = BlueprintRegistry()
-        self._executor = LocalExecutor() if executor is None else executor
-        self._owns_executor = executor is None
+        self._threads, self._owns_threads = _lender_of(made)
+        self._is_inline = made.threads is None and made.executor is None
+        capacities = made.capacities
         if not isinstance(capacities, Capacities):
             capacities = Capacities(capacities)
         self.capacities = capacities
@@ -169,9 +156,11 @@ class Engine:
         self._abandoned = AbandonedCalls()
         #: Thread → monitor, for the thread of each event loop that has used the engine.
         self._monitors: dict[int, BlockingMonitor] = {}
-        self._graph = GraphExecutionStrategy(solver or NativeSolver(), tier)
+        #: What ``start`` has begun and has not ended.
+        self._started: dict[asyncio.Task[Any], str] = {}
+        self._graph = GraphExecutionStrategy(made.solver or NativeSolver(), made.tier)
         self._vm = VMExecutionStrategy(self._compile, self._machine)
-        for definition in resources:
+        for definition in made.resources:
             self.register(definition)
 
     # -- runs ---------------------------------------------------------------------------------
@@ -181,32 +170,15 @@ class Engine:
         self,
         target: LazyResult[R],
         params: Mapping[str, Any] | None = None,
-        use_vm: bool = False,
-        *,
-        fail_fast: bool = True,
-        deadline: float | None = None,
-        max_steps: int | None = None,
+        **options: Unpack[RunOptions],
     ) -> R: ...
     @overload
     async def run(
-        self,
-        target: Any,
-        params: Mapping[str, Any] | None = None,
-        use_vm: bool = False,
-        *,
-        fail_fast: bool = True,
-        deadline: float | None = None,
-        max_steps: int | None = None,
+        self, target: Any, params: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
     ) -> Any: ...
+    @takes(RunOptions, RunSettings)
     async def run(
-        self,
-        target: Any,
-        params: Mapping[str, Any] | None = None,
-        use_vm: bool = False,
-        *,
-        fail_fast: bool = True,
-        deadline: float | None = None,
-        max_steps: int | None = None,
+        self, target: Any, params: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
     ) -> Any:
         """Compute the value of ``target``.
 
@@ -214,14 +186,6 @@ class Engine:
             target: A lazy value, or a list, tuple, dict or set with lazy values inside; a plain
                 value is itself (R1).
             params: Values for the target's ``Param`` nodes.
-            use_vm: Compile the target and execute the blueprint, instead of running the graph. This
-                changes the speed, never the result.
-            fail_fast: Whether the first error ends the run. Otherwise every node runs that does not
-                need a failed one, and the errors are raised together at the end.
-            deadline: Seconds that the run may take. Running plain functions are then abandoned,
-                because they cannot be stopped (M8).
-            max_steps: Most steps of the run's loops together: calls that a tail call or a returned
-                lazy value asks for.
 
         Raises:
             CascadeError: The program is at fault; see ``cascade.spec.errors``.
@@ -236,27 +200,117 @@ class Engine:
         abandoned calls, and every resource is closed except those that such calls use and those
         that exceeded their ``teardown_timeout``.
         """
-        self._check_open()
-        if deadline is not None:
-            check_seconds("deadline", deadline)
-        if max_steps is not None:
-            check_count("max_steps", max_steps)
+        how = self._how("run", options)
         params = check_params(params)
         if not isinstance(target, LazyResult):
             frame = users_frame(sys._getframe(1))
             target = as_lazy(target, frame.f_code, frame.f_lasti)
             if not isinstance(target, LazyResult):
                 return _plain(target)
-        strategy: ExecutionStrategy = self._vm if use_vm else self._graph
-        run = self._new_run(params, fail_fast=fail_fast, max_steps=max_steps)
         try:
-            return await self._execute(run, target, strategy, deadline)
+            return await self._computing(target, params, how)
         except BaseException as error:
             leave_out_machinery(error)
             raise
 
-    def compile(self, target: LazyResult[R], *, params: Iterable[str] = ()) -> Program[R]:
+    @overload
+    def start(
+        self,
+        target: LazyResult[R],
+        params: Mapping[str, Any] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunHandle[R]: ...
+    @overload
+    def start(
+        self, target: Any, params: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
+    ) -> RunHandle[Any]: ...
+    @takes(RunOptions, RunSettings)
+    def start(
+        self, target: Any, params: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
+    ) -> RunHandle[Any]:
+        """Begin a run and return at once. In the event loop's thread.
+
+        >>> import cascade as cs
+        >>> @cs.task
+        ... def double(n):
+        ...     return 2 * n
+        >>> async def main():
+        ...     async with cs.Engine() as engine:
+        ...         handle = engine.start(double(21))
+        ...         return await handle.result()
+        >>> asyncio.run(main())
+        42
+
+        Closing the engine cancels the runs that were started and have not ended, and waits for
+        them to end. An error that nobody asks the handle for is logged by asyncio.
+
+        Args:
+            target: As for ``run``.
+            params: Values for the target's ``Param`` nodes.
+
+        Raises:
+            RunError: The engine is closed, there is no event loop, or a run of such a ``run_id`` is
+                under way.
+            CascadeError: A fault of the arguments. The handle gives those of the run.
+        """
+        how = self._how("start", options)
+        params = check_params(params)
+        frame = users_frame(sys._getframe(1))
+        target = as_lazy(target, frame.f_code, frame.f_lasti)
+        name = target.name if isinstance(target, LazyResult) else short(_plain(target))
+        if asyncio._get_running_loop() is None:
+            raise RunError(
+                "engine.start() needs the event loop that the run is to belong to\n"
+                "    right:  async def main(): handle = engine.start(target); …"
+            )
+        run_id = how.run_id or new_id()
+        computing = self._computed(target, params, replace(how, run_id=run_id))
+        work = asyncio.create_task(computing, name=f"cascade run {run_id}")
+        self._started[work] = run_id
+        work.add_done_callback(self._started.pop)
+        return RunHandle(run_id, name, work)
+
+    async def _computed(self, target: Any, params: Mapping[str, Any], how: RunSettings) -> Any:
+        """What a started run comes to."""
+        if not isinstance(target, LazyResult):
+            return _plain(target)
+        try:
+            return await self._computing(target, params, how)
+        except BaseException as error:
+            leave_out_machinery(error)
+            raise
+
+    def _computing(
+        self, target: LazyResult[Any], params: Mapping[str, Any], how: RunSettings
+    ) -> Awaitable[Any]:
+        """What to await for the value of ``target``; the run is made, but not begun."""
+        strategy: ExecutionStrategy = self._vm if how.use_vm else self._graph
+        run = Run(self._lent(), params, how)
+        return self._execute(run, target, strategy, how.deadline)
+
+    def _how(self, call: str, options: RunOptions) -> RunSettings:
+        """How a run is to go that may begin now."""
+        self._check_open()
+        if not options:
+            return DEFAULTS
+        how = settings(RunSettings, call, options, RunOptions.__optional_keys__)
+        if how.run_id is not None:
+            under_way = {run.id for run in list(self._runs)}.union(self._started.values())
+            if how.run_id in under_way:
+                raise RunError(f"a run with run_id {how.run_id!r} is under way in this engine")
+        return how
+
+    @takes(ProgramOptions, RunSettings)
+    def compile(
+        self,
+        target: LazyResult[R],
+        *,
+        params: Iterable[str] = (),
+        **options: Unpack[ProgramOptions],
+    ) -> Program[R]:
         """Compile ``target`` once and run it often: ``await engine.compile(target).run(…)``.
+
+        The options hold for each run of the program.
 
         Args:
             target: A lazy value. Later changes of its policies have no effect.
@@ -265,17 +319,18 @@ class Engine:
 
         Raises:
             DefinitionError: ``target`` is not a lazy value.
-            ArgumentError: ``params`` are not names.
+            ArgumentError: ``params`` are not names, or there is no such option.
             CycleError: Nodes wait for each other.
             ResourceNotFoundError, ResourceError: An injected resource is not available.
             CapacityError: A node takes more of a capacity than the total.
         """
         self._check_open()
         names = _param_names(params)
+        how = settings(RunSettings, "compile", options, ProgramOptions.__optional_keys__)
         frame = users_frame(sys._getframe(1))
         lazy = as_lazy(target, frame.f_code, frame.f_lasti)
         blueprint = BlueprintBuilder().build(lazy)  # refuses other objects than lazy values
-        program = Program(self, lazy, blueprint, names)
+        program = Program(self, lazy, blueprint, names, how)
         self.resource_container.check(program.special)
         self.capacities.check_nodes(program.special)
         return program
@@ -290,9 +345,10 @@ class Engine:
     ) -> Any:
         """Run a program the long way; users call ``Program.run``."""
         self._check_open()
-        run = self._new_run(params)
+        how = program.settings
+        run = Run(self._lent(), params, how)
         way = ProgramExecution(program, args, kwargs, begun, self._machine)
-        return await self._execute(run, program.target, way, None)
+        return await self._execute(run, program.target, way, how.deadline)
 
     @property
     def is_unwatched(self) -> bool:
@@ -309,24 +365,19 @@ class Engine:
         # The class is looked up at each use, so that it can be replaced in this module.
         return VirtualMachine(run=run, tier=self.tier)
 
-    def _new_run(
-        self, params: Mapping[str, Any], *, fail_fast: bool = True, max_steps: int | None = None
-    ) -> Run:
-        return Run(
-            params=params,
+    def _lent(self) -> Surroundings:
+        """What a run in this thread's event loop is lent."""
+        return Surroundings(
             bus=self.bus,
-            executor=self._executor_here(),
+            threads=self._threads_here(),
             container=self.resource_container,
             blueprints=self.blueprints,
             record=recorder(self.state_backend, self.record),
-            fail_fast=fail_fast,
             abandoned=self._abandoned,
             monitor=self._monitor_here(),
-            max_steps=max_steps,
-            step_interval=self._step_interval,
-            capacities=self.capacities,
-            constraints=self.constraints,
             durations=self.durations,
+            step_interval=self._step_interval,
+            constraints=self.constraints,
         )
 
     def _tell_of_constraint(self, constraint: Constraint, what: str) -> None:
@@ -412,10 +463,10 @@ class Engine:
         """
         return self._abandoned.names
 
-    def _executor_here(self) -> Executor:
-        """In virtual time plain functions run inline, unless the engine was given an executor."""
+    def _threads_here(self) -> Executor:
+        """In virtual time plain functions run inline, unless the engine was given threads."""
         virtual = isinstance(asyncio.get_running_loop(), VirtualLoop)
-        return InlineExecutor() if virtual and self._owns_executor else self._executor
+        return InlineExecutor() if virtual and self._is_inline else self._threads
 
     def _monitor_here(self) -> BlockingMonitor:
         thread = threading.get_ident()
@@ -465,17 +516,33 @@ class Engine:
     async def close(self) -> None:
         """End the engine's threads, and start no more runs. May be repeated.
 
-        Active runs should end before: their plain functions get no threads any more. They are not
-        cancelled. If some are still active after some seconds, the logger ``cascade.engine`` names
-        them and the things they wait for, as ``waiting`` does.
+        Runs that ``start`` has begun are cancelled, and waited for. Other active runs should end
+        before: they are not cancelled, but their plain functions get no threads any more. If some
+        are still active after some seconds, the logger ``cascade.engine`` names them and the things
+        they wait for, as ``waiting`` does.
         """
         self._closed = True
+        await self._end_started()
         if self._runs:
             asyncio.get_running_loop().call_later(TELL_AFTER, self._tell_of_runs)
         for monitor in self._monitors.values():
             monitor.close()
-        if self._owns_executor:
-            self._executor.shutdown(wait=False)
+        if self._owns_threads:
+            self._threads.shutdown(wait=False)
+
+    async def _end_started(self) -> None:
+        """Cancel the runs that ``start`` has begun; wait for those in this event loop."""
+        here = asyncio.get_running_loop()
+        for work in list(self._started):
+            loop = work.get_loop()
+            if loop is here:
+                work.cancel()
+            else:
+                with contextlib.suppress(RuntimeError):  # that loop is closed
+                    loop.call_soon_threadsafe(work.cancel)
+        own = [work for work in self._started if work.get_loop() is here]
+        if own:
+            await asyncio.wait(own)
 
     async def __aenter__(self) -> Self:
         self._check_open()
@@ -511,6 +578,22 @@ class Engine:
     def _check_open(self) -> None:
         if self._closed:
             raise RunError("the engine is closed; make a new one")
+
+
+def _lender_of(made: EngineSettings) -> tuple[Executor, bool]:
+    """What lends an engine threads, and whether that is the engine's own."""
+    name, lender = (
+        ("executor", made.executor) if made.threads is None else ("threads", made.threads)
+    )
+    if made.threads is not None and made.executor is not None:
+        raise ArgumentError("an engine takes threads= or executor=, but not both")
+    if lender is None:
+        return LocalExecutor(), True
+    if isinstance(lender, (int, float)):
+        check_count(name, lender)
+        return LocalExecutor(lender), True
+    check_lender(name, lender)
+    return lender, False
 
 
 async def _in_time(run: Run, deadline: float, work: Awaitable[Any]) -> Any:

@@ -17,6 +17,7 @@ from cascade.runtime.execution.placement import SLOW, Durations, Placement, outs
 from cascade.runtime.loops.fused import Fused, fuse
 from cascade.runtime.loops.protocol import is_lazy
 from cascade.runtime.loops.tiers import Tier
+from cascade.runtime.options import DEFAULTS, RunSettings
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.pins import named_in
 from cascade.runtime.straightline import GOES_ON, Bailout, Begun, StraightLine, walk
@@ -70,6 +71,7 @@ class Program(Generic[R]):
         inputs: Names that ``run`` accepts: the target's parameters; its ``Param`` nodes, including
             those that only a route or an item of a map reads; and the names given to ``compile`` as
             ``params``.
+        settings: How each run goes.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class Program(Generic[R]):
         target: LazyResult[R],
         blueprint: Blueprint,
         params: Collection[str] = (),
+        how: RunSettings = DEFAULTS,
     ) -> None:
+        self.settings = how
         self.target = target
         self.blueprint = blueprint
         # Compiles now: later changes of the nodes' policies do not count.
@@ -95,6 +99,8 @@ class Program(Generic[R]):
         # With a named tier, the machine refuses a target that cannot get it.
         found = walk(target, params=True) if engine.tier == "auto" else None
         if isinstance(target.task, Task) and _is_for_a_run(target.task, target):
+            found = None
+        if how != DEFAULTS:
             found = None
         self._straight = None if found is None else StraightLine(found, named_in(target))
         self._lazies = [] if found is None else found.lazies

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
 
 from cascade.graph.build import inputs_of
 from cascade.runtime.around import around
-from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
-from cascade.runtime.diagnostics.blocking_calls import BlockingMonitor, Watch, marked
+from cascade.runtime.diagnostics.blocking_calls import Watch, marked
 from cascade.runtime.events import (
     CallAbandoned,
     Event,
@@ -32,12 +31,10 @@ from cascade.runtime.events import (
     TaskWaiting,
 )
 from cascade.runtime.execution import interrupts
-from cascade.runtime.execution.abandoned import AbandonedCalls
 from cascade.runtime.execution.cancels import Cancels, IsCancelled, cancelled_inside
 from cascade.runtime.execution.contexts import held_in
 from cascade.runtime.execution.coroutines import watched, within
 from cascade.runtime.execution.placement import (
-    Durations,
     Placement,
     outside_loop,
     refused_loop,
@@ -46,10 +43,8 @@ from cascade.runtime.execution.placement import (
 )
 from cascade.runtime.execution.step_counter import Batch, Steps
 from cascade.runtime.execution.worker_calls import WorkerCall, end_of, not_begun, result_of
-from cascade.runtime.limits.capacities import Capacities
-from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.gate import Gate
-from cascade.runtime.semantics.recording import Record
+from cascade.runtime.options import DEFAULTS, RunSettings
 from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
@@ -59,9 +54,8 @@ from cascade.spec.wording import short
 
 if TYPE_CHECKING:
     from cascade.runtime.execution.fairness import YieldBudget
-    from cascade.runtime.execution.registry import BlueprintRegistry
-    from cascade.runtime.resources.container import ResourceContainer
     from cascade.runtime.resources.session import ResourceSession
+    from cascade.runtime.surroundings import Surroundings
 
 T = TypeVar("T")
 
@@ -69,8 +63,9 @@ T = TypeVar("T")
 current_run: contextvars.ContextVar[Run] = contextvars.ContextVar("cascade.current_run")
 
 
-#: Least seconds between two StepsMade events.
-STEP_INTERVAL = 0.1
+def new_id() -> str:
+    """An id for a run."""
+    return os.urandom(8).hex()
 
 
 class Waiting(NamedTuple):
@@ -93,9 +88,15 @@ class Waiting(NamedTuple):
 class Run:
     """The state of one run. Made, entered and left in its event loop's thread.
 
-    Attributes:
+    Args:
+        lent: The parts of the engine that the run uses.
         params: The values for ``Param`` nodes.
-        executor: Lends the threads for sync functions.
+        settings: The run's options.
+
+    Attributes:
+        id: Names the run in events.
+        params: The values for ``Param`` nodes.
+        threads: Lends the threads for plain functions.
         resources: The injected resources, opened at first use.
         blueprints: The targets of ``TailCall(target_blueprint_id=…)``.
         record: Called with each node and its outcome, or None.
@@ -109,51 +110,37 @@ class Run:
 
     def __init__(
         self,
-        *,
-        params: Mapping[str, Any],
-        bus: MessageBus,
-        executor: Executor,
-        container: ResourceContainer,
-        blueprints: BlueprintRegistry,
-        record: Record | None = None,
-        fail_fast: bool = True,
-        abandoned: AbandonedCalls | None = None,
-        monitor: BlockingMonitor | None = None,
-        max_steps: int | None = None,
-        step_interval: float = STEP_INTERVAL,
-        capacities: Capacities | None = None,
-        constraints: ConstraintManager | None = None,
-        durations: Durations | None = None,
+        lent: Surroundings,
+        params: Mapping[str, Any] | None = None,
+        settings: RunSettings = DEFAULTS,
     ) -> None:
-        self.id = os.urandom(8).hex()
-        self.fail_fast = fail_fast
+        self.id = settings.run_id or new_id()
+        self.fail_fast = settings.fail_fast
         self.failures: list[Exception] = []
         #: The scope of the run's deadline, if it has one.
         self.scope: asyncio.Timeout | None = None
-        self.params = dict(params)
-        self.bus = bus
-        self.executor = executor
-        self.blueprints = blueprints
-        self.record = record
-        self.resources: ResourceSession = container.setup(self)
+        self.params = dict(params or {})
+        self.bus = lent.bus
+        self.threads = lent.threads
+        self.blueprints = lent.blueprints
+        self.record = lent.record
+        self.resources: ResourceSession = lent.container.setup(self)
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         # In virtual time the speed of the machine must not matter.
         is_virtual = isinstance(self.loop, VirtualLoop)
-        self.placement = Placement(None if is_virtual else durations or Durations())
-        self._monitor = monitor
-        self._abandoned = AbandonedCalls() if abandoned is None else abandoned
+        self.placement = Placement(None if is_virtual else lent.durations)
+        self._monitor = lent.monitor
+        self._abandoned = lent.abandoned
         self._resting: dict[object, Waiting] = {}
         #: Key of a begun call of a task or resource → its name.
         self.calls: dict[object, str] = {}
         self._worked_on: Callable[[], Iterable[str]] = tuple
         self._lacking: Callable[[], Iterable[Waiting]] = tuple
-        self.steps = Steps(max_steps, step_interval, self.loop.time)
+        self.steps = Steps(settings.max_steps, lent.step_interval, self.loop.time)
         self._will_tell = False
         self._next_tell: asyncio.TimerHandle | None = None
-        capacities = Capacities() if capacities is None else capacities
-        constraints = ConstraintManager(capacities) if constraints is None else constraints
-        self.gate = Gate(self, capacities, constraints)
+        self.gate = Gate(self, lent.constraints.capacities, lent.constraints)
         self._published: deque[Event] = deque()
         self._flush_planned = False
 
@@ -413,7 +400,7 @@ class Run:
             TaskTimeoutError: It took longer than ``timeout``.
             ExecutorError: The executor ended the call before a thread had begun it.
         """
-        executor = executor or self.executor
+        executor = executor or self.threads
         name = name or getattr(func, "__qualname__", short(func))
         begun: asyncio.Future[None] = self.loop.create_future()
         work: WorkerCall[T] = WorkerCall(
@@ -491,7 +478,7 @@ class Run:
         self, call: Future[Any], name: str, node: int, executor: Executor | None = None
     ) -> None:
         """Record an abandoned call, and publish it (M8)."""
-        running = self._abandoned.add(call, name, executor or self.executor)
+        running = self._abandoned.add(call, name, executor or self.threads)
         self.publish(CallAbandoned, name, node, running)
 
     def call_here(

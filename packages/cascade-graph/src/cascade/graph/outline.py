@@ -11,11 +11,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, TextIO
+from typing import Any
 
 from cascade.graph.build import build_graph
 from cascade.graph.model import Edge, EdgeKind, Graph, Node
 from cascade.spec.lazy_types import as_lazy
+from cascade.spec.shown import Shown
 from cascade.spec.wording import visible
 
 _NESTED = 24
@@ -27,7 +28,7 @@ _LABELS = {
 }
 
 
-class Plan:
+class Plan(Shown):
     """The plan of a run; ``str`` returns it as an indented tree.
 
     Attributes:
@@ -59,18 +60,13 @@ def dry_run(
     *,
     limit: int | None = 50,
     lines: int | None = 1000,
-    file: TextIO | None = None,
 ) -> Plan:
-    """Print the plan of a run of ``target``, without running it.
+    """The plan of a run of ``target``, without running it: ``print(dry_run(target))``.
 
     Args:
         target: A lazy value, or a container of them.
         limit: Most inputs shown per node; the rest are counted. None for all.
-        lines: Most lines printed; None for all.
-        file: Where to print; standard output by default.
-
-    Returns:
-        The plan; its ``str`` is the printed text.
+        lines: Most lines of its text; None for all.
 
     >>> from cascade.spec.task import task
     >>> @task
@@ -78,7 +74,7 @@ def dry_run(
     >>> @task
     ... def join(a, b): ...
     >>> data = load()
-    >>> _ = dry_run(join(data, data.after(load())))  # doctest: +ELLIPSIS
+    >>> print(dry_run(join(data, data.after(load()))))  # doctest: +ELLIPSIS
     3 nodes, 3 tasks
     join  (...)
     └─ load  (...)
@@ -86,15 +82,11 @@ def dry_run(
     """
     frame = sys._getframe(1)
     graph = build_graph(as_lazy(target, frame.f_code, frame.f_lasti), routes=True)
-    plan = Plan(graph, limit, lines)
-    stream = file or sys.stdout
-    for line in plan.lines():
-        print(line, file=stream)
-    return plan
+    return Plan(graph, limit, lines)
 
 
 def outline(graph: Graph, *, limit: int = 50) -> Iterator[str]:
-    """The lines of ``dry_run``, one by one."""
+    """The lines of a plan, one by one."""
     tasks = sum(not lazy.task.structural for lazy in graph.lazies)
     yield f"{_count(len(graph), 'node')}, {_count(tasks, 'task')}"
     yield from map(visible, _tree(graph, limit))

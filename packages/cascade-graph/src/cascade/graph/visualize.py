@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 from cascade.graph.build import build_graph
 from cascade.graph.durations import duration_text
 from cascade.graph.model import EdgeKind, Graph, Node, NodeKind
 from cascade.graph.states import NodeState
 from cascade.spec.lazy_types import as_lazy
+from cascade.spec.shown import Shown
 from cascade.spec.wording import short, visible
 
 _MERMAID_SHAPES = {
@@ -81,12 +82,50 @@ _MERMAID_ESCAPES = {
 _NOTHING_KNOWN: Mapping[int, NodeState] = {}
 
 
+class Drawing(Shown, str):
+    """A drawing as text in Mermaid's or Graphviz' language.
+
+    Attributes:
+        language: ``"mermaid"`` or ``"dot"``.
+    """
+
+    language: str
+
+    def __new__(cls, text: str, language: str) -> Self:
+        self = super().__new__(cls, text)
+        self.language = language
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Drawing, (str(self), self.language)
+
+    def __repr__(self) -> str:
+        return f"<{self.language} drawing of {self.count(chr(10)) + 1} lines; print() shows it>"
+
+    def __str__(self) -> str:
+        return str.__str__(self)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What notebooks draw: JupyterLab reads Mermaid, others the Markdown."""
+        text = str(self)
+        if self.language == "dot":
+            return {"text/plain": text, "text/vnd.graphviz": text}
+        return {
+            "text/plain": text,
+            "text/vnd.mermaid": text,
+            "text/markdown": f"```mermaid\n{text}\n```",
+        }
+
+    def _repr_html_(self) -> None:
+        """Notebooks would rather show it than the picture."""
+
+
 def visualize(
     target: Any,
     format: Literal["mermaid", "dot"] = "mermaid",
     *,
     states: Mapping[int, NodeState] | None = None,
-) -> str:
+) -> Drawing:
     """Draw ``target`` and its inputs, with arrows from inputs to users.
 
     Args:
@@ -96,9 +135,10 @@ def visualize(
             a mapping. Nodes that are not in it are drawn plain.
 
     Returns:
-        The drawing as text. Data, conditions, order, routes and constraints have their own arrows;
-        tasks, containers, maps, operators, routers and sources have their own boxes. A state is
-        shown by a colour and in words, with the duration.
+        The drawing, which is its text; notebooks show it as a picture. Data, conditions, order,
+        routes and constraints have their own arrows; tasks, containers, maps, operators, routers
+        and sources have their own boxes. A state is shown by a colour and in words, with the
+        duration.
 
     >>> from cascade.spec.task import task
     >>> @task
@@ -122,9 +162,9 @@ def visualize(
         target = build_graph(as_lazy(target, frame.f_code, frame.f_lasti), routes=True)
     known = _NOTHING_KNOWN if states is None else states
     if format == "mermaid":
-        return _mermaid(target, known)
+        return Drawing(_mermaid(target, known), format)
     if format == "dot":
-        return _dot(target, known)
+        return Drawing(_dot(target, known), format)
     raise ValueError(f"format must be 'mermaid' or 'dot', but is {short(format)}")
 
 

@@ -32,7 +32,8 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── StalledError (RuntimeError)          virtual time can go no further
     │   ├── TaskCancelledError (RuntimeError)    a task was cancelled, and not by the engine
     │   ├── RunError (RuntimeError)              a run is started where none may start
-    │   ├── ExecutorError (RuntimeError)         an executor did not start a call
+    │   ├── RunCancelledError (RuntimeError)     a run was cancelled by its handle; ``.run_id``
+    │   ├── ExecutorError (RuntimeError)         no thread was lent for a call
     │   └── ConnectorError (ConnectionError)     a connector cannot connect, or was refused
     └── InternalError (RuntimeError)             an invariant of Cascade is broken: please report
 
@@ -257,8 +258,20 @@ class RunError(CascadeError, RuntimeError):
     """A run cannot start here: inside a task, in a running event loop, or on a closed engine."""
 
 
+class RunCancelledError(CascadeError, RuntimeError):
+    """The result of a run was awaited that its handle has cancelled.
+
+    Attributes:
+        run_id: The run's id.
+    """
+
+    def __init__(self, message: str, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
 class ExecutorError(CascadeError, RuntimeError):
-    """An executor did not start a call that it was given, or cannot make calls of tasks."""
+    """A pool did not start a call that it was given, or makes calls in other processes."""
 
 
 class ConnectorError(CascadeError, ConnectionError):

@@ -1,4 +1,4 @@
-"""Checks of an engine's executor."""
+"""Checks of what lends an engine threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cascade.spec.protocols import Executor
 
 #: Names of suitable executors, as part of a message.
 LENDERS = (
-    "an engine's executor lends threads of this process: a cascade LocalExecutor, or a "
+    "threads are lent by a cascade LocalExecutor, or by a "
     "concurrent.futures.ThreadPoolExecutor that lives as long as the engine's runs"
 )
 #: Modules and packages of executors that run calls in other processes, interpreters or machines.
@@ -32,27 +32,28 @@ _ELSEWHERE = (
 )
 
 
-def check_executor(executor: Any) -> None:
-    """Refuse an executor that cannot lend threads.
+def check_lender(option: str, executor: Any) -> None:
+    """Refuse what cannot lend threads; ``option`` is the engine's, for the message.
 
     Raises:
         ExecutorError: It lacks a method of an Executor, is a class, has coroutine methods, or runs
             calls outside this process, where tasks and their contexts are not available.
     """
     if isinstance(executor, type):
-        raise _unfit(f"is the class {executor.__qualname__}; give it an instance")
+        raise _unfit(option, f"is the class {executor.__qualname__}; give it an instance")
     place = _place_of(type(executor))
     if place is not None:
         raise _unfit(
+            option,
             f"is a {kind_of(executor)}, which makes calls elsewhere ({place}); the calls of a run "
-            "share its context, locks and open resources, which no other process can have"
+            "share its context, locks and open resources, which no other process can have",
         )
     if not isinstance(executor, Executor):
         lacking = [n for n in ("submit", "shutdown") if not hasattr(executor, n)]
         methods = " and ".join(f"{name}()" for name in lacking)
-        raise _unfit(f"is a {kind_of(executor)}, which has no {methods}")
+        raise _unfit(option, f"is a {kind_of(executor)}, which has no {methods}")
     if inspect.iscoroutinefunction(executor.submit):
-        raise _unfit(f"is a {kind_of(executor)}, whose submit() is a coroutine function")
+        raise _unfit(option, f"is a {kind_of(executor)}, whose submit() is a coroutine function")
 
 
 def kind_of(executor: object) -> str:
@@ -70,5 +71,5 @@ def _place_of(kind: type) -> str | None:
     return None
 
 
-def _unfit(what: str) -> ExecutorError:
-    return ExecutorError(f"Engine(executor=…) {what}\n    {LENDERS}")
+def _unfit(option: str, what: str) -> ExecutorError:
+    return ExecutorError(f"Engine({option}=…) {what}\n    {LENDERS}")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from cascade.adapters.connectors.pacing import Allowance
-from cascade.adapters.connectors.topics import check_topic
 from cascade.runtime.control.inbox import Inbox
 from cascade.runtime.control.messages import (
     MOST_BYTES,
@@ -24,14 +22,13 @@ from cascade.runtime.control.messages import (
     read_steering,
     status_topic,
 )
+from cascade.runtime.control.plane_options import PlaneOptions, PlaneSettings, next_name
 from cascade.runtime.control.status import (
-    MOST_EVERY,
-    MOST_OF_A_NAME,
     EngineStatus,
     status_of,
     write_status,
 )
-from cascade.runtime.control.telemetry import GROUPS, Telemetry, check_groups
+from cascade.runtime.control.telemetry import Telemetry, check_groups
 from cascade.runtime.engine import Engine
 from cascade.runtime.events import (
     ConnectorConnected,
@@ -39,8 +36,8 @@ from cascade.runtime.events import (
     ControlMessageRefused,
 )
 from cascade.runtime.limits.rules import GLOBAL, PAUSE, Constraint
+from cascade.runtime.options import settings, takes
 from cascade.runtime.telemetry.texts import Texts
-from cascade.spec.checks import check_seconds
 from cascade.spec.errors import ArgumentError, ConnectorError
 from cascade.spec.protocols import ConnectionState, Connector
 from cascade.spec.wording import short, type_name
@@ -64,8 +61,6 @@ _LOOK = 1.0
 _HEARTBEAT_SHARE = 40
 #: Least seconds between two statuses, however many messages come.
 _PAUSE = 0.05
-#: Numbers for engines without a name; a process may have several.
-_numbers = itertools.count(1)
 
 
 class ControlPlane:
@@ -79,58 +74,35 @@ class ControlPlane:
     Args:
         engine: The engine.
         connector: Connected at the start of the block, and disconnected at its end.
-        name: The name of the engine for other processes, which must be unique. By default made of
-            the host and the process id, with a number from the second engine of a process on.
-        prefix: The first levels of all topics.
-        every: Seconds between two heartbeats.
-        telemetry: Groups of events to publish; see ``cascade.runtime.control.telemetry``.
-        patience: Seconds to wait at the start for the broker, and for its retained rules.
-        redact: Returns each text to publish (names of tasks and targets, errors, reasons) in a form
-            for others, for example without passwords. If it raises, the text is withheld. Names of
-            engines, ids of runs and constraints in the status are published unchanged.
-
-    Raises:
-        ArgumentError: An argument is invalid.
     """
 
+    @takes(PlaneOptions, PlaneSettings)
     def __init__(
-        self,
-        engine: Engine,
-        connector: Connector,
-        *,
-        name: str | None = None,
-        prefix: str = "cascade",
-        every: float = 1.0,
-        telemetry: Iterable[str] = tuple(GROUPS),
-        patience: float = 2.0,
-        redact: Callable[[str], str] | None = None,
+        self, engine: Engine, connector: Connector, **options: Unpack[PlaneOptions]
     ) -> None:
+        """Make a control plane; its block connects it.
+
+        Raises:
+            ArgumentError: An argument is invalid, or there is no such option.
+        """
         if not isinstance(engine, Engine):
             raise ArgumentError(f"ControlPlane takes an engine first, but got {short(engine)}")
         if not isinstance(connector, Connector):
             raise ArgumentError(f"ControlPlane takes a connector, but got {short(connector)}")
-        host = socket.gethostname().split(".")[0]
-        self.name = next_name() if name is None else name
-        for what, level in (("name", self.name), ("prefix", prefix)):
-            _check_level(what, level)
-        check_seconds("every", every)
-        check_seconds("patience", patience)
-        if every > MOST_EVERY:
-            raise ArgumentError(
-                f"every must be at most a day, {MOST_EVERY:g}, but is {short(every)}"
-            )
-        self._texts = Texts(redact)
+        how = settings(PlaneSettings, "ControlPlane", options, PlaneOptions.__optional_keys__)
+        self.name = how.name or next_name()
+        self._texts = Texts(how.redact)
         self._engine = engine
         self._connector = connector
-        self._host = host
-        self._prefix = prefix
-        self._every = every
-        self._patience = patience
-        self._groups = check_groups(telemetry)
+        self._host = socket.gethostname().split(".")[0]
+        self._prefix = how.prefix
+        self._every = how.every
+        self._patience = how.patience
+        self._groups = check_groups(how.telemetry)
         self._telemetry: Telemetry | None = None
         self._cancels: list[Callable[[], object]] = []
         self._beating: asyncio.Task[None] | None = None
-        self._pause_topic = f"{prefix}/constraints/global/pause"
+        self._pause_topic = f"{how.prefix}/constraints/global/pause"
         self._inbox = Inbox(self._pause_topic, self._is_valid)
         self._allowance: Allowance | None = None
         #: The next look at the inbox; None while it is empty.
@@ -426,22 +398,3 @@ class _Room:
 
     def _of(self, kind: str) -> set[tuple[str, str]]:
         return self._pauses if kind == PAUSE else self._others
-
-
-def next_name() -> str:
-    """The name of the next engine of this process, made of its host and process id."""
-    host, number = socket.gethostname().split(".")[0], next(_numbers)
-    return f"{host}-{os.getpid()}" + (f"-{number}" if number > 1 else "")
-
-
-def _check_level(what: str, level: object) -> None:
-    if not isinstance(level, str) or not level or any(c in level for c in "+#\0"):
-        raise ArgumentError(f"{what} is part of topics, without '+' and '#', but is {short(level)}")
-    check_topic(level)  # otherwise nothing could be published, and only the log would say so
-    if what == "name" and "/" in level:
-        raise ArgumentError(f"the name of an engine is one level of topics, but is {short(level)}")
-    if what == "name" and len(level.encode()) > MOST_OF_A_NAME:
-        raise ArgumentError(
-            f"the name of an engine has at most {MOST_OF_A_NAME} bytes of UTF-8, but "
-            f"{short(level)} has {len(level.encode())}"
-        )

@@ -26,7 +26,7 @@ class RunScope(Protocol):
         """The caller's context variables."""
 
     @property
-    def executor(self) -> Executor:
+    def threads(self) -> Executor:
         """Lends threads for plain functions."""
 
     @property

@@ -116,7 +116,7 @@ def not_begun(executor: Executor, name: str, call: Future[Any]) -> ExecutorError
     else:
         reason = f"failed the call before a thread began it: {type(error).__name__}: {error}"
     found = ExecutorError(
-        f"the executor {kind_of(executor)} was given a call of {name}, and {reason}\n    {LENDERS}"
+        f"{kind_of(executor)} was given a call of {name}, and {reason}\n    {LENDERS}"
     )
     found.__cause__ = error
     return found

@@ -128,7 +128,7 @@ class WorkerPool:
         self._quiet: asyncio.Future[None] | None = None
         #: Called in the loop's thread at each look at the awake threads.
         self.on_look: Callable[[], None] = _nothing
-        self._most = getattr(run.executor, "max_workers", _DEFAULT_WORKERS)
+        self._most = getattr(run.threads, "max_workers", _DEFAULT_WORKERS)
         self._load = _Load()
 
     @property
@@ -243,8 +243,8 @@ class WorkerPool:
             cell: list[Any] = [None]
             work = WorkerCall(self._work, cell)
             try:
-                call = self._run.submit(self._run.executor, "plain tasks", work)
-            except Exception as error:  # the executor was shut down, or has no thread
+                call = self._run.submit(self._run.threads, "plain tasks", work)
+            except Exception as error:  # the pool was shut down, or has no thread
                 if work.withdrawn:
                     with self._lock:
                         self._awake -= 1
@@ -263,7 +263,7 @@ class WorkerPool:
         if self._stopped:
             self._tell(self._idle)
         else:
-            self._tell(self._on_refusal, not_begun(self._run.executor, "plain tasks", call))
+            self._tell(self._on_refusal, not_begun(self._run.threads, "plain tasks", call))
 
     def _keep_looking(self) -> None:
         if not self._looking:

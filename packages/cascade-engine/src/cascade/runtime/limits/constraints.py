@@ -62,7 +62,7 @@ class ConstraintManager:
         capacities: Capacities,
         changed: Callable[[Constraint, str], None] = lambda *_: None,
     ) -> None:
-        self._capacities = capacities
+        self.capacities = capacities
         self._changed = changed
         self.any = False
         self._rules: dict[tuple[str, str], Rule] = {}
@@ -92,11 +92,11 @@ class ConstraintManager:
         if loop is not None:  # time may be virtual there
             self.use_clock(loop.time)
         done: list[tuple[Rule, str]] = []
-        with self._capacities.lock:
+        with self.capacities.lock:
             now = self._forget_what_is_over()
             made = {key: rule_for(c, now) for key, c in wanted.items() if c is not None}
             for rule in made.values():  # all, before any takes over the counts of its predecessor
-                self._capacities.recall(self, rule.matches)
+                self.capacities.recall(self, rule.matches)
             rules = dict(self._rules)
             for key in wanted:
                 before = rules.get(key)
@@ -109,7 +109,7 @@ class ConstraintManager:
                     done.append((rules.pop(key), "removed"))
             self._put(rules)
         self._announce(done)
-        self._capacities.reconsider()
+        self.capacities.reconsider()
 
     def pause(self, scope: str = "global", *, ttl: float | None = None) -> None:
         """Start no attempts, until ``resume`` or for ``ttl`` seconds."""
@@ -137,24 +137,24 @@ class ConstraintManager:
         """
         check_scope(scope)
         kinds = KINDS if kind is None else (Constraint(scope, kind, _any_value(kind)).kind,)
-        with self._capacities.lock:
+        with self.capacities.lock:
             self._forget_what_is_over()
             gone = [
                 r for r in self._rules.values() if r.constraint.key in [(scope, k) for k in kinds]
             ]
             self._put({k: r for k, r in self._rules.items() if r not in gone})
         self._announce((rule, "removed") for rule in gone)
-        self._capacities.reconsider()
+        self.capacities.reconsider()
         return bool(gone)
 
     def clear(self) -> None:
         """Remove all."""
-        with self._capacities.lock:
+        with self.capacities.lock:
             self._forget_what_is_over()
             gone = list(self._rules.values())
             self._put({})
         self._announce((rule, "removed") for rule in gone)
-        self._capacities.reconsider()
+        self.capacities.reconsider()
 
     def active(self) -> list[ConstraintInfo]:
         """The constraints in force, in the order in which they were set."""
@@ -215,12 +215,12 @@ class ConstraintManager:
         if clock != self._clock:
             self._change_clock(clock)
         if self.any and clock() >= self._expires - EARLY:
-            with self._capacities.lock:
+            with self.capacities.lock:
                 self._forget_what_is_over()
-            self._capacities.reconsider()
+            self.capacities.reconsider()
 
     def _change_clock(self, clock: Callable[[], float]) -> None:
-        with self._capacities.lock:
+        with self.capacities.lock:
             shift = clock() - self._clock()
             self._clock = clock
             if abs(shift) > _SAME:
@@ -245,7 +245,7 @@ class ConstraintManager:
     def _forget(self, now: float) -> None:
         over = [r for r in self._rules.values() if now >= r.expires - EARLY]
         self._put({k: r for k, r in self._rules.items() if r not in over})
-        self._capacities.later.append(lambda: self._announce((rule, "expired") for rule in over))
+        self.capacities.later.append(lambda: self._announce((rule, "expired") for rule in over))
 
     def _announce(self, changes: Iterable[tuple[Rule, str]]) -> None:
         for changed in list(self._listeners):

@@ -18,6 +18,7 @@ from cascade.runtime.loops.verified_source import Unfit
 from cascade.spec.callsite import CallSite
 from cascade.spec.errors import ArgumentError, TierError
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.shown import Shown
 from cascade.spec.task import Task
 from cascade.spec.wording import short, visible
 
@@ -47,7 +48,7 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Shown):
     """The tier of a task on the virtual machine, and the reasons against better ones.
 
     Attributes:

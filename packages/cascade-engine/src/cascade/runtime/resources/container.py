@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.resources.instance import TEARDOWN_TIMEOUT
+from cascade.runtime.options import TEARDOWN_TIMEOUT
 from cascade.runtime.resources.providers import Providers, injections
 from cascade.runtime.resources.session import ResourceSession
 from cascade.spec.checks import check_seconds

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from cascade.runtime.execution.scope import RunScope
     from cascade.spec.protocols import Executor
 
-#: Default of the seconds that closing a resource may take.
-TEARDOWN_TIMEOUT = 60.0
-
 
 class ResourceInstance:
     """One resource from its opening to its end. In the event loop's thread.
@@ -309,7 +306,7 @@ class ResourceInstance:
 
     async def _in_thread(self, work: Callable[[ThreadCall], Any]) -> Any:
         """Run ``work`` with the generator on a thread, and wait for it."""
-        executor = self._bound_thread or self._run.executor
+        executor = self._bound_thread or self._run.threads
         try:
             call = await self._made_by(executor, work)
             dropped = call.was_dropped

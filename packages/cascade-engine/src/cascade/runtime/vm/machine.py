@@ -17,6 +17,7 @@ from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import value_or_raise
 from cascade.runtime.straightline import Begun
+from cascade.runtime.surroundings import Surroundings
 from cascade.runtime.vm.registers import STOPPED, RegisterMachine, is_for_registers
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.errors import BlueprintError
@@ -125,13 +126,13 @@ class VirtualMachine:
         bus = MessageBus()
         executor = LocalExecutor()
         try:
-            async with Run(
-                params={},
+            lent = Surroundings(
                 bus=bus,
-                executor=executor,
+                threads=executor,
                 container=ResourceContainer(bus),
                 blueprints=self.registry,
-            ) as run:
+            )
+            async with Run(lent) as run:
                 return await self._executed(run, blueprint, args, kwargs, source)
         finally:
             executor.shutdown(wait=False)

@@ -21,43 +21,95 @@ An output may be written twice. The instruction itself checks whether a value fi
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from cascade.spec.blueprint import Blueprint, Call, Literal, Register
 from cascade.spec.errors import ArgumentError, BlueprintError, DefinitionError
+from cascade.spec.shown import Shown
 from cascade.spec.task import Task
 from cascade.spec.wording import short
 
 #: The instruction, or None for the blueprint as a whole; and the fault.
-Fault: TypeAlias = tuple[int | None, str]
+Found: TypeAlias = tuple[int | None, str]
 
 _SHOWN = 20
 
 
-def verify(blueprint: Blueprint) -> None:
-    """Refuse a blueprint that breaks a rule of this module. BlueprintBuilder never makes one.
+class Fault(NamedTuple):
+    """A fault of a blueprint.
+
+    Attributes:
+        instruction: Index of the instruction; None for the blueprint as a whole.
+        text: A clause that says it.
+        place: How messages call the instruction.
+    """
+
+    instruction: int | None
+    text: str
+    place: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.text}" if self.place else self.text
+
+
+@dataclass(frozen=True)
+class Verification(Shown):
+    """The result of ``verify``; true if the blueprint can be executed.
+
+    Attributes:
+        name: The blueprint's name.
+        faults: One for each broken rule.
+    """
+
+    name: str
+    faults: tuple[Fault, ...] = ()
+
+    def __bool__(self) -> bool:
+        return not self.faults
+
+    def __str__(self) -> str:
+        count = len(self.faults)
+        if not count:
+            return f"the blueprint '{self.name}' has no fault"
+        lines = [f"the blueprint '{self.name}' has {count} fault{'s' * (count != 1)}:"]
+        lines += [f"    {fault}" for fault in self.faults[:_SHOWN]]
+        if count > _SHOWN:
+            lines.append(f"    … and {count - _SHOWN} more")
+        return "\n".join(lines)
+
+
+def verify(blueprint: Blueprint, *, strict: bool = False) -> Verification:
+    """Look for faults of a blueprint by the rules of this module; BlueprintBuilder makes none.
+
+    >>> from cascade.spec.blueprint import Call, Register
+    >>> print(verify(Blueprint([Call(abs, Register(0), [Register(1)])], 2)))
+    the blueprint 'abs' has 1 fault:
+        instruction 0 (abs): it reads r1, which nothing writes
+
+    Args:
+        blueprint: Made by hand, or read from a file.
+        strict: Raise the faults.
 
     Raises:
-        BlueprintError: It breaks some rules; the message has a line per fault, ``.instruction``
-            belongs to the first.
+        BlueprintError: There are faults, and ``strict`` is set; the message has a line for each,
+            ``.instruction`` is that of the first.
         DefinitionError: It is not a Blueprint.
 
     Cost: O(size), some 15 microseconds per instruction.
     """
     if not isinstance(blueprint, Blueprint):
         raise DefinitionError(f"verify() takes a Blueprint, but got {short(blueprint)}")
-    faults = list(dict.fromkeys(_Verifier(blueprint).faults()))
-    if not faults:
-        return
-    count = len(faults)
-    lines = [f"the blueprint '{_name_of(blueprint)}' has {count} fault{'s' * (count != 1)}:"]
-    for place, what in faults[:_SHOWN]:
-        where = "" if place is None else f"{_described(blueprint, place)}: "
-        lines.append(f"    {where}{what}")
-    if count > _SHOWN:
-        lines.append(f"    … and {count - _SHOWN} more")
-    raise BlueprintError("\n".join(lines), faults[0][0])
+    found = dict.fromkeys(_Verifier(blueprint).faults())
+    faults = [
+        Fault(place, text, "" if place is None else _described(blueprint, place))
+        for place, text in found
+    ]
+    verification = Verification(_name_of(blueprint), tuple(faults))
+    if strict and faults:
+        raise BlueprintError(str(verification), faults[0].instruction)
+    return verification
 
 
 class _Verifier:
@@ -74,7 +126,7 @@ class _Verifier:
         #: Register → name of that input in messages.
         self._inputs: dict[int, str] = {}
 
-    def faults(self) -> Iterator[Fault]:
+    def faults(self) -> Iterator[Found]:
         count = self._blueprint.register_count
         if type(count) is not int or count < 0:
             yield None, f"register_count is {short(count)}, where an int ≥ 0 was expected"
@@ -92,7 +144,7 @@ class _Verifier:
 
     # -- inputs -------------------------------------------------------------------------------
 
-    def _of_inputs(self) -> Iterator[Fault]:
+    def _of_inputs(self) -> Iterator[Found]:
         blueprint = self._blueprint
         positional = [(f"#{place}", r) for place, r in enumerate(blueprint.input_args)]
         named = [(f"'{name}'", register) for name, register in blueprint.input_kwargs.items()]
@@ -116,7 +168,7 @@ class _Verifier:
                 nothing = f"{{{register}: {'()' if name == '*' else '{}'}}}"
                 yield None, f"the input {name} has no default: input_defaults={nothing}"
 
-    def _of_defaults_and_sources(self) -> Iterator[Fault]:
+    def _of_defaults_and_sources(self) -> Iterator[Found]:
         blueprint = self._blueprint
         for field in ("input_defaults", "input_sources"):
             for register in getattr(blueprint, field):
@@ -135,7 +187,7 @@ class _Verifier:
 
     # -- one instruction ----------------------------------------------------------------------
 
-    def _of_instructions(self) -> Iterator[Fault]:
+    def _of_instructions(self) -> Iterator[Found]:
         for place, call in enumerate(self._blueprint.instructions):
             if isinstance(call, Call):
                 faults = chain(self._of_operands(call), self._of_output(place, call), _misfit(call))
@@ -175,7 +227,7 @@ class _Verifier:
 
     # -- the order of instructions ------------------------------------------------------------
 
-    def _of_order(self) -> Iterator[Fault]:
+    def _of_order(self) -> Iterator[Found]:
         blueprint = self._blueprint
         sourced = self._inputs.keys() & blueprint.input_sources.keys()
         late = sourced - blueprint.input_defaults.keys()

@@ -238,8 +238,8 @@ def three_nodes(bench: Bench) -> None:
         nested = repeated(lambda: plain(plain(plain(1))), CALLS)
         contenders = [
             Contender("compiled", awaiting(lambda: program.run(value=1)), times, 4),
-            Contender(MACHINE, awaiting(lambda: engine.run(target, inputs, True)), times, 4),
-            Contender(GRAPH, awaiting(lambda: engine.run(target, inputs, False)), times, 4),
+            Contender(MACHINE, awaiting(lambda: engine.run(target, inputs, use_vm=True)), times, 4),
+            Contender(GRAPH, awaiting(lambda: engine.run(target, inputs, use_vm=False)), times, 4),
             Contender(PLAIN_NAME, nested, CALLS, 4),
         ]
         rounds = bench.rounds(times)

@@ -1,0 +1,97 @@
+"""The options of an engine, and of ``cs.run``, which makes one; ``options`` says how they work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from cascade.runtime.options import STEP_INTERVAL, TEARDOWN_TIMEOUT, RunOptions
+
+if TYPE_CHECKING:
+    from cascade.runtime.bus import MessageBus
+    from cascade.runtime.limits.capacities import Capacities
+    from cascade.runtime.loops.tiers import Tier
+    from cascade.runtime.telemetry.levels import LogLevel
+    from cascade.runtime.telemetry.lines import LogFormat
+    from cascade.spec.protocols import Executor, Solver, StateBackend
+    from cascade.spec.resource import ResourceDefinition
+
+
+class EngineOptions(TypedDict, total=False):
+    """Options of an engine, ``cs.Engine(threads=4)``; see EngineSettings."""
+
+    solver: Solver | None
+    executor: Executor | None
+    threads: Executor | int | None
+    bus: MessageBus | None
+    state_backend: StateBackend | None
+    resources: Iterable[ResourceDefinition[Any]]
+    capacities: Capacities | Mapping[str, float] | None
+    tier: Tier
+    teardown_timeout: float
+    step_interval: float
+
+
+class WatchOptions(TypedDict, total=False):
+    """What a script shows of its runs, ``cs.run(target, progress=True)``; see WatchSettings."""
+
+    log_format: LogFormat | None
+    log_level: LogLevel | None
+    progress: bool | None
+
+
+class ScriptOptions(RunOptions, WatchOptions, EngineOptions, total=False):
+    """Options of ``cs.run`` and ``cs.run_async``, which make an engine for one run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """What an engine is made of.
+
+    Attributes:
+        threads: The threads for plain functions: a number, or a pool that lends them, such as a
+            LocalExecutor or a ``concurrent.futures.ThreadPoolExecutor``, which must live as long as
+            the runs. By default, and for a number, the engine makes a pool and ends it.
+        executor: A LocalExecutor or another pool that lends threads, as an alternative to
+            ``threads``.
+        solver: Orders nodes that could run at the same time; NativeSolver by default.
+        bus: Publishes the events.
+        state_backend: Keeps the outcome of every node for reading after a run; none by default.
+        resources: Resources to register.
+        capacities: The amount of each capacity that ``with_capacity`` takes, by name; or a
+            Capacities that several engines share. None by default.
+        tier: How compiled loops make steps; see ``VirtualMachine``.
+        teardown_timeout: Seconds that closing a resource may take, unless the resource has a
+            ``teardown_timeout`` of its own. A teardown that takes longer is cancelled or, on a
+            thread, abandoned; that is an error of the run, and the other resources are closed.
+        step_interval: Least seconds between two StepsMade events of a run.
+    """
+
+    threads: Executor | int | None = None
+    executor: Executor | None = None
+    solver: Solver | None = None
+    bus: MessageBus | None = None
+    state_backend: StateBackend | None = None
+    resources: Iterable[ResourceDefinition[Any]] = ()
+    capacities: Capacities | Mapping[str, float] | None = None
+    tier: Tier = "auto"
+    teardown_timeout: float = TEARDOWN_TIMEOUT
+    step_interval: float = STEP_INTERVAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchSettings:
+    """What a script shows of its runs, on standard error.
+
+    Attributes:
+        log_format: Write a line for each event, ``"human"`` or ``"json"``.
+        log_level: Leave out lines for events below ``"debug"``, ``"info"``, ``"warning"`` or
+            ``"error"``; see ``LineWriter``. Alone, it asks for lines for people.
+        progress: Show how far the run is: a bar in a terminal, a line now and then elsewhere.
+            None: only a bar, where there is a terminal.
+    """
+
+    log_format: LogFormat | None = None
+    log_level: LogLevel | None = None
+    progress: bool | None = False

@@ -1,0 +1,159 @@
+"""The options of a run, spelt once: names, types, texts, defaults, and what reads them.
+
+Options have two forms. Users write keywords, which checkers and editors know by a ``TypedDict``::
+
+    def run(self, target: Any, **options: Unpack[RunOptions]) -> Any: ...
+
+Inside, ``settings`` makes a frozen dataclass of them, which has the texts and the defaults.
+``takes`` gives the function the signature and the docstring that ``help()`` and notebooks show.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, TypedDict, TypeVar
+
+from cascade.spec.checks import check_count, check_seconds
+from cascade.spec.errors import ArgumentError
+from cascade.spec.nearby import did_you_mean
+from cascade.spec.wording import short
+
+#: Default of the seconds that closing a resource may take.
+TEARDOWN_TIMEOUT = 60.0
+#: Least seconds between two StepsMade events of a run.
+STEP_INTERVAL = 0.1
+
+F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S")
+
+
+class ProgramOptions(TypedDict, total=False):
+    """Options of the runs of a program, ``engine.compile(target, deadline=5)``; see RunSettings."""
+
+    fail_fast: bool
+    deadline: float | None
+    max_steps: int | None
+
+
+class RunOptions(ProgramOptions, total=False):
+    """Options of one run, ``engine.run(target, deadline=5)``; see RunSettings."""
+
+    use_vm: bool
+    run_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """How one run goes.
+
+    Attributes:
+        use_vm: Compile the target and execute the blueprint, instead of running the graph. A
+            choice of speed, never of meaning.
+        fail_fast: Whether the first error ends the run. If false, every node that does not need a
+            failed one still runs, and an ExceptionGroup of all errors is raised at the end.
+        deadline: Seconds that the run may take. Plain functions that still run then are abandoned,
+            because nothing can stop them (M8).
+        max_steps: Most steps of all loops of the run: calls that a tail call or a returned lazy
+            value asks for.
+        run_id: Names the run in events and in ``engine.runs()``; random if left out. Two runs of
+            one engine cannot have the same id at the same time.
+    """
+
+    use_vm: bool = False
+    fail_fast: bool = True
+    deadline: float | None = None
+    max_steps: int | None = None
+    run_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.deadline is not None:
+            check_seconds("deadline", self.deadline)
+        if self.max_steps is not None:
+            check_count("max_steps", self.max_steps)
+        if self.run_id is not None and not (isinstance(self.run_id, str) and self.run_id):
+            raise ArgumentError(f"run_id must be non-empty text, but is {short(self.run_id)}")
+
+
+#: The defaults.
+DEFAULTS = RunSettings()
+
+
+def settings(kind: type[S], call: str, options: Mapping[str, Any], known: Iterable[str]) -> S:
+    """The settings that options ask for.
+
+    Args:
+        kind: The dataclass.
+        call: The function that was given the options, for messages.
+        options: By name.
+        known: The names that there are.
+
+    Raises:
+        ArgumentError: There is no option of such a name, or it cannot have that value.
+    """
+    check_names(call, options, known)
+    return kind(**options)
+
+
+def check_names(call: str, options: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse options that ``call`` does not have.
+
+    Raises:
+        ArgumentError: One is misspelt, or is a parameter of the target.
+    """
+    unknown = options.keys() - known
+    if not unknown:
+        return
+    name = next(name for name in options if name in unknown)
+    known = sorted(known)
+    hint = did_you_mean(name, known)
+    text = f"{call}() has no option '{name}'{hint or '; it has ' + ', '.join(known)}"
+    if not hint and "use_vm" in known:
+        text += f"\n    a value for a Param goes into params:  params={{'{name}': …}}"
+    raise ArgumentError(text)
+
+
+def takes(options: Any, *kinds: type[Any]) -> Callable[[F], F]:
+    """Let ``help()`` show each option of a function that has ``**options``.
+
+    Args:
+        options: The TypedDict of the options.
+        kinds: The dataclasses that have their types, texts and defaults.
+    """
+
+    def decorate(function: F) -> F:
+        own = inspect.signature(function)
+        shown = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        texts = []
+        for kind in kinds:
+            of_kind = _texts(kind)
+            for field in fields(kind):
+                if field.name in options.__optional_keys__:
+                    shown.append(_parameter(field))
+                    texts.append(of_kind.get(field.name, field.name))
+        function.__signature__ = own.replace(parameters=shown)  # type: ignore[attr-defined]
+        if function.__doc__:  # there is none with -OO
+            function.__doc__ = "\n\n".join([inspect.cleandoc(function.__doc__), _section(texts)])
+        return function
+
+    return decorate
+
+
+def _parameter(field: Any) -> inspect.Parameter:
+    default = () if field.default is MISSING else field.default
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(field.name, kind, default=default, annotation=field.type)
+
+
+def _section(texts: list[str]) -> str:
+    return "\n".join(["Options:", *("    " + text.replace("\n", "\n    ") for text in texts)])
+
+
+def _texts(kind: type[Any]) -> dict[str, str]:
+    """Attribute → its entry in the docstring of ``kind``."""
+    _, _, section = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")
+    section, _, _ = section.partition("\n\n")
+    entries = re.split(r"^(?=\S)", inspect.cleandoc(section), flags=re.MULTILINE)
+    return {entry.partition(":")[0]: entry.rstrip() for entry in entries if entry}

@@ -1,0 +1,53 @@
+"""Surroundings: what an engine lends to each of its runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cascade.runtime.execution.abandoned import AbandonedCalls
+from cascade.runtime.execution.placement import Durations
+from cascade.runtime.limits.capacities import Capacities
+from cascade.runtime.limits.constraints import ConstraintManager
+from cascade.runtime.options import STEP_INTERVAL
+
+if TYPE_CHECKING:
+    from cascade.runtime.bus import MessageBus
+    from cascade.runtime.diagnostics.blocking_calls import BlockingMonitor
+    from cascade.runtime.execution.registry import BlueprintRegistry
+    from cascade.runtime.resources.container import ResourceContainer
+    from cascade.runtime.semantics.recording import Record
+    from cascade.spec.protocols import Executor
+
+
+def _unlimited() -> ConstraintManager:
+    return ConstraintManager(Capacities())
+
+
+@dataclass(slots=True, kw_only=True)
+class Surroundings:
+    """The parts of an engine that a run uses. Without an engine, a run has parts of its own.
+
+    Attributes:
+        bus: Where events are published.
+        threads: Lends the threads for plain functions.
+        container: Opens resources.
+        blueprints: Where ``TailCall(target_blueprint_id=…)`` looks.
+        record: Called with each node and its outcome, or None.
+        abandoned: Counts the plain calls that nobody waits for any more (M8).
+        monitor: Looks for calls that block the event loop, if anything does.
+        durations: Which functions were found to be slow in the event loop's thread (M6).
+        step_interval: Seconds between two StepsMade events, at least.
+        constraints: The rules that hold, and with them the capacities; none if left out.
+    """
+
+    bus: MessageBus
+    threads: Executor
+    container: ResourceContainer
+    blueprints: BlueprintRegistry
+    record: Record | None = None
+    abandoned: AbandonedCalls = field(default_factory=AbandonedCalls)
+    monitor: BlockingMonitor | None = None
+    durations: Durations = field(default_factory=Durations)
+    step_interval: float = STEP_INTERVAL
+    constraints: ConstraintManager = field(default_factory=_unlimited)
