@@ -308,6 +308,13 @@ class Run:
         while self._published:
             self.bus.publish(self._published.popleft())
 
+    def call_in_loop(self, function: Callable[..., object], *args: Any) -> None:
+        """Call ``function`` in the loop's thread, soon. From any thread."""
+        if threading.get_ident() == self._thread:
+            self.loop.call_soon(function, *args)
+        else:
+            self.loop.call_soon_threadsafe(function, *args)
+
     def step(self, task: str) -> None:
         """Count a step of ``task``. From any thread.
 
