@@ -176,6 +176,7 @@ class Run:
         finally:
             run_params.reset(self._tokens[0])
             current_run.reset(self._tokens[1])
+            del self._tokens
             self.gate.close()
             interrupts.runs.discard(self)
             if self._next_tell is not None:
@@ -185,7 +186,10 @@ class Run:
             # inputs would stay in memory until a collection.
             self.params.clear()
             self.context = contextvars.copy_context()
-            self._lacking = tuple
+            self._lacking = self._worked_on = tuple
+            if not (self.abandons or self.calls):  # those use its parts, and end later
+                self.gate.let_go()
+                self.resources.let_go()
 
     def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
         """Refuse, before the run starts, nodes that cannot succeed: resources, capacities, params.

@@ -48,10 +48,10 @@ class Dispatch:
         stages: Orders nodes; None where any order will do.
 
     Attributes:
-        lanes: Where items go; set before the first is sent.
+        lanes: Where items go; set before the first is sent, and None once the run has ended.
     """
 
-    lanes: Lanes
+    lanes: Lanes | None = None
 
     def __init__(self, surroundings: Surroundings, stages: Stages | None) -> None:
         self._run, self._lock, _, self._end = surroundings
@@ -134,15 +134,18 @@ class Dispatch:
 
     def drain(self, pool: WorkerPool) -> None:
         """The body of a worker's thread."""
+        assert self.lanes is not None
         self.lanes.drain(pool)
 
     def idle(self) -> None:
         """Nothing may be left to do. In the loop's thread."""
-        self.lanes.idle()
+        if self.lanes is not None:
+            self.lanes.idle()
 
     def refused(self, error: BaseException) -> None:
         """The executor lends no thread. In the loop's thread."""
-        self.lanes.refused(error)
+        if self.lanes is not None:
+            self.lanes.refused(error)
 
     # -- the loop's lane ----------------------------------------------------------------------
 
@@ -170,6 +173,7 @@ class Dispatch:
 
     def _start_task(self, item: Item) -> None:
         if not self._end.stopping:
+            assert self.lanes is not None
             lane = self.lanes.work_on(item)
             self._tasks.add(self._run.loop.create_task(lane, context=self._run.context.copy()))
 
@@ -181,7 +185,7 @@ class Dispatch:
         self._left += 1
         self.pool.wake()
         if self._left == self._sent_in_all:
-            self.lanes.idle()
+            self.idle()
 
     def _rest(self, work: Work, seconds: float) -> None:
         if self._end.stopping:
@@ -239,6 +243,13 @@ class Dispatch:
             self._abandon()
         if again is not None:
             raise again
+
+    def close(self) -> None:
+        """Forget the parts of the run, so that they go without a garbage collection."""
+        if not self._run.abandons:  # abandoned calls use them
+            self.lanes = None
+            self.pool.let_go()
+            self.admission.let_go()
 
     def _abandon(self) -> None:
         self.admission.abandon()

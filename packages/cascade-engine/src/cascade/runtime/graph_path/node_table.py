@@ -87,8 +87,8 @@ class Nodes:
         self._begun = self.newest
         #: All nodes of the first segment, after they were first needed.
         self._of_first: set[LazyResult[Any]] | None = None
-        self._pins = Pins(lambda lazy: self.known(lazy) is not None)
-        #: A first segment of one node, whose task has not been searched: most runs end with it.
+        self._pins = Pins()
+        #: A first segment of one node, whose task was not searched so far: most runs end with it.
         self._alone: Wiring | None = None
         #: Node → functions that turn its outcome into another one before it is kept, the last one
         #: first. There are several where a node that continues as another hands its place on.
@@ -166,6 +166,9 @@ class Nodes:
             return Address(first, lazy)  # its value was released
         return found
 
+    def _is_known(self, lazy: LazyResult[Any]) -> bool:
+        return self.known(lazy) is not None
+
     def _nodes_of_first(self) -> set[LazyResult[Any]]:
         """The nodes of the first segment; its slots lack those with released values."""
         if self._of_first is None:
@@ -226,7 +229,7 @@ class Nodes:
             return
         if self._alone is not None:
             self._search_alone()
-        pins.search(wiring)
+        pins.search(wiring, self._is_known)
         for lazy in (*wiring.kept, *pins.found):
             if lazy in wiring.users or lazy is wiring.target:
                 address = self.known(lazy)
@@ -239,7 +242,7 @@ class Nodes:
 
     def _search_alone(self) -> None:
         assert self._alone is not None
-        self._pins.search(self._alone)
+        self._pins.search(self._alone, self._is_known)
         self._alone = None
 
     def join(

@@ -84,13 +84,15 @@ class RunEnd:
         if self._done is not None and not self._done.done():
             self._done.set_result(None)
 
+    def close(self) -> None:
+        """Forget the parts of the run, so that they go without a garbage collection."""
+        self._stops.clear()
+
     def take(self) -> Any:
         """The outcome of the target; raises the error of the run instead, if there is one.
 
-        Both are forgotten: the parts of a run refer to each other, so they would stay until a
-        collection.
+        Both are forgotten, so that nothing keeps them.
         """
-        self._stops.clear()
         error, self.error = self.error, None
         result, self.result = self.result, None
         if error is None:

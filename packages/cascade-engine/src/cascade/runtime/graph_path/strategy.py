@@ -139,6 +139,8 @@ class GraphRun:
                 await self._dispatch.ended()
             finally:
                 self._nodes.close()
+                self._end.close()
+                self._dispatch.close()
         return self._end.take()
 
     def _go_on_from(self, wiring: Wiring, begun: Begun) -> None:

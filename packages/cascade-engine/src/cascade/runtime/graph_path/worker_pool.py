@@ -33,7 +33,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from cascade.runtime.execution.worker_calls import WorkerCall, not_begun
 from cascade.runtime.graph_path.biased_lock import BiasedLock
@@ -182,6 +182,10 @@ class WorkerPool:
             self._quiet = self._run.loop.create_future()
         await self._quiet
 
+    def let_go(self) -> None:
+        """Forget what the threads work for; none is awake any more, nor will be."""
+        self._host, self.on_look = _NO_HOST, _nothing
+
     def working(self) -> list[tuple[Future[None], Any]]:
         """The calls of awake threads and their items, to abandon them after ``stop``."""
         self._call_off()
@@ -304,6 +308,21 @@ class WorkerPool:
 
 def _nothing() -> None:
     """The default action at a look."""
+
+
+class _NoHost:
+    """In place of a host whose run has ended: a thread's last words may come later."""
+
+    is_alone = False
+
+    def drain(self, pool: WorkerPool) -> None: ...
+
+    def idle(self) -> None: ...
+
+    def refused(self, error: BaseException) -> None: ...
+
+
+_NO_HOST: Final[PoolHost] = _NoHost()
 
 
 class _Load:

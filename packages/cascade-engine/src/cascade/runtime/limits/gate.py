@@ -197,6 +197,10 @@ class Gate:
         for permit in list(self._admissions.permits):
             permit.outlives = True
 
+    def let_go(self) -> None:
+        """Forget the run, which has ended, so that it goes without a garbage collection."""
+        del self._run
+
     def close(self) -> None:
         """Make sure that the ended run holds nothing; log an error if it did."""
         for permit, held in self.capacities.close(self._admissions):
