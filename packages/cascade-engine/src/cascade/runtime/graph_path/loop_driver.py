@@ -330,6 +330,7 @@ class LoopDriver:
         self.end_batches()
         if self._stop_listening is not None:
             self._stop_listening()
+            self._stop_listening = None
 
     def _changed(self) -> None:
         if self._run.is_own_thread(threading.get_ident()):
