@@ -35,7 +35,7 @@ from cascade.runtime.execution import interrupts
 from cascade.runtime.execution.abandoned import AbandonedCalls
 from cascade.runtime.execution.cancels import Cancels, IsCancelled, cancelled_inside
 from cascade.runtime.execution.contexts import held_in
-from cascade.runtime.execution.coroutines import watched, within
+from cascade.runtime.execution.coroutines import Unwatched, watched
 from cascade.runtime.execution.placement import (
     Durations,
     Placement,
@@ -569,14 +569,12 @@ class Run:
             is_cancelled: Whether the engine has cancelled the current asyncio task.
             budget: Told whenever the coroutine continues after a wait.
         """
-        watch = None
+        watch: Watch | Unwatched | None = None
         if self._monitor is not None:
             may_block = getattr(operation, "may_block", False)
             watch = self._monitor.watch((self, operation.name, node, None), may_block)
         call = _Awaited(operation, self.calls, is_cancelled)
-        if watch is None:
-            return within(context, work, call, budget)
-        return watched(context, work, watch, call, budget)
+        return watched(context, work, watch or Unwatched(), call, budget)
 
 
 class _Awaited(Cancels):

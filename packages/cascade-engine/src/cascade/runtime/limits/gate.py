@@ -108,11 +108,11 @@ class Gate:
         Raises:
             CancelledError: The run is about to end, and starts nothing more.
         """
-        loop = self._run.loop
+        run, loop = self._run, self._run.loop
         opened: asyncio.Future[None] = loop.create_future()
 
         def on_admitted() -> None:
-            if self._run.is_own_thread(threading.get_ident()):
+            if run.is_own_thread(threading.get_ident()):
                 open_()
             else:
                 with suppress(RuntimeError):  # the loop is closed, and the permit was left
