@@ -10,6 +10,7 @@ import pytest
 
 import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
+from cascade.runtime.run import Run
 
 
 class Block:
@@ -530,3 +531,25 @@ async def test_a_cancelled_run_leaves_no_cycle_that_keeps_its_values(use_vm):
     await threads_have_ended(executor)
 
     assert not Block.alive
+
+
+@pytest.mark.parametrize("way", ["graph", "vm", "program"])
+@pytest.mark.parametrize("name", FINISHED)
+async def test_a_finished_run_goes_without_a_collection(name, way, monkeypatch):
+    runs = weakref.WeakSet()
+    enter = Run.__aenter__
+
+    async def entered(run):
+        runs.add(run)
+        return await enter(run)
+
+    monkeypatch.setattr(Run, "__aenter__", entered)
+    executor = cs.LocalExecutor()
+    await finish(name, way, executor)
+    executor.shutdown(wait=True)
+    for _ in range(2000):  # a thread's last words, and timers that were called off
+        if not runs:
+            break
+        await asyncio.sleep(0.001)
+
+    assert not runs

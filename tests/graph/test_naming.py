@@ -44,10 +44,10 @@ GOLDEN = [
     ("load", "53e5e3e0d6febac1d2f2ddc94e48a8c6"),
     ("gather", "c962d12e44fc5ca5a4532c708ab60594"),
     ("router", "27c58940da747e838378141ce3bec831"),
-    ("load.map", "a53e08a9267ed6801dd69d73c3519c92"),
+    ("load.map", "0f64fdb500de686d5704ddb562029712"),
     ("getitem", "4a68285faed80922e1538d4727897374"),
-    ("gather", "f4800341c1e8621d9ece5a13e3457a86"),
-    ("join", "75967be9cc145689ac4fc81fed69d325"),
+    ("gather", "59b41a089176bcd58564162efbc5395c"),
+    ("join", "c54f5dbd77a93253b5db68ef2b06b2e0"),
 ]
 
 # -- parts of a key -------------------------------------------------------------------------------

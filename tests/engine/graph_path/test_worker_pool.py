@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,8 +49,13 @@ async def make(executor, outcome):
             blueprints=BlueprintRegistry(),
         )
         run = Run(lent)
-        idle, refused = outcome.idle.set, outcome.refusals.append
-        return WorkerPool(run, draining(work), BiasedLock(), lambda: True, idle, refused, ready)
+        host = SimpleNamespace(
+            is_alone=True,
+            drain=draining(work),
+            idle=outcome.idle.set,
+            refused=outcome.refusals.append,
+        )
+        return WorkerPool(run, BiasedLock(), host, ready)
 
     return make
 

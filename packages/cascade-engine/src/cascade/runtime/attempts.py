@@ -1,8 +1,31 @@
-"""NodeProcessor: the attempts of a node that needs more than a plain call.
+"""Attempts: one call of a node, with the limits, resources and timeout that belong to it (R10).
 
-The inner part of rule R10: repeat { limits → task resources → timeout → one call }. Coroutine
-functions are called in the event loop, users of thread-bound resources on their thread, all others
-on a worker, or inline if the caller allows it.
+An attempt is made in one of two ways, by where its call is made:
+
+- ``NodeProcessor.call`` in the event loop's thread: gates → task resources → timeout → one call,
+  of a coroutine function there; of a plain one on a worker, on the thread of its resources, or
+  inline.
+- ``graph_path.slow_lane`` on a worker: gates → one call of a plain function. What needs no
+  resources and has no timeout needs no event loop.
+
+Whether another attempt follows is one rule for both: ``pause_after``, asked by
+``graph_path.following``, which has the node rest and sent to its lane again.
+
+User functions are called in these places, and nowhere else:
+
+=============================  =====================================================================
+``attempts``                   attempts in the event loop's thread: ``await_once`` (coroutines) and
+                               ``_inline``; on a thread: ``_in_thread``
+``graph_path.slow_lane``       attempts on a worker
+``graph_path.fast_lane``       plain calls without policies, on a worker
+``loops.fused``, ``generated`` steps of loops: code that was written for the task
+``loops.trampoline``           steps of loops of several tasks
+``straightline``               graphs of plain calls: code that was written for their shape
+``vm.registers``               instructions of blueprints that were written by hand
+=============================  =====================================================================
+
+Resources have providers, which ``resources.instance`` calls; caches and limits call what they were
+given.
 """
 
 from __future__ import annotations
@@ -50,7 +73,7 @@ class NodeCall:
 
 
 class NodeProcessor:
-    """Makes the attempts of one run that need more than the fast lane. In the loop's thread.
+    """Makes attempts in the event loop's thread, for one run.
 
     Args:
         run: The run.
@@ -65,40 +88,13 @@ class NodeProcessor:
         self._is_cancelled = is_cancelled
         self._on_cancel = on_cancel
 
-    async def call(
-        self,
-        call: NodeCall,
-        failed: Callable[[int, float, BaseException], None] = lambda *_: None,
-    ) -> Any:
-        """Make attempts until one succeeds or the retry gives up.
-
-        Args:
-            call: The call.
-            failed: Called before another attempt: with the number of the failed one, the seconds
-                until the next, and the error.
+    async def call(self, call: NodeCall) -> Any:
+        """Make one attempt, which asks its limits again where they changed on its way to a thread.
 
         Raises:
-            Exception: The error of the last attempt.
-            TaskTimeoutError: The last attempt took too long.
+            Exception: That of the call.
+            TaskTimeoutError: It took too long.
         """
-        retry = call.policies.retry
-        attempt = 1
-        while True:
-            try:
-                return await self._attempt(call)
-            except Exception as error:
-                pause = retry.pause(attempt, error) if retry is not None else None
-                if pause is None:
-                    raise
-                failed(attempt, pause, error)
-            attempt += 1
-            call.waits()
-            with self._run.rest(call.operation.name, call.node, pause):
-                await asyncio.sleep(pause)  # by the loop's clock; also lets others go first
-            call.goes_on()
-
-    async def _attempt(self, call: NodeCall) -> Any:
-        """One attempt; asks its limits again if they changed while it waited for a thread."""
         gate = self._run.gate
         result = _NOT_BEGUN
         while result is _NOT_BEGUN:
@@ -238,6 +234,11 @@ class NodeProcessor:
     def _is_over(self, scope: asyncio.Timeout, outside: int) -> bool:
         """Whether the engine has cancelled a call, or the scope of its timeout has."""
         return self._is_cancelled(outside) or scope.expired()
+
+
+def pause_after(policies: CallPolicies, attempt: int, error: BaseException) -> float | None:
+    """Seconds until the attempt that follows a failed one; None if that was the last."""
+    return None if policies.retry is None else policies.retry.pause(attempt, error)
 
 
 def timed_out(task: str, seconds: float) -> TaskTimeoutError:

@@ -33,7 +33,7 @@ from cascade.runtime.events import (
 from cascade.runtime.execution import interrupts
 from cascade.runtime.execution.cancels import Cancels, IsCancelled, cancelled_inside
 from cascade.runtime.execution.contexts import held_in
-from cascade.runtime.execution.coroutines import watched, within
+from cascade.runtime.execution.coroutines import Unwatched, watched
 from cascade.runtime.execution.placement import (
     Placement,
     outside_loop,
@@ -163,6 +163,7 @@ class Run:
         finally:
             run_params.reset(self._tokens[0])
             current_run.reset(self._tokens[1])
+            del self._tokens
             self.gate.close()
             interrupts.runs.discard(self)
             if self._next_tell is not None:
@@ -172,7 +173,10 @@ class Run:
             # inputs would stay in memory until a collection.
             self.params.clear()
             self.context = contextvars.copy_context()
-            self._lacking = tuple
+            self._lacking = self._worked_on = tuple
+            if not (self.abandons or self.calls):  # those use its parts, and end later
+                self.gate.let_go()
+                self.resources.let_go()
 
     def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
         """Refuse, before the run starts, nodes that cannot succeed: resources, capacities, params.
@@ -294,6 +298,13 @@ class Run:
         self._flush_planned = False
         while self._published:
             self.bus.publish(self._published.popleft())
+
+    def call_in_loop(self, function: Callable[..., object], *args: Any) -> None:
+        """Call ``function`` in the loop's thread, soon. From any thread."""
+        if threading.get_ident() == self._thread:
+            self.loop.call_soon(function, *args)
+        else:
+            self.loop.call_soon_threadsafe(function, *args)
 
     def step(self, task: str) -> None:
         """Count a step of ``task``. From any thread.
@@ -545,14 +556,12 @@ class Run:
             is_cancelled: Whether the engine has cancelled the current asyncio task.
             budget: Told whenever the coroutine continues after a wait.
         """
-        watch = None
+        watch: Watch | Unwatched | None = None
         if self._monitor is not None:
             may_block = getattr(operation, "may_block", False)
             watch = self._monitor.watch((self, operation.name, node, None), may_block)
         call = _Awaited(operation, self.calls, is_cancelled)
-        if watch is None:
-            return within(context, work, call, budget)
-        return watched(context, work, watch, call, budget)
+        return watched(context, work, watch or Unwatched(), call, budget)
 
 
 class _Awaited(Cancels):

@@ -20,19 +20,17 @@ digest, for keys that never leave the process.
 from __future__ import annotations
 
 import sys
-from array import array
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import reduce
 from hashlib import blake2b
-from math import isnan, nan
-from struct import Struct
 from types import EllipsisType, MappingProxyType, NoneType
 from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
+from cascade.spec.encodings import ATOMS, MANY, SORTABLE
 from cascade.spec.errors import DefinitionError
 from cascade.spec.wording import name_of, short
 
@@ -122,7 +120,7 @@ def digestible(kind: type[T], parts: Parts[T] | None = None) -> Any:
         return lambda given: digestible(kind, given)
     if not isinstance(kind, type):
         raise DefinitionError(f"digestible() takes a class, but got {short(kind)}")
-    if kind in _WRITERS or kind in _ATOMS or kind is object:
+    if kind in _WRITERS or kind in ATOMS or kind is object:
         raise DefinitionError(f"the content of {kind.__qualname__} is already defined")
     _registered[kind] = parts
     return parts
@@ -148,7 +146,7 @@ class Digester:
     def write(self, value: Any, outer: tuple[object, ...] = ()) -> None:
         """Write ``value``, which is inside the containers ``outer``, the outermost first."""
         kind = type(value)
-        encode = _ATOMS.get(kind)
+        encode = ATOMS.get(kind)
         if encode is not None:
             self.parts.append(encode(value))
         else:
@@ -220,73 +218,6 @@ def _writer_of(kind: type) -> _Write:
 
 
 # -- leaves ---------------------------------------------------------------------------------------
-
-
-_one_float = Struct("<d").pack
-
-
-def _float(value: float) -> bytes:
-    return _one_float(value if value == value else nan)  # nan has many bit patterns
-
-
-def _numbers(code: str, values: Collection[Any]) -> bytes:
-    """Numbers of 8 bytes each, alike on all machines; made in C.
-
-    Raises:
-        OverflowError: One does not fit.
-    """
-    numbers = array(code, values)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers.tobytes()
-
-
-def _floats(values: Collection[float]) -> bytes:
-    if isnan(sum(values)):  # any of them, or the sum of two infinities
-        values = [nan if value != value else value for value in values]
-    return b"float" + _numbers("d", values)
-
-
-def _ints(values: Collection[int]) -> bytes:
-    try:
-        return b"int64" + _numbers("q", values)
-    except OverflowError:
-        return b"int" + " ".join(map(hex, values)).encode()
-
-
-def _strs(values: Collection[str]) -> bytes:
-    text = "\0".join(values)
-    if text.count("\0") == len(values) - 1:
-        return b"str" + text.encode("utf-8", "surrogatepass")
-    lengths = repr([*map(len, values)])
-    return b"str\0" + f"{lengths}{''.join(values)}".encode("utf-8", "surrogatepass")
-
-
-def _str(value: str) -> bytes:
-    content = value.encode("utf-8", "surrogatepass")
-    return b"str%d:%b" % (len(content), content)
-
-
-#: Types whose values are written in one step → encoder; each encoding is self-delimiting.
-_ATOMS: Final[dict[type, Callable[[Any], bytes]]] = {
-    NoneType: lambda _: b"None;",
-    EllipsisType: lambda _: b"...;",
-    bool: lambda value: b"True;" if value else b"False;",
-    int: lambda value: b"int%x;" % value,
-    float: lambda value: b"float" + _float(value),
-    complex: lambda value: b"complex" + _float(value.real) + _float(value.imag),
-    str: _str,
-    bytes: lambda value: b"bytes%d:%b" % (len(value), value),
-}
-#: Type of all elements → their encoding, mostly made in C.
-_MANY: Final[dict[type, Callable[[Collection[Any]], bytes]]] = {
-    int: _ints,
-    float: _floats,
-    bool: lambda value: b"bool" + bytes(value),
-    str: _strs,
-}
-#: Those whose values have a total order, so that members of a set can be put into it.
-_SORTABLE = frozenset({int, str})
 
 
 def _encoded(tag: bytes, encode: Callable[[Any], bytes]) -> _Write:
@@ -386,18 +317,18 @@ def _sequence(tag: bytes) -> _Write:
         kinds = set(map(type, value))
         if len(kinds) == 1:
             (kind,) = kinds
-            encode = _MANY.get(kind)
+            encode = MANY.get(kind)
             if encode is not None:
                 content = encode(value)
                 parts += (alike % len(content), content)
                 return
         parts.append(some % len(value))
         inner = _within(value, outer)
-        if kinds <= _ATOMS.keys():
-            parts += [_ATOMS[type(item)](item) for item in value]
+        if kinds <= ATOMS.keys():
+            parts += [ATOMS[type(item)](item) for item in value]
             return
         for item in value:
-            encode = _ATOMS.get(type(item))
+            encode = ATOMS.get(type(item))
             if encode is not None:
                 parts.append(encode(item))
             else:
@@ -415,13 +346,13 @@ def _unordered(tag: bytes) -> _Write:
 
     def write(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
         kinds = set(map(type, value))
-        if len(kinds) == 1 and kinds <= _SORTABLE:
+        if len(kinds) == 1 and kinds <= SORTABLE:
             in_order(writer, sorted(value), outer)
             return
         members: list[Hashable] = []
         inner = _within(value, outer)
         for member in value:
-            encode = _ATOMS.get(type(member))
+            encode = ATOMS.get(type(member))
             members.append(encode(member) if encode else writer.apart((member,), inner))
         _in_any_order(writer, tag, members)
 
@@ -434,14 +365,14 @@ def _mapping(tag: bytes) -> _Write:
 
     def write(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
         kinds = set(map(type, value))
-        if len(kinds) == 1 and kinds <= _SORTABLE:
+        if len(kinds) == 1 and kinds <= SORTABLE:
             writer.parts.append(sized % len(value))
             inner = _within(value, outer)
             (kind,) = kinds
-            encode_key, parts = _ATOMS[kind], writer.parts
+            encode_key, parts = ATOMS[kind], writer.parts
             for key in sorted(value):
                 item = value[key]
-                encode = _ATOMS.get(type(item))
+                encode = ATOMS.get(type(item))
                 if encode is not None:
                     parts.append(encode_key(key) + encode(item))
                 else:
@@ -486,7 +417,7 @@ def _dataclass(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
     names = _compared.get(kind)
     if names is None:
         found = [field.name for field in fields(value) if field.compare]
-        names = _compared[kind] = [(name, _str(name)) for name in found]
+        names = _compared[kind] = [(name, ATOMS[str](name)) for name in found]
     inner = _within(value, outer)
     for name, written in names:
         writer.parts.append(written)

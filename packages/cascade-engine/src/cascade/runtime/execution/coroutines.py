@@ -17,16 +17,44 @@ from cascade.runtime.execution.fairness import YieldBudget
 T = TypeVar("T")
 
 
+class Unwatched:
+    """In place of a Watch, for a coroutine that may block; also of its monitor, and of the marks.
+
+    Attributes:
+        began: When the step that is under way began, or the last one.
+    """
+
+    __slots__ = ("began", "current")
+
+    quiet = False
+    clock = staticmethod(perf_counter)
+
+    def __init__(self) -> None:
+        self.began = 0.0
+        self.current: Any = None
+
+    @property
+    def monitor(self) -> Any:
+        return self
+
+    @property
+    def marks(self) -> Any:
+        return self
+
+
 @coroutine
 def watched(
     context: Context,
     work: Coroutine[Any, Any, T],
-    watch: Watch,
+    watch: Watch | Unwatched,
     cancels: Cancels,
     budget: YieldBudget | None = None,
 ) -> Generator[Any, Any, T]:
-    """``within``, with each step marked for the monitor of ``watch``."""
-    monitor = watch.monitor
+    """Await ``work`` in this asyncio task, but with every step of it in ``context`` (M12).
+
+    Each step is marked for the monitor of ``watch``, which may be Unwatched.
+    """
+    monitor: Any = watch.monitor
     marks = monitor.marks
     clock = monitor.clock
     cancelling = cancels.cancelling
@@ -81,53 +109,3 @@ def watched(
 
 
 marking.add(watched.__code__)
-
-
-@coroutine
-def within(
-    context: Context,
-    work: Coroutine[Any, Any, T],
-    cancels: Cancels,
-    budget: YieldBudget | None = None,
-) -> Generator[Any, Any, T]:
-    """Await ``work`` in this asyncio task, with every step of it in ``context`` (M12)."""
-    cancelling = cancels.cancelling
-    send = work.send
-    resume: Callable[[Any], Any] = send
-    value: Any = None
-    before = cancelling()
-    waits, since = 0, 0.0
-    try:
-        while True:
-            try:
-                waiting = context.run(resume, value)
-            except StopIteration as end:
-                result: T = end.value
-                break
-            finally:
-                if (after := cancelling()) != before:
-                    cancels.changed(after - before)
-                value = None  # an error's traceback holds this frame, which must not hold the error
-            before = after
-            try:
-                resume, value = send, (yield waiting)
-                if waiting is not None and type(waiting) is not Future:
-                    before = cancelling()  # it may have swallowed a cancel, as any task may
-            except BaseException as error:
-                before = cancelling()
-                resume, value = work.throw, error
-            if budget is not None:
-                waits, since = waits + 1, perf_counter()
-                if not budget.bus.is_silent:
-                    budget.tell()
-    except BaseException as error:
-        yield from cancels.end(error)
-        raise
-    else:
-        if cancels.own > 0 or cancelling() > cancels.before:
-            yield from cancels.end(None)
-        return result
-    finally:
-        if budget is not None and waits:
-            budget.turned(waits, since)
-        cancels.over()

@@ -57,6 +57,10 @@ class Admission:
         """End all waits, and admit nothing more."""
         self._gate.stop()
 
+    def let_go(self) -> None:
+        """Forget what lets work go on; nothing waits any more."""
+        del self._go_on
+
     def abandon(self) -> None:
         """Let abandoned calls keep their permits until they end (M8)."""
         self._gate.abandon()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from cascade.runtime.graph_path.biased_lock import BiasedLock
-from cascade.runtime.graph_path.continuations import arguments_by_name
+from cascade.runtime.graph_path.failures import Failures
 from cascade.runtime.graph_path.node_table import Nodes
-from cascade.runtime.graph_path.segments import Address, Segment, Work
-from cascade.runtime.graph_path.task_events import Reports
+from cascade.runtime.graph_path.segments import Address, Segment, Work, arguments_by_name
+from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.semantics.outcomes import Missing
 from cascade.spec.caching import CachePolicy
 from cascade.spec.lazy_types import LazyResult
@@ -24,28 +23,22 @@ class Caches:
     """The active cached nodes of one run; equal calls are made once.
 
     Args:
-        lock: Guards ``nodes``.
-        nodes: Calls ``settled`` for the values to watch.
-        reports: Publishes values that come from elsewhere.
-        failed: Returns the outcome of a node whose value could not be kept; under the lock.
+        surroundings: Those of the run.
+        nodes: Told which values to watch for.
+        failures: Give the outcome of a node whose value could not be kept.
     """
 
     def __init__(
         self,
-        lock: BiasedLock,
+        surroundings: Surroundings,
         nodes: Nodes,
-        reports: Reports,
-        failed: Callable[[Exception, Segment, LazyResult[Any]], Missing],
+        failures: Failures,
     ) -> None:
-        self._lock = lock
+        _, self._lock, self._reports, _ = surroundings
         self._nodes = nodes
-        self._reports = reports
-        self._failed = failed
-        #: Active computation → the address of its value.
+        self._failures = failures
+        #: What is being computed, and where its value goes.
         self._flights: dict[_Flight, Address] = {}
-        #: Place → handlers of its outcome, the last one first: a node that continues as another
-        #: passes on its place.
-        self._then: dict[_Place, list[Callable[[Any], Any]]] = {}
 
     def finds(self, work: Work) -> bool:
         """Whether the value of a node that is about to be called comes from elsewhere.
@@ -87,15 +80,8 @@ class Caches:
             self._nodes.settle(*place, value)
             return True
 
-    def settled(self, segment: Segment, node: LazyResult[Any], outcome: Any) -> Any:
-        """Keep a value that was not found; returns the node's outcome. Under the lock."""
-        for then in reversed(self._then.pop((segment, node))):
-            outcome = then(outcome)
-        return outcome
-
     def _watch(self, place: _Place, then: Callable[[Any], Any]) -> None:
-        self._nodes.watched.add(place)
-        self._then.setdefault(place, []).append(then)
+        self._nodes.watched.setdefault(place, []).append(then)
 
     def _keep(self, flight: _Flight, arguments: Mapping[str, Any], work: Work, outcome: Any) -> Any:
         """Keep the value of a node, if it has one: failures and skips are not kept."""
@@ -106,5 +92,5 @@ class Caches:
         try:
             cache.save(key, arguments, outcome)
         except Exception as error:
-            return self._failed(error, work.segment, work.node)
+            return self._failures.not_kept(error, work.segment, work.node)
         return outcome

@@ -7,16 +7,16 @@ As nodes of a separate segment they would cost ten times as much.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import inf
 from typing import Any
 
 from cascade.graph.wiring import wire
-from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.graph_path.dispatch import Dispatch
+from cascade.runtime.graph_path.failures import Failures
 from cascade.runtime.graph_path.node_table import Nodes
-from cascade.runtime.graph_path.segments import Address, Item, Work
-from cascade.runtime.run import Run, carried
+from cascade.runtime.graph_path.segments import Address, Work
+from cascade.runtime.graph_path.surroundings import Surroundings
+from cascade.runtime.run import carried
 from cascade.runtime.straightline import (
     Bailout,
     Begun,
@@ -34,27 +34,24 @@ class Chains:
     """Follows the chains that the calls of one run return. In workers' threads.
 
     Args:
-        run: Its context is visible to the calls.
-        lock: Guards ``nodes``.
-        nodes: Receives a chain that could not be followed to its end.
-        dispatch: Tells whether the run is ending.
-        fail: Called with a call's error.
+        surroundings: Those of the run.
+        nodes: Where a chain goes that could not be followed to its end.
+        dispatch: Takes what goes on from there.
+        failures: Told of a call's error.
     """
 
     def __init__(
         self,
-        run: Run,
-        lock: BiasedLock,
+        surroundings: Surroundings,
         nodes: Nodes,
         dispatch: Dispatch,
-        fail: Callable[[BaseException, Work | None, Item | None], None],
+        failures: Failures,
     ) -> None:
-        self._run = run
-        self._lock = lock
+        self._run, self._lock, _, self._end = surroundings
         self._nodes = nodes
         self._dispatch = dispatch
-        self._fail = fail
-        #: Start of the last call of straight-line code, in any thread; not read here.
+        self._failures = failures
+        #: When the last call of straight-line code has begun, in any thread; nobody asks.
         self.began = 0.0
 
     def go_along(self, work: Work, lazy: LazyResult[Any]) -> bool | None:
@@ -86,8 +83,8 @@ class Chains:
 
     @property
     def until(self) -> float:
-        """The time until which straight-line code may make calls: for ever, or no longer."""
-        return -inf if self._dispatch.stopping or self._run.gate.constraints.any else inf
+        """Until when straight-line code may make calls: for ever, or no longer."""
+        return -inf if self._end.stopping or self._run.gate.constraints.any else inf
 
     def _take_over(
         self, lazy: LazyResult[Any], address: Address, found: Walk, bailout: Bailout
@@ -106,7 +103,7 @@ class Chains:
             with self._lock:
                 self._dispatch.send(work)
             return
-        self._fail(carried(work.operation.func, bailout.error), work, None)
+        self._failures.fail(carried(work.operation.func, bailout.error), work)
 
 
 def _is_held(lazy: LazyResult[Any], found: Walk, straight: StraightLine) -> bool:

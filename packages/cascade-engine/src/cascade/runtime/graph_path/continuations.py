@@ -14,15 +14,14 @@ from typing import Any
 from cascade.graph.build import inputs_of
 from cascade.graph.wiring import wire
 from cascade.runtime.execution.step_counter import LOOK_MASK
-from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.graph_path.chains import Chains
 from cascade.runtime.graph_path.dispatch import Dispatch
-from cascade.runtime.graph_path.loop_driver import PROMOTED
+from cascade.runtime.graph_path.failures import Failures
+from cascade.runtime.graph_path.loop_entries import PROMOTED, LoopEntries
 from cascade.runtime.graph_path.node_table import Nodes
-from cascade.runtime.graph_path.segments import Address, Item, Resume, Work
-from cascade.runtime.graph_path.task_events import Reports
+from cascade.runtime.graph_path.segments import Address, Resume, Work, arguments_by_name
+from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.templates import Instruction, instantiate
-from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import Missing
 from cascade.runtime.semantics.tail_calls import (
     entry,
@@ -44,39 +43,32 @@ class Continuations:
     """Follows the results of the calls of one run.
 
     Args:
-        run: Has the blueprints that tail calls may name.
-        lock: Guards ``nodes``.
-        nodes: Receives new segments.
-        dispatch: Receives work that had to wait.
-        reports: Publishes starts and ends.
-        promote: Called with work that has proven to be a loop.
-        leave_out: Settles a node that cannot continue because an input is missing.
-        fail: Called with errors.
+        surroundings: Those of the run.
+        nodes: Where segments are added.
+        dispatch: Takes work that had to wait.
+        entries: Told of work that has proven to be a loop.
+        chains: Make calls of what is returned at once.
+        failures: Settle nodes without a value.
     """
 
     def __init__(
         self,
-        run: Run,
-        lock: BiasedLock,
+        surroundings: Surroundings,
         nodes: Nodes,
         dispatch: Dispatch,
-        reports: Reports,
-        promote: Callable[[Work], None],
-        leave_out: Callable[[Work, Missing], None],
-        fail: Callable[[BaseException, Work | None, Item | None], None],
+        entries: LoopEntries,
+        chains: Chains,
+        failures: Failures,
     ) -> None:
-        self._chains = Chains(run, lock, nodes, dispatch, fail)
-        self._run = run
-        self._next_step = run.steps.next
-        self._is_limited = run.steps.limit is not None
-        self._bus = run.bus
-        self._lock = lock
+        self._run, self._lock, self._reports, _ = surroundings
+        self._next_step = self._run.steps.next
+        self._is_limited = self._run.steps.limit is not None
+        self._bus = self._run.bus
         self._nodes = nodes
         self._dispatch = dispatch
-        self._reports = reports
-        self._promote = promote
-        self._leave_out = leave_out
-        self._fail = fail
+        self._entries = entries
+        self._chains = chains
+        self._failures = failures
 
     def become(self, work: Work, lazy: LazyResult[Any], on_loop: bool) -> bool:
         """Rule R4: continue as ``lazy``; whether ``work`` is ready for its next call."""
@@ -145,7 +137,7 @@ class Continuations:
         work.tails += 1
         work.stays += 1
         if work.tails >= PROMOTED:
-            self._promote(work)
+            self._entries.promote(work)
         return True
 
     def _note_step(self, before: int, task: str) -> None:
@@ -166,13 +158,13 @@ class Continuations:
     def _resume(self, work: Work, go_on: Callable[[Any], bool], values: Any) -> None:
         """Make a tail call whose lazy arguments now have values. Under the lock."""
         if isinstance(values, Missing):
-            self._leave_out(work, values)
+            self._failures.leave_out_rest(work, values)
             return
         try:
             if go_on(values):
                 self._dispatch.send(work)
         except BaseException as error:
-            self._fail(error, work, None)
+            self._failures.fail(error, work)
 
     def _await(
         self, work: Work, lazies: Sequence[LazyResult[Any]], go_on: Callable[[Any], bool]
@@ -244,13 +236,6 @@ def _later(work: Work) -> CallPolicies:
     """The policies of a node for its continuation; its cache was asked before."""
     policies = work.policies
     return policies if policies.cache is None else replace(policies, cache=None)
-
-
-def arguments_by_name(work: Work) -> dict[str, Any]:
-    """The arguments of a task's call by parameter, complete."""
-    assert isinstance(work.operation, Task)
-    parameters = work.operation.parameters
-    return parameters.complete(parameters.bind(work.args, work.kwargs))
 
 
 def _is_plain_call(blueprint: Blueprint) -> bool:

@@ -10,58 +10,58 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
-from cascade.runtime.attempts import NodeCall
 from cascade.runtime.execution.cancels import Cancels
 from cascade.runtime.execution.placement import belongs_on_loop
 from cascade.runtime.graph_path.admission import Admission
-from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work
+from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.worker_pool import ByPriority, WorkerPool
-from cascade.runtime.run import Run
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
+
+
+class Lanes(Protocol):
+    """What is done with the items that a Dispatch sends."""
+
+    def drain(self, pool: WorkerPool) -> None:
+        """The body of a worker's thread; see ``PoolHost``."""
+
+    def work_on(self, item: Item) -> Coroutine[Any, Any, None]:
+        """Work on an item in the event loop's thread; ends with ``Dispatch.left``."""
+
+    def idle(self) -> None:
+        """Nothing may be left to do. In the loop's thread."""
+
+    def refused(self, error: BaseException) -> None:
+        """The executor lends no thread. In the loop's thread."""
 
 
 class Dispatch:
     """Sends nodes of one run to their lanes. Made and stopped in the event loop's thread.
 
     Args:
-        run: Provides threads and the loop.
-        lock: Guards the bookkeeping of the lanes.
-        drain: The body of a worker's thread, see ``WorkerPool``.
-        on_loop: Handles an item in the loop's thread; ends with ``left``.
-        on_idle: Called in the loop's thread when there may be no work left.
-        on_refusal: Called in the loop's thread when the executor lends no thread.
-        first: Returns the first segment, if nodes go by the priorities of their segment; None if
-            any order will do.
+        surroundings: Those of the run.
+        stages: Orders nodes; None where any order will do.
+
+    Attributes:
+        lanes: Where items go; set before the first is sent, and None once the run has ended.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        lock: BiasedLock,
-        drain: Callable[[WorkerPool], None],
-        on_loop: Callable[[Item], Coroutine[Any, Any, None]],
-        on_idle: Callable[[], None],
-        on_refusal: Callable[[BaseException], None],
-        first: Callable[[], Segment | None] | None,
-    ) -> None:
-        self._run = run
-        self._lock = lock
-        self._on_loop = on_loop
-        self._on_idle = on_idle
+    lanes: Lanes | None = None
+
+    def __init__(self, surroundings: Surroundings, stages: Stages | None) -> None:
+        self._run, self._lock, _, self._end = surroundings
+        run = self._run
         self._thread = threading.get_ident()
         self._cancels = Cancels()
-        ready = None if first is None else _by_priority(first)
-        self.pool = WorkerPool(run, drain, lock, self._is_alone, on_idle, on_refusal, ready)
-        #: Whether nothing new may start.
-        self.stopping = False
-        #: Number of items sent to the loop's lane, counted under the lock, and number of those that
-        #: have left it, counted in the loop's thread.
+        ready = None if stages is None else ByPriority(stages.of)
+        self.pool = WorkerPool(run, self._lock, self, ready)
+        #: Items that were sent to the loop's lane, which is counted under the lock, and those of
+        #: them that have left it, in the loop's thread.
         self._sent_in_all = self._left = 0
         #: Items sent there by workers, not yet started.
         self._sent: deque[Item] = deque()
@@ -71,6 +71,7 @@ class Dispatch:
         #: Work that waits for capacities and constraints.
         self.admission = Admission(run, self._go_on)
         run.watch_work(self._worked_on)
+        self._end.at_stop(self.pool.stop)
 
     @property
     def busy(self) -> bool:
@@ -109,35 +110,49 @@ class Dispatch:
         if threading.get_ident() == self._thread:
             self._run.loop.call_soon(self.pool.wake)
 
-    def call_in_loop(self, function: Callable[..., None], *args: Any) -> None:
-        """Call ``function`` in the loop's thread, soon."""
-        if threading.get_ident() == self._thread:
-            self._run.loop.call_soon(function, *args)
-        else:
-            self._run.loop.call_soon_threadsafe(function, *args)
-
     def rest(self, work: Work, seconds: float) -> None:
-        """Resume ``work`` after a delay, during which it holds no thread."""
-        self._resting[work] = None  # at once, so that the next check sees that there is more
-        self.call_in_loop(self._rest, work, seconds)
+        """Have ``work`` worked on after a while, during which it holds no thread."""
+        self._resting[work] = None  # at once: whoever looks next is to see that there is more
+        self._run.call_in_loop(self._rest, work, seconds)
 
     def _go_on(self, work: Work) -> None:
         """Resume admitted work. From any thread."""
         self.pool.push((work.segment, work))
-        with suppress(RuntimeError):  # the loop of an abandoned run is closed
-            self.call_in_loop(self.pool.wake)
+        with suppress(RuntimeError):  # the loop is closed: an abandoned run's
+            self._run.call_in_loop(self.pool.wake)
 
     @property
     def _on_loop_now(self) -> int:
         return self._sent_in_all - self._left
 
-    def _is_alone(self) -> bool:
+    # -- for the pool -------------------------------------------------------------------------
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether only the workers use the lock."""
         return not self._on_loop_now
+
+    def drain(self, pool: WorkerPool) -> None:
+        """The body of a worker's thread."""
+        assert self.lanes is not None
+        self.lanes.drain(pool)
+
+    def idle(self) -> None:
+        """Nothing may be left to do. In the loop's thread."""
+        if self.lanes is not None:
+            self.lanes.idle()
+
+    def refused(self, error: BaseException) -> None:
+        """The executor lends no thread. In the loop's thread."""
+        if self.lanes is not None:
+            self.lanes.refused(error)
+
+    # -- the loop's lane ----------------------------------------------------------------------
 
     def _to_workers(self, item: Item, operation: Operation) -> None:
         self.pool.push(item)
         if operation.mode == "blocking":
-            self.call_in_loop(self.pool.wake_another)
+            self._run.call_in_loop(self.pool.wake_another)
 
     def to_loop(self, item: Item) -> None:
         """Send an item to the loop's lane. Under the lock."""
@@ -157,8 +172,9 @@ class Dispatch:
             self._start_task(item)
 
     def _start_task(self, item: Item) -> None:
-        if not self.stopping:
-            lane = self._on_loop(item)
+        if not self._end.stopping:
+            assert self.lanes is not None
+            lane = self.lanes.work_on(item)
             self._tasks.add(self._run.loop.create_task(lane, context=self._run.context.copy()))
 
     def left(self) -> None:
@@ -169,27 +185,26 @@ class Dispatch:
         self._left += 1
         self.pool.wake()
         if self._left == self._sent_in_all:
-            self._on_idle()
+            self.idle()
 
     def _rest(self, work: Work, seconds: float) -> None:
-        if self.stopping:
+        if self._end.stopping:
             return
         waiting = self._run.begin_rest(work.operation.name, work.source.number, seconds)
 
         def wake_up() -> None:
             self._run.end_rest(waiting)
             del self._resting[work]
-            self.pool.push((work.segment, work))
-            self.pool.wake()
+            if belongs_on_loop(work.operation, work.args, work.kwargs, work.policies):
+                with self._lock:
+                    self.to_loop((work.segment, work))
+            else:
+                self.pool.push((work.segment, work))
+                self.pool.wake()
 
         self._resting[work] = self._run.loop.call_later(seconds, wake_up)
 
     # -- the end ------------------------------------------------------------------------------
-
-    def stop(self) -> None:
-        """Start nothing new."""
-        self.stopping = True
-        self.pool.stop()
 
     async def ended(self) -> None:
         """Wait until nothing runs; a second cancel, or the deadline, abandons plain calls (M8).
@@ -229,6 +244,13 @@ class Dispatch:
         if again is not None:
             raise again
 
+    def close(self) -> None:
+        """Forget the parts of the run, so that they go without a garbage collection."""
+        if not self._run.abandons:  # abandoned calls use them
+            self.lanes = None
+            self.pool.let_go()
+            self.admission.let_go()
+
     def _abandon(self) -> None:
         self.admission.abandon()
         for call, item in self.pool.working():
@@ -247,24 +269,20 @@ def _node_of(item: Any) -> LazyResult[Any] | None:
     return node.source if isinstance(node, Work) else node
 
 
-def call_of(work: Work) -> NodeCall:
-    """The next call of ``work``, for a processor."""
-    operation = work.operation
-    return NodeCall(
-        operation,
-        work.args,
-        work.kwargs,
-        work.policies,
-        work.source.number,
-    )
+class Stages:
+    """The stages of nodes in the solver's plan; 0 where it says nothing.
 
+    Attributes:
+        of_first: Those of the first segment, whose nodes are queued alone.
+    """
 
-def _by_priority(first: Callable[[], Segment | None]) -> ByPriority:
-    """A queue in the order of the solver's stages."""
+    def __init__(self) -> None:
+        self.of_first: Mapping[LazyResult[Any], int] = {}
 
-    def priority_of(item: Queued) -> int:
-        segment, node = item if isinstance(item, tuple) else (first(), item)
+    def of(self, item: Queued) -> int:
+        """The stage of what a queue holds."""
+        if not isinstance(item, tuple):
+            return self.of_first.get(item, 0)
+        segment, node = item
         node = node.node if isinstance(node, Work) else node
-        return 0 if segment is None else segment.priority.get(node, 0)
-
-    return ByPriority(priority_of)
+        return segment.priority.get(node, 0)

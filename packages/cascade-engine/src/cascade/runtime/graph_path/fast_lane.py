@@ -1,9 +1,9 @@
 """The fast lane: a worker's loop over nodes that are plain calls.
 
-The cost of a node is decided here: pop, call, keep, release. So this is one inlined loop, without
-any Python call between two calls of tasks. All other work goes the general way of ``GraphRun``,
-with the same meaning. A node on the fast lane has no policies and nothing to unwrap, and no node of
-the run was skipped or has failed so far.
+What a node costs is decided here: pop, call, keep, release. So it is one loop, written out, with no
+call of Python's between two calls of tasks. All that is not plain goes the general way, that of
+``slow_lane``, which means the same. A node that takes the fast lane has no policies and nothing to
+unwrap, and nothing of the run was skipped or failed so far.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from typing import Any
 
 from cascade.graph.wiring import Several
 from cascade.runtime.execution.contexts import differs
-from cascade.runtime.graph_path.biased_lock import BiasedLock
+from cascade.runtime.graph_path.dispatch import Dispatch
+from cascade.runtime.graph_path.failures import Failures
 from cascade.runtime.graph_path.node_table import Nodes
-from cascade.runtime.graph_path.segments import Item, Segment, Shares, Work
-from cascade.runtime.graph_path.task_events import Reports
+from cascade.runtime.graph_path.segments import Segment, Shares, Work
+from cascade.runtime.graph_path.slow_lane import SlowLane
+from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.worker_pool import WorkerPool
 from cascade.runtime.limits.constraints import FREE
-from cascade.runtime.run import Run, carried
+from cascade.runtime.run import carried
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS, GATHER
 from cascade.spec.lazy_types import LazyResult, goes_on
@@ -35,39 +37,26 @@ class FastLane:
     """The loop of one run's workers.
 
     Args:
-        run: Its context is visible to the calls.
-        lock: Guards ``nodes``.
-        nodes: Receives values.
-        reports: Publishes starts and ends.
-        activate: Sends a node that is not plain to its lane; under the lock.
-        work_on: Handles all other items: resumed work, nodes with policies.
-        go_on: Handles a result (``Work.handed``) that is not a value, and continues.
-        fail: Called with a call's error.
-
-    Attributes:
-        on: Whether nodes may use it; otherwise ``work_on`` handles all.
+        surroundings: Those of the run.
+        nodes: Where values go.
+        dispatch: Takes a node that is not plain.
+        slow_lane: Does what the fast lane leaves out.
+        failures: Told of a call's error.
     """
 
     def __init__(
         self,
-        run: Run,
-        lock: BiasedLock,
+        surroundings: Surroundings,
         nodes: Nodes,
-        reports: Reports,
-        activate: Callable[[Segment, LazyResult[Any]], None],
-        work_on: Callable[[Item], None],
-        go_on: Callable[[Work], None],
-        fail: Callable[[BaseException, Work | None, Item | None], None],
+        dispatch: Dispatch,
+        slow_lane: SlowLane,
+        failures: Failures,
     ) -> None:
-        self._run = run
-        self._lock = lock
+        self._run, self._lock, self._reports, self._end = surroundings
         self._nodes = nodes
-        self._reports = reports
-        self._activate = activate
-        self._work_on = work_on
-        self._go_on = go_on
-        self._fail = fail
-        self.on = True
+        self._dispatch = dispatch
+        self._slow_lane = slow_lane
+        self._failures = failures
 
     def drain(self, pool: WorkerPool) -> None:
         """Work on ready items until there are none. In a worker's thread."""
@@ -85,7 +74,8 @@ class FastLane:
         copy of the caller's context. Hardly any task sets one, so calls share a copy until one
         does; the check takes a tenth of the time of a copy.
         """
-        lock, settle, activate = self._lock, self._nodes.settle, self._activate
+        lock, settle, activate = self._lock, self._nodes.settle, self._dispatch.activate
+        end, work_on = self._end, self._slow_lane.work_on
         held, variables = self._run.held, len(self._run.context)
         constraints = self._run.gate.constraints
         free: Any = None  # the task that was last found to have no constraint
@@ -108,13 +98,13 @@ class FastLane:
                 segment, lazy = item
             else:
                 segment, lazy = first, item
-            if not (self.on and lazy._plain):
-                self._work_on((segment, lazy))
+            if not (end.smooth and lazy._plain):
+                work_on((segment, lazy))
                 continue
             if constraints.any and not (lazy.task is free and constraints.found is known):
                 known = constraints.found
                 if known.get(lazy.task.name) is not FREE:
-                    self._work_on((segment, lazy))
+                    work_on((segment, lazy))
                     continue
                 free = lazy.task  # the next nodes mostly call the same task
             started = self._reports.begun(lazy) if watched else 0.0
@@ -158,7 +148,7 @@ class FastLane:
             ):
                 work = _begun(segment, lazy, started, args, kwargs)
                 work.handed, value, args, kwargs = value, None, None, None
-                self._go_on(work)
+                self._slow_lane.go_on(work)
                 del work
             else:
                 if watched:
@@ -213,8 +203,8 @@ class FastLane:
     def _failed(
         self, error: BaseException, segment: Segment, lazy: LazyResult[Any], started: float
     ) -> None:
-        work = _begun(segment, lazy, started, (), lazy.kwargs)  # it will not be called
-        self._fail(carried(lazy.task.func, error), work, None)
+        work = _begun(segment, lazy, started, (), lazy.kwargs)  # it is not going to be called
+        self._failures.fail(carried(lazy.task.func, error), work)
 
 
 def _begun(

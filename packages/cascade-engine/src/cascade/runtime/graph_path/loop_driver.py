@@ -1,10 +1,8 @@
 """The loop driver: lets nodes of a graph run continue in compiled loops, many steps at once.
 
-A node enters a loop when it has proven long (``PROMOTED`` tail calls in a row), or at once if it is
-the whole target of a run. The loop then makes steps until one returns something other than a tail
-call of its own, or until its batch is used up. Between two batches everything else happens: turns
-of the event loop, and with them cancels, the step limit and events. A step that does not fit into
-the loop is made by its node like any other, as the task that ran last, with its arguments.
+A loop that a node has entered (``loop_entries``) makes steps until one gives something that is no
+tail call of its own, or until it has made as many as it was given. Between two batches everything
+else happens: turns of the event loop and with them cancelling, the limit of steps, events.
 
 The node's asyncio task makes steps of coroutines, and those of plain functions in the event loop's
 thread (``drive``). A worker's thread makes batches by itself (``drive_on_worker``), without a hop
@@ -18,31 +16,24 @@ import contextlib
 import threading
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from cascade.runtime.diagnostics.blocking_calls import marked
-from cascade.runtime.execution.cancels import IsCancelled
 from cascade.runtime.execution.contexts import is_written
 from cascade.runtime.execution.fairness import BUDGET, YieldBudget
 from cascade.runtime.execution.placement import SLOW, Place, outside_loop
-from cascade.runtime.graph_path.loop_batches import Code, Loop, Steps, made_aside, made_here
+from cascade.runtime.graph_path.dispatch import Dispatch
+from cascade.runtime.graph_path.loop_batches import Loop, Steps, made_aside, made_here
+from cascade.runtime.graph_path.loop_entries import LoopEntries
+from cascade.runtime.graph_path.segments import Work
+from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.limits.permits import Permit, current_permit
-from cascade.runtime.loops.fused import Fused, is_traced
 from cascade.runtime.loops.protocol import PAUSED
-from cascade.runtime.loops.tiers import Tier, loop_of
-from cascade.runtime.loops.trampoline import Trampoline, is_member
-from cascade.runtime.run import Run, carried, in_loop, stop_iteration
+from cascade.runtime.run import carried, in_loop, stop_iteration
 from cascade.spec.errors import TaskCancelledError, TaskStopIterationError
-from cascade.spec.lazy_types import LazyResult
-from cascade.spec.lazy_value import NO_KWARGS
 from cascade.spec.task import Task
 
-if TYPE_CHECKING:
-    from cascade.runtime.graph_path.segments import Work
-
-#: This many tail calls in a row show that a node is a loop.
-PROMOTED: Final = 16
-#: The result of ``drive`` if the node has left its loop: make the step like any other call.
+#: What ``drive`` gives where the node has left its loop: the step is to be made as any call is.
 NOT_ENTERED: Final = object()
 #: The result of ``drive`` if the loop continues on a worker.
 MOVED: Final = object()
@@ -53,136 +44,28 @@ _FEW = 1024
 _LONG = 0.02
 #: Most steps by which the seconds of a batch are divided to estimate the duration of one.
 _ALIKE = 4
-#: Times that a node may leave a loop soon after it entered; then it enters trampolines only.
-_LEFT_FOR_GOOD = 2
 
 
 class LoopDriver:
-    """Enters and leaves loops for one run.
+    """Makes the steps of loops for one run.
 
     Args:
-        run: The run.
-        tier: The best tier allowed.
-        is_cancelled: Whether the engine has cancelled the current asyncio task.
-        is_stopping: Whether nothing new may start.
-        is_alone: For a node in the event loop's thread: whether no other node runs there.
+        surroundings: Those of the run.
+        entries: Let nodes leave their loops.
+        dispatch: Knows how many nodes the event loop works on.
     """
 
     def __init__(
-        self,
-        run: Run,
-        tier: Tier,
-        is_cancelled: IsCancelled,
-        is_stopping: Callable[[], bool],
-        is_alone: Callable[[], bool],
+        self, surroundings: Surroundings, entries: LoopEntries, dispatch: Dispatch
     ) -> None:
-        self._run = run
-        self._tier = tier
-        self._is_cancelled = is_cancelled
-        self._is_stopping = is_stopping
-        self._is_alone = is_alone
-        #: Batches of coroutine loops, and those that workers make.
+        self._run, _, _, self._end = surroundings
+        self._entries = entries
+        self._dispatch = dispatch
+        #: Batches of loops of coroutines, and those that workers make.
         self._under_way: set[Steps] = set()
         self._stop_listening: Callable[[], object] | None = None
-
-    # -- in and out ---------------------------------------------------------------------------
-
-    def starts_at(self, target: LazyResult[Any]) -> bool:
-        """Whether a target is a lone call of a loop task, so that its node begins in the loop."""
-        if target._dependencies or not isinstance(target.task, Task):
-            return False
-        policies = target._policies
-        if policies is not None:
-            calls = policies.calls
-            if calls.needs_attempts or calls.cache is not None or policies.amounts:
-                return False
-            if policies.conditions or policies.predecessors:
-                return False
-        return self._loop_to_start(target.task) is not None
-
-    def start(self, work: Work) -> bool:
-        """Start the node of such a target in its loop; False if its arguments are not plain."""
-        assert isinstance(work.operation, Task)
-        code = self._loop_to_start(work.operation)
-        return code is not None and self._enter(work, work.operation, code)
-
-    def _loop_to_start(self, task: Task[..., Any]) -> Code | None:
-        code = loop_of(task, self._tier)
-        # A task that is not fused may be no loop at all, unless its tier was asked for by name.
-        return code if self._tier != "auto" or type(code) is Fused else None
-
-    def promote(self, work: Work) -> None:
-        """Let a node whose last calls were tail calls continue in a loop, if it has one."""
-        work.tails, task = 0, work.operation
-        if self._tier == "interpreted" or work.policies.needs_attempts or work.left < 0:
-            return
-        if not isinstance(task, Task) or not (task.is_async or self._is_unlimited(work)):
-            return
-        code: Code | None = None
-        if work.left <= _LEFT_FOR_GOOD:
-            code = loop_of(task, self._tier)
-        shares = type(code) is Fused and len(code.tasks) > 1
-        if not shares and work.stays < PROMOTED:  # it goes from task to task
-            code = Trampoline(task, self._run) if self._tier == "auto" and is_member(task) else None
-        if code is not None:
-            self._enter(work, task, code)
-
-    def leave(self, work: Work) -> None:
-        """Take a node out of its loop, at the loop's current step, as an ordinary call."""
-        loop, work.loop = work.loop, None
-        assert loop is not None
-        task = loop.task
-        if task is not work.operation:
-            work.operation, work.blueprint = task, None
-        named = work.named = loop.code.named(loop.state, loop.values)
-        work.args, work.kwargs = task.parameters.spread(named)
-        work.tails = work.stays = 0
-        if loop.made < PROMOTED and work.left >= 0:
-            work.left += 1
-
-    def _enter(self, work: Work, task: Task[..., Any], code: Code) -> bool:
-        parameters = task.parameters
-        named = work.named
-        if (
-            named is None
-            and not work.kwargs
-            and len(work.args) == len(parameters.signature.parameters)
-        ):
-            named = dict(zip(parameters.positional, work.args, strict=False))
-        if named is None or len(named) < len(work.args):
-            named = parameters.complete(parameters.bind(work.args, work.kwargs))
-        state = code.state_of(task)
-        values = code.values(task, named)
-        if code.loop_for(values) is None:
-            return False
-        context = code.context if type(code) is Trampoline else self._run.context.copy()
-        work.loop = Loop(code, state, values, context)
-        work.args, work.kwargs, work.named = (), NO_KWARGS, None  # the loop has them now
-        return True
-
-    def _is_unlimited(self, work: Work) -> bool:
-        """Whether a worker may make steps without asking for permits."""
-        return not (
-            self._run.gate.constraints.any
-            or work.policies.capacities
-            or self._run.steps.limit is not None
-        )
-
-    def _entry(self, loop: Loop) -> Callable[..., Any] | None:
-        """The function to enter, if the arguments, and the names it relies on, allow that."""
-        if type(loop.code) is Fused and is_traced():
-            return self._untangled(loop)
-        return loop.code.loop_for(loop.values)
-
-    def _untangled(self, loop: Loop) -> Callable[..., Any] | None:
-        """The same while a tool traces lines, which must be the functions' own."""
-        task, code = loop.task, loop_of(loop.task, self._tier)
-        if code is None:
-            return None
-        named = loop.code.named(loop.state, loop.values)
-        loop.code, loop.state = code, code.state_of(task)
-        loop.values = code.values(task, named)
-        return code.loop_for(loop.values)
+        self._end.at_stop(self.end_batches)
+        dispatch.pool.on_look = self.end_long_batches
 
     # -- in the event loop's thread -----------------------------------------------------------
 
@@ -216,15 +99,15 @@ class LoopDriver:
         gate, code = self._run.gate, loop.code
         task = loop.task
         if not gate.constraints.alike(other.name for other in code.tasks):
-            self.leave(work)  # its tasks have different limits
+            self._entries.leave(work)  # each of its tasks is limited by other ones
             return NOT_ENTERED
         allowed = self._run.steps.allowed(1 if loop.is_fresh else budget.left)
         if not gate.governs(task, work.policies):
             if reports.wanted:
                 reports.goes_on(work)
             return await self._batch(work, loop, budget, allowed, None)
-        if self._entry(loop) is None:
-            self.leave(work)  # the call will ask for itself
+        if self._entries.entry(loop) is None:
+            self._entries.leave(work)  # the call will ask for itself
             return NOT_ENTERED
         # A coroutine's steps may take long, so each asks separately.
         most = 1 if code.is_async else allowed
@@ -244,9 +127,9 @@ class LoopDriver:
         context = loop.context
         token = None if permit is None else context.run(current_permit.set, permit)
         try:
-            enter = self._entry(loop)
+            enter = self._entries.entry(loop)
             if enter is None:
-                self.leave(work)
+                self._entries.leave(work)
                 return NOT_ENTERED
             place = self._place(loop)
             if place is Place.WORKER:
@@ -289,19 +172,18 @@ class LoopDriver:
             # Later steps must not see a variable set by one (M12).
             loop.context = self._run.context.copy()
         elif written:
-            # A step may set a variable in the middle of a batch, which would go on.
-            self.leave(work)
+            self._entries.leave(work)  # a step may write in the midst of a batch, which would go on
             work.left = -1
             return NOT_ENTERED if value is PAUSED else value
         if value is not PAUSED:
-            self.leave(work)
+            self._entries.leave(work)
         return value
 
     def _place(self, loop: Loop) -> Place:
         """The place of the next batch (M6)."""
         task, placement = loop.task, self._run.placement
         short = not loop.has_moved
-        place = placement.place(task, short=short, alone=self._is_alone(), loop=loop.code)
+        place = placement.place(task, short=short, alone=self._dispatch.has_one, loop=loop.code)
         return Place.INLINE if place is Place.WORKER and loop.stays else place
 
     def _made_here(self, loop: Loop, enter: Callable[..., Any], steps: Steps) -> Any:
@@ -377,7 +259,7 @@ class LoopDriver:
         self._listen()
         self._under_way.add(steps)
         return self._run.awaiting(
-            operation, work.source.number, begun, loop.context, self._is_cancelled, budget
+            operation, work.source.number, begun, loop.context, self._end.is_cancelled, budget
         )
 
     # -- in a worker's thread -----------------------------------------------------------------
@@ -395,9 +277,9 @@ class LoopDriver:
         assert loop is not None
         self._listen()
         while value is PAUSED:
-            enter = self._entry(loop) if self._is_unlimited(work) else None
-            if enter is None or self._is_stopping():
-                self.leave(work)
+            enter = self._entries.entry(loop) if self._entries.is_unlimited(work) else None
+            if enter is None or self._end.stopping:
+                self._entries.leave(work)
                 return NOT_ENTERED
             steps, entered = Steps(many), loop.task
             value, loop.state, *loop.values = self._made_on_worker(work, loop, enter, steps)
@@ -448,6 +330,7 @@ class LoopDriver:
         self.end_batches()
         if self._stop_listening is not None:
             self._stop_listening()
+            self._stop_listening = None
 
     def _changed(self) -> None:
         if self._run.is_own_thread(threading.get_ident()):

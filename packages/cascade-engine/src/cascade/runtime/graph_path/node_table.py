@@ -1,8 +1,8 @@
 """Nodes: the bookkeeping of a graph run's nodes, and the steps that follow a value.
 
-Under the lock of its owner: which nodes wait for which, where values go, which lazy values the run
-has met. Nothing here runs a task; ``activate`` gets the nodes that could run. The fast lane has an
-inlined copy of ``settle`` for the commonest case.
+Pure bookkeeping, under the lock of its owner: which node waits for which, where values go, which
+lazy values the run has met. Nothing here runs a task; the dispatch is told which could. The fast
+lane has ``settle`` written out for the commonest case.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 from cascade.graph.build import build_graph, inputs_of
 from cascade.graph.wiring import Several, Wiring, users_of, wire
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
+from cascade.runtime.graph_path.dispatch import Dispatch, Stages
+from cascade.runtime.graph_path.gaps import Gaps
 from cascade.runtime.graph_path.segments import (
     PENDING,
     Address,
@@ -21,9 +23,9 @@ from cascade.runtime.graph_path.segments import (
     Segment,
     Shares,
     priorities,
-    way_above,
 )
 from cascade.runtime.graph_path.standstill import standstill
+from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.run import Waiting
 from cascade.runtime.semantics.outcomes import (
     RELEASED,
@@ -50,31 +52,27 @@ class Nodes:
     """The nodes of one run.
 
     Args:
-        solver: Gives nodes their priorities; None if any order will do.
-        record: Called with each node and its outcome; None if nothing listens.
-        activate: Called with a segment and a node when the node has everything it waits for.
-        on_settled: Called with the address of a node in ``watched`` and its outcome; returns the
-            outcome to use.
-        on_left_out: Called with a node that does not run, the reason, and whether the run is known
-            to go on after that; returns whether it does.
-        on_result: Called with the value of the target.
+        surroundings: Those of the run.
+        dispatch: Takes each node as soon as all that it waits for is there.
+        gaps: Decides whether the run goes on without the value of a node.
+        solver: Gives nodes their priorities; None where any order will do.
+        stages: Told of the priorities of the first segment.
     """
 
     def __init__(
         self,
-        solver: Solver | None,
-        record: Record | None,
-        activate: Callable[[Segment, LazyResult[Any]], None],
-        on_settled: Callable[[Segment, LazyResult[Any], Any], Any],
-        on_left_out: Callable[[Segment, LazyResult[Any], Missing, bool], bool],
-        on_result: Callable[[Any], None],
+        surroundings: Surroundings,
+        dispatch: Dispatch,
+        gaps: Gaps,
+        solver: Solver | None = None,
+        stages: Stages | None = None,
     ) -> None:
         self._solver = solver
-        self._record = record
-        self._activate = activate
-        self._on_settled = on_settled
-        self._on_left_out = on_left_out
-        self._on_result = on_result
+        self._stages = stages
+        self._record: Record | None = surroundings.run.record
+        self._activate = dispatch.activate
+        self._end = surroundings.end
+        self._gaps = gaps
         #: The segment of the run's target.
         self.first: Segment | None = None
         #: Segments that are not done, in the order in which they were added.
@@ -83,19 +81,18 @@ class Nodes:
         #: ones for ever must not be remembered for ever.
         self._memory: dict[weakref.ref[LazyResult[Any]], Address] = {}
         self._forget = self._memory.pop  # in C; a WeakKeyDictionary takes twice as long
-        #: Whether any node was skipped or has failed so far; until then no check is needed.
-        self.gaps = False
-        #: No lazy value with a number above this was met so far.
+        #: No lazy value whose number is above this was met so far.
         self.newest = next_number()
         #: No lazy value with a number above this belongs to the first segment.
         self._begun = self.newest
         #: All nodes of the first segment, after they were first needed.
         self._of_first: set[LazyResult[Any]] | None = None
-        self._pins = Pins(lambda lazy: self.known(lazy) is not None)
-        #: A first segment of one node, whose task has not been searched: most runs end with it.
+        self._pins = Pins()
+        #: A first segment of one node, whose task was not searched so far: most runs end with it.
         self._alone: Wiring | None = None
-        #: Nodes whose values go through ``on_settled``.
-        self.watched: set[tuple[Segment, LazyResult[Any]]] = set()
+        #: Node → functions that turn its outcome into another one before it is kept, the last one
+        #: first. There are several where a node that continues as another hands its place on.
+        self.watched: dict[tuple[Segment, LazyResult[Any]], list[Callable[[Any], Any]]] = {}
 
     def add(self, wiring: Wiring, continuation: Resume | Address | None) -> Segment:
         """Make ``wiring`` a segment and activate its nodes without inputs.
@@ -111,6 +108,8 @@ class Nodes:
         if self._solver is not None:
             graph = build_graph(wiring.target, known=set(wiring.outside).__contains__)
             segment.priority = priorities(self._solver.resolve(graph), graph)
+            if self._stages is not None and self.first is None:
+                self._stages.of_first = segment.priority
         if self.first is None:
             self.first = segment
         else:
@@ -153,8 +152,8 @@ class Nodes:
 
     @property
     def simple(self) -> bool:
-        """Whether nodes have had only plain values so far."""
-        return self._record is None and self._solver is None and not self.gaps
+        """Whether nothing but their values is to be known of nodes so far."""
+        return self._record is None and self._solver is None and not self._end.gaps
 
     def known(self, lazy: LazyResult[Any]) -> Address | None:
         """The address of the value of a lazy value that this run has met."""
@@ -166,6 +165,9 @@ class Nodes:
         if found is None and lazy.number <= self._begun and lazy in self._nodes_of_first():
             return Address(first, lazy)  # its value was released
         return found
+
+    def _is_known(self, lazy: LazyResult[Any]) -> bool:
+        return self.known(lazy) is not None
 
     def _nodes_of_first(self) -> set[LazyResult[Any]]:
         """The nodes of the first segment; its slots lack those with released values."""
@@ -227,7 +229,7 @@ class Nodes:
             return
         if self._alone is not None:
             self._search_alone()
-        pins.search(wiring)
+        pins.search(wiring, self._is_known)
         for lazy in (*wiring.kept, *pins.found):
             if lazy in wiring.users or lazy is wiring.target:
                 address = self.known(lazy)
@@ -240,7 +242,7 @@ class Nodes:
 
     def _search_alone(self) -> None:
         assert self._alone is not None
-        self._pins.search(self._alone)
+        self._pins.search(self._alone, self._is_known)
         self._alone = None
 
     def join(
@@ -289,7 +291,7 @@ class Nodes:
         """The reason why ``node`` cannot run: an input without a value, a condition (R6, M16)."""
         get = segment.value
         lacks: list[Missing] = []
-        if self.gaps:
+        if self._end.gaps:
             for dependency in node._dependencies:
                 value = get(dependency)
                 if issubclass(type(value), Missing) and not is_error(value, dependency):
@@ -326,9 +328,9 @@ class Nodes:
             segment, node, value = todo.pop()
             was_only, only = only is node, None
             if self.watched and (segment, node) in self.watched:
-                self.watched.discard((segment, node))
-                value = self._on_settled(segment, node, value)
-            lacks = self.gaps and issubclass(type(value), Missing)
+                for then in reversed(self.watched.pop((segment, node))):
+                    value = then(value)
+            lacks = self._end.gaps and issubclass(type(value), Missing)
             if lacks and is_error(value, node):
                 leave_out_machinery(value.error)  # a value: the user's frames only (R9)
                 lacks = False
@@ -383,7 +385,7 @@ class Nodes:
                     continue
                 segment.let_go_inputs(user)
             same = lack is missing and len(users) == 1
-            if not self._on_left_out(segment, user, lack, same and goes_on):
+            if not self._gaps.goes_on_without(segment, user, lack, same and goes_on):
                 return None
             todo.append((segment, user, lack))
             if same:
@@ -405,7 +407,7 @@ class Nodes:
         """A segment's target is done."""
         continuation = segment.continuation
         if continuation is None:
-            self._on_result(value)
+            self._end.succeed(value)
             return
         self.let_go(segment)
         if isinstance(continuation, Address):
@@ -437,7 +439,3 @@ class Nodes:
             segment.foreign.clear()
         self._memory.clear()
         self._of_first = None
-
-    def is_caught(self, segment: Segment, node: LazyResult[Any]) -> bool:
-        """Whether an error of this node becomes the value of itself or of a node it continues."""
-        return node._calls.catches or way_above(segment, node).catches

@@ -16,6 +16,7 @@ from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
 from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import ExecutionPlan
+from cascade.spec.task import Task
 
 if TYPE_CHECKING:
     from cascade.runtime.graph_path.loop_batches import Loop
@@ -261,7 +262,14 @@ class Work:
         self.tails = self.stays = 0
 
 
-#: A node with all its inputs, or resumed work.
+def arguments_by_name(work: Work) -> dict[str, Any]:
+    """The arguments of a task's call by parameter, complete."""
+    assert isinstance(work.operation, Task)
+    parameters = work.operation.parameters
+    return parameters.complete(parameters.bind(work.args, work.kwargs))
+
+
+#: A node whose inputs are there, or work that goes on.
 Item = tuple[Segment, "LazyResult[Any] | Work"]
 #: An item of the queue; nodes of the first segment, the most frequent ones, stand alone.
 Queued = Item | LazyResult[Any]

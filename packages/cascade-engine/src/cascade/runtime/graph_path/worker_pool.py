@@ -33,7 +33,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from cascade.runtime.execution.worker_calls import WorkerCall, not_begun
 from cascade.runtime.graph_path.biased_lock import BiasedLock
@@ -82,38 +82,47 @@ class ByPriority:
         return len(self._heap)
 
 
+class PoolHost(Protocol):
+    """What a pool works for."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether only the workers use the lock. Asked in the event loop's thread."""
+
+    def drain(self, pool: WorkerPool) -> None:
+        """The body of a thread.
+
+        It calls ``enter``, pops from ``ready`` and puts what it popped into the cell that it was
+        given, again and again. When nothing is ready it calls ``leave``, and returns if that says
+        so.
+        """
+
+    def idle(self) -> None:
+        """The last awake thread has left. Called in the loop's thread."""
+
+    def refused(self, error: BaseException) -> None:
+        """The executor lends no thread, or ``drain`` raises, which it should not.
+
+        Called in the loop's thread.
+        """
+
+
 class WorkerPool:
     """The threads of one run. Made, woken and stopped in the event loop's thread.
 
     Args:
-        run: Has the executor.
-        drain: The body of a thread. It calls ``enter``, pops from ``ready`` and puts the item
-            into the cell that it was given, again and again. When nothing is ready it calls
-            ``leave``, and returns if that returns True.
-        lock: Guards all that ``drain`` changes; owned by the thread while it is the only one.
-        is_alone: Asked in the loop's thread: whether only workers use ``lock``.
-        on_idle: Called in the loop's thread when the last awake thread has left.
-        on_refusal: Called in the loop's thread when the executor lends no thread, or when
-            ``drain`` raises, which it should not.
-        ready: The queue; in order of arrival by default.
+        run: Lends the executor.
+        lock: Guards all that ``drain`` changes; owned by the thread as long as there is only one.
+        host: What the threads work for.
+        ready: The queue; ordered by arrival if left out.
     """
 
     def __init__(
-        self,
-        run: Run,
-        drain: Callable[[WorkerPool], None],
-        lock: BiasedLock,
-        is_alone: Callable[[], bool],
-        on_idle: Callable[[], None],
-        on_refusal: Callable[[BaseException], None],
-        ready: Ready | None = None,
+        self, run: Run, lock: BiasedLock, host: PoolHost, ready: Ready | None = None
     ) -> None:
         self._run = run
-        self._drain = drain
         self._biased_lock = lock
-        self._is_alone = is_alone
-        self._on_idle = on_idle
-        self._on_refusal = on_refusal
+        self._host = host
         self.ready: Ready = deque() if ready is None else ready
         self._lock = threading.Lock()
         self._awake = 0
@@ -173,6 +182,10 @@ class WorkerPool:
             self._quiet = self._run.loop.create_future()
         await self._quiet
 
+    def let_go(self) -> None:
+        """Forget what the threads work for; none is awake any more, nor will be."""
+        self._host, self.on_look = _NO_HOST, _nothing
+
     def working(self) -> list[tuple[Future[None], Any]]:
         """The calls of awake threads and their items, to abandon them after ``stop``."""
         self._call_off()
@@ -206,10 +219,10 @@ class WorkerPool:
         """The work of a lent thread."""
         self._current[threading.get_ident()] = cell
         try:
-            self._drain(self)
-        except BaseException as error:  # a run must end even if the fault is ours
+            self._host.drain(self)
+        except BaseException as error:  # a run must end also where the fault is ours
             self.stop()
-            self._tell(self._on_refusal, error)
+            self._tell(self._host.refused, error)
             self.leave()
 
     def _tell(self, function: Callable[..., None], *details: Any) -> None:
@@ -236,7 +249,7 @@ class WorkerPool:
             with self._lock:
                 self._awake += 1
                 first = self._awake == 1
-            if first and self._is_alone():
+            if first and self._host.is_alone:
                 self._biased_lock.give()
             else:
                 self._biased_lock.share()
@@ -248,7 +261,7 @@ class WorkerPool:
                 if work.withdrawn:
                     with self._lock:
                         self._awake -= 1
-                    self._on_refusal(error)
+                    self._host.refused(error)
                 return
             self._calls[call] = work, cell
             call.add_done_callback(partial(self._ended, work))
@@ -263,7 +276,7 @@ class WorkerPool:
         if self._stopped:
             self._tell(self._idle)
         else:
-            self._tell(self._on_refusal, not_begun(self._run.threads, "plain tasks", call))
+            self._tell(self._host.refused, not_begun(self._run.threads, "plain tasks", call))
 
     def _keep_looking(self) -> None:
         if not self._looking:
@@ -290,11 +303,26 @@ class WorkerPool:
     def _idle(self) -> None:
         if self._quiet is not None and not self._awake and not self._quiet.done():
             self._quiet.set_result(None)
-        self._on_idle()
+        self._host.idle()
 
 
 def _nothing() -> None:
     """The default action at a look."""
+
+
+class _NoHost:
+    """In place of a host whose run has ended: a thread's last words may come later."""
+
+    is_alone = False
+
+    def drain(self, pool: WorkerPool) -> None: ...
+
+    def idle(self) -> None: ...
+
+    def refused(self, error: BaseException) -> None: ...
+
+
+_NO_HOST: Final[PoolHost] = _NoHost()
 
 
 class _Load:

@@ -108,11 +108,11 @@ class Gate:
         Raises:
             CancelledError: The run is about to end, and starts nothing more.
         """
-        loop = self._run.loop
+        run, loop = self._run, self._run.loop
         opened: asyncio.Future[None] = loop.create_future()
 
         def on_admitted() -> None:
-            if self._run.is_own_thread(threading.get_ident()):
+            if run.is_own_thread(threading.get_ident()):
                 open_()
             else:
                 with suppress(RuntimeError):  # the loop is closed, and the permit was left
@@ -196,6 +196,10 @@ class Gate:
         """Let admitted permits stay until they leave: their calls were abandoned (M8)."""
         for permit in list(self._admissions.permits):
             permit.outlives = True
+
+    def let_go(self) -> None:
+        """Forget the run, which has ended, so that it goes without a garbage collection."""
+        del self._run
 
     def close(self) -> None:
         """Make sure that the ended run holds nothing; log an error if it did."""

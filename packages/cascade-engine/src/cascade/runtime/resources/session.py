@@ -89,6 +89,10 @@ class ResourceSession:
             if self._bound is not None and not self._claims:
                 self._bound.shutdown(wait=False)
 
+    def let_go(self) -> None:
+        """Forget the run, which has ended, so that it goes without a garbage collection."""
+        del self._run
+
     def leave_to(
         self, call: Future[Any], own: list[ResourceInstance], used: Iterable[ResourceInstance]
     ) -> None:

@@ -30,33 +30,34 @@ def named_in(target: LazyResult[Any]) -> set[LazyResult[Any]]:
             known.update(wiring.nodes())
         return lazy in known
 
-    pins = Pins(is_known)
-    pins.search(wiring)
+    pins = Pins()
+    pins.search(wiring, is_known)
     return pins.found
 
 
 class Pins:
     """The lazy values that the tasks of one run can name. Not thread-safe.
 
-    Args:
-        is_known: Recognises the lazy values that the run computes, or has computed.
-
     Attributes:
         found: The lazy values whose values must be kept.
     """
 
-    __slots__ = ("_entered", "_is_known", "_tasks", "found")
+    __slots__ = ("_entered", "_tasks", "found")
 
-    def __init__(self, is_known: Callable[[LazyResult[Any]], bool]) -> None:
-        self._is_known = is_known
+    def __init__(self) -> None:
         self.found: set[LazyResult[Any]] = set()
         #: Tasks whose functions have been searched.
         self._tasks: set[Operation] = set()
         #: Lazy values unknown to the run whose inputs have been searched.
         self._entered: set[LazyResult[Any]] = set()
 
-    def search(self, wiring: Wiring) -> None:
-        """Find the lazy values that the nodes of a new graph can name."""
+    def search(self, wiring: Wiring, is_known: Callable[[LazyResult[Any]], bool]) -> None:
+        """Find the lazy values that the nodes of a new graph can name.
+
+        Args:
+            wiring: The graph.
+            is_known: Recognises the lazy values that the run computes, or has computed.
+        """
         seen: dict[int, Any] = {}
         todo: list[LazyResult[Any]] = []
         for task in wiring.tasks:
@@ -68,17 +69,21 @@ class Pins:
             values += [v for lazy in wiring.special for v in _literals(lazy)]
             todo += within(values, seen)
         while todo:
-            self._name(todo.pop(), todo, seen)
+            self._name(todo.pop(), todo, seen, is_known)
 
     def _name(
-        self, lazy: LazyResult[Any], todo: list[LazyResult[Any]], seen: dict[int, Any]
+        self,
+        lazy: LazyResult[Any],
+        todo: list[LazyResult[Any]],
+        seen: dict[int, Any],
+        is_known: Callable[[LazyResult[Any]], bool],
     ) -> None:
         """Keep a named lazy value, and those of its inputs that other nodes need as well."""
         self.found.add(lazy)
         stack = [lazy]
         while stack:
             lazy = stack.pop()
-            if lazy in self._entered or self._is_known(lazy):
+            if lazy in self._entered or is_known(lazy):
                 self.found.add(lazy)
                 continue
             self._entered.add(lazy)

@@ -24,12 +24,12 @@ from typing import Any, Final
 
 from cascade.runtime.execution.fairness import YieldBudget
 from cascade.runtime.execution.placement import Place
-from cascade.runtime.graph_path.templates import (
+from cascade.runtime.graph_path.template_inputs import (
     dead_prologue,
     given_inputs,
     initial_registers,
-    remaining,
 )
+from cascade.runtime.graph_path.templates import remaining
 from cascade.runtime.loops.protocol import UNSET, is_lazy
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.tail_calls import is_baked

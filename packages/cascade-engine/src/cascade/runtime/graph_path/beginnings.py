@@ -1,0 +1,74 @@
+"""Beginnings: from a node whose inputs are there to the work of calling it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cascade.runtime.graph_path.caching import Caches
+from cascade.runtime.graph_path.failures import Failures
+from cascade.runtime.graph_path.node_table import Nodes
+from cascade.runtime.graph_path.segments import Item, Work
+from cascade.runtime.graph_path.surroundings import Surroundings
+
+
+class Beginnings:
+    """Begins the nodes of one run, in either lane: conditions, inputs, amounts, the cache (R10).
+
+    Args:
+        surroundings: Those of the run.
+        nodes: The nodes.
+        caches: Look for values before the first call.
+        failures: Settle nodes that lack something.
+    """
+
+    def __init__(
+        self, surroundings: Surroundings, nodes: Nodes, caches: Caches, failures: Failures
+    ) -> None:
+        self._gate = surroundings.run.gate
+        self._reports = surroundings.reports
+        self._end = surroundings.end
+        self._nodes = nodes
+        self._caches = caches
+        self._failures = failures
+
+    def begin(self, item: Item) -> Work | None:
+        """The work of a node, or None if there is nothing to call for it."""
+        segment, node = item
+        if isinstance(node, Work):
+            return node
+        if self._end.gaps or node._policies is not None:
+            missing = self._nodes.missing(segment, node)
+            if missing is not None:
+                segment.let_go_inputs(node)
+                self._failures.leave_out(segment, node, missing)
+                return None
+        work = Work(segment, node)
+        if node._dependencies or node._special:
+            work.take_inputs()
+        amounts = work.amounts() if node._amounts else {}
+        segment.let_go_inputs(node)
+        if work.policies.cache is not None and self._finds(work):
+            return None
+        if self._reports.wanted:
+            self._reports.started(work)
+        return work if not amounts or self._takes(work, amounts) else None
+
+    def _takes(self, work: Work, amounts: Mapping[str, Any]) -> bool:
+        """Whether what nodes have given as amounts can be taken; if not, the node has failed."""
+        try:
+            work.policies = self._gate.taking(work.policies, amounts, work.node.name)
+        except Exception as error:
+            self._failures.fail(error, work)
+            return False
+        return True
+
+    def _finds(self, work: Work) -> bool:
+        """Whether the value comes from elsewhere, or the cache has failed."""
+        try:
+            return self._caches.finds(work)
+        except BaseException as error:
+            if self._reports.wanted:
+                self._reports.started(work)
+            self._failures.fail(error, work)
+            return True

@@ -1,0 +1,93 @@
+"""Failures: nodes that end without a value, and what that means for the run (R6, R9)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cascade.runtime.diagnostics.error_notes import annotate
+from cascade.runtime.graph_path.gaps import Gaps
+from cascade.runtime.graph_path.node_table import Nodes
+from cascade.runtime.graph_path.segments import Item, Segment, Work, path_to
+from cascade.runtime.graph_path.surroundings import Surroundings
+from cascade.runtime.graph_path.templates import TemplateNode
+from cascade.runtime.semantics.outcomes import Failed, Missing
+from cascade.spec.lazy_types import LazyResult
+
+
+class Failures:
+    """Settles the nodes of one run that are skipped or fail.
+
+    Args:
+        surroundings: Those of the run.
+        nodes: The nodes.
+        gaps: Decides whether the run goes on.
+    """
+
+    def __init__(self, surroundings: Surroundings, nodes: Nodes, gaps: Gaps) -> None:
+        self._run, self._lock, self._reports, self._end = surroundings
+        self._nodes = nodes
+        self._gaps = gaps
+
+    def leave_out_rest(self, work: Work, missing: Missing) -> None:
+        """Settle a node that has begun, and does not go on."""
+        self.leave_out(work.segment, work.node, missing, work.source)
+
+    def leave_out(
+        self,
+        segment: Segment,
+        node: LazyResult[Any],
+        missing: Missing,
+        source: LazyResult[Any] | None = None,
+    ) -> None:
+        """Settle a node that does not run; ``source`` is what it has continued as."""
+        with self._lock:
+            if self._gaps.goes_on_without(segment, node, missing, source=source):
+                self._nodes.settle(segment, node, missing)
+
+    def not_kept(self, error: Exception, segment: Segment, node: LazyResult[Any]) -> Missing:
+        """The outcome of a node whose value a cache could not keep. Under the lock."""
+        annotate(error, node.name, node, path_to(segment, node, node.name, node))
+        failed = Failed(node.name, error)
+        self._gaps.goes_on_after(segment, node, failed)
+        return failed
+
+    def fail(
+        self, error: BaseException, work: Work | None = None, item: Item | None = None
+    ) -> None:
+        """Note where an error comes from, and end the run, or go on without the node's value.
+
+        Args:
+            error: Of the call of ``work``; or, without that, met with ``item``; or with neither.
+            work: A node that has begun.
+            item: A node that may have begun.
+        """
+        with self._lock:
+            if work is None and item is not None and isinstance(item[1], Work):
+                work = item[1]
+            if work is not None:
+                self._reports.failed(work, error)
+                segment, node = work.segment, work.node
+                source, name = work.source, work.operation.name
+            elif item is not None:
+                segment, node = item  # type: ignore[assignment]  # no Work, as said above
+                source, name = node, node.name
+            else:
+                self._end.fail(error)
+                return
+            if not self._end.stopping:
+                path = path_to(segment, node, name, source)
+                annotate(error, name, None if type(source) is TemplateNode else source, path)
+            if not isinstance(error, Exception):
+                self._end.fail(error)
+                return
+            self._settle(segment, node, Failed(name, error))
+
+    def _settle(self, segment: Segment, node: LazyResult[Any], failed: Failed) -> None:
+        goes_on = self._gaps.goes_on_after(segment, node, failed)
+        try:
+            if goes_on:
+                self._nodes.settle(segment, node, failed)
+            elif self._run.record is not None:
+                self._run.record(node, failed)  # nothing else is told of it
+        except Exception as fault:  # of what records outcomes
+            self._end.fail(fault)

@@ -1,0 +1,109 @@
+"""Following: what comes after a call of a node, or after an attempt that has failed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cascade.runtime.attempts import pause_after
+from cascade.runtime.execution.placement import belongs_on_loop
+from cascade.runtime.graph_path.continuations import Continuations
+from cascade.runtime.graph_path.dispatch import Dispatch
+from cascade.runtime.graph_path.failures import Failures
+from cascade.runtime.graph_path.loop_driver import MOVED, NOT_ENTERED
+from cascade.runtime.graph_path.node_table import Nodes
+from cascade.runtime.graph_path.segments import Work
+from cascade.runtime.graph_path.surroundings import Surroundings
+from cascade.runtime.loops.protocol import PAUSED
+from cascade.runtime.semantics.outcomes import Missing, refuse_coroutine
+from cascade.spec.blueprint import TailCall
+from cascade.spec.containers import ATOMS
+from cascade.spec.lazy_types import LazyResult, result_of
+
+
+class Following:
+    """Settles nodes that have their value, and lets the others go on, in either lane.
+
+    Args:
+        surroundings: Those of the run.
+        nodes: The nodes.
+        dispatch: Takes work that goes on in the other lane, or after a pause.
+        continuations: Follow tail calls and returned lazy values (R4, R5).
+        failures: Settle nodes without a value.
+    """
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        nodes: Nodes,
+        dispatch: Dispatch,
+        continuations: Continuations,
+        failures: Failures,
+    ) -> None:
+        _, self._lock, self._reports, _ = surroundings
+        self._nodes = nodes
+        self._dispatch = dispatch
+        self._continuations = continuations
+        self._failures = failures
+
+    def after(self, work: Work, result: Any, on_loop: bool) -> Work | None:
+        """What follows a call: the same node's next one, in this lane, or nothing here."""
+        kind = type(result)  # isinstance would ask for its __class__, which may be a user's code
+        if not (
+            kind is LazyResult
+            or kind is TailCall
+            or kind in ATOMS
+            or work.operation.structural
+            or issubclass(kind, Missing)
+        ):
+            result = result_of(result, work.source._code, work.source._lasti)
+            kind = type(result)
+        if issubclass(kind, TailCall):
+            going_on = self._continuations.tail(work, result)
+        elif issubclass(kind, LazyResult):
+            going_on = self._continuations.become(work, result, on_loop)
+        elif issubclass(kind, Missing):  # of a blueprint that the virtual machine executed
+            self._failures.leave_out_rest(work, result)
+            return None
+        else:
+            refuse_coroutine(result, work.operation.name)
+            if self._reports.wanted:
+                self._reports.finished(work)
+            with self._lock:
+                self._nodes.settle(work.segment, work.node, result)
+            return None
+        if not going_on:
+            return None
+        if work.source._plain and not on_loop and issubclass(kind, LazyResult):
+            return work
+        return self._in_lane(work, on_loop)
+
+    def after_batch(self, work: Work, result: Any) -> Work | None:
+        """The same for a batch of steps of a loop, made in the event loop's thread."""
+        if result is PAUSED:
+            return work
+        if result is not NOT_ENTERED and result is not MOVED:
+            return self.after(work, result, on_loop=True)
+        return self._in_lane(work, on_loop=True)
+
+    def tries_again(self, work: Work, error: Exception) -> bool:
+        """Whether a failed attempt is followed by another, which is on its way then.
+
+        In between the node rests, and holds neither a thread nor an asyncio task.
+        """
+        pause = pause_after(work.policies, work.attempt, error)
+        if pause is None:
+            return False
+        self._reports.retrying(work, work.attempt, pause, error)
+        work.attempt += 1
+        if self._reports.wanted:
+            self._reports.waits(work)
+        self._dispatch.rest(work, pause)
+        return True
+
+    def _in_lane(self, work: Work, on_loop: bool) -> Work | None:
+        """``work`` if its next call belongs to this lane; else it is sent to the other."""
+        if belongs_on_loop(work.operation, work.args, work.kwargs, work.policies) == on_loop:
+            return work
+        with self._lock:
+            self._dispatch.send(work)
+        return None

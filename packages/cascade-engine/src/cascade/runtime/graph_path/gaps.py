@@ -1,0 +1,60 @@
+"""Gaps: nodes without a value, and whether the run goes on without it (R6, R9)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cascade.runtime.graph_path.segments import Segment, way_above
+from cascade.runtime.graph_path.surroundings import Surroundings
+from cascade.runtime.semantics.outcomes import Failed, Missing
+from cascade.spec.lazy_types import LazyResult
+
+
+class Gaps:
+    """Decides what becomes of one run when nodes are skipped or fail. Under the lock.
+
+    Args:
+        surroundings: Those of the run.
+    """
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._run, _, self._reports, self._end = surroundings
+
+    def goes_on_without(
+        self,
+        segment: Segment,
+        node: LazyResult[Any],
+        missing: Missing,
+        goes_on: bool = False,
+        source: LazyResult[Any] | None = None,
+    ) -> bool:
+        """Tell of a node that does not run; whether the run goes on.
+
+        Args:
+            segment: Where the node is.
+            node: The node.
+            missing: What it lacks.
+            goes_on: Whether the run is known to go on.
+            source: The lazy value that the node has continued as, if it has begun.
+        """
+        self._reports.skipped(node if source is None else source, missing)
+        if goes_on:
+            return True
+        self._end.have_gap()
+        return type(missing) is not Failed or self.goes_on_after(segment, node, missing)
+
+    def goes_on_after(self, segment: Segment, node: LazyResult[Any], failed: Failed) -> bool:
+        """Whether the run goes on after a failure of ``node``; if not, it ends."""
+        self._end.have_gap()
+        if failed.counted or (failed.can_be_value and _is_caught(segment, node)):
+            return True
+        if self._run.fail_fast:
+            self._end.fail(failed.error)
+            return False
+        failed.count(self._run.failures)
+        return True
+
+
+def _is_caught(segment: Segment, node: LazyResult[Any]) -> bool:
+    """Whether an error of this node becomes the value of itself or of what continues as it."""
+    return node._calls.catches or way_above(segment, node).catches

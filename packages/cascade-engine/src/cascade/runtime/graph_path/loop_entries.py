@@ -1,0 +1,136 @@
+"""Entries: when nodes of a graph run enter a compiled loop, and how they leave it.
+
+A node enters a loop when it has proven long (``PROMOTED`` tail calls in a row), or at once where it
+is all that a run is for. What the loop cannot go on with, its node does as any other: as the task
+that ran last, with its arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from cascade.runtime.graph_path.loop_batches import Code, Loop
+from cascade.runtime.graph_path.segments import Work
+from cascade.runtime.loops.fused import Fused, is_traced
+from cascade.runtime.loops.tiers import Tier, loop_of
+from cascade.runtime.loops.trampoline import Trampoline, is_member
+from cascade.runtime.run import Run
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import NO_KWARGS
+from cascade.spec.task import Task
+
+#: So many tail calls in a row show that a node is a loop.
+PROMOTED: Final = 16
+#: How often a loop may be left soon after it was entered; then its node enters trampolines only.
+_LEFT_FOR_GOOD = 2
+
+
+class LoopEntries:
+    """Lets nodes of one run enter and leave loops.
+
+    Args:
+        run: The run.
+        tier: The best that there may be.
+    """
+
+    def __init__(self, run: Run, tier: Tier) -> None:
+        self._run = run
+        self._tier = tier
+
+    def starts_at(self, target: LazyResult[Any]) -> bool:
+        """Whether a target is a lone call of a loop task, so that its node begins in the loop."""
+        if target._dependencies or not isinstance(target.task, Task):
+            return False
+        policies = target._policies
+        if policies is not None:
+            calls = policies.calls
+            if calls.needs_attempts or calls.cache is not None or policies.amounts:
+                return False
+            if policies.conditions or policies.predecessors:
+                return False
+        return self._loop_to_start(target.task) is not None
+
+    def start(self, work: Work) -> bool:
+        """Let the node of such a target begin; whether it does, its arguments being plain."""
+        assert isinstance(work.operation, Task)
+        code = self._loop_to_start(work.operation)
+        return code is not None and self._enter(work, work.operation, code)
+
+    def _loop_to_start(self, task: Task[..., Any]) -> Code | None:
+        code = loop_of(task, self._tier)
+        # What is not fused may be no loop at all, unless it was asked for by name.
+        return code if self._tier != "auto" or type(code) is Fused else None
+
+    def promote(self, work: Work) -> None:
+        """Let a node whose last calls were tail calls go on in a loop, if there is one for it."""
+        work.tails, task = 0, work.operation
+        if self._tier == "interpreted" or work.policies.needs_attempts or work.left < 0:
+            return
+        if not isinstance(task, Task) or not (task.is_async or self.is_unlimited(work)):
+            return
+        code: Code | None = None
+        if work.left <= _LEFT_FOR_GOOD:
+            code = loop_of(task, self._tier)
+        shares = type(code) is Fused and len(code.tasks) > 1
+        if not shares and work.stays < PROMOTED:  # it goes from task to task
+            code = Trampoline(task, self._run) if self._tier == "auto" and is_member(task) else None
+        if code is not None:
+            self._enter(work, task, code)
+
+    def leave(self, work: Work) -> None:
+        """Let a node be at the step that its loop has come to, as an ordinary call."""
+        loop, work.loop = work.loop, None
+        assert loop is not None
+        task = loop.task
+        if task is not work.operation:
+            work.operation, work.blueprint = task, None
+        named = work.named = loop.code.named(loop.state, loop.values)
+        work.args, work.kwargs = task.parameters.spread(named)
+        work.tails = work.stays = 0
+        if loop.made < PROMOTED and work.left >= 0:
+            work.left += 1
+
+    def _enter(self, work: Work, task: Task[..., Any], code: Code) -> bool:
+        parameters = task.parameters
+        named = work.named
+        if (
+            named is None
+            and not work.kwargs
+            and len(work.args) == len(parameters.signature.parameters)
+        ):
+            named = dict(zip(parameters.positional, work.args, strict=False))
+        if named is None or len(named) < len(work.args):
+            named = parameters.complete(parameters.bind(work.args, work.kwargs))
+        state = code.state_of(task)
+        values = code.values(task, named)
+        if code.loop_for(values) is None:
+            return False
+        context = code.context if type(code) is Trampoline else self._run.context.copy()
+        work.loop = Loop(code, state, values, context)
+        work.args, work.kwargs, work.named = (), NO_KWARGS, None  # the loop has them now
+        return True
+
+    def is_unlimited(self, work: Work) -> bool:
+        """Whether a worker may make steps without asking anybody."""
+        return not (
+            self._run.gate.constraints.any
+            or work.policies.capacities
+            or self._run.steps.limit is not None
+        )
+
+    def entry(self, loop: Loop) -> Callable[..., Any] | None:
+        """The function to enter, if the arguments and all that it relies on allow that."""
+        if type(loop.code) is Fused and is_traced():
+            return self._untangled(loop)
+        return loop.code.loop_for(loop.values)
+
+    def _untangled(self, loop: Loop) -> Callable[..., Any] | None:
+        """The same where somebody looks at lines, which are to be the functions' own."""
+        task, code = loop.task, loop_of(loop.task, self._tier)
+        if code is None:
+            return None
+        named = loop.code.named(loop.state, loop.values)
+        loop.code, loop.state = code, code.state_of(task)
+        loop.values = code.values(task, named)
+        return code.loop_for(loop.values)

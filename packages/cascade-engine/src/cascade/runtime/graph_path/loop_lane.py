@@ -1,0 +1,115 @@
+"""The loop's lane: nodes that are worked on in the event loop's thread, in an asyncio task each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from functools import partial
+from typing import Any
+
+from cascade.runtime.attempts import NodeCall, NodeProcessor
+from cascade.runtime.execution.cancels import cancelled_inside
+from cascade.runtime.execution.fairness import YieldBudget
+from cascade.runtime.execution.placement import wants_resources
+from cascade.runtime.graph_path.beginnings import Beginnings
+from cascade.runtime.graph_path.dispatch import Dispatch
+from cascade.runtime.graph_path.failures import Failures
+from cascade.runtime.graph_path.following import Following
+from cascade.runtime.graph_path.loop_driver import LoopDriver
+from cascade.runtime.graph_path.segments import Item, Work
+from cascade.runtime.graph_path.surroundings import Surroundings
+from cascade.spec.policies import PLAIN_CALLS
+
+
+class LoopLane:
+    """Awaits coroutine functions, opens resources, ends calls in time.
+
+    Args:
+        surroundings: Those of the run.
+        beginnings: Begin nodes.
+        following: Tells what comes after a call.
+        driver: Makes steps of loops.
+        dispatch: Told of asyncio tasks that end.
+        failures: Told of errors.
+    """
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        beginnings: Beginnings,
+        following: Following,
+        driver: LoopDriver,
+        dispatch: Dispatch,
+        failures: Failures,
+    ) -> None:
+        self._run, _, self._reports, self._end = surroundings
+        self._begin = beginnings.begin
+        self._following = following
+        self._driver = driver
+        self._dispatch = dispatch
+        self._failures = failures
+        self._processor = NodeProcessor(self._run, self._end.is_cancelled)
+
+    async def work_on(self, item: Item, in_place: bool = False) -> None:
+        """Work on a node, in the current asyncio task.
+
+        With ``in_place`` that is the run's own, whose cancels pass.
+        """
+        work: Work | None = None
+        budget: YieldBudget | None = None
+        end, after = self._end, self._following.after
+        try:
+            work = self._begin(item)
+            while work is not None and not end.stopping:
+                if work.loop is None:
+                    try:
+                        result = await self._call(work)
+                    except Exception as error:
+                        if self._following.tries_again(work, error):
+                            return
+                        raise
+                    work = after(work, result, on_loop=True)
+                    del result
+                else:
+                    budget = budget or YieldBudget()
+                    work = self._following.after_batch(
+                        work, await self._driver.drive(work, budget, self._reports)
+                    )
+                if work is not None:
+                    budget = budget or YieldBudget()
+                    if budget.step():
+                        await budget.pause()
+        except BaseException as error:
+            if self._failed(error, work, item, in_place):
+                raise
+        finally:
+            self._dispatch.left()
+
+    def _failed(self, error: BaseException, work: Work | None, item: Item, in_place: bool) -> bool:
+        """Settle a node that has failed; whether the error is the asyncio task's as well."""
+        if self._end.is_cancelled(1) and isinstance(error, asyncio.CancelledError):
+            return in_place
+        if self._end.stopping and not isinstance(error, Exception):
+            # Ctrl-C while the run ends is for the event loop, which cancels the run again.
+            return error is not self._end.error
+        if isinstance(error, asyncio.CancelledError):  # by a handle on this asyncio task (M13)
+            inside = cancelled_inside()
+            inside.__cause__ = error
+            error = inside
+        self._failures.fail(error, work, item)
+        return False
+
+    def _call(self, work: Work) -> Awaitable[Any]:
+        """The call of ``work``, to be awaited."""
+        operation, args, kwargs, gate = work.operation, work.args, work.kwargs, self._run.gate
+        bare = operation.is_async and work.policies is PLAIN_CALLS
+        bare = bare and not (gate.constraints.any and gate.governs(operation, PLAIN_CALLS))
+        if bare and not wants_resources(args, kwargs):
+            if self._reports.wanted:
+                self._reports.goes_on(work)
+            return self._processor.await_once(operation, work.source.number, args, kwargs)
+        call = NodeCall(operation, args, kwargs, work.policies, work.source.number)
+        if self._reports.wanted:
+            call.waits = partial(self._reports.waits, work)
+            call.goes_on = partial(self._reports.goes_on, work)
+        return self._processor.call(call)

@@ -1,0 +1,103 @@
+"""RunEnd: the result or the first error of a graph run, and the way to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from cascade.runtime.graph_path.segments import PENDING
+from cascade.runtime.run import Run
+from cascade.runtime.semantics.outcomes import Failed
+
+
+class RunEnd:
+    """How one graph run ends. Made in the event loop's thread.
+
+    Attributes:
+        stopping: Whether nothing new is begun any more.
+        gaps: Whether any node was skipped or has failed so far.
+        smooth: Whether nothing was skipped, failed or stopped so far. As long as it is true, the
+            fast lane calls plain nodes without a look at their inputs.
+        result: The outcome of the target, or PENDING.
+        error: The error that ends the run, or None.
+    """
+
+    __slots__ = ("_done", "_run", "_stops", "error", "gaps", "result", "smooth", "stopping")
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._stops: list[Callable[[], object]] = []
+        self._done: asyncio.Future[None] | None = None
+        self.stopping = False
+        self.gaps = False
+        self.smooth = True
+        self.result: Any = PENDING
+        self.error: BaseException | None = None
+
+    @property
+    def is_near(self) -> bool:
+        """Whether there is a result, or an error that ends the run."""
+        return self.result is not PENDING or self.error is not None
+
+    def at_stop(self, stop: Callable[[], object]) -> None:
+        """Have ``stop`` called when the run stops; from any thread, possibly more than once."""
+        self._stops.append(stop)
+
+    def is_cancelled(self, outside: int) -> bool:
+        """Whether the engine has cancelled the current asyncio task; ``outside`` as it counts."""
+        return self.stopping or (outside > 0 and self._run.is_cancelled)
+
+    def have_gap(self) -> None:
+        """A node was skipped, or has failed. Under the lock."""
+        self.gaps, self.smooth = True, False
+
+    def succeed(self, outcome: Any) -> None:
+        """The target has its outcome. Under the lock."""
+        if type(outcome) is Failed and not self._run.fail_fast:
+            outcome.count(self._run.failures)
+        self.result = outcome
+        self._run.call_in_loop(self.wake)
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with its first error; later ones are dropped. Under the lock."""
+        if self.error is not None or self.stopping:
+            return
+        self.error = error
+        self.stop()
+        self._run.call_in_loop(self.wake)
+
+    def stop(self) -> None:
+        """Begin nothing new."""
+        self.stopping, self.smooth = True, False
+        for stop in self._stops:
+            stop()
+
+    async def reached(self) -> None:
+        """Wait until there is a result or an error. In the event loop's thread."""
+        if not self.is_near:
+            self._done = self._run.loop.create_future()
+            await self._done
+
+    def wake(self) -> None:
+        """Let ``reached`` return. In the event loop's thread."""
+        if self._done is not None and not self._done.done():
+            self._done.set_result(None)
+
+    def close(self) -> None:
+        """Forget the parts of the run, so that they go without a garbage collection."""
+        self._stops.clear()
+
+    def take(self) -> Any:
+        """The outcome of the target; raises the error of the run instead, if there is one.
+
+        Both are forgotten, so that nothing keeps them.
+        """
+        error, self.error = self.error, None
+        result, self.result = self.result, None
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            del error  # or this frame, which its traceback holds, would hold it in turn
