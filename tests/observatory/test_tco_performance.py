@@ -162,7 +162,9 @@ def test_delays_beside_work_that_fails_or_ends_are_refused():
 
     with pytest.raises(KeyError, match="lost"):
         asyncio.run(delays_beside([fail(), spin()], 0))
-    with pytest.raises(ValueError, match=r"is to go on, but it has ended$"):
+    with pytest.raises(
+        ValueError, match=r"^the works must run until they are cancelled, but one has ended$"
+    ):
         asyncio.run(delays_beside([spin(), end()], 0))
 
 

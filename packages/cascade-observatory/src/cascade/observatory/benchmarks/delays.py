@@ -44,7 +44,7 @@ async def delays_beside(works: Sequence[Coroutine[Any, Any, Any]], seconds: floa
         one.cancel()
     for ended in await asyncio.gather(*tasks, return_exceptions=True):
         if not isinstance(ended, BaseException):
-            raise ValueError("what is measured beside is to go on, but it has ended")
+            raise ValueError("the works must run until they are cancelled, but one has ended")
         if not isinstance(ended, asyncio.CancelledError):
             raise ended
     return summarised(delays)

@@ -57,7 +57,7 @@ SIMPLE, HEAVY, PLAIN_NAME = "simple", "heavy", "plain calls"
 CALLS = 100_000
 #: Least number of steps timed together; shorter loops are repeated.
 _STEPS_OF_A_RUN = 10_000
-#: Target of a fused loop, in times of a bare while: newer Pythons are faster at the latter.
+#: Target of a fused loop, relative to a bare while: newer Pythons are faster at the latter.
 FUSED_MOST = 1.2 if sys.version_info < (3, 12) else 1.4
 
 

@@ -108,7 +108,7 @@ def samples_table(title: str, measured: Mapping[str, Mapping[str, Any]], heading
         "× cost",
         "quartiles",
     ]
-    caption = f"× cost: in times of {first['baseline']}; medians within rounds"
+    caption = f"× cost: relative to {first['baseline']}; medians within rounds"
     if not any(measured):  # the first column is empty
         headings, rows = headings[1:], [row[1:] for row in rows]
     return Table(title, headings, rows, 2 if any(measured) else 1, caption)
