@@ -544,7 +544,7 @@ async def test_a_finished_run_goes_without_a_collection(name, way, monkeypatch):
         return await enter(run)
 
     monkeypatch.setattr(Run, "__aenter__", entered)
-    executor = cs.LocalExecutor()
+    executor = LocalExecutor()
     await finish(name, way, executor)
     executor.shutdown(wait=True)
     for _ in range(2000):  # a thread's last words, and timers that were called off
