@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +35,7 @@ from cascade.runtime.run import Run, carried, in_loop, stop_iteration
 from cascade.spec.errors import TaskCancelledError, TaskStopIterationError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS
+from cascade.spec.operation import Operation
 from cascade.spec.task import Task
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class LoopDriver:
         work.tails, task = 0, work.operation
         if self._tier == "interpreted" or work.policies.needs_attempts or work.left < 0:
             return
-        if not isinstance(task, Task) or not (task.is_async or self._is_unlimited(work)):
+        if not isinstance(task, Task) or not (task.is_async or self._is_unlimited(work, (task,))):
             return
         code: Code | None = None
         if work.left <= _LEFT_FOR_GOOD:
@@ -160,13 +161,12 @@ class LoopDriver:
         work.args, work.kwargs, work.named = (), NO_KWARGS, None  # the loop has them now
         return True
 
-    def _is_unlimited(self, work: Work) -> bool:
-        """Whether a worker may make steps without asking for permits."""
-        return not (
-            self._run.gate.constraints.any
-            or work.policies.capacities
-            or self._run.steps.limit is not None
-        )
+    def _is_unlimited(self, work: Work, tasks: Iterable[Operation]) -> bool:
+        """Whether a worker may make steps of these tasks without asking for permits."""
+        gate, policies = self._run.gate, work.policies
+        if policies.capacities or self._run.steps.limit is not None:
+            return False
+        return not (gate.constraints.any and any(gate.governs(task, policies) for task in tasks))
 
     def _entry(self, loop: Loop) -> Callable[..., Any] | None:
         """The function to enter, if the arguments, and the names it relies on, allow that."""
@@ -395,7 +395,8 @@ class LoopDriver:
         assert loop is not None
         self._listen()
         while value is PAUSED:
-            enter = self._entry(loop) if self._is_unlimited(work) else None
+            is_free = self._is_unlimited(work, loop.code.tasks)
+            enter = self._entry(loop) if is_free else None
             if enter is None or self._is_stopping():
                 self.leave(work)
                 return NOT_ENTERED
