@@ -9,7 +9,7 @@ import json
 import pytest
 from tests.in_process import call
 
-from cascade.observatory.benchmarks import limits, wakeups
+from cascade.observatory.benchmarks import flood, limits, wakeups
 from cascade.observatory.benchmarks.contenders import Cascade
 from cascade.observatory.benchmarks.limits import NODES, SCOPES, limit
 from cascade.observatory.benchmarks.loops import count_down
@@ -77,6 +77,15 @@ def test_calls_that_overlap_have_no_gaps():
         wakeups.gaps()
 
 
+@pytest.mark.parametrize("absent", ["aiomqtt", "mosquitto"])
+def test_a_flood_that_cannot_come_says_what_it_lacks(monkeypatch, absent):
+    monkeypatch.setattr(flood, "find_spec", lambda name: None if name == absent else object())
+    monkeypatch.setattr(flood.shutil, "which", lambda name, path: None if name == absent else name)
+
+    assert "is not installed" in flood.lacking()
+    assert absent.removeprefix("aio") in flood.lacking()
+
+
 def test_the_program_writes_its_figures(tmp_path):
     figures = tmp_path / "figures.json"
     page = tmp_path / "new" / "page.html"
@@ -84,16 +93,20 @@ def test_the_program_writes_its_figures(tmp_path):
     done = call(limits.PROGRAM.run, *options, cwd=tmp_path)
     document = json.loads(figures.read_text(encoding="utf-8"))
     assert document["benchmark"] == "governance"
+    lacking = flood.lacking()
     assert document["measurements"].keys() == {
         "limits, a wide graph",
         "limits, a fused loop",
         "limits, control plane",
+        *([] if lacking else ["limits, a flood"]),
         "limits, capacities",
     }
+    assert (f"flood: not measured, because {lacking}" in done.stdout) is bool(lacking)
     assert [target["figure"] for target in document["targets"]] == [
         "limits for others: a wide graph",
         "limits for others: a fused loop",
         "idle control plane: a fused loop",
+        *([] if lacking else ["speed in a flood: a fused loop"]),
         "wake-up in the event loop: p99",
         "wake-up on workers: p99",
     ]

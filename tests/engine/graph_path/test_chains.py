@@ -245,20 +245,31 @@ async def test_chains_of_coroutine_tasks_are_not_called_in_the_event_loops_threa
     assert taken == []
 
 
-async def test_a_cancel_in_the_middle_of_a_chain_ends_it(engine, taken):
-    begun, go_on, ran = threading.Event(), threading.Event(), Counter()
+def chain_that_waits(go_on=None):
+    """A chain that waits in the middle of its fifth round.
+
+    Returns:
+        Its task, an event for when it waits, another for when it may go on, and its calls by place.
+    """
+    begun, go_on, ran = threading.Event(), go_on or threading.Event(), Counter()
 
     @cs.task
     def work(n, place):
         ran[place] += 1
         if n == 5 and place == 1:
             begun.set()
-            assert go_on.wait(10)
+            go_on.wait(10)
         return n
 
     @cs.task
     def begin(n):
         return begin(work(work(work(n + 1, 0), 1), 2))
+
+    return begin, begun, go_on, ran
+
+
+async def test_a_cancel_in_the_middle_of_a_chain_ends_it(engine, taken):
+    begin, begun, go_on, ran = chain_that_waits()
 
     running = asyncio.create_task(engine.run(begin(0)))
     assert await asyncio.to_thread(begun.wait, 10)
@@ -276,19 +287,7 @@ async def test_a_cancel_in_the_middle_of_a_chain_ends_it(engine, taken):
 
 
 async def test_a_failure_elsewhere_ends_a_chain(engine, taken):
-    begun, go_on, ran = threading.Event(), threading.Event(), Counter()
-
-    @cs.task
-    def work(n, place):
-        ran[place] += 1
-        if n == 5 and place == 1:
-            begun.set()
-            assert go_on.wait(10)
-        return n
-
-    @cs.task
-    def begin(n):
-        return begin(work(work(work(n + 1, 0), 1), 2))
+    begin, begun, go_on, ran = chain_that_waits()
 
     @cs.task
     async def wrong():
@@ -302,19 +301,7 @@ async def test_a_failure_elsewhere_ends_a_chain(engine, taken):
 
 
 async def test_a_deadline_in_the_middle_of_a_chain_abandons_the_call(held_event, taken):
-    begun, ran = threading.Event(), Counter()
-
-    @cs.task
-    def work(n, place):
-        ran[place] += 1
-        if n == 5 and place == 1:
-            begun.set()
-            held_event.wait(10)
-        return n
-
-    @cs.task
-    def begin(n):
-        return begin(work(work(work(n + 1, 0), 1), 2))
+    begin, begun, go_on, ran = chain_that_waits(held_event)
 
     async with cs.Engine() as engine:
         running = asyncio.create_task(engine.run(begin(0), deadline=3600))
@@ -324,7 +311,7 @@ async def test_a_deadline_in_the_middle_of_a_chain_abandons_the_call(held_event,
         with pytest.raises(cs.errors.DeadlineError):
             await running
         assert len(engine.abandoned) == 1
-        held_event.set()
+        go_on.set()
     assert ran[1] == 5
 
 

@@ -19,6 +19,7 @@ from cascade.runtime.events import (
     TaskWaiting,
 )
 from cascade.runtime.graph_path.dispatch import Dispatch
+from cascade.runtime.graph_path.loop_driver import LoopDriver
 
 #: How a target is run: the graph path, and the tiers.
 PATHS = [(False, "auto"), (True, "interpreted"), (True, "generated"), (True, "auto")]
@@ -697,3 +698,27 @@ def test_a_worker_that_parks_its_work_just_now_is_no_standstill():
 
     dispatch.pool = LastWorker()
     assert dispatch.busy
+
+
+async def test_limits_for_other_tasks_leave_a_loop_on_a_worker_compiled(engine, monkeypatch):
+    """It made each step as a call of its own, some hundred times as slow."""
+    batches, made = [], LoopDriver._made_on_worker
+
+    def noted(driver, work, loop, enter, steps):
+        batches.append(loop.task.name)
+        return made(driver, work, loop, enter, steps)
+
+    monkeypatch.setattr(LoopDriver, "_made_on_worker", noted)
+
+    @cs.task
+    def step(n):
+        return step.tail(n - 1) if n else "end"
+
+    engine.constraints.limit_concurrency("task:others_*", 1)
+    assert await engine.run(step(1_000)) == "end"
+    assert set(batches) == {"step"}
+
+    batches.clear()
+    engine.constraints.limit_concurrency("task:step", 1)
+    assert await engine.run(step(1_000)) == "end"
+    assert not batches

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+import struct
 
 import pytest
 from tests.engine.adapters.connectors.test_mqtt import Peer, settings, welcome
 
+import cascade as cs
 from cascade.adapters.connectors import MqttConnector
 from cascade.adapters.connectors.subscriptions import Subscriptions
 
@@ -117,3 +120,18 @@ def test_handlers_of_a_topic_are_cached_until_subscriptions_change():
     for number in range(5_000):
         assert subscriptions.matching(f"c/{number}") == []
     assert len(subscriptions._known[1]) <= 1_024
+
+
+async def test_a_broker_that_breaks_off_before_it_answers_leaves_no_error_behind():
+    """As one does that expects TLS; asyncio would tell of an exception that nobody retrieved."""
+
+    async def break_off(reader, writer):
+        await reader.read(1)
+        now = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
+        writer.transport.abort()
+
+    async with await asyncio.start_server(break_off, "127.0.0.1", 0) as server:
+        url = f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(cs.ConnectorError):
+            await MqttConnector(settings(url, timeout=0.2)).connect()

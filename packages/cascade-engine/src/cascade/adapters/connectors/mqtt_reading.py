@@ -98,9 +98,11 @@ class _Reader:
             with self._allowance.spending():
                 while self._is_open() and self._read_some() and self._loop.time() < until:
                     pass
-        except Exception as error:  # the connection is broken; aiomqtt does the same
-            if not self._owner._disconnected.done():
-                self._owner._disconnected.set_exception(error)
+        except Exception as error:  # a broken connection; aiomqtt does the same
+            lost = self._owner._disconnected
+            if not lost.done():
+                lost.set_exception(error)
+                lost.exception()  # retrieved: nobody awaits it before the broker's first answer
             return
         pause = self._allowance.pause
         if (pause or self._loop.time() >= until) and self._is_open():

@@ -277,7 +277,8 @@ class LoopDriver:
         assert loop is not None
         self._listen()
         while value is PAUSED:
-            enter = self._entries.entry(loop) if self._entries.is_unlimited(work) else None
+            is_free = self._entries.is_unlimited(work, loop.code.tasks)
+            enter = self._entries.entry(loop) if is_free else None
             if enter is None or self._end.stopping:
                 self._entries.leave(work)
                 return NOT_ENTERED

@@ -7,7 +7,7 @@ that ran last, with its arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from cascade.runtime.graph_path.loop_batches import Code, Loop
@@ -18,6 +18,7 @@ from cascade.runtime.loops.trampoline import Trampoline, is_member
 from cascade.runtime.run import Run
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS
+from cascade.spec.operation import Operation
 from cascade.spec.task import Task
 
 #: So many tail calls in a row show that a node is a loop.
@@ -67,7 +68,7 @@ class LoopEntries:
         work.tails, task = 0, work.operation
         if self._tier == "interpreted" or work.policies.needs_attempts or work.left < 0:
             return
-        if not isinstance(task, Task) or not (task.is_async or self.is_unlimited(work)):
+        if not isinstance(task, Task) or not (task.is_async or self.is_unlimited(work, (task,))):
             return
         code: Code | None = None
         if work.left <= _LEFT_FOR_GOOD:
@@ -111,13 +112,12 @@ class LoopEntries:
         work.args, work.kwargs, work.named = (), NO_KWARGS, None  # the loop has them now
         return True
 
-    def is_unlimited(self, work: Work) -> bool:
-        """Whether a worker may make steps without asking anybody."""
-        return not (
-            self._run.gate.constraints.any
-            or work.policies.capacities
-            or self._run.steps.limit is not None
-        )
+    def is_unlimited(self, work: Work, tasks: Iterable[Operation]) -> bool:
+        """Whether a worker may make steps of these tasks without asking for permits."""
+        gate, policies = self._run.gate, work.policies
+        if policies.capacities or self._run.steps.limit is not None:
+            return False
+        return not (gate.constraints.any and any(gate.governs(task, policies) for task in tasks))
 
     def entry(self, loop: Loop) -> Callable[..., Any] | None:
         """The function to enter, if the arguments and all that it relies on allow that."""

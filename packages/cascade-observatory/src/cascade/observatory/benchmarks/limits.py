@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
+from time import process_time
 from typing import Any
 
-from cascade.adapters.connectors import MemoryBroker, MemoryConnector
-from cascade.observatory.benchmarks import wakeups
+from cascade.adapters.connectors import (
+    MemoryBroker,
+    MemoryConnector,
+    MqttConnector,
+    MqttSettings,
+)
+from cascade.observatory.benchmarks import flood, wakeups
 from cascade.observatory.benchmarks.contenders import TASKS, Cascade
 from cascade.observatory.benchmarks.delays import summarised
 from cascade.observatory.benchmarks.findings import Figures
@@ -23,6 +31,7 @@ FREE, OTHERS, BOUND = "no limits", "limits for others", "limits that hold"
 #: Kind of limits of an engine → the scope of its tasks; None for no limit.
 SCOPES: Mapping[str, str | None] = {FREE: None, OTHERS: "task:others_*", BOUND: "global"}
 ALONE, PLANE = "alone", "control plane"
+QUIET, FLOODED = "quiet", "flooded"
 #: Kind of node → function that makes the node of a number. A retry uses the same lane as a
 #: capacity; the latter needs an engine with ``slots``.
 NODES: Mapping[str, Callable[[int], Any]] = {
@@ -32,6 +41,8 @@ NODES: Mapping[str, Callable[[int], Any]] = {
 }
 #: The cost of limits that apply to no task of the run, and seconds until a waiting call starts.
 IDLE_MOST, WAKE_MOST = 1.05, 1e-3
+#: The speed that a loop keeps in a flood, and seconds until that has reached an engine.
+KEPT_LEAST, FLOOD_WITHIN = 0.8, 20.0
 
 
 def limit(engine: Engine, which: str) -> None:
@@ -82,6 +93,43 @@ def control_plane(bench: Bench) -> None:
     bench.show(heading, {figure(steps): title}, "steps")
     cost = samples.ratio(PLANE, ALONE).median
     bench.found.target("idle control plane: a fused loop", cost, most=IDLE_MOST)
+
+
+def flooded(bench: Bench) -> None:
+    """An engine that gets a flood of valid messages, beside one that gets none."""
+    lacking = flood.lacking()
+    if lacking is not None:
+        bench.console.print(f"flood: not measured, because {lacking}")
+        return
+    steps, title = 20 * bench.largest, "limits, a flood"
+    with ExitStack() as stack:
+        port = stack.enter_context(flood.broker())
+        engines = {name: stack.enter_context(Cascade(tier="auto")) for name in (QUIET, FLOODED)}
+        for name, one in engines.items():
+            plane = ControlPlane(one.engine, _connector(port), prefix=name, telemetry=())
+            one.wait_for(plane.__aenter__)
+            stack.callback(one.wait_for, partial(plane.__aexit__, None, None, None))
+        stack.enter_context(flood.flood(port, FLOODED))
+        engines[FLOODED].wait_for(lambda: _is_reached(engines[FLOODED].engine))
+        contenders = [_looping(name, one, steps) for name, one in engines.items()]
+        # CPU time of this process: the sender and the broker may need the same processors.
+        samples = bench.measure(title, contenders, _rounds(bench), QUIET, "step", process_time)
+    heading = f"a flood of {flood.RATE:,} messages a second, around a fused loop"
+    bench.show(heading, {figure(steps): title}, "steps")
+    kept = samples.ratio(QUIET, FLOODED).median
+    bench.found.target("speed in a flood: a fused loop", kept, least=KEPT_LEAST)
+
+
+def _connector(port: int) -> MqttConnector:
+    # Between two turns of a contender its event loop stands still, and answers no broker.
+    url = f"mqtt://127.0.0.1:{port}"
+    return MqttConnector(MqttSettings(url=url, keepalive=3_600))
+
+
+async def _is_reached(engine: Engine) -> None:
+    async with asyncio.timeout(FLOOD_WITHIN):
+        while not engine.constraints.active():  # noqa: ASYNC110 - what comes from the broker
+            await asyncio.sleep(0.01)
 
 
 def capacities(bench: Bench) -> None:
@@ -154,6 +202,15 @@ PROGRAM = Program(
             "A fused loop on an engine with an idle control plane over a connector in memory: it "
             "publishes the run's steps ten times per second, and its own status once.",
             control_plane,
+        ),
+        Section(
+            "flood",
+            "In a flood of messages",
+            "A fused loop on an engine with a control plane over MQTT, while another process sends "
+            f"{flood.RATE:,} valid messages per second that change limits for tasks of other "
+            "names. The engine beside it, on the same broker, gets none of them. In CPU time of "
+            "the process of both. Where mosquitto is not installed, this is not measured.",
+            flooded,
         ),
         Section(
             "capacities",

@@ -52,8 +52,9 @@ class Suite:
 _LOOPS = ("recursion", "loops", "agents", "three nodes", "making", "watching", "peers")
 _MEMORY = "How much memory one long loop takes at its peak, by tier."
 _DELAY = "How long other work waits for its turn while fused loops spin."
+_FLOOD = "What a loop keeps of its speed while other processes flood its engine with messages."
 _GRAPH_SECTIONS = [section.name for section in graphs.PROGRAM.sections]
-_LIMIT_SECTIONS = [section.name for section in limits.PROGRAM.sections]
+_LIMIT_SECTIONS = [section.name for section in limits.PROGRAM.sections if section.name != "flood"]
 SUITES = (
     Suite(
         "graph",
@@ -76,6 +77,7 @@ SUITES = (
     Suite(
         "governance", "A limit", limits.PROGRAM.what, limits.PROGRAM, _LIMIT_SECTIONS, "governance"
     ),
+    Suite("flood", "A flood of messages", _FLOOD, limits.PROGRAM, ("flood",), "flood"),
     Suite("memory", "Memory of a loop", _MEMORY, steps.PROGRAM, ("memory",), "memory"),
     Suite("delay", "Turns of the event loop", _DELAY, steps.PROGRAM, ("delay",), "delay"),
     Suite(
