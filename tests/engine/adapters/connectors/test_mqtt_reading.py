@@ -133,5 +133,5 @@ async def test_a_broker_that_breaks_off_before_it_answers_leaves_no_error_behind
 
     async with await asyncio.start_server(break_off, "127.0.0.1", 0) as server:
         url = f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        with pytest.raises(cs.ConnectorError):
+        with pytest.raises(cs.errors.ConnectorError):
             await MqttConnector(settings(url, timeout=0.2)).connect()
