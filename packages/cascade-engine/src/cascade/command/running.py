@@ -46,7 +46,7 @@ Flag = Annotated[bool, Parameter(show_default=False)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
-    """The options that every target has."""
+    """The options of every target."""
 
     vm: Annotated[Flag, Parameter(help="Compile it, and run it on the virtual machine.")] = False
     tier: Annotated[
@@ -108,7 +108,7 @@ class Flags:
 
     @property
     def options(self) -> RunOptions:
-        """Those of the run."""
+        """The options of the run."""
         return {
             "use_vm": self.vm or self.tier is not None,
             "fail_fast": self.fail_fast,

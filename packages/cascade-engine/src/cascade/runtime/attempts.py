@@ -1,15 +1,15 @@
-"""Attempts: one call of a node, with the limits, resources and timeout that belong to it (R10).
+"""Attempts: one call of a node, with its limits, resources and timeout (R10).
 
-An attempt is made in one of two ways, by where its call is made:
+An attempt is made in one of two ways, depending on the thread of its call:
 
-- ``NodeProcessor.call`` in the event loop's thread: gates → task resources → timeout → one call,
-  of a coroutine function there; of a plain one on a worker, on the thread of its resources, or
-  inline.
-- ``graph_path.slow_lane`` on a worker: gates → one call of a plain function. What needs no
-  resources and has no timeout needs no event loop.
+- ``NodeProcessor.call`` in the event loop's thread: gates → task resources → timeout → one call.
+  Coroutine functions are called there; plain functions on a worker, on the thread of their
+  resources, or inline.
+- ``graph_path.slow_lane`` on a worker: gates → one call of a plain function. Without resources and
+  a timeout, a call needs no event loop.
 
-Whether another attempt follows is one rule for both: ``pause_after``, asked by
-``graph_path.following``, which has the node rest and sent to its lane again.
+One rule decides for both whether another attempt follows: ``pause_after``. Its caller,
+``graph_path.following``, lets the node rest and sends it to its lane again.
 
 User functions are called in these places, and nowhere else:
 
@@ -24,8 +24,8 @@ User functions are called in these places, and nowhere else:
 ``vm.registers``               instructions of blueprints that were written by hand
 =============================  =====================================================================
 
-Resources have providers, which ``resources.instance`` calls; caches and limits call what they were
-given.
+Resources have providers, which ``resources.instance`` calls; caches and limits call the functions
+that the user gave them.
 """
 
 from __future__ import annotations
@@ -89,11 +89,11 @@ class NodeProcessor:
         self._on_cancel = on_cancel
 
     async def call(self, call: NodeCall) -> Any:
-        """Make one attempt, which asks its limits again where they changed on its way to a thread.
+        """Make one attempt. If its limits change on its way to a thread, it asks them again.
 
         Raises:
-            Exception: That of the call.
-            TaskTimeoutError: It took too long.
+            Exception: The error of the call.
+            TaskTimeoutError: The call took too long.
         """
         gate = self._run.gate
         result = _NOT_BEGUN
@@ -237,7 +237,7 @@ class NodeProcessor:
 
 
 def pause_after(policies: CallPolicies, attempt: int, error: BaseException) -> float | None:
-    """Seconds until the attempt that follows a failed one; None if that was the last."""
+    """Seconds until the next attempt after a failed one; None if that was the last."""
     return None if policies.retry is None else policies.retry.pause(attempt, error)
 
 

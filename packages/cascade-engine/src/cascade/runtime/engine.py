@@ -126,10 +126,10 @@ class Engine:
 
     @takes(EngineOptions, EngineSettings)
     def __init__(self, **options: Unpack[EngineOptions]) -> None:
-        """Make an engine; it begins nothing by itself.
+        """Make an engine; it starts no thread and no run yet.
 
         Raises:
-            ArgumentError: There is no such option, or it cannot have that value.
+            ArgumentError: An option is unknown or has an impossible value.
             ExecutorError: ``threads`` or ``executor`` lends no threads of this process.
         """
         made = settings(EngineSettings, "Engine", options, EngineOptions.__optional_keys__)
@@ -156,7 +156,7 @@ class Engine:
         self._abandoned = AbandonedCalls()
         #: Thread → monitor, for the thread of each event loop that has used the engine.
         self._monitors: dict[int, BlockingMonitor] = {}
-        #: What ``start`` has begun and has not ended.
+        #: Asyncio task of each run that ``start`` has begun and that has not ended → its id.
         self._started: dict[asyncio.Task[Any], str] = {}
         self._graph = GraphExecutionStrategy(made.solver or NativeSolver(), made.tier)
         self._vm = VMExecutionStrategy(self._compile, self._machine)
@@ -228,7 +228,7 @@ class Engine:
     def start(
         self, target: Any, params: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
     ) -> RunHandle[Any]:
-        """Begin a run and return at once. In the event loop's thread.
+        """Begin a run and return its handle at once. Call it in the event loop's thread.
 
         >>> import cascade as cs
         >>> @cs.task
@@ -241,17 +241,17 @@ class Engine:
         >>> asyncio.run(main())
         42
 
-        Closing the engine cancels the runs that were started and have not ended, and waits for
-        them to end. An error that nobody asks the handle for is logged by asyncio.
+        Closing the engine cancels the started runs that have not ended, and waits for their end.
+        If a run fails and ``result`` is never awaited, asyncio logs the error.
 
         Args:
             target: As for ``run``.
             params: Values for the target's ``Param`` nodes.
 
         Raises:
-            RunError: The engine is closed, there is no event loop, or a run of such a ``run_id`` is
-                under way.
-            CascadeError: A fault of the arguments. The handle gives those of the run.
+            RunError: The engine is closed, there is no event loop, or a run with this ``run_id`` is
+                active.
+            CascadeError: An argument is at fault. The handle raises the errors of the run.
         """
         how = self._how("start", options)
         params = check_params(params)
@@ -271,7 +271,7 @@ class Engine:
         return RunHandle(run_id, name, work)
 
     async def _computed(self, target: Any, params: Mapping[str, Any], how: RunSettings) -> Any:
-        """What a started run comes to."""
+        """The value of a started run."""
         if not isinstance(target, LazyResult):
             return _plain(target)
         try:
@@ -283,13 +283,13 @@ class Engine:
     def _computing(
         self, target: LazyResult[Any], params: Mapping[str, Any], how: RunSettings
     ) -> Awaitable[Any]:
-        """What to await for the value of ``target``; the run is made, but not begun."""
+        """An awaitable for the value of ``target``; the run is made, but has not begun."""
         strategy: ExecutionStrategy = self._vm if how.use_vm else self._graph
         run = Run(self._lent(), params, how)
         return self._execute(run, target, strategy, how.deadline)
 
     def _how(self, call: str, options: RunOptions) -> RunSettings:
-        """How a run is to go that may begin now."""
+        """The settings of a new run; refuses one that may not begin now."""
         self._check_open()
         if not options:
             return DEFAULTS
@@ -319,7 +319,7 @@ class Engine:
 
         Raises:
             DefinitionError: ``target`` is not a lazy value.
-            ArgumentError: ``params`` are not names, or there is no such option.
+            ArgumentError: ``params`` are not names, or an option is unknown.
             CycleError: Nodes wait for each other.
             ResourceNotFoundError, ResourceError: An injected resource is not available.
             CapacityError: A node takes more of a capacity than the total.
@@ -366,7 +366,7 @@ class Engine:
         return VirtualMachine(run=run, tier=self.tier)
 
     def _lent(self) -> Surroundings:
-        """What a run in this thread's event loop is lent."""
+        """The parts of the engine that a run in this thread's event loop uses."""
         return Surroundings(
             bus=self.bus,
             threads=self._threads_here(),
@@ -516,7 +516,7 @@ class Engine:
     async def close(self) -> None:
         """End the engine's threads, and start no more runs. May be repeated.
 
-        Runs that ``start`` has begun are cancelled, and waited for. Other active runs should end
+        Cancels the runs begun by ``start``, and waits for their end. Other active runs should end
         before: they are not cancelled, but their plain functions get no threads any more. If some
         are still active after some seconds, the logger ``cascade.engine`` names them and the things
         they wait for, as ``waiting`` does.
@@ -531,14 +531,14 @@ class Engine:
             self._threads.shutdown(wait=False)
 
     async def _end_started(self) -> None:
-        """Cancel the runs that ``start`` has begun; wait for those in this event loop."""
+        """Cancel the runs begun by ``start``, and wait for the runs in this event loop."""
         here = asyncio.get_running_loop()
         for work in list(self._started):
             loop = work.get_loop()
             if loop is here:
                 work.cancel()
             else:
-                with contextlib.suppress(RuntimeError):  # that loop is closed
+                with contextlib.suppress(RuntimeError):  # its loop is closed
                     loop.call_soon_threadsafe(work.cancel)
         own = [work for work in self._started if work.get_loop() is here]
         if own:
@@ -581,7 +581,7 @@ class Engine:
 
 
 def _lender_of(made: EngineSettings) -> tuple[Executor, bool]:
-    """What lends an engine threads, and whether that is the engine's own."""
+    """The lender of an engine's threads, and whether the engine owns it."""
     name, lender = (
         ("executor", made.executor) if made.threads is None else ("threads", made.threads)
     )

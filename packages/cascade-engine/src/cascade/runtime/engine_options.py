@@ -1,4 +1,4 @@
-"""The options of an engine, and of ``cs.run``, which makes one; ``options`` says how they work."""
+"""The options of an engine, and of ``cs.run``, which makes an engine; see ``options``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class EngineOptions(TypedDict, total=False):
 
 
 class WatchOptions(TypedDict, total=False):
-    """What a script shows of its runs, ``cs.run(target, progress=True)``; see WatchSettings."""
+    """Output of a script about its runs, ``cs.run(target, progress=True)``; see WatchSettings."""
 
     log_format: LogFormat | None
     log_level: LogLevel | None
@@ -47,7 +47,7 @@ class ScriptOptions(RunOptions, WatchOptions, EngineOptions, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """What an engine is made of.
+    """The parts and the defaults of an engine.
 
     Attributes:
         threads: The threads for plain functions: a number, or a pool that lends them, such as a
@@ -82,7 +82,7 @@ class EngineSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchSettings:
-    """What a script shows of its runs, on standard error.
+    """The output of a script about its runs, on standard error.
 
     Attributes:
         log_format: Write a line for each event, ``"human"`` or ``"json"``.

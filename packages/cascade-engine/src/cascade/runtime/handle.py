@@ -1,4 +1,4 @@
-"""RunHandle: a run that ``engine.start`` has begun, to be awaited or cancelled by anybody."""
+"""RunHandle: a run begun by ``engine.start``; any code can await or cancel it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RunHandle(Generic[R]):
 
     Attributes:
         run_id: Names the run in events and in ``engine.runs()``.
-        target: Name of what it computes.
+        target: Name of the target.
     """
 
     def __init__(self, run_id: str, target: str, work: asyncio.Task[R]) -> None:
@@ -26,7 +26,7 @@ class RunHandle(Generic[R]):
     async def result(self) -> R:
         """The value of the target, once the run has ended; may be awaited more than once.
 
-        A cancelled waiter leaves the run alone: ``cancel`` ends that.
+        Cancelling the waiting task does not cancel the run; ``cancel`` does.
 
         Raises:
             RunCancelledError: The run was cancelled.

@@ -1,10 +1,10 @@
-"""The options of a run, spelt once: names, types, texts, defaults, and what reads them.
+"""The options of a run, defined once: names, types, texts, defaults, and the code that reads them.
 
 Options have two forms. Users write keywords, which checkers and editors know by a ``TypedDict``::
 
     def run(self, target: Any, **options: Unpack[RunOptions]) -> Any: ...
 
-Inside, ``settings`` makes a frozen dataclass of them, which has the texts and the defaults.
+Inside, ``settings`` turns them into a frozen dataclass, which has the texts and the defaults.
 ``takes`` gives the function the signature and the docstring that ``help()`` and notebooks show.
 """
 
@@ -47,15 +47,15 @@ class RunOptions(ProgramOptions, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """How one run goes.
+    """The options of one run.
 
     Attributes:
-        use_vm: Compile the target and execute the blueprint, instead of running the graph. A
-            choice of speed, never of meaning.
+        use_vm: Compile the target and execute the blueprint, instead of running the graph. This
+            changes the speed, never the result.
         fail_fast: Whether the first error ends the run. If false, every node that does not need a
             failed one still runs, and an ExceptionGroup of all errors is raised at the end.
-        deadline: Seconds that the run may take. Plain functions that still run then are abandoned,
-            because nothing can stop them (M8).
+        deadline: Seconds that the run may take. Running plain functions are then abandoned,
+            because they cannot be stopped (M8).
         max_steps: Most steps of all loops of the run: calls that a tail call or a returned lazy
             value asks for.
         run_id: Names the run in events and in ``engine.runs()``; random if left out. Two runs of
@@ -82,26 +82,26 @@ DEFAULTS = RunSettings()
 
 
 def settings(kind: type[S], call: str, options: Mapping[str, Any], known: Iterable[str]) -> S:
-    """The settings that options ask for.
+    """Make a settings object from options.
 
     Args:
         kind: The dataclass.
-        call: The function that was given the options, for messages.
-        options: By name.
-        known: The names that there are.
+        call: The name of the called function, for messages.
+        options: The options by name.
+        known: All valid names.
 
     Raises:
-        ArgumentError: There is no option of such a name, or it cannot have that value.
+        ArgumentError: An option is unknown or has an impossible value.
     """
     check_names(call, options, known)
     return kind(**options)
 
 
 def check_names(call: str, options: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Refuse options that ``call`` does not have.
+    """Refuse unknown options of ``call``.
 
     Raises:
-        ArgumentError: One is misspelt, or is a parameter of the target.
+        ArgumentError: A name is misspelt, or is a parameter of the target.
     """
     unknown = options.keys() - known
     if not unknown:
@@ -120,7 +120,7 @@ def takes(options: Any, *kinds: type[Any]) -> Callable[[F], F]:
 
     Args:
         options: The TypedDict of the options.
-        kinds: The dataclasses that have their types, texts and defaults.
+        kinds: The dataclasses with their types, texts and defaults.
     """
 
     def decorate(function: F) -> F:
@@ -134,7 +134,7 @@ def takes(options: Any, *kinds: type[Any]) -> Callable[[F], F]:
                     shown.append(_parameter(field))
                     texts.append(of_kind.get(field.name, field.name))
         function.__signature__ = own.replace(parameters=shown)  # type: ignore[attr-defined]
-        if function.__doc__:  # there is none with -OO
+        if function.__doc__:  # with -OO there are no docstrings
             function.__doc__ = "\n\n".join([inspect.cleandoc(function.__doc__), _section(texts)])
         return function
 

@@ -71,7 +71,7 @@ class Program(Generic[R]):
         inputs: Names that ``run`` accepts: the target's parameters; its ``Param`` nodes, including
             those that only a route or an item of a map reads; and the names given to ``compile`` as
             ``params``.
-        settings: How each run goes.
+        settings: The options of each run.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ current_run: contextvars.ContextVar[Run] = contextvars.ContextVar("cascade.curre
 
 
 def new_id() -> str:
-    """An id for a run."""
+    """A random id for a run."""
     return os.urandom(8).hex()
 
 
@@ -103,8 +103,8 @@ class Run:
         context: The caller's context variables; every call of a task runs in a copy (M12).
         held: The variables of ``context`` that calls may set, for comparisons; see ``contexts``.
         placement: Decides where calls are made (M6).
-        fail_fast: Whether the first error ends the run (R9); otherwise all that can run does.
-        failures: The errors of a run that goes on nevertheless, in their order.
+        fail_fast: Whether the first error ends the run (R9).
+        failures: The errors of a run with ``fail_fast=False``, in their order.
         steps: The steps of its loops.
     """
 
@@ -174,7 +174,7 @@ class Run:
             self.params.clear()
             self.context = contextvars.copy_context()
             self._lacking = self._worked_on = tuple
-            if not (self.abandons or self.calls):  # those use its parts, and end later
+            if not (self.abandons or self.calls):  # these use its parts, and end later
                 self.gate.let_go()
                 self.resources.let_go()
 

@@ -58,7 +58,7 @@ def run(
         KeyboardInterrupt: Ctrl-C ended it.
         SystemExit: SIGTERM or SIGHUP ended it; with 128 plus the signal's number.
         RunError: It was called inside a task, or while an event loop runs in this thread.
-        ArgumentError: There is no such option.
+        ArgumentError: An option is unknown or has an impossible value.
         Exception: As ``Engine.run``.
     """
     import asyncio
@@ -117,7 +117,7 @@ async def run_async(
 
 
 def _of(kind: Any, options: ScriptOptions) -> Any:
-    """Those of the options that ``kind`` has."""
+    """The options that belong to ``kind``."""
     return {name: value for name, value in options.items() if name in kind.__optional_keys__}
 
 

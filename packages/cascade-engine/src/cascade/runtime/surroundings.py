@@ -1,4 +1,4 @@
-"""Surroundings: what an engine lends to each of its runs."""
+"""Surroundings: the parts of an engine that it lends to each of its runs."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class Surroundings:
     """The parts of an engine that a run uses. Without an engine, a run has parts of its own.
 
     Attributes:
-        bus: Where events are published.
+        bus: Publishes the events.
         threads: Lends the threads for plain functions.
         container: Opens resources.
-        blueprints: Where ``TailCall(target_blueprint_id=…)`` looks.
+        blueprints: The targets of ``TailCall(target_blueprint_id=…)``.
         record: Called with each node and its outcome, or None.
-        abandoned: Counts the plain calls that nobody waits for any more (M8).
-        monitor: Looks for calls that block the event loop, if anything does.
-        durations: Which functions were found to be slow in the event loop's thread (M6).
+        abandoned: Counts plain calls whose run no longer waits for them (M8).
+        monitor: Looks for calls that block the event loop; None if nothing looks.
+        durations: The functions that were slow in the event loop's thread (M6).
         step_interval: Seconds between two StepsMade events, at least.
-        constraints: The rules that hold, and with them the capacities; none if left out.
+        constraints: The present rules, with their capacities; none by default.
     """
 
     bus: MessageBus

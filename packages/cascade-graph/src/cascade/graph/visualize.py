@@ -106,7 +106,7 @@ class Drawing(Shown, str):
         return str.__str__(self)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What notebooks draw: JupyterLab reads Mermaid, others the Markdown."""
+        """The drawing for notebooks: JupyterLab reads Mermaid, other notebooks the Markdown."""
         text = str(self)
         if self.language == "dot":
             return {"text/plain": text, "text/vnd.graphviz": text}
@@ -117,7 +117,7 @@ class Drawing(Shown, str):
         }
 
     def _repr_html_(self) -> None:
-        """Notebooks would rather show it than the picture."""
+        """None, because notebooks would prefer HTML to the picture."""
 
 
 def visualize(

@@ -259,7 +259,7 @@ class RunError(CascadeError, RuntimeError):
 
 
 class RunCancelledError(CascadeError, RuntimeError):
-    """The result of a run was awaited that its handle has cancelled.
+    """The result was awaited of a run that its handle has cancelled.
 
     Attributes:
         run_id: The run's id.

@@ -198,7 +198,7 @@ def _settle_any(
 def goes_on(value: Any) -> bool:
     """Whether a task that returns ``value``, of no type in ATOMS, continues as another value (R4).
 
-    Called for each result that is no atom: about 0.1 µs, and 15 ns an item of a container.
+    Called for each result that is no atom: about 0.1 µs, and 15 ns per item of a container.
     """
     kind = type(value)
     if kind is Literal or issubclass(kind, LazyValue):
@@ -207,11 +207,11 @@ def goes_on(value: Any) -> bool:
 
 
 def result_of(value: Any, code: CodeType, lasti: int) -> Any:
-    """What a task that returns ``value`` continues as: a lazy value, or the value itself (R4).
+    """The continuation of a task that returns ``value``: a lazy value, or ``value`` itself (R4).
 
     Raises:
-        ArgumentError: A tail call or an ``inject(…)`` stands in a container, a lazy value in one
-            that cannot be rebuilt, or a literal holds nothing but a lazy value.
+        ArgumentError: A container holds a tail call or an ``inject(…)``; or it holds a lazy value
+            and cannot be rebuilt; or a literal holds nothing but a lazy value.
     """
     kind = type(value)
     if kind is Literal:

@@ -1,4 +1,4 @@
-"""Shown: what terminals, rich and notebooks show of an object is its ``str``."""
+"""Shown: a base class whose ``str`` is shown by terminals, rich and notebooks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Shown:
-    """A base for answers to be looked at: an explanation, a plan, the faults of a blueprint.
+    """A base for results made for reading: an explanation, a plan, the faults of a blueprint.
 
     ``print(answer)`` shows the text; so do IPython and notebooks, without ``print``, and rich. Only
     ``repr`` is short.

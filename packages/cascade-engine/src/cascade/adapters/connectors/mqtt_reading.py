@@ -102,7 +102,8 @@ class _Reader:
             lost = self._owner._disconnected
             if not lost.done():
                 lost.set_exception(error)
-                lost.exception()  # retrieved: nobody awaits it before the broker's first answer
+                # Marks it as retrieved: before the broker's first answer no task awaits it.
+                lost.exception()
             return
         pause = self._allowance.pause
         if (pause or self._loop.time() >= until) and self._is_open():

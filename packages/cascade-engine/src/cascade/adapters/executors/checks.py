@@ -1,4 +1,4 @@
-"""Checks of what lends an engine threads."""
+"""Checks of the executor or pool that lends an engine its threads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ELSEWHERE = (
 
 
 def check_lender(option: str, executor: Any) -> None:
-    """Refuse what cannot lend threads; ``option`` is the engine's, for the message.
+    """Refuse an object that cannot lend threads; ``option`` names the engine's option in messages.
 
     Raises:
         ExecutorError: It lacks a method of an Executor, is a class, has coroutine methods, or runs

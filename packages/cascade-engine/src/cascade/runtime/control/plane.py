@@ -83,7 +83,7 @@ class ControlPlane:
         """Make a control plane; its block connects it.
 
         Raises:
-            ArgumentError: An argument is invalid, or there is no such option.
+            ArgumentError: An option is unknown or has an impossible value.
         """
         if not isinstance(engine, Engine):
             raise ArgumentError(f"ControlPlane takes an engine first, but got {short(engine)}")

@@ -1,4 +1,4 @@
-"""The options of a control plane; ``cascade.runtime.options`` says how they work."""
+"""The options of a control plane; see ``cascade.runtime.options`` for the mechanism."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PlaneOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaneSettings:
-    """What a control plane publishes, and how often.
+    """The names, the frequency and the contents of a control plane's messages.
 
     Attributes:
         name: The name of the engine for other processes, which must be unique. By default made of
@@ -75,7 +75,7 @@ def next_name() -> str:
 def _check_level(what: str, level: object) -> None:
     if not isinstance(level, str) or not level or any(c in level for c in "+#\0"):
         raise ArgumentError(f"{what} is part of topics, without '+' and '#', but is {short(level)}")
-    check_topic(level)  # else nothing could be told, and only the log would say so
+    check_topic(level)  # otherwise nothing could be published, and only the log would say why
     if what == "name" and "/" in level:
         raise ArgumentError(f"the name of an engine is one level of topics, but is {short(level)}")
     if what == "name" and len(level.encode()) > MOST_OF_A_NAME:

@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 class Unwatched:
-    """In place of a Watch, for a coroutine that may block; also of its monitor, and of the marks.
+    """Replaces a Watch, its monitor and its marks for a coroutine that may block.
 
     Attributes:
-        began: When the step that is under way began, or the last one.
+        began: When the present or the last step began.
     """
 
     __slots__ = ("began", "current")

@@ -58,7 +58,7 @@ class Admission:
         self._gate.stop()
 
     def let_go(self) -> None:
-        """Forget what lets work go on; nothing waits any more."""
+        """Drop the functions that resume work; nothing waits any more."""
         del self._go_on
 
     def abandon(self) -> None:

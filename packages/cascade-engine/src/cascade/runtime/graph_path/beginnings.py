@@ -1,4 +1,4 @@
-"""Beginnings: from a node whose inputs are there to the work of calling it."""
+"""Beginnings: turn a node that has its inputs into the work of calling it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ class Beginnings:
     """Begins the nodes of one run, in either lane: conditions, inputs, amounts, the cache (R10).
 
     Args:
-        surroundings: Those of the run.
+        surroundings: The shared parts of the run.
         nodes: The nodes.
-        caches: Look for values before the first call.
+        caches: Searched for the value before the first call.
+        failures: Settles nodes with a missing input or an impossible amount.
         failures: Settle nodes that lack something.
     """
 
@@ -33,7 +34,7 @@ class Beginnings:
         self._failures = failures
 
     def begin(self, item: Item) -> Work | None:
-        """The work of a node, or None if there is nothing to call for it."""
+        """The work of a node, or None if it makes no call."""
         segment, node = item
         if isinstance(node, Work):
             return node
@@ -55,7 +56,7 @@ class Beginnings:
         return work if not amounts or self._takes(work, amounts) else None
 
     def _takes(self, work: Work, amounts: Mapping[str, Any]) -> bool:
-        """Whether what nodes have given as amounts can be taken; if not, the node has failed."""
+        """Whether the amounts given by nodes can be granted; otherwise the node has failed."""
         try:
             work.policies = self._gate.taking(work.policies, amounts, work.node.name)
         except Exception as error:

@@ -23,9 +23,9 @@ class Caches:
     """The active cached nodes of one run; equal calls are made once.
 
     Args:
-        surroundings: Those of the run.
-        nodes: Told which values to watch for.
-        failures: Give the outcome of a node whose value could not be kept.
+        surroundings: The shared parts of the run.
+        nodes: Calls back when a value that others wait for is settled.
+        failures: Returns the outcome of a node whose value could not be kept.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Caches:
         _, self._lock, self._reports, _ = surroundings
         self._nodes = nodes
         self._failures = failures
-        #: What is being computed, and where its value goes.
+        #: Cached call that is under way → the address of its value.
         self._flights: dict[_Flight, Address] = {}
 
     def finds(self, work: Work) -> bool:

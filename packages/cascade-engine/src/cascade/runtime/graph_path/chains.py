@@ -34,10 +34,10 @@ class Chains:
     """Follows the chains that the calls of one run return. In workers' threads.
 
     Args:
-        surroundings: Those of the run.
-        nodes: Where a chain goes that could not be followed to its end.
-        dispatch: Takes what goes on from there.
-        failures: Told of a call's error.
+        surroundings: The shared parts of the run.
+        nodes: Receives a chain that could not be followed to its end.
+        dispatch: Receives the work that continues there.
+        failures: Receives the error of a call.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Chains:
         self._nodes = nodes
         self._dispatch = dispatch
         self._failures = failures
-        #: When the last call of straight-line code has begun, in any thread; nobody asks.
+        #: Start of the last call of straight-line code, in any thread; required by Limited.
         self.began = 0.0
 
     def go_along(self, work: Work, lazy: LazyResult[Any]) -> bool | None:
@@ -83,7 +83,7 @@ class Chains:
 
     @property
     def until(self) -> float:
-        """Until when straight-line code may make calls: for ever, or no longer."""
+        """The time until which straight-line code may make calls: for ever, or no longer."""
         return -inf if self._end.stopping or self._run.gate.constraints.any else inf
 
     def _take_over(

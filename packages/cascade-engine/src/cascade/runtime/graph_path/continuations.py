@@ -43,12 +43,12 @@ class Continuations:
     """Follows the results of the calls of one run.
 
     Args:
-        surroundings: Those of the run.
-        nodes: Where segments are added.
-        dispatch: Takes work that had to wait.
-        entries: Told of work that has proven to be a loop.
-        chains: Make calls of what is returned at once.
-        failures: Settle nodes without a value.
+        surroundings: The shared parts of the run.
+        nodes: Receives new segments.
+        dispatch: Receives work that had to wait.
+        entries: Receives work that has proven to be a loop.
+        chains: Makes the calls of a returned chain at once.
+        failures: Settles nodes without a value.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ from cascade.spec.operation import Operation
 
 
 class Lanes(Protocol):
-    """What is done with the items that a Dispatch sends."""
+    """The handlers of the items that a Dispatch sends."""
 
     def drain(self, pool: WorkerPool) -> None:
         """The body of a worker's thread; see ``PoolHost``."""
@@ -34,21 +34,21 @@ class Lanes(Protocol):
         """Work on an item in the event loop's thread; ends with ``Dispatch.left``."""
 
     def idle(self) -> None:
-        """Nothing may be left to do. In the loop's thread."""
+        """Called when there may be no work left. In the loop's thread."""
 
     def refused(self, error: BaseException) -> None:
-        """The executor lends no thread. In the loop's thread."""
+        """Called when the executor lends no thread. In the loop's thread."""
 
 
 class Dispatch:
     """Sends nodes of one run to their lanes. Made and stopped in the event loop's thread.
 
     Args:
-        surroundings: Those of the run.
-        stages: Orders nodes; None where any order will do.
+        surroundings: The shared parts of the run.
+        stages: Orders nodes; None if any order will do.
 
     Attributes:
-        lanes: Where items go; set before the first is sent, and None once the run has ended.
+        lanes: Handles the items; set before the first is sent, and None once the run has ended.
     """
 
     lanes: Lanes | None = None
@@ -60,8 +60,8 @@ class Dispatch:
         self._cancels = Cancels()
         ready = None if stages is None else ByPriority(stages.of)
         self.pool = WorkerPool(run, self._lock, self, ready)
-        #: Items that were sent to the loop's lane, which is counted under the lock, and those of
-        #: them that have left it, in the loop's thread.
+        #: Number of items sent to the loop's lane, counted under the lock, and number of these that
+        #: have left it, counted in the loop's thread.
         self._sent_in_all = self._left = 0
         #: Items sent there by workers, not yet started.
         self._sent: deque[Item] = deque()
@@ -111,21 +111,21 @@ class Dispatch:
             self._run.loop.call_soon(self.pool.wake)
 
     def rest(self, work: Work, seconds: float) -> None:
-        """Have ``work`` worked on after a while, during which it holds no thread."""
-        self._resting[work] = None  # at once: whoever looks next is to see that there is more
+        """Resume ``work`` after a delay, during which it holds no thread."""
+        self._resting[work] = None  # at once: the run must not seem to be idle
         self._run.call_in_loop(self._rest, work, seconds)
 
     def _go_on(self, work: Work) -> None:
         """Resume admitted work. From any thread."""
         self.pool.push((work.segment, work))
-        with suppress(RuntimeError):  # the loop is closed: an abandoned run's
+        with suppress(RuntimeError):  # the run was abandoned, and its loop is closed
             self._run.call_in_loop(self.pool.wake)
 
     @property
     def _on_loop_now(self) -> int:
         return self._sent_in_all - self._left
 
-    # -- for the pool -------------------------------------------------------------------------
+    # -- called by the pool -------------------------------------------------------------------
 
     @property
     def is_alone(self) -> bool:
@@ -138,7 +138,7 @@ class Dispatch:
         self.lanes.drain(pool)
 
     def idle(self) -> None:
-        """Nothing may be left to do. In the loop's thread."""
+        """There may be no work left. In the loop's thread."""
         if self.lanes is not None:
             self.lanes.idle()
 
@@ -245,7 +245,7 @@ class Dispatch:
             raise again
 
     def close(self) -> None:
-        """Forget the parts of the run, so that they go without a garbage collection."""
+        """Drop the references to other parts of the run, so that no cycle needs the collector."""
         if not self._run.abandons:  # abandoned calls use them
             self.lanes = None
             self.pool.let_go()
@@ -270,17 +270,17 @@ def _node_of(item: Any) -> LazyResult[Any] | None:
 
 
 class Stages:
-    """The stages of nodes in the solver's plan; 0 where it says nothing.
+    """The stages of nodes in the solver's plan; 0 for nodes outside the plan.
 
     Attributes:
-        of_first: Those of the first segment, whose nodes are queued alone.
+        of_first: Stages of the first segment's nodes, which are queued without their segment.
     """
 
     def __init__(self) -> None:
         self.of_first: Mapping[LazyResult[Any], int] = {}
 
     def of(self, item: Queued) -> int:
-        """The stage of what a queue holds."""
+        """The stage of an item in the queue."""
         if not isinstance(item, tuple):
             return self.of_first.get(item, 0)
         segment, node = item

@@ -1,4 +1,4 @@
-"""Failures: nodes that end without a value, and what that means for the run (R6, R9)."""
+"""Failures: settle nodes that end without a value, and end the run if need be (R6, R9)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Failures:
     """Settles the nodes of one run that are skipped or fail.
 
     Args:
-        surroundings: Those of the run.
+        surroundings: The shared parts of the run.
         nodes: The nodes.
         gaps: Decides whether the run goes on.
     """
@@ -29,7 +29,7 @@ class Failures:
         self._gaps = gaps
 
     def leave_out_rest(self, work: Work, missing: Missing) -> None:
-        """Settle a node that has begun, and does not go on."""
+        """Settle a node that has begun, and cannot continue."""
         self.leave_out(work.segment, work.node, missing, work.source)
 
     def leave_out(
@@ -39,7 +39,7 @@ class Failures:
         missing: Missing,
         source: LazyResult[Any] | None = None,
     ) -> None:
-        """Settle a node that does not run; ``source`` is what it has continued as."""
+        """Settle a node that does not run; ``source`` is its last continuation."""
         with self._lock:
             if self._gaps.goes_on_without(segment, node, missing, source=source):
                 self._nodes.settle(segment, node, missing)
@@ -54,10 +54,11 @@ class Failures:
     def fail(
         self, error: BaseException, work: Work | None = None, item: Item | None = None
     ) -> None:
-        """Note where an error comes from, and end the run, or go on without the node's value.
+        """Add the origin of an error, and end the run, or go on without the node's value.
 
         Args:
-            error: Of the call of ``work``; or, without that, met with ``item``; or with neither.
+            error: The error of the call of ``work``; without ``work``, the error of ``item``;
+                without both, an error of no node.
             work: A node that has begun.
             item: A node that may have begun.
         """

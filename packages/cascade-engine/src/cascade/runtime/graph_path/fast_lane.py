@@ -1,9 +1,9 @@
 """The fast lane: a worker's loop over nodes that are plain calls.
 
-What a node costs is decided here: pop, call, keep, release. So it is one loop, written out, with no
-call of Python's between two calls of tasks. All that is not plain goes the general way, that of
-``slow_lane``, which means the same. A node that takes the fast lane has no policies and nothing to
-unwrap, and nothing of the run was skipped or failed so far.
+The cost of a node is decided here: pop, call, keep, release. So this is one inlined loop, without
+any Python call between two calls of tasks. All other work goes the general way of ``slow_lane``,
+with the same meaning. A node on the fast lane has no policies and nothing to unwrap, and no node of
+the run was skipped or has failed so far.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class FastLane:
     """The loop of one run's workers.
 
     Args:
-        surroundings: Those of the run.
-        nodes: Where values go.
-        dispatch: Takes a node that is not plain.
-        slow_lane: Does what the fast lane leaves out.
-        failures: Told of a call's error.
+        surroundings: The shared parts of the run.
+        nodes: Receives values.
+        dispatch: Receives nodes that are not plain.
+        slow_lane: Handles all other items: resumed work, nodes with policies.
+        failures: Receives the error of a call.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class FastLane:
     def _failed(
         self, error: BaseException, segment: Segment, lazy: LazyResult[Any], started: float
     ) -> None:
-        work = _begun(segment, lazy, started, (), lazy.kwargs)  # it is not going to be called
+        work = _begun(segment, lazy, started, (), lazy.kwargs)  # it will not be called
         self._failures.fail(carried(lazy.task.func, error), work)
 
 

@@ -1,4 +1,4 @@
-"""Following: what comes after a call of a node, or after an attempt that has failed."""
+"""Following: the next step of a node after a call, or after a failed attempt."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from cascade.spec.lazy_types import LazyResult, result_of
 
 
 class Following:
-    """Settles nodes that have their value, and lets the others go on, in either lane.
+    """Settles nodes that have their value, and lets the others continue, in either lane.
 
     Args:
-        surroundings: Those of the run.
-        nodes: The nodes.
-        dispatch: Takes work that goes on in the other lane, or after a pause.
-        continuations: Follow tail calls and returned lazy values (R4, R5).
-        failures: Settle nodes without a value.
+        surroundings: The shared parts of the run.
+        nodes: Receives values.
+        dispatch: Receives work that continues in the other lane, or after a delay.
+        continuations: Follows tail calls and returned lazy values (R4, R5).
+        failures: Settles nodes without a value.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class Following:
         self._failures = failures
 
     def after(self, work: Work, result: Any, on_loop: bool) -> Work | None:
-        """What follows a call: the same node's next one, in this lane, or nothing here."""
-        kind = type(result)  # isinstance would ask for its __class__, which may be a user's code
+        """The work after a call: the same node's next call in this lane, or none here."""
+        kind = type(result)  # isinstance reads __class__, which may run a user's code
         if not (
             kind is LazyResult
             or kind is TailCall
@@ -78,7 +78,7 @@ class Following:
         return self._in_lane(work, on_loop)
 
     def after_batch(self, work: Work, result: Any) -> Work | None:
-        """The same for a batch of steps of a loop, made in the event loop's thread."""
+        """The same after a batch of steps of a loop, made in the event loop's thread."""
         if result is PAUSED:
             return work
         if result is not NOT_ENTERED and result is not MOVED:
@@ -86,9 +86,9 @@ class Following:
         return self._in_lane(work, on_loop=True)
 
     def tries_again(self, work: Work, error: Exception) -> bool:
-        """Whether a failed attempt is followed by another, which is on its way then.
+        """Whether a failed attempt is followed by another, which is then scheduled.
 
-        In between the node rests, and holds neither a thread nor an asyncio task.
+        During the delay the node holds neither a thread nor an asyncio task.
         """
         pause = pause_after(work.policies, work.attempt, error)
         if pause is None:
@@ -101,7 +101,7 @@ class Following:
         return True
 
     def _in_lane(self, work: Work, on_loop: bool) -> Work | None:
-        """``work`` if its next call belongs to this lane; else it is sent to the other."""
+        """``work`` if its next call belongs to this lane; otherwise sends it to the other lane."""
         if belongs_on_loop(work.operation, work.args, work.kwargs, work.policies) == on_loop:
             return work
         with self._lock:

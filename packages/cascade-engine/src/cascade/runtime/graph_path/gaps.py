@@ -11,10 +11,10 @@ from cascade.spec.lazy_types import LazyResult
 
 
 class Gaps:
-    """Decides what becomes of one run when nodes are skipped or fail. Under the lock.
+    """Decides whether one run goes on when nodes are skipped or fail. Call it under the lock.
 
     Args:
-        surroundings: Those of the run.
+        surroundings: The shared parts of the run.
     """
 
     def __init__(self, surroundings: Surroundings) -> None:
@@ -28,14 +28,14 @@ class Gaps:
         goes_on: bool = False,
         source: LazyResult[Any] | None = None,
     ) -> bool:
-        """Tell of a node that does not run; whether the run goes on.
+        """Publish that a node does not run; whether the run goes on.
 
         Args:
-            segment: Where the node is.
+            segment: The segment of the node.
             node: The node.
-            missing: What it lacks.
+            missing: The Skipped or Failed that replaces its value.
             goes_on: Whether the run is known to go on.
-            source: The lazy value that the node has continued as, if it has begun.
+            source: The node's last continuation, if it has begun.
         """
         self._reports.skipped(node if source is None else source, missing)
         if goes_on:
@@ -44,7 +44,7 @@ class Gaps:
         return type(missing) is not Failed or self.goes_on_after(segment, node, missing)
 
     def goes_on_after(self, segment: Segment, node: LazyResult[Any], failed: Failed) -> bool:
-        """Whether the run goes on after a failure of ``node``; if not, it ends."""
+        """Whether the run goes on after a failure of ``node``; otherwise this ends it."""
         self._end.have_gap()
         if failed.counted or (failed.can_be_value and _is_caught(segment, node)):
             return True
@@ -56,5 +56,5 @@ class Gaps:
 
 
 def _is_caught(segment: Segment, node: LazyResult[Any]) -> bool:
-    """Whether an error of this node becomes the value of itself or of what continues as it."""
+    """Whether an error of this node becomes the value of itself or of a node it continues."""
     return node._calls.catches or way_above(segment, node).catches

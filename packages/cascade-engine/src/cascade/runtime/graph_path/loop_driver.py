@@ -1,8 +1,8 @@
 """The loop driver: lets nodes of a graph run continue in compiled loops, many steps at once.
 
-A loop that a node has entered (``loop_entries``) makes steps until one gives something that is no
-tail call of its own, or until it has made as many as it was given. Between two batches everything
-else happens: turns of the event loop and with them cancelling, the limit of steps, events.
+A loop that a node has entered (``loop_entries``) makes steps until one returns something other than
+a tail call of its own, or until its batch is used up. Between two batches everything else happens:
+turns of the event loop, and with them cancels, the step limit and events.
 
 The node's asyncio task makes steps of coroutines, and those of plain functions in the event loop's
 thread (``drive``). A worker's thread makes batches by itself (``drive_on_worker``), without a hop
@@ -33,7 +33,7 @@ from cascade.runtime.run import carried, in_loop, stop_iteration
 from cascade.spec.errors import TaskCancelledError, TaskStopIterationError
 from cascade.spec.task import Task
 
-#: What ``drive`` gives where the node has left its loop: the step is to be made as any call is.
+#: The result of ``drive`` if the node has left its loop, so that its step is an ordinary call.
 NOT_ENTERED: Final = object()
 #: The result of ``drive`` if the loop continues on a worker.
 MOVED: Final = object()
@@ -50,9 +50,9 @@ class LoopDriver:
     """Makes the steps of loops for one run.
 
     Args:
-        surroundings: Those of the run.
-        entries: Let nodes leave their loops.
-        dispatch: Knows how many nodes the event loop works on.
+        surroundings: The shared parts of the run.
+        entries: Takes nodes out of their loops.
+        dispatch: Has the number of nodes that the event loop works on.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LoopDriver:
         self._run, _, _, self._end = surroundings
         self._entries = entries
         self._dispatch = dispatch
-        #: Batches of loops of coroutines, and those that workers make.
+        #: Running batches: of coroutine loops, and of loops on workers.
         self._under_way: set[Steps] = set()
         self._stop_listening: Callable[[], object] | None = None
         self._end.at_stop(self.end_batches)
@@ -99,7 +99,7 @@ class LoopDriver:
         gate, code = self._run.gate, loop.code
         task = loop.task
         if not gate.constraints.alike(other.name for other in code.tasks):
-            self._entries.leave(work)  # each of its tasks is limited by other ones
+            self._entries.leave(work)  # its tasks have different limits
             return NOT_ENTERED
         allowed = self._run.steps.allowed(1 if loop.is_fresh else budget.left)
         if not gate.governs(task, work.policies):
@@ -172,7 +172,8 @@ class LoopDriver:
             # Later steps must not see a variable set by one (M12).
             loop.context = self._run.context.copy()
         elif written:
-            self._entries.leave(work)  # a step may write in the midst of a batch, which would go on
+            # Its steps set variables, which later steps of a batch would see.
+            self._entries.leave(work)
             work.left = -1
             return NOT_ENTERED if value is PAUSED else value
         if value is not PAUSED:

@@ -1,8 +1,8 @@
-"""Entries: when nodes of a graph run enter a compiled loop, and how they leave it.
+"""Entries: let nodes of a graph run enter and leave compiled loops.
 
-A node enters a loop when it has proven long (``PROMOTED`` tail calls in a row), or at once where it
-is all that a run is for. What the loop cannot go on with, its node does as any other: as the task
-that ran last, with its arguments.
+A node enters a loop when it has proven long (``PROMOTED`` tail calls in a row), or at once if it is
+the whole target of a run. A step that does not fit into the loop is made by its node like any
+other, as the task that ran last, with its arguments.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from cascade.spec.lazy_value import NO_KWARGS
 from cascade.spec.operation import Operation
 from cascade.spec.task import Task
 
-#: So many tail calls in a row show that a node is a loop.
+#: Number of tail calls in a row after which a node counts as a loop.
 PROMOTED: Final = 16
-#: How often a loop may be left soon after it was entered; then its node enters trampolines only.
+#: A node may leave loops so often soon after it entered them; then it enters trampolines only.
 _LEFT_FOR_GOOD = 2
 
 
@@ -32,7 +32,7 @@ class LoopEntries:
 
     Args:
         run: The run.
-        tier: The best that there may be.
+        tier: The best tier allowed.
     """
 
     def __init__(self, run: Run, tier: Tier) -> None:
@@ -53,18 +53,18 @@ class LoopEntries:
         return self._loop_to_start(target.task) is not None
 
     def start(self, work: Work) -> bool:
-        """Let the node of such a target begin; whether it does, its arguments being plain."""
+        """Start the node of such a target in its loop; False if its arguments are not plain."""
         assert isinstance(work.operation, Task)
         code = self._loop_to_start(work.operation)
         return code is not None and self._enter(work, work.operation, code)
 
     def _loop_to_start(self, task: Task[..., Any]) -> Code | None:
         code = loop_of(task, self._tier)
-        # What is not fused may be no loop at all, unless it was asked for by name.
+        # Code that is not fused may be no loop at all, unless its tier was asked for by name.
         return code if self._tier != "auto" or type(code) is Fused else None
 
     def promote(self, work: Work) -> None:
-        """Let a node whose last calls were tail calls go on in a loop, if there is one for it."""
+        """Let a node whose last calls were tail calls continue in a loop, if it has one."""
         work.tails, task = 0, work.operation
         if self._tier == "interpreted" or work.policies.needs_attempts or work.left < 0:
             return
@@ -80,7 +80,7 @@ class LoopEntries:
             self._enter(work, task, code)
 
     def leave(self, work: Work) -> None:
-        """Let a node be at the step that its loop has come to, as an ordinary call."""
+        """Take a node out of its loop, at the loop's current step, as an ordinary call."""
         loop, work.loop = work.loop, None
         assert loop is not None
         task = loop.task
@@ -120,13 +120,13 @@ class LoopEntries:
         return not (gate.constraints.any and any(gate.governs(task, policies) for task in tasks))
 
     def entry(self, loop: Loop) -> Callable[..., Any] | None:
-        """The function to enter, if the arguments and all that it relies on allow that."""
+        """The function to enter, if the arguments, and the names it relies on, allow that."""
         if type(loop.code) is Fused and is_traced():
             return self._untangled(loop)
         return loop.code.loop_for(loop.values)
 
     def _untangled(self, loop: Loop) -> Callable[..., Any] | None:
-        """The same where somebody looks at lines, which are to be the functions' own."""
+        """The same while a tool traces lines, which must be the functions' own."""
         task, code = loop.task, loop_of(loop.task, self._tier)
         if code is None:
             return None

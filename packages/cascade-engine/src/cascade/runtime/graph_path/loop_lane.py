@@ -1,4 +1,4 @@
-"""The loop's lane: nodes that are worked on in the event loop's thread, in an asyncio task each."""
+"""The loop's lane: handles each node in an asyncio task, in the event loop's thread."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class LoopLane:
     """Awaits coroutine functions, opens resources, ends calls in time.
 
     Args:
-        surroundings: Those of the run.
-        beginnings: Begin nodes.
-        following: Tells what comes after a call.
+        surroundings: The shared parts of the run.
+        beginnings: Begins nodes.
+        following: Returns the work after a call.
         driver: Makes steps of loops.
-        dispatch: Told of asyncio tasks that end.
-        failures: Told of errors.
+        dispatch: Counts the asyncio tasks that end.
+        failures: Receives errors.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class LoopLane:
         self._processor = NodeProcessor(self._run, self._end.is_cancelled)
 
     async def work_on(self, item: Item, in_place: bool = False) -> None:
-        """Work on a node, in the current asyncio task.
+        """Handle a node in the current asyncio task.
 
-        With ``in_place`` that is the run's own, whose cancels pass.
+        ``in_place`` means that this is the run's own task, from which a cancel is raised.
         """
         work: Work | None = None
         budget: YieldBudget | None = None
@@ -86,13 +86,14 @@ class LoopLane:
             self._dispatch.left()
 
     def _failed(self, error: BaseException, work: Work | None, item: Item, in_place: bool) -> bool:
-        """Settle a node that has failed; whether the error is the asyncio task's as well."""
+        """Settle a failed node; whether its asyncio task must raise the error as well."""
         if self._end.is_cancelled(1) and isinstance(error, asyncio.CancelledError):
             return in_place
         if self._end.stopping and not isinstance(error, Exception):
             # Ctrl-C while the run ends is for the event loop, which cancels the run again.
             return error is not self._end.error
-        if isinstance(error, asyncio.CancelledError):  # by a handle on this asyncio task (M13)
+        # Not by the engine: through a handle on this asyncio task (M13).
+        if isinstance(error, asyncio.CancelledError):
             inside = cancelled_inside()
             inside.__cause__ = error
             error = inside
@@ -100,7 +101,7 @@ class LoopLane:
         return False
 
     def _call(self, work: Work) -> Awaitable[Any]:
-        """The call of ``work``, to be awaited."""
+        """An awaitable for the call of ``work``."""
         operation, args, kwargs, gate = work.operation, work.args, work.kwargs, self._run.gate
         bare = operation.is_async and work.policies is PLAIN_CALLS
         bare = bare and not (gate.constraints.any and gate.governs(operation, PLAIN_CALLS))

@@ -1,8 +1,8 @@
 """Nodes: the bookkeeping of a graph run's nodes, and the steps that follow a value.
 
-Pure bookkeeping, under the lock of its owner: which node waits for which, where values go, which
-lazy values the run has met. Nothing here runs a task; the dispatch is told which could. The fast
-lane has ``settle`` written out for the commonest case.
+Used under the lock of its owner: which nodes wait for which, where values go, which lazy values the
+run has met. Nothing here runs a task; the dispatch gets the nodes that could run. The fast lane has
+an inlined copy of ``settle`` for the commonest case.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Nodes:
     """The nodes of one run.
 
     Args:
-        surroundings: Those of the run.
-        dispatch: Takes each node as soon as all that it waits for is there.
+        surroundings: The shared parts of the run.
+        dispatch: Receives each node when everything it waits for is there.
         gaps: Decides whether the run goes on without the value of a node.
-        solver: Gives nodes their priorities; None where any order will do.
-        stages: Told of the priorities of the first segment.
+        solver: Gives nodes their priorities; None if any order will do.
+        stages: Receives the priorities of the first segment.
     """
 
     def __init__(
@@ -81,17 +81,17 @@ class Nodes:
         #: ones for ever must not be remembered for ever.
         self._memory: dict[weakref.ref[LazyResult[Any]], Address] = {}
         self._forget = self._memory.pop  # in C; a WeakKeyDictionary takes twice as long
-        #: No lazy value whose number is above this was met so far.
+        #: The run has met no lazy value with a greater number.
         self.newest = next_number()
         #: No lazy value with a number above this belongs to the first segment.
         self._begun = self.newest
         #: All nodes of the first segment, after they were first needed.
         self._of_first: set[LazyResult[Any]] | None = None
         self._pins = Pins()
-        #: A first segment of one node, whose task was not searched so far: most runs end with it.
+        #: A first segment of one node, while its task is unsearched: most runs end in this state.
         self._alone: Wiring | None = None
         #: Node → functions that turn its outcome into another one before it is kept, the last one
-        #: first. There are several where a node that continues as another hands its place on.
+        #: first. There are several if a node that continues as another passes its place on.
         self.watched: dict[tuple[Segment, LazyResult[Any]], list[Callable[[Any], Any]]] = {}
 
     def add(self, wiring: Wiring, continuation: Resume | Address | None) -> Segment:
@@ -152,7 +152,7 @@ class Nodes:
 
     @property
     def simple(self) -> bool:
-        """Whether nothing but their values is to be known of nodes so far."""
+        """Whether nodes have had only plain values so far."""
         return self._record is None and self._solver is None and not self._end.gaps
 
     def known(self, lazy: LazyResult[Any]) -> Address | None:

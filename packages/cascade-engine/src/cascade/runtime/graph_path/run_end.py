@@ -1,4 +1,4 @@
-"""RunEnd: the result or the first error of a graph run, and the way to its end."""
+"""RunEnd: the result or the first error of a graph run, and the steps of ending it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cascade.runtime.semantics.outcomes import Failed
 
 
 class RunEnd:
-    """How one graph run ends. Made in the event loop's thread.
+    """The end of one graph run. Made in the event loop's thread.
 
     Attributes:
-        stopping: Whether nothing new is begun any more.
+        stopping: Whether the run starts nothing new.
         gaps: Whether any node was skipped or has failed so far.
-        smooth: Whether nothing was skipped, failed or stopped so far. As long as it is true, the
-            fast lane calls plain nodes without a look at their inputs.
+        smooth: True until a node is skipped or fails, or the run stops. Until then the fast lane
+            calls plain nodes without checking their inputs.
         result: The outcome of the target, or PENDING.
         error: The error that ends the run, or None.
     """
@@ -37,15 +37,15 @@ class RunEnd:
 
     @property
     def is_near(self) -> bool:
-        """Whether there is a result, or an error that ends the run."""
+        """Whether the run has a result, or an error that ends it."""
         return self.result is not PENDING or self.error is not None
 
     def at_stop(self, stop: Callable[[], object]) -> None:
-        """Have ``stop`` called when the run stops; from any thread, possibly more than once."""
+        """Call ``stop`` when the run stops; from any thread, possibly more than once."""
         self._stops.append(stop)
 
     def is_cancelled(self, outside: int) -> bool:
-        """Whether the engine has cancelled the current asyncio task; ``outside`` as it counts."""
+        """Whether the engine has cancelled the current asyncio task; ``outside``: see Cancels."""
         return self.stopping or (outside > 0 and self._run.is_cancelled)
 
     def have_gap(self) -> None:
@@ -68,13 +68,13 @@ class RunEnd:
         self._run.call_in_loop(self.wake)
 
     def stop(self) -> None:
-        """Begin nothing new."""
+        """Start nothing new."""
         self.stopping, self.smooth = True, False
         for stop in self._stops:
             stop()
 
     async def reached(self) -> None:
-        """Wait until there is a result or an error. In the event loop's thread."""
+        """Wait for a result or an error. In the event loop's thread."""
         if not self.is_near:
             self._done = self._run.loop.create_future()
             await self._done
@@ -85,7 +85,7 @@ class RunEnd:
             self._done.set_result(None)
 
     def close(self) -> None:
-        """Forget the parts of the run, so that they go without a garbage collection."""
+        """Drop the references to other parts of the run, so that no cycle needs the collector."""
         self._stops.clear()
 
     def take(self) -> Any:
@@ -100,4 +100,4 @@ class RunEnd:
         try:
             raise error
         finally:
-            del error  # or this frame, which its traceback holds, would hold it in turn
+            del error  # otherwise a cycle: the traceback holds this frame, and the frame the error

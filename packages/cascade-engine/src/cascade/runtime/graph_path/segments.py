@@ -269,7 +269,7 @@ def arguments_by_name(work: Work) -> dict[str, Any]:
     return parameters.complete(parameters.bind(work.args, work.kwargs))
 
 
-#: A node whose inputs are there, or work that goes on.
+#: A node that has its inputs, or work to resume.
 Item = tuple[Segment, "LazyResult[Any] | Work"]
 #: An item of the queue; nodes of the first segment, the most frequent ones, stand alone.
 Queued = Item | LazyResult[Any]

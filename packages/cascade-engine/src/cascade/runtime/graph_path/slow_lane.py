@@ -1,8 +1,8 @@
-"""The slow lane: a worker's way through nodes that are more than plain calls.
+"""The slow lane: handles nodes that are more than plain calls in workers' threads.
 
 It makes attempts of plain functions that need neither the event loop nor a timeout: with retries,
-caches, conditions, capacities and constraints, and with what they continue as. The event loop has a
-lane of its own for all others (``loop_lane``).
+caches, conditions, capacities and constraints, and with their continuations. All others belong to
+the event loop's lane (``loop_lane``).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from cascade.runtime.run import carried
 
 
 class SlowLane:
-    """Works on nodes in workers' threads.
+    """Handles nodes in workers' threads.
 
     Args:
-        surroundings: Those of the run.
-        beginnings: Begin nodes.
-        following: Tells what comes after a call.
+        surroundings: The shared parts of the run.
+        beginnings: Begins nodes.
+        following: Returns the work after a call.
         driver: Makes steps of loops.
-        dispatch: Takes what belongs to the event loop; admits calls that are limited.
-        failures: Told of errors.
+        dispatch: Receives nodes of the event loop's lane; admits calls that have limits.
+        failures: Receives errors.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class SlowLane:
                     else:
                         if watched:
                             self._reports.goes_on(work)
-                        context = copied()  # what a task writes, others do not see (M12)
+                        context = copied()  # a task's changes are invisible to others (M12)
                         if work.permit is not None:
                             context.run(current_permit.set, work.permit)
                         result = context.run(work.operation.func, *work.args, **work.kwargs)
                 except (Exception, asyncio.CancelledError) as failure:
-                    admission.left(work)  # backoff holds nothing
+                    admission.left(work)  # a node holds no permit during its delay
                     error = carried(work.operation.func, failure)
                     if isinstance(error, Exception) and self._following.tries_again(work, error):
                         del error  # its traceback holds this frame
@@ -100,23 +100,23 @@ class SlowLane:
             self._failures.fail(error, work, item)
 
     def go_on(self, work: Work) -> None:
-        """Go on with what the fast lane has begun, whose call has given ``work.handed``."""
+        """Continue work that the fast lane has begun; ``work.handed`` is the result of its call."""
         result, work.handed = work.handed, PENDING
         try:
             following = self._following.after(work, result, on_loop=False)
         except BaseException as error:
             self._failures.fail(error, work)
         else:
-            del result  # a tail call has arguments, which a loop is not to hold
+            del result  # a loop must not hold the arguments of its tail call
             if following is not None:
                 self.work_on((following.segment, following))
 
     def _spin(self, work: Work) -> Any:
-        """What the loop of ``work`` gives; see ``LoopDriver``."""
+        """The result of a batch of the loop of ``work``; see ``LoopDriver``."""
         if not self._run.is_own_thread(get_ident()):
             return self._driver.drive_on_worker(work)
         assert work.loop is not None
-        work.loop.stays = True  # the executor has no threads, and the event loop wants its turns
+        work.loop.stays = True  # an inline executor: the event loop needs its turns
         with self._lock:
             self._dispatch.to_loop((work.segment, work))
         return MOVED

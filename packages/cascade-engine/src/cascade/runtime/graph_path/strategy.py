@@ -2,19 +2,18 @@
 
 State vocabulary:
 
-- *segment*: a graph in execution. The target's is the first; a task that returns a lazy value adds
-  one for whatever that needs (rule R4), and it is dropped when its last node, its target, is done.
-- *address*: (segment, node), where the value of a node goes. A target hands its value on to the
-  node that it continues, so both have one address, and a loop of tasks that return lazy values
-  stays at one address for ever: flat memory.
-- *work*: one node being computed: the operation that runs now, with its arguments. A tail call
-  changes the operation and the arguments, never the address (rule R5, M3).
-- *lane*: plain calls go to the workers' fast lane; what has policies, but is called on a worker,
-  takes their slow one; coroutine functions, and calls that want resources or have a timeout, go to
-  the event loop.
+- *segment*: a running graph. The target's is the first. A task that returns a lazy value adds one
+  for all that this value needs (rule R4); it is dropped when its last node, its target, is done.
+- *address*: (segment, node), the destination of a node's value. A target passes its value on to the
+  node that it continues. Both therefore have one address, and a loop of tasks that return lazy
+  values stays at one address for ever: flat memory.
+- *work*: the computation of one node: its present operation and arguments. A tail call changes
+  these, never the address (rule R5, M3).
+- *lane*: plain calls go to the workers' fast lane; plain calls with policies to the workers' slow
+  lane; coroutine functions, and calls that need resources or have a timeout, to the event loop.
 
-Lazy values are remembered by address for as long as they live, so that one that is met again, in
-whatever task returns or mentions it, is not computed again (M14).
+Lazy values are remembered by address while they live. If a task returns or mentions one that the
+run has met, it is not computed again (M14).
 """
 
 from __future__ import annotations
@@ -52,11 +51,11 @@ from cascade.spec.protocols import Solver
 
 
 class GraphExecutionStrategy:
-    """Runs a target as a graph; a node starts when its inputs are there, there are no barriers.
+    """Runs a target as a graph; a node starts when it has its inputs, without barriers.
 
     Args:
         solver: Orders nodes that could run at the same time.
-        tier: How the steps of nodes that have proven to be loops are made.
+        tier: The tier for nodes that have proven to be loops.
     """
 
     name = "graph"
@@ -78,12 +77,12 @@ class GraphExecutionStrategy:
 
 
 class GraphRun:
-    """One run of one target: makes the parts of it, begins with the target, and ends them.
+    """One run of one target: makes its parts, starts the target, and ends the parts.
 
     Args:
         run: The run.
         solver: See GraphExecutionStrategy.
-        tier: See there.
+        tier: See GraphExecutionStrategy.
         compiled: Whether a target that is a lone call of a loop task begins as a compiled loop.
     """
 
@@ -105,7 +104,7 @@ class GraphRun:
         self._failures = failures = Failures(around, nodes, gaps)
         self._beginnings = Beginnings(around, nodes, Caches(around, nodes, failures), failures)
         entries = LoopEntries(run, tier)
-        #: Lets the target enter its loop at once.
+        #: Starts the target in its loop; None if it starts as an ordinary call.
         self._entries = entries if compiled else None
         self._driver = driver = LoopDriver(around, entries, dispatch)
         chains = Chains(around, nodes, dispatch, failures)
@@ -117,7 +116,7 @@ class GraphRun:
         dispatch.lanes = self
 
     async def value(self, target: LazyResult[Any], begun: Begun | None = None) -> Any:
-        """What a strategy gives for ``target``; with ``begun``, go on from there."""
+        """The result of a strategy for ``target``; with ``begun``, continue from there."""
         self._run.watch_waits(self._lacking)
         wiring = wire(target)
         self._run.check(wiring.special)
@@ -144,7 +143,7 @@ class GraphRun:
         return self._end.take()
 
     def _go_on_from(self, wiring: Wiring, begun: Begun) -> None:
-        """Begin where straight-line code for the graph has stopped."""
+        """Begin at the point where straight-line code for the graph has stopped."""
         with self._lock:
             segment = self._nodes.resume(wiring, None, begun)
         work = None if begun.called is None else Work.begun(segment, begun)
@@ -160,7 +159,7 @@ class GraphRun:
             self._dispatch.send(work)
 
     async def _start_in_loop(self, wiring: Wiring, entries: LoopEntries) -> None:
-        """Begin with a compiled loop, which is all that the target is; in this asyncio task."""
+        """Begin with a compiled loop, which is the whole target; in this asyncio task."""
         wiring.ready.clear()
         with self._lock:
             segment = self._nodes.add(wiring, None)
@@ -181,7 +180,7 @@ class GraphRun:
         self._fast_lane.drain(pool)
 
     def work_on(self, item: Item) -> Coroutine[Any, Any, None]:
-        """Work on an item in the event loop's thread."""
+        """Handle an item in the event loop's thread."""
         return self._loop_lane.work_on(item)
 
     def refused(self, error: BaseException) -> None:
@@ -189,7 +188,7 @@ class GraphRun:
         self._failures.fail(error)
 
     def idle(self) -> None:
-        """Nothing runs and nothing is ready: without a value, nodes wait for each other."""
+        """End a run without a value if nothing runs or is ready: nodes wait for each other."""
         with self._lock:
             if self._dispatch.busy or self._end.stopping or self._end.is_near:
                 return

@@ -1,4 +1,4 @@
-"""Surroundings: what all parts of one graph run have in common."""
+"""Surroundings: the objects that all parts of one graph run share."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cascade.runtime.run import Run
 
 
 class Surroundings(NamedTuple):
-    """Given to each part of a graph run.
+    """The objects that all parts of one graph run share.
 
     Attributes:
         run: The run.
-        lock: Guards the nodes, their segments, and what is sent to the lanes.
+        lock: Guards the nodes, their segments, and the bookkeeping of the lanes.
         reports: Publishes the events of nodes.
-        end: The result or error of the run, and whether it ends.
+        end: The result or error of the run, and whether it is ending.
     """
 
     run: Run

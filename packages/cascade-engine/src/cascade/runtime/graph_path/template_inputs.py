@@ -1,4 +1,4 @@
-"""Inputs of blueprints: what their registers hold when a blueprint, or a loop of it, is entered."""
+"""Inputs of blueprints: the contents of their registers at the entry, also of a loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cascade.spec.lazy_types import LazyResult
 def initial_registers(
     blueprint: Blueprint, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[dict[int, Any], Set[int]]:
-    """What the inputs hold at the beginning, as arguments of nodes, and which of them were given.
+    """The inputs at the beginning, as arguments of nodes, and which of them were given.
 
     Raises:
         ArgumentError: The arguments do not fit the inputs, or one is missing.
@@ -33,14 +33,14 @@ def given_inputs(
     kwargs: Mapping[str, Any],
     current: Mapping[int, Any],
 ) -> dict[int, Any]:
-    """Register → its argument, in the form that the arguments of a node have.
+    """Register → its argument, in the form of a node's argument.
 
-    A lazy value stands for what the prologue computes there, and is none that was given.
+    A lazy value stands for the value that the prologue computes, and does not count as given.
 
     Args:
         blueprint: Has the inputs.
-        args, kwargs: Of these.
-        current: What the registers hold; surplus named inputs are added to those there.
+        args, kwargs: The arguments.
+        current: The present contents of the registers; surplus named inputs are added to them.
 
     Raises:
         ArgumentError: They do not fit.
@@ -109,7 +109,7 @@ def _give_extra(
 
 
 def dead_prologue(blueprint: Blueprint, given: Iterable[int]) -> set[int]:
-    """Instructions of the prologue that only compute what the caller has given instead (M3)."""
+    """Instructions of the prologue that compute only inputs which the caller has given (M3)."""
     overridden = blueprint.input_sources.keys() & given
     if not overridden:
         return set()
@@ -128,7 +128,7 @@ def dead_prologue(blueprint: Blueprint, given: Iterable[int]) -> set[int]:
 
 
 def as_argument(value: Any) -> Any:
-    """What stands for a value among the arguments of a node: a lazy one is not to be computed."""
+    """The form of a value as a node's argument: a lazy value must not be computed."""
     return Literal(value) if issubclass(type(value), (LazyResult, Literal)) else value
 
 

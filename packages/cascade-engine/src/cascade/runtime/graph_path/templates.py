@@ -125,7 +125,7 @@ def instantiate(
 
 
 def remaining(blueprint: Blueprint, registers: Sequence[Any], place: int) -> list[LazyResult[Any]]:
-    """The nodes of the instructions from ``place`` on, with what the registers hold there."""
+    """The nodes of the instructions from ``place`` on, with the contents of the registers there."""
     instance = _Instance(blueprint, dict(enumerate(map(as_argument, registers))))
     nodes = [instance.add(call) for call in blueprint.instructions[place:-1]]
     return [*nodes, instance.root(None, None)]
@@ -355,7 +355,7 @@ def _spread(
     *rest: Any,
     **named: Any,
 ) -> LazyResult[Any]:
-    """The call with surplus arguments, which are there now."""
+    """The call with surplus arguments, which have values now."""
     given = [*map(as_argument, rest), *map(as_argument, args)]
     by_name = {name: as_argument(value) for name, value in {**named, **kwargs}.items()}
     node = _lazy(operation, given, by_name, None)

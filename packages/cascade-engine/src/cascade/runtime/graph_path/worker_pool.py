@@ -83,7 +83,7 @@ class ByPriority:
 
 
 class PoolHost(Protocol):
-    """What a pool works for."""
+    """The owner of a pool: gives its threads their work."""
 
     @property
     def is_alone(self) -> bool:
@@ -92,9 +92,8 @@ class PoolHost(Protocol):
     def drain(self, pool: WorkerPool) -> None:
         """The body of a thread.
 
-        It calls ``enter``, pops from ``ready`` and puts what it popped into the cell that it was
-        given, again and again. When nothing is ready it calls ``leave``, and returns if that says
-        so.
+        It calls ``enter``, pops from ``ready`` and puts the item into the cell that it was given,
+        again and again. When nothing is ready it calls ``leave``, and returns if that returns True.
         """
 
     def idle(self) -> None:
@@ -111,10 +110,10 @@ class WorkerPool:
     """The threads of one run. Made, woken and stopped in the event loop's thread.
 
     Args:
-        run: Lends the executor.
-        lock: Guards all that ``drain`` changes; owned by the thread as long as there is only one.
-        host: What the threads work for.
-        ready: The queue; ordered by arrival if left out.
+        run: Has the executor.
+        lock: Guards all that ``drain`` changes; owned by the thread while it is the only one.
+        host: Gives the threads their work.
+        ready: The queue; in order of arrival by default.
     """
 
     def __init__(
@@ -183,7 +182,7 @@ class WorkerPool:
         await self._quiet
 
     def let_go(self) -> None:
-        """Forget what the threads work for; none is awake any more, nor will be."""
+        """Drop the host; no thread is awake, and none will wake."""
         self._host, self.on_look = _NO_HOST, _nothing
 
     def working(self) -> list[tuple[Future[None], Any]]:
@@ -220,7 +219,7 @@ class WorkerPool:
         self._current[threading.get_ident()] = cell
         try:
             self._host.drain(self)
-        except BaseException as error:  # a run must end also where the fault is ours
+        except BaseException as error:  # the run must end even if Cascade itself is at fault
             self.stop()
             self._tell(self._host.refused, error)
             self.leave()
@@ -311,7 +310,7 @@ def _nothing() -> None:
 
 
 class _NoHost:
-    """In place of a host whose run has ended: a thread's last words may come later."""
+    """Stands for a host whose run has ended, because a thread may still call it."""
 
     is_alone = False
 

@@ -198,7 +198,7 @@ class Gate:
             permit.outlives = True
 
     def let_go(self) -> None:
-        """Forget the run, which has ended, so that it goes without a garbage collection."""
+        """Drop the reference to the ended run, so that no cycle needs the collector."""
         del self._run
 
     def close(self) -> None:

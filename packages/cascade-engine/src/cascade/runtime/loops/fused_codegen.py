@@ -216,7 +216,7 @@ class LoopWriter:
     def _is_lazy(self, value: ast.expr, written: ast.expr) -> ast.expr:
         """An expression: whether an argument that the step did not have is left to the node."""
         ask = ast.Call(self._tool("is_lazy", is_lazy), [value], [])
-        if isinstance(written, (ast.Tuple, ast.List)):  # a new one: look at its items right here
+        if isinstance(written, (ast.Tuple, ast.List)):  # a new one: its items are tested in place
             kinds = ast.Call(self._tool("map", map), [self._tool("type", type), value], [])
             plain = ast.Call(self._tool("are_atoms", ATOMS.issuperset), [kinds], [])
             return ast.BoolOp(ast.And(), [ast.UnaryOp(ast.Not(), plain), ask])

@@ -5,12 +5,12 @@ therefore checks every argument, unless the check is proven unnecessary. There a
 names and for expressions of them. Both start with all names as proven and remove those with an
 unproven binding, until nothing changes:
 
-- *never lazy*: a parameter. The loop is entered without lazy arguments and checks new ones, and the
-  objects that the last step had are not searched again;
+- *never lazy*: a parameter. The loop is entered without lazy arguments and checks new ones. The
+  last step's objects are not searched again;
 - *atomic*: the value is an atom, such as a number or a text, or a tuple of atoms, like constants
   and arithmetic of such values. For parameters this holds only if the values at the entry are
-  atoms: ``needs`` lists the ones to check. A list or dict proves nothing where it has a name,
-  because anything may be put into it; where it is written as an argument, its items do.
+  atoms: ``needs`` lists the ones to check. A list or dict with a name proves nothing, because
+  anything may be put into it; as an argument written in place, it is as safe as its items.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 from cascade.runtime.loops.ast_walk import nodes
 from cascade.runtime.loops.verified_source import builtins_of
 
-#: Builtins that return atoms, and a range, whose items are.
+#: Builtins that return an atom or a range, whose items are atoms.
 _SAFE_CALLS = frozenset(
     {"bool", "bytes", "chr", "float", "hash", "id", "int", "isinstance"}
     | {"len", "ord", "range", "repr", "str"}
@@ -41,7 +41,7 @@ class LazinessAnalysis:
         bodies: Statements of functions that share their names.
         parameters: The parameters of these functions.
         names: All their variables, including the parameters.
-        handed: Parameter → the expressions that fused tail calls give it.
+        handed: Parameter → its arguments in the fused tail calls.
         stands: Whether a name that is no variable means Python's own builtin, in all bodies.
     """
 
@@ -59,9 +59,9 @@ class LazinessAnalysis:
         self._parameters = set(parameters)
         self._names = set(names)
         bound = bindings(bodies)
-        #: Names that a body binds: its own, and those of comprehensions.
+        #: Names that a body binds, including the variables of comprehensions.
         self._bound = bound.keys()
-        #: Its own names that a body binds.
+        #: The variables of the functions that a body binds.
         self.rebound = bound.keys() & self._names
         self._from = _sources(bound, handed)
         self._atomic = set(self._names)
@@ -92,7 +92,7 @@ class LazinessAnalysis:
         return seen
 
     def always(self, expression: ast.expr) -> bool:
-        """Whether that holds for all values of its names."""
+        """Whether the value is never lazy, whatever values its names have."""
         if isinstance(expression, ast.Name):
             return expression.id in self._never_lazy
         return isinstance(expression, _ATOMS) or _asks(expression)
@@ -147,7 +147,7 @@ class LazinessAnalysis:
         return all(map(self._is_atomic, operands))
 
     def _is_new(self, value: ast.expr) -> bool:
-        """Whether it makes a list, set or dict of atoms: no other name has it yet."""
+        """Whether it makes a list, set or dict of atoms, which no other name refers to yet."""
         if isinstance(value, (ast.List, ast.Set)):
             return all(map(self._is_atomic, value.elts))
         if isinstance(value, ast.Dict):
@@ -240,7 +240,7 @@ def _bound_by(node: ast.AST) -> Iterable[str]:
 
 
 def _is_told(operator: ast.cmpop, left: ast.expr, right: ast.expr) -> bool:
-    """Whether a comparison of builtin values is a bool; for lists their items decide."""
+    """Whether a comparison of builtin values gives a bool; for lists this depends on the items."""
     if isinstance(operator, (ast.Lt, ast.LtE, ast.Gt, ast.GtE)):
         return isinstance(left, ast.Constant) or isinstance(right, ast.Constant)
     return True

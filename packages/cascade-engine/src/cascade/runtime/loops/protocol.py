@@ -36,9 +36,9 @@ LAZY = (LazyResult, Literal, Inject)
 
 
 def is_lazy(value: Any) -> bool:
-    """Whether an argument is left to the node: it is of ``LAZY``, or a container with such inside.
+    """Whether an argument is left to the node: a ``LAZY`` one, or a container that holds one.
 
-    Asked of the arguments of each step that are no atoms and that the last step did not have (M2).
+    Called for each argument that is no atom and differs from the last step's (M2).
     """
     kind = type(value)
     if kind is list or kind is tuple:

@@ -90,7 +90,7 @@ class ResourceSession:
                 self._bound.shutdown(wait=False)
 
     def let_go(self) -> None:
-        """Forget the run, which has ended, so that it goes without a garbage collection."""
+        """Drop the reference to the ended run, so that no cycle needs the collector."""
         del self._run
 
     def leave_to(

@@ -20,14 +20,14 @@ def searched(
     """``tail`` with each container that holds lazy values as one lazy value, and all of these (M2).
 
     Args:
-        tail: What a step has returned.
-        last: The arguments of that step. These objects were searched when it was called, so they
-            are not searched again where they are handed on.
+        tail: The result of a step.
+        last: The arguments of that step. These objects were searched when it was called, and are
+            not searched again if the tail call passes them on.
         code, lasti: Where the node was written.
 
     Raises:
-        ArgumentError: A container holds a task, an ``inject(…)``, or a lazy value that it cannot be
-            rebuilt around.
+        ArgumentError: A container holds a task or an ``inject(…)``; or it holds a lazy value and
+            cannot be rebuilt.
     """
     if ATOMS.issuperset(map(type, tail.args)) and not tail.kwargs:
         return tail, []
@@ -73,8 +73,8 @@ def next_call(
     task starts from that task's defaults (M1).
 
     Args:
-        current: Returned ``tail``; a Task, or an operation that is turned into one here.
-        named: The arguments that it ran with, complete.
+        current: The task that returned ``tail``, or an operation, which becomes a task here.
+        named: The complete arguments of that call.
         tail: Without lazy values, and without a ``target_blueprint_id``.
 
     Raises:
@@ -92,7 +92,7 @@ def next_call(
 
 
 def is_baked(blueprint: Blueprint, task: Task[..., Any]) -> bool:
-    """Whether the arguments of ``task`` are no inputs, so that the blueprint is no loop."""
+    """Whether the blueprint has no inputs for the arguments of ``task``, and so is no loop."""
     taken = len(blueprint.input_args), len(blueprint.input_kwargs)
     return taken != (len(task.parameters.positional), len(task.parameters.keyword))
 

@@ -42,8 +42,8 @@ class Fault(NamedTuple):
 
     Attributes:
         instruction: Index of the instruction; None for the blueprint as a whole.
-        text: A clause that says it.
-        place: How messages call the instruction.
+        text: A clause that states the fault.
+        place: The name of the instruction in messages.
     """
 
     instruction: int | None
