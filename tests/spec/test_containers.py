@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, NamedTuple
+from weakref import ref
 
 import pytest
 from hypothesis import given
@@ -288,14 +289,16 @@ def test_the_types_that_are_searched():
 
 
 def test_a_type_that_is_gone_is_forgotten():
-    before = len(shapes._known)
     kinds = [type(f"Kind{number}", (list,), {}) for number in range(5)]
     assert all(map(is_container, kinds))
-    assert len(shapes._known) == before + 5
+    gone = [ref(kind) for kind in kinds]
+    numbers = list(map(id, kinds))
+    assert shapes._known.keys() >= set(numbers)
 
     del kinds
     gc.collect()
-    assert len(shapes._known) == before
+    assert [kind() for kind in gone] == [None] * 5
+    assert shapes._alive.keys().isdisjoint(numbers)
 
 
 # -- plain containers -----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""RunHandle: a run begun by ``engine.start``; any code can await or cancel it."""
+"""RunHandle: a run begun by ``engine.start``, with its result, its status and its cancel."""
 
 from __future__ import annotations
 

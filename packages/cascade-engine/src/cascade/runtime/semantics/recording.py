@@ -1,7 +1,7 @@
 """Recording: the one place that the outcome of each node of a run passes through.
 
 ``Nodes.settle`` calls ``record(node, outcome)`` once for each node, before the nodes that use the
-value can begin; ``GraphRun`` calls it with a failure that ends the run. ``recorder`` combines the
+value can begin; ``Failures`` calls it with a failure that ends the run. ``recorder`` combines the
 listeners once per run. Without listeners ``record`` is None, and a node costs one comparison. A
 recorded run takes no shortcut that leaves out nodes: no straight-line code, no chains, no register
 machine.
@@ -10,8 +10,8 @@ The outcome of a node is its value, or the error that becomes its value (R9), or
 Failed if it has no value. Values from a cache or from an equal call are outcomes as well. A node
 that continues as another call without inputs (a tail call, a step of a compiled loop, a returned
 call) is recorded once, with the last value. A returned graph has nodes of its own: they are
-recorded, and so is the node that returned it. A node that was cancelled, or never began, has no
-outcome.
+recorded, and so is the node that returned it. A node that was cancelled, or that the end of the run
+left unreached, has no outcome.
 
 Events describe calls instead: when one begins, fails or is tried again, and how long it took.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import json
 import os
@@ -26,7 +27,7 @@ _PAUSE, _PATIENCE = 0.01, 20.0
 def lacking() -> str | None:
     """What a flood needs that is not installed; None if it can come."""
     if find_spec("aiomqtt") is None:
-        return "cascade-engine[mqtt] is not installed"
+        return "cascade-observatory[flood] is not installed"
     return "mosquitto is not installed" if _binary() is None else None
 
 
@@ -85,22 +86,19 @@ def _answers(port: int) -> bool:
     return True
 
 
-def send(port: int, prefix: str) -> None:
+async def send(port: int, prefix: str) -> None:
     """Send ``RATE`` messages a second, for ever; each changes the limit of a task's name."""
-    from paho.mqtt.client import Client
-    from paho.mqtt.enums import CallbackAPIVersion
+    from aiomqtt import Client
 
-    client = Client(CallbackAPIVersion.VERSION2)
-    client.connect("127.0.0.1", port)
-    client.loop_start()
     topics = [f"{prefix}/constraints/task/others_{n}/concurrency" for n in range(TOPICS)]
-    began = time.perf_counter()
-    for number in count():
-        payload = json.dumps({"value": number % 1_000 + 1})
-        client.publish(topics[number % TOPICS], payload)
-        if not number % int(RATE * _PAUSE):
-            time.sleep(max(0.0, began + number / RATE - time.perf_counter()))
+    async with Client("127.0.0.1", port) as client:
+        began = time.perf_counter()
+        for number in count():
+            payload = json.dumps({"value": number % 1_000 + 1})
+            await client.publish(topics[number % TOPICS], payload)
+            if not number % int(RATE * _PAUSE):
+                await asyncio.sleep(max(0.0, began + number / RATE - time.perf_counter()))
 
 
 if __name__ == "__main__":
-    send(int(sys.argv[1]), sys.argv[2])
+    asyncio.run(send(int(sys.argv[1]), sys.argv[2]))
