@@ -17,7 +17,7 @@ import inspect
 import itertools
 import operator
 import os
-from collections import OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
@@ -305,6 +305,8 @@ def _equally_long(lists: list[list[Any]]) -> list[list[Any]]:
 def _continued(result: Any) -> Any:
     """What a task's result goes on as: a container with lazy values inside is a lazy value."""
     if isinstance(result, Literal):
+        if isinstance(result.value, Lazy):
+            raise ArgumentError("a literal of nothing but a lazy value")
         return result.value
     held = not isinstance(result, Lazy) and next(_marks(result), None) is not None
     return _whole(result) if held else result
@@ -410,6 +412,9 @@ class Naive:
         capacities: Mapping[str, float] | None = None,
     ) -> None:
         self.capacities = capacities or {}
+        #: Entries of the log → how many of these calls failed for a first time, and may have been
+        #: another node's.
+        self.failures: Counter[Any] = Counter()
         self.log, self.params, self.blueprints = log, params or {}, blueprints or {}
         self.resources = {resource.name: resource for resource in resources}
         self.opened: dict[Resource, tuple[Any, Any]] = {}
@@ -485,10 +490,10 @@ class Naive:
             if lazy.call is not None:
                 self.check_amounts(lazy)
             result = lazy.step(self, inputs, causes)
+            if lazy.call is not None:
+                result = _continued(result)
         except Exception as error:
             return self.fail(error)
-        if lazy.call is not None:
-            result = _continued(result)
         return self.value(result, causes) if isinstance(result, Lazy) else result  # R4
 
     def check_amounts(self, lazy: Lazy) -> None:

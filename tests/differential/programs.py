@@ -315,6 +315,8 @@ class Build:
         self._cache = cs.LRUCache()
         self._lock = threading.Lock()
         self._tried: Counter[tuple[str, str]] = Counter()
+        #: Entries of the log → how many of these calls failed for a first time, as ``Tries`` say.
+        self.failures: Counter[tuple[str, str]] = Counter()
         self._make_resources()
         self._truth = cs.task(name="truth")(lambda value: value)
         self._tasks: dict[Job, Any] = {}
@@ -428,6 +430,7 @@ class Build:
             self.log.append(call)
             self._tried[call] += 1
             if task.tries is not None and self._tried[call] <= task.tries.failures:
+                self.failures[call] += 1
                 raise ConnectionError("not yet")
 
     def _do(self, body: Any, args: tuple[Any, ...]) -> Any:

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import inspect
-from collections import OrderedDict, defaultdict, deque, namedtuple
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -27,6 +27,7 @@ class Ground:
         self.closed: list[str] = []
         self.resources: list[Any] = []
         self.blueprints: dict[str, Any] = {}
+        self.failures: Counter[Any] = Counter()
         self.cache: Any = cs.LRUCache()
         self.same = self.task(lambda value=None: value, "same")
         self.pair = self.task(lambda a, b: (a, b), "pair")
