@@ -107,6 +107,9 @@ def test_a_function_without_a_docstring_takes_options():
         ),
         (cs.run, {"run_id": ""}, "run_id must be non-empty text, but is ''"),
         (cs.run, {"run_id": 7}, "run_id must be non-empty text, but is 7"),
+        (cs.run, {"use_vm": "no"}, "use_vm must be True or False, but is 'no'"),
+        (cs.run, {"fail_fast": 0}, "fail_fast must be True or False, but is 0"),
+        (cs.run, {"progress": "yes"}, "progress must be True or False, but is 'yes'"),
         (cs.run, {"threads": 0}, "threads must be an int ≥ 1, but is 0"),
         (cs.run, {"threads": 1.5}, "threads must be an int ≥ 1, but is 1.5"),
         (

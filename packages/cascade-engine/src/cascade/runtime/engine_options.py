@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from cascade.runtime.options import STEP_INTERVAL, TEARDOWN_TIMEOUT, RunOptions
+from cascade.spec.checks import check_flag
 
 if TYPE_CHECKING:
     from cascade.runtime.bus import MessageBus
@@ -95,3 +96,7 @@ class WatchSettings:
     log_format: LogFormat | None = None
     log_level: LogLevel | None = None
     progress: bool | None = False
+
+    def __post_init__(self) -> None:
+        if self.progress is not None:
+            check_flag("progress", self.progress)

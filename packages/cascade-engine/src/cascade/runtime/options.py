@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypedDict, TypeVar
 
-from cascade.spec.checks import check_count, check_seconds
+from cascade.spec.checks import check_count, check_flag, check_seconds
 from cascade.spec.errors import ArgumentError
 from cascade.spec.nearby import did_you_mean
 from cascade.spec.wording import short
@@ -69,6 +69,8 @@ class RunSettings:
     run_id: str | None = None
 
     def __post_init__(self) -> None:
+        check_flag("use_vm", self.use_vm)
+        check_flag("fail_fast", self.fail_fast)
         if self.deadline is not None:
             check_seconds("deadline", self.deadline)
         if self.max_steps is not None:

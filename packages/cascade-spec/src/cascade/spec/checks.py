@@ -46,6 +46,16 @@ def check_seconds(name: str, value: Any) -> None:
         raise ArgumentError(f"{name} takes seconds > 0, but got {short(value)}")
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Refuse a value that is not a bool: a text such as ``"no"`` would count as true.
+
+    Raises:
+        ArgumentError: ``value`` is neither True nor False; ``name`` is the option's.
+    """
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{name} must be True or False, but is {short(value)}")
+
+
 def is_amount(value: Any) -> TypeGuard[float]:
     """Whether ``value`` is a finite number ≥ 0."""
     return is_number(value, 0) and value != float("inf")
