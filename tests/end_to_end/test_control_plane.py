@@ -102,8 +102,15 @@ def started() -> Iterator[Any]:
     processes: list[Lines] = []
 
     def start(*words: str) -> Lines:
+        # As users have it: what is not flushed does not arrive.
+        environment = {n: v for n, v in os.environ.items() if n != "PYTHONUNBUFFERED"}
         process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env=environment,
         )
         processes.append(Lines(process))
         return processes[-1]

@@ -20,14 +20,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIG
 PATIENCE = 10
 
 PROLOGUE = """
-import asyncio, sys, threading
+import asyncio, os, sys, threading
 import cascade as cs
 
 USE_VM = sys.argv[1] == "vm"
 forever = threading.Event()
 
 def say(line):
-    print(line, flush=True)
+    os.write(1, f"{line}\\n".encode())  # at once, and also from a handler of a signal
 
 @cs.resource
 def base():

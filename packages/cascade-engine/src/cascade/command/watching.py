@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,6 +90,7 @@ async def _as_screen(engines: Engines, console: Any) -> None:
 async def _as_lines(engines: Engines, json: bool) -> None:
     """A line for each new status."""
     from cascade.command.output import show, show_json
+    from cascade.runtime.console import flush
 
     told: dict[str, float] = {}
     while True:
@@ -99,6 +101,7 @@ async def _as_lines(engines: Engines, json: bool) -> None:
                     show_json(asdict(one), "the status")
                 else:
                     show(line_of(one))
+        flush(sys.stdout)  # a pipe is read as it is written
         told = {one.engine: one.time for one in alive}
         await engines.change()
 
