@@ -274,7 +274,8 @@ async def test_a_retry_after_a_shortage_makes_the_call_once(make, use_vm, shorta
     async with cs.Engine(threads=make(2)) as engine:
         for target in (work(1), work(2).with_timeout(10)):
             with shortage(), pytest.raises(RuntimeError, match="can't start new thread"):
-                await engine.run(pair(work.map(n=[0]), target), use_vm=use_vm and target._policies)
+                on_vm = use_vm and target._policies is not None
+                await engine.run(pair(work.map(n=[0]), target), use_vm=on_vm)
         made.clear()
         assert await engine.run(work(3).with_timeout(10), use_vm=use_vm) == 3
         assert await engine.run(pair(work(4), work(5))) == 2
