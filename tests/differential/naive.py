@@ -103,6 +103,12 @@ class Lazy:
     def __add__(self, other: object) -> "Lazy":
         return _operation(operator.add, self, other)
 
+    def __divmod__(self, other: object) -> "Lazy":
+        return _operation(divmod, self, other)
+
+    def __round__(self) -> "Lazy":
+        return _operation(round, self)
+
     def __invert__(self) -> "Lazy":
         return _operation(_invert, self)
 

@@ -149,6 +149,8 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "<": operator.lt,
     "+": operator.add,
     "~": operator.invert,
+    "divmod": divmod,
+    "round": round,
 }
 
 
@@ -807,10 +809,9 @@ def _operators(profile: Profile, inner: Any) -> st.SearchStrategy[Operator]:
     negated = st.one_of(two, truth).map(lambda bool_: Operator("~", (bool_,)))
     if not profile.fails:
         return st.one_of(two, truth, negated)
-    ordered = st.builds(Operator, st.sampled_from(["<", "+"]), st.tuples(inner, inner))
-    return st.one_of(
-        two, truth, negated, ordered, st.builds(Operator, st.just("~"), st.tuples(inner))
-    )
+    ordered = st.builds(Operator, st.sampled_from(["<", "+", "divmod"]), st.tuples(inner, inner))
+    unary = st.builds(Operator, st.sampled_from(["~", "round"]), st.tuples(inner))
+    return st.one_of(two, truth, negated, ordered, unary)
 
 
 @functools.cache

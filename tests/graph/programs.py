@@ -88,6 +88,10 @@ def _negative(lazy: Any, other: Any) -> LazyResult:
     return -join.map(x=[lazy])[0] + 1
 
 
+def _rounded(lazy: Any, other: Any) -> LazyResult:
+    return pow(round(gather(lazy, 3)[1], 2), divmod(gather(lazy, other, 5)[2], 2)[0], 7)
+
+
 _added = st.one_of(
     st.tuples(st.just(gather), st.lists(_arguments, max_size=3), st.just({})),
     st.tuples(
@@ -113,7 +117,9 @@ _added = st.one_of(
     ),
 )
 _operators: st.SearchStrategy[Any] = st.tuples(
-    st.sampled_from([_less, _item, _slice, _negative]), st.tuples(_refs, _leaves), st.just({})
+    st.sampled_from([_less, _item, _slice, _negative, _rounded]),
+    st.tuples(_refs, _leaves),
+    st.just({}),
 )
 _sources: st.SearchStrategy[Any] = st.one_of(
     st.tuples(st.just(Param), st.tuples(st.just("p"), atoms, st.just(str)), st.just({})),

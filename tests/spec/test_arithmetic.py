@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 
 import pytest
@@ -34,6 +35,7 @@ BINARY = [
     operator.floordiv,
     operator.mod,
     operator.pow,
+    divmod,
     operator.and_,
     operator.or_,
     operator.xor,
@@ -73,6 +75,19 @@ def test_matrix_multiplication_makes_a_node_either_way():
 @pytest.mark.parametrize("function", [operator.neg, operator.pos, abs, operator.invert])
 def test_a_unary_operator_makes_a_node(function):
     assert value_of(function(given(-7))) == function(-7)
+
+
+@pytest.mark.parametrize("function", [round, math.floor, math.ceil, math.trunc])
+def test_rounding_makes_a_node(function):
+    for value in (-2.5, -0.4, 2.5, 7.75):
+        assert value_of(function(given(value))) == function(value)
+
+
+def test_the_digits_of_round_and_the_modulus_of_pow_may_be_lazy():
+    assert value_of(round(given(2.345), 1)) == 2.3
+    assert value_of(round(given(2.345), given(2))) == round(2.345, 2)
+    assert isinstance(value_of(round(given(2.345), given(0))), float)
+    assert value_of(pow(given(7), 3, given(5))) == pow(7, 3, 5)
 
 
 def test_items_and_slices_may_be_chosen_by_lazy_values():

@@ -2,11 +2,12 @@
 
 import gc
 import sys
-from collections import OrderedDict, defaultdict, deque, namedtuple
+from collections import ChainMap, OrderedDict, UserDict, UserList, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -272,6 +273,40 @@ def _models():
         yield lambda value: model(value=value)
     with suppress(ImportError):
         yield import_module("msgspec").defstruct("Struct", ["value"])
+
+
+@pytest.mark.parametrize(
+    ("make", "instead"),
+    [
+        (lambda value: {"k": value}.values(), "list"),
+        (lambda value: {"k": value}.items(), "list"),
+        (lambda value: OrderedDict(k=[value]).values(), "list"),
+        (lambda value: UserList([value]), "list"),
+        (lambda value: UserDict(k=value), "dict"),
+        (lambda value: ChainMap({}, {"k": value}), "dict"),
+        (lambda value: MappingProxyType({"k": (value,)}), "dict"),
+    ],
+)
+def test_views_and_wrappers_are_refused_with_a_lazy_value_inside(make, instead):
+    view, plain = make(leaf()), make(1)
+    name = type(view).__name__
+    with pytest.raises(ArgumentError, match=rf"a {name} holds a lazy value(.|\n)*{instead}\(…\)"):
+        use(view)
+    with pytest.raises(ArgumentError, match=f"a {name} holds a lazy value"):
+        use([view])
+    assert settled(plain) is plain
+
+
+def test_a_view_of_keys_without_lazy_values_is_passed_on():
+    keys = {"k": leaf()}.keys()
+    assert settled(keys) is keys
+
+
+@pytest.mark.parametrize("pack", [lambda tail: tail, lambda tail: [tail], lambda tail: {"k": tail}])
+def test_a_tail_call_among_the_arguments_is_refused(pack):
+    with pytest.raises(ArgumentError, match=r"only a task can return it(.|\n)*right:  leaf\(…\)"):
+        use(pack(leaf.tail(1)))
+    assert use(literal(pack(leaf.tail(1)))).task is use
 
 
 def test_models_of_other_libraries_are_refused_with_a_lazy_value_inside():

@@ -1,5 +1,7 @@
 """How lazy values are written in messages."""
 
+import math
+
 import pytest
 
 from cascade.spec.blueprint import literal
@@ -46,6 +48,11 @@ def split(): ...
         (~(count() & load()), "~(count(…) & load(…))"),
         (abs(count() - 1), "abs(count(…) - 1)"),
         (abs(count()) ** 2, "abs(count(…)) ** 2"),
+        (round(count()), "round(count(…))"),
+        (-round(count() / 3, 1), "-round(count(…) / 3, 1)"),
+        (divmod(7, count())[0], "divmod(7, count(…))[0]"),
+        (pow(count(), 2, 5), "pow(count(…), 2, 5)"),
+        (math.floor(count()), "math.floor(count(…))"),
         ((count() + 1) * 2, "(count(…) + 1) * 2"),
         (load()["key"], "load(…)['key']"),
         (load()[count()][0] << 1, "load(…)[count(…)][0] << 1"),

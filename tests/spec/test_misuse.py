@@ -48,6 +48,11 @@ def entered(value):
         raise AssertionError
 
 
+async def iterated_async(value):
+    async for _ in value:
+        raise AssertionError
+
+
 async def entered_async(value):
     async with value:
         raise AssertionError
@@ -161,6 +166,11 @@ def test_maps_routers_and_params_have_no_truth_value():
         (lambda x: finish(awaited(x)), "cannot be awaited", "await cs.run_async(load(…)) "),
         (entered, "cannot be entered", "work(load(…)) "),
         (lambda x: finish(entered_async(x)), "cannot be entered", "@cs.resource "),
+        (lambda x: finish(iterated_async(x)), "cannot be iterated", "work(load(…)) "),
+        (open, "cannot be used as a path", "read(load(…)) "),
+        (bytes, "cannot be converted to bytes", "cs.task(bytes)(load(…)) "),
+        (lambda x: operator.setitem(x, 1, 2), "cannot be changed", "change(load(…)) "),
+        (lambda x: operator.delitem(x, 1), "cannot be changed", "change(load(…)) "),
     ],
 )
 def test_conversions_of_a_lazy_value_are_refused_with_the_task_that_makes_them(use, fault, right):

@@ -129,6 +129,48 @@ async def test_a_pause_holds_calls_that_wait_for_a_thread(use_vm):
         executor.shutdown(wait=True)
 
 
+@both_paths
+async def test_a_call_that_a_pause_keeps_from_its_thread_closes_its_resources(use_vm):
+    """It opens them again when it is admitted again, and the call is made once."""
+    told, occupied, may_end = [], threading.Event(), threading.Event()
+
+    @cs.resource(scope="task")
+    async def connection():
+        told.append("open")
+        yield "connection"
+        told.append("close")
+
+    @cs.task(mode="blocking")
+    def occupy():
+        occupied.set()
+        may_end.wait(20)
+
+    @cs.task
+    def query(db=cs.inject("connection")):
+        told.append(f"query {db}")
+
+    executor = LocalExecutor(1, name="cascade")
+    try:
+        async with cs.Engine(threads=executor) as engine:
+            engine.register(connection)
+            first = asyncio.ensure_future(engine.run(occupy()))
+            await until(occupied.is_set)
+            second = asyncio.ensure_future(engine.run(query(), use_vm=use_vm))
+            await until(lambda: "open" in told)
+            await turns()
+            engine.constraints.pause("task:query")
+            may_end.set()
+            await first
+            await until(lambda: "close" in told)
+            await until(lambda: engine.waiting(inputs=False))
+            assert told == ["open", "close"]
+            engine.constraints.resume("task:query")
+            await second
+            assert told == ["open", "close", "open", "query connection", "close"]
+    finally:
+        executor.shutdown(wait=True)
+
+
 @path
 async def test_a_step_that_is_about_to_go_on_is_the_last_under_a_pause(use_vm, tier):
     begun, go = [], asyncio.Queue()

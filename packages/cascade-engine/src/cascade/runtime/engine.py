@@ -56,9 +56,10 @@ from cascade.runtime.straightline import Begun
 from cascade.runtime.surroundings import Surroundings
 from cascade.runtime.vm import BlueprintRegistry, VirtualMachine
 from cascade.runtime.vm.strategy import VMExecutionStrategy
-from cascade.spec.blueprint import Blueprint, Literal
+from cascade.spec.blueprint import Blueprint, Literal, TailCall
 from cascade.spec.callsite import users_frame
 from cascade.spec.checks import check_count, check_seconds
+from cascade.spec.containers import refused
 from cascade.spec.errors import (
     ArgumentError,
     DeadlineError,
@@ -649,6 +650,8 @@ def _plain(target: Any) -> Any:
         raise DefinitionError(
             f"task '{target.name}' was passed to run() itself; call it: {target.name}(…)"
         )
+    if isinstance(target, TailCall):
+        raise refused(target)
     return target.value if isinstance(target, Literal) else target
 
 

@@ -42,8 +42,10 @@ OPERATORS: Mapping[str, Callable[..., Any]] = {
             *(operator.floordiv, operator.mod, operator.pow, operator.lshift, operator.rshift),
             *(operator.and_, operator.or_, operator.xor),
             *(operator.neg, operator.pos, operator.abs, operator.getitem),
+            *(round, divmod, math.floor, math.ceil, math.trunc),
         )
     },
+    "pow_modulo": pow,
     "invert": invert,
     "slice": item_range,
     "unpack": unpack,

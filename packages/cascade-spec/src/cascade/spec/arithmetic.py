@@ -1,4 +1,4 @@
-"""Operators on lazy values: ``lazy["key"]``, ``a + b``, ``a < b``, ``a == b``, ``~a``.
+"""Operators on lazy values: ``lazy["key"]``, ``a + b``, ``a < b``, ``~a``, ``round(a)``.
 
 Each makes a node of its own, computed like any other: ``deploy().run_if(score == 1)``. The hash of
 a lazy value is its identity, and a lazy value equals itself without a node, so sets and dicts of
@@ -8,6 +8,7 @@ Python asks for one, as in ``lazy in [other]``, ``bool()`` of the node raises a 
 
 from __future__ import annotations
 
+import math
 import operator
 import sys
 from collections.abc import Callable
@@ -98,7 +99,7 @@ class Arithmetic:
     __truediv__ = _forward(operator.truediv)
     __floordiv__ = _forward(operator.floordiv)
     __mod__ = _forward(operator.mod)
-    __pow__ = _forward(operator.pow)
+    __divmod__ = _forward(divmod)
     __and__ = _forward(operator.and_)
     __or__ = _forward(operator.or_)
     __xor__ = _forward(operator.xor)
@@ -113,6 +114,7 @@ class Arithmetic:
     __rfloordiv__ = _reflected(operator.floordiv)
     __rmod__ = _reflected(operator.mod)
     __rpow__ = _reflected(operator.pow)
+    __rdivmod__ = _reflected(divmod)
     __rand__ = _reflected(operator.and_)
     __ror__ = _reflected(operator.or_)
     __rxor__ = _reflected(operator.xor)
@@ -123,3 +125,17 @@ class Arithmetic:
     __pos__ = _unary(operator.pos)
     __abs__ = _unary(operator.abs)
     __invert__ = _unary(invert)
+    __floor__ = _unary(math.floor)
+    __ceil__ = _unary(math.ceil)
+    __trunc__ = _unary(math.trunc)
+
+    def __round__(self, ndigits: Any = None) -> LazyResult[Any]:
+        frame = sys._getframe(1)
+        args = (self,) if ndigits is None else (self, ndigits)
+        return self._combine(round, args, frame.f_code, frame.f_lasti)
+
+    def __pow__(self, exponent: Any, modulus: Any = None) -> LazyResult[Any]:
+        frame = sys._getframe(1)
+        if modulus is None:
+            return self._combine(operator.pow, (self, exponent), frame.f_code, frame.f_lasti)
+        return self._combine(pow, (self, exponent, modulus), frame.f_code, frame.f_lasti)

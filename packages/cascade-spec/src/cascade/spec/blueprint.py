@@ -278,8 +278,8 @@ class TailCall:
     """A task returns this to run again, or to run another task, without a stack (rule R5).
 
     Arguments that are not named keep their last value while the same task runs again. A switch to
-    another task starts from the defaults of that task (M1). Lazy values among the arguments are
-    computed first, at the top level only (M2).
+    another task starts from the defaults of that task (M1). Lazy values anywhere among the
+    arguments are computed first (M2).
 
     Args:
         args: New positional arguments.

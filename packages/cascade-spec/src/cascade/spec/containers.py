@@ -32,8 +32,8 @@ from cascade.spec.wording import short
 T = TypeVar("T")
 
 #: The types that arguments of a call are searched for. An Operation, a task that was not called, is
-#: refused.
-ARGUMENT_MARKS = (LazyValue, Literal, Inject, Operation)
+#: refused, and so is a TailCall.
+ARGUMENT_MARKS = (LazyValue, Literal, Inject, Operation, TailCall)
 #: The types that results of tasks are searched for (R4). Tasks in them are values.
 RESULT_MARKS = (LazyValue, Literal, Inject, TailCall)
 
@@ -88,11 +88,20 @@ def _assemble(kind: type, parts: list[Any]) -> Any:
 GATHER = FacadeOperation(fill, "gather", written="cs.gather(…)")
 
 
-def uncalled(task: Operation) -> ArgumentError:
-    """The error for a task in place of a call of it, or of a literal."""
+def refused(value: Operation | TailCall) -> ArgumentError:
+    """The error for a task, or a tail call, in place of a call of the task, or of a literal."""
+    if isinstance(value, TailCall):
+        name = getattr(value.target, "name", "task")
+        return ArgumentError(
+            f"{short(value)} was passed; only a task can return it, to run again: call {name} "
+            f"instead\n"
+            f"    wrong:  {name}.tail(…)\n"
+            f"    right:  {name}(…)\n"
+            f"    to hand over the tail call:  cs.literal({name}.tail(…))"
+        )
     return ArgumentError(
-        f"the task '{task.name}' itself was passed; call it: {task.name}()\n"
-        f"    to hand over the task:  cs.literal({task.name})"
+        f"the task '{value.name}' itself was passed; call it: {value.name}()\n"
+        f"    to hand over the task:  cs.literal({value.name})"
     )
 
 
@@ -229,15 +238,15 @@ def _holes(
             items[position] = item.value
             changed = True
         elif issubclass(kind, marks):
-            raise _misplaced(item)
+            raise _misplaced(item, marks)
         elif (step := finished[id(item)]) is not None:
             holes.append((position, ~step))
     return holes, changed or bool(holes)
 
 
-def _misplaced(item: Any) -> ArgumentError:
-    if isinstance(item, Operation):
-        return uncalled(item)
+def _misplaced(item: Any, marks: Marks) -> ArgumentError:
+    if isinstance(item, Operation) or (isinstance(item, TailCall) and marks is ARGUMENT_MARKS):
+        return refused(item)
     if isinstance(item, TailCall):
         return ArgumentError(
             f"{item!r} stands inside a container; a task returns a tail call by itself, as its "
@@ -251,6 +260,15 @@ def _misplaced(item: Any) -> ArgumentError:
 
 def _cannot_rebuild(container: Any) -> ArgumentError:
     name = type(container).__name__
+    instead = _shape(type(container)).instead
+    if instead is not None:
+        return ArgumentError(
+            f"a {name} holds a lazy value or a task, and cannot be rebuilt around its result, "
+            "because it shows what another object holds\n"
+            f"    wrong:  {short(container)}\n"
+            f"    right:  {instead}(…)      # make it a {instead} first, which is searched\n"
+            f"    or:     cs.literal(…)      # hand it over as it is, with the lazy values inside"
+        )
     return ArgumentError(
         f"a {name} holds a lazy value or a task, and cannot be rebuilt around its result: {name} "
         "is a subclass or a model whose constructor may check what it is given\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -42,6 +43,16 @@ _UNARY: Mapping[Callable[..., Any], str] = {
     operator.pos: "+",
     invert: "~",
 }
+#: Operators that are written as calls.
+_CALLED: Mapping[Callable[..., Any], str] = {
+    operator.abs: "abs",
+    round: "round",
+    divmod: "divmod",
+    pow: "pow",
+    math.floor: "math.floor",
+    math.ceil: "math.ceil",
+    math.trunc: "math.trunc",
+}
 _INDEXED = (operator.getitem, item_range, unpack)
 
 
@@ -59,10 +70,10 @@ def label(lazy: LazyValue) -> str:
 
 
 def is_operator(lazy: LazyValue) -> bool:
-    """Whether ``lazy`` was made by an operator, an index, a slice or by unpacking."""
+    """Whether ``lazy`` was made by an operator, ``round()``, an index, a slice or by unpacking."""
     func = lazy.task.func
     return lazy.task.structural and (
-        func in _BINARY or func in _UNARY or func in _INDEXED or func is operator.abs
+        func in _BINARY or func in _UNARY or func in _CALLED or func in _INDEXED
     )
 
 
@@ -87,8 +98,8 @@ def _written(lazy: LazyValue, levels: int) -> str:
         return f"{left} {_BINARY[func]} {right}"
     if func in _UNARY:
         return f"{_UNARY[func]}{_operand(args[0], levels)}"
-    if func is operator.abs:
-        return f"abs({_value(args[0], levels)})"
+    if func in _CALLED:
+        return f"{_CALLED[func]}({', '.join([_value(arg, levels) for arg in args])})"
     if func is item_range:
         start, stop, step = ("" if end is None else _value(end, levels) for end in args[1:])
         index = f"{start}:{stop}:{step}" if step else f"{start}:{stop}"

@@ -18,7 +18,7 @@ from types import CodeType
 from typing import Any, Generic, TypeVar, final
 
 from cascade.spec.arithmetic import Arithmetic
-from cascade.spec.blueprint import Literal
+from cascade.spec.blueprint import Literal, TailCall
 from cascade.spec.containers import (
     ARGUMENT_MARKS,
     ATOMS,
@@ -28,7 +28,7 @@ from cascade.spec.containers import (
     holds_marks,
     is_container,
     recipe_of,
-    uncalled,
+    refused,
 )
 from cascade.spec.errors import ArgumentError, LazyUseError
 from cascade.spec.injection import Inject
@@ -149,7 +149,7 @@ def settle(
         the lazy values among them, and whether a Literal or Inject is left to unwrap.
 
     Raises:
-        ArgumentError: An argument is a task that was not called.
+        ArgumentError: An argument is a task that was not called, or a tail call.
     """
     # Most calls have only atoms and calls of tasks, which need no rewriting.
     dependencies: list[LazyResult[Any]] = []
@@ -180,8 +180,8 @@ def _settle_any(
             if holds_marks(value):
                 value = gathered(value, code, lasti)
                 dependencies.append(value)
-        elif issubclass(type(value), Operation):
-            raise uncalled(value)
+        elif issubclass(type(value), (Operation, TailCall)):
+            raise refused(value)
         return value
 
     new_args = tuple([v if type(v) in ATOMS else settled(v) for v in args])

@@ -162,6 +162,27 @@ class Misuse:
             "@cs.resource      # for an object that is opened before tasks and closed after them",
         )
 
+        __aiter__ = _refusal(
+            "cannot be iterated",
+            "async for item in {}: work(item)",
+            "work({})      # a task that goes over it",
+        )
+        __setitem__ = __delitem__ = _refusal(
+            "cannot be changed",
+            "{}[key] = value",
+            "change({})      # a task that returns a changed copy",
+        )
+        __fspath__ = _refusal(
+            "cannot be used as a path",
+            "open({})",
+            "read({})      # a task that opens it",
+        )
+        __bytes__ = _refusal(
+            "cannot be converted to bytes",
+            "bytes({})",
+            "cs.task(bytes)({})      # a task that converts it",
+        )
+
         def __exit__(self, *_args: Any) -> None:
             """Never called; without it Python would not ask for ``__enter__``."""
 

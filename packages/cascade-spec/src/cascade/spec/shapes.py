@@ -4,17 +4,18 @@ A Shape takes the values of one type apart and puts them together again. Lists, 
 frozensets, deques, dicts, OrderedDicts, defaultdicts, namedtuples and dataclasses are rebuilt with
 the same type. Other subclasses of these, and models of pydantic, attrs and msgspec, are searched
 only to refuse a lazy value inside: their constructors may check or convert their arguments, so a
-lazy value would be refused or lost.
+lazy value would be refused or lost. So are views of dicts and classes that wrap a container, which
+show what another object holds. Iterators are not searched: that would use them up.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict, defaultdict, deque
+from collections import ChainMap, OrderedDict, UserDict, UserList, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from operator import attrgetter
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Any, Final
 from weakref import ref
 
@@ -31,19 +32,22 @@ class Shape:
         children: Returns the direct children of many values of the type; in C where possible.
         parts: Returns a new list of everything in one value that it takes to rebuild it.
         build: Returns the value for such a list; None for a type that cannot be rebuilt.
+        instead: For such a type: the container to make of the value, ``"list"`` or ``"dict"``.
     """
 
-    __slots__ = ("build", "children", "parts")
+    __slots__ = ("build", "children", "instead", "parts")
 
     def __init__(
         self,
         children: Callable[[Sequence[Any]], Iterable[Any]],
         parts: Callable[[Any], list[Any]],
         build: Callable[[list[Any]], Any] | None,
+        instead: str | None = None,
     ) -> None:
         self.children = children
         self.parts = parts
         self.build = build
+        self.instead = instead
 
 
 class Rest:
@@ -109,7 +113,10 @@ def _make(kind: Any) -> Shape | None:
     if _declares(kind, "__dataclass_fields__"):
         return _dataclass_shape(kind, [field.name for field in dataclasses.fields(kind)])
     if _declares(kind, "__pydantic_validator__"):
-        return _refused_attributes(vars)
+        return _refused_model()
+    for wrapper, name in _WRAPPERS.items():
+        if issubclass(kind, wrapper):
+            return _refused_names([name], "list" if wrapper is UserList else "dict")
     if _declares(kind, "__attrs_attrs__"):
         return _refused_names([attribute.name for attribute in kind.__attrs_attrs__])
     if _declares(kind, "__struct_fields__"):
@@ -218,14 +225,16 @@ def _attributes_of(names: Sequence[str]) -> Callable[[Sequence[Any]], Iterable[A
     return children
 
 
-def _refused_names(names: Sequence[str]) -> Shape:
+def _refused_names(names: Sequence[str], instead: str | None = None) -> Shape:
     children = _attributes_of(names)
-    return Shape(children, lambda value: list(children([value])), None)
+    return Shape(children, lambda value: list(children([value])), None, instead)
 
 
-def _refused_attributes(attributes: Callable[[Any], dict[str, Any]]) -> Shape:
+def _refused_model() -> Shape:
+    """A pydantic model, whose attributes include those that it was not declared with."""
+
     def children(values: Sequence[Any]) -> Iterable[Any]:
-        return chain.from_iterable([attributes(value).values() for value in values])
+        return chain.from_iterable([vars(value).values() for value in values])
 
     return Shape(children, lambda value: list(children([value])), None)
 
@@ -247,6 +256,18 @@ _BUILTIN: dict[type, Shape] = {
     ),
 }
 _BASES = (list, tuple, set, frozenset, dict, deque)
+#: Classes that wrap a container, and their attribute with the container.
+_WRAPPERS: dict[type, str] = {ChainMap: "maps", UserDict: "data", UserList: "data"}
+#: Views of a dict, which Python does not let code subclass.
+_EMPTY: tuple[dict[Any, Any], ...] = ({}, OrderedDict())
+_VIEWS = [type(view) for m in _EMPTY for view in (m.keys(), m.values(), m.items())]
+_BUILTIN.update({view: Shape(chain.from_iterable, list, None, "list") for view in _VIEWS})
+_BUILTIN[MappingProxyType] = Shape(
+    lambda values: chain.from_iterable([value.values() for value in values]),
+    lambda value: list(value.values()),
+    None,
+    "dict",
+)
 #: id of a type → its shape, and the references that take the entries of dead types away.
 _known: dict[int, Shape | None] = {id(kind): shape for kind, shape in _BUILTIN.items()}
 _known[id(Literal)] = None  # a dataclass, but its value is not searched
