@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tests.differential import naive
 from tests.differential.programs import CALLERS, CAPACITIES, PARAMS, Change, canon, tone
@@ -28,6 +28,7 @@ from cascade.runtime.events import (
 )
 from cascade.runtime.loops.tiers import Tier
 from cascade.spec.errors import (
+    ArgumentError,
     CascadeError,
     CycleError,
     DependencyMissingError,
@@ -69,8 +70,8 @@ class Outcome:
     opened: Counter[str] = field(default_factory=Counter)
     closed: Counter[str] = field(default_factory=Counter)
     events: Counter[Any] = field(default_factory=Counter)
-    #: The ``PARAMS`` that a program does not take.
-    not_given: Set[str] = frozenset()
+    #: Whether a program has not all of the given inputs.
+    refused: bool = False
     #: Whether there was something to run.
     authored: bool = True
 
@@ -87,6 +88,7 @@ def check(
     fail_fast: bool = True,
     watched: bool = False,
     changes: Sequence[Change] = (),
+    params: Mapping[str, Any] | None = None,
 ) -> None:
     """Hold the graph path and the tiers of the VM path against the naive evaluator.
 
@@ -97,20 +99,22 @@ def check(
         watched: Compare the events of the two paths, too; runs without subscribers go a shorter
         way.
         changes: Of the engines' constraints, which hold things up and change nothing.
+        params: The parameters of the run, which are refused unless they are known before it (M22);
+            by default, ``PARAMS``, which are declared.
     """
+    given = Given(PARAMS, [*PARAMS]) if params is None else Given(params)
 
     def by_path(tier: Tier | None, fail_fast: bool, program: bool = False) -> Outcome:
-        return asyncio.run(by_engine(maker, tier, fail_fast, watched, program, changes))
+        return asyncio.run(by_engine(maker, tier, fail_fast, watched, program, changes, given))
 
-    evaluator, expected = by_naive(maker)
+    evaluator, expected = by_naive(maker, given)
     outcomes = {"graph": by_path(None, fail_fast)}
     for tier in TIERS:
         outcome = by_path(tier, fail_fast)
         if not isinstance(outcome.error, TierError):  # its target does not get that tier
             outcomes[f"VM, {tier}"] = outcome
     outcome = by_path("auto", fail_fast, program=True)
-    # Parameters that are first met during the run have their defaults in a program.
-    if not any(f"Source(name='{name}'" in printed for name in outcome.not_given):
+    if params is None or not isinstance(outcome.error, CycleError):  # met before the parameters
         outcomes["program"] = outcome
     faults = [
         f"{path}: {fault}"
@@ -123,8 +127,7 @@ def check(
             f"{path}: words the only error, or its note, otherwise than the graph (R9)"
             for path, outcome in outcomes.items()
             if _worded(outcome.error, evaluator) != _worded(graph.error, evaluator)
-            # A program gets only the inputs that it takes, which the error lists.
-            and not (path == "program" and _is_of_parameters(graph.error))
+            and not outcome.refused
         ]
     if _tells_the_same(evaluator, fail_fast):
         faults += [
@@ -138,7 +141,14 @@ def check(
         raise AssertionError("\n".join([*faults, printed, *shown, _listing(maker)]))
 
 
-def by_naive(maker: Maker) -> tuple[naive.Naive, Outcome]:
+class Given(NamedTuple):
+    """The parameters of a run, and the names that are declared."""
+
+    params: Mapping[str, Any]
+    declared: Sequence[str] = ()
+
+
+def by_naive(maker: Maker, given: Given) -> tuple[naive.Naive, Outcome]:
     made = maker(naive)
     outcome = Outcome()
     evaluator = naive.Naive(made.log)
@@ -148,7 +158,9 @@ def by_naive(maker: Maker) -> tuple[naive.Naive, Outcome]:
         evaluator.errors.append(error)
         outcome.authored = False
     else:
-        evaluator = naive.Naive(made.log, PARAMS, made.blueprints, made.resources, CAPACITIES)
+        evaluator = naive.Naive(
+            made.log, given.params, made.blueprints, made.resources, CAPACITIES, given.declared
+        )
         outcome.value = canon(evaluator.run(target))
     outcome.error = next(iter(evaluator.errors), None)
     evaluator.failures = made.failures
@@ -162,14 +174,17 @@ async def by_engine(
     watched: bool = False,
     program: bool = False,
     changes: Sequence[Change] = (),
+    given: Given | None = None,
 ) -> Outcome:
     """Run it on a tier of the VM path; with None, on the graph path.
 
     With ``program``, ``Engine.compile`` compiles all that can be compiled. The constraints of the
     engine are changed according to ``changes``. At the end no task holds or waits for capacities.
+    ``given``: ``PARAMS``, which are declared, by default.
     """
     if watched:  # of the others, the caller has set no context variable
         tone.set(CALLERS)
+    given = given or Given(PARAMS, [*PARAMS])
     made = maker(cascade)
     outcome = Outcome()
     use_vm = tier is not None
@@ -186,15 +201,22 @@ async def by_engine(
                 engine.register_blueprint(name, BlueprintBuilder().build(lazy))
             async with asyncio.timeout(_PATIENCE):
                 if program and _is_lazy(target):
-                    compiled = engine.compile(target, fail_fast=fail_fast)
-                    inputs = {n: v for n, v in PARAMS.items() if n in compiled.inputs}
-                    outcome.not_given = PARAMS.keys() - inputs.keys()
-                    value = await compiled.run(**inputs)
+                    compiled = engine.compile(target, fail_fast=fail_fast, params=given.declared)
+                    outcome.refused = not given.params.keys() <= set(compiled.inputs)
+                    value = await compiled.run(**given.params)
                 else:
-                    value = await engine.run(target, PARAMS, use_vm=use_vm, fail_fast=fail_fast)
+                    value = await engine.run(
+                        target,
+                        given.params,
+                        use_vm=use_vm,
+                        fail_fast=fail_fast,
+                        late_params=given.declared,
+                    )
                 outcome.value = canon(value)
         except Exception as error:
             outcome.error = error
+            if outcome.refused and isinstance(error, ArgumentError):  # by the text of programs
+                outcome.error = ParameterError(str(error), "")
             if isinstance(error, TimeoutError):
                 outcome.error = AssertionError("the run does not end")
         changing.cancel()
@@ -325,12 +347,6 @@ def _worded(error: BaseException | None, evaluator: naive.Naive) -> list[str]:
     if evaluator.has_several_paths:
         notes = [note.partition(", on the path")[0] for note in notes]
     return [str(error), *notes]
-
-
-def _is_of_parameters(error: BaseException | None) -> bool:
-    if isinstance(error, ExceptionGroup):
-        return any(map(_is_of_parameters, error.exceptions))
-    return isinstance(error, ParameterError)
 
 
 def _is_only(evaluator: naive.Naive) -> bool:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import contextvars
 import dataclasses
+import gc
 import inspect
 import itertools
 import operator
@@ -20,6 +21,7 @@ import os
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from types import FunctionType, ModuleType
 from typing import Any
 
 from cascade.spec.errors import (
@@ -64,6 +66,10 @@ class Lazy:
     attempts: int = 1
     cache: dict[Any, Any] | None = None
     amounts: dict[str, Any] = field(default_factory=dict)
+    #: What it may continue as, or hand to that: routes, the task and the literals of a map.
+    hidden: list[Any] = field(default_factory=list)
+    #: The parameter that it reads.
+    param: str | None = None
 
     def with_retry(self, max_attempts: int = 3) -> "Lazy":
         self.attempts = max_attempts
@@ -179,6 +185,7 @@ class Task:
             return gather(*[_caught(item) if return_exceptions else item for item in items])
 
         lazy = Lazy(f"{self.name}.map", list(lists.values()), expand)
+        lazy.hidden = [self, *shared.values()]
         return lazy
 
 
@@ -259,7 +266,7 @@ def Router(*, selector: Any, routes: Mapping[Any, Any]) -> Lazy:  # R7
         except (KeyError, TypeError):
             raise RouteError(repr(key)) from None
 
-    return Lazy("router", [selector], choose)
+    return Lazy("router", [selector], choose, hidden=[*whole.values()])
 
 
 def Param(name: str, default: Any = _REQUIRED, type: Any = str) -> Lazy:
@@ -269,7 +276,7 @@ def Param(name: str, default: Any = _REQUIRED, type: Any = str) -> Lazy:
             raise ParameterError(name, name)
         return type(value) if name in run.params else value
 
-    return Lazy(f"param {name}", [], read)
+    return Lazy(f"param {name}", [], read, param=name)
 
 
 def Env(name: str, default: Any = _REQUIRED) -> Lazy:
@@ -357,6 +364,29 @@ _SEQUENCES = (list, tuple, set, frozenset, deque)
 _OPAQUE = (type, Literal, Inject)
 
 
+def known_parameters(target: Any) -> set[str]:
+    """The names of the parameters that are known before a run (M22): of each ``Param`` that stands
+    in the target, or that a task's function refers to in its closure or its defaults."""
+    names: set[str] = set()
+    met: dict[int, Any] = {}
+    todo = [target]
+    while todo:
+        part = todo.pop()
+        if id(part) in met or isinstance(part, (type, ModuleType)):
+            continue
+        met[id(part)] = part
+        if isinstance(part, Lazy):
+            names |= {part.param} - {None}
+            called = [] if part.call is None else [part.call[0]]
+            todo += [*part.inputs, *part.conditions, *part.predecessors, part.amounts]
+            todo += [*part.hidden, *called]
+        elif isinstance(part, FunctionType):
+            todo += [part.__closure__, part.__defaults__, part.__kwdefaults__, part.__dict__]
+        else:
+            todo += gc.get_referents(part)
+    return names
+
+
 # -- the evaluator ----------------------------------------------------------------------------
 
 
@@ -404,6 +434,7 @@ class Naive:
     Args:
         log: The list that tasks append their effects to.
         params: The values for ``Param``.
+        declared: Names of parameters that are valid although the target has none of them (M22).
         blueprints: Id → lazy value that it was compiled from.
         resources: Registered ones, for ``inject("name")``.
         capacities: Totals for ``with_capacity``.
@@ -416,7 +447,9 @@ class Naive:
         blueprints: Mapping[str, Lazy] | None = None,
         resources: Iterable[Resource] = (),
         capacities: Mapping[str, float] | None = None,
+        declared: Iterable[str] = (),
     ) -> None:
+        self.declared = {*declared}
         self.capacities = capacities or {}
         #: Entries of the log → how many of these calls failed for a first time, and may have been
         #: another node's.
@@ -449,6 +482,10 @@ class Naive:
 
     def run(self, target: Any) -> Any:
         """The value of ``target``; it has one unless there are ``errors``."""
+        for name in self.params.keys() - self.declared:
+            if isinstance(target, Literal) or name not in known_parameters(target):  # M22
+                self.errors.append(ParameterError(name, name))
+                return None
         if isinstance(target, Literal):
             return target.value  # R1: a plain value is itself
         found = self.value(target if isinstance(target, Lazy) else _whole(target), set())

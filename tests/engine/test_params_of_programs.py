@@ -72,7 +72,8 @@ async def test_a_program_takes_a_param_wherever_it_stands(name, engine, use_vm):
 @pytest.mark.parametrize("target", [count(3), return_param(), return_call()])
 async def test_a_param_in_a_returned_value_must_be_named_at_compile(target, engine, use_vm):
     program = engine.compile(target, params=["extra"])
-    assert await program.run(extra="5") == await engine.run(target, {"extra": 5}, use_vm=use_vm)
+    value = await engine.run(target, {"extra": 5}, late_params=["extra"], use_vm=use_vm)
+    assert await program.run(extra="5") == value
 
 
 async def test_the_error_for_an_unknown_input_says_how_to_name_such_a_param(engine):
@@ -85,6 +86,107 @@ async def test_the_error_for_an_unknown_input_says_how_to_name_such_a_param(engi
 async def test_compile_takes_names_only(params, engine):
     with pytest.raises(cs.errors.ArgumentError, match="takes names of parameters, but got params="):
         engine.compile(return_param(), params=params)
+
+
+# -- names that the target does not have ------------------------------------------------------
+
+
+reached = cs.Param("reached", 0, type=int)
+table = {"inner": add(cs.Param("in_a_table", 0, type=int))}
+
+
+@cs.task
+def return_global():
+    return reached
+
+
+@cs.task
+def return_for(_item):
+    return reached
+
+
+@cs.task
+def return_from_table():
+    return [table["inner"]]
+
+
+@cs.task
+def call_other():
+    return return_global()
+
+
+REACHING = {
+    "a global": (return_global(), "reached"),
+    "a global of a task that a task calls": (call_other(), "reached"),
+    "the tasks of a route": (cs.Router(selector=yes(0), routes={True: call_other()}), "reached"),
+    "the task of a map": (return_for.map(_item=[1]), "reached"),
+    "an argument of a lazy value in a container": (return_from_table(), "in_a_table"),
+}
+
+
+@pytest.mark.parametrize("name", REACHING)
+async def test_a_param_that_a_function_can_reach_is_known(name, engine, use_vm):
+    target, param = REACHING[name]
+    program = engine.compile(target)
+    assert param in program.inputs
+    value = await engine.run(target, {param: "7"}, use_vm=use_vm)
+    assert value != await engine.run(target, use_vm=use_vm)
+    assert await program.run(**{param: "7"}) == value
+
+
+@pytest.mark.parametrize("name", TARGETS)
+async def test_a_name_that_no_param_has_is_refused_before_any_call(name, engine, use_vm):
+    with pytest.raises(cs.errors.ParameterError, match=r"has no parameter 'pp'.*; it has 'p'") as e:
+        await engine.run(TARGETS[name], {"p": 5, "pp": 1}, use_vm=use_vm)
+    assert e.value.name == "pp"
+
+
+def test_the_error_for_a_misspelt_name_suggests_the_right_one(use_vm):
+    target = add(cs.Param("limit", 10, type=int))
+    with pytest.raises(cs.errors.ParameterError, match=r"'limti' \(did you mean 'limit'\?\)"):
+        cs.run(target, {"limti": 5}, use_vm=use_vm)
+
+
+def test_a_plain_target_has_no_parameters():
+    with pytest.raises(cs.errors.ParameterError, match="a plain value has no parameter 'p'"):
+        cs.run([1, 2], {"p": 1})
+    assert cs.run([1, 2], {"p": 1}, late_params=["p"]) == [1, 2]
+
+
+def test_a_name_that_is_no_text_is_refused(use_vm):
+    with pytest.raises(cs.errors.ParameterError, match="has no parameter 1; it has 'p'"):
+        cs.run(add(p), {"p": 1, 1: 2}, use_vm=use_vm)
+
+
+async def test_start_refuses_an_unknown_name_at_once(engine):
+    with pytest.raises(cs.errors.ParameterError, match="has no parameter 'q'"):
+        engine.start(add(p), {"p": 1, "q": 2})
+    assert await engine.start(add(p), {"p": 1, "q": 2}, late_params=("q",)).result() == 2
+
+
+def test_an_environment_variable_is_no_parameter():
+    with pytest.raises(cs.errors.ParameterError, match="has no parameter 'HOME'; it has none"):
+        cs.run(add(cs.Env("HOME", "")), {"HOME": "x"})
+
+
+def test_of_many_names_the_error_lists_some():
+    target = cs.gather(*[cs.Param(f"name{i:02}", "") for i in range(30)])
+    with pytest.raises(cs.errors.ParameterError, match="'name19', and 10 more"):
+        cs.run(target, {"other": 1})
+
+
+def test_a_target_whose_nodes_wait_for_each_other_is_searched_to_its_end():
+    a, b = add(1), add(2)
+    a.after(b)
+    b.after(a)
+    with pytest.raises(cs.errors.ParameterError, match="has no parameter 'q'"):
+        cs.run(a, {"q": 1})
+
+
+@pytest.mark.parametrize("names", ["extra", [1], [p], 5])
+def test_late_params_are_names(names):
+    with pytest.raises(cs.errors.ArgumentError, match="takes names of parameters, but got late_"):
+        cs.run(return_param(), {"extra": 1}, late_params=names)
 
 
 # -- params that are no mapping ---------------------------------------------------------------

@@ -396,6 +396,26 @@ async def test_values_that_a_task_can_reach_are_computed_once_and_kept(run, way)
     assert made == [1]
 
 
+@pytest.mark.parametrize("place", [lambda v: [v, 5], lambda v: {"a": (v,)}, lambda v: [[v], v]])
+async def test_a_literal_in_a_container_hides_nothing(place, run):
+    @cs.task
+    def base():
+        return 7
+
+    @cs.task
+    def use(value):
+        return value
+
+    @cs.task
+    def late(held, _after):
+        first = next(iter(held.values())) if isinstance(held, dict) else held[0]
+        return use(first[0] if isinstance(first, (tuple, list)) else first)
+
+    lazy = base()
+    users = use(use.map(value=[lazy, lazy]))
+    assert await run(late(place(cs.literal(lazy)), users)) == 7
+
+
 async def test_rebound_names_are_searched_again_in_the_next_run(run):
     @cs.task
     def base():

@@ -114,6 +114,7 @@ class Flags:
             "fail_fast": self.fail_fast,
             "deadline": self.deadline,
             "max_steps": self.max_steps,
+            "late_params": [text.partition("=")[0] for text in self.param],
         }
 
 

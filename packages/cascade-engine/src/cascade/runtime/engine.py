@@ -51,6 +51,7 @@ from cascade.runtime.options import (
 from cascade.runtime.program import Program, ProgramExecution
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run, Waiting, new_id
+from cascade.runtime.semantics.parameter_names import check_parameter_names
 from cascade.runtime.semantics.recording import Record, recorder
 from cascade.runtime.straightline import Begun
 from cascade.runtime.surroundings import Surroundings
@@ -69,7 +70,7 @@ from cascade.spec.errors import (
 )
 from cascade.spec.lazy_types import LazyResult, as_lazy
 from cascade.spec.operation import Operation
-from cascade.spec.params import check_params
+from cascade.spec.params import check_param_names, check_params
 from cascade.spec.protocols import ExecutionStrategy, Executor
 from cascade.spec.resource import Provider, ResourceDefinition
 from cascade.spec.wording import short
@@ -186,7 +187,7 @@ class Engine:
         Args:
             target: A lazy value, or a list, tuple, dict or set with lazy values inside; a plain
                 value is itself (R1).
-            params: Values for the target's ``Param`` nodes.
+            params: Values for the target's ``Param`` nodes; other names are refused (M22).
 
         Raises:
             CascadeError: The program is at fault; see ``cascade.spec.errors``.
@@ -207,7 +208,10 @@ class Engine:
             frame = users_frame(sys._getframe(1))
             target = as_lazy(target, frame.f_code, frame.f_lasti)
             if not isinstance(target, LazyResult):
-                return _plain(target)
+                value = _plain(target)
+                check_parameter_names(params, value, how.late_params)
+                return value
+        check_parameter_names(params, target, how.late_params)
         try:
             return await self._computing(target, params, how)
         except BaseException as error:
@@ -247,7 +251,7 @@ class Engine:
 
         Args:
             target: As for ``run``.
-            params: Values for the target's ``Param`` nodes.
+            params: Values for the target's ``Param`` nodes; other names are refused (M22).
 
         Raises:
             RunError: The engine is closed, there is no event loop, or a run with this ``run_id`` is
@@ -259,6 +263,7 @@ class Engine:
         frame = users_frame(sys._getframe(1))
         target = as_lazy(target, frame.f_code, frame.f_lasti)
         name = target.name if isinstance(target, LazyResult) else short(_plain(target))
+        check_parameter_names(params, target, how.late_params)
         if asyncio._get_running_loop() is None:
             raise RunError(
                 "engine.start() needs the event loop that the run is to belong to\n"
@@ -326,7 +331,7 @@ class Engine:
             CapacityError: A node takes more of a capacity than the total.
         """
         self._check_open()
-        names = _param_names(params)
+        names = check_param_names(params, "compile", "params")
         how = settings(RunSettings, "compile", options, ProgramOptions.__optional_keys__)
         frame = users_frame(sys._getframe(1))
         lazy = as_lazy(target, frame.f_code, frame.f_lasti)
@@ -633,16 +638,6 @@ def _tell_of_blocking(blocked: BlockedStep) -> None:
     warn(task, blocked, mode)
     with contextlib.suppress(RuntimeError):  # the loop is closed
         run.publish(TaskBlocking, task, node, blocked.seconds, blocked.stack)
-
-
-def _param_names(params: Iterable[str]) -> frozenset[str]:
-    names = [params] if isinstance(params, str) else list(params)
-    if isinstance(params, str) or not all(isinstance(name, str) for name in names):
-        raise ArgumentError(
-            f"compile() takes names of parameters, but got params={short(params)}\n"
-            "    right:  engine.compile(target, params=['name'])"
-        )
-    return frozenset(names)
 
 
 def _plain(target: Any) -> Any:

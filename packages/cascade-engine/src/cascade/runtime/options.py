@@ -19,6 +19,7 @@ from typing import Any, TypedDict, TypeVar
 from cascade.spec.checks import check_count, check_flag, check_seconds
 from cascade.spec.errors import ArgumentError
 from cascade.spec.nearby import did_you_mean
+from cascade.spec.params import check_param_names
 from cascade.spec.wording import short
 
 #: Default of the seconds that closing a resource may take.
@@ -43,6 +44,7 @@ class RunOptions(ProgramOptions, total=False):
 
     use_vm: bool
     run_id: str | None
+    late_params: Iterable[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,8 @@ class RunSettings:
             value asks for.
         run_id: Names the run in events and in ``engine.runs()``; random if left out. Two runs of
             one engine cannot have the same id at the same time.
+        late_params: Names of ``Param`` nodes that tasks make and return during the run. They cannot
+            be found before, so ``params`` may have them only if they are named here (M22).
     """
 
     use_vm: bool = False
@@ -67,6 +71,7 @@ class RunSettings:
     deadline: float | None = None
     max_steps: int | None = None
     run_id: str | None = None
+    late_params: Iterable[str] = ()
 
     def __post_init__(self) -> None:
         check_flag("use_vm", self.use_vm)
@@ -77,6 +82,9 @@ class RunSettings:
             check_count("max_steps", self.max_steps)
         if self.run_id is not None and not (isinstance(self.run_id, str) and self.run_id):
             raise ArgumentError(f"run_id must be non-empty text, but is {short(self.run_id)}")
+        if self.late_params != ():
+            names = check_param_names(self.late_params, "run", "late_params")
+            object.__setattr__(self, "late_params", names)
 
 
 #: The defaults.

@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
 
 from cascade.graph.build import build_graph
-from cascade.graph.sources import sources_of
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.execution.contexts import held_in
 from cascade.runtime.execution.fairness import Turn
@@ -19,6 +18,7 @@ from cascade.runtime.loops.protocol import is_lazy
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.options import DEFAULTS, RunSettings
 from cascade.runtime.run import Run
+from cascade.runtime.semantics.parameter_names import parameter_names
 from cascade.runtime.semantics.pins import named_in
 from cascade.runtime.straightline import GOES_ON, Bailout, Begun, StraightLine, walk
 from cascade.spec.blueprint import Blueprint, Literal
@@ -26,7 +26,7 @@ from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.nearby import names_known
-from cascade.spec.params import Param, Source
+from cascade.spec.params import Source
 from cascade.spec.resource import Inject
 from cascade.spec.task import Task
 from cascade.spec.wording import short
@@ -68,9 +68,8 @@ class Program(Generic[R]):
     Attributes:
         target: The lazy value.
         blueprint: Its compiled form.
-        inputs: Names that ``run`` accepts: the target's parameters; its ``Param`` nodes, including
-            those that only a route or an item of a map reads; and the names given to ``compile`` as
-            ``params``.
+        inputs: Names that ``run`` accepts: the target's parameters; every ``Param`` that is known
+            before a run, as M22 says; and the names given to ``compile`` as ``params``.
         settings: The options of each run.
     """
 
@@ -93,8 +92,7 @@ class Program(Generic[R]):
         self._policies = [(lazy, lazy._policies and lazy._policies.state) for lazy in lazies]
         #: Nodes to check before each run.
         self.special = [lazy for lazy in lazies if lazy._special]
-        sources = sources_of(target)
-        self._params = {s.param_name for s in sources if isinstance(s, Param)}.union(params)
+        self._params = {*parameter_names(target), *params}
         self.inputs = tuple(dict.fromkeys([*sorted(self._params), *_names(target, blueprint)]))
         # With a named tier, the machine refuses a target that cannot get it.
         found = walk(target, params=True) if engine.tier == "auto" else None

@@ -52,7 +52,7 @@ def run(
 
     Args:
         target: See ``Engine.run``.
-        params: Values for the target's ``Param`` nodes.
+        params: Values for the target's ``Param`` nodes; other names are refused (M22).
 
     Raises:
         KeyboardInterrupt: Ctrl-C ended it.

@@ -8,6 +8,7 @@ from typing import Any
 
 from cascade.graph.build import inputs_of
 from cascade.spec.blueprint import Literal
+from cascade.spec.containers import GATHER
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.params import Source
 from cascade.spec.routing import Router
@@ -24,14 +25,30 @@ def sources_of(target: LazyResult[Any]) -> list[Source[Any]]:
 
     Cost: O(nodes + edges).
     """
-    found = {target}
+    found = everything_below(target, set())
+    return sorted([lazy for lazy in found if isinstance(lazy, Source)], key=_NUMBER)
+
+
+def everything_below(
+    target: LazyResult[Any], met: set[LazyResult[Any]]
+) -> Iterator[LazyResult[Any]]:
+    """``target``, and all lazy values that ``sources_of`` visits, each once.
+
+    Args:
+        target: The first of them.
+        met: The lazy values that were visited before; they are left out, and new ones are added.
+    """
+    if target in met:
+        return
+    met.add(target)
     stack = [target]
     while stack:
-        for lazy in _below(stack.pop()):
-            if lazy not in found:
-                found.add(lazy)
-                stack.append(lazy)
-    return sorted([lazy for lazy in found if isinstance(lazy, Source)], key=_NUMBER)
+        lazy = stack.pop()
+        yield lazy
+        for other in _below(lazy):
+            if other not in met:
+                met.add(other)
+                stack.append(other)
 
 
 def _below(lazy: LazyResult[Any]) -> Iterator[LazyResult[Any]]:
@@ -41,6 +58,8 @@ def _below(lazy: LazyResult[Any]) -> Iterator[LazyResult[Any]]:
     if isinstance(lazy, Router):
         yield from (route for route in lazy.routes.values() if isinstance(route, LazyResult))
     given = [*lazy.args, *lazy.kwargs.values()]
+    if lazy.task is GATHER:
+        yield from (v for v in lazy.args[0].literals if issubclass(type(v), LazyResult))
     if isinstance(lazy, MappedLazyResult):
         given += lazy.mapping_kwargs.values()
     for value in given:

@@ -46,10 +46,14 @@ Marks: TypeAlias = tuple[type, ...]
 class Recipe:
     """How to rebuild a container around the values of its lazy leaves."""
 
-    __slots__ = ("kind", "steps")
+    __slots__ = ("kind", "literals", "steps")
 
-    def __init__(self, kind: type, steps: Sequence[Step] = ()) -> None:
+    def __init__(
+        self, kind: type, steps: Sequence[Step] = (), literals: Sequence[Any] = ()
+    ) -> None:
         self.kind = kind
+        #: The values of literals inside, but for atoms: they may hold lazy values.
+        self.literals = literals
         #: Empty for a list or tuple that holds only leaves, in order: by far the most common case.
         self.steps = tuple(steps)
 
@@ -179,6 +183,7 @@ def recipe_of(root: Any, marks: Marks = ARGUMENT_MARKS) -> tuple[Recipe, tuple[L
         if len(kinds) == 1 and issubclass(kinds.pop(), LazyValue):
             return Recipe(type(root)), tuple(root)
     leaves: list[LazyValue] = []
+    literals: list[Any] = []
     steps: list[Step] = []
     #: id of a finished container → its step, or None where it needs no rebuilding.
     finished: dict[int, int | None] = {}
@@ -190,7 +195,7 @@ def recipe_of(root: Any, marks: Marks = ARGUMENT_MARKS) -> tuple[Recipe, tuple[L
         shape = _shape(type(container))
         if inner_done:
             items = shape.parts(container)
-            holes, changed = _holes(items, leaves, finished, marks)
+            holes, changed = _holes(items, leaves, literals, finished, marks)
             finished[key] = len(steps) if changed or not stack else None
             if finished[key] is not None:
                 if shape.build is None:
@@ -218,13 +223,17 @@ def recipe_of(root: Any, marks: Marks = ARGUMENT_MARKS) -> tuple[Recipe, tuple[L
             kinds = set(map(type, items))
             inner_kinds = {k for k in kinds if is_container(k) and not issubclass(k, marks)}
             stack.extend(zip(_of(inner_kinds, items, items), repeat(False)))
-    return Recipe(type(root), steps), tuple(leaves)
+    return Recipe(type(root), steps, tuple(literals)), tuple(leaves)
 
 
 def _holes(
-    items: list[Any], leaves: list[LazyValue], finished: Mapping[int, int | None], marks: Marks
+    items: list[Any],
+    leaves: list[LazyValue],
+    literals: list[Any],
+    finished: Mapping[int, int | None],
+    marks: Marks,
 ) -> tuple[list[tuple[int, int]], bool]:
-    """The places to fill; puts new leaves into ``leaves`` and unwraps literals in ``items``."""
+    """The places to fill; unwraps literals in ``items``, and notes them and new leaves."""
     holes: list[tuple[int, int]] = []
     changed = False
     kinds = {k for k in set(map(type, items)) if issubclass(k, marks) or is_container(k)}
@@ -235,7 +244,9 @@ def _holes(
             holes.append((position, len(leaves)))
             leaves.append(item)
         elif kind is Literal:
-            items[position] = item.value
+            items[position] = value = item.value
+            if type(value) not in ATOMS:
+                literals.append(value)
             changed = True
         elif issubclass(kind, marks):
             raise _misplaced(item, marks)

@@ -125,7 +125,8 @@ class TaskNotImportedError(SerializationError, ImportError):
 
 
 class ParameterError(CascadeError, ValueError):
-    """A ``Param`` or ``Env`` has no value, or one that does not fit its type.
+    """A ``Param`` or ``Env`` has no value, or one that does not fit its type; or ``params`` has a
+    name that the target does not have.
 
     Attributes:
         name: The parameter's name.

@@ -136,7 +136,9 @@ def gathered(
 ) -> LazyResult[Any]:
     """The node that rebuilds ``container``; ``code`` and ``lasti`` locate the expression."""
     recipe, leaves = recipe_of(container, marks)
-    return LazyResult(GATHER, (recipe, *leaves), NO_KWARGS, leaves, False, code, lasti)
+    # Special if it hides lazy values in literals, which a run must know of (M21, M22).
+    special = bool(recipe.literals)
+    return LazyResult(GATHER, (recipe, *leaves), NO_KWARGS, leaves, special, code, lasti)
 
 
 def settle(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar, get_origin
@@ -213,6 +213,26 @@ def check_params(params: object) -> Mapping[str, Any]:
             "    right:  params={'name': value}"
         )
     return params
+
+
+def check_param_names(names: Any, call: str, written: str) -> tuple[str, ...]:
+    """Names of parameters that were given to an option.
+
+    Args:
+        names: Any iterable of them.
+        call: The name of the called function, for the message.
+        written: The option.
+
+    Raises:
+        ArgumentError: It is none, or a single name.
+    """
+    listed = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else None
+    if listed is None or not all(isinstance(name, str) for name in listed):
+        raise ArgumentError(
+            f"{call}() takes names of parameters, but got {written}={short(names)}\n"
+            f"    right:  {written}=['name']"
+        )
+    return listed
 
 
 def _from_json(kind: type, text: str) -> Any:

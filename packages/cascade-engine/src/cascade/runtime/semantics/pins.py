@@ -15,6 +15,7 @@ from cascade.graph.build import inputs_of
 from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.semantics.reach import named_by, within
 from cascade.spec.blueprint import Literal
+from cascade.spec.containers import GATHER
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.operation import Operation
 from cascade.spec.routing import Router
@@ -65,8 +66,8 @@ class Pins:
                 self._tasks.add(task)
                 todo += named_by(task, seen)
         if wiring.hiding or wiring.special:
-            values = [v for lazy in wiring.hiding for v in _hidden(lazy)]
-            values += [v for lazy in wiring.special for v in _literals(lazy)]
+            values = [v for lazy in wiring.hiding for v in hidden_in(lazy)]
+            values += [v for lazy in wiring.special for v in literals_in(lazy)]
             todo += within(values, seen)
         while todo:
             self._name(todo.pop(), todo, seen, is_known)
@@ -90,11 +91,11 @@ class Pins:
             if lazy.task not in self._tasks:
                 self._tasks.add(lazy.task)
                 todo += named_by(lazy.task, seen)
-            todo += within((*_hidden(lazy), *_literals(lazy)), seen)
+            todo += within((*hidden_in(lazy), *literals_in(lazy)), seen)
             stack += inputs_of(lazy)
 
 
-def _hidden(lazy: LazyResult[Any]) -> list[Any]:
+def hidden_in(lazy: LazyResult[Any]) -> list[Any]:
     """The values that a router or a map may continue as, or hand to its continuation."""
     if isinstance(lazy, Router):
         return [*lazy.routes.values()]
@@ -104,5 +105,8 @@ def _hidden(lazy: LazyResult[Any]) -> list[Any]:
     return []
 
 
-def _literals(lazy: LazyResult[Any]) -> list[Any]:
+def literals_in(lazy: LazyResult[Any]) -> list[Any]:
+    """The values of the literals among the arguments, also of those in containers."""
+    if lazy.task is GATHER:
+        return [*lazy.args[0].literals]
     return [v.value for v in (*lazy.args, *lazy.kwargs.values()) if type(v) is Literal]
