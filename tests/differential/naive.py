@@ -376,7 +376,7 @@ def known_parameters(target: Any) -> set[str]:
             continue
         met[id(part)] = part
         if isinstance(part, Lazy):
-            names |= {part.param} - {None}
+            names |= set() if part.param is None else {part.param}
             called = [] if part.call is None else [part.call[0]]
             todo += [*part.inputs, *part.conditions, *part.predecessors, part.amounts]
             todo += [*part.hidden, *called]
