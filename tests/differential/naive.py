@@ -321,6 +321,8 @@ def _continued(result: Any) -> Any:
         if isinstance(result.value, Lazy):
             raise ArgumentError("a literal of nothing but a lazy value")
         return result.value
+    if isinstance(result, Task) or isinstance(getattr(result, "__self__", None), Task):
+        raise ArgumentError("a task, or its tail, that was not called")
     held = not isinstance(result, Lazy) and next(_marks(result), None) is not None
     return _whole(result) if held else result
 

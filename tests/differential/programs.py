@@ -183,6 +183,13 @@ class Fail:
 
 
 @dataclass(frozen=True)
+class Uncalled:
+    """Return a task, or a method of one, without a call."""
+
+    method: str | None
+
+
+@dataclass(frozen=True)
 class Tries:
     """The first calls with some arguments fail, ``failures`` of them; each node makes ``attempts``.
 
@@ -448,6 +455,8 @@ class Build:
                 raise error(text)
             case Cancel():
                 return body
+            case Uncalled(method):
+                return getattr(self._truth, method) if method else self._truth
         raise AssertionError(body)
 
     def _shaped(self, signature: str, act: Callable[..., Any]) -> Callable[..., Any]:
@@ -663,6 +672,7 @@ _going_on = ["named", "placed", "unnamed", "kept", "lazy n", "tail", "target", "
 _going_wrong = ["unknown name", "too many", "missing", "unknown id"]
 _fails = st.one_of(
     st.just(Fail(StopIteration, "over")),
+    st.sampled_from([None, "tail", "map"]).map(Uncalled),
     st.sampled_from(["raised", "awaited", "at once", "later", "swallowed", "returned"]).map(Cancel),
     st.builds(Fail, st.sampled_from([ValueError, KeyError, ZeroDivisionError]),
               st.sampled_from(["one", "two", "three"])),

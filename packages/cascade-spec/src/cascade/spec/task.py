@@ -10,9 +10,11 @@ from types import CodeType
 from typing import Any, Generic, Literal, Never, ParamSpec, TypeAlias, TypeVar, overload
 
 from cascade.spec.blueprint import TailCall
+from cascade.spec.callables import called, gives_coroutine, own_name
 from cascade.spec.checks import is_count, is_number
 from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError, DefinitionError
+from cascade.spec.forgotten import dropped_tails, refuse_dropped
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, settle
 from cascade.spec.lazy_value import NO_KWARGS, next_number
 from cascade.spec.mapping import mapped, unnamed_in_map
@@ -37,7 +39,7 @@ class Task(Operation, Generic[P, R]):
     Attributes:
         func: The function as written; call it directly to run it at once.
         name: Its name in events, errors and drawings.
-        is_async: It is a coroutine function.
+        is_async: Its calls give coroutines.
         mode: Where a plain function is called.
         nout: Number of values that it returns, so that ``a, b = f(x)`` may unpack them.
         may_block: Whether a coroutine function may block the event loop, or for how many
@@ -59,7 +61,7 @@ class Task(Operation, Generic[P, R]):
         may_block: bool | float = False,
     ) -> None:
         _refuse_unfit(func, name)
-        super().__init__(func, name or _name_of(func), inspect.iscoroutinefunction(_called(func)))
+        super().__init__(func, name or own_name(func), gives_coroutine(func))
         _check_options(self.name, self.is_async, mode, nout, may_block)
         # Not the function's own attributes: one called "map" would hide the method.
         functools.update_wrapper(self, func, updated=())
@@ -77,6 +79,9 @@ class Task(Operation, Generic[P, R]):
         self._counts: set[int] = set()
         #: Numbers of positional arguments of tail calls that fit.
         self._tails: set[int] = set()
+        #: Statements of its code that may drop a tail call; their names have no value yet.
+        self._dropped = dropped_tails(func)
+        self._refuse_dropped()
 
     @overload
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> LazyResult[R]: ...
@@ -89,6 +94,7 @@ class Task(Operation, Generic[P, R]):
 
         Raises:
             ArgumentError: The arguments do not fit the signature (a TypeError).
+            DefinitionError: The task's code drops a tail call: a ``return`` is missing.
 
         Cost: about a microsecond.
         """
@@ -144,8 +150,10 @@ class Task(Operation, Generic[P, R]):
 
         Raises:
             ArgumentError: The signature does not take an argument.
+            DefinitionError: The task's own code drops a tail call: a ``return`` is missing.
         """
         if kwargs or len(args) not in self._tails:
+            self._refuse_dropped()
             self.parameters.check_partial(args, kwargs)
             if len(args) <= len(self.parameters.positional):
                 self._tails.add(len(args))
@@ -193,7 +201,12 @@ class Task(Operation, Generic[P, R]):
         # Pickled by reference, as functions are: the other process must be able to import it.
         return self.__qualname__
 
+    def _refuse_dropped(self) -> None:
+        if self._dropped:
+            self._dropped = refuse_dropped(self, self._dropped)
+
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        self._refuse_dropped()
         named = self.parameters.bind(args, kwargs)
         injected = {n: i for n, i in self.parameters.injections.items() if n not in named}
         if len(self._shapes) < _SHAPES_KEPT:
@@ -247,7 +260,9 @@ def task(
             the seconds after which to warn.
 
     Raises:
-        DefinitionError: ``func`` cannot be a task, or an option does not fit (a TypeError).
+        DefinitionError: ``func`` cannot be a task, an option does not fit, or its code drops a tail
+            call: a ``return`` is missing (a TypeError). Where the tail call's name has no value
+            yet, the first call of the task raises it.
     """
 
     def make(function: Any) -> Any:
@@ -284,11 +299,11 @@ def _refuse_unfit(func: Any, name: Any) -> None:
     if not callable(func) or isinstance(func, LazyResult):
         raise DefinitionError(f"@task takes a function, but got {short(func)}")
     if name is not None and not isinstance(name, str):
-        raise DefinitionError(f"task '{_name_of(func)}': name must be a str, but is {short(name)}")
-    called = _called(func)
-    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        raise DefinitionError(f"task '{own_name(func)}': name must be a str, but is {short(name)}")
+    decides = called(func)
+    if inspect.isgeneratorfunction(decides) or inspect.isasyncgenfunction(decides):
         raise DefinitionError(
-            f"'{_name_of(func)}' is a generator function, and a task returns one value; return a "
+            f"'{own_name(func)}' is a generator function, and a task returns one value; return a "
             "list, or make one task per item with .map(), or declare a provider with @resource"
         )
 
@@ -310,18 +325,3 @@ def _check_options(name: str, is_async: bool, mode: Any, nout: Any, may_block: A
         raise DefinitionError(
             f"task '{name}': may_block must be True, False or seconds, but is {short(may_block)}"
         )
-
-
-def _called(func: Any) -> Any:
-    """The function that decides the kind: of a partial its target, of an instance ``__call__``."""
-    while isinstance(func, functools.partial):
-        func = func.func
-    if inspect.isroutine(func) or inspect.isclass(func):
-        return func
-    return func.__call__
-
-
-def _name_of(func: Any) -> str:
-    while isinstance(func, functools.partial):
-        func = func.func
-    return getattr(func, "__name__", None) or type(func).__name__
