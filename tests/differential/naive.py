@@ -71,11 +71,11 @@ class Lazy:
     #: The parameter that it reads.
     param: str | None = None
 
-    def with_retry(self, max_attempts: int = 3) -> "Lazy":
-        self.attempts = max_attempts
+    def with_retry(self, max_attempts: int | None = 3) -> "Lazy":
+        self.attempts = max_attempts or 1
         return self
 
-    def with_cache(self, cache: dict[Any, Any]) -> "Lazy":
+    def with_cache(self, cache: dict[Any, Any] | None) -> "Lazy":
         self.cache = cache
         return self
 
@@ -143,9 +143,17 @@ class TailCall:
 
 
 class Task:
-    def __init__(self, func: Callable[..., Any], name: str, nout: int | None = None) -> None:
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        name: str,
+        nout: int | None = None,
+        declared: tuple[int, Any, Mapping[str, Any]] = (1, None, {}),
+    ) -> None:
         self.func, self.name, self.signature = func, name, inspect.signature(func)
         self.nout = nout
+        #: Attempts, cache and amounts of its calls, unless a call says otherwise.
+        self.declared = declared
         parameters = self.signature.parameters.values()
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self.more = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
@@ -161,6 +169,11 @@ class Task:
             return run.loop(lazy, given[:place], named, causes)
 
         lazy = Lazy(self.name, [*args, *kwargs.values()], step, (self, args, kwargs))
+        return self.declaring(lazy)
+
+    def declaring(self, lazy: Lazy) -> Lazy:
+        lazy.attempts, lazy.cache, amounts = self.declared
+        lazy.amounts = {**amounts}
         return lazy
 
     def tail(self, *args: Any, **kwargs: Any) -> TailCall:
@@ -186,7 +199,7 @@ class Task:
 
         lazy = Lazy(f"{self.name}.map", list(lists.values()), expand)
         lazy.hidden = [self, *shared.values()]
-        return lazy
+        return self.declaring(lazy)
 
 
 def task(
@@ -195,9 +208,13 @@ def task(
     *,
     name: str | None = None,
     nout: int | None = None,
+    retry: int | None = None,
+    cache: Any = None,
+    capacities: Mapping[str, Any] | None = None,
     **_options: Any,  # where a function is called, and for how long, makes no difference
 ) -> Any:
-    make = lambda function: Task(function, name or function.__name__, nout)  # noqa: E731
+    declared = retry or 1, cache, capacities or {}
+    make = lambda function: Task(function, name or function.__name__, nout, declared)  # noqa: E731
     return make(func) if func else make
 
 
@@ -321,6 +338,8 @@ def _continued(result: Any) -> Any:
         if isinstance(result.value, Lazy):
             raise ArgumentError("a literal of nothing but a lazy value")
         return result.value
+    if isinstance(result, Task) or isinstance(getattr(result, "__self__", None), Task):
+        raise ArgumentError("a task, or its tail, that was not called")
     held = not isinstance(result, Lazy) and next(_marks(result), None) is not None
     return _whole(result) if held else result
 

@@ -99,14 +99,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a task; ``cached``: its value is kept in the run's only cache."""
+    """A call of a task; ``cached``: whether its value is kept in the run's only cache.
+
+    None: as the task declares.
+    """
 
     task: Any
     args: tuple[Any, ...] = ()
     kwargs: tuple[tuple[str, Any], ...] = ()
     run_if: Any = None
     after: tuple[Any, ...] = ()
-    cached: bool = False
+    cached: bool | None = None
     amounts: tuple[tuple[str, Any], ...] = ()
 
 
@@ -124,7 +127,7 @@ class Map:
 
     task: Any
     columns: tuple[tuple[str, Any], ...]
-    cached: bool = False
+    cached: bool | None = None
     catches: bool = False
     amounts: tuple[tuple[str, Any], ...] = ()
 
@@ -183,8 +186,17 @@ class Fail:
 
 
 @dataclass(frozen=True)
+class Uncalled:
+    """Return a task, or a method of one, without a call."""
+
+    method: str | None
+
+
+@dataclass(frozen=True)
 class Tries:
     """The first calls with some arguments fail, ``failures`` of them; each node makes ``attempts``.
+
+    A task may declare them; then its calls do not.
 
     A node makes more attempts than can fail, so it does not matter which of several with the same
     arguments meets the failures.
@@ -192,6 +204,11 @@ class Tries:
 
     failures: int
     attempts: int
+    declared: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"retry": self.attempts} if self.declared else {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +223,8 @@ class Job:
         nout: How many values it says that it gives.
         tries: How often it fails and is tried, where it is.
         binds: Whether it calls a function that sets a context variable.
+        takes: What each call takes of the capacities, as the task declares.
+        cached: Whether it declares the run's only cache.
     """
 
     signature: str
@@ -215,6 +234,13 @@ class Job:
     nout: int | None = None
     tries: Tries | None = None
     binds: bool = False
+    takes: tuple[tuple[str, float], ...] = ()
+    cached: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        declared = {} if self.tries is None else self.tries.options
+        return {**declared, "capacities": dict(self.takes)} if self.takes else declared
 
 
 @dataclass(frozen=True)
@@ -390,10 +416,10 @@ class Build:
             lazy.run_if(self._lazy(self.make(call.run_if, args)))
         return lazy.after(*[self._lazy(self.make(other, args)) for other in call.after])
 
-    def _with_policies(self, lazy: Any, task: Job | Loop, cached: bool = False) -> Any:
-        if task.tries is not None:
+    def _with_policies(self, lazy: Any, task: Job | Loop, cached: bool | None = None) -> Any:
+        if task.tries is not None and not task.tries.declared:
             lazy.with_retry(task.tries.attempts)
-        return lazy.with_cache(self._cache) if cached else lazy
+        return lazy if cached is None else lazy.with_cache(self._cache if cached else None)
 
     def _with_amounts(self, lazy: Any, amounts: Any, args: tuple[Any, ...]) -> None:
         """Values that are no numbers there are made lazy, so that they are met during the run."""
@@ -418,7 +444,8 @@ class Build:
         function = _awaiting(self._shaped(job.signature, act), job.pauses)
         # On a machine that is busy, anything may seem to block.
         blocks = job.pauses is not None
-        make = self.cs.task(name=label, mode=job.mode, nout=job.nout, may_block=blocks)
+        options = {**job.options, "cache": self._cache} if job.cached else job.options
+        make = self.cs.task(name=label, mode=job.mode, nout=job.nout, may_block=blocks, **options)
         return make(function)
 
     def _begin(self, task: Job | Loop, label: str, arguments: Any) -> None:
@@ -448,6 +475,8 @@ class Build:
                 raise error(text)
             case Cancel():
                 return body
+            case Uncalled(method):
+                return getattr(self._truth, method) if method else self._truth
         raise AssertionError(body)
 
     def _shaped(self, signature: str, act: Callable[..., Any]) -> Callable[..., Any]:
@@ -501,7 +530,8 @@ class Build:
         for place, pauses in enumerate(loop.pauses):
             name = f"{label}.{place}"
             turn = functools.partial(self._turn, loop, label, place)
-            make = self.cs.task(name=name, may_block=pauses is not None)
+            declared = {} if loop.tries is None else loop.tries.options
+            make = self.cs.task(name=name, may_block=pauses is not None, **declared)
             members.append(make(_awaiting(_turning(turn, place), pauses)))
             self.blueprints[name] = members[-1](0)
 
@@ -656,13 +686,18 @@ _pauses = st.sampled_from([None, None, 0, 1, 3])
 _modes = st.sampled_from(["auto"] * 6 + ["blocking", "inline"])
 _rarely = st.sampled_from([False] * 4 + [True])
 _KINDS = [*[list, tuple, dict, set, Point] * 2, frozenset, deque, OrderedDict, defaultdict, Pair]
-_tries = st.sampled_from([None] * 6 + [Tries(0, 2), Tries(1, 2), Tries(2, 3), Tries(1, 4)])
+_tries = st.sampled_from(
+    [None] * 6
+    + [Tries(0, 2), Tries(1, 2), Tries(2, 3), Tries(1, 4), Tries(1, 2, True), Tries(2, 3, True)]
+)
+_takes = st.sampled_from([()] * 6 + [(("gpu", 1),), (("disk", 0.5), ("gpu", 2))])
 _signatures = st.sampled_from(["any", "any", "some", "full", "full", "file", "cursor", "bound"])
 _going_on = ["named", "placed", "unnamed", "kept", "lazy n", "tail", "target", "id", "id, unnamed",
              "generation"]  # fmt: skip
 _going_wrong = ["unknown name", "too many", "missing", "unknown id"]
 _fails = st.one_of(
     st.just(Fail(StopIteration, "over")),
+    st.sampled_from([None, "tail", "map"]).map(Uncalled),
     st.sampled_from(["raised", "awaited", "at once", "later", "swallowed", "returned"]).map(Cancel),
     st.builds(Fail, st.sampled_from([ValueError, KeyError, ZeroDivisionError]),
               st.sampled_from(["one", "two", "three"])),
@@ -785,20 +820,26 @@ def lazies(
         return draw(_maps(profile, depth, made, met, in_body, inner))
     run_if = draw(st.one_of(st.none(), st.none(), inner))
     after = tuple(draw(st.lists(inner, max_size=1)))
-    cached = profile.caches and draw(_rarely)
+    cached = draw(_cached(profile))
     if kind == "loop":
         loop = draw(_loops(profile, depth, met))
         acc = draw(st.lists(inner, max_size=1))
-        amounts = draw(_amounts(profile, inner, cached))
+        amounts = draw(_amounts(profile, inner, bool(cached)))
         return Call(loop, (Const(0), *acc), (), run_if, after, cached, amounts)
     nout = draw(st.integers(1, 3)) if kind == "split" else None
     job = draw(_jobs(profile, depth, met, _signatures, nout))
     args, kwargs = draw(_arguments(job.signature, inner))
-    amounts = draw(_amounts(profile, inner, cached))
+    amounts = draw(_amounts(profile, inner, bool(cached) or job.cached))
     call = Call(job, args, kwargs, run_if, after, cached, amounts)
     if kind == "split":
         return Gather((Split(call, draw(st.sampled_from([list, tuple, dict]))),))
     return call
+
+
+@functools.cache
+def _cached(profile: Profile) -> st.SearchStrategy[bool | None]:
+    """Whether a call is cached; mostly as its task declares."""
+    return st.sampled_from([None] * 4 + ([True, False] if profile.caches else [None]))
 
 
 @functools.cache
@@ -857,7 +898,9 @@ def _jobs(
     if nout is not None and not (profile.fails and draw(_rarely)):
         parts = st.lists(values(profile, depth, met, met, True), min_size=nout, max_size=nout)
         body = Give(Gather(tuple(draw(parts))))
-    return Job(signature, pauses, body, mode, nout, draw(_tries), draw(_rarely))
+    cached = profile.caches and draw(_rarely)
+    binds, takes = draw(_rarely), draw(_takes)
+    return Job(signature, pauses, body, mode, nout, draw(_tries), binds, takes, cached)
 
 
 @functools.cache
@@ -885,7 +928,7 @@ def _loops(draw: Any, profile: Profile, depth: int, met: int) -> Loop:
 def _maps(
     draw: Any, profile: Profile, depth: int, made: int, met: int, in_body: bool, inner: Any
 ) -> Map:
-    cached, catches = profile.caches and draw(_rarely), not profile.cycles and draw(_rarely)
+    cached, catches = draw(_cached(profile)), not profile.cycles and draw(_rarely)
     length = draw(st.integers(0, 3))
     off = draw(st.booleans()) if profile.fails else False
 
@@ -902,7 +945,7 @@ def _maps(
 
     if draw(st.integers(0, 3)) == 0:
         loop = draw(_loops(profile, depth, met))
-        amounts = draw(_amounts(profile, inner, cached))
+        amounts = draw(_amounts(profile, inner, bool(cached)))
         return Map(loop, (("n", column(st.integers(0, 3).map(Const))),), cached, catches, amounts)
     job = draw(_jobs(profile, depth, met, st.sampled_from(["some", "any", "file"])))
     given = [("a", column(inner))]
@@ -910,7 +953,8 @@ def _maps(
         shared = st.one_of(inner.map(Lit), st.none())
         fixed = draw(shared)
         given.append(("c", column(inner) if fixed is None else fixed))
-    return Map(job, tuple(given), cached, catches, draw(_amounts(profile, inner, cached)))
+    amounts = draw(_amounts(profile, inner, bool(cached) or job.cached))
+    return Map(job, tuple(given), cached, catches, amounts)
 
 
 @functools.cache

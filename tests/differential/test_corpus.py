@@ -888,6 +888,82 @@ def _(g: Ground) -> Any:
     return g.task(use, "use")(2).with_retry(3)
 
 
+@case("R10: a task declares policies for its calls, which say otherwise where they do")
+def _(g: Ground) -> Any:
+    left = [1, 2]
+
+    def fails_twice(n: Any) -> Any:
+        if left:
+            raise OSError(left.pop())
+        return n
+
+    tried = g.task(fails_twice, "tried", retry=3)
+    kept = g.task(lambda n: [n], "kept", cache=g.cache, turns=1)
+    takes = g.task(lambda n: n, "takes", capacities={"gpu": 2})
+    calls = [kept(1), kept(1), kept(n=1), takes(1), takes(2).with_capacity(gpu=g.same(1))]
+    return g.cs.gather(tried(1), *calls, kept(5).with_cache(None).after(kept(5)))
+
+
+@case("R10: a call may switch a declared retry off")
+def _(g: Ground) -> Any:
+    def fails(n: Any) -> Any:
+        raise OSError(n)
+
+    return g.task(fails, "fails", retry=3)(1).with_retry(1)
+
+
+@case("R10: items of maps have what their task declares, unless the map says otherwise")
+def _(g: Ground) -> Any:
+    seen: list[Any] = []
+
+    def work(n: Any) -> Any:
+        seen.append(n)
+        if seen.count(n) < 2:
+            raise OSError(n)
+        return n
+
+    tried = g.task(work, "tried", retry=2, capacities={"disk": 0.5})
+    items = tried.map(n=[1, 2, 3])
+    return g.pair(items, tried.map(n=[4, 5], return_exceptions=True).with_retry(1).after(items))
+
+
+@case("R10: a tail call keeps the policies of its node, whatever its target declares")
+def _(g: Ground) -> Any:
+    left = [1]
+
+    def fails_once(n: Any) -> Any:
+        if left:
+            raise OSError(left.pop())
+        return n
+
+    target = g.task(fails_once, "target")
+    once = g.task(fails_once, "once", retry=3)
+    first = g.task(lambda n: target.tail(n), "first", retry=2)
+    return g.pair(first(1), g.task(lambda n: once.tail(n), "second")(2))
+
+
+@case("R10: a target's declared retry does not count after a tail call")
+def _(g: Ground) -> Any:
+    def fails(n: Any) -> Any:
+        raise OSError(n)
+
+    target = g.task(fails, "target", retry=3)
+    return g.task(lambda n: target.tail(n), "first", turns=0)(1)
+
+
+@case("R10: a returned call has what its own task declares")
+def _(g: Ground) -> Any:
+    left = [1]
+
+    def fails_once(n: Any) -> Any:
+        if left:
+            raise OSError(left.pop())
+        return n
+
+    target = g.task(fails_once, "target", retry=2, turns=1)
+    return g.task(lambda n: target(n), "first")(1)
+
+
 # -- R10: caches ------------------------------------------------------------------------------
 
 

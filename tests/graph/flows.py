@@ -86,3 +86,8 @@ class Group:
 
 
 def not_a_task(): ...
+
+
+@task(retry=4, timeout=2, capacities={"gpu": 1})
+def fetch(url):
+    return url

@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
@@ -96,6 +97,22 @@ def test_coroutine_functions_are_known_as_such():
     assert task(functools.partial(fetch.func, "x")).is_async
     assert task(AsyncCall()).is_async
     assert not task(Scale(2)).is_async
+    assert task(functools.partial(AsyncCall())).is_async
+    assert task(AsyncMock()).is_async
+    assert not task(MagicMock()).is_async
+
+
+def test_functions_marked_as_coroutine_functions_are_known_as_such():
+    def fetched(url):
+        return fetch.func(url)
+
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(fetched)
+    else:  # as frameworks do
+        fetched._is_coroutine = asyncio.coroutines._is_coroutine
+
+    assert task(fetched).is_async
+    assert task(functools.partial(fetched, "x")).is_async
 
 
 def test_attributes_of_a_function_do_not_hide_those_of_the_task():

@@ -6,12 +6,14 @@ An ``ignore`` that is not needed is an error, so that each also says: this is re
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, assert_type
 
+from cascade.adapters.cache.files import FileExists
 from cascade.spec.blueprint import TailCall, literal
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, gather
 from cascade.spec.operators import eq
 from cascade.spec.overrides import override_resource
 from cascade.spec.params import Env, Param
 from cascade.spec.resource import ResourceDefinition, inject, resource
+from cascade.spec.retry import Retry
 from cascade.spec.routing import Router
 from cascade.spec.task import Task, task
 
@@ -33,6 +35,16 @@ def named(text: str) -> list[str]:
 
 @task(name="renamed")
 async def named_async(text: str) -> list[str]:
+    return [text]
+
+
+@task(retry=3, timeout=1, cache=FileExists("{text}.txt"), capacities={"gpu": 1})
+def declared(text: str) -> list[str]:
+    return [text]
+
+
+@task(retry=Retry(3, on=OSError))
+async def declared_async(text: str) -> list[str]:
     return [text]
 
 
@@ -80,6 +92,13 @@ def a_task_keeps_parameters_and_result() -> None:
 def the_result_of_a_coroutine_function_is_what_it_awaits_to() -> None:
     assert_type(fetch("x"), LazyResult[bytes])
     assert_type(named_async("x"), LazyResult[list[str]])
+
+
+def declared_policies_change_no_type() -> None:
+    assert_type(declared("x"), LazyResult[list[str]])
+    assert_type(declared_async("x").with_retry(None).with_cache(None), LazyResult[list[str]])
+    assert_type(declared("x").with_retry(Retry(2)).with_timeout(None), LazyResult[list[str]])
+    task(retries=3)  # type: ignore[call-overload]
 
 
 def a_name_changes_no_type() -> None:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from cascade.spec.params import Param as Param
     from cascade.spec.resource import inject as inject
     from cascade.spec.resource import resource as resource
+    from cascade.spec.retry import Retry as Retry
     from cascade.spec.routing import Router as Router
     from cascade.spec.task import Task as Task
     from cascade.spec.task import task as task
@@ -92,6 +93,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "spec.overrides": ("override_resource",),
         "spec.params": ("Env", "Param"),
         "spec.resource": ("inject", "resource"),
+        "spec.retry": ("Retry",),
         "spec.routing": ("Router",),
         "spec.task": ("Task", "task"),
     }

@@ -37,6 +37,7 @@ from cascade.spec.containers import GATHER, fill
 from cascade.spec.errors import ArgumentError, SerializationError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, gathered
 from cascade.spec.params import Source
+from cascade.spec.policies import PLAIN_CALLS
 from cascade.spec.routing import Router
 from cascade.spec.task import Task
 from cascade.spec.wording import short
@@ -187,6 +188,8 @@ def _read_node(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
     if not isinstance(node, dict):
         raise TypeError(f"it is not an object but {short(node)}")
     lazy = _read_body(node, reader)
+    if lazy._policies is not None:  # declared by its task; the node has what the call made of them
+        lazy._policies.calls = PLAIN_CALLS
     for condition in node.get("if", ()):
         lazy.run_if(reader.earlier(condition))
     if "retry" in node:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from types import CodeType
+from types import CodeType, MethodType
 from typing import Any, Generic, TypeVar, final
 
 from cascade.spec.arithmetic import Arithmetic
@@ -31,6 +31,7 @@ from cascade.spec.containers import (
     refused,
 )
 from cascade.spec.errors import ArgumentError, LazyUseError
+from cascade.spec.forgotten import refuse_uncalled
 from cascade.spec.injection import Inject
 from cascade.spec.lazy_value import NO_KWARGS, LazyValue
 from cascade.spec.misuse import Misuse, misused, written
@@ -200,18 +201,23 @@ def _settle_any(
 def goes_on(value: Any) -> bool:
     """Whether a task that returns ``value``, of no type in ATOMS, continues as another value (R4).
 
+    So it does where ``value`` is refused: ``result_of`` raises the error.
+
     Called for each result that is no atom: about 0.1 µs, and 15 ns per item of a container.
     """
     kind = type(value)
-    if kind is Literal or issubclass(kind, LazyValue):
+    if kind is Literal or issubclass(kind, (LazyValue, Operation)):
         return True
+    if kind is MethodType:  # the ``tail`` of a task, which is to be refused
+        return issubclass(type(value.__self__), Operation)
     return is_container(kind) and holds_marks(value, RESULT_MARKS)
 
 
-def result_of(value: Any, code: CodeType, lasti: int) -> Any:
-    """The continuation of a task that returns ``value``: a lazy value, or ``value`` itself (R4).
+def result_of(value: Any, task: Operation, code: CodeType, lasti: int) -> Any:
+    """The continuation of ``task``, which returns ``value``: a lazy value, or ``value`` (R4).
 
     Raises:
+        ArgumentError: It is a task that was not called, or its ``tail``.
         ArgumentError: A container holds a tail call or an ``inject(…)``; or it holds a lazy value
             and cannot be rebuilt; or a literal holds nothing but a lazy value.
     """
@@ -227,6 +233,8 @@ def result_of(value: Any, code: CodeType, lasti: int) -> Any:
         return value.value
     if is_container(kind) and holds_marks(value, RESULT_MARKS):
         return gathered(value, code, lasti, RESULT_MARKS)
+    if kind is MethodType or issubclass(kind, Operation):
+        refuse_uncalled(value, task)
     return value
 
 

@@ -93,6 +93,8 @@ def mapped(
     )
     lazy.factory = task
     lazy.mapping_kwargs = {**iterables, **given}
+    if task.policies is not PLAIN_CALLS:
+        lazy._begin_with(task.policies)
     return lazy
 
 
@@ -108,7 +110,7 @@ def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
     """One call of the task per row, as one lazy list."""
     names = plan.names
     lists = _columns(plan.task.name, dict(zip(names, columns, strict=True))).values()
-    make, code, lasti = plan.task.make, plan.code, plan.lasti
+    make, code, lasti = plan.task.make_bare, plan.code, plan.lasti
     calls = [
         make((), {**dict(zip(names, row, strict=True)), **plan.shared}, code, lasti)
         for row in zip(*lists, strict=True)

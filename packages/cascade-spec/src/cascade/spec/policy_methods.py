@@ -14,7 +14,7 @@ from cascade.spec.errors import ArgumentError, CycleError, LazyUseError
 from cascade.spec.lazy_value import LazyValue
 from cascade.spec.misuse import compared, described
 from cascade.spec.operation import Operation
-from cascade.spec.policies import Policies
+from cascade.spec.policies import CallPolicies, Policies
 from cascade.spec.retry import Retry, RetryOn
 from cascade.spec.wording import short
 
@@ -90,7 +90,7 @@ class PolicyMethods(LazyValue):
 
     def with_retry(
         self,
-        max_attempts: int = 3,
+        max_attempts: int | Retry | None = 3,
         delay: float = 0.0,
         backoff: float = 1.0,
         *,
@@ -104,7 +104,8 @@ class PolicyMethods(LazyValue):
         has its own attempts. Waiting for the next attempt holds no thread and no resource.
 
         Args:
-            max_attempts: Attempts in all, the first included.
+            max_attempts: Attempts in all, the first included; or a ``cs.Retry`` with everything.
+                With 1 or None there is no second attempt, whatever the task declares.
             delay: Seconds before the second attempt.
             backoff: Each later delay is the one before it times this.
             max_delay: Longest delay in seconds, before jitter.
@@ -118,17 +119,20 @@ class PolicyMethods(LazyValue):
             ArgumentError: A number or type is invalid.
             LazyUseError: The node is not a call of a task, so there is nothing to try again.
         """
-        retry = Retry(max_attempts, delay, backoff, max_delay, jitter, on)
+        retry = Retry.of(max_attempts, delay, backoff, max_delay, jitter, on)
         self._calls_with("with_retry", retry=retry)
         return self
 
-    def with_timeout(self, seconds: float) -> Self:
+    def with_timeout(self, seconds: float | None) -> Self:
         """Fail an attempt with a TaskTimeoutError after ``seconds`` (R10); on a map, each item.
 
         The time counts while the call runs, not while resources open or the call waits for a
         thread. A coroutine is cancelled. A plain function runs on a worker thread, on both paths.
         It cannot be stopped (M8) and is abandoned: its thread is replaced, its late result
         dropped, and its task-scoped resources stay open until it ends.
+
+        Args:
+            seconds: None for no limit, whatever the task declares.
 
         Returns:
             This lazy value itself, changed.
@@ -137,16 +141,17 @@ class PolicyMethods(LazyValue):
             ArgumentError: ``seconds`` is not a positive number.
             LazyUseError: The node is not a call of a task.
         """
-        if not is_number(seconds, 0) or not seconds:
+        if seconds is not None and not (is_number(seconds, 0) and seconds):
             raise ArgumentError(
                 f"with_timeout() of {described(self)} takes seconds > 0, but got {short(seconds)}"
             )
-        self._calls_with("with_timeout", timeout=float(seconds))
+        timeout = None if seconds is None else float(seconds)
+        self._calls_with("with_timeout", timeout=timeout)
         return self
 
     def with_cache(
         self,
-        cache: CachePolicy | CacheBackend,
+        cache: CachePolicy | CacheBackend | None,
         *,
         ttl: float | None = None,
         ignore: Iterable[str] = (),
@@ -160,7 +165,7 @@ class PolicyMethods(LazyValue):
 
         Args:
             cache: A policy; or a backend such as ``cs.LRUCache()``, with keys made of task and
-                arguments.
+                arguments. None for no cache, whatever the task declares.
             ttl: Seconds for which a backend keeps the value; None for as long as there is room.
             ignore: Names of arguments that are not part of the key.
             version: Part of the key; change it when the task's code changes its meaning.
@@ -172,6 +177,9 @@ class PolicyMethods(LazyValue):
             ArgumentError: ``cache`` is neither, or a policy comes with options for backends.
             LazyUseError: The node is not a call of a task.
         """
+        if cache is None:
+            self._calls_with("with_cache", cache=None)
+            return self
         # Not at the top: `from cascade import task` would take a quarter longer (71 instead of 57
         # ms of processor time), because caching needs decimal, datetime and concurrent.futures.
         from cascade.spec.caching import cache_policy
@@ -190,7 +198,7 @@ class PolicyMethods(LazyValue):
 
         Args:
             amounts: Capacity → amount ≥ 0, or a lazy value that gives one. If a capacity is named
-                in two calls, the later amount counts.
+                in two calls, or declared by the task, the later amount counts; 0 is none.
 
         Returns:
             This lazy value itself, changed.
@@ -231,6 +239,12 @@ class PolicyMethods(LazyValue):
         """
         self._own_policies().keeps = True
         return self
+
+    def _begin_with(self, declared: CallPolicies) -> None:
+        """Give a new node the policies that its task declares."""
+        self._own_policies().calls = declared
+        if declared.capacities:
+            self._special = True  # unknown capacities are refused before the run
 
     def _calls_with(self, method: str, **changes: Any) -> None:
         if self.task.structural and not self._makes_calls:

@@ -19,7 +19,9 @@ RetryOn: TypeAlias = (
 
 
 class Retry:
-    """The conditions and delays of further attempts.
+    """The conditions and delays of further attempts: ``@cs.task(retry=cs.Retry(5, delay=1))``.
+
+    ``lazy.with_retry`` takes the same options. A Retry does not change.
 
     Attributes:
         max_attempts: Attempts in all, the first included.
@@ -57,6 +59,22 @@ class Retry:
         self.max_delay = max_delay
         self.jitter = jitter
         self.on = on
+
+    @classmethod
+    def of(cls, first: int | Retry | None, *options: Any) -> Retry | None:
+        """``first`` itself if it is one; one with these options; or None for no retry.
+
+        Raises:
+            ArgumentError: An option is invalid, or a Retry comes with options.
+        """
+        if not isinstance(first, Retry):
+            return None if first is None else cls(first, *options)
+        if options and options != (0.0, 1.0, float("inf"), 0.0, Exception):
+            raise ArgumentError(
+                "with_retry() takes a cs.Retry, or the options of one, but got both\n"
+                "    right:  with_retry(cs.Retry(3, delay=1))"
+            )
+        return first
 
     def pause(self, attempt: int, error: BaseException) -> float | None:
         """Seconds to wait after attempt number ``attempt`` (from 1) failed; None to give up."""

@@ -5,19 +5,24 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from types import CodeType
 from typing import Any, Generic, Literal, Never, ParamSpec, TypeAlias, TypeVar, overload
 
 from cascade.spec.blueprint import TailCall
+from cascade.spec.callables import called, gives_coroutine, own_name
 from cascade.spec.checks import is_count, is_number
 from cascade.spec.containers import ATOMS
+from cascade.spec.declared import CacheOption, RetryOption, declared_by
 from cascade.spec.errors import ArgumentError, DefinitionError
+from cascade.spec.forgotten import dropped_tails, refuse_dropped
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, settle
 from cascade.spec.lazy_value import NO_KWARGS, next_number
 from cascade.spec.mapping import mapped, unnamed_in_map
+from cascade.spec.nearby import did_you_mean
 from cascade.spec.operation import Operation
 from cascade.spec.parameters import Parameters
+from cascade.spec.policies import PLAIN_CALLS, CallPolicies
 from cascade.spec.wording import short
 
 P = ParamSpec("P")
@@ -37,11 +42,12 @@ class Task(Operation, Generic[P, R]):
     Attributes:
         func: The function as written; call it directly to run it at once.
         name: Its name in events, errors and drawings.
-        is_async: It is a coroutine function.
+        is_async: Its calls give coroutines.
         mode: Where a plain function is called.
         nout: Number of values that it returns, so that ``a, b = f(x)`` may unpack them.
         may_block: Whether a coroutine function may block the event loop, or for how many
             seconds.
+        policies: The defaults of its calls' policies (R10).
         parameters: Its analysed signature.
         derived: Results that other layers compute once per task, such as its blueprint. They
             live as long as the task.
@@ -57,9 +63,10 @@ class Task(Operation, Generic[P, R]):
         mode: Mode = "auto",
         nout: int | None = None,
         may_block: bool | float = False,
+        policies: CallPolicies = PLAIN_CALLS,
     ) -> None:
         _refuse_unfit(func, name)
-        super().__init__(func, name or _name_of(func), inspect.iscoroutinefunction(_called(func)))
+        super().__init__(func, name or own_name(func), gives_coroutine(func))
         _check_options(self.name, self.is_async, mode, nout, may_block)
         # Not the function's own attributes: one called "map" would hide the method.
         functools.update_wrapper(self, func, updated=())
@@ -68,6 +75,7 @@ class Task(Operation, Generic[P, R]):
         self.plain = self.plain and mode == "auto"
         self.nout = nout
         self.may_block = may_block
+        self.policies = policies
         self.parameters = Parameters(func, self.name)
         self.derived: dict[str, Any] = {}
         # Shape of a call that fits → parameters to inject in it. Most calls of a task have the same
@@ -77,6 +85,9 @@ class Task(Operation, Generic[P, R]):
         self._counts: set[int] = set()
         #: Numbers of positional arguments of tail calls that fit.
         self._tails: set[int] = set()
+        #: Statements of its code that may drop a tail call; their names have no value yet.
+        self._dropped = dropped_tails(func)
+        self._refuse_dropped()
 
     @overload
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> LazyResult[R]: ...
@@ -89,6 +100,7 @@ class Task(Operation, Generic[P, R]):
 
         Raises:
             ArgumentError: The arguments do not fit the signature (a TypeError).
+            DefinitionError: The task's code drops a tail call: a ``return`` is missing.
 
         Cost: about a microsecond.
         """
@@ -126,6 +138,15 @@ class Task(Operation, Generic[P, R]):
         self, args: tuple[Any, ...], kwargs: dict[str, Any], code: CodeType, lasti: int
     ) -> LazyResult[R]:
         """``self(*args, **kwargs)`` as if written at the place of ``code`` and ``lasti``."""
+        lazy = self.make_bare(args, kwargs, code, lasti)
+        if self.policies is not PLAIN_CALLS:
+            lazy._begin_with(self.policies)
+        return lazy
+
+    def make_bare(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], code: CodeType, lasti: int
+    ) -> LazyResult[R]:
+        """The same without the policies that the task declares."""
         injected = self._shapes.get((len(args), *kwargs) if kwargs else len(args))
         if injected is None:
             injected = self._check(args, kwargs)
@@ -144,8 +165,10 @@ class Task(Operation, Generic[P, R]):
 
         Raises:
             ArgumentError: The signature does not take an argument.
+            DefinitionError: The task's own code drops a tail call: a ``return`` is missing.
         """
         if kwargs or len(args) not in self._tails:
+            self._refuse_dropped()
             self.parameters.check_partial(args, kwargs)
             if len(args) <= len(self.parameters.positional):
                 self._tails.add(len(args))
@@ -193,12 +216,17 @@ class Task(Operation, Generic[P, R]):
         # Pickled by reference, as functions are: the other process must be able to import it.
         return self.__qualname__
 
+    def _refuse_dropped(self) -> None:
+        if self._dropped:
+            self._dropped = refuse_dropped(self, self._dropped)
+
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        self._refuse_dropped()
         named = self.parameters.bind(args, kwargs)
         injected = {n: i for n, i in self.parameters.injections.items() if n not in named}
         if len(self._shapes) < _SHAPES_KEPT:
             self._shapes[(len(args), *kwargs) if kwargs else len(args)] = injected
-            if not kwargs and not injected:
+            if not kwargs and not injected and self.policies is PLAIN_CALLS:
                 self._counts.add(len(args))
         return injected
 
@@ -214,6 +242,10 @@ def task(
     mode: Mode = "auto",
     nout: int | None = None,
     may_block: bool | float = False,
+    retry: RetryOption = None,
+    timeout: float | None = None,
+    cache: CacheOption = None,
+    capacities: Mapping[str, float] | None = None,
 ) -> Decorator: ...
 def task(
     func: Any = None,
@@ -223,6 +255,11 @@ def task(
     mode: Mode = "auto",
     nout: int | None = None,
     may_block: bool | float = False,
+    retry: RetryOption = None,
+    timeout: float | None = None,
+    cache: CacheOption = None,
+    capacities: Mapping[str, float] | None = None,
+    **unknown: Any,
 ) -> Any:
     """Make a function a Task; used as ``@task`` or ``@task(name="…")``.
 
@@ -245,13 +282,29 @@ def task(
             for each. A run in which it returns another number fails with an UnpackError.
         may_block: Let a coroutine function block the event loop without a warning; a number sets
             the seconds after which to warn.
+        retry: Default for each call: the number of attempts in all, or a ``cs.Retry``.
+        timeout: Default for each call: seconds that an attempt may take.
+        cache: Default for each call: a backend or a policy, see ``with_cache``.
+        capacities: Default for each call: capacity → amount that an attempt takes.
+        unknown: Refused, with the name that was probably meant.
+
+    The methods of a call override the defaults, also to switch them off: ``with_retry(1)``,
+    ``with_timeout(None)``, ``with_cache(None)``, ``with_capacity(gpu=0)``. On a map they apply to
+    each item. A tail call keeps the policies of its node (R10).
 
     Raises:
-        DefinitionError: ``func`` cannot be a task, or an option does not fit (a TypeError).
+        DefinitionError: ``func`` cannot be a task, an option does not fit, or its code drops a tail
+            call: a ``return`` is missing (a TypeError). Where the tail call's name has no value
+            yet, the first call of the task raises it.
     """
 
+    if unknown:
+        raise _unknown(unknown)
+
     def make(function: Any) -> Any:
-        return Task(function, name, mode=mode, nout=nout, may_block=may_block)
+        declarer = name or own_name(function)
+        policies = declared_by(declarer, retry, timeout, cache, capacities)
+        return Task(function, name, mode=mode, nout=nout, may_block=may_block, policies=policies)
 
     return make if func is None else make(func)
 
@@ -265,6 +318,13 @@ class Decorator:
     def __call__(self, func: Callable[P, R], /) -> Task[P, R]: ...
     def __call__(self, func: Any, /) -> Any:
         return Task(func)
+
+
+def _unknown(options: Mapping[str, Any]) -> DefinitionError:
+    known = [name for name in inspect.signature(task).parameters if name not in ("func", "unknown")]
+    name = next(iter(options))
+    hint = did_you_mean(name, known) or f"; it has {', '.join(known)}"
+    return DefinitionError(f"@cs.task has no option '{name}'{hint}")
 
 
 def _refuse_unfit(func: Any, name: Any) -> None:
@@ -284,11 +344,11 @@ def _refuse_unfit(func: Any, name: Any) -> None:
     if not callable(func) or isinstance(func, LazyResult):
         raise DefinitionError(f"@task takes a function, but got {short(func)}")
     if name is not None and not isinstance(name, str):
-        raise DefinitionError(f"task '{_name_of(func)}': name must be a str, but is {short(name)}")
-    called = _called(func)
-    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        raise DefinitionError(f"task '{own_name(func)}': name must be a str, but is {short(name)}")
+    decides = called(func)
+    if inspect.isgeneratorfunction(decides) or inspect.isasyncgenfunction(decides):
         raise DefinitionError(
-            f"'{_name_of(func)}' is a generator function, and a task returns one value; return a "
+            f"'{own_name(func)}' is a generator function, and a task returns one value; return a "
             "list, or make one task per item with .map(), or declare a provider with @resource"
         )
 
@@ -310,18 +370,3 @@ def _check_options(name: str, is_async: bool, mode: Any, nout: Any, may_block: A
         raise DefinitionError(
             f"task '{name}': may_block must be True, False or seconds, but is {short(may_block)}"
         )
-
-
-def _called(func: Any) -> Any:
-    """The function that decides the kind: of a partial its target, of an instance ``__call__``."""
-    while isinstance(func, functools.partial):
-        func = func.func
-    if inspect.isroutine(func) or inspect.isclass(func):
-        return func
-    return func.__call__
-
-
-def _name_of(func: Any) -> str:
-    while isinstance(func, functools.partial):
-        func = func.func
-    return getattr(func, "__name__", None) or type(func).__name__

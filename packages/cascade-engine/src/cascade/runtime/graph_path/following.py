@@ -55,7 +55,8 @@ class Following:
             or work.operation.structural
             or issubclass(kind, Missing)
         ):
-            result = result_of(result, work.source._code, work.source._lasti)
+            source = work.source
+            result = result_of(result, work.operation, source._code, source._lasti)
             kind = type(result)
         if issubclass(kind, TailCall):
             going_on = self._continuations.tail(work, result)

@@ -12,7 +12,6 @@ of a task, the task's own tail calls mean the same, and nothing has to be done.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -25,6 +24,7 @@ from cascade.runtime.graph_path.template_inputs import (
 )
 from cascade.runtime.loops.protocol import UNSET
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
+from cascade.spec.callables import gives_coroutine
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS
 from cascade.spec.operation import Operation
@@ -47,7 +47,7 @@ class Instruction(Operation):
 
     def __init__(self, call: Call, body: Body | None = None) -> None:
         task = call.task
-        is_async = inspect.iscoroutinefunction(call.func) if task is None else task.is_async
+        is_async = gives_coroutine(call.func) if task is None else task.is_async
         super().__init__(call.func, call.name, is_async)
         self.body = body
         self.mode = "auto" if task is None else task.mode

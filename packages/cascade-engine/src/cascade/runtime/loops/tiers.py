@@ -81,7 +81,7 @@ def explain(task: Task[..., Any] | LazyResult[Any]) -> Explanation:
         not generated: it takes * or ** arguments
 
     Args:
-        task: A task, or a call of it, whose policies count too.
+        task: A task, or a call of it, with the policies of that call.
 
     Raises:
         ArgumentError: It is neither.
@@ -93,7 +93,7 @@ def explain(task: Task[..., Any] | LazyResult[Any]) -> Explanation:
         task, policies = task.task, task._calls  # type: ignore[assignment]
     if not isinstance(task, Task):
         raise ArgumentError(f"explain() takes a task, or a call of one, but got {short(task)}")
-    if policies is not None and policies.needs_attempts:
+    if (policies or task.policies).needs_attempts:
         why = "its policies (retry, timeout) are for each step"
         return Explanation(
             task.name, "interpreted", (), (Refusal("fused", why), Refusal("generated", why))

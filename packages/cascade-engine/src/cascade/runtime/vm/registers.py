@@ -18,7 +18,6 @@ are made in the event loop's thread until one of the same function has taken lon
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -35,6 +34,7 @@ from cascade.runtime.run import Run
 from cascade.runtime.semantics.tail_calls import is_baked
 from cascade.runtime.straightline import GOES_ON, Bailout, Begun
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register, TailCall
+from cascade.spec.callables import gives_coroutine
 from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult, goes_on
@@ -64,7 +64,7 @@ def _is_plain(call: Call) -> bool:
         return False
     if call.policies is not PLAIN_CALLS:
         return False
-    if call.task is None and inspect.iscoroutinefunction(call.func):
+    if call.task is None and gives_coroutine(call.func):
         return False
     if call.task is not None and not (call.task.plain and call.task.mode == "auto"):
         return False

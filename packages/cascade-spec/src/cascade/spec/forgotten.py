@@ -1,0 +1,209 @@
+"""Forgotten words in a task's code: ``return`` before ``.tail(…)``, and the call of a task.
+
+Python accepts ``other.tail(x)`` as a statement, and ``return other.tail`` and ``return other``. The
+first makes a tail call that is dropped, so that the task ends there; the others give a value that
+looks like a result. The byte code shows all three, also where there is no source. A task's code is
+searched once, and only if it mentions ``tail`` or ``TailCall``.
+"""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Iterator, Mapping, Sequence
+from types import CodeType, MethodType
+from typing import Any, NamedTuple
+
+from cascade.spec.blueprint import TailCall
+from cascade.spec.callables import function_of
+from cascade.spec.callsite import CallSite
+from cascade.spec.errors import ArgumentError, DefinitionError
+from cascade.spec.operation import Operation
+
+#: Instructions without a meaning for the search.
+_SKIPPED = frozenset(
+    {"CACHE", "PRECALL", "EXTENDED_ARG", "NOP", "NOT_TAKEN", "PUSH_NULL", "KW_NAMES"}
+)
+_ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+_VARIABLES = frozenset({"LOAD_GLOBAL", "LOAD_DEREF", "LOAD_NAME", "LOAD_CLASSDEREF"})
+_JUMPS = frozenset({"JUMP_FORWARD", "JUMP_BACKWARD_NO_INTERRUPT"})
+_UNKNOWN = object()
+
+
+class Dropped(NamedTuple):
+    """A tail call whose result is dropped.
+
+    Attributes:
+        path: The names that lead to the called object, ``("flow", "step", "tail")``.
+        line: Its line.
+    """
+
+    path: tuple[str, ...]
+    line: int
+
+
+def dropped_tails(func: Any) -> tuple[Dropped, ...]:
+    """The calls of something's ``tail``, and of a ``TailCall``, whose results are dropped."""
+    code = getattr(function_of(func), "__code__", None)
+    if type(code) is not CodeType or not {"tail", "TailCall"}.intersection(code.co_names):
+        return ()
+    return tuple(_dropped(_steps(code)))
+
+
+def refuse_dropped(task: Any, dropped: Sequence[Dropped]) -> tuple[Dropped, ...]:
+    """Refuse the calls among ``dropped`` that are known to make tail calls.
+
+    Returns:
+        Those whose names have no value yet.
+
+    Raises:
+        DefinitionError: A task's tail call is dropped.
+    """
+    function = function_of(task.func)
+    names = _names_of(function)
+    names.setdefault(function.__name__, task)  # not bound while it is declared
+    unknown = []
+    for call in dropped:
+        target = _value(call.path, names)
+        if target is _UNKNOWN:
+            unknown.append(call)
+        elif target is TailCall or _is_tail(target):
+            place = CallSite(function.__code__.co_filename, call.line)
+            written = f"{'.'.join(call.path)}(…)"
+            raise DefinitionError(
+                f"task '{task.name}' makes a tail call at {place} and drops it, so that nothing "
+                f"would follow\n    wrong:  {place.source or written}\n    right:  return {written}"
+            )
+    return tuple(unknown)
+
+
+def refuse_uncalled(result: Any, task: Any) -> None:
+    """Refuse a task, or the ``tail`` of one, as the result of ``task``: its call is missing.
+
+    Raises:
+        ArgumentError: The result is one of them.
+    """
+    if issubclass(type(result), Operation):
+        name, found = result.name, f"the task '{result.name}'"
+    elif type(result) is MethodType and issubclass(type(result.__self__), Operation):
+        owner: Any = result.__self__
+        name = found = f"{owner.name}.{result.__name__}"
+    else:
+        return
+    place = _place_of_return(task.func, result)
+    at = f" at {place}" if place else ""
+    wrong = (place.source if place else "") or f"return {name}"
+    right = f"    right:  return {name}(…)"
+    if name != found:
+        right += f"      # its value\n    or:     return cs.literal({name})      # the task"
+    raise ArgumentError(
+        f"task '{task.name}' returned {found}{at} without calling it\n    wrong:  {wrong}\n{right}"
+    )
+
+
+def _place_of_return(func: Any, result: Any) -> CallSite | None:
+    """The line that returns ``result`` by its name."""
+    function = function_of(func)
+    code = getattr(function, "__code__", None)
+    if type(code) is not CodeType:
+        return None
+    names, steps = _names_of(function), _steps(code)
+    for at, step in enumerate(steps):
+        if step.opname == "RETURN_VALUE" and at:
+            path = _path_to(steps, at - 1)
+            found = _value(path, names) if path else _UNKNOWN
+            if found is not _UNKNOWN and (found is result or _same(found, result)):
+                line = _line(steps[at - 1])
+                return None if line is None else CallSite(code.co_filename, line)
+    return None
+
+
+def _same(found: Any, result: Any) -> bool:
+    """Whether both are the same method of the same object."""
+    return (
+        type(found) is MethodType
+        and type(result) is MethodType
+        and found.__self__ is result.__self__
+        and found.__func__ is result.__func__
+    )
+
+
+def _is_tail(found: Any) -> bool:
+    return (
+        type(found) is MethodType
+        and found.__name__ == "tail"
+        and issubclass(type(found.__self__), Operation)
+    )
+
+
+def _steps(code: CodeType) -> list[dis.Instruction]:
+    return [step for step in dis.get_instructions(code) if step.opname not in _SKIPPED]
+
+
+def _dropped(steps: Sequence[dis.Instruction]) -> Iterator[Dropped]:
+    #: Start of an expression → the latest instruction that loads an attribute or a name there.
+    loaded: dict[Any, int] = {}
+    for at, step in enumerate(steps):
+        start = _start(step)
+        if step.opname in _ATTRIBUTES or step.opname in _VARIABLES:
+            if step.argval in ("tail", "TailCall"):
+                loaded[start] = at
+        elif step.opname.startswith("CALL") and start in loaded and _is_dropped(steps, at):
+            path, line = _path_to(steps, loaded[start]), _line(step)
+            if path and line is not None:
+                yield Dropped(path, line)
+
+
+def _is_dropped(steps: Sequence[dis.Instruction], at: int) -> bool:
+    """Whether the result of the call at index ``at`` is dropped."""
+    at += 1
+    while at < len(steps) and steps[at].opname in _JUMPS:
+        target = steps[at].argval
+        at = next((i for i, step in enumerate(steps) if step.offset >= target), len(steps))
+    return at < len(steps) and steps[at].opname == "POP_TOP"
+
+
+def _path_to(steps: Sequence[dis.Instruction], at: int) -> tuple[str, ...]:
+    """The names in the expression that ends at index ``at``; empty for other expressions."""
+    names: list[str] = []
+    while at >= 0 and steps[at].opname in _ATTRIBUTES:
+        names.insert(0, steps[at].argval)
+        at -= 1
+    if at < 0 or steps[at].opname not in _VARIABLES:
+        return ()
+    return (steps[at].argval, *names)
+
+
+def _start(step: dis.Instruction) -> Any:
+    """The place where the instruction's expression begins; unique if that is unknown."""
+    where = step.positions
+    if where is None or where.col_offset is None:
+        return step.offset, None
+    return where.lineno, where.col_offset
+
+
+def _line(step: dis.Instruction) -> int | None:
+    return None if step.positions is None else step.positions.lineno
+
+
+def _names_of(function: Any) -> dict[str, Any]:
+    """The values of the names that a function's code may use, as far as they are set."""
+    names: dict[str, Any] = dict(getattr(function, "__globals__", {}))
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            names[name] = cell.cell_contents
+        except ValueError:
+            names.pop(name, None)
+    return names
+
+
+def _value(path: Sequence[str], names: Mapping[str, Any]) -> Any:
+    """The object at ``path``; only attributes of modules, classes and tasks are looked up."""
+    found = names.get(path[0], _UNKNOWN)
+    for name in path[1:]:
+        if found is _UNKNOWN:
+            return _UNKNOWN
+        if not isinstance(found, (type, Operation)) and type(found).__name__ != "module":
+            return None  # looking up an attribute of another object might run a user's code
+        found = getattr(found, name, _UNKNOWN)
+    return found

@@ -1,0 +1,191 @@
+"""Forgotten words in the code of tasks: ``return`` before a tail call."""
+
+import functools
+import inspect
+from types import SimpleNamespace
+
+import pytest
+
+from cascade.spec.blueprint import TailCall
+from cascade.spec.errors import DefinitionError
+from cascade.spec.forgotten import dropped_tails
+from cascade.spec.task import task
+
+
+@task
+def other(n):
+    return n
+
+
+def line_in(function, text):
+    lines, first = inspect.getsourcelines(function)
+    return next(first + at for at, line in enumerate(lines) if text in line)
+
+
+def test_a_dropped_tail_call_to_itself_is_refused_at_the_declaration():
+    with pytest.raises(DefinitionError, match="drops it") as caught:
+
+        @task
+        def loop(n):
+            if n:
+                loop.tail(n - 1)  # dropped
+
+    here = test_a_dropped_tail_call_to_itself_is_refused_at_the_declaration
+    assert f"test_forgotten.py:{line_in(here, '# dropped')}" in str(caught.value)
+    assert "wrong:  loop.tail(n - 1)" in str(caught.value)
+    assert "right:  return loop.tail(…)" in str(caught.value)
+
+
+def drop(n):
+    other.tail(n)
+
+
+def drop_in_an_expression(n):
+    n and other.tail(n)
+
+
+def drop_in_a_choice(n):
+    other.tail(n) if n else other.tail(0)
+
+
+def drop_with_names(n):
+    other.tail(n=n)
+
+
+def drop_unpacked(*args, **kwargs):
+    other.tail(*args, **kwargs)
+
+
+async def drop_in_a_coroutine(n):
+    other.tail(n)
+
+
+def drop_in_a_loop(items):
+    for item in items:
+        other.tail(item)
+
+
+def drop_over_lines(n):
+    other.tail(
+        n + 1 + (0 if n else 1),
+    )
+
+
+def drop_a_tail_call(n):
+    TailCall([n])
+
+
+DROPS = [
+    drop,
+    drop_in_an_expression,
+    drop_in_a_choice,
+    drop_with_names,
+    drop_unpacked,
+    drop_in_a_coroutine,
+    drop_in_a_loop,
+    drop_over_lines,
+    drop_a_tail_call,
+]
+
+
+@pytest.mark.parametrize("function", DROPS, ids=lambda function: function.__name__)
+def test_dropped_tail_calls_are_refused(function):
+    with pytest.raises(DefinitionError, match="drops it"):
+        task(function)
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [functools.partial(drop, 1), functools.wraps(drop)(lambda n: drop(n))],
+    ids=["partial", "wrapped"],
+)
+def test_the_function_inside_is_searched(wrapped):
+    with pytest.raises(DefinitionError, match="drops it"):
+        task(wrapped)
+
+
+def test_a_callable_object_is_searched():
+    class Caller:
+        def __call__(self, n):
+            other.tail(n)
+
+    with pytest.raises(DefinitionError, match="drops it"):
+        task(Caller())
+
+
+def test_a_name_without_a_value_is_looked_up_at_the_first_call():
+    @task
+    def first(n):
+        later.tail(n)
+
+    later = other
+    with pytest.raises(DefinitionError, match=r"right:  return later\.tail"):
+        first(1)
+    with pytest.raises(DefinitionError):
+        first.tail(1)
+
+
+def test_a_task_in_a_class_is_found():
+    class Flow:
+        step = other
+
+    with pytest.raises(DefinitionError, match=r"return Flow\.step\.tail"):
+
+        @task
+        def first(n):
+            Flow.step.tail(n)
+
+
+def kept_in_a_variable(n):
+    tail = other.tail(n)
+    return tail  # noqa: RET504
+
+
+def returned_from_a_choice(n):
+    return other.tail(n) if n else None
+
+
+def tail_of_something_else(log):
+    log.tail(5)
+
+
+pandas = SimpleNamespace(frame=SimpleNamespace(tail=lambda n: n))
+
+
+def tail_of_an_object(n):
+    pandas.frame.tail(n)
+
+
+def tail_of_no_call(n):
+    other.tail
+
+
+def argument_of_a_dropped_call(n):
+    print(other.tail(n))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        kept_in_a_variable,
+        returned_from_a_choice,
+        tail_of_something_else,
+        tail_of_an_object,
+        tail_of_no_call,
+        argument_of_a_dropped_call,
+    ],
+    ids=lambda function: function.__name__,
+)
+def test_everything_else_is_allowed(function):
+    assert task(function)(1).args == (1,)
+
+
+def test_code_without_a_tail_is_not_taken_apart(monkeypatch):
+    monkeypatch.setattr("cascade.spec.forgotten._steps", lambda _code: pytest.fail("searched"))
+
+    assert dropped_tails(other.func) == ()
+
+
+def test_a_callable_without_code_has_none():
+    assert dropped_tails(len) == ()
+    assert dropped_tails(functools.partial(print, 1)) == ()
