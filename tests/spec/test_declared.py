@@ -1,5 +1,7 @@
 """Policies that tasks declare: what calls and maps make of them."""
 
+from typing import Any
+
 import pytest
 
 from cascade.spec.caching import ByArguments
@@ -14,7 +16,7 @@ class Kept(dict):
         self[key] = value
 
 
-STORE = Kept()
+STORE: Any = Kept()
 POLITE = Retry(5, 1.0, 2.0, on=OSError)
 
 
