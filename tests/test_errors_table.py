@@ -1,10 +1,11 @@
-"""Errors: docs/errors.md and the corpus in tests/errors raise the messages that they show.
+"""Errors: the pages in docs and the corpus in tests/errors raise the messages that they show.
 
 An entry is a heading, its code in a block ``python raises``, the last line of the traceback in a
 block ``text error``, in which ``…`` stands for any text, and the remedy. To add one, write it into
 the file of its theme in tests/errors, or into the page if it is among the commonest faults; nothing
 has to be done here. The code runs after the page's block ``python setup``, in a file of its own
-called ``example.py``; code that calls ``cs.run`` runs on both paths. Code that needs some
+called ``example.py``; code that calls ``cs.run`` runs on both paths. docs/surprises.md also shows
+values; its first block of Python is the setup of its faults. Code that needs some
 distributions only says so: ``python raises with=cascade-spec``; so does code whose message older
 Pythons word differently: ``python raises since=3.12``.
 """
@@ -30,6 +31,7 @@ from cascade.spec import errors
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+SURPRISES = (ROOT / "docs" / "surprises.md").read_text(encoding="utf-8")
 CORPUS = {
     path.stem: path.read_text(encoding="utf-8")
     for path in sorted((ROOT / "tests" / "errors").glob("*.md"))
@@ -48,26 +50,34 @@ class Entry(NamedTuple):
     code: str
     error: str
     advice: str
+    setup: str
 
     @classmethod
-    def read(cls, title: str, body: str) -> Entry:
+    def read(cls, title: str, body: str, setup: str) -> Entry:
         (code,), (error,) = blocks(body, "python raises"), blocks(body, "text error")
-        return cls(title, code[1], code[2], error[2].rstrip("\n"), body[error.end() :].strip())
+        advice = body[error.end() :].strip()
+        return cls(title, code[1], code[2], error[2].rstrip("\n"), advice, setup)
 
     @property
     def on_both_paths(self) -> bool:
         return "cs.run(" in self.code or "cs.run_async(" in self.code
 
 
-def entries_of(text: str) -> list[Entry]:
+def entries_of(text: str, setup: str) -> list[Entry]:
     """The sections of ``text`` that show a fault; others explain."""
     sections = [section.partition("\n") for section in re.split(r"^##+ ", text, flags=re.MULTILINE)]
-    return [Entry.read(title, body) for title, _, body in sections if blocks(body, "python raises")]
+    return [
+        Entry.read(title, body, setup)
+        for title, _, body in sections
+        if blocks(body, "python raises")
+    ]
 
 
-ON_THE_PAGE = entries_of(PAGE)
-ENTRIES = [*ON_THE_PAGE, *(entry for text in CORPUS.values() for entry in entries_of(text))]
 SETUP = blocks(PAGE, "python setup")[0][2]
+ON_THE_PAGE = entries_of(PAGE, SETUP)
+IN_THE_CORPUS = [entry for text in CORPUS.values() for entry in entries_of(text, SETUP)]
+SURPRISING = entries_of(SURPRISES, blocks(SURPRISES, "python")[0][2])
+ENTRIES = [*ON_THE_PAGE, *IN_THE_CORPUS, *SURPRISING]
 
 
 def assert_is(told: str, expected: str) -> None:
@@ -77,18 +87,18 @@ def assert_is(told: str, expected: str) -> None:
 
 
 @pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+def example(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Run code as ``example.py``: the last line of its traceback, or nothing."""
     monkeypatch.chdir(ROOT)  # call sites are shown relative to it
     monkeypatch.setattr(clock, "GRACE", 0.0)
     monkeypatch.delenv("CASCADE_EXAMPLE_TOKEN", raising=False)
 
-    def example(code: str) -> str:
+    def example(code: str, setup: str = SETUP) -> str:
         # Messages quote the line that was wrong, which has to be found somewhere.
         lines = code.splitlines(keepends=True)
         monkeypatch.setitem(linecache.cache, EXAMPLE, (len(code), None, lines, EXAMPLE))
         namespace: dict[str, Any] = {"__name__": "example"}
-        exec(compile(SETUP, str(ROOT / "setup.py"), "exec"), namespace)
+        exec(compile(setup, str(ROOT / "setup.py"), "exec"), namespace)
         try:
             exec(compile(code, EXAMPLE, "exec"), namespace)
         except Exception as error:
@@ -114,13 +124,13 @@ def told_with(distributions: str, code: str) -> str:
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.title)
 def test_an_entry_raises_the_message_that_it_shows(
-    entry: Entry, example: Callable[[str], str]
+    entry: Entry, example: Callable[..., str]
 ) -> None:
     option, _, value = entry.options.partition("=")
     assert option in ("", "with", "since"), f"{entry.options!r} means nothing here"
     if option == "since" and sys.version_info < tuple(map(int, value.split("."))):
         pytest.skip(f"Pythons before {value} say otherwise")
-    told = told_with(value, entry.code) if option == "with" else example(entry.code)
+    told = told_with(value, entry.code) if option == "with" else example(entry.code, entry.setup)
     assert_is(told, entry.error)
 
 
@@ -128,16 +138,16 @@ def test_an_entry_raises_the_message_that_it_shows(
     "entry", [entry for entry in ENTRIES if entry.on_both_paths], ids=lambda entry: entry.title
 )
 def test_an_entry_raises_the_same_on_the_virtual_machine(
-    entry: Entry, example: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    entry: Entry, example: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("run", "run_async"):
         monkeypatch.setattr(cascade, name, partial(getattr(cascade, name), use_vm=True))
 
-    assert_is(example(entry.code), entry.error)
+    assert_is(example(entry.code, entry.setup), entry.error)
 
 
 def test_a_missing_or_different_error_fails_the_entry(
-    example: Callable[[str], str],
+    example: Callable[..., str],
 ) -> None:
     told = example("raise ValueError('one')")
 
@@ -153,7 +163,7 @@ def test_entries_have_unique_titles_and_a_remedy() -> None:
     titles = [entry.title for entry in ENTRIES]
 
     assert len(set(titles)) == len(titles)
-    assert [entry.title for entry in ENTRIES if not entry.advice] == []
+    assert [entry.title for entry in [*ON_THE_PAGE, *IN_THE_CORPUS] if not entry.advice] == []
 
 
 @pytest.mark.parametrize("name", ["docs/errors.md", *CORPUS])
@@ -163,7 +173,15 @@ def test_every_block_belongs_to_an_entry(name: str) -> None:
     setup = len(blocks(text, "python setup"))
 
     assert setup == (name not in CORPUS)
-    assert len(re.findall(r"^```\w", text, re.MULTILINE)) == 2 * len(entries_of(text)) + setup
+    assert len(re.findall(r"^```\w", text, re.MULTILINE)) == 2 * len(entries_of(text, "")) + setup
+
+
+def test_every_block_of_the_surprises_is_run_or_shows_what_is_printed() -> None:
+    infos = re.findall(r"^```(\w.*)$", SURPRISES, re.MULTILINE)
+
+    assert set(infos) == {"python", "text", "python raises", "text error"}
+    assert infos.count("text") == infos.count("python") - 1  # the setup prints nothing
+    assert infos.count("text error") == infos.count("python raises") == len(SURPRISING)
 
 
 def own_errors() -> dict[str, type[Exception]]:

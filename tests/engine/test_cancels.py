@@ -367,6 +367,31 @@ async def test_a_run_that_is_cancelled_while_its_task_swallows_that_is_cancelled
         await running
 
 
+@pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
+@pytest.mark.parametrize("cancelled", ["asyncio task", "handle"])
+async def test_a_loop_that_cancels_its_own_run_ends_the_run(use_vm, cancelled):
+    """Its steps must not be made in the asyncio task of the run, where that looks like M13."""
+    running = None
+
+    @cs.task
+    async def agent(n):
+        await asyncio.sleep(0)
+        if n == 3:
+            running.cancel()
+        await asyncio.sleep(0)
+        return agent.tail(n + 1)
+
+    async with cs.Engine() as engine:
+        if cancelled == "handle":
+            running = engine.start(agent(0), use_vm=use_vm)
+            with pytest.raises(cs.errors.RunCancelledError):
+                await running.result()
+        else:
+            running = asyncio.ensure_future(engine.run(agent(0), use_vm=use_vm))
+            with pytest.raises(asyncio.CancelledError):
+                await running
+
+
 async def test_another_task_of_the_users_that_cancels_a_call_fails_it():
     """On the graph path, where each coroutine task has an asyncio task of its own."""
     task = asyncio.get_running_loop().create_future()

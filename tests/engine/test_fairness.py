@@ -45,11 +45,20 @@ async def test_quick_steps_make_longer_batches_without_a_turn(clock):
 
     assert [await batch(budget, clock, 0) for _ in range(5)] == [
         (1, False),
-        (2, False),
-        (4, False),
         (8, False),
-        (16, False),
+        (64, False),
+        (512, False),
+        (4096, False),
     ]
+
+
+async def test_batches_of_longer_steps_grow_more_slowly(clock):
+    """Eight times as many might not fit."""
+    budget = YieldBudget()
+
+    sizes = [(await batch(budget, clock, BUDGET / 12))[0] for _ in range(2)]
+
+    assert sizes == [1, 2]
 
 
 async def test_batches_do_not_grow_for_ever(clock):
@@ -62,7 +71,7 @@ async def test_batches_do_not_grow_for_ever(clock):
 
 async def test_a_batch_that_used_the_budget_gives_the_loop_a_turn(clock):
     budget = YieldBudget()
-    for _ in range(6):
+    for _ in range(2):
         await batch(budget, clock, 0)
 
     steps, turned = await batch(budget, clock, BUDGET / 64)
@@ -71,7 +80,7 @@ async def test_a_batch_that_used_the_budget_gives_the_loop_a_turn(clock):
 
 async def test_slow_steps_make_shorter_batches(clock):
     budget = YieldBudget()
-    for _ in range(6):
+    for _ in range(2):
         await batch(budget, clock, 0)
     sizes = [(await batch(budget, clock, BUDGET))[0] for _ in range(3)]
 

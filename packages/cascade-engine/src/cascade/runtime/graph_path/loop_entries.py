@@ -102,7 +102,7 @@ class LoopEntries:
         ):
             named = dict(zip(parameters.positional, work.args, strict=False))
         if named is None or len(named) < len(work.args):
-            named = parameters.complete(parameters.bind(work.args, work.kwargs))
+            named = parameters.complete(parameters.merge({}, work.args, work.kwargs))
         state = code.state_of(task)
         values = code.values(task, named)
         if code.loop_for(values) is None:

@@ -159,13 +159,18 @@ class GraphRun:
             self._dispatch.send(work)
 
     async def _start_in_loop(self, wiring: Wiring, entries: LoopEntries) -> None:
-        """Begin with a compiled loop, which is the whole target; in this asyncio task."""
+        """Begin with a compiled loop, which is the whole target.
+
+        A loop of plain functions is made in this asyncio task, which saves two turns of the event
+        loop. A coroutine gets a task of its own: a cancel of the run that its steps request would
+        otherwise look like one of the call itself (M13).
+        """
         wiring.ready.clear()
         with self._lock:
             segment = self._nodes.add(wiring, None)
         work = self._beginnings.begin((segment, wiring.target))
         assert work is not None
-        if not entries.start(work):
+        if not entries.start(work) or work.operation.is_async:
             with self._lock:
                 self._dispatch.send(work)
             return

@@ -61,9 +61,13 @@ class Fused:
         self.is_async = self.tasks[0].is_async
         self.parameters = tuple(dict.fromkeys(p for body in bodies for p in body.parameters))
         self._bodies = tuple(bodies)
-        self._guards = [
+        guards = [
             (body.func, path, value) for body in bodies for path, value in body.looked_up.items()
         ]
+        #: The names that it relies on. Each entry looks them up: plain globals in their dict, which
+        #: is most of the time that an entry takes otherwise.
+        self._globals = [(f.__globals__, p[0], v) for f, p, v in guards if _is_global(f, p)]
+        self._guards = [(f, p, v) for f, p, v in guards if not _is_global(f, p)]
         self._trusting, self._needs, self._builtins = self._make(careful=False)
         self._careful: Callable[..., Any] | None = None
 
@@ -86,12 +90,18 @@ class Fused:
         count of ``cancelling`` and that method of its asyncio task; then the values. It returns the
         value of a step, or PAUSED; the state, and the values of that step.
         """
+        for names, name, value in self._globals:
+            if names.get(name) is not value:
+                return None  # the name now means something else
         for func, path, value in self._guards:
             if looks_up(func, path) is not value:
-                return None  # the name now means something else
-        if any(type(v) not in ATOMS and issubclass(type(v), LAZY) for v in values):
-            return None
-        if all(_is_atomic(values[place]) for place in self._needs) and all(
+                return None
+        is_plain = ATOMS.issuperset(map(type, values))
+        if not is_plain:
+            if any(type(v) not in ATOMS and issubclass(type(v), LAZY) for v in values):
+                return None
+            is_plain = all(_is_atomic(values[place]) for place in self._needs)
+        if is_plain and all(
             is_builtin(name, body.func) for name in self._builtins for body in self._bodies
         ):
             return self._trusting
@@ -177,6 +187,12 @@ class Fused:
                 constant = inner[constant]
             constants.append(constant)
         return tuple(constants)
+
+
+def _is_global(func: FunctionType, path: tuple[str, ...]) -> bool:
+    name = path[0]
+    closed = func.__code__.co_freevars
+    return len(path) == 1 and name not in closed and func.__globals__.get(name) is not None
 
 
 def _is_atomic(value: Any) -> bool:
