@@ -34,6 +34,7 @@ from cascade.spec.errors import (
     DependencyMissingError,
     ParameterError,
     ResourceNotFoundError,
+    StepLimitError,
     TierError,
 )
 from cascade.spec.lazy_types import LazyResult
@@ -89,6 +90,7 @@ def check(
     watched: bool = False,
     changes: Sequence[Change] = (),
     params: Mapping[str, Any] | None = None,
+    limits: Mapping[str, int] | None = None,
 ) -> None:
     """Hold the graph path and the tiers of the VM path against the naive evaluator.
 
@@ -101,19 +103,23 @@ def check(
         changes: Of the engines' constraints, which hold things up and change nothing.
         params: The parameters of the run, which are refused unless they are known before it (M22);
             by default, ``PARAMS``, which are declared.
+        limits: ``max_steps`` and ``max_rounds``, as differences to the numbers that the program
+            needs; none by default.
     """
+    options: dict[str, Any] = {"fail_fast": fail_fast}
     given = Given(PARAMS, [*PARAMS]) if params is None else Given(params)
 
-    def by_path(tier: Tier | None, fail_fast: bool, program: bool = False) -> Outcome:
-        return asyncio.run(by_engine(maker, tier, fail_fast, watched, program, changes, given))
+    def by_path(tier: Tier | None, program: bool = False) -> Outcome:
+        return asyncio.run(by_engine(maker, tier, options, watched, program, changes, given))
 
     evaluator, expected = by_naive(maker, given)
-    outcomes = {"graph": by_path(None, fail_fast)}
+    options |= _limited(evaluator, expected, limits or {})
+    outcomes = {"graph": by_path(None)}
     for tier in TIERS:
-        outcome = by_path(tier, fail_fast)
+        outcome = by_path(tier)
         if not isinstance(outcome.error, TierError):  # its target does not get that tier
             outcomes[f"VM, {tier}"] = outcome
-    outcome = by_path("auto", fail_fast, program=True)
+    outcome = by_path("auto", program=True)
     if params is None or not isinstance(outcome.error, CycleError):  # met before the parameters
         outcomes["program"] = outcome
     faults = [
@@ -148,6 +154,25 @@ class Given(NamedTuple):
     declared: Sequence[str] = ()
 
 
+def _limited(
+    evaluator: naive.Naive, expected: Outcome, limits: Mapping[str, int]
+) -> dict[str, int]:
+    """The options for limits; without those of which the order of nodes decides if they are met."""
+    options = {}
+    for name, difference in limits.items():
+        least, most = evaluator.steps if name == "max_steps" else evaluator.rounds
+        limit = max(least + difference, 1)
+        if limit < least:
+            evaluator.exceeded = True
+        elif limit < most or evaluator.had_equal_calls:
+            continue
+        options[name] = limit
+    if evaluator.exceeded:
+        evaluator.errors.append(StepLimitError("too many steps", 0))
+        expected.error = expected.error or evaluator.errors[0]
+    return options
+
+
 def by_naive(maker: Maker, given: Given) -> tuple[naive.Naive, Outcome]:
     made = maker(naive)
     outcome = Outcome()
@@ -170,7 +195,7 @@ def by_naive(maker: Maker, given: Given) -> tuple[naive.Naive, Outcome]:
 async def by_engine(
     maker: Maker,
     tier: Tier | None,
-    fail_fast: bool = True,
+    options: Mapping[str, Any] | None = None,
     watched: bool = False,
     program: bool = False,
     changes: Sequence[Change] = (),
@@ -184,7 +209,8 @@ async def by_engine(
     """
     if watched:  # of the others, the caller has set no context variable
         tone.set(CALLERS)
-    given = given or Given(PARAMS, [*PARAMS])
+    given, options = given or Given(PARAMS, [*PARAMS]), options or {}
+    limits = {name: limit for name, limit in options.items() if name != "fail_fast"}
     made = maker(cascade)
     outcome = Outcome()
     use_vm = tier is not None
@@ -201,16 +227,20 @@ async def by_engine(
                 engine.register_blueprint(name, BlueprintBuilder().build(lazy))
             async with asyncio.timeout(_PATIENCE):
                 if program and _is_lazy(target):
-                    compiled = engine.compile(target, fail_fast=fail_fast, params=given.declared)
+                    compiled = engine.compile(
+                        target,
+                        fail_fast=options.get("fail_fast", True),
+                        params=given.declared,
+                    )
                     outcome.refused = not given.params.keys() <= set(compiled.inputs)
-                    value = await compiled.run(**given.params)
+                    value = await compiled.run(**given.params, **limits)
                 else:
                     value = await engine.run(
                         target,
                         given.params,
                         use_vm=use_vm,
-                        fail_fast=fail_fast,
                         late_params=given.declared,
+                        **options,
                     )
                 outcome.value = canon(value)
         except Exception as error:
@@ -271,15 +301,19 @@ def _faults(
             yield "another value"
         yield from _other_effects(outcome, expected, evaluator, changed)
         return
+    if evaluator.exceeded and isinstance(outcome.error, ExceptionGroup):
+        for error in outcome.error.exceptions:  # which of them come, and how often, is open
+            yield from _not_possible(error, evaluator)
+        yield from _impossible(outcome.effects, evaluator)
+        return
     if outcome.error is None:
         yield "succeeded where it should fail"
     elif not fail_fast and isinstance(outcome.error, ExceptionGroup):
         yield from _other_errors(outcome.error, evaluator)
         if not any(isinstance(error, _REFUSALS) for error in evaluator.errors):
             yield from _other_effects(outcome, expected, evaluator, changed)
-    elif not any(_alike(outcome.error, possible) for possible in evaluator.errors):
-        possible = ", ".join(sorted({repr(error) for error in evaluator.errors}))
-        yield f"its error is none of the possible ones (M13), which are {possible}"
+    elif faults := [*_not_possible(outcome.error, evaluator)]:
+        yield from faults
     elif not (
         fail_fast
         or not expected.authored
@@ -287,6 +321,12 @@ def _faults(
     ):
         yield "a single error in a run that is to go on"
     yield from _impossible(outcome.effects, evaluator)
+
+
+def _not_possible(error: BaseException, evaluator: naive.Naive) -> Iterable[str]:
+    if not any(_alike(error, possible) for possible in evaluator.errors):
+        possible = ", ".join(sorted({repr(error) for error in evaluator.errors}))
+        yield f"its error is none of the possible ones (M13), which are {possible}"
 
 
 #: Events that may come before anything runs, or instead of running a returned graph.
@@ -330,7 +370,7 @@ def _kinds(errors: Iterable[BaseException]) -> Counter[Any]:
 
 def _tells_the_same(evaluator: naive.Naive, fail_fast: bool) -> bool:
     """Whether all that can run does, and the evaluator leaves no choice about it."""
-    if evaluator.optional or (evaluator.errors and fail_fast):
+    if evaluator.optional or evaluator.exceeded or (evaluator.errors and fail_fast):
         return False
     return not any(isinstance(error, _REFUSALS) for error in evaluator.errors)
 
@@ -355,7 +395,7 @@ def _is_only(evaluator: naive.Naive) -> bool:
     Which of the nodes on a cycle meets it depends on the order, and so does which of several
     skipped nodes in a set is met first, or of equal calls.
     """
-    if len(evaluator.errors) != 1 or evaluator.had_equal_calls:
+    if len(evaluator.errors) != 1 or evaluator.had_equal_calls or evaluator.exceeded:
         return False
     if isinstance(evaluator.errors[0], CycleError):
         return False

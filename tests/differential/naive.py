@@ -70,6 +70,7 @@ class Lazy:
     hidden: list[Any] = field(default_factory=list)
     #: The parameter that it reads.
     param: str | None = None
+    number: int = field(default_factory=itertools.count().__next__)
 
     def with_retry(self, max_attempts: int | None = 3) -> "Lazy":
         self.attempts = max_attempts or 1
@@ -439,6 +440,20 @@ class Failed:
         return self.faults[0].error
 
 
+@dataclass(eq=False)
+class Rounds:
+    """The rounds of a node (M20): at least, and at most.
+
+    A node that continues as a lazy value makes its rounds, too, unless the run has met that before;
+    of one that others may mention as well, the order decides.
+    """
+
+    least: int = 0
+    most: int = 0
+    #: The highest value of ``most``.
+    peak: int = 0
+
+
 def _worst(lacks: Iterable[Any]) -> Any:
     """The outcome of a node whose inputs have these outcomes: a failure counts most."""
     failed = [outcome for outcome in lacks if isinstance(outcome, Failed)]
@@ -498,6 +513,11 @@ class Naive:
         #: For each effect the effects that come before it, and for each node those it is made of.
         self.needs: list[Causes] = []
         self.made_of: dict[Lazy, Causes] = {}
+        #: The steps of the run, and the rounds of the node with the most (M20); at least, at most.
+        self.steps, self.rounds = [0, 0], [0, 0]
+        self.rounds_of: dict[Lazy, Rounds] = {}
+        #: Whether the run has a limit that is lower.
+        self.exceeded = False
 
     def run(self, target: Any) -> Any:
         """The value of ``target``; it has one unless there are ``errors``."""
@@ -513,9 +533,10 @@ class Naive:
             self.errors.append(DependencyMissingError("skipped", found.condition))
         return found
 
-    def value(self, lazy: Lazy, causes: Causes) -> Any:
+    def value(self, lazy: Lazy, causes: Causes, rounds: Rounds | None = None) -> Any:
         """The outcome of a node, computed once (R3, M14): a value, a Skipped or a Failed."""
         if lazy not in self.memo:
+            self.rounds_of[lazy] = rounds or Rounds()
             self.memo[lazy], self.made_of[lazy] = _UNDER_WAY, set()
             self.memo[lazy] = self.compute(lazy, self.made_of[lazy])
         elif self.memo[lazy] is _UNDER_WAY:
@@ -551,12 +572,34 @@ class Naive:
         try:
             if lazy.call is not None:
                 self.check_amounts(lazy)
+            newest = Lazy("", [], lazy.step).number
             result = lazy.step(self, inputs, causes)
             if lazy.call is not None:
                 result = _continued(result)
         except Exception as error:
             return self.fail(error)
-        return self.value(result, causes) if isinstance(result, Lazy) else result  # R4
+        if not isinstance(result, Lazy):
+            return result
+        return self.value(result, causes, self.gone_on(lazy, result, newest))  # R4
+
+    def gone_on(self, lazy: Lazy, result: Lazy, newest: int) -> Rounds:
+        """Count that a node continues as ``result``; the rounds that this begins with (M20)."""
+        self.count(lazy)
+        rounds = self.rounds_of[lazy]
+        if result in self.rounds_of:
+            self.rounds[1] = max(self.rounds[1], rounds.most + self.rounds_of[result].peak)
+        if result.number > newest and result.cache is None:
+            return rounds
+        return Rounds(0, rounds.most, rounds.most)
+
+    def count(self, lazy: Lazy) -> None:
+        """Count a step of the run, and a round of a node."""
+        rounds, surely = self.rounds_of[lazy], not self.again
+        rounds.least += surely
+        rounds.most += 1
+        rounds.peak = max(rounds.peak, rounds.most)
+        self.steps = [self.steps[0] + surely, self.steps[1] + 1]
+        self.rounds = [max(self.rounds[0], rounds.least), max(self.rounds[1], rounds.most)]
 
     def check_amounts(self, lazy: Lazy) -> None:
         """Whether each attempt can have the capacities that it takes; the wait does not matter."""
@@ -643,7 +686,7 @@ class Naive:
         task = lazy.call[0]
         named = self.complete(task, _fit(task.signature.bind, args, kwargs))
         entered: Any = task
-        while isinstance(result := self.tried(lazy.attempts, task, named, causes), TailCall):
+        while isinstance(result := self.tried(lazy, task, named, causes), TailCall):
             lacks: list[Any] = []
             bound = inspect.BoundArguments(task.signature, named)
             last = [*bound.args, *bound.kwargs.values()]
@@ -652,6 +695,7 @@ class Naive:
             given = {n: self.resolve_new(v, last, causes, lacks) for n, v in given.items()}
             if lacks:
                 return _worst(lacks)
+            self.count(lazy)
             following, again = result.target or task, result.target in (None, task)
             if (name := result.target_blueprint_id) is not None:
                 if name not in self.blueprints:
@@ -695,11 +739,12 @@ class Naive:
             raise ArgumentError(f"{task.name} misses {missing}")
         return complete
 
-    def tried(self, attempts: int, task: Task, named: dict[str, Any], causes: Causes) -> Any:
+    def tried(self, lazy: Lazy, task: Task, named: dict[str, Any], causes: Causes) -> Any:
         """Call ``task``, again if that fails (R10)."""
-        for _ in range(attempts - 1):
+        for _ in range(lazy.attempts - 1):
             with contextlib.suppress(Exception):
                 return self.call(task, named, causes)
+            self.rounds_of[lazy].least = self.rounds_of[lazy].most = 0  # M20
         return self.call(task, named, causes)
 
     def call(self, task: Task, named: dict[str, Any], causes: Causes) -> Any:

@@ -34,9 +34,13 @@ pytestmark = [pytest.mark.timeout(0)] if _THOROUGH else []
 def hold(program: Program, changes: tuple[Change, ...] = (), *, fail_fast: bool = True) -> None:
     printed = f"{program}\n{changes}"
     watched = len(printed) % 2 == 0  # half of them
-    params = None
-    if len(printed) % 3 == 0:  # those that stand in it, of which a run may not know before (M22)
-        params = {n: v for n, v in PARAMS.items() if f"Source(name='{n}'" in printed}
+    # Those that stand in it, of which a run may not know before (M22); a few are declared.
+    standing = {n: v for n, v in PARAMS.items() if f"Source(name='{n}'" in printed}
+    params = standing if standing and len(printed) % 5 else None
+    # M20: exactly as much as it needs, one less, or enough; for a third of them.
+    differences = [None, None, -1, None, 0, None, None, 1, None]
+    found = zip(("max_steps", "max_rounds"), (len(printed) % 9, len(printed) // 9 % 9), strict=True)
+    limits = {name: d for name, at in found if (d := differences[at]) is not None}
     check(
         lambda cs: Build(program, cs),
         printed,
@@ -44,6 +48,7 @@ def hold(program: Program, changes: tuple[Change, ...] = (), *, fail_fast: bool 
         watched=watched,
         changes=changes,
         params=params,
+        limits=limits,
     )
 
 

@@ -103,7 +103,7 @@ def test_a_function_without_a_docstring_takes_options():
         (
             cs.Engine().compile,
             {"colour": "red"},
-            "compile() has no option 'colour'; it has deadline, fail_fast, max_steps",
+            "compile() has no option 'colour'; it has deadline, fail_fast, max_rounds, max_steps",
         ),
         (cs.run, {"run_id": ""}, "run_id must be non-empty text, but is ''"),
         (cs.run, {"run_id": 7}, "run_id must be non-empty text, but is 7"),

@@ -34,6 +34,11 @@ def _steps(_hint: Any, value: int | None) -> None:
         _refuse(check_count, "--max-steps", value)
 
 
+def _rounds(_hint: Any, value: int | None) -> None:
+    if value is not None:
+        _refuse(check_count, "--max-rounds", value)
+
+
 def _refuse(check: Callable[[str, Any], None], option: str, value: Any) -> None:
     try:
         check(option, value)
@@ -66,6 +71,10 @@ class Flags:
     max_steps: Annotated[
         int | None,
         Parameter(metavar="COUNT", help="How many steps its loops may make.", validator=_steps),
+    ] = None
+    max_rounds: Annotated[
+        int | None,
+        Parameter(metavar="COUNT", help="How many of them each node may make.", validator=_rounds),
     ] = None
     param: Annotated[
         tuple[str, ...],
@@ -114,6 +123,7 @@ class Flags:
             "fail_fast": self.fail_fast,
             "deadline": self.deadline,
             "max_steps": self.max_steps,
+            "max_rounds": self.max_rounds,
             "late_params": [text.partition("=")[0] for text in self.param],
         }
 

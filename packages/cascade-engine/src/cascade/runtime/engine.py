@@ -348,10 +348,11 @@ class Engine:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         begun: Begun | None = None,
+        how: RunSettings | None = None,
     ) -> Any:
         """Run a program the long way; users call ``Program.run``."""
         self._check_open()
-        how = program.settings
+        how = how or program.settings
         run = Run(self._lent(), params, how)
         way = ProgramExecution(program, args, kwargs, begun, self._machine)
         return await self._execute(run, program.target, way, how.deadline)

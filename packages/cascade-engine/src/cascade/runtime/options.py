@@ -37,6 +37,7 @@ class ProgramOptions(TypedDict, total=False):
     fail_fast: bool
     deadline: float | None
     max_steps: int | None
+    max_rounds: int | None
 
 
 class RunOptions(ProgramOptions, total=False):
@@ -58,8 +59,10 @@ class RunSettings:
             failed one still runs, and an ExceptionGroup of all errors is raised at the end.
         deadline: Seconds that the run may take. Running plain functions are then abandoned,
             because they cannot be stopped (M8).
-        max_steps: Most steps of all loops of the run: calls that a tail call or a returned lazy
-            value asks for.
+        max_steps: Most steps of all loops of the run: tail calls and returned lazy values, one for
+            each, whatever is inside of it (M20).
+        max_rounds: The same limit for each node: a node that loops for ever ends the run, however
+            many others loop a little. A retried attempt starts at 0 again.
         run_id: Names the run in events and in ``engine.runs()``; random if left out. Two runs of
             one engine cannot have the same id at the same time.
         late_params: Names of ``Param`` nodes that tasks make and return during the run. They cannot
@@ -70,6 +73,7 @@ class RunSettings:
     fail_fast: bool = True
     deadline: float | None = None
     max_steps: int | None = None
+    max_rounds: int | None = None
     run_id: str | None = None
     late_params: Iterable[str] = ()
 
@@ -80,6 +84,8 @@ class RunSettings:
             check_seconds("deadline", self.deadline)
         if self.max_steps is not None:
             check_count("max_steps", self.max_steps)
+        if self.max_rounds is not None:
+            check_count("max_rounds", self.max_rounds)
         if self.run_id is not None and not (isinstance(self.run_id, str) and self.run_id):
             raise ArgumentError(f"run_id must be non-empty text, but is {short(self.run_id)}")
         if self.late_params != ():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import copy_context
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -33,6 +34,9 @@ from cascade.spec.wording import short
 
 R = TypeVar("R")
 
+#: Options of one run of a program.
+OPTIONS = ("deadline", "max_steps", "max_rounds")
+
 
 class ProgramEngine(Protocol):
     """The part of an engine that its programs need."""
@@ -54,8 +58,9 @@ class ProgramEngine(Protocol):
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         begun: Begun | None = None,
+        how: RunSettings | None = None,
     ) -> Any:
-        """Run a program in a run of its own."""
+        """Run a program in a run of its own; with its own settings by default."""
 
 
 class Program(Generic[R]):
@@ -117,10 +122,13 @@ class Program(Generic[R]):
 
         Args:
             inputs: By name: values of its ``Param`` nodes, and arguments that replace those of the
-                target's own call. A name that is both belongs to the Param.
+                target's own call. A name that is both belongs to the Param. Besides,
+                ``deadline``, ``max_steps`` and ``max_rounds`` are options of this run, as in
+                ``Engine.run``; they replace those of ``compile``. If the program has an input of
+                such a name, it is the input, and ``compile`` takes the option.
 
         Raises:
-            ArgumentError: There is no such input.
+            ArgumentError: There is no such input, or an option has an impossible value.
             ParameterError: A parameter is missing or does not fit.
             RunError: The engine is closed.
             Exception: As ``Engine.run``.
@@ -143,8 +151,9 @@ class Program(Generic[R]):
         try:
             if begun is not None and begun.stopped.paused:
                 await asyncio.sleep(0)  # it may have taken long
+            how = self._how(inputs)
             params, args, kwargs = self._split(inputs)
-            value: R = await self._engine.execute(self, params, args, kwargs, begun)
+            value: R = await self._engine.execute(self, params, args, kwargs, begun, how)
         except BaseException as error:
             leave_out_machinery(error)
             raise
@@ -189,6 +198,11 @@ class Program(Generic[R]):
             values[found] = value
         return values
 
+    def _how(self, inputs: dict[str, Any]) -> RunSettings:
+        """The settings of a run; takes its options out of ``inputs``."""
+        options = {n: inputs.pop(n) for n in OPTIONS if n in inputs and n not in self.inputs}
+        return replace(self.settings, **options) if options else self.settings
+
     def _split(
         self, inputs: Mapping[str, Any]
     ) -> tuple[dict[str, Any], tuple[Any, ...], dict[str, Any]]:
@@ -197,8 +211,9 @@ class Program(Generic[R]):
             if name not in self.inputs:
                 raise ArgumentError(
                     f"the program of '{self.target.name}' has no input '{name}'; it takes "
-                    f"{names_known(name, self.inputs)}. A Param that is first met in what a task "
-                    f"returns has to be named: engine.compile(…, params=['{name}'])"
+                    f"{names_known(name, self.inputs)}, and the options {', '.join(OPTIONS)}. A "
+                    "Param that is first met in what a task returns has to be named: "
+                    f"engine.compile(…, params=['{name}'])"
                 )
         params = {name: value for name, value in inputs.items() if name in self._params}
         given = {name: value for name, value in inputs.items() if name not in self._params}

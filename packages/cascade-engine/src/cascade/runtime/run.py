@@ -106,6 +106,7 @@ class Run:
         fail_fast: Whether the first error ends the run (R9).
         failures: The errors of a run with ``fail_fast=False``, in their order.
         steps: The steps of its loops.
+        max_rounds: Most rounds of each node (M20), or None.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class Run:
         self._worked_on: Callable[[], Iterable[str]] = tuple
         self._lacking: Callable[[], Iterable[Waiting]] = tuple
         self.steps = Steps(settings.max_steps, lent.step_interval, self.loop.time)
+        self.max_rounds = settings.max_rounds
         self._will_tell = False
         self._next_tell: asyncio.TimerHandle | None = None
         self.gate = Gate(self, lent.constraints.capacities, lent.constraints)

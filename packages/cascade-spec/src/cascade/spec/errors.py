@@ -221,10 +221,10 @@ class DeadlineError(CascadeError, TimeoutError):
 
 
 class StepLimitError(CascadeError, RuntimeError):
-    """The loops of a run need more steps than its ``max_steps`` allows.
+    """A run needs more steps than its ``max_steps`` allows, or a node more than ``max_rounds``.
 
     Attributes:
-        limit: The allowed number of steps.
+        limit: The allowed number of steps or rounds.
     """
 
     def __init__(self, message: str, limit: int) -> None:

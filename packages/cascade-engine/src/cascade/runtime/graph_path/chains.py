@@ -69,6 +69,8 @@ class Chains:
             return None
         with self._lock:
             address = self._nodes.address(work.segment, work.node)
+            if work.rounds is not None:
+                address.rounds = work.rounds
             self._nodes.remember(lazy, address)
         run = self._run
         outcome = straight.enter(run.context.copy(), run.held, self, found.values)

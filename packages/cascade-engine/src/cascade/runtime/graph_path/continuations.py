@@ -19,6 +19,7 @@ from cascade.runtime.graph_path.dispatch import Dispatch
 from cascade.runtime.graph_path.failures import Failures
 from cascade.runtime.graph_path.loop_entries import PROMOTED, LoopEntries
 from cascade.runtime.graph_path.node_table import Nodes
+from cascade.runtime.graph_path.rounds import Rounds
 from cascade.runtime.graph_path.segments import Address, Resume, Work, arguments_by_name
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.templates import Instruction, instantiate
@@ -62,7 +63,8 @@ class Continuations:
     ) -> None:
         self._run, self._lock, self._reports, _ = surroundings
         self._next_step = self._run.steps.next
-        self._is_limited = self._run.steps.limit is not None
+        self._rounds = Rounds.of(self._run)
+        self._is_limited = self._run.steps.limit is not None or self._rounds is not None
         self._bus = self._run.bus
         self._nodes = nodes
         self._dispatch = dispatch
@@ -74,6 +76,10 @@ class Continuations:
         """Rule R4: continue as ``lazy``; whether ``work`` is ready for its next call."""
         if self._reports.wanted:
             self._reports.finished(work)
+        # First of all: the number of steps must not depend on what the run has met before (M20).
+        before = self._next_step()
+        if not (before & LOOK_MASK and self._bus.is_silent) or self._is_limited:
+            self._note_step(before, work)
         nodes, segment, node = self._nodes, work.segment, work.node
         alone = not lazy._dependencies and lazy._policies is None and not lazy._special
         with self._lock:
@@ -85,9 +91,6 @@ class Continuations:
                 if address is None:
                     address = work.address = nodes.address(segment, node)
                 nodes.remember(lazy, address)
-        before = self._next_step()
-        if not (before & LOOK_MASK and self._bus.is_silent) or self._is_limited:
-            self._note_step(before, work.operation.name)
         if alone:
             work.continue_as(lazy)
             if self._reports.wanted:
@@ -100,7 +103,7 @@ class Continuations:
         if ready:
             return True
         if ready is None:
-            self._expand(lazy, nodes.address(segment, node))
+            self._expand(lazy, self._address_of(work))
         if node is segment.target and isinstance(segment.continuation, Address):
             with self._lock:
                 nodes.let_go(segment)  # nothing else of it is left
@@ -119,7 +122,7 @@ class Continuations:
         """The same, where the arguments have values."""
         before = self._next_step()
         if not (before & LOOK_MASK and self._bus.is_silent) or self._is_limited:
-            self._note_step(before, work.operation.name)
+            self._note_step(before, work)
         work.attempt = 1
         blueprint = None
         if tail.target_blueprint_id is not None:
@@ -140,7 +143,17 @@ class Continuations:
             self._entries.promote(work)
         return True
 
-    def _note_step(self, before: int, task: str) -> None:
+    def _address_of(self, work: Work) -> Address:
+        """The address of the value of ``work``, which continues as another node."""
+        address = self._nodes.address(work.segment, work.node)
+        if work.rounds is not None:
+            address.rounds = work.rounds
+        return address
+
+    def _note_step(self, before: int, work: Work) -> None:
+        task = work.operation.name
+        if self._rounds is not None:
+            self._rounds.count(work)
         if self._run.steps.is_due(before, task):
             self._run.tell_of_steps(task)
         elif not self._bus.is_silent:
@@ -225,7 +238,7 @@ class Continuations:
         if self._reports.wanted:
             self._reports.finished(work)
         nodes, segment, node = self._nodes, work.segment, work.node
-        self._expand(target, nodes.address(segment, node))
+        self._expand(target, self._address_of(work))
         if node is segment.target and isinstance(segment.continuation, Address):
             with self._lock:
                 nodes.let_go(segment)  # nothing else of it is left

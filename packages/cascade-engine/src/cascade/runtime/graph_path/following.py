@@ -96,6 +96,7 @@ class Following:
             return False
         self._reports.retrying(work, work.attempt, pause, error)
         work.attempt += 1
+        work.rounds = 0  # a retried attempt has all of its rounds again (M20)
         if self._reports.wanted:
             self._reports.waits(work)
         self._dispatch.rest(work, pause)

@@ -25,6 +25,7 @@ from cascade.runtime.execution.placement import SLOW, Place, outside_loop
 from cascade.runtime.graph_path.dispatch import Dispatch
 from cascade.runtime.graph_path.loop_batches import Loop, Steps, made_aside, made_here
 from cascade.runtime.graph_path.loop_entries import LoopEntries
+from cascade.runtime.graph_path.rounds import Rounds
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.limits.permits import Permit, current_permit
@@ -60,6 +61,7 @@ class LoopDriver:
     ) -> None:
         self._run, _, _, self._end = surroundings
         self._entries = entries
+        self._rounds = Rounds.of(self._run)
         self._dispatch = dispatch
         #: Running batches: of coroutine loops, and of loops on workers.
         self._under_way: set[Steps] = set()
@@ -90,9 +92,14 @@ class LoopDriver:
         if not (gate.constraints.any or work.policies.capacities):
             if reports.wanted:
                 reports.goes_on(work)
-            allowed = self._run.steps.allowed(1 if loop.is_fresh else budget.left)
+            allowed = self._allowed(work, 1 if loop.is_fresh else budget.left)
             return self._batch(work, loop, budget, allowed, None)
         return self._limited(work, loop, budget, reports)
+
+    def _allowed(self, work: Work, calls: int) -> int:
+        """The number of ``calls`` that the limits of steps and rounds allow."""
+        allowed = self._run.steps.allowed(calls)
+        return allowed if self._rounds is None else self._rounds.allowed(work, allowed)
 
     async def _limited(self, work: Work, loop: Loop, budget: YieldBudget, reports: Any) -> Any:
         """The same if limits may apply to it."""
@@ -101,7 +108,7 @@ class LoopDriver:
         if not gate.constraints.alike(other.name for other in code.tasks):
             self._entries.leave(work)  # its tasks have different limits
             return NOT_ENTERED
-        allowed = self._run.steps.allowed(1 if loop.is_fresh else budget.left)
+        allowed = self._allowed(work, 1 if loop.is_fresh else budget.left)
         if not gate.governs(task, work.policies):
             if reports.wanted:
                 reports.goes_on(work)
@@ -116,7 +123,7 @@ class LoopDriver:
         permit = await gate.admitted(task, work.source.number, work.policies, most)
         if reports.wanted:
             reports.goes_on(work)
-        allowed = self._run.steps.allowed(permit.calls)  # others may have made steps meanwhile
+        allowed = self._allowed(work, permit.calls)  # others may have made steps meanwhile
         return await self._batch(work, loop, budget, allowed, permit)
 
     async def _batch(
@@ -353,3 +360,5 @@ class LoopDriver:
         if work.operation is not entered:
             work.operation, work.blueprint = entered, None
         self._run.made(max(made, 0), entered.name, steps)
+        if self._rounds is not None:
+            self._rounds.count(work, max(made, 0))

@@ -117,6 +117,8 @@ class LoopEntries:
         gate, policies = self._run.gate, work.policies
         if policies.capacities or self._run.steps.limit is not None:
             return False
+        if self._run.max_rounds is not None:
+            return False
         return not (gate.constraints.any and any(gate.governs(task, policies) for task in tasks))
 
     def entry(self, loop: Loop) -> Callable[..., Any] | None:

@@ -136,11 +136,13 @@ class Segment:
 class Address:
     """Where the value of a node goes; a segment's target passes it on to another one."""
 
-    __slots__ = ("node", "segment", "value")
+    __slots__ = ("node", "rounds", "segment", "value")
 
     def __init__(self, segment: Segment, node: LazyResult[Any]) -> None:
         self.segment: Segment | None = segment
         self.node: LazyResult[Any] | None = node
+        #: The rounds that the node has made, if the run limits them; see ``rounds``.
+        self.rounds = 0
         #: The value, after the segment is done.
         self.value: Any = PENDING
 
@@ -180,6 +182,7 @@ class Work:
         "node",
         "operation",
         "policies",
+        "rounds",
         "segment",
         "source",
         "start_told",
@@ -219,6 +222,8 @@ class Work:
         self.handed: Any = PENDING
         #: The permit of its call, held or requested, while that is made on a worker.
         self.permit: Permit | None = None
+        #: The rounds of the node; None if they are at its address, or not counted.
+        self.rounds: int | None = None
         #: Number of tail calls in a row, and of those from a task to itself.
         self.tails = self.stays = 0
         #: The loop that it continues in, with its arguments.

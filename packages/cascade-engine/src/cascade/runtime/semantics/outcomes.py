@@ -11,6 +11,7 @@ from cascade.spec.errors import (
     DefinitionError,
     DependencyMissingError,
     ReleasedValueError,
+    StepLimitError,
 )
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.misuse import written
@@ -58,8 +59,11 @@ class Failed(Missing):
 
     @property
     def can_be_value(self) -> bool:
-        """Whether it may be caught. A cycle may not: timing decides which node reports it."""
-        return not isinstance(self.error, CycleError)
+        """Whether it may be caught.
+
+        A cycle and the limit of steps may not: timing decides which node reports them.
+        """
+        return not isinstance(self.error, (CycleError, StepLimitError))
 
     def count(self, failures: list[Exception]) -> None:
         """Add the error to those of the run, once: no node above has caught it."""

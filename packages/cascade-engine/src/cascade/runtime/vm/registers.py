@@ -50,6 +50,8 @@ def is_for_registers(blueprint: Blueprint, run: Run) -> bool:
     """Whether a blueprint has only plain calls, without subscribers and without limits."""
     if run.record is not None or run.gate.constraints.any or not run.bus.is_silent:
         return False
+    if run.max_rounds is not None:
+        return False
     task = blueprint.task
     if isinstance(task, Task) and (len(blueprint.instructions) == 1 or is_baked(blueprint, task)):
         return False  # a task's own loop
