@@ -488,9 +488,13 @@ class Build:
         if signature == "full":
             return lambda a, /, b=10, *rest, c=20, **more: act(a, b, *rest, c=c, **more)
         a_file, a_cursor = self.cs.inject(self._file), self.cs.inject("cursor")
-        bound_thing = self.cs.inject("bound")
+        bound_thing, a_pool, a_hub = map(self.cs.inject, ("bound", self._pool, "hub"))
         if signature == "file":
             return lambda a=1, *, file=a_file: act(a, file=file)
+        if signature == "pool":
+            return lambda a=1, *, pool=a_pool: act(a, pool=pool)
+        if signature == "hub":
+            return lambda a=1, hub=a_hub, *, file=a_file: act(a, hub=hub, file=file)
         if signature == "cursor":
             return lambda a=1, cursor=a_cursor, *, file=a_file: act(a, cursor=cursor, file=file)
         return lambda a=1, *, bound=bound_thing: act(a, bound=bound)
@@ -520,8 +524,32 @@ class Build:
             yield "a bound thing"
             self.closed.append("bound")
 
+        self._make_engines_resources()
         self._file = file
-        self.resources = [file, cursor, bound]
+        self.resources += [file, cursor, bound]
+
+    def _make_engines_resources(self) -> None:
+        """In an engine for one run, they are as those of the run (M7)."""
+        cs = self.cs
+
+        @cs.resource(scope="engine")
+        def pool():
+            self.opened.append("pool")
+            yield "a pool"
+            self.closed.append("pool")
+
+        a_pool = cs.inject(pool)
+
+        @cs.resource(scope="engine")
+        async def hub(pool=a_pool):
+            self.opened.append("hub")
+            await asyncio.sleep(0)
+            yield f"a hub of {pool}"
+            await asyncio.sleep(0)
+            self.closed.append("hub")
+
+        self._pool = pool
+        self.resources = [hub]
 
     # -- loops --------------------------------------------------------------------------------
 
@@ -691,7 +719,8 @@ _tries = st.sampled_from(
     + [Tries(0, 2), Tries(1, 2), Tries(2, 3), Tries(1, 4), Tries(1, 2, True), Tries(2, 3, True)]
 )
 _takes = st.sampled_from([()] * 6 + [(("gpu", 1),), (("disk", 0.5), ("gpu", 2))])
-_signatures = st.sampled_from(["any", "any", "some", "full", "full", "file", "cursor", "bound"])
+_resources = ["file", "cursor", "bound", "pool", "hub"]
+_signatures = st.sampled_from(["any", "any", "any", "some", "some", "full", "full", *_resources])
 _going_on = ["named", "placed", "unnamed", "kept", "lazy n", "tail", "target", "id", "id, unnamed",
              "generation"]  # fmt: skip
 _going_wrong = ["unknown name", "too many", "missing", "unknown id"]
@@ -873,7 +902,7 @@ def _amounts(profile: Profile, inner: Any, cached: bool) -> st.SearchStrategy[An
 @functools.cache
 @st.composite
 def _arguments(draw: Any, signature: str, inner: Any) -> Any:
-    if signature in ("file", "cursor", "bound"):
+    if signature in _resources:
         return tuple(draw(st.lists(inner, max_size=1))), ()
     least, most = {"any": (0, 3), "some": (1, 2), "full": (1, 4)}[signature]
     args = tuple(draw(st.lists(inner, min_size=least, max_size=most)))
@@ -947,9 +976,9 @@ def _maps(
         loop = draw(_loops(profile, depth, met))
         amounts = draw(_amounts(profile, inner, bool(cached)))
         return Map(loop, (("n", column(st.integers(0, 3).map(Const))),), cached, catches, amounts)
-    job = draw(_jobs(profile, depth, met, st.sampled_from(["some", "any", "file"])))
+    job = draw(_jobs(profile, depth, met, st.sampled_from(["some", "any", "file", "pool"])))
     given = [("a", column(inner))]
-    if job.signature != "file" and draw(st.booleans()):
+    if job.signature not in _resources and draw(st.booleans()):
         shared = st.one_of(inner.map(Lit), st.none())
         fixed = draw(shared)
         given.append(("c", column(inner) if fixed is None else fixed))

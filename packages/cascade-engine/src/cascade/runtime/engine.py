@@ -142,7 +142,10 @@ class Engine:
         self.bus = made.bus or MessageBus()
         self.state_backend = made.state_backend
         self.record: Record | None = None
-        self.resource_container = ResourceContainer(self.bus, made.teardown_timeout)
+        self._abandoned = AbandonedCalls()
+        self.resource_container = ResourceContainer(
+            self.bus, made.teardown_timeout, self._abandoned
+        )
         self.blueprints = BlueprintRegistry()
         self._threads, self._owns_threads = _lender_of(made)
         self._is_inline = made.threads is None and made.executor is None
@@ -155,7 +158,6 @@ class Engine:
         self.durations = Durations()
         self._closed = False
         self._runs: dict[Run, tuple[str, str, float]] = {}
-        self._abandoned = AbandonedCalls()
         #: Thread → monitor, for the thread of each event loop that has used the engine.
         self._monitors: dict[int, BlockingMonitor] = {}
         #: Asyncio task of each run that ``start`` has begun and that has not ended → its id.
@@ -521,15 +523,30 @@ class Engine:
     # -- its end ------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """End the engine's threads, and start no more runs. May be repeated.
+        """Close the engine's resources, end its threads, and start no more runs. May be repeated.
 
         Cancels the runs begun by ``start``, and waits for their end. Other active runs should end
         before: they are not cancelled, but their plain functions get no threads any more. If some
         are still active after some seconds, the logger ``cascade.engine`` names them and the things
         they wait for, as ``waiting`` does.
+
+        Resources of scope ``engine`` are closed in reverse order of opening (M7). The error of a
+        block ``async with engine`` gets errors of closing as notes.
+
+        Raises:
+            BaseException: A resource failed to close; several errors are in a group.
         """
+        await self._close(None)
+
+    async def _close(self, error: BaseException | None) -> None:
         self._closed = True
         await self._end_started()
+        try:
+            await self.resource_container.close(error)
+        finally:
+            self._end_threads()
+
+    def _end_threads(self) -> None:
         if self._runs:
             asyncio.get_running_loop().call_later(TELL_AFTER, self._tell_of_runs)
         for monitor in self._monitors.values():
@@ -561,7 +578,7 @@ class Engine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.close()
+        await self._close(error)
 
     def _tell_of_runs(self) -> None:
         """Warn of runs that are still active after the engine was closed."""

@@ -230,7 +230,10 @@ class CallAbandoned(TaskEvent):
 
 @_event
 class ResourceEvent(Event):
-    """Base of the events of one instance of a resource."""
+    """Base of the events of one instance of a resource.
+
+    A resource of scope ``engine`` belongs to no run: ``run_id`` is empty.
+    """
 
     resource_name: str
 

@@ -42,7 +42,13 @@ from cascade.runtime.execution.placement import (
     timed,
 )
 from cascade.runtime.execution.step_counter import Batch, Steps
-from cascade.runtime.execution.worker_calls import WorkerCall, end_of, not_begun, result_of
+from cascade.runtime.execution.worker_calls import (
+    WorkerCall,
+    end_of,
+    not_begun,
+    result_of,
+    submit,
+)
 from cascade.runtime.limits.gate import Gate
 from cascade.runtime.options import DEFAULTS, RunSettings
 from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
@@ -368,17 +374,7 @@ class Run:
         Raises:
             RuntimeError: The executor refuses; ``work`` is withdrawn, unless it has begun.
         """
-        release = self.loop.hold(name) if isinstance(self.loop, VirtualLoop) else None
-        work.on_withdrawal = release
-        try:
-            call: Future[Any] = executor.submit(work)
-        except BaseException:
-            if not work.withdraw() and release is not None:
-                release()
-            raise
-        if release is not None:
-            call.add_done_callback(lambda _call: release())
-        return call
+        return submit(self.loop, executor, name, work)
 
     async def in_worker(
         self,

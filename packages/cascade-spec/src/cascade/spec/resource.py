@@ -30,10 +30,11 @@ from cascade.spec.injection import with_injections
 from cascade.spec.wording import short
 
 T = TypeVar("T")
-Scope: TypeAlias = Literal["run", "task"]
+Scope: TypeAlias = Literal["engine", "run", "task"]
 Provider: TypeAlias = Callable[..., Iterator[T]] | Callable[..., AsyncIterator[T]]
 
-_SCOPES = ("run", "task")
+#: From the longest life to the shortest.
+_SCOPES = ("engine", "run", "task")
 
 
 class ResourceDefinition(Generic[T]):
@@ -42,7 +43,8 @@ class ResourceDefinition(Generic[T]):
     Attributes:
         func: The provider as written.
         name: Its name in ``inject("…")`` and ``engine.override_resource_provider``.
-        scope: ``"run"``: one instance per run, opened at first use. ``"task"``: one per attempt.
+        scope: ``"engine"``: one instance per engine, opened at first use. ``"run"``: one per run.
+            ``"task"``: one per attempt.
         thread_bound: It is opened, used and closed on one thread (M7).
         teardown_timeout: Seconds that closing may take; None for the engine's default.
         is_async: The provider is an async generator function.
@@ -79,7 +81,13 @@ class ResourceDefinition(Generic[T]):
         self.needs = _needs_of(func, described)
         if scope not in _SCOPES:
             raise DefinitionError(
-                f"resource '{described}': scope must be 'run' or 'task', but is {short(scope)}"
+                f"resource '{described}': scope must be 'engine', 'run' or 'task', but is "
+                f"{short(scope)}"
+            )
+        if scope == "engine" and thread_bound:
+            raise DefinitionError(
+                f"resource '{described}': thread_bound=True is for the scopes 'run' and 'task'; "
+                "all runs of an engine would have to take turns on one thread"
             )
         if thread_bound and self.is_async:
             raise DefinitionError(
@@ -98,6 +106,10 @@ class ResourceDefinition(Generic[T]):
         self.name = name or str(getattr(func, "__name__", described))
         self.scope: Scope = scope
         self.thread_bound = thread_bound
+        for wanted in self.needs.values() if scope == "engine" else ():
+            fault = wanted.definition and outlived(self, wanted.definition)
+            if fault:
+                raise DefinitionError(fault)
 
     @property
     def place(self) -> str:
@@ -110,6 +122,16 @@ class ResourceDefinition(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<resource {self.name} scope={self.scope}>"
+
+
+def outlived(user: ResourceDefinition[Any], needed: ResourceDefinition[Any]) -> str:
+    """The fault of a resource that outlives one that it needs; empty if there is none."""
+    if _SCOPES.index(user.scope) >= _SCOPES.index(needed.scope):
+        return ""
+    return (
+        f"the resource '{user.name}' lives as long as the {user.scope}, but needs '{needed.name}', "
+        f"which lives only as long as a {needed.scope}; give them the same scope"
+    )
 
 
 @overload
@@ -138,14 +160,17 @@ def resource(
 
     Args:
         name: Defaults to the function's name.
-        scope: ``"run"`` (one instance per run) or ``"task"`` (one per attempt of a task).
+        scope: ``"run"`` (one instance per run), ``"task"`` (one per attempt of a task) or
+            ``"engine"``: opened once, at first use, for all runs of an engine, and closed by
+            ``Engine.close``. With an async provider it belongs to the event loop of that use. It
+            needs only resources of the same scope (M7).
         thread_bound: Open, use and close it on one thread, as ``sqlite3`` requires. Tasks that use
             it run there one at a time, and so do plain providers; coroutines cannot use it.
         teardown_timeout: Seconds that closing it may take, instead of the engine's.
 
     Raises:
-        DefinitionError: The function is not a generator function, or has a parameter without a
-            default (a TypeError).
+        DefinitionError: The function is not a generator function, has a parameter without a
+            default, or needs a resource that it outlives (a TypeError).
     """
     if name is None or isinstance(name, str):
         return lambda provider: ResourceDefinition(

@@ -21,6 +21,7 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from cascade.adapters.executors.checks import LENDERS, kind_of
+from cascade.runtime.clock import VirtualLoop
 from cascade.spec.errors import ExecutorError
 from cascade.spec.protocols import Executor
 
@@ -90,6 +91,34 @@ def end_of(call: Future[Any], loop: asyncio.AbstractEventLoop) -> asyncio.Future
 
     call.add_done_callback(tell)
     return ended
+
+
+def submit(
+    loop: asyncio.AbstractEventLoop, executor: Executor, name: str, work: WorkerCall[T]
+) -> Future[T]:
+    """Give a call to ``executor``; the virtual time of ``loop`` stands still until it has ended.
+
+    Raises:
+        RuntimeError: The executor refuses; ``work`` is withdrawn, unless it has begun.
+    """
+    release = loop.hold(name) if isinstance(loop, VirtualLoop) else None
+    work.on_withdrawal = release
+    try:
+        call: Future[Any] = executor.submit(work)
+    except BaseException:
+        if not work.withdraw() and release is not None:
+            release()
+        raise
+    if release is not None:
+        call.add_done_callback(lambda _call: release())
+    return call
+
+
+def hold_until(call: Future[Any], loop: asyncio.AbstractEventLoop, name: str) -> None:
+    """Let the virtual time of ``loop`` stand still until ``call`` has ended."""
+    if isinstance(loop, VirtualLoop):
+        release = loop.hold(name)
+        call.add_done_callback(lambda _call: release())
 
 
 def result_of(call: Future[T]) -> T:

@@ -1,8 +1,9 @@
 """ResourceContainer: the resources registered with an engine.
 
-It only registers them. A ResourceSession (``session``) has the open resources of one run; each is a
-ResourceInstance (``instance``) with a life of its own. Providers (``providers``) finds the provider
-of each marker in a run, and checks whether it is available.
+It only registers them. A ResourceSession (``session``) has the open resources of one run, and
+EngineResources (``engine_scope``) those that all runs share. Each is a ResourceInstance
+(``instance``) with a life of its own. Providers (``providers``) finds the provider of each marker
+in a run, and checks whether it is available.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.bus import MessageBus
+from cascade.runtime.execution.abandoned import AbandonedCalls
 from cascade.runtime.options import TEARDOWN_TIMEOUT
-from cascade.runtime.resources.providers import Providers, injections
+from cascade.runtime.resources.engine_scope import EngineResources
+from cascade.runtime.resources.providers import Providers, check_lives, injections
 from cascade.runtime.resources.session import ResourceSession
 from cascade.spec.checks import check_seconds
 from cascade.spec.errors import DefinitionError
@@ -32,16 +35,23 @@ class ResourceContainer:
     Args:
         bus: The engine's bus; events of a run go to the bus of the run.
         teardown_timeout: Default of the seconds that closing a resource may take.
+        abandoned: Counts the engine's calls that are no longer waited for.
 
     Raises:
         ArgumentError: ``teardown_timeout`` is not a number > 0.
     """
 
     def __init__(
-        self, bus: MessageBus | None = None, teardown_timeout: float = TEARDOWN_TIMEOUT
+        self,
+        bus: MessageBus | None = None,
+        teardown_timeout: float = TEARDOWN_TIMEOUT,
+        abandoned: AbandonedCalls | None = None,
     ) -> None:
         check_seconds("teardown_timeout", teardown_timeout)
         self.bus = bus
+        self._engine = EngineResources(
+            bus or MessageBus(), abandoned or AbandonedCalls(), teardown_timeout
+        )
         self._teardown_timeout = teardown_timeout
         # Replaced, never changed: active runs keep the mapping that they began with.
         self._registered: Mapping[str, ResourceDefinition[Any]] = {}
@@ -52,12 +62,16 @@ class ResourceContainer:
 
         Raises:
             DefinitionError: ``definition`` was not made by ``@resource``.
+            ResourceError: It outlives a registered resource that it needs, or is needed by one that
+                outlives it.
         """
         if not isinstance(definition, ResourceDefinition):
             raise DefinitionError(
                 f"register() takes a function decorated with @resource, but got {short(definition)}"
             )
-        self._registered = {**self._registered, definition.name: definition}
+        registered = {**self._registered, definition.name: definition}
+        check_lives(registered)
+        self._registered = registered
 
     def get_provider(self, name: str) -> Provider[Any]:
         """The provider function as it was written, or as it was overridden.
@@ -96,4 +110,8 @@ class ResourceContainer:
 
     def setup(self, run: RunScope) -> ResourceSession:
         """The resources of one run; each is opened when a task first asks for it."""
-        return ResourceSession(self.providers(), run, self._teardown_timeout)
+        return ResourceSession(self.providers(), run, self._engine, self._teardown_timeout)
+
+    async def close(self, error: BaseException | None = None) -> None:
+        """Close the engine's resources; see ``EngineResources.close``."""
+        await self._engine.close(error)

@@ -145,6 +145,10 @@ class ResourceInstance:
         self.opened_as = self._yielded_as
         self._run.publish(ResourceAcquired, self.definition.name)
         self._opened.set_result(resource)
+        await self._stay()
+
+    async def _stay(self) -> None:
+        """Stay open until it is told to close."""
         await _end_of(self._closing)
         self._end(await self._release())
 

@@ -14,7 +14,7 @@ from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.nearby import names_known
 from cascade.spec.operation import Operation
 from cascade.spec.overrides import Override
-from cascade.spec.resource import Inject, ResourceDefinition
+from cascade.spec.resource import Inject, ResourceDefinition, outlived
 from cascade.spec.task import Task
 
 
@@ -50,6 +50,11 @@ class Providers:
             found = self._found[key] = self._look_up(*key)
         return found
 
+    def declared(self, wanted: Inject) -> tuple[str, ResourceDefinition[Any] | None]:
+        """The name and the provider of ``wanted`` without overrides: the same for each run."""
+        name = wanted.resource_name
+        return name, wanted.definition or self._registered.get(name)
+
     def _look_up(self, name: str, given: ResourceDefinition[Any] | None) -> ResourceDefinition[Any]:
         replaced = given or self._registered.get(name)
         for layer in self._overrides:
@@ -71,8 +76,8 @@ class Providers:
         Raises:
             ResourceNotFoundError: A name is not registered; the note names the task.
             CycleError: Providers need each other.
-            ResourceError: A run-scoped resource needs a task-scoped one, or a coroutine uses a
-                thread-bound resource.
+            ResourceError: A resource outlives one that it needs, or a coroutine uses a thread-bound
+                resource.
         """
         for wanted, task, node in injections(lazies):
             try:
@@ -143,12 +148,23 @@ def injections(
                 yield value, task, lazy
 
 
+def check_lives(registered: Mapping[str, ResourceDefinition[Any]]) -> None:
+    """Refuse resources of the engine that need registered ones with a shorter life.
+
+    Raises:
+        ResourceError: There is one.
+    """
+    for definition in registered.values():
+        for wanted in definition.needs.values() if definition.scope == "engine" else ():
+            needed = wanted.definition or registered.get(wanted.resource_name)
+            if needed is not None:
+                _check_scopes(definition, needed)
+
+
 def _check_scopes(user: ResourceDefinition[Any], needed: ResourceDefinition[Any]) -> None:
-    if user.scope == "run" and needed.scope == "task":
-        raise ResourceError(
-            f"the resource '{user.name}' lives as long as the run, but needs '{needed.name}', "
-            "which lives only as long as a task; give them the same scope"
-        )
+    fault = outlived(user, needed)
+    if fault:
+        raise ResourceError(fault)
 
 
 def _check_thread(user: ResourceDefinition[Any], bound: ResourceDefinition[Any]) -> None:

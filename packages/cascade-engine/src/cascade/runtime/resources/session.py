@@ -2,6 +2,7 @@
 
 - scope ``run``: opened at first use, closed at the end of the run.
 - scope ``task``: opened for one attempt of one task, closed at its end.
+- scope ``engine``: see ``engine_scope``.
 - Open resources are closed once each, in the reverse order of opening, one after the other,
   whatever the others do, and however often the run is cancelled meanwhile.
 - Resources that an *abandoned* call uses (M8) stay open until it has ended, whatever the scope. A
@@ -13,20 +14,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from cascade.runtime.diagnostics.error_notes import add_note, notes_of
-from cascade.runtime.execution.worker_calls import end_of
+from cascade.runtime.resources.closing import close_all, end_of_call
+from cascade.runtime.resources.engine_scope import EngineResources
 from cascade.runtime.resources.instance import ResourceInstance
 from cascade.runtime.resources.providers import Providers
 from cascade.runtime.resources.threads import BoundThread
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
 from cascade.spec.resource import Inject, ResourceDefinition
-from cascade.spec.wording import error_text
 
 if TYPE_CHECKING:
     from cascade.runtime.execution.scope import RunScope
@@ -41,11 +40,19 @@ class ResourceSession:
     Args:
         providers: Finds the provider of each marker.
         run: The run.
+        engine: The resources of its engine.
         teardown_timeout: Default of the seconds that closing a resource may take.
     """
 
-    def __init__(self, providers: Providers, run: RunScope, teardown_timeout: float) -> None:
+    def __init__(
+        self,
+        providers: Providers,
+        run: RunScope,
+        engine: EngineResources,
+        teardown_timeout: float,
+    ) -> None:
         self._providers = providers
+        self._engine = engine
         self._run = run
         self._teardown_timeout = teardown_timeout
         self._open: dict[ResourceDefinition[Any], ResourceInstance] = {}
@@ -103,10 +110,11 @@ class ResourceSession:
             own: Resources of its attempt alone.
             used: All resources that it was given.
         """
-        self._claims[call] = self._claimed_by(own, used)
+        self._claims[call] = claimed = self._claimed_by(own, used)
+        self._engine.claim(call, claimed)
 
         async def close() -> None:
-            await _end_of_call(call)
+            await end_of_call(call)
             # ResourceReleased reports failures; nothing waits for this.
             with contextlib.suppress(Exception, asyncio.CancelledError):
                 await close_all(own, None)
@@ -147,6 +155,8 @@ class ResourceSession:
         """The instance for ``wanted``, opening if new; task-scoped ones are added to ``own``."""
         bound = self._providers.is_bound(wanted)
         definition = self._providers.definition(wanted)
+        if definition.scope == "engine":
+            return self._engine.instance(wanted, self._providers, self._run)
         place = own if definition.scope == "task" else self._open
         found = place.get(definition)
         if found is None:
@@ -211,47 +221,3 @@ class Attempt:
         self.bound = self.bound or instance.is_bound
         self._used.add(instance)
         return await instance.value()
-
-
-async def close_all(instances: Iterable[ResourceInstance], error: BaseException | None) -> None:
-    """Close ``instances``, last opened first, even if the caller is cancelled meanwhile.
-
-    Args:
-        instances: In the order of the requests.
-        error: The error that ended their use, if any: failures to close become notes on it.
-
-    Raises:
-        BaseException: The error of closing, in a group if there are several, and ``error`` is None.
-        KeyboardInterrupt, SystemExit: Closing raised it.
-        CancelledError: The caller was cancelled.
-    """
-    asked = list(instances)
-    for instance in asked:
-        instance.stop_opening()
-    cancelled = False
-    for instance in asked:
-        cancelled |= await instance.settled()
-    # Only now the order of opening is known: a thread may have been faster.
-    closing = sorted(asked, key=lambda instance: instance.opened_as or math.inf, reverse=True)
-    for instance in closing:
-        cancelled |= await instance.close()
-    failures = [i.failure for i in closing if i.failure is not None]
-    if failures and error is not None:
-        for late in failures:
-            where = " ".join(notes_of(late))
-            add_note(error, f"also, {where}: {error_text(late)}")
-        for late in failures:
-            if isinstance(late, (KeyboardInterrupt, SystemExit)):
-                raise late
-    elif len(failures) == 1:
-        raise failures[0]
-    elif failures:
-        raise BaseExceptionGroup("resources failed to close", failures)
-    if cancelled:
-        raise asyncio.CancelledError
-
-
-async def _end_of_call(call: Future[Any]) -> None:
-    """Wait until an abandoned ``call`` has ended, or the event loop is about to end."""
-    with contextlib.suppress(asyncio.CancelledError):
-        await end_of(call, asyncio.get_running_loop())

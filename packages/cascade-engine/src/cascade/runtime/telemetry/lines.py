@@ -89,15 +89,22 @@ class LineWriter(Subscriber):
         ):
             return  # of interest only to programs
         # For a run whose start we missed, time counts from its first event here.
-        began, target = self._runs.setdefault(event.run_id, (event.at, f"run {event.run_id}"))
+        began, target = self._of_run(event)
         if level_of(event) >= self._level:
             # With one run, its id need not be shown.
-            which = f"[{event.run_id[:6]}] " if len(self._runs) > 1 else ""
+            which = f"[{event.run_id[:6]}] " if event.run_id and len(self._runs) > 1 else ""
             subject = subject_of(event) or target
             line = f"{event.at - began:8.3f}  {which}{subject:<16}  {in_words(event)}"
             self._write(visible(line), event)
         if isinstance(event, RunFinished):
             del self._runs[event.run_id]
+
+    def _of_run(self, event: Event) -> tuple[float, str]:
+        """The start of the event's run and the name of its target."""
+        if event.run_id:
+            return self._runs.setdefault(event.run_id, (event.at, f"run {event.run_id}"))
+        first = min((began for began, _ in self._runs.values()), default=event.at)
+        return first, "engine"
 
     def _write(self, line: str, event: Event) -> None:
         write_line(self._stream, line)

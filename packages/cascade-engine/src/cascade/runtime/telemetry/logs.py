@@ -111,6 +111,7 @@ class EventLogger(Subscriber):
     ) -> None:
         level = level_of(event)
         if logger.isEnabledFor(level):
-            subject = subject_of(event) or self._targets.get(event.run_id, f"run {event.run_id}")
+            of_run = f"run {event.run_id}" if event.run_id else "the engine"
+            subject = subject_of(event) or self._targets.get(event.run_id, of_run)
             said, data = visible(f"{subject} {in_words(event)}"), as_data(event)
             logger.log(level, "%s", said, exc_info=error, extra=data)

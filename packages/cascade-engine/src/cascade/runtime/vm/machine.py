@@ -126,14 +126,21 @@ class VirtualMachine:
         bus = MessageBus()
         executor = LocalExecutor()
         try:
+            container = ResourceContainer(bus)
             lent = Surroundings(
                 bus=bus,
                 threads=executor,
-                container=ResourceContainer(bus),
+                container=container,
                 blueprints=self.registry,
             )
-            async with Run(lent) as run:
-                return await self._executed(run, blueprint, args, kwargs, source)
+            try:
+                async with Run(lent) as run:
+                    value = await self._executed(run, blueprint, args, kwargs, source)
+            except BaseException as error:
+                await container.close(error)
+                raise
+            await container.close()
+            return value
         finally:
             executor.shutdown(wait=False)
 
