@@ -159,6 +159,13 @@ def test_amounts_are_numbers_or_registers():
     assert len({content_hash(blueprint), *hashes}) == 4
 
 
+def test_a_map_over_a_parameter_hides_its_items_after_the_trip():
+    """Notes and events do not show them."""
+    loaded = again(build(load.map(path=Param("paths", default=["a"], type=list))))
+
+    assert loaded.instructions[-1].args[0].value.hidden == ("path",)
+
+
 def test_of_a_map_amounts_are_for_its_items():
     (form,) = instructions(pair.map(a=[1]).with_capacity(gpu=2))
     assert form["map"]["capacities"] == {"gpu": 2}

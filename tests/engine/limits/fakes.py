@@ -109,7 +109,7 @@ class Limits:
 
         told = on_admitted or begin
         constraints = self.constraints if constraints is None else constraints
-        permit = Permit(cast("Run", self.run), constraints, task, 0, taken, told, most)
+        permit = Permit(cast("Run", self.run), constraints, task, None, taken, told, most)
         return permit
 
     def enter(self, task: str = "work", **options: Any) -> tuple[Permit, bool]:

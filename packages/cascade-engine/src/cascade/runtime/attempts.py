@@ -44,6 +44,7 @@ from cascade.runtime.limits.permits import Permit, current_permit
 from cascade.runtime.resources.session import Attempt
 from cascade.runtime.run import Run, guarded
 from cascade.spec.errors import TaskTimeoutError
+from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
 from cascade.spec.protocols import Executor
@@ -63,8 +64,8 @@ class NodeCall:
     args: Iterable[Any]
     kwargs: Mapping[str, Any]
     policies: CallPolicies = PLAIN_CALLS
-    #: ``LazyResult.number`` of the node, for events; 0 if there is none.
-    node: int = 0
+    #: Its lazy value, for events.
+    source: LazyResult[Any] | None = None
     #: The permit of its attempt, if it needed one.
     permit: Permit | None = None
     #: Called when the next call must wait, and when it goes on.
@@ -104,7 +105,7 @@ class NodeProcessor:
                 result = await self._with_resources(call, None)
                 continue
             call.waits()
-            call.permit = permit = await gate.admitted(call.operation, call.node, call.policies)
+            call.permit = permit = await gate.admitted(call.operation, call.source, call.policies)
             call.goes_on()
             abandoned: list[Future[Any]] = []
             try:
@@ -157,7 +158,7 @@ class NodeProcessor:
             {},
             executor,
             name=call.operation.name,
-            node=call.node,
+            source=call.source,
             timeout=timeout,
             on_abandon=on_abandon,
             on_cancel=self._on_cancel,
@@ -190,12 +191,12 @@ class NodeProcessor:
 
     async def _await(self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
         """Await a task's coroutine, within its timeout."""
-        operation, node, permit = call.operation, call.node, call.permit
+        operation, source, permit = call.operation, call.source, call.permit
         timeout = call.policies.timeout
         if timeout is None:
-            return await self.await_once(operation, node, args, kwargs, permit)
+            return await self.await_once(operation, source, args, kwargs, permit)
         scope = asyncio.timeout(timeout)
-        work = self.await_once(operation, node, args, kwargs, permit, scope)
+        work = self.await_once(operation, source, args, kwargs, permit, scope)
         try:
             return await in_time(scope, work)
         except TimeoutError as error:
@@ -206,7 +207,7 @@ class NodeProcessor:
     def await_once(
         self,
         operation: Operation,
-        node: int,
+        source: LazyResult[Any] | None,
         args: Iterable[Any],
         kwargs: Mapping[str, Any],
         permit: Permit | None = None,
@@ -216,7 +217,7 @@ class NodeProcessor:
 
         Args:
             operation: The operation to call.
-            node: Number of the lazy value, for events.
+            source: Its lazy value, for events.
             args: Its positional arguments; no markers of resources.
             kwargs: Its keyword arguments.
             permit: The permit of the call, if it needed one.
@@ -229,7 +230,7 @@ class NodeProcessor:
         if permit is not None:
             run.gate.mark(context, permit)
         is_over = self._is_cancelled if scope is None else partial(self._is_over, scope)
-        return run.awaiting(operation, node, operation.func(*args, **kwargs), context, is_over)
+        return run.awaiting(operation, source, operation.func(*args, **kwargs), context, is_over)
 
     def _is_over(self, scope: asyncio.Timeout, outside: int) -> bool:
         """Whether the engine has cancelled a call, or the scope of its timeout has."""

@@ -69,6 +69,8 @@ from cascade.spec.errors import (
     RunError,
 )
 from cascade.spec.lazy_types import LazyResult, as_lazy
+from cascade.spec.lazy_value import number_of
+from cascade.spec.map_items import item_of
 from cascade.spec.operation import Operation
 from cascade.spec.params import check_param_names, check_params
 from cascade.spec.protocols import ExecutionStrategy, Executor
@@ -650,12 +652,13 @@ def _together(run: Run) -> ExceptionGroup[Exception]:
 
 def _tell_of_blocking(blocked: BlockedStep) -> None:
     """Warn of a coroutine that blocks the event loop, and publish the event. In any thread."""
-    run, task, node, mode = blocked.owner
+    run, task, source, mode = blocked.owner
     if blocked.plain is not None:
-        task, node, mode = blocked.plain, 0, "auto"
+        task, source, mode = blocked.plain, None, "auto"
     warn(task, blocked, mode)
     with contextlib.suppress(RuntimeError):  # the loop is closed
-        run.publish(TaskBlocking, task, node, blocked.seconds, blocked.stack)
+        node, item = number_of(source), item_of(source)
+        run.publish(TaskBlocking, task, node, blocked.seconds, blocked.stack, item=item)
 
 
 def _plain(target: Any) -> Any:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TypeVar, dataclass_transform
 
+from cascade.spec.map_items import Item as Item
+
 T = TypeVar("T")
 
 
@@ -67,6 +69,8 @@ class TaskEvent(Event):
     task: str
     #: ``LazyResult.number`` of the node, unique in the process; 0 if there is none.
     node: int
+    #: Its place in a map, if it is an item of one. ``TaskFinished`` leaves out the arguments.
+    item: Item | None = field(default=None, kw_only=True)
 
 
 @_event
@@ -190,6 +194,8 @@ class InputsAwaited(Event):
     node: int
     #: Names of the nodes that it waits for, each once.
     inputs: tuple[str, ...]
+    #: Its place in a map, if it is an item of one.
+    item: Item | None = field(default=None, kw_only=True)
 
 
 @_event

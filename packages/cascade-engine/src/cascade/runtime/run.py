@@ -7,7 +7,7 @@ import contextvars
 import os
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from time import monotonic
@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
 
 from cascade.graph.build import inputs_of
-from cascade.runtime.around import around
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import Watch, marked
 from cascade.runtime.events import (
@@ -53,6 +52,8 @@ from cascade.runtime.limits.gate import Gate
 from cascade.runtime.options import DEFAULTS, RunSettings
 from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import number_of
+from cascade.spec.map_items import Item, item_of
 from cascade.spec.operation import Operation
 from cascade.spec.params import Source, run_params
 from cascade.spec.protocols import Executor
@@ -89,6 +90,8 @@ class Waiting(NamedTuple):
     seconds: float | None = None
     #: Start of the wait, by ``time.monotonic``; None for inputs.
     since: float | None = None
+    #: Its place in a map, if it is an item of one.
+    item: Item | None = None
 
 
 class Run:
@@ -244,7 +247,10 @@ class Run:
     def waiting(self, inputs: bool = True) -> list[Waiting]:
         """The nodes that do not run now, and the reasons. In the loop's thread."""
         held_up = [
-            Waiting(permit.task, permit.node, limit, holders, None, permit.since)
+            Waiting(
+                *(permit.task, permit.node, limit, holders, None, permit.since),
+                item_of(permit.source),
+            )
             for permit, limit, holders in self.gate.capacities.waiting(self)
         ]
         return [*self._resting.values(), *held_up, *(self._lacking() if inputs else ())]
@@ -259,21 +265,17 @@ class Run:
             for lazy in nodes():
                 inputs = dict.fromkeys(source.name for source in inputs_of(lazy))
                 if inputs and not lazy.task.structural:
-                    self.publish(InputsAwaited, lazy.name, lazy.number, tuple(inputs))
+                    self.publish(
+                        InputsAwaited, lazy.name, lazy.number, tuple(inputs), item=item_of(lazy)
+                    )
 
-    @around
-    def rest(self, task: str, node: int, seconds: float) -> Iterator[None]:
-        """Report, while the block lasts, that a node waits for its next attempt."""
-        waiting = self.begin_rest(task, node, seconds)
-        yield
-        self.end_rest(waiting)
-
-    def begin_rest(self, task: str, node: int, seconds: float) -> object:
+    def begin_rest(self, task: str, source: LazyResult[Any] | None, seconds: float) -> object:
         """Report that a node waits for its next attempt, until ``end_rest`` gets the result."""
         key = object()
-        self._resting[key] = Waiting(task, node, "retry delay", (), seconds, monotonic())
+        node, item = number_of(source), item_of(source)
+        self._resting[key] = Waiting(task, node, "retry delay", (), seconds, monotonic(), item)
         if seconds:
-            self.publish(TaskWaiting, task, node, "retry delay", (), seconds)
+            self.publish(TaskWaiting, task, node, "retry delay", (), seconds, item=item)
         return key
 
     def end_rest(self, key: object) -> None:
@@ -288,14 +290,14 @@ class Run:
         wants = self.bus.wants
         return wants(TaskStarted) or wants(TaskFinished) or wants(TaskFailed) or wants(TaskSkipped)
 
-    def publish(self, event_type: type[Event], *details: Any) -> None:
+    def publish(self, event_type: type[Event], *details: Any, **more: Any) -> None:
         """Publish an event of this run, from any thread, if there are subscribers.
 
         Handlers are called in the loop's thread, in the order of these calls.
         """
         if self.bus.is_silent or not self.bus.wants(event_type):
             return
-        self._published.append(event_type(self.id, *details))
+        self._published.append(event_type(self.id, *details, **more))
         if threading.get_ident() == self._thread:
             self._flush()
         elif not self._flush_planned:
@@ -384,7 +386,7 @@ class Run:
         executor: Executor | None = None,
         *,
         name: str = "",
-        node: int = 0,
+        source: LazyResult[Any] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  # of the call, not of this
         on_abandon: Callable[[Future[T]], None] | None = None,
         on_cancel: Callable[[], None] | None = None,
@@ -400,7 +402,7 @@ class Run:
             kwargs: Its keyword arguments.
             executor: The run's by default.
             name: Its name in events and errors.
-            node: Number of the lazy value, for events.
+            source: The lazy value of the call, for events.
             timeout: Seconds from the beginning on a thread.
             on_abandon: Called with the call when it is abandoned.
             on_cancel: Called when this was cancelled and is about to wait for the call.
@@ -434,14 +436,14 @@ class Run:
             if work.withdraw():
                 self.calls.pop(call, None)
             else:
-                await self._end_of(call, ended, name, node, executor, on_abandon)
+                await self._end_of(call, ended, name, source, executor, on_abandon)
             raise
         if ended.done():
             if work.withdraw():
                 raise not_begun(executor, f"task '{name}'", call)
             return result_of(call)
         assert timeout is not None  # otherwise the call has ended
-        self._leave(call, name, node, executor, on_abandon)
+        self._leave(call, name, source, executor, on_abandon)
         raise TaskTimeoutError(
             f"an attempt of task '{name}' took longer than {timeout:g} s; it goes on in its "
             "thread, because a plain function cannot be stopped, and its result is dropped",
@@ -475,20 +477,24 @@ class Run:
         self,
         call: Future[T],
         name: str,
-        node: int,
+        source: LazyResult[Any] | None,
         executor: Executor,
         on_abandon: Callable[[Future[T]], None] | None,
     ) -> None:
         if on_abandon is not None:
             on_abandon(call)
-        self.abandon(call, name, node, executor)
+        self.abandon(call, name, source, executor)
 
     def abandon(
-        self, call: Future[Any], name: str, node: int, executor: Executor | None = None
+        self,
+        call: Future[Any],
+        name: str,
+        source: LazyResult[Any] | None,
+        executor: Executor | None = None,
     ) -> None:
         """Record an abandoned call, and publish it (M8)."""
         running = self._abandoned.add(call, name, executor or self.threads)
-        self.publish(CallAbandoned, name, node, running)
+        self.publish(CallAbandoned, name, number_of(source), running, item=item_of(source))
 
     def call_here(
         self,
@@ -524,14 +530,14 @@ class Run:
         if self._monitor is None or getattr(called, "structural", False):
             return None
         name = getattr(called, "name", None) or getattr(called, "__qualname__", repr(called))
-        return self._monitor.watch_call((self, name, 0, getattr(called, "mode", "auto")), end)
+        return self._monitor.watch_call((self, name, None, getattr(called, "mode", "auto")), end)
 
     # -- coroutines ---------------------------------------------------------------------------
 
     def awaiting(
         self,
         operation: Operation,
-        node: int,
+        source: LazyResult[Any] | None,
         work: Coroutine[Any, Any, T],
         context: contextvars.Context,
         is_cancelled: IsCancelled,
@@ -548,7 +554,7 @@ class Run:
 
         Args:
             operation: The operation that it is a call of.
-            node: Number of the lazy value, for events.
+            source: The lazy value of the call, for events.
             work: The coroutine.
             context: A copy of the caller's, which may be marked (M12).
             is_cancelled: Whether the engine has cancelled the current asyncio task.
@@ -557,7 +563,7 @@ class Run:
         watch: Watch | Unwatched | None = None
         if self._monitor is not None:
             may_block = getattr(operation, "may_block", False)
-            watch = self._monitor.watch((self, operation.name, node, None), may_block)
+            watch = self._monitor.watch((self, operation.name, source, None), may_block)
         call = _Awaited(operation, self.calls, is_cancelled)
         return watched(context, work, watch or Unwatched(), call, budget)
 

@@ -348,6 +348,7 @@ class _CallWriter(_Writer):
             "shared": self.named(plan.shared),
             **self.calls(calls),
             **({"catches": True} if plan.catches else {}),
+            **({"hidden": list(plan.hidden)} if plan.hidden else {}),
         }
 
     def _routes(self, routes: Routes) -> list[Any]:
@@ -455,6 +456,7 @@ def _read_plan(body: Mapping[str, Any], reader: ValueReader) -> MapPlan:
     catches = _flag(body, "catches", False)
     code = blueprint_from_json.__code__
     plan = MapPlan(reader.resolver.task(body["task"]), names, shared, code, 0, catches)
+    plan.hidden = tuple(map(_text, _list(body, "hidden", [])))
     calls = _read_calls(body, reader)
     if calls is not PLAIN_CALLS:
         plan.policies = Policies()

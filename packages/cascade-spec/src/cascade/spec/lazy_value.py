@@ -66,6 +66,10 @@ class LazyValue:
     _policies: Policies[Any] | None
     #: Position in the order of creation, over all lazy values of the process.
     number: int
+    #: Of an item of a map: its position in the list. A subclass has it; others cost nothing.
+    _index: int | None = None
+    #: Whether the value comes from outside of the program, and may be a secret.
+    _from_outside = False
 
     def __init__(
         self,
@@ -115,6 +119,11 @@ class LazyValue:
 
     def __repr__(self) -> str:
         return f"<lazy {self.name} at {self.callsite}>"
+
+
+def number_of(lazy: LazyValue | None) -> int:
+    """The number of a node in events; 0 if there is none."""
+    return 0 if lazy is None else lazy.number
 
 
 def alike(a: Any, b: Any) -> bool:

@@ -16,9 +16,11 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.spec.blueprint import Literal
+from cascade.spec.containers import GATHER
 from cascade.spec.errors import ArgumentError
 from cascade.spec.injection import Inject
-from cascade.spec.lazy_types import LazyResult, MappedLazyResult, as_lazy, gathered
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult, as_lazy, gathered, settle
+from cascade.spec.map_items import MapItem
 from cascade.spec.misuse import written
 from cascade.spec.operation import Operation
 from cascade.spec.policies import PLAIN_CALLS, Policies
@@ -34,7 +36,17 @@ _END: Final = object()
 class MapPlan:
     """The task of a map, the names of its lists, and its call site: the input of ``expand``."""
 
-    __slots__ = ("catches", "code", "lasti", "names", "policies", "shared", "task")
+    __slots__ = (
+        "catches",
+        "code",
+        "hidden",
+        "lasti",
+        "names",
+        "number",
+        "policies",
+        "shared",
+        "task",
+    )
 
     def __init__(
         self,
@@ -54,6 +66,10 @@ class MapPlan:
         self.catches = catches
         #: Of the map; each item gets the policies that concern calls.
         self.policies: Policies[LazyResult[Any]] | None = None
+        #: Names of the lists that come from parameters, which notes and events do not show.
+        self.hidden: tuple[str, ...] = ()
+        #: ``LazyResult.number`` of the map; 0 if the plan was read from a file.
+        self.number = 0
 
     def __cascade_digest__(self) -> Any:
         return name_of(self.task), self.names, dict(self.shared), self.catches
@@ -82,6 +98,7 @@ def mapped(
     left_out = [m for n, m in task.parameters.injections.items() if n not in iterables]
     injects = any(isinstance(value, Inject) for value in (*shared.values(), *left_out))
     plan = MapPlan(task, names, shared, code, lasti, catches)
+    plan.hidden = tuple(n for n, c in zip(names, columns, strict=True) if _is_from_outside(c))
     lazy: MappedLazyResult[Any] = MappedLazyResult(
         Operation(expand, f"{task.name}.map"),
         (plan, *columns),
@@ -93,6 +110,7 @@ def mapped(
     )
     lazy.factory = task
     lazy.mapping_kwargs = {**iterables, **given}
+    plan.number = lazy.number
     if task.policies is not PLAIN_CALLS:
         lazy._begin_with(task.policies)
     return lazy
@@ -110,10 +128,10 @@ def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
     """One call of the task per row, as one lazy list."""
     names = plan.names
     lists = _columns(plan.task.name, dict(zip(names, columns, strict=True))).values()
-    make, code, lasti = plan.task.make_bare, plan.code, plan.lasti
+    code, lasti = plan.code, plan.lasti
     calls = [
-        make((), {**dict(zip(names, row, strict=True)), **plan.shared}, code, lasti)
-        for row in zip(*lists, strict=True)
+        _item(plan, index, dict(zip(names, row, strict=True)))
+        for index, row in enumerate(zip(*lists, strict=True))
     ]
     given = Policies() if plan.policies is None else plan.policies
     policies = replace(given.calls, catches=True) if plan.catches else given.calls
@@ -123,6 +141,23 @@ def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
             own.calls, own.amounts = policies, given.amounts
             call._special = call._special or bool(policies.capacities or given.amounts)
     return gathered(calls, code, lasti)
+
+
+def _item(plan: MapPlan, index: int, row: Mapping[str, Any]) -> MapItem[Any]:
+    """The call for one row."""
+    task, code, lasti = plan.task, plan.code, plan.lasti
+    kwargs = task.with_injected((), {**row, **plan.shared})
+    item: MapItem[Any] = MapItem(task, *settle((), kwargs, code, lasti), code, lasti)
+    item._index, item._plan = index, plan
+    return item
+
+
+def _is_from_outside(column: Any) -> bool:
+    """Whether a column is a parameter, or a container with one in it."""
+    if not isinstance(column, LazyResult):
+        return False
+    parts = (column, *column._dependencies) if column.task is GATHER else (column,)
+    return any(part._from_outside for part in parts)
 
 
 def _columns(task: str, given: Mapping[str, Any]) -> dict[str, Any]:

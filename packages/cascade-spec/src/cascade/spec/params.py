@@ -45,6 +45,8 @@ class Source(LazyResult[T], Generic[T]):
 
     __slots__ = ("default", "param_name")
 
+    _from_outside = True
+
     param_name: str
     default: Any
 

@@ -138,22 +138,23 @@ class Task(Operation, Generic[P, R]):
         self, args: tuple[Any, ...], kwargs: dict[str, Any], code: CodeType, lasti: int
     ) -> LazyResult[R]:
         """``self(*args, **kwargs)`` as if written at the place of ``code`` and ``lasti``."""
-        lazy = self.make_bare(args, kwargs, code, lasti)
+        kwargs = self.with_injected(args, kwargs)
+        args, kwargs, dependencies, special = settle(args, kwargs, code, lasti)
+        lazy: LazyResult[R] = LazyResult(self, args, kwargs, dependencies, special, code, lasti)
         if self.policies is not PLAIN_CALLS:
             lazy._begin_with(self.policies)
         return lazy
 
-    def make_bare(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], code: CodeType, lasti: int
-    ) -> LazyResult[R]:
-        """The same without the policies that the task declares."""
+    def with_injected(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """``kwargs`` with the resources that a call with these arguments is given.
+
+        Raises:
+            ArgumentError: The arguments do not fit the signature.
+        """
         injected = self._shapes.get((len(args), *kwargs) if kwargs else len(args))
         if injected is None:
             injected = self._check(args, kwargs)
-        if injected:
-            kwargs = {**kwargs, **injected}
-        args, kwargs, dependencies, special = settle(args, kwargs, code, lasti)
-        return LazyResult(self, args, kwargs, dependencies, special, code, lasti)
+        return {**kwargs, **injected} if injected else kwargs
 
     def tail(self, /, *args: Any, **kwargs: Any) -> R:
         """Return this from a task to continue as this task, without a stack (rule R5).

@@ -11,6 +11,8 @@ _SHORT.maxlevel = 3
 _SHORT.maxother = _SHORT.maxstring = 60
 #: Most characters of a value that ``short`` shows; a container of containers may have more.
 _MOST_SHOWN = 400
+#: Ints below this are shown as they are.
+_SMALL = 10**12
 #: Most characters of a type's name; programs can make longer ones.
 _MOST_OF_A_NAME = 100
 
@@ -49,6 +51,10 @@ def visible_json(text: str) -> str:
 
 def short(value: object) -> str:
     """``repr(value)`` cut to about a line; never raises."""
+    if type(value) is int and -_SMALL < value < _SMALL:
+        return repr(value)  # reprlib takes ten times as long
+    if type(value) is str and len(value) < _SHORT.maxstring // 2 and value.isprintable():
+        return visible(repr(value))
     try:
         shown = _SHORT.repr(value)
         if len(shown) > _MOST_SHOWN:

@@ -1,9 +1,10 @@
 """Telemetry: the events of an engine, published on ``<prefix>/telemetry/<run>/<group>/<event>``.
 
 Each is a JSON object, made by ``cascade.runtime.telemetry.wording.as_data``, with ``time``, a Unix
-time. Events outside of runs have the engine's name in place of the run. Loops report their steps at
-intervals by ``StepsMade``. If a group has thousands of events per second, some are left out and
-counted: more would be of no use to a reader, and a run must not wait for a network.
+time, and without the arguments of items. Events outside of runs have the engine's name in place of
+the run. Loops report their steps at intervals by ``StepsMade``. If a group has thousands of events
+per second, some are left out and counted: more would be of no use to a reader, and a run must not
+wait for a network.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ class Telemetry:
             about = event.run_id or self._name
             topic = f"{self._prefix}/{about}/{group}/{type(event).__name__}"
             data = as_data(event)
+            if "item" in data:
+                del data["item"]["arguments"]  # which this does not publish
             named = {"event": data.pop("event"), "run_id": data.pop("run_id")}
             body = {**named, **self._texts.data(data), "time": now}
             self._connector.publish(topic, json.dumps(body, allow_nan=False).encode())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import NO_KWARGS
+from cascade.spec.map_items import item_of
 
 _SHOWN = 12
 _HALF = _SHOWN // 2
@@ -68,8 +70,17 @@ class Way:
 TOP = Way()
 
 
+def step_of(lazy: LazyResult[object]) -> str:
+    """The name of a node in a path: ``read``, ``read [item 2]``."""
+    return lazy.name if lazy._index is None else f"{lazy.name} [item {lazy._index}]"
+
+
 def annotate(
-    error: BaseException, task: str, source: LazyResult[object] | None, path: Sequence[str]
+    error: BaseException,
+    task: str,
+    source: LazyResult[object] | None,
+    path: Sequence[str],
+    given: Mapping[str, object] = NO_KWARGS,
 ) -> None:
     """Add a note with the task that raised ``error``, its call site, and its path in the graph.
 
@@ -80,12 +91,24 @@ def annotate(
         task: Name of the task.
         source: The lazy value of the call, or None if only the task is known.
         path: Names from the target of the run down to the task, in the form of ``Way.path``.
+        given: Values of the call's lazy arguments, by name, as far as they are known.
     """
     if any(note.startswith(_MARK) for note in notes_of(error)):
         return
     called = f", called at {source.callsite}" if source is not None else ""
+    which = _which(task, source, given)
     route = f", on the path {' → '.join(path)}" if len(path) > 1 else ""
-    add_note(error, f"{_MARK}in task '{task}'{called}{route}")
+    add_note(error, f"{_MARK}in task '{task}'{which}{called}{route}")
+
+
+def _which(task: str, source: LazyResult[object] | None, given: Mapping[str, object]) -> str:
+    """The item of a map: `` [item 2, path='x.csv']``; empty for other nodes."""
+    item = item_of(source, given)
+    if source is None or item is None:
+        return ""
+    of = "" if source.name == task else f" of '{source.name}'"  # it has tail-called another task
+    arguments = f", {item.arguments}" if item.arguments else ""
+    return f" [item {item.index}{of}{arguments}]"
 
 
 def add_note(error: BaseException, text: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import Event
 from cascade.runtime.execution.worker_calls import WorkerCall
+from cascade.spec.lazy_types import LazyResult
 from cascade.spec.protocols import Executor
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ class RunScope(Protocol):
     def caller(self) -> Any:
         """The permit of the call that started the run, or None."""
 
-    def publish(self, event_type: type[Event], *details: Any) -> None:
+    def publish(self, event_type: type[Event], *details: Any, **more: Any) -> None:
         """Publish an event of this run, from any thread."""
 
     def tell_soon(self, task: str) -> None:
@@ -53,6 +54,10 @@ class RunScope(Protocol):
         """Give a call to ``executor``."""
 
     def abandon(
-        self, call: Future[Any], name: str, node: int, executor: Executor | None = None
+        self,
+        call: Future[Any],
+        name: str,
+        source: LazyResult[Any] | None,
+        executor: Executor | None = None,
     ) -> None:
         """Record an abandoned call, and publish it (M8)."""

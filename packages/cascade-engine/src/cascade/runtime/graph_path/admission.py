@@ -39,7 +39,7 @@ class Admission:
             return True
         else:
             permit = work.permit = gate.permit(
-                work.operation, work.source.number, work.policies, partial(self._go_on, work)
+                work.operation, work.source, work.policies, partial(self._go_on, work)
             )
             if gate.capacities.enter(permit):
                 return True

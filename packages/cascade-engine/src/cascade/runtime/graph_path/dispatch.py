@@ -190,7 +190,7 @@ class Dispatch:
     def _rest(self, work: Work, seconds: float) -> None:
         if self._end.stopping:
             return
-        waiting = self._run.begin_rest(work.operation.name, work.source.number, seconds)
+        waiting = self._run.begin_rest(work.operation.name, work.source, seconds)
 
         def wake_up() -> None:
             self._run.end_rest(waiting)
@@ -256,7 +256,7 @@ class Dispatch:
         for call, item in self.pool.working():
             node = _node_of(item)
             name = "plain tasks" if node is None else node.name
-            self._run.abandon(call, name, 0 if node is None else node.number)
+            self._run.abandon(call, name, node)
 
     def _worked_on(self) -> list[str]:
         nodes = map(_node_of, self.pool.worked_on())

@@ -12,6 +12,7 @@ from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.templates import TemplateNode
 from cascade.runtime.semantics.outcomes import Failed, Missing
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import NO_KWARGS
 
 
 class Failures:
@@ -68,16 +69,16 @@ class Failures:
             if work is not None:
                 self._reports.failed(work, error)
                 segment, node = work.segment, work.node
-                source, name = work.source, work.operation.name
+                source, name, given = work.source, work.operation.name, work.given
             elif item is not None:
                 segment, node = item  # type: ignore[assignment]  # no Work, as said above
-                source, name = node, node.name
+                source, name, given = node, node.name, NO_KWARGS
             else:
                 self._end.fail(error)
                 return
             if not self._end.stopping:
                 path = path_to(segment, node, name, source)
-                annotate(error, name, None if type(source) is TemplateNode else source, path)
+                annotate(error, name, None if type(source) is TemplateNode else source, path, given)
             if not isinstance(error, Exception):
                 self._end.fail(error)
                 return

@@ -120,7 +120,7 @@ class LoopDriver:
         most = 1 if code.is_async else allowed
         if reports.wanted:
             reports.waits(work)
-        permit = await gate.admitted(task, work.source.number, work.policies, most)
+        permit = await gate.admitted(task, work.source, work.policies, most)
         if reports.wanted:
             reports.goes_on(work)
         allowed = self._allowed(work, permit.calls)  # others may have made steps meanwhile
@@ -267,7 +267,7 @@ class LoopDriver:
         self._listen()
         self._under_way.add(steps)
         return self._run.awaiting(
-            operation, work.source.number, begun, loop.context, self._end.is_cancelled, budget
+            operation, work.source, begun, loop.context, self._end.is_cancelled, budget
         )
 
     # -- in a worker's thread -----------------------------------------------------------------

@@ -108,8 +108,8 @@ class LoopLane:
         if bare and not wants_resources(args, kwargs):
             if self._reports.wanted:
                 self._reports.goes_on(work)
-            return self._processor.await_once(operation, work.source.number, args, kwargs)
-        call = NodeCall(operation, args, kwargs, work.policies, work.source.number)
+            return self._processor.await_once(operation, work.source, args, kwargs)
+        call = NodeCall(operation, args, kwargs, work.policies, work.source)
         if self._reports.wanted:
             call.waits = partial(self._reports.waits, work)
             call.goes_on = partial(self._reports.goes_on, work)

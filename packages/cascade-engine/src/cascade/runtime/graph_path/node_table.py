@@ -42,6 +42,7 @@ from cascade.runtime.straightline import Begun
 from cascade.spec.errors import CycleError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import next_number
+from cascade.spec.map_items import item_of
 from cascade.spec.protocols import Solver
 
 #: How many nodes are left out in one go, before others have the guard.
@@ -314,7 +315,8 @@ class Nodes:
                     lacks = [i.name for i in inputs_of(lazy) if segment.value(i) is PENDING]
                     if lacks:
                         names = tuple(dict.fromkeys(lacks))
-                        yield Waiting(lazy.name, lazy.number, "inputs", names)
+                        item = item_of(lazy)
+                        yield Waiting(lazy.name, lazy.number, "inputs", names, item=item)
 
     def settle(self, segment: Segment, node: LazyResult[Any], value: Any) -> None:
         """Keep a node's value and activate the nodes that waited for it.

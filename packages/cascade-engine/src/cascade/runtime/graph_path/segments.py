@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cascade.graph.build import inputs_of
 from cascade.graph.model import Graph
 from cascade.graph.wiring import Several, Wiring, users_of
-from cascade.runtime.diagnostics.error_notes import TOP, Way
+from cascade.runtime.diagnostics.error_notes import TOP, Way, step_of
 from cascade.runtime.semantics.outcomes import RELEASED, Failed
 from cascade.spec.blueprint import Blueprint, Literal
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import NO_KWARGS
 from cascade.spec.operation import Operation
 from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import ExecutionPlan
@@ -247,6 +248,13 @@ class Work:
         work.kwargs = {name: _resolved(v, get) for name, v in work.kwargs.items()}
         return work
 
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """The values of the node's named arguments, as far as they are known."""
+        if self.named is None and self.operation is self.node.task and self.source is self.node:
+            return self.kwargs
+        return NO_KWARGS
+
     def amounts(self) -> dict[str, Any]:
         """The values of the nodes that give its amounts."""
         get = self.segment.value
@@ -317,7 +325,7 @@ def path_to(
         source: Its present lazy value; differs from the first one if it has continued.
     """
     own = node is not source and not _is_handed_on(segment, node) and not node.task.structural
-    return way_above(segment, node).path(*([node.name] if own else []), name)
+    return way_above(segment, node).path(*([step_of(node)] if own else []), name)
 
 
 def way_above(segment: Segment, node: LazyResult[Any]) -> Way:
@@ -342,7 +350,7 @@ def way_above(segment: Segment, node: LazyResult[Any]) -> Way:
         segment, node, passed = trail[left]
         for lazy in reversed(passed):
             if not lazy.task.structural:
-                names.append(lazy.task.name)
+                names.append(step_of(lazy))
                 catches = catches or lazy._calls.catches
         if catches or not left % _STRETCH:
             way = segment.ways[node] = Way(names, way, catches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
@@ -9,6 +10,7 @@ from cascade.runtime.events import (
     InputsAwaited,
     NodesPlanned,
     TaskCached,
+    TaskEvent,
     TaskFailed,
     TaskFinished,
     TaskRetrying,
@@ -19,6 +21,8 @@ from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import Missing
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import NO_KWARGS
+from cascade.spec.map_items import MapItem, item_of
 
 
 class Reports:
@@ -46,7 +50,7 @@ class Reports:
         if not work.start_told:
             work.start_told = True
             if self._starts and not work.operation.structural:
-                self._publish(TaskStarted, work.source.name, work.source.number)
+                self._tell(TaskStarted, work.source, work.given)
 
     def waits(self, work: Work) -> None:
         """Stop the clock of a node whose next call must wait (M19)."""
@@ -63,41 +67,65 @@ class Reports:
     def begun(self, lazy: LazyResult[Any]) -> float:
         """Publish the start of a node on the fast lane; returns the time."""
         if self._starts and not lazy.task.structural:
-            self._publish(TaskStarted, lazy.task.name, lazy.number)
+            if lazy._index is None:  # most nodes: without a call of another function
+                self._publish(TaskStarted, lazy.task.name, lazy.number)
+            else:
+                self._tell(TaskStarted, lazy)
         return perf_counter()
 
     def passed(self, lazy: LazyResult[Any], started: float) -> None:
         """Publish the end of a node on the fast lane."""
         if self._ends and not lazy.task.structural:
-            self._publish(TaskFinished, lazy.task.name, lazy.number, perf_counter() - started)
+            taken = perf_counter() - started
+            if lazy._index is None:
+                self._publish(TaskFinished, lazy.task.name, lazy.number, taken)
+            else:
+                self._tell_end(lazy, taken)
 
     def finished(self, work: Work) -> None:
         self._tell_start(work)
         if self._ends and not work.source.task.structural:
-            taken = perf_counter() - work.started
-            source = work.source
-            self._publish(TaskFinished, source.name, source.number, taken, work.waited)
+            self._tell_end(work.source, perf_counter() - work.started, work.waited)
         work.started = work.waited = 0.0  # a later failure is not one of a call
 
     def retrying(self, work: Work, attempt: int, pause: float, error: BaseException) -> None:
-        source = work.source
-        self._publish(TaskRetrying, source.name, source.number, attempt, pause, error)
+        self._tell(TaskRetrying, work.source, work.given, attempt, pause, error)
 
     def failed(self, work: Work, error: BaseException) -> None:
         if self.wanted and work.started and not work.source.task.structural:
             self._tell_start(work)
             taken = perf_counter() - work.started
-            source = work.source
-            self._publish(TaskFailed, source.name, source.number, taken, error, work.waited)
+            self._tell(TaskFailed, work.source, work.given, taken, error, work.waited)
 
     def skipped(self, lazy: LazyResult[Any], missing: Missing) -> None:
         if not (self._bus.is_silent or lazy.task.structural) and self._bus.wants(TaskSkipped):
-            self._publish(TaskSkipped, lazy.name, lazy.number, *missing.reason)
+            self._tell(TaskSkipped, lazy, NO_KWARGS, *missing.reason)
 
     def taken_over(self, work: Work, outcome: Any) -> Any:
         """Publish that a node gets its value from elsewhere, without a call; returns the value."""
         if isinstance(outcome, Missing):
             self.skipped(work.source, outcome)
         else:
-            self._publish(TaskCached, work.source.name, work.source.number)
+            self._tell(TaskCached, work.source, work.given)
         return outcome
+
+    def _tell(
+        self,
+        kind: type[TaskEvent],
+        lazy: LazyResult[Any],
+        given: Mapping[str, Any] = NO_KWARGS,
+        *details: Any,
+    ) -> None:
+        if lazy._index is None:
+            self._publish(kind, lazy.task.name, lazy.number, *details)
+        elif self._bus.wants(kind):
+            item = item_of(lazy, given)
+            self._publish(kind, lazy.task.name, lazy.number, *details, item=item)
+
+    def _tell_end(self, lazy: LazyResult[Any], *details: float) -> None:
+        """The same for TaskFinished, without arguments: bars need none, and texts take time."""
+        if isinstance(lazy, MapItem):
+            item = lazy.place
+            self._publish(TaskFinished, lazy.task.name, lazy.number, *details, item=item)
+        else:
+            self._publish(TaskFinished, lazy.task.name, lazy.number, *details)

@@ -15,6 +15,8 @@ from cascade.runtime.limits.capacities import Capacities, exact
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.permits import OUT, Admissions, Permit, current_permit
 from cascade.spec.checks import is_amount, no_amount
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.map_items import item_of
 from cascade.spec.operation import Operation
 from cascade.spec.policies import CallPolicies
 
@@ -81,7 +83,7 @@ class Gate:
     def permit(
         self,
         operation: Operation,
-        node: int,
+        source: LazyResult[Any] | None,
         policies: CallPolicies,
         on_admitted: Callable[[], None],
         most: int = 1,
@@ -92,7 +94,7 @@ class Gate:
             self._run,
             self.constraints,
             operation.name,
-            node,
+            source,
             amounts,
             on_admitted,
             most,
@@ -100,7 +102,11 @@ class Gate:
         )
 
     async def admitted(
-        self, operation: Operation, node: int, policies: CallPolicies, most: int = 1
+        self,
+        operation: Operation,
+        source: LazyResult[Any] | None,
+        policies: CallPolicies,
+        most: int = 1,
     ) -> Permit:
         """A permit that is in, after waiting for it. In the loop's thread; the caller must leave
         it.
@@ -122,7 +128,7 @@ class Gate:
             if not opened.done():  # the waiting call may have been cancelled
                 opened.set_result(None)
 
-        permit = self.permit(operation, node, policies, on_admitted, most)
+        permit = self.permit(operation, source, policies, on_admitted, most)
         try:
             if self.capacities.enter(permit):
                 return permit
@@ -144,7 +150,8 @@ class Gate:
         if self._run.bus.wants(TaskWaiting):
             why = self.capacities.why(permit)
             if why is not None:
-                self._run.publish(TaskWaiting, permit.task, permit.node, *why)
+                item = item_of(permit.source)
+                self._run.publish(TaskWaiting, permit.task, permit.node, *why, item=item)
 
     def mark(self, context: Context, permit: Permit) -> None:
         """Make code that runs in ``context`` part of the call that holds ``permit``."""

@@ -26,6 +26,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cascade.runtime.limits.rules import EARLY, Rule
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import number_of
 
 if TYPE_CHECKING:
     from cascade.runtime.execution.scope import RunScope
@@ -70,7 +72,7 @@ class Permit:
         run: The run that it belongs to.
         constraints: The engine's constraints.
         task: Name of the task to call.
-        node: ``LazyResult.number`` of the node; 0 if there is none.
+        source: The lazy value of the call, for events.
         amounts: Amounts of capacities, already checked.
         on_admitted: Called when it is admitted after a wait, in any thread.
         most: Most calls that it may be for.
@@ -92,7 +94,6 @@ class Permit:
         "constraints",
         "line",
         "most",
-        "node",
         "now",
         "number",
         "on_admitted",
@@ -100,6 +101,7 @@ class Permit:
         "rules",
         "run",
         "since",
+        "source",
         "state",
         "task",
         "was_short",
@@ -111,7 +113,7 @@ class Permit:
         run: RunScope,
         constraints: ConstraintManager,
         task: str,
-        node: int,
+        source: LazyResult[Any] | None,
         amounts: tuple[tuple[str, Fraction | int], ...],
         on_admitted: Callable[[], None],
         most: int = 1,
@@ -121,7 +123,7 @@ class Permit:
         self.admissions = Admissions() if admissions is None else admissions
         self.constraints = constraints
         self.task = task
-        self.node = node
+        self.source = source
         self.amounts = amounts
         self.on_admitted = on_admitted
         self.most = most
@@ -140,6 +142,11 @@ class Permit:
         self.was_short = False
         self._at = math.inf
         self._alarm: asyncio.TimerHandle | None = None
+
+    @property
+    def node(self) -> int:
+        """The number of the node, for events."""
+        return number_of(self.source)
 
     def look_again(self, at: float, now: float, look: Callable[[], None]) -> None:
         """Have its event loop call ``look`` at a time, unless an earlier call is due."""

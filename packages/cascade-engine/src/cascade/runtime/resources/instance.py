@@ -270,7 +270,7 @@ class ResourceInstance:
         if (call := self._thread_call) is not None and not self.definition.is_async:
             if not call.leave():
                 return  # it has just ended
-            self._run.abandon(call.call, call.name, 0, call.executor)
+            self._run.abandon(call.call, call.name, None, call.executor)
             where = self._too_late(
                 "it goes on in its thread, because a plain function cannot be stopped"
             )

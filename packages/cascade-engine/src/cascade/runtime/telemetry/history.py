@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cascade.graph.states import NodeState
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import (
+    Item,
     RunFinished,
     TaskCached,
     TaskEvent,
@@ -46,6 +48,8 @@ class NodeRecord:
     error: str = ""
     #: Of a skipped node the falsy condition, of a waiting one the thing it waits for.
     reason: str = ""
+    #: Its place in a map, if it is an item of one.
+    item: Item | None = None
 
     @property
     def note(self) -> str:
@@ -109,11 +113,14 @@ class History(Subscriber):
 
     @property
     def states(self) -> dict[int, NodeState]:
-        """The present states for ``visualize(target, states=…)``."""
-        return {
-            number: NodeState(record.state, record.seconds, record.note)
-            for number, record in self.nodes.items()
-        }
+        """The present states for ``visualize(target, states=…)``; a map has that of its items."""
+        states: dict[int, NodeState] = {}
+        maps: dict[int, list[NodeRecord]] = {}
+        for number, record in self.nodes.items():
+            states[number] = NodeState(record.state, record.seconds, record.note)
+            if record.item is not None and record.item.map:
+                maps.setdefault(record.item.map, []).append(record)
+        return states | {number: _state_of_map(items) for number, items in maps.items()}
 
     def clear(self) -> None:
         """Forget all nodes. Nodes of active runs are recorded again when they end."""
@@ -127,6 +134,8 @@ class History(Subscriber):
             if event.node:  # 0 stands for calls that belong to no lazy value
                 self._nodes[event.node] = record
                 self._under_way.setdefault(event.run_id, []).append(record)
+        if event.item is not None and (record.item is None or event.item.arguments):
+            record.item = event.item
         return record
 
     def _on_started(self, event: TaskStarted) -> None:
@@ -164,3 +173,18 @@ class History(Subscriber):
         for record in self._under_way.pop(event.run_id, ()):
             if record.state in ("running", "retrying", "waiting"):
                 record.state = "cancelled"
+
+
+#: The states of items, from the one that matters most for their map.
+_BY_WEIGHT = ("failed", "retrying", "waiting", "running", "cancelled", "finished", "cached")
+
+
+def _state_of_map(items: Sequence[NodeRecord]) -> NodeState:
+    """The state of a map: that of the item that matters most, with its place and arguments."""
+    present = {record.state for record in items}
+    state = next((state for state in _BY_WEIGHT if state in present), "skipped")
+    one = next(record for record in items if record.state == state)
+    if state in ("failed", "retrying", "waiting"):
+        return NodeState(state, None, f"{one.item}: {one.note}")
+    ended = sum(record.state in ("finished", "cached", "skipped") for record in items)
+    return NodeState(state, None, f"{ended} item{'s' * (ended != 1)} ended")

@@ -17,6 +17,7 @@ from cascade.runtime.events import (
     ControlMessageRefused,
     Event,
     InputsAwaited,
+    Item,
     NodesPlanned,
     ResourceAcquired,
     ResourceEvent,
@@ -100,7 +101,8 @@ def subject_of(event: Event) -> str:
     if isinstance(event, StepsMade):
         return event.task
     if isinstance(event, TaskEvent | InputsAwaited):
-        return f"{event.task} #{event.node}" if event.node else event.task
+        which = "" if event.item is None else f" [{event.item}]"
+        return f"{event.task} #{event.node}{which}" if event.node else event.task
     if isinstance(event, ConnectorConnected | ConnectorDisconnected):
         return f"engine {event.engine}"
     if isinstance(event, ControlMessageRefused):
@@ -122,8 +124,9 @@ def waiting_for(event: TaskWaiting) -> str:
 def as_data(event: Event) -> dict[str, Any]:
     """The event as plain data for ``json.dumps``, whatever its fields contain.
 
-    First ``event``, the name of its type, and ``run_id``; then its own fields. Errors become
-    ``{"type": …, "message": …}``. ``at`` is left out, because its zero is private to the process.
+    First ``event``, the name of its type, and ``run_id``; then its own fields. An error becomes
+    ``{"type": …, "message": …}``, and an item ``{"index": …, "arguments": …, "map": …}``. ``at`` is
+    left out, because its zero is private to the process.
     """
     data = {"event": type(event).__name__, "run_id": event.run_id}
     return data | {name: _plain(value) for name, value in _own_fields(event).items()}
@@ -143,7 +146,10 @@ def _own_fields(event: Event) -> dict[str, Any]:
         every = (field.name for field in dataclasses.fields(event))
         names = tuple(name for name in every if name not in ("run_id", "at"))
         _own_names[type(event)] = names
-    return {name: getattr(event, name) for name in names}
+    fields = {name: getattr(event, name) for name in names}
+    if fields.get("item", event) is None:
+        del fields["item"]  # only items of maps have one
+    return fields
 
 
 def _plain(value: Any) -> Any:
@@ -155,6 +161,8 @@ def _plain(value: Any) -> Any:
         return value if value.bit_length() <= _MOST_BITS else short(value)
     if type(value) is float:
         return value if math.isfinite(value) else str(value)
+    if isinstance(value, Item):
+        return dataclasses.asdict(value)
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     return short(value)
