@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cascade.runtime.execution.abandoned import AbandonedCalls
     from cascade.runtime.execution.scope import RunScope
     from cascade.runtime.resources.providers import Providers
+    from cascade.spec.lazy_types import LazyResult
     from cascade.spec.protocols import Executor
 
 #: Tasks that close resources of abandoned calls; kept, because an event loop holds tasks weakly.
@@ -65,9 +66,9 @@ class EngineScope:
         self._abandoned = abandoned
         self._thread = threading.get_ident()
 
-    def publish(self, event_type: type[Event], *details: Any) -> None:
+    def publish(self, event_type: type[Event], *details: Any, **more: Any) -> None:
         if self.bus.wants(event_type):
-            self.bus.publish(event_type("", *details))
+            self.bus.publish(event_type("", *details, **more))
 
     def tell_soon(self, task: str) -> None:
         """Nothing: it makes no steps."""
@@ -79,10 +80,15 @@ class EngineScope:
         return submit(self.loop, executor, name, work)
 
     def abandon(
-        self, call: Future[Any], name: str, node: int, executor: Executor | None = None
+        self,
+        call: Future[Any],
+        name: str,
+        source: LazyResult[Any] | None,
+        executor: Executor | None = None,
     ) -> None:
+        """Record an abandoned provider, and publish it (M8). No node calls one."""
         running = self._abandoned.add(call, name, executor or self.threads)
-        self.publish(CallAbandoned, name, node, running)
+        self.publish(CallAbandoned, name, 0, running)
 
 
 class EngineInstance(ResourceInstance):
