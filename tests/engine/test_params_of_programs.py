@@ -150,6 +150,8 @@ def test_the_error_for_a_misspelt_name_suggests_the_right_one(use_vm):
 def test_a_plain_target_has_no_parameters():
     with pytest.raises(cs.errors.ParameterError, match="a plain value has no parameter 'p'"):
         cs.run([1, 2], {"p": 1})
+    with pytest.raises(cs.errors.ParameterError, match="a plain value has no parameter 'p'"):
+        cs.run(cs.literal(add(p)), {"p": 1})
     assert cs.run([1, 2], {"p": 1}, late_params=["p"]) == [1, 2]
 
 

@@ -213,7 +213,7 @@ class Engine:
             target = as_lazy(target, frame.f_code, frame.f_lasti)
             if not isinstance(target, LazyResult):
                 value = _plain(target)
-                check_parameter_names(params, value, how.late_params)
+                check_parameter_names(params, target, how.late_params)
                 return value
         check_parameter_names(params, target, how.late_params)
         try:
