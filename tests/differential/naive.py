@@ -10,7 +10,6 @@ together what ruling M13 allows an engine to do. A run with ``fail_fast=False`` 
 """
 
 import asyncio
-import contextlib
 import contextvars
 import dataclasses
 import gc
@@ -19,7 +18,7 @@ import itertools
 import operator
 import os
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import FunctionType, ModuleType
 from typing import Any
@@ -64,6 +63,7 @@ class Lazy:
     conditions: list["Lazy"] = field(default_factory=list)
     predecessors: list["Lazy"] = field(default_factory=list)
     attempts: int = 1
+    delay: Callable[[Exception, int], float | None] | None = None
     cache: dict[Any, Any] | None = None
     amounts: dict[str, Any] = field(default_factory=dict)
     #: What it may continue as, or hand to that: routes, the task and the literals of a map.
@@ -72,8 +72,15 @@ class Lazy:
     param: str | None = None
     number: int = field(default_factory=itertools.count().__next__)
 
-    def with_retry(self, max_attempts: int | None = 3) -> "Lazy":
+    def with_retry(self, max_attempts: int | None = 3, delay: Any = 0) -> "Lazy":
         self.attempts = max_attempts or 1
+        self.delay = delay if callable(delay) else None
+        return self.repeatable()
+
+    def repeatable(self) -> "Lazy":
+        found = [inner for value in self.inputs for inner in _known(value)]
+        if self.attempts > 1 and any(map(_holds_iterators, found)):
+            raise ArgumentError("an iterator")
         return self
 
     def with_cache(self, cache: dict[Any, Any] | None) -> "Lazy":
@@ -162,6 +169,9 @@ class Task:
         self.required = {p.name for p in parameters if p.kind not in collecting}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Lazy:
+        return self.declaring(self.bare(*args, **kwargs))
+
+    def bare(self, *args: Any, **kwargs: Any) -> Lazy:
         _fit(self.signature.bind, args, kwargs)
         place = len(args)
 
@@ -170,12 +180,12 @@ class Task:
             return run.loop(lazy, given[:place], named, causes)
 
         lazy = Lazy(self.name, [*args, *kwargs.values()], step, (self, args, kwargs))
-        return self.declaring(lazy)
+        return lazy
 
     def declaring(self, lazy: Lazy) -> Lazy:
         lazy.attempts, lazy.cache, amounts = self.declared
         lazy.amounts = {**amounts}
-        return lazy
+        return lazy.repeatable()
 
     def tail(self, *args: Any, **kwargs: Any) -> TailCall:
         _fit(self.signature.bind_partial, args, kwargs)
@@ -192,10 +202,10 @@ class Task:
         def expand(_run: Naive, given: list[Any], _causes: Causes) -> Lazy:
             known = _equally_long([_column(v) for v in given])
             rows = [dict(zip(lists, row, strict=True)) for row in zip(*known, strict=True)]
-            items = [self(**row, **shared) for row in rows]
+            items = [self.bare(**row, **shared) for row in rows]
             for item in items:
                 item.attempts, item.cache = lazy.attempts, lazy.cache
-                item.amounts = lazy.amounts
+                item.amounts, item.delay = lazy.amounts, lazy.delay
             return gather(*[_caught(item) if return_exceptions else item for item in items])
 
         lazy = Lazy(f"{self.name}.map", list(lists.values()), expand)
@@ -377,6 +387,28 @@ def _lazies(value: Any) -> Iterator[Lazy]:
     elif is_dataclass(value) and not isinstance(value, _OPAQUE):
         for name in [field.name for field in fields(value)]:
             yield from _lazies(getattr(value, name))
+
+
+def _known(argument: Any) -> list[Any]:
+    """An argument as far as it is known before a run: that of a literal is not examined (M23)."""
+    if isinstance(argument, Lazy):
+        return argument.inputs if argument.name == "gather" else []
+    return [] if isinstance(argument, Literal) else [argument]
+
+
+def _holds_iterators(value: Any) -> bool:
+    """Whether a value is an iterator, or one stands in a container that is searched."""
+    if isinstance(value, (Iterator, AsyncIterator)):
+        return True
+    if isinstance(value, Literal):
+        return _holds_iterators(value.value)
+    if isinstance(value, dict):
+        return any(_holds_iterators(part) for pair in value.items() for part in pair)
+    if type(value) in _SEQUENCES or hasattr(type(value), "_make"):
+        return any(map(_holds_iterators, value))
+    if is_dataclass(value) and not isinstance(value, (*_OPAQUE, Lazy)):
+        return any(_holds_iterators(getattr(value, part.name)) for part in fields(value))
+    return False
 
 
 _SEQUENCES = (list, tuple, set, frozenset, deque)
@@ -571,6 +603,7 @@ class Naive:
     def final(self, lazy: Lazy, inputs: list[Any], causes: Causes) -> Any:
         try:
             if lazy.call is not None:
+                self.check_arguments(lazy, inputs)
                 self.check_amounts(lazy)
             newest = Lazy("", [], lazy.step).number
             result = lazy.step(self, inputs, causes)
@@ -600,6 +633,16 @@ class Naive:
         rounds.peak = max(rounds.peak, rounds.most)
         self.steps = [self.steps[0] + surely, self.steps[1] + 1]
         self.rounds = [max(self.rounds[0], rounds.least), max(self.rounds[1], rounds.most)]
+
+    def check_arguments(self, lazy: Lazy, inputs: list[Any]) -> None:
+        """M23: every attempt of a call can use its arguments."""
+        given = zip(lazy.inputs, inputs, strict=True)
+        examined = [value for argument, value in given if not isinstance(argument, Literal)]
+        self.check_repeatable(lazy, examined)
+
+    def check_repeatable(self, lazy: Lazy, values: Iterable[Any]) -> None:
+        if lazy.attempts > 1 and any(map(_holds_iterators, values)):
+            raise ArgumentError("an iterator")
 
     def check_amounts(self, lazy: Lazy) -> None:
         """Whether each attempt can have the capacities that it takes; the wait does not matter."""
@@ -690,11 +733,13 @@ class Naive:
             lacks: list[Any] = []
             bound = inspect.BoundArguments(task.signature, named)
             last = [*bound.args, *bound.kwargs.values()]
+            self.check_step(lazy, result, last)
             args = [self.resolve_new(v, last, causes, lacks) for v in result.args]
             given = dict(result.kwargs or {})
             given = {n: self.resolve_new(v, last, causes, lacks) for n, v in given.items()}
             if lacks:
                 return _worst(lacks)
+            self.check_computed(lazy, result, [*args, *given.values()])
             self.count(lazy)
             following, again = result.target or task, result.target in (None, task)
             if (name := result.target_blueprint_id) is not None:
@@ -714,6 +759,20 @@ class Naive:
                     return _worst(lacks)
             task, named = following, (named | fresh if again else self.complete(following, fresh))
         return result
+
+    def check_step(self, lazy: Lazy, tail: TailCall, last: Iterable[Any]) -> None:
+        """The same for the arguments of a tail call, but those that the last step had."""
+        values = [*tail.args, *(tail.kwargs or {}).values()]
+        fresh = [v for v in values if not any(v is one for one in last)]
+        self.check_repeatable(lazy, [v for v in fresh if not isinstance(v, (Lazy, Literal))])
+
+    def check_computed(self, lazy: Lazy, tail: TailCall, values: Iterable[Any]) -> None:
+        """The same for its lazy arguments, when they have values."""
+        arguments = [*tail.args, *(tail.kwargs or {}).values()]
+        pairs = zip(arguments, values, strict=True)
+        self.check_repeatable(
+            lazy, [v for a, v in pairs if v is not a and not isinstance(a, Literal)]
+        )
 
     def resolve_new(self, value: Any, last: Iterable[Any], causes: Causes, lacks: list[Any]) -> Any:
         """M2: the objects that the last step had are not searched again."""
@@ -741,9 +800,12 @@ class Naive:
 
     def tried(self, lazy: Lazy, task: Task, named: dict[str, Any], causes: Causes) -> Any:
         """Call ``task``, again if that fails (R10)."""
-        for _ in range(lazy.attempts - 1):
-            with contextlib.suppress(Exception):
+        for attempt in range(1, lazy.attempts):
+            try:
                 return self.call(task, named, causes)
+            except Exception as error:
+                if lazy.delay is not None and not _is_delay(lazy.delay(error, attempt)):
+                    raise
             self.rounds_of[lazy].least = self.rounds_of[lazy].most = 0  # M20
         return self.call(task, named, causes)
 
@@ -791,6 +853,15 @@ class Naive:
                 advance(provider)
             except Exception as error:
                 self.fail(error)
+
+
+def _is_delay(seconds: Any) -> bool:
+    """Whether another attempt follows; None says that none does (R10)."""
+    if seconds is None:
+        return False
+    if type(seconds) not in (int, float) or not 0 <= seconds < float("inf"):
+        raise ArgumentError("no delay")
+    return True
 
 
 def _frozen(value: Any) -> Any:

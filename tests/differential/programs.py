@@ -46,6 +46,19 @@ class Pair:
     right: Any
 
 
+class Reader:
+    """An iterator, which no call with a retry takes (M23)."""
+
+    def __iter__(self) -> "Reader":
+        return self
+
+    def __next__(self) -> Any:
+        raise StopIteration
+
+    def __repr__(self) -> str:
+        return "reader"
+
+
 # -- expressions: what stands in an argument, or in what a task returns -----------------------
 
 
@@ -205,10 +218,15 @@ class Tries:
     failures: int
     attempts: int
     declared: bool = False
+    delay: Any = 0
 
     @property
     def options(self) -> dict[str, Any]:
         return {"retry": self.attempts} if self.declared else {}
+
+
+def no_delay(_error: Exception, _attempt: int) -> float:
+    return 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -418,7 +436,7 @@ class Build:
 
     def _with_policies(self, lazy: Any, task: Job | Loop, cached: bool | None = None) -> Any:
         if task.tries is not None and not task.tries.declared:
-            lazy.with_retry(task.tries.attempts)
+            lazy.with_retry(task.tries.attempts, delay=task.tries.delay)
         return lazy if cached is None else lazy.with_cache(self._cache if cached else None)
 
     def _with_amounts(self, lazy: Any, amounts: Any, args: tuple[Any, ...]) -> None:
@@ -711,12 +729,24 @@ _consts = st.one_of(
     st.integers(0, 7), st.sampled_from(["", "a", "b", None]), st.just([]), st.just([1, [2]])
 ).map(Const)
 _pauses = st.sampled_from([None, None, 0, 1, 3])
+_readers = st.just(Const(Reader()))
+#: Calls that return an iterator.
+_reading = st.builds(
+    Call, st.builds(Job, st.just("any"), _pauses, st.just(Give(Box(list, (Const(Reader()),)))))
+)
 _modes = st.sampled_from(["auto"] * 6 + ["blocking", "inline"])
 _rarely = st.sampled_from([False] * 4 + [True])
 _KINDS = [*[list, tuple, dict, set, Point] * 2, frozenset, deque, OrderedDict, defaultdict, Pair]
 _tries = st.sampled_from(
     [None] * 6
-    + [Tries(0, 2), Tries(1, 2), Tries(2, 3), Tries(1, 4), Tries(1, 2, True), Tries(2, 3, True)]
+    + [
+        Tries(0, 2),
+        Tries(1, 2),
+        Tries(2, 3, delay=no_delay),
+        Tries(1, 4),
+        Tries(1, 2, True),
+        Tries(2, 3, True),
+    ]
 )
 _takes = st.sampled_from([()] * 6 + [(("gpu", 1),), (("disk", 0.5), ("gpu", 2))])
 _resources = ["file", "cursor", "bound", "pool", "hub"]
@@ -788,7 +818,7 @@ def values(
     Cached, as all that makes strategies here: hypothesis checks each one that it meets, which for
     strategies made anew took four fifths of the time.
     """
-    plain: list[st.SearchStrategy[Any]] = [_consts]
+    plain: list[st.SearchStrategy[Any]] = [_consts, _readers] if profile.fails else [_consts]
     if in_body:
         plain.append(st.builds(Arg, st.integers(0, 3)))
     if not depth:
@@ -858,6 +888,8 @@ def lazies(
     nout = draw(st.integers(1, 3)) if kind == "split" else None
     job = draw(_jobs(profile, depth, met, _signatures, nout))
     args, kwargs = draw(_arguments(job.signature, inner))
+    if profile.fails and job.tries is not None and job.signature == "any" and draw(_rarely):
+        args += (draw(_reading),)
     amounts = draw(_amounts(profile, inner, bool(cached) or job.cached))
     call = Call(job, args, kwargs, run_if, after, cached, amounts)
     if kind == "split":
@@ -946,10 +978,13 @@ def _bodies(profile: Profile, depth: int, met: int) -> st.SearchStrategy[Any]:
 def _loops(draw: Any, profile: Profile, depth: int, met: int) -> Loop:
     pauses = tuple(draw(st.lists(_pauses, min_size=1, max_size=3)))
     value = values(profile, depth, met, met, True)
+    tries = draw(_tries)
+    if profile.fails and tries is not None:
+        value = st.one_of(value, value, _readers, _reading)
     styles = [*_going_on * 3, *(_going_wrong if profile.fails else [])]
     step = st.builds(Step, st.sampled_from(styles), st.integers(0, 2), value)
     steps = tuple(draw(st.lists(step, max_size=4)))
-    return Loop(pauses, steps, draw(_bodies(profile, depth, met)), draw(_tries), draw(_rarely))
+    return Loop(pauses, steps, draw(_bodies(profile, depth, met)), tries, draw(_rarely))
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.differential.harness import check
 from tests.differential.programs import Pair as DataPair
-from tests.differential.programs import Point, canon
+from tests.differential.programs import Point, Reader, canon
 
 Pair = namedtuple("Pair", "left right")
 
@@ -873,6 +873,90 @@ def _(g: Ground) -> Any:
 @case("R10: conditions are asked once for all attempts")
 def _(g: Ground) -> Any:
     return g.pair(g.flaky(lambda n: n, 2)(1).run_if(g.yes()).with_retry(3), 0)
+
+
+@case("R10: a function computes the delays, or ends the attempts")
+def _(g: Ground) -> Any:
+    soon = g.flaky(lambda n: n, 3)(1).with_retry(5, delay=lambda error, attempt: 0.0)
+    later = g.flaky(lambda n: n, 1, turns=1).map(n=[1, 2])
+    later.with_retry(2, delay=lambda error, attempt: 0 if "1 of" in str(error) else None)
+    return g.pair(soon, later)
+
+
+@case("R10: without another attempt the node has failed with the error")
+def _(g: Ground) -> Any:
+    work = g.flaky(lambda n: n, 3)
+    stop = lambda error, attempt: 0 if attempt < 2 else None  # noqa: E731
+    return g.pair(work(1).with_retry(9, delay=stop), g.same("beside"))
+
+
+@case("R10: a function for the delays that raises fails the node with its error")
+def _(g: Ground) -> Any:
+    broken = lambda error, attempt: 1 / 0  # noqa: E731
+    return g.pair(g.flaky(lambda n: n, 1, turns=0)(1).with_retry(9, delay=broken), 0)
+
+
+@case("R10: a function for the delays that returns no seconds fails the node, also in a loop")
+def _(g: Ground) -> Any:
+    step = g.flaky(lambda n: g.cs.TailCall((n - 1,)) if n else n, 1)
+    return g.pair(step(1).with_retry(2, delay=lambda error, attempt: -1.0), g.same(0))
+
+
+@case("M23: an iterator among the arguments of a call with a retry")
+def _(g: Ground) -> Any:
+    return g.pair(g.same({"a": [Reader()]}).with_retry(2), g.same(1))
+
+
+@case("M23: an iterator beside a lazy value, in the body of a task")
+def _(g: Ground) -> Any:
+    return g.task(lambda: g.same((g.same(1), [Reader()])).with_retry(2), "outer")()
+
+
+@case("M23: an iterator that a call with a retry gets from another one, sync and async")
+def _(g: Ground) -> Any:
+    read = g.task(lambda: [DataPair(1, Reader())], "read")
+    calls = [g.same([read()]).with_retry(2), g.asame(read()).with_retry(1), g.same(read())]
+    return g.cs.gather(*calls)
+
+
+@case("M23: an iterator among the items of a map, known before the run and not")
+def _(g: Ground) -> Any:
+    read = g.task(lambda n: Reader() if n else 0, "read")
+    late = g.task(lambda: [Reader(), 1], "late")()
+    known = g.same.map(value=[read(0), read(1)], return_exceptions=True).with_retry(2)
+    return g.pair(known, g.same.map(value=late, return_exceptions=True).with_retry(3))
+
+
+@case("M23: a literal hands over an iterator nevertheless, and a loop keeps it")
+def _(g: Ground) -> Any:
+    more = lambda n, given: g.cs.TailCall(kwargs={"n": n - 1}) if n else [given]  # noqa: E731
+    step = g.task(more, "step")
+    again = g.task(lambda n, given: step.tail(n, given), "again", turns=0)
+    shielded = g.cs.literal(Reader())
+    handed = g.task(lambda n, given=None: step.tail(n, shielded), "handed")
+    return [lazy.with_retry(2) for lazy in (step(2, shielded), again(1, shielded), handed(1))]
+
+
+@case("M23: an iterator in a tail call of a node with a retry")
+def _(g: Ground) -> Any:
+    step = g.task(lambda n, given=None: g.cs.TailCall((n - 1, [Reader()])) if n else n, "step")
+    return [step(0).with_retry(2), g.pair(step(1).with_retry(2), 0)]
+
+
+@case("M23: an iterator that a tail call of a node with a retry has to wait for")
+def _(g: Ground) -> Any:
+    read = g.task(lambda: Reader(), "read")
+    again = lambda n, given=None: g.cs.TailCall((n - 1,), {"given": [read()]}) if n else n  # noqa: E731
+    return [g.task(again, "step")(1).with_retry(2), g.task(again, "astep", turns=1)(1)]
+
+
+@case("M23, R10: the cache is asked before")
+def _(g: Ground) -> Any:
+    reader = Reader()
+    read = g.task(lambda: reader, "read")()
+    first = g.same(read).with_cache(g.cache)
+    second = g.same(read).with_cache(g.cache).with_retry(2).after(first)
+    return g.cs.gather(first, second)
 
 
 @case("M7, R10: each attempt has its task-scoped resources")

@@ -11,7 +11,7 @@ from cascade.graph.compiler import BlueprintBuilder
 from cascade.graph.serialize import from_json, to_json
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import run_virtually
-from cascade.runtime.events import TaskFailed, TaskFinished, TaskRetrying, TaskStarted
+from cascade.runtime.events import TaskFailed, TaskFinished, TaskRetrying, TaskStarted, TaskWaiting
 from cascade.runtime.vm import VirtualMachine
 
 
@@ -194,6 +194,150 @@ def test_each_further_attempt_is_an_event(flaky, use_vm):
     virtually(fetch().with_retry(delay=1, backoff=2), use_vm, bus)
     assert seen == [("fetch", 1, 1, "failure 1 of call"), ("fetch", 2, 2, "failure 2 of call")]
     assert counted == [TaskStarted, TaskFinished]
+
+
+class Refused(Exception):
+    def __init__(self, retry_after):
+        super().__init__(f"again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "coroutine"])
+def test_a_function_computes_the_delays_which_the_events_show(use_vm, is_async):
+    answers = [Refused(30), Refused(5), "the news"]
+
+    def answer():
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    @cs.task
+    def plain():
+        return answer()
+
+    @cs.task
+    async def coroutine():
+        return answer()
+
+    bus = MessageBus()
+    seen = []
+    bus.subscribe(TaskRetrying, lambda event: seen.append((event.attempt, event.pause)))
+    bus.subscribe(TaskWaiting, lambda event: seen.append((event.reason, event.seconds)))
+    fetch = (coroutine if is_async else plain)()
+    fetch.with_retry(5, delay=lambda error, attempt: error.retry_after * attempt, max_delay=25)
+    assert virtually(fetch, use_vm, bus) == ("the news", 35)
+    assert seen == [(1, 25), ("retry delay", 25), (2, 10), ("retry delay", 10)]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "coroutine"])
+def test_a_delay_of_none_ends_the_attempts_with_the_last_error(use_vm, is_async):
+    calls = []
+
+    def answer():
+        calls.append(1)
+        raise Refused(len(calls) * 60)
+
+    @cs.task
+    def plain():
+        answer()
+
+    @cs.task
+    async def coroutine():
+        answer()
+
+    def patient(error, attempt):
+        return error.retry_after if error.retry_after < 150 else None
+
+    with pytest.raises(Refused, match="again in 180 s"):
+        virtually((coroutine if is_async else plain)().with_retry(9, delay=patient), use_vm)
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "coroutine"])
+@pytest.mark.parametrize("seconds", [-1, "soon"])
+def test_a_function_that_returns_no_seconds_fails_the_node(use_vm, is_async, seconds):
+    @cs.task
+    def plain():
+        raise Refused(1)
+
+    @cs.task
+    async def coroutine():
+        raise Refused(1)
+
+    def broken(error, attempt):
+        return seconds
+
+    with pytest.raises(cs.errors.ArgumentError, match=r"'.*broken', must return") as caught:
+        virtually((coroutine if is_async else plain)().with_retry(9, delay=broken), use_vm)
+    assert isinstance(caught.value.__context__, Refused)
+    assert [note for note in caught.value.__notes__ if "in task" in note]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "coroutine"])
+@pytest.mark.parametrize("kind", [KeyError, StopIteration, asyncio.CancelledError])
+def test_an_error_of_the_function_is_the_error_of_the_node(use_vm, is_async, kind):
+    @cs.task
+    def plain():
+        raise Refused(1)
+
+    @cs.task
+    async def coroutine():
+        raise Refused(1)
+
+    def broken(error, attempt):
+        raise kind("delay")
+
+    expected = {
+        StopIteration: cs.errors.TaskStopIterationError,
+        asyncio.CancelledError: cs.errors.TaskCancelledError,
+    }.get(kind, kind)
+    with pytest.raises(expected):
+        virtually((coroutine if is_async else plain)().with_retry(9, delay=broken), use_vm)
+
+
+def test_attempts_share_their_arguments(use_vm):
+    """M23."""
+
+    @cs.task
+    def extend(rows):
+        rows.append(0)
+        if len(rows) < 3:
+            raise OSError
+        return rows
+
+    assert virtually(extend([]).with_retry(3), use_vm) == ([0, 0, 0], 0)
+
+
+def test_an_iterator_that_another_task_returns_is_refused_before_the_first_attempt(use_vm):
+    """M23."""
+    calls = []
+
+    @cs.task
+    def read():
+        return iter("abc")
+
+    @cs.task
+    def load(lines, place):
+        calls.append(lines)
+
+    with pytest.raises(cs.errors.ArgumentError, match=r"task 'load' .* argument 'lines' is an "):
+        virtually(load(read(), 1).with_retry(3), use_vm)
+    assert calls == []
+
+
+async def test_a_program_keeps_the_literal_of_an_input_that_it_replaces(flaky):
+    @cs.task
+    def load(lines, place):
+        flaky.fail(1, place)
+        return next(lines), place
+
+    async with cs.Engine() as engine:
+        program = engine.compile(load(cs.literal(iter("abc")), 0).with_retry(2))
+        assert await program.run() == ("a", 0)
+        assert await program.run(place=1) == ("b", 1)
+        assert await program.run(lines=cs.literal(iter("xyz"))) == ("x", 0)
+        with pytest.raises(cs.errors.ArgumentError, match="argument 'lines' is an iterator"):
+            await program.run(lines=iter("abc"))
 
 
 def test_calls_of_one_shape_with_and_without_retries_are_not_mixed_up(flaky):

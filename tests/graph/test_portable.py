@@ -427,6 +427,10 @@ def nested(depth):
             r"^instruction 0 \(load\) .* its retry on <func",
         ),
         (
+            load().with_retry(delay=lambda error, attempt: 1),
+            r"^instruction 0 \(load\) .* its retry with the delay <func",
+        ),
+        (
             Param("p", type=lambda text: text),
             r"^instruction 0 \(param p\) has no JSON form: its type",
         ),

@@ -35,6 +35,11 @@ def is_busy(error):
     return "busy" in str(error)
 
 
+@portable
+def wait(error, attempt):
+    return attempt
+
+
 class Group:
     @staticmethod
     def inside(): ...
@@ -179,8 +184,21 @@ def test_a_marked_condition_makes_the_trip():
         assert from_json(to_json(load().with_retry(on=on))).target._calls.retry.on == on
 
 
+def test_a_marked_function_for_the_delays_makes_the_trip():
+    again = from_json(to_json(load().with_retry(delay=wait, jitter=0.5))).target._calls.retry
+    assert (again.delay, again.jitter) == (wait, 0.5)
+
+
+@pytest.mark.parametrize("delay", ["os:_exit", f"{__name__}:unmarked", "builtins:OSError"])
+def test_a_function_for_the_delays_must_be_marked(delay):
+    node = {**call(f"{__name__}:load"), "retry": {"delay": delay, "on": "builtins:OSError"}}
+    with pytest.raises(SerializationError, match=r"is neither a number of seconds nor marked"):
+        from_json(graph(node))
+
+
 def test_an_unmarked_function_is_refused_when_it_is_written():
-    for lazy in (cs.Param("p", type=unmarked), load().with_retry(on=unmarked)):
+    marked = load().with_retry(delay=lambda error, attempt: 0)
+    for lazy in (cs.Param("p", type=unmarked), load().with_retry(on=unmarked), marked):
         with pytest.raises(SerializationError, match=r"decorate it with @cs\.portable$"):
             to_json(lazy)
 

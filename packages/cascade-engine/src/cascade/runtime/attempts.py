@@ -42,7 +42,7 @@ from cascade.runtime.execution.cancels import Cancels, IsCancelled
 from cascade.runtime.execution.placement import Place, wants_resources
 from cascade.runtime.limits.permits import Permit, current_permit
 from cascade.runtime.resources.session import Attempt
-from cascade.runtime.run import Run, guarded
+from cascade.runtime.run import Run, carried, guarded
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
@@ -238,8 +238,19 @@ class NodeProcessor:
 
 
 def pause_after(policies: CallPolicies, attempt: int, error: BaseException) -> float | None:
-    """Seconds until the next attempt after a failed one; None if that was the last."""
-    return None if policies.retry is None else policies.retry.pause(attempt, error)
+    """Seconds until the next attempt after a failed one; None if that was the last.
+
+    Raises:
+        Exception: An error of the user's functions that decide, which is then the node's.
+    """
+    retry = policies.retry
+    if retry is None:
+        return None
+    try:
+        return retry.pause(attempt, error)
+    except (StopIteration, asyncio.CancelledError) as failure:  # see ``carried``
+        asked: Any = retry.delay if callable(retry.delay) else retry.on
+        raise carried(asked, failure) from failure
 
 
 def timed_out(task: str, seconds: float) -> TaskTimeoutError:

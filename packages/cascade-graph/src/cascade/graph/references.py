@@ -2,8 +2,8 @@
 
 A document comes from elsewhere. Reading it imports only the modules that the caller lists. Names
 are looked up in the namespaces of modules and classes, which runs no code. Besides tasks, a run
-would call converters of parameters and conditions of retries: these must be known types, or
-functions that their author has marked with ``portable``.
+would call converters of parameters, and conditions and delays of retries: these must be known
+types, or functions that their author has marked with ``portable``.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _portable: dict[str, Callable[..., Any]] = {}
 def portable(thing: C) -> C:
     """Allow graphs and blueprints that come as JSON to call a function or a class.
 
-    It may then convert parameters (``Param(type=…)``) or decide about retries
-    (``with_retry(on=…)``). Types such as int and Path, enumerations and exception types need no
-    mark.
+    It may then convert parameters (``Param(type=…)``) or decide about retries (``on=`` and
+    ``delay=`` of ``with_retry``). Types such as int and Path, enumerations and exception types
+    need no mark.
 
     >>> @portable
     ... def celsius(text: str) -> float:
@@ -146,6 +146,10 @@ class Resolver:
             return found
         return _marked(reference, found, "a type of exceptions")
 
+    def delay(self, reference: Any) -> Callable[..., Any]:
+        """The function that computes the delays of a retry."""
+        return _marked(reference, self.find(reference), "a number of seconds")
+
     def _module(self, reference: str, name: str) -> ModuleType:
         found = sys.modules.get(name)
         if isinstance(found, ModuleType):
@@ -168,21 +172,28 @@ def reference_to(thing: Any, function: Any = None) -> str | None:
 
     If it has no name itself, that of ``function`` is used.
     """
-    name = _name(thing if function is None else function)
-    try:
-        return name if name is not None and _WRITER.find(name) is thing else None
-    except SerializationError:
-        return None
+    return _found_by(_WRITER.find, _name(thing if function is None else function), thing)
 
 
-def reference_to_called(thing: Any, *, of_errors: bool) -> str | None:
-    """The same for converters, and for the errors that a retry applies to."""
-    name = _known_name(thing) or _name(thing)
-    if name is None:
-        return None
+def reference_to_converter(thing: Any) -> str | None:
+    """The same for the type of a parameter, which may also be a known one."""
+    return _found_by(_WRITER.converter, _known_name(thing) or _name(thing), thing)
+
+
+def reference_to_condition(thing: Any) -> str | None:
+    """The same for the errors that a retry applies to."""
+    return _found_by(_WRITER.condition, _known_name(thing) or _name(thing), thing)
+
+
+def reference_to_delay(function: Any) -> str | None:
+    """The same for the function that computes the delays of a retry."""
+    return _found_by(_WRITER.delay, _name(function), function)
+
+
+def _found_by(find: Callable[[str], Any], name: str | None, thing: Any) -> str | None:
+    """``name``, if ``find`` gives ``thing`` for it."""
     try:
-        find = _WRITER.condition if of_errors else _WRITER.converter
-        return name if find(name) is thing else None
+        return name if name is not None and find(name) is thing else None
     except SerializationError:
         return None
 

@@ -17,7 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
 
-from cascade.graph.references import Resolver, reference_to, reference_to_called
+from cascade.graph.references import (
+    Resolver,
+    reference_to,
+    reference_to_condition,
+    reference_to_converter,
+    reference_to_delay,
+)
 from cascade.spec.blueprint import Literal
 from cascade.spec.errors import SerializationError
 from cascade.spec.lazy_types import LazyResult
@@ -143,7 +149,7 @@ class ValueWriter:
         """The name of the factory that a defaultdict calls for a missing key."""
         if factory is None:
             return None
-        return reference_to_called(factory, of_errors=False) or self.refuse(
+        return reference_to_converter(factory) or self.refuse(
             f"a defaultdict of {short(factory)}; {_MARK}"
         )
 
@@ -160,7 +166,7 @@ class ValueWriter:
     def source(self, source: Source[Any]) -> dict[str, Any]:
         body: dict[str, Any] = {"env": source.param_name}
         if isinstance(source, Param):
-            kind = reference_to_called(source.type, of_errors=False) or self.refuse(
+            kind = reference_to_converter(source.type) or self.refuse(
                 f"its type {short(source.type)}; {_MARK}"
             )
             body = {"param": source.param_name, "type": kind, "description": source.description}
@@ -184,12 +190,16 @@ class ValueWriter:
     def _retry(self, retry: Retry) -> dict[str, Any]:
         kinds = retry.on if isinstance(retry.on, tuple) else (retry.on,)
         on = [
-            reference_to_called(kind, of_errors=True)
-            or self.refuse(f"its retry on {short(kind)}; {_MARK}")
+            reference_to_condition(kind) or self.refuse(f"its retry on {short(kind)}; {_MARK}")
             for kind in kinds
         ]
-        numbers = {name: self.value(getattr(retry, name)) for name in _RETRY_NUMBERS}
-        return {**numbers, "on": on if isinstance(retry.on, tuple) else on[0]}
+        numbers = {name: getattr(retry, name) for name in _RETRY_NUMBERS}
+        if callable(retry.delay):
+            numbers["delay"] = reference_to_delay(retry.delay) or self.refuse(
+                f"its retry with the delay {short(retry.delay)}; {_MARK}"
+            )
+        written = {name: self.value(number) for name, number in numbers.items()}
+        return {**written, "on": on if isinstance(retry.on, tuple) else on[0]}
 
     def _inject(self, value: Inject) -> dict[str, str]:
         if value.definition is None:
@@ -279,6 +289,8 @@ class ValueReader:
     def retry(self, body: Any) -> dict[str, Any]:
         """The arguments of a Retry."""
         retry: dict[str, Any] = self.constant(body)
+        if isinstance(retry.get("delay"), str):
+            retry["delay"] = self.resolver.delay(retry["delay"])
         on, find = retry.pop("on"), self.resolver.condition
         return {**retry, "on": tuple(map(find, on)) if isinstance(on, list) else find(on)}
 

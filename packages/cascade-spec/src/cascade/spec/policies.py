@@ -35,6 +35,11 @@ class CallPolicies:
         """Whether a step of a loop may be repeated or time out, and so is more than a call."""
         return self.retry is not None or self.timeout is not None
 
+    @property
+    def repeats(self) -> bool:
+        """Whether a failed attempt may be followed by another."""
+        return self.retry is not None and self.retry.max_attempts > 1
+
     def with_capacities(self, amounts: Mapping[str, float]) -> CallPolicies:
         """A copy with these amounts of capacities instead."""
         kept = tuple(sorted([item for item in amounts.items() if item[1]]))

@@ -15,7 +15,8 @@ from cascade.spec.lazy_value import LazyValue
 from cascade.spec.misuse import compared, described
 from cascade.spec.operation import Operation
 from cascade.spec.policies import CallPolicies, Policies
-from cascade.spec.retry import Retry, RetryOn
+from cascade.spec.repeatable import check_repeatable
+from cascade.spec.retry import Retry, RetryDelay, RetryOn
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class PolicyMethods(LazyValue):
     def with_retry(
         self,
         max_attempts: int | Retry | None = 3,
-        delay: float = 0.0,
+        delay: RetryDelay = 0.0,
         backoff: float = 1.0,
         *,
         max_delay: float = float("inf"),
@@ -103,11 +104,27 @@ class PolicyMethods(LazyValue):
         An attempt is one call, with its task-scoped resources. In a loop of tail calls every step
         has its own attempts. Waiting for the next attempt holds no thread and no resource.
 
+        All attempts get the same arguments: a change that one makes to them is seen by the next
+        (M23). Iterators among the arguments are refused, because the first attempt would use them
+        up; ``cs.literal(x)`` as an argument hands over ``x`` nevertheless.
+
+        >>> import cascade as cs
+        >>> @cs.task
+        ... def fetch(url):
+        ...     return url
+        >>> def retry_after(error, attempt):
+        ...     return getattr(error, "retry_after", 2**attempt)
+        >>> fetch("/news").with_retry(5, delay=retry_after, jitter=0.1)
+        <lazy fetch at ...>
+
         Args:
             max_attempts: Attempts in all, the first included; or a ``cs.Retry`` with everything.
                 With 1 or None there is no second attempt, whatever the task declares.
-            delay: Seconds before the second attempt.
-            backoff: Each later delay is the one before it times this.
+            delay: Seconds before the second attempt; or a function of the error and of the number
+                of the attempt that failed (from 1), which returns the seconds before the next one,
+                or None if there is to be none. If it raises, its error is the node's. It is a plain
+                function, and quick: it may be called in the event loop's thread.
+            backoff: Each later delay is the one before it times this; not with a function.
             max_delay: Longest delay in seconds, before jitter.
             jitter: Up to this fraction of the delay is added at random.
             on: Types of errors that are worth another attempt, or a function of the error.
@@ -116,10 +133,14 @@ class PolicyMethods(LazyValue):
             This lazy value itself, changed.
 
         Raises:
-            ArgumentError: A number or type is invalid.
+            ArgumentError: A number, type or function is invalid, or an argument of the call is or
+                holds an iterator.
             LazyUseError: The node is not a call of a task, so there is nothing to try again.
         """
         retry = Retry.of(max_attempts, delay, backoff, max_delay, jitter, on)
+        self._refuse_structural("with_retry")
+        if retry is not None and retry.max_attempts > 1:
+            check_repeatable(self)
         self._calls_with("with_retry", retry=retry)
         return self
 
@@ -241,20 +262,29 @@ class PolicyMethods(LazyValue):
         return self
 
     def _begin_with(self, declared: CallPolicies) -> None:
-        """Give a new node the policies that its task declares."""
+        """Give a new node the policies that its task declares.
+
+        Raises:
+            ArgumentError: They have a retry, and an argument is or holds an iterator.
+        """
+        if declared.repeats:
+            check_repeatable(self)
         self._own_policies().calls = declared
         if declared.capacities:
             self._special = True  # unknown capacities are refused before the run
 
     def _calls_with(self, method: str, **changes: Any) -> None:
+        self._refuse_structural(method)
+        if changes:
+            policies = self._own_policies()
+            policies.calls = replace(policies.calls, **changes)
+
+    def _refuse_structural(self, method: str) -> None:
         if self.task.structural and not self._makes_calls:
             raise LazyUseError(
                 f"{described(self)} calls no task, so {method}() has no meaning for it; apply it "
                 "to the lazy values that it is made of"
             )
-        if changes:
-            policies = self._own_policies()
-            policies.calls = replace(policies.calls, **changes)
 
     def _own_policies(self) -> Policies[Any]:
         if self._policies is None:

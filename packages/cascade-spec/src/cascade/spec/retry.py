@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from cascade.spec.checks import check_count, is_number
+from cascade.spec.checks import check_count, is_amount, is_number
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_value import LazyValue
 from cascade.spec.operation import Operation
@@ -16,6 +17,12 @@ from cascade.spec.wording import short
 RetryOn: TypeAlias = (
     type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 )
+#: Seconds before another attempt, or a function of the error and of the number of the attempt that
+#: failed (from 1). It returns the seconds, or None if there is to be no other attempt.
+RetryDelay: TypeAlias = float | Callable[[Any, int], float | None]
+
+
+_RIGHT = "delay=lambda error, attempt: error.retry_after      # seconds, or None to give up"
 
 
 class Retry:
@@ -25,7 +32,8 @@ class Retry:
 
     Attributes:
         max_attempts: Attempts in all, the first included.
-        delay: Seconds before the second attempt.
+        delay: Seconds before the second attempt, or a function that returns the seconds before each
+            one; see ``RetryDelay``.
         backoff: Each later delay is the one before it times this.
         max_delay: Longest delay in seconds, before jitter.
         jitter: Up to this fraction of the delay is added at random.
@@ -37,15 +45,21 @@ class Retry:
     def __init__(
         self,
         max_attempts: int = 3,
-        delay: float = 0.0,
+        delay: RetryDelay = 0.0,
         backoff: float = 1.0,
         max_delay: float = float("inf"),
         jitter: float = 0.0,
         on: RetryOn = Exception,
     ) -> None:
         check_count("max_attempts", max_attempts)
+        if callable(delay):
+            _check_delay(delay, backoff)
+        elif not is_number(delay, 0):
+            raise ArgumentError(
+                f"delay must be a number ≥ 0 or a function, but is {short(delay)}\n"
+                f"    right:  {_RIGHT}"
+            )
         for name, value, least in (
-            ("delay", delay, 0),
             ("backoff", backoff, 1),
             ("max_delay", max_delay, 0),
             ("jitter", jitter, 0),
@@ -77,16 +91,36 @@ class Retry:
         return first
 
     def pause(self, attempt: int, error: BaseException) -> float | None:
-        """Seconds to wait after attempt number ``attempt`` (from 1) failed; None to give up."""
+        """Seconds to wait after attempt number ``attempt`` (from 1) failed; None to give up.
+
+        Raises:
+            ArgumentError: The function ``delay`` returned something else than seconds or None.
+            Exception: An error of the user's functions ``on`` and ``delay``.
+        """
         if attempt >= self.max_attempts or not isinstance(error, Exception):
             return None
         if not self._worth_it(error):
             return None
-        try:
-            pause = min(self.delay * self.backoff ** (attempt - 1), self.max_delay)
-        except OverflowError:
-            pause = self.max_delay
-        return pause * (1 + self.jitter * random.random())
+        pause = self._delay(attempt, error)
+        if pause is None:
+            return None
+        return min(pause, self.max_delay) * (1 + self.jitter * random.random())
+
+    def _delay(self, attempt: int, error: Exception) -> float | None:
+        if not callable(self.delay):
+            try:
+                return self.delay * self.backoff ** (attempt - 1)
+            except OverflowError:
+                return float("inf")
+        seconds = self.delay(error, attempt)
+        if seconds is None or is_amount(seconds):
+            return seconds
+        if inspect.iscoroutine(seconds):
+            seconds.close()  # otherwise Python warns that it was never awaited
+        raise ArgumentError(
+            f"the delay of a retry, {_named(self.delay)}, must return seconds ≥ 0, or None for no "
+            f"other attempt, but after attempt {attempt} it returned {short(seconds)}"
+        )
 
     def _worth_it(self, error: BaseException) -> bool:
         if isinstance(self.on, (type, tuple)):
@@ -104,3 +138,31 @@ def _check_on(on: Any) -> None:
             raise ArgumentError(
                 f"on takes types of exceptions or a function of the error, but got {short(kind)}"
             )
+
+
+def _check_delay(delay: Any, backoff: Any) -> None:
+    # Types, lazy values and tasks are callable, but compute no delay.
+    if isinstance(delay, (type, LazyValue, Operation)) or inspect.iscoroutinefunction(delay):
+        raise ArgumentError(
+            f"delay must be a number ≥ 0 or a plain function, but is {short(delay)}\n"
+            f"    right:  {_RIGHT}"
+        )
+    if is_number(backoff, 1) and backoff != 1:
+        raise ArgumentError(
+            f"backoff={short(backoff)} multiplies a delay in seconds, but delay is a function; "
+            "compute the delay there: it gets the error and the number of the attempt"
+        )
+    try:
+        inspect.signature(delay).bind(None, 1)
+    except TypeError:
+        raise ArgumentError(
+            f"delay is called with the error and the number of the attempt, but {_named(delay)} "
+            f"does not take two arguments\n    right:  {_RIGHT}"
+        ) from None
+    except ValueError:  # a builtin without a signature
+        pass
+
+
+def _named(function: Any) -> str:
+    name = getattr(function, "__qualname__", None)
+    return f"the function '{name}'" if isinstance(name, str) else short(function)

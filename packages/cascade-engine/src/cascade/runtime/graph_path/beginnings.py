@@ -10,6 +10,8 @@ from cascade.runtime.graph_path.failures import Failures
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
+from cascade.spec.blueprint import Literal
+from cascade.spec.repeatable import check_values
 
 
 class Beginnings:
@@ -19,8 +21,7 @@ class Beginnings:
         surroundings: The shared parts of the run.
         nodes: The nodes.
         caches: Searched for the value before the first call.
-        failures: Settles nodes with a missing input or an impossible amount.
-        failures: Settle nodes that lack something.
+        failures: Settles nodes that lack an input, or have an impossible amount or argument.
     """
 
     def __init__(
@@ -53,7 +54,22 @@ class Beginnings:
             return None
         if self._reports.wanted:
             self._reports.started(work)
+        if work.policies.repeats and not self._may_repeat(work):
+            return None
         return work if not amounts or self._takes(work, amounts) else None
+
+    def _may_repeat(self, work: Work) -> bool:
+        """Whether every attempt can use the arguments (M23); otherwise the node has failed."""
+        args, kwargs, node = work.args, work.kwargs, work.node
+        if node._special:  # literals are not examined
+            args = [a if type(a) is Literal else v for a, v in zip(node.args, args, strict=True)]
+            kwargs = {n: a if type(a) is Literal else kwargs[n] for n, a in node.kwargs.items()}
+        try:
+            check_values(work.operation, args, kwargs)
+        except Exception as error:
+            self._failures.fail(error, work)
+            return False
+        return True
 
     def _takes(self, work: Work, amounts: Mapping[str, Any]) -> bool:
         """Whether the amounts given by nodes can be granted; otherwise the node has failed."""

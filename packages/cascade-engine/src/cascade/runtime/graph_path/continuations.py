@@ -37,6 +37,7 @@ from cascade.spec.blueprint import Blueprint, Literal, TailCall
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult, gathered
 from cascade.spec.policies import CallPolicies
+from cascade.spec.repeatable import check_step, check_values
 from cascade.spec.task import Task
 
 
@@ -112,6 +113,8 @@ class Continuations:
     def tail(self, work: Work, tail: TailCall) -> bool:
         """Rule R5: make the call that ``tail`` asks for; whether it can be made at once."""
         last = (*work.args, *work.kwargs.values())
+        if work.policies.repeats:
+            check_step(work.operation, tail, last)
         tail, lazies = searched(tail, last, work.source._code, work.source._lasti)
         if lazies:
             self._await(work, lazies, lambda values: self._tail(work, with_values(tail, values)))
@@ -174,6 +177,8 @@ class Continuations:
             self._failures.leave_out_rest(work, values)
             return
         try:
+            if work.policies.repeats:
+                check_values(work.operation, values, {})
             if go_on(values):
                 self._dispatch.send(work)
         except BaseException as error:

@@ -74,7 +74,7 @@ def _give(blueprint: Blueprint, register: int, value: Any, given: dict[int, Any]
             f"the input '{name}' of '{blueprint.name}' was given the lazy value {value!r}, but the "
             "blueprint was compiled for a plain one"
         )
-    given[register] = as_argument(_unwrapped(value))
+    given[register] = value if issubclass(type(value), Literal) else as_argument(value)
 
 
 def _give_surplus(blueprint: Blueprint, values: Sequence[Any], given: dict[int, Any]) -> None:
