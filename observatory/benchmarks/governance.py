@@ -10,6 +10,7 @@ machine ratios are still meaningful, but less precise. ``--help`` lists the sect
 """
 
 from cascade.observatory.benchmarks.limits import PROGRAM
+from cascade.observatory.benchmarks.pages import write_page
 
 if __name__ == "__main__":
-    PROGRAM.start()
+    PROGRAM.start(write_page)

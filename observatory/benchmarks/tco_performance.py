@@ -12,7 +12,8 @@ garbage collector stays on. Missed targets are printed and do not change the exi
 machine ratios are still meaningful, but less precise. ``--help`` lists the sections.
 """
 
+from cascade.observatory.benchmarks.pages import write_page
 from cascade.observatory.benchmarks.steps import PROGRAM
 
 if __name__ == "__main__":
-    PROGRAM.start()
+    PROGRAM.start(write_page)

@@ -15,6 +15,7 @@ import pytest
 from tests.in_process import call
 
 from cascade.observatory.benchmarks import steps
+from cascade.observatory.benchmarks.pages import write_page
 from cascade.observatory.benchmarks.suites import SUITES, part_of
 
 SCRIPT = Path(__file__).parents[2] / "observatory" / "benchmarks" / "bench.py"
@@ -172,7 +173,7 @@ def test_ctrl_c_ends_the_run_and_reports_completed_suites(tmp_path):
 
 def test_a_program_runs_some_of_its_sections_in_its_own_order(tmp_path):
     figures = tmp_path / "some.json"
-    steps.PROGRAM.run([*SMALL, f"--json={figures}", "--only=watching", "--only=memory"])
+    steps.PROGRAM.run(write_page, [*SMALL, f"--json={figures}", "--only=watching", "--only=memory"])
     written = json.loads(figures.read_text(encoding="utf-8"))
     assert written["sections"] == {"memory": ["memory_bytes"], "watching": []}
     assert written["measurements"].keys() == {"watching"}

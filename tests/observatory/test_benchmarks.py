@@ -33,7 +33,7 @@ from cascade.observatory.benchmarks.findings import (
     target_cells,
     write,
 )
-from cascade.observatory.benchmarks.pages import charts_in
+from cascade.observatory.benchmarks.pages import charts_in, write_page
 from cascade.observatory.benchmarks.peers import installed_peers
 from cascade.observatory.benchmarks.rounds import Contender, Samples, Summary, measure, summarise
 from cascade.observatory.benchmarks.shapes import PLAIN, SHAPES, TREE
@@ -322,7 +322,7 @@ def test_the_benchmark_of_the_graph_path_runs_and_writes_its_report(
     monkeypatch.setattr(graphs, "_single", lambda _: 1_000)
     report = tmp_path / "a" / "report.json"
     options = ("--max", 100, "--rounds", 1, "--json", report)
-    done = call(graphs.PROGRAM.run, *options, cwd=tmp_path)
+    done = call(lambda words: graphs.PROGRAM.run(write_page, words), *options, cwd=tmp_path)
     written = json.loads(report.read_text(encoding="utf-8"))
 
     assert {"wide, 100 nodes", "chain, 100 nodes", "tree, 100 nodes"} <= set(

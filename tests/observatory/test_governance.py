@@ -13,6 +13,7 @@ from cascade.observatory.benchmarks import flood, limits, wakeups
 from cascade.observatory.benchmarks.contenders import Cascade
 from cascade.observatory.benchmarks.limits import NODES, SCOPES, limit
 from cascade.observatory.benchmarks.loops import count_down
+from cascade.observatory.benchmarks.pages import write_page
 from cascade.observatory.benchmarks.shapes import WIDE
 
 # -- the bodies, as pytest-benchmarks -------------------------------------------------------------
@@ -90,7 +91,7 @@ def test_the_program_writes_its_figures(tmp_path):
     figures = tmp_path / "figures.json"
     page = tmp_path / "new" / "page.html"
     options = ("--max=100", "--rounds=1", f"--json={figures}", f"--plot={page}")
-    done = call(limits.PROGRAM.run, *options, cwd=tmp_path)
+    done = call(lambda words: limits.PROGRAM.run(write_page, words), *options, cwd=tmp_path)
     document = json.loads(figures.read_text(encoding="utf-8"))
     assert document["benchmark"] == "governance"
     lacking = flood.lacking()

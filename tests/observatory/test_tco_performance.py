@@ -17,7 +17,7 @@ from cascade.observatory.benchmarks.contenders import Cascade, EventLoop
 from cascade.observatory.benchmarks.delays import delays_beside
 from cascade.observatory.benchmarks.findings import Findings
 from cascade.observatory.benchmarks.memory import peak_bytes
-from cascade.observatory.benchmarks.pages import charts_in, curves_in
+from cascade.observatory.benchmarks.pages import charts_in, curves_in, write_page
 from cascade.runtime.loops.fused import is_traced
 
 STEPS = 1_000
@@ -234,7 +234,7 @@ def test_the_benchmark_of_loops_runs_and_writes_its_report(tmp_path, monkeypatch
     monkeypatch.setattr(steps, "CALLS", 1_000)
     report = tmp_path / "a" / "report.json"
     options = ("--max", 100, "--rounds", 1, "--quick", "--json", report)
-    done = call(steps.PROGRAM.run, *options, cwd=tmp_path)
+    done = call(lambda words: steps.PROGRAM.run(write_page, words), *options, cwd=tmp_path)
     written = json.loads(report.read_text(encoding="utf-8"))
 
     titles = {f"{loop.name}, 100 steps" for loop in loops.LOOPS}

@@ -189,3 +189,88 @@ def test_code_without_a_tail_is_not_taken_apart(monkeypatch):
 def test_a_callable_without_code_has_none():
     assert dropped_tails(len) == ()
     assert dropped_tails(functools.partial(print, 1)) == ()
+
+
+# -- calls whose lazy values are dropped -----------------------------------------------------------
+
+
+def drop_a_call(n):
+    other(n)
+    return n
+
+
+def drop_a_map(n):
+    other.map(n=[n])
+    return n
+
+
+def drop_a_call_in_an_expression(n):
+    n and other(n)
+    return n
+
+
+async def drop_a_call_in_a_coroutine(n):
+    other(n=n)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [drop_a_call, drop_a_map, drop_a_call_in_an_expression, drop_a_call_in_a_coroutine],
+    ids=lambda function: function.__name__,
+)
+def test_a_dropped_call_of_a_task_is_refused_at_the_first_call(function):
+    made = task(function)
+    for _ in range(2):  # each time
+        with pytest.raises(DefinitionError, match="calls the task 'other'") as caught:
+            made(1)
+    with pytest.raises(DefinitionError):
+        made.map(n=[1])
+
+    told = str(caught.value)
+    assert f"test_forgotten.py:{line_in(function, 'other')} and drops its lazy value" in told
+    assert "return result.after(done)" in told
+
+
+def test_a_dropped_call_is_found_by_a_name_of_a_closure():
+    @task
+    def first(n):
+        later(n)
+
+    later = other
+    with pytest.raises(DefinitionError, match=r"or:     return later\(…\)"):
+        first(1)
+
+
+def use_the_value(n):
+    lazy = other(n)
+    return lazy.after(other(0))
+
+
+def call_a_function(n):
+    print(n)
+    print(other(n))
+
+
+def change_a_policy(n):
+    lazy = other(n)
+    lazy.with_retry(3)
+    return lazy
+
+
+@pytest.mark.parametrize(
+    "function",
+    [use_the_value, call_a_function, change_a_policy],
+    ids=lambda function: function.__name__,
+)
+def test_other_statements_in_code_that_names_tasks_are_allowed(function):
+    assert task(function)(1).args == (1,)
+
+
+def test_code_that_names_no_task_is_not_taken_apart(monkeypatch):
+    monkeypatch.setattr("cascade.spec.forgotten._steps", lambda _code: pytest.fail("searched"))
+
+    assert task(tail_of_no_code)(1).args == (1,)
+
+
+def tail_of_no_code(n):
+    print(n)

@@ -1,16 +1,18 @@
-"""Forgotten words in a task's code: ``return`` before ``.tail(…)``, and the call of a task.
+"""Forgotten words in a task's code: ``return`` before a call, and the call of a task.
 
-Python accepts ``other.tail(x)`` as a statement, and ``return other.tail`` and ``return other``. The
-first makes a tail call that is dropped, so that the task ends there; the others give a value that
-looks like a result. The byte code shows all three, also where there is no source. A task's code is
-searched once, and only if it mentions ``tail`` or ``TailCall``.
+Python accepts ``other.tail(x)`` and ``other(x)`` as statements, and ``return other.tail`` and
+``return other``. The first makes a tail call that is dropped, so that the task ends there; the
+second makes a lazy value that nothing uses, so that it never runs; the others give a value that
+looks like a result. The byte code shows all four, also where there is no source. Code is taken
+apart once, and only if it mentions ``tail``, ``TailCall`` or a task.
 """
 
 from __future__ import annotations
 
 import dis
 from collections.abc import Iterator, Mapping, Sequence
-from types import CodeType, MethodType
+from functools import lru_cache
+from types import CodeType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from cascade.spec.blueprint import TailCall
@@ -30,7 +32,7 @@ _UNKNOWN = object()
 
 
 class Dropped(NamedTuple):
-    """A tail call whose result is dropped.
+    """A call whose result is dropped.
 
     Attributes:
         path: The names that lead to the called object, ``("flow", "step", "tail")``.
@@ -46,7 +48,56 @@ def dropped_tails(func: Any) -> tuple[Dropped, ...]:
     code = getattr(function_of(func), "__code__", None)
     if type(code) is not CodeType or not {"tail", "TailCall"}.intersection(code.co_names):
         return ()
-    return tuple(_dropped(_steps(code)))
+    return tuple([call for call in _dropped_in(code) if call.path[-1] in ("tail", "TailCall")])
+
+
+def refuse_dropped_calls(task: Any) -> None:
+    """Refuse calls of tasks in the code of ``task`` whose lazy values are dropped.
+
+    Call it when the names in that code have their values: at the first call of the task.
+
+    Raises:
+        DefinitionError: There is one.
+    """
+    function = function_of(task.func)
+    code = getattr(function, "__code__", None)
+    if type(code) is not CodeType or not _mentions_task(function, code):
+        return
+    names: dict[str, Any] | None = None
+    for call in _dropped_in(code):
+        names = _names_of(function) if names is None else names
+        found = _value(call.path, names)
+        if type(found) is MethodType and found.__name__ == "map":
+            found = found.__self__
+        if issubclass(type(found), Operation):
+            place = CallSite(code.co_filename, call.line)
+            written = f"{'.'.join(call.path)}(…)"
+            raise DefinitionError(
+                f"task '{task.name}' calls the task '{found.name}' at {place} and drops its lazy "
+                f"value, so that it would never run\n    wrong:  {place.source or written}\n"
+                f"    right:  done = {written}; return result.after(done)      # before result\n"
+                f"    or:     return {written}      # continue as its value"
+            )
+
+
+def _mentions_task(function: Any, code: CodeType) -> bool:
+    """Whether a name in ``code`` is a task, or a module's attribute that is one."""
+    space: Mapping[str, Any] = getattr(function, "__globals__", {})
+    for cell in function.__closure__ or ():
+        try:
+            if issubclass(type(cell.cell_contents), Operation):
+                return True
+        except ValueError:  # it has no value yet
+            continue
+    for name in code.co_names:
+        found = space.get(name)
+        if issubclass(type(found), Operation):
+            return True
+        if type(found) is ModuleType:
+            inside = vars(found)
+            if any(issubclass(type(inside.get(n)), Operation) for n in code.co_names):
+                return True
+    return False
 
 
 def refuse_dropped(task: Any, dropped: Sequence[Dropped]) -> tuple[Dropped, ...]:
@@ -139,14 +190,19 @@ def _steps(code: CodeType) -> list[dis.Instruction]:
     return [step for step in dis.get_instructions(code) if step.opname not in _SKIPPED]
 
 
+@lru_cache(maxsize=1024)  # a function inside a function is made often, with the same code
+def _dropped_in(code: CodeType) -> tuple[Dropped, ...]:
+    """The calls whose results are dropped, by names."""
+    return tuple(_dropped(_steps(code)))
+
+
 def _dropped(steps: Sequence[dis.Instruction]) -> Iterator[Dropped]:
     #: Start of an expression → the latest instruction that loads an attribute or a name there.
     loaded: dict[Any, int] = {}
     for at, step in enumerate(steps):
         start = _start(step)
         if step.opname in _ATTRIBUTES or step.opname in _VARIABLES:
-            if step.argval in ("tail", "TailCall"):
-                loaded[start] = at
+            loaded[start] = at
         elif step.opname.startswith("CALL") and start in loaded and _is_dropped(steps, at):
             path, line = _path_to(steps, loaded[start]), _line(step)
             if path and line is not None:

@@ -15,7 +15,7 @@ from cascade.spec.checks import is_count, is_number
 from cascade.spec.containers import ATOMS
 from cascade.spec.declared import CacheOption, RetryOption, declared_by
 from cascade.spec.errors import ArgumentError, DefinitionError
-from cascade.spec.forgotten import dropped_tails, refuse_dropped
+from cascade.spec.forgotten import dropped_tails, refuse_dropped, refuse_dropped_calls
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, settle
 from cascade.spec.lazy_value import NO_KWARGS, next_number
 from cascade.spec.mapping import mapped, unnamed_in_map
@@ -87,7 +87,10 @@ class Task(Operation, Generic[P, R]):
         self._tails: set[int] = set()
         #: Statements of its code that may drop a tail call; their names have no value yet.
         self._dropped = dropped_tails(func)
-        self._refuse_dropped()
+        if self._dropped:
+            self._dropped = refuse_dropped(self, self._dropped)
+        #: Whether its code was searched for calls of tasks that are dropped.
+        self._searched = False
 
     @overload
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> LazyResult[R]: ...
@@ -100,7 +103,8 @@ class Task(Operation, Generic[P, R]):
 
         Raises:
             ArgumentError: The arguments do not fit the signature (a TypeError).
-            DefinitionError: The task's code drops a tail call: a ``return`` is missing.
+            DefinitionError: The task's code drops a tail call, or the lazy value of a call: a
+                ``return`` is missing.
 
         Cost: about a microsecond.
         """
@@ -208,6 +212,7 @@ class Task(Operation, Generic[P, R]):
                 f"{self.name}.map() takes return_exceptions=True or False, but got "
                 f"{short(return_exceptions)}; a parameter of that name cannot be mapped over"
             )
+        self._refuse_dropped()
         return mapped(self, iterables, return_exceptions)
 
     def __repr__(self) -> str:
@@ -220,6 +225,9 @@ class Task(Operation, Generic[P, R]):
     def _refuse_dropped(self) -> None:
         if self._dropped:
             self._dropped = refuse_dropped(self, self._dropped)
+        if not self._searched:
+            refuse_dropped_calls(self)
+            self._searched = True
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         self._refuse_dropped()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 from rich.console import Console
 
@@ -20,6 +20,8 @@ from cascade.observatory.benchmarks.tables import Table, samples_table
 from cascade.observatory.command_line import INTERRUPTED, Parser
 from cascade.spec.nearby import did_you_mean
 
+#: Called with a file, a title and the documents to show there; see ``pages.write_page``.
+WritePage: TypeAlias = Callable[[Path, str, Sequence[Document]], None]
 #: Default folder of reports.
 FOLDER = Path("build/benchmarks")
 #: Plain calls per second of the machine that absolute targets refer to.
@@ -174,8 +176,12 @@ class Program:
             options.max = self.quick if options.quick else self.most
         return options
 
-    def run(self, arguments: Sequence[str] | None = None) -> Document:
+    def run(self, page: WritePage, arguments: Sequence[str] | None = None) -> Document:
         """Measure, print tables, write the figures; the document.
+
+        Args:
+            page: Writes the page that ``--plot`` asks for; the pages know all programs.
+            arguments: Those of the command line by default.
 
         Raises:
             SystemExit: The options are invalid.
@@ -199,16 +205,14 @@ class Program:
         write(options.json, document)
         console.print(f"figures: {options.json}", soft_wrap=True)
         if options.plot is not None:
-            from cascade.observatory.benchmarks.pages import write_page
-
-            write_page(options.plot, self.what, [document])
+            page(options.plot, self.what, [document])
             console.print(f"page:    {options.plot}", soft_wrap=True)
         return document
 
-    def start(self) -> None:
+    def start(self, page: WritePage) -> None:
         """Run it from the command line; Ctrl-C ends it without a traceback."""
         try:
-            self.run()
+            self.run(page)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
 
