@@ -257,10 +257,14 @@ def test_a_plain_task_on_a_worker_is_waited_for_and_then_abandoned(start):
     script.until("working", "waiting")
     script.interrupt()
     script.until("cancelled")
+    line = script.until_error("waiting for")
     script.interrupt()
     errors = script.end()
 
     is_interrupted(script, errors)
+    assert line.startswith("cascade: interrupted; waiting for ")
+    assert "'work'" in line
+    assert line.endswith("(Ctrl-C again abandons plain functions)\n")
     assert "abandoned a call that still runs, 1 such in all" in errors
     assert sorted(script.lines) == ["cancelled", "waiting", "working"]
 
@@ -379,26 +383,6 @@ def test_a_provider_that_does_not_close(start):
 
 
 # -- the message of the first one, and the end by the third one -----------------------------------
-
-
-def test_the_first_signal_names_the_calls_that_the_run_waits_for(start):
-    script = start("""
-        @cs.task(mode="blocking")
-        def work():
-            say("working")
-            forever.wait()
-
-        cs.run(pair(work()), use_vm=USE_VM)
-    """)
-    script.until("working")
-    script.interrupt()
-    line = script.until_error("waiting for")
-    script.interrupt()
-    script.end()
-
-    assert line.startswith("cascade: interrupted; waiting for ")
-    assert "'work'" in line
-    assert line.endswith("(Ctrl-C again abandons plain functions)\n")
 
 
 def test_the_first_one_at_a_prompt_says_so(start):

@@ -302,6 +302,40 @@ def test_an_async_setup_is_cancelled_with_the_run(use_vm, log, scope):
     assert log == ["open base", "cancelled", "close base"]
 
 
+@SCOPES
+def test_a_run_ends_with_its_event_loop_at_whatever_turn(use_vm, log, scope):
+    """Also in the turn in which a resource was asked for, before its provider has begun."""
+
+    @cs.resource(scope=scope)
+    async def slow():
+        log.append("open")
+        try:
+            await asyncio.sleep(3600)
+            yield
+        finally:
+            log.append("close")
+
+    @cs.task
+    async def use(slow=cs.inject(slow)): ...
+
+    async def main(turns):
+        async with cs.Engine() as engine:
+            running = asyncio.ensure_future(engine.run(use(), use_vm=use_vm))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            under_way = asyncio.all_tasks() - {asyncio.current_task()}
+            for work in under_way:  # as asyncio.run does at its end
+                work.cancel()
+            _, unfinished = await asyncio.wait(under_way, timeout=60)
+            assert not unfinished, turns
+            return running.cancelled()
+
+    for turns in range(1, 20):
+        assert run_virtually(lambda turns=turns: main(turns))
+    assert log == ["open", "close"] * (len(log) // 2)
+    assert log  # some turns are later
+
+
 def test_a_setup_that_takes_no_notice_of_its_cancel_is_closed(use_vm, log):
     @cs.resource
     async def stubborn():

@@ -243,8 +243,10 @@ def test_a_queue_by_priority_is_emptied():
     ready = ByPriority(int)
     ready.append(3)
     ready.append(1)
-    assert len(ready) == 2
+    ready.append(2)
+    assert (len(ready), ready[0], ready.copy()) == (3, 1, [1, 2, 3])
     assert ready.popleft() == 1
+    assert ready[0] == 2
     ready.clear()
     assert len(ready) == 0
     with pytest.raises(IndexError):

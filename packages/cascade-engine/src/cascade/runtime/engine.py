@@ -457,11 +457,13 @@ class Engine:
     def waiting(self, *, inputs: bool = True) -> list[Waiting]:
         """The nodes of all active runs that do not run now, and the reasons.
 
-        They wait for inputs, for their next attempt, or for a capacity or a constraint, which is
-        named together with the tasks that hold it. From any thread.
+        They wait for inputs, for their next attempt, or for a capacity, a constraint or a worker
+        thread, which is named together with the tasks that hold it. Waits for a thread are listed
+        once they have lasted for a tenth of a second. From any thread.
 
         Args:
-            inputs: Include nodes that wait for inputs, which needs a visit to every node.
+            inputs: Include nodes that wait for inputs, which needs a visit to every node; and all
+                nodes of a run that wait for a thread, instead of the first 1000.
         """
         return [waiting for run in list(self._runs) for waiting in run.waiting(inputs)]
 

@@ -120,12 +120,16 @@ class TaskCached(TaskEvent):
 
 @_event
 class TaskWaiting(TaskEvent):
-    """The node has its inputs, and waits for another reason before its next call."""
+    """The node has its inputs, and waits for another reason before its next call.
 
-    #: ``"retry delay"``, or the limit: ``"capacity gpu"``, ``"pause global"``,
+    Of nodes that wait for a worker thread, only the next one is reported, after a tenth of a
+    second in which no thread has become free; ``engine.waiting()`` lists them all.
+    """
+
+    #: ``"retry delay"``, ``"worker thread"``, or the limit: ``"capacity gpu"``, ``"pause global"``,
     #: ``"concurrency task:fetch 4"``, ``"rate_limit global 10/s"``.
     reason: str
-    #: Names of the tasks that hold the limit; empty if only time is missing.
+    #: Names of the tasks that hold the limit or the threads; empty if only time is missing.
     holders: tuple[str, ...] = ()
     #: Expected duration of the wait; None if unknown.
     seconds: float | None = None

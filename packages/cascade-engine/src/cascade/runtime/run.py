@@ -41,6 +41,7 @@ from cascade.runtime.execution.placement import (
     timed,
 )
 from cascade.runtime.execution.step_counter import Batch, Steps
+from cascade.runtime.execution.thread_waits import ThreadWaits
 from cascade.runtime.execution.worker_calls import (
     WorkerCall,
     end_of,
@@ -70,6 +71,10 @@ T = TypeVar("T")
 current_run: contextvars.ContextVar[Run] = contextvars.ContextVar("cascade.current_run")
 
 
+#: Most nodes in a list without a visit to all nodes that wait for a thread.
+_MOST_LISTED = 1000
+
+
 def new_id() -> str:
     """A random id for a run."""
     return os.urandom(8).hex()
@@ -81,14 +86,16 @@ class Waiting(NamedTuple):
     task: str
     #: ``LazyResult.number`` of the node; 0 if there is none.
     node: int
-    #: ``"inputs"``, ``"retry delay"``, or the limit: ``"capacity gpu"``, ``"pause global"``,
-    #: ``"concurrency task:fetch 4"``, ``"rate_limit global 10/s"``.
+    #: ``"inputs"``, ``"retry delay"``, ``"worker thread"``, ``"thread of the resources"``, or the
+    #: limit: ``"capacity gpu"``, ``"pause global"``, ``"concurrency task:fetch 4"``,
+    #: ``"rate_limit global 10/s"``.
     reason: str
-    #: Names of the inputs, or of the tasks that hold the limit.
+    #: Names of the inputs, or of the tasks that hold the limit or the threads.
     holders: tuple[str, ...] = ()
     #: Expected duration, if known.
     seconds: float | None = None
-    #: Start of the wait, by ``time.monotonic``; None for inputs.
+    #: Start of the wait, by ``time.monotonic``; None for inputs. Of nodes that wait for a thread
+    #: together, the time since which none has become free.
     since: float | None = None
     #: Its place in a map, if it is an item of one.
     item: Item | None = None
@@ -143,6 +150,10 @@ class Run:
         self._monitor = lent.monitor
         self._abandoned = lent.abandoned
         self._resting: dict[object, Waiting] = {}
+        caller = current_run.get(None)
+        parent: ThreadWaits | None = None if caller is None else caller.thread_waits
+        #: The calls on threads, and those that wait for one.
+        self.thread_waits: ThreadWaits = ThreadWaits(self, parent, is_virtual)
         #: Key of a begun call of a task or resource → its name.
         self.calls: dict[object, str] = {}
         self._worked_on: Callable[[], Iterable[str]] = tuple
@@ -161,6 +172,7 @@ class Run:
         self.context = contextvars.copy_context()
         self.held = held_in(self.context, (run_params, current_run))
         interrupts.runs.add(self)
+        self.thread_waits.begin()
         return self
 
     async def __aexit__(
@@ -177,6 +189,7 @@ class Run:
             del self._tokens
             self.gate.close()
             interrupts.runs.discard(self)
+            self.thread_waits.end()
             if self._next_tell is not None:
                 self._next_tell.cancel()
             self._flush()
@@ -253,6 +266,8 @@ class Run:
             )
             for permit, limit, holders in self.gate.capacities.waiting(self)
         ]
+        unthreaded = self.thread_waits.waiting(None if inputs else _MOST_LISTED)
+        held_up += [Waiting(*wait) for wait in unthreaded]
         return [*self._resting.values(), *held_up, *(self._lacking() if inputs else ())]
 
     def report_plan(self, nodes: Callable[[], Iterable[LazyResult[Any]]]) -> None:
@@ -423,7 +438,8 @@ class Run:
         )
         call = self.submit(executor, name, work)
         self.calls[call] = name
-        call.add_done_callback(lambda done: self.calls.pop(done, None))
+        timer = self.thread_waits.submitted(call, work, executor, name, source)
+        call.add_done_callback(self._call_ended)
         ended = end_of(call, self.loop)
         try:
             if timeout is not None:
@@ -438,6 +454,9 @@ class Run:
             else:
                 await self._end_of(call, ended, name, source, executor, on_abandon)
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
         if ended.done():
             if work.withdraw():
                 raise not_begun(executor, f"task '{name}'", call)
@@ -449,6 +468,10 @@ class Run:
             "thread, because a plain function cannot be stopped, and its result is dropped",
             timeout,
         )
+
+    def _call_ended(self, call: Future[Any]) -> None:
+        self.calls.pop(call, None)
+        self.thread_waits.ended(call)
 
     def _telling(self, begun: asyncio.Future[None]) -> Callable[..., Any]:
         """``guarded``, which also reports its beginning to the event loop."""
@@ -493,6 +516,7 @@ class Run:
         executor: Executor | None = None,
     ) -> None:
         """Record an abandoned call, and publish it (M8)."""
+        self.thread_waits.ended(call)
         running = self._abandoned.add(call, name, executor or self.threads)
         self.publish(CallAbandoned, name, number_of(source), running, item=item_of(source))
 

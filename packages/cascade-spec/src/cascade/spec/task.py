@@ -285,8 +285,9 @@ def task(
         name: Defaults to the function's own name.
         mode: The thread of a plain function. ``"auto"``: on the graph path a worker thread, which
             it shares with others as long as it does not block; on the VM path the event loop's
-            thread until a call has taken long, then a worker. ``"blocking"``: a worker thread at
-            once, on both paths. ``"inline"``: the event loop's thread, on both paths.
+            thread until a call has taken long, then a worker. ``"blocking"``: a worker thread on
+            both paths, at once if one of the engine's ``threads`` is free. ``"inline"``: the event
+            loop's thread, on both paths.
         nout: The function returns this many values, so that ``a, b = f(x)`` can give a lazy value
             for each. A run in which it returns another number fails with an UnpackError.
         may_block: Let a coroutine function block the event loop without a warning; a number sets

@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
+from time import monotonic
 from typing import Any, Protocol
 
 from cascade.runtime.execution.cancels import Cancels
 from cascade.runtime.execution.placement import belongs_on_loop
+from cascade.runtime.execution.thread_waits import LASTING
 from cascade.runtime.graph_path.admission import Admission
 from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
@@ -70,7 +73,11 @@ class Dispatch:
         self._resting: dict[Work, asyncio.TimerHandle | None] = {}
         #: Work that waits for capacities and constraints.
         self.admission = Admission(run, self._go_on)
-        run.watch_work(self._worked_on)
+        run.watch_work(self.holding)
+        run.thread_waits.watch(self)
+        self.pool.on_short = self._report_wait
+        #: The last node that was reported to wait for a thread, and the time of that look.
+        self._reported: tuple[LazyResult[Any] | None, float] = (None, 0.0)
         self._end.at_stop(self.pool.stop)
 
     @property
@@ -258,9 +265,35 @@ class Dispatch:
             name = "plain tasks" if node is None else node.name
             self._run.abandon(call, name, node)
 
-    def _worked_on(self) -> list[str]:
-        nodes = map(_node_of, self.pool.worked_on())
-        return [node.name for node in nodes if node is not None and not node.task.structural]
+    # -- waits for threads --------------------------------------------------------------------
+
+    def holding(self) -> list[str]:
+        """The names of the nodes on threads. From any thread."""
+        return [node.name for node in _called(self.pool.worked_on())]
+
+    def short(self, most: int | None) -> tuple[float, Iterable[LazyResult[Any]]]:
+        """The nodes that wait for a thread, and since when; see ``thread_waits.Crowd``."""
+        since = self.pool.short_since
+        nodes = _called(self.pool.next_items()) if since else ()
+        return since, islice(nodes, most)
+
+    def _report_wait(self) -> None:
+        """Report the next node while no thread becomes free, each once."""
+        now = monotonic()
+        told, looked = self._reported
+        if now - self.pool.short_since < LASTING or now - looked < LASTING:
+            return
+        with suppress(IndexError):  # a thread has taken it
+            node = next(_called([self.pool.ready[0]]), None)
+            self._reported = node, now
+            if node is not None:
+                self._run.thread_waits.report(node, node is not told)
+
+
+def _called(items: Iterable[Any]) -> Iterator[LazyResult[Any]]:
+    """The nodes of a pool's items that call tasks."""
+    nodes = map(_node_of, items)
+    return (node for node in nodes if node is not None and not node.task.structural)
 
 
 def _node_of(item: Any) -> LazyResult[Any] | None:

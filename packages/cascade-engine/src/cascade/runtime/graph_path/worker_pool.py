@@ -30,7 +30,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final, Protocol
@@ -58,6 +58,8 @@ class Ready(Protocol):
     def append(self, item: Any, /) -> None: ...
     def popleft(self) -> Any: ...
     def clear(self) -> None: ...
+    def copy(self) -> Iterable[Any]: ...
+    def __getitem__(self, place: int, /) -> Any: ...
     def __len__(self) -> int: ...
 
 
@@ -77,6 +79,12 @@ class ByPriority:
 
     def clear(self) -> None:
         self._heap.clear()
+
+    def copy(self) -> list[Any]:
+        return [item for _, _, item in sorted(self._heap)]
+
+    def __getitem__(self, place: int) -> Any:
+        return self._heap[place][2]
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -136,6 +144,11 @@ class WorkerPool:
         self._quiet: asyncio.Future[None] | None = None
         #: Called in the loop's thread at each look at the awake threads.
         self.on_look: Callable[[], None] = _nothing
+        #: Since when no thread has become free for the ready items, by ``time.monotonic``; 0 if
+        #: threads come and go, or nothing is ready.
+        self.short_since = 0.0
+        #: Called in the loop's thread at each look that finds this.
+        self.on_short: Callable[[], None] = _nothing
         self._most = getattr(run.threads, "max_workers", _DEFAULT_WORKERS)
         self._load = _Load()
 
@@ -183,7 +196,7 @@ class WorkerPool:
 
     def let_go(self) -> None:
         """Drop the host; no thread is awake, and none will wake."""
-        self._host, self.on_look = _NO_HOST, _nothing
+        self._host, self.on_look, self.on_short = _NO_HOST, _nothing, _nothing
 
     def working(self) -> list[tuple[Future[None], Any]]:
         """The calls of awake threads and their items, to abandon them after ``stop``."""
@@ -195,6 +208,14 @@ class WorkerPool:
     def worked_on(self) -> list[Any]:
         """The items of the awake threads."""
         return [cell[0] for cell in list(self._current.values())]
+
+    def next_items(self) -> Iterable[Any]:
+        """The ready items, in their order. From any thread."""
+        while True:
+            try:
+                return self.ready.copy()
+            except RuntimeError:  # a thread has taken one meanwhile
+                continue
 
     def enter(self) -> list[Any]:
         """Make the calling thread awake; returns the cell for its item."""
@@ -292,11 +313,16 @@ class WorkerPool:
         if not awake or self._stopped:
             self._looking = False
             self._seen = []
+            self.short_since = 0.0
             return
         self.on_look()
         may_help = self._load.helpful(awake)
         if stuck and self.ready:
             self._start(min(may_help, len(self.ready), self._most - awake))
+            self.short_since = self.short_since or time.monotonic()
+            self.on_short()
+        else:
+            self.short_since = 0.0
         self._next_look = self._run.loop.call_later(LOOK_EVERY, self._look)
 
     def _idle(self) -> None:
