@@ -247,12 +247,14 @@ def test_a_plain_task_on_a_worker_is_waited_for_and_then_abandoned(start):
     """M8: the first one is for the run, the second one is for the function, which goes on."""
     script = start("""
         @cs.task(mode="blocking")
-        def work():
+        def work(loop):
+            turned = threading.Event()
+            loop.call_soon_threadsafe(loop.call_soon, turned.set)
+            turned.wait()  # else the signal may come while the other task says that it waits
             say("working")
             forever.wait()
 
-        waiting = wait()
-        cs.run(pair(waiting, work()), use_vm=USE_VM, log_format="human")
+        cs.run(pair(wait(), work(loop())), use_vm=USE_VM, log_format="human")
     """)
     script.until("working", "waiting")
     script.interrupt()
