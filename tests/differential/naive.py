@@ -164,6 +164,7 @@ class Task:
         self.declared = declared
         parameters = self.signature.parameters.values()
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self.late = {n: d for n, d in self.defaults.items() if next(_lazies(d), None) is not None}
         self.more = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
         collecting = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
         self.required = {p.name for p in parameters if p.kind not in collecting}
@@ -172,7 +173,8 @@ class Task:
         return self.declaring(self.bare(*args, **kwargs))
 
     def bare(self, *args: Any, **kwargs: Any) -> Lazy:
-        _fit(self.signature.bind, args, kwargs)
+        given = _fit(self.signature.bind, args, kwargs)
+        kwargs |= {n: d for n, d in self.late.items() if n not in given}
         place = len(args)
 
         def step(run: Naive, given: list[Any], causes: Causes) -> Any:
@@ -755,6 +757,11 @@ class Naive:
                 fresh[task.more] = named.get(task.more, {}) | fresh[task.more]
             if name is not None and not again:
                 fresh |= self.prologue(template, fresh, causes, lacks)
+                if lacks:
+                    return _worst(lacks)
+            elif not again:  # M1: lazy defaults are arguments
+                left = {n: d for n, d in following.late.items() if n not in fresh}
+                fresh |= {n: self.resolve(d, causes, lacks) for n, d in left.items()}
                 if lacks:
                     return _worst(lacks)
             task, named = following, (named | fresh if again else self.complete(following, fresh))

@@ -272,13 +272,17 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """Tasks that tail-call each other once per step; the last one does the body."""
+    """Tasks that tail-call each other once per step; the last one does the body.
+
+    ``late``: the default of a parameter is a lazy value.
+    """
 
     pauses: tuple[int | None, ...]
     steps: tuple[Step, ...]
     body: Any
     tries: Tries | None = None
     binds: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -364,6 +368,8 @@ class Build:
         #: Entries of the log → how many of these calls failed for a first time, as ``Tries`` say.
         self.failures: Counter[tuple[str, str]] = Counter()
         self._make_resources()
+        #: The lazy default of parameters.
+        self._late = cs.task(name="late")(self._be_late)()
         self._truth = cs.task(name="truth")(lambda value: value)
         self._tasks: dict[Job, Any] = {}
         self._members: dict[Loop, list[Any]] = {}
@@ -466,6 +472,11 @@ class Build:
         make = self.cs.task(name=label, mode=job.mode, nout=job.nout, may_block=blocks, **options)
         return make(function)
 
+    def _be_late(self) -> str:
+        with self._lock:
+            self.log.append(("late", ""))
+        return "late"
+
     def _begin(self, task: Job | Loop, label: str, arguments: Any) -> None:
         """Note a call, and whether it sees another's variable; fail if it is one of the first."""
         if tone.get(CALLERS) is not CALLERS:
@@ -509,6 +520,9 @@ class Build:
         bound_thing, a_pool, a_hub = map(self.cs.inject, ("bound", self._pool, "hub"))
         if signature == "file":
             return lambda a=1, *, file=a_file: act(a, file=file)
+        if signature == "late":
+            later, box = self._late, (self._late, 1)
+            return lambda a=1, *, late=later, box=box: act(a, late=late, box=box)
         if signature == "pool":
             return lambda a=1, *, pool=a_pool: act(a, pool=pool)
         if signature == "hub":
@@ -578,7 +592,8 @@ class Build:
             turn = functools.partial(self._turn, loop, label, place)
             declared = {} if loop.tries is None else loop.tries.options
             make = self.cs.task(name=name, may_block=pauses is not None, **declared)
-            members.append(make(_awaiting(_turning(turn, place), pauses)))
+            keep = self._late if loop.late else f"kept {place}"
+            members.append(make(_awaiting(_turning(turn, keep), pauses)))
             self.blueprints[name] = members[-1](0)
 
     def _turn(self, loop: Loop, label: str, place: int, n: Any, acc: Any, keep: Any) -> Any:
@@ -625,8 +640,8 @@ class Build:
         return self._members[loop][place - 1] if len(loop.pauses) > 1 else self._truth
 
 
-def _turning(turn: Callable[..., Any], place: int) -> Callable[..., Any]:
-    return lambda n, acc=0, *, keep=f"kept {place}": turn(n, acc, keep)
+def _turning(turn: Callable[..., Any], keep: Any) -> Callable[..., Any]:
+    return lambda n, acc=0, *, keep=keep: turn(n, acc, keep)
 
 
 def bind() -> None:
@@ -749,8 +764,9 @@ _tries = st.sampled_from(
     ]
 )
 _takes = st.sampled_from([()] * 6 + [(("gpu", 1),), (("disk", 0.5), ("gpu", 2))])
-_resources = ["file", "cursor", "bound", "pool", "hub"]
-_signatures = st.sampled_from(["any", "any", "any", "some", "some", "full", "full", *_resources])
+#: The signatures whose tasks take an argument, and get others by their defaults.
+_supplied = ["file", "cursor", "bound", "pool", "hub", "late"]
+_signatures = st.sampled_from(["any", "any", "any", "some", "some", "full", "full", *_supplied])
 _going_on = ["named", "placed", "unnamed", "kept", "lazy n", "tail", "target", "id", "id, unnamed",
              "generation"]  # fmt: skip
 _going_wrong = ["unknown name", "too many", "missing", "unknown id"]
@@ -934,7 +950,7 @@ def _amounts(profile: Profile, inner: Any, cached: bool) -> st.SearchStrategy[An
 @functools.cache
 @st.composite
 def _arguments(draw: Any, signature: str, inner: Any) -> Any:
-    if signature in _resources:
+    if signature in _supplied:
         return tuple(draw(st.lists(inner, max_size=1))), ()
     least, most = {"any": (0, 3), "some": (1, 2), "full": (1, 4)}[signature]
     args = tuple(draw(st.lists(inner, min_size=least, max_size=most)))
@@ -984,7 +1000,8 @@ def _loops(draw: Any, profile: Profile, depth: int, met: int) -> Loop:
     styles = [*_going_on * 3, *(_going_wrong if profile.fails else [])]
     step = st.builds(Step, st.sampled_from(styles), st.integers(0, 2), value)
     steps = tuple(draw(st.lists(step, max_size=4)))
-    return Loop(pauses, steps, draw(_bodies(profile, depth, met)), tries, draw(_rarely))
+    body = draw(_bodies(profile, depth, met))
+    return Loop(pauses, steps, body, tries, draw(_rarely), draw(_rarely))
 
 
 @functools.cache
@@ -1011,9 +1028,9 @@ def _maps(
         loop = draw(_loops(profile, depth, met))
         amounts = draw(_amounts(profile, inner, bool(cached)))
         return Map(loop, (("n", column(st.integers(0, 3).map(Const))),), cached, catches, amounts)
-    job = draw(_jobs(profile, depth, met, st.sampled_from(["some", "any", "file", "pool"])))
+    job = draw(_jobs(profile, depth, met, st.sampled_from(["some", "any", "file", "pool", "late"])))
     given = [("a", column(inner))]
-    if job.signature not in _resources and draw(st.booleans()):
+    if job.signature not in _supplied and draw(st.booleans()):
         shared = st.one_of(inner.map(Lit), st.none())
         fixed = draw(shared)
         given.append(("c", column(inner) if fixed is None else fixed))

@@ -972,6 +972,32 @@ def _(g: Ground) -> Any:
     return g.task(use, "use")(2).with_retry(3)
 
 
+@case("M1: lazy defaults are arguments, of calls, items and tail calls")
+def _(g: Ground) -> Any:
+    late = g.asame("late")
+    box = [late, 2]
+    work = g.task(lambda a, late=late, *, box=box: [a, late, box], "work", turns=1)
+    switch = g.task(lambda n: work.tail(n, box=3), "switch")
+    loop = g.task(lambda n, late=late: g.cs.TailCall((n - 1,)) if n else late, "loop")
+    calls = [work(1), work(2, "mine"), work(3, box=g.same(4)), switch(5), loop(3)]
+    return g.cs.gather(*calls, work.map(a=[6, 7]), switch.map(n=[8]))
+
+
+@case("M1, R6: a lazy default that was skipped skips the call, and what follows a tail call")
+def _(g: Ground) -> Any:
+    late = g.same("late").run_if(g.no())
+    work = g.task(lambda a, late=late: [a, late], "work")
+    switch = g.task(lambda n: work.tail(n), "switch")
+    return g.same("end").after(work(1), switch(2))
+
+
+@case("M1: a lazy default that fails fails the call")
+def _(g: Ground) -> Any:
+    late = g.fail(ValueError("no"))()
+    work = g.task(lambda a, late=late: [a, late], "work")
+    return g.task(lambda n: work.tail(n), "switch", turns=0)(2)
+
+
 @case("R10: a task declares policies for its calls, which say otherwise where they do")
 def _(g: Ground) -> Any:
     left = [1, 2]

@@ -24,7 +24,7 @@ from cascade.graph.model import Graph
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
 from cascade.spec.containers import GATHER, Recipe
 from cascade.spec.errors import DefinitionError
-from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_types import LazyResult, as_lazy
 from cascade.spec.lazy_value import NO_KWARGS
 from cascade.spec.policies import PLAIN_CALLS
 from cascade.spec.resource import Inject
@@ -170,7 +170,9 @@ class _Template:
             elif issubclass(type(value), Inject):
                 self.defaults[register] = value  # left out by the caller, supplied by the call
             elif name in parameters.defaults and (self.root is None or name not in given):
-                self.defaults[register] = parameters.defaults[name]
+                default = parameters.defaults[name]
+                is_late = name in self.task.supplied and not issubclass(type(default), Inject)
+                self.defaults[register] = as_lazy(default, *_HERE) if is_late else default
         self.var_args = self._allocate_surplus(parameters.var_positional, given, ())
         self.var_kwargs = self._allocate_surplus(parameters.var_keyword, given, {})
 
@@ -262,3 +264,6 @@ def _call(lazy: LazyResult[Any], outputs: Mapping[LazyResult[Any], Register]) ->
         task=lazy.task,
         source=lazy,
     )
+
+
+_HERE = (BlueprintBuilder.build_task.__code__, 0)

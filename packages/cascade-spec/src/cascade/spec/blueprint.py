@@ -312,9 +312,10 @@ class TailCall:
             _check_kwargs(kwargs)
         # A task is an Operation that is not structural; nothing else has this attribute.
         if target is not None and getattr(target, "structural", True):
-            raise ArgumentError(
-                f"target must be a task, but is {short(target)}; decorate it with @cs.task"
-            )
+            hint = "decorate it with @cs.task"
+            if getattr(target, "instance", None) is not None:
+                hint = "for the task of an object, return the result of its tail(…)"
+            raise ArgumentError(f"target must be a task, but is {short(target)}; {hint}")
         self.args = args
         self.kwargs = kwargs
         self.target_blueprint_id = target_blueprint_id

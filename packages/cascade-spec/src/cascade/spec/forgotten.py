@@ -26,7 +26,7 @@ _SKIPPED = frozenset(
     {"CACHE", "PRECALL", "EXTENDED_ARG", "NOP", "NOT_TAKEN", "PUSH_NULL", "KW_NAMES"}
 )
 _ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
-_VARIABLES = frozenset({"LOAD_GLOBAL", "LOAD_DEREF", "LOAD_NAME", "LOAD_CLASSDEREF"})
+_VARIABLES = frozenset({"LOAD_GLOBAL", "LOAD_DEREF", "LOAD_NAME", "LOAD_CLASSDEREF", "LOAD_FAST"})
 _JUMPS = frozenset({"JUMP_FORWARD", "JUMP_BACKWARD_NO_INTERRUPT"})
 _UNKNOWN = object()
 
@@ -112,6 +112,7 @@ def refuse_dropped(task: Any, dropped: Sequence[Dropped]) -> tuple[Dropped, ...]
     function = function_of(task.func)
     names = _names_of(function)
     names.setdefault(function.__name__, task)  # not bound while it is declared
+    names.update(_first_of(function, task.owner))
     unknown = []
     for call in dropped:
         target = _value(call.path, names)
@@ -140,7 +141,7 @@ def refuse_uncalled(result: Any, task: Any) -> None:
         name = found = f"{owner.name}.{result.__name__}"
     else:
         return
-    place = _place_of_return(task.func, result)
+    place = _place_of_return(task, result)
     at = f" at {place}" if place else ""
     wrong = (place.source if place else "") or f"return {name}"
     right = f"    right:  return {name}(…)"
@@ -151,31 +152,29 @@ def refuse_uncalled(result: Any, task: Any) -> None:
     )
 
 
-def _place_of_return(func: Any, result: Any) -> CallSite | None:
+def _place_of_return(task: Any, result: Any) -> CallSite | None:
     """The line that returns ``result`` by its name."""
-    function = function_of(func)
+    function = function_of(task.func)
     code = getattr(function, "__code__", None)
     if type(code) is not CodeType:
         return None
     names, steps = _names_of(function), _steps(code)
+    names.update(_first_of(function, task.owner))
     for at, step in enumerate(steps):
         if step.opname == "RETURN_VALUE" and at:
             path = _path_to(steps, at - 1)
             found = _value(path, names) if path else _UNKNOWN
-            if found is not _UNKNOWN and (found is result or _same(found, result)):
+            if found is not _UNKNOWN and _same(found, result):
                 line = _line(steps[at - 1])
                 return None if line is None else CallSite(code.co_filename, line)
     return None
 
 
 def _same(found: Any, result: Any) -> bool:
-    """Whether both are the same method of the same object."""
-    return (
-        type(found) is MethodType
-        and type(result) is MethodType
-        and found.__self__ is result.__self__
-        and found.__func__ is result.__func__
-    )
+    """Whether both are the same task, or the same method of one, bound to whatever object."""
+    if type(found) is MethodType and type(result) is MethodType:
+        return found.__name__ == result.__name__ and _same(found.__self__, result.__self__)
+    return getattr(found, "task", found) is getattr(result, "task", result)
 
 
 def _is_tail(found: Any) -> bool:
@@ -243,14 +242,22 @@ def _line(step: dis.Instruction) -> int | None:
 
 def _names_of(function: Any) -> dict[str, Any]:
     """The values of the names that a function's code may use, as far as they are set."""
-    names: dict[str, Any] = dict(getattr(function, "__globals__", {}))
     code = function.__code__
+    names: dict[str, Any] = dict(getattr(function, "__globals__", {}))
+    for name in code.co_varnames:
+        names.pop(name, None)
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
         try:
             names[name] = cell.cell_contents
         except ValueError:
             names.pop(name, None)
     return names
+
+
+def _first_of(function: Any, owner: type | None) -> dict[str, Any]:
+    """The first parameter of a method, with its class in place of the object."""
+    code = function.__code__
+    return {} if owner is None or not code.co_argcount else {code.co_varnames[0]: owner}
 
 
 def _value(path: Sequence[str], names: Mapping[str, Any]) -> Any:

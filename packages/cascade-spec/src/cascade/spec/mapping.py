@@ -16,6 +16,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.spec.blueprint import Literal
+from cascade.spec.callsite import users_frame
 from cascade.spec.containers import GATHER
 from cascade.spec.errors import ArgumentError
 from cascade.spec.injection import Inject
@@ -82,7 +83,7 @@ def mapped(
     task: Task[..., Any], iterables: Mapping[str, Any], catches: bool
 ) -> MappedLazyResult[Any]:
     """The node for ``task.map(**iterables)``, called from ``Task.map``."""
-    frame = sys._getframe(2)
+    frame = users_frame(sys._getframe(2))
     code, lasti = frame.f_code, frame.f_lasti
     shared = {n: v for n, v in iterables.items() if isinstance(v, (Literal, Inject))}
     names = tuple(name for name in iterables if name not in shared)
@@ -116,9 +117,18 @@ def mapped(
     return lazy
 
 
-def unnamed_in_map(task: Task[..., Any], given: Sequence[Any]) -> ArgumentError:
-    """The error for ``task.map([1, 2])``, where the list has no parameter name."""
-    names = [n for n in task.parameters.keyword if n not in task.parameters.injections] or ["…"]
+def unnamed_in_map(
+    task: Task[..., Any], given: Sequence[Any], bound: str | None = None
+) -> ArgumentError:
+    """The error for ``task.map([1, 2])``, where the list has no parameter name.
+
+    Args:
+        task: The task.
+        given: The iterables.
+        bound: The parameter of the object of a method.
+    """
+    known = (*task.parameters.injections, bound)
+    names = [n for n in task.parameters.keyword if n not in known] or ["…"]
     shown = [written(v) if isinstance(v, LazyResult) else short(v) for v in given]
     named = ", ".join(f"{n}={v}" for n, v in zip(names, shown, strict=False))
     return ArgumentError(f"{task.name}.map() takes its iterables by name: {task.name}.map({named})")

@@ -27,6 +27,7 @@ from cascade.spec.checks import is_number
 from cascade.spec.errors import DefinitionError
 from cascade.spec.injection import Inject as Inject
 from cascade.spec.injection import with_injections
+from cascade.spec.lazy_value import LazyValue
 from cascade.spec.wording import short
 
 T = TypeVar("T")
@@ -198,6 +199,12 @@ def _needs_of(func: Callable[..., Any], described: str) -> dict[str, Inject]:
                     "cannot be injected; move it behind the '/'"
                 )
             needs[parameter.name] = parameter.default
+        elif issubclass(type(parameter.default), LazyValue):
+            raise DefinitionError(
+                f"provider '{described}': the default of '{parameter.name}' is "
+                f"{short(parameter.default)}, a lazy value, which only a task can be given; give "
+                "it to the task that uses the resource"
+            )
     return needs
 
 

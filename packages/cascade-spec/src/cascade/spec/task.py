@@ -7,19 +7,29 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from types import CodeType
-from typing import Any, Generic, Literal, Never, ParamSpec, TypeAlias, TypeVar, overload
+from typing import (
+    Any,
+    Generic,
+    Literal,
+    Never,
+    ParamSpec,
+    Self,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 from cascade.spec.blueprint import TailCall
-from cascade.spec.callables import called, gives_coroutine, own_name
-from cascade.spec.checks import is_count, is_number
+from cascade.spec.callables import gives_coroutine, own_name
 from cascade.spec.containers import ATOMS
 from cascade.spec.declared import CacheOption, RetryOption, declared_by
-from cascade.spec.errors import ArgumentError, DefinitionError
+from cascade.spec.declaring import check_options, refuse_unfit, supplied, unknown_option
+from cascade.spec.errors import ArgumentError
 from cascade.spec.forgotten import dropped_tails, refuse_dropped, refuse_dropped_calls
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, settle
 from cascade.spec.lazy_value import NO_KWARGS, next_number
 from cascade.spec.mapping import mapped, unnamed_in_map
-from cascade.spec.nearby import did_you_mean
+from cascade.spec.methods import BoundTask, binds
 from cascade.spec.operation import Operation
 from cascade.spec.parameters import Parameters
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
@@ -65,9 +75,12 @@ class Task(Operation, Generic[P, R]):
         may_block: bool | float = False,
         policies: CallPolicies = PLAIN_CALLS,
     ) -> None:
-        _refuse_unfit(func, name)
+        is_class_method, is_static = isinstance(func, classmethod), isinstance(func, staticmethod)
+        if is_class_method or is_static:
+            func = func.__func__  # type: ignore[attr-defined]
+        refuse_unfit(func, name)
         super().__init__(func, name or own_name(func), gives_coroutine(func))
-        _check_options(self.name, self.is_async, mode, nout, may_block)
+        check_options(self.name, self.is_async, mode, nout, may_block)
         # Not the function's own attributes: one called "map" would hide the method.
         functools.update_wrapper(self, func, updated=())
         self.__qualname__ = getattr(func, "__qualname__", self.name)  # a partial has none
@@ -77,8 +90,11 @@ class Task(Operation, Generic[P, R]):
         self.may_block = may_block
         self.policies = policies
         self.parameters = Parameters(func, self.name)
+        #: Parameter → default that a call hands over like an argument: a resource to inject, or a
+        #: lazy value, also in a container.
+        self.supplied = supplied(self.parameters)
         self.derived: dict[str, Any] = {}
-        # Shape of a call that fits → parameters to inject in it. Most calls of a task have the same
+        # Shape of a call that fits → arguments to supply to it. Most calls of a task have the same
         # few shapes, and binding takes some microseconds.
         self._shapes: dict[Any, dict[str, Any]] = {}
         #: The shapes that are just a number of positional arguments and need no injection.
@@ -91,6 +107,10 @@ class Task(Operation, Generic[P, R]):
             self._dropped = refuse_dropped(self, self._dropped)
         #: Whether its code was searched for calls of tasks that are dropped.
         self._searched = False
+        #: The object that it is bound to: that of the attribute, the class, or none.
+        self._binds = "class" if is_class_method else not is_static and binds(func)
+        #: The class in whose body it stands.
+        self.owner: type | None = None
 
     @overload
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> LazyResult[R]: ...
@@ -215,6 +235,26 @@ class Task(Operation, Generic[P, R]):
         self._refuse_dropped()
         return mapped(self, iterables, return_exceptions)
 
+    def __get__(self, instance: Any, owner: Any = None) -> Self:
+        """The task of an object, ``obj.work``: a BoundTask.
+
+        For checkers it is the task itself: for them, an attribute that is declared in a class as a
+        Task, and set in ``__init__``, would be bound, too.
+        """
+        found: Any = self
+        if self._binds == "class":
+            found = BoundTask(self, type(instance) if owner is None else owner)
+        elif self._binds and instance is not None:
+            found = BoundTask(self, instance)
+        return found  # type: ignore[no-any-return]
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.owner = owner
+
+    @property
+    def __isabstractmethod__(self) -> bool:
+        return bool(getattr(self.func, "__isabstractmethod__", False))
+
     def __repr__(self) -> str:
         return f"<task {self.name}>"
 
@@ -232,7 +272,7 @@ class Task(Operation, Generic[P, R]):
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         self._refuse_dropped()
         named = self.parameters.bind(args, kwargs)
-        injected = {n: i for n, i in self.parameters.injections.items() if n not in named}
+        injected = {n: d for n, d in self.supplied.items() if n not in named}
         if len(self._shapes) < _SHAPES_KEPT:
             self._shapes[(len(args), *kwargs) if kwargs else len(args)] = injected
             if not kwargs and not injected and self.policies is PLAIN_CALLS:
@@ -282,6 +322,9 @@ def task(
 
     Args:
         func: A function, coroutine function, lambda or other callable; not a generator function.
+            In a class it is a method, whose object is an argument as any other:
+            ``obj.work(x)``, ``obj.work.map(…)``, ``obj.work.tail(x)``. ``@task`` stands above
+            ``@classmethod`` and ``@staticmethod``.
         name: Defaults to the function's own name.
         mode: The thread of a plain function. ``"auto"``: on the graph path a worker thread, which
             it shares with others as long as it does not block; on the VM path the event loop's
@@ -309,7 +352,7 @@ def task(
     """
 
     if unknown:
-        raise _unknown(unknown)
+        raise unknown_option(next(iter(unknown)), [*inspect.signature(task).parameters][1:-1])
 
     def make(function: Any) -> Any:
         declarer = name or own_name(function)
@@ -328,55 +371,3 @@ class Decorator:
     def __call__(self, func: Callable[P, R], /) -> Task[P, R]: ...
     def __call__(self, func: Any, /) -> Any:
         return Task(func)
-
-
-def _unknown(options: Mapping[str, Any]) -> DefinitionError:
-    known = [name for name in inspect.signature(task).parameters if name not in ("func", "unknown")]
-    name = next(iter(options))
-    hint = did_you_mean(name, known) or f"; it has {', '.join(known)}"
-    return DefinitionError(f"@cs.task has no option '{name}'{hint}")
-
-
-def _refuse_unfit(func: Any, name: Any) -> None:
-    if isinstance(func, Operation):
-        raise DefinitionError(f"{short(func)} is a task already; decorate a function once")
-    if isinstance(func, (classmethod, property)):
-        kind = type(func).__name__
-        raise DefinitionError(
-            f"@task takes a function, but got a {kind}: decorators apply from the function up\n"
-            f"    wrong:  @cs.task above @{kind}\n"
-            + (
-                "    right:  @classmethod above @cs.task"
-                if isinstance(func, classmethod)
-                else "    right:  a task that takes the object: @cs.task def area(shape): …"
-            )
-        )
-    if not callable(func) or isinstance(func, LazyResult):
-        raise DefinitionError(f"@task takes a function, but got {short(func)}")
-    if name is not None and not isinstance(name, str):
-        raise DefinitionError(f"task '{own_name(func)}': name must be a str, but is {short(name)}")
-    decides = called(func)
-    if inspect.isgeneratorfunction(decides) or inspect.isasyncgenfunction(decides):
-        raise DefinitionError(
-            f"'{own_name(func)}' is a generator function, and a task returns one value; return a "
-            "list, or make one task per item with .map(), or declare a provider with @resource"
-        )
-
-
-def _check_options(name: str, is_async: bool, mode: Any, nout: Any, may_block: Any) -> None:
-    if mode not in ("auto", "blocking", "inline"):
-        raise DefinitionError(
-            f"task '{name}': mode must be 'auto', 'blocking' or 'inline', but is {short(mode)}"
-        )
-    if is_async and mode != "auto":
-        raise DefinitionError(
-            f"task '{name}' is a coroutine function, which always runs in the event loop's "
-            f"thread; mode={mode!r} is for plain functions"
-        )
-    if nout is not None and not is_count(nout):
-        why = ", as there is nothing to unpack" if nout == 0 else ""
-        raise DefinitionError(f"task '{name}': nout must be an int ≥ 1, but is {short(nout)}{why}")
-    if not isinstance(may_block, bool) and not is_number(may_block, 0):
-        raise DefinitionError(
-            f"task '{name}': may_block must be True, False or seconds, but is {short(may_block)}"
-        )

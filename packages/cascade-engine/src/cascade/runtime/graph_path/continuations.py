@@ -31,6 +31,7 @@ from cascade.runtime.semantics.tail_calls import (
     misfit,
     next_call,
     searched,
+    supplied,
     with_values,
 )
 from cascade.spec.blueprint import Blueprint, Literal, TailCall
@@ -113,6 +114,7 @@ class Continuations:
     def tail(self, work: Work, tail: TailCall) -> bool:
         """Rule R5: make the call that ``tail`` asks for; whether it can be made at once."""
         last = (*work.args, *work.kwargs.values())
+        tail = supplied(tail, work.operation)
         if work.policies.repeats:
             check_step(work.operation, tail, last)
         tail, lazies = searched(tail, last, work.source._code, work.source._lasti)

@@ -23,7 +23,10 @@ def initial_registers(
         there = register in given or register in blueprint.input_defaults
         if not there and register not in blueprint.input_sources:
             raise ArgumentError(f"'{blueprint.name}' is missing its input '{name}'")
-    defaults = {register: as_argument(v) for register, v in blueprint.input_defaults.items()}
+    defaults = {  # a lazy one is to be computed, unlike a given one
+        register: v if issubclass(type(v), LazyResult) else as_argument(v)
+        for register, v in blueprint.input_defaults.items()
+    }
     return {**defaults, **given}, given.keys()
 
 

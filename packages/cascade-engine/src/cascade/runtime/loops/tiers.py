@@ -18,6 +18,7 @@ from cascade.runtime.loops.verified_source import Unfit
 from cascade.spec.callsite import CallSite
 from cascade.spec.errors import ArgumentError, TierError
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.methods import BoundTask
 from cascade.spec.shown import Shown
 from cascade.spec.task import Task
 from cascade.spec.wording import short, visible
@@ -89,6 +90,8 @@ def explain(task: Task[..., Any] | LazyResult[Any]) -> Explanation:
     Cost: about a millisecond the first time, which the first run then saves.
     """
     policies = None
+    if isinstance(task, BoundTask):
+        task = task.task
     if isinstance(task, LazyResult):
         task, policies = task.task, task._calls  # type: ignore[assignment]
     if not isinstance(task, Task):

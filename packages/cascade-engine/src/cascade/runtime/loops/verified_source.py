@@ -23,8 +23,6 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
 from cascade.runtime.loops.ast_walk import nodes
-from cascade.spec.blueprint import Literal
-from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import Task
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
@@ -66,7 +64,7 @@ def refuse(task: Task[..., Any]) -> None:
         raise Unfit("its mode is 'blocking', so each step has a thread")
     if parameters.var_positional is not None or parameters.var_keyword is not None:
         raise Unfit("it takes * or ** arguments")
-    if any(isinstance(value, (LazyResult, Literal)) for value in parameters.defaults.values()):
+    if task.supplied:
         raise Unfit("a default of it is a lazy value")
     written = _context_variable(task.func)
     if written is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from cascade.spec.blueprint import Blueprint, Literal, TailCall
 from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError
+from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult, as_lazy
 from cascade.spec.operation import Operation
 from cascade.spec.task import Task
@@ -51,6 +52,19 @@ def searched(
     if not lazies:
         return tail, lazies
     return TailCall(args, kwargs, tail.target_blueprint_id, tail.target), lazies
+
+
+def supplied(tail: TailCall, current: Operation) -> TailCall:
+    """``tail`` with the lazy defaults of another task, which it switches to, as arguments (M1)."""
+    target = tail.target
+    if target is None or target is current or not target.supplied:
+        return tail
+    try:
+        given = target.parameters.bind_some(tail.args, tail.kwargs)
+    except ArgumentError:
+        return tail  # the call raises the error
+    left = {n: v for n, v in target.supplied.items() if n not in given and type(v) is not Inject}
+    return TailCall(tail.args, {**tail.kwargs, **left}, tail.target_blueprint_id, target)
 
 
 def with_values(tail: TailCall, values: Sequence[Any]) -> TailCall:
@@ -128,7 +142,8 @@ def entry(blueprint: Blueprint, tail: TailCall) -> dict[str, Literal[Any] | Lazy
         elif source is not None:
             named[name] = source
         elif register in blueprint.input_defaults:
-            named[name] = Literal(blueprint.input_defaults[register])
+            default = blueprint.input_defaults[register]
+            named[name] = default if isinstance(default, LazyResult) else Literal(default)
     if missing := inputs.keys() - named.keys():
         parameters.complete(named)
         raise ArgumentError(

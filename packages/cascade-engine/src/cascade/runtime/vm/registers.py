@@ -56,7 +56,7 @@ def is_for_registers(blueprint: Blueprint, run: Run) -> bool:
     if isinstance(task, Task) and (len(blueprint.instructions) == 1 or is_baked(blueprint, task)):
         return False  # a task's own loop
     defaults = blueprint.input_defaults.values()
-    return not any(isinstance(v, Inject) for v in defaults) and all(
+    return not any(isinstance(v, (Inject, LazyResult)) for v in defaults) and all(
         map(_is_plain, blueprint.instructions)
     )
 
