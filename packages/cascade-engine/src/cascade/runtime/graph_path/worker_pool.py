@@ -37,6 +37,7 @@ from typing import Any, Final, Protocol
 
 from cascade.runtime.execution.worker_calls import WorkerCall, not_begun
 from cascade.runtime.graph_path.biased_lock import BiasedLock
+from cascade.runtime.graph_path.ranks import SWITCH
 from cascade.runtime.run import Run
 
 #: Seconds between two looks at the progress of the awake threads.
@@ -62,11 +63,15 @@ class Ready(Protocol):
 
 
 class ByPriority:
-    """Ready items by priority, lowest number first, in order of arrival among equals."""
+    """Ready items by priority, lowest number first, in order of arrival among equals.
 
-    def __init__(self, priority: Callable[[Any], int]) -> None:
+    Args:
+        priority: Returns a number, or something else that can be compared.
+    """
+
+    def __init__(self, priority: Callable[[Any], Any]) -> None:
         self._priority = priority
-        self._heap: list[tuple[int, int, Any]] = []
+        self._heap: list[tuple[Any, int, Any]] = []
         self._arrival = itertools.count()
 
     def append(self, item: Any) -> None:
@@ -123,6 +128,8 @@ class WorkerPool:
         self._biased_lock = lock
         self._host = host
         self.ready: Ready = deque() if ready is None else ready
+        #: The queue before ``reorder``; threads may still use it.
+        self._former: Ready | None = None
         self._lock = threading.Lock()
         self._awake = 0
         #: Awake thread → its current item.
@@ -146,8 +153,35 @@ class WorkerPool:
 
     def push(self, item: Any) -> None:
         """Add ``item`` without waking a thread; for a thread that is awake itself."""
-        if not self._stopped:
-            self.ready.append(item)
+        if self._stopped:
+            return
+        ready = self.ready
+        ready.append(item)
+        if ready is not self.ready:  # it was replaced meanwhile
+            self.queue()
+
+    def reorder(self, ready: Ready) -> None:
+        """Keep the ready items in another queue from now on. Once; from any thread."""
+        with self._lock:
+            self._former, self.ready = self.ready, ready
+        self.queue()
+
+    def queue(self) -> Ready:
+        """The present queue, with all ready items; for a thread that begins to use it."""
+        former = self._former
+        if former is None:
+            return self.ready
+        with self._lock:
+            items = []
+            with contextlib.suppress(IndexError):
+                while True:
+                    items.append(former.popleft())
+            for item in items:
+                if not (item is SWITCH or self._stopped):
+                    self.ready.append(item)
+            for _ in range(self._awake):
+                former.append(SWITCH)
+        return self.ready
 
     def wake(self) -> None:
         """Make sure that a thread works on ready items. In the loop's thread."""
@@ -171,6 +205,8 @@ class WorkerPool:
         """Drop ready items; threads leave after their present call."""
         self._stopped = True
         self.ready.clear()
+        if self._former is not None:
+            self._former.clear()
 
     async def quiet(self) -> None:
         """Wait until no thread is awake; after ``stop``, in the loop's thread."""

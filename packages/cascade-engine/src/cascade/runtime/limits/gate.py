@@ -90,7 +90,7 @@ class Gate:
     ) -> Permit:
         """A permit for a call; the caller enters and leaves it."""
         amounts = tuple([(name, exact(amount)) for name, amount in policies.capacities])
-        return Permit(
+        permit = Permit(
             self._run,
             self.constraints,
             operation.name,
@@ -100,6 +100,9 @@ class Gate:
             most,
             self._admissions,
         )
+        if policies.priority:
+            permit.prefer(policies.priority)
+        return permit
 
     async def admitted(
         self,
