@@ -7,6 +7,7 @@ import pytest
 from tests.sample_tasks import same
 
 import cascade as cs
+from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.clock import run_virtually
 from cascade.runtime.graph_path.ranks import by_rank
 from cascade.runtime.graph_path.worker_pool import ByPriority
@@ -202,3 +203,114 @@ def test_a_priority_is_an_int(priority):
 def test_a_node_that_calls_no_task_has_no_priority():
     with pytest.raises(cs.errors.LazyUseError, match="calls no task"):
         cs.gather(note(1)).with_priority(1)
+
+
+# -- runs -------------------------------------------------------------------------------------
+
+
+def test_the_priority_of_a_run_is_added_to_those_of_its_nodes():
+    async def main():
+        async with cs.Engine(capacities={"gpu": 1}) as engine:
+
+            def start(name, run, node):
+                lazy = hold(name).with_capacity(gpu=1).with_priority(node)
+                return engine.start(lazy, priority=run)
+
+            first = start("first", 0, 0)
+            await asyncio.sleep(0.5)
+            rest = [start("3 + 4", 3, 4), start("0 + 6", 0, 6), start("9 - 1", 9, -1)]
+            for handle in (first, *rest):
+                await handle.result()
+
+    run_virtually(main)
+    assert order == ["first", "9 - 1", "3 + 4", "0 + 6"]
+
+
+def test_a_program_has_the_priority_that_it_was_compiled_with():
+    async def main():
+        async with cs.Engine(capacities={"gpu": 1}) as engine:
+            low = engine.compile(hold("low").with_capacity(gpu=1))
+            high = engine.compile(hold("high").with_capacity(gpu=1), priority=2)
+            first = engine.start(hold("first").with_capacity(gpu=1))
+            await asyncio.sleep(0.5)
+            await asyncio.gather(low.run(), high.run(), first.result())
+
+    run_virtually(main)
+    assert order == ["first", "high", "low"]
+
+
+class Call:
+    def __init__(self, name, priority=0):
+        self.name = name
+        if priority:
+            self.cascade_priority = priority
+
+    def __call__(self):
+        order.append(self.name)
+
+
+def test_calls_that_wait_for_a_thread_begin_by_priority():
+    release = threading.Event()
+    executor = LocalExecutor(1)
+    calls = [executor.submit(release.wait, 30)]
+    for name, priority in [("a", 0), ("b", 0), ("c", 2), ("d", 0), ("e", 5), ("f", 2), ("g", -1)]:
+        calls.append(executor.submit(Call(name, priority)))
+    release.set()
+    for call in calls:
+        call.result(30)
+    assert order == ["e", "c", "f", "a", "b", "d", "g"]
+    assert executor.most_urgent is None
+    executor.submit(Call("later")).result(30)
+    executor.shutdown()
+    assert order[-1] == "later"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+async def test_a_run_gives_way_to_a_more_urgent_one_between_two_nodes(threads, use_vm):
+    """Although it has ready nodes for all threads."""
+    begun, urgent_ran = threading.Event(), threading.Event()
+
+    @cs.task(mode="blocking")
+    def slow(n):
+        begun.set()
+        urgent_ran.wait(0.02)
+        order.append(n)
+        return n
+
+    @cs.task(mode="blocking")
+    def urgent():
+        order.append("urgent")
+        urgent_ran.set()
+
+    async with cs.Engine(threads=threads) as engine:
+        long = engine.start([slow(n) for n in range(500)], use_vm=use_vm)
+        await asyncio.to_thread(begun.wait, 30)
+        await engine.run(urgent(), priority=10, use_vm=use_vm)
+        assert await long.result() == list(range(500))
+    assert order.index("urgent") < 499
+
+
+async def test_runs_of_equal_priority_give_no_way(use_vm):
+    begun, release = threading.Event(), threading.Event()
+
+    @cs.task(mode="blocking")
+    def slow(n):
+        begun.set()
+        release.wait(30)
+        order.append(n)
+
+    async with cs.Engine(threads=1) as engine:
+        first = engine.start([slow(n) for n in range(50)], use_vm=use_vm)
+        await asyncio.to_thread(begun.wait, 30)
+        second = engine.start(slow("second"), use_vm=use_vm)
+        await asyncio.sleep(0.01)
+        release.set()
+        await first.result()
+        await second.result()
+    assert order == [*range(50), "second"]
+
+
+@pytest.mark.parametrize("priority", [True, "1", 2.0])
+def test_the_priority_of_a_run_is_an_int(priority):
+    with pytest.raises(cs.errors.ArgumentError, match="priority takes an int, higher first"):
+        cs.run(note(1), priority=priority)

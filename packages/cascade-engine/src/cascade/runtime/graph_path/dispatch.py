@@ -60,7 +60,6 @@ class Dispatch:
         self._thread = threading.get_ident()
         self._cancels = Cancels()
         self._stages = stages
-        self._is_ranked = False
         ready = None if stages is None else ByPriority(stages.of)
         self.pool = WorkerPool(run, self._lock, self, ready)
         #: Number of items sent to the loop's lane, counted under the lock, and number of these that
@@ -92,9 +91,8 @@ class Dispatch:
         return self._on_loop_now == 1
 
     def rank(self) -> None:
-        """Order ready nodes by priority, now that one is known that has any. Under the lock."""
-        if not self._is_ranked:
-            self._is_ranked = True
+        """Order ready nodes by priority from now on (M24). From any thread."""
+        if not self.pool.is_ranked:
             stage = None if self._stages is None else self._stages.of
             self.pool.reorder(ByPriority(by_rank(self._run.loop.time, stage)))
 

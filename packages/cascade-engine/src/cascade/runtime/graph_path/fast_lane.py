@@ -19,7 +19,7 @@ from cascade.runtime.execution.contexts import differs
 from cascade.runtime.graph_path.dispatch import Dispatch
 from cascade.runtime.graph_path.failures import Failures
 from cascade.runtime.graph_path.node_table import Nodes
-from cascade.runtime.graph_path.ranks import SWITCH
+from cascade.runtime.graph_path.ranks import GIVE_WAY, SWITCH
 from cascade.runtime.graph_path.segments import Segment, Shares, Work
 from cascade.runtime.graph_path.slow_lane import SlowLane
 from cascade.runtime.graph_path.surroundings import Surroundings
@@ -105,6 +105,9 @@ class FastLane:
             if not (end.smooth and lazy._plain):
                 if lazy is SWITCH:
                     return False
+                if lazy is GIVE_WAY:
+                    pool.give_way()
+                    return True
                 work_on((segment, lazy))
                 continue
             if constraints.any and not (lazy.task is free and constraints.found is known):

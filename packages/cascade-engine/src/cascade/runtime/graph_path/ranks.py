@@ -12,20 +12,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final
 
 from cascade.runtime.graph_path.segments import Queued, Work
 from cascade.spec.lazy_types import LazyResult, gathered
 
 
-def _switch() -> LazyResult[Any]:
+def _signal() -> LazyResult[Any]:
     lazy = gathered([], sys._getframe().f_code, 0)
     lazy._plain = False  # the fast lane examines only nodes that are not
     return lazy
 
 
 #: Tells a thread to take items from the present queue of its pool.
-SWITCH: Final = _switch()
+SWITCH: Final = _signal()
+#: Tells a thread to leave: a call of another run that waits for it is more urgent.
+GIVE_WAY: Final = _signal()
 
 
 def by_rank(
@@ -38,12 +41,14 @@ def by_rank(
         stage: The stage of an item in the solver's plan, which decides first.
     """
     if stage is None:
-        return lambda item: clock() - _priority(item)
-    return lambda item: (stage(item), clock() - _priority(item))
+        return lambda item: clock() - priority_of(item)
+    return lambda item: (stage(item), clock() - priority_of(item))
 
 
-def _priority(item: Queued) -> int:
+def priority_of(item: Queued) -> Any:
     """The priority of a node; that of a map, which its items have too, holds for itself."""
+    if item is GIVE_WAY:
+        return inf
     node = item[1] if isinstance(item, tuple) else item
     if isinstance(node, Work):
         return node.policies.priority
