@@ -87,6 +87,9 @@ class Lazy:
         self.cache = cache
         return self
 
+    def with_priority(self, priority: int) -> "Lazy":
+        return self  # it changes the order of effects, which is open (M24)
+
     def with_capacity(self, **amounts: Any) -> "Lazy":
         self.amounts |= amounts
         return self

@@ -243,6 +243,7 @@ class Job:
         binds: Whether it calls a function that sets a context variable.
         takes: What each call takes of the capacities, as the task declares.
         cached: Whether it declares the run's only cache.
+        priority: The priority of its calls.
     """
 
     signature: str
@@ -254,6 +255,7 @@ class Job:
     binds: bool = False
     takes: tuple[tuple[str, float], ...] = ()
     cached: bool = False
+    priority: int = 0
 
     @property
     def options(self) -> dict[str, Any]:
@@ -283,6 +285,7 @@ class Loop:
     tries: Tries | None = None
     binds: bool = False
     late: bool = False
+    priority: int = 0
 
 
 @dataclass(frozen=True)
@@ -443,6 +446,8 @@ class Build:
     def _with_policies(self, lazy: Any, task: Job | Loop, cached: bool | None = None) -> Any:
         if task.tries is not None and not task.tries.declared:
             lazy.with_retry(task.tries.attempts, delay=task.tries.delay)
+        if task.priority:
+            lazy.with_priority(task.priority)
         return lazy if cached is None else lazy.with_cache(self._cache if cached else None)
 
     def _with_amounts(self, lazy: Any, amounts: Any, args: tuple[Any, ...]) -> None:
@@ -750,6 +755,7 @@ _reading = st.builds(
     Call, st.builds(Job, st.just("any"), _pauses, st.just(Give(Box(list, (Const(Reader()),)))))
 )
 _modes = st.sampled_from(["auto"] * 6 + ["blocking", "inline"])
+_priorities = st.sampled_from([0] * 8 + [-1, 1, 5])
 _rarely = st.sampled_from([False] * 4 + [True])
 _KINDS = [*[list, tuple, dict, set, Point] * 2, frozenset, deque, OrderedDict, defaultdict, Pair]
 _tries = st.sampled_from(
@@ -977,7 +983,8 @@ def _jobs(
         body = Give(Gather(tuple(draw(parts))))
     cached = profile.caches and draw(_rarely)
     binds, takes = draw(_rarely), draw(_takes)
-    return Job(signature, pauses, body, mode, nout, draw(_tries), binds, takes, cached)
+    tries, priority = draw(_tries), draw(_priorities)
+    return Job(signature, pauses, body, mode, nout, tries, binds, takes, cached, priority)
 
 
 @functools.cache
@@ -1001,7 +1008,8 @@ def _loops(draw: Any, profile: Profile, depth: int, met: int) -> Loop:
     step = st.builds(Step, st.sampled_from(styles), st.integers(0, 2), value)
     steps = tuple(draw(st.lists(step, max_size=4)))
     body = draw(_bodies(profile, depth, met))
-    return Loop(pauses, steps, body, tries, draw(_rarely), draw(_rarely))
+    binds, late = draw(_rarely), draw(_rarely)
+    return Loop(pauses, steps, body, tries, binds, late, draw(_priorities))
 
 
 @functools.cache

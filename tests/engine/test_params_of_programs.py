@@ -153,6 +153,8 @@ def test_a_plain_target_has_no_parameters():
     with pytest.raises(cs.errors.ParameterError, match="a plain value has no parameter 'p'"):
         cs.run(cs.literal(add(p)), {"p": 1})
     assert cs.run([1, 2], {"p": 1}, late_params=["p"]) == [1, 2]
+    with pytest.raises(cs.errors.ParameterError, match="a plain value has no parameter 'p'"):
+        cs.run(cs.literal(add(p)), {"p": 1})
 
 
 def test_a_name_that_is_no_text_is_refused(use_vm):

@@ -33,7 +33,7 @@ def options_are_checked() -> None:
 
 async def so_do_engines_programs_and_handles() -> None:
     async with cs.Engine(threads=4, tier="auto", executor=None) as engine:
-        assert_type(await engine.run(add(1), max_steps=10, max_rounds=5), int)
+        assert_type(await engine.run(add(1), max_steps=10, max_rounds=5, priority=1), int)
         assert_type(await engine.run([add(1)], fail_fast=False), Any)
         handle = engine.start(add(1), run_id="one")
         assert_type(handle, RunHandle[int])

@@ -55,13 +55,13 @@ def test_conditions_and_order_stand_behind_the_call():
 
 
 def test_capacities_are_listed_behind_the_call():
-    target = pair(1).with_capacity(gpu=load(), disk=0.5).with_timeout(3)
+    target = pair(1).with_capacity(gpu=load(), disk=0.5).with_timeout(3).with_priority(2)
 
     assert listing(target, template=False) == [
         "blueprint pair: 2 registers",
         "     0  r0 = load()",
         "entry:",
-        "     1  r1 = pair(1)  timeout 3 s  takes 0.5 disk, r0 gpu",
+        "     1  r1 = pair(1)  timeout 3 s  takes 0.5 disk, r0 gpu  priority 2",
     ]
 
 

@@ -199,6 +199,14 @@ def test_policies_of_an_instruction_are_written():
     assert (call.policies.timeout, call.policies.retry.max_attempts) == (3.0, 4)
 
 
+def test_the_priority_of_an_instruction_is_written():
+    (form,) = instructions(load().with_priority(3))
+
+    assert form["priority"] == 3
+    (call,) = again(build(load().with_priority(3), template=False)).instructions
+    assert call.policies.priority == 3
+
+
 def test_an_instruction_without_policies_has_the_plain_ones():
     assert again(build(load())).instructions[0].policies is PLAIN_CALLS
 
@@ -570,6 +578,7 @@ def read(*forms, modules=(), **header):
             {**LOAD, "args": [{"$namedtuple": ["builtins:tuple", []]}]},
             ".* is not a namedtuple but .*",
         ),
+        ({**LOAD, "priority": "3"}, "its priority is '3', but must be an int"),
         ({**LOAD, "timeout": -1}, "its timeout is -1, but must be a number > 0"),
         ({**LOAD, "capacities": {"gpu": -1}}, ".*numbers ≥ 0, but 'gpu' is -1"),
         ({**LOAD, "capacities": []}, r"its capacities must be of type object, but is \[\]"),

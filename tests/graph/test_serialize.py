@@ -113,6 +113,13 @@ def test_amounts_are_numbers_or_nodes():
     assert loaded._special
 
 
+def test_a_priority_is_kept():
+    assert document(pair(1).with_priority(-2))["nodes"][-1]["priority"] == -2
+    assert again(pair(1).with_priority(-2))._calls.priority == -2
+    assert again(pair.map(a=[1]).with_priority(3))._policies.calls.priority == 3
+    assert "priority" not in document(pair(1).with_priority(0))["nodes"][-1]
+
+
 def test_of_a_map_amounts_are_for_its_items():
     mapped = pair.map(a=[1, 2]).with_capacity(gpu=1)
 

@@ -159,6 +159,7 @@ class NodeProcessor:
             executor,
             name=call.operation.name,
             source=call.source,
+            priority=call.policies.priority,
             timeout=timeout,
             on_abandon=on_abandon,
             on_cancel=self._on_cancel,

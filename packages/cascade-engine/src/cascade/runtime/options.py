@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypedDict, TypeVar
 
-from cascade.spec.checks import check_count, check_flag, check_seconds
+from cascade.spec.checks import check_count, check_flag, check_priority, check_seconds
 from cascade.spec.errors import ArgumentError
 from cascade.spec.nearby import did_you_mean
 from cascade.spec.params import check_param_names
@@ -38,6 +38,7 @@ class ProgramOptions(TypedDict, total=False):
     deadline: float | None
     max_steps: int | None
     max_rounds: int | None
+    priority: int
 
 
 class RunOptions(ProgramOptions, total=False):
@@ -63,6 +64,8 @@ class RunSettings:
             each, whatever is inside of it (M20).
         max_rounds: The same limit for each node: a node that loops for ever ends the run, however
             many others loop a little. A retried attempt starts at 0 again.
+        priority: Added to the priorities of the run's nodes, which compete with those of the
+            engine's other runs for capacities and worker threads (M24).
         run_id: Names the run in events and in ``engine.runs()``; random if left out. Two runs of
             one engine cannot have the same id at the same time.
         late_params: Names of ``Param`` nodes that tasks make and return during the run. They cannot
@@ -74,6 +77,7 @@ class RunSettings:
     deadline: float | None = None
     max_steps: int | None = None
     max_rounds: int | None = None
+    priority: int = 0
     run_id: str | None = None
     late_params: Iterable[str] = ()
 
@@ -86,6 +90,7 @@ class RunSettings:
             check_count("max_steps", self.max_steps)
         if self.max_rounds is not None:
             check_count("max_rounds", self.max_rounds)
+        check_priority("priority", self.priority)
         if self.run_id is not None and not (isinstance(self.run_id, str) and self.run_id):
             raise ArgumentError(f"run_id must be non-empty text, but is {short(self.run_id)}")
         if self.late_params != ():

@@ -123,6 +123,7 @@ class Run:
         failures: The errors of a run with ``fail_fast=False``, in their order.
         steps: The steps of its loops.
         max_rounds: Most rounds of each node (M20), or None.
+        priority: Added to the priorities of its nodes (M24).
     """
 
     def __init__(
@@ -162,7 +163,8 @@ class Run:
         self.max_rounds = settings.max_rounds
         self._will_tell = False
         self._next_tell: asyncio.TimerHandle | None = None
-        self.gate = Gate(self, lent.constraints.capacities, lent.constraints)
+        self.priority = settings.priority
+        self.gate = Gate(self, lent.constraints.capacities, lent.constraints, settings.priority)
         self._published: deque[Event] = deque()
         self._flush_planned = False
 
@@ -402,6 +404,7 @@ class Run:
         *,
         name: str = "",
         source: LazyResult[Any] | None = None,
+        priority: int = 0,
         timeout: float | None = None,  # noqa: ASYNC109  # of the call, not of this
         on_abandon: Callable[[Future[T]], None] | None = None,
         on_cancel: Callable[[], None] | None = None,
@@ -418,6 +421,7 @@ class Run:
             executor: The run's by default.
             name: Its name in events and errors.
             source: The lazy value of the call, for events.
+            priority: The priority of the node (M24).
             timeout: Seconds from the beginning on a thread.
             on_abandon: Called with the call when it is abandoned.
             on_cancel: Called when this was cancelled and is about to wait for the call.
@@ -436,6 +440,7 @@ class Run:
             args,
             kwargs,
         )
+        work.cascade_priority = self.priority + priority
         call = self.submit(executor, name, work)
         self.calls[call] = name
         timer = self.thread_waits.submitted(call, work, executor, name, source)

@@ -71,6 +71,8 @@ def _instruction(call: Call) -> str:
     amounts = {**dict(policies.capacities), **{n: _operand(o) for n, o in call.amounts.items()}}
     if amounts:
         text += f"  takes {', '.join(f'{amount} {name}' for name, amount in amounts.items())}"
+    if policies.priority:
+        text += f"  priority {policies.priority}"
     if policies.catches:
         text += "  errors as values"
     return text

@@ -18,10 +18,10 @@ its callable by one of ::
 and has ``"out": register``. Parts that are not empty follow: ``"args"`` and ``"kwargs"`` (a value
 of ``cascade.graph.values``, or ``{"$register": 0}``), ``"var_args"``, ``"var_kwargs"`` and
 ``"after"`` (registers), ``"if"``, ``"retry"``, ``"timeout"``, ``"capacities"`` (amounts by name),
-``"amounts"`` (the same, of values or registers) and ``"catches"``. The recipe of a container, the
-plan of a map and the routes of a router are the first argument of the callable, so ``args`` has
-only the others. A cache has no JSON form. The compiled lazy values are not kept: if a route uses
-one that the blueprint computes too, it is computed twice.
+``"amounts"`` (the same, of values or registers), ``"priority"`` and ``"catches"``. The recipe of a
+container, the plan of a map and the routes of a router are the first argument of the callable, so
+``args`` has only the others. A cache has no JSON form. The compiled lazy values are not kept: if a
+route uses one that the blueprint computes too, it is computed twice.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from cascade.graph.values import (
     told,
 )
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
-from cascade.spec.checks import is_amount, is_number, no_amount
+from cascade.spec.checks import is_amount, is_number, is_priority, no_amount
 from cascade.spec.containers import GATHER, Recipe, Step, fill
 from cascade.spec.errors import SerializationError, TaskNotImportedError
 from cascade.spec.lazy_types import LazyResult, gathered
@@ -476,9 +476,13 @@ def _read_calls(
     for name, amount in capacities.items():
         if not is_amount(amount):
             raise no_amount("it", name, amount)
-    if retry is None and timeout is None and not catches and not capacities:
+    priority = body.get("priority", 0)
+    if not is_priority(priority):
+        raise ValueError(f"its priority is {short(priority)}, but must be an int")
+    if not (retry or timeout or catches or capacities or priority):
         return PLAIN_CALLS
-    return CallPolicies(retry, timeout, None, catches).with_capacities(capacities)
+    calls = CallPolicies(retry, timeout, None, catches, priority=priority)
+    return calls.with_capacities(capacities)
 
 
 def _read_recipe(body: Mapping[str, Any], leaves: int, reader: ValueReader) -> Recipe:

@@ -10,9 +10,9 @@ last. A node is one of::
                                        "slice" or "unpack")
 
 each with ``"if": [node, …]``, ``"after": [node, …]`` and ``"amounts": {name: node}`` for such
-edges, ``"retry"``, ``"timeout"`` and ``"capacities"`` for such policies, and for a map with
-``return_exceptions=True`` ``"catches"``. A cache has no JSON form. ``cascade.graph.values`` has the
-form of values. The place in the source is not kept.
+edges, ``"retry"``, ``"timeout"``, ``"capacities"`` and ``"priority"`` for such policies, and for a
+map with ``return_exceptions=True`` ``"catches"``. A cache has no JSON form.
+``cascade.graph.values`` has the form of values. The place in the source is not kept.
 """
 
 from __future__ import annotations
@@ -196,6 +196,8 @@ def _read_node(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
         lazy.with_retry(**reader.retry(node["retry"]))
     if "timeout" in node:
         lazy.with_timeout(reader.constant(node["timeout"]))
+    if "priority" in node:
+        lazy.with_priority(node["priority"])
     amounts = {n: reader.constant(v) for n, v in node.get("capacities", {}).items()}
     amounts |= {n: reader.earlier(place) for n, place in node.get("amounts", {}).items()}
     if amounts:

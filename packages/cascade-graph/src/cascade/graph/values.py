@@ -185,6 +185,8 @@ class ValueWriter:
             body["timeout"] = self.value(calls.timeout)
         if calls.capacities:
             body["capacities"] = {name: self.value(amount) for name, amount in calls.capacities}
+        if calls.priority:
+            body["priority"] = calls.priority
         return body
 
     def _retry(self, retry: Retry) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Wiring:
         special: Nodes whose arguments a run must examine before it starts.
         kept: Nodes whose values are kept for the whole run.
         tasks: The tasks that are called.
+        ranked: Whether any node has a priority.
         hiding: Maps and routers: they continue as lazy values that are not their inputs.
     """
 
@@ -49,6 +50,7 @@ class Wiring:
         "hiding",
         "kept",
         "outside",
+        "ranked",
         "ready",
         "special",
         "target",
@@ -67,6 +69,7 @@ class Wiring:
         self.kept: list[LazyResult[Any]] = []
         self.tasks: set[Operation] = set()
         self.hiding: list[LazyResult[Any]] = []
+        self.ranked = False
 
     def nodes(self) -> list[LazyResult[Any]]:
         """All nodes except those outside, in no particular order."""
@@ -105,6 +108,8 @@ def wire(target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | Non
             if lazy._special:
                 wiring.special.append(lazy)
             if lazy._policies is not None:
+                if lazy._policies.calls.priority:
+                    wiring.ranked = True
                 if lazy._policies.keeps:
                     wiring.kept.append(lazy)
                 more = inputs_of(lazy)[len(sources) :]

@@ -9,6 +9,8 @@ from cascade.spec.errors import ArgumentError
 from cascade.spec.wording import short
 
 _LARGEST = sys.float_info.max
+#: Largest priority: seconds that are still told apart to a microsecond when added to a time.
+_HIGHEST = 10**9
 
 
 def is_count(value: Any) -> TypeGuard[int]:
@@ -54,6 +56,23 @@ def check_flag(name: str, value: Any) -> None:
     """
     if not isinstance(value, bool):
         raise ArgumentError(f"{name} must be True or False, but is {short(value)}")
+
+
+def is_priority(value: Any) -> TypeGuard[int]:
+    """Whether ``value`` is an int that can be a priority (M24)."""
+    return type(value) is int and -_HIGHEST <= value <= _HIGHEST
+
+
+def check_priority(whose: str, value: Any) -> None:
+    """Refuse a priority (M24) that is not a whole number.
+
+    Raises:
+        ArgumentError: It is not an int, or beyond a billion.
+    """
+    if not is_priority(value):
+        raise ArgumentError(
+            f"{whose} takes an int, higher first and 0 by default, but got {short(value)}"
+        )
 
 
 def is_amount(value: Any) -> TypeGuard[float]:

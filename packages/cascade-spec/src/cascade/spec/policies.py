@@ -29,6 +29,8 @@ class CallPolicies:
     catches: bool = False
     #: Name and amount of each capacity that an attempt takes; amounts are > 0.
     capacities: tuple[tuple[str, float], ...] = ()
+    #: Nodes with a higher one get threads and capacities first (M24).
+    priority: int = 0
 
     @property
     def needs_attempts(self) -> bool:
@@ -43,7 +45,7 @@ class CallPolicies:
     def with_capacities(self, amounts: Mapping[str, float]) -> CallPolicies:
         """A copy with these amounts of capacities instead."""
         kept = tuple(sorted([item for item in amounts.items() if item[1]]))
-        return CallPolicies(self.retry, self.timeout, self.cache, self.catches, kept)
+        return CallPolicies(self.retry, self.timeout, self.cache, self.catches, kept, self.priority)
 
 
 #: No policies at all.

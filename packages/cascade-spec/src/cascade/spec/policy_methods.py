@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from cascade.spec.checks import is_amount, is_number, no_amount
+from cascade.spec.checks import check_priority, is_amount, is_number, no_amount
 from cascade.spec.errors import ArgumentError, CycleError, LazyUseError
 from cascade.spec.lazy_value import LazyValue
 from cascade.spec.misuse import compared, described
@@ -246,6 +246,28 @@ class PolicyMethods(LazyValue):
         others = {n: a for n, a in policies.amounts.items() if n not in amounts}
         policies.amounts = {**others, **lazy}
         self._special = True  # unknown capacities are refused before the run
+        return self
+
+    def with_priority(self, priority: int) -> Self:
+        """Run before nodes of a lower priority that wait at the same time (M24); on a map, each
+        item.
+
+        The priority orders the nodes that wait for a worker thread or for capacities. It interrupts
+        nothing that runs. Waiting adds 1 a second, so that a node of low priority gets its turn as
+        well.
+
+        Args:
+            priority: 0 is that of all other nodes; a higher number comes first.
+
+        Returns:
+            This lazy value itself, changed.
+
+        Raises:
+            ArgumentError: ``priority`` is not an int.
+            LazyUseError: The node is not a call of a task.
+        """
+        check_priority(f"with_priority() of {described(self)}", priority)
+        self._calls_with("with_priority", priority=priority)
         return self
 
     def keep(self) -> Self:

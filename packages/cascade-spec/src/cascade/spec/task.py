@@ -103,14 +103,14 @@ class Task(Operation, Generic[P, R]):
         self._tails: set[int] = set()
         #: Statements of its code that may drop a tail call; their names have no value yet.
         self._dropped = dropped_tails(func)
-        if self._dropped:
-            self._dropped = refuse_dropped(self, self._dropped)
-        #: Whether its code was searched for calls of tasks that are dropped.
-        self._searched = False
         #: The object that it is bound to: that of the attribute, the class, or none.
         self._binds = "class" if is_class_method else not is_static and binds(func)
         #: The class in whose body it stands.
         self.owner: type | None = None
+        if self._dropped:
+            self._dropped = refuse_dropped(self, self._dropped)
+        #: Whether its code was searched for calls of tasks that are dropped.
+        self._searched = False
 
     @overload
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> LazyResult[R]: ...

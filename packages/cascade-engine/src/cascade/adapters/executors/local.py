@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import itertools
 import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any, TypeAlias, TypeVar
+from time import monotonic
+from typing import Any, Final, TypeAlias, TypeVar
 
 from cascade.spec.checks import check_count
 from cascade.spec.errors import ExecutorError, RunError
 
 T = TypeVar("T")
-_Call: TypeAlias = "tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]"
+#: Future, function and arguments of a call, and the time of its submission.
+_Call: TypeAlias = "tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any], float]"
+
+
+class _Ranked:
+    """Stands in the queue for the first call by rank."""
+
+
+_RANKED: Final = _Ranked()
 
 
 class LocalExecutor:
@@ -46,6 +56,9 @@ class LocalExecutor:
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Call ``fn`` on a thread of the pool.
 
+        Waiting calls begin in the order of their submission. A higher ``fn.cascade_priority``, 0 by
+        default, counts as a submission that many seconds earlier (M24).
+
         While the system refuses new threads, calls wait for the existing ones.
 
         Raises:
@@ -66,8 +79,14 @@ class LocalExecutor:
                 if not (pool.threads and isinstance(error, ExecutorError)):
                     pool.spare += 1
                     raise
-            pool.calls.put((future, fn, args, kwargs))
+            pool.put((future, fn, args, kwargs, monotonic()), getattr(fn, "cascade_priority", 0))
         return future
+
+    @property
+    def most_urgent(self) -> tuple[float, Callable[..., Any]] | None:
+        """The first waiting call, and its rank, ``submission - priority``; None if none has any."""
+        ranked = self._pool.ranked[:1]  # one step: other threads change it
+        return (ranked[0][0], ranked[0][2][1]) if ranked else None
 
     def replace_thread(self, call: Future[Any]) -> None:
         """Give up the thread of the abandoned ``call``.
@@ -134,7 +153,10 @@ class _Pool:
     def __init__(self, max_workers: int) -> None:
         self.max_workers = max_workers
         self.lock = threading.RLock()  # reentrant: a finalizer may run anywhere
-        self.calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self.calls: SimpleQueue[_Call | _Ranked | None] = SimpleQueue()
+        #: Calls by rank; each has a ``_RANKED`` in the queue. Empty while none has a priority.
+        self.ranked: list[tuple[float, int, _Call]] = []
+        self._arrivals = itertools.count()
         #: Idle threads minus waiting calls.
         self.spare = 0
         #: Threads that take calls, except those of abandoned calls.
@@ -143,6 +165,22 @@ class _Pool:
         self.replaced: set[threading.Thread] = set()
         #: Call → its thread.
         self.running: dict[Future[Any], threading.Thread] = {}
+
+    def put(self, call: _Call, priority: int) -> None:
+        """Add a call to the queue. Under the lock."""
+        if priority or self.ranked:
+            heapq.heappush(self.ranked, (call[-1] - priority, next(self._arrivals), call))
+            self.calls.put(_RANKED)
+        else:
+            self.calls.put(call)
+
+    def first(self, call: _Call | _Ranked) -> _Call:
+        """The first call by rank, in place of the one that a thread has taken from the queue."""
+        with self.lock:
+            if isinstance(call, _Ranked):
+                return heapq.heappop(self.ranked)[2]
+            rank = call[-1], next(self._arrivals), call
+            return heapq.heappushpop(self.ranked, rank)[2]
 
     def ended(self, call: Future[Any], thread: threading.Thread) -> bool:
         """Note that ``thread`` is done with ``call``; whether another thread has replaced it."""
@@ -169,7 +207,9 @@ def _work(pool: _Pool, wanted: list[bool]) -> None:
         if not wanted:
             return
     while (call := pool.calls.get()) is not None:
-        future, fn, args, kwargs = call
+        if pool.ranked or isinstance(call, _Ranked):
+            call = pool.first(call)
+        future, fn, args, kwargs, _ = call
         if future.set_running_or_notify_cancel():
             pool.running[future] = thread
             _make(future, fn, args, kwargs)

@@ -33,9 +33,10 @@ class WorkerCall(Generic[T]):
 
     Attributes:
         withdrawn: Whether ``withdraw`` came before its beginning.
+        cascade_priority: A LocalExecutor begins waiting calls with a higher one first (M24).
     """
 
-    __slots__ = ("_args", "_func", "_waits", "on_withdrawal", "withdrawn")
+    __slots__ = ("_args", "_func", "_waits", "cascade_priority", "on_withdrawal", "withdrawn")
 
     def __init__(self, func: Callable[..., T], /, *args: Any) -> None:
         self._func = func
@@ -43,6 +44,7 @@ class WorkerCall(Generic[T]):
         #: Taking the item is atomic: either the thread that begins takes it, or ``withdraw``.
         self._waits = [None]
         self.withdrawn = False
+        self.cascade_priority = 0
         #: Called when the call is withdrawn; the executor's future may be done much later.
         self.on_withdrawal: Callable[[], object] | None = None
 

@@ -20,6 +20,7 @@ from cascade.runtime.execution.cancels import Cancels
 from cascade.runtime.execution.placement import belongs_on_loop
 from cascade.runtime.execution.thread_waits import LASTING
 from cascade.runtime.graph_path.admission import Admission
+from cascade.runtime.graph_path.ranks import by_rank
 from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.worker_pool import ByPriority, WorkerPool
@@ -61,6 +62,7 @@ class Dispatch:
         run = self._run
         self._thread = threading.get_ident()
         self._cancels = Cancels()
+        self._stages = stages
         ready = None if stages is None else ByPriority(stages.of)
         self.pool = WorkerPool(run, self._lock, self, ready)
         #: Number of items sent to the loop's lane, counted under the lock, and number of these that
@@ -94,6 +96,12 @@ class Dispatch:
     def has_one(self) -> bool:
         """Whether the loop's lane has exactly one item, or one on its way."""
         return self._on_loop_now == 1
+
+    def rank(self) -> None:
+        """Order ready nodes by priority from now on (M24). From any thread."""
+        if not self.pool.is_ranked:
+            stage = None if self._stages is None else self._stages.of
+            self.pool.reorder(ByPriority(by_rank(self._run.loop.time, stage)))
 
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node with all its inputs to its lane. Under the lock."""

@@ -19,6 +19,7 @@ from cascade.runtime.execution.contexts import differs
 from cascade.runtime.graph_path.dispatch import Dispatch
 from cascade.runtime.graph_path.failures import Failures
 from cascade.runtime.graph_path.node_table import Nodes
+from cascade.runtime.graph_path.ranks import GIVE_WAY, SWITCH
 from cascade.runtime.graph_path.segments import Segment, Shares, Work
 from cascade.runtime.graph_path.slow_lane import SlowLane
 from cascade.runtime.graph_path.surroundings import Surroundings
@@ -81,7 +82,8 @@ class FastLane:
         free: Any = None  # the task that was last found to have no constraint
         known: Any = None  # the rules for which that was found
         watched = self._reports.wanted
-        popleft, push = pool.ready.popleft, pool.ready.append
+        ready = pool.queue()
+        popleft, push = ready.popleft, ready.append
         recorded = self._run.record is not None
         first = self._nodes.first
         assert first is not None
@@ -90,6 +92,8 @@ class FastLane:
             try:
                 item = popleft()
             except IndexError:
+                if ready is not pool.ready:  # it was replaced (M24)
+                    return False
                 if pool.leave():
                     return True
                 continue
@@ -99,6 +103,11 @@ class FastLane:
             else:
                 segment, lazy = first, item
             if not (end.smooth and lazy._plain):
+                if lazy is SWITCH:
+                    return False
+                if lazy is GIVE_WAY:
+                    pool.give_way()
+                    return True
                 work_on((segment, lazy))
                 continue
             if constraints.any and not (lazy.task is free and constraints.found is known):

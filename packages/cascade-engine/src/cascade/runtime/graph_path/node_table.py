@@ -72,6 +72,7 @@ class Nodes:
         self._stages = stages
         self._record: Record | None = surroundings.run.record
         self._activate = dispatch.activate
+        self._rank = dispatch.rank
         self._end = surroundings.end
         self._gaps = gaps
         #: The segment of the run's target.
@@ -106,6 +107,8 @@ class Nodes:
         segment = Segment(wiring, continuation, self.first is None)
         segment.nodes = nodes
         self._live[segment] = None
+        if wiring.ranked:
+            self._rank()
         if self._solver is not None:
             graph = build_graph(wiring.target, known=set(wiring.outside).__contains__)
             segment.priority = priorities(self._solver.resolve(graph), graph)

@@ -6,10 +6,7 @@ does them all, without a hop through the event loop in between. If that thread i
 per millisecond, and if nothing was finished since, it doubles the number of awake threads. Trivial
 work therefore costs about a function call, and blocking work overlaps up to the executor's size.
 
-More threads help those that wait, and disturb those that compute (M11). Two signs tell them apart.
-If a look comes late, a thread is computing in Python: the loop had to wait for the interpreter's
-lock. If the process uses all cores, threads compute outside of the lock. Then a thread is added
-only while fewer threads than cores compute, according to the threads' CPU clocks.
+More threads help calls that wait, and disturb those that compute (M11); see ``load``.
 
 State vocabulary:
 
@@ -26,30 +23,21 @@ import contextlib
 import heapq
 import itertools
 import operator
-import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final, Protocol
 
+from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.execution.worker_calls import WorkerCall, not_begun
 from cascade.runtime.graph_path.biased_lock import BiasedLock
+from cascade.runtime.graph_path.load import LOOK_EVERY, Load
+from cascade.runtime.graph_path.ranks import GIVE_WAY, SWITCH, priority_of
 from cascade.runtime.run import Run
 
-#: Seconds between two looks at the progress of the awake threads.
-LOOK_EVERY = 0.001
-#: A look that is later than this waited for the interpreter's lock, which changes hands after 5 ms.
-_LATE = 0.002
-#: Seconds over which threads are sorted into computing and waiting: several turns of that lock.
-_WINDOW = 0.025
-#: A thread with this share of the window computes; of many computing threads, each has a small one.
-_COMPUTES = 0.05
 _DEFAULT_WORKERS = 32
-_HAS_CLOCKS = hasattr(time, "pthread_getcpuclockid")
-_HAS_AFFINITY = hasattr(os, "sched_getaffinity")
 
 
 class Ready(Protocol):
@@ -64,11 +52,15 @@ class Ready(Protocol):
 
 
 class ByPriority:
-    """Ready items by priority, lowest number first, in order of arrival among equals."""
+    """Ready items by priority, lowest number first, in order of arrival among equals.
 
-    def __init__(self, priority: Callable[[Any], int]) -> None:
+    Args:
+        priority: Returns a number, or something else that can be compared.
+    """
+
+    def __init__(self, priority: Callable[[Any], Any]) -> None:
         self._priority = priority
-        self._heap: list[tuple[int, int, Any]] = []
+        self._heap: list[tuple[Any, int, Any]] = []
         self._arrival = itertools.count()
 
     def append(self, item: Any) -> None:
@@ -89,6 +81,11 @@ class ByPriority:
     def __len__(self) -> int:
         return len(self._heap)
 
+    def first(self) -> tuple[Any, Any] | None:
+        """The first item and its priority; None if there is none."""
+        first = self._heap[:1]  # one step: other threads change it
+        return (first[0][0], first[0][2]) if first else None
+
 
 class PoolHost(Protocol):
     """The owner of a pool: gives its threads their work."""
@@ -103,6 +100,9 @@ class PoolHost(Protocol):
         It calls ``enter``, pops from ``ready`` and puts the item into the cell that it was given,
         again and again. When nothing is ready it calls ``leave``, and returns if that returns True.
         """
+
+    def rank(self) -> None:
+        """Let the pool ``reorder`` its items by priority (M24)."""
 
     def idle(self) -> None:
         """The last awake thread has left. Called in the loop's thread."""
@@ -131,6 +131,8 @@ class WorkerPool:
         self._biased_lock = lock
         self._host = host
         self.ready: Ready = deque() if ready is None else ready
+        #: The queue before ``reorder``; threads may still use it.
+        self._former: Ready | None = None
         self._lock = threading.Lock()
         self._awake = 0
         #: Awake thread → its current item.
@@ -150,7 +152,7 @@ class WorkerPool:
         #: Called in the loop's thread at each look that finds this.
         self.on_short: Callable[[], None] = _nothing
         self._most = getattr(run.threads, "max_workers", _DEFAULT_WORKERS)
-        self._load = _Load()
+        self._load = Load()
 
     @property
     def busy(self) -> bool:
@@ -159,8 +161,41 @@ class WorkerPool:
 
     def push(self, item: Any) -> None:
         """Add ``item`` without waking a thread; for a thread that is awake itself."""
-        if not self._stopped:
-            self.ready.append(item)
+        if self._stopped:
+            return
+        ready = self.ready
+        ready.append(item)
+        if ready is not self.ready:  # it was replaced meanwhile
+            self.queue()
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether ``reorder`` was called."""
+        return self._former is not None
+
+    def reorder(self, ready: ByPriority) -> None:
+        """Keep ready items in this queue from now on; later calls change nothing. Any thread."""
+        with self._lock:
+            if self._former is None:
+                self._former, self.ready = self.ready, ready
+        self.queue()
+
+    def queue(self) -> Ready:
+        """The present queue, with all ready items; for a thread that begins to use it."""
+        former = self._former
+        if former is None:
+            return self.ready
+        with self._lock:
+            items = []
+            with contextlib.suppress(IndexError):
+                while True:
+                    items.append(former.popleft())
+            for item in items:
+                if not (item is SWITCH or self._stopped):
+                    self.ready.append(item)
+            for _ in range(self._awake):
+                former.append(SWITCH)
+        return self.ready
 
     def wake(self) -> None:
         """Make sure that a thread works on ready items. In the loop's thread."""
@@ -184,6 +219,8 @@ class WorkerPool:
         """Drop ready items; threads leave after their present call."""
         self._stopped = True
         self.ready.clear()
+        if self._former is not None:
+            self._former.clear()
 
     async def quiet(self) -> None:
         """Wait until no thread is awake; after ``stop``, in the loop's thread."""
@@ -222,10 +259,15 @@ class WorkerPool:
         self._load.enter()
         return self._current[threading.get_ident()]
 
-    def leave(self) -> bool:
+    def give_way(self) -> None:
+        """End being awake although items are ready, and ask for a thread again (M24)."""
+        self.leave(although_ready=True)
+        self._tell(self._resume)
+
+    def leave(self, although_ready: bool = False) -> bool:
         """End being awake, unless an item has just become ready."""
         with self._lock:
-            if self.ready and not self._stopped:
+            if self.ready and not (self._stopped or although_ready):
                 return False
             self._awake -= 1
             last = not self._awake
@@ -275,6 +317,7 @@ class WorkerPool:
                 self._biased_lock.share()
             cell: list[Any] = [None]
             work = WorkerCall(self._work, cell)
+            work.cascade_priority = self._priority
             try:
                 call = self._run.submit(self._run.threads, "plain tasks", work)
             except Exception as error:  # the pool was shut down, or has no thread
@@ -316,6 +359,8 @@ class WorkerPool:
             self.short_since = 0.0
             return
         self.on_look()
+        if self.ready and self._is_less_urgent():
+            self.ready.append(GIVE_WAY)
         may_help = self._load.helpful(awake)
         if stuck and self.ready:
             self._start(min(may_help, len(self.ready), self._most - awake))
@@ -324,6 +369,34 @@ class WorkerPool:
         else:
             self.short_since = 0.0
         self._next_look = self._run.loop.call_later(LOOK_EVERY, self._look)
+
+    @property
+    def _priority(self) -> int:
+        """The priority of the next ready item among those of all runs."""
+        first = self.ready.first() if isinstance(self.ready, ByPriority) else None
+        own = 0 if first is None or not self.is_ranked else priority_of(first[1])
+        return self._run.priority + own
+
+    def _is_less_urgent(self) -> bool:
+        """Whether another run waits for a thread, with a node that comes before all of this one."""
+        waiting = getattr(self._run.threads, "most_urgent", None)
+        if waiting is None or isinstance(self._run.loop, VirtualLoop):
+            return False
+        rank, call = waiting
+        if any(work is call for work, _ in list(self._calls.values())):
+            return False
+        self._host.rank()
+        first = self.ready.first() if isinstance(self.ready, ByPriority) else None
+        if first is None or first[1] is GIVE_WAY:
+            return False
+        own = first[0][-1] if isinstance(first[0], tuple) else first[0]
+        return bool(rank < own - self._run.priority)
+
+    def _resume(self) -> None:
+        """Ask for a thread again, after one has given way. In the loop's thread."""
+        if self.ready and not self._stopped and self._awake < self._most:
+            self._start(1)
+            self._keep_looking()
 
     def _idle(self) -> None:
         if self._quiet is not None and not self._awake and not self._quiet.done():
@@ -342,64 +415,11 @@ class _NoHost:
 
     def drain(self, pool: WorkerPool) -> None: ...
 
+    def rank(self) -> None: ...
+
     def idle(self) -> None: ...
 
     def refused(self, error: BaseException) -> None: ...
 
 
 _NO_HOST: Final[PoolHost] = _NoHost()
-
-
-class _Load:
-    """Tells whether the awake threads wait or compute. Used in the event loop's thread."""
-
-    def __init__(self) -> None:
-        #: Determined at first use: most runs end before the first look.
-        self._cores = 0
-        #: Thread → (its CPU clock, the clock's value at the start of the window).
-        self._clocks: dict[int, tuple[int, float]] = {}
-        self._looked = self._window = self._used = 0.0
-
-    def start(self) -> None:
-        """Take the first readings; before the first look."""
-        self._looked = self._window = time.monotonic()
-        self._used = time.process_time()
-
-    def enter(self) -> None:
-        """The calling thread is now awake."""
-        if _HAS_CLOCKS:
-            clock = time.pthread_getcpuclockid(threading.get_ident())
-            self._clocks[threading.get_ident()] = (clock, time.clock_gettime(clock))
-
-    def leave(self) -> None:
-        """The calling thread is no longer awake."""
-        self._clocks.pop(threading.get_ident(), None)
-
-    def helpful(self, awake: int) -> int:
-        """The number of further threads that would probably help; called at every look."""
-        if not self._cores:
-            self._cores = len(os.sched_getaffinity(0)) if _HAS_AFFINITY else os.cpu_count() or 1
-        now, used = time.monotonic(), time.process_time()
-        elapsed = now - self._looked
-        busy = (used - self._used) / elapsed if elapsed else 0.0
-        self._looked, self._used = now, used
-        if elapsed < LOOK_EVERY + _LATE and busy < 0.8 * self._cores:
-            return awake
-        if now - self._window < _WINDOW:
-            return 0
-        computing = self._computing(now) if _HAS_CLOCKS else awake
-        return 1 if computing < self._cores else 0
-
-    def _computing(self, now: float) -> int:
-        """The number of threads that have computed since the last call."""
-        window, self._window = now - self._window, now
-        count = 0
-        for thread, (clock, before) in list(self._clocks.items()):
-            try:
-                after = time.clock_gettime(clock)
-            except OSError:  # the thread has just ended
-                continue
-            if thread in self._clocks:
-                self._clocks[thread] = (clock, after)
-            count += after - before > _COMPUTES * window
-        return count

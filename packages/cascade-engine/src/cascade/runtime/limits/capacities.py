@@ -4,13 +4,14 @@ A Permit asks for the needs of one attempt: amounts of capacities, and room unde
 on its task. It takes all of them at once or nothing. No permit therefore holds one thing while it
 waits for another, and no two permits can wait for each other.
 
-Order. Permits are granted in FIFO order per limit. A permit that waits for room under a constraint
-goes before any later one, but holds up no permit that needs other limits. A permit that only lacks
-capacities goes before any later one, and its share of every other capacity it needs is reserved;
-the rest goes to later permits. So nothing waits while there is room, and a large request gets its
-turn however many small ones come. A permit that lacked capacities and now waits for a constraint
-(which may have closed meanwhile) keeps its reservation; otherwise it might find now the one and now
-the other taken, for ever. Under a pause it has no reservation.
+Order. Permits are granted in FIFO order per limit; those of a higher priority count as entered that
+many seconds earlier (M24). A permit that waits for room under a constraint goes before any later
+one, but holds up no permit that needs other limits. A permit that only lacks capacities goes before
+any later one, and its share of every other capacity it needs is reserved; the rest goes to later
+permits. So nothing waits while there is room, and a large request gets its turn however many small
+ones come. A permit that lacked capacities and now waits for a constraint (which may have closed
+meanwhile) keeps its reservation; otherwise it might find now the one and now the other taken, for
+ever. Under a pause it has no reservation.
 
 Cost. Permits of one task with the same amounts wait in one line, and only the heads of lines are
 examined: a release costs one look per line, however many permits wait in it.
@@ -72,6 +73,8 @@ class Capacities:
         self._owners: deque[Callable[[], None]] = deque()
         self.later: deque[Callable[[], None]] = deque()
         self._numbers = itertools.count()
+        #: Whether any waiting permit has a priority.
+        self._ranked = False
         self._inside: dict[Permit, None] = {}
         #: Permits whose owners were told that they are in, and have not begun, in that order.
         self._called: dict[Permit, None] = {}
@@ -147,11 +150,15 @@ class Capacities:
             permit.number = next(self._numbers)
             permit.admissions.permits[permit] = None
             if not self._lines:
+                self._ranked = False
                 permit.block = self._block(permit, permit.now(), _Claims())
             if not self._lines and permit.block is None:
                 permit.state = INSIDE
             else:
                 permit.state = WAITING
+                permit.entered = permit.now()
+                if permit.priority:
+                    self._ranked = True
                 permit.woken = True  # the calling thread checks at once
                 self._lines.setdefault(permit.line, OrderedDict())[permit] = None
                 self._admit()
@@ -300,7 +307,8 @@ class Capacities:
         if not self._lines:
             return
         claims = _Claims()
-        heads = [(next(iter(line)).number, key) for key, line in self._lines.items()]
+        place = _by_rank if self._ranked else _by_number
+        heads = [(place(next(iter(line))), key) for key, line in self._lines.items()]
         heapify(heads)
         while heads:
             key = heads[0][1]
@@ -320,7 +328,7 @@ class Capacities:
                 self._owners.append(permit.on_admitted)
             del line[permit]
             if line:
-                heapreplace(heads, (next(iter(line)).number, key))
+                heapreplace(heads, (place(next(iter(line))), key))
             else:
                 del self._lines[key]
                 heappop(heads)
@@ -379,6 +387,15 @@ class Capacities:
 
     def _holders(self, name: str) -> tuple[str, ...]:
         return tuple([t.task for t in self._inside if any(name == n for n, _ in t.amounts)])
+
+
+def _by_number(permit: Permit) -> Any:
+    return permit.number
+
+
+def _by_rank(permit: Permit) -> Any:
+    """The same by priority, which grows by 1 a second; so the order of two permits is constant."""
+    return permit.entered - permit.priority, permit.number
 
 
 class _Claims:

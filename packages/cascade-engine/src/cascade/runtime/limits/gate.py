@@ -33,12 +33,18 @@ class Gate:
         run: The run.
         capacities: The capacities and the queue.
         constraints: The engine's constraints.
+        priority: That of the run, which is added to those of its nodes (M24).
     """
 
     def __init__(
-        self, run: RunScope, capacities: Capacities, constraints: ConstraintManager
+        self,
+        run: RunScope,
+        capacities: Capacities,
+        constraints: ConstraintManager,
+        priority: int = 0,
     ) -> None:
         self._run = run
+        self._priority = priority
         self.capacities = capacities
         self.constraints = constraints
         self._admissions = Admissions()
@@ -90,7 +96,7 @@ class Gate:
     ) -> Permit:
         """A permit for a call; the caller enters and leaves it."""
         amounts = tuple([(name, exact(amount)) for name, amount in policies.capacities])
-        return Permit(
+        permit = Permit(
             self._run,
             self.constraints,
             operation.name,
@@ -100,6 +106,9 @@ class Gate:
             most,
             self._admissions,
         )
+        if policies.priority or self._priority:
+            permit.prefer(policies.priority + self._priority)
+        return permit
 
     async def admitted(
         self,

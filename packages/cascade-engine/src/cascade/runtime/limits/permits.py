@@ -80,6 +80,8 @@ class Permit:
 
     Attributes:
         calls: The number of calls that it was admitted for.
+        priority: Permits of higher priority are before it (M24).
+        entered: When it began to wait, on the clock of its event loop.
         outlives: Whether it may stay in when its run ends, because an abandoned call uses it (M8).
         woken: Whether its owner was told that it is in, and has not looked since.
     """
@@ -92,12 +94,14 @@ class Permit:
         "block",
         "calls",
         "constraints",
+        "entered",
         "line",
         "most",
         "now",
         "number",
         "on_admitted",
         "outlives",
+        "priority",
         "rules",
         "run",
         "since",
@@ -130,11 +134,12 @@ class Permit:
         self.calls = 0
         self.state = NEW
         self.outlives = self.woken = False
-        self.number = 0
+        self.number = self.priority = 0
+        self.entered = 0.0
         self.since = monotonic()
         self.now = run.loop.time
         #: Permits with equal needs wait in one line, and only its head is examined.
-        self.line = (constraints, task, amounts)
+        self.line: tuple[Any, ...] = (constraints, task, amounts)
         #: The limit that it waited for at the last look.
         self.block: Block | None = None
         self.rules: tuple[Rule, ...] = ()
@@ -147,6 +152,11 @@ class Permit:
     def node(self) -> int:
         """The number of the node, for events."""
         return number_of(self.source)
+
+    def prefer(self, priority: int) -> None:
+        """Give it a priority before it is entered."""
+        self.priority = priority
+        self.line = (*self.line[:3], priority)
 
     def look_again(self, at: float, now: float, look: Callable[[], None]) -> None:
         """Have its event loop call ``look`` at a time, unless an earlier call is due."""
