@@ -24,6 +24,7 @@ import heapq
 import itertools
 import operator
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
