@@ -42,7 +42,7 @@ class Wiring:
         special: Nodes whose arguments a run must examine before it starts.
         kept: Nodes whose values are kept for the whole run.
         tasks: The tasks that are called.
-        hiding: Maps and routers: they continue as lazy values that are not their inputs.
+        hiding: Maps, routers, fallbacks: they continue as lazy values that are not their inputs.
     """
 
     __slots__ = (
