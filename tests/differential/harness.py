@@ -122,6 +122,8 @@ def check(
     outcome = by_path("auto", program=True)
     if params is None or not isinstance(outcome.error, CycleError):  # met before the parameters
         outcomes["program"] = outcome
+    if evaluator.is_open and evaluator.has_caught:
+        return  # it is open which error a handler got
     faults = [
         f"{path}: {fault}"
         for path, outcome in outcomes.items()

@@ -38,7 +38,7 @@ from cascade.spec.errors import (
     UnpackError,
 )
 
-_UNDER_WAY, _REQUIRED = object(), object()
+_UNDER_WAY, _REQUIRED, _ITS_ERROR = object(), object(), object()
 
 #: Indices into the log of effects: the effects before something.
 Causes = set[int]
@@ -105,6 +105,37 @@ class Lazy:
     def after(self, *lazies: "Lazy") -> "Lazy":
         self.predecessors.extend(lazies)
         return self
+
+    def or_else(self, value: Any) -> "Lazy":  # M26
+        whole = _instead(value)
+
+        def step(run: Naive, _given: Any, causes: Causes) -> Any:
+            outcome = run.value(self, causes)
+            return whole if isinstance(outcome, Skipped) else outcome
+
+        return Lazy("or_else", [], step, hidden=[self, whole])
+
+    def catch(self, errors: Any, handler: Any = _ITS_ERROR) -> "Lazy":  # M27
+        kinds = errors if isinstance(errors, tuple) else (errors,)
+        is_task = isinstance(handler, Task)
+        if is_task:
+            _fit(handler.signature.bind, [None], {})
+        whole = None if is_task or handler is _ITS_ERROR else _instead(handler)
+
+        def step(run: Naive, _given: Any, causes: Causes) -> Any:
+            run.catching.append(kinds)
+            run.has_caught = True
+            outcome = run.value(self, causes)
+            run.catching.pop()
+            if not isinstance(outcome, Failed):
+                return outcome
+            if not _is_one_of(outcome.error, kinds):  # the others would have been caught
+                return Failed(tuple(f for f in outcome.faults if not _is_one_of(f.error, kinds)))
+            if handler is _ITS_ERROR:
+                return outcome.error
+            return handler(Literal(outcome.error)) if is_task else whole
+
+        return Lazy("catch", [], step, hidden=[self, handler if is_task else whole])
 
     def __eq__(self, other: object) -> Any:
         return other is self or _operation(operator.eq, self, other)
@@ -196,7 +227,14 @@ class Task:
         _fit(self.signature.bind_partial, args, kwargs)
         return TailCall(args, kwargs, target=self)
 
-    def map(self, *, return_exceptions: bool = False, **columns: Any) -> Lazy:  # R8, M17
+    def map(  # R8, M17
+        self,
+        *,
+        return_exceptions: bool = False,
+        skipped: Any = _REQUIRED,
+        catch: Any = None,
+        **columns: Any,
+    ) -> Lazy:
         shared = {n: v for n, v in columns.items() if isinstance(v, (Literal, Inject))}
         lists = {n: _column(v) for n, v in columns.items() if n not in shared}
         if not lists:
@@ -211,10 +249,12 @@ class Task:
             for item in items:
                 item.attempts, item.cache = lazy.attempts, lazy.cache
                 item.amounts, item.delay = lazy.amounts, lazy.delay
-            return gather(*[_caught(item) if return_exceptions else item for item in items])
+            return gather(*items, return_exceptions=return_exceptions, **joins)
+
+        joins = _joins(skipped, catch)
 
         lazy = Lazy(f"{self.name}.map", list(lists.values()), expand)
-        lazy.hidden = [self, *shared.values()]
+        lazy.hidden = [self, *shared.values(), *joins.values()]
         return self.declaring(lazy)
 
 
@@ -234,19 +274,35 @@ def task(
     return make(func) if func else make
 
 
-def _caught(item: Lazy) -> Lazy:
-    """The value of an item, or its error: but for cycles, which end no other way."""
+def _is_one_of(error: Exception, kinds: Any) -> bool:
+    return isinstance(error, kinds) and not isinstance(error, CycleError)
 
-    def catch(run: "Naive", _given: Any, causes: Causes) -> Any:
-        run.catching += 1
-        run.has_caught = True
-        outcome = run.value(item, causes)
-        run.catching -= 1
-        if isinstance(outcome, Failed) and not isinstance(outcome.error, CycleError):
-            return outcome.error
-        return outcome
 
-    return Lazy("caught", [], catch)
+def _instead(value: Any) -> Any:
+    """A fallback: the value itself, or the lazy value to continue as."""
+    if isinstance(value, Literal):
+        if isinstance(value.value, Lazy):
+            raise ArgumentError("a literal of nothing but a lazy value")
+        return value.value
+    held = not isinstance(value, Lazy) and next(_marks(value), None) is not None
+    return _whole(value) if held else value
+
+
+def _joins(skipped: Any, catch: Any) -> dict[str, Any]:
+    """The options of a list for items without a value, with their lazy values as one each."""
+    joins: dict[str, Any] = {}
+    if skipped is not _REQUIRED:
+        joins["skipped"] = _kept(skipped)
+    if catch is not None:
+        errors, handler = catch
+        joins["catch"] = errors, handler if isinstance(handler, Task) else _kept(handler)
+    return joins
+
+
+def _kept(value: Any) -> Any:
+    """A fallback for several items, which a later call of ``_instead`` leaves as it is."""
+    instead = _instead(value)
+    return instead if isinstance(instead, Lazy) else Literal(instead)
 
 
 def _unpack(place: int, nout: int) -> Any:
@@ -286,8 +342,22 @@ eq = Task(lambda a, b: bool(a == b), "eq")
 not_ = Task(lambda value: not value, "not_")
 
 
-def gather(*values: Any) -> Lazy:
-    return _whole(list(values))
+def gather(
+    *values: Any, return_exceptions: bool = False, skipped: Any = _REQUIRED, catch: Any = None
+) -> Lazy:
+    joins = _joins(skipped, catch)
+    items: list[Any] = []
+    for value in values:
+        if next(_lazies(value), None) is None:  # it is there already
+            items.append(value)
+            continue
+        item = value if isinstance(value, Lazy) else _whole(value)
+        if "catch" in joins:
+            item = item.catch(*joins["catch"])
+        if "skipped" in joins:
+            item = item.or_else(joins["skipped"])
+        items.append(item.catch(Exception) if return_exceptions else item)
+    return _whole(items)
 
 
 def Router(*, selector: Any, routes: Mapping[Any, Any]) -> Lazy:  # R7
@@ -376,6 +446,18 @@ def _has_literals(value: Any) -> bool:
         return any(map(_has_literals, value))
     if is_dataclass(value) and not isinstance(value, (*_OPAQUE, Lazy)):
         return any(_has_literals(getattr(value, part.name)) for part in fields(value))
+    return False
+
+
+def _holds_set(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_set(part) for pair in value.items() for part in pair)
+    if type(value) in (set, frozenset):
+        return True
+    if type(value) in _SEQUENCES or hasattr(type(value), "_make"):
+        return any(map(_holds_set, value))
+    if is_dataclass(value) and not isinstance(value, (*_OPAQUE, Lazy)):
+        return any(_holds_set(getattr(value, part.name)) for part in fields(value))
     return False
 
 
@@ -531,9 +613,12 @@ class Naive:
         self.memo: dict[Lazy, Any] = {}
         #: All the errors that could be the first (M13).
         self.errors: list[Exception] = []
-        #: How many items of maps that catch errors are being computed, and whether any were.
-        self.catching = 0
+        #: The errors that are caught on the way up from what is being computed, and whether any
+        #: were on another way.
+        self.catching: list[Any] = []
         self.has_caught = False
+        #: Whether several nodes in one set failed: which of them comes first depends on addresses.
+        self.is_open = False
         #: Calls by cache and key that gave no value, so that an equal one may be made again; it is
         #: not if both are under way at the same time.
         self.missed: list[Any] = []
@@ -585,16 +670,18 @@ class Naive:
 
     def compute(self, lazy: Lazy, causes: Causes) -> Any:
         lacks: list[Any] = []
+        skipped: list[Any] = []
         inputs = [self.resolve(v, causes, lacks) for v in lazy.inputs]  # also if skipped (M16)
         asked = [self.value(condition, causes) for condition in lazy.conditions]
         ended = [self.value(predecessor, causes) for predecessor in lazy.predecessors]
         if lazy.call is not None:  # of a map, they are for the items
             weighed = [v for v in lazy.amounts.values() if isinstance(v, Lazy)]
             given = [self.value(amount, causes) for amount in weighed]
-            lacks += [v for v in given if isinstance(v, (Failed, Skipped))]
+            ended += [v for v in given if isinstance(v, (Failed, Skipped))]
+            skipped = [v for v in given if isinstance(v, Skipped)]
         failed = [v for v in (*lacks, *ended, *asked) if isinstance(v, Failed)]
-        if failed or lacks:
-            return _worst(failed or lacks)
+        if failed or lacks or skipped:
+            return _worst(failed or lacks or skipped)
         for condition, outcome in zip(lazy.conditions, asked, strict=True):  # R6
             if isinstance(outcome, Skipped):
                 return outcome
@@ -691,9 +778,10 @@ class Naive:
 
     def counted(self, outcome: Any) -> Any:
         """``outcome``; its error is the run's, unless it is on its way to a catch."""
-        if isinstance(outcome, Failed) and not self.catching:
+        if isinstance(outcome, Failed):
             for fault in outcome.faults:
-                if not fault.counts:
+                is_caught = any(_is_one_of(fault.error, kinds) for kinds in self.catching)
+                if not (fault.counts or is_caught):
                     fault.counts = True
                     self.errors.append(fault.error)
                     self.optional_errors += [fault.error] * fault.optional
@@ -704,6 +792,8 @@ class Naive:
         found = [self.value(lazy, causes) for lazy in _lazies(value)]
         missing = [v for v in found if isinstance(v, (Failed, Skipped))]
         lacks += missing
+        if sum(isinstance(v, Failed) for v in missing) > 1 and _holds_set(value):
+            self.is_open = True
         try:
             return None if missing else self.rebuilt(value)
         except TypeError as error:  # a value that cannot be in a set

@@ -93,11 +93,6 @@ class Lit:
 
 
 @dataclass(frozen=True)
-class Gather:
-    items: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
 class Endless:
     """An iterator without an end, which no map goes over (M17)."""
 
@@ -135,13 +130,58 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Map:
-    """``catches``: the errors of items become their values."""
+class OrElse:
+    """An expression, and another one for the case that it is skipped (M26)."""
 
+    lazy: Any
+    value: Any
+
+
+@dataclass(frozen=True)
+class Handler:
+    """What stands in for errors: an expression, a task that gets the error, or the error (M27)."""
+
+    errors: tuple[type[Exception], ...]
+    value: Any = None
+    task: Any = None
+    is_given: bool = True
+
+
+@dataclass(frozen=True)
+class Catch:
+    """An expression, and a handler for the case that it fails (M27)."""
+
+    lazy: Any
+    handler: Handler
+
+
+@dataclass(frozen=True)
+class Joins:
+    """What stands in the list of a map, or of a gather, for items without a value.
+
+    Attributes:
+        catches: Their errors.
+        skipped: The values of these expressions; of one, or there is none.
+        handlers: One at most.
+    """
+
+    catches: bool = False
+    skipped: tuple[Any, ...] = ()
+    handlers: tuple[Handler, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gather:
+    items: tuple[Any, ...]
+    joins: Joins = Joins()
+
+
+@dataclass(frozen=True)
+class Map:
     task: Any
     columns: tuple[tuple[str, Any], ...]
     cached: bool | None = None
-    catches: bool = False
+    joins: Joins = Joins()
     amounts: tuple[tuple[str, Any], ...] = ()
 
 
@@ -390,7 +430,7 @@ class Build:
         for part in self.program.shared:
             self.shared.append(self._lazy(self.make(part, ())))
         for user, kind, source in self.program.late:
-            if user != source:
+            if user != source and not isinstance(self.program.shared[user], (OrElse, Catch)):
                 lazy, other = self.shared[user], self.shared[source]
                 lazy.run_if(other) if kind == "run_if" else lazy.after(other)
         return self.make(self.program.target, ())
@@ -408,8 +448,9 @@ class Build:
                 return _box(kind, [self.make(item, args) for item in items])
             case Lit(inner):
                 return self.cs.literal(self.make(inner, args))
-            case Gather(items):
-                return self.cs.gather(*[self.make(item, args) for item in items])
+            case Gather(items, joins):
+                gathered = [self.make(item, args) for item in items]
+                return self.cs.gather(*gathered, **self._options(joins, args))
             case Endless(kind):
                 return kind(1)
             case Source(name, default):
@@ -423,15 +464,36 @@ class Build:
                 return self._call(part, args)
             case Split(call, kind):
                 return _box(kind, [*self._call(call, args)][::-1])
-            case Map(job, columns, cached, catches, amounts):
+            case OrElse(lazy, value):
+                other = self._unless_refused(self.make(value, args))
+                return self._lazy(self.make(lazy, args)).or_else(other)
+            case Catch(lazy, handler):
+                given = self._handler(handler, args)
+                return self._lazy(self.make(lazy, args)).catch(handler.errors, *given)
+            case Map(job, columns, cached, joins, amounts):
                 made = {name: self.make(value, args) for name, value in columns}
-                lazy = self._of(job).map(**made, return_exceptions=catches)
+                lazy = self._of(job).map(**made, **self._options(joins, args))
                 self._with_amounts(lazy, amounts, args)
                 return self._with_policies(lazy, job, cached)
             case Route(selector, routes):
                 made = {key: self.make(value, args) for key, value in routes}
                 return self.cs.Router(selector=self.make(selector, args), routes=made)
         raise AssertionError(part)
+
+    def _options(self, joins: Joins, args: tuple[Any, ...]) -> dict[str, Any]:
+        options: dict[str, Any] = {"return_exceptions": True} if joins.catches else {}
+        for value in joins.skipped:
+            options["skipped"] = self._unless_refused(self.make(value, args))
+        for handler in joins.handlers:
+            options["catch"] = handler.errors, *self._handler(handler, args)
+        return options
+
+    def _handler(self, handler: Handler, args: tuple[Any, ...]) -> list[Any]:
+        """The handler, if one is given."""
+        if handler.task is not None:
+            return [self._of(handler.task)]
+        given = self._unless_refused(self.make(handler.value, args))
+        return [given] if handler.is_given else []
 
     def _call(self, call: Call, args: tuple[Any, ...]) -> Any:
         positional = [self.make(value, args) for value in call.args]
@@ -456,6 +518,10 @@ class Build:
             amount = self.make(part, args)
             number = isinstance(amount, (int, float)) and 0 <= amount <= CAPACITIES[name]
             lazy.with_capacity(**{name: amount if number else self._lazy(amount)})
+
+    def _unless_refused(self, given: Any) -> Any:
+        """``given`` as what a node continues as: a literal of a lazy value stands in a list."""
+        return [given] if isinstance(given, _LITERAL) and isinstance(given.value, _LAZY) else given
 
     def _lazy(self, value: Any) -> Any:
         return value if isinstance(value, _LAZY) else self._truth(value)
@@ -501,10 +567,7 @@ class Build:
             case Pack():
                 return packed(list(args))
             case Give(value):
-                given = self.make(value, args)
-                if isinstance(given, _LITERAL) and isinstance(given.value, _LAZY):
-                    return [given]  # by itself it is refused
-                return given
+                return self._unless_refused(self.make(value, args))
             case Fail(error, text):
                 raise error(text)
             case Cancel():
@@ -773,6 +836,11 @@ _takes = st.sampled_from([()] * 6 + [(("gpu", 1),), (("disk", 0.5), ("gpu", 2))]
 #: The signatures whose tasks take an argument, and get others by their defaults.
 _supplied = ["file", "cursor", "bound", "pool", "hub", "late"]
 _signatures = st.sampled_from(["any", "any", "any", "some", "some", "full", "full", *_supplied])
+_errors = st.one_of(
+    st.just((Exception,)),
+    st.lists(st.sampled_from([ValueError, LookupError, TypeError, ArithmeticError, CascadeError]),
+             min_size=1, max_size=2).map(tuple),
+)  # fmt: skip
 _going_on = ["named", "placed", "unnamed", "kept", "lazy n", "tail", "target", "id", "id, unnamed",
              "generation"]  # fmt: skip
 _going_wrong = ["unknown name", "too many", "missing", "unknown id"]
@@ -795,6 +863,7 @@ class Profile:
         caches: Whether calls may be cached.
         depth: Levels of nesting.
         shared: Most shared lazy values.
+        joins: Whether the target joins nodes that may be skipped or fail (M26, M27).
     """
 
     fails: int = 0
@@ -802,6 +871,7 @@ class Profile:
     caches: bool = True
     depth: int = 3
     shared: int = 4
+    joins: bool = False
 
 
 @functools.cache
@@ -821,7 +891,9 @@ def programs(draw: Any, profile: Profile) -> Program:
         ).filter(lambda found: profile.cycles or found[0] > found[2])
         late = tuple(draw(st.lists(edge, max_size=2)))
     target = draw(
-        st.one_of(
+        _joining(profile, count)
+        if profile.joins
+        else st.one_of(
             lazies(profile, profile.depth, count, count),
             values(profile, profile.depth, count, count, False),
         )
@@ -875,7 +947,10 @@ def lazies(
     inner = values(profile, depth, made, met, in_body)
     kind = draw(
         st.sampled_from(
-            ["call"] * 6 + ["loop", "map"] * 2 + ["gather", "route", "source", "split", "operator"]
+            ["call"] * 6
+            + ["loop", "map", "or_else"] * 2
+            + ["catch"] * (3 if profile.fails else 1)
+            + ["gather", "route", "source", "split", "operator"]
         )
     )
     if kind == "source":
@@ -884,8 +959,13 @@ def lazies(
         )
     if kind == "operator":
         return draw(_operators(profile, inner))
+    if kind == "or_else":
+        return draw(_or_elses(lazies(profile, depth, made, met, in_body), inner))
+    if kind == "catch":
+        return draw(_catches(profile, depth, made, met, in_body, inner))
     if kind == "gather":
-        return Gather(tuple(draw(st.lists(inner, max_size=3))))
+        joins = draw(_joins(profile, depth, met, inner))
+        return Gather(tuple(draw(st.lists(inner, max_size=3))), joins)
     if kind == "route":
         keys = draw(st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True))
         selectors = st.one_of(
@@ -923,6 +1003,76 @@ def lazies(
 def _cached(profile: Profile) -> st.SearchStrategy[bool | None]:
     """Whether a call is cached; mostly as its task declares."""
     return st.sampled_from([None] * 4 + ([True, False] if profile.caches else [None]))
+
+
+@functools.cache
+def _or_elses(lazy: Any, inner: Any) -> st.SearchStrategy[OrElse]:
+    return st.builds(OrElse, st.one_of(_skipped(inner), lazy), inner)
+
+
+@functools.cache
+def _catches(
+    profile: Profile, depth: int, made: int, met: int, in_body: bool, inner: Any
+) -> st.SearchStrategy[Catch]:
+    lazy = lazies(profile, depth, made, met, in_body)
+    lazy = st.one_of(_failing(inner), lazy) if profile.fails else lazy
+    return st.builds(Catch, lazy, _handlers(profile, depth, met, inner))
+
+
+@functools.cache
+def _joining(profile: Profile, count: int) -> st.SearchStrategy[Gather]:
+    """A target with several nodes that may have a value although their inputs have none."""
+    inner = values(profile, profile.depth - 1, count, count, False)
+    lazy = lazies(profile, profile.depth, count, count)
+    caught = _catches(profile, profile.depth - 1, count, count, False, inner)
+    twice = st.builds(Catch, caught, _handlers(profile, profile.depth - 1, count, inner))
+    parts = st.one_of(caught, twice, _or_elses(st.one_of(lazy, caught), inner), lazy)
+    joins = _joins(profile, profile.depth - 1, count, inner)
+    return st.builds(Gather, st.lists(parts, min_size=1, max_size=4).map(tuple), joins)
+
+
+@functools.cache
+def _skipped(inner: Any) -> st.SearchStrategy[Call]:
+    """A call that is skipped, itself or for lack of an input."""
+    packs = st.builds(Job, st.just("any"), _pauses, st.just(Pack()))
+    itself = st.builds(
+        Call, packs, st.lists(inner, max_size=2).map(tuple), run_if=st.just(Const(0))
+    )
+    return st.one_of(itself, st.builds(Call, packs, st.tuples(itself)))
+
+
+@functools.cache
+def _failing(inner: Any) -> st.SearchStrategy[Call]:
+    """A call that fails: itself, as what it continues as, or for lack of inputs."""
+    itself = st.builds(Call, st.builds(Job, st.just("any"), _pauses, _fails))
+    onward = st.builds(Call, st.builds(Job, st.just("any"), _pauses, itself.map(Give)))
+    packs = st.builds(Job, st.just("any"), _pauses, st.just(Pack()))
+    boxes = st.builds(Box, st.sampled_from([list, tuple, dict]), st.tuples(inner, itself))
+    inputs = st.lists(st.one_of(itself, inner, boxes), min_size=1, max_size=3).map(tuple)
+    return st.one_of(itself, onward, st.builds(Call, packs, inputs))
+
+
+@functools.cache
+@st.composite
+def _handlers(draw: Any, profile: Profile, depth: int, met: int, inner: Any) -> Handler:
+    kinds = draw(_errors)
+    kind = draw(st.sampled_from(["value", "task", "task", "error"]))
+    if kind == "value":
+        return Handler(kinds, draw(_failing(inner) if profile.fails and draw(_rarely) else inner))
+    if kind == "error":
+        return Handler(kinds, is_given=False)
+    signatures = st.sampled_from(["any", "some", "full", "file"])
+    return Handler(kinds, task=draw(_jobs(profile, depth, met, signatures)))
+
+
+@functools.cache
+@st.composite
+def _joins(draw: Any, profile: Profile, depth: int, met: int, inner: Any) -> Joins:
+    catches = not profile.cycles and draw(_rarely)
+    skipped = tuple([draw(inner)] if draw(_rarely) else [])
+    handler = draw(_handlers(profile, depth, met, inner)) if draw(_rarely) else None
+    is_whole = handler is not None and (handler.is_given or handler.task is not None)
+    return Joins(catches, skipped, (handler,) if handler is not None and is_whole else ())
 
 
 @functools.cache
@@ -1017,7 +1167,8 @@ def _loops(draw: Any, profile: Profile, depth: int, met: int) -> Loop:
 def _maps(
     draw: Any, profile: Profile, depth: int, made: int, met: int, in_body: bool, inner: Any
 ) -> Map:
-    cached, catches = draw(_cached(profile)), not profile.cycles and draw(_rarely)
+    cached = draw(_cached(profile))
+    joins = draw(_joins(profile, depth, met, inner))
     length = draw(st.integers(0, 3))
     off = draw(st.booleans()) if profile.fails else False
 
@@ -1035,7 +1186,7 @@ def _maps(
     if draw(st.integers(0, 3)) == 0:
         loop = draw(_loops(profile, depth, met))
         amounts = draw(_amounts(profile, inner, bool(cached)))
-        return Map(loop, (("n", column(st.integers(0, 3).map(Const))),), cached, catches, amounts)
+        return Map(loop, (("n", column(st.integers(0, 3).map(Const))),), cached, joins, amounts)
     job = draw(_jobs(profile, depth, met, st.sampled_from(["some", "any", "file", "pool", "late"])))
     given = [("a", column(inner))]
     if job.signature not in _supplied and draw(st.booleans()):
@@ -1043,7 +1194,7 @@ def _maps(
         fixed = draw(shared)
         given.append(("c", column(inner) if fixed is None else fixed))
     amounts = draw(_amounts(profile, inner, bool(cached) or job.cached))
-    return Map(job, tuple(given), cached, catches, amounts)
+    return Map(job, tuple(given), cached, joins, amounts)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 import pytest
 from hypothesis import given, settings
+from hypothesis.strategies import booleans
 from tests.differential.harness import check
 from tests.differential.programs import (
     PARAMS,
@@ -68,6 +69,14 @@ def test_programs_that_may_fail(program: Program, changed: tuple[Change, ...]):
 @given(programs(Profile(fails=12)), changes())
 def test_programs_that_go_on_after_failures(program: Program, changed: tuple[Change, ...]):
     hold(program, changed, fail_fast=False)
+
+
+@examples
+@given(programs(Profile(fails=12, joins=True)), changes(), booleans())
+def test_programs_that_join_what_is_skipped_or_fails(
+    program: Program, changed: tuple[Change, ...], fail_fast: bool
+):
+    hold(program, changed, fail_fast=fail_fast)
 
 
 @examples

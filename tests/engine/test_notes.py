@@ -72,9 +72,16 @@ def test_a_path_that_just_fits_is_shown_whole(length):
 
 
 def test_nodes_added_by_cascade_are_not_on_the_path():
-    assert Way(["b"], Way([], Way(["a"]), catches=True)).path("c") == ["a", "b", "c"]
+    assert Way(["b"], Way([], Way(["a"]), [ValueError])).path("c") == ["a", "b", "c"]
 
 
 def test_a_way_catches_where_any_node_on_it_does():
-    assert Way(["b"], Way(["a"], TOP, catches=True)).catches
-    assert not Way(["b"], Way(["a"])).catches
+    assert Way(["b"], Way(["a"], TOP, [ValueError])).catches == (ValueError,)
+    assert Way(["b"], Way(["a"])).catches == ()
+
+
+def test_a_way_has_each_type_that_is_caught_once():
+    """So that the types stay few, however many nodes catch them."""
+    way = Way(["a"], TOP, [ValueError, KeyError])
+    assert Way(["b"], way, [KeyError, OSError, OSError]).catches == (ValueError, KeyError, OSError)
+    assert Way(["b"], way, [ValueError]).catches is way.catches

@@ -53,6 +53,7 @@ def test_the_nodes_that_cascade_adds_have_no_signature():
         (load() > 3, NodeKind.OPERATOR),
         (load()["key"], NodeKind.OPERATOR),
         (Router(selector=1, routes={1: 2}), NodeKind.ROUTER),
+        (load().or_else(1), NodeKind.FALLBACK),
         (Param("p"), NodeKind.SOURCE),
         (Env("HOME"), NodeKind.SOURCE),
     ],
@@ -109,6 +110,19 @@ def test_routes_are_edges_where_they_are_part_of_the_graph():
     assert [edge.kind for edge in build_graph(router).edges] == [EdgeKind.DATA]
 
 
+def test_lazy_fallbacks_are_edges_where_routes_are():
+    """M26: a run does not wait for them."""
+    lazy = load().or_else(pair(load()))
+    mapped = load.map(path=[1], skipped=load())
+
+    edges = build_graph(gather(lazy, mapped), routes=True).edges
+    found = [(e.kind, e.label) for e in edges if e.kind is EdgeKind.FALLBACK]
+    assert found == [(EdgeKind.FALLBACK, "skipped")] * 2
+    kinds = {edge.kind for edge in build_graph(gather(lazy, mapped)).edges}
+    assert kinds == {EdgeKind.DATA}
+    assert not [e for e in build_graph(load().or_else(1), routes=True).edges if e.label]
+
+
 def test_a_route_with_other_users_is_not_an_edge_of_the_router():
     """R7: the router does not wait for it, and it may even wait for the router."""
     small = load()
@@ -143,5 +157,6 @@ def test_every_kind_of_edge_has_a_name():
         "condition",
         "order",
         "router",
+        "fallback",
         "constraint",
     }

@@ -564,7 +564,7 @@ def read(*forms, modules=(), **header):
     ("form", "problem"),
     [
         (3, "it is not an object but 3"),
-        ({}, "its callable is not one of task, map, gather, router, param, env, operator"),
+        ({}, "its callable is not one of task, map, gather, router, param, env, .*, catch"),
         ({"task": LOAD["task"]}, "it has no 'out'"),
         ({**LOAD, "out": True}, "True is not an int"),
         ({**LOAD, "args": "abc"}, "its args must be of type list, but is 'abc'"),

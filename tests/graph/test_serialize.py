@@ -589,8 +589,8 @@ LOAD = {"task": "tests.graph.flows:load", "args": [], "kwargs": {}}
 @pytest.mark.parametrize(
     ("node", "problem"),
     [
-        ({}, "its kind is not one of task, map, gather, router, param, env, operator"),
-        ({"tsak": 1}, "its kind is not one of task, map, gather, router, param, env, operator"),
+        ({}, "its kind is not one of task, map, gather, router, param, env, .*, catch"),
+        ({"tsak": 1}, "its kind is not one of task, map, .*, catch"),
         ([], r"it is not an object but \[\]"),
         ({"task": LOAD["task"], "args": []}, "it has no 'kwargs'"),
         ({"gather": [{"$node": -1}]}, "-1 is not the index of an earlier node"),

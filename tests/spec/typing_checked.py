@@ -78,6 +78,11 @@ def fake() -> Iterator[complex]:
 
 
 @task
+def described(error: OSError) -> str:
+    return str(error)
+
+
+@task
 def countdown(n: int) -> str:
     return countdown.tail(n - 1) if n else "liftoff"
 
@@ -187,6 +192,18 @@ def a_router_is_of_the_type_of_its_routes() -> None:
     assert_type(Router(selector=fetch("x"), routes={1: add(1), 2: add(2)}), Router[int])
     fits: LazyResult[int] = Router(selector="plain", routes={"plain": 5, "lazy": add(1)})
     assert_type(fits, LazyResult[int])
+
+
+def a_fallback_adds_its_type() -> None:
+    assert_type(add(1).or_else(None), LazyResult[int | None])
+    assert_type(add(1).or_else(fetch("x")), LazyResult[int | bytes])
+    assert_type(add(1).catch(ValueError, None), LazyResult[int | None])
+    assert_type(add(1).catch((ValueError, OSError), fetch("x")), LazyResult[int | bytes])
+    assert_type(add(1).catch(OSError, described), LazyResult[int | str])
+    assert_type(add(1).catch(OSError), LazyResult[int | OSError])
+    add(1).catch("OSError", 0)  # type: ignore[call-overload]
+    gather(add(1), return_exceptions=True, skipped=None, catch=(OSError, described))
+    add.map(a=[1], skipped=None, catch=((OSError, ValueError), 0))
 
 
 def a_gather_is_a_lazy_list() -> None:

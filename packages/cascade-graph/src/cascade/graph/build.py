@@ -20,7 +20,6 @@ from cascade.graph.model import Graph
 from cascade.spec.errors import CycleError, DefinitionError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
-from cascade.spec.routing import Router
 from cascade.spec.wording import short
 
 _NUMBER = attrgetter("number")
@@ -37,8 +36,8 @@ def build_graph(
 
     Args:
         target: A lazy value.
-        routes: Include the routes of routers. Drawings need them. A run does not, because only
-            the chosen route runs (R7), and the choice is made late.
+        routes: Include the routes of routers, and fallbacks. Drawings need them. A run does not,
+            because only the chosen route runs (R7), and the choice is made late.
         known: Recognises lazy values that are handled elsewhere. They are not entered, and the
             graph lists them in ``outside``.
 
@@ -68,10 +67,7 @@ def inputs_of(lazy: LazyResult[Any]) -> tuple[LazyResult[Any], ...]:
 
 
 def _inputs_and_routes(lazy: LazyResult[Any]) -> Sequence[LazyResult[Any]]:
-    inputs = inputs_of(lazy)
-    if isinstance(lazy, Router):
-        return (*inputs, *(r for r in lazy.routes.values() if isinstance(r, LazyResult)))
-    return inputs
+    return (*inputs_of(lazy), *(other for _, other in lazy._choices))
 
 
 def _reach(

@@ -11,7 +11,8 @@ from typing import Any
 
 from cascade.spec.callsite import CallSite
 from cascade.spec.containers import GATHER
-from cascade.spec.lazy_types import LazyResult, MappedLazyResult
+from cascade.spec.fallbacks import Catch
+from cascade.spec.lazy_types import FallbackResult, LazyResult, MappedLazyResult
 from cascade.spec.operation import Operation
 from cascade.spec.params import Source
 from cascade.spec.routing import Router
@@ -25,6 +26,7 @@ class EdgeKind(enum.Enum):
     CONDITION = "condition"
     ORDER = "order"
     ROUTER = "router"
+    FALLBACK = "fallback"
     CONSTRAINT = "constraint"
 
 
@@ -36,6 +38,7 @@ class NodeKind(enum.Enum):
     MAP = "map"
     OPERATOR = "operator"
     ROUTER = "router"
+    FALLBACK = "fallback"
     SOURCE = "source"
 
 
@@ -62,6 +65,15 @@ class Node:
 
     @property
     def name(self) -> str:
+        return self.lazy.name
+
+    @property
+    def label(self) -> str:
+        """The name in plans and drawings; that of a catch has its errors and its handler."""
+        if isinstance(self.lazy, FallbackResult) and isinstance(self.lazy.args[0], Catch):
+            caught: Catch = self.lazy.args[0]
+            handler = f" → {caught.instead.name}" if isinstance(caught.instead, Task) else ""
+            return f"{self.lazy.name} {caught.label}{handler}"
         return self.lazy.name
 
     @property
@@ -93,6 +105,8 @@ class Node:
     def kind(self) -> NodeKind:
         if isinstance(self.lazy, Router):
             return NodeKind.ROUTER
+        if isinstance(self.lazy, FallbackResult):
+            return NodeKind.FALLBACK
         if isinstance(self.lazy, Source):
             return NodeKind.SOURCE
         if not self.lazy.task.structural:
@@ -109,7 +123,7 @@ class Edge:
     source: int
     target: int
     kind: EdgeKind
-    #: The key of a route; empty for the other kinds.
+    #: The key of a route, or when a fallback is used; empty for the other kinds.
     label: str = ""
 
 
@@ -123,7 +137,8 @@ class Graph:
         successors: For each node, the nodes at the other ends of its outgoing edges.
         index: The inverse of ``lazies``.
         outside: (node, lazy value) for inputs that ``build_graph`` was told not to enter.
-        routes: Whether routers wait for their routes, as in drawings; in a run they do not.
+        routes: Whether routers wait for their routes, and other nodes for their fallbacks, as in
+            drawings; in a run they do not.
     """
 
     lazies: Sequence[LazyResult[Any]]
@@ -164,10 +179,11 @@ class Graph:
             for source in sources
             if source in self.index
         ]
-        if self.routes and isinstance(lazy, Router):
+        if self.routes:
+            choice = EdgeKind.ROUTER if isinstance(lazy, Router) else EdgeKind.FALLBACK
             found += [
-                Edge(self.index[route], target, EdgeKind.ROUTER, str(key))
-                for key, route in lazy.routes.items()
-                if isinstance(route, LazyResult) and route in self.index
+                Edge(self.index[other], target, choice, str(label))
+                for label, other in lazy._choices
+                if other in self.index
             ]
         return found

@@ -21,7 +21,6 @@ from cascade.graph.build import build_graph
 from cascade.spec.digest import Digester, UndigestibleError, digest
 from cascade.spec.errors import InternalError, SerializationError
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.routing import Router
 from cascade.spec.task import Task
 from cascade.spec.wording import name_of
 
@@ -83,10 +82,8 @@ def _levels(
 
 def _inputs(lazy: LazyResult[Any]) -> Sequence[LazyResult[Any]]:
     """The nodes whose keys are part of the key of ``lazy``."""
-    if isinstance(lazy, Router):
-        routes = [route for route in lazy.routes.values() if isinstance(route, LazyResult)]
-        return (*lazy._dependencies, *lazy._conditions, *routes)
-    return lazy._dependencies + lazy._conditions
+    choices = [other for _, other in lazy._choices]
+    return (*lazy._dependencies, *lazy._conditions, *choices)
 
 
 def _content(

@@ -159,11 +159,13 @@ def _depths(inputs: list[list[Edge]]) -> list[int]:
 def _label(edge: Edge) -> str:
     if edge.kind is EdgeKind.ROUTER:
         return f"route {edge.label}: "
+    if edge.kind is EdgeKind.FALLBACK:
+        return f"if {edge.label}: "
     return _LABELS[edge.kind]
 
 
 def _describe(node: Node) -> str:
-    return f"{node.name}  ({node.callsite})"
+    return f"{node.label}  ({node.callsite})"
 
 
 def _count(number: int, what: str) -> str:

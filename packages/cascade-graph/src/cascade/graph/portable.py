@@ -8,20 +8,21 @@ The format, version 1::
      "nodes": [node, …], "instructions": [instruction, …]}
 
 ``rooted``: the blueprint has the task of its last instruction; otherwise it has none. ``nodes`` are
-the lazy values that routers choose from, as in ``cascade.graph.serialize``. An instruction names
+the lazy values of routes and fallbacks, as in ``cascade.graph.serialize``. An instruction names
 its callable by one of ::
 
     {"task": "module:name"}        {"map": {"task": "module:name", "names": […], "shared": {…}}}
     {"operator": "add"}            {"gather": {"kind": kind, "steps": [[kind, items, holes], …]}}
     {"param": name, …}             {"router": [[key, value], …]}              {"env": name, …}
+    {"or_else": {…}}               {"catch": {…}}               (``cascade.graph.fallbacks``)
 
 and has ``"out": register``. Parts that are not empty follow: ``"args"`` and ``"kwargs"`` (a value
 of ``cascade.graph.values``, or ``{"$register": 0}``), ``"var_args"``, ``"var_kwargs"`` and
 ``"after"`` (registers), ``"if"``, ``"retry"``, ``"timeout"``, ``"capacities"`` (amounts by name),
 ``"amounts"`` (the same, of values or registers), ``"priority"`` and ``"catches"``. The recipe of a
-container, the plan of a map and the routes of a router are the first argument of the callable, so
-``args`` has only the others. A cache has no JSON form. The compiled lazy values are not kept: if a
-route uses one that the blueprint computes too, it is computed twice.
+container, the plan of a map, the routes of a router and a fallback are the first argument of the
+callable, so ``args`` has only the others. A cache has no JSON form. The compiled lazy values are
+not kept: if a route or a fallback uses one that the blueprint computes too, it is computed twice.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, TypeVar
 
+from cascade.graph import fallbacks
 from cascade.graph.build import build_graph
 from cascade.graph.references import Resolver
 from cascade.graph.serialize import NodeWriter, read_nodes
@@ -49,9 +51,10 @@ from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
 from cascade.spec.checks import is_amount, is_number, is_priority, no_amount
 from cascade.spec.containers import GATHER, Recipe, Step, fill
 from cascade.spec.errors import SerializationError, TaskNotImportedError
+from cascade.spec.fallbacks import Fallback
 from cascade.spec.lazy_types import LazyResult, gathered
 from cascade.spec.mapping import MapPlan, expand
-from cascade.spec.operation import Operation
+from cascade.spec.operation import FallbackOperation, Operation
 from cascade.spec.params import Source
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies, Policies
 from cascade.spec.retry import Retry
@@ -62,7 +65,7 @@ from cascade.spec.wording import short
 T = TypeVar("T")
 
 _VERSION = 1
-_KINDS = ("task", "map", "gather", "router", "param", "env", "operator")
+_KINDS = ("task", "map", "gather", "router", "param", "env", "operator", "or_else", "catch")
 _TOO_DEEP = "a container in it is nested too deep"
 _first = itemgetter(0)
 _CONTAINERS = {
@@ -313,6 +316,9 @@ class _CallWriter(_Writer):
             return {"map": self._plan(first)}, args[1:]
         if func is choose and isinstance(first, Routes):
             return {"router": self._routes(first)}, args[1:]
+        if isinstance(call.task, FallbackOperation) and isinstance(first, Fallback):
+            writer = self._with_nodes(first.lazies, "its fallback")
+            return {call.task.name: fallbacks.fallback_body(first, writer)}, args[1:]
         # By identity: a user's callable may be unhashable.
         name = next((name for name, known in OPERATORS.items() if known is func), None)
         if name is None:
@@ -349,15 +355,25 @@ class _CallWriter(_Writer):
             **self.calls(calls),
             **({"catches": True} if plan.catches else {}),
             **({"hidden": list(plan.hidden)} if plan.hidden else {}),
+            **({"fallbacks": self._fallbacks(plan)} if plan.fallbacks else {}),
         }
 
-    def _routes(self, routes: Routes) -> list[Any]:
-        lazies = [route for route in routes.by_key.values() if isinstance(route, LazyResult)]
+    def _fallbacks(self, plan: MapPlan) -> list[Any]:
+        lazies = [lazy for _, fallback in plan.fallbacks for lazy in fallback.lazies]
+        writer = self._with_nodes(lazies, "a fallback of it")
+        return fallbacks.bodies(plan.fallbacks, writer)
+
+    def _with_nodes(self, lazies: Iterable[Any], where: str) -> ValueWriter:
+        """A writer of values that have these lazy values in them."""
         try:
             self._nodes.add(lazies)
         except SerializationError as error:
-            self.refuse(f"a route of it: {error}")
-        writer = ValueWriter(self._owner, self._nodes.index)
+            self.refuse(f"{where}: {error}")
+        return ValueWriter(self._owner, self._nodes.index)
+
+    def _routes(self, routes: Routes) -> list[Any]:
+        lazies = [route for route in routes.by_key.values() if isinstance(route, LazyResult)]
+        writer = self._with_nodes(lazies, "a route of it")
         return [[self.value(key), writer.value(route)] for key, route in routes.by_key.items()]
 
     def calls(self, calls: CallPolicies) -> dict[str, Any]:
@@ -442,6 +458,9 @@ def _read_called(body: Mapping[str, Any], reader: ValueReader) -> tuple[Operatio
         routes = _list(body, "router")
         by_key = {reader.constant(key): reader.value(route) for key, route in routes}
         return ROUTE, [Literal(Routes(by_key))]
+    if (name := fallbacks.kind_of(body)) is not None:
+        operation, fallback = fallbacks.read_fallback(name, body[name], reader)
+        return operation, [Literal(fallback)]
     if "param" in body or "env" in body:
         return reader.source(body).task, []
     if "operator" in body:
@@ -457,6 +476,7 @@ def _read_plan(body: Mapping[str, Any], reader: ValueReader) -> MapPlan:
     code = blueprint_from_json.__code__
     plan = MapPlan(reader.resolver.task(body["task"]), names, shared, code, 0, catches)
     plan.hidden = tuple(map(_text, _list(body, "hidden", [])))
+    plan.fallbacks = fallbacks.read_bodies(_list(body, "fallbacks", []), reader)
     calls = _read_calls(body, reader)
     if calls is not PLAIN_CALLS:
         plan.policies = Policies()

@@ -8,10 +8,11 @@ last. A node is one of::
     {"router": value, "routes": [[key, value], …]}   {"param": name, …}   {"env": name, …}
     {"operator": "add", "args": […]}  (a name of Python's ``operator`` that lazy values have,
                                        "slice" or "unpack")
+    {"or_else": {…}, "of": node}   {"catch": {…}, "of": node}   (``cascade.graph.fallbacks``)
 
 each with ``"if": [node, …]``, ``"after": [node, …]`` and ``"amounts": {name: node}`` for such
 edges, ``"retry"``, ``"timeout"``, ``"capacities"`` and ``"priority"`` for such policies, and for a
-map with ``return_exceptions=True`` ``"catches"``. A cache has no JSON form.
+map ``"catches"`` (``return_exceptions=True``) and ``"fallbacks"`` (of items). A cache has no form.
 ``cascade.graph.values`` has the form of values. The place in the source is not kept.
 """
 
@@ -22,6 +23,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from cascade.graph import fallbacks
 from cascade.graph.build import build_graph
 from cascade.graph.model import Graph
 from cascade.graph.references import Resolver
@@ -35,7 +37,13 @@ from cascade.graph.values import (
 )
 from cascade.spec.containers import GATHER, fill
 from cascade.spec.errors import ArgumentError, SerializationError
-from cascade.spec.lazy_types import LazyResult, MappedLazyResult, gathered
+from cascade.spec.lazy_types import (
+    FallbackResult,
+    LazyResult,
+    MappedLazyResult,
+    gathered,
+    with_fallback,
+)
 from cascade.spec.params import Source
 from cascade.spec.policies import PLAIN_CALLS
 from cascade.spec.routing import Router
@@ -43,7 +51,7 @@ from cascade.spec.task import Task
 from cascade.spec.wording import short
 
 _VERSION = 1
-_KINDS = ("task", "map", "gather", "router", "param", "env", "operator")
+_KINDS = ("task", "map", "gather", "router", "param", "env", "operator", "or_else", "catch")
 
 
 def to_json(target: LazyResult[Any] | Graph, *, indent: int | None = None) -> str:
@@ -150,11 +158,19 @@ class NodeWriter(ValueWriter):
         if isinstance(lazy, MappedLazyResult):
             plan, *columns = lazy.args
             over = {**dict(zip(plan.names, columns, strict=True)), **plan.shared}
-            body = {"map": self.task(plan.task), "over": self.named(over)}
+            body: dict[str, Any] = {"map": self.task(plan.task), "over": self.named(over)}
+            if plan.fallbacks:
+                body["fallbacks"] = fallbacks.bodies(plan.fallbacks, self)
             return body | ({"catches": True} if plan.catches else {})
         if isinstance(lazy, Router):
             routes = [[self.value(k), self.value(v)] for k, v in lazy.routes.items()]
             return {"router": self.value(lazy.selector), "routes": routes}
+        if isinstance(lazy, FallbackResult):
+            fallback, source = lazy.args
+            return {
+                lazy.task.name: fallbacks.fallback_body(fallback, self),
+                "of": self.index[source],
+            }
         if isinstance(lazy, Source):
             return self.source(lazy)
         if lazy.task is GATHER:
@@ -188,6 +204,8 @@ def _read_node(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
     if not isinstance(node, dict):
         raise TypeError(f"it is not an object but {short(node)}")
     lazy = _read_body(node, reader)
+    if isinstance(lazy, FallbackResult):
+        return lazy  # policies belong to the node before it
     if lazy._policies is not None:  # declared by its task; the node has what the call made of them
         lazy._policies.calls = PLAIN_CALLS
     for condition in node.get("if", ()):
@@ -212,7 +230,9 @@ def _read_body(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
         return task_at(node["task"])(*map(read, node["args"]), **arguments)
     if "map" in node:
         over = {name: read(v) for name, v in node["over"].items()}
-        return task_at(node["map"]).map(return_exceptions=node.get("catches", False), **over)
+        lazy = task_at(node["map"]).map(return_exceptions=node.get("catches", False), **over)
+        lazy.args[0].fallbacks = fallbacks.read_bodies(node.get("fallbacks", ()), reader)
+        return lazy
     if "router" in node:
         routes = {read(key): read(route) for key, route in node["routes"]}
         return Router(selector=read(node["router"]), routes=routes)
@@ -225,6 +245,9 @@ def _read_body(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
         return first._combine(func, args, from_json.__code__, 0)
     if "param" in node or "env" in node:
         return reader.source(node)
+    if (name := fallbacks.kind_of(node)) is not None:
+        kept = fallbacks.read_fallback(name, node[name], reader)
+        return with_fallback(reader.earlier(node["of"]), *kept, from_json.__code__, 0)
     if "gather" in node:
         return gathered(read(node["gather"]), from_json.__code__, 0)
     raise ValueError(f"its kind is not one of {', '.join(_KINDS)}")

@@ -11,7 +11,6 @@ from cascade.spec.blueprint import Literal
 from cascade.spec.containers import GATHER
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.params import Source
-from cascade.spec.routing import Router
 
 _NUMBER = attrgetter("number")
 
@@ -19,9 +18,9 @@ _NUMBER = attrgetter("number")
 def sources_of(target: LazyResult[Any]) -> list[Source[Any]]:
     """All parameters and variables that a run of ``target`` may read, in the order of creation.
 
-    This includes more than the graph of a run: all routes of routers, the arguments that a map
-    hands to its items, and lazy values in literals, because a task may return them. Sources that
-    tasks make during the run are not known before.
+    This includes more than the graph of a run: all routes of routers, fallbacks, the arguments that
+    a map hands to its items, and lazy values in literals, because a task may return them. Sources
+    that tasks make during the run are not known before.
 
     Cost: O(nodes + edges).
     """
@@ -55,8 +54,7 @@ def _below(lazy: LazyResult[Any]) -> Iterator[LazyResult[Any]]:
     yield from inputs_of(lazy)
     if lazy._policies is not None:
         yield from lazy._policies.amounts.values()  # those of a map belong to its items
-    if isinstance(lazy, Router):
-        yield from (route for route in lazy.routes.values() if isinstance(route, LazyResult))
+    yield from (other for _, other in lazy._choices)
     given = [*lazy.args, *lazy.kwargs.values()]
     if lazy.task is GATHER:
         yield from (v for v in lazy.args[0].literals if issubclass(type(v), LazyResult))

@@ -20,6 +20,7 @@ _MERMAID_SHAPES = {
     NodeKind.MAP: ('[["', '"]]'),
     NodeKind.OPERATOR: ('(("', '"))'),
     NodeKind.ROUTER: ('{"', '"}'),
+    NodeKind.FALLBACK: ('{{"', '"}}'),
     NodeKind.SOURCE: ('[/"', '"/]'),
 }
 _DOT_SHAPES = {
@@ -28,14 +29,16 @@ _DOT_SHAPES = {
     NodeKind.MAP: "box3d",
     NodeKind.OPERATOR: "circle",
     NodeKind.ROUTER: "diamond",
+    NodeKind.FALLBACK: "hexagon",
     NodeKind.SOURCE: "parallelogram",
 }
-#: The arrow of each kind of edge; ``{}`` takes the key of a route.
+#: The arrow of each kind of edge; ``{}`` takes the key of a route, or when a fallback is used.
 _MERMAID_ARROWS = {
     EdgeKind.DATA: "-->",
     EdgeKind.CONDITION: "-. if .->",
     EdgeKind.ORDER: "--o|after|",
     EdgeKind.ROUTER: '==>|"{}"|',
+    EdgeKind.FALLBACK: '-.->|"if {}"|',
     EdgeKind.CONSTRAINT: "--x|amount|",
 }
 _DOT_LOOKS = {
@@ -43,6 +46,7 @@ _DOT_LOOKS = {
     EdgeKind.CONDITION: 'style=dashed label="if"',
     EdgeKind.ORDER: 'style=dotted arrowhead=odot label="after"',
     EdgeKind.ROUTER: 'style=bold label="{}"',
+    EdgeKind.FALLBACK: 'style=dashed label="if {}"',
     EdgeKind.CONSTRAINT: 'color=firebrick arrowhead=tee label="amount"',
 }
 
@@ -136,9 +140,9 @@ def visualize(
 
     Returns:
         The drawing, which is its text; notebooks show it as a picture. Data, conditions, order,
-        routes and constraints have their own arrows; tasks, containers, maps, operators, routers
-        and sources have their own boxes. A state is shown by a colour and in words, with the
-        duration.
+        routes, fallbacks and constraints have their own arrows; tasks, containers, maps, operators,
+        routers, fallbacks and sources have their own boxes. A state is shown by a colour and in
+        words, with the duration.
 
     >>> from cascade.spec.task import task
     >>> @task
@@ -220,7 +224,7 @@ def _dot_colour(state: NodeState | None) -> str:
 def _label(node: Node, state: NodeState | None) -> str:
     """The node's name, below it its state if known, then the note."""
     if state is None:
-        return visible(node.name, lines=True)
+        return visible(node.label, lines=True)
     # The duration already says that a node finished.
     said = [state.state] if state.state != "finished" or state.seconds is None else []
     if state.seconds is not None:
@@ -228,7 +232,7 @@ def _label(node: Node, state: NodeState | None) -> str:
     note = visible(" ".join(state.note.split()))
     if len(note) > _SHOWN_OF_A_NOTE:
         note = f"{note[: _SHOWN_OF_A_NOTE - 1]}…"
-    return "\n".join([visible(node.name, lines=True), ", ".join(said), *([note] if note else [])])
+    return "\n".join([visible(node.label, lines=True), ", ".join(said), *([note] if note else [])])
 
 
 def _escape_mermaid(text: str) -> str:

@@ -43,7 +43,7 @@ class Wiring:
         kept: Nodes whose values are kept for the whole run.
         tasks: The tasks that are called.
         ranked: Whether any node has a priority.
-        hiding: Maps and routers: they continue as lazy values that are not their inputs.
+        hiding: Maps, routers, fallbacks: they continue as lazy values that are not their inputs.
     """
 
     __slots__ = (

@@ -57,6 +57,26 @@ class Recipe:
         #: Empty for a list or tuple that holds only leaves, in order: by far the most common case.
         self.steps = tuple(steps)
 
+    @property
+    def order(self) -> Sequence[int]:
+        """The leaves in the order of the container, if it is not that of their numbers."""
+        if len(self.steps) < 2:
+            return ()
+        found: dict[int, None] = {}
+        entered: set[int] = set()
+        stack = [iter(self.steps[-1][2])]
+        while stack:
+            for _, source in stack[-1]:
+                if source >= 0:
+                    found[source] = None
+                elif source not in entered:
+                    entered.add(source)
+                    stack.append(iter(self.steps[~source][2]))
+                    break
+            else:
+                stack.pop()
+        return list(found)
+
     def __repr__(self) -> str:
         return f"<recipe of a {self.kind.__name__}>"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from cascade.spec.lazy_value import LazyValue
 from cascade.spec.logic import invert
+from cascade.spec.operation import FallbackOperation
 from cascade.spec.unpacking import item_range, unpack
 from cascade.spec.wording import short
 
@@ -88,10 +89,13 @@ def is_equality(lazy: LazyValue) -> bool:
 
 
 def _written(lazy: LazyValue, levels: int) -> str:
-    if not is_operator(lazy):
+    is_fallback = isinstance(lazy.task, FallbackOperation)
+    if not (is_fallback or is_operator(lazy)):
         return lazy.task.written
     if not levels:
         return "…"
+    if is_fallback:
+        return f"{_operand(lazy.args[1], levels)}{lazy.task.written}"
     func, args = lazy.task.func, lazy.args
     if func in _BINARY:
         left, right = (_operand(arg, levels) for arg in args)

@@ -13,9 +13,9 @@ operator makes a node for a container among its operands, and a container is a n
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, MethodType
-from typing import Any, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, final, overload
 
 from cascade.spec.arithmetic import Arithmetic
 from cascade.spec.blueprint import Literal, TailCall
@@ -31,16 +31,33 @@ from cascade.spec.containers import (
     refused,
 )
 from cascade.spec.errors import ArgumentError, LazyUseError
+from cascade.spec.fallbacks import (
+    CATCH,
+    ITS_ERROR,
+    NOT_GIVEN,
+    OR_ELSE,
+    Errors,
+    Fallback,
+    Joins,
+    Kept,
+    alternative,
+    catching,
+)
 from cascade.spec.forgotten import refuse_uncalled
 from cascade.spec.injection import Inject
 from cascade.spec.lazy_value import NO_KWARGS, LazyValue
-from cascade.spec.misuse import Misuse, misused, written
-from cascade.spec.operation import Operation
+from cascade.spec.misuse import Misuse, compared, described, misused, written
+from cascade.spec.operation import FallbackOperation, Operation
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies, Policies
 from cascade.spec.policy_methods import PolicyMethods
 from cascade.spec.unpacking import unpack
 
+if TYPE_CHECKING:
+    from cascade.spec.task import Task
+
 R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
+E = TypeVar("E", bound=Exception)
 
 
 class LazyResult(PolicyMethods, Arithmetic, Misuse, Generic[R_co]):
@@ -78,6 +95,82 @@ class LazyResult(PolicyMethods, Arithmetic, Misuse, Generic[R_co]):
             return PLAIN_CALLS
         return self._policies.calls
 
+    @property
+    def _choices(self) -> Sequence[tuple[object, LazyResult[Any]]]:
+        """The lazy values besides its inputs that it may continue as, each with the reason.
+
+        As far as they are known before a run: the routes of a router, fallbacks.
+        """
+        return ()
+
+    @overload  # an own overload: from a lazy value no checker infers S by the second one
+    def or_else(self, value: LazyResult[S]) -> LazyResult[R_co | S]: ...
+    @overload
+    def or_else(self, value: S) -> LazyResult[R_co | S]: ...
+    def or_else(self, value: Any) -> LazyResult[Any]:
+        """A new lazy value: that of this one, or ``value`` where this one was skipped (M26).
+
+        This lazy value itself stays as it is, with its policies; its other users are skipped.
+
+        >>> from cascade.spec.task import task
+        >>> @task
+        ... def report(weekend): ...
+        >>> @task
+        ... def mail(text): ...
+        >>> mail(report(True).or_else("nothing new")).name
+        'mail'
+
+        Args:
+            value: A value; or a lazy value, which runs only where it is needed. Containers are
+                searched for lazy values as the arguments of a task are.
+
+        Raises:
+            ArgumentError: ``value`` is a task that was not called, a tail call, or an
+                ``inject(…)``.
+        """
+        frame = sys._getframe(1)
+        code, lasti = frame.f_code, frame.f_lasti
+        instead = alternative(value, as_lazy, code, lasti)
+        return with_fallback(self, OR_ELSE, Fallback(instead), code, lasti)
+
+    @overload
+    def catch(self, errors: type[E] | tuple[type[E], ...]) -> LazyResult[R_co | E]: ...
+    @overload
+    def catch(self, errors: Errors, handler: Task[..., S]) -> LazyResult[R_co | S]: ...
+    @overload
+    def catch(self, errors: Errors, handler: LazyResult[S]) -> LazyResult[R_co | S]: ...
+    @overload
+    def catch(self, errors: Errors, handler: S) -> LazyResult[R_co | S]: ...
+    def catch(self, errors: Any, handler: Any = ITS_ERROR) -> LazyResult[Any]:
+        """A new lazy value: that of this one, or of ``handler`` where this one failed (M27).
+
+        This lazy value itself stays as it is, with its policies: it is tried again and reported as
+        failed before its error is caught. The error may also come from what it continues as, and
+        from inputs that no other node needs; an error that another node needs ends the run.
+
+        >>> from cascade.spec.task import task
+        >>> @task
+        ... def fetch(url): ...
+        >>> @task
+        ... def log(error): ...
+        >>> fetch("…").with_retry(2).catch(OSError, log).name
+        'catch'
+
+        Args:
+            errors: A type of Exceptions, or several. Cycles, and errors of the run as a whole
+                (deadlines, ``max_steps``), are never caught.
+            handler: A task, which is called with the error; or a value, or a lazy one, as in
+                ``or_else``. Without a handler the error itself is the value.
+
+        Raises:
+            ArgumentError: ``errors`` are not types of errors that can be caught; or the handler is
+                a function that is no task, or a task that does not take one argument.
+        """
+        frame = sys._getframe(1)
+        code, lasti = frame.f_code, frame.f_lasti
+        fallback = catching(errors, handler, as_lazy, code, lasti)
+        return with_fallback(self, CATCH, fallback, code, lasti)
+
     def _combine(
         self, func: Callable[..., Any], args: tuple[Any, ...], code: CodeType, lasti: int
     ) -> LazyResult[Any]:
@@ -85,10 +178,15 @@ class LazyResult(PolicyMethods, Arithmetic, Misuse, Generic[R_co]):
         operation = Operation(func, func.__name__)
         return LazyResult(operation, args, {}, dependencies, special, code, lasti)
 
+    @property
+    def _unpacks(self) -> LazyResult[Any]:
+        """The node whose task declares the number of values."""
+        return self
+
     def __iter__(self) -> Iterator[Any]:
-        if self.task.nout is not None:
+        if self._unpacks.task.nout is not None:
             frame = sys._getframe(1)
-            return self._unpacked(self.task.nout, frame.f_code, frame.f_lasti)
+            return self._unpacked(self._unpacks.task.nout, frame.f_code, frame.f_lasti)
         name = written(self)
         right = [f"work.map(item={name})      # one node for each item"]
         if not self.task.structural:
@@ -98,7 +196,7 @@ class LazyResult(PolicyMethods, Arithmetic, Misuse, Generic[R_co]):
 
     def _unpacked(self, nout: int, code: CodeType, lasti: int) -> Iterator[LazyResult[Any]]:
         """A node for each of the ``nout`` values."""
-        name = self.name
+        name = self._unpacks.name
         nodes = [self._combine(unpack, (self, i, nout, name), code, lasti) for i in range(nout)]
         return iter(nodes)
 
@@ -114,22 +212,103 @@ class MappedLazyResult(LazyResult[list[R_co]]):
 
     _makes_calls = True
 
+    @property
+    def _choices(self) -> Sequence[tuple[object, LazyResult[Any]]]:
+        fallbacks: Sequence[Kept] = self.args[0].fallbacks
+        return [(f.label, lazy) for _, f in fallbacks for lazy in f.lazies]
+
     def _own_policies(self) -> Policies[Any]:
         # The plan of the map, its first argument, carries them to the place that makes the items.
         policies = self.args[0].policies = super()._own_policies()
         return policies
 
 
-def gather(*values: Any) -> LazyResult[list[Any]]:
+@final
+class FallbackResult(LazyResult[R_co]):
+    """The lazy value that ``or_else`` or ``catch`` gives: a node with a fallback (M26, M27)."""
+
+    __slots__ = ()
+
+    @property
+    def _choices(self) -> Sequence[tuple[object, LazyResult[Any]]]:
+        fallback: Fallback = self.args[0]
+        return [(fallback.label, lazy) for lazy in fallback.lazies]
+
+    @property
+    def _unpacks(self) -> LazyResult[Any]:
+        source: LazyResult[Any] = self.args[1]
+        return source._unpacks
+
+    def run_if(self, condition: LazyValue) -> NoReturn:
+        """Refused: a condition belongs to the node before the fallback."""
+        raise self._misplaced("run_if")
+
+    def after(self, *lazies: LazyValue) -> NoReturn:
+        """Refused: an order belongs to the node before the fallback."""
+        raise self._misplaced("after")
+
+    def _refuse_structural(self, method: str) -> NoReturn:
+        raise self._misplaced(method)
+
+    def _misplaced(self, method: str) -> LazyUseError:
+        source: LazyResult[Any]
+        source, fallbacks = self, ""
+        while isinstance(source, FallbackResult):
+            fallbacks = source.task.written + fallbacks
+            source = source.args[1]
+        return LazyUseError(
+            f"{method}() of {described(self)}: policies belong to the lazy value before its "
+            f"fallbacks; put it before .{self.task.name}"
+            + compared(f"{written(self)}.{method}(…)", f"{written(source)}.{method}(…){fallbacks}")
+        )
+
+
+def with_fallback(
+    lazy: LazyResult[Any],
+    operation: FallbackOperation,
+    fallback: Fallback,
+    code: CodeType,
+    lasti: int,
+) -> FallbackResult[Any]:
+    """The node for ``lazy`` with ``fallback``; ``code`` and ``lasti`` locate the expression."""
+    return FallbackResult(operation, (fallback, lazy), NO_KWARGS, (lazy,), False, code, lasti)
+
+
+def gather(
+    *values: Any,
+    return_exceptions: bool = False,
+    skipped: Any = NOT_GIVEN,
+    catch: tuple[Errors, Any] | None = None,
+) -> LazyResult[list[Any]]:
     """Make one lazy list of many values, lazy or not, in their order.
 
-    Containers among the values are searched as the arguments of a task are (R2).
+    Containers among the values are searched as the arguments of a task are (R2). The options are
+    those of ``Task.map``, for each of the values; a container counts as one value.
+
+    Args:
+        values: Lazy values, or values.
+        return_exceptions: Put the error of a value that fails into the list, and go on.
+        skipped: Put this into the list in place of values that are skipped (M26).
+        catch: ``(errors, handler)``, for values that fail with one of ``errors`` (M27).
 
     Raises:
-        ArgumentError: A value is a task itself, or an ``inject(…)``.
+        ArgumentError: A value is a task itself, or an ``inject(…)``; or an option does not fit.
     """
     frame = sys._getframe(1)
-    return gathered(list(values), frame.f_code, frame.f_lasti)
+    code, lasti = frame.f_code, frame.f_lasti
+    if return_exceptions is False and skipped is NOT_GIVEN and catch is None:
+        return gathered(list(values), code, lasti)
+    joins = Joins(return_exceptions, skipped, catch)
+    joins.check("cs.gather()")
+    items = [as_lazy(value, code, lasti) for value in values]
+    for operation, fallback in joins.fallbacks(as_lazy, code, lasti):
+        items = [
+            with_fallback(item, operation, fallback, code, lasti)
+            if isinstance(item, LazyResult)
+            else item
+            for item in items
+        ]
+    return gathered(items, code, lasti)
 
 
 def gathered(

@@ -19,8 +19,16 @@ from cascade.spec.blueprint import Literal
 from cascade.spec.callsite import users_frame
 from cascade.spec.containers import GATHER
 from cascade.spec.errors import ArgumentError
+from cascade.spec.fallbacks import Joins, Kept
 from cascade.spec.injection import Inject
-from cascade.spec.lazy_types import LazyResult, MappedLazyResult, as_lazy, gathered, settle
+from cascade.spec.lazy_types import (
+    LazyResult,
+    MappedLazyResult,
+    as_lazy,
+    gathered,
+    settle,
+    with_fallback,
+)
 from cascade.spec.map_items import MapItem
 from cascade.spec.misuse import written
 from cascade.spec.operation import Operation
@@ -40,6 +48,7 @@ class MapPlan:
     __slots__ = (
         "catches",
         "code",
+        "fallbacks",
         "hidden",
         "lasti",
         "names",
@@ -65,6 +74,8 @@ class MapPlan:
         self.lasti = lasti
         #: Whether the error of an item becomes its value.
         self.catches = catches
+        #: The fallbacks of each item, the innermost one first.
+        self.fallbacks: tuple[Kept, ...] = ()
         #: Of the map; each item gets the policies that concern calls.
         self.policies: Policies[LazyResult[Any]] | None = None
         #: Names of the lists that come from parameters, which notes and events do not show.
@@ -73,16 +84,18 @@ class MapPlan:
         self.number = 0
 
     def __cascade_digest__(self) -> Any:
-        return name_of(self.task), self.names, dict(self.shared), self.catches
+        fallbacks = [part for operation, f in self.fallbacks for part in (operation.name, f)]
+        return name_of(self.task), self.names, dict(self.shared), self.catches, *fallbacks
 
     def __repr__(self) -> str:
         return f"<map of {self.task.name} over {', '.join(self.names)}>"
 
 
 def mapped(
-    task: Task[..., Any], iterables: Mapping[str, Any], catches: bool
+    task: Task[..., Any], iterables: Mapping[str, Any], joins: Joins
 ) -> MappedLazyResult[Any]:
     """The node for ``task.map(**iterables)``, called from ``Task.map``."""
+    joins.check(f"{task.name}.map()", task.parameters.keyword)
     frame = users_frame(sys._getframe(2))
     code, lasti = frame.f_code, frame.f_lasti
     shared = {n: v for n, v in iterables.items() if isinstance(v, (Literal, Inject))}
@@ -98,8 +111,10 @@ def mapped(
     dependencies = tuple(c for c in columns if isinstance(c, LazyResult))
     left_out = [m for n, m in task.parameters.injections.items() if n not in iterables]
     injects = any(isinstance(value, Inject) for value in (*shared.values(), *left_out))
-    plan = MapPlan(task, names, shared, code, lasti, catches)
+    plan = MapPlan(task, names, shared, code, lasti, joins.catches)
     plan.hidden = tuple(n for n, c in zip(names, columns, strict=True) if _is_from_outside(c))
+    if not joins.catches:
+        plan.fallbacks = joins.fallbacks(as_lazy, code, lasti)
     lazy: MappedLazyResult[Any] = MappedLazyResult(
         Operation(expand, f"{task.name}.map"),
         (plan, *columns),
@@ -139,7 +154,7 @@ def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
     names = plan.names
     lists = _columns(plan.task.name, dict(zip(names, columns, strict=True))).values()
     code, lasti = plan.code, plan.lasti
-    calls = [
+    calls: list[LazyResult[Any]] = [
         _item(plan, index, dict(zip(names, row, strict=True)))
         for index, row in enumerate(zip(*lists, strict=True))
     ]
@@ -150,6 +165,8 @@ def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
             own = call._own_policies()
             own.calls, own.amounts = policies, given.amounts
             call._special = call._special or bool(policies.capacities or given.amounts)
+    for operation, fallback in plan.fallbacks:
+        calls = [with_fallback(call, operation, fallback, code, lasti) for call in calls]
     return gathered(calls, code, lasti)
 
 

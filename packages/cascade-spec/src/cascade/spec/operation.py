@@ -51,3 +51,16 @@ class FacadeOperation(Operation):
     def __init__(self, func: Callable[..., Any], name: str, written: str) -> None:
         super().__init__(func, name)
         self.written = written
+
+
+class FallbackOperation(FacadeOperation):
+    """The operation of a node that may have a value although its input has none (M26).
+
+    Not plain: a run decides at each of these nodes whether it goes on.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, func: Callable[..., Any], name: str, written: str) -> None:
+        super().__init__(func, name, written)
+        self.plain = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Generic, TypeVar, overload
 
@@ -77,6 +77,10 @@ class Router(LazyResult[R], Generic[R]):
         args = (Routes(self.routes), self.selector)
         special = isinstance(self.selector, (Literal, Inject))
         super().__init__(ROUTE, args, NO_KWARGS, dependencies, special, code, lasti)
+
+    @property
+    def _choices(self) -> Sequence[tuple[object, LazyResult[Any]]]:
+        return [(key, v) for key, v in self.routes.items() if isinstance(v, LazyResult)]
 
 
 def choose(routes: Routes, key: Hashable) -> Any:

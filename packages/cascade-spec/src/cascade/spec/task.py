@@ -24,7 +24,7 @@ from cascade.spec.callables import gives_coroutine, own_name
 from cascade.spec.containers import ATOMS
 from cascade.spec.declared import CacheOption, RetryOption, declared_by
 from cascade.spec.declaring import check_options, refuse_unfit, supplied, unknown_option
-from cascade.spec.errors import ArgumentError
+from cascade.spec.fallbacks import NOT_GIVEN, Errors, Joins
 from cascade.spec.forgotten import dropped_tails, refuse_dropped, refuse_dropped_calls
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, settle
 from cascade.spec.lazy_value import NO_KWARGS, next_number
@@ -33,7 +33,6 @@ from cascade.spec.methods import BoundTask, binds
 from cascade.spec.operation import Operation
 from cascade.spec.parameters import Parameters
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
-from cascade.spec.wording import short
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -206,7 +205,13 @@ class Task(Operation, Generic[P, R]):
         return tail  # type: ignore[no-any-return]
 
     def map(
-        self, /, *unnamed: Never, return_exceptions: bool = False, **iterables: Any
+        self,
+        /,
+        *unnamed: Never,
+        return_exceptions: bool = False,
+        skipped: Any = NOT_GIVEN,
+        catch: tuple[Errors, Any] | None = None,
+        **iterables: Any,
     ) -> MappedLazyResult[R]:
         """Call the task once per item, over iterables side by side, as one lazy list (R8).
 
@@ -215,6 +220,11 @@ class Task(Operation, Generic[P, R]):
             return_exceptions: Put the error of an item that fails, after its retries, into the list
                 in place of its value, and go on. This applies to Exceptions only; cancelling the
                 run still cancels the map.
+            skipped: Put this into the list in place of items that are skipped, as ``or_else`` does
+                for a single lazy value (M26). Without it, one skipped item skips the whole list.
+            catch: ``(errors, handler)``: for items that fail with one of ``errors``, put that of
+                ``handler`` into the list, as ``LazyResult.catch`` does (M27). Of the three options
+                this comes first, then ``skipped``; ``return_exceptions`` is for what is left.
             iterables: Parameter → iterable, or a lazy value that will be one, all of the same
                 length; ``cs.literal(x)`` is the same for every item. Strings are refused. They are
                 read in step, so an endless iterator beside a list is an error at once. Endless
@@ -222,18 +232,14 @@ class Task(Operation, Generic[P, R]):
                 memory runs out (M17).
 
         Raises:
-            ArgumentError: A parameter is unknown or missing, an iterable has no name or is not
-                iterable, or lengths differ. The run raises the last two for lazy iterables.
+            ArgumentError: A parameter is unknown or missing or has the name of an option, an
+                iterable has no name or is not iterable, or lengths differ. The run raises the last
+                two for lazy iterables.
         """
         if unnamed:
             raise unnamed_in_map(self, unnamed)
-        if not isinstance(return_exceptions, bool):
-            raise ArgumentError(
-                f"{self.name}.map() takes return_exceptions=True or False, but got "
-                f"{short(return_exceptions)}; a parameter of that name cannot be mapped over"
-            )
         self._refuse_dropped()
-        return mapped(self, iterables, return_exceptions)
+        return mapped(self, iterables, Joins(return_exceptions, skipped, catch))
 
     def __get__(self, instance: Any, owner: Any = None) -> Self:
         """The task of an object, ``obj.work``: a BoundTask.

@@ -23,21 +23,27 @@ class Way:
     Args:
         names: Names of the nodes right above, from the top down; those that paths show.
         above: The part above these nodes; None for a target.
-        catches: Whether one of these nodes takes its error as its value.
+        catches: The types of errors that one of these nodes catches.
 
     Attributes:
-        catches: Whether any node above does.
+        catches: The types of errors that any node above catches.
         depth: Number of nodes above that paths show.
     """
 
     __slots__ = ("above", "catches", "depth", "first", "names")
 
     def __init__(
-        self, names: Sequence[str] = (), above: Way | None = None, catches: bool = False
+        self,
+        names: Sequence[str] = (),
+        above: Way | None = None,
+        catches: Sequence[type[Exception]] = (),
     ) -> None:
         self.names = names
         self.above = above
-        self.catches: bool = catches or (above is not None and above.catches)
+        self.catches: tuple[type[Exception], ...] = () if above is None else above.catches
+        for kind in catches:
+            if not any(kind is known for known in self.catches):
+                self.catches += (kind,)
         self.depth: int = len(names) + (0 if above is None else above.depth)
         first = () if above is None else above.first
         self.first: tuple[str, ...] = (*first, *names[: _HALF - len(first)])

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.graph_path.caching import Caches
 from cascade.runtime.graph_path.failures import Failures
 from cascade.runtime.graph_path.node_table import Nodes
-from cascade.runtime.graph_path.segments import Item, Work
+from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
+from cascade.runtime.semantics.outcomes import Failed, Missing, fallback_for
 from cascade.spec.blueprint import Literal
+from cascade.spec.lazy_types import LazyResult
 from cascade.spec.repeatable import check_values
 
 
@@ -43,8 +46,7 @@ class Beginnings:
             missing = self._nodes.missing(segment, node)
             if missing is not None:
                 segment.let_go_inputs(node)
-                self._failures.leave_out(segment, node, missing)
-                return None
+                return self._without(segment, node, missing)
         work = Work(segment, node)
         if node._dependencies or node._special:
             work.take_inputs()
@@ -70,6 +72,19 @@ class Beginnings:
             self._failures.fail(error, work)
             return False
         return True
+
+    def _without(self, segment: Segment, node: LazyResult[Any], missing: Missing) -> Work | None:
+        """The work of a node that lacks an input: it goes on with its fallback, or not at all."""
+        fallback = fallback_for(node, missing)
+        if fallback is None:
+            self._failures.leave_out(segment, node, missing)
+            return None
+        error = missing.error if type(missing) is Failed else None
+        if error is not None:
+            leave_out_machinery(error)  # a handler's argument: the user's frames only (R9)
+        work = Work(segment, node)
+        work.handed = fallback.result(error)
+        return work
 
     def _takes(self, work: Work, amounts: Mapping[str, Any]) -> bool:
         """Whether the amounts given by nodes can be granted; otherwise the node has failed."""

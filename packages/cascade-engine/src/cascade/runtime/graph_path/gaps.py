@@ -46,7 +46,7 @@ class Gaps:
     def goes_on_after(self, segment: Segment, node: LazyResult[Any], failed: Failed) -> bool:
         """Whether the run goes on after a failure of ``node``; otherwise this ends it."""
         self._end.have_gap()
-        if failed.counted or (failed.can_be_value and _is_caught(segment, node)):
+        if failed.counted or (failed.can_be_value and _is_caught(segment, node, failed.error)):
             return True
         if self._run.fail_fast:
             self._end.fail(failed.error)
@@ -55,6 +55,6 @@ class Gaps:
         return True
 
 
-def _is_caught(segment: Segment, node: LazyResult[Any]) -> bool:
-    """Whether an error of this node becomes the value of itself or of a node it continues."""
-    return node._calls.catches or way_above(segment, node).catches
+def _is_caught(segment: Segment, node: LazyResult[Any], error: Exception) -> bool:
+    """Whether an error of this node becomes its value, or is caught on the way to the target."""
+    return node._calls.catches or isinstance(error, way_above(segment, node).catches)

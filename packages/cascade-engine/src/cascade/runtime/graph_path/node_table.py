@@ -32,6 +32,8 @@ from cascade.runtime.semantics.outcomes import (
     Failed,
     Missing,
     Skipped,
+    fallback_for,
+    in_order,
     is_error,
     released,
     worst,
@@ -296,7 +298,7 @@ class Nodes:
         get = segment.value
         lacks: list[Missing] = []
         if self._end.gaps:
-            for dependency in node._dependencies:
+            for dependency in in_order(node):
                 value = get(dependency)
                 if issubclass(type(value), Missing) and not is_error(value, dependency):
                     lacks.append(value)
@@ -380,14 +382,14 @@ class Nodes:
                 waits[user] -= 1
                 if waits[user]:
                     continue
-            if user._policies is None and user not in waits:  # it has no other input
-                lack = missing
+            is_only = user._policies is None and user not in waits  # it has no other input
+            lack = missing if is_only else self.missing(segment, user)
+            if lack is None or fallback_for(user, lack) is not None:
+                self._activate(segment, user)
+                continue
+            if is_only:
                 segment.take_any(node)
             else:
-                lack = self.missing(segment, user)
-                if lack is None:
-                    self._activate(segment, user)
-                    continue
                 segment.let_go_inputs(user)
             same = lack is missing and len(users) == 1
             if not self._gaps.goes_on_without(segment, user, lack, same and goes_on):
@@ -442,5 +444,7 @@ class Nodes:
         for segment in self._live:
             segment.close()
             segment.foreign.clear()
+        addresses = [*self._memory.values()]  # they hold nodes, whose end would change the memory
         self._memory.clear()
+        del addresses
         self._of_first = None

@@ -14,7 +14,7 @@ from cascade.runtime.semantics.outcomes import RELEASED, Failed
 from cascade.spec.blueprint import Blueprint, Literal
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS
-from cascade.spec.operation import Operation
+from cascade.spec.operation import FallbackOperation, Operation
 from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import ExecutionPlan
 from cascade.spec.task import Task
@@ -334,48 +334,56 @@ def way_above(segment: Segment, node: LazyResult[Any]) -> Way:
     If a node has several users, the one that was made first. The result of one in some nodes is
     cached, because it stays the same until the node has its value.
     """
-    trail: list[tuple[Segment, LazyResult[Any], Sequence[LazyResult[Any]]]] = []
+    trail: list[tuple[Segment, LazyResult[Any], Sequence[LazyResult[Any]], bool]] = []
     way = segment.ways.get(node)
     while way is None:
         above = _above(segment, node)
         if above is None:
             way = segment.ways[node] = TOP
             break
-        trail.append((segment, node, above[2]))
-        segment, node, _ = above
+        trail.append((segment, node, above[2], above[3]))
+        segment, node, _, _ = above
         way = segment.ways.get(node)
     names: list[str] = []
-    catches = False
+    catches: list[type[Exception]] = []
     for left in range(len(trail) - 1, -1, -1):
-        segment, node, passed = trail[left]
+        segment, node, passed, is_input = trail[left]
         for lazy in reversed(passed):
             if not lazy.task.structural:
                 names.append(step_of(lazy))
-                catches = catches or lazy._calls.catches
+                if lazy._calls.catches:
+                    catches.append(Exception)
+            elif is_input and type(lazy.task) is FallbackOperation:
+                catches += lazy.args[0].errors
         if catches or not left % _STRETCH:
             way = segment.ways[node] = Way(names, way, catches)
-            names, catches = [], False
+            names, catches = [], []
     return way
 
 
 def _above(
     segment: Segment, node: LazyResult[Any]
-) -> tuple[Segment, LazyResult[Any], Sequence[LazyResult[Any]]] | None:
-    """The next place on the way up, and the nodes passed on the way there."""
+) -> tuple[Segment, LazyResult[Any], Sequence[LazyResult[Any]], bool] | None:
+    """The next place on the way up, the nodes passed there, and whether as the input of one.
+
+    A node with a handler catches the errors of its input, but not those of its handler, which it
+    continues as.
+    """
     onward = segment.continuation
     users = users_of(segment.slots.get(node))
     if users:
         user = min(users, key=_NUMBER)
-        return segment, user, (user,)
+        return segment, user, (user,), True
     if isinstance(onward, Address):
         segment, node = onward.place
-        return segment, node, (node,)
+        return segment, node, (node,), False
     if onward is None:
         return None
     segment, node, source = onward.work.segment, onward.work.node, onward.work.source
     if source is node:
-        return segment, node, (node,)
-    return segment, node, (source,) if _is_handed_on(segment, node) else (source, node)
+        return segment, node, (node,), False
+    passed = (source,) if _is_handed_on(segment, node) else (source, node)
+    return segment, node, passed, False
 
 
 def _is_handed_on(segment: Segment, node: LazyResult[Any]) -> bool:

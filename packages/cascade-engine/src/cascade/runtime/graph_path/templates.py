@@ -25,9 +25,10 @@ from cascade.runtime.graph_path.template_inputs import (
 from cascade.runtime.loops.protocol import UNSET
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
 from cascade.spec.callables import gives_coroutine
+from cascade.spec.fallbacks import CATCH, Catch
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS
-from cascade.spec.operation import Operation
+from cascade.spec.operation import FallbackOperation, Operation
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies, Policies
 from cascade.spec.resource import Inject
 from cascade.spec.task import Task
@@ -144,6 +145,8 @@ class _Instance:
         self._unread: dict[LazyResult[Any], None] = {}
         #: The contents of the registers at the entry.
         self._at_entry = dict(registers)
+        #: Whether errors are caught, so that calls follow a failed one.
+        self._catches = any(call.task is CATCH for call in blueprint.instructions)
 
     def move_inputs(self, given: Iterable[int]) -> None:
         """Fill the inputs that the prologue has computed; the body follows."""
@@ -178,7 +181,7 @@ class _Instance:
         if call.source is not None and self._is_of(call.source, call):
             return call.source
         operation = call.task
-        if operation is None or self._has_body():
+        if not isinstance(operation, FallbackOperation) and (operation is None or self._has_body()):
             operation = Instruction(call, Body(self._blueprint, self._at_entry))
         node = self._node(call, operation, source, policies, is_first)
         self._read(call)
@@ -301,9 +304,12 @@ class _Instance:
         last = self._last
         if last is not None and not any(other is last for other in node._dependencies):
             policies = _policies_of(node)
-            if not any(other is last for other in policies.predecessors):
-                policies.predecessors += (last,)
-            self._unread.pop(last, None)
+            if self._catches:  # the end of the last one, with a value or not
+                policies.predecessors += (_lazy(CATCH, [_ANYWAY, last], {}, None),)
+            else:
+                if not any(other is last for other in policies.predecessors):
+                    policies.predecessors += (last,)
+                self._unread.pop(last, None)
         self._last = node
 
     # -- what was compiled from lazy values ---------------------------------------------------
@@ -391,3 +397,4 @@ def _whole(surplus: Any) -> Any:
 
 
 _HERE = (instantiate.__code__, 0)
+_ANYWAY = Catch((Exception,), None, *_HERE)

@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from types import CoroutineType
 from typing import Any, Final
 
-from cascade.spec.errors import (
-    CycleError,
-    DefinitionError,
-    DependencyMissingError,
-    ReleasedValueError,
-    StepLimitError,
-)
+from cascade.spec.containers import GATHER
+from cascade.spec.errors import DefinitionError, DependencyMissingError, ReleasedValueError
+from cascade.spec.fallbacks import NEVER_CAUGHT, Fallback
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.misuse import written
+from cascade.spec.operation import FallbackOperation
 
 
 class Missing:
@@ -59,11 +56,8 @@ class Failed(Missing):
 
     @property
     def can_be_value(self) -> bool:
-        """Whether it may be caught.
-
-        A cycle and the limit of steps may not: timing decides which node reports them.
-        """
-        return not isinstance(self.error, (CycleError, StepLimitError))
+        """Whether it may be caught (M27)."""
+        return not isinstance(self.error, NEVER_CAUGHT)
 
     def count(self, failures: list[Exception]) -> None:
         """Add the error to those of the run, once: no node above has caught it."""
@@ -117,8 +111,28 @@ def is_error(outcome: Any, node: LazyResult[Any]) -> bool:
     return type(outcome) is Failed and node._calls.catches and outcome.can_be_value
 
 
+def fallback_for(node: LazyResult[Any], missing: Missing) -> Fallback | None:
+    """The fallback with which ``node`` goes on although it lacks an input (M26), or None."""
+    if type(node.task) is not FallbackOperation:
+        return None
+    fallback: Fallback = node.args[0]
+    error = missing.error if type(missing) is Failed else None
+    return fallback if fallback.covers(error) else None
+
+
+def in_order(node: LazyResult[Any]) -> Sequence[LazyResult[Any]]:
+    """The dependencies of ``node`` in the order of its arguments, also those of a container."""
+    inputs = node._dependencies
+    if node.task is not GATHER or not (order := node.args[0].order):
+        return inputs
+    return [inputs[place] for place in order]
+
+
 def worst(lacks: Sequence[Missing]) -> Missing | None:
-    """The outcome of a node that lacks these: failures come first, so that no error is lost."""
+    """The outcome of a node that lacks these, in order: the first failure, or the first skip.
+
+    Failures come first, so that no error is lost.
+    """
     return next((lack for lack in lacks if type(lack) is Failed), lacks[0] if lacks else None)
 
 

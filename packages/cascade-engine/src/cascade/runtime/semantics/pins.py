@@ -16,7 +16,7 @@ from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.semantics.reach import named_by, within
 from cascade.spec.blueprint import Literal
 from cascade.spec.containers import GATHER
-from cascade.spec.lazy_types import LazyResult, MappedLazyResult
+from cascade.spec.lazy_types import FallbackResult, LazyResult, MappedLazyResult
 from cascade.spec.operation import Operation
 from cascade.spec.routing import Router
 
@@ -96,12 +96,15 @@ class Pins:
 
 
 def hidden_in(lazy: LazyResult[Any]) -> list[Any]:
-    """The values that a router or a map may continue as, or hand to its continuation."""
+    """The values that a node may continue as, or hand to its continuation."""
     if isinstance(lazy, Router):
         return [*lazy.routes.values()]
+    if isinstance(lazy, FallbackResult):
+        return [lazy.args[0].instead]
     if isinstance(lazy, MappedLazyResult):
         plan, policies = lazy.args[0], lazy._policies
-        return [plan.task, *plan.shared.values(), *(policies.amounts.values() if policies else ())]
+        amounts = policies.amounts.values() if policies else ()
+        return [plan.task, *plan.shared.values(), *amounts, *(f.instead for _, f in plan.fallbacks)]
     return []
 
 
