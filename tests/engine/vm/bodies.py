@@ -1009,7 +1009,7 @@ class Counting:
 
 instance = cs.task(Counting(), name="instance")  # type: ignore[call-overload]
 case(tier="generated", why="no function written in Python", name="instance")(instance)
-case(tier="generated", why="", name="private names")(Counting.private)
+case(tier="generated", why="a private name of its class", name="private names")(Counting.private)
 case(tier="generated", why="no tail call that names its task", name="method")(Counting.plain)
 
 

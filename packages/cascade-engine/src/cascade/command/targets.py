@@ -61,7 +61,7 @@ class Target:
         value, said = self.value, "is"
         # The call site of the node that stands for a container.
         place = compile("", self.file, "exec")
-        if inspect.isroutine(value):
+        if inspect.isroutine(value) and not isinstance(value, Task):
             _check_callable(value, self.name)
             place = getattr(value, "__code__", place)
             value, said = value(), "returned"

@@ -15,6 +15,7 @@ import inspect
 import itertools
 import linecache
 import operator
+import re
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,8 @@ from typing import Any, NamedTuple, TypeAlias
 from cascade.runtime.loops.ast_walk import nodes
 from cascade.spec.task import Task
 
+#: ``__name`` in the class ``Class``, as Python writes it in the code of methods.
+_PRIVATE = re.compile(r"_[^_]\w*__\w*[^_]_?$")
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 _FUTURES = functools.reduce(
@@ -128,6 +131,9 @@ def source_of(func: Any) -> Source:
     for names in _imports(node, func):
         if compiled(node, code, imported=names) == code:
             return Source(node, names)
+    private = next(filter(_PRIVATE.match, (*code.co_names, *code.co_freevars)), None)
+    if private is not None:  # compiled outside of the class, it would have another name
+        raise Unfit(f"it uses '{private}', a private name of its class")
     raise Unfit(
         "its lines are not what it was compiled from: the file was changed since, or "
         "something has rewritten the function",
