@@ -12,6 +12,7 @@ import pytest
 from tests.engine import pins_by_import
 
 import cascade as cs
+from cascade.graph.compiler import BlueprintBuilder
 
 Way = dict[str, "cs.LazyResult[int]"]
 kept: Way = {}
@@ -536,3 +537,24 @@ def test_tasks_that_are_run_are_freed():
     gc.collect()
 
     assert gone() is None
+
+
+@pytest.mark.parametrize("build", ["of a call", "of the task"])
+async def test_the_lazy_inputs_of_a_blueprint_are_kept_for_later_tail_calls(engine, use_vm, build):
+    calls = []
+    late = cs.task(lambda: calls.append("late") or "late")()
+
+    @cs.task
+    def inner(n, late=late):
+        return n, late
+
+    @cs.task
+    def start(n, _=None):
+        return cs.TailCall([n], target_blueprint_id="inner")
+
+    builder = BlueprintBuilder()
+    blueprint = builder.build(inner(0)) if build == "of a call" else builder.build_task(inner)
+    engine.register_blueprint("inner", blueprint)
+    first = start(1)
+    assert await engine.run([start(2, first), first], use_vm=use_vm) == [(2, "late"), (1, "late")]
+    assert calls == ["late"]

@@ -567,3 +567,13 @@ def test_a_cycle_is_refused():
     b.after(a)
     with pytest.raises(CycleError):
         _ = build(pair(a)).instructions
+
+
+def test_a_thread_that_finds_a_blueprint_compiled_by_another_keeps_its_parts():
+    """It looks for a part, is overtaken by a thread that compiles, and asks what compiles it."""
+    blueprint = BlueprintBuilder().build(add(1, 2))
+    instructions = blueprint.instructions
+
+    assert Blueprint.__getattr__(blueprint, "instructions") is instructions
+    assert len(instructions) == 1
+    assert blueprint.register_count > 0

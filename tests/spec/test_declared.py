@@ -20,7 +20,7 @@ STORE: Any = Kept()
 POLITE = Retry(5, 1.0, 2.0, on=OSError)
 
 
-@task(retry=POLITE, timeout=3, cache=STORE, capacities={"gpu": 1, "disk": 0})
+@task(retry=POLITE, timeout=3, cache=STORE, capacities={"gpu": 1, "disk": 0}, priority=7)
 def fetch(url, again=False):
     return url
 
@@ -38,6 +38,7 @@ def test_a_call_has_what_its_task_declares(made):
     assert calls.timeout == 3.0
     assert calls.cache == ByArguments(STORE)
     assert calls.capacities == (("gpu", 1),)
+    assert calls.priority == 7
 
 
 def test_a_number_is_the_attempts_in_all():
@@ -60,6 +61,7 @@ def test_a_map_overrides_it_for_its_items():
 
     assert item._calls.retry is None
     assert item._calls.timeout == 3.0
+    assert item._calls.priority == 7
     assert item._calls.capacities == (("disk", 2),)
 
 
@@ -73,6 +75,7 @@ def test_a_call_overrides_one_policy_and_keeps_the_others():
 
 def test_each_policy_can_be_switched_off():
     lazy = fetch("a").with_retry(None).with_timeout(None).with_cache(None).with_capacity(gpu=0)
+    lazy.with_priority(0)
 
     assert lazy._calls == PLAIN_CALLS
     assert fetch("a").with_retry(1)._calls.retry.pause(1, OSError()) is None
@@ -106,6 +109,8 @@ def test_two_calls_share_no_policies():
         ({"capacities": {"gpu": -1}}, "which are numbers ≥ 0, but 'gpu' is -1"),
         ({"capacities": {1: 1}}, "names of capacities, but got 1"),
         ({"capacities": {"gpu": plain(1)}}, "which are numbers ≥ 0, but 'gpu' is <lazy plain"),
+        ({"priority": 1.5}, "task 'len': priority takes an int, higher first"),
+        ({"priority": None}, "task 'len': priority takes an int, higher first"),
         ({"cache": 3}, "task 'len': a cache is a CacheBackend"),
     ],
 )

@@ -230,6 +230,21 @@ def test_a_dropped_tail_call_of_the_object_is_refused():
     assert Flow().quiet(1).args[1] == 1
 
 
+def test_a_dropped_call_of_the_object_is_refused():
+    class Flow:
+        @task
+        def step(self, n):
+            return n
+
+        @task
+        def first(self, n):
+            self.step(n)
+            return n
+
+    with pytest.raises(DefinitionError, match=r"task 'first' calls the task 'step' at .* drops"):
+        Flow().first(1)
+
+
 def test_an_abstract_task_is_abstract():
     class Base(abc.ABC):
         @task

@@ -38,7 +38,7 @@ async def named_async(text: str) -> list[str]:
     return [text]
 
 
-@task(retry=3, timeout=1, cache=FileExists("{text}.txt"), capacities={"gpu": 1})
+@task(retry=3, timeout=1, cache=FileExists("{text}.txt"), capacities={"gpu": 1}, priority=1)
 def declared(text: str) -> list[str]:
     return [text]
 

@@ -16,6 +16,7 @@ once (ruling M3).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeAlias, TypeVar
@@ -225,6 +226,11 @@ class Blueprint:
         if name not in _PARTS:
             raise AttributeError(f"a Blueprint has no attribute '{name}'")
         build = object.__getattribute__(self, "_compile")
+        if build is None:
+            # Another thread has compiled it since this one looked; or it has no parts, as a copy
+            # that is being made.
+            with suppress(AttributeError):
+                return object.__getattribute__(self, name)
         built = Blueprint() if build is None else build()
         for part in _PARTS:
             object.__setattr__(self, part, getattr(built, part))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from cascade.spec.checks import check_seconds, is_amount, is_count, no_amount
+from cascade.spec.checks import check_priority, check_seconds, is_amount, is_count, no_amount
 from cascade.spec.errors import ArgumentError, DefinitionError
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
 from cascade.spec.retry import Retry
@@ -26,6 +26,7 @@ def declared_by(
     timeout: float | None,
     cache: CacheOption,
     capacities: Mapping[str, float] | None,
+    priority: int,
 ) -> CallPolicies:
     """The policies that these options of the task ``task`` mean.
 
@@ -33,7 +34,7 @@ def declared_by(
         DefinitionError: An option is invalid.
     """
     try:
-        return _declared(retry, timeout, cache, capacities)
+        return _declared(retry, timeout, cache, capacities, priority)
     except ArgumentError as error:
         raise DefinitionError(f"task '{task}': {error}") from None
 
@@ -43,8 +44,10 @@ def _declared(
     timeout: float | None,
     cache: CacheOption,
     capacities: Mapping[str, float] | None,
+    priority: int,
 ) -> CallPolicies:
-    if retry is None and timeout is None and cache is None and capacities is None:
+    check_priority("priority", priority)
+    if retry is None and timeout is None and cache is None and capacities is None and not priority:
         return PLAIN_CALLS
     if timeout is not None:
         check_seconds("timeout", timeout)
@@ -55,7 +58,7 @@ def _declared(
         from cascade.spec.caching import cache_policy
 
         policy = cache_policy(cache, None, (), "")
-    plain = CallPolicies(_retry(retry), timeout, policy)
+    plain = CallPolicies(_retry(retry), timeout, policy, priority=priority)
     return plain if capacities is None else plain.with_capacities(_amounts(capacities))
 
 

@@ -61,11 +61,12 @@ def refuse_dropped_calls(task: Any) -> None:
     """
     function = function_of(task.func)
     code = getattr(function, "__code__", None)
-    if type(code) is not CodeType or not _mentions_task(function, code):
+    if type(code) is not CodeType or not _mentions_task(function, code, task.owner):
         return
     names: dict[str, Any] | None = None
     for call in _dropped_in(code):
-        names = _names_of(function) if names is None else names
+        if names is None:
+            names = {**_names_of(function), **_first_of(function, task.owner)}
         found = _value(call.path, names)
         if type(found) is MethodType and found.__name__ == "map":
             found = found.__self__
@@ -80,8 +81,12 @@ def refuse_dropped_calls(task: Any) -> None:
             )
 
 
-def _mentions_task(function: Any, code: CodeType) -> bool:
-    """Whether a name in ``code`` is a task, or a module's attribute that is one."""
+def _mentions_task(function: Any, code: CodeType, owner: type | None) -> bool:
+    """Whether a name in ``code`` is a task, or that of one in a module or the method's class."""
+    if owner is not None:
+        inside = {**vars(owner)}
+        if any(issubclass(type(inside.get(name)), Operation) for name in code.co_names):
+            return True
     space: Mapping[str, Any] = getattr(function, "__globals__", {})
     for cell in function.__closure__ or ():
         try:

@@ -301,6 +301,7 @@ def task(
     timeout: float | None = None,
     cache: CacheOption = None,
     capacities: Mapping[str, float] | None = None,
+    priority: int = 0,
 ) -> Decorator: ...
 def task(
     func: Any = None,
@@ -314,6 +315,7 @@ def task(
     timeout: float | None = None,
     cache: CacheOption = None,
     capacities: Mapping[str, float] | None = None,
+    priority: int = 0,
     **unknown: Any,
 ) -> Any:
     """Make a function a Task; used as ``@task`` or ``@task(name="…")``.
@@ -345,11 +347,12 @@ def task(
         timeout: Default for each call: seconds that an attempt may take.
         cache: Default for each call: a backend or a policy, see ``with_cache``.
         capacities: Default for each call: capacity → amount that an attempt takes.
+        priority: Default for each call: a higher one gets threads and capacities first (M24).
         unknown: Refused, with the name that was probably meant.
 
     The methods of a call override the defaults, also to switch them off: ``with_retry(1)``,
-    ``with_timeout(None)``, ``with_cache(None)``, ``with_capacity(gpu=0)``. On a map they apply to
-    each item. A tail call keeps the policies of its node (R10).
+    ``with_timeout(None)``, ``with_cache(None)``, ``with_capacity(gpu=0)``, ``with_priority(0)``. On
+    a map they apply to each item. A tail call keeps the policies of its node (R10).
 
     Raises:
         DefinitionError: ``func`` cannot be a task, an option does not fit, or its code drops a tail
@@ -362,7 +365,7 @@ def task(
 
     def make(function: Any) -> Any:
         declarer = name or own_name(function)
-        policies = declared_by(declarer, retry, timeout, cache, capacities)
+        policies = declared_by(declarer, retry, timeout, cache, capacities, priority)
         return Task(function, name, mode=mode, nout=nout, may_block=may_block, policies=policies)
 
     return make if func is None else make(func)

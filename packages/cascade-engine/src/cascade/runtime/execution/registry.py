@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.errors import DefinitionError, UnknownBlueprintError
+from cascade.spec.lazy_types import LazyResult
 from cascade.spec.nearby import names_known
 from cascade.spec.wording import short
 
@@ -41,3 +45,18 @@ class BlueprintRegistry:
                 f"the tail call of task '{caller}' goes to the blueprint '{blueprint_id}', but "
                 f"registered are {known}"
             ) from None
+
+    def inputs(self) -> list[LazyResult[Any]]:
+        """The lazy values that the blueprints take where a tail call does not give an argument."""
+        return [lazy for found in list(self._blueprints.values()) for lazy in _inputs_of(found)]
+
+
+def _inputs_of(blueprint: Blueprint) -> Iterator[LazyResult[Any]]:
+    computed = {call.output.index: call.source for call in blueprint.instructions}
+    for register in blueprint.input_sources.values():
+        source = computed.get(register)
+        if source is not None:
+            yield source
+    for default in blueprint.input_defaults.values():
+        if isinstance(default, LazyResult):
+            yield default

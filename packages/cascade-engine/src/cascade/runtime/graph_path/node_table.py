@@ -91,7 +91,7 @@ class Nodes:
         self._begun = self.newest
         #: All nodes of the first segment, after they were first needed.
         self._of_first: set[LazyResult[Any]] | None = None
-        self._pins = Pins()
+        self._pins = Pins(surroundings.run.blueprints.inputs())
         #: A first segment of one node, while its task is unsearched: most runs end in this state.
         self._alone: Wiring | None = None
         #: Node → functions that turn its outcome into another one before it is kept, the last one

@@ -8,7 +8,7 @@ The values found are kept until the run ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cascade.graph.build import inputs_of
@@ -39,14 +39,18 @@ def named_in(target: LazyResult[Any]) -> set[LazyResult[Any]]:
 class Pins:
     """The lazy values that the tasks of one run can name. Not thread-safe.
 
+    Args:
+        named: Lazy values that any task can name, by the id of a blueprint.
+
     Attributes:
         found: The lazy values whose values must be kept.
     """
 
-    __slots__ = ("_entered", "_tasks", "found")
+    __slots__ = ("_entered", "_named", "_tasks", "found")
 
-    def __init__(self) -> None:
+    def __init__(self, named: Sequence[LazyResult[Any]] = ()) -> None:
         self.found: set[LazyResult[Any]] = set()
+        self._named = named
         #: Tasks whose functions have been searched.
         self._tasks: set[Operation] = set()
         #: Lazy values unknown to the run whose inputs have been searched.
@@ -60,7 +64,8 @@ class Pins:
             is_known: Recognises the lazy values that the run computes, or has computed.
         """
         seen: dict[int, Any] = {}
-        todo: list[LazyResult[Any]] = []
+        todo: list[LazyResult[Any]] = [*self._named]
+        self._named = ()
         for task in wiring.tasks:
             if task not in self._tasks:
                 self._tasks.add(task)
