@@ -71,6 +71,24 @@ class Lazy:
     #: The parameter that it reads.
     param: str | None = None
     number: int = field(default_factory=itertools.count().__next__)
+    #: Of a map: makes its items from its lists.
+    rows: Callable[[list[Any]], list["Lazy"]] | None = None
+    #: Whether its items have fallbacks.
+    joins: bool = False
+
+    @property
+    def taken(self) -> list["Lazy"]:
+        """The columns of a map that hand over their items one by one (R8)."""
+        if self.rows is None:
+            return []
+        return [v for v in self.inputs if isinstance(v, Lazy) and v.hands_over_to(self)]
+
+    def hands_over_to(self, outer: "Lazy") -> bool:
+        if self.rows is None or self.conditions or self.predecessors:
+            return False
+        if self.joins or self.cache is not None:
+            return False
+        return not any(self is other for other in (*outer.conditions, *outer.predecessors))
 
     def with_retry(self, max_attempts: int | None = 3, delay: Any = 0) -> "Lazy":
         self.attempts = max_attempts or 1
@@ -242,18 +260,19 @@ class Task:
         _fit(self.signature.bind, (), columns)
         _equally_long([v for v in lists.values() if not isinstance(v, Lazy)])
 
-        def expand(_run: Naive, given: list[Any], _causes: Causes) -> Lazy:
+        def expand(given: list[Any]) -> list[Lazy]:
             known = _equally_long([_column(v) for v in given])
             rows = [dict(zip(lists, row, strict=True)) for row in zip(*known, strict=True)]
             items = [self.bare(**row, **shared) for row in rows]
             for item in items:
                 item.attempts, item.cache = lazy.attempts, lazy.cache
                 item.amounts, item.delay = lazy.amounts, lazy.delay
-            return gather(*items, return_exceptions=return_exceptions, **joins)
+            return [_joined(item, return_exceptions, joins) for item in items]
 
         joins = _joins(skipped, catch)
 
-        lazy = Lazy(f"{self.name}.map", list(lists.values()), expand)
+        lazy = Lazy(f"{self.name}.map", list(lists.values()), _nothing, rows=expand)
+        lazy.joins = bool(joins)
         lazy.hidden = [self, *shared.values(), *joins.values()]
         return self.declaring(lazy)
 
@@ -276,6 +295,10 @@ def task(
 
 def _is_one_of(error: Exception, kinds: Any) -> bool:
     return isinstance(error, kinds) and not isinstance(error, CycleError)
+
+
+def _nothing(_run: "Naive", _given: Any, _causes: Causes) -> None:
+    """The step of a map, which makes items instead."""
 
 
 def _instead(value: Any) -> Any:
@@ -352,12 +375,17 @@ def gather(
             items.append(value)
             continue
         item = value if isinstance(value, Lazy) else _whole(value)
-        if "catch" in joins:
-            item = item.catch(*joins["catch"])
-        if "skipped" in joins:
-            item = item.or_else(joins["skipped"])
-        items.append(item.catch(Exception) if return_exceptions else item)
+        items.append(_joined(item, return_exceptions, joins))
     return _whole(items)
+
+
+def _joined(item: Lazy, return_exceptions: bool, joins: Mapping[str, Any]) -> Lazy:
+    """An item of a list, with the list's options for items without a value."""
+    if "catch" in joins:
+        item = item.catch(*joins["catch"])
+    if "skipped" in joins:
+        item = item.or_else(joins["skipped"])
+    return item.catch(Exception) if return_exceptions else item
 
 
 def Router(*, selector: Any, routes: Mapping[Any, Any]) -> Lazy:  # R7
@@ -611,6 +639,8 @@ class Naive:
         self.resources = {resource.name: resource for resource in resources}
         self.opened: dict[Resource, tuple[Any, Any]] = {}
         self.memo: dict[Lazy, Any] = {}
+        #: Map → its items, or the outcome in their place.
+        self.expanded: dict[Lazy, Any] = {}
         #: All the errors that could be the first (M13).
         self.errors: list[Exception] = []
         #: The errors that are caught on the way up from what is being computed, and whether any
@@ -668,10 +698,66 @@ class Naive:
         causes |= self.made_of[lazy]
         return self.counted(self.memo[lazy])
 
+    def items(self, lazy: Lazy, causes: Causes) -> Any:
+        """The items of a map, or the outcome in their place (R8).
+
+        A map that makes no items needs the lists of its columns, whatever it lacks.
+        """
+        if lazy in self.expanded:
+            if self.expanded[lazy] is _UNDER_WAY:
+                return self.fail(CycleError(lazy.name, [lazy.name]))
+            return self.counted(self.expanded[lazy])
+        self.expanded[lazy] = _UNDER_WAY
+        self.rounds_of.setdefault(lazy, Rounds())
+        columns = {column: self.items(column, causes) for column in lazy.taken}
+        found = self.ready(lazy, causes, columns)
+        if isinstance(found, list):
+            try:
+                assert lazy.rows is not None
+                found = lazy.rows(found)
+                self.count(lazy)
+            except ArgumentError as error:
+                found = self.fail(error)
+                self.ends_of(columns.values(), causes)
+        else:
+            ends = self.ends_of(columns.values(), causes)
+            found = _worst([v for v in (found, *ends) if isinstance(v, Failed)] or [found])
+        self.expanded[lazy] = found
+        return found
+
+    def ends_of(self, columns: Iterable[Any], causes: Causes) -> list[Any]:
+        known = [items for items in columns if isinstance(items, list)]
+        return [self.value(item, causes) for items in known for item in items]
+
     def compute(self, lazy: Lazy, causes: Causes) -> Any:
+        if lazy.rows is not None:
+            items = self.items(lazy, causes)
+            return self.value(gather(*items), causes) if isinstance(items, list) else items
+        inputs = self.ready(lazy, causes, {})
+        if not isinstance(inputs, list):
+            return inputs
+        if lazy.cache is not None and lazy.call is not None:
+            return self.cached(lazy, inputs, causes)
+        return self.final(lazy, inputs, causes)
+
+    def ready(self, lazy: Lazy, causes: Causes, columns: Mapping[Lazy, Any]) -> Any:
+        """The values of a node's inputs, or the outcome of a node that does not run.
+
+        Args:
+            lazy: The node.
+            causes: Gets the effects before it.
+            columns: The items of inputs whose values are not needed, or outcomes in their place.
+        """
         lacks: list[Any] = []
         skipped: list[Any] = []
-        inputs = [self.resolve(v, causes, lacks) for v in lazy.inputs]  # also if skipped (M16)
+        inputs = []
+        for value in lazy.inputs:  # also if skipped (M16)
+            if not isinstance(value, Lazy) or value not in columns:
+                inputs.append(self.resolve(value, causes, lacks))
+            elif isinstance(columns[value], list):
+                inputs.append(columns[value])
+            else:
+                lacks.append(columns[value])
         asked = [self.value(condition, causes) for condition in lazy.conditions]
         ended = [self.value(predecessor, causes) for predecessor in lazy.predecessors]
         if lazy.call is not None:  # of a map, they are for the items
@@ -688,9 +774,7 @@ class Naive:
             if not outcome:
                 self.skips += 1
                 return Skipped(condition.name)
-        if lazy.cache is not None and lazy.call is not None:  # of a map, it is for the items
-            return self.cached(lazy, inputs, causes)
-        return self.final(lazy, inputs, causes)
+        return inputs
 
     def final(self, lazy: Lazy, inputs: list[Any], causes: Causes) -> Any:
         try:
@@ -967,6 +1051,8 @@ def _is_delay(seconds: Any) -> bool:
 def _frozen(value: Any) -> Any:
     """The key by which equal arguments are equal: types and values, dicts and sets in any order."""
     kind = type(value)
+    if kind is Lazy:
+        return value
     if kind is Inject:
         source = value.source
         return kind, source.name if isinstance(source, Resource) else source

@@ -882,6 +882,10 @@ def programs(draw: Any, profile: Profile) -> Program:
         draw(lazies(profile, profile.depth, place, count if profile.cycles else place))
         for place in range(count)
     ]
+    before = count
+    if draw(_rarely):
+        parts += draw(_shared_chains(profile, max(profile.depth - 2, 1), count))
+        count = len(parts)
     late: Any = ()
     if count > 1:
         edge = st.tuples(
@@ -898,6 +902,9 @@ def programs(draw: Any, profile: Profile) -> Program:
             values(profile, profile.depth, count, count, False),
         )
     )
+    if count > before:
+        used = draw(st.lists(st.integers(before, count - 1), min_size=1, max_size=3))
+        target = Box(list, (target, *map(Ref, used)))
     return Program(tuple(parts), late, target)
 
 
@@ -1177,6 +1184,8 @@ def _maps(
             endless = Endless(draw(st.sampled_from([itertools.count, itertools.repeat])))
             return draw(st.sampled_from([endless, Call(Job("any", None, Give(endless)))]))
         size = length + 1 if off and draw(st.booleans()) else length
+        if draw(st.integers(0, 3)) == 0:  # a map over a map (R8)
+            return draw(_inner_maps(profile, depth, met, items, size))
         parts = tuple(draw(st.lists(items, min_size=size, max_size=size)))
         box = Box(draw(st.sampled_from([list, tuple])), parts)
         if draw(st.booleans()):
@@ -1195,6 +1204,32 @@ def _maps(
         given.append(("c", column(inner) if fixed is None else fixed))
     amounts = draw(_amounts(profile, inner, bool(cached) or job.cached))
     return Map(job, tuple(given), cached, joins, amounts)
+
+
+@functools.cache
+@st.composite
+def _inner_maps(draw: Any, profile: Profile, depth: int, met: int, items: Any, size: int) -> Map:
+    """A map that another one goes over."""
+    job = draw(_jobs(profile, depth, met, st.sampled_from(["some", "any", "file"])))
+    parts = Box(list, tuple(draw(st.lists(items, min_size=size, max_size=size))))
+    column = draw(st.sampled_from([parts, Call(Job("any", None, Give(parts)))]))
+    cached = profile.caches and draw(_rarely)
+    return Map(job, (("a", column),), cached, draw(_joins(profile, depth, met, items)))
+
+
+@functools.cache
+@st.composite
+def _shared_chains(draw: Any, profile: Profile, depth: int, made: int) -> list[Any]:
+    """A map, and maps over it, as shared values."""
+    inner = values(profile, depth, made, made, False)
+    first = draw(_inner_maps(profile, depth, made, inner, draw(st.integers(0, 3))))
+    chain: list[Any] = [first]
+    for _ in range(draw(st.integers(1, 3))):
+        job = draw(_jobs(profile, depth, made, st.sampled_from(["some", "any", "file"])))
+        column = Ref(made + draw(st.integers(0, len(chain) - 1)))
+        joins = draw(_joins(profile, depth, made, inner))
+        chain.append(Map(job, (("a", column),), joins=joins))
+    return chain
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cascade.spec.blueprint import Literal
 from cascade.spec.callsite import users_frame
-from cascade.spec.containers import GATHER
+from cascade.spec.containers import ATOMS, GATHER
 from cascade.spec.errors import ArgumentError
 from cascade.spec.fallbacks import Joins, Kept
 from cascade.spec.injection import Inject
@@ -153,11 +153,23 @@ def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
     """One call of the task per row, as one lazy list."""
     names = plan.names
     lists = _columns(plan.task.name, dict(zip(names, columns, strict=True))).values()
-    code, lasti = plan.code, plan.lasti
-    calls: list[LazyResult[Any]] = [
-        _item(plan, index, dict(zip(names, row, strict=True)))
-        for index, row in enumerate(zip(*lists, strict=True))
-    ]
+    # The same for all items, as the names of their arguments are.
+    given = plan.task.with_injected((), {**dict.fromkeys(names), **plan.shared})
+    common = {name: value for name, value in given.items() if name not in names}
+    if len(names) == 1:
+        (name,) = names
+        rows: Iterable[dict[str, Any]] = ({name: v, **common} for v in next(iter(lists)))
+    else:
+        rows = ({**dict(zip(names, r, strict=True)), **common} for r in zip(*lists, strict=True))
+    calls: list[LazyResult[Any]] = [_item(plan, index, row) for index, row in enumerate(rows)]
+    _give_policies(plan, calls)
+    for operation, fallback in plan.fallbacks:
+        at = plan.code, plan.lasti
+        calls = [with_fallback(call, operation, fallback, *at) for call in calls]
+    return gathered(calls, plan.code, plan.lasti)
+
+
+def _give_policies(plan: MapPlan, calls: Iterable[LazyResult[Any]]) -> None:
     given = Policies() if plan.policies is None else plan.policies
     policies = replace(given.calls, catches=True) if plan.catches else given.calls
     if policies != PLAIN_CALLS or given.amounts:
@@ -165,16 +177,59 @@ def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
             own = call._own_policies()
             own.calls, own.amounts = policies, given.amounts
             call._special = call._special or bool(policies.capacities or given.amounts)
+
+
+def is_expansion(lazy: LazyResult[Any]) -> bool:
+    """Whether a node makes the items of a map; a node of a blueprint may be one, too."""
+    return lazy.task.func is expand and type(lazy.args[0]) is MapPlan
+
+
+def taken_one_by_one(lazy: LazyResult[Any]) -> list[LazyResult[Any]]:
+    """The columns of a map that hand over their items one by one (R8)."""
+    if not is_expansion(lazy):
+        return []
+    waits = (*lazy._conditions, *lazy._predecessors)
+    return [
+        column
+        for column in lazy.args[1:]
+        if isinstance(column, LazyResult)
+        and _hands_over(column)
+        and not any(column is other for other in waits)
+    ]
+
+
+def _hands_over(column: LazyResult[Any]) -> bool:
+    if not is_expansion(column) or column._conditions or column._predecessors:
+        return False
+    if column.args[0].fallbacks:
+        return False
+    given = column.args[0].policies
+    return given is None or given.calls.cache is None
+
+
+def stand_in(plan: MapPlan, index: int) -> list[LazyResult[Any]]:
+    """Nodes in place of an item of a map that has not been expanded yet, for paths to a node.
+
+    The call comes first, then its fallbacks.
+    """
+    item: MapItem[Any] = MapItem(plan.task, (), {}, (), False, plan.code, plan.lasti)
+    item._index, item._plan = index, plan
+    _give_policies(plan, [item])
+    nodes: list[LazyResult[Any]] = [item]
     for operation, fallback in plan.fallbacks:
-        calls = [with_fallback(call, operation, fallback, code, lasti) for call in calls]
-    return gathered(calls, code, lasti)
+        nodes.append(with_fallback(nodes[-1], operation, fallback, plan.code, plan.lasti))
+    return nodes
 
 
-def _item(plan: MapPlan, index: int, row: Mapping[str, Any]) -> MapItem[Any]:
-    """The call for one row."""
-    task, code, lasti = plan.task, plan.code, plan.lasti
-    kwargs = task.with_injected((), {**row, **plan.shared})
-    item: MapItem[Any] = MapItem(task, *settle((), kwargs, code, lasti), code, lasti)
+def _item(plan: MapPlan, index: int, row: dict[str, Any]) -> MapItem[Any]:
+    """The call with the arguments of one row."""
+    code, lasti = plan.code, plan.lasti
+    (value, *more) = row.values()
+    if type(value) is MapItem and ATOMS.issuperset(map(type, more)):
+        # The commonest row of a map over a map, without a search.
+        item: MapItem[Any] = MapItem(plan.task, (), row, (value,), False, code, lasti)
+    else:
+        item = MapItem(plan.task, *settle((), row, code, lasti), code, lasti)
     item._index, item._plan = index, plan
     return item
 

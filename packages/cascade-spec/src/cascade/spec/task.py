@@ -226,10 +226,10 @@ class Task(Operation, Generic[P, R]):
                 ``handler`` into the list, as ``LazyResult.catch`` does (M27). Of the three options
                 this comes first, then ``skipped``; ``return_exceptions`` is for what is left.
             iterables: Parameter → iterable, or a lazy value that will be one, all of the same
-                length; ``cs.literal(x)`` is the same for every item. Strings are refused. They are
-                read in step, so an endless iterator beside a list is an error at once. Endless
-                iterators alone are refused if they are from ``itertools``; others are read until
-                memory runs out (M17).
+                length; ``cs.literal(x)`` is the same for every item. Another map hands over its
+                items one by one (R8). Strings are refused. Iterables are read in step, so an
+                endless iterator beside a list is an error at once. Endless iterators alone are
+                refused if they are from ``itertools``; others are read until memory runs out (M17).
 
         Raises:
             ArgumentError: A parameter is unknown or missing or has the name of an option, an

@@ -8,6 +8,7 @@ from typing import Any
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.graph_path.caching import Caches
 from cascade.runtime.graph_path.failures import Failures
+from cascade.runtime.graph_path.handovers import Handovers
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
@@ -25,10 +26,16 @@ class Beginnings:
         nodes: The nodes.
         caches: Searched for the value before the first call.
         failures: Settles nodes that lack an input, or have an impossible amount or argument.
+        handovers: Begins maps that take over the items of other maps.
     """
 
     def __init__(
-        self, surroundings: Surroundings, nodes: Nodes, caches: Caches, failures: Failures
+        self,
+        surroundings: Surroundings,
+        nodes: Nodes,
+        caches: Caches,
+        failures: Failures,
+        handovers: Handovers,
     ) -> None:
         self._gate = surroundings.run.gate
         self._reports = surroundings.reports
@@ -36,14 +43,17 @@ class Beginnings:
         self._nodes = nodes
         self._caches = caches
         self._failures = failures
+        self._handovers = handovers
 
     def begin(self, item: Item) -> Work | None:
         """The work of a node, or None if it makes no call."""
         segment, node = item
         if isinstance(node, Work):
             return node
+        if self._nodes.streams.is_taker(segment, node):
+            return self._handovers.begin(segment, node)
         if self._end.gaps or node._policies is not None:
-            missing = self._nodes.missing(segment, node)
+            missing = self._nodes.gaps.missing(segment, node)
             if missing is not None:
                 segment.let_go_inputs(node)
                 return self._without(segment, node, missing)

@@ -79,9 +79,7 @@ class Continuations:
         if self._reports.wanted:
             self._reports.finished(work)
         # First of all: the number of steps must not depend on what the run has met before (M20).
-        before = self._next_step()
-        if not (before & LOOK_MASK and self._bus.is_silent) or self._is_limited:
-            self._note_step(before, work)
+        self.count_step(work)
         nodes, segment, node = self._nodes, work.segment, work.node
         alone = not lazy._dependencies and lazy._policies is None and not lazy._special
         with self._lock:
@@ -111,6 +109,16 @@ class Continuations:
                 nodes.let_go(segment)  # nothing else of it is left
         return False
 
+    def count_step(self, work: Work) -> None:
+        """Count a step of the run, and a round of a node (M20).
+
+        Raises:
+            StepLimitError: It is one too many.
+        """
+        before = self._next_step()
+        if not (before & LOOK_MASK and self._bus.is_silent) or self._is_limited:
+            self._note_step(before, work)
+
     def tail(self, work: Work, tail: TailCall) -> bool:
         """Rule R5: make the call that ``tail`` asks for; whether it can be made at once."""
         last = (*work.args, *work.kwargs.values())
@@ -125,9 +133,7 @@ class Continuations:
 
     def _tail(self, work: Work, tail: TailCall) -> bool:
         """The same, where the arguments have values."""
-        before = self._next_step()
-        if not (before & LOOK_MASK and self._bus.is_silent) or self._is_limited:
-            self._note_step(before, work)
+        self.count_step(work)
         work.attempt = 1
         blueprint = None
         if tail.target_blueprint_id is not None:

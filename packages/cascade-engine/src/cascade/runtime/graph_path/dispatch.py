@@ -106,11 +106,14 @@ class Dispatch:
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node with all its inputs to its lane. Under the lock."""
         if node._plain:
-            self.pool.push(node if segment.first else (segment, node))
+            if segment.deep:
+                self.pool.push_first((segment, node))
+            else:
+                self.pool.push(node if segment.first else (segment, node))
         elif belongs_on_loop(node.task, node.args, node.kwargs, node._calls):
             self.to_loop((segment, node))
         else:
-            self._to_workers((segment, node), node.task)
+            self._to_workers((segment, node), node.task, segment.deep)
 
     def send(self, work: Work) -> None:
         """Send active work to the lane of its next operation. Under the lock."""
@@ -164,8 +167,11 @@ class Dispatch:
 
     # -- the loop's lane ----------------------------------------------------------------------
 
-    def _to_workers(self, item: Item, operation: Operation) -> None:
-        self.pool.push(item)
+    def _to_workers(self, item: Item, operation: Operation, first: bool = False) -> None:
+        if first:
+            self.pool.push_first(item)
+        else:
+            self.pool.push(item)
         if operation.mode == "blocking":
             self._run.call_in_loop(self.pool.wake_another)
 

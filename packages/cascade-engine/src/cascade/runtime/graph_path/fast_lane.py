@@ -29,6 +29,7 @@ from cascade.runtime.run import carried
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS, GATHER
 from cascade.spec.lazy_types import LazyResult, goes_on
+from cascade.spec.lazy_value import NO_KWARGS
 
 #: Results of a call that are not the node's value (R4, R5), or must not be.
 _GOES_ON = (LazyResult, TailCall, CoroutineType)
@@ -83,7 +84,7 @@ class FastLane:
         known: Any = None  # the rules for which that was found
         watched = self._reports.wanted
         ready = pool.queue()
-        popleft, push = ready.popleft, ready.append
+        popleft, push, push_first = ready.popleft, ready.append, ready.appendleft
         recorded = self._run.record is not None
         first = self._nodes.first
         assert first is not None
@@ -116,7 +117,7 @@ class FastLane:
                     work_on((segment, lazy))
                     continue
                 free = lazy.task  # the next nodes mostly call the same task
-            started = self._reports.begun(lazy) if watched else 0.0
+            started = self._reports.begun(lazy, segment) if watched else 0.0
             try:
                 # Values that only this call needs live only in its arguments (M21).
                 if not lazy._dependencies:
@@ -146,8 +147,11 @@ class FastLane:
                     args, kwargs = arguments(lazy, segment.take)
                     value = lazy.task.func(*args, **kwargs)
             except BaseException as error:
+                if lazy._index is not None and type(kwargs) is dict:
+                    self._failed(error, segment, lazy, started, kwargs)
+                else:
+                    self._failed(error, segment, lazy, started)
                 args = kwargs = None  # this frame lives as long as the error does
-                self._failed(error, segment, lazy, started)
                 return False  # failures are few: no need to compare
             kind = type(value)
             if not (
@@ -188,7 +192,12 @@ class FastLane:
                             if left is not None and left > 1:
                                 segment.waits[users] = left - 1
                             elif users._plain:
-                                push(users if segment is first else (segment, users))
+                                if segment is first:
+                                    push(users)
+                                elif segment.deep:
+                                    push_first((segment, users))
+                                else:
+                                    push((segment, users))
                             else:
                                 activate(segment, users)
                         else:  # the same for each of them
@@ -199,7 +208,7 @@ class FastLane:
                                 left = waits.get(user)
                                 if left is not None and left > 1:
                                     waits[user] = left - 1
-                                elif user._plain:
+                                elif user._plain and not segment.deep:
                                     push(user if segment is first else (segment, user))
                                 else:
                                     activate(segment, user)
@@ -210,9 +219,14 @@ class FastLane:
                 return False
 
     def _failed(
-        self, error: BaseException, segment: Segment, lazy: LazyResult[Any], started: float
+        self,
+        error: BaseException,
+        segment: Segment,
+        lazy: LazyResult[Any],
+        started: float,
+        kwargs: dict[str, Any] = NO_KWARGS,
     ) -> None:
-        work = _begun(segment, lazy, started, (), lazy.kwargs)  # it will not be called
+        work = _begun(segment, lazy, started, (), kwargs)  # it will not be called
         self._failures.fail(carried(lazy.task.func, error), work)
 
 

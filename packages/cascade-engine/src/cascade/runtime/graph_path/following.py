@@ -9,6 +9,7 @@ from cascade.runtime.execution.placement import belongs_on_loop
 from cascade.runtime.graph_path.continuations import Continuations
 from cascade.runtime.graph_path.dispatch import Dispatch
 from cascade.runtime.graph_path.failures import Failures
+from cascade.runtime.graph_path.handovers import Handovers
 from cascade.runtime.graph_path.loop_driver import MOVED, NOT_ENTERED
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.segments import Work
@@ -18,6 +19,7 @@ from cascade.runtime.semantics.outcomes import Missing, refuse_coroutine
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS
 from cascade.spec.lazy_types import LazyResult, result_of
+from cascade.spec.mapping import expand
 
 
 class Following:
@@ -29,6 +31,7 @@ class Following:
         dispatch: Receives work that continues in the other lane, or after a delay.
         continuations: Follows tail calls and returned lazy values (R4, R5).
         failures: Settles nodes without a value.
+        handovers: Lets other maps take over the items of a map.
     """
 
     def __init__(
@@ -38,12 +41,14 @@ class Following:
         dispatch: Dispatch,
         continuations: Continuations,
         failures: Failures,
+        handovers: Handovers,
     ) -> None:
         _, self._lock, self._reports, _ = surroundings
         self._nodes = nodes
         self._dispatch = dispatch
         self._continuations = continuations
         self._failures = failures
+        self._handovers = handovers
 
     def after(self, work: Work, result: Any, on_loop: bool) -> Work | None:
         """The work after a call: the same node's next call in this lane, or none here."""
@@ -61,6 +66,10 @@ class Following:
         if issubclass(kind, TailCall):
             going_on = self._continuations.tail(work, result)
         elif issubclass(kind, LazyResult):
+            if work.operation.func is expand and self._handovers.has_takers(work):
+                self._continuations.count_step(work)
+                self._handovers.hand_over(work, result)
+                return None
             going_on = self._continuations.become(work, result, on_loop)
         elif issubclass(kind, Missing):  # of a blueprint that the virtual machine executed
             self._failures.leave_out_rest(work, result)

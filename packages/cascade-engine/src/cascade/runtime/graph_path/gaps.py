@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
-from cascade.runtime.graph_path.segments import Segment, way_above
+from cascade.runtime.graph_path.segments import Handed, Segment
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.semantics.outcomes import Failed, Missing
+from cascade.runtime.graph_path.ways import way_above
+from cascade.runtime.semantics.outcomes import Failed, Missing, Skipped, in_order, is_error, worst
 from cascade.spec.lazy_types import LazyResult
 
 
 class Gaps:
-    """Decides whether one run goes on when nodes are skipped or fail. Call it under the lock.
+    """Tells which nodes lack an input, and whether one run goes on then. Call it under the lock.
 
     Args:
         surroundings: The shared parts of the run.
@@ -19,6 +21,32 @@ class Gaps:
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._run, _, self._reports, self._end = surroundings
+
+    def missing(
+        self, segment: Segment, node: LazyResult[Any], known: Container[LazyResult[Any]] = ()
+    ) -> Missing | None:
+        """The reason why ``node`` cannot run: an input without a value, a condition (R6, M16).
+
+        It does not need the values of the ``known`` inputs.
+        """
+        get = segment.value
+        lacks: list[Missing] = []
+        if self._end.gaps:
+            for dependency in in_order(node):
+                if dependency in known:
+                    continue
+                value = get(dependency)
+                if issubclass(type(value), Missing) and not is_error(value, dependency):
+                    lacks.append(value)
+            lacks += [v for p in node._predecessors if type(v := get(p)) is Failed]
+            lacks += [v for a in node._amounts.values() if issubclass(type(v := get(a)), Missing)]
+        for condition in node._conditions:
+            value = get(condition)
+            if issubclass(type(value), Missing):
+                lacks.append(value)
+            elif not value:
+                lacks.append(Skipped(node.name, condition.name))
+        return worst(lacks)
 
     def goes_on_without(
         self,
@@ -46,6 +74,8 @@ class Gaps:
     def goes_on_after(self, segment: Segment, node: LazyResult[Any], failed: Failed) -> bool:
         """Whether the run goes on after a failure of ``node``; otherwise this ends it."""
         self._end.have_gap()
+        if node is segment.target and isinstance(segment.continuation, Handed):
+            return True  # the maps that take the items decide, each item by itself
         if failed.counted or (failed.can_be_value and _is_caught(segment, node, failed.error)):
             return True
         if self._run.fail_fast:

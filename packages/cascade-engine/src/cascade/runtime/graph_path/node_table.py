@@ -8,10 +8,10 @@ an inlined copy of ``settle`` for the commonest case.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from cascade.graph.build import build_graph, inputs_of
+from cascade.graph.build import build_graph
 from cascade.graph.wiring import Several, Wiring, users_of, wire
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.graph_path.dispatch import Dispatch, Stages
@@ -19,24 +19,22 @@ from cascade.runtime.graph_path.gaps import Gaps
 from cascade.runtime.graph_path.segments import (
     PENDING,
     Address,
-    Resume,
+    Continuation,
+    Handed,
     Segment,
     Shares,
     priorities,
 )
-from cascade.runtime.graph_path.standstill import standstill
+from cascade.runtime.graph_path.standstill import lacking, standstill
+from cascade.runtime.graph_path.streams import Streams, is_list_of_items
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.run import Waiting
 from cascade.runtime.semantics.outcomes import (
     RELEASED,
-    Failed,
     Missing,
-    Skipped,
     fallback_for,
-    in_order,
     is_error,
     released,
-    worst,
 )
 from cascade.runtime.semantics.pins import Pins
 from cascade.runtime.semantics.recording import Record
@@ -44,7 +42,6 @@ from cascade.runtime.straightline import Begun
 from cascade.spec.errors import CycleError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import next_number
-from cascade.spec.map_items import item_of
 from cascade.spec.protocols import Solver
 
 #: How many nodes are left out in one go, before others have the guard.
@@ -76,7 +73,7 @@ class Nodes:
         self._activate = dispatch.activate
         self._rank = dispatch.rank
         self._end = surroundings.end
-        self._gaps = gaps
+        self.gaps = gaps
         #: The segment of the run's target.
         self.first: Segment | None = None
         #: Segments that are not done, in the order in which they were added.
@@ -92,22 +89,32 @@ class Nodes:
         #: All nodes of the first segment, after they were first needed.
         self._of_first: set[LazyResult[Any]] | None = None
         self._pins = Pins(surroundings.run.blueprints.inputs())
+        self.streams = Streams()
         #: A first segment of one node, while its task is unsearched: most runs end in this state.
         self._alone: Wiring | None = None
         #: Node → functions that turn its outcome into another one before it is kept, the last one
         #: first. There are several if a node that continues as another passes its place on.
         self.watched: dict[tuple[Segment, LazyResult[Any]], list[Callable[[Any], Any]]] = {}
 
-    def add(self, wiring: Wiring, continuation: Resume | Address | None) -> Segment:
+    def add(
+        self,
+        wiring: Wiring,
+        continuation: Continuation,
+        kept: Iterable[LazyResult[Any]] = (),
+    ) -> Segment:
         """Make ``wiring`` a segment and activate its nodes without inputs.
+
+        The values of ``kept`` nodes are kept after their last use in it.
 
         Raises:
             ReleasedValueError: It needs a value that was released (M21).
         """
-        handed = [(lazy, *self._look_up(lazy)) for lazy in wiring.outside]
+        handed = [(lazy, *self.look_up(lazy)) for lazy in self.streams.lists_of(wiring)]
         nodes = wiring.nodes() if self.first is not None else ()
         segment = Segment(wiring, continuation, self.first is None)
         segment.nodes = nodes
+        if self._record is not None:
+            segment.outside = frozenset(wiring.outside)
         self._live[segment] = None
         if wiring.ranked:
             self._rank()
@@ -122,16 +129,18 @@ class Nodes:
             for lazy in nodes:
                 self.remember(lazy, self._new_address(segment, lazy))
         self._pin(wiring)
+        for lazy in kept:
+            segment.keep(lazy)
+        ready = self.streams.attach_known(segment, wiring)
         for lazy, known, value in handed:
             self._hand_on(known, value, segment, lazy)
         activate = self._activate
-        for lazy in wiring.ready:
+        for lazy in (*wiring.ready, *ready):
             activate(segment, lazy)
+        segment.deep = is_list_of_items(wiring.target)  # from here on
         return segment
 
-    def resume(
-        self, wiring: Wiring, continuation: Resume | Address | None, begun: Begun
-    ) -> Segment:
+    def resume(self, wiring: Wiring, continuation: Continuation, begun: Begun) -> Segment:
         """Add a graph whose first nodes have values, and whose next one was already called."""
         done, called = dict(zip(begun.lazies, begun.stopped.done, strict=False)), begun.called
         ready = [lazy for lazy in wiring.ready if lazy not in done and lazy is not called]
@@ -155,6 +164,11 @@ class Nodes:
         for lazy in ready:
             self._activate(segment, lazy)
         return segment
+
+    def is_kept(self, segment: Segment, node: LazyResult[Any], lazy: LazyResult[Any]) -> bool:
+        """Whether the value of a node, which has continued as ``lazy``, is kept or recorded."""
+        recorded = self._record is not None
+        return recorded or node in segment.kept or lazy in (self._pins.found or ())
 
     @property
     def simple(self) -> bool:
@@ -204,7 +218,7 @@ class Nodes:
             return segment.continuation
         return Address(segment, node)
 
-    def _look_up(self, lazy: LazyResult[Any]) -> tuple[Address, Any]:
+    def look_up(self, lazy: LazyResult[Any]) -> tuple[Address, Any]:
         """The address of a lazy value that the run has met, and its value, or PENDING.
 
         Raises:
@@ -293,35 +307,9 @@ class Nodes:
         assert self.first is not None
         return standstill(self.first, self._live)
 
-    def missing(self, segment: Segment, node: LazyResult[Any]) -> Missing | None:
-        """The reason why ``node`` cannot run: an input without a value, a condition (R6, M16)."""
-        get = segment.value
-        lacks: list[Missing] = []
-        if self._end.gaps:
-            for dependency in in_order(node):
-                value = get(dependency)
-                if issubclass(type(value), Missing) and not is_error(value, dependency):
-                    lacks.append(value)
-            lacks += [v for p in node._predecessors if type(v := get(p)) is Failed]
-            lacks += [v for a in node._amounts.values() if issubclass(type(v := get(a)), Missing)]
-        for condition in node._conditions:
-            value = get(condition)
-            if issubclass(type(value), Missing):
-                lacks.append(value)
-            elif not value:
-                lacks.append(Skipped(node.name, condition.name))
-        return worst(lacks)
-
     def lacking(self) -> Iterator[Waiting]:
         """The nodes that wait for inputs, without those that Cascade added."""
-        for segment in self._live:
-            for lazy in [*segment.slots, segment.target]:
-                if segment.value(lazy) is PENDING and not lazy.task.structural:
-                    lacks = [i.name for i in inputs_of(lazy) if segment.value(i) is PENDING]
-                    if lacks:
-                        names = tuple(dict.fromkeys(lacks))
-                        item = item_of(lazy)
-                        yield Waiting(lazy.name, lazy.number, "inputs", names, item=item)
+        return lacking(self._live)
 
     def settle(self, segment: Segment, node: LazyResult[Any], value: Any) -> None:
         """Keep a node's value and activate the nodes that waited for it.
@@ -341,13 +329,13 @@ class Nodes:
             if lacks and is_error(value, node):
                 leave_out_machinery(value.error)  # a value: the user's frames only (R9)
                 lacks = False
-            if self._record is not None:
+            if self._record is not None and node not in segment.outside:
                 self._record(node, value)
             entry = segment.slots.get(node)
             users = users_of(entry)
             if type(entry) is Several:
                 segment.slots[node] = segment.share(node, value, entry)
-            else:
+            elif entry is not None or node is segment.target:
                 segment.slots[node] = value
             if segment.foreign:
                 todo += [(*a.place, value) for a in segment.foreign.pop(node, ())]
@@ -382,8 +370,11 @@ class Nodes:
                 waits[user] -= 1
                 if waits[user]:
                     continue
+            if self.streams.is_taker(segment, user):
+                self._activate(segment, user)
+                continue
             is_only = user._policies is None and user not in waits  # it has no other input
-            lack = missing if is_only else self.missing(segment, user)
+            lack = missing if is_only else self.gaps.missing(segment, user)
             if lack is None or fallback_for(user, lack) is not None:
                 self._activate(segment, user)
                 continue
@@ -392,7 +383,7 @@ class Nodes:
             else:
                 segment.let_go_inputs(user)
             same = lack is missing and len(users) == 1
-            if not self._gaps.goes_on_without(segment, user, lack, same and goes_on):
+            if not self.gaps.goes_on_without(segment, user, lack, same and goes_on):
                 return None
             todo.append((segment, user, lack))
             if same:
@@ -419,6 +410,9 @@ class Nodes:
         self.let_go(segment)
         if isinstance(continuation, Address):
             todo.append((*continuation.place, value))
+        elif isinstance(continuation, Handed):
+            if continuation.go_on is not None:
+                continuation.go_on(value)
         else:
             # It holds the tail call and the values of its lazy arguments.
             segment.continuation = None
@@ -435,7 +429,7 @@ class Nodes:
         del self._live[segment]
         for lazy in segment.nodes:
             address = self._memory.get(weakref.ref(lazy))
-            if address is not None and address.segment is segment:
+            if address is not None and address.segment is segment and not segment.awaits(lazy):
                 address.settle(segment.value(lazy))
         segment.close()
 
@@ -447,4 +441,5 @@ class Nodes:
         addresses = [*self._memory.values()]  # they hold nodes, whose end would change the memory
         self._memory.clear()
         del addresses
+        self.streams.close()
         self._of_first = None

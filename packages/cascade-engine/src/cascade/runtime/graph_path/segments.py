@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cascade.graph.build import inputs_of
 from cascade.graph.model import Graph
 from cascade.graph.wiring import Several, Wiring, users_of
-from cascade.runtime.diagnostics.error_notes import TOP, Way, step_of
+from cascade.runtime.diagnostics.error_notes import Way
 from cascade.runtime.semantics.outcomes import RELEASED, Failed
 from cascade.spec.blueprint import Blueprint, Literal
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS
-from cascade.spec.operation import FallbackOperation, Operation
+from cascade.spec.mapping import stand_in, taken_one_by_one
+from cascade.spec.operation import Operation
 from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import ExecutionPlan
 from cascade.spec.task import Task
@@ -23,10 +25,6 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.loop_batches import Loop
     from cascade.runtime.limits.permits import Permit
     from cascade.runtime.straightline import Begun
-
-_NUMBER = attrgetter("number")
-#: How many nodes share one remembered way to the target.
-_STRETCH = 16
 
 
 class _Pending:
@@ -46,25 +44,33 @@ class Shares(list[Any]):
     __slots__ = ()
 
 
+#: A map in the segment that runs it, as one that takes over the items of another.
+Taker = tuple["Segment", "LazyResult[Any]"]
+NONE_TAKEN: Final[Mapping[LazyResult[Any], Sequence[Taker]]] = MappingProxyType({})
+
+
 class Segment:
     """A running graph; all of it is changed only under the run's lock."""
 
     __slots__ = (
         "continuation",
+        "deep",
         "first",
         "foreign",
         "kept",
         "nodes",
+        "outside",
         "priority",
         "shared",
         "slots",
         "take",
+        "taken",
         "target",
         "waits",
         "ways",
     )
 
-    def __init__(self, wiring: Wiring, continuation: Resume | Address | None, first: bool) -> None:
+    def __init__(self, wiring: Wiring, continuation: Continuation, first: bool) -> None:
         #: Whether it is the segment of the run's target.
         self.first = first
         self.target = wiring.target
@@ -82,9 +88,16 @@ class Segment:
         self.kept: set[LazyResult[Any]] = set()
         #: All nodes; empty for the first segment, where ``slots`` and the target contain them.
         self.nodes: Sequence[LazyResult[Any]] = ()
+        #: Nodes that another segment computes, and records.
+        self.outside: Collection[LazyResult[Any]] = ()
         #: Use of the target's value: none (None: it is the run's result), pass it on to another
-        #: address, or resume work that waits for it.
+        #: address, resume work that waits for it, or none because other maps take its items.
         self.continuation = continuation
+        #: Whether nodes come before others that were ready earlier: the items of maps, so that few
+        #: of them are under way at the same time.
+        self.deep = False
+        #: Map → the maps that take over its items, once these are known.
+        self.taken: Mapping[LazyResult[Any], Sequence[Taker]] = NONE_TAKEN
         #: Node → addresses in other segments that take over its value.
         self.foreign: dict[LazyResult[Any], list[Address]] = {}
         #: Stage of each node in the solver's plan; empty if any order will do.
@@ -103,6 +116,10 @@ class Segment:
         if found is RELEASED:
             return PENDING if node is self.target else RELEASED
         return PENDING if issubclass(type(found), (LazyResult, Several)) else found
+
+    def values_of(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of the lazy ones among the arguments of a node that has its inputs."""
+        return {n: self.value(v) for n, v in arguments.items() if issubclass(type(v), LazyResult)}
 
     def take_any(self, node: LazyResult[Any]) -> Any:
         """The value of an input for one of its users; released with the last."""
@@ -127,11 +144,18 @@ class Segment:
         for source in inputs_of(node):
             self.take_any(source)
 
+    def awaits(self, node: LazyResult[Any]) -> bool:
+        """Whether the list of a map will be kept, although only its items have been used so far."""
+        return node in self.taken and node in self.kept and self.value(node) is PENDING
+
     def close(self) -> None:
-        """Forget all nodes but the target."""
+        """Forget all nodes but the target, and lists of maps that are still to come."""
+        self.kept = {node for node in self.taken if self.awaits(node)}
         self.slots.clear()  # the frames of an error's traceback may hold it
+        self.slots.update((node, Several()) for node in self.kept)
         self.waits, self.priority, self.ways = {}, {}, {}
-        self.nodes, self.shared, self.kept = (), set(), set()
+        self.nodes, self.outside, self.shared = (), (), set()
+        self.taken = NONE_TAKEN
 
 
 class Address:
@@ -232,9 +256,11 @@ class Work:
         #: Times that it has left a loop soon; -1 if it may enter none.
         self.left = 0
 
-    def take_inputs(self) -> None:
-        """Replace lazy arguments by their values, which must exist."""
+    def take_inputs(self, items: Mapping[LazyResult[Any], Sequence[Any]] | None = None) -> None:
+        """Replace lazy arguments by their values, which must exist; or by those of ``items``."""
         get = self.segment.value
+        if items is not None:
+            get = partial(_item_or_value, items, get)
         self.args = [_resolved(v, get) for v in self.node.args]
         self.kwargs = {n: _resolved(v, get) for n, v in self.node.kwargs.items()}
 
@@ -298,6 +324,42 @@ class Resume:
         self.go_on = go_on
 
 
+class Handed:
+    """The continuation of the items of a map that only other maps take, one by one (R8).
+
+    Args:
+        takers: These maps.
+        go_on: Called with the list of all items, or with what replaces it; None if none needs it.
+    """
+
+    __slots__ = ("_takers", "go_on")
+
+    def __init__(
+        self,
+        takers: Sequence[Taker],
+        go_on: Callable[[Any], None] | None = None,
+    ) -> None:
+        self._takers = takers
+        self.go_on = go_on
+
+    def above(self, index: int) -> tuple[Segment, LazyResult[Any], list[LazyResult[Any]]]:
+        """The map that takes an item, and stand-ins for the items that will need this one."""
+        takers: Sequence[Taker] = self._takers
+        passed: list[LazyResult[Any]] = []
+        while takers:
+            segment, taker = min(takers, key=lambda found: found[1].number)
+            passed += stand_in(taker.args[0], index)
+            takers = segment.taken.get(taker, ())
+            if not takers:
+                users = users_of(segment.slots.get(taker))
+                takers = [(segment, u) for u in users if taker in taken_one_by_one(u)]
+        return segment, taker, passed
+
+
+#: The use of the value of a segment's target.
+Continuation = Resume | Address | Handed | None
+
+
 def priorities(plan: ExecutionPlan, graph: Graph) -> dict[LazyResult[Any], int]:
     """The stage of each node.
 
@@ -313,81 +375,10 @@ def priorities(plan: ExecutionPlan, graph: Graph) -> dict[LazyResult[Any], int]:
     return priority
 
 
-def path_to(
-    segment: Segment, node: LazyResult[Any], name: str, source: LazyResult[Any]
-) -> list[str]:
-    """Names from the target down to a node, without nodes that Cascade added.
-
-    Args:
-        segment: The segment of the node.
-        node: The node.
-        name: Name of the task that runs for it now.
-        source: Its present lazy value; differs from the first one if it has continued.
-    """
-    own = node is not source and not _is_handed_on(segment, node) and not node.task.structural
-    return way_above(segment, node).path(*([step_of(node)] if own else []), name)
-
-
-def way_above(segment: Segment, node: LazyResult[Any]) -> Way:
-    """The nodes between a node without a value and the target of the run.
-
-    If a node has several users, the one that was made first. The result of one in some nodes is
-    cached, because it stays the same until the node has its value.
-    """
-    trail: list[tuple[Segment, LazyResult[Any], Sequence[LazyResult[Any]], bool]] = []
-    way = segment.ways.get(node)
-    while way is None:
-        above = _above(segment, node)
-        if above is None:
-            way = segment.ways[node] = TOP
-            break
-        trail.append((segment, node, above[2], above[3]))
-        segment, node, _, _ = above
-        way = segment.ways.get(node)
-    names: list[str] = []
-    catches: list[type[Exception]] = []
-    for left in range(len(trail) - 1, -1, -1):
-        segment, node, passed, is_input = trail[left]
-        for lazy in reversed(passed):
-            if not lazy.task.structural:
-                names.append(step_of(lazy))
-                if lazy._calls.catches:
-                    catches.append(Exception)
-            elif is_input and type(lazy.task) is FallbackOperation:
-                catches += lazy.args[0].errors
-        if catches or not left % _STRETCH:
-            way = segment.ways[node] = Way(names, way, catches)
-            names, catches = [], []
-    return way
-
-
-def _above(
-    segment: Segment, node: LazyResult[Any]
-) -> tuple[Segment, LazyResult[Any], Sequence[LazyResult[Any]], bool] | None:
-    """The next place on the way up, the nodes passed there, and whether as the input of one.
-
-    A node with a handler catches the errors of its input, but not those of its handler, which it
-    continues as.
-    """
-    onward = segment.continuation
-    users = users_of(segment.slots.get(node))
-    if users:
-        user = min(users, key=_NUMBER)
-        return segment, user, (user,), True
-    if isinstance(onward, Address):
-        segment, node = onward.place
-        return segment, node, (node,), False
-    if onward is None:
-        return None
-    segment, node, source = onward.work.segment, onward.work.node, onward.work.source
-    if source is node:
-        return segment, node, (node,), False
-    passed = (source,) if _is_handed_on(segment, node) else (source, node)
-    return segment, node, passed, False
-
-
-def _is_handed_on(segment: Segment, node: LazyResult[Any]) -> bool:
-    return node is segment.target and isinstance(segment.continuation, Address)
+def _item_or_value(
+    items: Mapping[LazyResult[Any], Any], get: Callable[[LazyResult[Any]], Any], lazy: Any
+) -> Any:
+    return items[lazy] if lazy in items else get(lazy)
 
 
 def _resolved(value: Any, get: Callable[[LazyResult[Any]], Any]) -> Any:

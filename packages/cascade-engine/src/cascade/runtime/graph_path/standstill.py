@@ -6,13 +6,15 @@ It is detected when nothing runs, nothing is ready, and the target has no value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from cascade.graph.build import inputs_of
 from cascade.runtime.diagnostics.error_notes import annotate
 from cascade.runtime.graph_path.segments import PENDING, Address, Resume, Segment
+from cascade.runtime.run import Waiting
 from cascade.spec.errors import CycleError
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.map_items import item_of
 
 #: A node in the segment that computes it, or that waits for its value.
 _Place = tuple[Segment, "LazyResult[object]"]
@@ -42,6 +44,17 @@ def standstill(first: Segment, live: Iterable[Segment]) -> CycleError:
         path = [lazy.name for lazy in _shown(way)]
         annotate(error, cycle[-1].name, cycle[-1], path)
     return error
+
+
+def lacking(live: Iterable[Segment]) -> Iterator[Waiting]:
+    """The nodes that wait for inputs, without those that Cascade added."""
+    for segment in live:
+        for lazy in [*segment.slots, segment.target]:
+            if segment.value(lazy) is PENDING and not lazy.task.structural:
+                lacks = [i.name for i in inputs_of(lazy) if segment.value(i) is PENDING]
+                if lacks:
+                    names = tuple(dict.fromkeys(lacks))
+                    yield Waiting(lazy.name, lazy.number, "inputs", names, item=item_of(lazy))
 
 
 def _feeds(live: Iterable[Segment]) -> dict[_Place, _Place]:

@@ -32,6 +32,7 @@ from cascade.runtime.graph_path.failures import Failures
 from cascade.runtime.graph_path.fast_lane import FastLane
 from cascade.runtime.graph_path.following import Following
 from cascade.runtime.graph_path.gaps import Gaps
+from cascade.runtime.graph_path.handovers import Handovers
 from cascade.runtime.graph_path.loop_driver import LoopDriver
 from cascade.runtime.graph_path.loop_entries import LoopEntries
 from cascade.runtime.graph_path.loop_lane import LoopLane
@@ -102,14 +103,16 @@ class GraphRun:
             self._dispatch = dispatch = Dispatch(around, stages)
             self._nodes = nodes = Nodes(around, dispatch, gaps, solver, stages)
         self._failures = failures = Failures(around, nodes, gaps)
-        self._beginnings = Beginnings(around, nodes, Caches(around, nodes, failures), failures)
+        handovers = Handovers(around, nodes, dispatch, failures)
+        caches = Caches(around, nodes, failures)
+        self._beginnings = Beginnings(around, nodes, caches, failures, handovers)
         entries = LoopEntries(run, tier)
         #: Starts the target in its loop; None if it starts as an ordinary call.
         self._entries = entries if compiled else None
         self._driver = driver = LoopDriver(around, entries, dispatch)
         chains = Chains(around, nodes, dispatch, failures)
         continuations = Continuations(around, nodes, dispatch, entries, chains, failures)
-        following = Following(around, nodes, dispatch, continuations, failures)
+        following = Following(around, nodes, dispatch, continuations, failures, handovers)
         parts = self._beginnings, following, driver, dispatch, failures
         self._loop_lane = LoopLane(around, *parts)
         self._fast_lane = FastLane(around, nodes, dispatch, SlowLane(around, *parts), failures)

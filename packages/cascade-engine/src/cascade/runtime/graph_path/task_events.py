@@ -17,7 +17,7 @@ from cascade.runtime.events import (
     TaskSkipped,
     TaskStarted,
 )
-from cascade.runtime.graph_path.segments import Work
+from cascade.runtime.graph_path.segments import Segment, Work
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import Missing
 from cascade.spec.lazy_types import LazyResult
@@ -64,13 +64,13 @@ class Reports:
             work.started += waited
         self._tell_start(work)
 
-    def begun(self, lazy: LazyResult[Any]) -> float:
+    def begun(self, lazy: LazyResult[Any], segment: Segment) -> float:
         """Publish the start of a node on the fast lane; returns the time."""
         if self._starts and not lazy.task.structural:
             if lazy._index is None:  # most nodes: without a call of another function
                 self._publish(TaskStarted, lazy.task.name, lazy.number)
             else:
-                self._tell(TaskStarted, lazy)
+                self._tell(TaskStarted, lazy, segment.values_of(lazy.kwargs))
         return perf_counter()
 
     def passed(self, lazy: LazyResult[Any], started: float) -> None:

@@ -45,6 +45,7 @@ class Ready(Protocol):
     """A queue whose methods are atomic: they run in C while the thread holds the GIL."""
 
     def append(self, item: Any, /) -> None: ...
+    def appendleft(self, item: Any, /) -> None: ...
     def popleft(self) -> Any: ...
     def clear(self) -> None: ...
     def copy(self) -> Iterable[Any]: ...
@@ -66,6 +67,8 @@ class ByPriority:
 
     def append(self, item: Any) -> None:
         heapq.heappush(self._heap, (self._priority(item), next(self._arrival), item))
+
+    appendleft = append  # the priority decides
 
     def popleft(self) -> Any:
         return heapq.heappop(self._heap)[2]
@@ -167,6 +170,15 @@ class WorkerPool:
         ready = self.ready
         ready.append(item)
         if ready is not self.ready:  # it was replaced meanwhile
+            self.queue()
+
+    def push_first(self, item: Any) -> None:
+        """The same, before all others of its priority."""
+        if self._stopped:
+            return
+        ready = self.ready
+        ready.appendleft(item)
+        if ready is not self.ready:  # as above
             self.queue()
 
     @property
