@@ -181,6 +181,8 @@ def by_naive(maker: Maker, given: Given) -> tuple[naive.Naive, Outcome]:
     evaluator = naive.Naive(made.log)
     try:
         target = made.target()
+    except AssertionError:
+        raise  # a fault of the generator: the program would hold on every path, and test nothing
     except Exception as error:
         evaluator.errors.append(error)
         outcome.authored = False

@@ -492,8 +492,9 @@ class Build:
         """The handler, if one is given."""
         if handler.task is not None:
             return [self._of(handler.task)]
-        given = self._unless_refused(self.make(handler.value, args))
-        return [given] if handler.is_given else []
+        if not handler.is_given:
+            return []
+        return [self._unless_refused(self.make(handler.value, args))]
 
     def _call(self, call: Call, args: tuple[Any, ...]) -> Any:
         positional = [self.make(value, args) for value in call.args]

@@ -9,6 +9,7 @@ from cascade.runtime.graph_path.segments import Handed, Segment
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.ways import way_above
 from cascade.runtime.semantics.outcomes import Failed, Missing, Skipped, in_order, is_error, worst
+from cascade.spec.expressions import label
 from cascade.spec.lazy_types import LazyResult
 
 
@@ -45,7 +46,7 @@ class Gaps:
             if issubclass(type(value), Missing):
                 lacks.append(value)
             elif not value:
-                lacks.append(Skipped(node.name, condition.name))
+                lacks.append(Skipped(node.name, label(condition)))
         return worst(lacks)
 
     def goes_on_without(
