@@ -3,10 +3,9 @@
 An ``ignore`` that is not needed is an error, so that each also says: this is refused.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Hashable, Iterator
 from typing import Annotated, Any, assert_type
 
-from cascade.adapters.cache.files import FileExists
 from cascade.spec.blueprint import TailCall, literal
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, gather
 from cascade.spec.operators import eq
@@ -33,12 +32,21 @@ def named(text: str) -> list[str]:
     return [text]
 
 
+class Kept:
+    """A cache of the user's."""
+
+    def get(self, key: Hashable) -> tuple[bool, Any]:
+        return False, None
+
+    def put(self, key: Hashable, value: Any, ttl: float | None = None) -> None: ...
+
+
 @task(name="renamed")
 async def named_async(text: str) -> list[str]:
     return [text]
 
 
-@task(retry=3, timeout=1, cache=FileExists("{text}.txt"), capacities={"gpu": 1}, priority=1)
+@task(retry=3, timeout=1, cache=Kept(), capacities={"gpu": 1}, priority=1)
 def declared(text: str) -> list[str]:
     return [text]
 
