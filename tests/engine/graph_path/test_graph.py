@@ -8,6 +8,7 @@ from tests.sample_tasks import add, add_async, same
 
 import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
+from cascade.runtime.graph_path.chains import Chains
 
 
 async def reached(event):
@@ -399,3 +400,31 @@ async def test_a_lazy_met_again_while_it_is_computed(engine, held):
 
     assert await engine.run([shared, again(), again()]) == ["value"] * 3
     assert calls == [1]
+
+
+def test_two_workers_that_return_the_same_lazy_value_at_once_add_it_once(monkeypatch):
+    """M14: each finds that the run has not met it, before the other adds it."""
+    both, made = threading.Barrier(2, timeout=20), []
+
+    @cs.task
+    def base():
+        return 1
+
+    @cs.task
+    def shared(n):
+        made.append(n)
+        return n + 1
+
+    def wait_for_the_other(chains, work, lazy):
+        both.wait()
+
+    monkeypatch.setattr(Chains, "go_along", wait_for_the_other)
+    late = shared(base())
+    holder = [late]
+
+    @cs.task(mode="blocking")
+    def give(n):
+        return holder[0]
+
+    assert cs.run([give(1), give(2)]) == [2, 2]
+    assert made == [1]

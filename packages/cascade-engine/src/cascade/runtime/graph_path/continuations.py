@@ -103,7 +103,14 @@ class Continuations:
         if ready:
             return True
         if ready is None:
-            self._expand(lazy, self._address_of(work))
+            with self._lock:
+                # Another thread may have returned the same lazy value since, and have added it.
+                if lazy.number <= nodes.newest and nodes.join(
+                    segment, node, work.operation.name, lazy
+                ):
+                    return False
+                self._add(lazy, self._address_of(work))
+            self._dispatch.wake_later()
         if node is segment.target and isinstance(segment.continuation, Address):
             with self._lock:
                 nodes.let_go(segment)  # nothing else of it is left
@@ -173,11 +180,15 @@ class Continuations:
     def _expand(self, lazy: LazyResult[Any], continuation: Resume | Address) -> None:
         """Add the nodes that ``lazy`` needs and the run does not compute yet."""
         with self._lock:
-            wiring = wire(lazy, known=lambda found: self._nodes.known(found) is not None)
-            self._run.check(wiring.special)
-            self._run.report_plan(wiring.nodes)
-            self._nodes.add(wiring, continuation)
+            self._add(lazy, continuation)
         self._dispatch.wake_later()
+
+    def _add(self, lazy: LazyResult[Any], continuation: Resume | Address) -> None:
+        """The same. Under the lock."""
+        wiring = wire(lazy, known=lambda found: self._nodes.known(found) is not None)
+        self._run.check(wiring.special)
+        self._run.report_plan(wiring.nodes)
+        self._nodes.add(wiring, continuation)
 
     def _resume(self, work: Work, go_on: Callable[[Any], bool], values: Any) -> None:
         """Make a tail call whose lazy arguments now have values. Under the lock."""
