@@ -1,6 +1,7 @@
 """Runs one program by the naive evaluator, as a graph and on the VM's tiers, and compares all."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -390,6 +391,8 @@ def _worded(error: BaseException | None, evaluator: naive.Naive) -> list[str]:
     notes = getattr(error, "__notes__", ())
     if evaluator.has_several_paths:
         notes = [note.partition(", on the path")[0] for note in notes]
+    if evaluator.failures:  # which of several items meets the failure is open (``Tries``)
+        notes = [re.sub(r" \[item [^\]]*\]", "", note) for note in notes]
     return [str(error), *notes]
 
 
