@@ -172,6 +172,9 @@ class Lazy:
     def __divmod__(self, other: object) -> "Lazy":
         return _operation(divmod, self, other)
 
+    def __rdivmod__(self, other: object) -> "Lazy":
+        return _operation(divmod, other, self)
+
     def __round__(self) -> "Lazy":
         return _operation(round, self)
 
@@ -1064,7 +1067,7 @@ def _frozen(value: Any) -> Any:
         return kind, frozenset(map(_frozen, value))
     if isinstance(value, (list, tuple, deque)):
         return kind, tuple(map(_frozen, value))
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         return kind, tuple(_frozen(getattr(value, f.name)) for f in fields(value))
     return kind, value
 
