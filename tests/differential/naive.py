@@ -392,15 +392,17 @@ def _joined(item: Lazy, return_exceptions: bool, joins: Mapping[str, Any]) -> La
 
 
 def Router(*, selector: Any, routes: Mapping[Any, Any]) -> Lazy:  # R7
-    whole = {k: v if isinstance(v, Lazy) else _whole(v) for k, v in routes.items()}
+    made = {key: _instead(route) for key, route in routes.items()}
 
-    def choose(_run: Naive, key: list[Any], _causes: Causes) -> Lazy:
+    def choose(_run: Naive, key: list[Any], _causes: Causes) -> Any:
         try:
-            return whole[key[0]]
+            return made[key[0]]  # a plain route is a value, and no step (M20)
         except (KeyError, TypeError):
             raise RouteError(repr(key)) from None
 
-    return Lazy("router", [selector], choose, hidden=[*whole.values()])
+    return Lazy(
+        "router", [selector], choose, hidden=[v for v in made.values() if isinstance(v, Lazy)]
+    )
 
 
 def Param(name: str, default: Any = _REQUIRED, type: Any = str) -> Lazy:

@@ -156,9 +156,11 @@ class Nested:
         self.begun = []
 
     def run(self, target):
-        work = self.engine.run(target, use_vm=self.use_vm)
-        self.begun.append(asyncio.run_coroutine_threadsafe(work, self.loop))
-        return self.begun[-1].result()
+        return asyncio.run_coroutine_threadsafe(self._nested(target), self.loop).result()
+
+    async def _nested(self, target):
+        self.begun.append(asyncio.current_task())  # before the run can warn of anything
+        return await self.engine.run(target, use_vm=self.use_vm)
 
     async def give_up(self, running):
         for call in self.begun:

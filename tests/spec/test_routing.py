@@ -4,7 +4,7 @@ import pytest
 
 from cascade.spec.blueprint import literal
 from cascade.spec.containers import GATHER
-from cascade.spec.errors import DefinitionError, RouteError
+from cascade.spec.errors import ArgumentError, DefinitionError, RouteError
 from cascade.spec.resource import inject
 from cascade.spec.routing import ROUTE, Router, choose
 from cascade.spec.task import task
@@ -100,6 +100,19 @@ def test_a_literal_route_is_its_value():
     router = Router(selector=kind(), routes={"s": literal(value)})
 
     assert chosen(router, "s") is value
+
+
+@pytest.mark.parametrize(
+    ("route", "text"),
+    [
+        (literal(work()), "would be taken for one to continue as"),
+        (inject("db"), "give a call of a task that takes the resource"),
+        (work.tail(), "only a task can return it"),
+    ],
+)
+def test_a_route_is_a_value_or_something_to_continue_as(route, text):
+    with pytest.raises(ArgumentError, match=text):
+        Router(selector=kind(), routes={"s": route})
 
 
 @pytest.mark.parametrize("routes", [{}, None, [("s", 1)], "s"])

@@ -489,3 +489,17 @@ def test_a_classmethod_above_a_task_makes_nodes():
             return cls, n
 
     assert Shape.area(3).args == (Shape, 3)
+
+
+def test_a_tail_call_of_a_task_under_classmethod_gets_the_class_or_is_refused():
+    class Shape:
+        @classmethod
+        @task
+        def area(cls, n, unit="m"):
+            return cls, n, unit
+
+    if sys.version_info < (3, 13):
+        assert Shape.area.tail(3).args == (Shape, 3)
+    else:
+        with pytest.raises(DefinitionError, match=r"right:  @cs\.task above @classmethod"):
+            Shape.area.tail(3)

@@ -187,6 +187,16 @@ async def test_an_inner_node_that_continues_as_a_lazy_value_counts(run):
         await run(same(count_down_lazily(4)), max_steps=3)
 
 
+async def test_only_a_lazy_route_is_a_step(run):
+    def routed(route):
+        router = cs.Router(selector=same("chosen"), routes={"chosen": route})
+        return cs.Router(selector=router, routes={"end": same("end")})
+
+    assert await run(routed("end"), max_steps=1) == "end"
+    with pytest.raises(cs.errors.StepLimitError):
+        await run(routed(same("end")), max_steps=1)
+
+
 @pytest.mark.parametrize("limit", [1, 2, 5])
 async def test_lazy_arguments_make_it_no_more_steps(run, limit):
     assert await run(count_down_with_lazy_arguments(limit), max_steps=limit) == "end"

@@ -126,8 +126,10 @@ class Catch(Fallback):
         return *self.errors, *handler
 
 
-def alternative(value: Any, as_lazy: AsLazy, code: CodeType, lasti: int) -> Any:
-    """The ``value`` that stands in for another, as a Fallback keeps it.
+def alternative(
+    value: Any, as_lazy: AsLazy, code: CodeType, lasti: int, role: str = "a fallback"
+) -> Any:
+    """The ``value`` that a node may continue as: a fallback, or the route of a router.
 
     Raises:
         ArgumentError: It is a task that was not called, a tail call, an ``inject(…)``, or a literal
@@ -137,14 +139,14 @@ def alternative(value: Any, as_lazy: AsLazy, code: CodeType, lasti: int) -> Any:
         raise refused(value)
     if isinstance(value, Literal) and isinstance(value.value, LazyValue):
         raise ArgumentError(
-            f"cs.literal() of the lazy value {value.value!r} was given as a fallback, which would "
-            "be taken for one to continue as\n"
+            f"cs.literal() of the lazy value {value.value!r} was given as {role}, which would be "
+            "taken for one to continue as\n"
             "    right:  [cs.literal(lazy)]      # in a container\n"
             "    or:     lazy      # continue as its value"
         )
     if isinstance(value, Inject):
         raise ArgumentError(
-            f"{value!r} was given as a fallback, but resources are injected only into calls of "
+            f"{value!r} was given as {role}, but resources are injected only into calls of "
             "tasks; give a call of a task that takes the resource"
         )
     return as_lazy(value, code, lasti)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, TypeVar
 
 from cascade.spec.blueprint import Literal
 from cascade.spec.containers import RESULT_MARKS, holds_marks, is_container
-from cascade.spec.errors import ArgumentError
+from cascade.spec.errors import ArgumentError, DefinitionError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.mapping import unnamed_in_map
 from cascade.spec.operation import Operation
@@ -31,6 +31,31 @@ R = TypeVar("R")
 def binds(func: Any) -> bool:
     """Whether Python binds ``func`` to an object, in whose class it stands."""
     return hasattr(type(func), "__get__") and not isinstance(func, (MethodType, partial))
+
+
+#: Whether ``@classmethod`` lets the task under it bind itself. From Python 3.13 on it makes a
+#: method, whose attributes are those of the task, without the class.
+_CHAINS = sys.version_info < (3, 13)
+
+
+def refuse_hidden_class(task: Task[..., Any]) -> None:
+    """Refuse a tail call of a task under ``@classmethod``, which would not get the class.
+
+    Such a task was not told the class in whose body it stands, and its parameter is ``cls``.
+
+    Raises:
+        DefinitionError: ``@classmethod`` stands above ``@cs.task``, on Python 3.13 or later.
+    """
+    if _CHAINS or task.owner is not None:
+        return
+    where = task.__qualname__.rpartition(".")[0]
+    first = next(iter(task.parameters.signature.parameters), "")
+    if first == "cls" and where and not where.endswith("<locals>"):
+        raise DefinitionError(
+            f"task '{task.name}' stands under @classmethod, so its tail call would not get the "
+            "class\n    wrong:  @classmethod above @cs.task\n"
+            "    right:  @cs.task above @classmethod"
+        )
 
 
 class BoundTask(Operation, Generic[P, R]):

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from cascade.spec.blueprint import Literal
 from cascade.spec.errors import DefinitionError, RouteError
+from cascade.spec.fallbacks import alternative
 from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult, as_lazy
 from cascade.spec.lazy_value import NO_KWARGS
@@ -55,6 +56,8 @@ class Router(LazyResult[R], Generic[R]):
 
     Raises:
         DefinitionError: There are no routes, or a route is a Task instead of a call.
+        ArgumentError: A route is a tail call, an ``inject(…)``, or a literal of nothing but a lazy
+            value.
     """
 
     __slots__ = ("routes", "selector")
@@ -72,7 +75,10 @@ class Router(LazyResult[R], Generic[R]):
         frame = sys._getframe(1)
         code, lasti = frame.f_code, frame.f_lasti
         self.selector = as_lazy(selector, code, lasti)
-        self.routes = {key: as_lazy(route, code, lasti) for key, route in routes.items()}
+        self.routes = {
+            key: alternative(route, as_lazy, code, lasti, f"the route {short(key)}")
+            for key, route in routes.items()
+        }
         dependencies = (self.selector,) if isinstance(self.selector, LazyResult) else ()
         args = (Routes(self.routes), self.selector)
         special = isinstance(self.selector, (Literal, Inject))

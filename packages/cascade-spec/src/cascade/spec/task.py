@@ -29,7 +29,7 @@ from cascade.spec.forgotten import dropped_tails, refuse_dropped, refuse_dropped
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, settle
 from cascade.spec.lazy_value import NO_KWARGS, next_number
 from cascade.spec.mapping import mapped, unnamed_in_map
-from cascade.spec.methods import BoundTask, binds
+from cascade.spec.methods import BoundTask, binds, refuse_hidden_class
 from cascade.spec.operation import Operation
 from cascade.spec.parameters import Parameters
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
@@ -189,10 +189,12 @@ class Task(Operation, Generic[P, R]):
 
         Raises:
             ArgumentError: The signature does not take an argument.
-            DefinitionError: The task's own code drops a tail call: a ``return`` is missing.
+            DefinitionError: The task's own code drops a tail call: a ``return`` is missing. Or it
+                stands under ``@classmethod``, from Python 3.13 on.
         """
         if kwargs or len(args) not in self._tails:
             self._refuse_dropped()
+            refuse_hidden_class(self)
             self.parameters.check_partial(args, kwargs)
             if len(args) <= len(self.parameters.positional):
                 self._tails.add(len(args))
