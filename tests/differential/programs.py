@@ -613,8 +613,8 @@ class Build:
 
         @cs.resource(scope="task")
         async def cursor(file=a_file):
-            self.opened.append("cursor")
             await asyncio.sleep(0)
+            self.opened.append("cursor")  # from here on it is open; before, a cancel ends it
             yield f"a cursor over {file}"
             await asyncio.sleep(0)
             self.closed.append("cursor")
@@ -643,8 +643,8 @@ class Build:
 
         @cs.resource(scope="engine")
         async def hub(pool=a_pool):
-            self.opened.append("hub")
             await asyncio.sleep(0)
+            self.opened.append("hub")  # from here on it is open; before, a cancel ends it
             yield f"a hub of {pool}"
             await asyncio.sleep(0)
             self.closed.append("hub")
