@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
@@ -33,6 +34,7 @@ from cascade.runtime.execution import interrupts
 from cascade.runtime.execution.cancels import Cancels, IsCancelled, cancelled_inside
 from cascade.runtime.execution.contexts import held_in
 from cascade.runtime.execution.coroutines import Unwatched, watched
+from cascade.runtime.execution.finished_tasks import FinishedTasks
 from cascade.runtime.execution.placement import (
     Placement,
     outside_loop,
@@ -167,6 +169,7 @@ class Run:
         self.gate = Gate(self, lent.constraints.capacities, lent.constraints, settings.priority)
         self._published: deque[Event] = deque()
         self._flush_planned = False
+        self._finished: FinishedTasks | None = None  # only if sums have subscribers
 
     async def __aenter__(self) -> Self:
         self._cancels = Cancels()
@@ -321,8 +324,18 @@ class Run:
             self._flush_planned = True
             self.loop.call_soon_threadsafe(self._flush)
 
+    def count_finished(self) -> Callable[[], None]:
+        """A function that counts a finished task for ``TasksFinished``. From any thread."""
+        if self._finished is None:
+            self._finished = FinishedTasks(
+                self.id, self.bus, partial(self.call_in_loop, self._flush)
+            )
+        return self._finished.one_more
+
     def _flush(self) -> None:
         self._flush_planned = False
+        if self._finished is not None:
+            self._finished.tell()
         while self._published:
             self.bus.publish(self._published.popleft())
 

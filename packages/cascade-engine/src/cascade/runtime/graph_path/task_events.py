@@ -14,6 +14,7 @@ from cascade.runtime.events import (
     TaskFailed,
     TaskFinished,
     TaskRetrying,
+    TasksFinished,
     TaskSkipped,
     TaskStarted,
 )
@@ -35,11 +36,13 @@ class Reports:
     def __init__(self, run: Run) -> None:
         self._publish, self._bus, wants = run.publish, run.bus, run.bus.wants
         some = not run.bus.is_silent
-        self.wanted = some and (run.watches_tasks or wants(NodesPlanned))
+        self.wanted = some and (run.watches_tasks or wants(NodesPlanned) or wants(TasksFinished))
         #: Whether there are no subscribers to any event of nodes.
         self.silent = not (self.wanted or (some and wants(InputsAwaited)))
         self._starts = some and wants(TaskStarted)
         self._ends = some and wants(TaskFinished)
+        #: Counts a finished task, if sums have subscribers.
+        self._count = run.count_finished() if some and wants(TasksFinished) else None
 
     def started(self, work: Work) -> None:
         """Start the clock of a node. ``goes_on`` publishes its start, after limits admit it."""
@@ -75,6 +78,8 @@ class Reports:
 
     def passed(self, lazy: LazyResult[Any], started: float) -> None:
         """Publish the end of a node on the fast lane."""
+        if self._count is not None and not lazy.task.structural:
+            self._count()
         if self._ends and not lazy.task.structural:
             taken = perf_counter() - started
             if lazy._index is None:
@@ -84,6 +89,8 @@ class Reports:
 
     def finished(self, work: Work) -> None:
         self._tell_start(work)
+        if self._count is not None and not work.source.task.structural:
+            self._count()
         if self._ends and not work.source.task.structural:
             self._tell_end(work.source, perf_counter() - work.started, work.waited)
         work.started = work.waited = 0.0  # a later failure is not one of a call
