@@ -80,13 +80,15 @@ class LoopLane:
                     if budget.step():
                         await budget.pause()
         except BaseException as error:
-            if self._failed(error, work, item, in_place):
+            if self.failed(error, work, item, in_place):
                 raise
         finally:
             self._dispatch.left()
 
-    def _failed(self, error: BaseException, work: Work | None, item: Item, in_place: bool) -> bool:
-        """Settle a failed node; whether its asyncio task must raise the error as well."""
+    def failed(
+        self, error: BaseException, work: Work | None, item: Item, in_place: bool = False
+    ) -> bool:
+        """Settle a failed node; whether the caller must raise the error as well."""
         if self._end.is_cancelled(1) and isinstance(error, asyncio.CancelledError):
             return in_place
         if self._end.stopping and not isinstance(error, Exception):

@@ -37,6 +37,7 @@ from cascade.runtime.graph_path.loop_driver import LoopDriver
 from cascade.runtime.graph_path.loop_entries import LoopEntries
 from cascade.runtime.graph_path.loop_lane import LoopLane
 from cascade.runtime.graph_path.node_table import Nodes
+from cascade.runtime.graph_path.pump import Pump
 from cascade.runtime.graph_path.run_end import RunEnd
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.slow_lane import SlowLane
@@ -115,6 +116,7 @@ class GraphRun:
         following = Following(around, nodes, dispatch, continuations, failures, handovers)
         parts = self._beginnings, following, driver, dispatch, failures
         self._loop_lane = LoopLane(around, *parts)
+        self._pump = Pump(around, nodes, dispatch, self._beginnings, following, self._loop_lane)
         self._fast_lane = FastLane(around, nodes, dispatch, SlowLane(around, *parts), failures)
         dispatch.lanes = self
 
@@ -138,8 +140,9 @@ class GraphRun:
             self._end.stop()
             self._driver.close()
             try:
-                await self._dispatch.ended()
+                await self._dispatch.quiet()
             finally:
+                self._pump.close()
                 self._nodes.close()
                 self._end.close()
                 self._dispatch.close()
@@ -190,6 +193,10 @@ class GraphRun:
     def work_on(self, item: Item) -> Coroutine[Any, Any, None]:
         """Handle an item in the event loop's thread."""
         return self._loop_lane.work_on(item)
+
+    def pump(self) -> None:
+        """Begin the items of the event loop's lane."""
+        self._pump.turn()
 
     def refused(self, error: BaseException) -> None:
         """The executor lends no thread. In the loop's thread."""

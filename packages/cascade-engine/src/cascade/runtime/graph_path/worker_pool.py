@@ -159,6 +159,11 @@ class WorkerPool:
         self._load = Load()
 
     @property
+    def is_asleep(self) -> bool:
+        """Whether no thread is awake. In the loop's thread, which wakes them."""
+        return not self._awake
+
+    @property
     def busy(self) -> bool:
         """Whether items are ready or being worked on."""
         return bool(self._awake) or bool(self.ready)
