@@ -14,8 +14,9 @@ One rule decides for both whether another attempt follows: ``pause_after``. Its 
 User functions are called in these places, and nowhere else:
 
 =============================  =====================================================================
-``attempts``                   attempts in the event loop's thread: ``await_once`` (coroutines) and
-                               ``_inline``; on a thread: ``_in_thread``
+``graph_path.pump``            coroutines, and inline functions, without resources and limits
+``attempts``                   other attempts in the event loop's thread: ``await_once``
+                               (coroutines) and ``_inline``; on a thread: ``_in_thread``
 ``graph_path.slow_lane``       attempts on a worker
 ``graph_path.fast_lane``       plain calls without policies, on a worker
 ``loops.fused``, ``generated`` steps of loops: code that was written for the task

@@ -554,9 +554,7 @@ class Run:
             )
         return marked(watch, timed, called, note, run, guarded, func, args, kwargs)
 
-    def watch_call(
-        self, called: Any, on_late: Callable[[], object] | None = None
-    ) -> Watch | None:
+    def watch_call(self, called: Any, on_late: Callable[[], object] | None = None) -> Watch | None:
         """A mark for a call in the event loop's thread, for ``marked``; see ``BlockingMonitor``."""
         if self.monitor is None or getattr(called, "structural", False):
             return None

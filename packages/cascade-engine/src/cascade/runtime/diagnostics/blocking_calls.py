@@ -39,9 +39,6 @@ from cascade.runtime.diagnostics.tracebacks import own_folders
 from cascade.runtime.diagnostics.usage import usage
 from cascade.spec.callsite import CallSite
 
-if TYPE_CHECKING:
-    pass
-
 T = TypeVar("T")
 
 #: End of the file name of straight-line code, which has no marks.
@@ -329,9 +326,7 @@ class BlockingMonitor:
             self._report(owner, seconds, watch.threshold, frames)
         return self._every
 
-    def _report(
-        self, owner: Any, seconds: float, threshold: float, frames: list[_Frame]
-    ) -> None:
+    def _report(self, owner: Any, seconds: float, threshold: float, frames: list[_Frame]) -> None:
         try:
             plain, frames = _innermost(frames)
             place, stack = _place_in(frames), _as_text(frames)
@@ -346,21 +341,28 @@ class Marked:
 
     Attributes:
         monitor: Looks at the marks.
-        owner: Passed on in reports.
-        threshold: Seconds that a step may take.
         on_late: Called, in the monitor's thread, when a step takes too long; or None.
         began: Start of the running step, or of the last one.
         dealt_with: ``began`` of the last step that was reported or ignored.
     """
 
-    __slots__ = ()
+    if not TYPE_CHECKING:  # the classes below have the slots
+        __slots__ = ()
 
     monitor: BlockingMonitor
-    owner: Any
-    threshold: float
     on_late: Callable[[], object] | None
     began: float
     dealt_with: float
+
+    @property
+    def owner(self) -> Any:
+        """Passed on in reports. From any thread."""
+        raise NotImplementedError
+
+    @property
+    def threshold(self) -> float:
+        """Seconds that a step may take. From any thread."""
+        raise NotImplementedError
 
     def leave_out(self, seconds: float) -> None:
         """Note that something else has occupied the thread for so long, during the running step."""
@@ -379,6 +381,9 @@ class Watch(Marked):
     """One watched coroutine, or call of a plain function."""
 
     __slots__ = ("began", "dealt_with", "monitor", "on_late", "owner", "threshold")
+
+    owner: Any
+    threshold: float
 
     def __init__(
         self,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from asyncio import Future
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from time import perf_counter
 from types import coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from cascade.runtime.bus import SILENT
 from cascade.runtime.diagnostics.blocking_calls import Marked, marking
@@ -43,71 +42,29 @@ class Unwatched:
         return self
 
 
-class FirstStep(Protocol):
-    """The first step of a coroutine, if it is made before its asyncio task begins.
-
-    Attributes:
-        is_taken: Whether a coroutine has made its first step, and goes on.
-        coro: The coroutine.
-        context: The context of its steps.
-        waiting: The value that the step has yielded.
-    """
-
-    is_taken: bool
-    coro: Coroutine[Any, Any, Any] | None
-    context: Context | None
-    waiting: Any
-
-
 @coroutine
 def watched(
-    context: Context | None,
-    work: Coroutine[Any, Any, T] | None,
+    context: Context,
+    work: Coroutine[Any, Any, T],
     watch: Marked | Unwatched,
     cancels: Cancels,
     budget: YieldBudget | None = None,
-    first: FirstStep | None = None,
-) -> Generator[Any, Any, T | None]:
+) -> Generator[Any, Any, T]:
     """Await ``work`` in this asyncio task, but with every step of it in ``context`` (M12).
 
     Each step is marked for the monitor of ``watch``, which may be Unwatched.
-
-    With ``first``, which replaces ``context`` and ``work``, this is begun before its asyncio task
-    is, and waits for the first turn of that. The first step is made elsewhere meanwhile.
     """
-    value: Any = None
-    if first is not None:
-        try:
-            yield
-        except asyncio.CancelledError as error:
-            value = error
-        if not first.is_taken:
-            return None
-        context, work, first.context, first.coro = first.context, first.coro, None, None
-    assert context is not None
-    assert work is not None
     monitor: Any = watch.monitor
     marks = monitor.marks
     clock = monitor.clock
     cancelling = cancels.cancelling
     send = work.send
     resume: Callable[[Any], Any] = send
+    value: Any = None
     bus = SILENT if budget is None else budget.bus
     waits = 0
     before = cancelling()
     try:
-        if first is not None:
-            waiting, first.waiting = first.waiting, None
-            # As Task.cancel does: what the coroutine waits for gets the cancel, if it takes that.
-            if value is not None and (waiting is None or not waiting.cancel(*value.args)):
-                resume = work.throw
-            elif waiting is not None:
-                try:
-                    value = yield waiting
-                    before = cancelling()  # as below
-                except BaseException as error:
-                    before = cancelling()
-                    resume, value = work.throw, error
         while True:
             # A step is inside another one only if a task starts eagerly.
             outer = marks.current

@@ -1,8 +1,8 @@
 """Time limits of calls in the event loop: one timer for any number of calls.
 
 ``asyncio.timeout`` sets a timer of its own for each call, although hardly any call takes too long.
-Here, calls with equal limits are in one line: they are due in the order in which they began. So only
-the first of each line is ever looked at, and one timer serves all lines.
+Here, calls with equal limits are in one line, because they are due in the order in which they
+began. So only the first of each line is ever looked at, and one timer serves all lines.
 """
 
 from __future__ import annotations

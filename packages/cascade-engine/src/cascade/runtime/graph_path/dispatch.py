@@ -1,8 +1,8 @@
 """Dispatch: sends each node of a graph run to its lane.
 
 Plain functions go to the workers, which use the fast lane if possible. Coroutine functions, and
-calls that need resources, have a timeout or ask for the event loop, get an asyncio task each. Work
-whose attempt failed rests until the next one, without holding a thread.
+calls that need resources, have a timeout or ask for the event loop, go to the queue of the pump.
+Work whose attempt failed rests until the next one, without holding a thread.
 """
 
 from __future__ import annotations
@@ -116,9 +116,7 @@ class Dispatch:
                 self.pool.push_first((segment, node))
             else:
                 self.pool.push(node if segment.first else (segment, node))
-        elif node.task.is_async or belongs_on_loop(
-            node.task, node.args, node.kwargs, node._calls
-        ):
+        elif node.task.is_async or belongs_on_loop(node.task, node.args, node.kwargs, node._calls):
             self.to_loop((segment, node))
         else:
             self._to_workers((segment, node), node.task, segment.deep)
@@ -210,14 +208,12 @@ class Dispatch:
             lane = self.lanes.work_on(item)
             self.goes_on_in(self._run.loop.create_task(lane, context=self._run.context.copy()))
 
-    def goes_on_in(self, task: asyncio.Task[None]) -> None:
+    def goes_on_in(self, task: asyncio.Task[Any]) -> None:
         """Note that an item is handled in ``task``, which then calls ``left``."""
         self._tasks.add(task)
 
-    def left(self) -> None:
-        """The current asyncio task has handled its item, and ends."""
-        task = asyncio.current_task()
-        assert task is not None
+    def left(self, task: asyncio.Task[Any]) -> None:
+        """The current asyncio task, which is ``task``, has handled its item, and ends."""
         self._tasks.discard(task)
         self.ended(1)
 

@@ -1,4 +1,7 @@
-"""The loop's lane: handles each node in an asyncio task, in the event loop's thread."""
+"""The loop's lane: handles nodes that are more than a call, each in an asyncio task.
+
+In the event loop's thread. Mere calls are made by the pump.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,9 @@ class LoopLane:
             if self.failed(error, work, item, in_place):
                 raise
         finally:
-            self._dispatch.left()
+            task = asyncio.current_task()
+            assert task is not None
+            self._dispatch.left(task)
 
     def failed(
         self, error: BaseException, work: Work | None, item: Item, in_place: bool = False

@@ -2,7 +2,7 @@
 
 Nodes for the event loop's lane are collected in a queue, which one callback of the loop empties.
 It makes the first step of each coroutine, and calls plain functions with ``mode="inline"``, with a
-spare asyncio task as the current one (``spares``). A call that ends there costs no turn of the loop,
+spare asyncio task as the current one (``spares``). A call that ends there has no turn of the loop,
 no asyncio task and no context of its own. A coroutine that waits goes on in the task, and so does a
 call that has cancelled its own task.
 
@@ -13,16 +13,22 @@ does everything in an event loop whose tasks are made by a factory.
 from __future__ import annotations
 
 import asyncio
+import sys
+from asyncio import Future
 from asyncio.tasks import _enter_task, _leave_task
+from collections.abc import Generator
 from contextvars import Context
+from inspect import CO_COROUTINE
 from math import inf
+from threading import get_ident
 from time import perf_counter
+from types import FunctionType, coroutine
 from typing import Any
 
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import marking
 from cascade.runtime.execution.contexts import differs
-from cascade.runtime.execution.coroutines import Unwatched, watched
+from cascade.runtime.execution.coroutines import Unwatched
 from cascade.runtime.execution.fairness import BUDGET
 from cascade.runtime.execution.placement import Place, wants_resources
 from cascade.runtime.execution.time_limits import TimeLimits
@@ -67,6 +73,7 @@ class Pump:
         self._begin = beginnings.begin
         self._following = following
         self._lane = lane
+        self._thread = get_ident()
         self.limits = TimeLimits(self.run.loop, self.run.context)
         self._monitor: Any = self.run.monitor or Unwatched()
 
@@ -108,12 +115,17 @@ class Pump:
         return dispatch.sent.popleft()
 
     def _begin_calls(self) -> None:
+        """Make the first steps of calls. One inlined loop: most of them take less than a call."""
         run, end, dispatch, pool = self.run, self.end, self._dispatch, self._dispatch.pool
+        loop, monitor, constraints = run.loop, self._monitor, run.gate.constraints
+        marks, clock, is_reported = monitor.marks, monitor.clock, self._reports.wanted
         held, variables = run.held, len(run.context)
-        constraints, is_reported = run.gate.constraints, self._reports.wanted
-        until = inf if isinstance(run.loop, VirtualLoop) else perf_counter() + BUDGET
+        until = inf if isinstance(loop, VirtualLoop) else perf_counter() + BUDGET
+        outer = marks.current
         spare: Spare | None = None
         context: Context | None = None
+        item: Item | None = None
+        coro: Any = None
         done = 0  # items that are handled, and not counted yet
         if pool.is_asleep:
             self._lock.own()
@@ -125,39 +137,68 @@ class Pump:
                     dispatch.ended(done)
                     done = 0
                 if spare is None:
-                    spare = Spare(self, self._monitor)
-                    spare.begin(self._rest(spare))
+                    spare = Spare(self, monitor)
+                    spare.begin(_body(self._rest(spare)))
                 segment, node = item
                 if (
                     type(node) is LazyResult
                     and node._policies is None
                     and not (node._special or is_reported or constraints.any)
                     and end.smooth
+                    and node.task.may_block is False
                 ):
                     spare.segment, spare.node, spare.work = segment, node, None
-                    spare.operation = node.task
+                    spare.operation = operation = node.task
                     if node._dependencies:
                         spare.args, spare.kwargs = arguments(node, segment.take_any)
                     else:
                         spare.args, spare.kwargs = node.args, node.kwargs
-                elif not self._prepare(spare, item):
+                elif self._prepare(spare, item):
+                    operation = spare.operation
+                else:
                     continue
                 if context is None:
                     context = run.context.copy()
+                func, returned = operation.func, False
                 try:
-                    waits = self._step(spare, context)
+                    _enter_task(loop, spare.task)
+                    try:
+                        spare.began = began = clock()
+                        marks.current = spare
+                        if monitor.quiet:
+                            monitor.stir(spare)
+                        if not operation.is_async:
+                            spare.value = context.run(_inline, spare)
+                            returned = True
+                        elif type(func) is FunctionType and func.__code__.co_flags & CO_COROUTINE:
+                            spare.coro = coro = func(*spare.args, **spare.kwargs)
+                            spare.waiting = context.run(coro.send, None)
+                            spare.take(context)
+                        else:
+                            spare.waiting = context.run(_first_step, spare)
+                            spare.take(context)
+                    except StopIteration as stop:
+                        spare.value = stop.value
+                        returned = True
+                    finally:
+                        marks.current = outer
+                        if outer is not None:
+                            outer.leave_out(clock() - spare.began)
+                        _leave_task(loop, spare.task)
                 except BaseException as error:
                     if self._raises(spare, context, error):
                         raise
-                else:
-                    if not waits:
+                if returned:
+                    if spare.cancelling():
+                        spare.take(context, ended(spare.value, None))
+                    else:
                         self._settle(spare)
-                began = spare.began
                 if spare.is_taken:
                     dispatch.goes_on_in(spare.task)
                     spare = context = None
                 else:
                     done += 1
+                    spare.args = spare.kwargs = spare.value = None
                     if len(context) != variables or (held and differs(context, held)):
                         context = None
                     if spare.is_known:
@@ -165,6 +206,7 @@ class Pump:
                 if began > until:
                     break
         finally:
+            del item, coro  # this frame lives as long as an error that passes it
             if spare is not None:
                 spare.forget()
             dispatch.ended(done)
@@ -185,12 +227,15 @@ class Pump:
             return False
         if self._reports.wanted:
             self._reports.goes_on(work)
+        if work.policies.timeout is not None:
+            spare.started = self.run.loop.time()
+        self._monitor.allowed(work.operation.may_block)
         spare.segment, spare.node, spare.work = work.segment, work.node, work
         spare.operation, spare.args, spare.kwargs = work.operation, work.args, work.kwargs
         return True
 
     def _is_mere_call(self, work: Work) -> bool:
-        """Whether the next step of ``work`` is a call in this thread, without resources or limits."""
+        """Whether ``work`` goes on with a call in this thread, without resources and limits."""
         operation, policies = work.operation, work.policies
         if work.loop is not None or wants_resources(work.args, work.kwargs):
             return False
@@ -198,41 +243,6 @@ class Pump:
             return False
         place = self.run.placement.place(operation, timeout=policies.timeout)
         return place is Place.LOOP or place is Place.INLINE
-
-    def _step(self, spare: Spare, context: Context) -> bool:
-        """Make the first step of a call. Whether the call has to go on in the spare's task."""
-        loop, monitor, operation = self.run.loop, self._monitor, spare.operation
-        marks, task = monitor.marks, spare.task
-        outer = marks.current
-        spare.coro = None
-        if operation.may_block is not False:
-            monitor.allowed(operation.may_block)
-        _enter_task(loop, task)
-        try:
-            if spare.work is not None and spare.work.policies.timeout is not None:
-                spare.started = loop.time()
-            spare.began = monitor.clock()
-            marks.current = spare
-            if monitor.quiet:
-                monitor.stir(spare)
-            if operation.is_async:
-                spare.waiting = context.run(_first_step, spare)
-                spare.take(context)
-                return True
-            spare.value = context.run(_inline, spare)
-        except StopIteration as stop:
-            if spare.coro is None:  # not of a coroutine
-                raise carried(operation.func, stop) from stop
-            spare.value = stop.value
-        finally:
-            marks.current = outer
-            if outer is not None:
-                outer.leave_out(monitor.clock() - spare.began)
-            _leave_task(loop, task)
-        if spare.cancelling():
-            spare.take(context, ended(spare.value, None))
-            return True
-        return False
 
     def _settle(self, call: Spare) -> None:
         """Settle a node whose call has returned, or send it on its way."""
@@ -242,7 +252,16 @@ class Pump:
             if call.work is None and (
                 kind in ATOMS or not (issubclass(kind, GOES_ON) or goes_on(value))
             ):
-                with self._lock:
+                lock = self._lock
+                if not lock.shared and lock.owner == self._thread:  # as in the fast lane
+                    lock.inside = self._thread
+                    try:
+                        if not lock.shared:
+                            self._nodes.settle(call.segment, call.node, value)
+                            return
+                    finally:
+                        lock.inside = 0
+                with lock:
                     self._nodes.settle(call.segment, call.node, value)
                 return
             work = self._following.after(call.begun(), value, on_loop=True)
@@ -273,21 +292,92 @@ class Pump:
             error = other
         return self._lane.failed(error, work, (work.segment, work))
 
-    async def _rest(self, spare: Spare) -> None:
-        """The body of a spare task: the rest of the call that has taken it."""
+    @coroutine
+    def _rest(self, spare: Spare) -> Generator[Any, Any, None]:
+        """The body of a spare task: the rest of the call that has taken it.
+
+        The same as ``watched`` after the first step, and what follows the call, in one frame:
+        every wait passes through each frame.
+        """
+        value: Any = None
         try:
-            try:
-                spare.value = await watched(None, None, spare, spare, None, spare)
-            except BaseException as error:
-                if not spare.is_taken or self._fails(spare, error):
-                    raise
-            else:
-                if spare.is_taken:
-                    self._settle(spare)
+            yield  # before the task exists, so that an early cancel arrives here
+        except asyncio.CancelledError as error:
+            value = error
+        if not spare.is_taken:
+            return
+        coro, waiting, context = spare.coro, spare.waiting, spare.context
+        assert coro is not None
+        assert context is not None
+        monitor = self._monitor
+        marks, clock, cancelling = monitor.marks, monitor.clock, spare.cancelling
+        resume: Any = coro.send
+        before = after = cancelling()
+        failure: BaseException | None = None
+        try:
+            # As Task.cancel does: what the coroutine waits for gets the cancel, if it takes that.
+            if value is not None and (waiting is None or not waiting.cancel(*value.args)):
+                resume = coro.throw
+            elif waiting is not None:
+                try:
+                    value = yield waiting
+                except BaseException as error:
+                    resume, value = coro.throw, error
+                before = cancelling()
+            while True:
+                outer = marks.current
+                try:
+                    spare.began = clock()
+                    marks.current = spare
+                    if monitor.quiet:
+                        monitor.stir(spare)
+                    waiting = context.run(resume, value)
+                except StopIteration as stop:
+                    spare.value = stop.value
+                    break
+                finally:
+                    marks.current = outer
+                    if outer is not None:
+                        outer.leave_out(clock() - spare.began)
+                    if (after := cancelling()) != before:
+                        spare.changed(after - before)
+                    value = None
+                before = after
+                try:
+                    resume, value = coro.send, (yield waiting)
+                    if waiting is not None and type(waiting) is not Future:
+                        before = cancelling()
+                except BaseException as error:
+                    before = cancelling()
+                    resume, value = coro.throw, error
+        except BaseException as error:
+            failure = error
+        try:
+            if failure is not None or after:
+                yield from spare.end(failure).__await__()
+            if failure is not None:
+                raise failure
+        except BaseException as error:
+            if self._fails(spare, error):
+                raise
+        else:
+            self._settle(spare)
         finally:
-            if spare.is_taken:
-                spare.forget()
-                self._dispatch.left()
+            failure = None
+            spare.over()
+            self._dispatch.left(spare.task)
+
+
+def _itself(body: Any) -> Any:
+    return body
+
+
+async def _awaited(body: Generator[Any, Any, None]) -> None:
+    await body  # type: ignore[misc]  # one of ``types.coroutine``
+
+
+#: asyncio makes tasks of generators before Python 3.12 only.
+_body: Any = _awaited if sys.version_info >= (3, 12) else _itself
 
 
 def _has_plain_tasks(loop: asyncio.AbstractEventLoop) -> bool:
@@ -300,13 +390,17 @@ def _has_plain_tasks(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def _first_step(spare: Spare) -> Any:
-    """What the first step of a coroutine yields.
+    """What the first step of a coroutine yields, of any function that makes one.
 
     Raises:
         StopIteration: It has returned.
     """
-    spare.coro = spare.operation.func(*spare.args, **spare.kwargs)
-    return spare.coro.send(None)
+    func = spare.operation.func
+    try:
+        spare.coro = coro = func(*spare.args, **spare.kwargs)
+    except StopIteration as error:
+        raise carried(func, error) from error
+    return coro.send(None)
 
 
 def _inline(spare: Spare) -> Any:
@@ -315,4 +409,6 @@ def _inline(spare: Spare) -> Any:
     return in_loop(operation.name, guarded, operation.func, spare.args, spare.kwargs)
 
 
-marking.update((_first_step.__code__, _inline.__code__))
+marking.update(
+    (Pump._begin_calls.__code__, Pump._rest.__code__, _first_step.__code__, _inline.__code__)
+)

@@ -13,7 +13,7 @@ other call gets it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Coroutine, Generator
 from contextlib import suppress
 from contextvars import Context
 from math import inf
@@ -27,7 +27,7 @@ from cascade.runtime.diagnostics.blocking_calls import PLAIN_THRESHOLD, Marked
 from cascade.runtime.execution.cancels import Cancels
 from cascade.runtime.execution.time_limits import TimeLimits
 from cascade.runtime.graph_path.run_end import RunEnd
-from cascade.runtime.graph_path.segments import Segment, Work
+from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.run import Run, raise_named
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
@@ -58,12 +58,12 @@ class Spare(Cancels, Marked):
         segment, node: The node of the call.
         work: Its work, if that exists already.
         operation, args, kwargs: The call.
-        coro, context, waiting: See ``FirstStep``.
         value: The value that the call has returned.
-        started: The time of its beginning, and the time at which it has to end, if it has a timeout.
-        due: The time at which the call has to end, if it has a timeout.
-        is_over: Whether it has ended.
-        is_taken: Whether a call has taken it.
+        is_taken: Whether the call has made its first step, and has taken the task.
+        coro, context: Its coroutine, and the context of its steps.
+        waiting: The value that its first step has yielded.
+        started, due, is_over: With a timeout: the times of its beginning and of its latest end, and
+            whether it has ended.
     """
 
     __slots__ = (
@@ -91,14 +91,16 @@ class Spare(Cancels, Marked):
     )
 
     on_late = None
-    segment: Segment
-    node: LazyResult[Any]
+    segment: Any
+    node: Any
     work: Work | None
     operation: Operation
-    args: Sequence[Any]
-    kwargs: dict[str, Any]
+    args: Any
+    kwargs: Any
+    value: Any
     context: Context | None
     waiting: Any
+    started: float
     due: float
     is_over: bool
 
@@ -111,14 +113,13 @@ class Spare(Cancels, Marked):
         self._expired: bool | None = None
         self.is_taken = False
 
-    def begin(self, body: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Make the task; ``body`` awaits ``watched`` first of all, with this as its first step."""
+    def begin(self, body: Coroutine[Any, Any, None]) -> None:
+        """Make the task of ``body``, which yields before all else, and gets early cancels there."""
         body.send(None)
         run = self._lender.run
         self._task = asyncio.Task(body, loop=run.loop, context=run.context.copy())
         self.cancelling = self._task.cancelling
         self._references, self._weak = getrefcount(self._task), getweakrefcount(self._task)
-        return self._task
 
     @property
     def task(self) -> asyncio.Task[Any]:
@@ -138,7 +139,7 @@ class Spare(Cancels, Marked):
 
     @property
     def owner(self) -> tuple[Run, str, LazyResult[Any] | None, str | None]:
-        """The call, for a report of the monitor."""
+        """The call, for a report."""
         operation = self.operation
         if operation.is_async:
             source = self.node if self.work is None else self.work.source
@@ -211,13 +212,13 @@ class Spare(Cancels, Marked):
             del error  # otherwise this frame, held by its traceback, would hold it in turn
 
     def over(self) -> None:
+        """The call has ended."""
         lender = self._lender
         del lender.run.calls[self]
         if self._expired is not None:
             self.is_over = True
             lender.limits.leave()
-        # An error's traceback holds this object, which holds the run.
-        del self._lender
+        self.forget()
 
 
 @coroutine
