@@ -518,3 +518,28 @@ def test_a_first_step_that_returns_late_has_its_value():
         return await run(work(asyncio.get_running_loop()).with_timeout(1))
 
     assert run_virtually(main) == 100
+
+
+async def test_plain_calls_with_a_timeout_take_no_asyncio_task(monkeypatch):
+    loop, made = asyncio.get_running_loop(), []
+    true_create_task = loop.create_task
+
+    def create_task(coro, **options):
+        made.append(coro)
+        return true_create_task(coro, **options)
+
+    @cs.task
+    def plain(n):
+        return n
+
+    @cs.task(mode="inline")
+    def thread():
+        return threading.current_thread()
+
+    monkeypatch.setattr(loop, "create_task", create_task)
+    calls = [plain(n).with_timeout(PATIENCE) for n in range(50)]
+    *values, place = await run(listed(*calls, thread().with_timeout(PATIENCE)))
+
+    assert values == [*range(50)]
+    assert place is not threading.current_thread()
+    assert not made

@@ -468,11 +468,7 @@ class Run:
             return result_of(call)
         assert timeout is not None  # otherwise the call has ended
         self._leave(call, name, source, executor, on_abandon)
-        raise TaskTimeoutError(
-            f"an attempt of task '{name}' took longer than {timeout:g} s; it goes on in its "
-            "thread, because a plain function cannot be stopped, and its result is dropped",
-            timeout,
-        )
+        raise overran(name, timeout)
 
     def _call_ended(self, call: Future[Any]) -> None:
         self.calls.pop(call, None)
@@ -524,6 +520,12 @@ class Run:
         self.thread_waits.ended(call)
         running = self._abandoned.add(call, name, executor or self.threads)
         self.publish(CallAbandoned, name, number_of(source), running, item=item_of(source))
+
+    def give_up(self, call: Future[Any], name: str, source: LazyResult[Any] | None) -> None:
+        """Abandon a call of the pool that takes too long, although the run goes on."""
+        self.calls[call] = name
+        call.add_done_callback(self._call_ended)
+        self.abandon(call, name, source)
 
     def call_here(
         self,
@@ -654,6 +656,15 @@ def named(error: RuntimeError, operation: Operation) -> RuntimeError:
     replaced = stop_iteration(operation.func)
     replaced.__cause__ = error.__cause__
     return replaced
+
+
+def overran(task: str, seconds: float) -> TaskTimeoutError:
+    """The error for a call on a thread that has exceeded its timeout."""
+    return TaskTimeoutError(
+        f"an attempt of task '{task}' took longer than {seconds:g} s; it goes on in its thread, "
+        "because a plain function cannot be stopped, and its result is dropped",
+        seconds,
+    )
 
 
 def guarded(func: Callable[..., T], args: Any, kwargs: Any) -> T:

@@ -1,7 +1,7 @@
 """Dispatch: sends each node of a graph run to its lane.
 
 Plain functions go to the workers, which use the fast lane if possible. Coroutine functions, and
-calls that need resources, have a timeout or ask for the event loop, go to the queue of the pump.
+calls that need resources or ask for the event loop, go to the queue of the pump.
 Work whose attempt failed rests until the next one, without holding a thread.
 """
 

@@ -109,12 +109,14 @@ class FastLane:
                 if lazy is GIVE_WAY:
                     pool.give_way()
                     return True
-                work_on((segment, lazy))
+                if work_on((segment, lazy)):
+                    return True
                 continue
             if constraints.any and not (lazy.task is free and constraints.found is known):
                 known = constraints.found
                 if known.get(lazy.task.name) is not FREE:
-                    work_on((segment, lazy))
+                    if work_on((segment, lazy)):
+                        return True
                     continue
                 free = lazy.task  # the next nodes mostly call the same task
             started = self._reports.begun(lazy, segment) if watched else 0.0
@@ -161,7 +163,8 @@ class FastLane:
             ):
                 work = Work.called(segment, lazy, args, kwargs, started)
                 work.handed, value, args, kwargs = value, None, None, None
-                self._slow_lane.go_on(work)
+                if self._slow_lane.go_on(work):
+                    return True
                 del work
             else:
                 if watched:

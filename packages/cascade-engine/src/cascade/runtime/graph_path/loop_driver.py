@@ -67,7 +67,7 @@ class LoopDriver:
         self._under_way: set[Steps] = set()
         self._stop_listening: Callable[[], object] | None = None
         self._end.at_stop(self.end_batches)
-        dispatch.pool.on_look = self.end_long_batches
+        dispatch.pool.at_look(self.end_long_batches)
 
     # -- in the event loop's thread -----------------------------------------------------------
 

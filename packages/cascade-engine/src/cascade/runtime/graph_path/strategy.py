@@ -10,7 +10,8 @@ State vocabulary:
 - *work*: the computation of one node: its present operation and arguments. A tail call changes
   these, never the address (rule R5, M3).
 - *lane*: plain calls go to the workers' fast lane; plain calls with policies to the workers' slow
-  lane; coroutine functions, and calls that need resources or have a timeout, to the event loop.
+  lane; coroutine functions, and calls that need resources, to the event loop's lane, which the
+  pump begins.
 
 Lazy values are remembered by address while they live. If a task returns or mentions one that the
 run has met, it is not computed again (M14).
