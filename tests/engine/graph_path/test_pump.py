@@ -12,6 +12,7 @@ import pytest
 import cascade as cs
 from cascade.runtime.graph_path import pump
 from cascade.runtime.graph_path.spares import Spare
+from cascade.runtime.graph_path.worker_pool import WorkerPool
 from cascade.testing import run_virtually
 
 PATIENCE = 10
@@ -160,7 +161,7 @@ async def test_a_loop_that_makes_tasks_itself_makes_those_of_all_nodes(way, spar
     else:
         monkeypatch.setattr(type(loop), "create_task", make, raising=False)
     try:
-        assert await run(listed(*[give(n) for n in range(5)])) == [*range(5)]
+        assert await run(listed(*[give([give(n)]) for n in range(5)])) == [[n] for n in range(5)]
     finally:
         loop.set_task_factory(None)
 
@@ -376,6 +377,21 @@ async def test_plain_nodes_run_while_a_first_step_blocks():
         return released.wait(PATIENCE)
 
     assert await run(listed(release(give(1)), block())) == [None, True]
+
+
+def test_a_small_container_of_their_values_takes_no_thread(monkeypatch):
+    """Nor does a set that cannot be filled, which fails as on a thread."""
+    woken = []
+    monkeypatch.setattr(WorkerPool, "_start", lambda pool, count: woken.append(count))
+
+    @cs.task
+    async def count(values):
+        return len(values)
+
+    assert run_virtually(run(count([give(1), {"two": give_later(2)}]))) == 2
+    with pytest.raises(TypeError, match="unhashable"):
+        run_virtually(run(count({give([])})))
+    assert not woken
 
 
 # -- results --------------------------------------------------------------------------------------

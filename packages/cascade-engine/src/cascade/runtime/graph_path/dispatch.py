@@ -24,8 +24,12 @@ from cascade.runtime.graph_path.ranks import by_rank
 from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.worker_pool import ByPriority, WorkerPool
+from cascade.spec.containers import GATHER
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
+
+#: Most values in a container that the event loop's thread fills; it takes microseconds.
+_MOST_FILLED = 200
 
 
 class Lanes(Protocol):
@@ -112,7 +116,9 @@ class Dispatch:
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node with all its inputs to its lane. Under the lock."""
         if node._plain:
-            if segment.deep:
+            if node.task is GATHER and self._is_gathered_here(node):
+                self.to_loop((segment, node))
+            elif segment.deep:
                 self.pool.push_first((segment, node))
             else:
                 self.pool.push(node if segment.first else (segment, node))
@@ -120,6 +126,13 @@ class Dispatch:
             self.to_loop((segment, node))
         else:
             self._to_workers((segment, node), node.task, segment.deep)
+
+    def _is_gathered_here(self, node: LazyResult[Any]) -> bool:
+        """Whether a container is filled in the event loop's thread: no hop to a thread and back.
+
+        So it is if that thread has made the last of its values, and it is small.
+        """
+        return self.pool.is_asleep and self._end.smooth and len(node._dependencies) <= _MOST_FILLED
 
     def send(self, work: Work) -> None:
         """Send active work to the lane of its next operation. Under the lock."""

@@ -38,12 +38,13 @@ from cascade.runtime.graph_path.fast_lane import GOES_ON, arguments
 from cascade.runtime.graph_path.following import Following
 from cascade.runtime.graph_path.loop_lane import LoopLane
 from cascade.runtime.graph_path.node_table import Nodes
-from cascade.runtime.graph_path.segments import Item, Work
+from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.graph_path.spares import Spare, ended
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.run import carried, guarded, in_loop, named
 from cascade.spec.containers import ATOMS
 from cascade.spec.lazy_types import LazyResult, goes_on
+from cascade.spec.lazy_value import NO_KWARGS
 
 
 class Pump:
@@ -136,10 +137,14 @@ class Pump:
                 if pool.ready and pool.is_asleep:  # first: a call may block until they have run
                     dispatch.ended(done)
                     done = 0
+                segment, node = item
+                if node._plain and end.smooth:
+                    self._fill(segment, node)  # type: ignore[arg-type]  # no Work is plain
+                    done += 1
+                    continue
                 if spare is None:
                     spare = Spare(self, monitor)
                     spare.begin(_body(self._rest(spare)))
-                segment, node = item
                 if (
                     type(node) is LazyResult
                     and node._policies is None
@@ -210,6 +215,18 @@ class Pump:
             if spare is not None:
                 spare.forget()
             dispatch.ended(done)
+
+    def _fill(self, segment: Segment, node: LazyResult[Any]) -> None:
+        """Fill a container with its values; the dispatch sends no other plain nodes here."""
+        try:
+            args, kwargs = arguments(node, segment.take_any)
+            value = node.task.func(*args, **kwargs)
+            with self._lock:
+                self._nodes.settle(segment, node, value)
+        except BaseException as error:
+            work = Work.called(segment, node, (), NO_KWARGS)
+            if self._lane.failed(carried(node.task.func, error), work, (segment, work)):
+                raise
 
     def _prepare(self, spare: Spare, item: Item) -> bool:
         """Begin a node, or go on with work; whether it is a call for the spare."""

@@ -93,8 +93,7 @@ class SlowLane:
                             result = context.run(work.operation.func, *work.args, **work.kwargs)
                         else:
                             result = self._timed.call(context, work, timeout)
-                            if result is GIVEN_UP:
-                                work = None  # it is another thread's
+                            if result is GIVEN_UP:  # the work is another thread's by now
                                 return True
                 except (Exception, asyncio.CancelledError) as failure:
                     admission.left(work)  # a node holds no permit during its delay
