@@ -1,12 +1,12 @@
 """Attempts: one call of a node, with its limits, resources and timeout (R10).
 
-An attempt is made in one of two ways, depending on the thread of its call:
+An attempt is made in one of these ways, depending on the thread and the needs of its call:
 
 - ``NodeProcessor.call`` in the event loop's thread: gates → task resources → timeout → one call.
   Coroutine functions are called there; plain functions on a worker, on the thread of their
   resources, or inline.
-- ``graph_path.slow_lane`` on a worker: gates → one call of a plain function. Without resources and
-  a timeout, a call needs no event loop.
+- ``graph_path.pump`` there, and ``graph_path.slow_lane`` on a worker: calls that need no resources;
+  the pump has no gates either.
 
 One rule decides for both whether another attempt follows: ``pause_after``. Its caller,
 ``graph_path.following``, lets the node rest and sends it to its lane again.
@@ -14,9 +14,10 @@ One rule decides for both whether another attempt follows: ``pause_after``. Its 
 User functions are called in these places, and nowhere else:
 
 =============================  =====================================================================
-``attempts``                   attempts in the event loop's thread: ``await_once`` (coroutines) and
-                               ``_inline``; on a thread: ``_in_thread``
-``graph_path.slow_lane``       attempts on a worker
+``graph_path.pump``            coroutines, and inline functions, without resources and limits
+``attempts``                   other attempts in the event loop's thread: ``await_once``
+                               (coroutines) and ``_inline``; on a thread: ``_in_thread``
+``graph_path.slow_lane``       attempts on a worker; with a timeout: ``graph_path.timed_calls``
 ``graph_path.fast_lane``       plain calls without policies, on a worker
 ``loops.fused``, ``generated`` steps of loops: code that was written for the task
 ``loops.trampoline``           steps of loops of several tasks

@@ -150,7 +150,7 @@ class Run:
         # In virtual time the speed of the machine must not matter.
         is_virtual = isinstance(self.loop, VirtualLoop)
         self.placement = Placement(None if is_virtual else lent.durations)
-        self._monitor = lent.monitor
+        self.monitor = lent.monitor
         self._abandoned = lent.abandoned
         self._resting: dict[object, Waiting] = {}
         caller = current_run.get(None)
@@ -481,11 +481,7 @@ class Run:
             return result_of(call)
         assert timeout is not None  # otherwise the call has ended
         self._leave(call, name, source, executor, on_abandon)
-        raise TaskTimeoutError(
-            f"an attempt of task '{name}' took longer than {timeout:g} s; it goes on in its "
-            "thread, because a plain function cannot be stopped, and its result is dropped",
-            timeout,
-        )
+        raise overran(name, timeout)
 
     def _call_ended(self, call: Future[Any]) -> None:
         self.calls.pop(call, None)
@@ -538,6 +534,12 @@ class Run:
         running = self._abandoned.add(call, name, executor or self.threads)
         self.publish(CallAbandoned, name, number_of(source), running, item=item_of(source))
 
+    def give_up(self, call: Future[Any], name: str, source: LazyResult[Any] | None) -> None:
+        """Abandon a call of the pool that takes too long, although the run goes on."""
+        self.calls[call] = name
+        call.add_done_callback(self._call_ended)
+        self.abandon(call, name, source)
+
     def call_here(
         self,
         called: Any,
@@ -567,12 +569,12 @@ class Run:
             )
         return marked(watch, timed, called, note, run, guarded, func, args, kwargs)
 
-    def watch_call(self, called: Any, end: Callable[[], object] | None = None) -> Watch | None:
+    def watch_call(self, called: Any, on_late: Callable[[], object] | None = None) -> Watch | None:
         """A mark for a call in the event loop's thread, for ``marked``; see ``BlockingMonitor``."""
-        if self._monitor is None or getattr(called, "structural", False):
+        if self.monitor is None or getattr(called, "structural", False):
             return None
         name = getattr(called, "name", None) or getattr(called, "__qualname__", repr(called))
-        return self._monitor.watch_call((self, name, None, getattr(called, "mode", "auto")), end)
+        return self.monitor.watch_call((self, name, None, getattr(called, "mode", "auto")), on_late)
 
     # -- coroutines ---------------------------------------------------------------------------
 
@@ -603,22 +605,33 @@ class Run:
             budget: Told whenever the coroutine continues after a wait.
         """
         watch: Watch | Unwatched | None = None
-        if self._monitor is not None:
+        if self.monitor is not None:
             may_block = getattr(operation, "may_block", False)
-            watch = self._monitor.watch((self, operation.name, source, None), may_block)
-        call = _Awaited(operation, self.calls, is_cancelled)
+            watch = self.monitor.watch((self, operation.name, source, None), may_block)
+        call = Awaited(operation, self.calls, is_cancelled)
         return watched(context, work, watch or Unwatched(), call, budget)
 
 
-class _Awaited(Cancels):
-    """An awaited call of a coroutine task; one of the run's calls until it is over."""
+class Awaited(Cancels):
+    """An awaited call of a coroutine task; one of the run's calls until it is over.
+
+    Args:
+        operation: The operation that it is a call of.
+        calls: The run's calls.
+        is_cancelled: Whether the engine has cancelled its asyncio task.
+        task: The asyncio task; the current one by default.
+    """
 
     __slots__ = ("_calls", "_is_cancelled", "_operation")
 
     def __init__(
-        self, operation: Operation, calls: dict[object, str], is_cancelled: IsCancelled
+        self,
+        operation: Operation,
+        calls: dict[object, str],
+        is_cancelled: IsCancelled,
+        task: asyncio.Task[Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(task)
         self._operation = operation
         self._is_cancelled = is_cancelled
         self._calls = calls
@@ -646,9 +659,25 @@ def raise_named(error: RuntimeError, operation: Operation) -> NoReturn:
         TaskStopIterationError: A coroutine of ``operation`` let a StopIteration escape.
         RuntimeError: ``error`` has another cause.
     """
-    if isinstance(error.__cause__, StopIteration):
-        raise stop_iteration(operation.func) from error.__cause__
-    raise error
+    raise named(error, operation)
+
+
+def named(error: RuntimeError, operation: Operation) -> RuntimeError:
+    """``error``; or one with the task's name if Python raised it for a StopIteration (M13)."""
+    if not isinstance(error.__cause__, StopIteration):
+        return error
+    replaced = stop_iteration(operation.func)
+    replaced.__cause__ = error.__cause__
+    return replaced
+
+
+def overran(task: str, seconds: float) -> TaskTimeoutError:
+    """The error for a call on a thread that has exceeded its timeout."""
+    return TaskTimeoutError(
+        f"an attempt of task '{task}' took longer than {seconds:g} s; it goes on in its thread, "
+        "because a plain function cannot be stopped, and its result is dropped",
+        seconds,
+    )
 
 
 def guarded(func: Callable[..., T], args: Any, kwargs: Any) -> T:

@@ -22,7 +22,7 @@ IsCancelled: TypeAlias = Callable[[int], bool]
 
 
 class Cancels:
-    """The cancels of the current asyncio task since this was made.
+    """The cancels of an asyncio task, the current one by default, since this was made.
 
     Two cancels in one turn of the event loop arrive as one CancelledError, but they count as two:
     the second abandons plain calls (M8).
@@ -35,8 +35,8 @@ class Cancels:
 
     __slots__ = ("_task", "before", "cancelling", "own")
 
-    def __init__(self) -> None:
-        task = asyncio.current_task()
+    def __init__(self, task: asyncio.Task[Any] | None = None) -> None:
+        task = task or asyncio.current_task()
         assert task is not None
         self._task = task
         self.cancelling = task.cancelling

@@ -10,7 +10,7 @@ from types import coroutine
 from typing import Any, TypeVar
 
 from cascade.runtime.bus import SILENT
-from cascade.runtime.diagnostics.blocking_calls import Watch, marking
+from cascade.runtime.diagnostics.blocking_calls import Marked, marking
 from cascade.runtime.execution.cancels import Cancels
 from cascade.runtime.execution.fairness import YieldBudget
 
@@ -46,7 +46,7 @@ class Unwatched:
 def watched(
     context: Context,
     work: Coroutine[Any, Any, T],
-    watch: Watch | Unwatched,
+    watch: Marked | Unwatched,
     cancels: Cancels,
     budget: YieldBudget | None = None,
 ) -> Generator[Any, Any, T]:

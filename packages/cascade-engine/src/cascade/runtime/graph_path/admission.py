@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
+from typing import Any
 
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.run import Run
@@ -51,6 +53,12 @@ class Admission:
         """Return the permit of ``work``, whose call has ended."""
         if work.permit is not None:
             self._gate.leave(work.permit)
+            work.permit = None
+
+    def left_after(self, work: Work, call: Future[Any]) -> None:
+        """The same once ``call`` has ended, which goes on without its work (M8)."""
+        if work.permit is not None:
+            self._gate.leave_after(work.permit, call)
             work.permit = None
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """Dispatch: sends each node of a graph run to its lane.
 
 Plain functions go to the workers, which use the fast lane if possible. Coroutine functions, and
-calls that need resources, have a timeout or ask for the event loop, get an asyncio task each. Work
-whose attempt failed rests until the next one, without holding a thread.
+calls that need resources or ask for the event loop, go to the queue of the pump.
+Work whose attempt failed rests until the next one, without holding a thread.
 """
 
 from __future__ import annotations
@@ -24,8 +24,12 @@ from cascade.runtime.graph_path.ranks import by_rank
 from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.worker_pool import ByPriority, WorkerPool
+from cascade.spec.containers import GATHER
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
+
+#: Most values in a container that the event loop's thread fills; it takes microseconds.
+_MOST_FILLED = 200
 
 
 class Lanes(Protocol):
@@ -36,6 +40,9 @@ class Lanes(Protocol):
 
     def work_on(self, item: Item) -> Coroutine[Any, Any, None]:
         """Work on an item in the event loop's thread; ends with ``Dispatch.left``."""
+
+    def pump(self) -> None:
+        """Begin the items in ``Dispatch.sent``. In the loop's thread."""
 
     def idle(self) -> None:
         """Called when there may be no work left. In the loop's thread."""
@@ -53,6 +60,9 @@ class Dispatch:
 
     Attributes:
         lanes: Handles the items; set before the first is sent, and None once the run has ended.
+        sent: Items for the event loop's lane that have not begun.
+        is_pumping: Whether they are being begun, or will be soon. Whoever sets it to False has to
+            look at ``sent`` again after that.
     """
 
     lanes: Lanes | None = None
@@ -68,8 +78,8 @@ class Dispatch:
         #: Number of items sent to the loop's lane, counted under the lock, and number of these that
         #: have left it, counted in the loop's thread.
         self._sent_in_all = self._left = 0
-        #: Items sent there by workers, not yet started.
-        self._sent: deque[Item] = deque()
+        self.sent: deque[Item] = deque()
+        self.is_pumping = False
         self._tasks: set[asyncio.Task[None]] = set()
         #: Work that waits for its next attempt → the timer that resumes it.
         self._resting: dict[Work, asyncio.TimerHandle | None] = {}
@@ -106,14 +116,23 @@ class Dispatch:
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node with all its inputs to its lane. Under the lock."""
         if node._plain:
-            if segment.deep:
+            if node.task is GATHER and self._is_gathered_here(node):
+                self.to_loop((segment, node))
+            elif segment.deep:
                 self.pool.push_first((segment, node))
             else:
                 self.pool.push(node if segment.first else (segment, node))
-        elif belongs_on_loop(node.task, node.args, node.kwargs, node._calls):
+        elif node.task.is_async or belongs_on_loop(node.task, node.args, node.kwargs, node._calls):
             self.to_loop((segment, node))
         else:
             self._to_workers((segment, node), node.task, segment.deep)
+
+    def _is_gathered_here(self, node: LazyResult[Any]) -> bool:
+        """Whether a container is filled in the event loop's thread: no hop to a thread and back.
+
+        So it is if that thread has made the last of its values, and it is small.
+        """
+        return self.pool.is_asleep and self._end.smooth and len(node._dependencies) <= _MOST_FILLED
 
     def send(self, work: Work) -> None:
         """Send active work to the lane of its next operation. Under the lock."""
@@ -178,32 +197,42 @@ class Dispatch:
     def to_loop(self, item: Item) -> None:
         """Send an item to the loop's lane. Under the lock."""
         self._sent_in_all += 1
+        self.sent.append(item)
+        if not self.is_pumping:
+            self.pump_soon()
+
+    def pump_soon(self) -> None:
+        """Have sent items begun in a turn of the event loop. From any thread."""
+        self.is_pumping = True
+        loop, context = self._run.loop, self._run.context.copy()
         if threading.get_ident() == self._thread:
-            self._start_task(item)
-            return
-        self._sent.append(item)
-        if len(self._sent) == 1:  # otherwise the loop was called already
-            self._run.loop.call_soon_threadsafe(self._start_tasks)
+            loop.call_soon(self._pump, context=context)
+        else:
+            loop.call_soon_threadsafe(self._pump, context=context)
 
-    def _start_tasks(self) -> None:
-        with self._lock:
-            items = list(self._sent)
-            self._sent.clear()
-        for item in items:
-            self._start_task(item)
+    def _pump(self) -> None:
+        if self.lanes is not None:
+            self.lanes.pump()
 
-    def _start_task(self, item: Item) -> None:
+    def start_task(self, item: Item) -> None:
+        """Give an item an asyncio task of its own. In the loop's thread."""
         if not self._end.stopping:
             assert self.lanes is not None
             lane = self.lanes.work_on(item)
-            self._tasks.add(self._run.loop.create_task(lane, context=self._run.context.copy()))
+            self.goes_on_in(self._run.loop.create_task(lane, context=self._run.context.copy()))
 
-    def left(self) -> None:
-        """The current asyncio task has handled its item, and ends."""
-        task = asyncio.current_task()
-        assert task is not None
+    def goes_on_in(self, task: asyncio.Task[Any]) -> None:
+        """Note that an item is handled in ``task``, which then calls ``left``."""
+        self._tasks.add(task)
+
+    def left(self, task: asyncio.Task[Any]) -> None:
+        """The current asyncio task, which is ``task``, has handled its item, and ends."""
         self._tasks.discard(task)
-        self._left += 1
+        self.ended(1)
+
+    def ended(self, count: int) -> None:
+        """So many items of the loop's lane were handled. In the loop's thread."""
+        self._left += count
         self.pool.wake()
         if self._left == self._sent_in_all:
             self.idle()
@@ -227,7 +256,7 @@ class Dispatch:
 
     # -- the end ------------------------------------------------------------------------------
 
-    async def ended(self) -> None:
+    async def quiet(self) -> None:
         """Wait until nothing runs; a second cancel, or the deadline, abandons plain calls (M8).
 
         Raises:

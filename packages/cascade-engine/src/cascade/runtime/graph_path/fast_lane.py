@@ -8,7 +8,7 @@ the run was skipped or has failed so far.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import Context
 from threading import get_ident
 from types import CoroutineType
@@ -32,7 +32,7 @@ from cascade.spec.lazy_types import LazyResult, goes_on
 from cascade.spec.lazy_value import NO_KWARGS
 
 #: Results of a call that are not the node's value (R4, R5), or must not be.
-_GOES_ON = (LazyResult, TailCall, CoroutineType)
+GOES_ON = (LazyResult, TailCall, CoroutineType)
 
 
 class FastLane:
@@ -109,12 +109,14 @@ class FastLane:
                 if lazy is GIVE_WAY:
                     pool.give_way()
                     return True
-                work_on((segment, lazy))
+                if work_on((segment, lazy)):
+                    return True
                 continue
             if constraints.any and not (lazy.task is free and constraints.found is known):
                 known = constraints.found
                 if known.get(lazy.task.name) is not FREE:
-                    work_on((segment, lazy))
+                    if work_on((segment, lazy)):
+                        return True
                     continue
                 free = lazy.task  # the next nodes mostly call the same task
             started = self._reports.begun(lazy, segment) if watched else 0.0
@@ -157,11 +159,12 @@ class FastLane:
             if not (
                 kind in ATOMS
                 or ((kind is list or kind is tuple) and are_plain(map(type, value)))
-                or not (issubclass(kind, _GOES_ON) or (not lazy.task.structural and goes_on(value)))
+                or not (issubclass(kind, GOES_ON) or (not lazy.task.structural and goes_on(value)))
             ):
-                work = _begun(segment, lazy, started, args, kwargs)
+                work = Work.called(segment, lazy, args, kwargs, started)
                 work.handed, value, args, kwargs = value, None, None, None
-                self._slow_lane.go_on(work)
+                if self._slow_lane.go_on(work):
+                    return True
                 del work
             else:
                 if watched:
@@ -226,21 +229,8 @@ class FastLane:
         started: float,
         kwargs: dict[str, Any] = NO_KWARGS,
     ) -> None:
-        work = _begun(segment, lazy, started, (), kwargs)  # it will not be called
+        work = Work.called(segment, lazy, (), kwargs, started)  # it will not be called
         self._failures.fail(carried(lazy.task.func, error), work)
-
-
-def _begun(
-    segment: Segment,
-    lazy: LazyResult[Any],
-    started: float,
-    args: Sequence[Any],
-    kwargs: dict[str, Any],
-) -> Work:
-    """The Work object for a node that the fast lane has begun without one."""
-    work = Work(segment, lazy)
-    work.started, work.args, work.kwargs = started, args, kwargs
-    return work
 
 
 def arguments(

@@ -45,9 +45,9 @@ class Load:
             clock = time.pthread_getcpuclockid(threading.get_ident())
             self._clocks[threading.get_ident()] = (clock, time.clock_gettime(clock))
 
-    def leave(self) -> None:
-        """The calling thread is no longer awake."""
-        self._clocks.pop(threading.get_ident(), None)
+    def leave(self, thread: int) -> None:
+        """``thread`` is no longer awake."""
+        self._clocks.pop(thread, None)
 
     def helpful(self, awake: int) -> int:
         """The number of further threads that would probably help; called at every look."""

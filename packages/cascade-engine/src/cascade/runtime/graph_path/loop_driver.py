@@ -67,7 +67,7 @@ class LoopDriver:
         self._under_way: set[Steps] = set()
         self._stop_listening: Callable[[], object] | None = None
         self._end.at_stop(self.end_batches)
-        dispatch.pool.on_look = self.end_long_batches
+        dispatch.pool.at_look(self.end_long_batches)
 
     # -- in the event loop's thread -----------------------------------------------------------
 
@@ -198,7 +198,7 @@ class LoopDriver:
         if loop.watch is None:
             loop.watch = self._run.watch_call(loop.task)
         if loop.watch is not None:
-            loop.watch.end = steps.end
+            loop.watch.on_late = steps.end
         args = (loop.watch, made_here, loop, enter, steps)
         if loop.task.mode == "inline":
             return in_loop(loop.task.name, marked, *args)

@@ -1,4 +1,7 @@
-"""The loop's lane: handles each node in an asyncio task, in the event loop's thread."""
+"""The loop's lane: handles nodes that are more than a call, each in an asyncio task.
+
+In the event loop's thread. Mere calls are made by the pump.
+"""
 
 from __future__ import annotations
 
@@ -80,13 +83,17 @@ class LoopLane:
                     if budget.step():
                         await budget.pause()
         except BaseException as error:
-            if self._failed(error, work, item, in_place):
+            if self.failed(error, work, item, in_place):
                 raise
         finally:
-            self._dispatch.left()
+            task = asyncio.current_task()
+            assert task is not None
+            self._dispatch.left(task)
 
-    def _failed(self, error: BaseException, work: Work | None, item: Item, in_place: bool) -> bool:
-        """Settle a failed node; whether its asyncio task must raise the error as well."""
+    def failed(
+        self, error: BaseException, work: Work | None, item: Item, in_place: bool = False
+    ) -> bool:
+        """Settle a failed node; whether the caller must raise the error as well."""
         if self._end.is_cancelled(1) and isinstance(error, asyncio.CancelledError):
             return in_place
         if self._end.stopping and not isinstance(error, Exception):

@@ -316,6 +316,18 @@ class Nodes:
 
         Uses a list of pending items and no recursion: values may be passed on along a long chain.
         """
+        slots = segment.slots
+        user = slots.get(node)
+        if type(user) is LazyResult and not (
+            self._record is not None or self._end.gaps or self.watched or segment.foreign
+        ):  # the same for the commonest case: a value for one other node
+            slots[node] = value
+            left = segment.waits.get(user, 1) - 1
+            if left:
+                segment.waits[user] = left
+            else:
+                self._activate(segment, user)
+            return
         todo = [(segment, node, value)]
         left_out = 0
         only: LazyResult[Any] | None = None

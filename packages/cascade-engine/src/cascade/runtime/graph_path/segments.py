@@ -265,6 +265,20 @@ class Work:
         self.kwargs = {n: _resolved(v, get) for n, v in self.node.kwargs.items()}
 
     @classmethod
+    def called(
+        cls,
+        segment: Segment,
+        node: LazyResult[Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        started: float = 0.0,
+    ) -> Work:
+        """A node that was called without a Work object, with these arguments."""
+        work = cls(segment, node)
+        work.args, work.kwargs, work.started = args, kwargs, started
+        return work
+
+    @classmethod
     def begun(cls, segment: Segment, begun: Begun) -> Work:
         """The node that straight-line code called last, with its arguments."""
         assert begun.called is not None

@@ -10,7 +10,8 @@ State vocabulary:
 - *work*: the computation of one node: its present operation and arguments. A tail call changes
   these, never the address (rule R5, M3).
 - *lane*: plain calls go to the workers' fast lane; plain calls with policies to the workers' slow
-  lane; coroutine functions, and calls that need resources or have a timeout, to the event loop.
+  lane; coroutine functions, and calls that need resources, to the event loop's lane, which the
+  pump begins.
 
 Lazy values are remembered by address while they live. If a task returns or mentions one that the
 run has met, it is not computed again (M14).
@@ -37,6 +38,7 @@ from cascade.runtime.graph_path.loop_driver import LoopDriver
 from cascade.runtime.graph_path.loop_entries import LoopEntries
 from cascade.runtime.graph_path.loop_lane import LoopLane
 from cascade.runtime.graph_path.node_table import Nodes
+from cascade.runtime.graph_path.pump import Pump
 from cascade.runtime.graph_path.run_end import RunEnd
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.slow_lane import SlowLane
@@ -115,6 +117,7 @@ class GraphRun:
         following = Following(around, nodes, dispatch, continuations, failures, handovers)
         parts = self._beginnings, following, driver, dispatch, failures
         self._loop_lane = LoopLane(around, *parts)
+        self._pump = Pump(around, nodes, dispatch, self._beginnings, following, self._loop_lane)
         self._fast_lane = FastLane(around, nodes, dispatch, SlowLane(around, *parts), failures)
         dispatch.lanes = self
 
@@ -138,8 +141,9 @@ class GraphRun:
             self._end.stop()
             self._driver.close()
             try:
-                await self._dispatch.ended()
+                await self._dispatch.quiet()
             finally:
+                self._pump.close()
                 self._nodes.close()
                 self._end.close()
                 self._dispatch.close()
@@ -190,6 +194,10 @@ class GraphRun:
     def work_on(self, item: Item) -> Coroutine[Any, Any, None]:
         """Handle an item in the event loop's thread."""
         return self._loop_lane.work_on(item)
+
+    def pump(self) -> None:
+        """Begin the items of the event loop's lane."""
+        self._pump.turn()
 
     def refused(self, error: BaseException) -> None:
         """The executor lends no thread. In the loop's thread."""

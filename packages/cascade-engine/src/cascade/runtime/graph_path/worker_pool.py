@@ -149,7 +149,7 @@ class WorkerPool:
         self._stopped = False
         self._quiet: asyncio.Future[None] | None = None
         #: Called in the loop's thread at each look at the awake threads.
-        self.on_look: Callable[[], None] = _nothing
+        self._on_look: list[Callable[[], None]] = []
         #: Since when no thread has become free for the ready items, by ``time.monotonic``; 0 if
         #: threads come and go, or nothing is ready.
         self.short_since = 0.0
@@ -157,6 +157,11 @@ class WorkerPool:
         self.on_short: Callable[[], None] = _nothing
         self._most = getattr(run.threads, "max_workers", _DEFAULT_WORKERS)
         self._load = Load()
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether no thread is awake. In the loop's thread, which wakes them."""
+        return not self._awake
 
     @property
     def busy(self) -> bool:
@@ -246,7 +251,8 @@ class WorkerPool:
 
     def let_go(self) -> None:
         """Drop the host; no thread is awake, and none will wake."""
-        self._host, self.on_look, self.on_short = _NO_HOST, _nothing, _nothing
+        self._host, self.on_short = _NO_HOST, _nothing
+        self._on_look.clear()
 
     def working(self) -> list[tuple[Future[None], Any]]:
         """The calls of awake threads and their items, to abandon them after ``stop``."""
@@ -272,6 +278,28 @@ class WorkerPool:
         self._load.enter()
         return self._current[threading.get_ident()]
 
+    def at_look(self, look: Callable[[], None]) -> None:
+        """Call ``look`` in the loop's thread at each look at the awake threads."""
+        self._on_look.append(look)
+
+    def cell(self) -> list[Any]:
+        """The cell of the calling thread, which is awake."""
+        return self._current[threading.get_ident()]
+
+    def give_up(self, thread: int, cell: list[Any]) -> Future[None] | None:
+        """Let a thread no longer be awake, which has to end its ``drain``. In the loop's thread.
+
+        Returns:
+            Its call; None if that has ended.
+        """
+        with self._lock:
+            self._awake -= 1
+            if self._current.get(thread) is cell:
+                del self._current[thread]
+                self._load.leave(thread)
+        calls = list(self._calls.items())
+        return next((call for call, (_, own) in calls if own is cell and not call.done()), None)
+
     def give_way(self) -> None:
         """End being awake although items are ready, and ask for a thread again (M24)."""
         self.leave(although_ready=True)
@@ -285,7 +313,7 @@ class WorkerPool:
             self._awake -= 1
             last = not self._awake
             self._current.pop(threading.get_ident(), None)
-            self._load.leave()
+            self._load.leave(threading.get_ident())
         if last:
             self._tell(self._idle)
         return True
@@ -371,7 +399,8 @@ class WorkerPool:
             self._seen = []
             self.short_since = 0.0
             return
-        self.on_look()
+        for look in self._on_look:
+            look()
         if self.ready and self._is_less_urgent():
             self.ready.append(GIVE_WAY)
         may_help = self._load.helpful(awake)
