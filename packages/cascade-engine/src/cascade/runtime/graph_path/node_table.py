@@ -38,7 +38,7 @@ from cascade.runtime.semantics.outcomes import (
 )
 from cascade.runtime.semantics.pins import Pins
 from cascade.runtime.semantics.recording import Record
-from cascade.runtime.straightline import Begun
+from cascade.runtime.straightline.stops import Begun
 from cascade.spec.errors import CycleError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import next_number

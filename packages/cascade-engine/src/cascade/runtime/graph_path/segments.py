@@ -24,7 +24,7 @@ from cascade.spec.task import Task
 if TYPE_CHECKING:
     from cascade.runtime.graph_path.loop_batches import Loop
     from cascade.runtime.limits.permits import Permit
-    from cascade.runtime.straightline import Begun
+    from cascade.runtime.straightline.stops import Begun
 
 
 class _Pending:
