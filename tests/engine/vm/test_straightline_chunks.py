@@ -375,6 +375,7 @@ async def test_calls_that_are_worth_a_worker_leave_straight_line_code(engine, cl
     assert handed_over == [2]
 
 
+@pytest.mark.usefixtures("clock")
 async def test_a_variable_set_in_a_chunk_is_seen_by_no_other_call(engine, handed_over):
     """M12."""
     seen = []

@@ -253,7 +253,7 @@ class Work:
         self.tails = self.stays = 0
         #: The loop that it continues in, with its arguments.
         self.loop: Loop | None = None
-        #: Times that it has left a loop soon; -1 if it may enter none.
+        #: Times that it has left a loop soon; more of these if its steps set context variables.
         self.left = 0
 
     def take_inputs(self, items: Mapping[LazyResult[Any], Sequence[Any]] | None = None) -> None:
