@@ -53,7 +53,7 @@ from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run, Waiting, new_id
 from cascade.runtime.semantics.parameter_names import check_parameter_names
 from cascade.runtime.semantics.recording import Record, recorder
-from cascade.runtime.straightline import Begun
+from cascade.runtime.straightline.stops import Begun
 from cascade.runtime.surroundings import Surroundings
 from cascade.runtime.vm import BlueprintRegistry, VirtualMachine
 from cascade.runtime.vm.strategy import VMExecutionStrategy

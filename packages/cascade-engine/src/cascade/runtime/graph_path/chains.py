@@ -17,15 +17,9 @@ from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.segments import Address, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.run import carried
-from cascade.runtime.straightline import (
-    Bailout,
-    Begun,
-    StraightLine,
-    Walk,
-    chain,
-    references,
-    straight_for,
-)
+from cascade.runtime.straightline.stops import Bailout, Begun
+from cascade.runtime.straightline.straight import StraightLine, straight_for
+from cascade.runtime.straightline.walks import Walk, chain, references
 from cascade.spec.blueprint import Literal
 from cascade.spec.lazy_types import LazyResult
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from cascade.graph.build import inputs_of
@@ -207,8 +208,20 @@ class Continuations:
         self, work: Work, lazies: Sequence[LazyResult[Any]], go_on: Callable[[Any], bool]
     ) -> None:
         """Resume ``work`` once the lazy arguments of its next call have values (M2)."""
+        if len(lazies) == 1 and _is_plain_node(lazies[0]):  # most agents ask one tool at a time
+            with self._lock:
+                is_new = self._nodes.known(lazies[0]) is None
+                if is_new:
+                    self._add(lazies[0], Resume(work, partial(self._resume_with, work, go_on)))
+            if is_new:
+                self._dispatch.wake_later()
+                return
         together = gathered(lazies, work.source._code, work.source._lasti)
         self._expand(together, Resume(work, lambda values: self._resume(work, go_on, values)))
+
+    def _resume_with(self, work: Work, go_on: Callable[[Any], bool], value: Any) -> None:
+        """The same with the value of the only lazy argument. Under the lock."""
+        self._resume(work, go_on, value if isinstance(value, Missing) else [value])
 
     def _enter(self, work: Work, blueprint: Blueprint, tail: TailCall) -> bool:
         """Continue as a registered blueprint; whether ``work`` is ready for its next call."""
@@ -267,6 +280,11 @@ class Continuations:
             with self._lock:
                 nodes.let_go(segment)  # nothing else of it is left
         return False
+
+
+def _is_plain_node(lazy: LazyResult[Any]) -> bool:
+    """Whether it is a call of a task whose value need not be kept."""
+    return isinstance(lazy.task, Task) and not (lazy._policies and lazy._policies.keeps)
 
 
 def _later(work: Work) -> CallPolicies:

@@ -15,14 +15,14 @@ from cascade.runtime.diagnostics.usage import usage
 from cascade.runtime.execution.placement import SLOW, begin, starts_loop
 from cascade.runtime.loops.fused import Fused
 from cascade.runtime.loops.generated import Generated
-from cascade.runtime.loops.trampoline import Trampoline
+from cascade.runtime.loops.trampoline import AsyncTrampoline, Trampoline
 from cascade.runtime.run import carried
 from cascade.spec.task import Task
 
 #: An iterator over a list can be moved to its end, and is as fast as any.
 _NONES = [None] * (1 << 16)
 
-Code: TypeAlias = Fused | Generated | Trampoline
+Code: TypeAlias = Fused | Generated | Trampoline | AsyncTrampoline
 
 
 class Loop:

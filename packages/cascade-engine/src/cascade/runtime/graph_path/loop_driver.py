@@ -30,6 +30,7 @@ from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.limits.permits import Permit, current_permit
 from cascade.runtime.loops.protocol import PAUSED
+from cascade.runtime.loops.trampoline import REPEATING
 from cascade.runtime.run import carried, in_loop, stop_iteration
 from cascade.spec.errors import TaskCancelledError, TaskStopIterationError
 from cascade.spec.task import Task
@@ -142,8 +143,8 @@ class LoopDriver:
             if place is Place.WORKER:
                 loop.has_moved = True
                 return MOVED
-            steps = Steps(min(allowed, _FEW) if place is Place.LOOP else allowed)
-            self._run.steps.begin(steps)
+            most = min(allowed, _FEW) if place is Place.LOOP else allowed
+            steps = self._run.steps.begin(Steps, most)
             try:
                 if place is Place.LOOP:
                     begun = self._begun(loop, enter, steps)
@@ -181,7 +182,7 @@ class LoopDriver:
         elif written:
             # Its steps set variables, which later steps of a batch would see.
             self._entries.leave(work)
-            work.left = -1
+            self._entries.sets_variables(work)
             return NOT_ENTERED if value is PAUSED else value
         if value is not PAUSED:
             self._entries.leave(work)
@@ -247,6 +248,10 @@ class LoopDriver:
         """Put ``work`` at the task whose step has raised ``error``, out of the loop; that task."""
         loop.state = loop.code.state_at(error, loop.state)
         work.loop, work.operation = None, loop.task
+        if work.policies.retry is not None and isinstance(loop.code, REPEATING):
+            named = work.named = loop.code.named(*loop.code.failed)
+            work.args, work.kwargs = loop.task.parameters.spread(named)
+            work.tails = work.stays = 0
         return loop.task
 
     def _begun(self, loop: Loop, enter: Any, steps: Steps) -> Any:
@@ -290,7 +295,9 @@ class LoopDriver:
             if enter is None or self._end.stopping:
                 self._entries.leave(work)
                 return NOT_ENTERED
-            steps, entered = Steps(many), loop.task
+            rounds = self._rounds
+            most = many if rounds is None else rounds.allowed(work, many)
+            steps, entered = self._run.steps.begin(Steps, most), loop.task
             value, loop.state, *loop.values = self._made_on_worker(work, loop, enter, steps)
             made = steps.made - (value is not PAUSED)
             self._count(work, loop, entered, steps, made)
@@ -305,11 +312,10 @@ class LoopDriver:
     def _made_on_worker(
         self, work: Work, loop: Loop, enter: Callable[..., Any], steps: Steps
     ) -> tuple[Any, ...]:
-        self._run.steps.begin(steps)
-        if not self._run.bus.is_silent:
-            self._run.tell_soon(loop.task.name)
-        self._under_way.add(steps)
         try:
+            if not self._run.bus.is_silent:
+                self._run.tell_soon(loop.task.name)
+            self._under_way.add(steps)
             return made_aside(loop, enter, steps)
         except BaseException as error:
             self._count(work, loop, loop.task, steps, steps.made - 1)

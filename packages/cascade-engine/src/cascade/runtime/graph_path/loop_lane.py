@@ -64,20 +64,23 @@ class LoopLane:
         try:
             work = self._begin(item)
             while work is not None and not end.stopping:
-                if work.loop is None:
-                    try:
+                is_batch = work.loop is not None
+                try:
+                    if is_batch:
+                        budget = budget or YieldBudget()
+                        result = await self._driver.drive(work, budget, self._reports)
+                    else:
                         result = await self._call(work)
-                    except Exception as error:
-                        if self._following.tries_again(work, error):
-                            return
-                        raise
-                    work = after(work, result, on_loop=True)
-                    del result
+                except Exception as error:
+                    # In a loop, unless a step has failed, it is the limit of steps.
+                    if work.loop is None and self._following.tries_again(work, error):
+                        return
+                    raise
+                if is_batch:
+                    work = self._following.after_batch(work, result)
                 else:
-                    budget = budget or YieldBudget()
-                    work = self._following.after_batch(
-                        work, await self._driver.drive(work, budget, self._reports)
-                    )
+                    work = after(work, result, on_loop=True)
+                del result
                 if work is not None:
                     budget = budget or YieldBudget()
                     if budget.step():

@@ -38,7 +38,7 @@ from cascade.runtime.semantics.outcomes import (
 )
 from cascade.runtime.semantics.pins import Pins
 from cascade.runtime.semantics.recording import Record
-from cascade.runtime.straightline import Begun
+from cascade.runtime.straightline.stops import Begun
 from cascade.spec.errors import CycleError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import next_number
@@ -293,12 +293,7 @@ class Nodes:
         self._hand_on(known, value, segment, node)
         return True
 
-    def take_over(
-        self,
-        source: Address,
-        segment: Segment,
-        node: LazyResult[Any],
-    ) -> None:
+    def take_over(self, source: Address, segment: Segment, node: LazyResult[Any]) -> None:
         """Give a node the value that is, or will be, at ``source``."""
         self._hand_on(source, source.now, segment, node)
 
@@ -428,7 +423,14 @@ class Nodes:
         else:
             # It holds the tail call and the values of its lazy arguments.
             segment.continuation = None
+            self._release_target(segment.target)
             continuation.go_on(value)
+
+    def _release_target(self, target: LazyResult[Any]) -> None:
+        """Release the value of a segment that only its continuation has used (M21)."""
+        address = self._memory.get(weakref.ref(target))
+        if address is not None and target not in (self._pins.found or ()):
+            address.settle(RELEASED)
 
     def let_go(self, segment: Segment) -> None:
         """Forget the nodes of a segment once all have started and only its target may be left.

@@ -24,7 +24,7 @@ from cascade.spec.task import Task
 if TYPE_CHECKING:
     from cascade.runtime.graph_path.loop_batches import Loop
     from cascade.runtime.limits.permits import Permit
-    from cascade.runtime.straightline import Begun
+    from cascade.runtime.straightline.stops import Begun
 
 
 class _Pending:
@@ -253,7 +253,7 @@ class Work:
         self.tails = self.stays = 0
         #: The loop that it continues in, with its arguments.
         self.loop: Loop | None = None
-        #: Times that it has left a loop soon; -1 if it may enter none.
+        #: Times that it has left a loop soon; more of these if its steps set context variables.
         self.left = 0
 
     def take_inputs(self, items: Mapping[LazyResult[Any], Sequence[Any]] | None = None) -> None:

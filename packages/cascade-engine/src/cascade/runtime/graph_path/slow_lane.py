@@ -98,7 +98,11 @@ class SlowLane:
                 except (Exception, asyncio.CancelledError) as failure:
                     admission.left(work)  # a node holds no permit during its delay
                     error = carried(work.operation.func, failure)
-                    if isinstance(error, Exception) and self._following.tries_again(work, error):
+                    if (
+                        work.loop is None  # a step has failed, not the limit of steps
+                        and isinstance(error, Exception)
+                        and self._following.tries_again(work, error)
+                    ):
                         del error  # its traceback holds this frame
                         return False
                     raise error from error.__cause__

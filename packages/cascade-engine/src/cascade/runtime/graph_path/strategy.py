@@ -48,7 +48,7 @@ from cascade.runtime.graph_path.worker_pool import WorkerPool
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run, Waiting, carried
 from cascade.runtime.semantics.outcomes import value_or_raise
-from cascade.runtime.straightline import Begun
+from cascade.runtime.straightline.stops import Begun
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.protocols import Solver
 

@@ -32,7 +32,8 @@ from cascade.runtime.graph_path.templates import remaining
 from cascade.runtime.loops.protocol import UNSET, is_lazy
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.tail_calls import is_baked
-from cascade.runtime.straightline import GOES_ON, Bailout, Begun
+from cascade.runtime.straightline.chunks import GOES_ON
+from cascade.runtime.straightline.stops import Bailout, Begun
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register, TailCall
 from cascade.spec.callables import gives_coroutine
 from cascade.spec.containers import ATOMS
