@@ -232,6 +232,19 @@ async def test_a_future_that_takes_no_cancel_gives_way_to_it():
     assert seen == ["cancelled"]
 
 
+async def test_first_steps_of_several_calls_await_the_same_future():
+    opened = asyncio.get_running_loop().create_future()
+
+    @cs.task
+    async def use(n):
+        if n == 2:
+            opened.set_result("open")
+        return n, await opened
+
+    async with cs.Engine() as engine:
+        assert await engine.run([use(0), use(1), use(2)]) == [(n, "open") for n in range(3)]
+
+
 async def test_a_task_group_in_a_first_step_ends_its_call():
     """Its child fails before the task of the call has had its first step."""
 

@@ -336,6 +336,8 @@ class Pump:
             if value is not None and (waiting is None or not waiting.cancel(*value.args)):
                 resume = coro.throw
             elif waiting is not None:
+                if spare.blocks:
+                    waiting._asyncio_future_blocking = True
                 try:
                     value = yield waiting
                 except BaseException as error:

@@ -61,7 +61,8 @@ class Spare(Cancels, Marked):
         value: The value that the call has returned.
         is_taken: Whether the call has made its first step, and has taken the task.
         coro, context: Its coroutine, and the context of its steps.
-        waiting: The value that its first step has yielded.
+        waiting, blocks: The value that its first step has yielded; whether that is a future that
+            it awaits.
         started, due, is_over: With a timeout: the times of its beginning and of its latest end, and
             whether it has ended.
     """
@@ -73,6 +74,7 @@ class Spare(Cancels, Marked):
         "_weak",
         "args",
         "began",
+        "blocks",
         "context",
         "coro",
         "dealt_with",
@@ -177,6 +179,9 @@ class Spare(Cancels, Marked):
             self.coro, self.waiting = coro, None
         self.context = context
         self.is_taken = True
+        self.blocks = getattr(self.waiting, "_asyncio_future_blocking", False)
+        if self.blocks:  # as a task does at once; otherwise nobody else could await it
+            self.waiting._asyncio_future_blocking = False
         self._lender.run.calls[self] = self.operation.name
         asked = self.cancelling()
         if asked:

