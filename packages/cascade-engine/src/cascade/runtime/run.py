@@ -654,7 +654,7 @@ def named(error: RuntimeError, operation: Operation) -> RuntimeError:
     if not isinstance(error.__cause__, StopIteration):
         return error
     replaced = stop_iteration(operation.func)
-    replaced.__cause__ = error.__cause__
+    replaced.__cause__, replaced.__context__ = error.__cause__, error
     return replaced
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
+from math import inf
 from time import perf_counter
 from types import coroutine
 from typing import Any, TypeVar
@@ -32,6 +33,11 @@ class Unwatched:
     def __init__(self) -> None:
         self.began = 0.0
         self.current: Any = None
+
+    @staticmethod
+    def allowed(_may_block: bool | float) -> float:
+        """Seconds that a step may take."""
+        return inf
 
     @property
     def monitor(self) -> Any:
