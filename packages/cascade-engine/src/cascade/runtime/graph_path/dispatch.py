@@ -228,7 +228,11 @@ class Dispatch:
     def left(self, task: asyncio.Task[Any]) -> None:
         """The current asyncio task, which is ``task``, has handled its item, and ends."""
         self._tasks.discard(task)
-        self.ended(1)
+        self._left += 1  # inlined ``ended``
+        if self.pool.ready:
+            self.pool.wake()
+        if self._left == self._sent_in_all:
+            self.idle()
 
     def ended(self, count: int) -> None:
         """So many items of the loop's lane were handled. In the loop's thread."""

@@ -55,6 +55,7 @@ class Spare(Cancels, Marked):
         monitor: Watches the steps of the call.
 
     Attributes:
+        task: The asyncio task.
         segment, node: The node of the call.
         work: Its work, if that exists already.
         operation, args, kwargs: The call.
@@ -87,12 +88,14 @@ class Spare(Cancels, Marked):
         "operation",
         "segment",
         "started",
+        "task",
         "value",
         "waiting",
         "work",
     )
 
     on_late = None
+    task: asyncio.Task[Any]
     segment: Any
     node: Any
     work: Work | None
@@ -119,14 +122,9 @@ class Spare(Cancels, Marked):
         """Make the task of ``body``, which yields before all else, and gets early cancels there."""
         body.send(None)
         run = self._lender.run
-        self._task = asyncio.Task(body, loop=run.loop, context=run.context.copy())
+        self.task = self._task = asyncio.Task(body, loop=run.loop, context=run.context.copy())
         self.cancelling = self._task.cancelling
         self._references, self._weak = getrefcount(self._task), getweakrefcount(self._task)
-
-    @property
-    def task(self) -> asyncio.Task[Any]:
-        """The asyncio task."""
-        return self._task
 
     @property
     def is_known(self) -> bool:
@@ -183,8 +181,7 @@ class Spare(Cancels, Marked):
         if self.blocks:  # as a task does at once; otherwise nobody else could await it
             self.waiting._asyncio_future_blocking = False
         self._lender.run.calls[self] = self.operation.name
-        asked = self.cancelling()
-        if asked:
+        if asked := self.cancelling():
             self.changed(asked)
         if self.work is not None and (timeout := self.work.policies.timeout) is not None:
             self.due, self.is_over, self._expired = self.started + timeout, False, False
