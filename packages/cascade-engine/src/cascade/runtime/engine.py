@@ -33,6 +33,7 @@ from cascade.runtime.events import (
     TaskBlocking,
 )
 from cascade.runtime.execution.abandoned import AbandonedCalls
+from cascade.runtime.execution.loop_calls import Patience
 from cascade.runtime.execution.placement import Durations
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
 from cascade.runtime.handle import RunHandle
@@ -158,6 +159,7 @@ class Engine:
         self.constraints = ConstraintManager(capacities, self._tell_of_constraint)
         #: The functions found to be slow in the event loop's thread (M6).
         self.durations = Durations()
+        self._patience = Patience()
         self._closed = False
         self._runs: dict[Run, tuple[str, str, float]] = {}
         #: Thread → monitor, for the thread of each event loop that has used the engine.
@@ -387,6 +389,7 @@ class Engine:
             abandoned=self._abandoned,
             monitor=self._monitor_here(),
             durations=self.durations,
+            patience=self._patience,
             step_interval=self._step_interval,
             constraints=self.constraints,
         )

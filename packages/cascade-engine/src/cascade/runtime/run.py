@@ -33,6 +33,7 @@ from cascade.runtime.execution import interrupts
 from cascade.runtime.execution.cancels import Cancels, IsCancelled, cancelled_inside
 from cascade.runtime.execution.contexts import held_in
 from cascade.runtime.execution.coroutines import Unwatched, watched
+from cascade.runtime.execution.loop_calls import LoopCalls, Patience
 from cascade.runtime.execution.placement import (
     Placement,
     outside_loop,
@@ -145,9 +146,12 @@ class Run:
         self.resources: ResourceSession = lent.container.setup(self)
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        self.loop_calls = LoopCalls(self.loop)
         # In virtual time the speed of the machine must not matter.
         is_virtual = isinstance(self.loop, VirtualLoop)
         self.placement = Placement(None if is_virtual else lent.durations)
+        #: None in virtual time, where threads stop the clock.
+        self.patience: Patience | None = None if is_virtual else lent.patience
         self._monitor = lent.monitor
         self._abandoned = lent.abandoned
         self._resting: dict[object, Waiting] = {}
@@ -319,7 +323,7 @@ class Run:
             self._flush()
         elif not self._flush_planned:
             self._flush_planned = True
-            self.loop.call_soon_threadsafe(self._flush)
+            self.loop_calls.add_along(self._flush)
 
     def _flush(self) -> None:
         self._flush_planned = False
@@ -331,7 +335,7 @@ class Run:
         if threading.get_ident() == self._thread:
             self.loop.call_soon(function, *args)
         else:
-            self.loop.call_soon_threadsafe(function, *args)
+            self.loop_calls.add(function, *args)
 
     def step(self, task: str) -> None:
         """Count a step of ``task``. From any thread.
@@ -361,7 +365,7 @@ class Run:
         if self.is_own_thread(threading.get_ident()):
             self._tell_later(task)
         else:
-            self.loop.call_soon_threadsafe(self._tell_later, task)
+            self.loop_calls.add_along(self._tell_later, task)
 
     def _tell_later(self, task: str) -> None:
         self._next_tell = self.loop.call_later(self.steps.next_tell(), self._tell, task)

@@ -17,6 +17,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from cascade.runtime.execution.cancels import Cancels
+from cascade.runtime.execution.loop_calls import MOMENT
 from cascade.runtime.execution.placement import belongs_on_loop
 from cascade.runtime.execution.thread_waits import LASTING
 from cascade.runtime.graph_path.admission import Admission
@@ -81,6 +82,7 @@ class Dispatch:
         #: The last node that was reported to wait for a thread, and the time of that look.
         self._reported: tuple[LazyResult[Any] | None, float] = (None, 0.0)
         self._end.at_stop(self.pool.stop)
+        self._end.leaves_next = self.pool.leaves_next
 
     @property
     def busy(self) -> bool:
@@ -143,6 +145,25 @@ class Dispatch:
     def _on_loop_now(self) -> int:
         return self._sent_in_all - self._left
 
+    def begin(self, target: Operation) -> None:
+        """Have the first items worked on, all of which were pushed or sent.
+
+        If only workers can go on, this may wait a moment for them: most short runs need no more,
+        and end in this turn of the event loop. ``target`` is the operation of the run's target.
+        """
+        pool, patience = self.pool, self._run.patience
+        if patience is None or self._on_loop_now or not patience.is_worth_it(target):
+            pool.wake()
+            return
+        wait = self._run.loop_calls.expect()
+        pool.wake_first()
+        if not pool.busy or not getattr(self._run.threads, "is_short", True):
+            came = wait(MOMENT if pool.busy else 0)
+            patience.note(target, came or not pool.busy)
+        else:
+            wait(0)
+        pool.keep_looking()
+
     # -- called by the pool -------------------------------------------------------------------
 
     @property
@@ -183,7 +204,7 @@ class Dispatch:
             return
         self._sent.append(item)
         if len(self._sent) == 1:  # otherwise the loop was called already
-            self._run.loop.call_soon_threadsafe(self._start_tasks)
+            self._run.loop_calls.add(self._start_tasks)
 
     def _start_tasks(self) -> None:
         with self._lock:

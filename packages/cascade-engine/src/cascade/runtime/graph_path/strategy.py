@@ -132,7 +132,7 @@ class GraphRun:
             else:
                 with self._lock:
                     self._nodes.add(wiring, None)
-            self._dispatch.pool.wake()
+            self._dispatch.begin(target.task)
             await self._end.reached()
         finally:
             self._end.stop()
@@ -196,7 +196,10 @@ class GraphRun:
         self._failures.fail(error)
 
     def idle(self) -> None:
-        """End a run without a value if nothing runs or is ready: nodes wait for each other."""
+        """End a run in which nothing runs or is ready; without a value, nodes wait for each other."""
+        if self._end.is_near:
+            self._end.wake()
+            return
         with self._lock:
             if self._dispatch.busy or self._end.stopping or self._end.is_near:
                 return

@@ -212,13 +212,17 @@ class WorkerPool:
 
     def wake(self) -> None:
         """Make sure that a thread works on ready items. In the loop's thread."""
+        self.wake_first()
+        self.keep_looking()
+
+    def wake_first(self) -> None:
+        """The same, but the caller calls ``keep_looking`` soon."""
         if not self.ready or self._stopped:
             return
         with self._lock:
             if self._awake:
                 return
         self._start(1)
-        self._keep_looking()
 
     def wake_another(self) -> None:
         """Wake one more thread, if the limit allows it: for an item that is known to block."""
@@ -226,7 +230,13 @@ class WorkerPool:
             if self._awake >= self._most or not self.ready or self._stopped:
                 return
         self._start(1)
-        self._keep_looking()
+        self.keep_looking()
+
+    def leaves_next(self) -> bool:
+        """Whether the calling thread is the only one awake, and has nothing more to do."""
+        return (
+            self._awake == 1 and not self.ready and threading.get_ident() in self._current
+        )
 
     def stop(self) -> None:
         """Drop ready items; threads leave after their present call."""
@@ -302,7 +312,7 @@ class WorkerPool:
 
     def _tell(self, function: Callable[..., None], *details: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop of an abandoned run is closed
-            self._run.loop.call_soon_threadsafe(function, *details)
+            self._run.loop_calls.add(function, *details)
 
     def _call_off(self) -> None:
         """Withdraw requested threads that have not begun, and look no more."""
@@ -354,8 +364,9 @@ class WorkerPool:
         else:
             self._tell(self._host.refused, not_begun(self._run.threads, "plain tasks", call))
 
-    def _keep_looking(self) -> None:
-        if not self._looking:
+    def keep_looking(self) -> None:
+        """Look at the threads while any is awake. In the loop's thread."""
+        if self._awake and not self._looking:
             self._looking = True
             self._load.start()
             self._next_look = self._run.loop.call_later(LOOK_EVERY, self._look)
@@ -409,7 +420,7 @@ class WorkerPool:
         """Ask for a thread again, after one has given way. In the loop's thread."""
         if self.ready and not self._stopped and self._awake < self._most:
             self._start(1)
-            self._keep_looking()
+            self.keep_looking()
 
     def _idle(self) -> None:
         if self._quiet is not None and not self._awake and not self._quiet.done():
