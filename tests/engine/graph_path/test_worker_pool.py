@@ -53,6 +53,8 @@ async def make(executor, outcome):
             is_alone=True,
             drain=draining(work),
             idle=outcome.idle.set,
+            looked=lambda: None,
+            short_of_threads=lambda: None,
             refused=outcome.refusals.append,
         )
         return WorkerPool(run, BiasedLock(), host, ready)

@@ -38,25 +38,32 @@ class Batch(Protocol):
 
 
 class Steps:
-    """The steps of one run. Counted from any thread; made in the event loop's thread.
+    """The steps of one run. Made and counted from any thread.
 
     Args:
         limit: Most steps of the run; None for no limit.
         every: Least seconds between two reports.
         clock: Returns the time, in any thread.
+        began: Start of the run, by that clock; now by default.
+        thread: The event loop's thread; the calling one by default.
 
     Attributes:
         task: Name of the task with the last examined step; None before the first.
     """
 
     def __init__(
-        self, limit: int | None, every: float, clock: Callable[[], float] = monotonic
+        self,
+        limit: int | None,
+        every: float,
+        clock: Callable[[], float] = monotonic,
+        began: float | None = None,
+        thread: int | None = None,
     ) -> None:
         self.limit = limit
         self.task: str | None = None
         self._every = every
         self._clock = clock
-        self._thread = threading.get_ident()
+        self._thread = threading.get_ident() if thread is None else thread
         self._ones = itertools.count()  # its next() is atomic
         #: Returns the number of earlier steps, and counts one; pass the number to ``is_due``.
         self.next = self._ones.__next__
@@ -64,7 +71,7 @@ class Steps:
         self._lock = threading.Lock()
         self._many = 0
         self._batches: set[Batch] = set()
-        self._told = self._marked = self._earlier = clock()
+        self._told = self._marked = self._earlier = clock() if began is None else began
         self._marked_count = self._earlier_count = self._told_count = 0
 
     @property

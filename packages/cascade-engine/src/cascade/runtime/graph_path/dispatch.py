@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from time import monotonic
 from typing import Any, Protocol
 
-from cascade.runtime.execution.cancels import Cancels
 from cascade.runtime.execution.loop_calls import MOMENT
 from cascade.runtime.execution.placement import belongs_on_loop
 from cascade.runtime.execution.thread_waits import LASTING
@@ -25,6 +24,7 @@ from cascade.runtime.graph_path.ranks import by_rank
 from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.worker_pool import ByPriority, WorkerPool
+from cascade.runtime.lazily import lazily
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
 
@@ -49,7 +49,7 @@ class Dispatch:
     """Sends nodes of one run to their lanes. Made and stopped in the event loop's thread.
 
     Args:
-        surroundings: The shared parts of the run.
+        around: The other parts of the run.
         stages: Orders nodes; None if any order will do.
 
     Attributes:
@@ -58,14 +58,12 @@ class Dispatch:
 
     lanes: Lanes | None = None
 
-    def __init__(self, surroundings: Surroundings, stages: Stages | None) -> None:
-        self._run, self._lock, _, self._end = surroundings
-        run = self._run
+    def __init__(self, around: Surroundings, stages: Stages | None) -> None:
+        self._run, self._lock, self._end = around.run, around.lock, around.end
         self._thread = threading.get_ident()
-        self._cancels = Cancels()
         self._stages = stages
-        ready = None if stages is None else ByPriority(stages.of)
-        self.pool = WorkerPool(run, self._lock, self, ready)
+        #: Called in the loop's thread at each look at the workers.
+        self.on_look: Callable[[], object] = _nothing
         #: Number of items sent to the loop's lane, counted under the lock, and number of these that
         #: have left it, counted in the loop's thread.
         self._sent_in_all = self._left = 0
@@ -74,21 +72,36 @@ class Dispatch:
         self._tasks: set[asyncio.Task[None]] = set()
         #: Work that waits for its next attempt → the timer that resumes it.
         self._resting: dict[Work, asyncio.TimerHandle | None] = {}
-        #: Work that waits for capacities and constraints.
-        self.admission = Admission(run, self._go_on)
-        run.watch_work(self.holding)
-        run.thread_waits.watch(self)
-        self.pool.on_short = self._report_wait
         #: The last node that was reported to wait for a thread, and the time of that look.
         self._reported: tuple[LazyResult[Any] | None, float] = (None, 0.0)
-        self._end.at_stop(self.pool.stop)
-        self._end.leaves_next = self.pool.leaves_next
+
+    @lazily
+    def pool(self) -> WorkerPool:
+        """The workers. First used in the event loop's thread."""
+        ready = None if self._stages is None else ByPriority(self._stages.of)
+        pool = WorkerPool(self._run, self._lock, self, ready)
+        self._run.watch_work(self.holding)
+        self._run.crowd = self
+        self._end.at_stop(pool.stop)
+        self._end.leaves_next = pool.leaves_next
+        if self._end.stopping:
+            pool.stop()
+        return pool
+
+    @lazily
+    def admission(self) -> Admission:
+        """Work that waits for capacities and constraints."""
+        return Admission(self._run, self._go_on)
 
     @property
     def busy(self) -> bool:
         """Whether work is active, or will start by itself."""
         # The workers first: the places where they leave items are checked after them.
-        return bool(self.pool.busy or self._on_loop_now or self._resting or self.admission.busy)
+        pool = self.__dict__.get("pool")
+        is_pool_busy = pool is not None and pool.busy
+        return bool(
+            is_pool_busy or self._on_loop_now or self._resting or self._run.admissions.permits
+        )
 
     def begin_in_place(self) -> None:
         """Count an item that the run's own asyncio task works on. Under the lock."""
@@ -128,7 +141,9 @@ class Dispatch:
     def wake_later(self) -> None:
         """Have pushed items worked on. A worker does so itself, without a hop to the loop."""
         if threading.get_ident() == self._thread:
-            self._run.loop.call_soon(self.pool.wake)
+            pool = self.__dict__.get("pool")
+            if pool is not None:
+                self._run.loop.call_soon(pool.wake)
 
     def rest(self, work: Work, seconds: float) -> None:
         """Resume ``work`` after a delay, during which it holds no thread."""
@@ -151,7 +166,9 @@ class Dispatch:
         If only workers can go on, this may wait a moment for them: most short runs need no more,
         and end in this turn of the event loop. ``target`` is the operation of the run's target.
         """
-        pool, patience = self.pool, self._run.patience
+        pool, patience = self.__dict__.get("pool"), self._run.patience
+        if pool is None:
+            return
         if patience is None or self._on_loop_now or not patience.is_worth_it(target):
             pool.wake()
             return
@@ -175,6 +192,10 @@ class Dispatch:
         """The body of a worker's thread."""
         assert self.lanes is not None
         self.lanes.drain(pool)
+
+    def looked(self) -> None:
+        """A look at the workers. In the loop's thread."""
+        self.on_look()
 
     def idle(self) -> None:
         """There may be no work left. In the loop's thread."""
@@ -225,7 +246,9 @@ class Dispatch:
         assert task is not None
         self._tasks.discard(task)
         self._left += 1
-        self.pool.wake()
+        pool = self.__dict__.get("pool")
+        if pool is not None:
+            pool.wake()
         if self._left == self._sent_in_all:
             self.idle()
 
@@ -254,7 +277,12 @@ class Dispatch:
         Raises:
             CancelledError: This was cancelled.
         """
-        self.admission.close()
+        self._run.admit_no_more()
+        pool: WorkerPool | None = self.__dict__.get("pool")
+        if self._tasks or self._resting or not (pool is None or pool.is_over()):
+            await self._wind_down(pool)
+
+    async def _wind_down(self, pool: WorkerPool | None) -> None:
         for timer in list(self._resting.values()):  # workers may be about to add some
             if timer is not None:
                 timer.cancel()
@@ -262,7 +290,7 @@ class Dispatch:
         passed_on = 0
         while pending := [task for task in self._tasks if not task.done()]:
             # As often as the run, and once for its end: nested runs also count their cancels.
-            cancels = max(self._cancels.count, 2 if self._run.abandons else 1)
+            cancels = max(self._run.cancels.count, 2 if self._run.abandons else 1)
             for task in pending:
                 for _ in range(cancels - passed_on):
                     task.cancel()
@@ -274,10 +302,11 @@ class Dispatch:
             for task in pending:
                 if task.done() and not task.cancelled():
                     task.exception()  # retrieved: an interrupt that the event loop has raised
-        is_quiet = False
+        is_quiet = pool is None
         while not (is_quiet or self._run.abandons):
             try:
-                await self.pool.quiet()
+                assert pool is not None
+                await pool.quiet()
                 is_quiet = True
             except asyncio.CancelledError as request:
                 again = request
@@ -286,16 +315,19 @@ class Dispatch:
         if again is not None:
             raise again
 
-    def close(self) -> None:
+    def let_go(self) -> None:
         """Drop the references to other parts of the run, so that no cycle needs the collector."""
-        if not self._run.abandons:  # abandoned calls use them
-            self.lanes = None
-            self.pool.let_go()
-            self.admission.let_go()
+        self.lanes, self.on_look = None, _nothing
+        pool, admission = self.__dict__.get("pool"), self.__dict__.get("admission")
+        if pool is not None:
+            pool.let_go()
+        if admission is not None:
+            admission.let_go()
 
     def _abandon(self) -> None:
-        self.admission.abandon()
-        for call, item in self.pool.working():
+        self._run.gate.abandon()
+        pool = self.__dict__.get("pool")
+        for call, item in () if pool is None else pool.working():
             node = _node_of(item)
             name = "plain tasks" if node is None else node.name
             self._run.abandon(call, name, node)
@@ -312,7 +344,7 @@ class Dispatch:
         nodes = _called(self.pool.next_items()) if since else ()
         return since, islice(nodes, most)
 
-    def _report_wait(self) -> None:
+    def short_of_threads(self) -> None:
         """Report the next node while no thread becomes free, each once."""
         now = monotonic()
         told, looked = self._reported
@@ -335,6 +367,10 @@ def _node_of(item: Any) -> LazyResult[Any] | None:
     """The node of a worker's item, if the thread has begun one."""
     node = item[1] if isinstance(item, tuple) else item
     return node.source if isinstance(node, Work) else node
+
+
+def _nothing() -> None:
+    """The default action at a look."""
 
 
 class Stages:

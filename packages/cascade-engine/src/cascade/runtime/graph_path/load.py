@@ -8,6 +8,7 @@ only while fewer threads than cores compute, according to the threads' CPU clock
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -21,6 +22,8 @@ _WINDOW = 0.025
 #: A thread with this share of the window computes; of many computing threads, each has a small one.
 _COMPUTES = 0.05
 _HAS_CLOCKS = hasattr(time, "pthread_getcpuclockid")
+#: Of a clock that was not read yet.
+_UNREAD = -1.0
 _HAS_AFFINITY = hasattr(os, "sched_getaffinity")
 
 
@@ -42,8 +45,9 @@ class Load:
     def enter(self) -> None:
         """The calling thread is now awake."""
         if _HAS_CLOCKS:
-            clock = time.pthread_getcpuclockid(threading.get_ident())
-            self._clocks[threading.get_ident()] = (clock, time.clock_gettime(clock))
+            me = threading.get_ident()
+            # Read at the next look: most runs end before that, and reading it takes microseconds.
+            self._clocks[me] = time.pthread_getcpuclockid(me), _UNREAD
 
     def leave(self) -> None:
         """The calling thread is no longer awake."""
@@ -53,6 +57,7 @@ class Load:
         """The number of further threads that would probably help; called at every look."""
         if not self._cores:
             self._cores = len(os.sched_getaffinity(0)) if _HAS_AFFINITY else os.cpu_count() or 1
+        self._read_new()
         now, used = time.monotonic(), time.process_time()
         elapsed = now - self._looked
         busy = (used - self._used) / elapsed if elapsed else 0.0
@@ -63,6 +68,12 @@ class Load:
             return 0
         computing = self._computing(now) if _HAS_CLOCKS else awake
         return 1 if computing < self._cores else 0
+
+    def _read_new(self) -> None:
+        for thread, (clock, before) in list(self._clocks.items()):
+            if before == _UNREAD:
+                with contextlib.suppress(OSError):  # the thread has just ended
+                    self._clocks[thread] = clock, time.clock_gettime(clock)
 
     def _computing(self, now: float) -> int:
         """The number of threads that have computed since the last call."""

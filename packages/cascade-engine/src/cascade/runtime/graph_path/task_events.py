@@ -30,16 +30,22 @@ class Reports:
 
     Attributes:
         wanted: Whether times must be measured, or plans published, for subscribers.
+        silent: Whether there are no subscribers to any event of nodes.
     """
 
+    wanted = False
+    silent = True
+    _starts = _ends = False
+
     def __init__(self, run: Run) -> None:
-        self._publish, self._bus, wants = run.publish, run.bus, run.bus.wants
-        some = not run.bus.is_silent
-        self.wanted = some and (run.watches_tasks or wants(NodesPlanned))
-        #: Whether there are no subscribers to any event of nodes.
-        self.silent = not (self.wanted or (some and wants(InputsAwaited)))
-        self._starts = some and wants(TaskStarted)
-        self._ends = some and wants(TaskFinished)
+        self._publish, self._bus = run.publish, run.bus
+        if run.bus.is_silent:
+            return
+        wants = run.bus.wants
+        self.wanted = run.watches_tasks or wants(NodesPlanned)
+        self.silent = not (self.wanted or wants(InputsAwaited))
+        self._starts = wants(TaskStarted)
+        self._ends = wants(TaskFinished)
 
     def started(self, work: Work) -> None:
         """Start the clock of a node. ``goes_on`` publishes its start, after limits admit it."""

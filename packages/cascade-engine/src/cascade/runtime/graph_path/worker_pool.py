@@ -108,6 +108,12 @@ class PoolHost(Protocol):
     def rank(self) -> None:
         """Let the pool ``reorder`` its items by priority (M24)."""
 
+    def looked(self) -> None:
+        """Called in the loop's thread at each look at the awake threads."""
+
+    def short_of_threads(self) -> None:
+        """The same, at each look at which no thread has become free for the ready items."""
+
     def idle(self) -> None:
         """The last awake thread has left. Called in the loop's thread."""
 
@@ -148,13 +154,9 @@ class WorkerPool:
         self._next_look: asyncio.TimerHandle | None = None
         self._stopped = False
         self._quiet: asyncio.Future[None] | None = None
-        #: Called in the loop's thread at each look at the awake threads.
-        self.on_look: Callable[[], None] = _nothing
         #: Since when no thread has become free for the ready items, by ``time.monotonic``; 0 if
         #: threads come and go, or nothing is ready.
         self.short_since = 0.0
-        #: Called in the loop's thread at each look that finds this.
-        self.on_short: Callable[[], None] = _nothing
         self._most = getattr(run.threads, "max_workers", _DEFAULT_WORKERS)
         self._load = Load()
 
@@ -234,9 +236,7 @@ class WorkerPool:
 
     def leaves_next(self) -> bool:
         """Whether the calling thread is the only one awake, and has nothing more to do."""
-        return (
-            self._awake == 1 and not self.ready and threading.get_ident() in self._current
-        )
+        return self._awake == 1 and not self.ready and threading.get_ident() in self._current
 
     def stop(self) -> None:
         """Drop ready items; threads leave after their present call."""
@@ -244,6 +244,13 @@ class WorkerPool:
         self.ready.clear()
         if self._former is not None:
             self._former.clear()
+
+    def is_over(self) -> bool:
+        """Whether no thread is awake; after ``stop``, in the loop's thread."""
+        if self._awake:
+            return False
+        self._look_no_more()
+        return True
 
     async def quiet(self) -> None:
         """Wait until no thread is awake; after ``stop``, in the loop's thread."""
@@ -256,7 +263,7 @@ class WorkerPool:
 
     def let_go(self) -> None:
         """Drop the host; no thread is awake, and none will wake."""
-        self._host, self.on_look, self.on_short = _NO_HOST, _nothing, _nothing
+        self._host = _NO_HOST
 
     def working(self) -> list[tuple[Future[None], Any]]:
         """The calls of awake threads and their items, to abandon them after ``stop``."""
@@ -314,12 +321,15 @@ class WorkerPool:
         with contextlib.suppress(RuntimeError):  # the loop of an abandoned run is closed
             self._run.loop_calls.add(function, *details)
 
-    def _call_off(self) -> None:
-        """Withdraw requested threads that have not begun, and look no more."""
+    def _look_no_more(self) -> None:
         self._seen = []
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None  # its context holds the inputs of the run
+
+    def _call_off(self) -> None:
+        """Withdraw requested threads that have not begun, and look no more."""
+        self._look_no_more()
         for call, (work, _) in list(self._calls.items()):
             # The future belongs to the executor: pools whose threads cannot start fail the items of
             # their queue, and stop doing so at a cancelled one.
@@ -382,14 +392,14 @@ class WorkerPool:
             self._seen = []
             self.short_since = 0.0
             return
-        self.on_look()
+        self._host.looked()
         if self.ready and self._is_less_urgent():
             self.ready.append(GIVE_WAY)
         may_help = self._load.helpful(awake)
         if stuck and self.ready:
             self._start(min(may_help, len(self.ready), self._most - awake))
             self.short_since = self.short_since or time.monotonic()
-            self.on_short()
+            self._host.short_of_threads()
         else:
             self.short_since = 0.0
         self._next_look = self._run.loop.call_later(LOOK_EVERY, self._look)
@@ -428,10 +438,6 @@ class WorkerPool:
         self._host.idle()
 
 
-def _nothing() -> None:
-    """The default action at a look."""
-
-
 class _NoHost:
     """Stands for a host whose run has ended, because a thread may still call it."""
 
@@ -440,6 +446,10 @@ class _NoHost:
     def drain(self, pool: WorkerPool) -> None: ...
 
     def rank(self) -> None: ...
+
+    def looked(self) -> None: ...
+
+    def short_of_threads(self) -> None: ...
 
     def idle(self) -> None: ...
 
