@@ -120,8 +120,7 @@ async def test_coroutines_of_other_runs_go_on_beside_a_run_that_blocks(engine):
         return ended.wait(60)
 
     async def elsewhere():
-        while not inside.is_set():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(inside.wait, 60)
         ended.set()
 
     values = await asyncio.gather(engine.run(blocks()), elsewhere())

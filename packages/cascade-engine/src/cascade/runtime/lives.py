@@ -52,7 +52,7 @@ class Lives:
         self.active: dict[Run, tuple[str, str, float]] = {}
         #: Asyncio task of each run that ``Engine.start`` has begun and that has not ended → its id.
         self._started: dict[asyncio.Task[Any], str] = {}
-        #: When a run last gave the event loop a turn before its beginning.
+        #: When a run last gave the event loop a turn at its end.
         self._turned = perf_counter()
 
     async def live(
@@ -65,14 +65,9 @@ class Lives:
         """The value of ``target``, computed in a new run.
 
         Most small runs end within one turn of the event loop. A task that makes one after the other
-        must not keep the loop for itself, so once in a while a run gives it a turn before it begins
-        (M9).
+        must not keep the loop for itself, so once in a while a run gives it a turn at its end (M9).
         """
         started = perf_counter()
-        if started - self._turned > BUDGET:
-            if not (VirtualLoop.was_used and isinstance(run.loop, VirtualLoop)):
-                await asyncio.sleep(0)
-            self._turned = started = perf_counter()
         run.constraints.use_clock(run.loop.time)
         run.publish(RunStarted, target.name, strategy.name)
         self.active[run] = (target.name, strategy.name, started)
@@ -90,15 +85,25 @@ class Lives:
                 if run.failures:  # it went on after its first error
                     raise _together(run)
         except BaseException as error:
-            self._ended(run, started, error)
+            if self._ended(run, started, error) and isinstance(error, Exception):
+                await self._give_turn(run)
             raise
-        self._ended(run, started, None)
+        if self._ended(run, started, None):
+            await self._give_turn(run)
         return value
 
-    def _ended(self, run: Run, started: float, error: BaseException | None) -> None:
+    def _ended(self, run: Run, started: float, error: BaseException | None) -> bool:
+        """A run has ended; whether the event loop may lack a turn."""
         del self.active[run]
+        now = perf_counter()
         if not run.bus.is_silent:
-            run.publish(RunFinished, _status(error), perf_counter() - started, error)
+            run.publish(RunFinished, _status(error), now - started, error)
+        return now - self._turned > BUDGET
+
+    async def _give_turn(self, run: Run) -> None:
+        if not (VirtualLoop.was_used and isinstance(run.loop, VirtualLoop)):
+            await asyncio.sleep(0)
+        self._turned = perf_counter()
 
     def infos(self) -> list[RunInfo]:
         """The active runs, and the progress of their loops. From any thread."""

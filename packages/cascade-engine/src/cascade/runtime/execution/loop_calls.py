@@ -98,10 +98,11 @@ class LoopCalls:
         self._planned = True
 
         def wait(seconds: float) -> bool:
-            came = waiter.acquire(timeout=seconds) if seconds else waiter.acquire(blocking=False)
-            self._waiter = None
-            self.make()
-            return came
+            try:
+                return waiter.acquire(timeout=seconds) if seconds else waiter.acquire(False)
+            finally:
+                self._waiter = None
+                self.make()
 
         return wait
 

@@ -172,13 +172,15 @@ class Dispatch:
         if patience is None or self._on_loop_now or not patience.is_worth_it(target):
             pool.wake()
             return
-        wait = self._run.loop_calls.expect()
-        pool.wake_first()
-        if not pool.busy or not getattr(self._run.threads, "is_short", True):
-            came = wait(MOMENT if pool.busy else 0)
-            patience.note(target, came or not pool.busy)
-        else:
-            wait(0)
+        wait, seconds = self._run.loop_calls.expect(), 0.0
+        try:
+            pool.wake_first()
+            if pool.busy and not getattr(self._run.threads, "is_short", True):
+                seconds = MOMENT
+        finally:
+            came = wait(seconds)
+        if seconds:
+            patience.note(target, came)
         pool.keep_looking()
 
     # -- called by the pool -------------------------------------------------------------------
