@@ -6,6 +6,7 @@ import threading
 import pytest
 
 import cascade as cs
+from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.run import current_run
 
 
@@ -142,3 +143,14 @@ async def test_a_failure_is_raised_in_the_turn_of_the_caller(engine, patient):
     for _ in range(2):
         with pytest.raises(ValueError, match="no"):
             await engine.run(add(fails(), 1))
+
+
+async def test_the_one_worker_of_a_run_owns_its_lock(engine, patient, monkeypatch):
+    """A part that a worker had to make would end the bias of the lock, at each run."""
+    ended = []
+    monkeypatch.setattr(BiasedLock, "share", lambda lock: ended.append(lock))
+    value = add(1, 2)
+    for _ in range(10):
+        value = add(value, add(1, 1))
+    assert await engine.run(value) == 23
+    assert ended == []

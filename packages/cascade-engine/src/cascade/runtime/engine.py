@@ -150,15 +150,17 @@ class Engine:
         that exceeded their ``teardown_timeout``.
         """
         how = self._how("run", options)
-        params = check_params(params)
+        if params is not None:
+            params = check_params(params)
         if not isinstance(target, LazyResult):
             frame = users_frame(sys._getframe(1))
             target = as_lazy(target, frame.f_code, frame.f_lasti)
             if not isinstance(target, LazyResult):
                 value = _plain(target)
-                check_parameter_names(params, target, how.late_params)
+                check_parameter_names(params or {}, target, how.late_params)
                 return value
-        check_parameter_names(params, target, how.late_params)
+        if params:
+            check_parameter_names(params, target, how.late_params)
         try:
             return await self._computing(target, params, how)
         except BaseException as error:
@@ -233,7 +235,7 @@ class Engine:
             raise
 
     def _computing(
-        self, target: LazyResult[Any], params: Mapping[str, Any], how: RunSettings
+        self, target: LazyResult[Any], params: Mapping[str, Any] | None, how: RunSettings
     ) -> Awaitable[Any]:
         """An awaitable for the value of ``target``; the run is made, but has not begun."""
         strategy: ExecutionStrategy = self._vm if how.use_vm else self._graph
@@ -316,7 +318,7 @@ class Engine:
         # The class is looked up at each use, so that it can be replaced in this module.
         return VirtualMachine(run=run, tier=self.tier)
 
-    def _new_run(self, params: Mapping[str, Any], how: RunSettings) -> Run:
+    def _new_run(self, params: Mapping[str, Any] | None, how: RunSettings) -> Run:
         return Run(self._lending.here(self.state_backend, self.record), params, how)
 
     def runs(self) -> list[RunInfo]:

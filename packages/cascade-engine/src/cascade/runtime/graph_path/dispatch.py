@@ -32,9 +32,6 @@ from cascade.spec.operation import Operation
 class Lanes(Protocol):
     """The handlers of the items that a Dispatch sends."""
 
-    def drain(self, pool: WorkerPool) -> None:
-        """The body of a worker's thread; see ``PoolHost``."""
-
     def work_on(self, item: Item) -> Coroutine[Any, Any, None]:
         """Work on an item in the event loop's thread; ends with ``Dispatch.left``."""
 
@@ -59,11 +56,13 @@ class Dispatch:
     lanes: Lanes | None = None
 
     def __init__(self, around: Surroundings, stages: Stages | None) -> None:
+        self._around = around
         self._run, self._lock, self._end = around.run, around.lock, around.end
         self._thread = threading.get_ident()
         self._stages = stages
         #: Called in the loop's thread at each look at the workers.
         self.on_look: Callable[[], object] = _nothing
+        self._drain: Callable[[WorkerPool], object] = _nothing
         #: Number of items sent to the loop's lane, counted under the lock, and number of these that
         #: have left it, counted in the loop's thread.
         self._sent_in_all = self._left = 0
@@ -79,6 +78,8 @@ class Dispatch:
     def pool(self) -> WorkerPool:
         """The workers. First used in the event loop's thread."""
         ready = None if self._stages is None else ByPriority(self._stages.of)
+        # Here, because a worker that makes it would end the bias of the lock.
+        self._drain = self._around.fast_lane.drain
         pool = WorkerPool(self._run, self._lock, self, ready)
         self._run.watch_work(self.holding)
         self._run.crowd = self
@@ -192,8 +193,7 @@ class Dispatch:
 
     def drain(self, pool: WorkerPool) -> None:
         """The body of a worker's thread."""
-        assert self.lanes is not None
-        self.lanes.drain(pool)
+        self._drain(pool)
 
     def looked(self) -> None:
         """A look at the workers. In the loop's thread."""
@@ -319,7 +319,7 @@ class Dispatch:
 
     def let_go(self) -> None:
         """Drop the references to other parts of the run, so that no cycle needs the collector."""
-        self.lanes, self.on_look = None, _nothing
+        self.lanes, self.on_look, self._drain = None, _nothing, _nothing
         pool, admission = self.__dict__.get("pool"), self.__dict__.get("admission")
         if pool is not None:
             pool.let_go()
@@ -371,8 +371,8 @@ def _node_of(item: Any) -> LazyResult[Any] | None:
     return node.source if isinstance(node, Work) else node
 
 
-def _nothing() -> None:
-    """The default action at a look."""
+def _nothing(*_details: object) -> None:
+    """The default action at a look, and the work of a pool without a run."""
 
 
 class Stages:

@@ -103,12 +103,17 @@ class Nodes:
         Raises:
             ReleasedValueError: It needs a value that was released (M21).
         """
-        handed = [(lazy, *self.look_up(lazy)) for lazy in self.streams.lists_of(wiring)]
+        outside = wiring.outside
+        handed = (
+            [(lazy, *self.look_up(lazy)) for lazy in self.streams.lists_of(wiring)]
+            if outside
+            else ()
+        )
         nodes = wiring.nodes() if self.first is not None else ()
         segment = Segment(wiring, continuation, self.first is None)
         segment.nodes = nodes
         if self._record is not None:
-            segment.outside = frozenset(wiring.outside)
+            segment.outside = frozenset(outside)
         self._live[segment] = None
         if wiring.ranked:
             self._around.dispatch.rank()
@@ -125,7 +130,7 @@ class Nodes:
         self._pin(wiring)
         for lazy in kept:
             segment.keep(lazy)
-        ready = self.streams.attach_known(segment, wiring)
+        ready = self.streams.attach_known(segment, wiring) if outside else ()
         for lazy, known, value in handed:
             self._hand_on(known, value, segment, lazy)
         activate = self._activate

@@ -41,7 +41,6 @@ from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.slow_lane import SlowLane
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.graph_path.worker_pool import WorkerPool
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import value_or_raise
@@ -190,10 +189,6 @@ class GraphRun:
         await self._around.loop_lane.work_on((segment, work), in_place=True)
 
     # -- the lanes ----------------------------------------------------------------------------
-
-    def drain(self, pool: WorkerPool) -> None:
-        """The body of a worker's thread."""
-        self._around.fast_lane.drain(pool)
 
     def work_on(self, item: Item) -> Coroutine[Any, Any, None]:
         """Handle an item in the event loop's thread."""
