@@ -35,6 +35,8 @@ class Load:
         self._cores = 0
         #: Thread → (its CPU clock, the clock's value at the start of the window).
         self._clocks: dict[int, tuple[int, float]] = {}
+        #: Threads whose clocks are unread.
+        self._new: list[int] = []
         self._looked = self._window = self._used = 0.0
 
     def start(self) -> None:
@@ -48,6 +50,7 @@ class Load:
             me = threading.get_ident()
             # Read at the next look: most runs end before that, and reading it takes microseconds.
             self._clocks[me] = time.pthread_getcpuclockid(me), _UNREAD
+            self._new.append(me)
 
     def leave(self) -> None:
         """The calling thread is no longer awake."""
@@ -70,16 +73,25 @@ class Load:
         return 1 if computing < self._cores else 0
 
     def _read_new(self) -> None:
-        for thread, (clock, before) in list(self._clocks.items()):
-            if before == _UNREAD:
-                with contextlib.suppress(OSError):  # the thread has just ended
-                    self._clocks[thread] = clock, time.clock_gettime(clock)
+        """Read the clocks of the threads that have come since the last look."""
+        while self._new:
+            thread = self._new.pop()
+            clock, _ = self._clocks.get(thread, (None, 0.0))
+            if clock is None:
+                continue
+            with contextlib.suppress(OSError):  # the thread has just ended
+                now = time.clock_gettime(clock)
+                if thread in self._clocks:
+                    self._clocks[thread] = clock, now
 
     def _computing(self, now: float) -> int:
         """The number of threads that have computed since the last call."""
         window, self._window = now - self._window, now
         count = 0
-        for thread, (clock, before) in list(self._clocks.items()):
+        # Copied in one step: while ``list`` makes the items, the collector may let threads go on.
+        for thread, (clock, before) in self._clocks.copy().items():
+            if before == _UNREAD:
+                continue
             try:
                 after = time.clock_gettime(clock)
             except OSError:  # the thread has just ended
