@@ -21,9 +21,10 @@ from cascade.runtime.execution.placement import belongs_on_loop
 from cascade.runtime.execution.thread_waits import LASTING
 from cascade.runtime.graph_path.admission import Admission
 from cascade.runtime.graph_path.ranks import by_rank
+from cascade.runtime.graph_path.ready import ByPriority
 from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.graph_path.worker_pool import ByPriority, WorkerPool
+from cascade.runtime.graph_path.worker_pool import WorkerPool
 from cascade.runtime.lazily import lazily
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
