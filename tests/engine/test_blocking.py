@@ -579,7 +579,7 @@ def test_where_warnings_are_errors_it_is_logged_as_one(blocked, caplog):
 def told(monkeypatch):
     """Warnings and events of engines."""
     reports = Reports()
-    monkeypatch.setattr("cascade.runtime.engine.warn", lambda *details: reports(details))
+    monkeypatch.setattr("cascade.runtime.lending.warn", lambda *details: reports(details))
     return reports
 
 

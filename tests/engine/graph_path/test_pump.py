@@ -353,7 +353,7 @@ async def test_the_event_loop_gets_its_turn_after_five_milliseconds(monkeypatch)
 
     async with cs.Engine() as engine:
         monkeypatch.setattr(pump, "perf_counter", lambda: now[0])
-        monitor = engine._monitor_here()
+        monitor = engine._lending._monitor_here()
         monkeypatch.setattr(monitor, "clock", lambda: now[0])
         await engine.run(listed(*[step(n) for n in range(6)]), use_vm=False)
 

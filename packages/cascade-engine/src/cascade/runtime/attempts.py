@@ -40,10 +40,12 @@ from typing import Any, Final, TypeAlias
 
 from cascade.runtime.around import in_time
 from cascade.runtime.execution.cancels import Cancels, IsCancelled
+from cascade.runtime.execution.carried import carried, guarded
 from cascade.runtime.execution.placement import Place, wants_resources
+from cascade.runtime.in_worker import in_worker
 from cascade.runtime.limits.permits import Permit, current_permit
 from cascade.runtime.resources.session import Attempt
-from cascade.runtime.run import Run, carried, guarded
+from cascade.runtime.run import Run
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
@@ -97,15 +99,16 @@ class NodeProcessor:
             Exception: The error of the call.
             TaskTimeoutError: The call took too long.
         """
-        gate = self._run.gate
+        run = self._run
         result = _NOT_BEGUN
         while result is _NOT_BEGUN:
-            if not gate.governs(call.operation, call.policies):
+            if not run.governs(call.operation, call.policies):
                 call.permit = None
                 call.goes_on()
                 result = await self._with_resources(call, None)
                 continue
             call.waits()
+            gate = run.gate
             call.permit = permit = await gate.admitted(call.operation, call.source, call.policies)
             call.goes_on()
             abandoned: list[Future[Any]] = []
@@ -153,7 +156,8 @@ class NodeProcessor:
         executor: Executor = run.threads
         if place is Place.BOUND:
             executor = run.resources.bound_thread
-        return await run.in_worker(
+        return await in_worker(
+            run,
             self._in_thread,
             (call.operation, call.permit, args, kwargs),
             {},

@@ -41,19 +41,24 @@ B = TypeVar("B", bound=Batch)
 
 
 class Steps:
-    """The steps of one run, counted from any thread.
+    """The steps of one run, made and counted from any thread.
 
     Args:
         limit: Most steps of the run; None for no limit.
         every: Least seconds between two reports.
         clock: Returns the time, in any thread.
+        began: Start of the run, by that clock; now by default.
 
     Attributes:
         task: Name of the task with the last examined step; None before the first.
     """
 
     def __init__(
-        self, limit: int | None, every: float, clock: Callable[[], float] = monotonic
+        self,
+        limit: int | None,
+        every: float,
+        clock: Callable[[], float] = monotonic,
+        began: float | None = None,
     ) -> None:
         self.limit = limit
         self.task: str | None = None
@@ -67,7 +72,7 @@ class Steps:
         self._lock = threading.Lock()
         self._many = 0
         self._batches: set[Batch] = set()
-        self._told = self._marked = self._earlier = clock()
+        self._told = self._marked = self._earlier = clock() if began is None else began
         self._marked_count = self._earlier_count = self._told_count = 0
 
     @property

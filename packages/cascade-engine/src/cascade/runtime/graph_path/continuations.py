@@ -15,11 +15,7 @@ from typing import Any
 from cascade.graph.build import inputs_of
 from cascade.graph.wiring import wire
 from cascade.runtime.execution.step_counter import LOOK_MASK
-from cascade.runtime.graph_path.chains import Chains
-from cascade.runtime.graph_path.dispatch import Dispatch
-from cascade.runtime.graph_path.failures import Failures
-from cascade.runtime.graph_path.loop_entries import PROMOTED, LoopEntries
-from cascade.runtime.graph_path.node_table import Nodes
+from cascade.runtime.graph_path.loop_entries import PROMOTED
 from cascade.runtime.graph_path.rounds import Rounds
 from cascade.runtime.graph_path.segments import Address, Resume, Work, arguments_by_name
 from cascade.runtime.graph_path.surroundings import Surroundings
@@ -47,33 +43,20 @@ class Continuations:
     """Follows the results of the calls of one run.
 
     Args:
-        surroundings: The shared parts of the run.
-        nodes: Receives new segments.
-        dispatch: Receives work that had to wait.
-        entries: Receives work that has proven to be a loop.
-        chains: Makes the calls of a returned chain at once.
-        failures: Settles nodes without a value.
+        around: The other parts of the run.
     """
 
-    def __init__(
-        self,
-        surroundings: Surroundings,
-        nodes: Nodes,
-        dispatch: Dispatch,
-        entries: LoopEntries,
-        chains: Chains,
-        failures: Failures,
-    ) -> None:
-        self._run, self._lock, self._reports, _ = surroundings
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._run = around.run
+        self._lock = around.lock
+        self._reports = around.reports
         self._next_step = self._run.steps.next
         self._rounds = Rounds.of(self._run)
         self._is_limited = self._run.steps.limit is not None or self._rounds is not None
         self._bus = self._run.bus
-        self._nodes = nodes
-        self._dispatch = dispatch
-        self._entries = entries
-        self._chains = chains
-        self._failures = failures
+        self._nodes = around.nodes
+        self._dispatch = around.dispatch
 
     def become(self, work: Work, lazy: LazyResult[Any], on_loop: bool) -> bool:
         """Rule R4: continue as ``lazy``; whether ``work`` is ready for its next call."""
@@ -100,7 +83,7 @@ class Continuations:
             return True
         ready = None
         if not on_loop and self._reports.silent and nodes.simple:
-            ready = self._chains.go_along(work, lazy)
+            ready = self._around.chains.go_along(work, lazy)
         if ready:
             return True
         if ready is None:
@@ -159,7 +142,7 @@ class Continuations:
         work.tails += 1
         work.stays += 1
         if work.tails >= PROMOTED:
-            self._entries.promote(work)
+            self._around.entries.promote(work)
         return True
 
     def _address_of(self, work: Work) -> Address:
@@ -194,7 +177,7 @@ class Continuations:
     def _resume(self, work: Work, go_on: Callable[[Any], bool], values: Any) -> None:
         """Make a tail call whose lazy arguments now have values. Under the lock."""
         if isinstance(values, Missing):
-            self._failures.leave_out_rest(work, values)
+            self._around.failures.leave_out_rest(work, values)
             return
         try:
             if work.policies.repeats:
@@ -202,7 +185,7 @@ class Continuations:
             if go_on(values):
                 self._dispatch.send(work)
         except BaseException as error:
-            self._failures.fail(error, work)
+            self._around.failures.fail(error, work)
 
     def _await(
         self, work: Work, lazies: Sequence[LazyResult[Any]], go_on: Callable[[Any], bool]

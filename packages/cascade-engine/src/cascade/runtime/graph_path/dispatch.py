@@ -10,20 +10,22 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from time import monotonic
 from typing import Any, Protocol
 
-from cascade.runtime.execution.cancels import Cancels
+from cascade.runtime.execution.loop_calls import MOMENT
 from cascade.runtime.execution.placement import belongs_on_loop
 from cascade.runtime.execution.thread_waits import LASTING
 from cascade.runtime.graph_path.admission import Admission
 from cascade.runtime.graph_path.ranks import by_rank
+from cascade.runtime.graph_path.ready import ByPriority
 from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.graph_path.worker_pool import ByPriority, WorkerPool
+from cascade.runtime.graph_path.worker_pool import WorkerPool
+from cascade.runtime.lazily import lazily
 from cascade.spec.containers import GATHER
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
@@ -34,9 +36,6 @@ _MOST_FILLED = 200
 
 class Lanes(Protocol):
     """The handlers of the items that a Dispatch sends."""
-
-    def drain(self, pool: WorkerPool) -> None:
-        """The body of a worker's thread; see ``PoolHost``."""
 
     def work_on(self, item: Item) -> Coroutine[Any, Any, None]:
         """Work on an item in the event loop's thread; ends with ``Dispatch.left``."""
@@ -55,7 +54,7 @@ class Dispatch:
     """Sends nodes of one run to their lanes. Made and stopped in the event loop's thread.
 
     Args:
-        surroundings: The shared parts of the run.
+        around: The other parts of the run.
         stages: Orders nodes; None if any order will do.
 
     Attributes:
@@ -67,14 +66,14 @@ class Dispatch:
 
     lanes: Lanes | None = None
 
-    def __init__(self, surroundings: Surroundings, stages: Stages | None) -> None:
-        self._run, self._lock, _, self._end = surroundings
-        run = self._run
+    def __init__(self, around: Surroundings, stages: Stages | None) -> None:
+        self._around = around
+        self._run, self._lock, self._end = around.run, around.lock, around.end
         self._thread = threading.get_ident()
-        self._cancels = Cancels()
         self._stages = stages
-        ready = None if stages is None else ByPriority(stages.of)
-        self.pool = WorkerPool(run, self._lock, self, ready)
+        #: Called in the loop's thread at each look at the workers.
+        self._on_look: list[Callable[[], object]] = []
+        self._drain: Callable[[WorkerPool], object] = _nothing
         #: Number of items sent to the loop's lane, counted under the lock, and number of these that
         #: have left it, counted in the loop's thread.
         self._sent_in_all = self._left = 0
@@ -83,20 +82,47 @@ class Dispatch:
         self._tasks: set[asyncio.Task[None]] = set()
         #: Work that waits for its next attempt → the timer that resumes it.
         self._resting: dict[Work, asyncio.TimerHandle | None] = {}
-        #: Work that waits for capacities and constraints.
-        self.admission = Admission(run, self._go_on)
-        run.watch_work(self.holding)
-        run.thread_waits.watch(self)
-        self.pool.on_short = self._report_wait
         #: The last node that was reported to wait for a thread, and the time of that look.
         self._reported: tuple[LazyResult[Any] | None, float] = (None, 0.0)
-        self._end.at_stop(self.pool.stop)
+
+    @lazily
+    def pool(self) -> WorkerPool:
+        """The workers. First used in the event loop's thread."""
+        ready = None if self._stages is None else ByPriority(self._stages.of)
+        # Here, because a worker that makes it would end the bias of the lock.
+        self._drain = self._around.fast_lane.drain
+        pool = WorkerPool(self._run, self._lock, self, ready)
+        self._run.watch_work(self.holding)
+        self._run.crowd = self
+        self._end.at_stop(pool.stop)
+        self._end.leaves_next = pool.leaves_next
+        if self._end.stopping:
+            pool.stop()
+        return pool
+
+    @property
+    def workers(self) -> WorkerPool | None:
+        """The pool, if it was used."""
+        return self.__dict__.get("pool")
+
+    def at_look(self, look: Callable[[], object]) -> None:
+        """Call ``look`` in the loop's thread at each look at the awake workers."""
+        self._on_look.append(look)
+
+    @lazily
+    def admission(self) -> Admission:
+        """Work that waits for capacities and constraints."""
+        return Admission(self._run, self._go_on)
 
     @property
     def busy(self) -> bool:
         """Whether work is active, or will start by itself."""
         # The workers first: the places where they leave items are checked after them.
-        return bool(self.pool.busy or self._on_loop_now or self._resting or self.admission.busy)
+        pool = self.workers
+        is_pool_busy = pool is not None and pool.busy
+        return bool(
+            is_pool_busy or self._on_loop_now or self._resting or self._run.admissions.permits
+        )
 
     def begin_in_place(self) -> None:
         """Count an item that the run's own asyncio task works on. Under the lock."""
@@ -132,7 +158,9 @@ class Dispatch:
 
         So it is if that thread has made the last of its values, and it is small.
         """
-        return self.pool.is_asleep and self._end.smooth and len(node._dependencies) <= _MOST_FILLED
+        pool = self.workers
+        is_asleep = pool is None or pool.is_asleep
+        return is_asleep and self._end.smooth and len(node._dependencies) <= _MOST_FILLED
 
     def send(self, work: Work) -> None:
         """Send active work to the lane of its next operation. Under the lock."""
@@ -145,7 +173,9 @@ class Dispatch:
     def wake_later(self) -> None:
         """Have pushed items worked on. A worker does so itself, without a hop to the loop."""
         if threading.get_ident() == self._thread:
-            self._run.loop.call_soon(self.pool.wake)
+            pool = self.workers
+            if pool is not None:
+                self._run.loop.call_soon(pool.wake)
 
     def rest(self, work: Work, seconds: float) -> None:
         """Resume ``work`` after a delay, during which it holds no thread."""
@@ -162,6 +192,29 @@ class Dispatch:
     def _on_loop_now(self) -> int:
         return self._sent_in_all - self._left
 
+    def begin(self, target: Operation) -> None:
+        """Have the first items worked on, all of which were pushed or sent.
+
+        If only workers can go on, this may wait a moment for them: most short runs need no more,
+        and end in this turn of the event loop. ``target`` is the operation of the run's target.
+        """
+        pool, patience = self.workers, self._run.patience
+        if pool is None:
+            return
+        if patience is None or self._on_loop_now or not patience.is_worth_it(target):
+            pool.wake()
+            return
+        wait, seconds = self._run.loop_calls.expect(), 0.0
+        try:
+            pool.wake_first()
+            if pool.busy and not getattr(self._run.threads, "is_short", True):
+                seconds = MOMENT
+        finally:
+            came = wait(seconds)
+        if seconds:
+            patience.note(target, came)
+        pool.keep_looking()
+
     # -- called by the pool -------------------------------------------------------------------
 
     @property
@@ -171,8 +224,12 @@ class Dispatch:
 
     def drain(self, pool: WorkerPool) -> None:
         """The body of a worker's thread."""
-        assert self.lanes is not None
-        self.lanes.drain(pool)
+        self._drain(pool)
+
+    def looked(self) -> None:
+        """A look at the workers. In the loop's thread."""
+        for look in self._on_look:
+            look()
 
     def idle(self) -> None:
         """There may be no work left. In the loop's thread."""
@@ -229,15 +286,18 @@ class Dispatch:
         """The current asyncio task, which is ``task``, has handled its item, and ends."""
         self._tasks.discard(task)
         self._left += 1  # inlined ``ended``
-        if self.pool.ready:
-            self.pool.wake()
+        pool = self.workers
+        if pool is not None and pool.ready:
+            pool.wake()
         if self._left == self._sent_in_all:
             self.idle()
 
     def ended(self, count: int) -> None:
         """So many items of the loop's lane were handled. In the loop's thread."""
         self._left += count
-        self.pool.wake()
+        pool = self.workers
+        if pool is not None:
+            pool.wake()
         if self._left == self._sent_in_all:
             self.idle()
 
@@ -266,7 +326,12 @@ class Dispatch:
         Raises:
             CancelledError: This was cancelled.
         """
-        self.admission.close()
+        self._run.admit_no_more()
+        pool: WorkerPool | None = self.workers
+        if self._tasks or self._resting or not (pool is None or pool.is_over()):
+            await self._wind_down(pool)
+
+    async def _wind_down(self, pool: WorkerPool | None) -> None:
         for timer in list(self._resting.values()):  # workers may be about to add some
             if timer is not None:
                 timer.cancel()
@@ -274,7 +339,7 @@ class Dispatch:
         passed_on = 0
         while pending := [task for task in self._tasks if not task.done()]:
             # As often as the run, and once for its end: nested runs also count their cancels.
-            cancels = max(self._cancels.count, 2 if self._run.abandons else 1)
+            cancels = max(self._run.cancels.count, 2 if self._run.abandons else 1)
             for task in pending:
                 for _ in range(cancels - passed_on):
                     task.cancel()
@@ -286,10 +351,11 @@ class Dispatch:
             for task in pending:
                 if task.done() and not task.cancelled():
                     task.exception()  # retrieved: an interrupt that the event loop has raised
-        is_quiet = False
+        is_quiet = pool is None
         while not (is_quiet or self._run.abandons):
             try:
-                await self.pool.quiet()
+                assert pool is not None
+                await pool.quiet()
                 is_quiet = True
             except asyncio.CancelledError as request:
                 again = request
@@ -298,16 +364,20 @@ class Dispatch:
         if again is not None:
             raise again
 
-    def close(self) -> None:
+    def let_go(self) -> None:
         """Drop the references to other parts of the run, so that no cycle needs the collector."""
-        if not self._run.abandons:  # abandoned calls use them
-            self.lanes = None
-            self.pool.let_go()
-            self.admission.let_go()
+        self.lanes, self._drain = None, _nothing
+        self._on_look.clear()
+        pool, admission = self.workers, self.__dict__.get("admission")
+        if pool is not None:
+            pool.let_go()
+        if admission is not None:
+            admission.let_go()
 
     def _abandon(self) -> None:
-        self.admission.abandon()
-        for call, item in self.pool.working():
+        self._run.gate.abandon()
+        pool = self.workers
+        for call, item in () if pool is None else pool.working():
             node = _node_of(item)
             name = "plain tasks" if node is None else node.name
             self._run.abandon(call, name, node)
@@ -324,7 +394,7 @@ class Dispatch:
         nodes = _called(self.pool.next_items()) if since else ()
         return since, islice(nodes, most)
 
-    def _report_wait(self) -> None:
+    def short_of_threads(self) -> None:
         """Report the next node while no thread becomes free, each once."""
         now = monotonic()
         told, looked = self._reported
@@ -347,6 +417,10 @@ def _node_of(item: Any) -> LazyResult[Any] | None:
     """The node of a worker's item, if the thread has begun one."""
     node = item[1] if isinstance(item, tuple) else item
     return node.source if isinstance(node, Work) else node
+
+
+def _nothing(*_details: object) -> None:
+    """The default action at a look, and the work of a pool without a run."""
 
 
 class Stages:

@@ -19,19 +19,17 @@ from time import perf_counter
 from typing import Any, Final
 
 from cascade.runtime.diagnostics.blocking_calls import marked
+from cascade.runtime.execution.carried import carried, in_loop, stop_iteration
 from cascade.runtime.execution.contexts import is_written
 from cascade.runtime.execution.fairness import BUDGET, YieldBudget
 from cascade.runtime.execution.placement import SLOW, Place, outside_loop
-from cascade.runtime.graph_path.dispatch import Dispatch
 from cascade.runtime.graph_path.loop_batches import Loop, Steps, made_aside, made_here
-from cascade.runtime.graph_path.loop_entries import LoopEntries
 from cascade.runtime.graph_path.rounds import Rounds
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.limits.permits import Permit, current_permit
 from cascade.runtime.loops.protocol import PAUSED
 from cascade.runtime.loops.trampoline import REPEATING
-from cascade.runtime.run import carried, in_loop, stop_iteration
 from cascade.spec.errors import TaskCancelledError, TaskStopIterationError
 from cascade.spec.task import Task
 
@@ -52,23 +50,20 @@ class LoopDriver:
     """Makes the steps of loops for one run.
 
     Args:
-        surroundings: The shared parts of the run.
-        entries: Takes nodes out of their loops.
-        dispatch: Has the number of nodes that the event loop works on.
+        around: The other parts of the run.
     """
 
-    def __init__(
-        self, surroundings: Surroundings, entries: LoopEntries, dispatch: Dispatch
-    ) -> None:
-        self._run, _, _, self._end = surroundings
-        self._entries = entries
+    def __init__(self, around: Surroundings) -> None:
+        self._run = around.run
+        self._end = around.end
+        self._entries = around.entries
         self._rounds = Rounds.of(self._run)
-        self._dispatch = dispatch
+        self._dispatch = around.dispatch
         #: Running batches: of coroutine loops, and of loops on workers.
         self._under_way: set[Steps] = set()
         self._stop_listening: Callable[[], object] | None = None
         self._end.at_stop(self.end_batches)
-        dispatch.pool.at_look(self.end_long_batches)
+        self._dispatch.at_look(self.end_long_batches)
 
     # -- in the event loop's thread -----------------------------------------------------------
 
@@ -88,9 +83,9 @@ class LoopDriver:
             StepLimitError: The run may make no more steps.
         """
         # Every wait of the loop passes through each further coroutine.
-        loop, gate = work.loop, self._run.gate
+        loop = work.loop
         assert loop is not None
-        if not (gate.constraints.any or work.policies.capacities):
+        if not (self._run.constraints.any or work.policies.capacities):
             if reports.wanted:
                 reports.goes_on(work)
             allowed = self._allowed(work, 1 if loop.is_fresh else budget.left)
@@ -338,7 +333,7 @@ class LoopDriver:
     def _listen(self) -> None:
         """From now on, end batches when constraints change."""
         if self._stop_listening is None:
-            self._stop_listening = self._run.gate.constraints.listen(self._changed)
+            self._stop_listening = self._run.constraints.listen(self._changed)
 
     def close(self) -> None:
         """End all batches, and listen no more. In the event loop's thread."""

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from cascade.runtime.graph_path.loop_batches import Code, Loop
 from cascade.runtime.graph_path.segments import Work
+from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.loops.fused import Fused, is_traced
 from cascade.runtime.loops.tiers import Tier, loop_of
 from cascade.runtime.loops.trampoline import trampoline
-from cascade.runtime.run import Run
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS
 from cascade.spec.operation import Operation
@@ -32,13 +32,12 @@ class LoopEntries:
     """Lets nodes of one run enter and leave loops.
 
     Args:
-        run: The run.
-        tier: The best tier allowed.
+        around: The other parts of the run; has the best tier allowed.
     """
 
-    def __init__(self, run: Run, tier: Tier) -> None:
-        self._run = run
-        self._tier = tier
+    def __init__(self, around: Surroundings) -> None:
+        self._run = around.run
+        self._tier: Tier = around.tier
 
     def starts_at(self, target: LazyResult[Any]) -> bool:
         """Whether a target is a lone call of a loop task, so that its node begins in the loop."""
@@ -84,7 +83,7 @@ class LoopEntries:
 
     def _joins(self, first: Task[..., Any], task: Task[..., Any]) -> bool:
         """Whether a task may take part in a trampoline that has begun with ``first``."""
-        constraints = self._run.gate.constraints
+        constraints = self._run.constraints
         return not constraints.any or constraints.alike((first.name, task.name))
 
     def sets_variables(self, work: Work) -> None:
@@ -125,10 +124,10 @@ class LoopEntries:
 
     def is_unlimited(self, work: Work, tasks: Iterable[Operation]) -> bool:
         """Whether a worker may make steps of these tasks without asking for permits."""
-        gate, policies = self._run.gate, work.policies
+        run, policies = self._run, work.policies
         if policies.capacities:
             return False
-        return not (gate.constraints.any and any(gate.governs(task, policies) for task in tasks))
+        return not (run.constraints.any and any(run.governs(task, policies) for task in tasks))
 
     def entry(self, loop: Loop) -> Callable[..., Any] | None:
         """The function to enter, if the arguments, and the names it relies on, allow that."""

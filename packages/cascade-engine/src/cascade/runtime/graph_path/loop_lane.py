@@ -14,11 +14,6 @@ from cascade.runtime.attempts import NodeCall, NodeProcessor
 from cascade.runtime.execution.cancels import cancelled_inside
 from cascade.runtime.execution.fairness import YieldBudget
 from cascade.runtime.execution.placement import wants_resources
-from cascade.runtime.graph_path.beginnings import Beginnings
-from cascade.runtime.graph_path.dispatch import Dispatch
-from cascade.runtime.graph_path.failures import Failures
-from cascade.runtime.graph_path.following import Following
-from cascade.runtime.graph_path.loop_driver import LoopDriver
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.spec.policies import PLAIN_CALLS
@@ -28,29 +23,17 @@ class LoopLane:
     """Awaits coroutine functions, opens resources, ends calls in time.
 
     Args:
-        surroundings: The shared parts of the run.
-        beginnings: Begins nodes.
-        following: Returns the work after a call.
-        driver: Makes steps of loops.
-        dispatch: Counts the asyncio tasks that end.
-        failures: Receives errors.
+        around: The other parts of the run.
     """
 
-    def __init__(
-        self,
-        surroundings: Surroundings,
-        beginnings: Beginnings,
-        following: Following,
-        driver: LoopDriver,
-        dispatch: Dispatch,
-        failures: Failures,
-    ) -> None:
-        self._run, _, self._reports, self._end = surroundings
-        self._begin = beginnings.begin
-        self._following = following
-        self._driver = driver
-        self._dispatch = dispatch
-        self._failures = failures
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._run = around.run
+        self._reports = around.reports
+        self._end = around.end
+        self._begin = around.beginnings.begin
+        self._following = around.following
+        self._dispatch = around.dispatch
         self._processor = NodeProcessor(self._run, self._end.is_cancelled)
 
     async def work_on(self, item: Item, in_place: bool = False) -> None:
@@ -68,7 +51,7 @@ class LoopLane:
                 try:
                     if is_batch:
                         budget = budget or YieldBudget()
-                        result = await self._driver.drive(work, budget, self._reports)
+                        result = await self._around.driver.drive(work, budget, self._reports)
                     else:
                         result = await self._call(work)
                 except Exception as error:
@@ -107,14 +90,14 @@ class LoopLane:
             inside = cancelled_inside()
             inside.__cause__ = error
             error = inside
-        self._failures.fail(error, work, item)
+        self._around.failures.fail(error, work, item)
         return False
 
     def _call(self, work: Work) -> Awaitable[Any]:
         """An awaitable for the call of ``work``."""
-        operation, args, kwargs, gate = work.operation, work.args, work.kwargs, self._run.gate
+        operation, args, kwargs, run = work.operation, work.args, work.kwargs, self._run
         bare = operation.is_async and work.policies is PLAIN_CALLS
-        bare = bare and not (gate.constraints.any and gate.governs(operation, PLAIN_CALLS))
+        bare = bare and not (run.constraints.any and run.governs(operation, PLAIN_CALLS))
         if bare and not wants_resources(args, kwargs):
             if self._reports.wanted:
                 self._reports.goes_on(work)

@@ -27,21 +27,16 @@ from typing import Any
 
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import marking
+from cascade.runtime.execution.carried import carried, guarded, in_loop, named
 from cascade.runtime.execution.contexts import differs
 from cascade.runtime.execution.coroutines import Unwatched
 from cascade.runtime.execution.fairness import BUDGET
 from cascade.runtime.execution.placement import Place, wants_resources
 from cascade.runtime.execution.time_limits import TimeLimits
-from cascade.runtime.graph_path.beginnings import Beginnings
-from cascade.runtime.graph_path.dispatch import Dispatch
 from cascade.runtime.graph_path.fast_lane import GOES_ON, arguments
-from cascade.runtime.graph_path.following import Following
-from cascade.runtime.graph_path.loop_lane import LoopLane
-from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.graph_path.spares import Spare, ended
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.run import carried, guarded, in_loop, named
 from cascade.spec.containers import ATOMS
 from cascade.spec.lazy_types import LazyResult, goes_on
 from cascade.spec.lazy_value import NO_KWARGS
@@ -51,29 +46,15 @@ class Pump:
     """Begins the calls of one run's event loop's lane. Used in the event loop's thread.
 
     Args:
-        surroundings: The shared parts of the run.
-        nodes: Receives values.
-        dispatch: Has the queue, and counts the items that have ended.
-        beginnings: Begins nodes that are more than bare calls.
-        following: Returns the work after a call.
-        lane: Handles what is more than a call, and failures.
+        around: The other parts of the run.
     """
 
-    def __init__(
-        self,
-        surroundings: Surroundings,
-        nodes: Nodes,
-        dispatch: Dispatch,
-        beginnings: Beginnings,
-        following: Following,
-        lane: LoopLane,
-    ) -> None:
-        self.run, self._lock, self._reports, self.end = surroundings
-        self._nodes = nodes
-        self._dispatch = dispatch
-        self._begin = beginnings.begin
-        self._following = following
-        self._lane = lane
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self.run, self._lock = around.run, around.lock
+        self._reports, self.end = around.reports, around.end
+        self._nodes = around.nodes
+        self._dispatch = around.dispatch
         self._thread = get_ident()
         self.limits = TimeLimits(self.run.loop, self.run.context)
         self._monitor: Any = self.run.monitor or Unwatched()
@@ -117,8 +98,9 @@ class Pump:
 
     def _begin_calls(self) -> None:
         """Make the first steps of calls. One inlined loop: most of them take less than a call."""
-        run, end, dispatch, pool = self.run, self.end, self._dispatch, self._dispatch.pool
-        loop, monitor, constraints = run.loop, self._monitor, run.gate.constraints
+        run, end, dispatch = self.run, self.end, self._dispatch
+        pool = dispatch.workers
+        loop, monitor, constraints = run.loop, self._monitor, run.constraints
         marks, clock, is_reported = monitor.marks, monitor.clock, self._reports.wanted
         held, variables = run.held, len(run.context)
         until = inf if isinstance(loop, VirtualLoop) else perf_counter() + BUDGET
@@ -128,13 +110,16 @@ class Pump:
         item: Item | None = None
         coro: Any = None
         done = 0  # items that are handled, and not counted yet
-        if pool.is_asleep:
+        if pool is None or pool.is_asleep:
             self._lock.own()
         try:
             while (item := self._next()) is not None:
                 if end.stopping:
                     continue
-                if pool.ready and pool.is_asleep:  # first: a call may block until they have run
+                if pool is None:
+                    pool = dispatch.workers
+                # First: a call may block until they have run.
+                if pool is not None and pool.ready and pool.is_asleep:
                     dispatch.ended(done)
                     done = 0
                 segment, node = item
@@ -225,15 +210,15 @@ class Pump:
                 self._nodes.settle(segment, node, value)
         except BaseException as error:
             work = Work.called(segment, node, (), NO_KWARGS)
-            if self._lane.failed(carried(node.task.func, error), work, (segment, work)):
+            if self._around.loop_lane.failed(carried(node.task.func, error), work, (segment, work)):
                 raise
 
     def _prepare(self, spare: Spare, item: Item) -> bool:
         """Begin a node, or go on with work; whether it is a call for the spare."""
         try:
-            work = self._begin(item)
+            work = self._around.beginnings.begin(item)
         except BaseException as error:
-            if self._lane.failed(error, None, item):
+            if self._around.loop_lane.failed(error, None, item):
                 raise
             work = None
         if work is None:
@@ -256,7 +241,7 @@ class Pump:
         operation, policies = work.operation, work.policies
         if work.loop is not None or wants_resources(work.args, work.kwargs):
             return False
-        if self.run.gate.governs(operation, policies):
+        if self.run.governs(operation, policies):
             return False
         place = self.run.placement.place(operation, timeout=policies.timeout)
         return place is Place.LOOP or place is Place.INLINE
@@ -281,13 +266,13 @@ class Pump:
                 with lock:
                     self._nodes.settle(call.segment, call.node, value)
                 return
-            work = self._following.after(call.begun(), value, on_loop=True)
+            work = self._around.following.after(call.begun(), value, on_loop=True)
             if work is not None:
                 with self._lock:
                     self._dispatch.to_loop((work.segment, work))
         except BaseException as error:
             work = call.begun()
-            if self._lane.failed(error, work, (work.segment, work)):
+            if self._around.loop_lane.failed(error, work, (work.segment, work)):
                 raise
 
     def _raises(self, spare: Spare, context: Context, error: BaseException) -> bool:
@@ -303,11 +288,11 @@ class Pump:
         """Settle a node whose call has failed; whether the error must be raised as well."""
         work = call.begun()
         try:
-            if isinstance(error, Exception) and self._following.tries_again(work, error):
+            if isinstance(error, Exception) and self._around.following.tries_again(work, error):
                 return False
         except BaseException as other:
             error = other
-        return self._lane.failed(error, work, (work.segment, work))
+        return self._around.loop_lane.failed(error, work, (work.segment, work))
 
     @coroutine
     def _rest(self, spare: Spare) -> Generator[Any, Any, None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from cascade.graph.build import inputs_of
 from cascade.graph.model import Graph
@@ -79,7 +79,7 @@ class Segment:
         #: users) until its last user takes it (M21). One dict for both: a graph of a million nodes
         #: spends much of its time on memory access. A lazy value is never the value of a node (R4),
         #: and no user value is a Several or a Shares.
-        self.slots: dict[LazyResult[Any], Any] = cast("dict[LazyResult[Any], Any]", wiring.users)
+        self.slots: dict[LazyResult[Any], Any] = wiring.users
         #: Takes the value of an input for its only user, which releases it.
         self.take = self.slots.pop
         #: Nodes with an input that has a value and several users: they need ``take_any``.
@@ -150,9 +150,11 @@ class Segment:
 
     def close(self) -> None:
         """Forget all nodes but the target, and lists of maps that are still to come."""
-        self.kept = {node for node in self.taken if self.awaits(node)}
+        kept = {node for node in self.taken if self.awaits(node)} if self.taken else set()
         self.slots.clear()  # the frames of an error's traceback may hold it
-        self.slots.update((node, Several()) for node in self.kept)
+        for node in kept:
+            self.slots[node] = Several()
+        self.kept = kept
         self.waits, self.priority, self.ways = {}, {}, {}
         self.nodes, self.outside, self.shared = (), (), set()
         self.taken = NONE_TAKEN

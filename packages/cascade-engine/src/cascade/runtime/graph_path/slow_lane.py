@@ -11,46 +11,30 @@ import asyncio
 from threading import get_ident
 from typing import Any
 
-from cascade.runtime.graph_path.beginnings import Beginnings
-from cascade.runtime.graph_path.dispatch import Dispatch
-from cascade.runtime.graph_path.failures import Failures
-from cascade.runtime.graph_path.following import Following
-from cascade.runtime.graph_path.loop_driver import MOVED, NOT_ENTERED, LoopDriver
+from cascade.runtime.execution.carried import carried
+from cascade.runtime.graph_path.loop_driver import MOVED, NOT_ENTERED
 from cascade.runtime.graph_path.segments import PENDING, Item, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.graph_path.timed_calls import GIVEN_UP, TimedCalls
+from cascade.runtime.graph_path.timed_calls import GIVEN_UP
 from cascade.runtime.limits.permits import current_permit
-from cascade.runtime.run import carried
 
 
 class SlowLane:
     """Handles nodes in workers' threads.
 
     Args:
-        surroundings: The shared parts of the run.
-        beginnings: Begins nodes.
-        following: Returns the work after a call.
-        driver: Makes steps of loops.
-        dispatch: Receives nodes of the event loop's lane; admits calls that have limits.
-        failures: Receives errors.
+        around: The other parts of the run.
     """
 
-    def __init__(
-        self,
-        surroundings: Surroundings,
-        beginnings: Beginnings,
-        following: Following,
-        driver: LoopDriver,
-        dispatch: Dispatch,
-        failures: Failures,
-    ) -> None:
-        self._run, self._lock, self._reports, self._end = surroundings
-        self._begin = beginnings.begin
-        self._following = following
-        self._driver = driver
-        self._dispatch = dispatch
-        self._failures = failures
-        self._timed = TimedCalls(surroundings, following, dispatch, failures)
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._run = around.run
+        self._lock = around.lock
+        self._reports = around.reports
+        self._end = around.end
+        self._begin = around.beginnings.begin
+        self._following = around.following
+        self._dispatch = around.dispatch
 
     def work_on(self, item: Item) -> bool:
         """Call plain functions for a node, one after the other.
@@ -60,7 +44,7 @@ class SlowLane:
         """
         work: Work | None = None
         end, copied, after = self._end, self._run.context.copy, self._following.after
-        admission, constraints = self._dispatch.admission, self._run.gate.constraints
+        admission, constraints = self._dispatch.admission, self._run.constraints
         watched = self._reports.wanted
         try:
             if end.stopping:
@@ -92,7 +76,7 @@ class SlowLane:
                         if timeout is None:
                             result = context.run(work.operation.func, *work.args, **work.kwargs)
                         else:
-                            result = self._timed.call(context, work, timeout)
+                            result = self._around.timed_calls.call(context, work, timeout)
                             if result is GIVEN_UP:  # the work is another thread's by now
                                 return True
                 except (Exception, asyncio.CancelledError) as failure:
@@ -113,7 +97,7 @@ class SlowLane:
         except BaseException as error:
             if work is not None:
                 admission.left(work)
-            self._failures.fail(error, work, item)
+            self._around.failures.fail(error, work, item)
         return False
 
     def go_on(self, work: Work) -> bool:
@@ -126,7 +110,7 @@ class SlowLane:
         try:
             following = self._following.after(work, result, on_loop=False)
         except BaseException as error:
-            self._failures.fail(error, work)
+            self._around.failures.fail(error, work)
         else:
             del result  # a loop must not hold the arguments of its tail call
             if following is not None:
@@ -136,7 +120,7 @@ class SlowLane:
     def _spin(self, work: Work) -> Any:
         """The result of a batch of the loop of ``work``; see ``LoopDriver``."""
         if not self._run.is_own_thread(get_ident()):
-            return self._driver.drive_on_worker(work)
+            return self._around.driver.drive_on_worker(work)
         assert work.loop is not None
         work.loop.stays = True  # an inline executor: the event loop needs its turns
         with self._lock:

@@ -25,10 +25,11 @@ from weakref import getweakrefcount
 from cascade.runtime.attempts import timed_out
 from cascade.runtime.diagnostics.blocking_calls import PLAIN_THRESHOLD, Marked
 from cascade.runtime.execution.cancels import Cancels
+from cascade.runtime.execution.carried import raise_named
 from cascade.runtime.execution.time_limits import TimeLimits
 from cascade.runtime.graph_path.run_end import RunEnd
 from cascade.runtime.graph_path.segments import Work
-from cascade.runtime.run import Run, raise_named
+from cascade.runtime.run import Run
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
 

@@ -23,8 +23,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 from cascade.graph.wiring import Wiring, wire
+from cascade.runtime.execution.carried import carried
+from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.beginnings import Beginnings
-from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.graph_path.caching import Caches
 from cascade.runtime.graph_path.chains import Chains
 from cascade.runtime.graph_path.continuations import Continuations
@@ -39,14 +40,12 @@ from cascade.runtime.graph_path.loop_entries import LoopEntries
 from cascade.runtime.graph_path.loop_lane import LoopLane
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.pump import Pump
-from cascade.runtime.graph_path.run_end import RunEnd
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.slow_lane import SlowLane
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.graph_path.task_events import Reports
-from cascade.runtime.graph_path.worker_pool import WorkerPool
+from cascade.runtime.graph_path.timed_calls import TimedCalls
 from cascade.runtime.loops.tiers import Tier
-from cascade.runtime.run import Run, Waiting, carried
+from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import value_or_raise
 from cascade.runtime.straightline.stops import Begun
 from cascade.spec.lazy_types import LazyResult
@@ -79,6 +78,26 @@ class GraphExecutionStrategy:
         return value_or_raise(outcome, target.name, target)
 
 
+#: Makers of the parts that a run makes when they are first used.
+_MAKERS = {
+    "beginnings": Beginnings,
+    "caches": Caches,
+    "chains": Chains,
+    "continuations": Continuations,
+    "driver": LoopDriver,
+    "entries": LoopEntries,
+    "failures": Failures,
+    "fast_lane": FastLane,
+    "following": Following,
+    "gaps": Gaps,
+    "handovers": Handovers,
+    "loop_lane": LoopLane,
+    "pump": Pump,
+    "slow_lane": SlowLane,
+    "timed_calls": TimedCalls,
+}
+
+
 class GraphRun:
     """One run of one target: makes its parts, starts the target, and ends the parts.
 
@@ -93,33 +112,15 @@ class GraphRun:
         self, run: Run, solver: Solver, tier: Tier = "auto", compiled: bool = False
     ) -> None:
         self._run = run
-        self._lock = BiasedLock()
-        self._end = RunEnd(run)
-        around = Surroundings(run, self._lock, Reports(run), self._end)
-        gaps = Gaps(around)
-        if getattr(solver, "in_order", False):
-            self._dispatch = dispatch = Dispatch(around, None)
-            self._nodes = nodes = Nodes(around, dispatch, gaps)
-        else:
-            stages = Stages()
-            self._dispatch = dispatch = Dispatch(around, stages)
-            self._nodes = nodes = Nodes(around, dispatch, gaps, solver, stages)
-        self._failures = failures = Failures(around, nodes, gaps)
-        handovers = Handovers(around, nodes, dispatch, failures)
-        caches = Caches(around, nodes, failures)
-        self._beginnings = Beginnings(around, nodes, caches, failures, handovers)
-        entries = LoopEntries(run, tier)
+        self._around = around = Surroundings(run, _MAKERS, tier)
+        self._lock, self._end = around.lock, around.end
+        in_order = getattr(solver, "in_order", False)
+        stages = None if in_order else Stages()
+        around.dispatch = self._dispatch = Dispatch(around, stages)
+        around.nodes = self._nodes = Nodes(around, None if in_order else solver, stages)
         #: Starts the target in its loop; None if it starts as an ordinary call.
-        self._entries = entries if compiled else None
-        self._driver = driver = LoopDriver(around, entries, dispatch)
-        chains = Chains(around, nodes, dispatch, failures)
-        continuations = Continuations(around, nodes, dispatch, entries, chains, failures)
-        following = Following(around, nodes, dispatch, continuations, failures, handovers)
-        parts = self._beginnings, following, driver, dispatch, failures
-        self._loop_lane = LoopLane(around, *parts)
-        self._pump = Pump(around, nodes, dispatch, self._beginnings, following, self._loop_lane)
-        self._fast_lane = FastLane(around, nodes, dispatch, SlowLane(around, *parts), failures)
-        dispatch.lanes = self
+        self._entries = around.entries if compiled else None
+        self._dispatch.lanes = self
 
     async def value(self, target: LazyResult[Any], begun: Begun | None = None) -> Any:
         """The result of a strategy for ``target``; with ``begun``, continue from there."""
@@ -135,19 +136,29 @@ class GraphRun:
             else:
                 with self._lock:
                     self._nodes.add(wiring, None)
-            self._dispatch.pool.wake()
+            self._dispatch.begin(target.task)
             await self._end.reached()
         finally:
             self._end.stop()
-            self._driver.close()
             try:
                 await self._dispatch.quiet()
             finally:
-                self._pump.close()
-                self._nodes.close()
-                self._end.close()
-                self._dispatch.close()
+                self._close()
         return self._end.take()
+
+    def _close(self) -> None:
+        """Forget all nodes, and drop references, so that no cycle needs the collector."""
+        driver = self._around.made("driver")
+        if driver is not None:
+            driver.close()
+        pump = self._around.made("pump")
+        if pump is not None:
+            pump.close()
+        self._nodes.close()
+        self._end.close()
+        if not self._run.abandons:  # abandoned calls use the parts
+            self._dispatch.let_go()
+            self._around.let_go()
 
     def _go_on_from(self, wiring: Wiring, begun: Begun) -> None:
         """Begin at the point where straight-line code for the graph has stopped."""
@@ -159,7 +170,7 @@ class GraphRun:
             return
         error, begun.stopped.error = begun.stopped.error, None  # its traceback has this frame
         if error is not None:
-            self._failures.fail(carried(work.operation.func, error), work)
+            self._around.failures.fail(carried(work.operation.func, error), work)
             return
         work.handed = begun.stopped.result
         with self._lock:
@@ -175,7 +186,7 @@ class GraphRun:
         wiring.ready.clear()
         with self._lock:
             segment = self._nodes.add(wiring, None)
-        work = self._beginnings.begin((segment, wiring.target))
+        work = self._around.beginnings.begin((segment, wiring.target))
         assert work is not None
         if not entries.start(work) or work.operation.is_async:
             with self._lock:
@@ -183,28 +194,30 @@ class GraphRun:
             return
         with self._lock:
             self._dispatch.begin_in_place()
-        await self._loop_lane.work_on((segment, work), in_place=True)
+        await self._around.loop_lane.work_on((segment, work), in_place=True)
 
     # -- the lanes ----------------------------------------------------------------------------
 
-    def drain(self, pool: WorkerPool) -> None:
-        """The body of a worker's thread."""
-        self._fast_lane.drain(pool)
-
     def work_on(self, item: Item) -> Coroutine[Any, Any, None]:
         """Handle an item in the event loop's thread."""
-        return self._loop_lane.work_on(item)
+        return self._around.loop_lane.work_on(item)
 
     def pump(self) -> None:
         """Begin the items of the event loop's lane."""
-        self._pump.turn()
+        self._around.pump.turn()
 
     def refused(self, error: BaseException) -> None:
         """The executor lends no thread. In the loop's thread."""
-        self._failures.fail(error)
+        self._around.failures.fail(error)
 
     def idle(self) -> None:
-        """End a run without a value if nothing runs or is ready: nodes wait for each other."""
+        """End a run in which nothing runs or is ready.
+
+        If it has no value, nodes wait for each other.
+        """
+        if self._end.is_near:
+            self._end.wake()
+            return
         with self._lock:
             if self._dispatch.busy or self._end.stopping or self._end.is_near:
                 return

@@ -11,12 +11,9 @@ from contextvars import Context
 from threading import get_ident
 from typing import Any, Final
 
-from cascade.runtime.graph_path.dispatch import Dispatch
-from cascade.runtime.graph_path.failures import Failures
-from cascade.runtime.graph_path.following import Following
+from cascade.runtime.execution.carried import overran
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.run import overran
 
 #: The result of a call that was given up: another thread has its work by now.
 GIVEN_UP: Final = object()
@@ -50,27 +47,17 @@ class TimedCalls:
     """The plain calls of one run that have to end in time.
 
     Args:
-        surroundings: The shared parts of the run.
-        following: Decides about another attempt.
-        dispatch: Has the pool of the threads, and the permits of the calls.
-        failures: Receives the errors.
+        around: The other parts of the run.
     """
 
-    def __init__(
-        self,
-        surroundings: Surroundings,
-        following: Following,
-        dispatch: Dispatch,
-        failures: Failures,
-    ) -> None:
-        self._run = surroundings.run
-        self._following = following
-        self._dispatch = dispatch
-        self._failures = failures
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._run = around.run
+        self._dispatch = around.dispatch
         self._time = self._run.loop.time
         #: Thread → its call.
         self._active: dict[int, _Timed] = {}
-        dispatch.pool.at_look(self._look)
+        self._dispatch.at_look(self._look)
 
     def call(self, context: Context, work: Work, timeout: float) -> Any:
         """Make the call of ``work`` in ``context``, in a worker's thread.
@@ -116,9 +103,9 @@ class TimedCalls:
             self._run.give_up(call, name, work.source)
         error = overran(name, timeout)
         try:
-            if not self._following.tries_again(work, error):
-                self._failures.fail(error, work)
+            if not self._around.following.tries_again(work, error):
+                self._around.failures.fail(error, work)
         except BaseException as other:  # of a function that decides about another attempt
-            self._failures.fail(other, work)
+            self._around.failures.fail(other, work)
         dispatch.pool.wake()
         dispatch.idle()
