@@ -5,8 +5,9 @@ An attempt is made in one of two ways, depending on the thread of its call:
 - ``NodeProcessor.call`` in the event loop's thread: gates → task resources → timeout → one call.
   Coroutine functions are called there; plain functions on a worker, on the thread of their
   resources, or inline.
-- ``graph_path.slow_lane`` on a worker: gates → one call of a plain function. Without resources and
-  a timeout, a call needs no event loop.
+- ``graph_path.slow_lane`` on a worker: gates → one call of a plain function. Without a timeout and
+  resources of its own, a call needs no event loop. ``graph_path.fast_lane`` makes the first attempt
+  of a node in the same way, if it need not wait (``graph_path.light_calls``).
 
 One rule decides for both whether another attempt follows: ``pause_after``. Its caller,
 ``graph_path.following``, lets the node rest and sends it to its lane again.
@@ -17,7 +18,8 @@ User functions are called in these places, and nowhere else:
 ``attempts``                   attempts in the event loop's thread: ``await_once`` (coroutines) and
                                ``_inline``; on a thread: ``_in_thread``
 ``graph_path.slow_lane``       attempts on a worker
-``graph_path.fast_lane``       plain calls without policies, on a worker
+``graph_path.fast_lane``       plain calls on a worker, and ``graph_path.light_calls`` those that
+                               hold capacities
 ``loops.fused``, ``generated`` steps of loops: code that was written for the task
 ``loops.trampoline``           steps of loops of several tasks
 ``straightline``               graphs of plain calls: code that was written for their shape

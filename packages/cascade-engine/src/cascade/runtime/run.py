@@ -53,7 +53,7 @@ from cascade.runtime.limits.gate import Gate
 from cascade.runtime.options import DEFAULTS, RunSettings
 from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.lazy_value import number_of
+from cascade.spec.lazy_value import SOURCE, number_of
 from cascade.spec.map_items import Item, item_of
 from cascade.spec.operation import Operation
 from cascade.spec.params import Source, run_params
@@ -219,7 +219,7 @@ class Run:
         self.resources.check(special)
         self.gate.capacities.check_nodes(special)
         for lazy in special:
-            if isinstance(lazy, Source):
+            if lazy._special & SOURCE and isinstance(lazy, Source):
                 lazy.read(self.params)
 
     @property

@@ -1,8 +1,8 @@
 """Dispatch: sends each node of a graph run to its lane.
 
 Plain functions go to the workers, which use the fast lane if possible. Coroutine functions, and
-calls that need resources, have a timeout or ask for the event loop, get an asyncio task each. Work
-whose attempt failed rests until the next one, without holding a thread.
+calls that need resources of their own or bound ones, have a timeout or ask for the event loop, get
+an asyncio task each. Work whose attempt failed rests until the next one, without holding a thread.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import islice
 from time import monotonic
 from typing import Any, Protocol
@@ -20,11 +20,13 @@ from cascade.runtime.execution.cancels import Cancels
 from cascade.runtime.execution.placement import belongs_on_loop
 from cascade.runtime.execution.thread_waits import LASTING
 from cascade.runtime.graph_path.admission import Admission
+from cascade.runtime.graph_path.openings import Openings
 from cascade.runtime.graph_path.ranks import by_rank
 from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.worker_pool import ByPriority, WorkerPool
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import RESOURCES
 from cascade.spec.operation import Operation
 
 
@@ -36,6 +38,9 @@ class Lanes(Protocol):
 
     def work_on(self, item: Item) -> Coroutine[Any, Any, None]:
         """Work on an item in the event loop's thread; ends with ``Dispatch.left``."""
+
+    def not_opened(self, item: Item, error: BaseException) -> None:
+        """Called when a resource of an item could not be opened. In the loop's thread."""
 
     def idle(self) -> None:
         """Called when there may be no work left. In the loop's thread."""
@@ -58,7 +63,7 @@ class Dispatch:
     lanes: Lanes | None = None
 
     def __init__(self, surroundings: Surroundings, stages: Stages | None) -> None:
-        self._run, self._lock, _, self._end = surroundings
+        self._run, self._lock, self._reports, self._end = surroundings
         run = self._run
         self._thread = threading.get_ident()
         self._cancels = Cancels()
@@ -75,18 +80,28 @@ class Dispatch:
         self._resting: dict[Work, asyncio.TimerHandle | None] = {}
         #: Work that waits for capacities and constraints.
         self.admission = Admission(run, self._go_on)
+        #: Items that wait for resources to open.
+        self.openings = Openings(run, self._start, self._push_back, self._not_opened)
         run.watch_work(self.holding)
         run.thread_waits.watch(self)
         self.pool.on_short = self._report_wait
         #: The last node that was reported to wait for a thread, and the time of that look.
         self._reported: tuple[LazyResult[Any] | None, float] = (None, 0.0)
         self._end.at_stop(self.pool.stop)
+        self._resources = run.resources
+        self._need_attempt = run.resources.need_attempt
 
     @property
     def busy(self) -> bool:
         """Whether work is active, or will start by itself."""
         # The workers first: the places where they leave items are checked after them.
-        return bool(self.pool.busy or self._on_loop_now or self._resting or self.admission.busy)
+        return bool(
+            self.pool.busy
+            or self._on_loop_now
+            or self._resting
+            or self.admission.busy
+            or self.openings.busy
+        )
 
     def begin_in_place(self) -> None:
         """Count an item that the run's own asyncio task works on. Under the lock."""
@@ -105,23 +120,33 @@ class Dispatch:
 
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node with all its inputs to its lane. Under the lock."""
-        if node._plain:
+        if node._plain or (
+            node.task.plain  # the answer of ``belongs_on_loop``, far quicker
+            and not (node._special & RESOURCES and self._resources.has_unshared)
+            and (node._policies is None or node._policies.calls.timeout is None)
+        ):
             if segment.deep:
                 self.pool.push_first((segment, node))
             else:
                 self.pool.push(node if segment.first else (segment, node))
-        elif belongs_on_loop(node.task, node.args, node.kwargs, node._calls):
-            self.to_loop((segment, node))
+        elif belongs_on_loop(node.task, node.args, node.kwargs, node._calls, self._need_attempt):
+            if not (node._special & RESOURCES and self._waits_for_resource(segment, node)):
+                self.to_loop((segment, node))
         else:
             self._to_workers((segment, node), node.task, segment.deep)
 
     def send(self, work: Work) -> None:
         """Send active work to the lane of its next operation. Under the lock."""
-        if belongs_on_loop(work.operation, work.args, work.kwargs, work.policies):
+        if self.is_for_loop(work):
             self.to_loop((work.segment, work))
         else:
             self._to_workers((work.segment, work), work.operation)
             self.wake_later()
+
+    def is_for_loop(self, work: Work) -> bool:
+        """Whether the next call of ``work`` belongs to the event loop's lane."""
+        policies, need_attempt = work.policies, self._need_attempt
+        return belongs_on_loop(work.operation, work.args, work.kwargs, policies, need_attempt)
 
     def wake_later(self) -> None:
         """Have pushed items worked on. A worker does so itself, without a hop to the loop."""
@@ -138,6 +163,45 @@ class Dispatch:
         self.pool.push((work.segment, work))
         with suppress(RuntimeError):  # the run was abandoned, and its loop is closed
             self._run.call_in_loop(self.pool.wake)
+
+    def _waits_for_resource(self, segment: Segment, node: LazyResult[Any]) -> bool:
+        """Whether a coroutine goes on when a shared resource is open, and has no task until then.
+
+        So it is where nothing else has to be done, or told, before that opens.
+        """
+        args, kwargs = node.args, node.kwargs
+        if not node.task.is_async or node._policies is not None or self._reports.wanted:
+            return False
+        if self._end.gaps or self._run.gate.constraints.any or self._need_attempt(args, kwargs):
+            return False
+        wanted = self._resources.unopened(args, kwargs)
+        return wanted is not None and self.openings.opened(wanted, (segment, node), 0) is None
+
+    def _push_back(self, items: Iterable[Item]) -> None:
+        """Put items that waited for a resource back to their places. In the loop's thread."""
+        coroutines = []
+        for item in reversed([*items]):
+            node = _node_of(item)
+            if node is not None and node.task.is_async:
+                coroutines.append(item)
+            else:
+                self.pool.push_first(item)
+        with self._lock if coroutines else nullcontext():
+            for item in reversed(coroutines):
+                self.to_loop(item)
+        self.pool.wake()
+
+    def _not_opened(self, items: Iterable[Item], error: BaseException) -> None:
+        """A resource of some items could not be opened. In the loop's thread."""
+        is_cancel = isinstance(error, asyncio.CancelledError)
+        if self._end.stopping and not (is_cancel or isinstance(error, Exception)):
+            raise error  # an interrupt while the run ends is for the event loop
+        if self.lanes is None or (is_cancel and self._end.is_cancelled(1)):
+            return
+        for item in items:
+            self.lanes.not_opened(item, error)
+        self.pool.wake()
+        self.idle()
 
     @property
     def _on_loop_now(self) -> int:
@@ -198,6 +262,12 @@ class Dispatch:
             lane = self.lanes.work_on(item)
             self._tasks.add(self._run.loop.create_task(lane, context=self._run.context.copy()))
 
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin an asyncio task that the end of the run cancels and awaits."""
+        task = self._run.loop.create_task(work, context=self._run.context.copy())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     def left(self) -> None:
         """The current asyncio task has handled its item, and ends."""
         task = asyncio.current_task()
@@ -216,7 +286,7 @@ class Dispatch:
         def wake_up() -> None:
             self._run.end_rest(waiting)
             del self._resting[work]
-            if belongs_on_loop(work.operation, work.args, work.kwargs, work.policies):
+            if self.is_for_loop(work):
                 with self._lock:
                     self.to_loop((work.segment, work))
             else:
@@ -271,11 +341,13 @@ class Dispatch:
             self.lanes = None
             self.pool.let_go()
             self.admission.let_go()
+            self.openings.let_go()
 
     def _abandon(self) -> None:
         self.admission.abandon()
-        for call, item in self.pool.working():
+        for call, item, thread in self.pool.working():
             node = _node_of(item)
+            self._resources.leave_in_use(call, thread, node)
             name = "plain tasks" if node is None else node.name
             self._run.abandon(call, name, node)
 

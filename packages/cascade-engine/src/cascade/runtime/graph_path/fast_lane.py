@@ -2,8 +2,8 @@
 
 The cost of a node is decided here: pop, call, keep, release. So this is one inlined loop, without
 any Python call between two calls of tasks. All other work goes the general way of ``slow_lane``,
-with the same meaning. A node on the fast lane has no policies and nothing to unwrap, and no node of
-the run was skipped or has failed so far.
+with the same meaning. A node on the fast lane has nothing to unwrap and no policies, or ones that
+have nothing to do (``light_calls``), and no node of the run was skipped or has failed so far.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from cascade.graph.wiring import Several
 from cascade.runtime.execution.contexts import differs
 from cascade.runtime.graph_path.dispatch import Dispatch
 from cascade.runtime.graph_path.failures import Failures
+from cascade.runtime.graph_path.light_calls import KEPT, LightCalls, Ready, marked
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.ranks import GIVE_WAY, SWITCH
 from cascade.runtime.graph_path.segments import Segment, Shares, Work
@@ -42,8 +43,9 @@ class FastLane:
         surroundings: The shared parts of the run.
         nodes: Receives values.
         dispatch: Receives nodes that are not plain.
-        slow_lane: Handles all other items: resumed work, nodes with policies.
+        slow_lane: Handles all other items: resumed work, nodes whose policies act.
         failures: Receives the error of a call.
+        light: Prepares calls of nodes with policies, where these have nothing to do.
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class FastLane:
         dispatch: Dispatch,
         slow_lane: SlowLane,
         failures: Failures,
+        light: LightCalls,
     ) -> None:
         self._run, self._lock, self._reports, self._end = surroundings
         self._nodes = nodes
         self._dispatch = dispatch
         self._slow_lane = slow_lane
         self._failures = failures
+        self._light = light
 
     def drain(self, pool: WorkerPool) -> None:
         """Work on ready items until there are none. In a worker's thread."""
@@ -77,7 +81,7 @@ class FastLane:
         does; the check takes a tenth of the time of a copy.
         """
         lock, settle, activate = self._lock, self._nodes.settle, self._dispatch.activate
-        end, work_on = self._end, self._slow_lane.work_on
+        end, work_on, light = self._end, self._slow_lane.work_on, self._light
         held, variables = self._run.held, len(self._run.context)
         constraints = self._run.gate.constraints
         free: Any = None  # the task that was last found to have no constraint
@@ -85,10 +89,13 @@ class FastLane:
         watched = self._reports.wanted
         ready = pool.queue()
         popleft, push, push_first = ready.popleft, ready.append, ready.appendleft
-        recorded = self._run.record is not None
+        recorded, watched_places = self._run.record is not None, self._nodes.watched
         first = self._nodes.first
         assert first is not None
         me, are_plain = get_ident(), ATOMS.issuperset
+        light_call: Ready | None = None
+        args: Any
+        kwargs: Any
         while True:
             try:
                 item = popleft()
@@ -109,9 +116,15 @@ class FastLane:
                 if lazy is GIVE_WAY:
                     pool.give_way()
                     return True
-                work_on((segment, lazy))
-                continue
-            if constraints.any and not (lazy.task is free and constraints.found is known):
+                if end.smooth and type(lazy) is not Work:
+                    light_call = light.ready(segment, lazy)
+                if light_call is None:
+                    work_on((segment, lazy))
+                    continue
+                if light_call is KEPT:
+                    light_call = None
+                    continue
+            elif constraints.any and not (lazy.task is free and constraints.found is known):
                 known = constraints.found
                 if known.get(lazy.task.name) is not FREE:
                     work_on((segment, lazy))
@@ -120,7 +133,15 @@ class FastLane:
             started = self._reports.begun(lazy, segment) if watched else 0.0
             try:
                 # Values that only this call needs live only in its arguments (M21).
-                if not lazy._dependencies:
+                if light_call is not None:
+                    args, kwargs, holding, takes = light_call
+                    if takes:
+                        args, kwargs = light.take(segment, lazy, args, kwargs)
+                    if holding is None:
+                        value = lazy.task.func(*args, **kwargs)
+                    else:
+                        value = light.call(lazy, args, kwargs, holding)
+                elif not lazy._dependencies:
                     args, kwargs = lazy.args, lazy.kwargs
                     value = lazy.task.func(*args, **kwargs)
                 elif segment.shared and lazy in segment.shared:
@@ -147,7 +168,9 @@ class FastLane:
                     args, kwargs = arguments(lazy, segment.take)
                     value = lazy.task.func(*args, **kwargs)
             except BaseException as error:
-                if lazy._index is not None and type(kwargs) is dict:
+                if light_call is not None:
+                    self._attempt_failed(error, segment, lazy, started, args, kwargs)
+                elif lazy._index is not None and type(kwargs) is dict:
                     self._failed(error, segment, lazy, started, kwargs)
                 else:
                     self._failed(error, segment, lazy, started)
@@ -159,6 +182,8 @@ class FastLane:
                 or ((kind is list or kind is tuple) and are_plain(map(type, value)))
                 or not (issubclass(kind, _GOES_ON) or (not lazy.task.structural and goes_on(value)))
             ):
+                if light_call is not None:
+                    args, kwargs = marked(lazy, args, kwargs)
                 work = _begun(segment, lazy, started, args, kwargs)
                 work.handed, value, args, kwargs = value, None, None, None
                 self._slow_lane.go_on(work)
@@ -171,7 +196,13 @@ class FastLane:
                     users = slots[lazy]
                 except KeyError:  # it is the segment's target
                     users = None
-                if recorded or lock.shared or users is None or segment.foreign:
+                if (
+                    recorded
+                    or lock.shared
+                    or users is None
+                    or segment.foreign
+                    or (light_call is not None and watched_places)
+                ):
                     try:
                         with lock:
                             settle(segment, lazy, value)
@@ -214,9 +245,23 @@ class FastLane:
                                     activate(segment, user)
                     finally:
                         lock.inside = 0
-            value = args = kwargs = None  # otherwise they would live until the next call
+            # Otherwise they would live until the next call.
+            value = args = kwargs = light_call = None
             if len(context) != variables or (held and differs(context, held)):
                 return False
+
+    def _attempt_failed(
+        self,
+        error: BaseException,
+        segment: Segment,
+        lazy: LazyResult[Any],
+        started: float,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """The call of a light node has failed; another attempt may follow."""
+        work = _begun(segment, lazy, started, *marked(lazy, args, kwargs))
+        self._slow_lane.fail_attempt(work, error)
 
     def _failed(
         self,

@@ -10,7 +10,6 @@ from typing import Any
 from cascade.runtime.attempts import NodeCall, NodeProcessor
 from cascade.runtime.execution.cancels import cancelled_inside
 from cascade.runtime.execution.fairness import YieldBudget
-from cascade.runtime.execution.placement import wants_resources
 from cascade.runtime.graph_path.beginnings import Beginnings
 from cascade.runtime.graph_path.dispatch import Dispatch
 from cascade.runtime.graph_path.failures import Failures
@@ -100,15 +99,22 @@ class LoopLane:
         self._failures.fail(error, work, item)
         return False
 
+    def _is_bare(self, work: Work) -> bool:
+        """Whether the next call of ``work`` awaits a coroutine, without limits and policies."""
+        gate = self._run.gate
+        if not work.operation.is_async or work.policies is not PLAIN_CALLS:
+            return False
+        return not (gate.constraints.any and gate.governs(work.operation, PLAIN_CALLS))
+
     def _call(self, work: Work) -> Awaitable[Any]:
         """An awaitable for the call of ``work``."""
-        operation, args, kwargs, gate = work.operation, work.args, work.kwargs, self._run.gate
-        bare = operation.is_async and work.policies is PLAIN_CALLS
-        bare = bare and not (gate.constraints.any and gate.governs(operation, PLAIN_CALLS))
-        if bare and not wants_resources(args, kwargs):
-            if self._reports.wanted:
-                self._reports.goes_on(work)
-            return self._processor.await_once(operation, work.source, args, kwargs)
+        operation, args, kwargs = work.operation, work.args, work.kwargs
+        if self._is_bare(work):
+            given = self._run.resources.filled(args, kwargs)
+            if given is not None:
+                if self._reports.wanted:
+                    self._reports.goes_on(work)
+                return self._processor.await_once(operation, work.source, *given)
         call = NodeCall(operation, args, kwargs, work.policies, work.source)
         if self._reports.wanted:
             call.waits = partial(self._reports.waits, work)

@@ -1,16 +1,18 @@
 """The slow lane: handles nodes that are more than plain calls in workers' threads.
 
 It makes attempts of plain functions that need neither the event loop nor a timeout: with retries,
-caches, conditions, capacities and constraints, and with their continuations. All others belong to
-the event loop's lane (``loop_lane``).
+caches, conditions, capacities, constraints and shared resources, and with their continuations. All
+others belong to the event loop's lane (``loop_lane``).
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from threading import get_ident
 from typing import Any
 
+from cascade.runtime.execution.placement import wants_resources
 from cascade.runtime.graph_path.beginnings import Beginnings
 from cascade.runtime.graph_path.dispatch import Dispatch
 from cascade.runtime.graph_path.failures import Failures
@@ -19,7 +21,9 @@ from cascade.runtime.graph_path.loop_driver import MOVED, NOT_ENTERED, LoopDrive
 from cascade.runtime.graph_path.segments import PENDING, Item, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.limits.permits import current_permit
+from cascade.runtime.resources.instance import ResourceInstance
 from cascade.runtime.run import carried
+from cascade.spec.injection import Inject
 
 
 class SlowLane:
@@ -82,14 +86,17 @@ class SlowLane:
                         context = copied()  # a task's changes are invisible to others (M12)
                         if work.permit is not None:
                             context.run(current_permit.set, work.permit)
-                        result = context.run(work.operation.func, *work.args, **work.kwargs)
+                        if not wants_resources(work.args, work.kwargs):
+                            result = context.run(work.operation.func, *work.args, **work.kwargs)
+                        else:
+                            used = self._opened(work)
+                            if used is None:
+                                return
+                            result = context.run(self._call_with, work, used)
                 except (Exception, asyncio.CancelledError) as failure:
                     admission.left(work)  # a node holds no permit during its delay
-                    error = carried(work.operation.func, failure)
-                    if isinstance(error, Exception) and self._following.tries_again(work, error):
-                        del error  # its traceback holds this frame
-                        return
-                    raise error from error.__cause__
+                    self.fail_attempt(work, failure)
+                    return
                 if work.permit is not None:
                     admission.left(work)
                 work = after(work, result, on_loop=False)
@@ -98,6 +105,29 @@ class SlowLane:
             if work is not None:
                 admission.left(work)
             self._failures.fail(error, work, item)
+
+    def fail_attempt(self, work: Work, failure: BaseException) -> None:
+        """Settle a failed attempt of work that no longer holds a permit, or schedule the next."""
+        error = carried(work.operation.func, failure)
+        try:
+            if isinstance(error, Exception) and self._following.tries_again(work, error):
+                return
+        except BaseException as fault:  # of the user's functions that decide
+            error = fault
+        self._failures.fail(error, work)
+
+    def not_opened(self, item: Item, error: BaseException) -> None:
+        """Settle an item whose resource could not be opened. In the loop's thread."""
+        work: Work | None = None
+        try:
+            work = self._begin(item)
+        except BaseException as fault:
+            self._failures.fail(fault, None, item)
+        if work is not None:
+            if self._reports.wanted:
+                self._reports.goes_on(work)
+            self._dispatch.admission.left(work)
+            self.fail_attempt(work, error)
 
     def go_on(self, work: Work) -> None:
         """Continue work that the fast lane has begun; ``work.handed`` is the result of its call."""
@@ -110,6 +140,42 @@ class SlowLane:
             del result  # a loop must not hold the arguments of its tail call
             if following is not None:
                 self.work_on((following.segment, following))
+
+    def _opened(self, work: Work) -> list[ResourceInstance] | None:
+        """The resources of the next call; None if ``work`` goes on when they are open."""
+        dispatch, ready = self._dispatch, self._run.resources.ready
+        found = []
+        for value in (*work.args, *work.kwargs.values()):
+            while type(value) is Inject:
+                instance = ready(value)
+                if instance is not None:
+                    found.append(instance)
+                    break
+                if self._run.resources.need_attempt(work.args, work.kwargs):
+                    dispatch.admission.left(work)
+                    with self._lock:
+                        dispatch.to_loop((work.segment, work))
+                    return None
+                dispatch.admission.pause(work)
+                if dispatch.openings.opened(value, (work.segment, work)) is None:
+                    return None
+                if not dispatch.admission.admits(work):
+                    return None
+        return found
+
+    def _call_with(self, work: Work, used: Sequence[ResourceInstance]) -> Any:
+        """Call a function with its resources."""
+        resources, me = self._run.resources, get_ident()
+        left = iter(used)
+        args = [next(left).resource if type(v) is Inject else v for v in work.args]
+        kwargs = {
+            n: next(left).resource if type(v) is Inject else v for n, v in work.kwargs.items()
+        }
+        resources.in_use[me] = used
+        try:
+            return work.operation.func(*args, **kwargs)
+        finally:
+            resources.in_use.pop(me, None)
 
     def _spin(self, work: Work) -> Any:
         """The result of a batch of the loop of ``work``; see ``LoopDriver``."""

@@ -9,8 +9,9 @@ State vocabulary:
   values stays at one address for ever: flat memory.
 - *work*: the computation of one node: its present operation and arguments. A tail call changes
   these, never the address (rule R5, M3).
-- *lane*: plain calls go to the workers' fast lane; plain calls with policies to the workers' slow
-  lane; coroutine functions, and calls that need resources or have a timeout, to the event loop.
+- *lane*: plain calls go to the workers' fast lane; plain calls whose policies act to the workers'
+  slow lane; coroutine functions, and calls with a timeout or with resources of their own, to the
+  event loop.
 
 Lazy values are remembered by address while they live. If a task returns or mentions one that the
 run has met, it is not computed again (M14).
@@ -33,6 +34,7 @@ from cascade.runtime.graph_path.fast_lane import FastLane
 from cascade.runtime.graph_path.following import Following
 from cascade.runtime.graph_path.gaps import Gaps
 from cascade.runtime.graph_path.handovers import Handovers
+from cascade.runtime.graph_path.light_calls import LightCalls
 from cascade.runtime.graph_path.loop_driver import LoopDriver
 from cascade.runtime.graph_path.loop_entries import LoopEntries
 from cascade.runtime.graph_path.loop_lane import LoopLane
@@ -115,7 +117,9 @@ class GraphRun:
         following = Following(around, nodes, dispatch, continuations, failures, handovers)
         parts = self._beginnings, following, driver, dispatch, failures
         self._loop_lane = LoopLane(around, *parts)
-        self._fast_lane = FastLane(around, nodes, dispatch, SlowLane(around, *parts), failures)
+        self._slow_lane = slow_lane = SlowLane(around, *parts)
+        light = LightCalls(around, dispatch.openings, caches, failures)
+        self._fast_lane = FastLane(around, nodes, dispatch, slow_lane, failures, light)
         dispatch.lanes = self
 
     async def value(self, target: LazyResult[Any], begun: Begun | None = None) -> Any:
@@ -190,6 +194,10 @@ class GraphRun:
     def work_on(self, item: Item) -> Coroutine[Any, Any, None]:
         """Handle an item in the event loop's thread."""
         return self._loop_lane.work_on(item)
+
+    def not_opened(self, item: Item, error: BaseException) -> None:
+        """A resource of an item could not be opened. In the loop's thread."""
+        self._slow_lane.not_opened(item, error)
 
     def refused(self, error: BaseException) -> None:
         """The executor lends no thread. In the loop's thread."""
