@@ -594,6 +594,7 @@ def test_an_engine_that_ends_without_close_warns(log):
     threads = LocalExecutor(1)
     engines = [cs.Engine(threads=threads)]
     asyncio.run(engines[0].run(user(plain("pool", log))()))
+    threads.shutdown()  # its thread may still be about to let go of the run
 
     def drop():
         engines.clear()
@@ -601,7 +602,6 @@ def test_an_engine_that_ends_without_close_warns(log):
 
     with pytest.warns(ResourceWarning, match="without close.*resources 'pool' are still open"):
         drop()
-    threads.shutdown()
 
 
 @pytest.mark.parametrize("ending", ["without resources", "closed", "its loop has ended"])

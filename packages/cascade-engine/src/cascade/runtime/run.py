@@ -30,7 +30,7 @@ from cascade.runtime.limits.permits import Admissions, current_permit
 from cascade.runtime.options import DEFAULTS, RunSettings
 from cascade.runtime.run_events import RunEvents
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.lazy_value import number_of
+from cascade.spec.lazy_value import SOURCE, number_of
 from cascade.spec.map_items import item_of
 from cascade.spec.operation import Operation
 from cascade.spec.params import Source, run_params
@@ -224,7 +224,7 @@ class Run(RunEvents):
         self.resources.check(special)
         self.constraints.capacities.check_nodes(special)
         for lazy in special:
-            if isinstance(lazy, Source):
+            if lazy._special & SOURCE and isinstance(lazy, Source):
                 lazy.read(self.params)
 
     @property

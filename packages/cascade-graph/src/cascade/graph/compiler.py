@@ -235,7 +235,7 @@ def _collected(surplus: Any, root: LazyResult[Any]) -> LazyResult[Any] | None:
     items = [item.value if isinstance(item, Literal) else item for item in items]
     fillings = tuple(zip(holes, range(len(holes)), strict=True))
     recipe = Recipe(type(surplus), [(type(surplus), items, fillings)])
-    return LazyResult(GATHER, (recipe, *leaves), NO_KWARGS, leaves, False, root._code, root._lasti)
+    return LazyResult(GATHER, (recipe, *leaves), NO_KWARGS, leaves, 0, root._code, root._lasti)
 
 
 def _amounts(

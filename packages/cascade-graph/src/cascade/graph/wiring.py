@@ -107,14 +107,16 @@ def wire(target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | Non
         if not lazy._plain:
             if lazy._special:
                 wiring.special.append(lazy)
-            if lazy._policies is not None:
-                if lazy._policies.calls.priority:
+            policies = lazy._policies
+            if policies is not None:
+                if policies.calls.priority:
                     wiring.ranked = True
-                if lazy._policies.keeps:
+                if policies.keeps:
                     wiring.kept.append(lazy)
-                more = inputs_of(lazy)[len(sources) :]
-                sources += more
-                ordered = ordered and all(source.number < lazy.number for source in more)
+                if policies.conditions or policies.predecessors or policies.amounts:
+                    more = inputs_of(lazy)[len(sources) :]
+                    sources += more
+                    ordered = ordered and all(source.number < lazy.number for source in more)
         if not sources:
             ready.append(lazy)
             continue

@@ -116,6 +116,7 @@ class ByArguments:
         self._ignored = frozenset(ignore)
         self._version = version
         self._made_of = (id(backend), ttl, self._ignored, version)
+        self._hash = hash(self._made_of)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -123,19 +124,21 @@ class ByArguments:
         return self._made_of == other._made_of
 
     def __hash__(self) -> int:
-        return hash(self._made_of)
+        return self._hash
 
     def key(self, task: Task[..., Any], arguments: Mapping[str, Any]) -> Hashable:
-        parts = []
-        for name, value in sorted(self._counting(task, arguments)):
-            try:
-                parts.append((name, key_of(value)))
-            except UndigestibleError as error:
-                raise ArgumentError(
-                    f"task '{task.name}': the argument '{name}' cannot be part of a cache key: "
-                    f"{error}; leave it out with ignore={{'{name}'}}, or give the node a "
-                    "CachePolicy with a key() of your own"
-                ) from None
+        parameters, parts, name = task.parameters, [], ""
+        if self._ignored or parameters.var_positional or parameters.var_keyword:
+            arguments = dict(self._counting(task, arguments))
+        try:
+            for name in sorted(arguments):
+                parts.append((name, key_of(arguments[name])))
+        except UndigestibleError as error:
+            raise ArgumentError(
+                f"task '{task.name}': the argument '{name}' cannot be part of a cache key: "
+                f"{error}; leave it out with ignore={{'{name}'}}, or give the node a "
+                "CachePolicy with a key() of your own"
+            ) from None
         return (task.__module__, task.__qualname__, self._version, _identity(task), *parts)
 
     def load(self, key: Any, arguments: Mapping[str, Any]) -> tuple[bool, Any]:

@@ -45,7 +45,7 @@ from cascade.spec.fallbacks import (
 )
 from cascade.spec.forgotten import refuse_uncalled
 from cascade.spec.injection import Inject
-from cascade.spec.lazy_value import NO_KWARGS, LazyValue
+from cascade.spec.lazy_value import LITERALS, NO_KWARGS, RESOURCES, LazyValue
 from cascade.spec.misuse import Misuse, compared, described, misused, written
 from cascade.spec.operation import FallbackOperation, Operation
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies, Policies
@@ -271,7 +271,7 @@ def with_fallback(
     lasti: int,
 ) -> FallbackResult[Any]:
     """The node for ``lazy`` with ``fallback``; ``code`` and ``lasti`` locate the expression."""
-    return FallbackResult(operation, (fallback, lazy), NO_KWARGS, (lazy,), False, code, lasti)
+    return FallbackResult(operation, (fallback, lazy), NO_KWARGS, (lazy,), 0, code, lasti)
 
 
 def gather(
@@ -317,18 +317,18 @@ def gathered(
     """The node that rebuilds ``container``; ``code`` and ``lasti`` locate the expression."""
     recipe, leaves = recipe_of(container, marks)
     # Special if it hides lazy values in literals, which a run must know of (M21, M22).
-    special = bool(recipe.literals)
+    special = LITERALS if recipe.literals else 0
     return LazyResult(GATHER, (recipe, *leaves), NO_KWARGS, leaves, special, code, lasti)
 
 
 def settle(
     args: tuple[Any, ...], kwargs: dict[str, Any], code: CodeType, lasti: int
-) -> tuple[tuple[Any, ...], dict[str, Any], tuple[LazyResult[Any], ...], bool]:
+) -> tuple[tuple[Any, ...], dict[str, Any], tuple[LazyResult[Any], ...], int]:
     """Find the lazy values among a call's arguments.
 
     Returns:
         ``args`` and ``kwargs`` with containers that hold lazy values replaced by one lazy value,
-        the lazy values among them, and whether a Literal or Inject is left to unwrap.
+        the lazy values among them, and whether they have LITERALS or RESOURCES.
 
     Raises:
         ArgumentError: An argument is a task that was not called, or a tail call.
@@ -343,21 +343,23 @@ def settle(
             return _settle_any(args, kwargs, code, lasti)
     # One tuple for both if possible: the fast lane tests that, and it saves memory.
     same = len(dependencies) == len(args) and not kwargs
-    return args, kwargs or NO_KWARGS, args if same else tuple(dependencies), False
+    return args, kwargs or NO_KWARGS, args if same else tuple(dependencies), 0
 
 
 def _settle_any(
     args: tuple[Any, ...], kwargs: dict[str, Any], code: CodeType, lasti: int
-) -> tuple[tuple[Any, ...], dict[str, Any], tuple[LazyResult[Any], ...], bool]:
+) -> tuple[tuple[Any, ...], dict[str, Any], tuple[LazyResult[Any], ...], int]:
     dependencies: list[LazyResult[Any]] = []
-    special = False
+    special = 0
 
     def settled(value: Any) -> Any:
         nonlocal special
         if issubclass(type(value), LazyValue):
             dependencies.append(value)
-        elif issubclass(type(value), (Literal, Inject)):
-            special = True
+        elif issubclass(type(value), Literal):
+            special |= LITERALS
+        elif issubclass(type(value), Inject):
+            special |= RESOURCES
         elif is_container(type(value)):
             if holds_marks(value):
                 value = gathered(value, code, lasti)

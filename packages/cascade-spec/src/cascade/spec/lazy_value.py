@@ -24,6 +24,10 @@ from cascade.spec.errors import LazyUseError
 from cascade.spec.operation import Operation
 from cascade.spec.policies import Policies
 
+#: What a run looks at before the call of a node: its literals, which are unwrapped; its resources;
+#: the capacities that it takes; and that its value comes from the surroundings of the run.
+LITERALS, RESOURCES, LIMITS, SOURCE = 1, 2, 4, 8
+
 next_number = itertools.count(1).__next__  # in events 0 stands for no node
 #: The ``kwargs`` of all calls without any; one shared object that never changes.
 NO_KWARGS: dict[str, Any] = {}
@@ -56,9 +60,9 @@ class LazyValue:
     kwargs: dict[str, Any]
     #: The lazy values among args and kwargs, in order, repeated where they are used twice.
     _dependencies: tuple[LazyValue, ...]
-    #: True when a run has to look at the arguments before the call: a ``Literal`` or ``Inject`` to
-    #: unwrap, a parameter to check.
-    _special: bool
+    #: What a run has to look at before the call: LITERALS, RESOURCES, LIMITS, SOURCE, as far as the
+    #: node has them; mostly 0.
+    _special: int
     #: Whether the node is just a call of a plain operation: nothing special, no policies. The fast
     #: lane tests this twice per node.
     _plain: bool
@@ -77,7 +81,7 @@ class LazyValue:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         dependencies: tuple[LazyValue, ...],
-        special: bool,
+        special: int,
         code: CodeType,
         lasti: int,
     ) -> None:

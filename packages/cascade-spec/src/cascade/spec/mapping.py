@@ -29,6 +29,7 @@ from cascade.spec.lazy_types import (
     settle,
     with_fallback,
 )
+from cascade.spec.lazy_value import LIMITS, RESOURCES
 from cascade.spec.map_items import MapItem
 from cascade.spec.misuse import written
 from cascade.spec.operation import Operation
@@ -111,6 +112,8 @@ def mapped(
     dependencies = tuple(c for c in columns if isinstance(c, LazyResult))
     left_out = [m for n, m in task.parameters.injections.items() if n not in iterables]
     injects = any(isinstance(value, Inject) for value in (*shared.values(), *left_out))
+    # So that the run checks before it begins whether they are available.
+    special = RESOURCES if injects else 0
     plan = MapPlan(task, names, shared, code, lasti, joins.catches)
     plan.hidden = tuple(n for n, c in zip(names, columns, strict=True) if _is_from_outside(c))
     if not joins.catches:
@@ -120,7 +123,7 @@ def mapped(
         (plan, *columns),
         {},
         dependencies,
-        injects,  # so that the run checks before it begins whether they are available
+        special,
         code,
         lasti,
     )
@@ -176,7 +179,8 @@ def _give_policies(plan: MapPlan, calls: Iterable[LazyResult[Any]]) -> None:
         for call in calls:
             own = call._own_policies()
             own.calls, own.amounts = policies, given.amounts
-            call._special = call._special or bool(policies.capacities or given.amounts)
+            if policies.capacities or given.amounts:
+                call._special |= LIMITS
 
 
 def is_expansion(lazy: LazyResult[Any]) -> bool:
@@ -212,7 +216,7 @@ def stand_in(plan: MapPlan, index: int) -> list[LazyResult[Any]]:
 
     The call comes first, then its fallbacks.
     """
-    item: MapItem[Any] = MapItem(plan.task, (), {}, (), False, plan.code, plan.lasti)
+    item: MapItem[Any] = MapItem(plan.task, (), {}, (), 0, plan.code, plan.lasti)
     item._index, item._plan = index, plan
     _give_policies(plan, [item])
     nodes: list[LazyResult[Any]] = [item]

@@ -51,6 +51,7 @@ class Parameters:
         self.keyword = tuple(p.name for p in parameters if p.kind in _NAMED)
         self._keywords = frozenset(self.keyword)
         self._positional_only = frozenset(self.positional) - self._keywords
+        self._required = frozenset((*self.positional, *self.keyword))
         self.var_positional = _first(parameters, inspect.Parameter.VAR_POSITIONAL)
         self.var_keyword = _first(parameters, inspect.Parameter.VAR_KEYWORD)
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
@@ -72,6 +73,18 @@ class Parameters:
             return self._named(self.signature.bind, args, kwargs)
         except TypeError as error:
             raise self._misfit(self._problem(error, kwargs)) from None
+
+    def named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """All arguments by name: ``complete(bind(…))``, most often in a tenth of the time.
+
+        Raises:
+            ArgumentError: They do not fit.
+        """
+        if self.fits_some(args, kwargs):
+            named = {**self.defaults, **dict(zip(self.positional, args, strict=False)), **kwargs}
+            if self._required.issubset(named):
+                return named
+        return self.complete(self.bind(args, kwargs))
 
     def check_partial(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Refuse arguments that no call could take; missing ones are allowed."""
@@ -119,9 +132,9 @@ class Parameters:
             ArgumentError: A parameter without a default has no value.
         """
         complete = {**self.defaults, **named}
-        required = [*self.positional, *self.keyword]
-        missing = [n for n in dict.fromkeys(required) if n not in complete]
-        if missing:
+        if not self._required.issubset(complete):
+            required = dict.fromkeys((*self.positional, *self.keyword))
+            missing = [name for name in required if name not in complete]
             raise self._misfit(f"missing {_listed(missing)}")
         return complete
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar, get_origin
 
 from cascade.spec.errors import ArgumentError, DefinitionError, ParameterError
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.lazy_value import NO_KWARGS
+from cascade.spec.lazy_value import NO_KWARGS, SOURCE
 from cascade.spec.operation import FacadeOperation, Operation
 from cascade.spec.wording import short
 
@@ -72,7 +72,7 @@ class Source(LazyResult[T], Generic[T]):
         self.default = default
         frame = sys._getframe(2)
         # Special, so that a run checks it before any call: it may be missing.
-        super().__init__(operation, (name,), NO_KWARGS, (), True, frame.f_code, frame.f_lasti)
+        super().__init__(operation, (name,), NO_KWARGS, (), SOURCE, frame.f_code, frame.f_lasti)
 
 
 class Param(Source[T], Generic[T]):

@@ -42,10 +42,23 @@ class CallPolicies:
         """Whether a failed attempt may be followed by another."""
         return self.retry is not None and self.retry.max_attempts > 1
 
+    def changed(self, **changes: Any) -> CallPolicies:
+        """A copy with other values of some fields; ``dataclasses.replace`` takes twice as long."""
+        return CallPolicies(
+            **{
+                "retry": self.retry,
+                "timeout": self.timeout,
+                "cache": self.cache,
+                "catches": self.catches,
+                "capacities": self.capacities,
+                "priority": self.priority,
+                **changes,
+            }
+        )
+
     def with_capacities(self, amounts: Mapping[str, float]) -> CallPolicies:
         """A copy with these amounts of capacities instead."""
-        kept = tuple(sorted([item for item in amounts.items() if item[1]]))
-        return CallPolicies(self.retry, self.timeout, self.cache, self.catches, kept, self.priority)
+        return self.changed(capacities=tuple(sorted([a for a in amounts.items() if a[1]])))
 
 
 #: No policies at all.

@@ -6,13 +6,12 @@ Each method changes the node's Policies and returns the node itself.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from cascade.spec.checks import check_priority, is_amount, is_number, no_amount
 from cascade.spec.errors import ArgumentError, CycleError, LazyUseError
-from cascade.spec.lazy_value import LazyValue
+from cascade.spec.lazy_value import LIMITS, LazyValue
 from cascade.spec.misuse import compared, described
 from cascade.spec.operation import Operation
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies, Policies
@@ -248,7 +247,7 @@ class PolicyMethods(LazyValue):
         policies.calls = policies.calls.with_capacities({**kept, **fixed})
         others = {n: a for n, a in policies.amounts.items() if n not in amounts}
         policies.amounts = {**others, **lazy}
-        self._special = True  # unknown capacities are refused before the run
+        self._special |= LIMITS  # unknown capacities are refused before the run
         return self
 
     def with_priority(self, priority: int) -> Self:
@@ -296,13 +295,13 @@ class PolicyMethods(LazyValue):
             check_repeatable(self)
         self._own_policies().calls = declared
         if declared.capacities:
-            self._special = True  # unknown capacities are refused before the run
+            self._special |= LIMITS  # unknown capacities are refused before the run
 
     def _calls_with(self, method: str, **changes: Any) -> None:
         self._refuse_structural(method)
         if changes:
             policies = self._own_policies()
-            policies.calls = replace(policies.calls, **changes)
+            policies.calls = policies.calls.changed(**changes)
 
     def _refuse_structural(self, method: str) -> None:
         if self.task.structural and not self._makes_calls:
@@ -328,12 +327,12 @@ class PolicyMethods(LazyValue):
 
 def _in_time(calls: CallPolicies, timeout: float | None) -> CallPolicies:
     """``calls`` with this timeout."""
-    return _timed(timeout) if calls is PLAIN_CALLS else replace(calls, timeout=timeout)
+    return _timed(timeout) if calls is PLAIN_CALLS else calls.changed(timeout=timeout)
 
 
 @lru_cache(maxsize=256)
 def _timed(timeout: float | None) -> CallPolicies:
-    """Policies with a timeout alone: many nodes have equal ones, and ``replace`` takes long."""
+    """Policies with a timeout alone: many nodes have equal ones, and making some takes long."""
     return CallPolicies(timeout=timeout)
 
 

@@ -46,7 +46,7 @@ def check_repeatable(lazy: LazyValue) -> None:
         if issubclass(kind, LazyValue):
             found = value.task is GATHER and _holds_iterators(value.args[0])
         else:
-            found = _is_spent(value)
+            found = is_spent(value)
         if found:
             raise _refused(described(lazy), name, value)
 
@@ -61,7 +61,7 @@ def check_values(task: Operation, args: Sequence[Any], kwargs: Mapping[str, Any]
         return
     for name, value in _named(task, args, kwargs):
         kind = type(value)
-        if kind not in ATOMS and not issubclass(kind, Literal) and _is_spent(value):
+        if kind not in ATOMS and not issubclass(kind, Literal) and is_spent(value):
             raise _refused(f"task '{task.name}'", name, value)
 
 
@@ -82,7 +82,7 @@ def check_step(task: Operation, tail: TailCall, last: Sequence[Any]) -> None:
     check_values(tail.target or task, [*map(fresh, tail.args)], kwargs)
 
 
-def _is_spent(value: Any) -> bool:
+def is_spent(value: Any) -> bool:
     """Whether the first use of ``value`` changes what the next use gets."""
     kind = type(value)
     return issubclass(kind, _ITERATORS) or (is_container(kind) and holds_marks(value, _ITERATORS))

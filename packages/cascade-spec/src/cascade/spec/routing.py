@@ -12,7 +12,7 @@ from cascade.spec.errors import DefinitionError, RouteError
 from cascade.spec.fallbacks import alternative
 from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult, as_lazy
-from cascade.spec.lazy_value import NO_KWARGS
+from cascade.spec.lazy_value import LITERALS, NO_KWARGS, RESOURCES
 from cascade.spec.operation import FacadeOperation, Operation
 from cascade.spec.wording import short
 
@@ -81,7 +81,8 @@ class Router(LazyResult[R], Generic[R]):
         }
         dependencies = (self.selector,) if isinstance(self.selector, LazyResult) else ()
         args = (Routes(self.routes), self.selector)
-        special = isinstance(self.selector, (Literal, Inject))
+        special = LITERALS if isinstance(self.selector, Literal) else 0
+        special |= RESOURCES if isinstance(self.selector, Inject) else 0
         super().__init__(ROUTE, args, NO_KWARGS, dependencies, special, code, lasti)
 
     @property

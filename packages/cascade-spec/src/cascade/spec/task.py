@@ -149,7 +149,7 @@ class Task(Operation, Generic[P, R]):
             lazy._dependencies = args
         else:
             lazy._dependencies = tuple([v for v in args if type(v) is LazyResult])
-        lazy._special = False
+        lazy._special = 0
         lazy._plain = self.plain
         lazy._policies = None
         lazy._code = frame.f_code

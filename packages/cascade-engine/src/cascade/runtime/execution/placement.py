@@ -177,13 +177,28 @@ class Placement:
 
 
 def belongs_on_loop(
-    operation: Operation, args: Sequence[Any], kwargs: Mapping[str, Any], policies: CallPolicies
+    operation: Operation,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    policies: CallPolicies,
+    need_attempt: Callable[[Sequence[Any], Mapping[str, Any]], bool],
 ) -> bool:
-    """Whether the event loop handles a call of the graph path, wherever that is made then."""
+    """Whether the event loop handles a call of the graph path, wherever that is made then.
+
+    Args:
+        operation: The operation of the call.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        policies: The policies of the node.
+        need_attempt: See ``ResourceSession.need_attempt``.
+    """
     return (
         operation.is_async
         or (operation.mode == "inline" and policies.timeout is None)
-        or wants_resources(args, kwargs)
+        or (
+            wants_resources(args, kwargs)
+            and (policies.timeout is not None or need_attempt(args, kwargs))
+        )
     )
 
 

@@ -49,6 +49,14 @@ class Admission:
         gate.tell(permit)
         return False
 
+    def pause(self, work: Work) -> None:
+        """Note that ``work``, which was admitted, waits for a resource; then ask ``admits`` again.
+
+        It keeps its permit, unless constraints are set meanwhile or the run ends.
+        """
+        if work.permit is not None:
+            self._run.gate.capacities.pause(work.permit)
+
     def left(self, work: Work) -> None:
         """Return the permit of ``work``, whose call has ended."""
         if work.permit is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from typing import Any
 
 from cascade.runtime.graph_path.segments import Address, Segment, Work, arguments_by_name
@@ -43,18 +44,31 @@ class Caches:
         """
         cache = work.policies.cache
         assert cache is not None
-        assert isinstance(work.operation, Task)
-        arguments = arguments_by_name(work)
-        flight = cache, cache.key(work.operation, arguments)
-        place = work.segment, work.node
+
+        def report(outcome: Any) -> Any:
+            return self._reports.taken_over(work, outcome)
+
+        return self.finds_call(work.segment, work.node, cache, arguments_by_name(work), report)
+
+    def finds_call(
+        self,
+        segment: Segment,
+        node: LazyResult[Any],
+        cache: CachePolicy,
+        arguments: Mapping[str, Any],
+        report: Callable[[Any], Any] | None,
+    ) -> bool:
+        """The same; ``report`` is told the outcome of a node that gets it from elsewhere."""
+        assert isinstance(node.task, Task)
+        flight = cache, cache.key(node.task, arguments)
         with self._lock:
-            under_way = self._flights.get(flight)
-            if under_way is not None:
-                self._watch(place, lambda outcome: self._reports.taken_over(work, outcome))
-                self._nodes.take_over(under_way, *place)
+            address, count = self._nodes.address(segment, node), len(self._flights)
+            under_way = self._flights.setdefault(flight, address)
+            if len(self._flights) == count:
+                if report is not None:
+                    self._watch((segment, node), report)
+                self._nodes.take_over(under_way, segment, node)
                 return True
-            address = self._nodes.address(*place)
-            self._flights[flight] = address
         try:
             found, value = cache.load(flight[1], arguments)
         except BaseException:
@@ -63,19 +77,25 @@ class Caches:
             raise
         with self._lock:
             if not found:
-                self._watch(
-                    address.place, lambda outcome: self._keep(flight, arguments, work, outcome)
-                )
+                self._watch(address.place, partial(self._keep, flight, arguments, segment, node))
                 return False
             del self._flights[flight]
-            self._reports.taken_over(work, value)
-            self._nodes.settle(*place, value)
+            if report is not None:
+                report(value)
+            self._nodes.settle(segment, node, value)
             return True
 
     def _watch(self, place: _Place, then: Callable[[Any], Any]) -> None:
         self._nodes.watched.setdefault(place, []).append(then)
 
-    def _keep(self, flight: _Flight, arguments: Mapping[str, Any], work: Work, outcome: Any) -> Any:
+    def _keep(
+        self,
+        flight: _Flight,
+        arguments: Mapping[str, Any],
+        segment: Segment,
+        node: LazyResult[Any],
+        outcome: Any,
+    ) -> Any:
         """Keep the value of a node, if it has one: failures and skips are not kept."""
         cache, key = flight
         del self._flights[flight]
@@ -84,5 +104,5 @@ class Caches:
         try:
             cache.save(key, arguments, outcome)
         except Exception as error:
-            return self._around.failures.not_kept(error, work.segment, work.node)
+            return self._around.failures.not_kept(error, segment, node)
         return outcome

@@ -1,8 +1,8 @@
 """Dispatch: sends each node of a graph run to its lane.
 
 Plain functions go to the workers, which use the fast lane if possible. Coroutine functions, and
-calls that need resources or ask for the event loop, go to the queue of the pump.
-Work whose attempt failed rests until the next one, without holding a thread.
+calls that need resources of their own or bound ones, or ask for the event loop, go to the queue of
+the pump. Work whose attempt failed rests until the next one, without holding a thread.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from itertools import islice
 from time import monotonic
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from cascade.runtime.execution.loop_calls import MOMENT
 from cascade.runtime.execution.placement import belongs_on_loop
 from cascade.runtime.execution.thread_waits import LASTING
 from cascade.runtime.graph_path.admission import Admission
+from cascade.runtime.graph_path.openings import Openings
 from cascade.runtime.graph_path.ranks import by_rank
 from cascade.runtime.graph_path.ready import ByPriority
 from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work
@@ -28,6 +29,7 @@ from cascade.runtime.graph_path.worker_pool import WorkerPool
 from cascade.runtime.lazily import lazily
 from cascade.spec.containers import GATHER
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import RESOURCES
 from cascade.spec.operation import Operation
 
 #: Most values in a container that the event loop's thread fills; it takes microseconds.
@@ -42,6 +44,9 @@ class Lanes(Protocol):
 
     def pump(self) -> None:
         """Begin the items in ``Dispatch.sent``. In the loop's thread."""
+
+    def not_opened(self, item: Item, error: BaseException) -> None:
+        """Called when a resource of an item could not be opened. In the loop's thread."""
 
     def idle(self) -> None:
         """Called when there may be no work left. In the loop's thread."""
@@ -114,14 +119,22 @@ class Dispatch:
         """Work that waits for capacities and constraints."""
         return Admission(self._run, self._go_on)
 
+    @lazily
+    def openings(self) -> Openings:
+        """Items that wait for resources to open."""
+        return Openings(self._run, self._start, self._push_back, self._not_opened)
+
     @property
     def busy(self) -> bool:
         """Whether work is active, or will start by itself."""
         # The workers first: the places where they leave items are checked after them.
-        pool = self.workers
-        is_pool_busy = pool is not None and pool.busy
+        pool, openings = self.workers, self.__dict__.get("openings")
         return bool(
-            is_pool_busy or self._on_loop_now or self._resting or self._run.admissions.permits
+            (pool is not None and pool.busy)
+            or self._on_loop_now
+            or self._resting
+            or self._run.admissions.permits
+            or (openings is not None and openings.busy)
         )
 
     def begin_in_place(self) -> None:
@@ -141,15 +154,18 @@ class Dispatch:
 
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node with all its inputs to its lane. Under the lock."""
-        if node._plain:
+        if node._plain or (  # the answer of ``belongs_on_loop``, far quicker
+            node.task.plain and not (node._special & RESOURCES and self._needs_loop(node))
+        ):
             if node.task is GATHER and self._is_gathered_here(node):
                 self.to_loop((segment, node))
             elif segment.deep:
                 self.pool.push_first((segment, node))
             else:
                 self.pool.push(node if segment.first else (segment, node))
-        elif node.task.is_async or belongs_on_loop(node.task, node.args, node.kwargs, node._calls):
-            self.to_loop((segment, node))
+        elif belongs_on_loop(node.task, node.args, node.kwargs, node._calls, self._need_attempt):
+            if not (node._special & RESOURCES and self._waits_for_resource(segment, node)):
+                self.to_loop((segment, node))
         else:
             self._to_workers((segment, node), node.task, segment.deep)
 
@@ -164,11 +180,16 @@ class Dispatch:
 
     def send(self, work: Work) -> None:
         """Send active work to the lane of its next operation. Under the lock."""
-        if belongs_on_loop(work.operation, work.args, work.kwargs, work.policies):
+        if self.is_for_loop(work):
             self.to_loop((work.segment, work))
         else:
             self._to_workers((work.segment, work), work.operation)
             self.wake_later()
+
+    def is_for_loop(self, work: Work) -> bool:
+        """Whether the next call of ``work`` belongs to the event loop's lane."""
+        policies, need_attempt = work.policies, self._need_attempt
+        return belongs_on_loop(work.operation, work.args, work.kwargs, policies, need_attempt)
 
     def wake_later(self) -> None:
         """Have pushed items worked on. A worker does so itself, without a hop to the loop."""
@@ -187,6 +208,53 @@ class Dispatch:
         self.pool.push((work.segment, work))
         with suppress(RuntimeError):  # the run was abandoned, and its loop is closed
             self._run.call_in_loop(self.pool.wake)
+
+    def _need_attempt(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """See ``ResourceSession.need_attempt``; asked only for calls with resources."""
+        return self._run.resources.need_attempt(args, kwargs)
+
+    def _needs_loop(self, node: LazyResult[Any]) -> bool:
+        """Whether the event loop has to look at the resources of a plain function's node."""
+        return self._run.resources.has_unshared or node._calls.timeout is not None
+
+    def _waits_for_resource(self, segment: Segment, node: LazyResult[Any]) -> bool:
+        """Whether a coroutine goes on when a shared resource is open, and has no task until then.
+
+        So it is where nothing else has to be done, or told, before that opens.
+        """
+        args, kwargs = node.args, node.kwargs
+        if not node.task.is_async or node._policies is not None or self._around.reports.wanted:
+            return False
+        if self._end.gaps or self._run.constraints.any or self._need_attempt(args, kwargs):
+            return False
+        wanted = self._run.resources.unopened(args, kwargs)
+        return wanted is not None and self.openings.opened(wanted, (segment, node), 0) is None
+
+    def _push_back(self, items: Iterable[Item]) -> None:
+        """Put items that waited for a resource back to their places. In the loop's thread."""
+        coroutines = []
+        for item in reversed([*items]):
+            node = _node_of(item)
+            if node is not None and node.task.is_async:
+                coroutines.append(item)
+            else:
+                self.pool.push_first(item)
+        with self._lock if coroutines else nullcontext():
+            for item in reversed(coroutines):
+                self.to_loop(item)
+        self.pool.wake()
+
+    def _not_opened(self, items: Iterable[Item], error: BaseException) -> None:
+        """A resource of some items could not be opened. In the loop's thread."""
+        is_cancel = isinstance(error, asyncio.CancelledError)
+        if self._end.stopping and not (is_cancel or isinstance(error, Exception)):
+            raise error  # an interrupt while the run ends is for the event loop
+        if self.lanes is None or (is_cancel and self._end.is_cancelled(1)):
+            return
+        for item in items:
+            self.lanes.not_opened(item, error)
+        self.pool.wake()
+        self.idle()
 
     @property
     def _on_loop_now(self) -> int:
@@ -282,6 +350,12 @@ class Dispatch:
         """Note that an item is handled in ``task``, which then calls ``left``."""
         self._tasks.add(task)
 
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin an asyncio task that the end of the run cancels and awaits."""
+        task = self._run.loop.create_task(work, context=self._run.context.copy())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     def left(self, task: asyncio.Task[Any]) -> None:
         """The current asyncio task, which is ``task``, has handled its item, and ends."""
         self._tasks.discard(task)
@@ -309,7 +383,7 @@ class Dispatch:
         def wake_up() -> None:
             self._run.end_rest(waiting)
             del self._resting[work]
-            if belongs_on_loop(work.operation, work.args, work.kwargs, work.policies):
+            if self.is_for_loop(work):
                 with self._lock:
                     self.to_loop((work.segment, work))
             else:
@@ -368,17 +442,18 @@ class Dispatch:
         """Drop the references to other parts of the run, so that no cycle needs the collector."""
         self.lanes, self._drain = None, _nothing
         self._on_look.clear()
-        pool, admission = self.workers, self.__dict__.get("admission")
-        if pool is not None:
-            pool.let_go()
-        if admission is not None:
-            admission.let_go()
+        for name in ("pool", "admission", "openings"):
+            part = self.__dict__.get(name)
+            if part is not None:
+                part.let_go()
 
     def _abandon(self) -> None:
         self._run.gate.abandon()
-        pool = self.workers
-        for call, item in () if pool is None else pool.working():
+        pool, resources = self.workers, self._run.__dict__.get("resources")
+        for call, item, thread in () if pool is None else pool.working():
             node = _node_of(item)
+            if resources is not None:
+                resources.leave_in_use(call, thread, node)
             name = "plain tasks" if node is None else node.name
             self._run.abandon(call, name, node)
 

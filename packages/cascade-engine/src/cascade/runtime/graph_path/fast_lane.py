@@ -2,13 +2,13 @@
 
 The cost of a node is decided here: pop, call, keep, release. So this is one inlined loop, without
 any Python call between two calls of tasks. All other work goes the general way of ``slow_lane``,
-with the same meaning. A node on the fast lane has no policies and nothing to unwrap, and no node of
-the run was skipped or has failed so far.
+with the same meaning. A node on the fast lane has nothing to unwrap and no policies, or ones that
+have nothing to do (``light_calls``), and no node of the run was skipped or has failed so far.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from threading import get_ident
 from types import CoroutineType
@@ -17,6 +17,7 @@ from typing import Any
 from cascade.graph.wiring import Several
 from cascade.runtime.execution.carried import carried
 from cascade.runtime.execution.contexts import differs
+from cascade.runtime.graph_path.light_calls import KEPT, LightCalls, Ready, marked
 from cascade.runtime.graph_path.ranks import GIVE_WAY, SWITCH
 from cascade.runtime.graph_path.segments import Segment, Shares, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
@@ -46,6 +47,7 @@ class FastLane:
         self._end = around.end
         self._nodes = around.nodes
         self._dispatch = around.dispatch
+        self._light = LightCalls(around)
 
     def drain(self, pool: WorkerPool) -> None:
         """Work on ready items until there are none. In a worker's thread."""
@@ -64,7 +66,7 @@ class FastLane:
         does; the check takes a tenth of the time of a copy.
         """
         lock, settle, activate = self._lock, self._nodes.settle, self._dispatch.activate
-        end, around = self._end, self._around
+        end, around, light = self._end, self._around, self._light
         held, variables = self._run.held, len(self._run.context)
         constraints = self._run.constraints
         free: Any = None  # the task that was last found to have no constraint
@@ -72,10 +74,13 @@ class FastLane:
         watched = self._reports.wanted
         ready = pool.queue()
         popleft, push, push_first = ready.popleft, ready.append, ready.appendleft
-        recorded = self._run.record is not None
+        recorded, watched_places = self._run.record is not None, self._nodes.watched
         first = self._nodes.first
         assert first is not None
         me, are_plain = get_ident(), ATOMS.issuperset
+        light_call: Ready | None = None
+        args: Any
+        kwargs: Any
         while True:
             try:
                 item = popleft()
@@ -96,10 +101,16 @@ class FastLane:
                 if lazy is GIVE_WAY:
                     pool.give_way()
                     return True
-                if around.slow_lane.work_on((segment, lazy)):
-                    return True
-                continue
-            if constraints.any and not (lazy.task is free and constraints.found is known):
+                if end.smooth and type(lazy) is not Work:
+                    light_call = light.ready(segment, lazy)
+                if light_call is None:
+                    if around.slow_lane.work_on((segment, lazy)):
+                        return True
+                    continue
+                if light_call is KEPT:
+                    light_call = None
+                    continue
+            elif constraints.any and not (lazy.task is free and constraints.found is known):
                 known = constraints.found
                 if known.get(lazy.task.name) is not FREE:
                     if around.slow_lane.work_on((segment, lazy)):
@@ -109,7 +120,15 @@ class FastLane:
             started = self._reports.begun(lazy, segment) if watched else 0.0
             try:
                 # Values that only this call needs live only in its arguments (M21).
-                if not lazy._dependencies:
+                if light_call is not None:
+                    args, kwargs, holding, takes = light_call
+                    if takes:
+                        args, kwargs = light.take(segment, lazy, args, kwargs)
+                    if holding is None:
+                        value = lazy.task.func(*args, **kwargs)
+                    else:
+                        value = light.call(lazy, args, kwargs, holding)
+                elif not lazy._dependencies:
                     args, kwargs = lazy.args, lazy.kwargs
                     value = lazy.task.func(*args, **kwargs)
                 elif segment.shared and lazy in segment.shared:
@@ -136,7 +155,9 @@ class FastLane:
                     args, kwargs = arguments(lazy, segment.take)
                     value = lazy.task.func(*args, **kwargs)
             except BaseException as error:
-                if lazy._index is not None and type(kwargs) is dict:
+                if light_call is not None:
+                    self._attempt_failed(error, segment, lazy, started, args, kwargs)
+                elif lazy._index is not None and type(kwargs) is dict:
                     self._failed(error, segment, lazy, started, kwargs)
                 else:
                     self._failed(error, segment, lazy, started)
@@ -148,6 +169,8 @@ class FastLane:
                 or ((kind is list or kind is tuple) and are_plain(map(type, value)))
                 or not (issubclass(kind, GOES_ON) or (not lazy.task.structural and goes_on(value)))
             ):
+                if light_call is not None:
+                    args, kwargs = marked(lazy, args, kwargs)
                 work = Work.called(segment, lazy, args, kwargs, started)
                 work.handed, value, args, kwargs = value, None, None, None
                 if self._around.slow_lane.go_on(work):
@@ -161,7 +184,13 @@ class FastLane:
                     users = slots[lazy]
                 except KeyError:  # it is the segment's target
                     users = None
-                if recorded or lock.shared or users is None or segment.foreign:
+                if (
+                    recorded
+                    or lock.shared
+                    or users is None
+                    or segment.foreign
+                    or (light_call is not None and watched_places)
+                ):
                     try:
                         with lock:
                             settle(segment, lazy, value)
@@ -204,9 +233,23 @@ class FastLane:
                                     activate(segment, user)
                     finally:
                         lock.inside = 0
-            value = args = kwargs = None  # otherwise they would live until the next call
+            # Otherwise they would live until the next call.
+            value = args = kwargs = light_call = None
             if len(context) != variables or (held and differs(context, held)):
                 return False
+
+    def _attempt_failed(
+        self,
+        error: BaseException,
+        segment: Segment,
+        lazy: LazyResult[Any],
+        started: float,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """The call of a light node has failed; another attempt may follow."""
+        work = Work.called(segment, lazy, *marked(lazy, args, kwargs), started)
+        self._around.slow_lane.fail_attempt(work, error)
 
     def _failed(
         self,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from cascade.runtime.attempts import pause_after
-from cascade.runtime.execution.placement import belongs_on_loop
 from cascade.runtime.graph_path.loop_driver import MOVED, NOT_ENTERED
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.surroundings import Surroundings
@@ -94,7 +93,7 @@ class Following:
 
     def _in_lane(self, work: Work, on_loop: bool) -> Work | None:
         """``work`` if its next call belongs to this lane; otherwise sends it to the other lane."""
-        if belongs_on_loop(work.operation, work.args, work.kwargs, work.policies) == on_loop:
+        if self._dispatch.is_for_loop(work) == on_loop:
             return work
         with self._lock:
             self._dispatch.send(work)

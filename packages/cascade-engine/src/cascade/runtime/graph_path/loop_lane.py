@@ -93,15 +93,24 @@ class LoopLane:
         self._around.failures.fail(error, work, item)
         return False
 
+    def _is_bare(self, work: Work) -> bool:
+        """Whether the next call of ``work`` awaits a coroutine, without limits and policies."""
+        run = self._run
+        if not work.operation.is_async or work.policies is not PLAIN_CALLS:
+            return False
+        return not (run.constraints.any and run.governs(work.operation, PLAIN_CALLS))
+
     def _call(self, work: Work) -> Awaitable[Any]:
         """An awaitable for the call of ``work``."""
-        operation, args, kwargs, run = work.operation, work.args, work.kwargs, self._run
-        bare = operation.is_async and work.policies is PLAIN_CALLS
-        bare = bare and not (run.constraints.any and run.governs(operation, PLAIN_CALLS))
-        if bare and not wants_resources(args, kwargs):
-            if self._reports.wanted:
-                self._reports.goes_on(work)
-            return self._processor.await_once(operation, work.source, args, kwargs)
+        operation, args, kwargs = work.operation, work.args, work.kwargs
+        if self._is_bare(work):
+            given: Any = args, kwargs
+            if wants_resources(args, kwargs):
+                given = self._run.resources.filled(args, kwargs)
+            if given is not None:
+                if self._reports.wanted:
+                    self._reports.goes_on(work)
+                return self._processor.await_once(operation, work.source, *given)
         call = NodeCall(operation, args, kwargs, work.policies, work.source)
         if self._reports.wanted:
             call.waits = partial(self._reports.waits, work)

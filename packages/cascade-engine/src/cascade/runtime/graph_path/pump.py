@@ -224,7 +224,11 @@ class Pump:
         if work is None:
             self._dispatch.ended(1)
             return False
-        if not self._is_mere_call(work):
+        is_mere_call = self._is_mere_call(work)
+        given: Any = work.args, work.kwargs
+        if is_mere_call and wants_resources(*given):
+            given = self.run.resources.filled(*given)
+        if given is None or not is_mere_call:
             self._dispatch.start_task((work.segment, work))
             return False
         if self._reports.wanted:
@@ -233,13 +237,14 @@ class Pump:
             spare.started = self.run.loop.time()
         self._monitor.allowed(work.operation.may_block)
         spare.segment, spare.node, spare.work = work.segment, work.node, work
-        spare.operation, spare.args, spare.kwargs = work.operation, work.args, work.kwargs
+        spare.operation = work.operation
+        spare.args, spare.kwargs = given
         return True
 
     def _is_mere_call(self, work: Work) -> bool:
-        """Whether ``work`` goes on with a call in this thread, without resources and limits."""
+        """Whether ``work`` goes on with a call in this thread, without limits."""
         operation, policies = work.operation, work.policies
-        if work.loop is not None or wants_resources(work.args, work.kwargs):
+        if work.loop is not None:
             return False
         if self.run.governs(operation, policies):
             return False

@@ -320,8 +320,7 @@ class Work:
 def arguments_by_name(work: Work) -> dict[str, Any]:
     """The arguments of a task's call by parameter, complete."""
     assert isinstance(work.operation, Task)
-    parameters = work.operation.parameters
-    return parameters.complete(parameters.bind(work.args, work.kwargs))
+    return work.operation.parameters.named(work.args, work.kwargs)
 
 
 #: A node that has its inputs, or work to resume.

@@ -1,22 +1,30 @@
 """The slow lane: handles nodes that are more than plain calls in workers' threads.
 
 It makes attempts of plain functions that do not need the event loop: with retries, timeouts,
-caches, conditions, capacities and constraints, and with their continuations. All others belong to
-the event loop's lane (``pump``, ``loop_lane``).
+caches, conditions, capacities, constraints and shared resources, and with their continuations. All
+others belong to the event loop's lane (``pump``, ``loop_lane``).
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextvars import Context
 from threading import get_ident
-from typing import Any
+from typing import Any, Final
 
 from cascade.runtime.execution.carried import carried
+from cascade.runtime.execution.placement import wants_resources
 from cascade.runtime.graph_path.loop_driver import MOVED, NOT_ENTERED
 from cascade.runtime.graph_path.segments import PENDING, Item, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.timed_calls import GIVEN_UP
 from cascade.runtime.limits.permits import current_permit
+from cascade.runtime.resources.instance import ResourceInstance
+from cascade.spec.injection import Inject
+
+#: The result of a call that is made later, when its resources are open.
+LEFT: Final = object()
 
 
 class SlowLane:
@@ -72,24 +80,15 @@ class SlowLane:
                         context = copied()  # a task's changes are invisible to others (M12)
                         if work.permit is not None:
                             context.run(current_permit.set, work.permit)
-                        timeout = work.policies.timeout
-                        if timeout is None:
-                            result = context.run(work.operation.func, *work.args, **work.kwargs)
-                        else:
-                            result = self._around.timed_calls.call(context, work, timeout)
-                            if result is GIVEN_UP:  # the work is another thread's by now
-                                return True
+                        result = self._call(context, work)
+                        if result is LEFT or result is GIVEN_UP:
+                            # Another thread has the work by now; a call that was given up has
+                            # cost the pool this thread.
+                            return result is GIVEN_UP
                 except (Exception, asyncio.CancelledError) as failure:
                     admission.left(work)  # a node holds no permit during its delay
-                    error = carried(work.operation.func, failure)
-                    if (
-                        work.loop is None  # a step has failed, not the limit of steps
-                        and isinstance(error, Exception)
-                        and self._following.tries_again(work, error)
-                    ):
-                        del error  # its traceback holds this frame
-                        return False
-                    raise error from error.__cause__
+                    self.fail_attempt(work, failure)
+                    return False
                 if work.permit is not None:
                     admission.left(work)
                 work = after(work, result, on_loop=False)
@@ -99,6 +98,31 @@ class SlowLane:
                 admission.left(work)
             self._around.failures.fail(error, work, item)
         return False
+
+    def fail_attempt(self, work: Work, failure: BaseException) -> None:
+        """Settle a failed attempt of work that no longer holds a permit, or schedule the next."""
+        error = carried(work.operation.func, failure)
+        try:
+            # In a loop, unless a step has failed, it is the limit of steps.
+            is_attempt = work.loop is None and isinstance(error, Exception)
+            if is_attempt and self._following.tries_again(work, error):  # type: ignore[arg-type]
+                return
+        except BaseException as fault:  # of the user's functions that decide
+            error = fault
+        self._around.failures.fail(error, work)
+
+    def not_opened(self, item: Item, error: BaseException) -> None:
+        """Settle an item whose resource could not be opened. In the loop's thread."""
+        work: Work | None = None
+        try:
+            work = self._begin(item)
+        except BaseException as fault:
+            self._around.failures.fail(fault, None, item)
+        if work is not None:
+            if self._reports.wanted:
+                self._reports.goes_on(work)
+            self._dispatch.admission.left(work)
+            self.fail_attempt(work, error)
 
     def go_on(self, work: Work) -> bool:
         """Continue work that the fast lane has begun; ``work.handed`` is the result of its call.
@@ -116,6 +140,52 @@ class SlowLane:
             if following is not None:
                 return self.work_on((following.segment, following))
         return False
+
+    def _call(self, context: Context, work: Work) -> Any:
+        """Make the call of ``work`` in ``context``; LEFT and GIVEN_UP if it has no result yet."""
+        timeout = work.policies.timeout
+        if timeout is not None:
+            return self._around.timed_calls.call(context, work, timeout)
+        if not wants_resources(work.args, work.kwargs):
+            return context.run(work.operation.func, *work.args, **work.kwargs)
+        used = self._opened(work)
+        return LEFT if used is None else context.run(self._call_with, work, used)
+
+    def _opened(self, work: Work) -> list[ResourceInstance] | None:
+        """The resources of the next call; None if ``work`` goes on when they are open."""
+        dispatch, ready = self._dispatch, self._run.resources.ready
+        found = []
+        for value in (*work.args, *work.kwargs.values()):
+            while type(value) is Inject:
+                instance = ready(value)
+                if instance is not None:
+                    found.append(instance)
+                    break
+                if self._run.resources.need_attempt(work.args, work.kwargs):
+                    dispatch.admission.left(work)
+                    with self._lock:
+                        dispatch.to_loop((work.segment, work))
+                    return None
+                dispatch.admission.pause(work)
+                if dispatch.openings.opened(value, (work.segment, work)) is None:
+                    return None
+                if not dispatch.admission.admits(work):
+                    return None
+        return found
+
+    def _call_with(self, work: Work, used: Sequence[ResourceInstance]) -> Any:
+        """Call a function with its resources."""
+        resources, me = self._run.resources, get_ident()
+        left = iter(used)
+        args = [next(left).resource if type(v) is Inject else v for v in work.args]
+        kwargs = {
+            n: next(left).resource if type(v) is Inject else v for n, v in work.kwargs.items()
+        }
+        resources.in_use[me] = used
+        try:
+            return work.operation.func(*args, **kwargs)
+        finally:
+            resources.in_use.pop(me, None)
 
     def _spin(self, work: Work) -> Any:
         """The result of a batch of the loop of ``work``; see ``LoopDriver``."""

@@ -9,9 +9,9 @@ State vocabulary:
   values stays at one address for ever: flat memory.
 - *work*: the computation of one node: its present operation and arguments. A tail call changes
   these, never the address (rule R5, M3).
-- *lane*: plain calls go to the workers' fast lane; plain calls with policies to the workers' slow
-  lane; coroutine functions, and calls that need resources, to the event loop's lane, which the
-  pump begins.
+- *lane*: plain calls go to the workers' fast lane; plain calls whose policies act to the workers'
+  slow lane; coroutine functions, and calls with resources of their own, to the event loop's lane,
+  which the pump begins.
 
 Lazy values are remembered by address while they live. If a task returns or mentions one that the
 run has met, it is not computed again (M14).
@@ -205,6 +205,10 @@ class GraphRun:
     def pump(self) -> None:
         """Begin the items of the event loop's lane."""
         self._around.pump.turn()
+
+    def not_opened(self, item: Item, error: BaseException) -> None:
+        """A resource of an item could not be opened. In the loop's thread."""
+        self._around.slow_lane.not_opened(item, error)
 
     def refused(self, error: BaseException) -> None:
         """The executor lends no thread. In the loop's thread."""

@@ -27,7 +27,7 @@ from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
 from cascade.spec.callables import gives_coroutine
 from cascade.spec.fallbacks import CATCH, Catch
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.lazy_value import NO_KWARGS
+from cascade.spec.lazy_value import LIMITS, LITERALS, NO_KWARGS, RESOURCES
 from cascade.spec.operation import FallbackOperation, Operation
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies, Policies
 from cascade.spec.resource import Inject
@@ -224,7 +224,7 @@ class _Instance:
             if issubclass(type(node), LazyResult):
                 self._unread.pop(node, None)
                 same = Operation(_same, node.name)
-                kept = TemplateNode(same, (node,), NO_KWARGS, (node,), False, *_HERE)
+                kept = TemplateNode(same, (node,), NO_KWARGS, (node,), 0, *_HERE)
                 self._registers[register] = kept.keep()
 
     def _registers_have(self, nodes: Iterable[LazyResult[Any]]) -> bool:
@@ -271,7 +271,8 @@ class _Instance:
         policies = _policies_of(node)
         policies.conditions, policies.predecessors = tuple(conditions), tuple(predecessors)
         policies.calls, policies.amounts = calls, amounts
-        node._special = node._special or bool(amounts or calls.capacities)
+        if amounts or calls.capacities:
+            node._special |= LIMITS
 
     def _argument(self, operand: Operand) -> Any:
         if isinstance(operand, Register):
@@ -380,7 +381,7 @@ def _lazy(
     values = [*args, *kwargs.values()]
     kinds = [*map(type, values)]
     inputs = tuple([v for v in values if issubclass(type(v), LazyResult)])
-    special = Literal in kinds or Inject in kinds
+    special = (LITERALS if Literal in kinds else 0) | (RESOURCES if Inject in kinds else 0)
     kind = TemplateNode if source is None else LazyResult
     place = _HERE if source is None else (source._code, source._lasti)
     return kind(operation, tuple(args), dict(kwargs), inputs, special, *place)

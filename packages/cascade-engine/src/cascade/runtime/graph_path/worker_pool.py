@@ -219,12 +219,12 @@ class WorkerPool:
         """Drop the host; no thread is awake, and none will wake."""
         self._host = _NO_HOST
 
-    def working(self) -> list[tuple[Future[None], Any]]:
-        """The calls of awake threads and their items, to abandon them after ``stop``."""
+    def working(self) -> list[tuple[Future[None], Any, int]]:
+        """The calls of awake threads, their items and threads, to abandon them after ``stop``."""
         self._call_off()
-        awake = set(map(id, list(self._current.values())))
+        awake = {id(cell): thread for thread, cell in list(self._current.items())}
         calls = list(self._calls.items())
-        return [(call, cell[0]) for call, (_, cell) in calls if id(cell) in awake]
+        return [(call, cell[0], awake[id(cell)]) for call, (_, cell) in calls if id(cell) in awake]
 
     def worked_on(self) -> list[Any]:
         """The items of the awake threads."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cascade.runtime.events import TaskWaiting
 from cascade.runtime.limits.capacities import Capacities, exact
 from cascade.runtime.limits.constraints import ConstraintManager
-from cascade.runtime.limits.permits import OUT, Admissions, Permit, current_permit
+from cascade.runtime.limits.permits import OUT, Admissions, Holding, Permit, current_permit
 from cascade.spec.checks import is_amount, no_amount
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.map_items import item_of
@@ -58,7 +58,7 @@ class Gate:
         self.constraints = constraints
         self._admissions = admissions or Admissions(current_permit.get(None))
         #: Warnings given so far, because thousands of nodes may wait for the same limit.
-        self._warned: set[tuple[str, Permit, str]] = set()
+        self._warned: set[tuple[str, Holding, str]] = set()
 
     def taking(self, policies: CallPolicies, amounts: Mapping[str, Any], task: str) -> CallPolicies:
         """The policies with amounts that nodes have computed.
@@ -113,6 +113,19 @@ class Gate:
         if policies.priority or self._priority:
             permit.prefer(policies.priority + self._priority)
         return permit
+
+    def take(self, task: str, policies: CallPolicies) -> Holding | None:
+        """The capacities of a call without constraints, if it need not wait for them.
+
+        From any thread; the caller must leave it.
+        """
+        amounts: tuple[tuple[str, Any], ...] = policies.capacities
+        for _, amount in amounts:
+            if type(amount) is not int:
+                amounts = tuple([(name, exact(amount)) for name, amount in amounts])
+                break
+        holding = Holding(self._run, task, amounts, self._admissions)
+        return holding if self.capacities.take(holding) else None
 
     async def admitted(
         self,
@@ -172,7 +185,7 @@ class Gate:
 
     def _warn_of_caller(self, permit: Permit) -> None:
         """Warn of a call that waits for a limit held by the call that started its run."""
-        callers: list[Permit] = []
+        callers: list[Holding] = []
         caller = self._admissions.caller
         while caller is not None:
             callers.append(caller)
@@ -192,7 +205,7 @@ class Gate:
                 holder.task,
             )
 
-    def leave(self, permit: Permit, unused: int = 0) -> None:
+    def leave(self, permit: Holding, unused: int = 0) -> None:
         """Return all that a permit holds. From any thread."""
         self.capacities.leave(permit, unused)
 

@@ -1,12 +1,13 @@
 """Permits: the request of one attempt to all limits at once.
 
-Five methods of Capacities change the state of a permit, under its lock, in whatever order threads
+Six methods of Capacities change the state of a permit, under its lock, in whatever order threads
 call them::
 
     NEW ──enter──> INSIDE                            there was room, and the attempt begins
     NEW ──enter──> WAITING ──room──> CALLED          it has all it needs, and its owner is told
                    WAITING <─recall─ CALLED          a constraint was set before the owner began
                                      CALLED ──begin──> INSIDE
+                                     CALLED <──pause── INSIDE    it waits for a resource
     any ──leave──> OUT                               it holds nothing, and waits for nothing
 
 ``OUT`` is final: a permit that was left before it was entered is refused. So is a permit of a run
@@ -48,14 +49,14 @@ class Admissions:
 
     __slots__ = ("caller", "closed", "permits")
 
-    def __init__(self, caller: Permit | None = None) -> None:
+    def __init__(self, caller: Holding | None = None) -> None:
         self.caller = caller
-        self.permits: dict[Permit, None] = {}
+        self.permits: dict[Holding, None] = {}
         self.closed = False
 
 
 #: The permit of the call that the current code belongs to, if limits have admitted that call.
-current_permit: contextvars.ContextVar[Permit] = contextvars.ContextVar("cascade.current_permit")
+current_permit: contextvars.ContextVar[Holding] = contextvars.ContextVar("cascade.current_permit")
 
 
 class Block(NamedTuple):
@@ -67,7 +68,43 @@ class Block(NamedTuple):
     until: float = math.inf
 
 
-class Permit:
+class Holding:
+    """What a call holds: the part of a permit that is needed while the call runs.
+
+    A call that need not wait makes no more than this; see ``Capacities.take``.
+
+    Args:
+        run: The run that it belongs to.
+        task: Name of the task to call.
+        amounts: Amounts of capacities, already checked.
+        admissions: Those of the run.
+
+    Attributes:
+        calls: The number of calls that it was admitted for.
+        outlives: Whether it may stay in when its run ends, because an abandoned call uses it (M8).
+        rules: The constraints that it counts under.
+    """
+
+    __slots__ = ("admissions", "amounts", "calls", "outlives", "rules", "run", "state", "task")
+
+    def __init__(
+        self,
+        run: RunScope,
+        task: str,
+        amounts: tuple[tuple[str, Fraction | int], ...],
+        admissions: Admissions,
+    ) -> None:
+        self.run = run
+        self.task = task
+        self.amounts = amounts
+        self.admissions = admissions
+        self.state = NEW
+        self.calls = 0
+        self.outlives = False
+        self.rules: tuple[Rule, ...] = ()
+
+
+class Permit(Holding):
     """The needs of one attempt, or of a batch of steps.
 
     Args:
@@ -81,20 +118,15 @@ class Permit:
         admissions: Those of the run.
 
     Attributes:
-        calls: The number of calls that it was admitted for.
         priority: Permits of higher priority are before it (M24).
         entered: When it began to wait, on the clock of its event loop.
-        outlives: Whether it may stay in when its run ends, because an abandoned call uses it (M8).
         woken: Whether its owner was told that it is in, and has not looked since.
     """
 
     __slots__ = (
         "_alarm",
         "_at",
-        "admissions",
-        "amounts",
         "block",
-        "calls",
         "constraints",
         "entered",
         "line",
@@ -102,14 +134,9 @@ class Permit:
         "now",
         "number",
         "on_admitted",
-        "outlives",
         "priority",
-        "rules",
-        "run",
         "since",
         "source",
-        "state",
-        "task",
         "was_short",
         "woken",
     )
@@ -125,17 +152,12 @@ class Permit:
         most: int = 1,
         admissions: Admissions | None = None,
     ) -> None:
-        self.run = run
-        self.admissions = Admissions() if admissions is None else admissions
+        super().__init__(run, task, amounts, Admissions() if admissions is None else admissions)
         self.constraints = constraints
-        self.task = task
         self.source = source
-        self.amounts = amounts
         self.on_admitted = on_admitted
         self.most = most
-        self.calls = 0
-        self.state = NEW
-        self.outlives = self.woken = False
+        self.woken = False
         self.number = self.priority = 0
         self.entered = 0.0
         self.since = monotonic()
@@ -144,7 +166,6 @@ class Permit:
         self.line: tuple[Any, ...] = (constraints, task, amounts)
         #: The limit that it waited for at the last look.
         self.block: Block | None = None
-        self.rules: tuple[Rule, ...] = ()
         #: Whether, at some time, it lacked nothing but capacities.
         self.was_short = False
         self._at = math.inf

@@ -16,7 +16,7 @@ from cascade.spec.nearby import did_you_mean
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
-    from cascade.runtime.limits.permits import Permit
+    from cascade.runtime.limits.permits import Holding
 
 PAUSE: Final = "pause"
 CONCURRENCY: Final = "concurrency"
@@ -176,10 +176,10 @@ class _Rule:
         """How many calls may begin now; less than 1 for none."""
         raise NotImplementedError
 
-    def enter(self, permit: Permit) -> None:
+    def enter(self, permit: Holding) -> None:
         """Admit a permit, for ``permit.calls`` calls."""
 
-    def leave(self, permit: Permit, unused: int) -> None:
+    def leave(self, permit: Holding, unused: int) -> None:
         """End a permit that has not made ``unused`` of its calls."""
 
     def opens(self, now: float) -> float:
@@ -190,7 +190,7 @@ class _Rule:
         """The names of the tasks that waiting permits wait for."""
         return ()
 
-    def has(self, permit: Permit) -> bool:
+    def has(self, permit: Holding) -> bool:
         """Whether a permit keeps others out while it is in."""
         return False
 
@@ -220,18 +220,18 @@ class ConcurrencyRule(_Rule):
         super().__init__(constraint, expires)
         assert isinstance(constraint.value, int)
         self._limit = constraint.value
-        self._inside: dict[Permit, None] = {}
+        self._inside: dict[Holding, None] = {}
 
     def room(self, now: float) -> float:
         return math.inf if len(self._inside) < self._limit else 0
 
-    def enter(self, permit: Permit) -> None:
+    def enter(self, permit: Holding) -> None:
         self._inside[permit] = None
 
-    def leave(self, permit: Permit, unused: int) -> None:
+    def leave(self, permit: Holding, unused: int) -> None:
         self._inside.pop(permit, None)
 
-    def has(self, permit: Permit) -> bool:
+    def has(self, permit: Holding) -> bool:
         return permit in self._inside
 
     def holders(self) -> tuple[str, ...]:
@@ -258,7 +258,7 @@ class RateRule(_Rule):
         #: Permits inside → tokens of each that may come back. Tokens for which the full bucket
         #: would have had no room do not; otherwise a batch that ends late would give a second
         #: burst.
-        self._lent: OrderedDict[Permit, float] = OrderedDict()
+        self._lent: OrderedDict[Holding, float] = OrderedDict()
         self._total_lent = 0.0
         self._at = -math.inf
 
@@ -270,12 +270,12 @@ class RateRule(_Rule):
         # A timer may come early by the resolution of its clock, and would be the last one.
         return self._tokens + self._rate * EARLY
 
-    def enter(self, permit: Permit) -> None:
+    def enter(self, permit: Holding) -> None:
         self._tokens -= permit.calls
         self._lent[permit] = permit.calls
         self._total_lent += permit.calls
 
-    def leave(self, permit: Permit, unused: int) -> None:
+    def leave(self, permit: Holding, unused: int) -> None:
         lent = self._lent.pop(permit, 0.0)
         self._total_lent = self._total_lent - lent if self._lent else 0.0
         self._tokens += min(unused, lent)

@@ -179,6 +179,7 @@ class EngineInstance(ResourceInstance):
         loop = asyncio.get_running_loop()
         if self._ended.done():
             return False
+        self.is_ready = False  # at once, although another thread may close it
         if not self.definition.is_async:
             self._move_to(loop)
             return await super().close()
@@ -218,6 +219,7 @@ class EngineInstance(ResourceInstance):
             return  # closed by another owner, maybe in another event loop
         with suppress(asyncio.CancelledError):  # the event loop ends before the engine does
             await asyncio.wait([self._closing])
+        self.is_ready = False
         self._end(await self._release())
 
     def _owner_ended(self, owner: object) -> None:

@@ -53,7 +53,12 @@ class ResourceInstance:
         opened_as: A number that is higher than those of all earlier openings; None while it is not
             open.
         failure: The error of closing it, including a timeout; None if there was none.
+        is_ready: Whether it is open, and has not begun to close. May be read in any thread.
+        resource: The resource, once it is ready.
     """
+
+    is_ready = False
+    resource: Any
 
     def __init__(
         self,
@@ -126,6 +131,7 @@ class ResourceInstance:
 
     async def close(self) -> bool:
         """Close it and wait for the end; whether the caller was cancelled meanwhile."""
+        self.is_ready = False
         if not self._closing.done():
             self._closing.set_result(None)
         return await _end_of(self._ended)
@@ -144,6 +150,7 @@ class ResourceInstance:
         self._forget_timer()  # if it was stopped, that came too late
         self.opened_as = self._yielded_as
         self._run.publish(ResourceAcquired, self.definition.name)
+        self.resource, self.is_ready = resource, True
         self._opened.set_result(resource)
         await self._stay()
 

@@ -6,16 +6,20 @@ run never has two instances of one resource.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from cascade.spec.errors import CycleError, ResourceError, ResourceNotFoundError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult
+from cascade.spec.lazy_value import RESOURCES
 from cascade.spec.nearby import names_known
 from cascade.spec.operation import Operation
 from cascade.spec.overrides import Override
 from cascade.spec.resource import Inject, ResourceDefinition, outlived
 from cascade.spec.task import Task
+
+_NONE: Mapping[Inject, bool] = MappingProxyType({})
 
 
 class Providers:
@@ -70,8 +74,18 @@ class Providers:
             )
         return replaced
 
-    def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
+    def check(
+        self,
+        lazies: Iterable[LazyResult[Any]],
+        sound: Mapping[Inject, bool] = _NONE,
+        note: Callable[[Inject], object] = lambda _marker: None,
+    ) -> None:
         """Refuse, before the run starts, nodes whose resources are unavailable.
+
+        Args:
+            lazies: The nodes.
+            sound: Marker → whether every node may use it, as far as that is known.
+            note: Called with each other marker, which may then be ``sound``.
 
         Raises:
             ResourceNotFoundError: A name is not registered; the note names the task.
@@ -79,12 +93,13 @@ class Providers:
             ResourceError: A resource outlives one that it needs, or a coroutine uses a thread-bound
                 resource.
         """
-        for wanted, task, node in injections(lazies):
+        for wanted, task, node in injections(lazies, sound):
             try:
                 self.check_use(wanted, task)
             except Exception as error:
                 error.add_note(f"asked for by task '{task.name}', called at {node.callsite}")
                 raise
+            note(wanted)
 
     def check_use(self, wanted: Inject, user: Operation) -> None:
         """Refuse a resource that ``user`` cannot have; see ``check``."""
@@ -124,28 +139,33 @@ class Providers:
 
 
 def injections(
-    lazies: Iterable[LazyResult[Any]],
+    lazies: Iterable[LazyResult[Any]], sound: Mapping[Inject, bool] = _NONE
 ) -> Iterator[tuple[Inject, Any, LazyResult[Any]]]:
     """The requests of nodes: the marker, the task that gets it, the node.
 
-    Includes those of the items of a map, although only the map exists yet.
+    Includes those of the items of a map, although only the map exists yet. Leaves out the markers
+    that are ``sound``.
     """
     for lazy in lazies:
-        if not lazy._special:
+        if not lazy._special & RESOURCES:
             continue
-        task: Any = lazy.task
-        given: Iterable[Any] = (*lazy.args, *lazy.kwargs.values())
-        if isinstance(lazy, MappedLazyResult):
-            task = lazy.factory
+        if type(lazy) is not MappedLazyResult:
+            for value in lazy.args:
+                if type(value) is Inject and not sound.get(value):
+                    yield value, lazy.task, lazy
+            for value in lazy.kwargs.values():
+                if type(value) is Inject and not sound.get(value):
+                    yield value, lazy.task, lazy
+        else:
+            task: Any = lazy.factory
             left_out = {
                 name: marker
                 for name, marker in task.parameters.injections.items()
                 if isinstance(task, Task) and name not in lazy.mapping_kwargs
             }
-            given = (*lazy.mapping_kwargs.values(), *left_out.values())
-        for value in given:
-            if isinstance(value, Inject):
-                yield value, task, lazy
+            for value in (*lazy.mapping_kwargs.values(), *left_out.values()):
+                if type(value) is Inject and not sound.get(value):
+                    yield value, task, lazy
 
 
 def check_lives(registered: Mapping[str, ResourceDefinition[Any]]) -> None:

@@ -8,16 +8,19 @@
 - Resources that an *abandoned* call uses (M8) stay open until it has ended, whatever the scope. A
   separate task closes them, because the run does not wait for an abandoned call. If the event loop
   ends first, they are closed then, if possible.
+- *shared* resources are those of a run or an engine that are not bound to a thread. Once open they
+  are values for calls on any thread, which need no Attempt: ``ready`` returns them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from cascade.runtime.execution.placement import wants_resources
 from cascade.runtime.resources.closing import close_all, end_of_call
 from cascade.runtime.resources.engine_scope import EngineResources
 from cascade.runtime.resources.instance import ResourceInstance
@@ -60,10 +63,21 @@ class ResourceSession:
         #: Abandoned call → the run's resources that it uses.
         self._claims: dict[Future[Any], set[ResourceInstance]] = {}
         self._over = False
+        #: The shared resources that have been opened: by definition, and by the markers that have
+        #: asked for them.
+        self._shared: dict[ResourceDefinition[Any], ResourceInstance] = {}
+        self.opened: dict[Inject, ResourceInstance] = {}
+        #: Marker → whether its resource is shared.
+        self._is_shared: dict[Inject, bool] = {}
+        #: Whether any node, or call, needs an Attempt.
+        self.has_unshared = False
+        #: Thread → the shared resources that its present call uses, if it is not the first call of
+        #: its node, which tells by itself.
+        self.in_use: dict[int, Sequence[ResourceInstance]] = {}
 
     def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
         """Refuse nodes whose resources are unavailable; see ``Providers.check``."""
-        self._providers.check(lazies)
+        self._providers.check(lazies, self._is_shared, self._shares)
 
     def check_use(self, wanted: Inject, user: Operation) -> None:
         """Refuse a resource that ``user`` cannot have; see ``Providers.check``."""
@@ -85,6 +99,8 @@ class ResourceSession:
             ExceptionGroup: Resources failed to close and the run had succeeded.
         """
         self._over = True
+        self._shared.clear()
+        self.opened.clear()
         if not self._open and self._bound is None:
             return  # nothing was opened, as in most runs
         claimed = set().union(*self._claims.values())
@@ -95,6 +111,89 @@ class ResourceSession:
         finally:
             if self._bound is not None and not self._claims:
                 self._bound.shutdown(wait=False)
+
+    # -- shared resources: from any thread ----------------------------------------------------
+
+    def need_attempt(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Whether resources among the arguments of a call need an Attempt, in the event loop."""
+        return any(
+            type(value) is Inject and not self._shares(value) for value in (*args, *kwargs.values())
+        )
+
+    def _shares(self, wanted: Inject) -> bool:
+        known = self._is_shared.get(wanted)
+        if known is None:
+            try:
+                bound = self._providers.is_bound(wanted)
+            except Exception:  # it is unavailable: the attempt will raise that
+                known = False
+            else:
+                known = not bound and self._providers.definition(wanted).scope != "task"
+            self._is_shared[wanted] = known
+            self.has_unshared = self.has_unshared or not known
+        return known
+
+    def ready(self, wanted: Inject) -> ResourceInstance | None:
+        """The instance of a shared resource that is open; None if it is not."""
+        found = self.opened.get(wanted)
+        if found is None:
+            found = self._shared.get(self._providers.definition(wanted))
+            if found is None:
+                return None
+            self.opened[wanted] = found
+        return found if found.is_ready else None
+
+    def unopened(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Inject | None:
+        """The first marker among the arguments of a call without a ``ready`` resource."""
+        for value in (*args, *kwargs.values()):
+            if type(value) is Inject and self.ready(value) is None:
+                return value
+        return None
+
+    def filled(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Sequence[Any], Mapping[str, Any]] | None:
+        """The arguments of a call with its resources; None unless all are shared and open."""
+        if not wants_resources(args, kwargs):
+            return args, kwargs
+        if self.unopened(args, kwargs) is not None:
+            return None
+        opened = self.opened
+        return (
+            [opened[v].resource if type(v) is Inject else v for v in args],
+            {n: opened[v].resource if type(v) is Inject else v for n, v in kwargs.items()},
+        )
+
+    def definition(self, wanted: Inject) -> ResourceDefinition[Any]:
+        """The resource of ``wanted`` in this run; see ``Providers.definition``."""
+        return self._providers.definition(wanted)
+
+    async def open(self, wanted: Inject) -> None:
+        """Open a shared resource, from then on ``ready``; in the event loop's thread.
+
+        Raises:
+            Exception: That failed, now or before in this run.
+        """
+        found = self.instance(wanted, {})
+        await found.value()
+        self._shared[self.definition(wanted)] = self.opened[wanted] = found
+
+    def leave_in_use(self, call: Future[Any], thread: int, node: LazyResult[Any] | None) -> None:
+        """Keep the shared resources that an abandoned call on a worker uses until it has ended.
+
+        Args:
+            call: The call.
+            thread: Its thread.
+            node: Its node, for ``in_use``.
+        """
+        used = self.in_use.get(thread)
+        if used is None and node is not None:
+            wanted = [v for v in (*node.args, *node.kwargs.values()) if type(v) is Inject]
+            used = [found for one in wanted if (found := self.ready(one)) is not None]
+        if used:
+            self.leave_to(call, [], used)
+
+    # -- abandoned calls ----------------------------------------------------------------------
 
     def let_go(self) -> None:
         """Drop the reference to the ended run, so that no cycle needs the collector."""

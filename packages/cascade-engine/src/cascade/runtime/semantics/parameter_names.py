@@ -15,6 +15,7 @@ from cascade.runtime.semantics.pins import hidden_in, literals_in
 from cascade.runtime.semantics.reach import named_by, within
 from cascade.spec.errors import ParameterError
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import LITERALS
 from cascade.spec.nearby import did_you_mean
 from cascade.spec.operation import Operation
 from cascade.spec.params import Param
@@ -44,7 +45,7 @@ def parameter_names(target: LazyResult[Any]) -> Iterator[str]:
                     tasks.add(lazy.task)
                     new[lazy.task] = None
                 hidden += hidden_in(lazy)
-                if lazy._special:
+                if lazy._special & LITERALS:
                     hidden += literals_in(lazy)
         todo = [lazy for task in new for lazy in named_by(task, seen)]
         todo += within(hidden, seen)

@@ -17,6 +17,7 @@ from cascade.runtime.semantics.reach import named_by, within
 from cascade.spec.blueprint import Literal
 from cascade.spec.containers import GATHER
 from cascade.spec.lazy_types import FallbackResult, LazyResult, MappedLazyResult
+from cascade.spec.lazy_value import LITERALS
 from cascade.spec.operation import Operation
 from cascade.spec.routing import Router
 
@@ -72,7 +73,7 @@ class Pins:
                 todo += named_by(task, seen)
         if wiring.hiding or wiring.special:
             values = [v for lazy in wiring.hiding for v in hidden_in(lazy)]
-            values += [v for lazy in wiring.special for v in literals_in(lazy)]
+            values += [v for z in wiring.special if z._special & LITERALS for v in literals_in(z)]
             todo += within(values, seen)
         while todo:
             self._name(todo.pop(), todo, seen, is_known)

@@ -1,0 +1,205 @@
+"""Light calls: nodes of the fast lane whose policies have nothing to do.
+
+Most tasks of real programs take a resource, and many have a retry, a capacity or a cache. As long
+as the resource is open, no attempt fails and the capacity is free, such a node needs no more than a
+plain one: its function is called with a few other arguments. So it needs no ``Work``.
+
+``LightCalls.ready`` tells them from nodes that must wait, and from those whose policies act before
+the first call. These go the general way, as does each node whose first call was not the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+
+from cascade.runtime.graph_path.segments import Segment, Work
+from cascade.runtime.graph_path.surroundings import Surroundings
+from cascade.runtime.limits.constraints import FREE
+from cascade.runtime.limits.permits import Holding, current_permit
+from cascade.spec.blueprint import Literal
+from cascade.spec.caching import CachePolicy
+from cascade.spec.containers import ATOMS
+from cascade.spec.injection import Inject
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import LITERALS, RESOURCES
+from cascade.spec.repeatable import is_spent
+from cascade.spec.task import Task
+
+#: A call that is ready: its arguments, with resources in place of their markers; what it holds; and
+#: whether ``take`` must be called before it.
+Ready: TypeAlias = tuple[Sequence[Any], dict[str, Any], Holding | None, bool]
+#: Of a node that goes on later, or has a value already.
+KEPT: Final[Ready] = ((), {}, None, False)
+
+_MARKS: Final = frozenset({Literal, Inject})
+_MARKED: Final = LITERALS | RESOURCES
+_NOT_OPEN: Final = object()
+
+
+class LightCalls:
+    """The light calls of one run. On workers.
+
+    Args:
+        around: The other parts of the run.
+    """
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._run = around.run
+        self._constraints = self._run.constraints
+        self._give_back = self._constraints.capacities.leave
+        self._watched = around.reports.wanted
+
+    def ready(self, segment: Segment, lazy: LazyResult[Any]) -> Ready | None:
+        """The call of a node, which must then be made; None if the slow lane makes it.
+
+        KEPT if nobody makes it now: a resource is not open, and the node goes on later; or its
+        value comes from elsewhere.
+        """
+        operation, policies = lazy.task, lazy._policies
+        if operation.structural or (
+            policies is not None
+            and (policies.conditions or policies.amounts or policies.calls.timeout is not None)
+        ):
+            return None
+        constraints = self._constraints
+        if constraints.any and constraints.found.get(operation.name) is not FREE:
+            return None
+        args: Any = lazy.args
+        kwargs, takes = lazy.kwargs, bool(lazy._dependencies)
+        if lazy._special & _MARKED:
+            opened = self._run.resources.opened
+            for place, value in enumerate(args):
+                if type(value) in _MARKS:
+                    found = self._value(value)
+                    if found is _NOT_OPEN:
+                        return self._unopened(segment, lazy, value)
+                    if args is lazy.args:
+                        args = [*args]
+                    args[place] = found
+            for name, value in kwargs.items():
+                if type(value) in _MARKS:
+                    instance = opened.get(value) if type(value) is Inject else None
+                    if instance is not None and instance.is_ready:  # as nearly always
+                        found = instance.resource
+                    else:
+                        found = self._value(value)
+                    if found is _NOT_OPEN:
+                        return self._unopened(segment, lazy, value)
+                    if kwargs is lazy.kwargs:
+                        kwargs = kwargs.copy()
+                    kwargs[name] = found
+        if policies is None:
+            return args, kwargs, None, takes
+        calls = policies.calls
+        if calls.retry is not None and calls.repeats and not _is_repeatable(segment, lazy):
+            return None
+        takes = takes or bool(policies.predecessors)
+        if calls.cache is not None:
+            if calls.capacities or not self._run.bus.is_silent:
+                return None
+            if takes:
+                args, kwargs = self.take(segment, lazy, args, kwargs)
+            if self._finds(segment, lazy, calls.cache, *marked(lazy, args, kwargs)):
+                return KEPT
+            return args, kwargs, None, False
+        holding = None
+        if calls.capacities:
+            holding = self._run.gate.take(operation.name, calls)
+            if holding is None:
+                return None
+        return args, kwargs, holding, takes
+
+    def _finds(
+        self,
+        segment: Segment,
+        lazy: LazyResult[Any],
+        cache: CachePolicy,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+    ) -> bool:
+        """Whether the value of a node comes from elsewhere, or the cache has failed."""
+        assert isinstance(lazy.task, Task)
+        try:
+            arguments = lazy.task.parameters.named(args, kwargs)
+            return self._around.caches.finds_call(segment, lazy, cache, arguments, None)
+        except BaseException as error:
+            work = Work(segment, lazy)
+            work.args, work.kwargs = args, kwargs
+            self._around.failures.fail(error, work)
+            return True
+
+    def _value(self, mark: Inject | Literal[Any]) -> Any:
+        """The value of a literal, or of a resource if that is open."""
+        if not isinstance(mark, Inject):
+            return mark.value
+        found = self._run.resources.ready(mark)
+        return _NOT_OPEN if found is None else found.resource
+
+    def _unopened(self, segment: Segment, lazy: LazyResult[Any], wanted: Inject) -> Ready | None:
+        """The same as ``ready`` for a node with a resource that is not open."""
+        calls = lazy._calls
+        if self._watched or calls.capacities or calls.cache is not None:
+            return None  # the slow lane does first what comes before the opening
+        if self._run.resources.need_attempt(lazy.args, lazy.kwargs):
+            return None
+        found = self._around.dispatch.openings.opened(wanted, (segment, lazy))
+        return KEPT if found is None else self.ready(segment, lazy)
+
+    @staticmethod
+    def take(
+        segment: Segment, lazy: LazyResult[Any], args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> tuple[Sequence[Any], dict[str, Any]]:
+        """The arguments with values in place of lazy ones; the node has then taken its inputs."""
+        policies = lazy._policies
+        if policies is not None:
+            for source in policies.predecessors:
+                segment.take_any(source)
+        get = segment.take_any if lazy in segment.shared else segment.take
+        given = [get(v) if issubclass(type(v), LazyResult) else v for v in args]
+        if not kwargs:
+            return given, kwargs
+        return given, {
+            n: get(v) if issubclass(type(v), LazyResult) else v for n, v in kwargs.items()
+        }
+
+    def call(
+        self, lazy: LazyResult[Any], args: Sequence[Any], kwargs: dict[str, Any], holding: Holding
+    ) -> Any:
+        """Call the function of a node that holds capacities, and return them."""
+        # Reset, because the calls on the fast lane share their context (M12).
+        token = current_permit.set(holding)
+        try:
+            return lazy.task.func(*args, **kwargs)
+        finally:
+            current_permit.reset(token)
+            self._give_back(holding)
+
+
+def marked(
+    lazy: LazyResult[Any], args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[Sequence[Any], dict[str, Any]]:
+    """The arguments of a call with markers in place of its resources, as a ``Work`` has them."""
+    if not lazy._special & RESOURCES:
+        return args, kwargs
+    args = [a if type(a) is Inject else v for a, v in zip(lazy.args, args, strict=True)]
+    return args, {n: a if type(a) is Inject else kwargs[n] for n, a in lazy.kwargs.items()}
+
+
+def _is_repeatable(segment: Segment, lazy: LazyResult[Any]) -> bool:
+    """Whether every attempt can use the arguments (M23); if not, the slow lane says so."""
+    args, kwargs = lazy.args, lazy.kwargs
+    if not kwargs and ATOMS.issuperset(map(type, args)):
+        return True
+    try:
+        for argument in (*args, *kwargs.values()):
+            if issubclass(type(argument), LazyResult):
+                argument = segment.value(argument)
+            elif type(argument) in _MARKS:
+                continue
+            if type(argument) not in ATOMS and is_spent(argument):
+                return False
+    except Exception:  # of a class that answers for itself
+        return False
+    return True

@@ -1,0 +1,58 @@
+"""Claims: what waiting permits reserve, and the first limit that keeps a permit out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cascade.runtime.limits.permits import Block, Permit
+from cascade.runtime.limits.rules import PAUSE, Rule
+
+
+class Claims:
+    """The claims of waiting permits against later ones, during one pass over the queue."""
+
+    __slots__ = ("kept", "rules")
+
+    def __init__(self) -> None:
+        #: Rules without room; earlier permits wait for them.
+        self.rules: set[Rule] = set()
+        #: Capacity → reserved part of the free amount; inf for all.
+        self.kept: dict[str, Any] = {}
+
+    def short(self, amounts: Iterable[tuple[str, Any]], free: Mapping[str, Any]) -> str | None:
+        """The first capacity that is short."""
+        for name, amount in amounts:
+            if free[name] - self.kept.get(name, 0) < amount:
+                return name
+        return None
+
+    def keep(self, amounts: Iterable[tuple[str, Any]], free: Mapping[str, Any]) -> None:
+        """Reserve the amounts for the current permit; all of a capacity that is short."""
+        for name, amount in amounts:
+            before = self.kept.get(name, 0)
+            self.kept[name] = before + amount if free[name] - before >= amount else math.inf
+
+
+def block_by_rules(
+    permit: Permit, rules: Iterable[Rule], now: float, claims: Claims
+) -> Block | None:
+    """The constraint that keeps a permit out; None after setting how many calls have room."""
+    calls: float = permit.most
+    block = None
+    full = []
+    for rule in rules:
+        room = 0 if rule in claims.rules else rule.room(now)
+        if room >= 1:
+            calls = min(calls, room)
+            continue
+        until = min(rule.opens(now), rule.expires)
+        if rule.constraint.kind == PAUSE:  # a permit that cannot run anyway blocks no other
+            return Block(rule, until)
+        full.append(rule)
+        if block is None or until > block.until:
+            block = Block(rule, until)
+    claims.rules.update(full)
+    permit.calls = int(calls)
+    return block
