@@ -538,3 +538,15 @@ async def test_an_abandoned_call_keeps_its_resources_open_until_it_ends(two_work
     held.set()
     await asyncio.wait_for(closed.wait(), 20)
     assert log == ["unused closed", "call ended", "used closed"]
+
+
+async def test_a_literal_of_a_lazy_value_reaches_the_task_beside_values_that_are_computed():
+    shielded = double(1)
+
+    @cs.task
+    def show(lazy, value):
+        return lazy is shielded, value
+
+    async with cs.Engine() as engine:
+        call = show(cs.literal(shielded), double(2))
+        assert await engine.run([call, call.with_retry(2)]) == [(True, 4), (True, 4)]

@@ -91,5 +91,5 @@ def carried(func: Callable[..., Any], error: BaseException) -> BaseException:
         replaced = cancelled_inside()
     else:
         return error
-    replaced.__cause__ = error
+    replaced.__cause__ = replaced.__context__ = error  # as if raised by its handler
     return replaced

@@ -75,6 +75,8 @@ class LightCalls:
                     found = self._value(value)
                     if found is _NOT_OPEN:
                         return self._unopened(segment, lazy, value)
+                    if issubclass(type(found), LazyResult):
+                        return None  # ``take`` would not tell it from one to be computed
                     if args is lazy.args:
                         args = [*args]
                     args[place] = found
@@ -87,6 +89,8 @@ class LightCalls:
                         found = self._value(value)
                     if found is _NOT_OPEN:
                         return self._unopened(segment, lazy, value)
+                    if issubclass(type(found), LazyResult):
+                        return None  # ``take`` would not tell it from one to be computed
                     if kwargs is lazy.kwargs:
                         kwargs = kwargs.copy()
                     kwargs[name] = found
