@@ -55,6 +55,7 @@ class Openings:
         self._start = start
         self._go_on = go_on
         self._fail = fail
+        self._is_over = False
         self._lock = threading.Lock()
         self._active: dict[ResourceDefinition[Any], _Opening] = {}
 
@@ -100,7 +101,8 @@ class Openings:
     def _begin(
         self, wanted: Inject, definition: ResourceDefinition[Any], opening: _Opening
     ) -> None:
-        self._start(self._open(wanted, definition, opening))
+        if not self._is_over:
+            self._start(self._open(wanted, definition, opening))
 
     async def _open(
         self, wanted: Inject, definition: ResourceDefinition[Any], opening: _Opening
@@ -120,4 +122,5 @@ class Openings:
 
     def let_go(self) -> None:
         """Drop the functions that resume items; nothing waits any more."""
+        self._is_over = True
         del self._start, self._go_on, self._fail
