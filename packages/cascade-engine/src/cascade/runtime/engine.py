@@ -392,6 +392,8 @@ class Engine:
         )
 
     def _tell_of_constraint(self, constraint: Constraint, what: str) -> None:
+        for run in list(self._runs):
+            run.limits_changed()
         told: Event
         if what == "set":
             if not self.bus.wants(ConstraintSet):

@@ -61,7 +61,6 @@ from cascade.spec.protocols import Executor
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
-    from cascade.runtime.execution.fairness import YieldBudget
     from cascade.runtime.resources.session import ResourceSession
     from cascade.runtime.surroundings import Surroundings
 
@@ -353,6 +352,14 @@ class Run:
         if self.steps.many(count, task, batch):
             self.tell_of_steps(task)
 
+    def limits_changed(self) -> None:
+        """End the batches of loops, so that the next ones obey new limits. From any thread."""
+        if self.is_own_thread(threading.get_ident()):
+            self.steps.end_batches()  # now; steps that are ready already were made before
+            return
+        with suppress(RuntimeError):  # the event loop is closed
+            self.loop.call_soon_threadsafe(self.steps.end_batches)
+
     def tell_soon(self, task: str) -> None:
         """Report the steps of ``task`` at the next interval, whatever follows. From any thread."""
         if self._will_tell or not self.bus.wants(StepsMade):
@@ -570,7 +577,6 @@ class Run:
         work: Coroutine[Any, Any, T],
         context: contextvars.Context,
         is_cancelled: IsCancelled,
-        budget: YieldBudget | None = None,
     ) -> Awaitable[T]:
         """An awaitable for the value of a task's coroutine, each step of it in ``context``.
 
@@ -587,23 +593,31 @@ class Run:
             work: The coroutine.
             context: A copy of the caller's, which may be marked (M12).
             is_cancelled: Whether the engine has cancelled the current asyncio task.
-            budget: Told whenever the coroutine continues after a wait.
         """
-        watch: Watch | Unwatched | None = None
+        call = AwaitedCall(operation, self.calls, is_cancelled)
+        return watched(context, work, self.watch_steps(operation, source), call)
+
+    def watch_steps(
+        self, operation: Operation, source: LazyResult[Any] | None
+    ) -> Watch | Unwatched:
+        """A mark for the steps of a coroutine of ``operation``, for ``watched``."""
+        watch: Watch | None = None
         if self._monitor is not None:
             may_block = getattr(operation, "may_block", False)
             watch = self._monitor.watch((self, operation.name, source, None), may_block)
-        call = _Awaited(operation, self.calls, is_cancelled)
-        return watched(context, work, watch or Unwatched(), call, budget)
+        return watch or Unwatched()
 
 
-class _Awaited(Cancels):
+class AwaitedCall(Cancels):
     """An awaited call of a coroutine task; one of the run's calls until it is over."""
 
     __slots__ = ("_calls", "_is_cancelled", "_operation")
 
     def __init__(
-        self, operation: Operation, calls: dict[object, str], is_cancelled: IsCancelled
+        self,
+        operation: Operation,
+        calls: dict[object, str],
+        is_cancelled: IsCancelled | None = None,
     ) -> None:
         super().__init__()
         self._operation = operation
@@ -614,11 +628,16 @@ class _Awaited(Cancels):
     async def end(self, error: BaseException | None) -> None:
         try:
             if error is None or self.own > 0 or isinstance(error, asyncio.CancelledError):
-                await self.settle(error, self._is_cancelled)
+                await self.settle(error, self.is_cancelled)
             if isinstance(error, RuntimeError):
                 raise_named(error, self._operation)
         finally:
             del error  # otherwise this frame, held by its traceback, would hold it in turn
+
+    def is_cancelled(self, outside: int) -> bool:
+        """Whether the engine has cancelled the current asyncio task; see ``IsCancelled``."""
+        assert self._is_cancelled is not None
+        return self._is_cancelled(outside)
 
     def over(self) -> None:
         del self._calls[self]

@@ -23,7 +23,13 @@ _WINDOW = 1.0
 
 
 class Batch(Protocol):
-    """A batch of steps that a loop makes by itself."""
+    """A batch of steps that a loop makes by itself.
+
+    Attributes:
+        began: Start of a batch on a thread; 0 for others.
+    """
+
+    began: float
 
     @property
     def made(self) -> int:
@@ -34,7 +40,7 @@ class Batch(Protocol):
         """Number of further calls that it may begin."""
 
     def end(self) -> None:
-        """Let the running call be the last, if possible. In the event loop's thread."""
+        """Let the running call be the last, if possible. From any thread."""
 
 
 class Steps:
@@ -151,6 +157,16 @@ class Steps:
         if self.limit is not None:
             self._check(self.count, task)
         return self._look(task)
+
+    def under_way(self) -> list[Batch]:
+        """The active batches. From any thread."""
+        with self._lock:
+            return list(self._batches)
+
+    def end_batches(self) -> None:
+        """End each active batch with its current step. From any thread."""
+        for batch in self.under_way():
+            batch.end()
 
     def _promised(self) -> int:
         """The number of steps that active batches may still make."""

@@ -35,6 +35,8 @@ class LoopEntries:
         tier: The best tier allowed.
     """
 
+    __slots__ = ("_run", "_tier")
+
     def __init__(self, run: Run, tier: Tier) -> None:
         self._run = run
         self._tier = tier

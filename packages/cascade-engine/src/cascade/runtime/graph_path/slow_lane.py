@@ -11,11 +11,12 @@ import asyncio
 from threading import get_ident
 from typing import Any
 
+from cascade.runtime.graph_path.awaited_loops import NOT_ENTERED
 from cascade.runtime.graph_path.beginnings import Beginnings
 from cascade.runtime.graph_path.dispatch import Dispatch
 from cascade.runtime.graph_path.failures import Failures
 from cascade.runtime.graph_path.following import Following
-from cascade.runtime.graph_path.loop_driver import MOVED, NOT_ENTERED, LoopDriver
+from cascade.runtime.graph_path.loop_driver import MOVED, LoopDriver
 from cascade.runtime.graph_path.segments import PENDING, Item, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.limits.permits import current_permit
