@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import replace
 from time import perf_counter
@@ -292,12 +292,13 @@ class ProgramExecution:
         self._begun = begun
         self._machine = machine
 
-    async def execute(self, target: LazyResult[Any], run: Run) -> Any:
-        """The value of ``target``; see ``VMExecutionStrategy``."""
-        return await self._machine(run).execute(
+    def execute(self, target: LazyResult[Any], run: Run) -> Awaitable[Any]:
+        """An awaitable for the value of ``target``; see ``VMExecutionStrategy``."""
+        executing: Awaitable[Any] = self._machine(run).execute(
             self._program.template,
             initial_args=list(self._args),
             initial_kwargs=dict(self._kwargs),
             source=target,
             begun=self._begun,
         )
+        return executing

@@ -33,6 +33,7 @@ from cascade.runtime.graph_path.fast_lane import FastLane
 from cascade.runtime.graph_path.following import Following
 from cascade.runtime.graph_path.gaps import Gaps
 from cascade.runtime.graph_path.handovers import Handovers
+from cascade.runtime.graph_path.lone_loops import LoneLoop
 from cascade.runtime.graph_path.loop_driver import LoopDriver
 from cascade.runtime.graph_path.loop_entries import LoopEntries
 from cascade.runtime.graph_path.loop_lane import LoopLane
@@ -85,15 +86,21 @@ class GraphRun:
         solver: See GraphExecutionStrategy.
         tier: See GraphExecutionStrategy.
         compiled: Whether a target that is a lone call of a loop task begins as a compiled loop.
+        reports: Publishes the events of nodes; by default for those who subscribe now.
     """
 
     def __init__(
-        self, run: Run, solver: Solver, tier: Tier = "auto", compiled: bool = False
+        self,
+        run: Run,
+        solver: Solver,
+        tier: Tier = "auto",
+        compiled: bool = False,
+        reports: Reports | None = None,
     ) -> None:
         self._run = run
         self._lock = BiasedLock()
         self._end = RunEnd(run)
-        around = Surroundings(run, self._lock, Reports(run), self._end)
+        around = Surroundings(run, self._lock, reports or Reports(run), self._end)
         gaps = Gaps(around)
         if getattr(solver, "in_order", False):
             self._dispatch = dispatch = Dispatch(around, None)
@@ -113,20 +120,35 @@ class GraphRun:
         chains = Chains(around, nodes, dispatch, failures)
         continuations = Continuations(around, nodes, dispatch, entries, chains, failures)
         following = Following(around, nodes, dispatch, continuations, failures, handovers)
+        self._following = following
         parts = self._beginnings, following, driver, dispatch, failures
         self._loop_lane = LoopLane(around, *parts)
         self._fast_lane = FastLane(around, nodes, dispatch, SlowLane(around, *parts), failures)
         dispatch.lanes = self
 
-    async def value(self, target: LazyResult[Any], begun: Begun | None = None) -> Any:
-        """The result of a strategy for ``target``; with ``begun``, continue from there."""
+    async def value(
+        self,
+        target: LazyResult[Any],
+        begun: Begun | None = None,
+        lone: LoneLoop | None = None,
+    ) -> Any:
+        """The result of a strategy for ``target``.
+
+        Args:
+            target: The target.
+            begun: The point where straight-line code for it has stopped, to continue from there.
+            lone: The same of the loop that was the whole run.
+        """
         self._run.watch_waits(self._lacking)
         wiring = wire(target)
         self._run.check(wiring.special)
         try:
-            self._run.report_plan(wiring.nodes)
+            if lone is None:
+                self._run.report_plan(wiring.nodes)
             if begun is not None:
                 self._go_on_from(wiring, begun)
+            elif lone is not None:
+                self._go_on_after(wiring, lone)
             elif self._entries is not None and self._entries.starts_at(target):
                 await self._start_in_loop(wiring, self._entries)
             else:
@@ -160,6 +182,28 @@ class GraphRun:
         work.handed = begun.stopped.result
         with self._lock:
             self._dispatch.send(work)
+
+    def _go_on_after(self, wiring: Wiring, lone: LoneLoop) -> None:
+        """Begin where the loop that was the whole run has ended without a value."""
+        wiring.ready.clear()
+        work: Work | None = lone.work
+        assert work is not None
+        with self._lock:
+            work.segment = self._nodes.add(wiring, None)
+        error, lone.error = lone.error, None  # its traceback has this frame
+        try:
+            if error is None:
+                work = self._following.after_batch(lone.work, lone.take())
+        except BaseException as failure:
+            error = failure
+        try:
+            if error is not None:
+                self._failures.fail(error, lone.work)
+            elif work is not None:
+                with self._lock:
+                    self._dispatch.send(work)
+        finally:
+            del error
 
     async def _start_in_loop(self, wiring: Wiring, entries: LoopEntries) -> None:
         """Begin with a compiled loop, which is the whole target.
