@@ -1,7 +1,8 @@
 """Figures that README and docs quote are on docs/performance.md.
 
-A quoted figure is a link to the section that has it, ``[1.1 to 1.5 µs](docs/performance.md#wide)``:
-the tables of that section have each number, as exactly as it is quoted, with the same unit.
+A quoted figure is a link by reference to the section that has it, whose title says which cells it
+is made from: ``[1.1 to 1.5 µs][node]``. The tables of that section have each number, as exactly as
+it is quoted, with the same unit.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from pathlib import Path
 import pytest
 from tests.pages import ROOT, prose, sections
 
+from cascade.observatory.benchmarks.quotes import renewed
+
 PERFORMANCE = ROOT / "docs" / "performance.md"
 #: The pages that quote figures.
 QUOTING = [ROOT / "README.md", ROOT / "docs" / "limits.md"]
 _NUMBER = r"\d+(?:\.\d+)?"
 _UNIT = r"(?:µs|ms|ns|times|×|%|KiB|MiB)"
-_QUOTED = re.compile(
-    rf"\[({_NUMBER}(?:\sto\s{_NUMBER})?\s{_UNIT})\]\((?:docs/)?performance\.md#([\w-]+)\)"
-)
+_QUOTED = re.compile(rf"\[({_NUMBER}(?:\sto\s{_NUMBER})?\s{_UNIT})\]\[([\w-]+)\]")
+_TARGET = re.compile(r'^\[([\w-]+)\]: (?:docs/)?performance\.md#([\w-]+) "[^"]+"$', re.MULTILINE)
 
 
 def measured(section: str) -> Iterator[tuple[str, str]]:
@@ -42,9 +44,11 @@ def rounds_to(exact: str, quoted: str) -> bool:
 
 @pytest.mark.parametrize("page", QUOTING, ids=lambda page: page.name)
 def test_a_quoted_figure_is_in_the_section_that_it_links_to(page: Path) -> None:
-    quotes = _QUOTED.findall(page.read_text(encoding="utf-8"))
-    assert quotes
-    for figure, anchor in quotes:
+    text = page.read_text(encoding="utf-8")
+    quotes, anchors = _QUOTED.findall(text), dict(_TARGET.findall(text))
+    assert {name for _, name in quotes} == anchors.keys() != set()
+    for figure, name in quotes:
+        anchor = anchors[name]
         *numbers, unit = re.findall(rf"{_NUMBER}|{_UNIT}", figure)
         known = [number for number, of in measured(sections(PERFORMANCE)[anchor]) if of == unit]
         for quoted in numbers:
@@ -55,7 +59,14 @@ def test_a_quoted_figure_is_in_the_section_that_it_links_to(page: Path) -> None:
 
 @pytest.mark.parametrize("page", QUOTING, ids=lambda page: page.name)
 def test_every_figure_with_a_unit_is_such_a_quote(page: Path) -> None:
-    assert re.findall(rf"{_NUMBER}\s{_UNIT}", _QUOTED.sub("", prose(page))) == []
+    text = _TARGET.sub("", _QUOTED.sub("", prose(page)))
+    assert re.findall(rf"{_NUMBER}\s{_UNIT}", text) == []
+
+
+@pytest.mark.parametrize("page", QUOTING, ids=lambda page: page.name)
+def test_quotes_are_as_the_command_writes_them(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert renewed(text, PERFORMANCE.read_text(encoding="utf-8")) == text
 
 
 def test_units_stand_in_the_cell_or_at_the_head_of_the_column() -> None:

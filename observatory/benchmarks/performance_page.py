@@ -3,8 +3,11 @@
     hatch run bench
     hatch run bench-page
 
+``hatch run peers:page`` does both, beside other libraries, in less than ten minutes.
+
 Reads the files of the suites, or those of the programs behind them, keeps a copy per suite in
 docs/performance/, and writes the page from these copies: no figure on the page is typed by hand.
+Figures that README.md and docs/limits.md quote from it are written anew, too.
 For a suite without new files, the kept copy is used. Files of a quick run are ignored too, unless
 they are named on the command line.
 """
@@ -15,13 +18,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cascade.observatory.benchmarks.findings import Document, read, write
-from cascade.observatory.benchmarks.pages import as_markdown, curves_in
+from cascade.observatory.benchmarks.pages import as_markdown, pictured_in
 from cascade.observatory.benchmarks.program import FOLDER
+from cascade.observatory.benchmarks.quotes import renewed
 from cascade.observatory.benchmarks.suites import SUITES, part_of
 from cascade.observatory.command_line import Parser
 from cascade.observatory.pictures.charts import draw_side_by_side
 
 ROOT = Path(__file__).parents[2]
+#: The pages that quote figures.
+QUOTING = ("README.md", "docs/limits.md")
 
 
 def given(paths: Sequence[Path]) -> dict[str, Document]:
@@ -60,7 +66,7 @@ def parts_of(document: Document) -> dict[str, Document]:
 def picture_of(name: str, document: Document) -> str:
     """The picture of a suite, as SVG."""
     (suite,) = (suite for suite in SUITES if suite.name == name)
-    return draw_side_by_side(curves_in(document, suite.drawn))
+    return draw_side_by_side(pictured_in(document, suite.drawn))
 
 
 def write_all(docs: Path, documents: Mapping[str, Document]) -> None:
@@ -76,6 +82,23 @@ def write_all(docs: Path, documents: Mapping[str, Document]) -> None:
     print(docs / "performance.md")
 
 
+def quote_anew(root: Path) -> None:
+    """Write the figures that other pages quote.
+
+    Raises:
+        ValueError: A page quotes what the figures do not have.
+    """
+    performance = (root / "docs" / "performance.md").read_text(encoding="utf-8")
+    for name in QUOTING:
+        page = root / name
+        text = page.read_text(encoding="utf-8")
+        try:
+            page.write_text(renewed(text, performance), encoding="utf-8")
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        print(page)
+
+
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
     """The whole program, for the repository at ``root``."""
     parser = Parser(description="Write docs/performance.md from figures.")
@@ -84,11 +107,13 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
     options = parser.parse_args(arguments)
     kept = root / "docs" / "performance"
     try:
+        new = given(options.figures) if options.figures else written(root / FOLDER)
         documents = {
-            **{suite.name: read(kept / f"{suite.document}.json") for suite in SUITES},
-            **(given(options.figures) if options.figures else written(root / FOLDER)),
+            suite.name: new.get(suite.name) or read(kept / f"{suite.document}.json")
+            for suite in SUITES
         }
         write_all(root / "docs", documents)
+        quote_anew(root)
     except (ValueError, ModuleNotFoundError) as error:
         parser.error(str(error))
 

@@ -504,8 +504,16 @@ async def test_a_retry_gets_over_a_call_that_was_not_begun():
                 return failed[0]
             return super().submit(fn, *args, **kwargs)
 
+    @cs.resource(scope="task")
+    async def number():
+        yield 4
+
+    @cs.task  # called from the event loop's thread, in a thread of its own
+    def doubled(n=cs.inject(number)):
+        return 2 * n
+
     async with cs.Engine(threads=Later()) as engine:
-        assert await engine.run(double(4).with_timeout(10).with_retry(2)) == 8
+        assert await engine.run(doubled().with_retry(2)) == 8
 
 
 # -- objects that are no executor ---------------------------------------------------------------

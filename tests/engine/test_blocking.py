@@ -579,7 +579,7 @@ def test_where_warnings_are_errors_it_is_logged_as_one(blocked, caplog):
 def told(monkeypatch):
     """Warnings and events of engines."""
     reports = Reports()
-    monkeypatch.setattr("cascade.runtime.engine.warn", lambda *details: reports(details))
+    monkeypatch.setattr("cascade.runtime.lending.warn", lambda *details: reports(details))
     return reports
 
 
@@ -844,8 +844,10 @@ def test_a_function_that_a_program_calls_is_named_and_not_the_coroutine_around_i
 
 def test_a_call_in_a_program_that_takes_long_is_named_when_it_has_ended(monkeypatch):
     said, now = [], [0.0]
-    monkeypatch.setattr("cascade.runtime.straightline.warn", lambda *details: said.append(details))
-    for module in ("execution.fairness", "program", "straightline"):
+    monkeypatch.setattr(
+        "cascade.runtime.straightline.straight.warn", lambda *details: said.append(details)
+    )
+    for module in ("execution.fairness", "program", "straightline.straight", "straightline.chunks"):
         monkeypatch.setattr(f"cascade.runtime.{module}.perf_counter", lambda: now[0])
 
     @cs.task

@@ -9,6 +9,7 @@ from tests.sample_tasks import add, add_async
 
 import cascade as cs
 from cascade.runtime import events
+from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import (
     Event,
     NodesPlanned,
@@ -17,9 +18,11 @@ from cascade.runtime.events import (
     TaskEvent,
     TaskFailed,
     TaskFinished,
+    TasksFinished,
     TaskSkipped,
     TaskStarted,
 )
+from cascade.runtime.execution.finished_tasks import FinishedTasks
 
 
 @pytest.fixture
@@ -54,6 +57,68 @@ def test_events_are_small_and_carry_run_and_time(kind):
     assert (event.run_id, event.at) == ("run_id", 1.5)
     assert not hasattr(event, "__dict__")
     assert repr(event).startswith(f"{kind.__name__}(run_id='run_id', at=1.5")
+
+
+@cs.task
+async def add_in_turn(x, y):
+    await asyncio.sleep(0)
+    return x + y
+
+
+@pytest.mark.parametrize("use_vm", [False, True])
+@pytest.mark.parametrize("task", [add, add_async, add_in_turn], ids=lambda task: task.name)
+async def test_sums_of_finished_tasks_are_complete_and_few(engine, task, use_vm):
+    """Before the run is reported to end; far fewer than tasks, for they come once a turn."""
+    sums, order = [], []
+    for kind in (TasksFinished, RunFinished):
+        engine.bus.subscribe(kind, lambda notice: order.append(type(notice)))
+    engine.bus.subscribe(TasksFinished, lambda notice: sums.append(notice.count))
+    total = add(task(1, 2), sum(range(3)))
+    await engine.run([total, *[task(n, 1).with_retry(2) for n in range(300)]], use_vm=use_vm)
+
+    assert sum(sums) == 302
+    assert all(count > 0 for count in sums)
+    assert len(sums) < 302
+    assert order[-1] is RunFinished
+
+
+async def test_sums_make_no_events_and_all_events_bring_no_sums(engine, monkeypatch):
+    """Who subscribes to all events would get each task twice."""
+    made = []
+    monkeypatch.setattr(MessageBus, "publish", lambda bus, notice: made.append(type(notice)))
+    cancel = engine.bus.subscribe(TasksFinished, made.append)
+    await engine.run([add(n, 1) for n in range(20)])
+    assert set(made) == {TasksFinished}
+
+    made.clear()
+    cancel()
+    engine.bus.subscribe(Event, made.append)
+    await engine.run([add(n, 1) for n in range(20)])
+    assert TasksFinished not in made
+    assert made.count(TaskFinished) == 20
+
+
+async def test_sums_are_counted_from_many_threads_without_a_loss(engine):
+    """Threads that all count at once."""
+    counted = FinishedTasks("1", engine.bus, lambda: None)
+    sums = []
+    engine.bus.subscribe(TasksFinished, lambda notice: sums.append(notice.count))
+    gate = threading.Barrier(4)
+
+    def work():
+        gate.wait()
+        for _ in range(5_000):
+            counted.one_more()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for one in threads:
+        one.start()
+    while any(one.is_alive() for one in threads):
+        counted.tell()
+    counted.tell()
+    counted.tell()
+
+    assert sum(sums) == 20_000
 
 
 def test_events_are_compared_by_identity():

@@ -26,7 +26,13 @@ def loop_thread():
 def take_long(monkeypatch):
     """Called by a function that should take long; no other call takes any time."""
     now = [time.perf_counter()]
-    rooms = "execution.placement", "execution.fairness", "program", "straightline"
+    rooms = (
+        "execution.placement",
+        "execution.fairness",
+        "program",
+        "straightline.straight",
+        "straightline.chunks",
+    )
     for room in (*rooms, "graph_path.loop_batches", "graph_path.loop_driver"):
         monkeypatch.setattr(f"cascade.runtime.{room}.perf_counter", lambda: now[0])
     monkeypatch.setattr(Usage, "blame", lambda _usage, _began, seconds: seconds)

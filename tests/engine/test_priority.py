@@ -10,7 +10,7 @@ import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.clock import run_virtually
 from cascade.runtime.graph_path.ranks import by_rank
-from cascade.runtime.graph_path.worker_pool import ByPriority
+from cascade.runtime.graph_path.ready import ByPriority
 
 #: The arguments of the calls, in their order.
 order: list[object] = []

@@ -8,6 +8,7 @@ import runpy
 import signal
 import subprocess
 import sys
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def test_suites_run_and_are_reported(reported):
         assert written["measurements"] or suite.name in ("memory", "delay", "imports")
         for title, measured in written["measurements"].items():
             for one in measured["contenders"]:
-                assert f"<td>{one['name']}</td>" in section, title
+                assert f"<td>{escape(one['name'])}</td>" in section, title
     assert max(map(len, targets.splitlines()[:-1])) <= 80
     assert f"report: {folder / 'report.html'}" in done.stdout
 

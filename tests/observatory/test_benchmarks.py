@@ -4,6 +4,7 @@ The shapes are pytest-benchmarks as well: ``hatch test tests/observatory/test_be
 --benchmark-enable --benchmark-only`` times them.
 """
 
+import dataclasses
 import gc
 import io
 import json
@@ -17,7 +18,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 from tests.in_process import call
 
-from cascade.observatory.benchmarks import contenders, graphs, imports, limits, steps
+from cascade.observatory.benchmarks import (
+    contenders,
+    graphs,
+    imports,
+    limits,
+    nodes,
+    small_runs,
+    steps,
+)
 from cascade.observatory.benchmarks.contenders import (
     AsyncioGather,
     Cascade,
@@ -40,7 +49,7 @@ from cascade.observatory.benchmarks.shapes import PLAIN, SHAPES, TREE
 from cascade.observatory.benchmarks.surroundings import commit_of, surroundings
 from cascade.observatory.benchmarks.tables import Table, samples_table
 
-PROGRAMS = [module.PROGRAM for module in (graphs, imports, limits, steps)]
+PROGRAMS = [module.PROGRAM for module in (graphs, imports, limits, nodes, small_runs, steps)]
 
 
 class Track:
@@ -122,6 +131,38 @@ def test_the_median_of_ratios_is_not_the_ratio_of_medians():
 
     assert samples.ratio("other", "base").median == 1
     assert samples.cost("other").median / samples.cost("base").median == 2
+
+
+def test_no_round_begins_when_time_is_up_but_the_first_three():
+    track = Track()
+    samples = measure([track.contender("a", *[10] * 9)], 9, clock=track.clock, seconds_at_most=5)
+    assert samples.seconds == {"a": [10, 10, 10]}
+    track = Track()
+    samples = measure([track.contender("a", *[10] * 9)], 9, clock=track.clock, seconds_at_most=45)
+    assert len(samples.seconds["a"]) == 5
+    track = Track()
+    assert len(measure([track.contender("a", 1, 1)], 2, clock=track.clock).seconds["a"]) == 2
+
+
+def test_what_long_runs_have_more_than_short_ones_is_taken_within_rounds():
+    """Seconds per operation come in; what both need once goes out."""
+    samples = Samples(
+        seconds={"long": [0.3, 0.6], "short": [1.0, 2.0], "other": [7.0, 7.0]},
+        operations={"long": 10, "short": 2, "other": 1},
+        collections={"long": [1], "short": [2], "other": [3]},
+        collector_enabled=True,
+        collector_thresholds=(700, 10, 10),
+    ).beyond({"step": ("long", "short")})
+    assert samples.operations == {"step": 8}
+    assert samples.seconds["step"] == [pytest.approx(1 / 8), pytest.approx(2 / 8)]
+    assert samples.collections == {"step": [1]}
+
+
+def test_a_disturbed_round_gives_no_cost_below_the_clock():
+    samples = samples_of(long=[0.1], short=[5.0])
+    samples = dataclasses.replace(samples, operations={"long": 20, "short": 10})
+    (cost,) = samples.beyond({"step": ("long", "short")}).seconds["step"]
+    assert 0 < cost < 1e-6
 
 
 @given(st.lists(st.floats(1e-9, 1e3), min_size=1))

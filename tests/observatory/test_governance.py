@@ -11,7 +11,7 @@ from tests.in_process import call
 
 from cascade.observatory.benchmarks import flood, limits, wakeups
 from cascade.observatory.benchmarks.contenders import Cascade
-from cascade.observatory.benchmarks.limits import NODES, SCOPES, limit
+from cascade.observatory.benchmarks.limits import SCOPES, limit
 from cascade.observatory.benchmarks.loops import count_down
 from cascade.observatory.benchmarks.pages import write_page
 from cascade.observatory.benchmarks.shapes import WIDE
@@ -34,15 +34,6 @@ def test_steps_of_a_loop_under_limits(benchmark, which):
     with Cascade(tier="auto") as cascade:
         limit(cascade.engine, which)
         assert benchmark(lambda: cascade.run(lambda: count_down(1_000), use_vm=True)) == 0
-
-
-@pytest.mark.parametrize("kind", NODES)
-def test_nodes_that_take_something(benchmark, kind):
-    benchmark.group = "limits, capacities"
-    with Cascade(capacities={"slots": 100}) as cascade:
-        made = NODES[kind]
-        value = benchmark(lambda: cascade.run(lambda: [made(number) for number in range(100)]))
-    assert value == list(range(100))
 
 
 @pytest.mark.parametrize("hold", [wakeups.hold_in_the_loop, wakeups.hold_on_a_thread])
@@ -100,7 +91,6 @@ def test_the_program_writes_its_figures(tmp_path):
         "limits, a fused loop",
         "limits, control plane",
         *([] if lacking else ["limits, a flood"]),
-        "limits, capacities",
     }
     assert (f"flood: not measured, because {lacking}" in done.stdout) is bool(lacking)
     assert [target["figure"] for target in document["targets"]] == [

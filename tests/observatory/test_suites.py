@@ -111,14 +111,13 @@ def report_of(tmp_path, *documents, **failures):
 
 
 def test_a_suite_that_failed_is_on_the_page_beside_one_that_did_not(tmp_path):
-    sections = BY_NAME["governance"].sections[:3]  # the last has figures besides
-    done = {**WHERE, "benchmark": "governance", **findings(*sections)}
+    done = {**WHERE, "benchmark": "node_kinds", **findings(*BY_NAME["maps"].sections)}
     page = report_of(tmp_path, done, Importing="import_cost.py failed with <status> 3")
     assert "import_cost.py failed with &lt;status&gt; 3" in page
-    assert "<code>with_capacity</code>" in page
-    assert page.count("<td>idle: a target</td>") == 1
+    assert "<code>task.map</code>" in page
+    assert page.count("<td>maps: a target</td>") == 1
     assert '<td class="n">met</td>' in page
-    assert "3 of 3" in page
+    assert "2 of 2" in page
     assert "0123456789ab" in page
 
 
@@ -133,7 +132,7 @@ def test_a_page_has_all_that_was_measured(suite, tmp_path, monkeypatch):
     assert all(f"<h3>{escape(chart.title)}</h3>" in page for chart in drawn)
     for title, measured in document["measurements"].items():
         for one in measured["contenders"]:
-            assert f"<td>{one['name']}</td>" in page, title
+            assert f"<td>{escape(one['name'])}</td>" in page, title
             assert f">{rate(1 / one['median'])}</td>" in page, title
     for target in document["targets"]:
         assert f"<td>{escape(target['figure'])}</td>" in page

@@ -132,3 +132,17 @@ def test_impossible_declarations_are_refused(options, text):
 def test_an_unknown_option_is_refused_with_the_one_that_was_meant(name, text):
     with pytest.raises(DefinitionError, match=text):
         task(**{name: 3})
+
+
+def test_calls_with_equal_timeouts_share_their_policies():
+    """Making them takes longer than making the node."""
+
+    @task
+    def work():
+        """Called."""
+
+    first, second = work().with_timeout(5), work().with_timeout(5)
+
+    assert first._calls is second._calls
+    assert work().with_timeout(6)._calls.timeout == 6
+    assert work().with_retry(2).with_timeout(5)._calls.retry is not None

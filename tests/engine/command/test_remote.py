@@ -30,7 +30,7 @@ from cascade.runtime.control.status import (
     status_of,
     write_status,
 )
-from cascade.runtime.run import Waiting
+from cascade.runtime.execution.waiting import Waiting
 
 BUSY = EngineStatus(
     "trainer",

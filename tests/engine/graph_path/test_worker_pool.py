@@ -10,7 +10,8 @@ from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.execution.registry import BlueprintRegistry
 from cascade.runtime.graph_path.biased_lock import BiasedLock
-from cascade.runtime.graph_path.worker_pool import ByPriority, WorkerPool
+from cascade.runtime.graph_path.ready import ByPriority
+from cascade.runtime.graph_path.worker_pool import WorkerPool
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
 from cascade.runtime.surroundings import Surroundings
@@ -53,6 +54,8 @@ async def make(executor, outcome):
             is_alone=True,
             drain=draining(work),
             idle=outcome.idle.set,
+            looked=lambda: None,
+            short_of_threads=lambda: None,
             refused=outcome.refusals.append,
         )
         return WorkerPool(run, BiasedLock(), host, ready)

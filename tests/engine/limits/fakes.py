@@ -8,7 +8,8 @@ from typing import Any, cast
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.limits.capacities import Capacities, exact
 from cascade.runtime.limits.constraints import ConstraintManager
-from cascade.runtime.limits.permits import Permit
+from cascade.runtime.limits.gate import Gate
+from cascade.runtime.limits.permits import Admissions, Permit
 from cascade.runtime.run import Run
 
 
@@ -63,9 +64,18 @@ class FakeLoop:
 class FakeRun:
     """The part of a run that permits and gates use."""
 
+    gate: Gate
+
     def __init__(self, loop: FakeLoop | None = None) -> None:
         self.loop = FakeLoop() if loop is None else loop
         self.bus = MessageBus()
+
+    @property
+    def admissions(self) -> Admissions:
+        return self.gate._admissions
+
+    def admit_no_more(self) -> None:
+        self.gate.stop()
 
     def is_own_thread(self, _ident: int) -> bool:
         return True

@@ -688,12 +688,13 @@ def test_a_worker_that_parks_its_work_just_now_is_no_standstill():
     """The check for remaining work asks the workers before the admission."""
     dispatch = Dispatch.__new__(Dispatch)
     dispatch._sent_in_all, dispatch._left, dispatch._resting = 0, 0, {}
-    dispatch.admission = SimpleNamespace(busy=False)
+    admissions = SimpleNamespace(permits={})
+    dispatch._run = SimpleNamespace(admissions=admissions)
 
     class LastWorker:
         @property
         def busy(self):
-            dispatch.admission.busy = True  # and is not awake any more
+            admissions.permits["parked"] = None  # and is not awake any more
             return False
 
     dispatch.pool = LastWorker()

@@ -374,7 +374,7 @@ def test_a_run_that_ends_while_a_worker_is_about_to_ask_keeps_nothing(cancels, m
 
 
 def is_stopped(engine):
-    return all(run.gate._admissions.closed for run in engine._runs)
+    return all(run.admissions.closed for run in engine._lives.active)
 
 
 def test_permits_held_beyond_the_end_of_a_run_are_returned_and_logged(monkeypatch, caplog):

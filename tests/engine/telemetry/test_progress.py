@@ -15,8 +15,8 @@ from cascade.runtime.events import (
     RunFinished,
     RunStarted,
     TaskFailed,
-    TaskFinished,
     TaskRetrying,
+    TasksFinished,
     TaskSkipped,
 )
 from cascade.runtime.telemetry.progress import show_progress
@@ -51,7 +51,7 @@ def play(bus, *, status="succeeded", run_id="1"):
     bus.publish(NodesPlanned(run_id, 1, at=10.0))
     bus.publish(NodesPlanned(run_id, 3, at=10.1))
     for i in range(4):
-        bus.publish(TaskFinished(run_id, "fetch", i, 0.5, at=10.5 + 0.5 * i))
+        bus.publish(TasksFinished(run_id, 1, at=10.5 + 0.5 * i))
     if status != "running":
         bus.publish(RunFinished(run_id, status, 2.0, at=12.0))
 
@@ -227,4 +227,4 @@ async def test_after_a_failure_it_says_so_and_unsubscribes(run, engine, to):
 
     assert "failed" in to.getvalue()
     assert not any(engine.bus.wants(event) for event in [Event, *Event.__subclasses__()])
-    assert not engine.bus.wants(TaskFinished)
+    assert not engine.bus.wants(TasksFinished)

@@ -12,10 +12,11 @@ import pytest
 import cascade as cs
 from cascade.adapters.state import InMemoryStateBackend
 from cascade.runtime import events
+from cascade.runtime.graph_path import strategy
 from cascade.runtime.graph_path.strategy import GraphRun
 
 #: The folder of Cascade's code.
-OURS = os.path.join(Path(sys.modules[GraphRun.__module__].__file__).parents[1], "")
+OURS = os.path.join(Path(strategy.__file__).parents[1], "")
 
 variable: ContextVar[object] = ContextVar("variable")
 seen: list[object] = []

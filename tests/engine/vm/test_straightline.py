@@ -14,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cascade as cs
-from cascade.runtime import straightline as straight
 from cascade.runtime.events import TaskStarted
 from cascade.runtime.execution.contexts import held_in
 from cascade.runtime.loops.protocol import UNSET
 from cascade.runtime.semantics.outcomes import RELEASED
-from cascade.runtime.straightline import Bailout, StraightLine, chain, straight_for, walk
+from cascade.runtime.straightline import walks as straight
+from cascade.runtime.straightline.stops import Bailout
+from cascade.runtime.straightline.straight import StraightLine, straight_for
+from cascade.runtime.straightline.walks import chain, walk
 
 colour = contextvars.ContextVar("colour", default="none")
 

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 import cascade as cs
-from cascade.runtime.graph_path import loop_driver, loop_entries
-from cascade.runtime.loops.trampoline import Trampoline
+from cascade.runtime.graph_path import loop_driver
+from cascade.runtime.loops.members import is_member
 
 STEPS = 60  # of which most are made in the loop
 colour = contextvars.ContextVar("colour", default="none")
@@ -187,6 +187,9 @@ def less(n):
     return n - 1
 
 
+ONE = less(2)
+
+
 @cs.task
 async def less_soon(n):
     await asyncio.sleep(0)
@@ -294,16 +297,13 @@ def test_tasks_that_are_more_than_calls_are_on_no_trampoline():
     @cs.task
     def many(*n): ...
 
-    @cs.task
-    def by_name(*, n): ...
-
     @cs.task(mode="blocking")
     def blocks(n): ...
 
     @cs.task
-    async def soon(n): ...
+    def lazy(n=ONE): ...
 
-    for task in (injected, many, by_name, blocks, soon):
-        assert not loop_entries.is_member(task)
-    assert loop_entries.is_member(less)
-    assert Trampoline.is_async is False
+    for task in (injected, many, blocks, lazy):
+        assert not is_member(task)
+    assert is_member(less)
+    assert is_member(less_soon)

@@ -1,12 +1,12 @@
 """Attempts: one call of a node, with its limits, resources and timeout (R10).
 
-An attempt is made in one of two ways, depending on the thread of its call:
+An attempt is made in one of these ways, depending on the thread and the needs of its call:
 
 - ``NodeProcessor.call`` in the event loop's thread: gates → task resources → timeout → one call.
   Coroutine functions are called there; plain functions on a worker, on the thread of their
   resources, or inline.
-- ``graph_path.slow_lane`` on a worker: gates → one call of a plain function. Without resources and
-  a timeout, a call needs no event loop.
+- ``graph_path.pump`` there, and ``graph_path.slow_lane`` on a worker: calls that need no resources;
+  the pump has no gates either.
 
 One rule decides for both whether another attempt follows: ``pause_after``. Its caller,
 ``graph_path.following``, lets the node rest and sends it to its lane again.
@@ -14,9 +14,10 @@ One rule decides for both whether another attempt follows: ``pause_after``. Its 
 User functions are called in these places, and nowhere else:
 
 =============================  =====================================================================
-``attempts``                   attempts in the event loop's thread: ``await_once`` (coroutines) and
-                               ``_inline``; on a thread: ``_in_thread``
-``graph_path.slow_lane``       attempts on a worker
+``graph_path.pump``            coroutines, and inline functions, without resources and limits
+``attempts``                   other attempts in the event loop's thread: ``await_once``
+                               (coroutines) and ``_inline``; on a thread: ``_in_thread``
+``graph_path.slow_lane``       attempts on a worker; with a timeout: ``graph_path.timed_calls``
 ``graph_path.fast_lane``       plain calls without policies, on a worker
 ``loops.fused``, ``generated`` steps of loops: code that was written for the task
 ``loops.trampoline``           steps of loops of several tasks
@@ -39,10 +40,12 @@ from typing import Any, Final, TypeAlias
 
 from cascade.runtime.around import in_time
 from cascade.runtime.execution.cancels import Cancels, IsCancelled
+from cascade.runtime.execution.carried import carried, guarded
 from cascade.runtime.execution.placement import Place, wants_resources
+from cascade.runtime.in_worker import in_worker
 from cascade.runtime.limits.permits import Permit, current_permit
 from cascade.runtime.resources.session import Attempt
-from cascade.runtime.run import Run, carried, guarded
+from cascade.runtime.run import Run
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
@@ -96,15 +99,16 @@ class NodeProcessor:
             Exception: The error of the call.
             TaskTimeoutError: The call took too long.
         """
-        gate = self._run.gate
+        run = self._run
         result = _NOT_BEGUN
         while result is _NOT_BEGUN:
-            if not gate.governs(call.operation, call.policies):
+            if not run.governs(call.operation, call.policies):
                 call.permit = None
                 call.goes_on()
                 result = await self._with_resources(call, None)
                 continue
             call.waits()
+            gate = run.gate
             call.permit = permit = await gate.admitted(call.operation, call.source, call.policies)
             call.goes_on()
             abandoned: list[Future[Any]] = []
@@ -152,7 +156,8 @@ class NodeProcessor:
         executor: Executor = run.threads
         if place is Place.BOUND:
             executor = run.resources.bound_thread
-        return await run.in_worker(
+        return await in_worker(
+            run,
             self._in_thread,
             (call.operation, call.permit, args, kwargs),
             {},

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from cascade.runtime.events import Event
+from cascade.runtime.events import Notice
 from cascade.spec.wording import short
 
-E = TypeVar("E", bound=Event)
+E = TypeVar("E", bound=Notice)
 
 _log = logging.getLogger("cascade.bus")
 
@@ -40,10 +40,10 @@ class MessageBus:
     """
 
     def __init__(self) -> None:
-        self._subscriptions: dict[type[Event], list[_Subscription]] = {}
+        self._subscriptions: dict[type[Notice], list[_Subscription]] = {}
         # Event type → the subscriptions to it and to its bases; filled on demand. A change replaces
         # the dict, so that a thread that looked before it cannot fill in outdated entries.
-        self._resolved: dict[type[Event], tuple[_Subscription, ...]] = {}
+        self._resolved: dict[type[Notice], tuple[_Subscription, ...]] = {}
         #: Whether there are no subscriptions at all.
         self.is_silent = True
 
@@ -57,7 +57,7 @@ class MessageBus:
             TypeError: ``handler`` is a coroutine function, whose result would never be awaited, or
                 ``event_type`` is not an event class.
         """
-        if not (isinstance(event_type, type) and issubclass(event_type, Event)):
+        if not (isinstance(event_type, type) and issubclass(event_type, Notice)):
             raise TypeError(f"subscribe() takes a class of events, but got {short(event_type)}")
         if inspect.iscoroutinefunction(handler):
             raise TypeError(
@@ -79,12 +79,12 @@ class MessageBus:
 
         return cancel
 
-    def wants(self, event_type: type[Event]) -> bool:
+    def wants(self, event_type: type[Notice]) -> bool:
         """Whether such an event has subscribers."""
         found = self._resolved.get(event_type)
         return bool(self._resolve(event_type) if found is None else found)
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: Notice) -> None:
         """Call the handlers of the event's type and of its bases."""
         found = self._resolved.get(type(event))
         for subscription in self._resolve(type(event)) if found is None else found:
@@ -93,7 +93,7 @@ class MessageBus:
             except Exception:
                 subscription.report(event)
 
-    def _resolve(self, event_type: type[Event]) -> tuple[_Subscription, ...]:
+    def _resolve(self, event_type: type[Notice]) -> tuple[_Subscription, ...]:
         resolved = self._resolved
         found = resolved[event_type] = tuple(
             subscription
@@ -117,7 +117,7 @@ class _Subscription:
         self.failures = 0
         self.next_report = 1
 
-    def report(self, event: Event) -> None:
+    def report(self, event: Notice) -> None:
         """Log the current exception, unless there were many before it."""
         self.failures += 1
         if self.failures < self.next_report:

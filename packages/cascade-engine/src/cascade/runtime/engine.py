@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import sys
-import threading
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from time import perf_counter
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar, Unpack, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
-from cascade.adapters.executors.checks import check_lender
-from cascade.adapters.executors.inline import InlineExecutor
-from cascade.adapters.executors.local import LocalExecutor
 from cascade.adapters.solvers.native import NativeSolver
 from cascade.graph.compiler import BlueprintBuilder
-from cascade.runtime.around import in_time
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.clock import VirtualLoop
-from cascade.runtime.diagnostics.blocking_calls import BlockedStep, BlockingMonitor, warn
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.engine_options import EngineOptions, EngineSettings
-from cascade.runtime.events import (
-    ConstraintRemoved,
-    ConstraintSet,
-    Event,
-    RunFinished,
-    RunStarted,
-    TaskBlocking,
-)
-from cascade.runtime.execution.abandoned import AbandonedCalls
-from cascade.runtime.execution.placement import Durations
+from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
 from cascade.runtime.handle import RunHandle
+from cascade.runtime.lending import Lending, telling_of_constraints
 from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
-from cascade.runtime.limits.rules import Constraint
+from cascade.runtime.lives import Lives, RunInfo
 from cascade.runtime.loops.tiers import Tier, check_tier
 from cascade.runtime.options import (
     DEFAULTS,
@@ -49,59 +31,29 @@ from cascade.runtime.options import (
     takes,
 )
 from cascade.runtime.program import Program, ProgramExecution
-from cascade.runtime.resources.container import ResourceContainer
-from cascade.runtime.run import Run, Waiting, new_id
+from cascade.runtime.run import Run
+from cascade.runtime.run_events import new_id
 from cascade.runtime.semantics.parameter_names import check_parameter_names
-from cascade.runtime.semantics.recording import Record, recorder
-from cascade.runtime.straightline import Begun
-from cascade.runtime.surroundings import Surroundings
-from cascade.runtime.vm import BlueprintRegistry, VirtualMachine
+from cascade.runtime.semantics.recording import Record
+from cascade.runtime.straightline.stops import Begun
+from cascade.runtime.vm import VirtualMachine
 from cascade.runtime.vm.strategy import VMExecutionStrategy
 from cascade.spec.blueprint import Blueprint, Literal, TailCall
 from cascade.spec.callsite import users_frame
-from cascade.spec.checks import check_count, check_seconds
+from cascade.spec.checks import check_seconds
 from cascade.spec.containers import refused
 from cascade.spec.errors import (
-    ArgumentError,
-    DeadlineError,
     DefinitionError,
-    DependencyMissingError,
     RunError,
 )
 from cascade.spec.lazy_types import LazyResult, as_lazy
-from cascade.spec.lazy_value import number_of
-from cascade.spec.map_items import item_of
 from cascade.spec.operation import Operation
 from cascade.spec.params import check_param_names, check_params
-from cascade.spec.protocols import ExecutionStrategy, Executor
+from cascade.spec.protocols import ExecutionStrategy
 from cascade.spec.resource import Provider, ResourceDefinition
 from cascade.spec.wording import short
 
 R = TypeVar("R")
-
-_log = logging.getLogger("cascade.engine")
-#: Seconds after its end until an engine warns of runs that are still active.
-TELL_AFTER = 5.0
-#: Most runs in that warning.
-_RUNS_TOLD = 10
-
-
-class RunInfo(NamedTuple):
-    """The progress of a run."""
-
-    run_id: str
-    #: Name of its target.
-    target: str
-    #: ``"graph"`` or ``"vm"``.
-    strategy: str
-    #: Seconds since its start.
-    seconds: float
-    #: Calls that tail calls and returned lazy values have asked for so far.
-    steps: int
-    #: Average over the last second or two.
-    steps_per_second: float
-    #: The task with the last examined step; None before the first.
-    task: str | None
 
 
 class Engine:
@@ -140,30 +92,22 @@ class Engine:
         check_tier(made.tier)
         check_seconds("step_interval", made.step_interval)
         self.tier: Tier = made.tier
-        self._step_interval = made.step_interval
         self.bus = made.bus or MessageBus()
         self.state_backend = made.state_backend
         self.record: Record | None = None
-        self._abandoned = AbandonedCalls()
-        self.resource_container = ResourceContainer(
-            self.bus, made.teardown_timeout, self._abandoned
-        )
-        self.blueprints = BlueprintRegistry()
-        self._threads, self._owns_threads = _lender_of(made)
-        self._is_inline = made.threads is None and made.executor is None
         capacities = made.capacities
         if not isinstance(capacities, Capacities):
             capacities = Capacities(capacities)
         self.capacities = capacities
-        self.constraints = ConstraintManager(capacities, self._tell_of_constraint)
+        self._lives = Lives()
+        telling = telling_of_constraints(self.bus, self._lives.active)
+        self.constraints = ConstraintManager(capacities, telling)
+        self._lending = Lending(made, self.bus, self.constraints)
+        self.resource_container = self._lending.container
+        self.blueprints = self._lending.blueprints
         #: The functions found to be slow in the event loop's thread (M6).
-        self.durations = Durations()
+        self.durations = self._lending.durations
         self._closed = False
-        self._runs: dict[Run, tuple[str, str, float]] = {}
-        #: Thread → monitor, for the thread of each event loop that has used the engine.
-        self._monitors: dict[int, BlockingMonitor] = {}
-        #: Asyncio task of each run that ``start`` has begun and that has not ended → its id.
-        self._started: dict[asyncio.Task[Any], str] = {}
         self._graph = GraphExecutionStrategy(made.solver or NativeSolver(), made.tier)
         self._vm = VMExecutionStrategy(self._compile, self._machine)
         for definition in made.resources:
@@ -207,15 +151,17 @@ class Engine:
         that exceeded their ``teardown_timeout``.
         """
         how = self._how("run", options)
-        params = check_params(params)
+        if params is not None:
+            params = check_params(params)
         if not isinstance(target, LazyResult):
             frame = users_frame(sys._getframe(1))
             target = as_lazy(target, frame.f_code, frame.f_lasti)
             if not isinstance(target, LazyResult):
                 value = _plain(target)
-                check_parameter_names(params, target, how.late_params)
+                check_parameter_names(params or {}, target, how.late_params)
                 return value
-        check_parameter_names(params, target, how.late_params)
+        if params:
+            check_parameter_names(params, target, how.late_params)
         try:
             return await self._computing(target, params, how)
         except BaseException as error:
@@ -276,8 +222,7 @@ class Engine:
         run_id = how.run_id or new_id()
         computing = self._computed(target, params, replace(how, run_id=run_id))
         work = asyncio.create_task(computing, name=f"cascade run {run_id}")
-        self._started[work] = run_id
-        work.add_done_callback(self._started.pop)
+        self._lives.add_started(work, run_id)
         return RunHandle(run_id, name, work)
 
     async def _computed(self, target: Any, params: Mapping[str, Any], how: RunSettings) -> Any:
@@ -291,12 +236,12 @@ class Engine:
             raise
 
     def _computing(
-        self, target: LazyResult[Any], params: Mapping[str, Any], how: RunSettings
+        self, target: LazyResult[Any], params: Mapping[str, Any] | None, how: RunSettings
     ) -> Awaitable[Any]:
         """An awaitable for the value of ``target``; the run is made, but has not begun."""
         strategy: ExecutionStrategy = self._vm if how.use_vm else self._graph
-        run = Run(self._lent(), params, how)
-        return self._execute(run, target, strategy, how.deadline)
+        run = self._new_run(params, how)
+        return self._lives.live(run, target, strategy, how.deadline)
 
     def _how(self, call: str, options: RunOptions) -> RunSettings:
         """The settings of a new run; refuses one that may not begin now."""
@@ -304,10 +249,8 @@ class Engine:
         if not options:
             return DEFAULTS
         how = settings(RunSettings, call, options, RunOptions.__optional_keys__)
-        if how.run_id is not None:
-            under_way = {run.id for run in list(self._runs)}.union(self._started.values())
-            if how.run_id in under_way:
-                raise RunError(f"a run with run_id {how.run_id!r} is under way in this engine")
+        if how.run_id is not None and self._lives.has(how.run_id):
+            raise RunError(f"a run with run_id {how.run_id!r} is under way in this engine")
         return how
 
     @takes(ProgramOptions, RunSettings)
@@ -357,9 +300,9 @@ class Engine:
         """Run a program the long way; users call ``Program.run``."""
         self._check_open()
         how = how or program.settings
-        run = Run(self._lent(), params, how)
+        run = self._new_run(params, how)
         way = ProgramExecution(program, args, kwargs, begun, self._machine)
-        return await self._execute(run, program.target, way, how.deadline)
+        return await self._lives.live(run, program.target, way, how.deadline)
 
     @property
     def is_unwatched(self) -> bool:
@@ -376,85 +319,12 @@ class Engine:
         # The class is looked up at each use, so that it can be replaced in this module.
         return VirtualMachine(run=run, tier=self.tier)
 
-    def _lent(self) -> Surroundings:
-        """The parts of the engine that a run in this thread's event loop uses."""
-        return Surroundings(
-            bus=self.bus,
-            threads=self._threads_here(),
-            container=self.resource_container,
-            blueprints=self.blueprints,
-            record=recorder(self.state_backend, self.record),
-            abandoned=self._abandoned,
-            monitor=self._monitor_here(),
-            durations=self.durations,
-            step_interval=self._step_interval,
-            constraints=self.constraints,
-        )
-
-    def _tell_of_constraint(self, constraint: Constraint, what: str) -> None:
-        for run in list(self._runs):
-            run.limits_changed()
-        told: Event
-        if what == "set":
-            if not self.bus.wants(ConstraintSet):
-                return
-            told = ConstraintSet("", *constraint.key, constraint.value, constraint.ttl)
-        else:
-            if not self.bus.wants(ConstraintRemoved):
-                return
-            told = ConstraintRemoved("", *constraint.key, constraint.value, what)
-        self.bus.publish(told)
-
-    async def _execute(
-        self,
-        run: Run,
-        target: LazyResult[Any],
-        strategy: ExecutionStrategy,
-        deadline: float | None,
-    ) -> Any:
-        # No context manager of contextlib: it sets attributes of the error that passes it, which a
-        # frozen dataclass refuses.
-        started = perf_counter()
-        self.constraints.use_clock(run.loop.time)
-        run.publish(RunStarted, target.name, strategy.name)
-        self._runs[run] = (target.name, strategy.name, started)
-        # Every wait of the run passes through each further coroutine.
-        try:
-            async with run:
-                try:
-                    work = strategy.execute(target, run)
-                    value = await (work if deadline is None else _in_time(run, deadline, work))
-                except Exception as error:
-                    if not run.failures:
-                        raise
-                    _add_last(run.failures, error)
-                if run.failures:  # it went on after its first error
-                    raise _together(run)
-        except BaseException as error:
-            self._ended(run, started, error)
-            raise
-        self._ended(run, started, None)
-        return value
-
-    def _ended(self, run: Run, started: float, error: BaseException | None) -> None:
-        del self._runs[run]
-        run.publish(RunFinished, _status(error), perf_counter() - started, error)
+    def _new_run(self, params: Mapping[str, Any] | None, how: RunSettings) -> Run:
+        return Run(self._lending.here(self.state_backend, self.record), params, how)
 
     def runs(self) -> list[RunInfo]:
         """The active runs, and the progress of their loops. From any thread."""
-        now = perf_counter()
-        return [
-            RunInfo(
-                run.id,
-                target,
-                strategy,
-                now - started,
-                run.steps.count,
-                run.steps.per_second,
-                run.steps.task,
-            )
-            for run, (target, strategy, started) in list(self._runs.items())
-        ]
+        return self._lives.infos()
 
     def waiting(self, *, inputs: bool = True) -> list[Waiting]:
         """The nodes of all active runs that do not run now, and the reasons.
@@ -467,7 +337,7 @@ class Engine:
             inputs: Include nodes that wait for inputs, which needs a visit to every node; and all
                 nodes of a run that wait for a thread, instead of the first 1000.
         """
-        return [waiting for run in list(self._runs) for waiting in run.waiting(inputs)]
+        return [waiting for run in list(self._lives.active) for waiting in run.waiting(inputs)]
 
     @property
     def abandoned(self) -> tuple[str, ...]:
@@ -476,18 +346,7 @@ class Engine:
         They were abandoned after a timeout, a deadline, or a second Ctrl-C, because a function
         cannot be stopped (M8). Their threads are daemons, and do not delay the end of the program.
         """
-        return self._abandoned.names
-
-    def _threads_here(self) -> Executor:
-        """In virtual time plain functions run inline, unless the engine was given threads."""
-        virtual = isinstance(asyncio.get_running_loop(), VirtualLoop)
-        return InlineExecutor() if virtual and self._is_inline else self._threads
-
-    def _monitor_here(self) -> BlockingMonitor:
-        thread = threading.get_ident()
-        if thread not in self._monitors:
-            self._monitors[thread] = BlockingMonitor(_tell_of_blocking)
-        return self._monitors[thread]
+        return self._lending.abandoned.names
 
     def _compile(self, target: LazyResult[Any]) -> Blueprint:
         # Looked up at each use, as the machine is.
@@ -546,33 +405,12 @@ class Engine:
 
     async def _close(self, error: BaseException | None) -> None:
         self._closed = True
-        await self._end_started()
+        await self._lives.end_started()
         try:
             await self.resource_container.close(error)
         finally:
-            self._end_threads()
-
-    def _end_threads(self) -> None:
-        if self._runs:
-            asyncio.get_running_loop().call_later(TELL_AFTER, self._tell_of_runs)
-        for monitor in self._monitors.values():
-            monitor.close()
-        if self._owns_threads:
-            self._threads.shutdown(wait=False)
-
-    async def _end_started(self) -> None:
-        """Cancel the runs begun by ``start``, and wait for the runs in this event loop."""
-        here = asyncio.get_running_loop()
-        for work in list(self._started):
-            loop = work.get_loop()
-            if loop is here:
-                work.cancel()
-            else:
-                with contextlib.suppress(RuntimeError):  # its loop is closed
-                    loop.call_soon_threadsafe(work.cancel)
-        own = [work for work in self._started if work.get_loop() is here]
-        if own:
-            await asyncio.wait(own)
+            self._lives.tell_later()
+            self._lending.end()
 
     async def __aenter__(self) -> Self:
         self._check_open()
@@ -586,83 +424,9 @@ class Engine:
     ) -> None:
         await self._close(error)
 
-    def _tell_of_runs(self) -> None:
-        """Warn of runs that are still active after the engine was closed."""
-        left = list(self._runs.items())
-        if not left:
-            return
-        told = []
-        for run, (target, _, _) in left[:_RUNS_TOLD]:
-            waiting = run.waiting(inputs=False)
-            why = f", where task '{waiting[0].task}' waits: {waiting[0].reason}" if waiting else ""
-            told.append(f"'{target}'{why}")
-        more = f" and {len(left) - len(told)} more" if len(left) > len(told) else ""
-        _log.warning(
-            "the engine was closed %g s ago, and these runs are still active: %s%s; cancel "
-            "them, or remove the constraints they wait for",
-            TELL_AFTER,
-            "; ".join(told),
-            more,
-        )
-
     def _check_open(self) -> None:
         if self._closed:
             raise RunError("the engine is closed; make a new one")
-
-
-def _lender_of(made: EngineSettings) -> tuple[Executor, bool]:
-    """The lender of an engine's threads, and whether the engine owns it."""
-    name, lender = (
-        ("executor", made.executor) if made.threads is None else ("threads", made.threads)
-    )
-    if made.threads is not None and made.executor is not None:
-        raise ArgumentError("an engine takes threads= or executor=, but not both")
-    if lender is None:
-        return LocalExecutor(), True
-    if isinstance(lender, (int, float)):
-        check_count(name, lender)
-        return LocalExecutor(lender), True
-    check_lender(name, lender)
-    return lender, False
-
-
-async def _in_time(run: Run, deadline: float, work: Awaitable[Any]) -> Any:
-    """Await ``work``, at most until the run's deadline."""
-    run.scope = asyncio.timeout(deadline)
-    run.placement.in_time = True
-    try:
-        return await in_time(run.scope, work)
-    except TimeoutError as error:
-        if not run.expired:
-            raise
-        raise DeadlineError(
-            f"the run took longer than its deadline of {deadline:g} s", deadline
-        ) from error.__cause__
-
-
-def _add_last(errors: list[Exception], last: Exception) -> None:
-    """Add the error that ended a run to the earlier ones, unless it is among them."""
-    known = any(last is error for error in errors)  # by identity: == is the user's
-    if not (known or isinstance(last, DependencyMissingError)):
-        errors.append(last)
-
-
-def _together(run: Run) -> ExceptionGroup[Exception]:
-    """The errors of a run that went on after its first; the run forgets them."""
-    errors, run.failures = run.failures, []
-    count = len(errors)
-    return ExceptionGroup(f"{count} task{'s' * (count > 1)} of the run failed", errors)
-
-
-def _tell_of_blocking(blocked: BlockedStep) -> None:
-    """Warn of a coroutine that blocks the event loop, and publish the event. In any thread."""
-    run, task, source, mode = blocked.owner
-    if blocked.plain is not None:
-        task, source, mode = blocked.plain, None, "auto"
-    warn(task, blocked, mode)
-    with contextlib.suppress(RuntimeError):  # the loop is closed
-        node, item = number_of(source), item_of(source)
-        run.publish(TaskBlocking, task, node, blocked.seconds, blocked.stack, item=item)
 
 
 def _plain(target: Any) -> Any:
@@ -673,9 +437,3 @@ def _plain(target: Any) -> Any:
     if isinstance(target, TailCall):
         raise refused(target)
     return target.value if isinstance(target, Literal) else target
-
-
-def _status(error: BaseException | None) -> str:
-    if error is None:
-        return "succeeded"
-    return "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import replace
+from math import inf
 from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -21,7 +21,10 @@ from cascade.runtime.options import DEFAULTS, RunSettings
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.parameter_names import parameter_names
 from cascade.runtime.semantics.pins import named_in
-from cascade.runtime.straightline import GOES_ON, Bailout, Begun, StraightLine, walk
+from cascade.runtime.straightline.chunks import GOES_ON, MOST_CALLS
+from cascade.runtime.straightline.stops import STOPS, Begun, Pause
+from cascade.runtime.straightline.straight import StraightLine
+from cascade.runtime.straightline.walks import walk
 from cascade.spec.blueprint import Blueprint, Literal
 from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError
@@ -66,9 +69,9 @@ class ProgramEngine(Protocol):
 class Program(Generic[R]):
     """A target compiled by ``Engine.compile``; ``await program.run(…)`` returns its value.
 
-    If the target consists of plain calls and the bus has no subscribers, a run is one function that
-    makes these calls: about a microsecond, plus a tenth of one per call. All other runs go the way
-    of ``engine.run(target, use_vm=True)``, without compiling.
+    If the target consists of plain calls and the bus has no subscribers, a run is generated code
+    that makes these calls: about a microsecond, plus a few tenths of one per call. All other runs
+    go the way of ``engine.run(target, use_vm=True)``, without compiling.
 
     Attributes:
         target: The lazy value.
@@ -100,7 +103,7 @@ class Program(Generic[R]):
         self._params = {*parameter_names(target), *params}
         self.inputs = tuple(dict.fromkeys([*sorted(self._params), *_names(target, blueprint)]))
         # With a named tier, the machine refuses a target that cannot get it.
-        found = walk(target, params=True) if engine.tier == "auto" else None
+        found = walk(target, params=True, most=inf) if engine.tier == "auto" else None
         if isinstance(target.task, Task) and _is_for_a_run(target.task, target):
             found = None
         if how != DEFAULTS:
@@ -145,12 +148,12 @@ class Program(Generic[R]):
                 outcome = straight.enter(context, held, turn, values)
             if perf_counter() - turn.began > SLOW:
                 straight.took_long(self._placement, turn, outcome)
-            if type(outcome) is not Bailout:
+            if type(outcome) not in STOPS:
                 return outcome  # type: ignore[no-any-return]
             begun = Begun(self._lazies, outcome, straight.kept)
         try:
             if begun is not None and begun.stopped.paused:
-                await asyncio.sleep(0)  # it may have taken long
+                await turn.pause()  # it may have taken long
             how = self._how(inputs)
             params, args, kwargs = self._split(inputs)
             value: R = await self._engine.execute(self, params, args, kwargs, begun, how)
@@ -165,15 +168,45 @@ class Program(Generic[R]):
         is_same = all((lazy._policies and lazy._policies.state) == p for lazy, p in self._policies)
         return self._whole if is_same else self.blueprint
 
-    def _short_way(self, inputs: Mapping[str, Any]) -> list[Any] | None:
-        """The values for straight-line code; None if the run must go the long way."""
+    async def go_on(self, pause: Pause) -> Any:
+        """Let straight-line code go on from a pause while many calls fit into a turn.
+
+        Longer calls are worth a worker each, and may overlap there.
+
+        Args:
+            pause: The first; the event loop has had its turn since.
+
+        Returns:
+            The value of the target, or one of ``STOPS``.
+        """
+        straight, outcome, made = self._straight, pause, 0
+        turn = pause.entry.turn
+        assert straight is not None
+        assert isinstance(turn, Turn)
+        while outcome.place - made >= MOST_CALLS and outcome.is_clean and self._goes_straight():
+            if made:
+                await turn.pause()
+            made = outcome.place
+            outcome = outside_loop(straight.go_on, outcome)
+            if perf_counter() - turn.began > SLOW:
+                straight.took_long(self._placement, turn, outcome)
+            if type(outcome) is not Pause:
+                break
+        return outcome
+
+    def _goes_straight(self) -> bool:
+        """Whether straight-line code may make calls in this thread now."""
         if self._straight is None or not self._engine.is_unwatched:
-            return None
+            return False
         version = self._engine.durations.version
         if self._checked != version:  # another function was found to be slow
             self._checked = version
             self._is_quick = self._placement.may_be_inline(self._straight.tasks)
-        if not self._is_quick:
+        return self._is_quick
+
+    def _short_way(self, inputs: Mapping[str, Any]) -> list[Any] | None:
+        """The values for straight-line code; None if the run must go the long way."""
+        if not self._goes_straight():
             return None
         if inputs or self._sources:
             return self._filled(inputs)
@@ -294,11 +327,24 @@ class ProgramExecution:
 
     def execute(self, target: LazyResult[Any], run: Run) -> Awaitable[Any]:
         """An awaitable for the value of ``target``; see ``VMExecutionStrategy``."""
+        begun = self._begun
+        if begun is not None and type(begun.stopped) is Pause:
+            return self._gone_on(begun, begun.stopped, target, run)
+        return self._executed(begun, target, run)
+
+    async def _gone_on(self, begun: Begun, paused: Pause, target: LazyResult[Any], run: Run) -> Any:
+        """The same where straight-line code has only paused."""
+        outcome = await self._program.go_on(paused)
+        if type(outcome) not in STOPS:
+            return outcome
+        return await self._executed(begun._replace(stopped=outcome), target, run)
+
+    def _executed(self, begun: Begun | None, target: LazyResult[Any], run: Run) -> Awaitable[Any]:
         executing: Awaitable[Any] = self._machine(run).execute(
             self._program.template,
             initial_args=list(self._args),
             initial_kwargs=dict(self._kwargs),
             source=target,
-            begun=self._begun,
+            begun=begun,
         )
         return executing

@@ -4,61 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
-import threading
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from cascade.graph.build import inputs_of
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import Watch, marked
-from cascade.runtime.events import (
-    CallAbandoned,
-    Event,
-    InputsAwaited,
-    NodesPlanned,
-    StepsMade,
-    TaskFailed,
-    TaskFinished,
-    TaskSkipped,
-    TaskStarted,
-    TaskWaiting,
-)
-from cascade.runtime.execution import interrupts
-from cascade.runtime.execution.cancels import Cancels, IsCancelled, cancelled_inside
+from cascade.runtime.events import CallAbandoned, TaskWaiting
+from cascade.runtime.execution import active_runs
+from cascade.runtime.execution.abandoned import AbandonedCalls
+from cascade.runtime.execution.cancels import Cancels, IsCancelled
+from cascade.runtime.execution.carried import guarded, in_loop, raise_named
 from cascade.runtime.execution.contexts import held_in
 from cascade.runtime.execution.coroutines import Unwatched, watched
-from cascade.runtime.execution.placement import (
-    Placement,
-    outside_loop,
-    refused_loop,
-    starts_loop,
-    timed,
-)
-from cascade.runtime.execution.step_counter import Batch, Steps
-from cascade.runtime.execution.thread_waits import ThreadWaits
-from cascade.runtime.execution.worker_calls import (
-    WorkerCall,
-    end_of,
-    not_begun,
-    result_of,
-    submit,
-)
-from cascade.runtime.limits.gate import Gate
+from cascade.runtime.execution.loop_calls import Patience
+from cascade.runtime.execution.placement import Placement, outside_loop, starts_loop, timed
+from cascade.runtime.execution.thread_waits import Crowd, ThreadWaits
+from cascade.runtime.execution.waiting import Waiting
+from cascade.runtime.execution.worker_calls import WorkerCall, submit
+from cascade.runtime.lazily import lazily
+from cascade.runtime.limits.gate import Gate, governs
+from cascade.runtime.limits.permits import Admissions, current_permit
 from cascade.runtime.options import DEFAULTS, RunSettings
-from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
+from cascade.runtime.run_events import RunEvents
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import number_of
-from cascade.spec.map_items import Item, item_of
+from cascade.spec.map_items import item_of
 from cascade.spec.operation import Operation
 from cascade.spec.params import Source, run_params
+from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import Executor
-from cascade.spec.wording import short
 
 if TYPE_CHECKING:
     from cascade.runtime.resources.session import ResourceSession
@@ -74,34 +51,8 @@ current_run: contextvars.ContextVar[Run] = contextvars.ContextVar("cascade.curre
 _MOST_LISTED = 1000
 
 
-def new_id() -> str:
-    """A random id for a run."""
-    return os.urandom(8).hex()
-
-
-class Waiting(NamedTuple):
-    """The reason why a node does not run now."""
-
-    task: str
-    #: ``LazyResult.number`` of the node; 0 if there is none.
-    node: int
-    #: ``"inputs"``, ``"retry delay"``, ``"worker thread"``, ``"thread of the resources"``, or the
-    #: limit: ``"capacity gpu"``, ``"pause global"``, ``"concurrency task:fetch 4"``,
-    #: ``"rate_limit global 10/s"``.
-    reason: str
-    #: Names of the inputs, or of the tasks that hold the limit or the threads.
-    holders: tuple[str, ...] = ()
-    #: Expected duration, if known.
-    seconds: float | None = None
-    #: Start of the wait, by ``time.monotonic``; None for inputs. Of nodes that wait for a thread
-    #: together, the time since which none has become free.
-    since: float | None = None
-    #: Its place in a map, if it is an item of one.
-    item: Item | None = None
-
-
-class Run:
-    """The state of one run. Made, entered and left in its event loop's thread.
+class Run(RunEvents):
+    """The state of one run. Made, begun and ended in its event loop's thread.
 
     Args:
         lent: The parts of the engine that the run uses.
@@ -109,20 +60,20 @@ class Run:
         settings: The run's options.
 
     Attributes:
-        id: Names the run in events.
         params: The values for ``Param`` nodes.
         threads: Lends the threads for plain functions.
-        resources: The injected resources, opened at first use.
         blueprints: The targets of ``TailCall(target_blueprint_id=…)``.
+        constraints: The engine's rules for running tasks.
         record: Called with each node and its outcome, or None.
         context: The caller's context variables; every call of a task runs in a copy (M12).
         held: The variables of ``context`` that calls may set, for comparisons; see ``contexts``.
-        placement: Decides where calls are made (M6).
+        cancels: The cancels of the asyncio task that the run belongs to.
         fail_fast: Whether the first error ends the run (R9).
         failures: The errors of a run with ``fail_fast=False``, in their order.
-        steps: The steps of its loops.
         max_rounds: Most rounds of each node (M20), or None.
         priority: Added to the priorities of its nodes (M24).
+        patience: The targets for which short waits for workers pay; None for no such waits.
+        crowd: The nodes on the threads of the run's pool, once it has one.
     """
 
     def __init__(
@@ -131,49 +82,108 @@ class Run:
         params: Mapping[str, Any] | None = None,
         settings: RunSettings = DEFAULTS,
     ) -> None:
-        self.id = settings.run_id or new_id()
+        super().__init__(settings, lent.bus, lent.step_interval)
         self.fail_fast = settings.fail_fast
         self.failures: list[Exception] = []
         #: The scope of the run's deadline, if it has one.
         self.scope: asyncio.Timeout | None = None
-        self.params = dict(params or {})
-        self.bus = lent.bus
+        self.params = dict(params) if params else {}
         self.threads = lent.threads
         self.blueprints = lent.blueprints
+        self.constraints = lent.constraints
         self.record = lent.record
-        self.resources: ResourceSession = lent.container.setup(self)
-        self.loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
-        # In virtual time the speed of the machine must not matter.
-        is_virtual = isinstance(self.loop, VirtualLoop)
-        self.placement = Placement(None if is_virtual else lent.durations)
-        self._monitor = lent.monitor
-        self._abandoned = lent.abandoned
+        self._lent = lent
+        # Later registrations and overrides apply to later runs.
+        self._registered = lent.container.registered_now()
+        # In virtual time the speed of the machine must not matter, and threads stop the clock.
+        self._is_virtual = VirtualLoop.was_used and isinstance(self.loop, VirtualLoop)
+        self.patience: Patience | None = None if self._is_virtual else lent.patience
+        self.monitor = lent.monitor
         self._resting: dict[object, Waiting] = {}
-        caller = current_run.get(None)
-        parent: ThreadWaits | None = None if caller is None else caller.thread_waits
-        #: The calls on threads, and those that wait for one.
-        self.thread_waits: ThreadWaits = ThreadWaits(self, parent, is_virtual)
+        self._starter = current_run.get(None)
+        self.crowd: Crowd | None = None
         #: Key of a begun call of a task or resource → its name.
         self.calls: dict[object, str] = {}
         self._worked_on: Callable[[], Iterable[str]] = tuple
         self._lacking: Callable[[], Iterable[Waiting]] = tuple
-        self.steps = Steps(settings.max_steps, lent.step_interval, self.loop.time)
         self.max_rounds = settings.max_rounds
-        self._will_tell = False
-        self._next_tell: asyncio.TimerHandle | None = None
         self.priority = settings.priority
-        self.gate = Gate(self, lent.constraints.capacities, lent.constraints, settings.priority)
-        self._published: deque[Event] = deque()
-        self._flush_planned = False
+        self.admissions = Admissions(current_permit.get(None))
 
-    async def __aenter__(self) -> Self:
-        self._cancels = Cancels()
+    # -- parts that few runs need -------------------------------------------------------------
+
+    @lazily
+    def resources(self) -> ResourceSession:
+        """The injected resources, opened at first use."""
+        return self._lent.container.setup(self, self._registered)
+
+    @lazily
+    def placement(self) -> Placement:
+        """Decides where calls are made (M6)."""
+        return Placement(None if self._is_virtual else self._lent.durations)
+
+    @lazily
+    def gate(self) -> Gate:
+        """The limits, in the view of this run."""
+        capacities = self.constraints.capacities
+        return Gate(self, capacities, self.constraints, self.priority, self.admissions)
+
+    @lazily
+    def thread_waits(self) -> ThreadWaits:
+        """The calls on threads, and those that wait for one."""
+        starter = self._starter
+        parent: ThreadWaits | None = None if starter is None else starter.thread_waits
+        return ThreadWaits(self, parent, self._is_virtual)
+
+    # -- its life -----------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Begin the run in the current asyncio task and context; ``end`` must follow."""
+        self.cancels = Cancels()
         self._tokens = (run_params.set(self.params), current_run.set(self))
         self.context = contextvars.copy_context()
         self.held = held_in(self.context, (run_params, current_run))
-        interrupts.runs.add(self)
-        self.thread_waits.begin()
+        active_runs.runs.add(self)
+
+    async def end(self, error: BaseException | None) -> None:
+        """Close the resources, and let go of everything.
+
+        Args:
+            error: The error that has ended the run, if any.
+        """
+        resources = self.__dict__.get("resources")
+        try:
+            if resources is not None:
+                await resources.close(error)
+        finally:
+            self._let_go(resources)
+
+    def _let_go(self, resources: ResourceSession | None) -> None:
+        run_params.reset(self._tokens[0])
+        current_run.reset(self._tokens[1])
+        del self._tokens
+        gate = self.__dict__.get("gate")
+        if gate is not None:
+            gate.close()
+        active_runs.runs.discard(self)
+        thread_waits = self.__dict__.get("thread_waits")
+        if thread_waits is not None:
+            thread_waits.end()
+        self._starter = self.crowd = None
+        self.end_events()
+        # The parts of a run refer to it, and cancelled timers to its context, so that its
+        # inputs would stay in memory until a collection.
+        self.params.clear()
+        self.context = contextvars.copy_context()
+        self._lacking = self._worked_on = tuple
+        if not (self.abandons or self.calls):  # these use its parts, and end later
+            if gate is not None:
+                gate.let_go()
+            if resources is not None:
+                resources.let_go()
+
+    async def __aenter__(self) -> Self:
+        self.begin()
         return self
 
     async def __aexit__(
@@ -182,26 +192,19 @@ class Run:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            await self.resources.close(error)
-        finally:
-            run_params.reset(self._tokens[0])
-            current_run.reset(self._tokens[1])
-            del self._tokens
-            self.gate.close()
-            interrupts.runs.discard(self)
-            self.thread_waits.end()
-            if self._next_tell is not None:
-                self._next_tell.cancel()
-            self._flush()
-            # The parts of a run refer to it, and cancelled timers to its context, so that its
-            # inputs would stay in memory until a collection.
-            self.params.clear()
-            self.context = contextvars.copy_context()
-            self._lacking = self._worked_on = tuple
-            if not (self.abandons or self.calls):  # these use its parts, and end later
-                self.gate.let_go()
-                self.resources.let_go()
+        await self.end(error)
+
+    def governs(self, operation: Operation, policies: CallPolicies) -> bool:
+        """Whether a call needs a permit."""
+        return governs(self.constraints, operation, policies)
+
+    def admit_no_more(self) -> None:
+        """Start nothing more that needs a permit, and end all waits for permits."""
+        # In this order: a thread that makes the gate after this look finds it closed.
+        self.admissions.closed = True
+        gate = self.__dict__.get("gate")
+        if gate is not None:
+            gate.stop()
 
     def check(self, lazies: Iterable[LazyResult[Any]]) -> None:
         """Refuse, before the run starts, nodes that cannot succeed: resources, capacities, params.
@@ -215,8 +218,10 @@ class Run:
             ParameterError: A parameter or environment variable is missing or does not fit.
         """
         special = [lazy for lazy in lazies if lazy._special]
+        if not special:
+            return
         self.resources.check(special)
-        self.gate.capacities.check_nodes(special)
+        self.constraints.capacities.check_nodes(special)
         for lazy in special:
             if isinstance(lazy, Source):
                 lazy.read(self.params)
@@ -233,7 +238,7 @@ class Run:
         True from the request on. When a whole event loop is ended, as by ``asyncio.run``, the
         cancels of the run's inner asyncio tasks may arrive before that of its own.
         """
-        return self.expired or self._cancels.count > 0
+        return self.expired or self.cancels.count > 0
 
     @property
     def abandons(self) -> bool:
@@ -242,7 +247,7 @@ class Run:
         Its deadline is over, or it was cancelled for the second time. Cancels of its inner asyncio
         tasks do not count, because a failure cancels them as well.
         """
-        return self.expired or self._cancels.count > 1
+        return self.cancels.count > 1 or self.expired
 
     # -- waiting nodes ------------------------------------------------------------------------
 
@@ -265,25 +270,11 @@ class Run:
                 *(permit.task, permit.node, limit, holders, None, permit.since),
                 item_of(permit.source),
             )
-            for permit, limit, holders in self.gate.capacities.waiting(self)
+            for permit, limit, holders in self.constraints.capacities.waiting(self)
         ]
         unthreaded = self.thread_waits.waiting(None if inputs else _MOST_LISTED)
         held_up += [Waiting(*wait) for wait in unthreaded]
         return [*self._resting.values(), *held_up, *(self._lacking() if inputs else ())]
-
-    def report_plan(self, nodes: Callable[[], Iterable[LazyResult[Any]]]) -> None:
-        """Publish the nodes added to the run, if there are subscribers."""
-        if self.bus.is_silent:
-            return
-        if self.bus.wants(NodesPlanned):
-            self.publish(NodesPlanned, sum(not lazy.task.structural for lazy in nodes()))
-        if self.bus.wants(InputsAwaited):
-            for lazy in nodes():
-                inputs = dict.fromkeys(source.name for source in inputs_of(lazy))
-                if inputs and not lazy.task.structural:
-                    self.publish(
-                        InputsAwaited, lazy.name, lazy.number, tuple(inputs), item=item_of(lazy)
-                    )
 
     def begin_rest(self, task: str, source: LazyResult[Any] | None, seconds: float) -> object:
         """Report that a node waits for its next attempt, until ``end_rest`` gets the result."""
@@ -298,101 +289,17 @@ class Run:
         """Report that it no longer waits."""
         del self._resting[key]
 
-    # -- events -------------------------------------------------------------------------------
-
-    @property
-    def watches_tasks(self) -> bool:
-        """Whether events of tasks have subscribers, so that times must be measured."""
-        wants = self.bus.wants
-        return wants(TaskStarted) or wants(TaskFinished) or wants(TaskFailed) or wants(TaskSkipped)
-
-    def publish(self, event_type: type[Event], *details: Any, **more: Any) -> None:
-        """Publish an event of this run, from any thread, if there are subscribers.
-
-        Handlers are called in the loop's thread, in the order of these calls.
-        """
-        if self.bus.is_silent or not self.bus.wants(event_type):
-            return
-        self._published.append(event_type(self.id, *details, **more))
-        if threading.get_ident() == self._thread:
-            self._flush()
-        elif not self._flush_planned:
-            self._flush_planned = True
-            self.loop.call_soon_threadsafe(self._flush)
-
-    def _flush(self) -> None:
-        self._flush_planned = False
-        while self._published:
-            self.bus.publish(self._published.popleft())
-
-    def call_in_loop(self, function: Callable[..., object], *args: Any) -> None:
-        """Call ``function`` in the loop's thread, soon. From any thread."""
-        if threading.get_ident() == self._thread:
-            self.loop.call_soon(function, *args)
-        else:
-            self.loop.call_soon_threadsafe(function, *args)
-
-    def step(self, task: str) -> None:
-        """Count a step of ``task``. From any thread.
-
-        Raises:
-            StepLimitError: It is one too many.
-        """
-        if self.steps.one(task):
-            self.tell_of_steps(task)
-        elif not self.bus.is_silent:
-            self.tell_soon(task)
-
-    def made(self, count: int, task: str, batch: Batch) -> None:
-        """Count the steps of a batch of a loop of ``task``. In the event loop's thread.
-
-        Raises:
-            StepLimitError: They are too many.
-        """
-        if self.steps.many(count, task, batch):
-            self.tell_of_steps(task)
-
-    def limits_changed(self) -> None:
-        """End the batches of loops, so that the next ones obey new limits. From any thread."""
-        if self.is_own_thread(threading.get_ident()):
-            self.steps.end_batches()  # now; steps that are ready already were made before
-            return
-        with suppress(RuntimeError):  # the event loop is closed
-            self.loop.call_soon_threadsafe(self.steps.end_batches)
-
-    def tell_soon(self, task: str) -> None:
-        """Report the steps of ``task`` at the next interval, whatever follows. From any thread."""
-        if self._will_tell or not self.bus.wants(StepsMade):
-            return
-        self._will_tell = True
-        if self.is_own_thread(threading.get_ident()):
-            self._tell_later(task)
-        else:
-            self.loop.call_soon_threadsafe(self._tell_later, task)
-
-    def _tell_later(self, task: str) -> None:
-        self._next_tell = self.loop.call_later(self.steps.next_tell(), self._tell, task)
-
-    def _tell(self, task: str) -> None:
-        self._will_tell = False
-        if self.steps.tell(task):
-            self.tell_of_steps(task)
-
-    def tell_of_steps(self, task: str) -> None:
-        """Publish the number of steps, if there are subscribers."""
-        if self.bus.wants(StepsMade):
-            self.publish(StepsMade, task, self.steps.count, self.steps.per_second)
-
     # -- threads ------------------------------------------------------------------------------
 
     @property
     def caller(self) -> Any:
         """The permit of the call that started this run, if limits have admitted that call."""
-        return self.gate.caller
+        return self.admissions.caller
 
-    def is_own_thread(self, ident: int) -> bool:
-        """Whether ``ident`` is the thread of the run's event loop."""
-        return ident == self._thread
+    @property
+    def abandoned(self) -> AbandonedCalls:
+        """The engine's abandoned calls (M8)."""
+        return self._lent.abandoned
 
     def submit(self, executor: Executor, name: str, work: WorkerCall[T]) -> Future[T]:
         """Give a call to ``executor``; virtual time stands still until the call has ended.
@@ -401,124 +308,6 @@ class Run:
             RuntimeError: The executor refuses; ``work`` is withdrawn, unless it has begun.
         """
         return submit(self.loop, executor, name, work)
-
-    async def in_worker(
-        self,
-        func: Callable[..., T],
-        args: Iterable[Any],
-        kwargs: Mapping[str, Any],
-        executor: Executor | None = None,
-        *,
-        name: str = "",
-        source: LazyResult[Any] | None = None,
-        priority: int = 0,
-        timeout: float | None = None,  # noqa: ASYNC109  # of the call, not of this
-        on_abandon: Callable[[Future[T]], None] | None = None,
-        on_cancel: Callable[[], None] | None = None,
-    ) -> T:
-        """Call ``func`` on a thread of the executor, in a copy of the caller's context (M12).
-
-        Cancelling waits for the call to end, because it cannot be stopped (M8). A second cancel of
-        the run abandons it, and so does the timeout.
-
-        Args:
-            func: A plain function.
-            args: Its positional arguments.
-            kwargs: Its keyword arguments.
-            executor: The run's by default.
-            name: Its name in events and errors.
-            source: The lazy value of the call, for events.
-            priority: The priority of the node (M24).
-            timeout: Seconds from the beginning on a thread.
-            on_abandon: Called with the call when it is abandoned.
-            on_cancel: Called when this was cancelled and is about to wait for the call.
-
-        Raises:
-            TaskTimeoutError: It took longer than ``timeout``.
-            ExecutorError: The executor ended the call before a thread had begun it.
-        """
-        executor = executor or self.threads
-        name = name or getattr(func, "__qualname__", short(func))
-        begun: asyncio.Future[None] = self.loop.create_future()
-        work: WorkerCall[T] = WorkerCall(
-            self.context.copy().run,
-            guarded if timeout is None else self._telling(begun),
-            func,
-            args,
-            kwargs,
-        )
-        work.cascade_priority = self.priority + priority
-        call = self.submit(executor, name, work)
-        self.calls[call] = name
-        timer = self.thread_waits.submitted(call, work, executor, name, source)
-        call.add_done_callback(self._call_ended)
-        ended = end_of(call, self.loop)
-        try:
-            if timeout is not None:
-                await asyncio.wait([begun, ended], return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():
-                await asyncio.wait([ended], timeout=timeout)
-        except asyncio.CancelledError:
-            if on_cancel is not None and not ended.done():
-                on_cancel()
-            if work.withdraw():
-                self.calls.pop(call, None)
-            else:
-                await self._end_of(call, ended, name, source, executor, on_abandon)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-        if ended.done():
-            if work.withdraw():
-                raise not_begun(executor, f"task '{name}'", call)
-            return result_of(call)
-        assert timeout is not None  # otherwise the call has ended
-        self._leave(call, name, source, executor, on_abandon)
-        raise TaskTimeoutError(
-            f"an attempt of task '{name}' took longer than {timeout:g} s; it goes on in its "
-            "thread, because a plain function cannot be stopped, and its result is dropped",
-            timeout,
-        )
-
-    def _call_ended(self, call: Future[Any]) -> None:
-        self.calls.pop(call, None)
-        self.thread_waits.ended(call)
-
-    def _telling(self, begun: asyncio.Future[None]) -> Callable[..., Any]:
-        """``guarded``, which also reports its beginning to the event loop."""
-
-        def begin() -> None:
-            if not begun.done():
-                begun.set_result(None)
-
-        def call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-            self.loop.call_soon_threadsafe(begin)
-            return guarded(func, args, kwargs)
-
-        return call
-
-    async def _end_of(self, call: Future[T], ended: asyncio.Future[None], *abandon: Any) -> None:
-        """Wait for a call that was cancelled and has begun, until the run abandons it."""
-        try:
-            while not (ended.done() or self.abandons):
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([ended])
-        finally:
-            if not ended.done():
-                self._leave(call, *abandon)
-
-    def _leave(
-        self,
-        call: Future[T],
-        name: str,
-        source: LazyResult[Any] | None,
-        executor: Executor,
-        on_abandon: Callable[[Future[T]], None] | None,
-    ) -> None:
-        if on_abandon is not None:
-            on_abandon(call)
-        self.abandon(call, name, source, executor)
 
     def abandon(
         self,
@@ -529,8 +318,19 @@ class Run:
     ) -> None:
         """Record an abandoned call, and publish it (M8)."""
         self.thread_waits.ended(call)
-        running = self._abandoned.add(call, name, executor or self.threads)
+        running = self.abandoned.add(call, name, executor or self.threads)
         self.publish(CallAbandoned, name, number_of(source), running, item=item_of(source))
+
+    def give_up(self, call: Future[Any], name: str, source: LazyResult[Any] | None) -> None:
+        """Abandon a call of the pool that takes too long, although the run goes on."""
+        self.calls[call] = name
+        call.add_done_callback(self.call_ended)
+        self.abandon(call, name, source)
+
+    def call_ended(self, call: Future[Any]) -> None:
+        """Forget a call on a thread, which has ended. From any thread."""
+        self.calls.pop(call, None)
+        self.thread_waits.ended(call)
 
     def call_here(
         self,
@@ -561,12 +361,12 @@ class Run:
             )
         return marked(watch, timed, called, note, run, guarded, func, args, kwargs)
 
-    def watch_call(self, called: Any, end: Callable[[], object] | None = None) -> Watch | None:
+    def watch_call(self, called: Any, on_late: Callable[[], object] | None = None) -> Watch | None:
         """A mark for a call in the event loop's thread, for ``marked``; see ``BlockingMonitor``."""
-        if self._monitor is None or getattr(called, "structural", False):
+        if self.monitor is None or getattr(called, "structural", False):
             return None
         name = getattr(called, "name", None) or getattr(called, "__qualname__", repr(called))
-        return self._monitor.watch_call((self, name, None, getattr(called, "mode", "auto")), end)
+        return self.monitor.watch_call((self, name, None, getattr(called, "mode", "auto")), on_late)
 
     # -- coroutines ---------------------------------------------------------------------------
 
@@ -602,9 +402,9 @@ class Run:
     ) -> Watch | Unwatched:
         """A mark for the steps of a coroutine of ``operation``, for ``watched``."""
         watch: Watch | None = None
-        if self._monitor is not None:
+        if self.monitor is not None:
             may_block = getattr(operation, "may_block", False)
-            watch = self._monitor.watch((self, operation.name, source, None), may_block)
+            watch = self.monitor.watch((self, operation.name, source, None), may_block)
         return watch or Unwatched()
 
 
@@ -643,67 +443,3 @@ class AwaitedCall(Cancels):
         del self._calls[self]
         # An error's traceback holds this object, which holds the run.
         del self._is_cancelled, self._calls
-
-
-def raise_named(error: RuntimeError, operation: Operation) -> NoReturn:
-    """Raise ``error``; or one with the task's name if Python raised it for a StopIteration (M13).
-
-    Raises:
-        TaskStopIterationError: A coroutine of ``operation`` let a StopIteration escape.
-        RuntimeError: ``error`` has another cause.
-    """
-    if isinstance(error.__cause__, StopIteration):
-        raise stop_iteration(operation.func) from error.__cause__
-    raise error
-
-
-def guarded(func: Callable[..., T], args: Any, kwargs: Any) -> T:
-    """Call ``func``; errors are replaced by ones that futures and coroutines can carry (M13).
-
-    Raises:
-        TaskStopIterationError: The function let a StopIteration escape.
-        TaskCancelledError: It raised CancelledError.
-    """
-    try:
-        return func(*args, **kwargs)
-    except (StopIteration, asyncio.CancelledError) as error:
-        raise carried(func, error) from error
-
-
-def in_loop(task: str, func: Callable[..., T], *args: Any) -> T:
-    """Call a function of the task ``task`` that asked for the event loop's thread.
-
-    Raises:
-        RunError: It starts an event loop there.
-    """
-    try:
-        return func(*args)
-    except RuntimeError as error:
-        refused = refused_loop(error, task)
-        if refused is None:
-            raise
-        raise refused from error
-
-
-def stop_iteration(func: Callable[..., Any]) -> TaskStopIterationError:
-    """The error for a function that let a StopIteration escape."""
-    name = getattr(func, "__qualname__", short(func))
-    return TaskStopIterationError(
-        f"the task function '{name}' raised StopIteration, which would silently end the loop "
-        "that runs it; catch it in the task"
-    )
-
-
-def carried(func: Callable[..., Any], error: BaseException) -> BaseException:
-    """``error`` of a call of ``func``; or a replacement that futures can carry (M13).
-
-    ``error`` is the cause of the replacement.
-    """
-    if isinstance(error, StopIteration):
-        replaced: BaseException = stop_iteration(func)
-    elif isinstance(error, asyncio.CancelledError):
-        replaced = cancelled_inside()
-    else:
-        return error
-    replaced.__cause__ = error
-    return replaced

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cascade.runtime.execution.abandoned import AbandonedCalls
+from cascade.runtime.execution.loop_calls import Patience
 from cascade.runtime.execution.placement import Durations
 from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
@@ -37,6 +38,7 @@ class Surroundings:
         abandoned: Counts plain calls whose run no longer waits for them (M8).
         monitor: Looks for calls that block the event loop; None if nothing looks.
         durations: The functions that were slow in the event loop's thread (M6).
+        patience: The targets for which short waits pay; None for no such waits.
         step_interval: Seconds between two StepsMade events, at least.
         constraints: The present rules, with their capacities; none by default.
     """
@@ -49,5 +51,6 @@ class Surroundings:
     abandoned: AbandonedCalls = field(default_factory=AbandonedCalls)
     monitor: BlockingMonitor | None = None
     durations: Durations = field(default_factory=Durations)
+    patience: Patience | None = None
     step_interval: float = STEP_INTERVAL
     constraints: ConstraintManager = field(default_factory=_unlimited)

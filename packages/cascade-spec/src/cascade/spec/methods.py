@@ -71,9 +71,25 @@ class BoundTask(Operation, Generic[P, R]):
     __slots__ = ("instance", "task")
 
     def __init__(self, task: Task[..., R], instance: Any) -> None:
-        super().__init__(MethodType(task.func, instance), task.name, task.is_async)
+        # One is made for each ``obj.work`` in a step of a loop, so the rest is made on demand.
         self.task = task
         self.instance = instance
+
+    @property
+    def func(self) -> Any:  # type: ignore[override]
+        return MethodType(self.task.func, self.instance)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return self.task.name
+
+    @property
+    def is_async(self) -> bool:  # type: ignore[override]
+        return self.task.is_async
+
+    @property
+    def plain(self) -> bool:  # type: ignore[override]
+        return not self.task.is_async
 
     @property
     def nout(self) -> int | None:  # type: ignore[override]

@@ -21,6 +21,8 @@ class Operation:
     nout: int | None = None
     #: Where a plain function is called; see ``task``.
     mode = "auto"
+    #: Whether a coroutine function may block the event loop, or for how many seconds; see ``task``.
+    may_block: bool | float = False
 
     def __init__(self, func: Callable[..., Any], name: str, is_async: bool = False) -> None:
         self.func = func

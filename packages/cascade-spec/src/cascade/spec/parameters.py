@@ -9,7 +9,7 @@ must meet in one place.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
 from typing import Any
 
 from cascade.spec.errors import ArgumentError, DefinitionError
@@ -75,12 +75,15 @@ class Parameters:
 
     def check_partial(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Refuse arguments that no call could take; missing ones are allowed."""
-        if not self._fits_some(args, kwargs):
+        if not self.fits_some(args, kwargs):
             # Raises the error that describes the fault, if there is one.
             self.bind_some(args, kwargs)
 
-    def _fits_some(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-        """Whether a call could take these, and none of them is for ``*args`` or ``**kwargs``."""
+    def fits_some(self, args: Sized, kwargs: Collection[str]) -> bool:
+        """Whether a call could take these, and none of them is for ``*args`` or ``**kwargs``.
+
+        Only the number of ``args`` and the names of ``kwargs`` matter.
+        """
         if not self._keywords.issuperset(kwargs):
             return False
         if not args:
@@ -100,7 +103,7 @@ class Parameters:
         Raises:
             ArgumentError: A name is unknown, or there are too many positional arguments.
         """
-        if self._fits_some(args, kwargs):
+        if self.fits_some(args, kwargs):
             given = zip(self.positional, args, strict=False)
             return {**current, **dict(given), **kwargs}
         fresh = self.bind_some(args, kwargs)

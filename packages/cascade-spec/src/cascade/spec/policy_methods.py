@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from cascade.spec.checks import check_priority, is_amount, is_number, no_amount
@@ -14,7 +15,7 @@ from cascade.spec.errors import ArgumentError, CycleError, LazyUseError
 from cascade.spec.lazy_value import LazyValue
 from cascade.spec.misuse import compared, described
 from cascade.spec.operation import Operation
-from cascade.spec.policies import CallPolicies, Policies
+from cascade.spec.policies import PLAIN_CALLS, CallPolicies, Policies
 from cascade.spec.repeatable import check_repeatable
 from cascade.spec.retry import Retry, RetryDelay, RetryOn
 from cascade.spec.wording import short
@@ -167,7 +168,9 @@ class PolicyMethods(LazyValue):
                 f"with_timeout() of {described(self)} takes seconds > 0, but got {short(seconds)}"
             )
         timeout = None if seconds is None else float(seconds)
-        self._calls_with("with_timeout", timeout=timeout)
+        self._refuse_structural("with_timeout")
+        policies = self._own_policies()
+        policies.calls = _in_time(policies.calls, timeout)
         return self
 
     def with_cache(
@@ -321,6 +324,17 @@ class PolicyMethods(LazyValue):
                 "itself for ever",
                 [self.name, self.name],
             )
+
+
+def _in_time(calls: CallPolicies, timeout: float | None) -> CallPolicies:
+    """``calls`` with this timeout."""
+    return _timed(timeout) if calls is PLAIN_CALLS else replace(calls, timeout=timeout)
+
+
+@lru_cache(maxsize=256)
+def _timed(timeout: float | None) -> CallPolicies:
+    """Policies with a timeout alone: many nodes have equal ones, and ``replace`` takes long."""
+    return CallPolicies(timeout=timeout)
 
 
 def _refuse_task(method: str, lazy: LazyValue, given: Any) -> None:

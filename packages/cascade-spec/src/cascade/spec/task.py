@@ -98,8 +98,8 @@ class Task(Operation, Generic[P, R]):
         self._shapes: dict[Any, dict[str, Any]] = {}
         #: The shapes that are just a number of positional arguments and need no injection.
         self._counts: set[int] = set()
-        #: Numbers of positional arguments of tail calls that fit.
-        self._tails: set[int] = set()
+        #: Forms of tail calls that fit: the number of positional arguments, and names.
+        self._tails: set[Any] = set()
         #: Statements of its code that may drop a tail call; their names have no value yet.
         self._dropped = dropped_tails(func)
         #: The object that it is bound to: that of the attribute, the class, or none.
@@ -192,12 +192,12 @@ class Task(Operation, Generic[P, R]):
             DefinitionError: The task's own code drops a tail call: a ``return`` is missing. Or it
                 stands under ``@classmethod``, from Python 3.13 on.
         """
-        if kwargs or len(args) not in self._tails:
+        if ((len(args), *kwargs) if kwargs else len(args)) not in self._tails:
             self._refuse_dropped()
             refuse_hidden_class(self)
             self.parameters.check_partial(args, kwargs)
-            if len(args) <= len(self.parameters.positional):
-                self._tails.add(len(args))
+            if len(self._tails) < _SHAPES_KEPT:
+                self._tails.add((len(args), *kwargs) if kwargs else len(args))
         # The same as TailCall() without its checks: one is made in each step of a loop.
         tail: Any = _new(TailCall)
         tail.args = args

@@ -83,6 +83,11 @@ class LocalExecutor:
         return future
 
     @property
+    def is_short(self) -> bool:
+        """Whether some submitted call finds no free thread."""
+        return self._pool.spare < 0
+
+    @property
     def most_urgent(self) -> tuple[float, Callable[..., Any]] | None:
         """The first waiting call, and its rank, ``submission - priority``; None if none has any."""
         ranked = self._pool.ranked[:1]  # one step: other threads change it

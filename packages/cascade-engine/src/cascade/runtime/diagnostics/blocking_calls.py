@@ -39,9 +39,6 @@ from cascade.runtime.diagnostics.tracebacks import own_folders
 from cascade.runtime.diagnostics.usage import usage
 from cascade.spec.callsite import CallSite
 
-if TYPE_CHECKING:
-    pass
-
 T = TypeVar("T")
 
 #: End of the file name of straight-line code, which has no marks.
@@ -94,7 +91,7 @@ class _Marks:
 
     def __init__(self) -> None:
         #: The innermost marked call.
-        self.current: Watch | None = None
+        self.current: Marked | None = None
 
 
 _here = threading.local()
@@ -175,24 +172,32 @@ class BlockingMonitor:
         """
         if may_block is True:
             return None
+        return Watch(self, owner, self.allowed(may_block))
+
+    def allowed(self, may_block: bool | float) -> float:
+        """Seconds that a step may take before it is reported; looks are frequent enough for it.
+
+        Args:
+            may_block: Whether it may block, or for how many seconds.
+        """
+        if may_block is True:
+            return math.inf
         threshold = self._threshold if may_block is False else may_block
         if threshold < self._every:
             self._every = _between_looks(threshold)
-        return Watch(self, owner, threshold)
+        return threshold
 
-    def watch_call(self, owner: Any, end: Callable[[], object] | None = None) -> Watch:
+    def watch_call(self, owner: Any, on_late: Callable[[], object] | None = None) -> Watch:
         """A Watch that marks a plain function in this thread.
 
         Args:
             owner: Passed on in reports.
-            end: Called, in the monitor's thread, when the call takes too long.
+            on_late: Called, in the monitor's thread, when the call takes too long.
         """
-        if self._every > PLAIN_THRESHOLD:
-            self._every = PLAIN_THRESHOLD
-        return Watch(self, owner, PLAIN_THRESHOLD, end)
+        return Watch(self, owner, self.allowed(PLAIN_THRESHOLD), on_late)
 
     @property
-    def current(self) -> Watch | None:
+    def current(self) -> Marked | None:
         """The running call, if this monitor watches it."""
         watch = self.marks.current
         return watch if watch is not None and watch.monitor is self else None
@@ -205,7 +210,7 @@ class BlockingMonitor:
 
     # -- called by steps ----------------------------------------------------------------------
 
-    def stir(self, watch: Watch) -> None:
+    def stir(self, watch: Marked) -> None:
         """The first step since the last look: make sure that there is a next look."""
         now, began = self.clock(), watch.began
         if self.clock is perf_counter:
@@ -276,7 +281,7 @@ class BlockingMonitor:
         except OSError:  # not on Linux
             return False
 
-    def _to_blame(self, watch: Watch) -> float:
+    def _to_blame(self, watch: Marked) -> float:
         """Seconds during which the running call has occupied the thread by its own work."""
         began = watch.began
         seconds = self.clock() - began
@@ -305,7 +310,7 @@ class BlockingMonitor:
         watch = self.current
         if watch is None:
             return self._every
-        began = watch.began
+        began, owner = watch.began, watch.owner
         seconds = self._to_blame(watch)
         if watch.dealt_with == began:
             return self._every
@@ -315,42 +320,49 @@ class BlockingMonitor:
         if not frames or self.current is not watch or watch.began != began:
             return self._every  # it has ended
         watch.dealt_with = began
-        if watch.end is not None:
-            watch.end()
+        if watch.on_late is not None:
+            watch.on_late()
         if not any(frame.is_debugger for frame in frames):
-            self._report(watch, seconds, frames)
+            self._report(owner, seconds, watch.threshold, frames)
         return self._every
 
-    def _report(self, watch: Watch, seconds: float, frames: list[_Frame]) -> None:
+    def _report(self, owner: Any, seconds: float, threshold: float, frames: list[_Frame]) -> None:
         try:
             plain, frames = _innermost(frames)
             place, stack = _place_in(frames), _as_text(frames)
-            step = BlockedStep(watch.owner, seconds, watch.threshold, place, stack, plain)
+            step = BlockedStep(owner, seconds, threshold, place, stack, plain)
             self._on_blocked(step)
         except Exception:  # no caller would see it, and other steps need watching
             _log.exception("the report of a blocking call failed")
 
 
-class Watch:
-    """One watched coroutine, or call of a plain function."""
+class Marked:
+    """A coroutine, or a call of a plain function, that is marked while it runs.
 
-    __slots__ = ("began", "dealt_with", "end", "monitor", "owner", "threshold")
+    Attributes:
+        monitor: Looks at the marks.
+        on_late: Called, in the monitor's thread, when a step takes too long; or None.
+        began: Start of the running step, or of the last one.
+        dealt_with: ``began`` of the last step that was reported or ignored.
+    """
 
-    def __init__(
-        self,
-        monitor: BlockingMonitor,
-        owner: Any,
-        threshold: float,
-        end: Callable[[], object] | None = None,
-    ) -> None:
-        self.monitor = monitor
-        self.end = end
-        self.owner = owner
-        self.threshold = threshold
-        #: Start of the running step, or of the last one.
-        self.began = 0.0
-        #: ``began`` of the last step that was reported or ignored.
-        self.dealt_with = -math.inf
+    if not TYPE_CHECKING:  # the classes below have the slots
+        __slots__ = ()
+
+    monitor: BlockingMonitor
+    on_late: Callable[[], object] | None
+    began: float
+    dealt_with: float
+
+    @property
+    def owner(self) -> Any:
+        """Passed on in reports. From any thread."""
+        raise NotImplementedError
+
+    @property
+    def threshold(self) -> float:
+        """Seconds that a step may take. From any thread."""
+        raise NotImplementedError
 
     def leave_out(self, seconds: float) -> None:
         """Note that something else has occupied the thread for so long, during the running step."""
@@ -363,6 +375,29 @@ class Watch:
         if self.dealt_with == self.began:
             self.dealt_with += seconds
         self.began += seconds
+
+
+class Watch(Marked):
+    """One watched coroutine, or call of a plain function."""
+
+    __slots__ = ("began", "dealt_with", "monitor", "on_late", "owner", "threshold")
+
+    owner: Any
+    threshold: float
+
+    def __init__(
+        self,
+        monitor: BlockingMonitor,
+        owner: Any,
+        threshold: float,
+        on_late: Callable[[], object] | None = None,
+    ) -> None:
+        self.monitor = monitor
+        self.on_late = on_late
+        self.owner = owner
+        self.threshold = threshold
+        self.began = 0.0
+        self.dealt_with = -math.inf
 
 
 def marked(watch: Watch | None, func: Callable[..., T], *args: Any) -> T:

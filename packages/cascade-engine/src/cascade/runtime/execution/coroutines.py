@@ -7,12 +7,13 @@ from asyncio import Future, Task
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from functools import update_wrapper
+from math import inf
 from time import perf_counter
 from types import FunctionType, coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.diagnostics.blocking_calls import Watch, marking
+from cascade.runtime.diagnostics.blocking_calls import Marked, marking
 from cascade.runtime.execution.cancels import Cancels
 
 P = ParamSpec("P")
@@ -36,6 +37,11 @@ class Unwatched:
         self.began = 0.0
         self.current: Any = None
 
+    @staticmethod
+    def allowed(_may_block: bool | float) -> float:
+        """Seconds that a step may take."""
+        return inf
+
     @property
     def monitor(self) -> Any:
         return self
@@ -49,7 +55,7 @@ class Unwatched:
 def watched(
     context: Context,
     work: Coroutine[Any, Any, T],
-    watch: Watch | Unwatched,
+    watch: Marked | Unwatched,
     cancels: Cancels,
 ) -> Generator[Any, Any, T]:
     """Await ``work`` in this asyncio task, but with every step of it in ``context`` (M12).
@@ -121,7 +127,7 @@ class Batches(Protocol[T_co]):
     @property
     def task_context(self) -> Context | None: ...
     @property
-    def watch(self) -> Watch | Unwatched: ...
+    def watch(self) -> Marked | Unwatched: ...
     @property
     def bus(self) -> MessageBus: ...
     @property

@@ -49,6 +49,19 @@ class Turn:
             usage.read(now)
         self.until = inf if VirtualLoop.was_used and _is_virtual() else now + BUDGET
 
+    async def pause(self) -> None:
+        """Let the event loop have its turn, and then begin another one, with an equal share."""
+        contention = _by_loop.setdefault(asyncio.get_running_loop(), _Contention())
+        contention.waiting += 1
+        try:
+            await asyncio.sleep(0)
+        finally:
+            contention.waiting -= 1
+        self.began = now = perf_counter()
+        if now > usage.stale:
+            usage.read(now)
+        self.until = now + contention.share()
+
     @property
     def is_endless(self) -> bool:
         """Whether it belongs to virtual time, in which real time decides nothing."""

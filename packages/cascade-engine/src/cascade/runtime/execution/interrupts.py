@@ -20,13 +20,14 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterator
 from types import FrameType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from cascade.runtime.around import around
 from cascade.runtime.console import write_line
+from cascade.runtime.execution.active_runs import runs
 
 R = TypeVar("R")
 
@@ -46,19 +47,6 @@ _MOST = 2
 
 #: Tasks that were cancelled by a signal.
 _cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
-
-
-class UnderWay(Protocol):
-    """A run, for the messages about signals."""
-
-    loop: asyncio.AbstractEventLoop
-
-    def under_way(self) -> Iterable[str]:
-        """The names of the calls that it waits for now."""
-
-
-#: All active runs of this process.
-runs: set[UnderWay] = set()
 
 
 class Terminated(SystemExit):

@@ -182,8 +182,7 @@ def belongs_on_loop(
     """Whether the event loop handles a call of the graph path, wherever that is made then."""
     return (
         operation.is_async
-        or policies.timeout is not None
-        or operation.mode == "inline"
+        or (operation.mode == "inline" and policies.timeout is None)
         or wants_resources(args, kwargs)
     )
 

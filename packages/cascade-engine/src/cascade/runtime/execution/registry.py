@@ -48,6 +48,8 @@ class BlueprintRegistry:
 
     def inputs(self) -> list[LazyResult[Any]]:
         """The lazy values that the blueprints take where a tail call does not give an argument."""
+        if not self._blueprints:
+            return []
         return [lazy for found in list(self._blueprints.values()) for lazy in _inputs_of(found)]
 
 

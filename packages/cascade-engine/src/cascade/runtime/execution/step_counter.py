@@ -1,9 +1,9 @@
 """Steps: the progress of a run's loops, and their limit.
 
 A step is a call that a node continues with: by a tail call (R5) or a returned lazy value (R4). It
-is counted where it is made, alone or in a batch, at almost no cost. A batch of a coroutine loop may
-take long, so active batches are registered here: their completed steps count, and with a limit the
-steps that they may still make are reserved.
+is counted where it is made, alone or in a batch, at almost no cost. Active batches of all threads
+are registered here: their completed steps count, and with a limit the steps that they may still
+make are reserved.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from cascade.spec.errors import StepLimitError
 
@@ -43,45 +43,49 @@ class Batch(Protocol):
         """Let the running call be the last, if possible. From any thread."""
 
 
+B = TypeVar("B", bound=Batch)
+
+
 class Steps:
-    """The steps of one run. Counted from any thread; made in the event loop's thread.
+    """The steps of one run, made and counted from any thread.
 
     Args:
         limit: Most steps of the run; None for no limit.
         every: Least seconds between two reports.
         clock: Returns the time, in any thread.
+        began: Start of the run, by that clock; now by default.
 
     Attributes:
         task: Name of the task with the last examined step; None before the first.
     """
 
     def __init__(
-        self, limit: int | None, every: float, clock: Callable[[], float] = monotonic
+        self,
+        limit: int | None,
+        every: float,
+        clock: Callable[[], float] = monotonic,
+        began: float | None = None,
     ) -> None:
         self.limit = limit
         self.task: str | None = None
         self._every = every
         self._clock = clock
-        self._thread = threading.get_ident()
         self._ones = itertools.count()  # its next() is atomic
         #: Returns the number of earlier steps, and counts one; pass the number to ``is_due``.
         self.next = self._ones.__next__
-        #: Guards the two fields below: a batch ends, and is counted, in one change.
+        #: Guards the two fields below: a batch ends and is counted, or begins and reserves its
+        #: steps, in one change.
         self._lock = threading.Lock()
         self._many = 0
         self._batches: set[Batch] = set()
-        self._told = self._marked = self._earlier = clock()
+        self._told = self._marked = self._earlier = clock() if began is None else began
         self._marked_count = self._earlier_count = self._told_count = 0
 
     @property
     def count(self) -> int:
         """The number of steps so far, including those of active batches."""
         with self._lock:
-            many = self._many
-            if self._batches:
-                many += sum(max(batch.made - 1, 0) for batch in self._batches)
-        # next() would count one.
-        return int(repr(self._ones)[len("count(") : -1]) + many
+            return self._counted()
 
     @property
     def per_second(self) -> float:
@@ -111,7 +115,8 @@ class Steps:
         if self.limit is not None:
             if self._batches:
                 self._check(self.count, task)
-                self._keep_within()
+                with self._lock:
+                    self._keep_within(self.limit)
             else:
                 self._check(before + 1 + self._many, task)
         return not before & LOOK_MASK and self._look(task)
@@ -119,23 +124,25 @@ class Steps:
     # -- batches ------------------------------------------------------------------------------
 
     def allowed(self, calls: int) -> int:
-        """The number of ``calls`` that a loop may make at once; at least one, which may be too
-        many.
-
-        If the run has a limit, each active loop leaves half of the remaining steps to the others.
-        """
+        """The number of ``calls`` that a loop might make at once now; at least one."""
         if self.limit is None:
             return calls
-        free = self.limit - self.count - self._promised()
-        if free < 1 and self._batches:
-            self._keep_within()
-            free = self.limit - self.count - self._promised()
-        return max(min(calls, (free + 1) // 2 if self._batches else free), 1)
-
-    def begin(self, batch: Batch) -> None:
-        """Register a batch that is about to begin."""
         with self._lock:
+            return self._within(self.limit, calls)
+
+    def begin(self, make: Callable[[int], B], calls: int) -> B:
+        """Begin a batch, and reserve its steps.
+
+        Args:
+            make: Makes a batch of a number of calls.
+            calls: Most calls that it may make. It gets at least one, which may be too many.
+        """
+        with self._lock:
+            if self.limit is not None:
+                calls = self._within(self.limit, calls)
+            batch = make(calls)
             self._batches.add(batch)
+        return batch
 
     def many(self, count: int, task: str, batch: Batch | None = None) -> bool:
         """Count steps of a loop of ``task``, in the event loop's thread; whether a report is due.
@@ -168,16 +175,30 @@ class Steps:
         for batch in self.under_way():
             batch.end()
 
+    # The rest is called under the lock.
+
+    def _counted(self) -> int:
+        many = self._many
+        if self._batches:
+            many += sum(max(batch.made - 1, 0) for batch in self._batches)
+        # next() would count one.
+        return int(repr(self._ones)[len("count(") : -1]) + many
+
+    def _within(self, limit: int, calls: int) -> int:
+        """The number of ``calls`` that a batch may make; it leaves half of the steps to others."""
+        free = limit - self._counted() - self._promised()
+        if free < 1 and self._batches:
+            self._keep_within(limit)
+            free = limit - self._counted() - self._promised()
+        return max(min(calls, (free + 1) // 2 if self._batches else free), 1)
+
     def _promised(self) -> int:
         """The number of steps that active batches may still make."""
         return sum(batch.left + (batch.made > 0) for batch in self._batches)
 
-    def _keep_within(self) -> None:
+    def _keep_within(self, limit: int) -> None:
         """End batches if together they may make more steps than are left."""
-        assert self.limit is not None
-        if threading.get_ident() != self._thread:
-            return
-        if self.count + self._promised() >= self.limit:
+        if self._counted() + self._promised() >= limit:
             for batch in self._batches:
                 batch.end()
 

@@ -19,6 +19,7 @@ from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
 from cascade.runtime.events import TaskWaiting
+from cascade.runtime.execution.active_runs import runs
 from cascade.runtime.execution.scope import RunScope
 from cascade.runtime.execution.worker_calls import WorkerCall
 from cascade.spec.lazy_value import LazyValue, number_of
@@ -59,6 +60,14 @@ class Crowd(Protocol):
         """
 
 
+class RunOnThreads(RunScope, Protocol):
+    """A run that may have a pool of threads."""
+
+    @property
+    def crowd(self) -> Crowd | None:
+        """The nodes on the threads of its pool."""
+
+
 class _Submitted(NamedTuple):
     """A call that was given to an executor by itself, not through the pool of its run."""
 
@@ -70,7 +79,7 @@ class _Submitted(NamedTuple):
 
 
 class ThreadWaits:
-    """The calls of one run on threads. Made, begun and ended in the event loop's thread.
+    """The calls of one run on threads. Ended in the event loop's thread.
 
     Args:
         run: The run.
@@ -78,29 +87,19 @@ class ThreadWaits:
         is_virtual: Whether the time is virtual, so that waits of calls are not timed.
     """
 
-    __slots__ = ("_calls", "_crowd", "_is_virtual", "_parent", "_run", "_warned")
+    __slots__ = ("_calls", "_is_virtual", "_parent", "_run", "_warned")
 
-    def __init__(self, run: RunScope, parent: ThreadWaits | None, is_virtual: bool) -> None:
-        self._run: RunScope | None = run
+    def __init__(self, run: RunOnThreads, parent: ThreadWaits | None, is_virtual: bool) -> None:
+        self._run: RunOnThreads | None = run
         self._parent = parent
         self._is_virtual = is_virtual
-        self._crowd: Crowd | None = None
         self._calls: dict[Future[Any], _Submitted] = {}
         #: The warnings given so far to the runs that have no parent but this one.
         self._warned: set[tuple[str, str]] = set()
 
-    def begin(self) -> None:
-        """The run begins."""
-        _active.add(self)
-
     def end(self) -> None:
         """The run has ended; its abandoned calls have other threads in their place."""
-        _active.discard(self)
-        self._run = self._parent = self._crowd = None
-
-    def watch(self, crowd: Crowd) -> None:
-        """Ask ``crowd`` for the nodes of the pool."""
-        self._crowd = crowd
+        self._run = self._parent = None
 
     # -- calls of their own -------------------------------------------------------------------
 
@@ -155,9 +154,10 @@ class ThreadWaits:
         Args:
             most: Most nodes of the pool in the list; None for all.
         """
-        run, crowd, now = self._run, self._crowd, monotonic()
+        run, now = self._run, monotonic()
         if run is None:
             return []
+        crowd = run.crowd
         found = [
             ThreadWait(
                 call.name,
@@ -183,7 +183,7 @@ class ThreadWaits:
     def _warn(self, name: str, executor: Executor) -> None:
         """Warn if the callers of the run, and runs that these have started, hold all threads."""
         root = self._root()
-        held = [n for w in list(_active) if w._root() is root for n in w.holding(executor)]
+        held = [n for w in _of_all_runs() if w._root() is root for n in w.holding(executor)]
         holders = _once(name for caller in self._callers() for name in caller.holding(executor))
         if not holders or len(held) < _size(executor):
             return
@@ -219,17 +219,18 @@ class ThreadWaits:
         for call in list(self._calls.values()):
             if call.executor is executor and not call.work.waits:
                 yield call.name
-        run, crowd = self._run, self._crowd
-        if run is not None and crowd is not None and run.threads is executor:
-            yield from crowd.holding()
+        run = self._run
+        if run is not None and run.crowd is not None and run.threads is executor:
+            yield from run.crowd.holding()
 
 
-#: Those of all active runs of this process.
-_active: set[ThreadWaits] = set()
+def _of_all_runs() -> list[ThreadWaits]:
+    """Those of all active runs of this process."""
+    return [run.thread_waits for run in list(runs)]
 
 
 def _holders(executor: Executor) -> tuple[str, ...]:
-    return _once(name for waits in list(_active) for name in waits.holding(executor))
+    return _once(name for waits in _of_all_runs() for name in waits.holding(executor))
 
 
 def _size(executor: Executor) -> int:

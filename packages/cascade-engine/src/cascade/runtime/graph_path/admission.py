@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
+from typing import Any
 
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.run import Run
@@ -18,20 +20,20 @@ class Admission:
     """
 
     def __init__(self, run: Run, go_on: Callable[[Work], None]) -> None:
-        self._gate = run.gate
+        self._run = run
         self._go_on = go_on
 
     @property
     def busy(self) -> bool:
         """Whether any work waits."""
-        return self._gate.busy
+        return bool(self._run.admissions.permits)
 
     def admits(self, work: Work) -> bool:
         """Whether the next call of ``work`` may begin now; otherwise ``go_on`` is called later.
 
         Call ``left`` after a call that was admitted.
         """
-        gate, permit = self._gate, work.permit
+        gate, permit = self._run.gate, work.permit
         if permit is not None:  # it was told that it is in
             if gate.capacities.begin(permit):
                 return True
@@ -50,12 +52,18 @@ class Admission:
     def left(self, work: Work) -> None:
         """Return the permit of ``work``, whose call has ended."""
         if work.permit is not None:
-            self._gate.leave(work.permit)
+            self._run.gate.leave(work.permit)
+            work.permit = None
+
+    def left_after(self, work: Work, call: Future[Any]) -> None:
+        """The same once ``call`` has ended, which goes on without its work (M8)."""
+        if work.permit is not None:
+            self._run.gate.leave_after(work.permit, call)
             work.permit = None
 
     def close(self) -> None:
         """End all waits, and admit nothing more."""
-        self._gate.stop()
+        self._run.admit_no_more()
 
     def let_go(self) -> None:
         """Drop the functions that resume work; nothing waits any more."""
@@ -63,4 +71,4 @@ class Admission:
 
     def abandon(self) -> None:
         """Let abandoned calls keep their permits until they end (M8)."""
-        self._gate.abandon()
+        self._run.gate.abandon()

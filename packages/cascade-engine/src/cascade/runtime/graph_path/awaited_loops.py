@@ -146,8 +146,7 @@ class AwaitedLoop(AwaitedCall):
         most = self._most
         if most is None:
             most = min(allowed_steps(run, work, self._budget.left), _FEW)
-        self._steps = steps = Steps(most)
-        run.steps.begin(steps)
+        self._steps = steps = run.steps.begin(Steps, most)
         self.before = self.task.cancelling()
         context = run.context
         now = (self.before, self.task, loop.context, len(context), run.held)
@@ -160,7 +159,7 @@ class AwaitedLoop(AwaitedCall):
         """
         if self._most is not None or self.is_cancelled(0):
             return True
-        return self._run.gate.constraints.any or bool(self.work.policies.capacities)
+        return self._run.constraints.any or bool(self.work.policies.capacities)
 
     def ended(self, result: Any, waits: int, since: float) -> bool:
         """Count the steps of a batch; whether the event loop may be due for a turn of its own."""

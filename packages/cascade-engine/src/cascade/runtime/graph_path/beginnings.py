@@ -6,10 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
-from cascade.runtime.graph_path.caching import Caches
-from cascade.runtime.graph_path.failures import Failures
-from cascade.runtime.graph_path.handovers import Handovers
-from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.semantics.outcomes import Failed, Missing, fallback_for
@@ -22,28 +18,15 @@ class Beginnings:
     """Begins the nodes of one run, in either lane: conditions, inputs, amounts, the cache (R10).
 
     Args:
-        surroundings: The shared parts of the run.
-        nodes: The nodes.
-        caches: Searched for the value before the first call.
-        failures: Settles nodes that lack an input, or have an impossible amount or argument.
-        handovers: Begins maps that take over the items of other maps.
+        around: The other parts of the run.
     """
 
-    def __init__(
-        self,
-        surroundings: Surroundings,
-        nodes: Nodes,
-        caches: Caches,
-        failures: Failures,
-        handovers: Handovers,
-    ) -> None:
-        self._gate = surroundings.run.gate
-        self._reports = surroundings.reports
-        self._end = surroundings.end
-        self._nodes = nodes
-        self._caches = caches
-        self._failures = failures
-        self._handovers = handovers
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._run = around.run
+        self._reports = around.reports
+        self._end = around.end
+        self._nodes = around.nodes
 
     def begin(self, item: Item) -> Work | None:
         """The work of a node, or None if it makes no call."""
@@ -51,9 +34,9 @@ class Beginnings:
         if isinstance(node, Work):
             return node
         if self._nodes.streams.is_taker(segment, node):
-            return self._handovers.begin(segment, node)
+            return self._around.handovers.begin(segment, node)
         if self._end.gaps or node._policies is not None:
-            missing = self._nodes.gaps.missing(segment, node)
+            missing = self._around.gaps.missing(segment, node)
             if missing is not None:
                 segment.let_go_inputs(node)
                 return self._without(segment, node, missing)
@@ -79,7 +62,7 @@ class Beginnings:
         try:
             check_values(work.operation, args, kwargs)
         except Exception as error:
-            self._failures.fail(error, work)
+            self._around.failures.fail(error, work)
             return False
         return True
 
@@ -87,7 +70,7 @@ class Beginnings:
         """The work of a node that lacks an input: it goes on with its fallback, or not at all."""
         fallback = fallback_for(node, missing)
         if fallback is None:
-            self._failures.leave_out(segment, node, missing)
+            self._around.failures.leave_out(segment, node, missing)
             return None
         error = missing.error if type(missing) is Failed else None
         if error is not None:
@@ -99,18 +82,18 @@ class Beginnings:
     def _takes(self, work: Work, amounts: Mapping[str, Any]) -> bool:
         """Whether the amounts given by nodes can be granted; otherwise the node has failed."""
         try:
-            work.policies = self._gate.taking(work.policies, amounts, work.node.name)
+            work.policies = self._run.gate.taking(work.policies, amounts, work.node.name)
         except Exception as error:
-            self._failures.fail(error, work)
+            self._around.failures.fail(error, work)
             return False
         return True
 
     def _finds(self, work: Work) -> bool:
         """Whether the value comes from elsewhere, or the cache has failed."""
         try:
-            return self._caches.finds(work)
+            return self._around.caches.finds(work)
         except BaseException as error:
             if self._reports.wanted:
                 self._reports.started(work)
-            self._failures.fail(error, work)
+            self._around.failures.fail(error, work)
             return True

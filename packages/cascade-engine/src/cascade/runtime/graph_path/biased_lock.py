@@ -54,6 +54,12 @@ class BiasedLock:
             self.owner = 0
             self.shared = not _ONE_AT_A_TIME
 
+    def own(self) -> None:
+        """Let the calling thread own it, while no other thread is awake that uses it often."""
+        with self._lock:
+            self.owner = get_ident()
+            self.shared = not _ONE_AT_A_TIME
+
     def share(self) -> None:
         """End the ownership; the owner is outside when this returns."""
         self.shared = True

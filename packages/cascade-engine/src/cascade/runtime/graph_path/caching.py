@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from cascade.runtime.graph_path.failures import Failures
-from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.segments import Address, Segment, Work, arguments_by_name
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.semantics.outcomes import Missing
@@ -23,20 +21,14 @@ class Caches:
     """The active cached nodes of one run; equal calls are made once.
 
     Args:
-        surroundings: The shared parts of the run.
-        nodes: Calls back when a value that others wait for is settled.
-        failures: Returns the outcome of a node whose value could not be kept.
+        around: The other parts of the run.
     """
 
-    def __init__(
-        self,
-        surroundings: Surroundings,
-        nodes: Nodes,
-        failures: Failures,
-    ) -> None:
-        _, self._lock, self._reports, _ = surroundings
-        self._nodes = nodes
-        self._failures = failures
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._lock = around.lock
+        self._reports = around.reports
+        self._nodes = around.nodes
         #: Cached call that is under way → the address of its value.
         self._flights: dict[_Flight, Address] = {}
 
@@ -92,5 +84,5 @@ class Caches:
         try:
             cache.save(key, arguments, outcome)
         except Exception as error:
-            return self._failures.not_kept(error, work.segment, work.node)
+            return self._around.failures.not_kept(error, work.segment, work.node)
         return outcome

@@ -11,21 +11,12 @@ from math import inf
 from typing import Any
 
 from cascade.graph.wiring import wire
-from cascade.runtime.graph_path.dispatch import Dispatch
-from cascade.runtime.graph_path.failures import Failures
-from cascade.runtime.graph_path.node_table import Nodes
+from cascade.runtime.execution.carried import carried
 from cascade.runtime.graph_path.segments import Address, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.run import carried
-from cascade.runtime.straightline import (
-    Bailout,
-    Begun,
-    StraightLine,
-    Walk,
-    chain,
-    references,
-    straight_for,
-)
+from cascade.runtime.straightline.stops import Bailout, Begun
+from cascade.runtime.straightline.straight import StraightLine, straight_for
+from cascade.runtime.straightline.walks import Walk, chain, references
 from cascade.spec.blueprint import Literal
 from cascade.spec.lazy_types import LazyResult
 
@@ -34,23 +25,16 @@ class Chains:
     """Follows the chains that the calls of one run return. In workers' threads.
 
     Args:
-        surroundings: The shared parts of the run.
-        nodes: Receives a chain that could not be followed to its end.
-        dispatch: Receives the work that continues there.
-        failures: Receives the error of a call.
+        around: The other parts of the run.
     """
 
-    def __init__(
-        self,
-        surroundings: Surroundings,
-        nodes: Nodes,
-        dispatch: Dispatch,
-        failures: Failures,
-    ) -> None:
-        self._run, self._lock, _, self._end = surroundings
-        self._nodes = nodes
-        self._dispatch = dispatch
-        self._failures = failures
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._run = around.run
+        self._lock = around.lock
+        self._end = around.end
+        self._nodes = around.nodes
+        self._dispatch = around.dispatch
         #: Start of the last call of straight-line code, in any thread; required by Limited.
         self.began = 0.0
 
@@ -59,7 +43,7 @@ class Chains:
 
         Otherwise whether ``work`` is ready for its next call, that of ``lazy``.
         """
-        if not lazy._plain or len(lazy._dependencies) != 1 or self._run.gate.constraints.any:
+        if not lazy._plain or len(lazy._dependencies) != 1 or self._run.constraints.any:
             return None
         found = chain(lazy._dependencies[0])
         if found is None or found.lazies[0].number <= self._nodes.newest:
@@ -86,7 +70,7 @@ class Chains:
     @property
     def until(self) -> float:
         """The time until which straight-line code may make calls: for ever, or no longer."""
-        return -inf if self._end.stopping or self._run.gate.constraints.any else inf
+        return -inf if self._end.stopping or self._run.constraints.any else inf
 
     def _take_over(
         self, lazy: LazyResult[Any], address: Address, found: Walk, bailout: Bailout
@@ -105,7 +89,7 @@ class Chains:
             with self._lock:
                 self._dispatch.send(work)
             return
-        self._failures.fail(carried(work.operation.func, bailout.error), work)
+        self._around.failures.fail(carried(work.operation.func, bailout.error), work)
 
 
 def _is_held(lazy: LazyResult[Any], found: Walk, straight: StraightLine) -> bool:

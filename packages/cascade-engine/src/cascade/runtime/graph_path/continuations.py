@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from cascade.graph.build import inputs_of
 from cascade.graph.wiring import wire
 from cascade.runtime.execution.step_counter import LOOK_MASK
-from cascade.runtime.graph_path.chains import Chains
-from cascade.runtime.graph_path.dispatch import Dispatch
-from cascade.runtime.graph_path.failures import Failures
-from cascade.runtime.graph_path.loop_entries import PROMOTED, LoopEntries
-from cascade.runtime.graph_path.node_table import Nodes
+from cascade.runtime.graph_path.loop_entries import PROMOTED
 from cascade.runtime.graph_path.rounds import Rounds
 from cascade.runtime.graph_path.segments import Address, Resume, Work, arguments_by_name
 from cascade.runtime.graph_path.surroundings import Surroundings
@@ -46,33 +43,20 @@ class Continuations:
     """Follows the results of the calls of one run.
 
     Args:
-        surroundings: The shared parts of the run.
-        nodes: Receives new segments.
-        dispatch: Receives work that had to wait.
-        entries: Receives work that has proven to be a loop.
-        chains: Makes the calls of a returned chain at once.
-        failures: Settles nodes without a value.
+        around: The other parts of the run.
     """
 
-    def __init__(
-        self,
-        surroundings: Surroundings,
-        nodes: Nodes,
-        dispatch: Dispatch,
-        entries: LoopEntries,
-        chains: Chains,
-        failures: Failures,
-    ) -> None:
-        self._run, self._lock, self._reports, _ = surroundings
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._run = around.run
+        self._lock = around.lock
+        self._reports = around.reports
         self._next_step = self._run.steps.next
         self._rounds = Rounds.of(self._run)
         self._is_limited = self._run.steps.limit is not None or self._rounds is not None
         self._bus = self._run.bus
-        self._nodes = nodes
-        self._dispatch = dispatch
-        self._entries = entries
-        self._chains = chains
-        self._failures = failures
+        self._nodes = around.nodes
+        self._dispatch = around.dispatch
 
     def become(self, work: Work, lazy: LazyResult[Any], on_loop: bool) -> bool:
         """Rule R4: continue as ``lazy``; whether ``work`` is ready for its next call."""
@@ -99,7 +83,7 @@ class Continuations:
             return True
         ready = None
         if not on_loop and self._reports.silent and nodes.simple:
-            ready = self._chains.go_along(work, lazy)
+            ready = self._around.chains.go_along(work, lazy)
         if ready:
             return True
         if ready is None:
@@ -158,7 +142,7 @@ class Continuations:
         work.tails += 1
         work.stays += 1
         if work.tails >= PROMOTED:
-            self._entries.promote(work)
+            self._around.entries.promote(work)
         return True
 
     def _address_of(self, work: Work) -> Address:
@@ -193,7 +177,7 @@ class Continuations:
     def _resume(self, work: Work, go_on: Callable[[Any], bool], values: Any) -> None:
         """Make a tail call whose lazy arguments now have values. Under the lock."""
         if isinstance(values, Missing):
-            self._failures.leave_out_rest(work, values)
+            self._around.failures.leave_out_rest(work, values)
             return
         try:
             if work.policies.repeats:
@@ -201,14 +185,26 @@ class Continuations:
             if go_on(values):
                 self._dispatch.send(work)
         except BaseException as error:
-            self._failures.fail(error, work)
+            self._around.failures.fail(error, work)
 
     def _await(
         self, work: Work, lazies: Sequence[LazyResult[Any]], go_on: Callable[[Any], bool]
     ) -> None:
         """Resume ``work`` once the lazy arguments of its next call have values (M2)."""
+        if len(lazies) == 1 and _is_plain_node(lazies[0]):  # most agents ask one tool at a time
+            with self._lock:
+                is_new = self._nodes.known(lazies[0]) is None
+                if is_new:
+                    self._add(lazies[0], Resume(work, partial(self._resume_with, work, go_on)))
+            if is_new:
+                self._dispatch.wake_later()
+                return
         together = gathered(lazies, work.source._code, work.source._lasti)
         self._expand(together, Resume(work, lambda values: self._resume(work, go_on, values)))
+
+    def _resume_with(self, work: Work, go_on: Callable[[Any], bool], value: Any) -> None:
+        """The same with the value of the only lazy argument. Under the lock."""
+        self._resume(work, go_on, value if isinstance(value, Missing) else [value])
 
     def _enter(self, work: Work, blueprint: Blueprint, tail: TailCall) -> bool:
         """Continue as a registered blueprint; whether ``work`` is ready for its next call."""
@@ -267,6 +263,11 @@ class Continuations:
             with self._lock:
                 nodes.let_go(segment)  # nothing else of it is left
         return False
+
+
+def _is_plain_node(lazy: LazyResult[Any]) -> bool:
+    """Whether it is a call of a task whose value need not be kept."""
+    return isinstance(lazy.task, Task) and not (lazy._policies and lazy._policies.keeps)
 
 
 def _later(work: Work) -> CallPolicies:

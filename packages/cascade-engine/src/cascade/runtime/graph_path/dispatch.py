@@ -1,8 +1,8 @@
 """Dispatch: sends each node of a graph run to its lane.
 
 Plain functions go to the workers, which use the fast lane if possible. Coroutine functions, and
-calls that need resources, have a timeout or ask for the event loop, get an asyncio task each. Work
-whose attempt failed rests until the next one, without holding a thread.
+calls that need resources or ask for the event loop, go to the queue of the pump.
+Work whose attempt failed rests until the next one, without holding a thread.
 """
 
 from __future__ import annotations
@@ -10,32 +10,38 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from time import monotonic
 from typing import Any, Protocol
 
-from cascade.runtime.execution.cancels import Cancels
+from cascade.runtime.execution.loop_calls import MOMENT
 from cascade.runtime.execution.placement import belongs_on_loop
 from cascade.runtime.execution.thread_waits import LASTING
 from cascade.runtime.graph_path.admission import Admission
 from cascade.runtime.graph_path.ranks import by_rank
+from cascade.runtime.graph_path.ready import ByPriority
 from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.graph_path.worker_pool import ByPriority, WorkerPool
+from cascade.runtime.graph_path.worker_pool import WorkerPool
+from cascade.runtime.lazily import lazily
+from cascade.spec.containers import GATHER
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
+
+#: Most values in a container that the event loop's thread fills; it takes microseconds.
+_MOST_FILLED = 200
 
 
 class Lanes(Protocol):
     """The handlers of the items that a Dispatch sends."""
 
-    def drain(self, pool: WorkerPool) -> None:
-        """The body of a worker's thread; see ``PoolHost``."""
-
     def work_on(self, item: Item) -> Coroutine[Any, Any, None]:
         """Work on an item in the event loop's thread; ends with ``Dispatch.left``."""
+
+    def pump(self) -> None:
+        """Begin the items in ``Dispatch.sent``. In the loop's thread."""
 
     def idle(self) -> None:
         """Called when there may be no work left. In the loop's thread."""
@@ -48,45 +54,75 @@ class Dispatch:
     """Sends nodes of one run to their lanes. Made and stopped in the event loop's thread.
 
     Args:
-        surroundings: The shared parts of the run.
+        around: The other parts of the run.
         stages: Orders nodes; None if any order will do.
 
     Attributes:
         lanes: Handles the items; set before the first is sent, and None once the run has ended.
+        sent: Items for the event loop's lane that have not begun.
+        is_pumping: Whether they are being begun, or will be soon. Whoever sets it to False has to
+            look at ``sent`` again after that.
     """
 
     lanes: Lanes | None = None
 
-    def __init__(self, surroundings: Surroundings, stages: Stages | None) -> None:
-        self._run, self._lock, _, self._end = surroundings
-        run = self._run
+    def __init__(self, around: Surroundings, stages: Stages | None) -> None:
+        self._around = around
+        self._run, self._lock, self._end = around.run, around.lock, around.end
         self._thread = threading.get_ident()
-        self._cancels = Cancels()
         self._stages = stages
-        ready = None if stages is None else ByPriority(stages.of)
-        self.pool = WorkerPool(run, self._lock, self, ready)
+        #: Called in the loop's thread at each look at the workers.
+        self._on_look: list[Callable[[], object]] = []
+        self._drain: Callable[[WorkerPool], object] = _nothing
         #: Number of items sent to the loop's lane, counted under the lock, and number of these that
         #: have left it, counted in the loop's thread.
         self._sent_in_all = self._left = 0
-        #: Items sent there by workers, not yet started.
-        self._sent: deque[Item] = deque()
+        self.sent: deque[Item] = deque()
+        self.is_pumping = False
         self._tasks: set[asyncio.Task[None]] = set()
         #: Work that waits for its next attempt → the timer that resumes it.
         self._resting: dict[Work, asyncio.TimerHandle | None] = {}
-        #: Work that waits for capacities and constraints.
-        self.admission = Admission(run, self._go_on)
-        run.watch_work(self.holding)
-        run.thread_waits.watch(self)
-        self.pool.on_short = self._report_wait
         #: The last node that was reported to wait for a thread, and the time of that look.
         self._reported: tuple[LazyResult[Any] | None, float] = (None, 0.0)
-        self._end.at_stop(self.pool.stop)
+
+    @lazily
+    def pool(self) -> WorkerPool:
+        """The workers. First used in the event loop's thread."""
+        ready = None if self._stages is None else ByPriority(self._stages.of)
+        # Here, because a worker that makes it would end the bias of the lock.
+        self._drain = self._around.fast_lane.drain
+        pool = WorkerPool(self._run, self._lock, self, ready)
+        self._run.watch_work(self.holding)
+        self._run.crowd = self
+        self._end.at_stop(pool.stop)
+        self._end.leaves_next = pool.leaves_next
+        if self._end.stopping:
+            pool.stop()
+        return pool
+
+    @property
+    def workers(self) -> WorkerPool | None:
+        """The pool, if it was used."""
+        return self.__dict__.get("pool")
+
+    def at_look(self, look: Callable[[], object]) -> None:
+        """Call ``look`` in the loop's thread at each look at the awake workers."""
+        self._on_look.append(look)
+
+    @lazily
+    def admission(self) -> Admission:
+        """Work that waits for capacities and constraints."""
+        return Admission(self._run, self._go_on)
 
     @property
     def busy(self) -> bool:
         """Whether work is active, or will start by itself."""
         # The workers first: the places where they leave items are checked after them.
-        return bool(self.pool.busy or self._on_loop_now or self._resting or self.admission.busy)
+        pool = self.workers
+        is_pool_busy = pool is not None and pool.busy
+        return bool(
+            is_pool_busy or self._on_loop_now or self._resting or self._run.admissions.permits
+        )
 
     def begin_in_place(self) -> None:
         """Count an item that the run's own asyncio task works on. Under the lock."""
@@ -106,14 +142,25 @@ class Dispatch:
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node with all its inputs to its lane. Under the lock."""
         if node._plain:
-            if segment.deep:
+            if node.task is GATHER and self._is_gathered_here(node):
+                self.to_loop((segment, node))
+            elif segment.deep:
                 self.pool.push_first((segment, node))
             else:
                 self.pool.push(node if segment.first else (segment, node))
-        elif belongs_on_loop(node.task, node.args, node.kwargs, node._calls):
+        elif node.task.is_async or belongs_on_loop(node.task, node.args, node.kwargs, node._calls):
             self.to_loop((segment, node))
         else:
             self._to_workers((segment, node), node.task, segment.deep)
+
+    def _is_gathered_here(self, node: LazyResult[Any]) -> bool:
+        """Whether a container is filled in the event loop's thread: no hop to a thread and back.
+
+        So it is if that thread has made the last of its values, and it is small.
+        """
+        pool = self.workers
+        is_asleep = pool is None or pool.is_asleep
+        return is_asleep and self._end.smooth and len(node._dependencies) <= _MOST_FILLED
 
     def send(self, work: Work) -> None:
         """Send active work to the lane of its next operation. Under the lock."""
@@ -126,7 +173,9 @@ class Dispatch:
     def wake_later(self) -> None:
         """Have pushed items worked on. A worker does so itself, without a hop to the loop."""
         if threading.get_ident() == self._thread:
-            self._run.loop.call_soon(self.pool.wake)
+            pool = self.workers
+            if pool is not None:
+                self._run.loop.call_soon(pool.wake)
 
     def rest(self, work: Work, seconds: float) -> None:
         """Resume ``work`` after a delay, during which it holds no thread."""
@@ -143,6 +192,29 @@ class Dispatch:
     def _on_loop_now(self) -> int:
         return self._sent_in_all - self._left
 
+    def begin(self, target: Operation) -> None:
+        """Have the first items worked on, all of which were pushed or sent.
+
+        If only workers can go on, this may wait a moment for them: most short runs need no more,
+        and end in this turn of the event loop. ``target`` is the operation of the run's target.
+        """
+        pool, patience = self.workers, self._run.patience
+        if pool is None:
+            return
+        if patience is None or self._on_loop_now or not patience.is_worth_it(target):
+            pool.wake()
+            return
+        wait, seconds = self._run.loop_calls.expect(), 0.0
+        try:
+            pool.wake_first()
+            if pool.busy and not getattr(self._run.threads, "is_short", True):
+                seconds = MOMENT
+        finally:
+            came = wait(seconds)
+        if seconds:
+            patience.note(target, came)
+        pool.keep_looking()
+
     # -- called by the pool -------------------------------------------------------------------
 
     @property
@@ -152,8 +224,12 @@ class Dispatch:
 
     def drain(self, pool: WorkerPool) -> None:
         """The body of a worker's thread."""
-        assert self.lanes is not None
-        self.lanes.drain(pool)
+        self._drain(pool)
+
+    def looked(self) -> None:
+        """A look at the workers. In the loop's thread."""
+        for look in self._on_look:
+            look()
 
     def idle(self) -> None:
         """There may be no work left. In the loop's thread."""
@@ -178,33 +254,50 @@ class Dispatch:
     def to_loop(self, item: Item) -> None:
         """Send an item to the loop's lane. Under the lock."""
         self._sent_in_all += 1
+        self.sent.append(item)
+        if not self.is_pumping:
+            self.pump_soon()
+
+    def pump_soon(self) -> None:
+        """Have sent items begun in a turn of the event loop. From any thread."""
+        self.is_pumping = True
+        loop, context = self._run.loop, self._run.context.copy()
         if threading.get_ident() == self._thread:
-            self._start_task(item)
-            return
-        self._sent.append(item)
-        if len(self._sent) == 1:  # otherwise the loop was called already
-            self._run.loop.call_soon_threadsafe(self._start_tasks)
+            loop.call_soon(self._pump, context=context)
+        else:
+            loop.call_soon_threadsafe(self._pump, context=context)
 
-    def _start_tasks(self) -> None:
-        with self._lock:
-            items = list(self._sent)
-            self._sent.clear()
-        for item in items:
-            self._start_task(item)
+    def _pump(self) -> None:
+        if self.lanes is not None:
+            self.lanes.pump()
 
-    def _start_task(self, item: Item) -> None:
+    def start_task(self, item: Item) -> None:
+        """Give an item an asyncio task of its own. In the loop's thread."""
         if not self._end.stopping:
             assert self.lanes is not None
             lane = self.lanes.work_on(item)
-            self._tasks.add(self._run.loop.create_task(lane, context=self._run.context.copy()))
+            self.goes_on_in(self._run.loop.create_task(lane, context=self._run.context.copy()))
 
-    def left(self) -> None:
-        """The current asyncio task has handled its item, and ends."""
-        task = asyncio.current_task()
-        assert task is not None
+    def goes_on_in(self, task: asyncio.Task[Any]) -> None:
+        """Note that an item is handled in ``task``, which then calls ``left``."""
+        self._tasks.add(task)
+
+    def left(self, task: asyncio.Task[Any]) -> None:
+        """The current asyncio task, which is ``task``, has handled its item, and ends."""
         self._tasks.discard(task)
-        self._left += 1
-        self.pool.wake()
+        self._left += 1  # inlined ``ended``
+        pool = self.workers
+        if pool is not None and pool.ready:
+            pool.wake()
+        if self._left == self._sent_in_all:
+            self.idle()
+
+    def ended(self, count: int) -> None:
+        """So many items of the loop's lane were handled. In the loop's thread."""
+        self._left += count
+        pool = self.workers
+        if pool is not None:
+            pool.wake()
         if self._left == self._sent_in_all:
             self.idle()
 
@@ -227,13 +320,18 @@ class Dispatch:
 
     # -- the end ------------------------------------------------------------------------------
 
-    async def ended(self) -> None:
+    async def quiet(self) -> None:
         """Wait until nothing runs; a second cancel, or the deadline, abandons plain calls (M8).
 
         Raises:
             CancelledError: This was cancelled.
         """
-        self.admission.close()
+        self._run.admit_no_more()
+        pool: WorkerPool | None = self.workers
+        if self._tasks or self._resting or not (pool is None or pool.is_over()):
+            await self._wind_down(pool)
+
+    async def _wind_down(self, pool: WorkerPool | None) -> None:
         for timer in list(self._resting.values()):  # workers may be about to add some
             if timer is not None:
                 timer.cancel()
@@ -241,7 +339,7 @@ class Dispatch:
         passed_on = 0
         while pending := [task for task in self._tasks if not task.done()]:
             # As often as the run, and once for its end: nested runs also count their cancels.
-            cancels = max(self._cancels.count, 2 if self._run.abandons else 1)
+            cancels = max(self._run.cancels.count, 2 if self._run.abandons else 1)
             for task in pending:
                 for _ in range(cancels - passed_on):
                     task.cancel()
@@ -253,10 +351,11 @@ class Dispatch:
             for task in pending:
                 if task.done() and not task.cancelled():
                     task.exception()  # retrieved: an interrupt that the event loop has raised
-        is_quiet = False
+        is_quiet = pool is None
         while not (is_quiet or self._run.abandons):
             try:
-                await self.pool.quiet()
+                assert pool is not None
+                await pool.quiet()
                 is_quiet = True
             except asyncio.CancelledError as request:
                 again = request
@@ -265,16 +364,20 @@ class Dispatch:
         if again is not None:
             raise again
 
-    def close(self) -> None:
+    def let_go(self) -> None:
         """Drop the references to other parts of the run, so that no cycle needs the collector."""
-        if not self._run.abandons:  # abandoned calls use them
-            self.lanes = None
-            self.pool.let_go()
-            self.admission.let_go()
+        self.lanes, self._drain = None, _nothing
+        self._on_look.clear()
+        pool, admission = self.workers, self.__dict__.get("admission")
+        if pool is not None:
+            pool.let_go()
+        if admission is not None:
+            admission.let_go()
 
     def _abandon(self) -> None:
-        self.admission.abandon()
-        for call, item in self.pool.working():
+        self._run.gate.abandon()
+        pool = self.workers
+        for call, item in () if pool is None else pool.working():
             node = _node_of(item)
             name = "plain tasks" if node is None else node.name
             self._run.abandon(call, name, node)
@@ -291,7 +394,7 @@ class Dispatch:
         nodes = _called(self.pool.next_items()) if since else ()
         return since, islice(nodes, most)
 
-    def _report_wait(self) -> None:
+    def short_of_threads(self) -> None:
         """Report the next node while no thread becomes free, each once."""
         now = monotonic()
         told, looked = self._reported
@@ -314,6 +417,10 @@ def _node_of(item: Any) -> LazyResult[Any] | None:
     """The node of a worker's item, if the thread has begun one."""
     node = item[1] if isinstance(item, tuple) else item
     return node.source if isinstance(node, Work) else node
+
+
+def _nothing(*_details: object) -> None:
+    """The default action at a look, and the work of a pool without a run."""
 
 
 class Stages:

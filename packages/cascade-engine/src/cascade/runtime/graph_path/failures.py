@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from cascade.runtime.diagnostics.error_notes import annotate
-from cascade.runtime.graph_path.gaps import Gaps
-from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.templates import TemplateNode
@@ -20,15 +18,16 @@ class Failures:
     """Settles the nodes of one run that are skipped or fail.
 
     Args:
-        surroundings: The shared parts of the run.
-        nodes: The nodes.
-        gaps: Decides whether the run goes on.
+        around: The other parts of the run.
     """
 
-    def __init__(self, surroundings: Surroundings, nodes: Nodes, gaps: Gaps) -> None:
-        self._run, self._lock, self._reports, self._end = surroundings
-        self._nodes = nodes
-        self._gaps = gaps
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._run = around.run
+        self._lock = around.lock
+        self._reports = around.reports
+        self._end = around.end
+        self._nodes = around.nodes
 
     def leave_out_rest(self, work: Work, missing: Missing) -> None:
         """Settle a node that has begun, and cannot continue."""
@@ -43,14 +42,14 @@ class Failures:
     ) -> None:
         """Settle a node that does not run; ``source`` is its last continuation."""
         with self._lock:
-            if self._gaps.goes_on_without(segment, node, missing, source=source):
+            if self._around.gaps.goes_on_without(segment, node, missing, source=source):
                 self._nodes.settle(segment, node, missing)
 
     def not_kept(self, error: Exception, segment: Segment, node: LazyResult[Any]) -> Missing:
         """The outcome of a node whose value a cache could not keep. Under the lock."""
         annotate(error, node.name, node, path_to(segment, node, node.name, node))
         failed = Failed(node.name, error)
-        self._gaps.goes_on_after(segment, node, failed)
+        self._around.gaps.goes_on_after(segment, node, failed)
         return failed
 
     def fail(
@@ -86,7 +85,7 @@ class Failures:
             self._settle(segment, node, Failed(name, error))
 
     def _settle(self, segment: Segment, node: LazyResult[Any], failed: Failed) -> None:
-        goes_on = self._gaps.goes_on_after(segment, node, failed)
+        goes_on = self._around.gaps.goes_on_after(segment, node, failed)
         try:
             if goes_on:
                 self._nodes.settle(segment, node, failed)

@@ -8,57 +8,44 @@ the run was skipped or has failed so far.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import Context
 from threading import get_ident
 from types import CoroutineType
 from typing import Any
 
 from cascade.graph.wiring import Several
+from cascade.runtime.execution.carried import carried
 from cascade.runtime.execution.contexts import differs
-from cascade.runtime.graph_path.dispatch import Dispatch
-from cascade.runtime.graph_path.failures import Failures
-from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.ranks import GIVE_WAY, SWITCH
 from cascade.runtime.graph_path.segments import Segment, Shares, Work
-from cascade.runtime.graph_path.slow_lane import SlowLane
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.worker_pool import WorkerPool
 from cascade.runtime.limits.constraints import FREE
-from cascade.runtime.run import carried
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS, GATHER
 from cascade.spec.lazy_types import LazyResult, goes_on
 from cascade.spec.lazy_value import NO_KWARGS
 
 #: Results of a call that are not the node's value (R4, R5), or must not be.
-_GOES_ON = (LazyResult, TailCall, CoroutineType)
+GOES_ON = (LazyResult, TailCall, CoroutineType)
 
 
 class FastLane:
     """The loop of one run's workers.
 
     Args:
-        surroundings: The shared parts of the run.
-        nodes: Receives values.
-        dispatch: Receives nodes that are not plain.
-        slow_lane: Handles all other items: resumed work, nodes with policies.
-        failures: Receives the error of a call.
+        around: The other parts of the run.
     """
 
-    def __init__(
-        self,
-        surroundings: Surroundings,
-        nodes: Nodes,
-        dispatch: Dispatch,
-        slow_lane: SlowLane,
-        failures: Failures,
-    ) -> None:
-        self._run, self._lock, self._reports, self._end = surroundings
-        self._nodes = nodes
-        self._dispatch = dispatch
-        self._slow_lane = slow_lane
-        self._failures = failures
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._run = around.run
+        self._lock = around.lock
+        self._reports = around.reports
+        self._end = around.end
+        self._nodes = around.nodes
+        self._dispatch = around.dispatch
 
     def drain(self, pool: WorkerPool) -> None:
         """Work on ready items until there are none. In a worker's thread."""
@@ -77,9 +64,9 @@ class FastLane:
         does; the check takes a tenth of the time of a copy.
         """
         lock, settle, activate = self._lock, self._nodes.settle, self._dispatch.activate
-        end, work_on = self._end, self._slow_lane.work_on
+        end, around = self._end, self._around
         held, variables = self._run.held, len(self._run.context)
-        constraints = self._run.gate.constraints
+        constraints = self._run.constraints
         free: Any = None  # the task that was last found to have no constraint
         known: Any = None  # the rules for which that was found
         watched = self._reports.wanted
@@ -109,12 +96,14 @@ class FastLane:
                 if lazy is GIVE_WAY:
                     pool.give_way()
                     return True
-                work_on((segment, lazy))
+                if around.slow_lane.work_on((segment, lazy)):
+                    return True
                 continue
             if constraints.any and not (lazy.task is free and constraints.found is known):
                 known = constraints.found
                 if known.get(lazy.task.name) is not FREE:
-                    work_on((segment, lazy))
+                    if around.slow_lane.work_on((segment, lazy)):
+                        return True
                     continue
                 free = lazy.task  # the next nodes mostly call the same task
             started = self._reports.begun(lazy, segment) if watched else 0.0
@@ -157,11 +146,12 @@ class FastLane:
             if not (
                 kind in ATOMS
                 or ((kind is list or kind is tuple) and are_plain(map(type, value)))
-                or not (issubclass(kind, _GOES_ON) or (not lazy.task.structural and goes_on(value)))
+                or not (issubclass(kind, GOES_ON) or (not lazy.task.structural and goes_on(value)))
             ):
-                work = _begun(segment, lazy, started, args, kwargs)
+                work = Work.called(segment, lazy, args, kwargs, started)
                 work.handed, value, args, kwargs = value, None, None, None
-                self._slow_lane.go_on(work)
+                if self._around.slow_lane.go_on(work):
+                    return True
                 del work
             else:
                 if watched:
@@ -226,21 +216,8 @@ class FastLane:
         started: float,
         kwargs: dict[str, Any] = NO_KWARGS,
     ) -> None:
-        work = _begun(segment, lazy, started, (), kwargs)  # it will not be called
-        self._failures.fail(carried(lazy.task.func, error), work)
-
-
-def _begun(
-    segment: Segment,
-    lazy: LazyResult[Any],
-    started: float,
-    args: Sequence[Any],
-    kwargs: dict[str, Any],
-) -> Work:
-    """The Work object for a node that the fast lane has begun without one."""
-    work = Work(segment, lazy)
-    work.started, work.args, work.kwargs = started, args, kwargs
-    return work
+        work = Work.called(segment, lazy, (), kwargs, started)  # it will not be called
+        self._around.failures.fail(carried(lazy.task.func, error), work)
 
 
 def arguments(

@@ -7,12 +7,7 @@ from typing import Any
 from cascade.runtime.attempts import pause_after
 from cascade.runtime.execution.placement import belongs_on_loop
 from cascade.runtime.graph_path.awaited_loops import NOT_ENTERED
-from cascade.runtime.graph_path.continuations import Continuations
-from cascade.runtime.graph_path.dispatch import Dispatch
-from cascade.runtime.graph_path.failures import Failures
-from cascade.runtime.graph_path.handovers import Handovers
 from cascade.runtime.graph_path.loop_driver import MOVED
-from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.loops.protocol import PAUSED
@@ -27,44 +22,30 @@ class Following:
     """Settles nodes that have their value, and lets the others continue, in either lane.
 
     Args:
-        surroundings: The shared parts of the run.
-        nodes: Receives values.
-        dispatch: Receives work that continues in the other lane, or after a delay.
-        continuations: Follows tail calls and returned lazy values (R4, R5).
-        failures: Settles nodes without a value.
-        handovers: Lets other maps take over the items of a map.
+        around: The other parts of the run.
     """
 
-    def __init__(
-        self,
-        surroundings: Surroundings,
-        nodes: Nodes,
-        dispatch: Dispatch,
-        continuations: Continuations,
-        failures: Failures,
-        handovers: Handovers,
-    ) -> None:
-        _, self._lock, self._reports, _ = surroundings
-        self._nodes = nodes
-        self._dispatch = dispatch
-        self._continuations = continuations
-        self._failures = failures
-        self._handovers = handovers
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._lock = around.lock
+        self._reports = around.reports
+        self._nodes = around.nodes
+        self._dispatch = around.dispatch
 
     def after(self, work: Work, result: Any, on_loop: bool) -> Work | None:
         """The work after a call: the same node's next call in this lane, or none here."""
         result = searched(work, result)
         kind = type(result)
         if issubclass(kind, TailCall):
-            going_on = self._continuations.tail(work, result)
+            going_on = self._around.continuations.tail(work, result)
         elif issubclass(kind, LazyResult):
-            if work.operation.func is expand and self._handovers.has_takers(work):
-                self._continuations.count_step(work)
-                self._handovers.hand_over(work, result)
+            if work.operation.func is expand and self._around.handovers.has_takers(work):
+                self._around.continuations.count_step(work)
+                self._around.handovers.hand_over(work, result)
                 return None
-            going_on = self._continuations.become(work, result, on_loop)
+            going_on = self._around.continuations.become(work, result, on_loop)
         elif issubclass(kind, Missing):  # of a blueprint that the virtual machine executed
-            self._failures.leave_out_rest(work, result)
+            self._around.failures.leave_out_rest(work, result)
             return None
         else:
             refuse_coroutine(result, work.operation.name)

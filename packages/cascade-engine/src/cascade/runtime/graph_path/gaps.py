@@ -17,11 +17,13 @@ class Gaps:
     """Tells which nodes lack an input, and whether one run goes on then. Call it under the lock.
 
     Args:
-        surroundings: The shared parts of the run.
+        around: The other parts of the run.
     """
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._run, _, self._reports, self._end = surroundings
+    def __init__(self, around: Surroundings) -> None:
+        self._run = around.run
+        self._reports = around.reports
+        self._end = around.end
 
     def missing(
         self, segment: Segment, node: LazyResult[Any], known: Container[LazyResult[Any]] = ()

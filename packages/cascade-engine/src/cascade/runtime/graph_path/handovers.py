@@ -8,9 +8,6 @@ from typing import Any
 
 from cascade.graph.build import inputs_of
 from cascade.graph.wiring import Wiring, users_of, wire
-from cascade.runtime.graph_path.dispatch import Dispatch
-from cascade.runtime.graph_path.failures import Failures
-from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.segments import (
     Address,
     Handed,
@@ -31,20 +28,17 @@ class Handovers:
     """Hands over the items of maps to maps of one run. ``streams`` explains the two ways.
 
     Args:
-        surroundings: The shared parts of the run.
-        nodes: The nodes.
-        dispatch: Receives outer maps that are ready.
-        failures: Settles outer maps that make no items.
+        around: The other parts of the run.
     """
 
-    def __init__(
-        self, surroundings: Surroundings, nodes: Nodes, dispatch: Dispatch, failures: Failures
-    ) -> None:
-        self._run, self._lock, self._reports, _ = surroundings
-        self._nodes = nodes
-        self._streams = nodes.streams
-        self._dispatch = dispatch
-        self._failures = failures
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._run = around.run
+        self._lock = around.lock
+        self._reports = around.reports
+        self._nodes = around.nodes
+        self._streams = around.nodes.streams
+        self._dispatch = around.dispatch
 
     def has_takers(self, work: Work) -> bool:
         """Whether other maps take over the items of a map, or may do so later."""
@@ -85,7 +79,7 @@ class Handovers:
         work = Work(segment, outer)
         with self._lock:
             items = self._streams.take((segment, outer))
-            lack = self._nodes.gaps.missing(segment, outer, items)
+            lack = self._around.gaps.missing(segment, outer, items)
             if lack is None:
                 work.take_inputs(items)
             for source in inputs_of(outer):
@@ -157,15 +151,15 @@ class Handovers:
         segment, outer = work.segment, work.node
         is_last = self._run.fail_fast and not way_above(segment, outer).catches
         if is_last and isinstance(why, Exception):
-            self._failures.fail(why, work)
+            self._around.failures.fail(why, work)
             return
 
         def go_on(values: Any) -> None:
             if isinstance(why, Exception):
-                self._failures.fail(why, work)
+                self._around.failures.fail(why, work)
                 return
             lacks = [why, values] if isinstance(values, Missing) else [why]
-            self._failures.leave_out_rest(work, worst(lacks) or why)
+            self._around.failures.leave_out_rest(work, worst(lacks) or why)
 
         inner = [item for some in items.values() for item in some]
         with self._lock:

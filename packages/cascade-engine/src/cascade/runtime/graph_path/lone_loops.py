@@ -45,7 +45,7 @@ class LoneLoop(AwaitedLoop):
     @classmethod
     def of(cls, run: Run, target: LazyResult[Any], tier: Tier) -> Self | None:
         """The loop of a run of ``target``; None if the run needs more than that."""
-        if not target.task.is_async or target._special or run.gate.constraints.any:
+        if not target.task.is_async or target._special or run.constraints.any:
             return None
         entries = LoopEntries(run, tier)
         if target._calls.capacities or not entries.starts_at(target):

@@ -12,17 +12,17 @@ from typing import Any, TypeAlias, cast
 
 from cascade.runtime.diagnostics.blocking_calls import Watch
 from cascade.runtime.diagnostics.usage import usage
+from cascade.runtime.execution.carried import carried
 from cascade.runtime.execution.placement import SLOW, begin, starts_loop
 from cascade.runtime.loops.fused import Fused
 from cascade.runtime.loops.generated import Generated
-from cascade.runtime.loops.trampoline import Trampoline
-from cascade.runtime.run import carried
+from cascade.runtime.loops.trampoline import AsyncTrampoline, Trampoline
 from cascade.spec.task import Task
 
 #: An iterator over a list can be moved to its end, and is as fast as any.
 _NONES = [None] * (1 << 16)
 
-Code: TypeAlias = Fused | Generated | Trampoline
+Code: TypeAlias = Fused | Generated | Trampoline | AsyncTrampoline
 
 
 class Loop:

@@ -16,25 +16,24 @@ from time import perf_counter
 from typing import Any, Final
 
 from cascade.runtime.diagnostics.blocking_calls import marked
+from cascade.runtime.execution.carried import in_loop
 from cascade.runtime.execution.contexts import is_written
 from cascade.runtime.execution.fairness import BUDGET, YieldBudget
 from cascade.runtime.execution.placement import SLOW, Place, outside_loop
 from cascade.runtime.graph_path.awaited_loops import NOT_ENTERED, AwaitedLoop
-from cascade.runtime.graph_path.dispatch import Dispatch
 from cascade.runtime.graph_path.loop_batches import Loop, Steps, made_aside, made_here
-from cascade.runtime.graph_path.loop_entries import LoopEntries
 from cascade.runtime.graph_path.loop_steps import (
     allowed_steps,
     count_steps,
     fail_at,
     fail_here,
 )
+from cascade.runtime.graph_path.rounds import Rounds
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.limits.permits import Permit, current_permit
 from cascade.runtime.loops.protocol import PAUSED
-from cascade.runtime.run import in_loop
 from cascade.spec.errors import TaskCancelledError
 
 #: The result of ``drive`` if the loop continues on a worker.
@@ -50,19 +49,17 @@ class LoopDriver:
     """Makes the steps of loops for one run.
 
     Args:
-        surroundings: The shared parts of the run.
-        entries: Takes nodes out of their loops.
-        dispatch: Has the number of nodes that the event loop works on.
+        around: The other parts of the run.
     """
 
-    def __init__(
-        self, surroundings: Surroundings, entries: LoopEntries, dispatch: Dispatch
-    ) -> None:
-        self._run, _, _, self._end = surroundings
-        self._entries = entries
-        self._dispatch = dispatch
+    def __init__(self, around: Surroundings) -> None:
+        self._run = around.run
+        self._end = around.end
+        self._entries = around.entries
+        self._rounds = Rounds.of(self._run)
+        self._dispatch = around.dispatch
         self._end.at_stop(self._run.steps.end_batches)
-        dispatch.pool.on_look = self.end_long_batches
+        self._dispatch.at_look(self.end_long_batches)
 
     # -- in the event loop's thread -----------------------------------------------------------
 
@@ -82,9 +79,9 @@ class LoopDriver:
             StepLimitError: The run may make no more steps.
         """
         # Every wait of the loop passes through each further coroutine.
-        loop, gate = work.loop, self._run.gate
+        loop = work.loop
         assert loop is not None
-        if gate.constraints.any or work.policies.capacities:
+        if self._run.constraints.any or work.policies.capacities:
             return self._limited(work, loop, budget, reports)
         if loop.code.is_async:
             return self._awaited(work, budget, reports).awaited()
@@ -147,8 +144,7 @@ class LoopDriver:
             if self._place(loop) is Place.WORKER:
                 loop.has_moved = True
                 return MOVED
-            steps = Steps(allowed)
-            self._run.steps.begin(steps)
+            steps = self._run.steps.begin(Steps, allowed)
             try:
                 outcome = self._made_here(loop, enter, steps)
             except BaseException as error:
@@ -180,7 +176,7 @@ class LoopDriver:
         if is_written(loop.context, len(self._run.context), self._run.held):
             # Its steps set variables, which later steps of a batch would see.
             self._entries.leave(work)
-            work.left = -1
+            self._entries.sets_variables(work)
             return NOT_ENTERED if value is PAUSED else value
         if value is not PAUSED:
             self._entries.leave(work)
@@ -197,7 +193,7 @@ class LoopDriver:
         if loop.watch is None:
             loop.watch = self._run.watch_call(loop.task)
         if loop.watch is not None:
-            loop.watch.end = steps.end
+            loop.watch.on_late = steps.end
         args = (loop.watch, made_here, loop, enter, steps)
         if loop.task.mode == "inline":
             return in_loop(loop.task.name, marked, *args)
@@ -239,7 +235,9 @@ class LoopDriver:
             if enter is None or self._end.stopping:
                 self._entries.leave(work)
                 return NOT_ENTERED
-            steps, entered = Steps(many), loop.task
+            rounds = self._rounds
+            most = many if rounds is None else rounds.allowed(work, many)
+            steps, entered = self._run.steps.begin(Steps, most), loop.task
             value, loop.state, *loop.values = self._made_on_worker(work, loop, enter, steps)
             made = steps.made - (value is not PAUSED)
             count_steps(self._run, work, loop, entered, steps, made)
@@ -254,10 +252,9 @@ class LoopDriver:
     def _made_on_worker(
         self, work: Work, loop: Loop, enter: Callable[..., Any], steps: Steps
     ) -> tuple[Any, ...]:
-        self._run.steps.begin(steps)
-        if not self._run.bus.is_silent:
-            self._run.tell_soon(loop.task.name)
         try:
+            if not self._run.bus.is_silent:
+                self._run.tell_soon(loop.task.name)
             return made_aside(loop, enter, steps)
         except BaseException as error:
             count_steps(self._run, work, loop, loop.task, steps, steps.made - 1)

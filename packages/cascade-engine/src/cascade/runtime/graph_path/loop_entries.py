@@ -8,13 +8,15 @@ other, as the task that ran last, with its arguments.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Self
 
 from cascade.runtime.graph_path.loop_batches import Code, Loop
 from cascade.runtime.graph_path.segments import Work
+from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.loops.fused import Fused, is_traced
 from cascade.runtime.loops.tiers import Tier, loop_of
-from cascade.runtime.loops.trampoline import Trampoline, is_member
+from cascade.runtime.loops.trampoline import trampoline
 from cascade.runtime.run import Run
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS
@@ -39,7 +41,12 @@ class LoopEntries:
 
     def __init__(self, run: Run, tier: Tier) -> None:
         self._run = run
-        self._tier = tier
+        self._tier: Tier = tier
+
+    @classmethod
+    def of(cls, around: Surroundings) -> Self:
+        """Those of a run with a graph."""
+        return cls(around.run, around.tier)
 
     def starts_at(self, target: LazyResult[Any]) -> bool:
         """Whether a target is a lone call of a loop task, so that its node begins in the loop."""
@@ -68,18 +75,29 @@ class LoopEntries:
     def promote(self, work: Work) -> None:
         """Let a node whose last calls were tail calls continue in a loop, if it has one."""
         work.tails, task = 0, work.operation
-        if self._tier == "interpreted" or work.policies.needs_attempts or work.left < 0:
+        policies = work.policies
+        if self._tier == "interpreted" or policies.timeout is not None:
             return
         if not isinstance(task, Task) or not (task.is_async or self.is_unlimited(work, (task,))):
             return
         code: Code | None = None
-        if work.left <= _LEFT_FOR_GOOD:
+        if work.left <= _LEFT_FOR_GOOD and policies.retry is None:
             code = loop_of(task, self._tier)
         shares = type(code) is Fused and len(code.tasks) > 1
-        if not shares and work.stays < PROMOTED:  # it goes from task to task
-            code = Trampoline(task, self._run) if self._tier == "auto" and is_member(task) else None
+        if code is None or not (shares or work.stays >= PROMOTED):  # it goes from task to task
+            joins = partial(self._joins, task)
+            code = trampoline(task, self._run.held, joins, policies.repeats) or code
         if code is not None:
             self._enter(work, task, code)
+
+    def _joins(self, first: Task[..., Any], task: Task[..., Any]) -> bool:
+        """Whether a task may take part in a trampoline that has begun with ``first``."""
+        constraints = self._run.constraints
+        return not constraints.any or constraints.alike((first.name, task.name))
+
+    def sets_variables(self, work: Work) -> None:
+        """Note that steps of a node set context variables: it enters trampolines only (M12)."""
+        work.left = _LEFT_FOR_GOOD + 1
 
     def leave(self, work: Work) -> None:
         """Take a node out of its loop, at the loop's current step, as an ordinary call."""
@@ -91,7 +109,7 @@ class LoopEntries:
         named = work.named = loop.code.named(loop.state, loop.values)
         work.args, work.kwargs = task.parameters.spread(named)
         work.tails = work.stays = 0
-        if loop.made < PROMOTED and work.left >= 0:
+        if loop.made < PROMOTED:
             work.left += 1
 
     def _enter(self, work: Work, task: Task[..., Any], code: Code) -> bool:
@@ -109,19 +127,16 @@ class LoopEntries:
         values = code.values(task, named)
         if code.loop_for(values) is None:
             return False
-        context = code.context if type(code) is Trampoline else self._run.context.copy()
-        work.loop = Loop(code, state, values, context)
+        work.loop = Loop(code, state, values, self._run.context.copy())
         work.args, work.kwargs, work.named = (), NO_KWARGS, None  # the loop has them now
         return True
 
     def is_unlimited(self, work: Work, tasks: Iterable[Operation]) -> bool:
         """Whether a worker may make steps of these tasks without asking for permits."""
-        gate, policies = self._run.gate, work.policies
-        if policies.capacities or self._run.steps.limit is not None:
+        run, policies = self._run, work.policies
+        if policies.capacities:
             return False
-        if self._run.max_rounds is not None:
-            return False
-        return not (gate.constraints.any and any(gate.governs(task, policies) for task in tasks))
+        return not (run.constraints.any and any(run.governs(task, policies) for task in tasks))
 
     def entry(self, loop: Loop) -> Callable[..., Any] | None:
         """The function to enter, if the arguments, and the names it relies on, allow that."""

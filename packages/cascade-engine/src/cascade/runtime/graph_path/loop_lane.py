@@ -1,4 +1,7 @@
-"""The loop's lane: handles each node in an asyncio task, in the event loop's thread."""
+"""The loop's lane: handles nodes that are more than a call, each in an asyncio task.
+
+In the event loop's thread. Mere calls are made by the pump.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,6 @@ from cascade.runtime.attempts import NodeCall, NodeProcessor
 from cascade.runtime.execution.cancels import cancelled_inside
 from cascade.runtime.execution.fairness import YieldBudget
 from cascade.runtime.execution.placement import wants_resources
-from cascade.runtime.graph_path.beginnings import Beginnings
-from cascade.runtime.graph_path.dispatch import Dispatch
-from cascade.runtime.graph_path.failures import Failures
-from cascade.runtime.graph_path.following import Following
-from cascade.runtime.graph_path.loop_driver import LoopDriver
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.spec.policies import PLAIN_CALLS
@@ -25,29 +23,17 @@ class LoopLane:
     """Awaits coroutine functions, opens resources, ends calls in time.
 
     Args:
-        surroundings: The shared parts of the run.
-        beginnings: Begins nodes.
-        following: Returns the work after a call.
-        driver: Makes steps of loops.
-        dispatch: Counts the asyncio tasks that end.
-        failures: Receives errors.
+        around: The other parts of the run.
     """
 
-    def __init__(
-        self,
-        surroundings: Surroundings,
-        beginnings: Beginnings,
-        following: Following,
-        driver: LoopDriver,
-        dispatch: Dispatch,
-        failures: Failures,
-    ) -> None:
-        self._run, _, self._reports, self._end = surroundings
-        self._begin = beginnings.begin
-        self._following = following
-        self._driver = driver
-        self._dispatch = dispatch
-        self._failures = failures
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._run = around.run
+        self._reports = around.reports
+        self._end = around.end
+        self._begin = around.beginnings.begin
+        self._following = around.following
+        self._dispatch = around.dispatch
         self._processor = NodeProcessor(self._run, self._end.is_cancelled)
 
     async def work_on(self, item: Item, in_place: bool = False) -> None:
@@ -61,32 +47,39 @@ class LoopLane:
         try:
             work = self._begin(item)
             while work is not None and not end.stopping:
-                if work.loop is None:
-                    try:
+                is_batch = work.loop is not None
+                try:
+                    if is_batch:
+                        budget = budget or YieldBudget()
+                        result = await self._around.driver.drive(work, budget, self._reports)
+                    else:
                         result = await self._call(work)
-                    except Exception as error:
-                        if self._following.tries_again(work, error):
-                            return
-                        raise
-                    work = after(work, result, on_loop=True)
-                    del result
+                except Exception as error:
+                    # In a loop, unless a step has failed, it is the limit of steps.
+                    if work.loop is None and self._following.tries_again(work, error):
+                        return
+                    raise
+                if is_batch:
+                    work = self._following.after_batch(work, result)
                 else:
-                    budget = budget or YieldBudget()
-                    work = self._following.after_batch(
-                        work, await self._driver.drive(work, budget, self._reports)
-                    )
+                    work = after(work, result, on_loop=True)
+                del result
                 if work is not None:
                     budget = budget or YieldBudget()
                     if budget.step():
                         await budget.pause()
         except BaseException as error:
-            if self._failed(error, work, item, in_place):
+            if self.failed(error, work, item, in_place):
                 raise
         finally:
-            self._dispatch.left()
+            task = asyncio.current_task()
+            assert task is not None
+            self._dispatch.left(task)
 
-    def _failed(self, error: BaseException, work: Work | None, item: Item, in_place: bool) -> bool:
-        """Settle a failed node; whether its asyncio task must raise the error as well."""
+    def failed(
+        self, error: BaseException, work: Work | None, item: Item, in_place: bool = False
+    ) -> bool:
+        """Settle a failed node; whether the caller must raise the error as well."""
         if self._end.is_cancelled(1) and isinstance(error, asyncio.CancelledError):
             return in_place
         if self._end.stopping and not isinstance(error, Exception):
@@ -97,14 +90,14 @@ class LoopLane:
             inside = cancelled_inside()
             inside.__cause__ = error
             error = inside
-        self._failures.fail(error, work, item)
+        self._around.failures.fail(error, work, item)
         return False
 
     def _call(self, work: Work) -> Awaitable[Any]:
         """An awaitable for the call of ``work``."""
-        operation, args, kwargs, gate = work.operation, work.args, work.kwargs, self._run.gate
+        operation, args, kwargs, run = work.operation, work.args, work.kwargs, self._run
         bare = operation.is_async and work.policies is PLAIN_CALLS
-        bare = bare and not (gate.constraints.any and gate.governs(operation, PLAIN_CALLS))
+        bare = bare and not (run.constraints.any and run.governs(operation, PLAIN_CALLS))
         if bare and not wants_resources(args, kwargs):
             if self._reports.wanted:
                 self._reports.goes_on(work)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from cascade.runtime.execution.carried import carried, stop_iteration
 from cascade.runtime.graph_path.loop_batches import Loop, Steps
 from cascade.runtime.graph_path.rounds import Rounds
 from cascade.runtime.graph_path.segments import Work
-from cascade.runtime.run import Run, carried, stop_iteration
+from cascade.runtime.loops.trampoline import REPEATING
+from cascade.runtime.run import Run
 from cascade.spec.errors import TaskCancelledError, TaskStopIterationError
 from cascade.spec.task import Task
 
@@ -42,6 +44,10 @@ def fail_at(error: BaseException, work: Work, loop: Loop) -> Task[..., Any]:
     """Put ``work`` at the task whose step has raised ``error``, out of the loop; that task."""
     loop.state = loop.code.state_at(error, loop.state)
     work.loop, work.operation = None, loop.task
+    if work.policies.retry is not None and isinstance(loop.code, REPEATING):
+        named = work.named = loop.code.named(*loop.code.failed)
+        work.args, work.kwargs = loop.task.parameters.spread(named)
+        work.tails = work.stays = 0
     return loop.task
 
 

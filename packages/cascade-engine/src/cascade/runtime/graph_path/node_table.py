@@ -14,8 +14,8 @@ from typing import Any
 from cascade.graph.build import build_graph
 from cascade.graph.wiring import Several, Wiring, users_of, wire
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
-from cascade.runtime.graph_path.dispatch import Dispatch, Stages
-from cascade.runtime.graph_path.gaps import Gaps
+from cascade.runtime.execution.waiting import Waiting
+from cascade.runtime.graph_path.dispatch import Stages
 from cascade.runtime.graph_path.segments import (
     PENDING,
     Address,
@@ -28,7 +28,6 @@ from cascade.runtime.graph_path.segments import (
 from cascade.runtime.graph_path.standstill import lacking, standstill
 from cascade.runtime.graph_path.streams import Streams, is_list_of_items
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.run import Waiting
 from cascade.runtime.semantics.outcomes import (
     RELEASED,
     Missing,
@@ -38,7 +37,7 @@ from cascade.runtime.semantics.outcomes import (
 )
 from cascade.runtime.semantics.pins import Pins
 from cascade.runtime.semantics.recording import Record
-from cascade.runtime.straightline import Begun
+from cascade.runtime.straightline.stops import Begun
 from cascade.spec.errors import CycleError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import next_number
@@ -52,28 +51,23 @@ class Nodes:
     """The nodes of one run.
 
     Args:
-        surroundings: The shared parts of the run.
-        dispatch: Receives each node when everything it waits for is there.
-        gaps: Decides whether the run goes on without the value of a node.
+        around: The other parts of the run.
         solver: Gives nodes their priorities; None if any order will do.
         stages: Receives the priorities of the first segment.
     """
 
     def __init__(
         self,
-        surroundings: Surroundings,
-        dispatch: Dispatch,
-        gaps: Gaps,
+        around: Surroundings,
         solver: Solver | None = None,
         stages: Stages | None = None,
     ) -> None:
         self._solver = solver
         self._stages = stages
-        self._record: Record | None = surroundings.run.record
-        self._activate = dispatch.activate
-        self._rank = dispatch.rank
-        self._end = surroundings.end
-        self.gaps = gaps
+        self._around = around
+        self._record: Record | None = around.run.record
+        self._activate = around.dispatch.activate
+        self._end = around.end
         #: The segment of the run's target.
         self.first: Segment | None = None
         #: Segments that are not done, in the order in which they were added.
@@ -88,7 +82,7 @@ class Nodes:
         self._begun = self.newest
         #: All nodes of the first segment, after they were first needed.
         self._of_first: set[LazyResult[Any]] | None = None
-        self._pins = Pins(surroundings.run.blueprints.inputs())
+        self._pins = Pins(around.run.blueprints.inputs())
         self.streams = Streams()
         #: A first segment of one node, while its task is unsearched: most runs end in this state.
         self._alone: Wiring | None = None
@@ -109,15 +103,20 @@ class Nodes:
         Raises:
             ReleasedValueError: It needs a value that was released (M21).
         """
-        handed = [(lazy, *self.look_up(lazy)) for lazy in self.streams.lists_of(wiring)]
+        outside = wiring.outside
+        handed = (
+            [(lazy, *self.look_up(lazy)) for lazy in self.streams.lists_of(wiring)]
+            if outside
+            else ()
+        )
         nodes = wiring.nodes() if self.first is not None else ()
         segment = Segment(wiring, continuation, self.first is None)
         segment.nodes = nodes
         if self._record is not None:
-            segment.outside = frozenset(wiring.outside)
+            segment.outside = frozenset(outside)
         self._live[segment] = None
         if wiring.ranked:
-            self._rank()
+            self._around.dispatch.rank()
         if self._solver is not None:
             graph = build_graph(wiring.target, known=set(wiring.outside).__contains__)
             segment.priority = priorities(self._solver.resolve(graph), graph)
@@ -131,7 +130,7 @@ class Nodes:
         self._pin(wiring)
         for lazy in kept:
             segment.keep(lazy)
-        ready = self.streams.attach_known(segment, wiring)
+        ready = self.streams.attach_known(segment, wiring) if outside else ()
         for lazy, known, value in handed:
             self._hand_on(known, value, segment, lazy)
         activate = self._activate
@@ -293,12 +292,7 @@ class Nodes:
         self._hand_on(known, value, segment, node)
         return True
 
-    def take_over(
-        self,
-        source: Address,
-        segment: Segment,
-        node: LazyResult[Any],
-    ) -> None:
+    def take_over(self, source: Address, segment: Segment, node: LazyResult[Any]) -> None:
         """Give a node the value that is, or will be, at ``source``."""
         self._hand_on(source, source.now, segment, node)
 
@@ -316,6 +310,18 @@ class Nodes:
 
         Uses a list of pending items and no recursion: values may be passed on along a long chain.
         """
+        slots = segment.slots
+        user = slots.get(node)
+        if type(user) is LazyResult and not (
+            self._record is not None or self._end.gaps or self.watched or segment.foreign
+        ):  # the same for the commonest case: a value for one other node
+            slots[node] = value
+            left = segment.waits.get(user, 1) - 1
+            if left:
+                segment.waits[user] = left
+            else:
+                self._activate(segment, user)
+            return
         todo = [(segment, node, value)]
         left_out = 0
         only: LazyResult[Any] | None = None
@@ -374,7 +380,7 @@ class Nodes:
                 self._activate(segment, user)
                 continue
             is_only = user._policies is None and user not in waits  # it has no other input
-            lack = missing if is_only else self.gaps.missing(segment, user)
+            lack = missing if is_only else self._around.gaps.missing(segment, user)
             if lack is None or fallback_for(user, lack) is not None:
                 self._activate(segment, user)
                 continue
@@ -383,7 +389,7 @@ class Nodes:
             else:
                 segment.let_go_inputs(user)
             same = lack is missing and len(users) == 1
-            if not self.gaps.goes_on_without(segment, user, lack, same and goes_on):
+            if not self._around.gaps.goes_on_without(segment, user, lack, same and goes_on):
                 return None
             todo.append((segment, user, lack))
             if same:
@@ -416,7 +422,14 @@ class Nodes:
         else:
             # It holds the tail call and the values of its lazy arguments.
             segment.continuation = None
+            self._release_target(segment.target)
             continuation.go_on(value)
+
+    def _release_target(self, target: LazyResult[Any]) -> None:
+        """Release the value of a segment that only its continuation has used (M21)."""
+        address = self._memory.get(weakref.ref(target))
+        if address is not None and target not in (self._pins.found or ()):
+            address.settle(RELEASED)
 
     def let_go(self, segment: Segment) -> None:
         """Forget the nodes of a segment once all have started and only its target may be left.

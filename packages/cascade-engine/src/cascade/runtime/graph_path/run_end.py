@@ -23,12 +23,24 @@ class RunEnd:
         error: The error that ends the run, or None.
     """
 
-    __slots__ = ("_done", "_run", "_stops", "error", "gaps", "result", "smooth", "stopping")
+    __slots__ = (
+        "_done",
+        "_run",
+        "_stops",
+        "error",
+        "gaps",
+        "leaves_next",
+        "result",
+        "smooth",
+        "stopping",
+    )
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._stops: list[Callable[[], object]] = []
         self._done: asyncio.Future[None] | None = None
+        #: Whether the calling thread is a worker that is about to be idle, and to report it.
+        self.leaves_next: Callable[[], bool] = _no
         self.stopping = False
         self.gaps = False
         self.smooth = True
@@ -57,7 +69,8 @@ class RunEnd:
         if type(outcome) is Failed and not self._run.fail_fast:
             outcome.count(self._run.failures)
         self.result = outcome
-        self._run.call_in_loop(self.wake)
+        if not self.leaves_next():  # otherwise the pool reports this
+            self._run.call_in_loop(self.wake)
 
     def fail(self, error: BaseException) -> None:
         """End the run with its first error; later ones are dropped. Under the lock."""
@@ -87,6 +100,7 @@ class RunEnd:
     def close(self) -> None:
         """Drop the references to other parts of the run, so that no cycle needs the collector."""
         self._stops.clear()
+        self.leaves_next = _no
 
     def take(self) -> Any:
         """The outcome of the target; raises the error of the run instead, if there is one.
@@ -101,3 +115,8 @@ class RunEnd:
             raise error
         finally:
             del error  # otherwise a cycle: the traceback holds this frame, and the frame the error
+
+
+def _no() -> bool:
+    """The answer of a run without workers."""
+    return False

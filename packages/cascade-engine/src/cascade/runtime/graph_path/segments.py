@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from cascade.graph.build import inputs_of
 from cascade.graph.model import Graph
@@ -24,7 +24,7 @@ from cascade.spec.task import Task
 if TYPE_CHECKING:
     from cascade.runtime.graph_path.loop_batches import Loop
     from cascade.runtime.limits.permits import Permit
-    from cascade.runtime.straightline import Begun
+    from cascade.runtime.straightline.stops import Begun
 
 
 class _Pending:
@@ -79,7 +79,7 @@ class Segment:
         #: users) until its last user takes it (M21). One dict for both: a graph of a million nodes
         #: spends much of its time on memory access. A lazy value is never the value of a node (R4),
         #: and no user value is a Several or a Shares.
-        self.slots: dict[LazyResult[Any], Any] = cast("dict[LazyResult[Any], Any]", wiring.users)
+        self.slots: dict[LazyResult[Any], Any] = wiring.users
         #: Takes the value of an input for its only user, which releases it.
         self.take = self.slots.pop
         #: Nodes with an input that has a value and several users: they need ``take_any``.
@@ -150,9 +150,11 @@ class Segment:
 
     def close(self) -> None:
         """Forget all nodes but the target, and lists of maps that are still to come."""
-        self.kept = {node for node in self.taken if self.awaits(node)}
+        kept = {node for node in self.taken if self.awaits(node)} if self.taken else set()
         self.slots.clear()  # the frames of an error's traceback may hold it
-        self.slots.update((node, Several()) for node in self.kept)
+        for node in kept:
+            self.slots[node] = Several()
+        self.kept = kept
         self.waits, self.priority, self.ways = {}, {}, {}
         self.nodes, self.outside, self.shared = (), (), set()
         self.taken = NONE_TAKEN
@@ -254,7 +256,7 @@ class Work:
         self.tails = self.stays = 0
         #: The loop that it continues in, with its arguments.
         self.loop: Loop | None = None
-        #: Times that it has left a loop soon; -1 if it may enter none.
+        #: Times that it has left a loop soon; more of these if its steps set context variables.
         self.left = 0
 
     def take_inputs(self, items: Mapping[LazyResult[Any], Sequence[Any]] | None = None) -> None:
@@ -264,6 +266,20 @@ class Work:
             get = partial(_item_or_value, items, get)
         self.args = [_resolved(v, get) for v in self.node.args]
         self.kwargs = {n: _resolved(v, get) for n, v in self.node.kwargs.items()}
+
+    @classmethod
+    def called(
+        cls,
+        segment: Segment,
+        node: LazyResult[Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        started: float = 0.0,
+    ) -> Work:
+        """A node that was called without a Work object, with these arguments."""
+        work = cls(segment, node)
+        work.args, work.kwargs, work.started = args, kwargs, started
+        return work
 
     @classmethod
     def begun(cls, segment: Segment, begun: Begun) -> Work:

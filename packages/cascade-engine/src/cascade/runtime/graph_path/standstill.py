@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 
 from cascade.graph.build import inputs_of
 from cascade.runtime.diagnostics.error_notes import annotate
+from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.segments import PENDING, Address, Resume, Segment
-from cascade.runtime.run import Waiting
 from cascade.spec.errors import CycleError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.map_items import item_of

@@ -10,7 +10,8 @@ State vocabulary:
 - *work*: the computation of one node: its present operation and arguments. A tail call changes
   these, never the address (rule R5, M3).
 - *lane*: plain calls go to the workers' fast lane; plain calls with policies to the workers' slow
-  lane; coroutine functions, and calls that need resources or have a timeout, to the event loop.
+  lane; coroutine functions, and calls that need resources, to the event loop's lane, which the
+  pump begins.
 
 Lazy values are remembered by address while they live. If a task returns or mentions one that the
 run has met, it is not computed again (M14).
@@ -22,8 +23,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 from cascade.graph.wiring import Wiring, wire
+from cascade.runtime.execution.carried import carried
+from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.beginnings import Beginnings
-from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.graph_path.caching import Caches
 from cascade.runtime.graph_path.chains import Chains
 from cascade.runtime.graph_path.continuations import Continuations
@@ -38,16 +40,16 @@ from cascade.runtime.graph_path.loop_driver import LoopDriver
 from cascade.runtime.graph_path.loop_entries import LoopEntries
 from cascade.runtime.graph_path.loop_lane import LoopLane
 from cascade.runtime.graph_path.node_table import Nodes
-from cascade.runtime.graph_path.run_end import RunEnd
+from cascade.runtime.graph_path.pump import Pump
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.slow_lane import SlowLane
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.task_events import Reports
-from cascade.runtime.graph_path.worker_pool import WorkerPool
+from cascade.runtime.graph_path.timed_calls import TimedCalls
 from cascade.runtime.loops.tiers import Tier
-from cascade.runtime.run import Run, Waiting, carried
+from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import value_or_raise
-from cascade.runtime.straightline import Begun
+from cascade.runtime.straightline.stops import Begun
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.protocols import Solver
 
@@ -78,6 +80,26 @@ class GraphExecutionStrategy:
         return value_or_raise(outcome, target.name, target)
 
 
+#: Makers of the parts that a run makes when they are first used.
+_MAKERS = {
+    "beginnings": Beginnings,
+    "caches": Caches,
+    "chains": Chains,
+    "continuations": Continuations,
+    "driver": LoopDriver,
+    "entries": LoopEntries.of,
+    "failures": Failures,
+    "fast_lane": FastLane,
+    "following": Following,
+    "gaps": Gaps,
+    "handovers": Handovers,
+    "loop_lane": LoopLane,
+    "pump": Pump,
+    "slow_lane": SlowLane,
+    "timed_calls": TimedCalls,
+}
+
+
 class GraphRun:
     """One run of one target: makes its parts, starts the target, and ends the parts.
 
@@ -98,33 +120,15 @@ class GraphRun:
         reports: Reports | None = None,
     ) -> None:
         self._run = run
-        self._lock = BiasedLock()
-        self._end = RunEnd(run)
-        around = Surroundings(run, self._lock, reports or Reports(run), self._end)
-        gaps = Gaps(around)
-        if getattr(solver, "in_order", False):
-            self._dispatch = dispatch = Dispatch(around, None)
-            self._nodes = nodes = Nodes(around, dispatch, gaps)
-        else:
-            stages = Stages()
-            self._dispatch = dispatch = Dispatch(around, stages)
-            self._nodes = nodes = Nodes(around, dispatch, gaps, solver, stages)
-        self._failures = failures = Failures(around, nodes, gaps)
-        handovers = Handovers(around, nodes, dispatch, failures)
-        caches = Caches(around, nodes, failures)
-        self._beginnings = Beginnings(around, nodes, caches, failures, handovers)
-        entries = LoopEntries(run, tier)
+        self._around = around = Surroundings(run, _MAKERS, tier, reports)
+        self._lock, self._end = around.lock, around.end
+        in_order = getattr(solver, "in_order", False)
+        stages = None if in_order else Stages()
+        around.dispatch = self._dispatch = Dispatch(around, stages)
+        around.nodes = self._nodes = Nodes(around, None if in_order else solver, stages)
         #: Starts the target in its loop; None if it starts as an ordinary call.
-        self._entries = entries if compiled else None
-        self._driver = driver = LoopDriver(around, entries, dispatch)
-        chains = Chains(around, nodes, dispatch, failures)
-        continuations = Continuations(around, nodes, dispatch, entries, chains, failures)
-        following = Following(around, nodes, dispatch, continuations, failures, handovers)
-        self._following = following
-        parts = self._beginnings, following, driver, dispatch, failures
-        self._loop_lane = LoopLane(around, *parts)
-        self._fast_lane = FastLane(around, nodes, dispatch, SlowLane(around, *parts), failures)
-        dispatch.lanes = self
+        self._entries = around.entries if compiled else None
+        self._dispatch.lanes = self
 
     async def value(
         self,
@@ -154,18 +158,29 @@ class GraphRun:
             else:
                 with self._lock:
                     self._nodes.add(wiring, None)
-            self._dispatch.pool.wake()
+            self._dispatch.begin(target.task)
             await self._end.reached()
         finally:
             self._end.stop()
-            self._driver.close()
             try:
-                await self._dispatch.ended()
+                await self._dispatch.quiet()
             finally:
-                self._nodes.close()
-                self._end.close()
-                self._dispatch.close()
+                self._close()
         return self._end.take()
+
+    def _close(self) -> None:
+        """Forget all nodes, and drop references, so that no cycle needs the collector."""
+        driver = self._around.made("driver")
+        if driver is not None:
+            driver.close()
+        pump = self._around.made("pump")
+        if pump is not None:
+            pump.close()
+        self._nodes.close()
+        self._end.close()
+        if not self._run.abandons:  # abandoned calls use the parts
+            self._dispatch.let_go()
+            self._around.let_go()
 
     def _go_on_from(self, wiring: Wiring, begun: Begun) -> None:
         """Begin at the point where straight-line code for the graph has stopped."""
@@ -177,7 +192,7 @@ class GraphRun:
             return
         error, begun.stopped.error = begun.stopped.error, None  # its traceback has this frame
         if error is not None:
-            self._failures.fail(carried(work.operation.func, error), work)
+            self._around.failures.fail(carried(work.operation.func, error), work)
             return
         work.handed = begun.stopped.result
         with self._lock:
@@ -193,12 +208,12 @@ class GraphRun:
         error, lone.error = lone.error, None  # its traceback has this frame
         try:
             if error is None:
-                work = self._following.after_batch(lone.work, lone.take())
+                work = self._around.following.after_batch(lone.work, lone.take())
         except BaseException as failure:
             error = failure
         try:
             if error is not None:
-                self._failures.fail(error, lone.work)
+                self._around.failures.fail(error, lone.work)
             elif work is not None:
                 with self._lock:
                     self._dispatch.send(work)
@@ -215,7 +230,7 @@ class GraphRun:
         wiring.ready.clear()
         with self._lock:
             segment = self._nodes.add(wiring, None)
-        work = self._beginnings.begin((segment, wiring.target))
+        work = self._around.beginnings.begin((segment, wiring.target))
         assert work is not None
         if not entries.start(work) or work.operation.is_async:
             with self._lock:
@@ -223,24 +238,30 @@ class GraphRun:
             return
         with self._lock:
             self._dispatch.begin_in_place()
-        await self._loop_lane.work_on((segment, work), in_place=True)
+        await self._around.loop_lane.work_on((segment, work), in_place=True)
 
     # -- the lanes ----------------------------------------------------------------------------
 
-    def drain(self, pool: WorkerPool) -> None:
-        """The body of a worker's thread."""
-        self._fast_lane.drain(pool)
-
     def work_on(self, item: Item) -> Coroutine[Any, Any, None]:
         """Handle an item in the event loop's thread."""
-        return self._loop_lane.work_on(item)
+        return self._around.loop_lane.work_on(item)
+
+    def pump(self) -> None:
+        """Begin the items of the event loop's lane."""
+        self._around.pump.turn()
 
     def refused(self, error: BaseException) -> None:
         """The executor lends no thread. In the loop's thread."""
-        self._failures.fail(error)
+        self._around.failures.fail(error)
 
     def idle(self) -> None:
-        """End a run without a value if nothing runs or is ready: nodes wait for each other."""
+        """End a run in which nothing runs or is ready.
+
+        If it has no value, nodes wait for each other.
+        """
+        if self._end.is_near:
+            self._end.wake()
+            return
         with self._lock:
             if self._dispatch.busy or self._end.stopping or self._end.is_near:
                 return

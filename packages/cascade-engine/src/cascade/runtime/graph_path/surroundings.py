@@ -1,26 +1,108 @@
-"""Surroundings: the objects that all parts of one graph run share."""
+"""Surroundings: the parts of one graph run, each made when it is first used.
+
+A run of a few nodes needs few of them, and making all of them takes longer than its nodes.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.graph_path.run_end import RunEnd
 from cascade.runtime.graph_path.task_events import Reports
+from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run
 
+if TYPE_CHECKING:
+    from cascade.runtime.graph_path.beginnings import Beginnings
+    from cascade.runtime.graph_path.caching import Caches
+    from cascade.runtime.graph_path.chains import Chains
+    from cascade.runtime.graph_path.continuations import Continuations
+    from cascade.runtime.graph_path.dispatch import Dispatch
+    from cascade.runtime.graph_path.failures import Failures
+    from cascade.runtime.graph_path.fast_lane import FastLane
+    from cascade.runtime.graph_path.following import Following
+    from cascade.runtime.graph_path.gaps import Gaps
+    from cascade.runtime.graph_path.handovers import Handovers
+    from cascade.runtime.graph_path.loop_driver import LoopDriver
+    from cascade.runtime.graph_path.loop_entries import LoopEntries
+    from cascade.runtime.graph_path.loop_lane import LoopLane
+    from cascade.runtime.graph_path.node_table import Nodes
+    from cascade.runtime.graph_path.pump import Pump
+    from cascade.runtime.graph_path.slow_lane import SlowLane
+    from cascade.runtime.graph_path.timed_calls import TimedCalls
 
-class Surroundings(NamedTuple):
-    """The objects that all parts of one graph run share.
+#: Name of a part → its class, or another function that makes it from the surroundings.
+Makers = Mapping[str, Callable[["Surroundings"], Any]]
+
+
+class Surroundings:
+    """The parts of one graph run, for each other.
+
+    A part takes those that it always uses when it is made, and asks for the others here whenever it
+    needs them.
+
+    Args:
+        run: The run.
+        makers: Makes the parts.
+        tier: The tier for nodes that have proven to be loops.
+        reports: Publishes the events of nodes; by default for those who subscribe now.
 
     Attributes:
         run: The run.
+        tier: As above.
         lock: Guards the nodes, their segments, and the bookkeeping of the lanes.
         reports: Publishes the events of nodes.
         end: The result or error of the run, and whether it is ending.
     """
 
-    run: Run
-    lock: BiasedLock
-    reports: Reports
-    end: RunEnd
+    beginnings: Beginnings
+    caches: Caches
+    chains: Chains
+    continuations: Continuations
+    dispatch: Dispatch
+    driver: LoopDriver
+    entries: LoopEntries
+    failures: Failures
+    fast_lane: FastLane
+    following: Following
+    gaps: Gaps
+    handovers: Handovers
+    loop_lane: LoopLane
+    nodes: Nodes
+    pump: Pump
+    slow_lane: SlowLane
+    timed_calls: TimedCalls
+
+    _makers: Makers = MappingProxyType({})
+
+    def __init__(
+        self, run: Run, makers: Makers, tier: Tier = "auto", reports: Reports | None = None
+    ) -> None:
+        self.run = run
+        self.tier: Tier = tier
+        self.lock = BiasedLock()
+        self.reports = reports or Reports(run)
+        self.end = RunEnd(run)
+        self._makers = makers
+
+    def __getattr__(self, name: str) -> Any:
+        """The part ``name``, which was not used before. From any thread."""
+        maker = self._makers.get(name)
+        if maker is None:
+            raise AttributeError(name)
+        with self.lock:  # threads may need it at the same time
+            parts = self.__dict__
+            if name not in parts:
+                parts[name] = maker(self)
+            return parts[name]
+
+    def made(self, name: str) -> Any:
+        """The part ``name``, or None if it was not used."""
+        return self.__dict__.get(name)
+
+    def let_go(self) -> None:
+        """Drop all parts, many of which refer to this, so that no cycle needs the collector."""
+        self.__dict__.clear()

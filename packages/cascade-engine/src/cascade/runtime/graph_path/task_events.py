@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any
 
@@ -14,6 +14,7 @@ from cascade.runtime.events import (
     TaskFailed,
     TaskFinished,
     TaskRetrying,
+    TasksFinished,
     TaskSkipped,
     TaskStarted,
 )
@@ -30,16 +31,26 @@ class Reports:
 
     Attributes:
         wanted: Whether times must be measured, or plans published, for subscribers.
+        silent: Whether there are no subscribers to any event of nodes.
     """
 
+    wanted = False
+    silent = True
+    _starts = _ends = False
+    #: Counts a finished task, if sums have subscribers.
+    _count: Callable[[], None] | None = None
+
     def __init__(self, run: Run) -> None:
-        self._publish, self._bus, wants = run.publish, run.bus, run.bus.wants
-        some = not run.bus.is_silent
-        self.wanted = some and (run.watches_tasks or wants(NodesPlanned))
-        #: Whether there are no subscribers to any event of nodes.
-        self.silent = not (self.wanted or (some and wants(InputsAwaited)))
-        self._starts = some and wants(TaskStarted)
-        self._ends = some and wants(TaskFinished)
+        self._publish, self._bus = run.publish, run.bus
+        if run.bus.is_silent:
+            return
+        wants = run.bus.wants
+        self.wanted = run.watches_tasks or wants(NodesPlanned) or wants(TasksFinished)
+        self.silent = not (self.wanted or wants(InputsAwaited))
+        self._starts = wants(TaskStarted)
+        self._ends = wants(TaskFinished)
+        if wants(TasksFinished):
+            self._count = run.count_finished()
 
     def started(self, work: Work) -> None:
         """Start the clock of a node. ``goes_on`` publishes its start, after limits admit it."""
@@ -75,6 +86,8 @@ class Reports:
 
     def passed(self, lazy: LazyResult[Any], started: float) -> None:
         """Publish the end of a node on the fast lane."""
+        if self._count is not None and not lazy.task.structural:
+            self._count()
         if self._ends and not lazy.task.structural:
             taken = perf_counter() - started
             if lazy._index is None:
@@ -84,6 +97,8 @@ class Reports:
 
     def finished(self, work: Work) -> None:
         self._tell_start(work)
+        if self._count is not None and not work.source.task.structural:
+            self._count()
         if self._ends and not work.source.task.structural:
             self._tell_end(work.source, perf_counter() - work.started, work.waited)
         work.started = work.waited = 0.0  # a later failure is not one of a call

@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
-import itertools
 import operator
 import threading
 import time
@@ -36,59 +34,10 @@ from cascade.runtime.execution.worker_calls import WorkerCall, not_begun
 from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.graph_path.load import LOOK_EVERY, Load
 from cascade.runtime.graph_path.ranks import GIVE_WAY, SWITCH, priority_of
+from cascade.runtime.graph_path.ready import ByPriority, Ready
 from cascade.runtime.run import Run
 
 _DEFAULT_WORKERS = 32
-
-
-class Ready(Protocol):
-    """A queue whose methods are atomic: they run in C while the thread holds the GIL."""
-
-    def append(self, item: Any, /) -> None: ...
-    def appendleft(self, item: Any, /) -> None: ...
-    def popleft(self) -> Any: ...
-    def clear(self) -> None: ...
-    def copy(self) -> Iterable[Any]: ...
-    def __getitem__(self, place: int, /) -> Any: ...
-    def __len__(self) -> int: ...
-
-
-class ByPriority:
-    """Ready items by priority, lowest number first, in order of arrival among equals.
-
-    Args:
-        priority: Returns a number, or something else that can be compared.
-    """
-
-    def __init__(self, priority: Callable[[Any], Any]) -> None:
-        self._priority = priority
-        self._heap: list[tuple[Any, int, Any]] = []
-        self._arrival = itertools.count()
-
-    def append(self, item: Any) -> None:
-        heapq.heappush(self._heap, (self._priority(item), next(self._arrival), item))
-
-    appendleft = append  # the priority decides
-
-    def popleft(self) -> Any:
-        return heapq.heappop(self._heap)[2]
-
-    def clear(self) -> None:
-        self._heap.clear()
-
-    def copy(self) -> list[Any]:
-        return [item for _, _, item in sorted(self._heap)]
-
-    def __getitem__(self, place: int) -> Any:
-        return self._heap[place][2]
-
-    def __len__(self) -> int:
-        return len(self._heap)
-
-    def first(self) -> tuple[Any, Any] | None:
-        """The first item and its priority; None if there is none."""
-        first = self._heap[:1]  # one step: other threads change it
-        return (first[0][0], first[0][2]) if first else None
 
 
 class PoolHost(Protocol):
@@ -107,6 +56,12 @@ class PoolHost(Protocol):
 
     def rank(self) -> None:
         """Let the pool ``reorder`` its items by priority (M24)."""
+
+    def looked(self) -> None:
+        """Called in the loop's thread at each look at the awake threads."""
+
+    def short_of_threads(self) -> None:
+        """The same, at each look at which no thread has become free for the ready items."""
 
     def idle(self) -> None:
         """The last awake thread has left. Called in the loop's thread."""
@@ -148,15 +103,16 @@ class WorkerPool:
         self._next_look: asyncio.TimerHandle | None = None
         self._stopped = False
         self._quiet: asyncio.Future[None] | None = None
-        #: Called in the loop's thread at each look at the awake threads.
-        self.on_look: Callable[[], None] = _nothing
         #: Since when no thread has become free for the ready items, by ``time.monotonic``; 0 if
         #: threads come and go, or nothing is ready.
         self.short_since = 0.0
-        #: Called in the loop's thread at each look that finds this.
-        self.on_short: Callable[[], None] = _nothing
         self._most = getattr(run.threads, "max_workers", _DEFAULT_WORKERS)
         self._load = Load()
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether no thread is awake. In the loop's thread, which wakes them."""
+        return not self._awake
 
     @property
     def busy(self) -> bool:
@@ -212,13 +168,17 @@ class WorkerPool:
 
     def wake(self) -> None:
         """Make sure that a thread works on ready items. In the loop's thread."""
+        self.wake_first()
+        self.keep_looking()
+
+    def wake_first(self) -> None:
+        """The same, but the caller calls ``keep_looking`` soon."""
         if not self.ready or self._stopped:
             return
         with self._lock:
             if self._awake:
                 return
         self._start(1)
-        self._keep_looking()
 
     def wake_another(self) -> None:
         """Wake one more thread, if the limit allows it: for an item that is known to block."""
@@ -226,7 +186,11 @@ class WorkerPool:
             if self._awake >= self._most or not self.ready or self._stopped:
                 return
         self._start(1)
-        self._keep_looking()
+        self.keep_looking()
+
+    def leaves_next(self) -> bool:
+        """Whether the calling thread is the only one awake, and has nothing more to do."""
+        return self._awake == 1 and not self.ready and threading.get_ident() in self._current
 
     def stop(self) -> None:
         """Drop ready items; threads leave after their present call."""
@@ -234,6 +198,13 @@ class WorkerPool:
         self.ready.clear()
         if self._former is not None:
             self._former.clear()
+
+    def is_over(self) -> bool:
+        """Whether no thread is awake; after ``stop``, in the loop's thread."""
+        if self._awake:
+            return False
+        self._look_no_more()
+        return True
 
     async def quiet(self) -> None:
         """Wait until no thread is awake; after ``stop``, in the loop's thread."""
@@ -246,7 +217,7 @@ class WorkerPool:
 
     def let_go(self) -> None:
         """Drop the host; no thread is awake, and none will wake."""
-        self._host, self.on_look, self.on_short = _NO_HOST, _nothing, _nothing
+        self._host = _NO_HOST
 
     def working(self) -> list[tuple[Future[None], Any]]:
         """The calls of awake threads and their items, to abandon them after ``stop``."""
@@ -272,6 +243,24 @@ class WorkerPool:
         self._load.enter()
         return self._current[threading.get_ident()]
 
+    def cell(self) -> list[Any]:
+        """The cell of the calling thread, which is awake."""
+        return self._current[threading.get_ident()]
+
+    def give_up(self, thread: int, cell: list[Any]) -> Future[None] | None:
+        """Let a thread no longer be awake, which has to end its ``drain``. In the loop's thread.
+
+        Returns:
+            Its call; None if that has ended.
+        """
+        with self._lock:
+            self._awake -= 1
+            if self._current.get(thread) is cell:
+                del self._current[thread]
+                self._load.leave(thread)
+        calls = list(self._calls.items())
+        return next((call for call, (_, own) in calls if own is cell and not call.done()), None)
+
     def give_way(self) -> None:
         """End being awake although items are ready, and ask for a thread again (M24)."""
         self.leave(although_ready=True)
@@ -285,7 +274,7 @@ class WorkerPool:
             self._awake -= 1
             last = not self._awake
             self._current.pop(threading.get_ident(), None)
-            self._load.leave()
+            self._load.leave(threading.get_ident())
         if last:
             self._tell(self._idle)
         return True
@@ -302,14 +291,17 @@ class WorkerPool:
 
     def _tell(self, function: Callable[..., None], *details: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop of an abandoned run is closed
-            self._run.loop.call_soon_threadsafe(function, *details)
+            self._run.loop_calls.add(function, *details)
 
-    def _call_off(self) -> None:
-        """Withdraw requested threads that have not begun, and look no more."""
+    def _look_no_more(self) -> None:
         self._seen = []
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None  # its context holds the inputs of the run
+
+    def _call_off(self) -> None:
+        """Withdraw requested threads that have not begun, and look no more."""
+        self._look_no_more()
         for call, (work, _) in list(self._calls.items()):
             # The future belongs to the executor: pools whose threads cannot start fail the items of
             # their queue, and stop doing so at a cancelled one.
@@ -354,8 +346,9 @@ class WorkerPool:
         else:
             self._tell(self._host.refused, not_begun(self._run.threads, "plain tasks", call))
 
-    def _keep_looking(self) -> None:
-        if not self._looking:
+    def keep_looking(self) -> None:
+        """Look at the threads while any is awake. In the loop's thread."""
+        if self._awake and not self._looking:
             self._looking = True
             self._load.start()
             self._next_look = self._run.loop.call_later(LOOK_EVERY, self._look)
@@ -371,14 +364,14 @@ class WorkerPool:
             self._seen = []
             self.short_since = 0.0
             return
-        self.on_look()
+        self._host.looked()
         if self.ready and self._is_less_urgent():
             self.ready.append(GIVE_WAY)
         may_help = self._load.helpful(awake)
         if stuck and self.ready:
             self._start(min(may_help, len(self.ready), self._most - awake))
             self.short_since = self.short_since or time.monotonic()
-            self.on_short()
+            self._host.short_of_threads()
         else:
             self.short_since = 0.0
         self._next_look = self._run.loop.call_later(LOOK_EVERY, self._look)
@@ -409,16 +402,12 @@ class WorkerPool:
         """Ask for a thread again, after one has given way. In the loop's thread."""
         if self.ready and not self._stopped and self._awake < self._most:
             self._start(1)
-            self._keep_looking()
+            self.keep_looking()
 
     def _idle(self) -> None:
         if self._quiet is not None and not self._awake and not self._quiet.done():
             self._quiet.set_result(None)
         self._host.idle()
-
-
-def _nothing() -> None:
-    """The default action at a look."""
 
 
 class _NoHost:
@@ -429,6 +418,10 @@ class _NoHost:
     def drain(self, pool: WorkerPool) -> None: ...
 
     def rank(self) -> None: ...
+
+    def looked(self) -> None: ...
+
+    def short_of_threads(self) -> None: ...
 
     def idle(self) -> None: ...
 

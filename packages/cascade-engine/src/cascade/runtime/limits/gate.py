@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger("cascade.limits")
 
 
+def governs(constraints: ConstraintManager, operation: Operation, policies: CallPolicies) -> bool:
+    """Whether a call needs a permit."""
+    if policies.capacities:
+        return True
+    return constraints.any and not operation.structural and constraints.governs(operation.name)
+
+
 class Gate:
     """The requests of one run to the limits of its engine.
 
@@ -34,6 +41,7 @@ class Gate:
         capacities: The capacities and the queue.
         constraints: The engine's constraints.
         priority: That of the run, which is added to those of its nodes (M24).
+        admissions: The permits of the run.
     """
 
     def __init__(
@@ -42,14 +50,13 @@ class Gate:
         capacities: Capacities,
         constraints: ConstraintManager,
         priority: int = 0,
+        admissions: Admissions | None = None,
     ) -> None:
         self._run = run
         self._priority = priority
         self.capacities = capacities
         self.constraints = constraints
-        self._admissions = Admissions()
-        #: The permit of the call that started this run, if limits have admitted that call.
-        self.caller = current_permit.get(None)
+        self._admissions = admissions or Admissions(current_permit.get(None))
         #: Warnings given so far, because thousands of nodes may wait for the same limit.
         self._warned: set[tuple[str, Permit, str]] = set()
 
@@ -69,10 +76,7 @@ class Gate:
 
     def governs(self, operation: Operation, policies: CallPolicies) -> bool:
         """Whether a call needs a permit."""
-        if policies.capacities:
-            return True
-        constraints = self.constraints
-        return constraints.any and not operation.structural and constraints.governs(operation.name)
+        return governs(self.constraints, operation, policies)
 
     def asks_again(self, operation: Operation, permit: Permit | None) -> bool:
         """Whether constraints were set since the permit of a call that is about to begin.
@@ -154,7 +158,7 @@ class Gate:
 
     def tell(self, permit: Permit) -> None:
         """Report that a permit waits, and for which limit; warn if that may be for ever."""
-        if self.caller is not None:
+        if self._admissions.caller is not None:
             self._warn_of_caller(permit)
         if self._run.bus.wants(TaskWaiting):
             why = self.capacities.why(permit)
@@ -169,7 +173,7 @@ class Gate:
     def _warn_of_caller(self, permit: Permit) -> None:
         """Warn of a call that waits for a limit held by the call that started its run."""
         callers: list[Permit] = []
-        caller = self.caller
+        caller = self._admissions.caller
         while caller is not None:
             callers.append(caller)
             caller = caller.run.caller

@@ -41,13 +41,15 @@ class Admissions:
     """The permits of one run that wait or are in. Changed under the lock of Capacities.
 
     Attributes:
+        caller: The permit of the call that started the run, if limits have admitted that call.
         permits: The permits that were entered and have not left.
         closed: Whether no other may enter.
     """
 
-    __slots__ = ("closed", "permits")
+    __slots__ = ("caller", "closed", "permits")
 
-    def __init__(self) -> None:
+    def __init__(self, caller: Permit | None = None) -> None:
+        self.caller = caller
         self.permits: dict[Permit, None] = {}
         self.closed = False
 

@@ -4,7 +4,7 @@
 task's function (``generated``). *interpreted*: step by step, like any node of a graph run; this is
 the definition of the others. If a tier cannot handle a task, the next lower one does. Tasks that
 continue as each other by names that no analysis can prove run on a *trampoline* (``trampoline``),
-whatever their tier.
+whatever their tier; so do tasks whose steps are repeated or set context variables.
 """
 
 from __future__ import annotations

@@ -1,115 +1,62 @@
-"""Trampoline: a loop of several plain tasks that continue as each other, without code of its own.
+"""Trampolines: loops of several tasks that continue as each other, without code of their own.
 
 A trampoline needs neither source nor names: each step calls a task's function, and the returned
 TailCall names the next one. Any number of tasks may take part, found by name, in a table or by
 computation, and more may join while the loop runs. ``fused`` and ``generated`` write faster loops,
 for tasks whose tail calls are known in advance.
+
+The arguments of the last step are known here when it raises an error, unlike in fused loops. So
+loops whose steps may be repeated (R10) are trampolines, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import Context, copy_context
+from typing import Any, Final
 
-from cascade.runtime.execution.contexts import differs
+from cascade.runtime.execution.contexts import Held, differs
+from cascade.runtime.loops.members import Member, member
 from cascade.runtime.loops.protocol import LAZY, PAUSED, is_lazy
-from cascade.runtime.loops.verified_source import Unfit, refuse
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError
+from cascade.spec.repeatable import check_step
 from cascade.spec.task import Task
 
-if TYPE_CHECKING:
-    from cascade.runtime.run import Run
+#: The result of steps of which the last has set a context variable.
+_WRITTEN: Final = object()
 
 
-class Member:
-    """How a trampoline calls a task.
-
-    Args:
-        task: The task; all its parameters can be given by position.
-
-    Attributes:
-        call: Its function.
-        names: Its parameters.
-        count: The number of parameters.
-        rest: For each number of given arguments, the defaults of the others; None if one is
-            missing.
-    """
-
-    __slots__ = ("call", "count", "names", "rest", "task")
-
-    def __init__(self, task: Task[..., Any]) -> None:
-        parameters = task.parameters
-        self.task = task
-        self.call = task.func
-        self.names = names = parameters.positional
-        self.count = len(names)
-        defaults = parameters.defaults
-        self.rest = [
-            tuple([defaults[name] for name in names[given:]])
-            if all(name in defaults for name in names[given:])
-            else None
-            for given in range(len(names) + 1)
-        ]
-
-    def given(self, tail: TailCall, current: Sequence[Any] | None) -> tuple[Any, ...] | None:
-        """The arguments for ``tail``; None if they do not fit.
-
-        Args:
-            tail: Names some of the arguments.
-            current: The arguments of the last call if it was of the same task: they are kept.
-        """
-        parameters = self.task.parameters
-        try:
-            if current is None:
-                named = parameters.complete(parameters.bind_some(tail.args, tail.kwargs))
-            else:
-                before = dict(zip(self.names, current, strict=True))
-                named = parameters.merge(before, tail.args, tail.kwargs)
-        except ArgumentError:
-            return None  # the node raises the error
-        return tuple([named[name] for name in self.names])
-
-
-def member(task: Task[..., Any]) -> Member | None:
-    """How a trampoline calls ``task``; None if it cannot. Determined once per task."""
-    found: Member | bool | None = task.derived.get("trampoline")
-    if found is None:
-        parameters = task.parameters
-        try:
-            refuse(task)
-            fits = not task.is_async and task.mode == "auto"
-            fits = fits and parameters.positional == tuple(parameters.signature.parameters)
-        except Unfit:
-            fits = False
-        found = task.derived["trampoline"] = Member(task) if fits else False
-    return found if isinstance(found, Member) else None
-
-
-def is_member(task: Task[..., Any]) -> bool:
-    """Whether a trampoline can call ``task``."""
-    return member(task) is not None
-
-
-class Trampoline:
-    """The loop of one node that goes from task to task; has the interface of ``fused.Fused``.
+class _Trampoline:
+    """The part that is common to both kinds; has the interface of ``fused.Fused``.
 
     Args:
         task: The first task.
-        run: The run whose context the steps see.
+        held: The variables of the caller's context, see ``contexts``.
+        joins: Whether a further task may take part: the limits of the first one apply to all.
+        repeats: Whether a failed step is repeated, so that its arguments must last (M23).
     """
 
-    is_async = False
-
-    def __init__(self, task: Task[..., Any], run: Run) -> None:
+    def __init__(
+        self,
+        task: Task[..., Any],
+        held: Held,
+        joins: Callable[[Task[..., Any]], bool],
+        repeats: bool,
+    ) -> None:
         #: By state; the tasks met so far.
         self.tasks: list[Task[..., Any]] = [task]
-        self._run = run
-        #: The context of all steps.
-        self.context = run.context.copy()
+        self._held = held
+        self._joins = joins
+        self._repeats = repeats
         self._states = {task: 0}
-        self._failed_at = 0
+        first = member(task)
+        assert first is not None
+        self._members: dict[Any, Member] = {task: first}
+        #: The state and the arguments of the last step, when it has raised an error.
+        self.failed: tuple[int, Sequence[Any]] = (0, ())
 
     def state_of(self, task: Task[..., Any]) -> int:
         """The state of a task."""
@@ -121,72 +68,174 @@ class Trampoline:
 
     def values(self, task: Task[..., Any], named: Mapping[str, Any]) -> Sequence[Any]:
         """The arguments of ``task``, in the loop's order."""
-        return [named[name] for name in task.parameters.positional]
+        return [named[name] for name in task.parameters.signature.parameters]
 
     def named(self, state: int, values: Sequence[Any]) -> dict[str, Any]:
         """The same by name."""
-        return dict(zip(self.tasks[state].parameters.positional, values, strict=True))
+        return dict(zip(self.tasks[state].parameters.signature.parameters, values, strict=True))
 
     def loop_for(self, values: Sequence[Any]) -> Callable[..., Any] | None:
         """The function to enter with ``values``; None if the node must handle one of them."""
         if any(type(v) not in ATOMS and issubclass(type(v), LAZY) for v in values):
             return None
-        return self._run_steps
+        return self._enter
 
     def state_at(self, _error: BaseException, _entered: int) -> int:
         """The state of the task that raised the error which has just ended the loop."""
-        return self._failed_at
+        return self.failed[0]
 
-    def _run_steps(self, steps: Iterator[None], state: int, *args: Any) -> tuple[Any, ...]:
+    def _enter(self, *args: Any) -> Any:
+        raise NotImplementedError
+
+    def _following(
+        self, this: Member, value: TailCall, last: Sequence[Any]
+    ) -> tuple[Member, Sequence[Any]] | None:
+        """The call that follows a step; None if the node must make it.
+
+        Args:
+            this: The member that has made the step.
+            value: Its result.
+            last: Its arguments.
+        """
+        if value.target_blueprint_id is not None:
+            return None
+        that = this if value.target is None else self._members.get(value.target)
+        if that is None:
+            assert value.target is not None
+            that = member(value.target)
+            if that is None or that.task.is_async is not this.task.is_async:
+                return None
+            if not self._joins(that.task):
+                return None
+            self._members[value.target] = that
+        given = that.arguments(value, last if that is this else None)
+        if given is None:
+            return None
+        if not ATOMS.issuperset(map(type, given)) and self._leaves(this, value, given, last):
+            return None
+        return that, given
+
+    def _leaves(
+        self, this: Member, value: TailCall, given: Sequence[Any], last: Sequence[Any]
+    ) -> bool:
+        """Whether the node must make the call with these arguments, of which some are no atoms."""
+        for argument in given:
+            if type(argument) not in ATOMS:
+                for known in last:
+                    if argument is known:  # it has been looked at (M2)
+                        break
+                else:
+                    if is_lazy(argument):
+                        return True
+        if self._repeats:
+            try:
+                check_step(this.task, value, last)
+            except ArgumentError:
+                return True
+        return False
+
+
+class Trampoline(_Trampoline):
+    """The loop of one node that goes from plain function to plain function."""
+
+    is_async = False
+
+    def _enter(self, steps: Iterator[None], state: int, *args: Any) -> tuple[Any, ...]:
         """Make steps: the last result, or PAUSED; the state; the last or next arguments."""
-        context, held = self.context, self._run.held
-        variables = len(self._run.context)
-        task = self.tasks[state]
-        this = member(task)
-        assert this is not None
-        known = {task: this}
-        get, are_plain, call, count = known.get, ATOMS.issuperset, this.call, this.count
+        clean = copy_context()  # with the permit of the batch
+        value: Any = _WRITTEN
+        given: Sequence[Any] = args
+        while value is _WRITTEN:  # each step that sets a variable is the last in its context (M12)
+            context = clean.copy()
+            value, state, given = context.run(self._run_steps, context, steps, state, given)
+        return value, state, *given
+
+    def _run_steps(
+        self, context: Context, steps: Iterator[None], state: int, args: Sequence[Any]
+    ) -> tuple[Any, int, Sequence[Any]]:
+        """The same; or _WRITTEN, with the next arguments."""
+        variables, held = len(context), self._held
+        get, are_plain = self._members.get, ATOMS.issuperset
+        this = self._members[self.tasks[state]]
+        call, leaves = this.call, self._leaves
         try:
             for _ in steps:
                 value = call(*args)
-                if type(value) is not TailCall or value.target_blueprint_id is not None:
+                if type(value) is not TailCall:
                     break
-                given, target = value.args, value.target
-                if not are_plain(map(type, given)) and _any_lazy(given, args):
-                    break
-                if value.kwargs and _any_lazy(value.kwargs.values(), args):
-                    break
-                if target is task or target is None:
-                    if value.kwargs or len(given) != count:
-                        given = this.given(value, args)  # type: ignore[assignment]
-                        if given is None:
-                            break
-                else:
-                    that = get(target) or member(target)
-                    if that is None:
+                that, given = get(value.target), value.args
+                if (
+                    that is None
+                    or value.kwargs
+                    or len(given) != that.count
+                    or value.target_blueprint_id is not None
+                    or (not are_plain(map(type, given)) and leaves(this, value, given, args))
+                ):
+                    found = self._following(this, value, args)
+                    if found is None:
                         break
-                    if value.kwargs or len(given) != that.count:
-                        rest = None
-                        if not value.kwargs and len(given) < that.count:
-                            rest = that.rest[len(given)]
-                        given = that.given(value, None) if rest is None else (*given, *rest)  # type: ignore[assignment]
-                        if given is None:
-                            break
-                    this = known[target] = that
-                    task, call, count = target, that.call, that.count
-                args = given  # type: ignore[assignment]
+                    (that, given), found = found, None
+                this, call, args = that, that.call, given
                 if len(context) != variables or (held and differs(context, held)):
-                    return PAUSED, self.state_of(task), *args
+                    value = _WRITTEN
+                    break
             else:
-                return PAUSED, self.state_of(task), *args
-            return value, self.state_of(task), *args
+                value = PAUSED
+            return value, self.state_of(this.task), args
         except BaseException:
-            self._failed_at = self.state_of(task)
+            self.failed = self.state_of(this.task), args
             raise
 
 
-def _any_lazy(values: Iterable[Any], last: Sequence[Any]) -> bool:
-    return any(
-        type(v) not in ATOMS and not any(v is known for known in last) and is_lazy(v)
-        for v in values
-    )
+class AsyncTrampoline(_Trampoline):
+    """The loop of one node that goes from coroutine function to coroutine function."""
+
+    is_async = True
+
+    async def _enter(
+        self,
+        steps: Iterator[None],
+        state: int,
+        before: int,
+        task: asyncio.Task[Any],
+        context: Context,
+        variables: int,
+        held: Held,
+        *args: Any,
+    ) -> tuple[Any, ...]:
+        """Make steps; see ``protocol``."""
+        this = self._members[self.tasks[state]]
+        values: Sequence[Any] = args
+        del args  # the next step frees them (M9)
+        try:
+            for _ in steps:
+                value = await this.call(*values)
+                if type(value) is not TailCall:
+                    break
+                found = self._following(this, value, values)
+                if found is None:
+                    break
+                this, values = found
+                value = found = None
+                if task.cancelling() != before or (
+                    len(context) != variables or (held and differs(context, held))
+                ):
+                    value = PAUSED
+                    break
+            else:
+                value = PAUSED
+            return value, self.state_of(this.task), *values
+        except BaseException:
+            self.failed = self.state_of(this.task), values
+            raise
+
+
+#: Loops that know the arguments of a failed step, which may therefore be repeated.
+REPEATING = (Trampoline, AsyncTrampoline)
+
+
+def trampoline(task: Task[..., Any], *details: Any) -> Trampoline | AsyncTrampoline | None:
+    """The trampoline that begins with ``task``, with these details; None if there is none."""
+    if member(task) is None:
+        return None
+    return (AsyncTrampoline if task.is_async else Trampoline)(task, *details)

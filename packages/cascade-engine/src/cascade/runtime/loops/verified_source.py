@@ -53,6 +53,20 @@ class Unfit(Exception):
 
 
 def refuse(task: Task[..., Any]) -> None:
+    """Refuse tasks whose steps are more than calls with named arguments, in one context.
+
+    Raises:
+        Unfit: The task is such a one.
+    """
+    refuse_other_calls(task)
+    written = _context_variable(task.func)
+    if written is not None:
+        raise Unfit(f"it sets the context variable '{written}', which its next step must not see")
+    if any(name.startswith("__cs_") for name in task.parameters.signature.parameters):
+        raise Unfit("it has names that begin with '__cs_', which a loop needs for itself")
+
+
+def refuse_other_calls(task: Task[..., Any]) -> None:
     """Refuse tasks whose steps are more than calls with named arguments.
 
     Raises:
@@ -69,11 +83,6 @@ def refuse(task: Task[..., Any]) -> None:
         raise Unfit("it takes * or ** arguments")
     if task.supplied:
         raise Unfit("a default of it is a lazy value")
-    written = _context_variable(task.func)
-    if written is not None:
-        raise Unfit(f"it sets the context variable '{written}', which its next step must not see")
-    if any(name.startswith("__cs_") for name in parameters.signature.parameters):
-        raise Unfit("it has names that begin with '__cs_', which a loop needs for itself")
 
 
 def _context_variable(func: Any) -> str | None:

@@ -9,7 +9,7 @@ in a run, and checks whether it is available.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.execution.abandoned import AbandonedCalls
@@ -27,6 +27,11 @@ from cascade.spec.wording import short
 if TYPE_CHECKING:
     from cascade.graph.model import Graph
     from cascade.runtime.execution.scope import RunScope
+
+#: Name → resource; and the overrides of the process and of the engine by name.
+Registered: TypeAlias = tuple[
+    Mapping[str, ResourceDefinition[Any]], Mapping[str, Override], Mapping[str, Override]
+]
 
 
 class ResourceContainer:
@@ -94,7 +99,11 @@ class ResourceContainer:
 
     def providers(self) -> Providers:
         """The providers for a run that begins now."""
-        return Providers(self._registered, overrides_in_force(), self._overrides)
+        return Providers(*self.registered_now())
+
+    def registered_now(self) -> Registered:
+        """All that providers depend on; costs next to nothing."""
+        return self._registered, overrides_in_force(), self._overrides
 
     def scan(self, graph: Graph) -> set[str]:
         """The names of the resources that the nodes of ``graph`` ask for."""
@@ -108,9 +117,15 @@ class ResourceContainer:
         """
         self.providers().check(lazies)
 
-    def setup(self, run: RunScope) -> ResourceSession:
-        """The resources of one run; each is opened when a task first asks for it."""
-        return ResourceSession(self.providers(), run, self._engine, self._teardown_timeout)
+    def setup(self, run: RunScope, registered: Registered | None = None) -> ResourceSession:
+        """The resources of one run; each is opened when a task first asks for it.
+
+        Args:
+            run: The run.
+            registered: The result of ``registered_now`` at its beginning.
+        """
+        providers = Providers(*(registered or self.registered_now()))
+        return ResourceSession(providers, run, self._engine, self._teardown_timeout)
 
     async def close(self, error: BaseException | None = None) -> None:
         """Close the engine's resources; see ``EngineResources.close``."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self, TextIO, cast
 
 from cascade.graph.durations import duration_text
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.events import Event, RunFinished
+from cascade.runtime.events import Notice, RunFinished
 from cascade.runtime.telemetry.tally import RunFigures, RunTally
 from cascade.spec.wording import visible
 
@@ -76,7 +76,7 @@ class Bars:
     def _under_way(self) -> Table:
         return _rows(self.tally.under_way if self._left is None else [])
 
-    def _changed(self, run: RunFigures, event: Event) -> None:
+    def _changed(self, run: RunFigures, event: Notice) -> None:
         if isinstance(event, RunFinished):
             self._live.refresh()  # removes the run's bar at once, so that it is not shown twice
             self._console.print(_rows([run]))

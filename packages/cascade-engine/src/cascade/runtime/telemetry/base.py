@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.events import Event
+from cascade.runtime.events import Notice
 
-E = TypeVar("E", bound=Event)
+E = TypeVar("E", bound=Notice)
 
 
 class Subscriber:

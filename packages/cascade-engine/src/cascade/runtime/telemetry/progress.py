@@ -9,7 +9,7 @@ from cascade.graph.durations import duration_text
 from cascade.runtime.around import around
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.console import flush, stream_of, terminal, write_line
-from cascade.runtime.events import Event, RunFinished, RunStarted
+from cascade.runtime.events import Notice, RunFinished, RunStarted
 from cascade.runtime.telemetry.bars import Bars
 from cascade.runtime.telemetry.tally import RunFigures, RunTally
 from cascade.spec.wording import visible
@@ -52,14 +52,14 @@ def show_progress(
 def progress_lines(bus: MessageBus, stream: TextIO | None, *, every: float = 1.0) -> RunTally:
     """Plain lines on ``stream``, terminal or not, until the tally is closed."""
 
-    def show(run: RunFigures, event: Event) -> None:
+    def show(run: RunFigures, event: Notice) -> None:
         write_line(stream, visible(f"{run.title}: {_how_far(run, event)}"))
         flush(stream)
 
     return RunTally(bus, show, every=every)
 
 
-def _how_far(run: RunFigures, event: Event) -> str:
+def _how_far(run: RunFigures, event: Notice) -> str:
     if isinstance(event, RunStarted):
         return "started"
     remarks = f" ({', '.join(run.remarks)})" if run.remarks else ""

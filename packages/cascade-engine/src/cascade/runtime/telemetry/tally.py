@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import (
-    Event,
     NodesPlanned,
+    Notice,
     RunFinished,
     RunStarted,
     TaskCached,
     TaskEvent,
     TaskFailed,
-    TaskFinished,
     TaskRetrying,
+    TasksFinished,
     TaskSkipped,
 )
 from cascade.runtime.telemetry.base import Subscriber
@@ -73,12 +73,13 @@ class RunTally(Subscriber):
         bus: The bus to listen on.
         changed: Called after events that changed a run's figures, in the publishing thread: at
             a run's start and end, and at intervals in between.
-        every: The interval in seconds, on the clock of the events; 0 for a call after each event.
+        every: The interval in seconds, on the clock of the events; 0 for a call after each event
+            and each ``TasksFinished``.
 
     Attributes:
         runs: The figures of these runs, in the order of their start.
 
-    Cost: 0.1 µs per task, besides the engine's cost of publishing one event.
+    Cost: 0.3 µs per task: it counts ``TasksFinished``, of which one speaks of many tasks.
 
     >>> from cascade.runtime.events import RunStarted, RunFinished
     >>> bus = MessageBus()
@@ -92,7 +93,7 @@ class RunTally(Subscriber):
     def __init__(
         self,
         bus: MessageBus,
-        changed: Callable[[RunFigures, Event], object] | None = None,
+        changed: Callable[[RunFigures, Notice], object] | None = None,
         *,
         every: float = 0.0,
     ) -> None:
@@ -104,7 +105,7 @@ class RunTally(Subscriber):
         self._by_id: dict[str, RunFigures] = {}
         self._listen(RunStarted, self._started)
         self._listen(NodesPlanned, self._planned)
-        self._listen(TaskFinished, self._ended)
+        self._listen(TasksFinished, self._went_on)
         for event_type in (TaskFailed, TaskSkipped, TaskCached, TaskRetrying):
             self._listen(event_type, self._out_of_the_ordinary)
         self._listen(RunFinished, self._finished)
@@ -132,12 +133,11 @@ class RunTally(Subscriber):
             run.planned += event.count
             self._tell(run, event)
 
-    def _ended(self, event: TaskEvent) -> None:
+    def _went_on(self, event: TasksFinished) -> None:
         run = self._by_id.get(event.run_id)
         if run is not None:
-            run.done += 1
-            if event.at - run._told >= self._every:
-                self._tell(run, event)
+            run.done += event.count
+            self._tell(run, event)
 
     def _out_of_the_ordinary(self, event: TaskEvent) -> None:
         run = self._by_id.get(event.run_id)
@@ -150,7 +150,8 @@ class RunTally(Subscriber):
         run.failed += isinstance(event, TaskFailed)
         run.skipped += isinstance(event, TaskSkipped)
         run.cached += isinstance(event, TaskCached)
-        self._ended(event)
+        run.done += 1
+        self._tell(run, event)
 
     def _finished(self, event: RunFinished) -> None:
         run = self._by_id.pop(event.run_id, None)
@@ -159,7 +160,7 @@ class RunTally(Subscriber):
             if self._changed is not None:
                 self._changed(run, event)
 
-    def _tell(self, run: RunFigures, event: Event) -> None:
+    def _tell(self, run: RunFigures, event: Notice) -> None:
         if self._changed is not None and event.at - run._told >= self._every:
             run._told = event.at
             self._changed(run, event)

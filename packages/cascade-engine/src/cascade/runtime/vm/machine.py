@@ -18,7 +18,7 @@ from cascade.runtime.loops.tiers import Tier, check_tier, demand
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import value_or_raise
-from cascade.runtime.straightline import Begun
+from cascade.runtime.straightline.stops import Begun
 from cascade.runtime.surroundings import Surroundings
 from cascade.runtime.vm.registers import STOPPED, RegisterMachine, is_for_registers
 from cascade.spec.blueprint import Blueprint

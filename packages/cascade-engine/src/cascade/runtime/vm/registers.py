@@ -29,10 +29,12 @@ from cascade.runtime.graph_path.template_inputs import (
     initial_registers,
 )
 from cascade.runtime.graph_path.templates import remaining
+from cascade.runtime.in_worker import in_worker
 from cascade.runtime.loops.protocol import UNSET, is_lazy
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.tail_calls import is_baked
-from cascade.runtime.straightline import GOES_ON, Bailout, Begun
+from cascade.runtime.straightline.chunks import GOES_ON
+from cascade.runtime.straightline.stops import Bailout, Begun
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register, TailCall
 from cascade.spec.callables import gives_coroutine
 from cascade.spec.containers import ATOMS
@@ -48,7 +50,7 @@ STOPPED: Final = object()
 
 def is_for_registers(blueprint: Blueprint, run: Run) -> bool:
     """Whether a blueprint has only plain calls, without subscribers and without limits."""
-    if run.record is not None or run.gate.constraints.any or not run.bus.is_silent:
+    if run.record is not None or run.constraints.any or not run.bus.is_silent:
         return False
     if run.max_rounds is not None:
         return False
@@ -151,7 +153,7 @@ class RegisterMachine:
         called = call.task or call.func
         if self._run.placement.place(called, short=True) is Place.INLINE:
             return self._run.call_here(called, call.func, args, kwargs)
-        return await self._run.in_worker(call.func, args, kwargs, name=call.name)
+        return await in_worker(self._run, call.func, args, kwargs, name=call.name)
 
     def _goes_again(self, value: Any) -> bool:
         """Whether it is a tail call of the blueprint to itself; its inputs are then set."""

@@ -1,9 +1,10 @@
 """Benchmarks: contenders timed in turns, compared within rounds, reported with their environment.
 
 - ``rounds`` measures; ``program`` runs sections and writes ``findings``; ``tables`` and ``pages``
-  show them, in a terminal, as Markdown and as HTML.
-- ``graphs``, ``steps``, ``limits`` and ``imports`` are the programs; ``suites`` names their parts.
-- ``shapes``, ``loops``, ``contenders`` and ``peers`` are the contenders; ``delays``, ``wakeups``
-  and
-  ``memory`` measure without rounds.
+  show them, in a terminal, as Markdown and as HTML; ``quotes`` writes what other pages quote.
+- ``graphs``, ``nodes`` (with ``coroutines`` and ``maps``), ``steps``, ``small_runs`` (with
+  ``fleets``), ``limits`` and ``imports`` are the programs; ``suites`` names their parts.
+- ``shapes``, ``awaiting``, ``loops``, ``contenders`` and ``peers`` are the contenders; ``delays``,
+  ``wakeups`` and ``memory`` measure without rounds; ``pythons`` and ``elsewhere`` measure on other
+  Pythons.
 """

@@ -8,11 +8,12 @@ milliseconds and the clock can measure it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, Protocol, Self
 
+from cascade.observatory.benchmarks.awaiting import AT_ONCE
 from cascade.observatory.benchmarks.rounds import Contender
 from cascade.observatory.benchmarks.shapes import PLAIN, Functions, Levels, Shape
 from cascade.runtime.bus import MessageBus
@@ -88,13 +89,17 @@ class Cascade(_OnALoop):
 
     Args:
         bus: The engine's bus, if it has subscribers.
+        tasks: The functions of the nodes.
         options: More arguments of the engine.
     """
 
     name = "cascade"
 
-    def __init__(self, bus: MessageBus | None = None, **options: Any) -> None:
+    def __init__(
+        self, bus: MessageBus | None = None, tasks: Functions = TASKS, **options: Any
+    ) -> None:
         self._bus = bus
+        self._tasks = tasks
         self._options = options
 
     def __enter__(self) -> Self:
@@ -108,7 +113,7 @@ class Cascade(_OnALoop):
 
     def contender(self, shape: Shape, size: int, name: str | None = None) -> Contender:
         async def once() -> Any:
-            return await self.engine.run(shape.calls(TASKS, size))
+            return await self.engine.run(shape.calls(self._tasks, size))
 
         return self._repeated(name or self.name, once, shape, size)
 
@@ -127,26 +132,18 @@ class EventLoop(_OnALoop):
     """An event loop for handwritten coroutines."""
 
 
-async def _leaf(value: int) -> int:
-    return value
+class _ByLevels(_OnALoop):
+    """Base of systems that make the calls of a level side by side, and then those of the next.
 
+    Args:
+        functions: Coroutine functions; by default those that return at once.
+    """
 
-async def _step(value: int) -> int:
-    return value + 1
-
-
-async def _add(left: int, right: int) -> int:
-    return left + right
-
-
-class AsyncioGather(_OnALoop):
-    """``asyncio.gather`` of trivial coroutines, once per level of the graph."""
-
-    name = "asyncio.gather"
-    _coroutines = Functions(_leaf, _step, _add)
+    def __init__(self, functions: Functions = AT_ONCE.functions) -> None:
+        self._functions = functions
 
     def largest(self, shape: Shape) -> int:
-        return 10**6
+        return 10**5
 
     def contender(self, shape: Shape, size: int, name: str | None = None) -> Contender:
         async def once() -> Any:
@@ -161,7 +158,41 @@ class AsyncioGather(_OnALoop):
                 function, columns = levels.send(results)
             except StopIteration as end:
                 return end.value
-            results = await asyncio.gather(*map(getattr(self._coroutines, function), *columns))
+            results = await self._level(map(getattr(self._functions, function), *columns))
+
+    name: str
+
+    async def _level(self, calls: Iterable[Coroutine[Any, Any, Any]]) -> Sequence[Any]:
+        raise NotImplementedError
+
+
+class AsyncioGather(_ByLevels):
+    """``asyncio.gather`` of coroutines, once per level of the graph."""
+
+    name = "asyncio.gather"
+
+    async def _level(self, calls: Iterable[Coroutine[Any, Any, Any]]) -> Sequence[Any]:
+        return await asyncio.gather(*calls)
+
+
+class TaskGroups(_ByLevels):
+    """An ``asyncio.TaskGroup`` of coroutines, once per level of the graph."""
+
+    name = "TaskGroup"
+
+    async def _level(self, calls: Iterable[Coroutine[Any, Any, Any]]) -> Sequence[Any]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(call) for call in calls]
+        return [one.result() for one in tasks]
+
+
+class InARow(_ByLevels):
+    """Coroutines that are awaited one after the other, without asyncio tasks."""
+
+    name = "awaited in a row"
+
+    async def _level(self, calls: Iterable[Coroutine[Any, Any, Any]]) -> Sequence[Any]:
+        return [await call for call in calls]
 
 
 class ThreadPool:

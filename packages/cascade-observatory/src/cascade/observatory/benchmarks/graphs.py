@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +13,6 @@ from typing import Any
 
 from rich.console import Console
 
-from cascade.adapters.cache.lru import LRUCache
 from cascade.observatory.benchmarks.contenders import (
     TASKS,
     AsyncioGather,
@@ -45,9 +43,7 @@ SLEEP_S, WORKERS = 0.01, 32
 
 def shapes(bench: Bench) -> None:
     """Every shape at every size."""
-    peers, absent = installed_peers()
-    if absent:
-        bench.console.print(f"not installed, so left out: {', '.join(absent)}", style="dim")
+    peers = bench.those_installed(installed_peers())
     with ExitStack() as stack:
         systems: list[System] = [
             stack.enter_context(Cascade()),
@@ -152,21 +148,6 @@ def recursion(bench: Bench) -> None:
     bench.found.target("recursion: steps/s at 25 M calls/s", per_second, least=400_000)
 
 
-def policies(bench: Bench) -> None:
-    """Nodes with policies that have nothing to do: no attempt fails, no cache hits."""
-    size = 2_000
-    with Cascade() as cascade:
-        contenders = [
-            Contender(name, _gathering(cascade, make, size), size, [None] * size)
-            for name, make in NODES.items()
-        ]
-        contenders.append(PlainCalls().contender(WIDE, size, WIDE_NAME))
-        samples = bench.measure("policies", contenders, bench.rounds(size), "plain call", "node")
-    bench.show("policies: nodes that are not plain calls", {figure(size): "policies"}, "nodes")
-    what = "policies: a node with retry, µs at 25 M calls/s"
-    bench.target_at(what, samples, "with_retry", WIDE_NAME, 15)
-
-
 def progress(bench: Bench) -> None:
     """The wide graph, with and without a progress display."""
     size = 10**4
@@ -186,34 +167,6 @@ def progress(bench: Bench) -> None:
 def nap() -> None:
     """Blocks a thread and computes nothing."""
     time.sleep(SLEEP_S)
-
-
-@task
-def nothing() -> None:
-    """A trivial task."""
-
-
-@task
-async def nothing_async() -> None:
-    """A trivial coroutine task."""
-
-
-@task
-def number(_number: int) -> None:
-    """A trivial task whose calls differ."""
-
-
-NUMBERS = itertools.count()
-CACHE = LRUCache()
-#: Kinds of nodes → how to make one.
-NODES: Mapping[str, Callable[[], Any]] = {
-    "plain call": nothing,
-    "with_retry": lambda: nothing().with_retry(3),
-    "with_cache": lambda: number(next(NUMBERS)).with_cache(CACHE),
-    "with_timeout": lambda: nothing().with_timeout(60),
-    "coroutine": nothing_async,
-    "coroutine, with_timeout": lambda: nothing_async().with_timeout(60),
-}
 
 
 def _gathering(cascade: Cascade, make: Callable[[], Any], count: int) -> Callable[[], object]:
@@ -257,12 +210,6 @@ PROGRAM = Program(
             "A task that returns a lazy call of itself",
             "Against as many plain calls.",
             recursion,
-        ),
-        Section(
-            "policies",
-            "Nodes with policies and coroutines",
-            "The policies stay idle: every attempt succeeds, and no cache hits.",
-            policies,
         ),
         Section(
             "progress",

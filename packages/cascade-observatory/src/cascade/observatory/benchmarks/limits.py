@@ -16,7 +16,7 @@ from cascade.adapters.connectors import (
     MqttSettings,
 )
 from cascade.observatory.benchmarks import flood, wakeups
-from cascade.observatory.benchmarks.contenders import TASKS, Cascade
+from cascade.observatory.benchmarks.contenders import Cascade
 from cascade.observatory.benchmarks.delays import summarised
 from cascade.observatory.benchmarks.findings import Figures
 from cascade.observatory.benchmarks.loops import count_down
@@ -32,13 +32,6 @@ FREE, OTHERS, BOUND = "no limits", "limits for others", "limits that hold"
 SCOPES: Mapping[str, str | None] = {FREE: None, OTHERS: "task:others_*", BOUND: "global"}
 ALONE, PLANE = "alone", "control plane"
 QUIET, FLOODED = "quiet", "flooded"
-#: Kind of node → function that makes the node of a number. A retry uses the same lane as a
-#: capacity; the latter needs an engine with ``slots``.
-NODES: Mapping[str, Callable[[int], Any]] = {
-    "plain": TASKS.leaf,
-    "with a retry": lambda number: TASKS.leaf(number).with_retry(3),
-    "with a capacity": lambda number: TASKS.leaf(number).with_capacity(slots=1),
-}
 #: The cost of limits that apply to no task of the run, and seconds until a waiting call starts.
 IDLE_MOST, WAKE_MOST = 1.05, 1e-3
 #: The speed that a loop keeps in a flood, and seconds until that has reached an engine.
@@ -132,18 +125,6 @@ async def _is_reached(engine: Engine) -> None:
             await asyncio.sleep(0.01)
 
 
-def capacities(bench: Bench) -> None:
-    """Nodes that take a capacity, beside others that take the workers' slow lane."""
-    nodes, title = min(bench.largest, 2_000), "limits, capacities"
-    with Cascade(capacities={"slots": nodes}) as cascade:
-        contenders = [
-            Contender(name, _running(cascade, make, nodes), nodes, list(range(nodes)))
-            for name, make in NODES.items()
-        ]
-        bench.measure(title, contenders, _rounds(bench), "plain", "node")
-    bench.show("capacities: nodes that take one of many", {figure(nodes): title}, "nodes")
-
-
 def wake_ups(bench: Bench) -> Figures:
     """Milliseconds until a waiting call begins."""
     count = min(bench.largest, 1_000)
@@ -180,10 +161,6 @@ def _looping(name: str, cascade: Cascade, steps: int) -> Contender:
     return Contender(name, lambda: cascade.run(lambda: count_down(steps), use_vm=True), steps, 0)
 
 
-def _running(cascade: Cascade, make: Callable[[int], Any], count: int) -> Callable[[], Any]:
-    return lambda: cascade.run(lambda: [make(number) for number in range(count)])
-
-
 PROGRAM = Program(
     "governance",
     "Costs of limits and of an idle control plane, and the time until a waiting call wakes.",
@@ -211,13 +188,6 @@ PROGRAM = Program(
             "names. The engine beside it, on the same broker, gets none of them. In CPU time of "
             "the process of both. Where mosquitto is not installed, this is not measured.",
             flooded,
-        ),
-        Section(
-            "capacities",
-            "Capacities",
-            "Nodes that take one of many with `with_capacity`, beside nodes with a retry that "
-            "is never needed, which take the same lane, and plain ones.",
-            capacities,
         ),
         Section(
             "wake-ups",

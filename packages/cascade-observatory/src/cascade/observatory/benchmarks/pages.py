@@ -10,7 +10,7 @@ from typing import Any
 
 from cascade.observatory.benchmarks.findings import Document, target_cells
 from cascade.observatory.benchmarks.imports import programs_table
-from cascade.observatory.benchmarks.program import Section
+from cascade.observatory.benchmarks.program import REFERENCE, Section
 from cascade.observatory.benchmarks.suites import SUITES, Suite
 from cascade.observatory.benchmarks.tables import Table, figure, samples_table
 from cascade.observatory.pictures.assets import asset
@@ -21,7 +21,7 @@ from cascade.observatory.pictures.page import framed, panels_of
 #: A measurement of one size out of several: its name, the size, and the unit of the size.
 _SIZED = re.compile(r"(.+), ([\d ]+) (nodes|steps|tasks|at once)")
 #: Contenders that are measured only for a ratio, and are not part of a curve.
-_REFERENCES = ("cascade, 1 000", "wide plain calls")
+_REFERENCES = ("cascade, 1 000", "wide plain calls", REFERENCE)
 _COLOURS = 12
 _LEAD = (
     "The contenders of a table were measured in turns, so that a busy machine slows all of them "
@@ -119,6 +119,14 @@ def charts_in(document: Document) -> list[Chart]:
     return [*curves_in(document), *_bars(document)]
 
 
+def pictured_in(document: Document, only: Sequence[str]) -> list[Chart]:
+    """The charts of the picture of a suite: curves, and bars of what has one size."""
+    return [
+        *curves_in(document, only),
+        *(chart for chart in _bars(document) if chart.title in only),
+    ]
+
+
 def curves_in(document: Document, only: Sequence[str] = ()) -> list[Chart]:
     """Curves over sizes; a contender has the same colour in all of them.
 
@@ -177,7 +185,7 @@ def _bars(document: Document) -> Iterator[Chart]:
                 tuple(one["ratio"]["quartiles"]),
                 bold=one["name"] != measured["baseline"],
             )
-            for one in measured["contenders"]
+            for one in _drawn(measured)
             if one["ratio"] is not None
         ]
         if bars and not others:

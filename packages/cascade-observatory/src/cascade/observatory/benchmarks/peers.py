@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol, TypeVar
 
-from cascade.observatory.benchmarks.contenders import System, repeated
+from cascade.observatory.benchmarks.contenders import EventLoop, System, repeated
 from cascade.observatory.benchmarks.rounds import Contender
 from cascade.observatory.benchmarks.shapes import CHAIN, PLAIN, Functions, Shape
 
@@ -152,12 +152,14 @@ def installed_peers() -> tuple[list[System], list[str]]:
 
 
 class Counter(Protocol):
-    """Counts down, one step at a time."""
+    """Counts down, one step at a time: by plain functions, and by coroutines in an event loop."""
 
     @property
     def name(self) -> str: ...
 
     def count_down(self, left: int) -> int: ...
+
+    async def count_down_in_loop(self, left: int) -> int: ...
 
 
 class PydanticGraph:
@@ -183,10 +185,10 @@ class PydanticGraph:
         self._graph = builder.build()
 
     def count_down(self, left: int) -> int:
-        async def run() -> Any:
-            return await self._graph.run(inputs=left)
+        return asyncio.run(self.count_down_in_loop(left))
 
-        result: int = asyncio.run(run())
+    async def count_down_in_loop(self, left: int) -> int:
+        result: int = await self._graph.run(inputs=left)
         return result
 
 
@@ -198,29 +200,39 @@ class Burr:
     def __init__(self) -> None:
         self._core = import_module("burr.core")
         self.name = f"{self.distribution} {version(self.distribution)}"
-        decorate = self._core.action
 
         def count(state: Any) -> Any:
+            return state.update(left=state["left"] - 1)
+
+        async def count_in_loop(state: Any) -> Any:
             return state.update(left=state["left"] - 1)
 
         def done(state: Any) -> Any:
             return state
 
-        self._actions = {
-            "count": decorate(reads=["left"], writes=["left"])(count),
-            "done": decorate(reads=["left"], writes=[])(done),
-        }
+        decorate, keys = self._core.action, ["left"]
+        self._count = decorate(reads=keys, writes=keys)(count)
+        self._count_in_loop = decorate(reads=keys, writes=keys)(count_in_loop)
+        self._done = decorate(reads=keys, writes=[])(done)
 
-    def count_down(self, left: int) -> int:
-        application = (
+    def _application(self, count: Any, left: int) -> Any:
+        return (
             self._core.ApplicationBuilder()
-            .with_actions(**self._actions)
+            .with_actions(count=count, done=self._done)
             .with_transitions(("count", "count", self._core.expr("left > 0")), ("count", "done"))
             .with_state(left=left)
             .with_entrypoint("count")
-            .build()
         )
+
+    def count_down(self, left: int) -> int:
+        application = self._application(self._count, left).build()
         _, _, state = application.run(halt_after=["done"])
+        result: int = state["left"]
+        return result
+
+    async def count_down_in_loop(self, left: int) -> int:
+        application = await self._application(self._count_in_loop, left).abuild()
+        _, _, state = await application.arun(halt_after=["done"])
         result: int = state["left"]
         return result
 
@@ -231,16 +243,31 @@ class LangGraph:
     distribution = "langgraph"
 
     def __init__(self) -> None:
-        module = import_module("langgraph.graph")
+        self._module = import_module("langgraph.graph")
         self.name = f"{self.distribution} {version(self.distribution)}"
-        graph = module.StateGraph(dict)
-        graph.add_node("count", lambda state: {"left": state["left"] - 1})
-        graph.add_edge(module.START, "count")
-        graph.add_conditional_edges("count", lambda state: "count" if state["left"] else module.END)
-        self._graph = graph.compile()
+
+        def count(state: Any) -> Any:
+            return {"left": state["left"] - 1}
+
+        async def count_in_loop(state: Any) -> Any:
+            return {"left": state["left"] - 1}
+
+        self._graph, self._in_loop = self._compiled(count), self._compiled(count_in_loop)
+
+    def _compiled(self, count: Any) -> Any:
+        graph, end = self._module.StateGraph(dict), self._module.END
+        graph.add_node("count", count)
+        graph.add_edge(self._module.START, "count")
+        graph.add_conditional_edges("count", lambda state: "count" if state["left"] else end)
+        return graph.compile()
 
     def count_down(self, left: int) -> int:
         state = self._graph.invoke({"left": left}, {"recursion_limit": left + 2})
+        result: int = state["left"]
+        return result
+
+    async def count_down_in_loop(self, left: int) -> int:
+        state = await self._in_loop.ainvoke({"left": left}, {"recursion_limit": left + 2})
         result: int = state["left"]
         return result
 
@@ -248,3 +275,14 @@ class LangGraph:
 def installed_counters() -> tuple[list[Counter], list[str]]:
     """The installed peers, and the missing distributions."""
     return installed((PydanticGraph, Burr, LangGraph))
+
+
+def counting(peer: Counter, loop: EventLoop, left: int, times: int = 1) -> Contender:
+    """A peer that counts down by coroutines in an event loop; an operation is a countdown."""
+
+    async def count() -> int:
+        for _ in range(times - 1):
+            await peer.count_down_in_loop(left)
+        return await peer.count_down_in_loop(left)
+
+    return Contender(peer.name, lambda: loop.wait_for(count), times, 0)

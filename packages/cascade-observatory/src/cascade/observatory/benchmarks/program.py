@@ -9,21 +9,30 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from rich.console import Console
 
 from cascade.observatory.benchmarks.findings import Document, Figures, Findings, target_cells, write
+from cascade.observatory.benchmarks.loops import descend_by_calls
 from cascade.observatory.benchmarks.rounds import Contender, Samples, measure
 from cascade.observatory.benchmarks.surroundings import Surroundings, surroundings
 from cascade.observatory.benchmarks.tables import Table, samples_table
 from cascade.observatory.command_line import INTERRUPTED, Parser
 from cascade.spec.nearby import did_you_mean
 
+_CALLS = 100_000
+T = TypeVar("T")
+
 #: Called with a file, a title and the documents to show there; see ``pages.write_page``.
 WritePage: TypeAlias = Callable[[Path, str, Sequence[Document]], None]
 #: Default folder of reports.
 FOLDER = Path("build/benchmarks")
+#: The contender that measures the speed of the machine, where it is of no interest besides.
+REFERENCE = "a plain call"
+#: Seconds after which a measurement begins no further round, if it had three: all suites take less
+#: than ten minutes.
+PATIENCE_S = 5.0
 #: Plain calls per second of the machine that absolute targets refer to.
 PLAIN_CALLS = 25_000_000
 
@@ -72,9 +81,22 @@ class Bench:
         clock: Callable[[], float] = perf_counter,
     ) -> Samples:
         """Time contenders, and add the result under a title."""
-        samples = measure(contenders, rounds, clock=clock)
+        samples = self.compare(contenders, rounds, clock)
         self.found.add(title, samples, baseline, unit)
         return samples
+
+    def compare(
+        self,
+        contenders: Sequence[Contender],
+        rounds: int,
+        clock: Callable[[], float] = perf_counter,
+    ) -> Samples:
+        """Time contenders, for figures that are made from their times."""
+        return measure(contenders, rounds, clock=clock, seconds_at_most=PATIENCE_S)
+
+    def reference(self, name: str = REFERENCE) -> Contender:
+        """Plain calls, for ``target_at``."""
+        return Contender(name, lambda: descend_by_calls(_CALLS), _CALLS, 0)
 
     def show(self, title: str, sections: Mapping[str, str], heading: str = "") -> None:
         """Print measurements as one table.
@@ -87,6 +109,13 @@ class Bench:
         found = self.found.measurements
         measured = {label: found[of] for label, of in sections.items()}
         self.console.print(samples_table(title, measured, heading).rich())
+
+    def those_installed(self, found: tuple[list[T], list[str]]) -> list[T]:
+        """The peers that are installed; prints which are not."""
+        peers, absent = found
+        if absent:
+            self.console.print(f"not installed, so left out: {', '.join(absent)}", style="dim")
+        return peers
 
     def target_at(self, what: str, samples: Samples, name: str, baseline: str, most: float) -> None:
         """Add a target in µs, for ``PLAIN_CALLS`` calls of ``baseline`` per second."""

@@ -12,11 +12,16 @@ contender is collected before the next one is timed.
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+#: Rounds that are made however long they take.
+_FEWEST = 3
+_RESOLUTION = time.get_clock_info("perf_counter").resolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +76,38 @@ class Samples:
         pairs = zip(self.seconds[name], self.seconds[baseline], strict=True)
         return summarise([own / base for own, base in pairs])
 
+    def beyond(self, pairs: Mapping[str, tuple[str, str]]) -> Samples:
+        """The cost of an operation that a long run makes more than a short one.
+
+        What both do once, such as to start, cancels. A disturbed round may give less than nothing;
+        at least the resolution of the clock is taken.
+
+        Args:
+            pairs: Name of the result → names of the long and of the short contender.
+        """
+        seconds: dict[str, Sequence[float]] = {}
+        operations: dict[str, int] = {}
+        for name, (long, short) in pairs.items():
+            many, few = self.operations[long], self.operations[short]
+            operations[name] = many - few
+            rounds = zip(self.seconds[long], self.seconds[short], strict=True)
+            seconds[name] = [
+                max(more * many - less * few, _RESOLUTION) / (many - few) for more, less in rounds
+            ]
+        return replace(
+            self,
+            seconds=seconds,
+            operations=operations,
+            collections={name: self.collections[long] for name, (long, _) in pairs.items()},
+        )
+
 
 def measure(
     contenders: Sequence[Contender],
     rounds: int,
     *,
     clock: Callable[[], float] = time.perf_counter,
+    seconds_at_most: float = math.inf,
 ) -> Samples:
     """Time ``contenders`` in ``rounds`` rounds, after one that is not timed.
 
@@ -84,6 +115,8 @@ def measure(
         contenders: With names that differ.
         rounds: At least 1. With fewer than 5, quartiles say little.
         clock: Seconds, from any zero.
+        seconds_at_most: No round begins so many seconds of the clock after the first one, except
+            the first three.
 
     Raises:
         ValueError: Two contenders have the same name, there are no rounds, or a result is wrong: a
@@ -98,7 +131,10 @@ def measure(
         _check(contender)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     collections = {name: [0] * len(gc.get_stats()) for name in names}
+    began = clock()
     for number in range(rounds):
+        if number >= _FEWEST and clock() - began > seconds_at_most:
+            break
         first = number % len(contenders)
         for contender in (*contenders[first:], *contenders[:first]):
             gc.collect()

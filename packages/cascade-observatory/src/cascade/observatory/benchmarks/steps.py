@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from typing import Any
 
 from cascade.observatory.benchmarks.contenders import TASKS, Cascade, EventLoop
 from cascade.observatory.benchmarks.delays import delays_beside
+from cascade.observatory.benchmarks.elsewhere import FUSED, WHILE, CannotMeasure, measured_by
 from cascade.observatory.benchmarks.findings import Figures
 from cascade.observatory.benchmarks.loops import (
     EVEN_ODD,
@@ -18,24 +18,23 @@ from cascade.observatory.benchmarks.loops import (
     Loop,
     count_down,
     descend,
-    descend_by_calls,
     descend_by_chains,
     inbox_of,
     read_inbox,
     read_inbox_by_hand,
     root_of,
-    take_turns,
-    take_turns_by_hand,
 )
 from cascade.observatory.benchmarks.memory import peak_bytes
 from cascade.observatory.benchmarks.peers import installed_counters
 from cascade.observatory.benchmarks.program import (
+    PATIENCE_S,
     PLAIN_CALLS,
     Bench,
     Program,
     Section,
     repeated,
 )
+from cascade.observatory.benchmarks.pythons import other_pythons as pythons_of_this_machine
 from cascade.observatory.benchmarks.rounds import Contender, Samples
 from cascade.observatory.benchmarks.shapes import PLAIN
 from cascade.observatory.benchmarks.tables import Table, figure
@@ -46,19 +45,21 @@ from cascade.runtime.loops.generated import Generated, generate
 from cascade.runtime.loops.tiers import Tier
 from cascade.spec.params import Param
 
-FUSED: Tier = "fused"
 GENERATED: Tier = "generated"
 INTERPRETED: Tier = "interpreted"
 TIERS = (FUSED, GENERATED, INTERPRETED)
 GRAPH, MACHINE = "graph path", "virtual machine"
-WHILE, TRAMPOLINE, TURNS, BY_HAND = "bare while", "trampoline", "asyncio loop", "by hand"
+TRAMPOLINE, TURNS, BY_HAND = "trampoline", "asyncio loop", "by hand"
 SIMPLE, HEAVY, PLAIN_NAME = "simple", "heavy", "plain calls"
-#: Number of timed plain calls, which measure the speed of this machine.
+#: Number of timed chains of plain calls.
 CALLS = 100_000
 #: Least number of steps timed together; shorter loops are repeated.
 _STEPS_OF_A_RUN = 10_000
-#: Target of a fused loop, relative to a bare while: newer Pythons are faster at the latter.
-FUSED_MOST = 1.2 if sys.version_info < (3, 12) else 1.4
+
+
+def _fused_most(loop: Loop, minor: int) -> float:
+    """Target of a fused loop, times a bare while, at which newer Pythons are faster."""
+    return 1.6 if loop is EVEN_ODD else 1.2 if minor < 12 else 1.3
 
 
 def _sizes(bench: Bench) -> list[int]:
@@ -93,10 +94,6 @@ def _calling(
     return Contender(name, run, times * steps, value)
 
 
-def _plain_calls() -> Contender:
-    return Contender(PLAIN_NAME, lambda: descend_by_calls(CALLS), CALLS, 0)
-
-
 def recursion(bench: Bench) -> None:
     """Tasks that return lazy calls of themselves."""
     titles = {}
@@ -108,7 +105,7 @@ def recursion(bench: Bench) -> None:
                 _calling(name, cascade, partial(task, size), size, 0, False, _times(bench, size))
                 for name, task in ((SIMPLE, descend), (HEAVY, descend_by_chains))
             ]
-            contenders.append(_plain_calls())
+            contenders.append(bench.reference(PLAIN_NAME))
             title = titles[figure(size)] = f"recursion, {figure(size)} steps"
             samples = bench.measure(title, contenders, bench.rounds(size), PLAIN_NAME, "step")
     bench.show("recursion: a task that returns a lazy call of itself", titles, "steps")
@@ -162,7 +159,7 @@ def _looping(
 
 
 def _loop_targets(bench: Bench, loop: Loop, samples: Samples) -> None:
-    most = 1.6 if loop is EVEN_ODD else FUSED_MOST
+    most = _fused_most(loop, sys.version_info.minor)
     fused = samples.ratio(FUSED, WHILE).median
     bench.found.target(f"{loop.name}: fused over bare while", fused, most)
     if loop is not EVEN_ODD:
@@ -170,20 +167,34 @@ def _loop_targets(bench: Bench, loop: Loop, samples: Samples) -> None:
         bench.found.target(f"{loop.name}: generated over trampoline", generated, most=1)
 
 
+def other_pythons(bench: Bench) -> None:
+    """Fused loops on the other Pythons of this machine, each in its own process."""
+    steps = _sizes(bench)[-1]
+    pythons = pythons_of_this_machine()
+    if not pythons:
+        bench.console.print("no other finished CPython is on PATH or under pyenv")
+    for version, path in pythons.items():
+        try:
+            found = measured_by(path, steps, bench.rounds(steps), PATIENCE_S)
+        except CannotMeasure as error:
+            bench.console.print(f"CPython {version} ({path}) is left out: {error}", soft_wrap=True)
+            continue
+        titles = {}
+        for loop in LOOPS:
+            samples = found[loop.name]
+            title = titles[loop.name] = f"CPython {version}: {loop.name}"
+            bench.found.add(title, samples, WHILE, "step")
+            minor = int(version.split(".")[1])
+            fused, most = samples.ratio(FUSED, WHILE).median, _fused_most(loop, minor)
+            bench.found.target(f"3.{minor}, {loop.name}: fused over while", fused, most)
+        bench.show(f"fused loops on CPython {version}", titles, "loop")
+
+
 def agents(bench: Bench) -> None:
-    """Coroutine tasks: each step of one, and many at once."""
-    steps, titles = min(_sizes(bench)[-1], 10**4), {}
+    """A coroutine task whose steps never wait."""
+    steps = min(_sizes(bench)[-1], 10**4)
     with ExitStack() as stack:
-        tiers, by_hand = _on_tiers(stack), stack.enter_context(EventLoop())
-        _inbox(bench, steps, tiers, by_hand)
-        for count in (1, 10, 100, 1_000):
-            if count <= bench.largest:
-                each = max(min(steps, 100), steps // count)
-                crowds = _crowds(tiers, by_hand, count, each)
-                label = f"{count:,}".replace(",", " ")
-                title = titles[label] = f"agents, {label} at once"
-                bench.measure(title, crowds, bench.rounds(count * each), BY_HAND, "step")
-    bench.show("agents: coroutine tasks that wait for a turn at each step", titles, "agents")
+        _inbox(bench, steps, _on_tiers(stack), stack.enter_context(EventLoop()))
 
 
 def _inbox(bench: Bench, steps: int, tiers: Mapping[Tier, Cascade], by_hand: EventLoop) -> None:
@@ -196,25 +207,6 @@ def _inbox(bench: Bench, steps: int, tiers: Mapping[Tier, Cascade], by_hand: Eve
     bench.measure("inbox", contenders, bench.rounds(steps), BY_HAND, "step")
     title = "inbox: a coroutine task that awaits a queue with a message at each step"
     bench.show(title, {figure(steps): "inbox"}, "steps")
-
-
-def _crowds(
-    tiers: Mapping[Tier, Cascade], by_hand: EventLoop, count: int, steps: int
-) -> list[Contender]:
-    """``count`` agents at the same time."""
-
-    def gathering(loop: EventLoop | Cascade, work: Callable[[], Any]) -> Callable[[], Any]:
-        async def gather() -> Any:
-            return sum(await asyncio.gather(*[work() for _ in range(count)]))
-
-        return lambda: loop.wait_for(gather)
-
-    def running(cascade: Cascade) -> Callable[[], Any]:
-        return lambda: cascade.engine.run(take_turns(steps), use_vm=True)
-
-    work = {str(tier): gathering(cascade, running(cascade)) for tier, cascade in tiers.items()}
-    work[BY_HAND] = gathering(by_hand, lambda: take_turns_by_hand(steps))
-    return [Contender(name, run, count * steps, 0) for name, run in work.items()]
 
 
 def three_nodes(bench: Bench) -> None:
@@ -308,7 +300,7 @@ def making(bench: Bench) -> None:
     contenders = [
         Contender("fuse", anew("fused", fuse, Fused), times, True),
         Contender("generate", anew("generated", generate, Generated), times, True),
-        _plain_calls(),
+        bench.reference(PLAIN_NAME),
     ]
     rounds = bench.rounds(times)
     samples = bench.measure("making a loop", contenders, rounds, PLAIN_NAME, "task")
@@ -344,9 +336,7 @@ def watching(bench: Bench) -> None:
 
 def peers(bench: Bench) -> None:
     """Libraries that loop over steps, if installed."""
-    counters, absent = installed_counters()
-    if absent:
-        bench.console.print(f"not installed, so left out: {', '.join(absent)}", style="dim")
+    counters = bench.those_installed(installed_counters())
     if not counters:
         return
     steps, baseline = min(_sizes(bench)[-1], 1_000), f"cascade, {INTERPRETED}"
@@ -386,11 +376,18 @@ PROGRAM = Program(
             loops,
         ),
         Section(
+            "other pythons",
+            "Loops on other Pythons",
+            "Fused loops beside a bare `while` on the other finished CPythons that are on PATH or "
+            "under pyenv, each in a process of its own: read the ratios, for each Python is "
+            "measured alone.",
+            other_pythons,
+        ),
+        Section(
             "agents",
-            "Agents",
-            "Coroutine tasks that wait for a turn of the event loop at each step, one or many at "
-            "once on one engine, against coroutines written by hand. *inbox* does not need the "
-            "event loop: each step awaits a queue that has a message.",
+            "An agent whose message is there",
+            "A coroutine task that does not need the event loop: each step awaits a queue that has "
+            "a message, against a coroutine written by hand.",
             agents,
         ),
         Section(

@@ -10,7 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cascade.observatory.benchmarks import graphs, imports, limits, steps
+from cascade.observatory.benchmarks import (
+    awaiting,
+    coroutines,
+    fleets,
+    graphs,
+    imports,
+    limits,
+    maps,
+    nodes,
+    small_runs,
+    steps,
+)
 from cascade.observatory.benchmarks.findings import Document
 from cascade.observatory.benchmarks.program import Program
 from cascade.spec.nearby import did_you_mean
@@ -27,7 +38,7 @@ class Suite:
         program: The program that measures it.
         sections: Names of the program's sections that are run.
         document: The name of its files in ``docs/performance``.
-        drawn: The curves of its picture there; empty for no picture.
+        drawn: The curves and bars of its picture there; empty for no picture.
     """
 
     name: str
@@ -49,7 +60,15 @@ class Suite:
         return command
 
 
-_LOOPS = ("recursion", "loops", "agents", "three nodes", "making", "watching", "peers")
+_COROUTINES = "What coroutine nodes and timeouts cost, beside asyncio and other libraries."
+_NODES = "What policies that stay idle, and resources, add to a node."
+_MAPS = "What an item of a map costs, and a long list among the arguments of a loop."
+_SMALL = "What a run of three nodes costs, alone and in a service."
+_FLEETS = "What many coroutine agents at once cost, by step, by start and in memory."
+_LOOPS = (
+    *("recursion", "loops", "other pythons", "agents", "three nodes", "making", "watching"),
+    "peers",
+)
 _MEMORY = "How much memory one long loop takes at its peak, by tier."
 _DELAY = "How long other work waits for its turn while fused loops spin."
 _FLOOD = "What a loop keeps of its speed while other processes flood its engine with messages."
@@ -72,7 +91,52 @@ SUITES = (
         steps.PROGRAM,
         _LOOPS,
         "tco_performance",
-        ("countdown", "even and odd", "agents"),
+        ("countdown", "logistic map", "even and odd"),
+    ),
+    Suite(
+        "coroutines",
+        "A coroutine node",
+        _COROUTINES,
+        nodes.PROGRAM,
+        [section.name for section in coroutines.SECTIONS],
+        "coroutines",
+        [f"wide, {kind.name}" for kind in awaiting.KINDS],
+    ),
+    Suite(
+        "nodes",
+        "A node with policies",
+        _NODES,
+        nodes.PROGRAM,
+        [section.name for section in nodes.SECTIONS],
+        "nodes",
+        ("policies", "resources"),
+    ),
+    Suite(
+        "maps",
+        "An item of a map",
+        _MAPS,
+        nodes.PROGRAM,
+        [section.name for section in maps.SECTIONS],
+        "maps",
+        ("map", "map of map of map"),
+    ),
+    Suite(
+        "small",
+        "A small run",
+        _SMALL,
+        small_runs.PROGRAM,
+        [section.name for section in small_runs.SECTIONS],
+        "small",
+        ("3 plain", "3 mixed", "runs, other libraries"),
+    ),
+    Suite(
+        "fleets",
+        "A fleet of agents",
+        _FLEETS,
+        small_runs.PROGRAM,
+        [section.name for section in fleets.SECTIONS],
+        "fleets",
+        ("agents", "starts"),
     ),
     Suite(
         "governance", "A limit", limits.PROGRAM.what, limits.PROGRAM, _LIMIT_SECTIONS, "governance"

@@ -1,0 +1,95 @@
+"""Errors of user functions in a form that futures and coroutines can carry (M13)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from cascade.runtime.execution.cancels import cancelled_inside
+from cascade.runtime.execution.placement import refused_loop
+from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
+from cascade.spec.operation import Operation
+from cascade.spec.wording import short
+
+T = TypeVar("T")
+
+
+def raise_named(error: RuntimeError, operation: Operation) -> NoReturn:
+    """Raise ``error``; or one with the task's name if Python raised it for a StopIteration (M13).
+
+    Raises:
+        TaskStopIterationError: A coroutine of ``operation`` let a StopIteration escape.
+        RuntimeError: ``error`` has another cause.
+    """
+    raise named(error, operation)
+
+
+def named(error: RuntimeError, operation: Operation) -> RuntimeError:
+    """``error``; or one with the task's name if Python raised it for a StopIteration (M13)."""
+    if not isinstance(error.__cause__, StopIteration):
+        return error
+    replaced = stop_iteration(operation.func)
+    replaced.__cause__, replaced.__context__ = error.__cause__, error  # as if raised by its handler
+    return replaced
+
+
+def overran(task: str, seconds: float) -> TaskTimeoutError:
+    """The error for a call on a thread that has exceeded its timeout."""
+    return TaskTimeoutError(
+        f"an attempt of task '{task}' took longer than {seconds:g} s; it goes on in its thread, "
+        "because a plain function cannot be stopped, and its result is dropped",
+        seconds,
+    )
+
+
+def guarded(func: Callable[..., T], args: Any, kwargs: Any) -> T:
+    """Call ``func``; errors are replaced by ones that futures and coroutines can carry (M13).
+
+    Raises:
+        TaskStopIterationError: The function let a StopIteration escape.
+        TaskCancelledError: It raised CancelledError.
+    """
+    try:
+        return func(*args, **kwargs)
+    except (StopIteration, asyncio.CancelledError) as error:
+        raise carried(func, error) from error
+
+
+def in_loop(task: str, func: Callable[..., T], *args: Any) -> T:
+    """Call a function of the task ``task`` that asked for the event loop's thread.
+
+    Raises:
+        RunError: It starts an event loop there.
+    """
+    try:
+        return func(*args)
+    except RuntimeError as error:
+        refused = refused_loop(error, task)
+        if refused is None:
+            raise
+        raise refused from error
+
+
+def stop_iteration(func: Callable[..., Any]) -> TaskStopIterationError:
+    """The error for a function that let a StopIteration escape."""
+    name = getattr(func, "__qualname__", short(func))
+    return TaskStopIterationError(
+        f"the task function '{name}' raised StopIteration, which would silently end the loop "
+        "that runs it; catch it in the task"
+    )
+
+
+def carried(func: Callable[..., Any], error: BaseException) -> BaseException:
+    """``error`` of a call of ``func``; or a replacement that futures can carry (M13).
+
+    ``error`` is the cause of the replacement.
+    """
+    if isinstance(error, StopIteration):
+        replaced: BaseException = stop_iteration(func)
+    elif isinstance(error, asyncio.CancelledError):
+        replaced = cancelled_inside()
+    else:
+        return error
+    replaced.__cause__ = error
+    return replaced

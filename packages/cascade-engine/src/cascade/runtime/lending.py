@@ -1,0 +1,180 @@
+"""Lending: the parts of an engine that its runs use, in each event loop that uses the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+from weakref import ref
+
+from cascade.adapters.executors.checks import check_lender
+from cascade.adapters.executors.inline import InlineExecutor
+from cascade.adapters.executors.local import LocalExecutor
+from cascade.runtime.bus import MessageBus
+from cascade.runtime.clock import VirtualLoop
+from cascade.runtime.diagnostics.blocking_calls import BlockedStep, BlockingMonitor, warn
+from cascade.runtime.engine_options import EngineSettings
+from cascade.runtime.events import ConstraintRemoved, ConstraintSet, Event, TaskBlocking
+from cascade.runtime.execution.abandoned import AbandonedCalls
+from cascade.runtime.execution.loop_calls import Patience
+from cascade.runtime.execution.placement import Durations
+from cascade.runtime.execution.registry import BlueprintRegistry
+from cascade.runtime.limits.constraints import ConstraintManager
+from cascade.runtime.limits.rules import Constraint
+from cascade.runtime.resources.container import ResourceContainer
+from cascade.runtime.run import Run
+from cascade.runtime.semantics.recording import Record, recorder
+from cascade.runtime.surroundings import Surroundings
+from cascade.spec.checks import check_count
+from cascade.spec.errors import ArgumentError
+from cascade.spec.lazy_value import number_of
+from cascade.spec.map_items import item_of
+from cascade.spec.protocols import Executor, StateBackend
+
+
+class _Lent(NamedTuple):
+    """The parts that the last run got, and the reasons to give them to the next one."""
+
+    loop: ref[asyncio.AbstractEventLoop]
+    thread: int
+    state: StateBackend | None
+    hook: Record | None
+    parts: Surroundings
+
+
+class Lending:
+    """The parts that an engine lends to its runs.
+
+    Args:
+        made: The options of the engine.
+        bus: Publishes the events.
+        constraints: The rules for running tasks.
+
+    Attributes:
+        container: Opens resources.
+        blueprints: The targets of ``TailCall(target_blueprint_id=…)``.
+        abandoned: The calls that runs no longer wait for (M8).
+        durations: The functions found to be slow in the event loop's thread (M6).
+
+    Raises:
+        ExecutorError: ``threads`` or ``executor`` lends no threads of this process.
+    """
+
+    def __init__(
+        self, made: EngineSettings, bus: MessageBus, constraints: ConstraintManager
+    ) -> None:
+        self._threads, self._owns_threads = _lender_of(made)
+        self._is_inline = made.threads is None and made.executor is None
+        self._bus = bus
+        self._constraints = constraints
+        self._step_interval = made.step_interval
+        self.abandoned = AbandonedCalls()
+        self.container = ResourceContainer(bus, made.teardown_timeout, self.abandoned)
+        self.blueprints = BlueprintRegistry()
+        self.durations = Durations()
+        self._patience = Patience()
+        #: Thread → monitor, for the thread of each event loop that has used the engine.
+        self._monitors: dict[int, BlockingMonitor] = {}
+        self._last: _Lent | None = None
+
+    def here(self, state: StateBackend | None, hook: Record | None) -> Surroundings:
+        """The parts for a run in this thread's event loop.
+
+        Args:
+            state: Keeps the outcomes of nodes.
+            hook: Called with each outcome.
+        """
+        loop, last = asyncio.get_running_loop(), self._last
+        if (
+            last is not None
+            and last.loop() is loop
+            and last.thread == threading.get_ident()
+            and last.state is state
+            and last.hook is hook
+        ):
+            return last.parts
+        parts = Surroundings(
+            bus=self._bus,
+            threads=self._threads_of(loop),
+            container=self.container,
+            blueprints=self.blueprints,
+            record=recorder(state, hook),
+            abandoned=self.abandoned,
+            monitor=self._monitor_here(),
+            durations=self.durations,
+            patience=self._patience,
+            step_interval=self._step_interval,
+            constraints=self._constraints,
+        )
+        self._last = _Lent(ref(loop), threading.get_ident(), state, hook, parts)
+        return parts
+
+    def end(self) -> None:
+        """End the threads, in a moment."""
+        self._last = None
+        for monitor in self._monitors.values():
+            monitor.close()
+        if self._owns_threads:
+            self._threads.shutdown(wait=False)
+
+    def _threads_of(self, loop: asyncio.AbstractEventLoop) -> Executor:
+        """In virtual time plain functions run inline, unless the engine was given threads."""
+        is_virtual = isinstance(loop, VirtualLoop)
+        return InlineExecutor() if is_virtual and self._is_inline else self._threads
+
+    def _monitor_here(self) -> BlockingMonitor:
+        thread = threading.get_ident()
+        if thread not in self._monitors:
+            self._monitors[thread] = BlockingMonitor(_tell_of_blocking)
+        return self._monitors[thread]
+
+
+def _lender_of(made: EngineSettings) -> tuple[Executor, bool]:
+    """The lender of an engine's threads, and whether the engine owns it."""
+    name, lender = (
+        ("executor", made.executor) if made.threads is None else ("threads", made.threads)
+    )
+    if made.threads is not None and made.executor is not None:
+        raise ArgumentError("an engine takes threads= or executor=, but not both")
+    if lender is None:
+        return LocalExecutor(), True
+    if isinstance(lender, (int, float)):
+        check_count(name, lender)
+        return LocalExecutor(lender), True
+    check_lender(name, lender)
+    return lender, False
+
+
+def telling_of_constraints(
+    bus: MessageBus, runs: Collection[Run]
+) -> Callable[[Constraint, str], None]:
+    """A function that tells the active ``runs`` of changes of constraints, and publishes them."""
+
+    def tell(constraint: Constraint, what: str) -> None:
+        for run in list(runs):
+            run.limits_changed()
+        told: Event
+        if what == "set":
+            if not bus.wants(ConstraintSet):
+                return
+            told = ConstraintSet("", *constraint.key, constraint.value, constraint.ttl)
+        else:
+            if not bus.wants(ConstraintRemoved):
+                return
+            told = ConstraintRemoved("", *constraint.key, constraint.value, what)
+        bus.publish(told)
+
+    return tell
+
+
+def _tell_of_blocking(blocked: BlockedStep) -> None:
+    """Warn of a coroutine that blocks the event loop, and publish the event. In any thread."""
+    run, task, source, mode = blocked.owner
+    if blocked.plain is not None:
+        task, source, mode = blocked.plain, None, "auto"
+    warn(task, blocked, mode)
+    with contextlib.suppress(RuntimeError):  # the loop is closed
+        node, item = number_of(source), item_of(source)
+        run.publish(TaskBlocking, task, node, blocked.seconds, blocked.stack, item=item)

@@ -1,0 +1,202 @@
+"""Lives: the active runs of an engine, from their beginning to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from cascade.runtime.around import in_time
+from cascade.runtime.clock import VirtualLoop
+from cascade.runtime.events import RunFinished, RunStarted
+from cascade.runtime.execution.fairness import BUDGET
+from cascade.runtime.execution.waiting import Waiting
+from cascade.runtime.run import Run
+from cascade.spec.errors import DeadlineError, DependencyMissingError
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.protocols import ExecutionStrategy
+
+_log = logging.getLogger("cascade.engine")
+#: Seconds after its end until an engine warns of runs that are still active.
+TELL_AFTER = 5.0
+#: Most runs in that warning.
+_RUNS_TOLD = 10
+
+
+class RunInfo(NamedTuple):
+    """The progress of a run."""
+
+    run_id: str
+    #: Name of its target.
+    target: str
+    #: ``"graph"`` or ``"vm"``.
+    strategy: str
+    #: Seconds since its start.
+    seconds: float
+    #: Calls that tail calls and returned lazy values have asked for so far.
+    steps: int
+    #: Average over the last second or two.
+    steps_per_second: float
+    #: The task with the last examined step; None before the first.
+    task: str | None
+
+
+class Lives:
+    """The active runs of one engine."""
+
+    def __init__(self) -> None:
+        #: Run → name of its target, name of its strategy, start.
+        self.active: dict[Run, tuple[str, str, float]] = {}
+        #: Asyncio task of each run that ``Engine.start`` has begun and that has not ended → its id.
+        self._started: dict[asyncio.Task[Any], str] = {}
+        #: When a run last gave the event loop a turn at its end.
+        self._turned = perf_counter()
+
+    async def live(
+        self,
+        run: Run,
+        target: LazyResult[Any],
+        strategy: ExecutionStrategy,
+        deadline: float | None,
+    ) -> Any:
+        """The value of ``target``, computed in a new run.
+
+        Most small runs end within one turn of the event loop. A task that makes one after the other
+        must not keep the loop for itself, so once in a while a run gives it a turn at its end (M9).
+        """
+        started = perf_counter()
+        run.constraints.use_clock(run.loop.time)
+        run.publish(RunStarted, target.name, strategy.name)
+        self.active[run] = (target.name, strategy.name, started)
+        # No context manager of contextlib: it sets attributes of the error that passes it, which a
+        # frozen dataclass refuses. Every wait of the run passes through each further coroutine.
+        try:
+            async with run:
+                try:
+                    work = strategy.execute(target, run)
+                    value = await (work if deadline is None else _in_time(run, deadline, work))
+                except Exception as error:
+                    if not run.failures:
+                        raise
+                    _add_last(run.failures, error)
+                if run.failures:  # it went on after its first error
+                    raise _together(run)
+        except BaseException as error:
+            if self._ended(run, started, error) and isinstance(error, Exception):
+                await self._give_turn(run)
+            raise
+        if self._ended(run, started, None):
+            await self._give_turn(run)
+        return value
+
+    def _ended(self, run: Run, started: float, error: BaseException | None) -> bool:
+        """A run has ended; whether the event loop may lack a turn."""
+        del self.active[run]
+        now = perf_counter()
+        if not run.bus.is_silent:
+            run.publish(RunFinished, _status(error), now - started, error)
+        return now - self._turned > BUDGET
+
+    async def _give_turn(self, run: Run) -> None:
+        if not (VirtualLoop.was_used and isinstance(run.loop, VirtualLoop)):
+            await asyncio.sleep(0)
+        self._turned = perf_counter()
+
+    def infos(self) -> list[RunInfo]:
+        """The active runs, and the progress of their loops. From any thread."""
+        now = perf_counter()
+        return [
+            RunInfo(
+                run.id,
+                target,
+                strategy,
+                now - started,
+                run.steps.count,
+                run.steps.per_second,
+                run.steps.task,
+            )
+            for run, (target, strategy, started) in list(self.active.items())
+        ]
+
+    def has(self, run_id: str) -> bool:
+        """Whether a run with this id is active, or has been started."""
+        return run_id in {run.id for run in list(self.active)}.union(self._started.values())
+
+    def add_started(self, work: asyncio.Task[Any], run_id: str) -> None:
+        """Note the asyncio task of a started run until it ends."""
+        self._started[work] = run_id
+        work.add_done_callback(self._started.pop)
+
+    async def end_started(self) -> None:
+        """Cancel the started runs, and wait for those in this event loop."""
+        here = asyncio.get_running_loop()
+        for work in list(self._started):
+            loop = work.get_loop()
+            if loop is here:
+                work.cancel()
+            else:
+                with contextlib.suppress(RuntimeError):  # its loop is closed
+                    loop.call_soon_threadsafe(work.cancel)
+        own = [work for work in self._started if work.get_loop() is here]
+        if own:
+            await asyncio.wait(own)
+
+    def tell_later(self) -> None:
+        """Warn, in some seconds, of runs that are still active after the engine was closed."""
+        if self.active:
+            asyncio.get_running_loop().call_later(TELL_AFTER, self._tell)
+
+    def _tell(self) -> None:
+        left = list(self.active.items())
+        if not left:
+            return
+        told = []
+        for run, (target, _, _) in left[:_RUNS_TOLD]:
+            waiting: list[Waiting] = run.waiting(inputs=False)
+            why = f", where task '{waiting[0].task}' waits: {waiting[0].reason}" if waiting else ""
+            told.append(f"'{target}'{why}")
+        more = f" and {len(left) - len(told)} more" if len(left) > len(told) else ""
+        _log.warning(
+            "the engine was closed %g s ago, and these runs are still active: %s%s; cancel "
+            "them, or remove the constraints they wait for",
+            TELL_AFTER,
+            "; ".join(told),
+            more,
+        )
+
+
+async def _in_time(run: Run, deadline: float, work: Awaitable[Any]) -> Any:
+    """Await ``work``, at most until the run's deadline."""
+    run.scope = asyncio.timeout(deadline)
+    run.placement.in_time = True
+    try:
+        return await in_time(run.scope, work)
+    except TimeoutError as error:
+        if not run.expired:
+            raise
+        raise DeadlineError(
+            f"the run took longer than its deadline of {deadline:g} s", deadline
+        ) from error.__cause__
+
+
+def _add_last(errors: list[Exception], last: Exception) -> None:
+    """Add the error that ended a run to the earlier ones, unless it is among them."""
+    known = any(last is error for error in errors)  # by identity: == is the user's
+    if not (known or isinstance(last, DependencyMissingError)):
+        errors.append(last)
+
+
+def _together(run: Run) -> ExceptionGroup[Exception]:
+    """The errors of a run that went on after its first; the run forgets them."""
+    errors, run.failures = run.failures, []
+    count = len(errors)
+    return ExceptionGroup(f"{count} task{'s' * (count > 1)} of the run failed", errors)
+
+
+def _status(error: BaseException | None) -> str:
+    if error is None:
+        return "succeeded"
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
