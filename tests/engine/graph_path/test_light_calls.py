@@ -550,3 +550,24 @@ async def test_a_literal_of_a_lazy_value_reaches_the_task_beside_values_that_are
     async with cs.Engine() as engine:
         call = show(cs.literal(shielded), double(2))
         assert await engine.run([call, call.with_retry(2)]) == [(True, 4), (True, 4)]
+
+
+async def test_a_call_that_no_attempt_could_repeat_opens_no_resource():
+    opened = []
+
+    @cs.resource
+    def connection():
+        yield opened.append("open")
+
+    @cs.task
+    def use(items, connection=cs.inject(connection)):
+        return list(items)
+
+    @cs.task
+    def numbers():
+        return iter([1, 2])
+
+    async with cs.Engine() as engine:
+        with pytest.raises(cs.errors.ArgumentError, match="iterator"):
+            await engine.run(use(numbers()).with_retry(2))
+    assert not opened

@@ -277,17 +277,6 @@ def test_of_two_rates_the_wait_reports_the_one_that_takes_longer():
 # -- being told -----------------------------------------------------------------------------------
 
 
-def test_listeners_are_told_of_every_change_until_they_end_that():
-    limits, heard = Limits(), []
-    end = limits.constraints.listen(lambda: heard.append(scopes(limits.constraints)))
-    limits.constraints.pause()
-    limits.constraints.resume()
-    end()
-    end()
-    limits.constraints.pause()
-    assert heard == [[("pause", "global")], []]
-
-
 def test_callbacks_may_change_constraints():
     """A callback runs without a lock: for a setting, a removal, an expiry, and an admission."""
     limits, told = Limits({"gpu": 1}), []

@@ -99,14 +99,15 @@ class Engine:
         if not isinstance(capacities, Capacities):
             capacities = Capacities(capacities)
         self.capacities = capacities
-        self.constraints = ConstraintManager(capacities, telling_of_constraints(self.bus))
+        self._lives = Lives()
+        telling = telling_of_constraints(self.bus, self._lives.active)
+        self.constraints = ConstraintManager(capacities, telling)
         self._lending = Lending(made, self.bus, self.constraints)
         self.resource_container = self._lending.container
         self.blueprints = self._lending.blueprints
         #: The functions found to be slow in the event loop's thread (M6).
         self.durations = self._lending.durations
         self._closed = False
-        self._lives = Lives()
         self._graph = GraphExecutionStrategy(made.solver or NativeSolver(), made.tier)
         self._vm = VMExecutionStrategy(self._compile, self._machine)
         for definition in made.resources:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 from weakref import ref
 
@@ -24,6 +24,7 @@ from cascade.runtime.execution.registry import BlueprintRegistry
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.rules import Constraint
 from cascade.runtime.resources.container import ResourceContainer
+from cascade.runtime.run import Run
 from cascade.runtime.semantics.recording import Record, recorder
 from cascade.runtime.surroundings import Surroundings
 from cascade.spec.checks import check_count
@@ -146,10 +147,14 @@ def _lender_of(made: EngineSettings) -> tuple[Executor, bool]:
     return lender, False
 
 
-def telling_of_constraints(bus: MessageBus) -> Callable[[Constraint, str], None]:
-    """A function that publishes the changes of an engine's constraints."""
+def telling_of_constraints(
+    bus: MessageBus, runs: Collection[Run]
+) -> Callable[[Constraint, str], None]:
+    """A function that tells the active ``runs`` of changes of constraints, and publishes them."""
 
     def tell(constraint: Constraint, what: str) -> None:
+        for run in list(runs):
+            run.limits_changed()
         told: Event
         if what == "set":
             if not bus.wants(ConstraintSet):

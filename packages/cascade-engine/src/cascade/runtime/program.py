@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import replace
 from math import inf
@@ -325,18 +325,26 @@ class ProgramExecution:
         self._begun = begun
         self._machine = machine
 
-    async def execute(self, target: LazyResult[Any], run: Run) -> Any:
-        """The value of ``target``; see ``VMExecutionStrategy``."""
+    def execute(self, target: LazyResult[Any], run: Run) -> Awaitable[Any]:
+        """An awaitable for the value of ``target``; see ``VMExecutionStrategy``."""
         begun = self._begun
         if begun is not None and type(begun.stopped) is Pause:
-            outcome = await self._program.go_on(begun.stopped)
-            if type(outcome) not in STOPS:
-                return outcome
-            begun = begun._replace(stopped=outcome)
-        return await self._machine(run).execute(
+            return self._gone_on(begun, begun.stopped, target, run)
+        return self._executed(begun, target, run)
+
+    async def _gone_on(self, begun: Begun, paused: Pause, target: LazyResult[Any], run: Run) -> Any:
+        """The same where straight-line code has only paused."""
+        outcome = await self._program.go_on(paused)
+        if type(outcome) not in STOPS:
+            return outcome
+        return await self._executed(begun._replace(stopped=outcome), target, run)
+
+    def _executed(self, begun: Begun | None, target: LazyResult[Any], run: Run) -> Awaitable[Any]:
+        executing: Awaitable[Any] = self._machine(run).execute(
             self._program.template,
             initial_args=list(self._args),
             initial_kwargs=dict(self._kwargs),
             source=target,
             begun=begun,
         )
+        return executing

@@ -38,7 +38,6 @@ from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import Executor
 
 if TYPE_CHECKING:
-    from cascade.runtime.execution.fairness import YieldBudget
     from cascade.runtime.resources.session import ResourceSession
     from cascade.runtime.surroundings import Surroundings
 
@@ -378,7 +377,6 @@ class Run(RunEvents):
         work: Coroutine[Any, Any, T],
         context: contextvars.Context,
         is_cancelled: IsCancelled,
-        budget: YieldBudget | None = None,
     ) -> Awaitable[T]:
         """An awaitable for the value of a task's coroutine, each step of it in ``context``.
 
@@ -395,25 +393,23 @@ class Run(RunEvents):
             work: The coroutine.
             context: A copy of the caller's, which may be marked (M12).
             is_cancelled: Whether the engine has cancelled the current asyncio task.
-            budget: Told whenever the coroutine continues after a wait.
         """
-        watch: Watch | Unwatched | None = None
+        call = AwaitedCall(operation, self.calls, is_cancelled)
+        return watched(context, work, self.watch_steps(operation, source), call)
+
+    def watch_steps(
+        self, operation: Operation, source: LazyResult[Any] | None
+    ) -> Watch | Unwatched:
+        """A mark for the steps of a coroutine of ``operation``, for ``watched``."""
+        watch: Watch | None = None
         if self.monitor is not None:
             may_block = getattr(operation, "may_block", False)
             watch = self.monitor.watch((self, operation.name, source, None), may_block)
-        call = Awaited(operation, self.calls, is_cancelled)
-        return watched(context, work, watch or Unwatched(), call, budget)
+        return watch or Unwatched()
 
 
-class Awaited(Cancels):
-    """An awaited call of a coroutine task; one of the run's calls until it is over.
-
-    Args:
-        operation: The operation that it is a call of.
-        calls: The run's calls.
-        is_cancelled: Whether the engine has cancelled its asyncio task.
-        task: The asyncio task; the current one by default.
-    """
+class AwaitedCall(Cancels):
+    """An awaited call of a coroutine task; one of the run's calls until it is over."""
 
     __slots__ = ("_calls", "_is_cancelled", "_operation")
 
@@ -421,10 +417,9 @@ class Awaited(Cancels):
         self,
         operation: Operation,
         calls: dict[object, str],
-        is_cancelled: IsCancelled,
-        task: asyncio.Task[Any] | None = None,
+        is_cancelled: IsCancelled | None = None,
     ) -> None:
-        super().__init__(task)
+        super().__init__()
         self._operation = operation
         self._is_cancelled = is_cancelled
         self._calls = calls
@@ -433,11 +428,16 @@ class Awaited(Cancels):
     async def end(self, error: BaseException | None) -> None:
         try:
             if error is None or self.own > 0 or isinstance(error, asyncio.CancelledError):
-                await self.settle(error, self._is_cancelled)
+                await self.settle(error, self.is_cancelled)
             if isinstance(error, RuntimeError):
                 raise_named(error, self._operation)
         finally:
             del error  # otherwise this frame, held by its traceback, would hold it in turn
+
+    def is_cancelled(self, outside: int) -> bool:
+        """Whether the engine has cancelled the current asyncio task; see ``IsCancelled``."""
+        assert self._is_cancelled is not None
+        return self._is_cancelled(outside)
 
     def over(self) -> None:
         del self._calls[self]

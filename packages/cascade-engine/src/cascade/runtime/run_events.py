@@ -7,6 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -151,6 +152,17 @@ class RunEvents:
         """
         if self.steps.many(count, task, batch):
             self.tell_of_steps(task)
+
+    def limits_changed(self) -> None:
+        """End the batches of loops, so that the next ones obey new limits. From any thread."""
+        steps = self.__dict__.get("steps")
+        if steps is None:
+            return
+        if self.is_own_thread(threading.get_ident()):
+            steps.end_batches()  # now; steps that are ready already were made before
+            return
+        with suppress(RuntimeError):  # the event loop is closed
+            self.loop.call_soon_threadsafe(steps.end_batches)
 
     def tell_soon(self, task: str) -> None:
         """Report the steps of ``task`` at the next interval, whatever follows. From any thread."""

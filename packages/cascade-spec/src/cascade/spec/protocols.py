@@ -6,7 +6,7 @@ which every implementation passes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -227,8 +227,8 @@ class ExecutionStrategy(Protocol):
     def name(self) -> str:
         """Its name in events."""
 
-    async def execute(self, target: Any, run: Any) -> Any:
-        """The value of ``target``, a LazyResult.
+    def execute(self, target: Any, run: Any) -> Awaitable[Any]:
+        """The value of ``target``, a LazyResult; mostly a coroutine function.
 
         Args:
             target: What to compute.

@@ -22,39 +22,38 @@ IsCancelled: TypeAlias = Callable[[int], bool]
 
 
 class Cancels:
-    """The cancels of an asyncio task, the current one by default, since this was made.
+    """The cancels of the current asyncio task since this was made.
 
     Two cancels in one turn of the event loop arrive as one CancelledError, but they count as two:
     the second abandons plain calls (M8).
 
     Attributes:
         before: The count at that time; the asyncio task may have gone on after earlier cancels.
-        cancelling: The method of the asyncio task.
+        task: The asyncio task.
         own: Number of cancels that its own steps have requested, minus those that they undid.
     """
 
-    __slots__ = ("_task", "before", "cancelling", "own")
+    __slots__ = ("before", "own", "task")
 
-    def __init__(self, task: asyncio.Task[Any] | None = None) -> None:
-        task = task or asyncio.current_task()
+    def __init__(self) -> None:
+        task = asyncio.current_task()
         assert task is not None
-        self._task = task
-        self.cancelling = task.cancelling
+        self.task = task
         self.before = task.cancelling()
         self.own = 0
 
     @property
     def count(self) -> int:
         """The number of cancels, minus those undone by ``uncancel``."""
-        return self.cancelling() - self.before
+        return self.task.cancelling() - self.before
 
     def are_of(self, task: asyncio.Task[Any]) -> bool:
         """Whether these are the cancels of that task."""
-        return task is self._task
+        return task is self.task
 
     def changed(self, change: int) -> None:
         """A step has requested ``change`` cancels, or has undone some."""
-        if change < 0 or not is_interrupted(self._task):  # a signal handler may interrupt a step
+        if change < 0 or not is_interrupted(self.task):  # a signal handler may interrupt a step
             self.own += change
 
     async def end(self, error: BaseException | None) -> None:
@@ -97,8 +96,8 @@ class Cancels:
 
     async def _take_back(self, count: int) -> None:
         for _ in range(count):
-            self._task.uncancel()
-        if count and getattr(self._task, "_must_cancel", False):
+            self.task.uncancel()
+        if count and getattr(self.task, "_must_cancel", False):
             # No await has delivered it yet, and before Python 3.13 ``uncancel`` does not stop it.
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)

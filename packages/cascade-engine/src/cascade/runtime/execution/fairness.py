@@ -14,15 +14,10 @@ from __future__ import annotations
 import asyncio
 from math import inf
 from time import perf_counter
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.usage import usage
-
-if TYPE_CHECKING:
-    from cascade.runtime.bus import MessageBus
-    from cascade.runtime.execution.scope import RunScope
 
 #: Seconds between two turns of the event loop.
 BUDGET = 0.005
@@ -96,18 +91,14 @@ class YieldBudget:
         left: Steps until the next pause; at least one.
         since: Time of the event loop's last turn.
         turns: Number of its turns since the last pause that came because a step has waited.
-        bus: The bus of the run that reports steps, after a call of ``tells``.
     """
 
     __slots__ = (
         "_batch",
         "_fixed",
         "_made",
-        "_run",
         "_contention",
-        "_task",
         "_took",
-        "bus",
         "left",
         "since",
         "turns",
@@ -119,9 +110,6 @@ class YieldBudget:
         self.left = self._batch
         self.since = perf_counter()
         self.turns = 0
-        self.bus: MessageBus
-        self._run: RunScope
-        self._task: str
         #: Seconds from the last turn given by a waiting step to the end of the batch.
         self._took = 0.0
         #: Steps since the last turn, in earlier batches.
@@ -133,10 +121,6 @@ class YieldBudget:
         self.left -= 1
         return self.left <= 0
 
-    def tells(self, run: RunScope, task: str) -> None:
-        """From now on, let ``run`` report the steps of ``task`` when ``tell`` is called."""
-        self._run, self._task, self.bus = run, task, run.bus
-
     def turned(self, count: int, since: float) -> None:
         """Note ``count`` turns of the event loop while steps waited; ``since`` is the last one.
 
@@ -145,10 +129,6 @@ class YieldBudget:
         self.since = since
         self._took = perf_counter() - since
         self.turns += count
-
-    def tell(self) -> None:
-        """Report the steps so far, soon; call it only if the bus has subscribers."""
-        self._run.tell_soon(self._task)
 
     def restart(self) -> None:
         """Start again with a batch of one step: steps take longer than before."""

@@ -23,7 +23,13 @@ _WINDOW = 1.0
 
 
 class Batch(Protocol):
-    """A batch of steps that a loop makes by itself."""
+    """A batch of steps that a loop makes by itself.
+
+    Attributes:
+        began: Start of a batch on a thread; 0 for others.
+    """
+
+    began: float
 
     @property
     def made(self) -> int:
@@ -158,6 +164,16 @@ class Steps:
         if self.limit is not None:
             self._check(self.count, task)
         return self._look(task)
+
+    def under_way(self) -> list[Batch]:
+        """The active batches. From any thread."""
+        with self._lock:
+            return list(self._batches)
+
+    def end_batches(self) -> None:
+        """End each active batch with its current step. From any thread."""
+        for batch in self.under_way():
+            batch.end()
 
     # The rest is called under the lock.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cascade.runtime.attempts import pause_after
-from cascade.runtime.graph_path.loop_driver import MOVED, NOT_ENTERED
+from cascade.runtime.graph_path.awaited_loops import NOT_ENTERED
+from cascade.runtime.graph_path.loop_driver import MOVED
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.loops.protocol import PAUSED
@@ -32,17 +33,8 @@ class Following:
 
     def after(self, work: Work, result: Any, on_loop: bool) -> Work | None:
         """The work after a call: the same node's next call in this lane, or none here."""
-        kind = type(result)  # isinstance reads __class__, which may run a user's code
-        if not (
-            kind is LazyResult
-            or kind is TailCall
-            or kind in ATOMS
-            or work.operation.structural
-            or issubclass(kind, Missing)
-        ):
-            source = work.source
-            result = result_of(result, work.operation, source._code, source._lasti)
-            kind = type(result)
+        result = searched(work, result)
+        kind = type(result)
         if issubclass(kind, TailCall):
             going_on = self._around.continuations.tail(work, result)
         elif issubclass(kind, LazyResult):
@@ -98,3 +90,18 @@ class Following:
         with self._lock:
             self._dispatch.send(work)
         return None
+
+
+def searched(work: Work, result: Any) -> Any:
+    """The result of a call; a lazy value, if it is a container with lazy values inside (R4)."""
+    kind = type(result)  # isinstance reads __class__, which may run a user's code
+    if (
+        kind is LazyResult
+        or kind is TailCall
+        or kind in ATOMS
+        or work.operation.structural
+        or issubclass(kind, Missing)
+    ):
+        return result
+    source = work.source
+    return result_of(result, work.operation, source._code, source._lasti)

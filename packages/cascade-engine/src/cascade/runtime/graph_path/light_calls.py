@@ -63,6 +63,9 @@ class LightCalls:
             and (policies.conditions or policies.amounts or policies.calls.timeout is not None)
         ):
             return None
+        is_repeated = policies is not None and policies.calls.retry and policies.calls.repeats
+        if is_repeated and not _is_repeatable(segment, lazy):
+            return None  # it is refused, before a resource opens
         constraints = self._constraints
         if constraints.any and constraints.found.get(operation.name) is not FREE:
             return None
@@ -97,8 +100,6 @@ class LightCalls:
         if policies is None:
             return args, kwargs, None, takes
         calls = policies.calls
-        if calls.retry is not None and calls.repeats and not _is_repeatable(segment, lazy):
-            return None
         takes = takes or bool(policies.predecessors)
         if calls.cache is not None:
             if calls.capacities or not self._run.bus.is_silent:

@@ -11,35 +11,34 @@ to the event loop in between.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import threading
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any, Final
 
 from cascade.runtime.diagnostics.blocking_calls import marked
-from cascade.runtime.execution.carried import carried, in_loop, stop_iteration
+from cascade.runtime.execution.carried import in_loop
 from cascade.runtime.execution.contexts import is_written
 from cascade.runtime.execution.fairness import BUDGET, YieldBudget
 from cascade.runtime.execution.placement import SLOW, Place, outside_loop
+from cascade.runtime.graph_path.awaited_loops import NOT_ENTERED, AwaitedLoop
 from cascade.runtime.graph_path.loop_batches import Loop, Steps, made_aside, made_here
+from cascade.runtime.graph_path.loop_steps import (
+    allowed_steps,
+    count_steps,
+    fail_at,
+    fail_here,
+)
 from cascade.runtime.graph_path.rounds import Rounds
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.surroundings import Surroundings
+from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.limits.permits import Permit, current_permit
 from cascade.runtime.loops.protocol import PAUSED
-from cascade.runtime.loops.trampoline import REPEATING
-from cascade.spec.errors import TaskCancelledError, TaskStopIterationError
-from cascade.spec.task import Task
+from cascade.spec.errors import TaskCancelledError
 
-#: The result of ``drive`` if the node has left its loop, so that its step is an ordinary call.
-NOT_ENTERED: Final = object()
 #: The result of ``drive`` if the loop continues on a worker.
 MOVED: Final = object()
 
-#: Most steps of a batch of a coroutine loop.
-_FEW = 1024
 #: Seconds after which a batch on a worker ends with its current step.
 _LONG = 0.02
 #: Most steps by which the seconds of a batch are divided to estimate the duration of one.
@@ -59,15 +58,12 @@ class LoopDriver:
         self._entries = around.entries
         self._rounds = Rounds.of(self._run)
         self._dispatch = around.dispatch
-        #: Running batches: of coroutine loops, and of loops on workers.
-        self._under_way: set[Steps] = set()
-        self._stop_listening: Callable[[], object] | None = None
-        self._end.at_stop(self.end_batches)
+        self._end.at_stop(self._run.steps.end_batches)
         self._dispatch.at_look(self.end_long_batches)
 
     # -- in the event loop's thread -----------------------------------------------------------
 
-    def drive(self, work: Work, budget: YieldBudget, reports: Any) -> Awaitable[Any]:
+    def drive(self, work: Work, budget: YieldBudget, reports: Reports) -> Awaitable[Any]:
         """Await the first result that is not a tail call of the loop; PAUSED if the loop goes on.
 
         Unless it goes on, the node has left its loop. The limits of a step apply to the whole
@@ -85,27 +81,26 @@ class LoopDriver:
         # Every wait of the loop passes through each further coroutine.
         loop = work.loop
         assert loop is not None
-        if not (self._run.constraints.any or work.policies.capacities):
-            if reports.wanted:
-                reports.goes_on(work)
-            allowed = self._allowed(work, 1 if loop.is_fresh else budget.left)
-            return self._batch(work, loop, budget, allowed, None)
-        return self._limited(work, loop, budget, reports)
+        if self._run.constraints.any or work.policies.capacities:
+            return self._limited(work, loop, budget, reports)
+        if loop.code.is_async:
+            return self._awaited(work, budget, reports).awaited()
+        if reports.wanted:
+            reports.goes_on(work)
+        allowed = allowed_steps(self._run, work, 1 if loop.is_fresh else budget.left)
+        return self._batch(work, loop, budget, allowed, None)
 
-    def _allowed(self, work: Work, calls: int) -> int:
-        """The number of ``calls`` that the limits of steps and rounds allow."""
-        allowed = self._run.steps.allowed(calls)
-        return allowed if self._rounds is None else self._rounds.allowed(work, allowed)
-
-    async def _limited(self, work: Work, loop: Loop, budget: YieldBudget, reports: Any) -> Any:
+    async def _limited(self, work: Work, loop: Loop, budget: YieldBudget, reports: Reports) -> Any:
         """The same if limits may apply to it."""
         gate, code = self._run.gate, loop.code
         task = loop.task
         if not gate.constraints.alike(other.name for other in code.tasks):
             self._entries.leave(work)  # its tasks have different limits
             return NOT_ENTERED
-        allowed = self._allowed(work, 1 if loop.is_fresh else budget.left)
+        allowed = allowed_steps(self._run, work, 1 if loop.is_fresh else budget.left)
         if not gate.governs(task, work.policies):
+            if code.is_async:
+                return await self._awaited(work, budget, reports).awaited_once(allowed)
             if reports.wanted:
                 reports.goes_on(work)
             return await self._batch(work, loop, budget, allowed, None)
@@ -119,13 +114,25 @@ class LoopDriver:
         permit = await gate.admitted(task, work.source, work.policies, most)
         if reports.wanted:
             reports.goes_on(work)
-        allowed = self._allowed(work, permit.calls)  # others may have made steps meanwhile
-        return await self._batch(work, loop, budget, allowed, permit)
+        allowed = allowed_steps(self._run, work, permit.calls)  # others may have made steps
+        if not code.is_async:
+            return await self._batch(work, loop, budget, allowed, permit)
+        step, context = self._awaited(work, budget, reports), loop.context
+        token = context.run(current_permit.set, permit)
+        try:
+            return await step.awaited_once(allowed)
+        finally:
+            context.run(current_permit.reset, token)
+            gate.leave(permit, permit.calls - step.made)
+
+    def _awaited(self, work: Work, budget: YieldBudget, reports: Reports) -> AwaitedLoop:
+        is_cancelled = self._end.is_cancelled
+        return AwaitedLoop(self._run, self._entries, reports, is_cancelled, work, budget)
 
     async def _batch(
         self, work: Work, loop: Loop, budget: YieldBudget, allowed: int, permit: Permit | None
     ) -> Any:
-        """One entry of the loop, for a number of calls; returns the permit."""
+        """One entry of a loop of plain functions, for a number of calls; returns the permit."""
         made = 0
         context = loop.context
         token = None if permit is None else context.run(current_permit.set, permit)
@@ -134,27 +141,21 @@ class LoopDriver:
             if enter is None:
                 self._entries.leave(work)
                 return NOT_ENTERED
-            place = self._place(loop)
-            if place is Place.WORKER:
+            if self._place(loop) is Place.WORKER:
                 loop.has_moved = True
                 return MOVED
-            most = min(allowed, _FEW) if place is Place.LOOP else allowed
-            steps = self._run.steps.begin(Steps, most)
+            steps = self._run.steps.begin(Steps, allowed)
             try:
-                if place is Place.LOOP:
-                    begun = self._begun(loop, enter, steps)
-                    outcome = await self._awaited(work, loop, begun, steps, budget)
-                else:
-                    outcome = self._made_here(loop, enter, steps)
+                outcome = self._made_here(loop, enter, steps)
             except BaseException as error:
-                self._under_way.discard(steps)
                 made = steps.made
-                self._note(loop, steps, place, budget)
-                self._failed(error, work, loop, budget, steps, made - 1)
+                self._note(loop, steps, budget)
+                budget.left -= made - 1
+                count_steps(self._run, work, loop, loop.task, steps, made - 1)
+                fail_here(error, work, loop)
                 raise
-            self._under_way.discard(steps)
             made = steps.made
-            self._note(loop, steps, place, budget)
+            self._note(loop, steps, budget)
         finally:
             if token is not None:
                 context.run(current_permit.reset, token)
@@ -164,17 +165,15 @@ class LoopDriver:
         value, loop.state, *loop.values = outcome
         made -= value is not PAUSED
         budget.left -= made
-        self._count(work, loop, entered, steps, made)
+        count_steps(self._run, work, loop, entered, steps, made)
         loop.is_fresh = False
         return self._after(work, loop, value)
 
     def _after(self, work: Work, loop: Loop, value: Any) -> Any:
-        """Handle the result of a batch; the node leaves the loop if it cannot continue there."""
-        written = is_written(loop.context, len(self._run.context), self._run.held)
-        if written and loop.code.is_async:
-            # Later steps must not see a variable set by one (M12).
-            loop.context = self._run.context.copy()
-        elif written:
+        """Handle the result of a batch of plain functions; the node leaves the loop if it cannot
+        continue there.
+        """
+        if is_written(loop.context, len(self._run.context), self._run.held):
             # Its steps set variables, which later steps of a batch would see.
             self._entries.leave(work)
             self._entries.sets_variables(work)
@@ -200,9 +199,9 @@ class LoopDriver:
             return in_loop(loop.task.name, marked, *args)
         return outside_loop(marked, *args) if loop.starts_loop else marked(*args)
 
-    def _note(self, loop: Loop, steps: Steps, place: Place, budget: YieldBudget) -> None:
+    def _note(self, loop: Loop, steps: Steps, budget: YieldBudget) -> None:
         """Record the duration of steps; slow ones are the last in this thread."""
-        if place is Place.LOOP or loop.task.mode == "inline" or not steps.seconds:
+        if loop.task.mode == "inline" or not steps.seconds:
             return  # or they were not begun
         if self._note_steps(loop, steps):
             budget.restart()
@@ -217,59 +216,6 @@ class LoopDriver:
             placement.note(loop.task, took)
         return took > SLOW
 
-    def _failed(
-        self,
-        error: BaseException,
-        work: Work,
-        loop: Loop,
-        budget: YieldBudget,
-        steps: Steps,
-        made: int,
-    ) -> None:
-        """Put ``work`` at the step that has failed."""
-        budget.left -= made
-        self._count(work, loop, loop.task, steps, made)
-        replaced = isinstance(error, (TaskStopIterationError, TaskCancelledError))
-        stopped = error.__cause__ if replaced else error
-        task = self._fail_at(error if stopped is None else stopped, work, loop)
-        if isinstance(error, StopIteration) or (
-            isinstance(error, asyncio.CancelledError) and not loop.code.is_async
-        ):
-            raise carried(task.func, error) from error
-        if isinstance(error, TaskStopIterationError):  # it names the task that was entered
-            error.args = stop_iteration(task.func).args
-
-    def _fail_at(self, error: BaseException, work: Work, loop: Loop) -> Task[..., Any]:
-        """Put ``work`` at the task whose step has raised ``error``, out of the loop; that task."""
-        loop.state = loop.code.state_at(error, loop.state)
-        work.loop, work.operation = None, loop.task
-        if work.policies.retry is not None and isinstance(loop.code, REPEATING):
-            named = work.named = loop.code.named(*loop.code.failed)
-            work.args, work.kwargs = loop.task.parameters.spread(named)
-            work.tails = work.stays = 0
-        return loop.task
-
-    def _begun(self, loop: Loop, enter: Any, steps: Steps) -> Any:
-        """The coroutine of a loop, which takes the arguments over."""
-        task = asyncio.current_task()
-        assert task is not None
-        context, held = self._run.context, self._run.held
-        now = (task.cancelling(), task.cancelling, loop.context, len(context), held)
-        values, loop.values = loop.values, ()
-        return enter(steps.items, loop.state, *now, *values)
-
-    def _awaited(
-        self, work: Work, loop: Loop, begun: Any, steps: Steps, budget: YieldBudget
-    ) -> Awaitable[Any]:
-        """An awaitable for a batch of a coroutine loop, until ``steps`` has an end."""
-        operation = loop.task
-        budget.tells(self._run, operation.name)
-        self._listen()
-        self._under_way.add(steps)
-        return self._run.awaiting(
-            operation, work.source, begun, loop.context, self._end.is_cancelled, budget
-        )
-
     # -- in a worker's thread -----------------------------------------------------------------
 
     def drive_on_worker(self, work: Work) -> Any:
@@ -283,7 +229,6 @@ class LoopDriver:
         """
         loop, many, value = work.loop, 1, PAUSED
         assert loop is not None
-        self._listen()
         while value is PAUSED:
             is_free = self._entries.is_unlimited(work, loop.code.tasks)
             enter = self._entries.entry(loop) if is_free else None
@@ -295,7 +240,7 @@ class LoopDriver:
             steps, entered = self._run.steps.begin(Steps, most), loop.task
             value, loop.state, *loop.values = self._made_on_worker(work, loop, enter, steps)
             made = steps.made - (value is not PAUSED)
-            self._count(work, loop, entered, steps, made)
+            count_steps(self._run, work, loop, entered, steps, made)
             # Such a run's loops begin here until their durations are known.
             if self._run.placement.in_time:
                 self._note_steps(loop, steps)
@@ -310,56 +255,21 @@ class LoopDriver:
         try:
             if not self._run.bus.is_silent:
                 self._run.tell_soon(loop.task.name)
-            self._under_way.add(steps)
             return made_aside(loop, enter, steps)
         except BaseException as error:
-            self._count(work, loop, loop.task, steps, steps.made - 1)
+            count_steps(self._run, work, loop, loop.task, steps, steps.made - 1)
             cause = error.__cause__
             replaced = isinstance(error, TaskCancelledError) and cause is not None
-            self._fail_at(cause if replaced and cause is not None else error, work, loop)
+            fail_at(cause if replaced and cause is not None else error, work, loop)
             raise
-        finally:
-            self._under_way.discard(steps)
 
     def end_long_batches(self) -> None:
         """End the batches that workers have run for long. In the event loop's thread."""
         since = perf_counter() - _LONG
-        for steps in list(self._under_way):
-            if steps.began and steps.began < since:
-                steps.end()
-
-    # -- constraints that change, and the end -------------------------------------------------
-
-    def _listen(self) -> None:
-        """From now on, end batches when constraints change."""
-        if self._stop_listening is None:
-            self._stop_listening = self._run.constraints.listen(self._changed)
+        for batch in self._run.steps.under_way():
+            if batch.began and batch.began < since:
+                batch.end()
 
     def close(self) -> None:
-        """End all batches, and listen no more. In the event loop's thread."""
-        self.end_batches()
-        if self._stop_listening is not None:
-            self._stop_listening()
-            self._stop_listening = None
-
-    def _changed(self) -> None:
-        if self._run.is_own_thread(threading.get_ident()):
-            self.end_batches()  # now; steps that are ready already were made before
-            return
-        with contextlib.suppress(RuntimeError):  # the event loop is closed
-            self._run.loop.call_soon_threadsafe(self.end_batches)
-
-    def end_batches(self) -> None:
-        """End each batch with its current step. From any thread."""
-        for steps in list(self._under_way):
-            steps.end()
-
-    def _count(
-        self, work: Work, loop: Loop, entered: Task[..., Any], steps: Steps, made: int
-    ) -> None:
-        loop.made += max(made, 0)
-        if work.operation is not entered:
-            work.operation, work.blueprint = entered, None
-        self._run.made(max(made, 0), entered.name, steps)
-        if self._rounds is not None:
-            self._rounds.count(work, max(made, 0))
+        """End all batches. In the event loop's thread."""
+        self._run.steps.end_batches()

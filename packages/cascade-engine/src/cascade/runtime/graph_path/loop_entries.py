@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from cascade.runtime.graph_path.loop_batches import Code, Loop
 from cascade.runtime.graph_path.segments import Work
@@ -17,6 +17,7 @@ from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.loops.fused import Fused, is_traced
 from cascade.runtime.loops.tiers import Tier, loop_of
 from cascade.runtime.loops.trampoline import trampoline
+from cascade.runtime.run import Run
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS
 from cascade.spec.operation import Operation
@@ -32,12 +33,20 @@ class LoopEntries:
     """Lets nodes of one run enter and leave loops.
 
     Args:
-        around: The other parts of the run; has the best tier allowed.
+        run: The run.
+        tier: The best tier allowed.
     """
 
-    def __init__(self, around: Surroundings) -> None:
-        self._run = around.run
-        self._tier: Tier = around.tier
+    __slots__ = ("_run", "_tier")
+
+    def __init__(self, run: Run, tier: Tier) -> None:
+        self._run = run
+        self._tier: Tier = tier
+
+    @classmethod
+    def of(cls, around: Surroundings) -> Self:
+        """Those of a run with a graph."""
+        return cls(around.run, around.tier)
 
     def starts_at(self, target: LazyResult[Any]) -> bool:
         """Whether a target is a lone call of a loop task, so that its node begins in the loop."""

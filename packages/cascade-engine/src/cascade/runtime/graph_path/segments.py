@@ -221,8 +221,9 @@ class Work:
         "waits_since",
     )
 
-    def __init__(self, segment: Segment, node: LazyResult[Any]) -> None:
-        self.segment = segment
+    def __init__(self, segment: Segment | None, node: LazyResult[Any]) -> None:
+        #: Missing only while the run is a lone loop; see ``lone_loops``.
+        self.segment: Segment = segment  # type: ignore[assignment]
         self.node = node
         #: The address of its value, once a continuation has needed it.
         self.address: Address | None = None

@@ -77,6 +77,7 @@ class Spare(Cancels, Marked):
         "args",
         "began",
         "blocks",
+        "cancelling",
         "context",
         "coro",
         "dealt_with",
@@ -89,7 +90,6 @@ class Spare(Cancels, Marked):
         "operation",
         "segment",
         "started",
-        "task",
         "value",
         "waiting",
         "work",
@@ -123,17 +123,17 @@ class Spare(Cancels, Marked):
         """Make the task of ``body``, which yields before all else, and gets early cancels there."""
         body.send(None)
         run = self._lender.run
-        self.task = self._task = asyncio.Task(body, loop=run.loop, context=run.context.copy())
-        self.cancelling = self._task.cancelling
-        self._references, self._weak = getrefcount(self._task), getweakrefcount(self._task)
+        self.task = asyncio.Task(body, loop=run.loop, context=run.context.copy())
+        self.cancelling = self.task.cancelling
+        self._references, self._weak = getrefcount(self.task), getweakrefcount(self.task)
 
     @property
     def is_known(self) -> bool:
         """Whether a call has kept a reference to the task, or waits for its end."""
         return (
-            getrefcount(self._task) != self._references
-            or getweakrefcount(self._task) != self._weak
-            or getattr(self._task, "_callbacks", None) is not None
+            getrefcount(self.task) != self._references
+            or getweakrefcount(self.task) != self._weak
+            or getattr(self.task, "_callbacks", None) is not None
         )
 
     # -- the mark of a step -------------------------------------------------------------------
@@ -191,7 +191,7 @@ class Spare(Cancels, Marked):
     def expire(self) -> None:
         """Cancel the call, which takes too long."""
         self._expired = True
-        self._task.cancel()
+        self.task.cancel()
 
     def _is_cancelled(self, outside: int) -> bool:
         return bool(self._expired) or self._lender.end.is_cancelled(outside)
@@ -201,11 +201,11 @@ class Spare(Cancels, Marked):
             if error is None or self.own > 0 or isinstance(error, asyncio.CancelledError):
                 await self.settle(error, self._is_cancelled)
             if self._expired:
-                self._task.uncancel()
+                self.task.uncancel()
             if isinstance(error, RuntimeError):
                 raise_named(error, self.operation)
         except asyncio.CancelledError as cancelled:
-            if not self._expired or self._task.uncancel() > 0:
+            if not self._expired or self.task.uncancel() > 0:
                 raise
             assert self.work is not None
             assert self.work.policies.timeout is not None

@@ -35,6 +35,7 @@ from cascade.runtime.graph_path.fast_lane import FastLane
 from cascade.runtime.graph_path.following import Following
 from cascade.runtime.graph_path.gaps import Gaps
 from cascade.runtime.graph_path.handovers import Handovers
+from cascade.runtime.graph_path.lone_loops import LoneLoop
 from cascade.runtime.graph_path.loop_driver import LoopDriver
 from cascade.runtime.graph_path.loop_entries import LoopEntries
 from cascade.runtime.graph_path.loop_lane import LoopLane
@@ -43,6 +44,7 @@ from cascade.runtime.graph_path.pump import Pump
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.slow_lane import SlowLane
 from cascade.runtime.graph_path.surroundings import Surroundings
+from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.graph_path.timed_calls import TimedCalls
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run
@@ -85,7 +87,7 @@ _MAKERS = {
     "chains": Chains,
     "continuations": Continuations,
     "driver": LoopDriver,
-    "entries": LoopEntries,
+    "entries": LoopEntries.of,
     "failures": Failures,
     "fast_lane": FastLane,
     "following": Following,
@@ -106,13 +108,19 @@ class GraphRun:
         solver: See GraphExecutionStrategy.
         tier: See GraphExecutionStrategy.
         compiled: Whether a target that is a lone call of a loop task begins as a compiled loop.
+        reports: Publishes the events of nodes; by default for those who subscribe now.
     """
 
     def __init__(
-        self, run: Run, solver: Solver, tier: Tier = "auto", compiled: bool = False
+        self,
+        run: Run,
+        solver: Solver,
+        tier: Tier = "auto",
+        compiled: bool = False,
+        reports: Reports | None = None,
     ) -> None:
         self._run = run
-        self._around = around = Surroundings(run, _MAKERS, tier)
+        self._around = around = Surroundings(run, _MAKERS, tier, reports)
         self._lock, self._end = around.lock, around.end
         in_order = getattr(solver, "in_order", False)
         stages = None if in_order else Stages()
@@ -122,15 +130,29 @@ class GraphRun:
         self._entries = around.entries if compiled else None
         self._dispatch.lanes = self
 
-    async def value(self, target: LazyResult[Any], begun: Begun | None = None) -> Any:
-        """The result of a strategy for ``target``; with ``begun``, continue from there."""
+    async def value(
+        self,
+        target: LazyResult[Any],
+        begun: Begun | None = None,
+        lone: LoneLoop | None = None,
+    ) -> Any:
+        """The result of a strategy for ``target``.
+
+        Args:
+            target: The target.
+            begun: The point where straight-line code for it has stopped, to continue from there.
+            lone: The same of the loop that was the whole run.
+        """
         self._run.watch_waits(self._lacking)
         wiring = wire(target)
         self._run.check(wiring.special)
         try:
-            self._run.report_plan(wiring.nodes)
+            if lone is None:
+                self._run.report_plan(wiring.nodes)
             if begun is not None:
                 self._go_on_from(wiring, begun)
+            elif lone is not None:
+                self._go_on_after(wiring, lone)
             elif self._entries is not None and self._entries.starts_at(target):
                 await self._start_in_loop(wiring, self._entries)
             else:
@@ -175,6 +197,28 @@ class GraphRun:
         work.handed = begun.stopped.result
         with self._lock:
             self._dispatch.send(work)
+
+    def _go_on_after(self, wiring: Wiring, lone: LoneLoop) -> None:
+        """Begin where the loop that was the whole run has ended without a value."""
+        wiring.ready.clear()
+        work: Work | None = lone.work
+        assert work is not None
+        with self._lock:
+            work.segment = self._nodes.add(wiring, None)
+        error, lone.error = lone.error, None  # its traceback has this frame
+        try:
+            if error is None:
+                work = self._around.following.after_batch(lone.work, lone.take())
+        except BaseException as failure:
+            error = failure
+        try:
+            if error is not None:
+                self._around.failures.fail(error, lone.work)
+            elif work is not None:
+                with self._lock:
+                    self._dispatch.send(work)
+        finally:
+            del error
 
     async def _start_in_loop(self, wiring: Wiring, entries: LoopEntries) -> None:
         """Begin with a compiled loop, which is the whole target.

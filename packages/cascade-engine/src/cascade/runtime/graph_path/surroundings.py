@@ -48,6 +48,7 @@ class Surroundings:
         run: The run.
         makers: Makes the parts.
         tier: The tier for nodes that have proven to be loops.
+        reports: Publishes the events of nodes; by default for those who subscribe now.
 
     Attributes:
         run: The run.
@@ -77,11 +78,13 @@ class Surroundings:
 
     _makers: Makers = MappingProxyType({})
 
-    def __init__(self, run: Run, makers: Makers, tier: Tier = "auto") -> None:
+    def __init__(
+        self, run: Run, makers: Makers, tier: Tier = "auto", reports: Reports | None = None
+    ) -> None:
         self.run = run
         self.tier: Tier = tier
         self.lock = BiasedLock()
-        self.reports = Reports(run)
+        self.reports = reports or Reports(run)
         self.end = RunEnd(run)
         self._makers = makers
 

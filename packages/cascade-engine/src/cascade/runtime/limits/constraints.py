@@ -69,7 +69,6 @@ class ConstraintManager:
         self.found: dict[str, tuple[Rule, ...]] = {}
         self._expires = math.inf
         self._clock: Callable[[], float] = time.monotonic
-        self._listeners: dict[Callable[[], None], None] = {}
 
     # -- setting them -------------------------------------------------------------------------
 
@@ -202,11 +201,6 @@ class ConstraintManager:
 
     # -- changes ------------------------------------------------------------------------------
 
-    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call ``changed`` after every change, in its thread; returns a function that ends that."""
-        self._listeners[changed] = None
-        return lambda: self._listeners.pop(changed, None)
-
     def use_clock(self, clock: Callable[[], float]) -> None:
         """Measure by another clock from now on, such as that of a loop in virtual time.
 
@@ -248,8 +242,6 @@ class ConstraintManager:
         self.capacities.later.append(lambda: self._announce((rule, "expired") for rule in over))
 
     def _announce(self, changes: Iterable[tuple[Rule, str]]) -> None:
-        for changed in list(self._listeners):
-            changed()
         for rule, what in changes:
             self._changed(rule.constraint, what)
 

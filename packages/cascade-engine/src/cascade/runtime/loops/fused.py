@@ -87,8 +87,8 @@ class Fused:
         """The function to enter with ``values``, those of ``parameters``; None if there is none.
 
         It takes an iterator of the steps to make; the state; if it is a coroutine function, the
-        count of ``cancelling`` and that method of its asyncio task; then the values. It returns the
-        value of a step, or PAUSED; the state, and the values of that step.
+        count of ``cancelling`` of its asyncio task, and what else ``protocol`` lists; then the
+        values. It returns the value of a step, or PAUSED; the state, and the values of that step.
         """
         for names, name, value in self._globals:
             if names.get(name) is not value:

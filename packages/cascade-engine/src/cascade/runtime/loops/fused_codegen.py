@@ -21,10 +21,10 @@ from cascade.spec.task import Task
 
 # The loop's own names end with underscores, so that they are no private names of a class: CPython
 # 3.12 regards everything after a generic class as part of it.
-STEPS, STATE, _CANCELLING, _BEFORE = (
+STEPS, STATE, _TASK, _BEFORE = (
     "__cs_steps__",
     "__cs_state__",
-    "__cs_cancelling__",
+    "__cs_task__",
     "__cs_before__",
 )
 _CONTEXT, _VARIABLES, _HELD = "__cs_context__", "__cs_variables__", "__cs_held__"
@@ -83,7 +83,7 @@ class LoopWriter:
         """The syntax tree of the loop."""
         leading = [STEPS, STATE]
         if self._bodies[0].task.is_async:
-            leading += [_BEFORE, _CANCELLING, _CONTEXT, _VARIABLES, _HELD]
+            leading += [_BEFORE, _TASK, _CONTEXT, _VARIABLES, _HELD]
         names = [ast.arg(name) for name in (*leading, *self._parameters)]
         step = ast.For(ast.Name("__cs_step__", ast.Store()), _name(STEPS), self._step(), [])
         pause = self._pause()
@@ -236,12 +236,13 @@ class LoopWriter:
     def _is_to_pause(self) -> ast.expr:
         """An expression: whether a step has swallowed a cancel, or set a context variable."""
         length = ast.Call(self._tool("len", len), [_name(_CONTEXT)], [])
+        cancelling = ast.Attribute(_name(_TASK), "cancelling", ast.Load())
         arguments: list[ast.expr] = [_name(_CONTEXT), _name(_HELD)]
         other = ast.Call(self._tool("differs", differs), arguments, [])
         return ast.BoolOp(
             ast.Or(),
             [
-                ast.Compare(ast.Call(_name(_CANCELLING), [], []), [ast.NotEq()], [_name(_BEFORE)]),
+                ast.Compare(ast.Call(cancelling, [], []), [ast.NotEq()], [_name(_BEFORE)]),
                 ast.Compare(length, [ast.NotEq()], [_name(_VARIABLES)]),
                 ast.BoolOp(ast.And(), [_name(_HELD), other]),
             ],

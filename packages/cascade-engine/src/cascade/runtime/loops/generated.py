@@ -109,7 +109,7 @@ def _lines(task: Task[..., Any], scope: Iterable[str]) -> Iterator[str]:
     leading = "__cs_steps, __cs_state"
     define, wait = "def", ""
     if task.is_async:
-        leading += ", __cs_before, __cs_cancelling, __cs_context, __cs_variables, __cs_held"
+        leading += ", __cs_before, __cs_own, __cs_context, __cs_variables, __cs_held"
         define, wait = "async def", "await "
     taken = ", ".join(f"{name}=None" for name in scope)
     yield f"{define} __cs_loop({leading}, {_listed(names)} *, {taken}):"
@@ -124,7 +124,7 @@ def _lines(task: Task[..., Any], scope: Iterable[str]) -> Iterator[str]:
     yield from (f"        {line}" for line in _new_arguments(parameters, task.is_async))
     if task.is_async:
         yield "        __cs_value = __cs_args = __cs_kwargs = None"  # the next step frees these
-        yield "        if __cs_cancelling() != __cs_before or ("
+        yield "        if __cs_own.cancelling() != __cs_before or ("
         yield "            __cs_len(__cs_context) != __cs_variables"
         yield "            or (__cs_held and __cs_differs(__cs_context, __cs_held))"
         yield "        ):"

@@ -6,7 +6,7 @@ state; and the arguments of that step, or of the next one.
 
 A coroutine function may take long, so it checks at the end of each step whether the next one may
 follow, and returns PAUSED if not. For that it takes, after the state, the count of ``cancelling``
-and that method of its asyncio task; its context, the number of the caller's context variables and
+of its asyncio task, and that task; its context, the number of the caller's context variables and
 their values (see ``contexts``).
 """
 

@@ -11,6 +11,7 @@ loops whose steps may be repeated (R10) are trampolines, too.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Context, copy_context
 from typing import Any, Final
@@ -196,7 +197,7 @@ class AsyncTrampoline(_Trampoline):
         steps: Iterator[None],
         state: int,
         before: int,
-        cancelling: Callable[[], int],
+        task: asyncio.Task[Any],
         context: Context,
         variables: int,
         held: Held,
@@ -216,7 +217,7 @@ class AsyncTrampoline(_Trampoline):
                     break
                 this, values = found
                 value = found = None
-                if cancelling() != before or (
+                if task.cancelling() != before or (
                     len(context) != variables or (held and differs(context, held))
                 ):
                     value = PAUSED

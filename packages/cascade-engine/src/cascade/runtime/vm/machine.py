@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.adapters.solvers.native import NativeSolver
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.execution.registry import BlueprintRegistry
+from cascade.runtime.graph_path.lone_loops import LoneLoop
 from cascade.runtime.graph_path.strategy import GraphRun
 from cascade.runtime.graph_path.templates import instantiate
 from cascade.runtime.loops.tiers import Tier, check_tier, demand
@@ -82,17 +84,29 @@ class VirtualMachine:
             DependencyMissingError: The root was skipped (R6).
         """
         demand(blueprint.task, self._tier)
-        args, kwargs = initial_args or (), initial_kwargs or {}
+        args, kwargs, name = initial_args or (), initial_kwargs or {}, blueprint.name
         if self._run is None:
             outcome = await self._alone(blueprint, args, kwargs, source)
         elif source is not None and _is_whole(source, blueprint, args, kwargs):
+            # The runs of a fleet wait here.
+            del blueprint, initial_args, initial_kwargs, args, kwargs
             outcome = await self._outcome(self._run, source, begun)
         else:
             outcome = await self._executed(self._run, blueprint, args, kwargs, source, begun)
-        return value_or_raise(outcome, blueprint.name, source)
+        return value_or_raise(outcome, name, source)
 
-    def _outcome(self, run: Run, target: LazyResult[Any], begun: Begun | None) -> Awaitable[Any]:
-        return GraphRun(run, _SOLVER, self._tier, compiled=True).value(target, begun)
+    async def _outcome(self, run: Run, target: LazyResult[Any], begun: Begun | None) -> Any:
+        lone = LoneLoop.of(run, target, self._tier) if begun is None else None
+        if lone is None:
+            return await GraphRun(run, _SOLVER, self._tier, compiled=True).value(target, begun)
+        try:
+            await lone.started()
+        except asyncio.CancelledError as error:
+            lone.cancelled(error)
+        if lone.has_value():
+            return lone.take()
+        graph = GraphRun(run, _SOLVER, self._tier, compiled=True, reports=lone.reports)
+        return await graph.value(target, lone=lone)
 
     async def _executed(
         self,

@@ -7,7 +7,7 @@ as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from cascade.runtime.run import Run
@@ -34,19 +34,21 @@ class VMExecutionStrategy:
         self._build = build
         self._machine = machine
 
-    async def execute(self, target: LazyResult[Any], run: Run) -> Any:
-        """The value of ``target``.
+    def execute(self, target: LazyResult[Any], run: Run) -> Awaitable[Any]:
+        """An awaitable for the value of ``target``: each further coroutine is memory of a waiting
+        run.
 
-        Raises:
+        Raises, when awaited:
             DependencyMissingError: It was skipped (R6).
             CycleError: Nodes wait for each other.
         """
         blueprint = self._build(target)
         # A container, map or router has its inputs built in.
         is_task = isinstance(target.task, Task)
-        return await self._machine(run).execute(
+        executing: Awaitable[Any] = self._machine(run).execute(
             blueprint,
             initial_args=list(target.args) if is_task else [],
             initial_kwargs=dict(target.kwargs) if is_task else {},
             source=target,
         )
+        return executing
