@@ -71,7 +71,7 @@ def test_every_protocol_and_its_methods_have_docstrings(seam):
 
 
 def test_a_seam_that_talks_to_the_outside_is_async():
-    assert inspect.iscoroutinefunction(ExecutionStrategy.execute)
+    assert inspect.signature(ExecutionStrategy.execute).return_annotation == "Awaitable[Any]"
     for name in ("connect", "disconnect", "subscribe"):
         assert inspect.iscoroutinefunction(getattr(Connector, name))
 
