@@ -572,6 +572,7 @@ def test_text_of_another_format_is_refused(text, problem):
         {"operator": "add", "args": [1, 2]},
         {"operator": "no such", "args": []},
         {"operator": "attrgetter", "args": [{"$node": 0}]},
+        {"gather": None},
         {"gather": {"$float": 10**400}},
         {"gather": {"$namedtuple": ["builtins:tuple", []]}},
         {"map": "tests.graph.flows:pair", "over": {"a": "text"}},

@@ -35,7 +35,7 @@ from cascade.graph.values import (
     operator_at,
     told,
 )
-from cascade.spec.containers import GATHER, fill
+from cascade.spec.containers import GATHER, fill, is_container
 from cascade.spec.errors import ArgumentError, SerializationError
 from cascade.spec.lazy_types import (
     FallbackResult,
@@ -249,5 +249,8 @@ def _read_body(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
         kept = fallbacks.read_fallback(name, node[name], reader)
         return with_fallback(reader.earlier(node["of"]), *kept, from_json.__code__, 0)
     if "gather" in node:
-        return gathered(read(node["gather"]), from_json.__code__, 0)
+        container = read(node["gather"])
+        if not is_container(type(container)):
+            raise ValueError(f"it gathers no container, but {short(container)}")
+        return gathered(container, from_json.__code__, 0)
     raise ValueError(f"its kind is not one of {', '.join(_KINDS)}")
