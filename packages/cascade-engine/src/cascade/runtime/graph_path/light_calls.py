@@ -26,7 +26,7 @@ from cascade.spec.lazy_value import LITERALS, RESOURCES
 from cascade.spec.repeatable import is_spent
 from cascade.spec.task import Task
 
-#: A call that is ready: its arguments, with resources in place of their markers; what it holds; and
+#: A call that is ready: its arguments, with resources in place of their markers; its capacities;
 #: whether ``take`` must be called before it.
 Ready: TypeAlias = tuple[Sequence[Any], dict[str, Any], Holding | None, bool]
 #: Of a node that goes on later, or has a value already.
@@ -54,7 +54,7 @@ class LightCalls:
     def ready(self, segment: Segment, lazy: LazyResult[Any]) -> Ready | None:
         """The call of a node, which must then be made; None if the slow lane makes it.
 
-        KEPT if nobody makes it now: a resource is not open, and the node goes on later; or its
+        KEPT if the call is not made now: a resource is not open, and the node goes on later; or its
         value comes from elsewhere.
         """
         operation, policies = lazy.task, lazy._policies

@@ -179,7 +179,7 @@ class Spare(Cancels, Marked):
         self.context = context
         self.is_taken = True
         self.blocks = getattr(self.waiting, "_asyncio_future_blocking", False)
-        if self.blocks:  # as a task does at once; otherwise nobody else could await it
+        if self.blocks:  # as a task does at once; otherwise no other call could await it
             self.waiting._asyncio_future_blocking = False
         self._lender.run.calls[self] = self.operation.name
         if asked := self.cancelling():

@@ -41,8 +41,8 @@ Makers = Mapping[str, Callable[["Surroundings"], Any]]
 class Surroundings:
     """The parts of one graph run, for each other.
 
-    A part takes those that it always uses when it is made, and asks for the others here whenever it
-    needs them.
+    A part takes the parts that it always uses when it is made, and asks here for a rarer part
+    whenever it needs that.
 
     Args:
         run: The run.
