@@ -122,3 +122,10 @@ def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server that all tests of a process share."""
     with running_postgres() as server:
         yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """A database without any runs."""
+    yield postgres.url
+    postgres.clear()

@@ -182,6 +182,25 @@ class Postgres:
                 process.wait()
         self._log.write_text("")  # the next start is to say that it is ready
 
+    def clear(self) -> None:
+        """Delete all runs, and what else tests have made."""
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("DROP TABLE IF EXISTS paid")
+            try:
+                version = connection.execute("SELECT value FROM cascade.meta").fetchall()
+            except psycopg.errors.UndefinedTable:
+                return
+            if version != [(1,)]:  # a test has migrated the tables
+                connection.execute("DROP SCHEMA cascade CASCADE")
+                return
+            # They are kept, as making them takes longer than most of the tests.
+            tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'cascade'"
+            for (table,) in connection.execute(tables).fetchall():
+                if table != "meta":
+                    connection.execute(f"DELETE FROM cascade.{table}")
+
     def _call(self, program: str, *arguments: str) -> None:
         command = [self.binary(program), *arguments]
         done = subprocess.run(

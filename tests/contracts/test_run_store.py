@@ -80,22 +80,24 @@ def in_threads(count, function):
         return list(pool.map(call, range(count)))
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def kind(request):
     return request.param
 
 
 #: For tests of what a store in memory does not have.
-in_databases = pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+in_databases = pytest.mark.parametrize("kind", ["sqlite", "postgres"], indirect=True)
 
 
 @pytest.fixture
-def url(kind, tmp_path):
+def url(kind, tmp_path, request):
     """Where a store without any run is."""
     if kind == "memory":
         return "memory:"
-    # The order of commits to the disk is tested elsewhere; here they are many.
-    return f"sqlite:///{tmp_path}/runs.db?synchronous=normal"
+    if kind == "sqlite":
+        # Whether commits reach the disk is tested elsewhere; here they are many.
+        return f"sqlite:///{tmp_path}/runs.db?synchronous=normal"
+    return request.getfixturevalue("postgres_url")
 
 
 @pytest.fixture
@@ -572,6 +574,7 @@ def test_a_run_that_ends_has_a_result_and_no_owner(store, status):
     loaded = store.load(run.number)
     assert (loaded.run.status, loaded.result, loaded.run.progress) == (status, b"result", 4)
     assert (loaded.run.owner, loaded.run.lease_until, loaded.run.due) == (None, 0, None)
+    assert loaded.run.ended == loaded.run.updated
 
 
 def test_a_released_run_is_due_at_once_or_at_the_given_time(store):
@@ -717,7 +720,8 @@ def test_a_run_that_is_released_with_a_cancel_asked_for_is_cancelled(store, stat
     change = Change(status, due=FAR_OFF)
 
     assert done(store, run, change=change).held
-    assert store.find("a").status is RunStatus.CANCELLED
+    loaded = store.load(run.number)
+    assert (loaded.run.status, loaded.result) == (RunStatus.CANCELLED, None)
     assert done(store, run, change=change).held  # again, as after a lost connection
 
 
@@ -1149,11 +1153,11 @@ for n in range(1, 1_000_000):
 @in_databases
 def test_what_was_committed_outlives_a_killed_process(url):
     """Also the last commit, and of the one under way all or nothing."""
-    writer = started(WRITER, url)
-    for _ in range(20):
-        told = int(writer.stdout.readline())
-    writer.kill()
-    told = int([told, *writer.communicate(timeout=20)[0].split()][-1])
+    with started(WRITER, url) as writer:
+        for _ in range(20):
+            told = int(writer.stdout.readline())
+        writer.kill()
+        told = int([told, *writer.stdout.read().split()][-1])
 
     store = open_store(url)
     run = store.claim_run("a", OURS, dead=["writer"])

@@ -36,7 +36,7 @@ def test_stores_in_memory_are_separate():
         (None, "named by a URL such as 'sqlite:///runs.db'.*not by None"),
         ("", "names no store"),
         ("runs.db", "for a file: 'sqlite:///runs.db'"),
-        ("sqlit://user:secret@host/db", r"'sqlit' names no store \(did you mean"),
+        ("postgresq://user:secret@host/db", r"'postgresq' names no store \(did you mean"),
         ("redis://host", "the scheme 'redis' names no store; URLs of stores are like"),
         ("sqlite://runs.db", "names no file: write 'sqlite:///runs.db'"),
         ("sqlite:", "names no file"),

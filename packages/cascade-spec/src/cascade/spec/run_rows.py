@@ -147,6 +147,8 @@ class RunRecord(NamedTuple):
     trimmed: bool
     created: float
     updated: float
+    #: When it ended; None if it has not.
+    ended: float | None
     parent: str | None
 
 

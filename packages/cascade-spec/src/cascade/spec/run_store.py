@@ -188,7 +188,7 @@ class RunStore(Protocol):
         limit: int = 500,
         keep_results: bool = False,
     ) -> int:
-        """Delete finished runs that have not changed since ``before``, the oldest first.
+        """Delete runs that ended earlier than ``before``, those that ended first.
 
         Args:
             statuses: Finished ones; unfinished ones are ignored.

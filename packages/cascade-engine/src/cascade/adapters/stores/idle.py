@@ -19,18 +19,25 @@ class Idle(Generic[C]):
     Args:
         connect: Opens one.
         close: Closes one.
+        usable: Whether one can be used again after an error; by default none can.
     """
 
-    def __init__(self, connect: Callable[[], C], close: Callable[[C], object]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], C],
+        close: Callable[[C], object],
+        usable: Callable[[C], bool] = lambda _connection: False,
+    ) -> None:
         self._connect = connect
         self._close = close
+        self._usable = usable
         self._lock = threading.Lock()
         self._kept: list[C] = []
         self._closed = False
 
     @contextmanager
     def lent(self) -> Iterator[C]:
-        """A connection for the block. After an error in it, it is closed and not used again."""
+        """A connection for the block."""
         with self._lock:
             connection = self._kept.pop() if self._kept else None
         if connection is None:
@@ -38,8 +45,14 @@ class Idle(Generic[C]):
         try:
             yield connection
         except BaseException:
-            self._close(connection)
+            if self._usable(connection):
+                self._give_back(connection)
+            else:
+                self._close(connection)
             raise
+        self._give_back(connection)
+
+    def _give_back(self, connection: C) -> None:
         with self._lock:
             keep = not self._closed and len(self._kept) < _MOST_KEPT
             if keep:

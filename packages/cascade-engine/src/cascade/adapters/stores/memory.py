@@ -65,7 +65,7 @@ class _Run:
             run = run._replace(progress=commit.progress)
         if commit.change is not None:
             run = rules.left(run, commit.change, now)
-            if run.status in FINISHED:
+            if commit.change.status in FINISHED:
                 self.result = commit.change.result
         self.record = run
 
@@ -264,15 +264,15 @@ class MemoryStore:
     ) -> int:
         with self._lock:
             self._check_open()
-            ended = rules.sweepable(statuses)
             old = [
                 run
                 for run in self._runs.values()
-                if run.record.status in ended
-                and run.record.updated < before
+                if run.record.status in statuses
+                and run.record.ended is not None
+                and run.record.ended < before
                 and not (keep_results and run.record.trimmed)
             ]
-            old.sort(key=lambda run: (run.record.updated, run.record.number))
+            old.sort(key=lambda run: (run.record.ended, run.record.number))
             for run in old[:limit]:
                 if keep_results:
                     run.trim()

@@ -87,6 +87,7 @@ def new_record(number: int, run: NewRun, now: float) -> RunRecord:
         trimmed=False,
         created=now,
         updated=now,
+        ended=None,
         parent=run.parent,
     )
 
@@ -130,6 +131,7 @@ def claimed(run: RunRecord, lease: Lease, now: float) -> RunRecord:
         recoveries=run.recoveries + 1,
         cancelling=run.cancelling and run.status not in FINISHED,
         updated=now,
+        ended=None,
     )
 
 
@@ -163,7 +165,10 @@ def left(run: RunRecord, change: Change, now: float) -> RunRecord:
         due = now if due is None else due
     elif run.inbox > change.inbox:
         due = now  # a signal came after the owner had looked
-    return run._replace(status=status, due=due, owner=None, lease_until=0.0, updated=now)
+    ended = now if status in FINISHED else None
+    return run._replace(
+        status=status, due=due, owner=None, lease_until=0.0, updated=now, ended=ended
+    )
 
 
 def is_held(commit: Commit, epoch: int, status: RunStatus) -> bool:
@@ -217,11 +222,6 @@ def rank(run: RunRecord) -> tuple[float, int]:
     """Sorts runs that are due, the first of the queue first: priority plus seconds of waiting."""
     since = run.lease_until if run.due is None else run.due
     return since - run.priority, run.number
-
-
-def sweepable(statuses: Collection[RunStatus]) -> frozenset[RunStatus]:
-    """Those of ``statuses`` that a sweep may delete."""
-    return FINISHED & frozenset(statuses)
 
 
 def closed(store: object) -> StoreError:

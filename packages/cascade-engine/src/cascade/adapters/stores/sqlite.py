@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from cascade.adapters.stores import rules, sqlite_rows
 from cascade.adapters.stores.idle import Idle
@@ -178,16 +178,12 @@ class SQLiteStore:
         limit: int = 500,
         keep_results: bool = False,
     ) -> int:
-        ended = sorted(rules.sweepable(statuses))
+        marks = ", ".join("?" * len(statuses))
         with self._writing() as connection:
-            marks = ", ".join("?" * len(ended))
             old = connection.execute(
-                # All four are named for the sake of the index.
-                "SELECT number FROM cascade_runs "
-                "WHERE status IN ('succeeded', 'failed', 'cancelled', 'dead') "
-                f"AND status IN ({marks}) AND updated < ? AND NOT (? AND trimmed) "
-                "ORDER BY updated, number LIMIT ?",
-                (*ended, before, keep_results, limit),
+                f"SELECT number FROM cascade_runs WHERE ended < ? AND status IN ({marks}) "
+                "AND NOT (? AND trimmed) ORDER BY ended, number LIMIT ?",
+                (before, *statuses, keep_results, limit),
             ).fetchall()
             if old:
                 sqlite_rows.delete(connection, [number for (number,) in old], trim=keep_results)
@@ -296,15 +292,15 @@ class SQLiteStore:
                     (news,) = connection.execute(
                         "SELECT value FROM cascade_meta WHERE key = 'news'"
                     ).fetchone()
-            except sqlite3.Error:
-                continue  # locked, or away; news is a hint
+            except (sqlite3.Error, StoreError):
+                continue  # news is a hint, and the next method that is called says what is wrong
             if last is not None and news != last:
                 yield news
             last = news
 
     def _vacuum(self) -> None:
-        """Give free pages back to the system."""
-        with self._lock, self._file.errors():
+        """Give free pages back to the system, unless another program writes."""
+        with self._lock, suppress(sqlite3.Error):
             if self._writer is not None:
                 # Not by execute, which makes only the first step: that is one page.
                 self._writer.executescript(f"PRAGMA incremental_vacuum({_VACUUMED})")

@@ -80,7 +80,7 @@ class SQLiteFile:
         """A connection in autocommit mode, which may be used by one thread after the other."""
         with self.errors():
             connection = sqlite3.connect(
-                self.path, self.timeout, isolation_level=None, check_same_thread=False
+                self.path, timeout=self.timeout, isolation_level=None, check_same_thread=False
             )
             try:
                 connection.execute(f"PRAGMA synchronous={self.synchronous}")

@@ -100,7 +100,8 @@ def update(connection: sqlite3.Connection, run: RunRecord) -> None:
     """Write what can change in the row of a run."""
     connection.execute(
         "UPDATE cascade_runs SET status = ?, due = ?, owner = ?, lease_until = ?, epoch = ?, "
-        "recoveries = ?, cancelling = ?, inbox = ?, trimmed = ?, updated = ? WHERE number = ?",
+        "recoveries = ?, cancelling = ?, inbox = ?, trimmed = ?, updated = ?, ended = ? "
+        "WHERE number = ?",
         (
             run.status,
             run.due,
@@ -112,6 +113,7 @@ def update(connection: sqlite3.Connection, run: RunRecord) -> None:
             run.inbox,
             run.trimmed,
             run.updated,
+            run.ended,
             run.number,
         ),
     )
@@ -210,9 +212,8 @@ def _leave(connection: sqlite3.Connection, leaving: Sequence[Commit], now: float
     for each in leaving:
         assert each.change is not None
         (run,) = select(connection, "WHERE number = ?", each.run)
-        run = rules.left(run, each.change, now)
-        update(connection, run)
-        if run.status in FINISHED:
+        update(connection, rules.left(run, each.change, now))
+        if each.change.status in FINISHED:
             connection.execute(
                 "INSERT OR REPLACE INTO cascade_results VALUES (?, ?)",
                 (each.run, each.change.result),

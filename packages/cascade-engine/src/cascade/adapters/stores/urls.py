@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from cascade.adapters.stores.memory import MemoryStore
 from cascade.adapters.stores.sqlite import SQLiteStore
-from cascade.spec.errors import ArgumentError
+from cascade.spec.errors import ArgumentError, StoreError
 from cascade.spec.nearby import did_you_mean
 from cascade.spec.run_store import RunStore
 from cascade.spec.wording import short
 
-_EXAMPLES = "'sqlite:///runs.db' or 'memory:'"
+_EXAMPLES = "'sqlite:///runs.db', 'postgresql://user@host/database' or 'memory:'"
 
 
 def open_store(url: str) -> RunStore:
@@ -22,6 +22,9 @@ def open_store(url: str) -> RunStore:
     ``sqlite:///runs.db`` is a file in the working directory, ``sqlite:////var/lib/runs.db`` one
     with an absolute path. Options: ``?synchronous=normal`` and ``?timeout=30`` (seconds), as
     SQLiteStore takes them.
+
+    ``postgresql://user:password@host:5432/database`` takes the options of libpq, and
+    ``?prepare=off`` for poolers that know no prepared statements, as PostgresStore takes them.
 
     ``memory:`` is a new store that ends with the process.
 
@@ -61,6 +64,24 @@ def _sqlite(url: str) -> RunStore:
     return SQLiteStore(path, **options)
 
 
+def _postgres(url: str) -> RunStore:
+    try:
+        from cascade.adapters.stores.postgres import PostgresStore
+    except ModuleNotFoundError as error:
+        if error.name != "psycopg":
+            raise
+        raise StoreError(
+            'a store in PostgreSQL needs psycopg: pip install "cascade-engine[postgres]"'
+        ) from error
+
+    parts = urlsplit(url)
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    ours = urlencode([pair for pair in pairs if pair[0] == "prepare"])
+    rest = urlencode([p for p in pairs if p[0] != "prepare"], quote_via=quote)  # libpq knows no "+"
+    options = _options(ours, {"prepare": _on_or_off})
+    return PostgresStore(urlunsplit(parts._replace(query=rest)), **options)
+
+
 def _options(query: str, known: Mapping[str, Callable[[str, str], Any]]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
@@ -77,6 +98,12 @@ def _synchronous(_name: str, text: str) -> str:
     return text.lower()
 
 
+def _on_or_off(name: str, text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ArgumentError(f"{name} must be 'on' or 'off', but is {short(text)}")
+    return text == "on"
+
+
 def _seconds(name: str, text: str) -> float:
     try:
         return float(text)
@@ -86,5 +113,7 @@ def _seconds(name: str, text: str) -> float:
 
 _OPENERS: Final[Mapping[str, Callable[[str], RunStore]]] = {
     "sqlite": _sqlite,
+    "postgresql": _postgres,
+    "postgres": _postgres,
     "memory": _memory,
 }

@@ -30,13 +30,13 @@ _FIRST: Migration = (
         trimmed INTEGER NOT NULL,
         created REAL NOT NULL,
         updated REAL NOT NULL,
+        ended REAL,
         parent TEXT
     )""",
-    # Partial, and without lease_until: renewing a lease changes no index.
+    # None has lease_until or updated, so that renewing a lease changes no index.
     "CREATE INDEX cascade_runs_due ON cascade_runs (due) WHERE due IS NOT NULL",
     "CREATE INDEX cascade_runs_running ON cascade_runs (number) WHERE status = 'running'",
-    "CREATE INDEX cascade_runs_ended ON cascade_runs (updated) "
-    "WHERE status IN ('succeeded', 'failed', 'cancelled', 'dead')",
+    "CREATE INDEX cascade_runs_ended ON cascade_runs (ended) WHERE ended IS NOT NULL",
     """CREATE TABLE cascade_programs (
         run INTEGER PRIMARY KEY, program BLOB, params BLOB NOT NULL, code BLOB NOT NULL
     )""",
