@@ -41,6 +41,11 @@ BUILTINS = {
     "RunError": RuntimeError,
     "ExecutorError": RuntimeError,
     "ConnectorError": ConnectionError,
+    "StoreError": OSError,
+    "RunNotFoundError": LookupError,
+    "RunConflictError": ValueError,
+    "RunLeasedError": RuntimeError,
+    "LeaseLostError": RuntimeError,
     "StalledError": RuntimeError,
     "InternalError": RuntimeError,
 }
@@ -98,6 +103,10 @@ def test_messages_are_shown_as_written():
             "DeadlineError": (1.5,),
             "RunCancelledError": ("mine",),
             "StepLimitError": (7,),
+            "RunNotFoundError": ("order-17",),
+            "RunConflictError": ("order-17",),
+            "RunLeasedError": ("order-17", "host", 1.5),
+            "LeaseLostError": ("order-17",),
         }.get(name, ())
         assert str(error("it's so", *extra)) == "it's so"
 

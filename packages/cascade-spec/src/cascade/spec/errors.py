@@ -35,6 +35,12 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── RunCancelledError (RuntimeError)     a run was cancelled by its handle; ``.run_id``
     │   ├── ExecutorError (RuntimeError)         no thread was lent for a call
     │   └── ConnectorError (ConnectionError)     a connector cannot connect, or was refused
+    ├── durable runs
+    │   ├── StoreError (OSError)                 a store cannot be used; ``.transient``
+    │   ├── RunNotFoundError (LookupError)       no run in the store has this id; ``.run_id``
+    │   ├── RunConflictError (ValueError)        a run cannot do what it is asked to; ``.run_id``
+    │   ├── RunLeasedError (RuntimeError)        somebody else executes the run; ``.owner``
+    │   └── LeaseLostError (RuntimeError)        somebody else has taken the run over; ``.run_id``
     └── InternalError (RuntimeError)             an invariant of Cascade is broken: please report
 
 An exception raised by a task reaches the caller as itself, with one note added.
@@ -277,6 +283,72 @@ class ExecutorError(CascadeError, RuntimeError):
 
 class ConnectorError(CascadeError, ConnectionError):
     """A connector cannot be opened, or its broker refuses a request."""
+
+
+class StoreError(CascadeError, OSError):
+    """A store of durable runs cannot be used: it is full, locked, read-only, away, or newer.
+
+    Attributes:
+        transient: Whether the same call may succeed later, when nothing but time has passed.
+    """
+
+    def __init__(self, message: str, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class RunNotFoundError(CascadeError, LookupError):
+    """No run in the store has this id.
+
+    Attributes:
+        run_id: The id.
+    """
+
+    def __init__(self, message: str, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class RunConflictError(CascadeError, ValueError):
+    """The run with this id cannot do what it is asked to (D1).
+
+    It has another target, or it has ended.
+
+    Attributes:
+        run_id: The id.
+    """
+
+    def __init__(self, message: str, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class RunLeasedError(CascadeError, RuntimeError):
+    """Somebody executes the run at this moment (D1, D6).
+
+    Attributes:
+        run_id: The id.
+        owner: Who: the host and the process.
+        seconds: How long the lease still holds; its owner renews it as long as it lives.
+    """
+
+    def __init__(self, message: str, run_id: str, owner: str, seconds: float) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.owner = owner
+        self.seconds = seconds
+
+
+class LeaseLostError(CascadeError, RuntimeError):
+    """The run ends in this process: another one has taken it over and goes on with it (D6).
+
+    Attributes:
+        run_id: The id.
+    """
+
+    def __init__(self, message: str, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
 
 
 class InternalError(CascadeError, RuntimeError):
