@@ -25,11 +25,11 @@ from typing import Any
 
 from cascade.graph import fallbacks
 from cascade.graph.build import build_graph
+from cascade.graph.forms import UNREADABLE
 from cascade.graph.model import Graph
 from cascade.graph.references import Resolver
 from cascade.graph.values import (
     OPERATOR_NAMES,
-    UNREADABLE,
     ValueReader,
     ValueWriter,
     operator_at,
@@ -70,10 +70,10 @@ def to_json(target: LazyResult[Any] | Graph, *, indent: int | None = None) -> st
 def from_json(text: str, *, modules: Iterable[str] = ()) -> Graph:
     """Read a graph written by ``to_json``.
 
-    Only the listed modules are imported, and only tasks, marked functions (``cs.portable``) and
-    known types are called. The text decides which tasks are called with which arguments, which
-    environment variables are read and how much is computed. Run only text from a source that you
-    trust with that.
+    Only the listed modules are imported, and only tasks, marked functions (``cs.portable``), known
+    types and loaders of classes (``cs.storable``) are called. The text decides which
+    tasks are called with which arguments, which environment variables are read and how much is
+    computed. Run only text from a source that you trust with that.
 
     Args:
         text: JSON.

@@ -1,22 +1,17 @@
-"""Values, references and policies as JSON: the common part of graphs and blueprints.
+"""Values, references and policies in JSON documents: the common part of graphs and blueprints.
 
-A value is JSON, but for objects with one key that starts with ``$``: ``$node`` (an index),
-``$tuple``, ``$set``, ``$frozenset``, ``$deque``, ``$dict``, ``$ordered`` and ``$defaultdict``
-(pairs), ``$namedtuple``, ``$dataclass``, ``$literal``, ``$inject`` (a resource's name),
-``$provider`` (``module:name`` of one), ``$float`` (nan and infinities), ``$unset`` (a field without
-a value).
+A value has the form of ``cascade.graph.forms``, or one of ``$node`` (an index), ``$literal``,
+``$inject`` (a resource's name), ``$provider`` (``module:name`` of one).
 """
 
 from __future__ import annotations
 
-import json
 import math
 import operator
-from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from typing import Any, NoReturn
 
+from cascade.graph.forms import MARK, FormReader, FormWriter
 from cascade.graph.references import (
     Resolver,
     reference_to,
@@ -32,8 +27,6 @@ from cascade.spec.params import MISSING, Env, Param, Source
 from cascade.spec.policies import CallPolicies
 from cascade.spec.resource import Inject, inject
 from cascade.spec.retry import Retry
-from cascade.spec.shapes import UNSET, is_plain_dataclass, shape_of
-from cascade.spec.task import Task
 from cascade.spec.unpacking import item_range, unpack
 from cascade.spec.wording import short
 
@@ -57,23 +50,10 @@ OPERATORS: Mapping[str, Callable[..., Any]] = {
     "unpack": unpack,
 }
 OPERATOR_NAMES: Mapping[Any, str] = {func: name for name, func in OPERATORS.items()}
-#: Errors that reading a malformed document leads to, besides a SerializationError.
-UNREADABLE = (
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-)
 _RETRY_NUMBERS = ("max_attempts", "delay", "backoff", "max_delay", "jitter")
-#: The remedy for a function that documents cannot name.
-_MARK = "define it at the top level of a module, and decorate it with @cs.portable"
-#: Python refuses to read or write longer ints as decimal digits.
-_MOST_BITS = 14_000
 
 
-class ValueWriter:
+class ValueWriter(FormWriter):
     """Writes the values of one node or instruction; names it in messages.
 
     Args:
@@ -85,89 +65,22 @@ class ValueWriter:
         self._owner = owner
         self.index = index
 
-    def value(self, value: Any) -> Any:
-        # Exact types: a StrEnum would come back as a str.
-        if value is None or type(value) in (bool, str):
-            return value
-        if type(value) is int:
-            if value.bit_length() > _MOST_BITS:
-                self.refuse(
-                    f"an int of {value.bit_length()} bits; at most {_MOST_BITS} are allowed"
-                )
-            return value
-        if type(value) is float:
-            return value if math.isfinite(value) else {"$float": repr(value)}
-        if isinstance(value, LazyResult):
+    def other(self, value: Any, kind: type) -> Any:
+        if issubclass(kind, LazyResult):
             if value not in self.index:
                 self.refuse("a lazy value inside cs.literal(…)")
             return {"$node": self.index[value]}
-        if type(value) is list:
-            return [self.value(v) for v in value]
-        if type(value) is tuple:
-            return {"$tuple": [self.value(v) for v in value]}
-        if type(value) in (set, frozenset):  # sorted, because hashes differ between processes
-            items = sorted([self.value(v) for v in value], key=json.dumps)
-            return {f"${type(value).__name__}": items}
-        if type(value) is deque:
-            return {"$deque": [value.maxlen, [self.value(v) for v in value]]}
-        if type(value) is OrderedDict:
-            return {"$ordered": self._pairs(value)}
-        if type(value) is defaultdict:
-            return {"$defaultdict": [self.factory(value.default_factory), self._pairs(value)]}
-        if type(value) is dict:
-            if all(type(k) is str and not k.startswith("$") for k in value):
-                return self.named(value)
-            return {"$dict": self._pairs(value)}
-        if isinstance(value, Literal):
+        if issubclass(kind, Literal):
             return {"$literal": ValueWriter(self._owner, {}).value(value.value)}
-        if isinstance(value, Inject):
+        if issubclass(kind, Inject):
             return self._inject(value)
-        if value is UNSET:
-            return {"$unset": None}
-        if isinstance(value, tuple) and hasattr(value, "_make"):
-            return {"$namedtuple": [self.kind(type(value)), [self.value(v) for v in value]]}
-        if is_plain_dataclass(type(value)):
-            return {"$dataclass": [self.kind(type(value)), self._fields(value)]}
-        return self.refuse(f"the argument {short(value)} of type {type(value).__name__}")
-
-    def named(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: self.value(v) for name, v in values.items()}
-
-    def _pairs(self, values: Mapping[Any, Any]) -> list[Any]:
-        return [[self.value(k), self.value(v)] for k, v in values.items()]
-
-    def _fields(self, value: Any) -> dict[str, Any]:
-        """The fields of a dataclass that have a value."""
-        names = [field.name for field in fields(value)]
-        if rest := getattr(value, "__dict__", {}).keys() - names:
-            self.refuse(
-                f"the attribute '{min(rest)}' of a {type(value).__name__}, which is no field"
-            )
-        return {name: self.value(getattr(value, name)) for name in names if hasattr(value, name)}
-
-    def factory(self, factory: Any) -> str | None:
-        """The name of the factory that a defaultdict calls for a missing key."""
-        if factory is None:
-            return None
-        return reference_to_converter(factory) or self.refuse(
-            f"a defaultdict of {short(factory)}; {_MARK}"
-        )
-
-    def kind(self, kind: type) -> str:
-        """The name of a namedtuple or dataclass."""
-        return reference_to(kind) or self.refuse(f"a value of the type {short(kind)}")
-
-    def task(self, task: Task[..., Any]) -> str:
-        return reference_to(task) or self.refuse(
-            f"its function {task.__module__}:{task.__qualname__}, which cannot be imported "
-            "by that name (define it at the top level of a module)"
-        )
+        return super().other(value, kind)
 
     def source(self, source: Source[Any]) -> dict[str, Any]:
         body: dict[str, Any] = {"env": source.param_name}
         if isinstance(source, Param):
             kind = reference_to_converter(source.type) or self.refuse(
-                f"its type {short(source.type)}; {_MARK}"
+                f"its type {short(source.type)}; {MARK}"
             )
             body = {"param": source.param_name, "type": kind, "description": source.description}
         default = source.default
@@ -192,13 +105,13 @@ class ValueWriter:
     def _retry(self, retry: Retry) -> dict[str, Any]:
         kinds = retry.on if isinstance(retry.on, tuple) else (retry.on,)
         on = [
-            reference_to_condition(kind) or self.refuse(f"its retry on {short(kind)}; {_MARK}")
+            reference_to_condition(kind) or self.refuse(f"its retry on {short(kind)}; {MARK}")
             for kind in kinds
         ]
         numbers = {name: getattr(retry, name) for name in _RETRY_NUMBERS}
         if callable(retry.delay):
             numbers["delay"] = reference_to_delay(retry.delay) or self.refuse(
-                f"its retry with the delay {short(retry.delay)}; {_MARK}"
+                f"its retry with the delay {short(retry.delay)}; {MARK}"
             )
         written = {name: self.value(number) for name, number in numbers.items()}
         return {**written, "on": on if isinstance(retry.on, tuple) else on[0]}
@@ -213,7 +126,7 @@ class ValueWriter:
         raise SerializationError(f"{self._owner()} has no JSON form: {what}")
 
 
-class ValueReader:
+class ValueReader(FormReader):
     """Reads values written by a ValueWriter.
 
     Args:
@@ -226,58 +139,19 @@ class ValueReader:
     """
 
     def __init__(self, resolver: Resolver, lazies: Sequence[LazyResult[Any]] = ()) -> None:
-        self.resolver = resolver
+        super().__init__(resolver)
         self._lazies = lazies
-        self._readers: Mapping[str, Callable[[Any], Any]] = {
-            **_READERS,
-            "$provider": lambda reference: inject(resolver.find(reference)),
-        }
 
-    def value(self, value: Any) -> Any:
-        if isinstance(value, list):
-            return [self.value(item) for item in value]
-        if not isinstance(value, dict):
-            return value
-        if len(value) != 1 or not (key := next(iter(value))).startswith("$"):
-            return {name: self.value(item) for name, item in value.items()}
-        content = value[key]
-        if key == "$node":
+    def marked(self, tag: str, content: Any) -> Any:
+        if tag == "$node":
             return self.earlier(content)
-        if key == "$dict":
-            return {self.value(k): self.value(v) for k, v in content}
-        if key in ("$ordered", "$defaultdict", "$deque", "$namedtuple", "$dataclass"):
-            return self._special(key, content)
-        if key not in self._readers:
-            raise ValueError(f"{short(key)} marks no kind of value")
-        return self._readers[key](self.value(content))
-
-    def _special(self, key: str, content: Any) -> Any:
-        if key == "$ordered":
-            return OrderedDict([(self.value(k), self.value(v)) for k, v in content])
-        first, inner = content
-        if key == "$deque":
-            return deque(self.value(inner), first)
-        if key == "$defaultdict":
-            pairs = [(self.value(k), self.value(v)) for k, v in inner]
-            return defaultdict(self.factory(first), pairs)
-        if key == "$namedtuple":
-            return self.resolver.namedtuple(first)._make(self.value(inner))
-        return self._dataclass(self.resolver.dataclass(first), inner)
-
-    def _dataclass(self, kind: type, values: Mapping[str, Any]) -> Any:
-        """An instance with these values, made without code of its own."""
-        names = [field.name for field in fields(kind)]
-        if unknown := values.keys() - set(names):
-            raise ValueError(f"{short(kind)} has no field {short(min(unknown))}")
-        shape = shape_of(kind)
-        assert shape is not None
-        assert shape.build is not None
-        found = {name: self.value(value) for name, value in values.items()}
-        return shape.build([found.get(name, UNSET) for name in names])
-
-    def factory(self, reference: Any) -> Callable[..., Any] | None:
-        """The factory that a defaultdict calls for a missing key."""
-        return None if reference is None else self.resolver.converter(reference)
+        if tag == "$literal":
+            return Literal(self.value(content))
+        if tag == "$inject":
+            return inject(content)
+        if tag == "$provider":
+            return inject(self.resolver.find(content))
+        return super().marked(tag, content)
 
     def constant(self, value: Any) -> Any:
         """A value without nodes in it."""
@@ -320,14 +194,3 @@ def told(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"it has no {error}"
     return repr(error) if isinstance(error, (AttributeError, RecursionError)) else str(error)
-
-
-_READERS: Mapping[str, Callable[[Any], Any]] = {
-    "$tuple": tuple,
-    "$set": set,
-    "$frozenset": frozenset,
-    "$unset": lambda _: UNSET,
-    "$float": float,
-    "$literal": Literal,
-    "$inject": inject,
-}
