@@ -79,11 +79,28 @@ class Codec:
         self._pickles = serializer == "pickle"
 
     def dumps(self, value: Any, purpose: bytes = b"") -> bytes:
-        """Encode a value. The result is JSON, also if it is signed.
+        """Encode and seal a value.
 
         Args:
-            purpose: What the value is for, as its run and node. Signed with it, so that a body
-                cannot take the place of another one.
+            purpose: What the value is for, as its run and node. A sealed body cannot take the place
+                of one with another purpose.
+
+        Raises:
+            NotStorableError: A part of it has no stored form; the message has the place in it.
+        """
+        return self.seal(self.encode(value), purpose)
+
+    def loads(self, body: bytes, purpose: bytes = b"") -> Any:
+        """Decode what ``dumps`` returned for this purpose.
+
+        Raises:
+            SerializationError: It is not, the signature is not that of the key, or a class is not
+                found in this process.
+        """
+        return self.decode(self.unseal(body, purpose))
+
+    def encode(self, value: Any) -> bytes:
+        """A value as JSON, without a signature.
 
         Raises:
             NotStorableError: A part of it has no stored form; the message has the place in it.
@@ -93,26 +110,30 @@ class Codec:
             if names is not None:
                 text = _encode(value)
                 if not names or '"$' not in text or not any(name[:1] == "$" for name in names):
-                    return self._signed(text.encode(), purpose)
+                    return text.encode()
         except (ValueError, RuntimeError):
             pass  # nan, an infinity, a surrogate or a huge int; or the walk fails as well
-        return self._signed(self._walked(value), purpose)
+        return self._walked(value)
 
-    def loads(self, body: bytes, purpose: bytes = b"") -> Any:
-        """Decode what ``dumps`` returned for this purpose.
+    def decode(self, body: bytes) -> Any:
+        """The value of what ``encode`` returned.
 
         Raises:
-            SerializationError: It is not, the signature is not that of the key, or a class is not
-                found in this process.
+            SerializationError: It is not, or a class is not found in this process.
         """
-        inner = self._verified(body, purpose)
         try:
-            text = inner.decode()
+            text = body.decode()
             form = _decode(text)
         except (ValueError, RecursionError) as error:
             raise SerializationError(f"a stored value is not JSON: {error}") from None
-        if '"$' not in text:
-            return form
+        return self.value_of(form) if '"$' in text else form
+
+    def value_of(self, form: Any) -> Any:
+        """The value of a form that was read as JSON.
+
+        Raises:
+            SerializationError: It is not one, or a class is not found in this process.
+        """
         try:
             return StoredReader(self._pickles).value(form)
         except SerializationError:
@@ -122,27 +143,18 @@ class Codec:
                 f"a stored value cannot be read: {error_text(error)}"
             ) from error
 
-    def _walked(self, value: Any) -> bytes:
-        try:
-            form = StoredWriter(self._pickles).value(value)
-            try:
-                return _encode(form).encode()
-            except ValueError:  # nan, an infinity, a surrogate or a huge int in some row
-                form = StoredWriter(self._pickles, careful=True).value(value)
-                return _encode(form).encode()
-        except Refusal as refusal:
-            raise located(value, refusal, self._pickles) from refusal.__cause__
-        except Exception as error:  # raised by code of the value's classes, or a thread changed it
-            raise NotStorableError(
-                f"the value has no stored form: encoding it fails ({error_text(error)})", ""
-            ) from error
-
-    def _signed(self, body: bytes, purpose: bytes) -> bytes:
+    def seal(self, body: bytes, purpose: bytes = b"") -> bytes:
+        """JSON with its signature, if there is a key; it is JSON again."""
         if self._key is None:
             return body
         return b"".join((_SIGNED, self._signature(body, purpose), _BODY, body, b"}"))
 
-    def _verified(self, body: bytes, purpose: bytes) -> bytes:
+    def unseal(self, body: bytes, purpose: bytes = b"") -> bytes:
+        """What was sealed.
+
+        Raises:
+            SerializationError: The signature is not that of the key for this purpose.
+        """
         start = len(_SIGNED) + _SIGNATURE
         signed = body.startswith(_SIGNED) and body[start : start + len(_BODY)] == _BODY
         if self._key is None:
@@ -158,6 +170,21 @@ class Codec:
                 "or written with another signing_key"
             )
         return inner
+
+    def _walked(self, value: Any) -> bytes:
+        try:
+            form = StoredWriter(self._pickles).value(value)
+            try:
+                return _encode(form).encode()
+            except ValueError:  # nan, an infinity, a surrogate or a huge int in some row
+                form = StoredWriter(self._pickles, careful=True).value(value)
+                return _encode(form).encode()
+        except Refusal as refusal:
+            raise located(value, refusal, self._pickles) from refusal.__cause__
+        except Exception as error:  # raised by code of the value's classes, or a thread changed it
+            raise NotStorableError(
+                f"the value has no stored form: encoding it fails ({error_text(error)})", ""
+            ) from error
 
     def _signature(self, body: bytes, purpose: bytes) -> bytes:
         assert self._key is not None

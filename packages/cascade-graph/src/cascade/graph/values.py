@@ -1,7 +1,8 @@
 """Values, references and policies in JSON documents: the common part of graphs and blueprints.
 
-A value has the form of ``cascade.graph.forms``, or one of ``$node`` (an index), ``$literal``,
-``$inject`` (a resource's name), ``$provider`` (``module:name`` of one).
+A value has the form of ``cascade.graph.forms``, or one of ``$node`` (an index), ``$known`` (the key
+of a node that the reader has, in hex digits), ``$literal``, ``$inject`` (a resource's name),
+``$provider`` (``module:name`` of one).
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from types import MappingProxyType
+from typing import Any, Final, NoReturn
 
 from cascade.graph.forms import MARK, FormReader, FormWriter
 from cascade.graph.references import (
@@ -20,6 +22,7 @@ from cascade.graph.references import (
     reference_to_delay,
 )
 from cascade.spec.blueprint import Literal
+from cascade.spec.digest import SIZE
 from cascade.spec.errors import SerializationError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.logic import invert
@@ -50,6 +53,8 @@ OPERATORS: Mapping[str, Callable[..., Any]] = {
     "unpack": unpack,
 }
 OPERATOR_NAMES: Mapping[Any, str] = {func: name for name, func in OPERATORS.items()}
+NONE_KNOWN: Final[Mapping[LazyResult[Any], bytes]] = MappingProxyType({})
+NO_KEYS: Final[Mapping[bytes, LazyResult[Any]]] = MappingProxyType({})
 _RETRY_NUMBERS = ("max_attempts", "delay", "backoff", "max_delay", "jitter")
 
 
@@ -59,17 +64,31 @@ class ValueWriter(FormWriter):
     Args:
         owner: Returns its name in messages.
         index: Lazy value → its place among the nodes; others are refused.
+        known: Lazy value → its key, for those that the reader knows already.
     """
 
-    def __init__(self, owner: Callable[[], str], index: Mapping[LazyResult[Any], int]) -> None:
+    def __init__(
+        self,
+        owner: Callable[[], str],
+        index: Mapping[LazyResult[Any], int],
+        known: Mapping[LazyResult[Any], bytes] = NONE_KNOWN,
+    ) -> None:
         self._owner = owner
         self.index = index
+        self.known = known
+
+    def place(self, lazy: LazyResult[Any]) -> int | str:
+        """Where the reader finds an input: the index of a node, or the key of one it knows."""
+        index = self.index.get(lazy)
+        return self.known[lazy].hex() if index is None else index
 
     def other(self, value: Any, kind: type) -> Any:
         if issubclass(kind, LazyResult):
-            if value not in self.index:
-                self.refuse("a lazy value inside cs.literal(…)")
-            return {"$node": self.index[value]}
+            if value in self.index:
+                return {"$node": self.index[value]}
+            if value in self.known:
+                return {"$known": self.known[value].hex()}
+            self.refuse("a lazy value inside cs.literal(…)")
         if issubclass(kind, Literal):
             return {"$literal": ValueWriter(self._owner, {}).value(value.value)}
         if issubclass(kind, Inject):
@@ -132,18 +151,25 @@ class ValueReader(FormReader):
     Args:
         resolver: Finds the named objects.
         lazies: The nodes that values refer to; may grow.
+        known: Key → lazy value, for those that a document may refer to besides its own.
 
     Raises:
         SerializationError: An object does not exist, or must not be named.
         Exception: One of ``UNREADABLE``.
     """
 
-    def __init__(self, resolver: Resolver, lazies: Sequence[LazyResult[Any]] = ()) -> None:
+    def __init__(
+        self,
+        resolver: Resolver,
+        lazies: Sequence[LazyResult[Any]] = (),
+        known: Mapping[bytes, LazyResult[Any]] = NO_KEYS,
+    ) -> None:
         super().__init__(resolver)
         self._lazies = lazies
+        self._known = known
 
     def marked(self, tag: str, content: Any) -> Any:
-        if tag == "$node":
+        if tag == "$node" or tag == "$known":
             return self.earlier(content)
         if tag == "$literal":
             return Literal(self.value(content))
@@ -158,9 +184,18 @@ class ValueReader(FormReader):
         return ValueReader(self.resolver).value(value)
 
     def earlier(self, index: Any) -> LazyResult[Any]:
+        """The node with this index, or the known one with this key."""
+        if type(index) is str and len(index) == 2 * SIZE:
+            return self._of_key(index)
         if type(index) is not int or not 0 <= index < len(self._lazies):
             raise LookupError(f"{short(index)} is not the index of an earlier node")
         return self._lazies[index]
+
+    def _of_key(self, key: str) -> LazyResult[Any]:
+        found = self._known.get(bytes.fromhex(key))
+        if found is None:
+            raise LookupError(f"{short(key)} is not the key of a node that is known here")
+        return found
 
     def retry(self, body: Any) -> dict[str, Any]:
         """The arguments of a Retry."""

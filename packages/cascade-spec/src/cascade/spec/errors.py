@@ -13,7 +13,7 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── BlueprintError (ValueError)          a blueprint that cannot run; ``.instruction``
     │   └── SerializationError (TypeError)       a graph that cannot be written or read as JSON
     │       ├── TaskNotImportedError (ImportError) it names a module that may not be imported
-    │       └── NotStorableError                 a value has no stored form; ``.place``
+    │       └── NotStorableError (TypeError)     a value has no stored form; ``.place``
     ├── running
     │   ├── ParameterError (ValueError)          a Param or Env is missing or of the wrong type
     │   ├── ResourceNotFoundError (NameError)    an injected resource is not registered
