@@ -7,8 +7,8 @@ keeps nothing makes none.
 
 Nodes that are equal in all of this are told apart by the function that made them and by the
 argument that they are for their first user; if these are equal too, by their order of creation.
-``lazy.named("…")`` tells them apart by a name, which is part of the key. Containers with lazy values
-are not told apart: nothing is stored of them, and equal ones have equal values.
+``lazy.named("…")`` tells them apart by a name, which is part of the key. Containers with lazy
+values are not told apart: nothing is stored of them, and equal ones have equal values.
 
 Keys of equal nodes change with the code around them, so they are not made again from a graph that
 was written as JSON: ``cascade.graph.records`` keeps them beside it.
