@@ -36,12 +36,12 @@ import cascade
 from cascade.adapters.stores.memory import MemoryStore
 from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.durable.journal import Journal
-from cascade.runtime.durable.rows import rows_of
+from cascade.runtime.durable.rows import ERROR, rows_of
 from cascade.runtime.engine import Engine
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.options import Durability
 from cascade.runtime.semantics.outcomes import Missing
-from cascade.spec.errors import NotStorableError, StoreError
+from cascade.spec.errors import NotStorableError, SerializationError, StoreError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.run_rows import Chunk, Commit, Lease, Receipt, RunStatus
 from cascade.spec.run_store import RunStore
@@ -50,7 +50,7 @@ from cascade.spec.run_store import RunStore
 _present = sys.modules["tests.differential.present"] = ModuleType("tests.differential.present")
 _RUN_ID = "program"
 #: The tasks of programs.
-_CALLED = re.compile(r"t\d|loop\d|late$|truth$")
+_CALLED = re.compile(r"(t\d+|loop\d+\.\d+|late|truth)$")
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,11 @@ class View:
 
 
 def _named_in(chunk: Chunk) -> Iterator[tuple[bytes, str]]:
-    """The keys and the tasks of the outcomes in a chunk."""
+    """The keys and the tasks of the values in a chunk; errors may come without a call."""
     for head in chunk.body.split(b"\n")[::2]:
-        key, task, *_ = json.loads(head)
-        yield bytes.fromhex(key), task
+        key, task, kind, _ = json.loads(head)
+        if kind != ERROR:
+            yield bytes.fromhex(key), task
 
 
 def _passed_on(name: str) -> Callable[..., Any]:
@@ -363,6 +364,7 @@ class _History:
         """Note each finished node that is computed again (D2), and what journals refuse."""
         taken: set[bytes] = set()
         outcome, record, goes_on = Journal.outcome, Journal.record, Journal.goes_on
+        handed = Journal.handed
 
         def outcome_of(journal: Journal, lazy: LazyResult[Any]) -> Any:
             taken.add(journal.keys[lazy])
@@ -382,6 +384,13 @@ class _History:
                 self.refused = True
                 raise
 
-        new = {"outcome": outcome_of, "record": recorded, "goes_on": going_on}
+        def handed_to(journal: Journal, lazy: LazyResult[Any]) -> Any:
+            try:
+                return handed(journal, lazy)
+            except SerializationError as error:
+                self.faults.append(f"a record cannot be read: {error}")
+                raise
+
+        new = {"handed": handed_to, "outcome": outcome_of, "record": recorded, "goes_on": going_on}
         with mock.patch.multiple(Journal, **new):
             yield

@@ -235,12 +235,16 @@ class Journal:
         if named is None or (isinstance(outcome, Failed) and not is_error(outcome, node)):
             return  # it is made again when the run is resumed, from its record on (D8)
         key, place = named.key, self._places.pop(named.key, None)
-        is_same = self._same.pop(key, None) is not None
+        is_same, is_safe = self._same.pop(key, None) is not None, True
         if self._is_kept(node, place) and not is_same and key not in self._done:
             if not isinstance(outcome, Missing):
-                self._keep(node, named, VALUE, outcome)
+                is_safe = self._keep(node, named, VALUE, outcome)
             elif isinstance(outcome, Failed):
-                self._keep(node, named, ERROR, outcome.error)
+                is_safe = self._keep(node, named, ERROR, outcome.error)
+            if not is_safe and place is not None:
+                self._places[key] = place  # what it is made of again
+                self._belongs(key, place.owner)
+                return
         if place is not None:
             self._forget(key, place)
 
@@ -289,8 +293,10 @@ class Journal:
             if isinstance(continued, TailCall):
                 raise
             return False
-        except SerializationError:
-            return False  # the node's last call may be made again, but not those of the graph
+        except SerializationError as error:
+            # The node's last call may be made again, but not those of the graph.
+            _log.debug("what task '%s' continues as cannot be stored: %s", node.name, error)
+            return False
         self.made += steps
         self.desk.progress = self.made
         self.desk.record(Record(key, kind, place.step, body, place.owner or b""))
@@ -368,8 +374,11 @@ class Journal:
     def _is_kept(self, node: LazyResult[Any], place: _Place | None) -> bool:
         return isinstance(node.task, Task) or (place is not None and place.keeps)
 
-    def _keep(self, node: LazyResult[Any], named: Named, kind: int, value: Any) -> None:
-        """Write an outcome. At once: nobody may change a value before it is encoded (D7)."""
+    def _keep(self, node: LazyResult[Any], named: Named, kind: int, value: Any) -> bool:
+        """Write an outcome; whether it has a stored form.
+
+        At once: nobody may change a value before it is encoded (D7).
+        """
         try:
             body = self._codec.dumps(value)
         except NotStorableError as error:
@@ -377,7 +386,7 @@ class Journal:
             if self._strict:
                 raise
             self._warn(node, error)
-            return
+            return False
         key, owner = named
         if len(body) >= _LARGE and kind == VALUE:
             digest = blake2b(body, digest_size=16).digest()
@@ -385,6 +394,7 @@ class Journal:
             self.desk.blob(digest, body)
             kind, body = BLOB, digest.hex().encode()
         self._count(key, owner, self.desk.outcome(written(key, node.task.name, kind, owner, body)))
+        return True
 
     def _warn(self, node: LazyResult[Any], error: NotStorableError) -> None:
         """Tell that the value of a node cannot be stored: a warning for each task, an event each."""
