@@ -23,7 +23,14 @@ from typing import Any
 
 from cascade.graph.codec import Codec
 from cascade.graph.naming import NodeKey, context_of
-from cascade.graph.records import GraphRecord, graph_record, read_record, tail_record
+from cascade.graph.records import (
+    GraphRecord,
+    TailRecord,
+    graph_record,
+    read_record,
+    tail_record,
+)
+from cascade.graph.values import UnknownNodeError
 from cascade.runtime.durable.keys import Keys, Named
 from cascade.runtime.durable.rows import BLOB, ERROR, VALUE, Row, rows_of, written
 from cascade.runtime.durable.writer import Desk
@@ -100,6 +107,8 @@ class Journal:
         self._done: dict[NodeKey, Row] = {}
         #: Records of earlier processes that no node has taken yet.
         self._records: dict[NodeKey, Record] = {}
+        #: Records that were read before their nodes have begun.
+        self._ahead: dict[NodeKey, GraphRecord | TailRecord] = {}
         self._places: dict[NodeKey, _Place] = {}
         #: Target of a graph → the node that has continued as it, which gets the same outcome.
         self._same: dict[NodeKey, NodeKey] = {}
@@ -205,19 +214,45 @@ class Journal:
         Raises:
             SerializationError: It cannot be read in this process.
         """
-        if not self._records:
+        if not (self._records or self._ahead):
             return None
         named = self.keys.named(lazy)
-        record = None if named is None else self._records.pop(named.key, None)
-        if record is None:
+        found = None if named is None else self._read(named.key)
+        if named is None or found is None:
             return None
-        found = read_record(self._codec, record.body, self.keys.by_key())
-        self.keys.put(found.keys, record.key)
         if isinstance(found, GraphRecord):
-            self._be_same(self._places[record.key], record.key, found.keys.get(found.target))
+            self._be_same(self._places[named.key], named.key, found.keys.get(found.target))
             return found.target
         args, kwargs = found.task.parameters.spread(found.args)
         return TailCall(args, kwargs, found.blueprint, found.task)
+
+    def _read(self, key: NodeKey) -> GraphRecord | TailRecord | None:
+        """A record, once; None without one, or if a node is lost that it mentions.
+
+        That is a node of a graph that could not be written, which this node's call had met.
+        """
+        found = self._ahead.pop(key, None)
+        record = self._records.pop(key, None)
+        while found is None and record is not None:
+            try:
+                found = read_record(self._codec, record.body, self.keys.by_key())
+            except UnknownNodeError as error:
+                if not self._read_ahead(error.key):
+                    return None
+            else:
+                self.keys.put(found.keys, key)
+        return found
+
+    def _read_ahead(self, lost: NodeKey) -> bool:
+        """Read the record in whose graph a node is that another record mentions."""
+        name = lost.hex().encode()
+        for key, record in list(self._records.items()):
+            found = self._read(key) if name in record.body else None
+            if found is not None:
+                self._ahead[key] = found
+                if lost in found.keys.values():
+                    return True
+        return False
 
     # -- what this process tells ------------------------------------------------------------------
 
@@ -232,15 +267,15 @@ class Journal:
             NotStorableError: Its value has no stored form, and the journal is strict.
         """
         named = self.keys.named(node)
-        if named is None or (isinstance(outcome, Failed) and not is_error(outcome, node)):
-            return  # it is made again when the run is resumed, from its record on (D8)
+        if named is None or (isinstance(outcome, Missing) and not is_error(outcome, node)):
+            return  # when the run is resumed, it ends so again, from its record on (D8)
         key, place = named.key, self._places.pop(named.key, None)
         is_same, is_safe = self._same.pop(key, None) is not None, True
         if self._is_kept(node, place) and not is_same and key not in self._done:
-            if not isinstance(outcome, Missing):
-                is_safe = self._keep(node, named, VALUE, outcome)
-            elif isinstance(outcome, Failed):
+            if isinstance(outcome, Failed):
                 is_safe = self._keep(node, named, ERROR, outcome.error)
+            else:
+                is_safe = self._keep(node, named, VALUE, outcome)
             if not is_safe and place is not None:
                 self._places[key] = place  # what it is made of again
                 self._belongs(key, place.owner)
@@ -441,6 +476,8 @@ class Journal:
             self._same.pop(place.same, None)
         if place.is_recorded:
             self.desk.drop_record(key)
+            self._records.pop(key, None)
+            self._ahead.pop(key, None)
         self._drop_inner(place)
 
     def _drop(self, key: NodeKey) -> None:
