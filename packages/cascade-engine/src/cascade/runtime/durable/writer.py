@@ -118,10 +118,19 @@ class Desk:
         with self._lock:
             self._taken.append(signal)
 
-    def then(self, call: Callable[[], object]) -> None:
-        """Have the listener call ``call`` once everything so far is committed; begin at once."""
+    def then(self, call: Callable[[], object], urgent: bool) -> None:
+        """Have the listener call ``call`` once everything so far is committed.
+
+        Args:
+            call: The function.
+            urgent: Whether to begin the commit at once, because the run has nothing else to do.
+        """
         with self._lock:
             self._waiting.append(call)
+        self._writer.news(urgent)
+
+    def hurry(self) -> None:
+        """Begin the commit of everything so far at once."""
         self._writer.news(urgent=True)
 
     def leave(self, change: Change, call: Callable[[], object]) -> None:

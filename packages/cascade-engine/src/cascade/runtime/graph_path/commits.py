@@ -181,7 +181,12 @@ class Commits:
         loop = self._run.loop
         if VirtualLoop.was_used and isinstance(loop, VirtualLoop):
             go_on = partial(_in_order, loop.hold("a commit"), go_on)
-        self._desk.then(go_on)
+        self._desk.then(go_on, urgent=not self._dispatch.has_more)
+
+    def hurry(self) -> None:
+        """Have the next commit begun at once, if anything waits for it."""
+        if self.held:
+            self._desk.hurry()
 
     def release(self, waiting: Sequence[Callable[[], object]]) -> None:
         """Go on with what has waited. In the event loop's thread."""

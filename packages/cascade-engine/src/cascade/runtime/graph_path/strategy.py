@@ -273,6 +273,8 @@ class GraphRun:
             return
         with self._lock:
             if self._dispatch.busy or self._end.stopping or self._end.is_near:
+                if self._run.journal is not None:
+                    self._around.commits.hurry()
                 return
             self._end.stop()
             self._end.error = self._nodes.standstill()
