@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import resource
 import shutil
 import signal
@@ -292,26 +293,30 @@ def test_a_batch_is_all_or_nothing_wherever_it_is_broken_off(path):
 
 
 KILLED = """
-import os, sys
-sys.path.insert(0, {root!r})
-from tests.engine.adapters.stores.test_sqlite_store import *
+import os, pickle, signal, sys
+from cascade.adapters.stores import SQLiteStore
 
-store = Interrupted({path!r}, synchronous="normal")
-runs = [store.find(run_id) for run_id in "ab"]
-store.after({steps}, lambda: os.kill(os.getpid(), signal.SIGKILL))
-changes = [Change(RunStatus.SUCCEEDED, b"value"), Change(RunStatus.SUSPENDED)]
-store.commit([everything(run, change) for run, change in zip(runs, changes)], seconds=1)
+path, steps, batch = pickle.load(sys.stdin.buffer)
+store = SQLiteStore(path)
+store._writer = store._file.connect()
+left = iter(range(steps))
+
+def step():
+    if next(left, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+store._writer.set_progress_handler(step, 1)
+store.commit(batch, seconds=1)
 """
 
 
 @pytest.mark.parametrize("steps", [3, 150, 450])
 def test_a_batch_is_nothing_when_the_process_is_killed_in_it(path, steps):
     store = SQLiteStore(path)
-    runs, _ = prepared(store)
+    runs, batch = prepared(store)
     before = state(store, runs)
-    root = str(Path(__file__).parents[4])
-    code = KILLED.format(root=root, path=path, steps=steps)
-    killed = subprocess.run([sys.executable, "-c", code], check=False)
+    told = pickle.dumps((path, steps, batch))
+    killed = subprocess.run([sys.executable, "-c", KILLED], input=told, check=False)
 
     assert killed.returncode == -signal.SIGKILL
     assert state(store, runs) == before
