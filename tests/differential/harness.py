@@ -9,7 +9,8 @@ from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 from tests.differential import naive
-from tests.differential.programs import CALLERS, CAPACITIES, PARAMS, Change, canon, tone
+from tests.differential.build import CALLERS, canon, tone
+from tests.differential.programs import CAPACITIES, PARAMS, Change
 
 import cascade
 from cascade.adapters.executors.local import LocalExecutor

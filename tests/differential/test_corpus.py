@@ -9,9 +9,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.differential.build import canon
 from tests.differential.harness import check
 from tests.differential.programs import Pair as DataPair
-from tests.differential.programs import Point, Reader, canon
+from tests.differential.programs import Point, Reader
 
 Pair = namedtuple("Pair", "left right")
 

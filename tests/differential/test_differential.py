@@ -3,11 +3,11 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import booleans
+from tests.differential.build import Build
 from tests.differential.harness import check
 from tests.differential.programs import (
     PARAMS,
     Box,
-    Build,
     Call,
     Change,
     Const,
@@ -17,12 +17,10 @@ from tests.differential.programs import (
     Lit,
     Map,
     Pack,
-    Profile,
     Program,
     Ref,
-    changes,
-    programs,
 )
+from tests.differential.strategies import Profile, changes, programs
 
 #: The same programs each time, unless more are asked for.
 _FIXED = settings(derandomize=True, deadline=None, database=None)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.differential import programs as differential
+from tests.differential import strategies
+from tests.differential.build import Build
 from tests.differential.test_corpus import CASES, Ground
 from tests.graph.programs import programs
 
@@ -78,9 +79,9 @@ def compiled(made):
 
 
 @settings(deadline=None)
-@given(differential.programs(differential.Profile(fails=5)))
+@given(strategies.programs(strategies.Profile(fails=5)))
 def test_programs_of_all_kinds_of_tasks_pass(program):
-    for blueprint in compiled(differential.Build(program, cs)):
+    for blueprint in compiled(Build(program, cs)):
         cs.verify(blueprint, strict=True)
 
 
