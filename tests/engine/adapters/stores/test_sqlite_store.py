@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 import resource
 import shutil
 import signal
@@ -18,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from cascade.adapters.stores import SQLiteStore
-from cascade.adapters.stores.sqlite_files import check_local
-from cascade.spec.errors import StoreError
+from cascade.adapters.stores.sqlite_files import SQLiteFile, check_local
+from cascade.spec.errors import RunConflictError, StoreError
 from cascade.spec.run_rows import (
     Blob,
     Change,
@@ -186,6 +187,45 @@ def test_a_file_on_another_machine_is_refused(tmp_path):
     for path, kind in (("/home/me/runs.db", "nfs4 at '/home'"), ("/mnt/runs.db", "fuse.sshfs")):
         with pytest.raises(StoreError, match=f"network file system .{kind}.* use a local disk"):
             check_local(path, mounts)
+
+
+def test_no_statement_reads_a_whole_table(path, monkeypatch):
+    """The cost of a commit or a claim must not grow with the number of runs that are kept."""
+    statements = set()
+    connect = SQLiteFile.connect
+
+    def traced(self):
+        connection = connect(self)
+        connection.set_trace_callback(statements.add)
+        return connection
+
+    monkeypatch.setattr(SQLiteFile, "connect", traced)
+    store = SQLiteStore(path)
+    runs, batch = prepared(store)
+    store.commit(batch, seconds=1)
+    store.claim(OURS, dead=["them"])
+    store.load(runs[0].number)
+    store.blobs(runs[0].number, [b"new"])
+    store.signals(runs[0].number)
+    store.cancel("b")
+    with contextlib.suppress(RunConflictError):
+        store.claim_run("a", OURS)
+    store.owners()
+    store.sweep([RunStatus.SUCCEEDED], 1e12, keep_results=True)
+    store.delete("a")
+    store.close()
+
+    explaining = sqlite3.connect(path)
+    plans = [
+        (statement, plan)
+        for statement in statements
+        if statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
+        for *_, plan in explaining.execute(f"EXPLAIN QUERY PLAN {statement}")
+    ]
+    explaining.close()
+    whole = [each for each in plans if re.match("SCAN cascade_(?!runs USING INDEX)", each[1])]
+    assert len(plans) > 30
+    assert whole == []
 
 
 # -- failures --------------------------------------------------------------------------------------
