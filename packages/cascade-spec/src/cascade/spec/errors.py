@@ -12,7 +12,8 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── CycleError (ValueError)              nodes wait for each other; ``.cycle`` names them
     │   ├── BlueprintError (ValueError)          a blueprint that cannot run; ``.instruction``
     │   └── SerializationError (TypeError)       a graph that cannot be written or read as JSON
-    │       └── TaskNotImportedError (ImportError) it names a module that may not be imported
+    │       ├── TaskNotImportedError (ImportError) it names a module that may not be imported
+    │       └── NotStorableError (TypeError)     a value has no stored form; ``.place``
     ├── running
     │   ├── ParameterError (ValueError)          a Param or Env is missing or of the wrong type
     │   ├── ResourceNotFoundError (NameError)    an injected resource is not registered
@@ -33,6 +34,7 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── TaskCancelledError (RuntimeError)    a task was cancelled, and not by the engine
     │   ├── RunError (RuntimeError)              a run is started where none may start
     │   ├── RunCancelledError (RuntimeError)     a run was cancelled by its handle; ``.run_id``
+    │   ├── StoredError (RuntimeError)           stands for an error that could not be stored
     │   ├── ExecutorError (RuntimeError)         no thread was lent for a call
     │   └── ConnectorError (ConnectionError)     a connector cannot connect, or was refused
     ├── durable runs
@@ -128,6 +130,18 @@ class TaskNotImportedError(SerializationError, ImportError):
     def __init__(self, message: str, module: str) -> None:
         super().__init__(message)
         self.module = module
+
+
+class NotStorableError(SerializationError):
+    """A durable run cannot store a value.
+
+    Attributes:
+        place: Where in the value it is, as ``[3]['user'].session``; empty for the value itself.
+    """
+
+    def __init__(self, message: str, place: str) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class ParameterError(CascadeError, ValueError):
@@ -275,6 +289,20 @@ class RunCancelledError(CascadeError, RuntimeError):
     def __init__(self, message: str, run_id: str) -> None:
         super().__init__(message)
         self.run_id = run_id
+
+
+class StoredError(CascadeError, RuntimeError):
+    """Stands for a stored exception that cannot be rebuilt in this process.
+
+    Attributes:
+        type_name: ``module:name`` of its class.
+        traceback: Its traceback, as Python prints it.
+    """
+
+    def __init__(self, message: str, type_name: str, traceback: str) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.traceback = traceback
 
 
 class ExecutorError(CascadeError, RuntimeError):

@@ -134,6 +134,7 @@ class Dispatch:
             or self._on_loop_now
             or self._resting
             or self._run.admissions.permits
+            or (self._run.journal is not None and self._around.commits.held)
             or (openings is not None and openings.busy)
         )
 
@@ -185,6 +186,11 @@ class Dispatch:
         else:
             self._to_workers((work.segment, work), work.operation)
             self.wake_later()
+
+    def send_handed(self, work: Work) -> None:
+        """Have a worker go on with work whose call has its result already. Under the lock."""
+        self.pool.push((work.segment, work))
+        self.wake_later()
 
     def is_for_loop(self, work: Work) -> bool:
         """Whether the next call of ``work`` belongs to the event loop's lane."""
@@ -303,6 +309,13 @@ class Dispatch:
         """There may be no work left. In the loop's thread."""
         if self.lanes is not None:
             self.lanes.idle()
+
+    def released(self) -> None:
+        """What has waited for a commit goes on. In the loop's thread."""
+        if self.workers is not None:
+            self.workers.wake()
+        if not self.busy:
+            self.idle()
 
     def refused(self, error: BaseException) -> None:
         """The executor lends no thread. In the loop's thread."""
