@@ -265,6 +265,14 @@ def terminated(stranger):
     return False
 
 
+def test_a_claim_takes_what_nobody_else_is_claiming_and_does_not_wait(store, postgres_url):
+    store.create([NewRun(run_id, "f", b"r", b"p", at=float(n)) for n, run_id in enumerate("ab")])
+    with psycopg.connect(postgres_url) as claiming:
+        claiming.execute("UPDATE cascade.runs SET status = 'running' WHERE run_id = 'a'")
+
+        assert [run.run_id for run in store.claim(OURS, limit=2)] == ["b"]
+
+
 def test_two_batches_that_wait_for_each_other_are_both_written(store, stranger, postgres_url):
     """PostgreSQL breaks one of them off, which is then tried again."""
     stranger.execute("ALTER ROLE tester SET deadlock_timeout = '20ms'")

@@ -48,7 +48,7 @@ class SQLiteStore:
         path: The file. Its folder must exist. It may hold other tables too; those of Cascade begin
             with ``cascade_``.
         synchronous: With ``"full"``, what is committed survives a power cut. With ``"normal"``,
-            commits are some ten times faster; all survive the death of the process, but the last
+            commits are several times faster; all survive the death of the process, but the last
             ones may be lost in a power cut.
         timeout: Seconds to wait while other programs write.
 
