@@ -157,7 +157,7 @@ def agents(bench: Bench) -> None:
 
 def loop(bench: Bench) -> None:
     """A fused loop with a record every second."""
-    made = bench.largest * 200
+    made = bench.largest * 2_000
     with ExitStack() as stack:
         systems = _Systems(stack)
         contenders = systems.contenders(lambda: turn(made), made, made, use_vm=True)
