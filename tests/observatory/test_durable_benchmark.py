@@ -17,7 +17,7 @@ def report(tmp_path_factory):
     """What a small run of all sections wrote, and what it printed."""
     folder = tmp_path_factory.mktemp("report")
     path = folder / "report.json"
-    options = ("--max", 10, "--rounds", 1, "--quick", "--json", path)
+    options = ("--max", 100, "--rounds", 1, "--quick", "--json", path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "_CALLS", 1_000)
         # Their own test counts with them; here they would take seconds.
