@@ -309,6 +309,13 @@ class Run(RunEvents):
         """
         return submit(self.loop, executor, name, work)
 
+    def note_call(
+        self, call: Future[Any], work: WorkerCall[Any], executor: Executor, name: str
+    ) -> None:
+        """List a call of a provider among those that wait for a thread, or hold one."""
+        self.thread_waits.note(call, work, executor, name)
+        call.add_done_callback(self.thread_waits.ended)
+
     def abandon(
         self,
         call: Future[Any],
