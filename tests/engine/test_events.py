@@ -325,3 +325,36 @@ async def test_one_subscription_is_enough(run, engine, kind):
         await run([*target[:2], fail().after(*target[:2])])
 
     assert {type(event) for event in seen} == {kind}
+
+
+async def test_subscribers_may_come_after_runs_and_programs(engine, use_vm):
+    """The parts that the engine lends to its runs are kept from one run to the next."""
+    program = engine.compile(add(1))
+    assert await engine.run(add(1), use_vm=use_vm) == 1
+    assert await program.run() == 1
+    seen = []
+    engine.bus.subscribe(TaskFinished, seen.append)
+    assert await engine.run(add(1), use_vm=use_vm) == 1
+    assert await program.run() == 1
+    assert [event.task for event in seen] == ["add", "add"]
+
+
+async def test_a_subscriber_that_comes_during_a_run_gets_nodes_from_the_next_run_on(engine, use_vm):
+    seen = []
+
+    @cs.task
+    async def subscribe():
+        engine.bus.subscribe(Event, seen.append)
+
+    await engine.run(add(1).after(subscribe()), use_vm=use_vm)
+    assert [type(event) for event in seen] == [RunFinished]
+    await engine.run(add(1), use_vm=use_vm)
+    assert names(seen) == [("TaskStarted", "add"), ("TaskFinished", "add")]
+
+
+def test_the_bus_of_an_engine_stays_the_same():
+    """Runs, limits and resources hold it."""
+    bus = MessageBus()
+    assert cs.Engine(bus=bus).bus is bus
+    with pytest.raises(AttributeError, match="bus"):
+        cs.Engine().bus = bus

@@ -28,7 +28,9 @@ class MessageBus:
     it, with the traceback, at its 1st, 10th, 100th … failure, so that a broken handler does not
     flood the log of a large graph.
 
-    Subscribing and asking are safe in any thread, also during a run.
+    Subscribing and asking are safe in any thread, also during a run. A run whose nodes have no
+    subscribers when it begins measures none of them: one that comes later gets starts, ends and
+    failures of nodes from the next run on, and all other events at once.
 
     >>> from cascade.runtime.events import RunStarted
     >>> bus = MessageBus()
