@@ -93,7 +93,11 @@ class TaskEvent(Event):
 
 @_event
 class TaskStarted(TaskEvent):
-    pass
+    """The first call of the node begins now.
+
+    A task in the event loop's thread begins after the handlers. One on a worker does not wait for
+    them, but for those that are subscribed with ``at_once=True``.
+    """
 
 
 @_event
