@@ -38,8 +38,8 @@ from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import Executor
 
 if TYPE_CHECKING:
+    from cascade.runtime.engine_parts import EngineParts
     from cascade.runtime.resources.session import ResourceSession
-    from cascade.runtime.surroundings import Surroundings
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class Run(RunEvents):
 
     def __init__(
         self,
-        lent: Surroundings,
+        lent: EngineParts,
         params: Mapping[str, Any] | None = None,
         settings: RunSettings = DEFAULTS,
     ) -> None:
