@@ -14,7 +14,8 @@ from cascade.adapters.executors.inline import InlineExecutor
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
-from cascade.runtime.diagnostics.blocking_calls import BlockedStep, BlockingMonitor, warn
+from cascade.runtime.diagnostics.blocking_calls import BlockingMonitor
+from cascade.runtime.diagnostics.blocking_warnings import BlockedStep, warn
 from cascade.runtime.engine_options import EngineSettings
 from cascade.runtime.engine_parts import EngineParts
 from cascade.runtime.events import ConstraintRemoved, ConstraintSet, Event, TaskBlocking
