@@ -13,6 +13,8 @@ from cascade.adapters.solvers.native import NativeSolver
 from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
+from cascade.runtime.durable.journal import Journal
+from cascade.runtime.durable.runs import DurableRuns, Request, durable_runs
 from cascade.runtime.engine_options import EngineOptions, EngineSettings
 from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
@@ -106,6 +108,8 @@ class Engine:
         self.blueprints = self._lending.blueprints
         #: The functions found to be slow in the event loop's thread (M6).
         self.durations = self._lending.durations
+        self._durable = durable_runs(made.store, made.signing_key)
+        self._durability = made.durability
         self._closed = False
         self._graph = GraphExecutionStrategy(made.solver or NativeSolver(), made.tier)
         self._vm = VMExecutionStrategy(self._compile, self._machine)
@@ -247,8 +251,29 @@ class Engine:
     ) -> Awaitable[Any]:
         """An awaitable for the value of ``target``; the run is made, but has not begun."""
         strategy: ExecutionStrategy = self._vm if how.use_vm else self._graph
+        if self._durable is not None and how.run_id is not None:
+            return self._durably(self._durable, target, params or {}, how, strategy)
         run = self._new_run(params, how)
         return self._lives.live(run, target, strategy, how.deadline)
+
+    def _durably(
+        self,
+        durable: DurableRuns,
+        target: LazyResult[Any],
+        params: Mapping[str, Any],
+        how: RunSettings,
+        strategy: ExecutionStrategy,
+    ) -> Awaitable[Any]:
+        """The same for a run that is kept in the store."""
+        assert how.run_id is not None
+
+        def begin(journal: Journal) -> Awaitable[Any]:
+            run = self._new_run(params, how)
+            run.keep_journal(journal)
+            return self._lives.live(run, target, strategy, how.deadline)
+
+        request = Request(how.run_id, target, params, how.priority, self._durability)
+        return durable.value(request, begin)
 
     def _how(self, call: str, options: RunOptions) -> RunSettings:
         """The settings of a new run; refuses one that may not begin now."""
@@ -418,6 +443,8 @@ class Engine:
         finally:
             self._lives.tell_later()
             self._lending.end()
+            if self._durable is not None:
+                self._durable.close()
 
     async def __aenter__(self) -> Self:
         self._check_open()

@@ -30,6 +30,7 @@ from cascade.runtime.limits.gate import Gate, governs
 from cascade.runtime.limits.permits import Admissions, current_permit
 from cascade.runtime.options import DEFAULTS, RunSettings
 from cascade.runtime.run_events import RunEvents
+from cascade.runtime.semantics.recording import together
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import SOURCE, number_of
 from cascade.spec.map_items import item_of
@@ -39,6 +40,7 @@ from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import Executor
 
 if TYPE_CHECKING:
+    from cascade.runtime.durable.journal import Journal
     from cascade.runtime.engine_parts import EngineParts
     from cascade.runtime.resources.session import ResourceSession
 
@@ -93,6 +95,8 @@ class Run(RunEvents):
         self.blueprints = lent.blueprints
         self.constraints = lent.constraints
         self.record = lent.record
+        #: What a durable run knows; None without a store.
+        self.journal: Journal | None = None
         self._lent = lent
         # Later registrations and overrides apply to later runs.
         self._registered = lent.container.registered_now()
@@ -137,6 +141,11 @@ class Run(RunEvents):
         return ThreadWaits(self, parent, self._is_virtual)
 
     # -- its life -----------------------------------------------------------------------------
+
+    def keep_journal(self, journal: Journal) -> None:
+        """Tell ``journal`` what the run comes to know. Before it begins."""
+        self.journal = journal
+        self.record = together(self.record, journal.record)
 
     def begin(self) -> None:
         """Begin the run in the current asyncio task and context; ``end`` must follow."""

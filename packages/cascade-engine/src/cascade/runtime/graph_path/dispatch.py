@@ -138,12 +138,19 @@ class Dispatch:
             or self._on_loop_now
             or (resting is not None and resting.any)
             or self._run.admissions.permits
+            or (self._run.journal is not None and self._around.commits.held)
             or (openings is not None and openings.busy)
         )
 
     def begin_in_place(self) -> None:
         """Count an item that the run's own asyncio task works on. Under the lock."""
         self._sent_in_all += 1
+
+    @property
+    def has_more(self) -> bool:
+        """Whether any item is ready."""
+        pool = self.workers
+        return bool(self.sent or (pool is not None and pool.ready))
 
     @property
     def has_one(self) -> bool:
@@ -189,6 +196,11 @@ class Dispatch:
         else:
             self._to_workers((work.segment, work), work.operation)
             self.wake_later()
+
+    def send_handed(self, work: Work) -> None:
+        """Have a worker go on with work whose call has its result already. Under the lock."""
+        self.pool.push((work.segment, work))
+        self.wake_later()
 
     def is_for_loop(self, work: Work) -> bool:
         """Whether the next call of ``work`` belongs to the event loop's lane."""
@@ -315,6 +327,13 @@ class Dispatch:
         """There may be no work left. In the loop's thread."""
         if self.lanes is not None:
             self.lanes.idle()
+
+    def released(self) -> None:
+        """What has waited for a commit goes on. In the loop's thread."""
+        if self.workers is not None:
+            self.workers.wake()
+        if not self.busy:
+            self.idle()
 
     def refused(self, error: BaseException) -> None:
         """The executor lends no thread. In the loop's thread."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from cascade.graph.build import build_graph
@@ -66,6 +67,9 @@ class Nodes:
         self._around = around
         self._record: Record | None = around.run.record
         self._activate = around.dispatch.activate
+        self._journal = around.run.journal
+        if self._journal is not None:
+            self._activate = around.commits.activate
         self._end = around.end
         #: The segment of the run's target.
         self.first: Segment | None = None
@@ -102,6 +106,7 @@ class Nodes:
         Raises:
             ReleasedValueError: It needs a value that was released (M21).
         """
+        done = () if self._journal is None else self._take_done(wiring)
         outside = wiring.outside
         handed = (
             [(lazy, *self.look_up(lazy)) for lazy in self.streams.lists_of(wiring)]
@@ -136,7 +141,14 @@ class Nodes:
         for lazy in (*wiring.ready, *ready):
             activate(segment, lazy)
         segment.deep = is_list_of_items(wiring.target)  # from here on
+        if done:
+            self._around.commits.settle(segment, done)
         return segment
+
+    def _take_done(self, wiring: Wiring) -> list[LazyResult[Any]]:
+        """The nodes of a new graph that earlier processes have computed."""
+        known = (lambda _lazy: None) if self.first is None else self.known
+        return self._around.commits.take_done(wiring, known)
 
     def resume(self, wiring: Wiring, continuation: Continuation, begun: Begun) -> Segment:
         """Add a graph whose first nodes have values, and whose next one was already called."""
@@ -346,6 +358,8 @@ class Nodes:
                 todo += [(*a.place, value) for a in segment.foreign.pop(node, ())]
             if node is segment.target:
                 self._leave(segment, value, todo)
+            elif self._journal is not None and users and self._journal.holds(node, users):
+                self._around.commits.hold(partial(self._release, segment, users))
             elif lacks and left_out < _AT_ONCE:
                 left_out += len(users)
                 gaps = self._around.gaps
@@ -380,7 +394,10 @@ class Nodes:
             # It holds the tail call and the values of its lazy arguments.
             segment.continuation = None
             self._release_target(segment.target)
-            continuation.go_on(value)
+            if self._journal is not None and self._journal.holds(segment.target):
+                self._around.commits.hold(partial(continuation.go_on, value))
+            else:
+                continuation.go_on(value)
 
     def _release_target(self, target: LazyResult[Any]) -> None:
         """Release the value of a segment that only its continuation has used (M21)."""

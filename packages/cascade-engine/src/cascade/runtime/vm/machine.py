@@ -96,7 +96,8 @@ class VirtualMachine:
         return value_or_raise(outcome, name, source)
 
     async def _outcome(self, run: Run, target: LazyResult[Any], begun: Begun | None) -> Any:
-        lone = LoneLoop.of(run, target, self._tier) if begun is None else None
+        is_lone = begun is None and run.journal is None
+        lone = LoneLoop.of(run, target, self._tier) if is_lone else None
         if lone is None:
             return await GraphRun(run, _SOLVER, self._tier, compiled=True).value(target, begun)
         try:
