@@ -58,18 +58,6 @@ NO_KEYS: Final[Mapping[bytes, LazyResult[Any]]] = MappingProxyType({})
 _RETRY_NUMBERS = ("max_attempts", "delay", "backoff", "max_delay", "jitter")
 
 
-class UnknownNodeError(SerializationError):
-    """A document mentions a node that is not known here.
-
-    Attributes:
-        key: The key of the node.
-    """
-
-    def __init__(self, message: str, key: bytes) -> None:
-        super().__init__(message)
-        self.key = key
-
-
 class ValueWriter(FormWriter):
     """Writes the values of one node or instruction; names it in messages.
 
@@ -206,9 +194,7 @@ class ValueReader(FormReader):
     def _of_key(self, key: str) -> LazyResult[Any]:
         found = self._known.get(bytes.fromhex(key))
         if found is None:
-            raise UnknownNodeError(
-                f"{short(key)} is not the key of a node that is known here", bytes.fromhex(key)
-            )
+            raise LookupError(f"{short(key)} is not the key of a node that is known here")
         return found
 
     def retry(self, body: Any) -> dict[str, Any]:

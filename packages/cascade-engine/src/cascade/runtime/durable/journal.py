@@ -16,21 +16,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from time import monotonic
 from typing import Any
 
 from cascade.graph.codec import Codec
 from cascade.graph.naming import NodeKey, context_of
-from cascade.graph.records import (
-    GraphRecord,
-    TailRecord,
-    graph_record,
-    read_record,
-    tail_record,
-)
-from cascade.graph.values import UnknownNodeError
+from cascade.graph.records import GraphRecord, graph_record, read_record, tail_record
 from cascade.runtime.durable.keys import Keys, Named
 from cascade.runtime.durable.rows import BLOB, ERROR, VALUE, Row, rows_of, written
 from cascade.runtime.durable.writer import Desk
@@ -107,8 +100,6 @@ class Journal:
         self._done: dict[NodeKey, Row] = {}
         #: Records of earlier processes that no node has taken yet.
         self._records: dict[NodeKey, Record] = {}
-        #: Records that were read before their nodes have begun.
-        self._ahead: dict[NodeKey, GraphRecord | TailRecord] = {}
         self._places: dict[NodeKey, _Place] = {}
         #: Target of a graph → the node that has continued as it, which gets the same outcome.
         self._same: dict[NodeKey, NodeKey] = {}
@@ -156,12 +147,12 @@ class Journal:
         """The graph of the run has ended; nothing is told to it any more."""
         self._release = self._fail = None
 
-    def is_due(self) -> bool:
-        """Whether a snapshot of a loop is due; the next one is, a while later."""
+    def is_due(self, every: float = _EVERY) -> bool:
+        """Whether a snapshot of a loop is due; the next one is, ``every`` seconds later."""
         now = monotonic()
         if now < self._due:
             return False
-        self._due = now + _EVERY
+        self._due = now + every
         return True
 
     # -- what earlier processes have left ---------------------------------------------------------
@@ -214,45 +205,19 @@ class Journal:
         Raises:
             SerializationError: It cannot be read in this process.
         """
-        if not (self._records or self._ahead):
+        if not self._records:
             return None
         named = self.keys.named(lazy)
-        found = None if named is None else self._read(named.key)
-        if named is None or found is None:
+        record = None if named is None else self._records.pop(named.key, None)
+        if record is None:
             return None
+        found = read_record(self._codec, record.body, self.keys.by_key())
+        self.keys.put(found.keys, record.key)
         if isinstance(found, GraphRecord):
-            self._be_same(self._places[named.key], named.key, found.keys.get(found.target))
+            self._be_same(self._places[record.key], record.key, found.keys.get(found.target))
             return found.target
         args, kwargs = found.task.parameters.spread(found.args)
         return TailCall(args, kwargs, found.blueprint, found.task)
-
-    def _read(self, key: NodeKey) -> GraphRecord | TailRecord | None:
-        """A record, once; None without one, or if a node is lost that it mentions.
-
-        That is a node of a graph that could not be written, which this node's call had met.
-        """
-        found = self._ahead.pop(key, None)
-        record = self._records.pop(key, None)
-        while found is None and record is not None:
-            try:
-                found = read_record(self._codec, record.body, self.keys.by_key())
-            except UnknownNodeError as error:
-                if not self._read_ahead(error.key):
-                    return None
-            else:
-                self.keys.put(found.keys, key)
-        return found
-
-    def _read_ahead(self, lost: NodeKey) -> bool:
-        """Read the record in whose graph a node is that another record mentions."""
-        name = lost.hex().encode()
-        for key, record in list(self._records.items()):
-            found = self._read(key) if name in record.body else None
-            if found is not None:
-                self._ahead[key] = found
-                if lost in found.keys.values():
-                    return True
-        return False
 
     # -- what this process tells ------------------------------------------------------------------
 
@@ -283,10 +248,15 @@ class Journal:
         if place is not None:
             self._forget(key, place)
 
-    def holds(self, node: LazyResult[Any]) -> bool:
-        """Whether the users of a node that was just recorded wait for the commit."""
-        if not self.sync or node.task.structural:
+    def holds(self, node: LazyResult[Any], users: Iterable[LazyResult[Any]] = ()) -> bool:
+        """Whether the users of a node that has just got its outcome wait for the commit.
+
+        A container or an operator does not wait for the values in it; its users wait for them.
+        """
+        if not self.sync or (users and all(map(_only_computes, users))):
             return False
+        if node.task.structural:
+            return not self.desk.is_clean
         key = self.keys.named(node)
         return key is not None and key.key not in self._done and key.key not in self._unstorable
 
@@ -369,11 +339,9 @@ class Journal:
     def _graph(self, target: LazyResult[Any], key: NodeKey, place: _Place) -> bytes:
         """The record of a returned lazy value, whose nodes get their names."""
         new = self.keys.new(target, context_of(key, place.step))
-        try:
-            return graph_record(target, new, self.keys)
-        finally:
-            self.keys.put(new, key)
-            self._be_same(place, key, new.get(target))
+        self.keys.put(new, key)
+        self._be_same(place, key, new.get(target))
+        return graph_record(target, self.keys, self.keys.lasting)
 
     def _tail(self, tail: TailCall, key: NodeKey, place: _Place) -> bytes:
         """The record of a tail call, whose lazy arguments get their names."""
@@ -385,18 +353,16 @@ class Journal:
             together = gathered(lazies, lazies[0]._code, lazies[0]._lasti)
             new = self.keys.new(together, context_of(key, place.step))
             del new[together]
-        try:
-            return tail_record(
-                self._codec,
-                tail.target,
-                args,
-                place.step,
-                blueprint=tail.target_blueprint_id,
-                keys=new,
-                known=self.keys,
-            )
-        finally:
-            self.keys.put(new, key)
+        self.keys.put(new, key)
+        return tail_record(
+            self._codec,
+            tail.target,
+            args,
+            place.step,
+            blueprint=tail.target_blueprint_id,
+            keys=self.keys,
+            known=self.keys.lasting,
+        )
 
     def _be_same(self, place: _Place, key: NodeKey, target: NodeKey | None) -> None:
         """Note that the target of the graph that ``key`` has continued as has the same outcome."""
@@ -422,7 +388,7 @@ class Journal:
                 raise
             self._warn(node, error)
             return False
-        key, owner = named
+        key, owner = named.key, named.owner
         if len(body) >= _LARGE and kind == VALUE:
             digest = blake2b(body, digest_size=16).digest()
             self._mention(key, digest)
@@ -477,7 +443,6 @@ class Journal:
         if place.is_recorded:
             self.desk.drop_record(key)
             self._records.pop(key, None)
-            self._ahead.pop(key, None)
         self._drop_inner(place)
 
     def _drop(self, key: NodeKey) -> None:
@@ -495,3 +460,8 @@ class Journal:
             if not self._needed[chunk]:
                 del self._needed[chunk]
                 self.desk.drop_chunk(chunk)
+
+
+def _only_computes(node: LazyResult[Any]) -> bool:
+    """Whether a node is a container or an operator, which calls no task."""
+    return node.task.structural and type(node) is LazyResult
