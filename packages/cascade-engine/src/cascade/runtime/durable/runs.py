@@ -171,7 +171,8 @@ class DurableRuns:
             value = await begin(journal)
         except asyncio.CancelledError:
             # Ctrl-C, or the end of the engine: any process may go on with it.
-            await asyncio.shield(self._leave(tenure, desk, Change(RunStatus.ENQUEUED)))
+            with suppress(StoreError, LeaseLostError):  # it has an owner that goes on, or will
+                await asyncio.shield(self._leave(tenure, desk, Change(RunStatus.ENQUEUED)))
             raise
         except Exception as error:
             if error is not tenure.lost:
@@ -182,6 +183,7 @@ class DurableRuns:
             body = self._codec.dumps(value)
         except NotStorableError:
             body = b""
+        journal.succeed()
         await self._leave(tenure, desk, Change(RunStatus.SUCCEEDED, body))
         return value
 
@@ -194,6 +196,8 @@ class DurableRuns:
         """
         left: Future[None] = Future()
         tenure.left = left
+        if tenure.lost is not None:  # the writer serves this run no more
+            raise tenure.lost
         desk.leave(change, partial(left.set_result, None))
         loop = asyncio.get_running_loop()
         hold_until(left, loop, "the commit of a run's end")
