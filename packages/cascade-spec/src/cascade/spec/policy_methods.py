@@ -332,6 +332,11 @@ class PolicyMethods(LazyValue):
                 f"{described(self)} calls no task, so {method}() has no meaning for it; apply it "
                 "to the lazy values that it is made of"
             )
+        if method in self.task.refuses:
+            raise LazyUseError(
+                f"{described(self)} makes no call, so {method}() has no meaning for it; wait_for() "
+                "has a timeout of its own, and limits belong to the tasks before and after a wait"
+            )
 
     def _own_policies(self) -> Policies[Any]:
         if self._policies is None:

@@ -14,6 +14,7 @@ it continues as the call of a task.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from cascade.graph.records import GraphRecord, graph_record, read_record, tail_r
 from cascade.runtime.durable.keys import Keys, Named
 from cascade.runtime.durable.rows import BLOB, ERROR, VALUE, Row, rows_of, written
 from cascade.runtime.durable.writer import Desk
+from cascade.runtime.inbox import Inbox, Letter
 from cascade.runtime.semantics.outcomes import Failed, Missing, is_error
 from cascade.spec.blueprint import TailCall
 from cascade.spec.errors import NotStorableError, SerializationError
@@ -39,6 +41,8 @@ _log = logging.getLogger("cascade.durable")
 _LARGE = 32_768
 #: Seconds between two snapshots of loops of plain functions.
 _EVERY = 1.0
+#: The kind of a record that says until when a node waits (D10).
+WAIT = "wait"
 #: A journaled outcome of a node that has continued as a call.
 Continued = LazyResult[Any] | TailCall
 
@@ -93,6 +97,10 @@ class Journal:
         self._due = 0.0
         #: The error that ended the run before its graph had begun.
         self._stopped: BaseException | None = None
+        #: The signals of the run.
+        self.inbox = Inbox()
+        #: Seconds of waiting that are worth leaving this process for; None for none (D10).
+        self.unload: float | None = None
         self._release: Callable[[Sequence[Callable[[], object]]], None] | None = None
         self._fail: Callable[[BaseException], None] | None = None
         #: Outcomes of earlier processes that are still needed.
@@ -108,6 +116,8 @@ class Journal:
         #: Node → the digest of its value, if that is stored apart; digest → its nodes.
         self._digests: dict[NodeKey, bytes] = {}
         self._mentions: Counter[bytes] = Counter()
+        #: Node that waits → when that is over.
+        self._waits: dict[NodeKey, float] = {}
         #: Nodes whose values have no stored form.
         self._unstorable: set[NodeKey] = set()
 
@@ -168,10 +178,58 @@ class Journal:
                 if row.kind == BLOB:
                     self._mention(row.key, bytes.fromhex(row.body.decode()))
         for record in loaded.records:
+            if record.kind == WAIT:
+                self._begin_wait(record.key, record.context or None, _until(record))
+                continue
             self._records[record.key] = record
             place = self._places.setdefault(record.key, _Place(None))
             place.owner = record.context or None
             place.step, place.is_recorded = record.step, True
+        for signal in loaded.signals:
+            self.inbox.put(Letter(signal.name, signal.body, signal.number))
+        self.inbox.seen = max(self.inbox.seen, loaded.run.inbox)
+
+    # -- waits (D10, D11) -------------------------------------------------------------------------
+
+    def begin_wait(self, node: LazyResult[Any], until: float) -> float:
+        """Record that a node waits until a time (UTC, seconds), unless that is known already.
+
+        Returns:
+            When its wait is over; the record of an earlier process counts.
+        """
+        named = self.keys.named(node)
+        if named is None:
+            return until
+        known = self._waits.get(named.key)
+        if known is not None:
+            return known
+        self._begin_wait(named.key, named.owner, until)
+        body = json.dumps({"until": until}).encode()
+        self.desk.record(Record(named.key, WAIT, 0, body, named.owner or b""))
+        return until
+
+    def end_wait(self, node: LazyResult[Any]) -> None:
+        """Forget when the wait of a node is over, which has its outcome."""
+        named = self.keys.named(node)
+        if named is not None:
+            self._end_wait(named.key)
+
+    def read(self, body: bytes) -> Any:
+        """The value of a signal.
+
+        Raises:
+            SerializationError: It cannot be read in this process.
+        """
+        return self._codec.loads(body)
+
+    def _begin_wait(self, key: NodeKey, owner: NodeKey | None, until: float) -> None:
+        self._waits[key] = until
+        if owner is not None:  # it is forgotten with the step that needs it
+            self._places.setdefault(owner, _Place(None)).inner.append(key)
+
+    def _end_wait(self, key: NodeKey) -> None:
+        if self._waits.pop(key, None) is not None:
+            self.desk.drop_record(key)
 
     def has(self, lazy: LazyResult[Any]) -> bool:
         """Whether a node has its outcome from an earlier process."""
@@ -375,6 +433,7 @@ class Journal:
         place.inner.clear()
 
     def _drop(self, key: NodeKey) -> None:
+        self._end_wait(key)
         self._done.pop(key, None)
         self._unstorable.discard(key)
         digest = self._digests.pop(key, None)
@@ -389,3 +448,15 @@ class Journal:
             if not self._needed[chunk]:
                 del self._needed[chunk]
                 self.desk.drop_chunk(chunk)
+
+
+def _until(record: Record) -> float:
+    """The time in a record of a wait.
+
+    Raises:
+        SerializationError: It is damaged.
+    """
+    try:
+        return float(json.loads(record.body)["until"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise SerializationError(f"the record of a wait is damaged: {error}") from None

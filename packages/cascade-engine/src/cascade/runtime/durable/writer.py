@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from time import monotonic
 from typing import Any, Protocol
 
@@ -58,7 +59,9 @@ class Desk:
         self.deferred = False
         self.renewed = monotonic()
         self._writer = writer
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        #: A context in which all that is added is part of the same commit.
+        self.together: AbstractContextManager[object] = self._lock
         self._reset()
 
     def _reset(self) -> None:

@@ -166,14 +166,7 @@ class Commits:
     def _follow(self, work: Work, result: Any) -> None:
         """Go on with a node whose record is committed. In the event loop's thread."""
         self._committed.add(work)
-        try:
-            following = self._around.following.after(work, result, on_loop=True)
-        except BaseException as error:
-            self._around.failures.fail(error, work)
-        else:
-            if following is not None:
-                with self._lock:
-                    self._dispatch.to_loop((following.segment, following))
+        self._around.following.follow(work, result)
 
     def hold(self, go_on: Callable[[], object]) -> None:
         """Call ``go_on`` once all that was journaled so far is committed."""

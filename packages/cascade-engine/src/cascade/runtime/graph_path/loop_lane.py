@@ -47,6 +47,9 @@ class LoopLane:
         try:
             work = self._begin(item)
             while work is not None and not end.stopping:
+                if work.operation.is_wait:
+                    self._around.waits.begin(work)
+                    return
                 is_batch = work.loop is not None
                 try:
                     if is_batch:

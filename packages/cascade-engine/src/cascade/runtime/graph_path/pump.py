@@ -221,6 +221,9 @@ class Pump:
             if self._around.loop_lane.failed(error, None, item):
                 raise
             work = None
+        if work is not None and work.operation.is_wait:
+            self._around.waits.begin(work)
+            work = None
         if work is None:
             self._dispatch.ended(1)
             return False

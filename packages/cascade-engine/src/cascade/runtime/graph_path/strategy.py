@@ -47,6 +47,7 @@ from cascade.runtime.graph_path.slow_lane import SlowLane
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.graph_path.timed_calls import TimedCalls
+from cascade.runtime.graph_path.waits import Waits
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import value_or_raise
@@ -99,6 +100,7 @@ _MAKERS = {
     "pump": Pump,
     "slow_lane": SlowLane,
     "timed_calls": TimedCalls,
+    "waits": Waits,
 }
 
 
@@ -181,6 +183,9 @@ class GraphRun:
         pump = self._around.made("pump")
         if pump is not None:
             pump.close()
+        waits = self._around.made("waits")
+        if waits is not None:
+            waits.close()
         self._nodes.close()
         self._end.close()
         if not self._run.abandons:  # abandoned calls use the parts
@@ -266,13 +271,19 @@ class GraphRun:
     def idle(self) -> None:
         """End a run in which nothing runs or is ready.
 
-        If it has no value, nodes wait for each other.
+        If it has no value, nodes wait for a time or a signal, or for each other.
         """
         if self._end.is_near:
             self._end.wake()
             return
         with self._lock:
             if self._dispatch.busy or self._end.stopping or self._end.is_near:
+                return
+            waits = self._around.made("waits")
+            if waits is not None and waits.any:
+                suspended = waits.suspends()
+                if suspended is not None:
+                    self._end.fail(suspended)
                 return
             self._end.stop()
             self._end.error = self._nodes.standstill()
