@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from time import monotonic
 from typing import Any
@@ -153,12 +153,12 @@ class Journal:
         """The graph of the run has ended; nothing is told to it any more."""
         self._release = self._fail = None
 
-    def is_due(self) -> bool:
-        """Whether a snapshot of a loop is due; the next one is, a while later."""
+    def is_due(self, every: float = _EVERY) -> bool:
+        """Whether a snapshot of a loop is due; the next one is, ``every`` seconds later."""
         now = monotonic()
         if now < self._due:
             return False
-        self._due = now + _EVERY
+        self._due = now + every
         return True
 
     # -- what earlier processes have left ---------------------------------------------------------
@@ -296,10 +296,15 @@ class Journal:
                 self.desk.drop_record(key)
             self._drop_inner(place)
 
-    def holds(self, node: LazyResult[Any]) -> bool:
-        """Whether the users of a node that was just recorded wait for the commit."""
-        if not self.sync or node.task.structural:
+    def holds(self, node: LazyResult[Any], users: Iterable[LazyResult[Any]] = ()) -> bool:
+        """Whether the users of a node that has just got its outcome wait for the commit.
+
+        A container or an operator does not wait for the values in it; its users wait for them.
+        """
+        if not self.sync or (users and all(map(_only_computes, users))):
             return False
+        if node.task.structural:
+            return not self.desk.is_clean
         key = self.keys.named(node)
         return key is not None and key.key not in self._done and key.key not in self._unstorable
 
@@ -460,3 +465,8 @@ def _until(record: Record) -> float:
         return float(json.loads(record.body)["until"])
     except (ValueError, TypeError, KeyError) as error:
         raise SerializationError(f"the record of a wait is damaged: {error}") from None
+
+
+def _only_computes(node: LazyResult[Any]) -> bool:
+    """Whether a node is a container or an operator, which calls no task."""
+    return node.task.structural and type(node) is LazyResult

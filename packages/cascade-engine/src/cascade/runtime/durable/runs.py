@@ -100,7 +100,7 @@ class DurableRuns:
         keys = Keys()
         named = keys.new(request.target, ROOT)
         keys.put(named, None)
-        found = await self._opened(request, signature_of(request.target, named))
+        found = await self._opened(request, signature_of(named))
         if found.status is RunStatus.SUCCEEDED:
             return await self._result(found)
         loaded = await self.call(self.store.load, found.number)
@@ -137,7 +137,7 @@ class DurableRuns:
         new = NewRun(
             request.run_id,
             request.target.name,
-            signature.root,
+            signature.digest,
             _program(request.target),
             params,
             signature.to_bytes(),
@@ -158,7 +158,7 @@ class DurableRuns:
         """Refuse a run that is another one than the stored one with its id (D1)."""
         loaded = await self.call(self.store.load, run.number)
         stored = Signature.from_bytes(loaded.code) if loaded.code else None
-        if run.root != given.root:
+        if run.root != given.digest:
             how = "" if stored is None else f": {difference(stored, given)}"
             raise RunConflictError(
                 f"run {run.run_id!r} in the store is of another target, '{run.target}'{how}; "

@@ -143,6 +143,12 @@ class Dispatch:
         self._sent_in_all += 1
 
     @property
+    def has_more(self) -> bool:
+        """Whether any item is ready."""
+        pool = self.workers
+        return bool(self.sent or (pool is not None and pool.ready))
+
+    @property
     def has_one(self) -> bool:
         """Whether the loop's lane has exactly one item, or one on its way."""
         return self._on_loop_now == 1

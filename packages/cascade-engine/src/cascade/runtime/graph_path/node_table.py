@@ -359,7 +359,7 @@ class Nodes:
                 todo += [(*a.place, value) for a in segment.foreign.pop(node, ())]
             if node is segment.target:
                 self._leave(segment, value, todo)
-            elif self._journal is not None and users and self._journal.holds(node):
+            elif self._journal is not None and users and self._journal.holds(node, users):
                 self._around.commits.hold(partial(self._release, segment, users))
             elif lacks and left_out < _AT_ONCE:
                 left_out += len(users)

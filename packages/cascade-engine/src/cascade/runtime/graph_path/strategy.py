@@ -278,6 +278,8 @@ class GraphRun:
             return
         with self._lock:
             if self._dispatch.busy or self._end.stopping or self._end.is_near:
+                if self._run.journal is not None:
+                    self._around.commits.hurry()
                 return
             waits = self._around.made("waits")
             if waits is not None and waits.any:
