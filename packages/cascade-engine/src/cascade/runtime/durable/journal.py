@@ -14,7 +14,6 @@ it continues as the call of a task.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +26,7 @@ from cascade.graph.naming import NodeKey, context_of
 from cascade.graph.records import GraphRecord, graph_record, read_record, tail_record
 from cascade.runtime.durable.keys import Keys, Named
 from cascade.runtime.durable.rows import BLOB, ERROR, VALUE, Row, rows_of, written
+from cascade.runtime.durable.wait_records import WAIT, WaitRecords
 from cascade.runtime.durable.writer import Desk
 from cascade.runtime.inbox import Inbox, Letter
 from cascade.runtime.semantics.outcomes import Failed, Missing, is_error
@@ -41,8 +41,6 @@ _log = logging.getLogger("cascade.durable")
 _LARGE = 32_768
 #: Seconds between two snapshots of loops of plain functions.
 _EVERY = 1.0
-#: The kind of a record that says until when a node waits (D10).
-WAIT = "wait"
 #: A journaled outcome of a node that has continued as a call.
 Continued = LazyResult[Any] | TailCall
 
@@ -116,8 +114,7 @@ class Journal:
         #: Node → the digest of its value, if that is stored apart; digest → its nodes.
         self._digests: dict[NodeKey, bytes] = {}
         self._mentions: Counter[bytes] = Counter()
-        #: Node that waits → when that is over.
-        self._waits: dict[NodeKey, float] = {}
+        self._waits = WaitRecords(desk)
         #: Nodes whose values have no stored form.
         self._unstorable: set[NodeKey] = set()
 
@@ -179,7 +176,8 @@ class Journal:
                     self._mention(row.key, bytes.fromhex(row.body.decode()))
         for record in loaded.records:
             if record.kind == WAIT:
-                self._begin_wait(record.key, record.context or None, _until(record))
+                self._waits.load(record)
+                self._belongs(record.key, record.context or None)
                 continue
             self._records[record.key] = record
             place = self._places.setdefault(record.key, _Place(None))
@@ -189,7 +187,7 @@ class Journal:
             self.inbox.put(Letter(signal.name, signal.body, signal.number))
         self.inbox.seen = max(self.inbox.seen, loaded.run.inbox)
 
-    # -- waits (D10, D11) -------------------------------------------------------------------------
+    # -- signals and waits (D10, D11) -------------------------------------------------------------
 
     def begin_wait(self, node: LazyResult[Any], until: float) -> float:
         """Record that a node waits until a time (UTC, seconds), unless that is known already.
@@ -200,19 +198,17 @@ class Journal:
         named = self.keys.named(node)
         if named is None:
             return until
-        known = self._waits.get(named.key)
+        known = self._waits.until(named.key)
         if known is not None:
             return known
-        self._begin_wait(named.key, named.owner, until)
-        body = json.dumps({"until": until}).encode()
-        self.desk.record(Record(named.key, WAIT, 0, body, named.owner or b""))
-        return until
+        self._belongs(named.key, named.owner)
+        return self._waits.begin(named.key, named.owner, until)
 
     def end_wait(self, node: LazyResult[Any]) -> None:
         """Forget when the wait of a node is over, which has its outcome."""
         named = self.keys.named(node)
         if named is not None:
-            self._end_wait(named.key)
+            self._waits.end(named.key)
 
     def read(self, body: bytes) -> Any:
         """The value of a signal.
@@ -221,15 +217,6 @@ class Journal:
             SerializationError: It cannot be read in this process.
         """
         return self._codec.loads(body)
-
-    def _begin_wait(self, key: NodeKey, owner: NodeKey | None, until: float) -> None:
-        self._waits[key] = until
-        if owner is not None:  # it is forgotten with the step that needs it
-            self._places.setdefault(owner, _Place(None)).inner.append(key)
-
-    def _end_wait(self, key: NodeKey) -> None:
-        if self._waits.pop(key, None) is not None:
-            self.desk.drop_record(key)
 
     def has(self, lazy: LazyResult[Any]) -> bool:
         """Whether a node has its outcome from an earlier process."""
@@ -422,6 +409,11 @@ class Journal:
         self._needed[chunk] += 1
         if owner is not None:
             self._chunks[key] = chunk
+            self._belongs(key, owner)
+
+    def _belongs(self, key: NodeKey, owner: NodeKey | None) -> None:
+        """Note that a node is only needed by a step of another one."""
+        if owner is not None:
             place = self._places.get(owner)
             if place is None:
                 place = self._places[owner] = _Place(None)
@@ -438,7 +430,7 @@ class Journal:
         place.inner.clear()
 
     def _drop(self, key: NodeKey) -> None:
-        self._end_wait(key)
+        self._waits.end(key)
         self._done.pop(key, None)
         self._unstorable.discard(key)
         digest = self._digests.pop(key, None)
@@ -453,18 +445,6 @@ class Journal:
             if not self._needed[chunk]:
                 del self._needed[chunk]
                 self.desk.drop_chunk(chunk)
-
-
-def _until(record: Record) -> float:
-    """The time in a record of a wait.
-
-    Raises:
-        SerializationError: It is damaged.
-    """
-    try:
-        return float(json.loads(record.body)["until"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise SerializationError(f"the record of a wait is damaged: {error}") from None
 
 
 def _only_computes(node: LazyResult[Any]) -> bool:

@@ -219,8 +219,8 @@ class DurableRuns:
             StoreError: The store cannot be used; the run stays unfinished.
         """
         left: Future[None] = Future()
-        tenure.left = left
-        desk.leave(change, partial(left.set_result, None))
+        tenure.left, tenure.leaves = left, partial(left.set_result, None)
+        desk.leave(change, tenure.leaves)
         committed = asyncio.wrap_future(left)  # before the clock may go on
         hold_until(left, asyncio.get_running_loop(), "the commit of a run's end")
         await committed
@@ -311,6 +311,7 @@ class _Tenure:
         lost: The error with which the run ends here, because the store or the lease was lost.
         cancelled: The error with which it ends because somebody has cancelled it.
         left: Done when the end of the run is committed.
+        leaves: What waits for that commit.
     """
 
     def __init__(self, run_id: str) -> None:
@@ -323,6 +324,7 @@ class _Tenure:
         self.lost: Exception | None = None
         self.cancelled: RunCancelledError | None = None
         self.left: Future[None] | None = None
+        self.leaves: Callable[[], object] = _nothing
 
     def begin(self, journal: Journal, mail: Mail) -> None:
         """Pass on to ``journal`` what the writer tells; to ``mail``, that there are signals."""
@@ -337,8 +339,8 @@ class _Tenure:
 
     def committed(self, waiting: list[Callable[[], object]], receipt: Receipt) -> None:
         if self.left is not None:
-            for call in waiting:
-                call()
+            if self.leaves in waiting:  # others wait for nothing any more
+                self.leaves()
             return
         if waiting:
             self._in_loop(self._pass_on, waiting)
@@ -386,6 +388,10 @@ class _Tenure:
     def _stop(self, error: Exception) -> None:
         if self._journal is not None:
             self._journal.stop(error)
+
+
+def _nothing() -> None:
+    """What waits for the end of a run that has not come."""
 
 
 def _program(target: LazyResult[Any]) -> bytes | None:

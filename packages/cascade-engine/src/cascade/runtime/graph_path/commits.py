@@ -47,6 +47,8 @@ class Commits:
         #: Work whose record was just committed, with the results of its last calls.
         self._followed: list[tuple[Work, Any]] = []
         self.held = 0
+        #: Lets virtual time go on, which stands still while something waits for a commit.
+        self._start_clock: Callable[[], object] = _nothing
 
     def begin(self) -> None:
         """Be told of commits, and of the loss of the run, from now on. In the loop's thread."""
@@ -180,10 +182,9 @@ class Commits:
 
     def hold(self, go_on: Callable[[], object]) -> None:
         """Call ``go_on`` once all that was journaled so far is committed."""
+        if not self.held and VirtualLoop.was_used and isinstance(self._run.loop, VirtualLoop):
+            self._start_clock = self._run.loop.hold("a commit")
         self.held += 1
-        loop = self._run.loop
-        if VirtualLoop.was_used and isinstance(loop, VirtualLoop):
-            go_on = partial(_in_order, loop.hold("a commit"), go_on)
         self._desk.then(go_on, urgent=not self._dispatch.has_more)
 
     def hurry(self) -> None:
@@ -202,12 +203,18 @@ class Commits:
                 self._follow(work, result)
         with self._lock:  # others may hold more at this moment
             self.held -= len(waiting)
+            if not self.held:
+                self._start_clock()
         self._dispatch.released()
 
+    def close(self) -> None:
+        """Be told of commits no more, and let nothing wait for one. In the loop's thread."""
+        self._journal.end()
+        self._start_clock()
 
-def _in_order(*calls: Callable[[], object]) -> None:
-    for call in calls:
-        call()
+
+def _nothing() -> None:
+    """What has stopped no clock."""
 
 
 def _whole(work: Work, tail: TailCall) -> TailCall:

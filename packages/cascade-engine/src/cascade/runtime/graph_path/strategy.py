@@ -183,9 +183,10 @@ class GraphRun:
         pump = self._around.made("pump")
         if pump is not None:
             pump.close()
-        waits = self._around.made("waits")
-        if waits is not None:
-            waits.close()
+        for name in ("waits", "commits"):
+            part = self._around.made(name)
+            if part is not None:
+                part.close()
         self._nodes.close()
         self._end.close()
         if not self._run.abandons:  # abandoned calls use the parts
