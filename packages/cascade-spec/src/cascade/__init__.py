@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cascade.spec.blueprint import literal as literal
     from cascade.spec.caching import ByArguments as ByArguments
     from cascade.spec.caching import CachePolicy as CachePolicy
+    from cascade.spec.checkpoints import checkpoint as checkpoint
     from cascade.spec.digest import digestible as digestible
     from cascade.spec.errors import CascadeError as CascadeError
     from cascade.spec.lazy_types import LazyResult as LazyResult
@@ -92,6 +93,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "spec": ("errors",),
         "spec.blueprint": ("TailCall", "literal"),
         "spec.caching": ("ByArguments", "CachePolicy"),
+        "spec.checkpoints": ("checkpoint",),
         "spec.digest": ("digestible",),
         "spec.errors": ("CascadeError",),
         "spec.lazy_types": ("LazyResult", "gather"),

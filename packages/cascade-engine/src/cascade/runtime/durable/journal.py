@@ -18,6 +18,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -115,7 +116,7 @@ class Journal:
         self._digests: dict[NodeKey, bytes] = {}
         self._mentions: Counter[bytes] = Counter()
         self._waits = WaitRecords(desk)
-        #: Nodes whose values have no stored form.
+        #: Nodes whose values have no stored form, or are not to be kept.
         self._unstorable: set[NodeKey] = set()
 
     # -- its run ----------------------------------------------------------------------------------
@@ -389,6 +390,9 @@ class Journal:
 
     def _keep(self, node: LazyResult[Any], named: Named, kind: int, value: Any) -> None:
         """Write an outcome. At once: nobody may change a value before it is encoded (D7)."""
+        if node._calls.checkpoint == inf:
+            self._unstorable.add(named.key)
+            return
         try:
             body = self._codec.dumps(value)
         except NotStorableError as error:

@@ -46,7 +46,7 @@ class Desk:
         number: The run's number in the store.
         epoch: As it was claimed.
         chunk: The number of the chunk that ``outcome`` adds to.
-        deferred: Whether everything waits for the last commit.
+        deferred: Whether everything waits for the last commit, or one that something waits for.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Desk:
     def collect(self, renews: float) -> tuple[Commit, list[Callable[[], object]]] | None:
         """The next commit; None if there is nothing to write, and no need to renew the lease."""
         with self._lock:
-            if self.deferred and self._change is None:
+            if self.deferred and self._change is None and not self._waiting:
                 return (Commit(self.number, self.epoch), []) if self.renewed < renews else None
             commit = Commit(
                 self.number,

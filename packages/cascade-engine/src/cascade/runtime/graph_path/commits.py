@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from math import inf
+from time import monotonic
 from typing import Any
 
 from cascade.graph.wiring import Wiring, wire
@@ -16,6 +18,7 @@ from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.semantics.outcomes import Failed
 from cascade.runtime.semantics.tail_calls import next_call, supplied
 from cascade.spec.blueprint import TailCall
+from cascade.spec.checkpoints import CheckpointTail
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import Task
@@ -141,7 +144,8 @@ class Commits:
             if self._is_computation(work, result):
                 return False
             continued = _whole(work, result)
-        if self._journal.goes_on(work.node, continued, structural):
+        holds = self._journal.goes_on(work.node, continued, structural)
+        if holds or type(result) is CheckpointTail:
             self.hold(partial(self._is_next, work, result))
             return True
         return False
@@ -150,14 +154,24 @@ class Commits:
         """Whether a step goes on without a record, which is not due yet.
 
         Loops of plain functions compute; those of coroutines need each record, or with
-        ``durability="async"`` a recent one.
+        ``durability="async"`` a recent one. ``with_checkpoint`` may say otherwise.
         """
-        if work.operation.is_async:
-            if self._journal.sync or self._journal.is_due(_OFTEN):
-                return False
-        elif self._journal.is_due():
+        if type(tail) is CheckpointTail or self._is_due(work):
             return False
         return not any(issubclass(type(v), LazyResult) for v in (*tail.args, *tail.kwargs.values()))
+
+    def _is_due(self, work: Work) -> bool:
+        """Whether a snapshot of a loop is due now; the next one is, a while later."""
+        every = work.policies.checkpoint
+        if every is None:
+            if not work.operation.is_async:
+                return self._journal.is_due()
+            return self._journal.sync or self._journal.is_due(_OFTEN)
+        now = monotonic()
+        if every == inf or now < work.snapshot_due:
+            return False
+        work.snapshot_due = now + every
+        return True
 
     def note_pause(self, work: Work) -> None:
         """Record the arguments of the next step of a loop of plain functions, now and then.
@@ -166,7 +180,7 @@ class Commits:
             NotStorableError: One has no stored form (D7).
         """
         loop = work.loop
-        if loop is None or not self._journal.is_due():
+        if loop is None or not self._is_due(work):
             return
         args, kwargs = loop.task.parameters.spread(loop.code.named(loop.state, loop.values))
         with self._lock:
