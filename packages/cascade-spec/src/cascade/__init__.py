@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cascade.graph.visualize import visualize as visualize
     from cascade.runtime import events as events
     from cascade.runtime.control.plane import ControlPlane as ControlPlane
+    from cascade.runtime.current import current as current
     from cascade.runtime.durable.signals import signal as signal
     from cascade.runtime.engine import Engine as Engine
     from cascade.runtime.limits.capacities import Capacities as Capacities
@@ -79,6 +80,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "graph.visualize": ("visualize",),
         "runtime": ("events",),
         "runtime.control.plane": ("ControlPlane",),
+        "runtime.current": ("current",),
         "runtime.durable.signals": ("signal",),
         "runtime.engine": ("Engine",),
         "runtime.telemetry.history": ("History",),

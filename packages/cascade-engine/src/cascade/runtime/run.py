@@ -40,6 +40,7 @@ from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import Executor
 
 if TYPE_CHECKING:
+    from cascade.runtime.current import Place
     from cascade.runtime.durable.journal import Journal
     from cascade.runtime.resources.session import ResourceSession
     from cascade.runtime.surroundings import Surroundings
@@ -52,6 +53,10 @@ current_run: contextvars.ContextVar[Run] = contextvars.ContextVar("cascade.curre
 
 #: Most nodes in a list without a visit to all nodes that wait for a thread.
 _MOST_LISTED = 1000
+
+
+def _nowhere() -> None:
+    """Where a run knows no nodes."""
 
 
 class Run(RunEvents):
@@ -112,6 +117,8 @@ class Run(RunEvents):
         self._worked_on: Callable[[], Iterable[str]] = tuple
         self._lacking: Callable[[], Iterable[Waiting]] = tuple
         self._timed: Callable[[], Iterable[Waiting]] = tuple
+        #: Finds the call that is being made in the calling thread, for ``cs.current``.
+        self.locate: Callable[[], Place | None] = _nowhere
         self.max_rounds = settings.max_rounds
         self.priority = settings.priority
         self.admissions = Admissions(current_permit.get(None))
@@ -192,6 +199,7 @@ class Run(RunEvents):
         self.params.clear()
         self.context = contextvars.copy_context()
         self._lacking = self._worked_on = self._timed = tuple
+        self.locate = _nowhere
         if not (self.abandons or self.calls):  # these use its parts, and end later
             if gate is not None:
                 gate.let_go()

@@ -259,6 +259,10 @@ class Journal:
         args, kwargs = found.task.parameters.spread(found.args)
         return TailCall(args, kwargs, None, found.task)
 
+    def steps(self, lazy: LazyResult[Any]) -> int:
+        """How often a node has continued, of which there is a record."""
+        return self._places[self.keys[lazy]].step
+
     # -- what this process tells ------------------------------------------------------------------
 
     def record(self, node: LazyResult[Any], outcome: Any) -> None:

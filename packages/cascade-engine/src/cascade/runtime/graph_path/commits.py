@@ -124,6 +124,7 @@ class Commits:
             work.policies = self._run.gate.taking(work.policies, work.amounts(), node.name)
         segment.let_go_inputs(node)
         work.handed = handed
+        work.steps = self._journal.steps(node) - 1
         self._committed.add(work)
         self._dispatch.send_handed(work)
 

@@ -80,6 +80,11 @@ class Pump:
             if dispatch.is_pumping:
                 dispatch.pump_soon()
 
+    @property
+    def mark(self) -> Any:
+        """The call that is being made in this thread."""
+        return self._monitor.marks.current
+
     def close(self) -> None:
         """Drop the references to other parts of the run, so that no cycle needs the collector."""
         self.limits.close()

@@ -20,6 +20,7 @@ run has met, it is not computed again (M14).
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from cascade.graph.wiring import Wiring, wire
@@ -36,6 +37,7 @@ from cascade.runtime.graph_path.fast_lane import FastLane
 from cascade.runtime.graph_path.following import Following
 from cascade.runtime.graph_path.gaps import Gaps
 from cascade.runtime.graph_path.handovers import Handovers
+from cascade.runtime.graph_path.locating import locate
 from cascade.runtime.graph_path.lone_loops import LoneLoop
 from cascade.runtime.graph_path.loop_driver import LoopDriver
 from cascade.runtime.graph_path.loop_entries import LoopEntries
@@ -148,6 +150,7 @@ class GraphRun:
             lone: The same of the loop that was the whole run.
         """
         self._run.watch_waits(self._lacking)
+        self._run.locate = partial(locate, self._around)
         journal = self._run.journal
         wiring = wire(target) if journal is None else self._around.commits.wire(target)
         self._run.check(wiring.special)
