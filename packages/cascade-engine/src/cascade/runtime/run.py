@@ -40,7 +40,6 @@ from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import Executor
 
 if TYPE_CHECKING:
-    from cascade.runtime.current import Place
     from cascade.runtime.durable.journal import Journal
     from cascade.runtime.resources.session import ResourceSession
     from cascade.runtime.surroundings import Surroundings
@@ -118,7 +117,7 @@ class Run(RunEvents):
         self._lacking: Callable[[], Iterable[Waiting]] = tuple
         self._timed: Callable[[], Iterable[Waiting]] = tuple
         #: Finds the call that is being made in the calling thread, for ``cs.current``.
-        self.locate: Callable[[], Place | None] = _nowhere
+        self.locate: Callable[[], Any] = _nowhere
         self.max_rounds = settings.max_rounds
         self.priority = settings.priority
         self.admissions = Admissions(current_permit.get(None))
