@@ -99,7 +99,7 @@ class DurableRuns:
         """
         keys = Keys()
         named = keys.new(request.target, ROOT)
-        keys.put(named, None)
+        keys.put(named, None, lasts=True)
         found = await self._opened(request, signature_of(named))
         if found.status is RunStatus.SUCCEEDED:
             return await self._result(found)
