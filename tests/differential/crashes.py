@@ -22,12 +22,11 @@ from unittest import mock
 from tests.differential import naive
 from tests.differential.build import Build, canon
 from tests.differential.harness import (
+    _PATIENCE,
     Given,
     Outcome,
     _executor,
     _faults,
-    _limited,
-    _PATIENCE,
     by_naive,
 )
 from tests.differential.programs import CAPACITIES, PARAMS, Job, Loop, Program, handlers_of

@@ -18,6 +18,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -26,7 +27,9 @@ from cascade.graph.naming import NodeKey, context_of
 from cascade.graph.records import GraphRecord, graph_record, read_record, tail_record
 from cascade.runtime.durable.keys import Keys, Named
 from cascade.runtime.durable.rows import BLOB, ERROR, VALUE, Row, rows_of, written
+from cascade.runtime.durable.wait_records import WAIT, WaitRecords
 from cascade.runtime.durable.writer import Desk
+from cascade.runtime.inbox import Inbox, Letter
 from cascade.runtime.semantics.outcomes import Failed, Missing, is_error
 from cascade.spec.blueprint import TailCall
 from cascade.spec.errors import NotStorableError, SerializationError
@@ -94,6 +97,10 @@ class Journal:
         self._due = 0.0
         #: The error that ended the run before its graph had begun.
         self._stopped: BaseException | None = None
+        #: The signals of the run.
+        self.inbox = Inbox()
+        #: Seconds of waiting that are worth leaving this process for; None for none (D10).
+        self.unload: float | None = None
         self._release: Callable[[Sequence[Callable[[], object]]], None] | None = None
         self._fail: Callable[[BaseException], None] | None = None
         #: Outcomes of earlier processes that are still needed.
@@ -109,7 +116,8 @@ class Journal:
         #: Node → the digest of its value, if that is stored apart; digest → its nodes.
         self._digests: dict[NodeKey, bytes] = {}
         self._mentions: Counter[bytes] = Counter()
-        #: Nodes whose values have no stored form.
+        self._waits = WaitRecords(desk)
+        #: Nodes whose values have no stored form, or are not to be kept.
         self._unstorable: set[NodeKey] = set()
         #: Tasks whose results cannot be stored, of which a warning was given.
         self._warned: set[str] = set()
@@ -172,12 +180,50 @@ class Journal:
                 if row.kind == BLOB:
                     self._mention(row.key, bytes.fromhex(row.body.decode()))
         for record in loaded.records:
+            if record.kind == WAIT:
+                self._waits.load(record)
+                self._belongs(record.key, record.context or None)
+                continue
             self._records[record.key] = record
             place = self._places.setdefault(record.key, _Place(None))
             place.owner = record.context or None
             place.step, place.is_recorded = record.step, True
             self._belongs(record.key, place.owner)
         self.made = self.desk.progress = max(loaded.run.progress - len(self._records), 0)
+        for signal in loaded.signals:
+            self.inbox.put(Letter(signal.name, signal.body, signal.number))
+        self.inbox.seen = max(self.inbox.seen, loaded.run.inbox)
+
+    # -- signals and waits (D10, D11) -------------------------------------------------------------
+
+    def begin_wait(self, node: LazyResult[Any], until: float) -> float:
+        """Record that a node waits until a time (UTC, seconds), unless that is known already.
+
+        Returns:
+            When its wait is over; the record of an earlier process counts.
+        """
+        named = self.keys.named(node)
+        if named is None:
+            return until
+        known = self._waits.until(named.key)
+        if known is not None:
+            return known
+        self._belongs(named.key, named.owner)
+        return self._waits.begin(named.key, named.owner, until)
+
+    def end_wait(self, node: LazyResult[Any]) -> None:
+        """Forget when the wait of a node is over, which has its outcome."""
+        named = self.keys.named(node)
+        if named is not None:
+            self._waits.end(named.key)
+
+    def read(self, body: bytes) -> Any:
+        """The value of a signal.
+
+        Raises:
+            SerializationError: It cannot be read in this process.
+        """
+        return self._codec.loads(body)
 
     def has(self, lazy: LazyResult[Any]) -> bool:
         """Whether a node has its outcome from an earlier process."""
@@ -218,6 +264,10 @@ class Journal:
             return found.target
         args, kwargs = found.task.parameters.spread(found.args)
         return TailCall(args, kwargs, found.blueprint, found.task)
+
+    def steps(self, lazy: LazyResult[Any]) -> int:
+        """How often a node has continued, of which there is a record."""
+        return self._places[self.keys[lazy]].step
 
     # -- what this process tells ------------------------------------------------------------------
 
@@ -380,6 +430,9 @@ class Journal:
 
         At once: nobody may change a value before it is encoded (D7).
         """
+        if node._calls.checkpoint == inf:
+            self._unstorable.add(named.key)
+            return False
         try:
             body = self._codec.dumps(value)
         except NotStorableError as error:
@@ -446,6 +499,7 @@ class Journal:
         self._drop_inner(place)
 
     def _drop(self, key: NodeKey) -> None:
+        self._waits.end(key)
         self._done.pop(key, None)
         self._unstorable.discard(key)
         digest = self._digests.pop(key, None)

@@ -59,6 +59,8 @@ class SlowLane:
             if end.stopping:
                 return False
             work = self._begin(item)
+            if work is not None:
+                self._dispatch.pool.cell()[0] = (work.segment, work)  # for ``cs.current``
             while work is not None and not end.stopping:
                 try:
                     if work.handed is not PENDING:
