@@ -340,7 +340,7 @@ class _History:
         if strange := [entry for entry in again if entry not in expected]:
             yield f"calls that no life could make: {strange}"
         if again.total() > self._in_flight:
-            yield f"{again.total()} calls were made again, but {self._in_flight} were in flight (D2)"
+            yield f"{again.total()} calls were made again, but {self._in_flight} were in flight (D2)"  # noqa: E501
         outcome.effects = made & expected
         outcome.opened = outcome.closed = self._expected.opened
         yield from _faults(outcome, self._expected, self._evaluator, self._fail_fast, True)
@@ -390,6 +390,11 @@ class _History:
                 self.faults.append(f"a record cannot be read: {error}")
                 raise
 
-        new = {"handed": handed_to, "outcome": outcome_of, "record": recorded, "goes_on": going_on}
+        new: dict[str, Any] = {
+            "handed": handed_to,
+            "outcome": outcome_of,
+            "record": recorded,
+            "goes_on": going_on,
+        }
         with mock.patch.multiple(Journal, **new):
             yield

@@ -451,7 +451,7 @@ class Journal:
         return True
 
     def _warn(self, node: LazyResult[Any], error: NotStorableError) -> None:
-        """Tell that the value of a node cannot be stored: a warning for each task, an event each."""
+        """Tell that a value cannot be stored: an event for each, a warning for each task."""
         self.tell(node, error)
         if node.name not in self._warned:
             self._warned.add(node.name)
