@@ -315,6 +315,11 @@ class Engine:
             and not self._closed
         )
 
+    @property
+    def monitor(self) -> Any:
+        """Looks for calls that block the event loop of this thread."""
+        return self._lending.here(self.state_backend, self.record).monitor
+
     def _machine(self, run: Run) -> Any:
         # The class is looked up at each use, so that it can be replaced in this module.
         return VirtualMachine(run=run, tier=self.tier)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import replace
 from math import inf
 from time import perf_counter
@@ -12,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from cascade.graph.build import build_graph
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.execution.contexts import held_in
+from cascade.runtime.execution.early_calls import EarlyCall, EarlyTurn, has_plain_tasks
 from cascade.runtime.execution.fairness import Turn
 from cascade.runtime.execution.placement import SLOW, Durations, Placement, outside_loop
 from cascade.runtime.loops.fused import Fused, fuse
@@ -54,6 +56,10 @@ class ProgramEngine(Protocol):
     def is_unwatched(self) -> bool:
         """Whether programs may run without publishing events."""
 
+    @property
+    def monitor(self) -> Any:
+        """Looks for calls that block the event loop of this thread."""
+
     async def execute(
         self,
         program: Program[Any],
@@ -64,6 +70,16 @@ class ProgramEngine(Protocol):
         how: RunSettings | None = None,
     ) -> Any:
         """Run a program in a run of its own; with its own settings by default."""
+
+
+class _Unpublished:
+    """Stands for the run in reports of a call that blocks before there is one."""
+
+    def publish(self, *_event: Any, **_details: Any) -> None:
+        """There are no subscribers."""
+
+
+_UNPUBLISHED = _Unpublished()
 
 
 class Program(Generic[R]):
@@ -103,7 +119,7 @@ class Program(Generic[R]):
         self._params = {*parameter_names(target), *params}
         self.inputs = tuple(dict.fromkeys([*sorted(self._params), *_names(target, blueprint)]))
         # With a named tier, the machine refuses a target that cannot get it.
-        found = walk(target, params=True, most=inf) if engine.tier == "auto" else None
+        found = walk(target, whole=True, most=inf) if engine.tier == "auto" else None
         if isinstance(target.task, Task) and _is_for_a_run(target.task, target):
             found = None
         if how != DEFAULTS:
@@ -138,10 +154,14 @@ class Program(Generic[R]):
         """
         values = self._short_way(inputs)
         straight, begun = self._straight, None
-        if values is not None and straight is not None:
+        if (
+            values is not None
+            and straight is not None
+            and not (straight.is_mixed and not has_plain_tasks(asyncio.get_running_loop()))
+        ):
             context = copy_context()
             held = held_in(context) if context else ()
-            turn = Turn()
+            turn = self._turn(context) if straight.is_mixed else Turn()
             if straight.may_start_loop:
                 outcome = outside_loop(straight.enter, context, held, turn, values)
             else:
@@ -158,9 +178,17 @@ class Program(Generic[R]):
             params, args, kwargs = self._split(inputs)
             value: R = await self._engine.execute(self, params, args, kwargs, begun, how)
         except BaseException as error:
+            if begun is not None and type(begun.stopped.result) is EarlyCall:
+                begun.stopped.result.drop()
             leave_out_machinery(error)
             raise
         return value
+
+    def _turn(self, context: Context) -> EarlyTurn:
+        """The turn of straight-line code that begins calls in ``context``."""
+        turn = EarlyTurn(asyncio.get_running_loop(), self._engine.monitor, _UNPUBLISHED)
+        turn.context = context
+        return turn
 
     @property
     def template(self) -> Blueprint:
@@ -201,7 +229,7 @@ class Program(Generic[R]):
         version = self._engine.durations.version
         if self._checked != version:  # another function was found to be slow
             self._checked = version
-            self._is_quick = self._placement.may_be_inline(self._straight.tasks)
+            self._is_quick = self._placement.may_be_inline(self._straight.movable)
         return self._is_quick
 
     def _short_way(self, inputs: Mapping[str, Any]) -> list[Any] | None:

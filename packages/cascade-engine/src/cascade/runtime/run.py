@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
+from contextvars import Token
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -140,10 +141,14 @@ class Run(RunEvents):
     def begin(self) -> None:
         """Begin the run in the current asyncio task and context; ``end`` must follow."""
         self.cancels = Cancels()
-        self._tokens = (run_params.set(self.params), current_run.set(self))
+        self._tokens = self.enter()
         self.context = contextvars.copy_context()
         self.held = held_in(self.context, (run_params, current_run))
         active_runs.runs.add(self)
+
+    def enter(self) -> tuple[Token[Mapping[str, Any]], Token[Run]]:
+        """Let the code in the current context belong to this run."""
+        return run_params.set(self.params), current_run.set(self)
 
     async def end(self, error: BaseException | None) -> None:
         """Close the resources, and let go of everything.

@@ -26,6 +26,7 @@ from cascade.runtime.attempts import timed_out
 from cascade.runtime.diagnostics.blocking_calls import PLAIN_THRESHOLD, Marked
 from cascade.runtime.execution.cancels import Cancels
 from cascade.runtime.execution.carried import raise_named
+from cascade.runtime.execution.early_calls import EarlyCall, is_known
 from cascade.runtime.execution.time_limits import TimeLimits
 from cascade.runtime.graph_path.run_end import RunEnd
 from cascade.runtime.graph_path.segments import Work
@@ -127,14 +128,7 @@ class Spare(Cancels, Marked):
         self.cancelling = self.task.cancelling
         self._references, self._weak = getrefcount(self.task), getweakrefcount(self.task)
 
-    @property
-    def is_known(self) -> bool:
-        """Whether a call has kept a reference to the task, or waits for its end."""
-        return (
-            getrefcount(self.task) != self._references
-            or getweakrefcount(self.task) != self._weak
-            or getattr(self.task, "_callbacks", None) is not None
-        )
+    is_known = property(is_known)
 
     # -- the mark of a step -------------------------------------------------------------------
 
@@ -187,6 +181,17 @@ class Spare(Cancels, Marked):
         if self.work is not None and (timeout := self.work.policies.timeout) is not None:
             self.due, self.is_over, self._expired = self.started + timeout, False, False
             self._lender.limits.add(self, timeout)
+
+    def adopt(self, work: Work, early: EarlyCall) -> None:
+        """Take over a call that has made its first step with a task of its own."""
+        context, run = early.context, self._lender.run
+        context.run(run.enter)
+        self.task, self.cancelling = early.task, early.task.cancelling
+        self.segment, self.node, self.work = work.segment, work.node, work
+        self.operation, self.args, self.kwargs = work.operation, work.args, work.kwargs
+        self.coro, self.waiting, self.began = early.coro, early.waiting, early.began
+        self.take(context, None if early.end is None else ended(*early.end))
+        early.coro = early.waiting = early.end = None
 
     def expire(self) -> None:
         """Cancel the call, which takes too long."""

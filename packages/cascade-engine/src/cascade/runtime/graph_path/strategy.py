@@ -24,6 +24,7 @@ from typing import Any
 
 from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.execution.carried import carried
+from cascade.runtime.execution.early_calls import EarlyCall
 from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.beginnings import Beginnings
 from cascade.runtime.graph_path.caching import Caches
@@ -194,7 +195,14 @@ class GraphRun:
         if error is not None:
             self._around.failures.fail(carried(work.operation.func, error), work)
             return
-        work.handed = begun.stopped.result
+        result = begun.stopped.result
+        if type(result) is EarlyCall:
+            self._around.pump.go_on(work, result)
+            return
+        if self._dispatch.is_for_loop(work):
+            self._around.pump.after(work, result)
+            return
+        work.handed = result
         with self._lock:
             self._dispatch.send(work)
 
