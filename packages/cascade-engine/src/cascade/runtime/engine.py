@@ -14,6 +14,7 @@ from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.engine_options import EngineOptions, EngineSettings
+from cascade.runtime.execution.early_calls import EarlyTasks
 from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
 from cascade.runtime.handle import RunHandle
@@ -316,9 +317,11 @@ class Engine:
         )
 
     @property
-    def monitor(self) -> Any:
-        """Looks for calls that block the event loop of this thread."""
-        return self._lending.here(self.state_backend, self.record).monitor
+    def early(self) -> EarlyTasks:
+        """The spare asyncio tasks of this event loop."""
+        tasks = self._lending.here(self.state_backend, self.record).early
+        assert tasks is not None
+        return tasks
 
     def _machine(self, run: Run) -> Any:
         # The class is looked up at each use, so that it can be replaced in this module.

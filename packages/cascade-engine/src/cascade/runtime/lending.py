@@ -18,6 +18,7 @@ from cascade.runtime.diagnostics.blocking_calls import BlockedStep, BlockingMoni
 from cascade.runtime.engine_options import EngineSettings
 from cascade.runtime.events import ConstraintRemoved, ConstraintSet, Event, TaskBlocking
 from cascade.runtime.execution.abandoned import AbandonedCalls
+from cascade.runtime.execution.early_calls import EarlyTasks
 from cascade.runtime.execution.loop_calls import Patience
 from cascade.runtime.execution.placement import Durations
 from cascade.runtime.execution.registry import BlueprintRegistry
@@ -95,6 +96,7 @@ class Lending:
             and last.hook is hook
         ):
             return last.parts
+        monitor = self._monitor_here()
         parts = Surroundings(
             bus=self._bus,
             threads=self._threads_of(loop),
@@ -102,11 +104,12 @@ class Lending:
             blueprints=self.blueprints,
             record=recorder(state, hook),
             abandoned=self.abandoned,
-            monitor=self._monitor_here(),
+            monitor=monitor,
             durations=self.durations,
             patience=self._patience,
             step_interval=self._step_interval,
             constraints=self._constraints,
+            early=EarlyTasks(loop, monitor),
         )
         self._last = _Lent(ref(loop), threading.get_ident(), state, hook, parts)
         return parts

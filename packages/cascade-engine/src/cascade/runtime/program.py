@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from dataclasses import replace
 from math import inf
 from time import perf_counter
@@ -13,7 +13,12 @@ from typing import Any, Generic, Protocol, TypeVar
 from cascade.graph.build import build_graph
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.execution.contexts import held_in
-from cascade.runtime.execution.early_calls import EarlyCall, EarlyTurn, has_plain_tasks
+from cascade.runtime.execution.early_calls import (
+    EarlyCall,
+    EarlyTasks,
+    EarlyTurn,
+    has_plain_tasks,
+)
 from cascade.runtime.execution.fairness import Turn
 from cascade.runtime.execution.placement import SLOW, Durations, Placement, outside_loop
 from cascade.runtime.loops.fused import Fused, fuse
@@ -57,8 +62,8 @@ class ProgramEngine(Protocol):
         """Whether programs may run without publishing events."""
 
     @property
-    def monitor(self) -> Any:
-        """Looks for calls that block the event loop of this thread."""
+    def early(self) -> EarlyTasks:
+        """The spare asyncio tasks of this event loop."""
 
     async def execute(
         self,
@@ -161,7 +166,9 @@ class Program(Generic[R]):
         ):
             context = copy_context()
             held = held_in(context) if context else ()
-            turn = self._turn(context) if straight.is_mixed else Turn()
+            turn = Turn()
+            if straight.is_mixed:
+                turn = EarlyTurn(self._engine.early, _UNPUBLISHED, context, held)
             if straight.may_start_loop:
                 outcome = outside_loop(straight.enter, context, held, turn, values)
             else:
@@ -183,12 +190,6 @@ class Program(Generic[R]):
             leave_out_machinery(error)
             raise
         return value
-
-    def _turn(self, context: Context) -> EarlyTurn:
-        """The turn of straight-line code that begins calls in ``context``."""
-        turn = EarlyTurn(asyncio.get_running_loop(), self._engine.monitor, _UNPUBLISHED)
-        turn.context = context
-        return turn
 
     @property
     def template(self) -> Blueprint:

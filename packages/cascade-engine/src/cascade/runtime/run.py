@@ -74,6 +74,7 @@ class Run(RunEvents):
         max_rounds: Most rounds of each node (M20), or None.
         priority: Added to the priorities of its nodes (M24).
         patience: The targets for which short waits for workers pay; None for no such waits.
+        early: The spare asyncio tasks of the event loop; None without an engine.
         crowd: The nodes on the threads of the run's pool, once it has one.
     """
 
@@ -100,6 +101,7 @@ class Run(RunEvents):
         self._is_virtual = VirtualLoop.was_used and isinstance(self.loop, VirtualLoop)
         self.patience: Patience | None = None if self._is_virtual else lent.patience
         self.monitor = lent.monitor
+        self.early = lent.early
         self._resting: dict[object, Waiting] = {}
         self._starter = current_run.get(None)
         self.crowd: Crowd | None = None

@@ -13,12 +13,10 @@ other call gets it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
-from contextlib import suppress
+from collections.abc import Coroutine
 from contextvars import Context
 from math import inf
 from sys import getrefcount
-from types import coroutine
 from typing import Any, Protocol
 from weakref import getweakrefcount
 
@@ -184,14 +182,14 @@ class Spare(Cancels, Marked):
 
     def adopt(self, work: Work, early: EarlyCall) -> None:
         """Take over a call that has made its first step with a task of its own."""
-        context, run = early.context, self._lender.run
-        context.run(run.enter)
+        early.enter(self._lender.run)
         self.task, self.cancelling = early.task, early.task.cancelling
         self.segment, self.node, self.work = work.segment, work.node, work
         self.operation, self.args, self.kwargs = work.operation, work.args, work.kwargs
         self.coro, self.waiting, self.began = early.coro, early.waiting, early.began
-        self.take(context, None if early.end is None else ended(*early.end))
-        early.coro = early.waiting = early.end = None
+        self.take(early.context)
+        self.blocks = early.blocks
+        early.coro = early.waiting = None
 
     def expire(self) -> None:
         """Cancel the call, which takes too long."""
@@ -227,16 +225,3 @@ class Spare(Cancels, Marked):
             self.is_over = True
             lender.limits.leave()
         self.forget()
-
-
-@coroutine
-def ended(value: Any, error: BaseException | None) -> Generator[None, None, Any]:
-    """A coroutine that has ended in its first step, to be driven on; it takes no cancels."""
-    try:
-        with suppress(asyncio.CancelledError):
-            yield
-        if error is not None:
-            raise error
-        return value
-    finally:
-        del error

@@ -43,6 +43,7 @@ from cascade.runtime.graph_path.loop_lane import LoopLane
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.pump import Pump
 from cascade.runtime.graph_path.segments import Item, Work
+from cascade.runtime.graph_path.short_runs import ShortRun
 from cascade.runtime.graph_path.slow_lane import SlowLane
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.task_events import Reports
@@ -77,7 +78,14 @@ class GraphExecutionStrategy:
             CycleError: Nodes wait for each other.
             ExceptionGroup: Tasks failed, in a run that goes on nevertheless.
         """
-        outcome = await GraphRun(run, self._solver, self._tier).value(target)
+        begun = None
+        short = ShortRun.of(run, target) if getattr(self._solver, "in_order", False) else None
+        if short is not None:
+            begun = await short.outcome()
+            if type(begun) is not Begun:
+                return begun
+            del short
+        outcome = await GraphRun(run, self._solver, self._tier).value(target, begun)
         return value_or_raise(outcome, target.name, target)
 
 
@@ -188,6 +196,7 @@ class GraphRun:
         with self._lock:
             segment = self._nodes.resume(wiring, None, begun)
         work = None if begun.called is None else Work.begun(segment, begun)
+        result = begun.stopped.result
         begun.forget()
         if work is None:
             return
@@ -195,7 +204,6 @@ class GraphRun:
         if error is not None:
             self._around.failures.fail(carried(work.operation.func, error), work)
             return
-        result = begun.stopped.result
         if type(result) is EarlyCall:
             self._around.pump.go_on(work, result)
             return

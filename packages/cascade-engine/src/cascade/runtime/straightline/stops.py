@@ -142,4 +142,4 @@ class Begun(NamedTuple):
 
     def forget(self) -> None:
         """Drop the values, which have been taken over."""
-        self.stopped.done = []
+        self.stopped.done, self.stopped.result = [], UNSET

@@ -88,7 +88,7 @@ def _walk(target: LazyResult[Any], whole: bool, most: float) -> Walk | None:
                 todo.append(source)
         if len(reached) > most:
             return None
-    lazies = sorted(reached, key=_number)
+    lazies = sorted(reached, key=_place if whole else _number)
     place = dict(zip(lazies, range(len(lazies)), strict=True))
     shape: list[Any] = []
     values: list[Any] = []
@@ -150,6 +150,11 @@ _ADDED = references([object()], 0)
 
 def _number(lazy: LazyResult[Any]) -> int:
     return lazy.number
+
+
+def _place(lazy: LazyResult[Any]) -> tuple[bool, int]:
+    """Parameters first: no call has to wait for them."""
+    return not isinstance(lazy, Source), lazy.number
 
 
 def mentions_of(lazies: Sequence[LazyResult[Any]]) -> list[int]:
