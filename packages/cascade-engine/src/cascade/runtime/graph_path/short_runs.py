@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Container, Generator, Iterator, Sequence
 from time import perf_counter
 from types import NoneType, coroutine
-from typing import Any
+from typing import Any, Final
 
 from cascade.graph.build import inputs_of
 from cascade.runtime.clock import VirtualLoop
@@ -29,20 +29,24 @@ from cascade.runtime.execution.early_calls import (
     has_plain_tasks,
     may_begin_early,
 )
+from cascade.runtime.execution.loop_calls import MOMENT
 from cascade.runtime.execution.placement import Place
 from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.fast_lane import arguments
+from cascade.runtime.graph_path.short_batches import Batch
 from cascade.runtime.loops.protocol import UNSET
 from cascade.runtime.run import AwaitedCall, Run
 from cascade.runtime.semantics.outcomes import RELEASED
 from cascade.runtime.semantics.pins import named_in
 from cascade.runtime.straightline.chunks import GOES_ON, continues
-from cascade.runtime.straightline.stops import Bailout, Begun
+from cascade.runtime.straightline.stops import Bailout, Begun, Stop
 from cascade.spec.containers import ATOMS, GATHER
 from cascade.spec.lazy_types import LazyResult
 
 #: Most nodes of a short run. More are worth a graph, whose nodes cost less.
 _MOST_NODES = 16
+#: The result of a call that a worker has to make.
+ELSEWHERE: Final = object()
 #: Types of values that need not be released early.
 _SMALL = frozenset({int, float, bool, NoneType})
 
@@ -61,12 +65,14 @@ class ShortRun:
         "_error",
         "_given",
         "_lazies",
+        "_others",
         "_pins",
         "_place",
         "_run",
         "_turn",
         "_uses",
         "_values",
+        "_waiting",
     )
 
     def __init__(
@@ -82,6 +88,10 @@ class ShortRun:
         self._place = 0
         self._given: Any = UNSET
         self._error: BaseException | None = None
+        #: The node whose call waits.
+        self._waiting = lazies[-1]
+        #: Further nodes that were called when the graph begins.
+        self._others: list[Stop] = []
         #: The call at which the straight-line code of a program has stopped.
         self._call: EarlyCall | None = None
         self._turn = self._new_turn()
@@ -96,6 +106,10 @@ class ShortRun:
             return None
         lazies = [*uses] if len(uses) < 3 else sorted(uses, key=_number, reverse=True)
         lazies.reverse()
+        for lazy in lazies:
+            if lazy._plain and lazy.task is not GATHER:
+                is_shared = _may_wait_for_worker(run, target)
+                return SharedShortRun(run, lazies, uses) if is_shared else None
         return cls(run, lazies, uses)
 
     @classmethod
@@ -112,8 +126,9 @@ class ShortRun:
                 uses[source] = uses.get(source, 0) + 1
         made = cls(run, lazies, uses)
         values = zip(lazies, begun.stopped.done, strict=False)
-        made._values = {lazy: value for lazy, value in values if value is not RELEASED}
+        made._values = dict(values)
         made._place, made._pins, made._call = place, begun.kept, call
+        made._waiting = lazies[place]
         begun.forget()
         return made
 
@@ -130,7 +145,7 @@ class ShortRun:
             outcome = await self._rest(outcome)
         if type(outcome) is not Bailout:
             return outcome
-        return Begun(self._lazies, outcome, self._pins or ())
+        return Begun(self._lazies, outcome, self._pins or (), self._others)
 
     def _begin(self) -> Any:
         """Make calls from the next one on.
@@ -138,52 +153,67 @@ class ShortRun:
         Returns:
             The value of the target; an EarlyCall that waits, for ``rest``; or a Bailout.
         """
-        run, lazies, values, turn = self._run, self._lazies, self._values, self._turn
-        context = turn.context
-        args: Any
-        kwargs: Any
-        value, self._given = self._given, UNSET
+        lazies, value = self._lazies, self._given
+        self._given = UNSET
         for place in range(self._place, len(lazies)):
             lazy = lazies[place]
-            if value is UNSET:
-                try:
-                    if not lazy._dependencies:
-                        args, kwargs = lazy.args, lazy.kwargs
-                    elif lazy._dependencies is lazy.args:
-                        args, kwargs = [*map(values.__getitem__, lazy.args)], lazy.kwargs
-                    else:
-                        args, kwargs = arguments(lazy, values.__getitem__)
-                    if not lazy._plain:
-                        value = context.run(turn.begin, lazy.task, args, kwargs)
-                    elif lazy.task is GATHER:
-                        value = lazy.task.func(*args, **kwargs)
-                    elif run.placement.place(lazy.task, short=True) is Place.INLINE:
-                        value = run.call_here(lazy.task, lazy.task.func, args, kwargs)
-                    else:
-                        return Bailout(self._done(place))
-                except BaseException as error:
-                    args = kwargs = None  # this frame lives as long as the error does
-                    return Bailout(self._done(place), UNSET, error)
-                args = kwargs = None
-            kind = type(value)
-            if kind not in ATOMS and (
-                issubclass(kind, GOES_ON) if lazy.task.structural else continues(value)
-            ):
-                if kind is EarlyCall and _rest_depends_on(lazies, place):
-                    self._place = place
+            try:
+                if value is UNSET:
+                    value = self._made(lazy)
+            except BaseException as error:
+                return Bailout(self._done(place), UNSET, error)
+            if value is ELSEWHERE:
+                return Bailout(self._done(place))
+            if not is_value(lazy, value):
+                if type(value) is EarlyCall and _rest_depends_on(lazies, place):
+                    self._waiting, self._place = lazy, place
                     return value
                 return Bailout(self._done(place), value)
             if place + 1 == len(lazies):
                 return value
-            values[lazy], value = value, UNSET
-            if lazy._dependencies:
-                self._release(lazy)
-            if is_written(context, len(run.context), run.held):
-                context = turn.context = run.context.copy()
-            if (now := perf_counter()) > turn.until:
+            self._keep(lazy, value)
+            value = UNSET
+            if self._is_over():
                 return Bailout(self._done(place + 1))
-            turn.began = now
         raise AssertionError("a run has a target")
+
+    def _made(self, lazy: LazyResult[Any]) -> Any:
+        """The result of the call of a node that has its inputs; ELSEWHERE if it is for a worker."""
+        run, get, turn = self._run, self._values.__getitem__, self._turn
+        args: Any
+        kwargs: Any
+        if not lazy._dependencies:
+            args, kwargs = lazy.args, lazy.kwargs
+        elif lazy._dependencies is lazy.args:
+            args, kwargs = [*map(get, lazy.args)], lazy.kwargs
+        else:
+            args, kwargs = arguments(lazy, get)
+        try:
+            if not lazy._plain:
+                return turn.context.run(turn.begin, lazy.task, args, kwargs)
+            if lazy.task is GATHER:
+                return lazy.task.func(*args, **kwargs)
+            if run.placement.place(lazy.task, short=True) is not Place.INLINE:
+                return ELSEWHERE
+            return run.call_here(lazy.task, lazy.task.func, args, kwargs)
+        finally:
+            args = kwargs = None  # this frame lives as long as an error does
+
+    def _keep(self, lazy: LazyResult[Any], value: Any) -> None:
+        """Keep the value of a node, and release its inputs."""
+        self._values[lazy] = value
+        if lazy._dependencies:
+            self._release(lazy)
+
+    def _is_over(self) -> bool:
+        """Whether the turn of the event loop is over; after each call."""
+        run, turn = self._run, self._turn
+        if is_written(turn.context, len(run.context), run.held):
+            turn.context = run.context.copy()  # other calls must not see what it has set (M12)
+        if (now := perf_counter()) > turn.until:
+            return True
+        turn.began = now
+        return False
 
     async def _rest(self, call: EarlyCall) -> Any:
         """The value of the target, or a Bailout, after a call that waits."""
@@ -195,15 +225,19 @@ class ShortRun:
             error, self._error = self._error, None
             try:
                 if error is not None:
-                    return Bailout(self._done(self._place), UNSET, error)
+                    return self._failed(error)
             finally:
                 del error  # otherwise a cycle: its traceback holds this frame
             self._given, value = value, None
             self._turn = self._new_turn()
+            if not _is_simple(run):  # meanwhile
+                self._turn.until = 0.0
             outcome = self._begin()
-            if not _is_simple(run) and type(outcome) is EarlyCall:
-                return Bailout(self._done(self._place), outcome)
         return outcome
+
+    def _failed(self, error: BaseException) -> Bailout:
+        """The point at which the call that has waited has failed."""
+        return Bailout(self._done(self._place), UNSET, error)
 
     def _done(self, place: int) -> list[Any]:
         """The results of the nodes before one."""
@@ -211,7 +245,10 @@ class ShortRun:
         return [get(lazy, RELEASED) for lazy in self._lazies[:place]]
 
     def _release(self, lazy: LazyResult[Any]) -> None:
-        """Release the inputs whose last user is this node (M21)."""
+        """Release the inputs whose last user is this node (M21).
+
+        If two threads count the uses of a value at the same time, it may be kept until the end.
+        """
         uses, values = self._uses, self._values
         for source in lazy._dependencies:
             left = uses[source] = uses[source] - 1
@@ -220,7 +257,7 @@ class ShortRun:
             if self._pins is None:
                 self._pins = named_in(self._lazies[-1])
             if source not in self._pins:
-                del values[source]
+                values[source] = RELEASED
 
     # -- a call that waits --------------------------------------------------------------------
 
@@ -233,7 +270,7 @@ class ShortRun:
         run = self._run
         asked = call.task.cancelling()
         call.enter(run)
-        call.goes_on_as(self._to_end(call, self._lazies[self._place], asked))
+        call.goes_on_as(self._to_end(call, self._waiting, asked))
         value: Any = None
         try:
             value = await call.task
@@ -271,11 +308,108 @@ class ShortRun:
 
     def _lacking(self) -> Iterator[Waiting]:
         """The nodes that wait for inputs. In the loop's thread."""
-        pending = dict.fromkeys(self._lazies[self._place :])
+        pending = {lazy: None for lazy in self._lazies if lazy not in self._values}
         for lazy in pending:
             lacks = tuple(dict.fromkeys(i.name for i in inputs_of(lazy) if i in pending))
             if lacks and not lazy.task.structural:
                 yield Waiting(lazy.name, lazy.number, "inputs", lacks)
+
+
+class SharedShortRun(ShortRun):
+    """The same with plain calls, which a worker makes while this makes the others."""
+
+    __slots__ = ()
+
+    def _begin(self) -> Any:
+        target = self._lazies[-1]
+        value, self._given = self._given, UNSET
+        if value is not UNSET:
+            if not is_value(self._waiting, value):
+                return self._stopped([Stop(self._waiting, value, None)])
+            self._keep(self._waiting, value)
+            if self._is_over():
+                return self._values[target] if target in self._values else self._stopped([])
+        while target not in self._values:
+            batch = self._batch()
+            stop = self._early_calls()
+            stops = [] if stop is None else [stop]
+            if batch is not None:
+                came = self._has_ended(batch)
+                if not came:
+                    batch.take()
+                if batch.current is not None:
+                    stops.append(Stop(batch.current, batch, None))
+                elif batch.stopped is not None:
+                    stops.append(batch.stopped)
+                if not came and (stops or target not in self._values):
+                    return self._stopped(stops)
+            if stops:
+                return self._waits(stops[0]) or self._stopped(stops)
+            if self._turn.until < perf_counter() and target not in self._values:
+                return self._stopped([])
+        return self._values[target]
+
+    def _has_ended(self, batch: Batch) -> bool:
+        """Whether a worker makes its calls within a moment."""
+        run = self._run
+        if getattr(run.threads, "is_short", True):
+            return batch.has_ended(0.0)
+        came = batch.has_ended(MOMENT)
+        assert run.patience is not None
+        run.patience.note(self._lazies[-1].task, came)
+        if not came:
+            run.patience = None
+        return came
+
+    def _batch(self) -> Batch | None:
+        """The plain calls, given to a worker; None if none is ready."""
+        values = self._values
+        todo = [z for z in self._lazies if z._plain and z.task is not GATHER and z not in values]
+        if not any(all(source in values for source in lazy._dependencies) for lazy in todo):
+            return None
+        batch = Batch(self._run, todo, values, self._release)
+        return batch if batch.start() else None
+
+    def _early_calls(self) -> Stop | None:
+        """Make the calls of this thread that have their inputs, while they return values."""
+        values = self._values
+        for lazy in self._lazies:
+            if lazy in values or (lazy._plain and lazy.task is not GATHER):
+                continue
+            if not all(source in values for source in lazy._dependencies):
+                continue
+            try:
+                value = self._made(lazy)
+            except BaseException as error:
+                return Stop(lazy, UNSET, error)
+            if not is_value(lazy, value):
+                return Stop(lazy, value, None)
+            self._keep(lazy, value)
+            if self._is_over():
+                return None
+        return None
+
+    def _waits(self, stop: Stop) -> EarlyCall | None:
+        """The call of ``stop``, if it waits while nothing else could run."""
+        call = stop.result
+        left = [lazy for lazy in self._lazies if lazy not in self._values and lazy is not stop.lazy]
+        if type(call) is not EarlyCall or not _rest_depends_on([stop.lazy, *left], 0):
+            return None
+        self._waiting = stop.lazy
+        return call
+
+    def _stopped(self, stops: list[Stop]) -> Bailout:
+        """The point at which the graph goes on: with these calls, which have no value."""
+        called = {stop.lazy: None for stop in stops}
+        done = [lazy for lazy in self._lazies if lazy in self._values]
+        rest = [z for z in self._lazies if z not in self._values and z not in called]
+        self._lazies = [*done, *called, *rest]
+        self._others = stops[1:]
+        first = stops[0] if stops else Stop(self._lazies[-1], UNSET, None)
+        return Bailout(self._done(len(done)), first.result, first.error)
+
+    def _failed(self, error: BaseException) -> Bailout:
+        return self._stopped([Stop(self._waiting, UNSET, error)])
 
 
 def _is_simple(run: Run) -> bool:
@@ -289,13 +423,30 @@ def _is_simple(run: Run) -> bool:
     )
 
 
+def is_value(lazy: LazyResult[Any], result: Any) -> bool:
+    """Whether the result of a node's call is its value."""
+    kind = type(result)
+    return kind in ATOMS or not (
+        issubclass(kind, GOES_ON) if lazy.task.structural else continues(result)
+    )
+
+
+def _may_wait_for_worker(run: Run, target: LazyResult[Any]) -> bool:
+    """Whether a run should wait a moment for a worker that makes its plain calls."""
+    patience = run.patience
+    if patience is None or run.scope is not None or not patience.is_worth_it(target.task):
+        run.patience = None  # asked only once for each run
+        return False
+    return getattr(run.threads, "is_short", True) is False
+
+
 def _uses(target: LazyResult[Any]) -> dict[LazyResult[Any], int] | None:
-    """The nodes, and the number of mentions of each; None if one needs more than a call here."""
+    """The nodes, and the number of mentions of each; None if one needs more than a call."""
     uses = {target: 0}
     todo = [target]
     while todo:
         lazy = todo.pop()
-        if not (lazy.task is GATHER if lazy._plain else may_begin_early(lazy)):
+        if not (lazy._plain or may_begin_early(lazy)):
             return None
         for source in lazy._dependencies:
             known = uses.get(source)
