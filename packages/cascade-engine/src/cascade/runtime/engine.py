@@ -56,6 +56,8 @@ from cascade.spec.wording import short
 
 R = TypeVar("R")
 
+_ON_VM = RunSettings(use_vm=True)
+
 
 class Engine:
     """Runs targets, on the graph path or on the virtual machine.
@@ -249,6 +251,8 @@ class Engine:
         self._check_open()
         if not options:
             return DEFAULTS
+        if len(options) == 1 and options.get("use_vm") is True:  # as for every agent of a fleet
+            return _ON_VM
         how = settings(RunSettings, call, options, RunOptions.__optional_keys__)
         if how.run_id is not None and self._lives.has(how.run_id):
             raise RunError(f"a run with run_id {how.run_id!r} is under way in this engine")

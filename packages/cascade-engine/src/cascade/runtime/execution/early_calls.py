@@ -340,6 +340,7 @@ def _taken(call: EarlyCall) -> Generator[Any, Any, Any]:
         call.cancel = error
     call.begins()
     rest, call._rest = call._rest, None
+    del call  # otherwise a cycle: it has the task, which has an error that passes this frame
     return None if rest is None else (yield from rest)
 
 

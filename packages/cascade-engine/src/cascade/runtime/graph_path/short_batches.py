@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from threading import Lock, get_ident
 from typing import Any
 
@@ -145,10 +146,10 @@ class Batch:
         """Make the calls."""
         self._thread = get_ident()
         try:
-            late = self._make_calls()
+            late = [stop for stop in (self._make_calls(),) if stop is not None]
         finally:
             self._ended.release()
-        if late is not None:
+        if late:
             self._go_on(late)
 
     def _make_calls(self) -> Stop | None:
@@ -202,25 +203,27 @@ class Batch:
             self.stopped, self.current = stop, None
         return None
 
-    def _go_on(self, late: Stop) -> None:
+    def _go_on(self, late: list[Stop]) -> None:
         """Go on as a worker of the graph."""
         with self._joins:
-            around = self._around
+            around, self._around = self._around, None
         if around is None:
             return
         parts, work = around
-        self._around = None
-
-        def settle() -> bool:
-            return _settled(parts, work, late)
-
-        parts.dispatch.pool.work_on(settle)
+        parts.dispatch.pool.work_on(partial(_settled, parts, work, late))
 
 
-def _settled(around: Surroundings, work: Work, late: Stop) -> bool:
-    """Settle the node of a call that has ended; whether the thread has to leave at once."""
-    if late.error is not None:
-        around.slow_lane.fail_attempt(work, late.error)
-        return False
-    work.handed = late.result
-    return around.slow_lane.go_on(work)
+def _settled(around: Surroundings, work: Work, late: list[Stop]) -> bool:
+    """Settle the node of a call that has ended; whether the thread has to leave at once.
+
+    The result is taken out of ``late``: the thread may live longer than it.
+    """
+    _, result, error = late.pop()
+    try:
+        if error is not None:
+            around.slow_lane.fail_attempt(work, error)
+            return False
+        work.handed, result = result, None
+        return around.slow_lane.go_on(work)
+    finally:
+        del error

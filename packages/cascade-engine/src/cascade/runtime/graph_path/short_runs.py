@@ -47,6 +47,8 @@ from cascade.spec.lazy_types import LazyResult
 _MOST_NODES = 16
 #: The result of a call that a worker has to make.
 ELSEWHERE: Final = object()
+#: The outcome of calls of which one waits while nothing else could run.
+WAITS: Final = object()
 #: Types of values that need not be released early.
 _SMALL = frozenset({int, float, bool, NoneType})
 
@@ -92,7 +94,7 @@ class ShortRun:
         self._waiting = lazies[-1]
         #: Further nodes that were called when the graph begins.
         self._others: list[Stop] = []
-        #: The call at which the straight-line code of a program has stopped.
+        #: The call that waits; from the beginning, if a program's code has stopped at it.
         self._call: EarlyCall | None = None
         self._turn = self._new_turn()
 
@@ -139,10 +141,13 @@ class ShortRun:
 
     async def outcome(self) -> Any:
         """The value of the target; or a Begun, at the point where the graph has to go on."""
-        outcome: Any = self._call or self._begin()
-        self._call = None
-        if type(outcome) is EarlyCall:
-            outcome = await self._rest(outcome)
+        outcome: Any = self._begin() if self._call is None else WAITS
+        if outcome is WAITS:
+            try:
+                outcome = await self._rest()
+            except BaseException:  # its traceback has this object
+                self._values.clear()
+                raise
         if type(outcome) is not Bailout:
             return outcome
         return Begun(self._lazies, outcome, self._pins or (), self._others)
@@ -166,8 +171,8 @@ class ShortRun:
                 return Bailout(self._done(place))
             if not is_value(lazy, value):
                 if type(value) is EarlyCall and _rest_depends_on(lazies, place):
-                    self._waiting, self._place = lazy, place
-                    return value
+                    self._waiting, self._place, self._call = lazy, place, value
+                    return WAITS
                 return Bailout(self._done(place), value)
             if place + 1 == len(lazies):
                 return value
@@ -215,13 +220,13 @@ class ShortRun:
         turn.began = now
         return False
 
-    async def _rest(self, call: EarlyCall) -> Any:
+    async def _rest(self) -> Any:
         """The value of the target, or a Bailout, after a call that waits."""
         run = self._run
         run.watch_waits(self._lacking)
-        outcome: Any = call
-        while type(outcome) is EarlyCall:
-            value = await self._ended(outcome)
+        outcome: Any = WAITS
+        while outcome is WAITS:
+            value = await self._ended()
             error, self._error = self._error, None
             try:
                 if error is not None:
@@ -261,27 +266,31 @@ class ShortRun:
 
     # -- a call that waits --------------------------------------------------------------------
 
-    async def _ended(self, call: EarlyCall) -> Any:
-        """The value of a call that waits; or its error is in ``_error``.
+    async def _ended(self) -> Any:
+        """The value of the call that waits; or its error is in ``_error``.
 
         Raises:
             CancelledError: The run was cancelled.
         """
-        run = self._run
-        asked = call.task.cancelling()
+        run, call, self._call = self._run, self._call, None
+        assert call is not None
+        asked, task = call.task.cancelling(), call.task
         call.enter(run)
         call.goes_on_as(self._to_end(call, self._waiting, asked))
+        del call  # otherwise a cycle: it has the task, which has an error that passes this frame
         value: Any = None
         try:
-            value = await call.task
+            value = await task
         except asyncio.CancelledError as error:
             if run.is_cancelled:
                 raise
             self._error = cancelled_inside()  # through a handle on the asyncio task (M13)
             self._error.__cause__ = error
+        finally:
+            del task
         if run.is_cancelled:
-            self._error = None
-            raise asyncio.CancelledError
+            message, self._error = _message_of(self._error), None
+            raise asyncio.CancelledError(*message)
         return value
 
     @coroutine
@@ -294,12 +303,12 @@ class ShortRun:
         cancels.before = 0
         if asked:
             cancels.changed(asked)
-        watch = run.watch_steps(call.operation, lazy)
+        watch, context, work = run.watch_steps(call.operation, lazy), call.context, call.resumed()
+        del call  # as above
         try:
-            return (yield from watched(call.context, call.resumed(), watch, cancels))  # type: ignore[arg-type]
+            return (yield from watched(context, work, watch, cancels))  # type: ignore[arg-type]
         except BaseException as error:
-            if not isinstance(error, Exception) and run.is_cancelled:
-                raise
+            # Even a cancel of the run: the task would keep it, and it has this frame.
             self._error = error
         return None
 
@@ -344,7 +353,7 @@ class SharedShortRun(ShortRun):
                 if not came and (stops or target not in self._values):
                     return self._stopped(stops)
             if stops:
-                return self._waits(stops[0]) or self._stopped(stops)
+                return WAITS if self._waits(stops[0]) else self._stopped(stops)
             if self._turn.until < perf_counter() and target not in self._values:
                 return self._stopped([])
         return self._values[target]
@@ -389,14 +398,14 @@ class SharedShortRun(ShortRun):
                 return None
         return None
 
-    def _waits(self, stop: Stop) -> EarlyCall | None:
-        """The call of ``stop``, if it waits while nothing else could run."""
+    def _waits(self, stop: Stop) -> bool:
+        """Whether the call of ``stop`` waits while nothing else could run."""
         call = stop.result
         left = [lazy for lazy in self._lazies if lazy not in self._values and lazy is not stop.lazy]
         if type(call) is not EarlyCall or not _rest_depends_on([stop.lazy, *left], 0):
-            return None
-        self._waiting = stop.lazy
-        return call
+            return False
+        self._waiting, self._call = stop.lazy, call
+        return True
 
     def _stopped(self, stops: list[Stop]) -> Bailout:
         """The point at which the graph goes on: with these calls, which have no value."""
@@ -410,6 +419,11 @@ class SharedShortRun(ShortRun):
 
     def _failed(self, error: BaseException) -> Bailout:
         return self._stopped([Stop(self._waiting, UNSET, error)])
+
+
+def _message_of(error: BaseException | None) -> tuple[Any, ...]:
+    """The arguments of a CancelledError; none of another error."""
+    return error.args if isinstance(error, asyncio.CancelledError) else ()
 
 
 def _is_simple(run: Run) -> bool:

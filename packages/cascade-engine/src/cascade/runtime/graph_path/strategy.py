@@ -225,8 +225,8 @@ class GraphRun:
             self._around.pump.after(work, result)
         else:
             work.handed = result
-            with self._lock:
-                self._dispatch.send(work)
+            with self._lock:  # before nodes that were ready earlier, as if it had stayed
+                self._dispatch.send(work, first=True)
 
     def _go_on_after(self, wiring: Wiring, lone: LoneLoop) -> None:
         """Begin where the loop that was the whole run has ended without a value."""
