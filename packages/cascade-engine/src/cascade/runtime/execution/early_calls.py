@@ -348,8 +348,8 @@ def _itself(body: Any) -> Any:
     return body
 
 
-async def _awaited(body: Generator[Any, Any, None]) -> None:
-    await body  # type: ignore[misc]  # one of ``types.coroutine``
+async def _awaited(body: Generator[Any, Any, Any]) -> Any:
+    return await body  # type: ignore[misc]  # one of ``types.coroutine``
 
 
 #: asyncio makes tasks of generators before Python 3.12 only.
