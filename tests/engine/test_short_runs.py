@@ -11,7 +11,7 @@ import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime import lives
 from cascade.runtime.execution import early_calls, fairness
-from cascade.runtime.graph_path import short_runs
+from cascade.runtime.graph_path import shared_runs
 from cascade.runtime.graph_path.strategy import GraphRun
 
 PATIENCE = 10
@@ -63,7 +63,7 @@ def graphs(monkeypatch):
 @pytest.fixture
 def patient(monkeypatch):
     """The event loop's thread waits for workers as long as they need."""
-    monkeypatch.setattr(short_runs, "MOMENT", PATIENCE)
+    monkeypatch.setattr(shared_runs, "MOMENT", PATIENCE)
     monkeypatch.setattr(LocalExecutor, "is_short", False)
 
 
@@ -296,8 +296,8 @@ async def test_a_run_stops_waiting_for_targets_that_take_longer(engine, monkeypa
         asked.append(seconds)
         return true_has_ended(batch, *seconds)
 
-    true_has_ended = short_runs.Batch.has_ended
-    monkeypatch.setattr(short_runs.Batch, "has_ended", has_ended)
+    true_has_ended = shared_runs.Batch.has_ended
+    monkeypatch.setattr(shared_runs.Batch, "has_ended", has_ended)
     for _ in range(20):
         assert await engine.run(slow()) is None
     assert 0 < len(asked) < 10

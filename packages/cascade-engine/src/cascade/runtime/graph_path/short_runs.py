@@ -1,11 +1,11 @@
-"""Short runs: the first calls of a run that need neither a worker nor a graph.
+"""Short runs: the calls of a run that needs no graph, or not yet.
 
 Most runs of a service have few nodes: coroutines, and functions with ``mode="inline"``. The
 machinery of a graph run costs more than such nodes. So their calls are begun here one after the
 other, in the asyncio task of the run, as straight-line code does in programs. A coroutine that
-waits while nothing else could run is awaited here, too. For all else (a call for a worker, other
-calls beside one that waits, an error, a lazy value, a tail call, the end of the turn of the event
-loop) the run gets its graph, which goes on from there.
+waits while nothing else could run is awaited here, too. ``shared_runs`` gives plain calls to a
+worker meanwhile. For all else (other calls beside one that waits, an error, a lazy value, a tail
+call, the end of the turn of the event loop) the run gets its graph, which goes on from there.
 
 After the first wait of a program, this makes the rest of its plain calls as well (M6).
 """
@@ -26,14 +26,11 @@ from cascade.runtime.execution.coroutines import watched
 from cascade.runtime.execution.early_calls import (
     EarlyCall,
     EarlyTurn,
-    has_plain_tasks,
     may_begin_early,
 )
-from cascade.runtime.execution.loop_calls import MOMENT
 from cascade.runtime.execution.placement import Place
 from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.fast_lane import arguments
-from cascade.runtime.graph_path.short_batches import Batch
 from cascade.runtime.loops.protocol import UNSET
 from cascade.runtime.run import AwaitedCall, Run
 from cascade.runtime.semantics.outcomes import RELEASED
@@ -43,7 +40,7 @@ from cascade.runtime.straightline.stops import Bailout, Begun, Stop
 from cascade.spec.containers import ATOMS, GATHER
 from cascade.spec.lazy_types import LazyResult
 
-#: Most nodes of a short run. More are worth a graph, whose nodes cost less.
+#: Most nodes of a short run. More are worth a graph, which lets them overlap.
 _MOST_NODES = 16
 #: The result of a call that a worker has to make.
 ELSEWHERE: Final = object()
@@ -99,28 +96,12 @@ class ShortRun:
         self._turn = self._new_turn()
 
     @classmethod
-    def of(cls, run: Run, target: LazyResult[Any]) -> ShortRun | None:
-        """The calls of a run of ``target``; None if the run needs more from the beginning."""
-        if not (_is_simple(run) and has_plain_tasks(run.loop)):
-            return None
-        uses = _uses(target)
-        if uses is None:
-            return None
-        lazies = [*uses] if len(uses) < 3 else sorted(uses, key=_number, reverse=True)
-        lazies.reverse()
-        for lazy in lazies:
-            if lazy._plain and lazy.task is not GATHER:
-                is_shared = _may_wait_for_worker(run, target)
-                return SharedShortRun(run, lazies, uses) if is_shared else None
-        return cls(run, lazies, uses)
-
-    @classmethod
     def after(cls, run: Run, begun: Begun) -> ShortRun | None:
         """The rest of the calls of a program whose code has stopped at a call that waits."""
         lazies, place, call = begun.lazies, begun.stopped.place, begun.stopped.result
         if type(call) is not EarlyCall:
             return None
-        if not (_is_simple(run) and _rest_depends_on(lazies, place)):
+        if not (is_simple(run) and rest_depends_on(lazies, place)):
             return None
         uses: dict[LazyResult[Any], int] = {}
         for lazy in lazies[place:]:
@@ -170,7 +151,7 @@ class ShortRun:
             if value is ELSEWHERE:
                 return Bailout(self._done(place))
             if not is_value(lazy, value):
-                if type(value) is EarlyCall and _rest_depends_on(lazies, place):
+                if type(value) is EarlyCall and rest_depends_on(lazies, place):
                     self._waiting, self._place, self._call = lazy, place, value
                     return WAITS
                 return Bailout(self._done(place), value)
@@ -235,7 +216,7 @@ class ShortRun:
                 del error  # otherwise a cycle: its traceback holds this frame
             self._given, value = value, None
             self._turn = self._new_turn()
-            if not _is_simple(run):  # meanwhile
+            if not is_simple(run):  # meanwhile
                 self._turn.until = 0.0
             outcome = self._begin()
         return outcome
@@ -324,109 +305,12 @@ class ShortRun:
                 yield Waiting(lazy.name, lazy.number, "inputs", lacks)
 
 
-class SharedShortRun(ShortRun):
-    """The same with plain calls, which a worker makes while this makes the others."""
-
-    __slots__ = ()
-
-    def _begin(self) -> Any:
-        target = self._lazies[-1]
-        value, self._given = self._given, UNSET
-        if value is not UNSET:
-            if not is_value(self._waiting, value):
-                return self._stopped([Stop(self._waiting, value, None)])
-            self._keep(self._waiting, value)
-            if self._is_over():
-                return self._values[target] if target in self._values else self._stopped([])
-        while target not in self._values:
-            batch = self._batch()
-            stop = self._early_calls()
-            stops = [] if stop is None else [stop]
-            if batch is not None:
-                came = self._has_ended(batch)
-                if not came:
-                    batch.take()
-                if batch.current is not None:
-                    stops.append(Stop(batch.current, batch, None))
-                elif batch.stopped is not None:
-                    stops.append(batch.stopped)
-                if not came and (stops or target not in self._values):
-                    return self._stopped(stops)
-            if stops:
-                return WAITS if self._waits(stops[0]) else self._stopped(stops)
-            if self._turn.until < perf_counter() and target not in self._values:
-                return self._stopped([])
-        return self._values[target]
-
-    def _has_ended(self, batch: Batch) -> bool:
-        """Whether a worker makes its calls within a moment."""
-        run = self._run
-        if getattr(run.threads, "is_short", True):
-            return batch.has_ended(0.0)
-        came = batch.has_ended(MOMENT)
-        assert run.patience is not None
-        run.patience.note(self._lazies[-1].task, came)
-        if not came:
-            run.patience = None
-        return came
-
-    def _batch(self) -> Batch | None:
-        """The plain calls, given to a worker; None if none is ready."""
-        values = self._values
-        todo = [z for z in self._lazies if z._plain and z.task is not GATHER and z not in values]
-        if not any(all(source in values for source in lazy._dependencies) for lazy in todo):
-            return None
-        batch = Batch(self._run, todo, values, self._release)
-        return batch if batch.start() else None
-
-    def _early_calls(self) -> Stop | None:
-        """Make the calls of this thread that have their inputs, while they return values."""
-        values = self._values
-        for lazy in self._lazies:
-            if lazy in values or (lazy._plain and lazy.task is not GATHER):
-                continue
-            if not all(source in values for source in lazy._dependencies):
-                continue
-            try:
-                value = self._made(lazy)
-            except BaseException as error:
-                return Stop(lazy, UNSET, error)
-            if not is_value(lazy, value):
-                return Stop(lazy, value, None)
-            self._keep(lazy, value)
-            if self._is_over():
-                return None
-        return None
-
-    def _waits(self, stop: Stop) -> bool:
-        """Whether the call of ``stop`` waits while nothing else could run."""
-        call = stop.result
-        left = [lazy for lazy in self._lazies if lazy not in self._values and lazy is not stop.lazy]
-        if type(call) is not EarlyCall or not _rest_depends_on([stop.lazy, *left], 0):
-            return False
-        self._waiting, self._call = stop.lazy, call
-        return True
-
-    def _stopped(self, stops: list[Stop]) -> Bailout:
-        """The point at which the graph goes on: with these calls, which have no value."""
-        called = {stop.lazy: None for stop in stops}
-        done = [lazy for lazy in self._lazies if lazy in self._values]
-        rest = [z for z in self._lazies if z not in self._values and z not in called]
-        self._lazies = [*done, *called, *rest]
-        self._others = stops[1:]
-        first = stops[0] if stops else Stop(self._lazies[-1], UNSET, None)
-        return Bailout(self._done(len(done)), first.result, first.error)
-
-    def _failed(self, error: BaseException) -> Bailout:
-        return self._stopped([Stop(self._waiting, UNSET, error)])
-
-
 def _message_of(error: BaseException | None) -> tuple[Any, ...]:
     """The arguments of a CancelledError; none of another error."""
     return error.args if isinstance(error, asyncio.CancelledError) else ()
 
 
-def _is_simple(run: Run) -> bool:
+def is_simple(run: Run) -> bool:
     """Whether nothing is told of the run's calls, and nothing limits them."""
     return (
         run.early is not None
@@ -445,16 +329,7 @@ def is_value(lazy: LazyResult[Any], result: Any) -> bool:
     )
 
 
-def _may_wait_for_worker(run: Run, target: LazyResult[Any]) -> bool:
-    """Whether a run should wait a moment for a worker that makes its plain calls."""
-    patience = run.patience
-    if patience is None or run.scope is not None or not patience.is_worth_it(target.task):
-        run.patience = None  # asked only once for each run
-        return False
-    return getattr(run.threads, "is_short", True) is False
-
-
-def _uses(target: LazyResult[Any]) -> dict[LazyResult[Any], int] | None:
+def uses_in(target: LazyResult[Any]) -> dict[LazyResult[Any], int] | None:
     """The nodes, and the number of mentions of each; None if one needs more than a call."""
     uses = {target: 0}
     todo = [target]
@@ -474,7 +349,7 @@ def _uses(target: LazyResult[Any]) -> dict[LazyResult[Any], int] | None:
     return uses
 
 
-def _rest_depends_on(lazies: Sequence[LazyResult[Any]], place: int) -> bool:
+def rest_depends_on(lazies: Sequence[LazyResult[Any]], place: int) -> bool:
     """Whether all nodes after one need its value."""
     reached = {lazies[place]}
     for lazy in lazies[place + 1 :]:
@@ -482,7 +357,3 @@ def _rest_depends_on(lazies: Sequence[LazyResult[Any]], place: int) -> bool:
             return False
         reached.add(lazy)
     return True
-
-
-def _number(lazy: LazyResult[Any]) -> int:
-    return lazy.number

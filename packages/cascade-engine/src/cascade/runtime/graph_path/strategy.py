@@ -43,8 +43,8 @@ from cascade.runtime.graph_path.loop_lane import LoopLane
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.pump import Pump
 from cascade.runtime.graph_path.segments import Item, Work
+from cascade.runtime.graph_path.shared_runs import short_run
 from cascade.runtime.graph_path.short_batches import Batch
-from cascade.runtime.graph_path.short_runs import ShortRun
 from cascade.runtime.graph_path.slow_lane import SlowLane
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.task_events import Reports
@@ -80,7 +80,7 @@ class GraphExecutionStrategy:
             ExceptionGroup: Tasks failed, in a run that goes on nevertheless.
         """
         begun = None
-        short = ShortRun.of(run, target) if getattr(self._solver, "in_order", False) else None
+        short = short_run(run, target) if getattr(self._solver, "in_order", False) else None
         if short is not None:
             begun = await short.outcome()
             if type(begun) is not Begun:

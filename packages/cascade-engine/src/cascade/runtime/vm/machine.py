@@ -13,6 +13,7 @@ from cascade.runtime.bus import MessageBus
 from cascade.runtime.execution.registry import BlueprintRegistry
 from cascade.runtime.graph_path.lone_loops import LoneLoop
 from cascade.runtime.graph_path.loop_entries import LoopEntries
+from cascade.runtime.graph_path.shared_runs import short_run
 from cascade.runtime.graph_path.short_runs import ShortRun
 from cascade.runtime.graph_path.strategy import GraphRun
 from cascade.runtime.graph_path.templates import instantiate
@@ -122,7 +123,7 @@ class VirtualMachine:
             return ShortRun.after(run, begun)
         if self._tier != "auto" or LoopEntries(run, self._tier).starts_at(target):
             return None
-        return ShortRun.of(run, target)
+        return short_run(run, target)
 
     async def _executed(
         self,
