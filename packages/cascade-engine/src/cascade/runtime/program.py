@@ -159,16 +159,13 @@ class Program(Generic[R]):
         """
         values = self._short_way(inputs)
         straight, begun = self._straight, None
-        if (
-            values is not None
-            and straight is not None
-            and not (straight.is_mixed and not has_plain_tasks(asyncio.get_running_loop()))
-        ):
+        if values is not None and straight is not None:
             context = copy_context()
             held = held_in(context) if context else ()
-            turn = Turn()
             if straight.is_mixed:
-                turn = EarlyTurn(self._engine.early, _UNPUBLISHED, context, held)
+                turn: Turn = EarlyTurn(self._engine.early, _UNPUBLISHED, context, held)
+            else:
+                turn = Turn()
             if straight.may_start_loop:
                 outcome = outside_loop(straight.enter, context, held, turn, values)
             else:
@@ -225,12 +222,15 @@ class Program(Generic[R]):
 
     def _goes_straight(self) -> bool:
         """Whether straight-line code may make calls in this thread now."""
-        if self._straight is None or not self._engine.is_unwatched:
+        straight = self._straight
+        if straight is None or not self._engine.is_unwatched:
+            return False
+        if straight.is_mixed and not has_plain_tasks(asyncio.get_running_loop()):
             return False
         version = self._engine.durations.version
         if self._checked != version:  # another function was found to be slow
             self._checked = version
-            self._is_quick = self._placement.may_be_inline(self._straight.movable)
+            self._is_quick = self._placement.may_be_inline(straight.movable)
         return self._is_quick
 
     def _short_way(self, inputs: Mapping[str, Any]) -> list[Any] | None:

@@ -142,10 +142,12 @@ class SharedRun(ShortRun):
 def _may_wait_for_worker(run: Run, target: LazyResult[Any]) -> bool:
     """Whether a run should wait a moment for a worker that makes its plain calls."""
     patience = run.patience
-    if patience is None or run.scope is not None or not patience.is_worth_it(target.task):
-        run.patience = None  # asked only once for each run
+    if patience is None or run.scope is not None or getattr(run.threads, "is_short", True):
         return False
-    return getattr(run.threads, "is_short", True) is False
+    if patience.is_worth_it(target.task):
+        return True
+    run.patience = None  # it is asked once for each run
+    return False
 
 
 def _number(lazy: LazyResult[Any]) -> int:
