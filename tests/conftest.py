@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from tests.services import Mosquitto, running_mosquitto
+from tests.services import Mosquitto, Postgres, running_mosquitto, running_postgres
 
 import cascade
 
@@ -115,3 +115,17 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     """An MQTT broker of the test's own, which it may stop and start."""
     with running_mosquitto(tmp_path) as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server that all tests of a process share."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """A database without any runs."""
+    yield postgres.url
+    postgres.clear()

@@ -5,14 +5,20 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import psycopg
 
 #: Real seconds for a server to start; on a busy machine too.
 _STARTS_WITHIN = 20.0
@@ -108,3 +114,132 @@ def running_mosquitto(
         yield broker
     finally:
         broker.stop()
+
+
+class Postgres:
+    """A private PostgreSQL server on the loopback; all users are let in, and none has a password.
+
+    Args:
+        folder: Where its files are, which nobody else uses.
+        options: Further settings, such as ``fsync="on"``.
+    """
+
+    def __init__(self, folder: Path, **options: str) -> None:
+        self.port = free_port()
+        self.url = f"postgresql://tester@127.0.0.1:{self.port}/postgres"
+        self._folder = folder
+        self._log = folder / "log"
+        self._options = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "fsync": "off",  # tests kill processes, and do not cut the power
+            "max_connections": "200",
+            **options,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self._cleaner: psycopg.Connection | None = None
+        # It refuses to run as root.
+        self._user = "postgres" if os.geteuid() == 0 else None
+        if self._user is not None:
+            shutil.chown(folder, self._user)
+        self._call(
+            "initdb", "-D", "data", "-U", "tester", "-A", "trust", "-N", "--locale=C", "-E", "UTF8"
+        )
+
+    @classmethod
+    def binary(cls, name: str) -> str:
+        """Where a program of PostgreSQL is; the test is skipped if it is nowhere."""
+        # Debian keeps those of the server out of the PATH, by version.
+        versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version_of, reverse=True)
+        path = os.pathsep.join([*map(str, versions), os.environ.get("PATH", os.defpath)])
+        found = shutil.which(name, path=path)
+        if found is None:
+            pytest.skip("needs the server PostgreSQL: apt-get install postgresql")
+        return found
+
+    def start(self) -> None:
+        """Start it, on the same port as before; when it returns, it takes connections."""
+        settings = [f"--{name}={value}" for name, value in self._options.items()]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self.binary("postgres"), "-D", "data", "-p", str(self.port), *settings],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._folder,
+                user=self._user,
+            )
+        until = time.monotonic() + _STARTS_WITHIN
+        while "ready to accept connections" not in self._log.read_text():
+            if self._process.poll() is not None or time.monotonic() > until:
+                self.stop()
+                raise RuntimeError(f"PostgreSQL does not start:\n{self._log.read_text()}")
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Stop it; connections are lost, and what was committed is not."""
+        if self._cleaner is not None:
+            self._cleaner.close()
+            self._cleaner = None
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGINT)  # "fast": does not wait for clients
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._log.write_text("")  # the next start is to say that it is ready
+
+    def clear(self) -> None:
+        """Delete all runs, and what else tests have made."""
+        import psycopg
+
+        if self._cleaner is None:
+            self._cleaner = psycopg.connect(self.url, autocommit=True, prepare_threshold=None)
+        found = self._cleaner.execute(
+            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('cascade', 'public')"
+        ).fetchall()
+        # Tables are kept, as making them takes longer than most of the tests.
+        statements = [
+            f"DELETE FROM cascade.{table}" if schema == "cascade" else f"DROP TABLE {table}"
+            for schema, table in found
+            if table != "meta"
+        ]
+        if ("cascade", "meta") in found:
+            version = self._cleaner.execute("SELECT value FROM cascade.meta").fetchall()
+            if version != [(1,)]:  # a test has migrated them
+                statements = ["DROP SCHEMA cascade CASCADE"]
+        self._cleaner.execute(";".join(statements))
+
+    def _call(self, program: str, *arguments: str) -> None:
+        command = [self.binary(program), *arguments]
+        done = subprocess.run(
+            command,
+            cwd=self._folder,
+            user=self._user,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{program} fails:\n{done.stdout}")
+
+
+def _version_of(folder: Path) -> int:
+    """Of ``/usr/lib/postgresql/15/bin`` the 15."""
+    return int(folder.parent.name) if folder.parent.name.isdigit() else 0
+
+
+@contextmanager
+def running_postgres(**options: str) -> Iterator[Postgres]:
+    """A server that runs until the block ends."""
+    Postgres.binary("initdb")
+    # Not a folder of pytest: those are closed to other users, such as the server's.
+    with tempfile.TemporaryDirectory(prefix="cascade-postgres-") as folder:
+        server = Postgres(Path(folder), **options)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()

@@ -456,6 +456,7 @@ def test_what_a_run_refuses_before_it_begins_is_not_caught(run_on):
         ((ValueError, cs.errors.DeadlineError), "DeadlineError, which is an error of the run"),
         (cs.errors.StepLimitError, "StepLimitError, which is an error of the run"),
         (cs.errors.CycleError, "CycleError, which is an error of the run"),
+        (cs.errors.LeaseLostError, "LeaseLostError, which is an error of the run"),
     ],
 )
 def test_only_types_of_errors_that_can_be_caught_are_taken(errors, text):

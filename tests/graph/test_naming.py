@@ -1,11 +1,23 @@
 """``node_keys``: nodes are identified by their content, in every process."""
 
-import pytest
+import os
+import subprocess
+import sys
+from pathlib import Path
 
-from cascade.graph.naming import ROOT, node_keys
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.graph.flows import join as gathered_in
+from tests.graph.programs import programs
+
+from cascade.graph.build import in_order
+from cascade.graph.naming import ROOT, context_of, node_keys
+from cascade.graph.serialize import from_json, to_json
 from cascade.spec.blueprint import literal
 from cascade.spec.caching import ByArguments
-from cascade.spec.errors import SerializationError
+from cascade.spec.digest import digest
+from cascade.spec.errors import ArgumentError, SerializationError
 from cascade.spec.lazy_types import gather
 from cascade.spec.params import Param
 from cascade.spec.routing import Router
@@ -167,7 +179,7 @@ def test_equal_nodes_for_different_users_keep_their_keys_in_another_order_of_cre
     assert len(set(keys("join", "clean"))) == 2
 
 
-def test_lines_above_a_function_do_not_change_the_keys_of_equal_nodes():
+def test_lines_around_a_call_do_not_change_the_keys_of_equal_nodes():
     code = "def made():\n    return join(load('dice'), load('dice'))\n"
 
     def keys(source):
@@ -175,13 +187,193 @@ def test_lines_above_a_function_do_not_change_the_keys_of_equal_nodes():
         exec(source, names)
         return list(node_keys(names["made"]()).values())
 
-    assert keys(code) == keys("\n# another line\n\n" + code)
+    edited = "\n# a line\n\n" + code.replace("    return", "    # another\n    return")
+    assert keys(code) == keys(edited)
+
+
+def test_equal_containers_share_a_key_and_their_users_do_not():
+    source = load("a")
+    target = gather(join([source]), join([source]))
+
+    keys = node_keys(target)
+    first, second = target._dependencies
+
+    assert keys[first.args[0]] == keys[second.args[0]]
+    assert keys[first] != keys[second]
 
 
 def test_users_of_equal_nodes_differ_with_them():
     target = gather(clean(load("dice")), clean(load("dice")))
 
     assert len({*node_keys(target).values()}) == 5
+
+
+def test_equal_nodes_in_maps_have_keys_of_their_own():
+    rows = [load("dice") for _ in range(50)]
+    target = gather(load.map(path=rows), clean.map(rows=[load("dice") for _ in range(50)]))
+
+    assert len({*node_keys(target).values()}) == 105
+
+
+@pytest.mark.parametrize("kind", [set, frozenset])
+def test_a_set_of_nodes_has_one_key_whatever_their_order_in_memory(kind):
+    def made(numbers):
+        lazies = {number: load(number) for number in numbers}
+        return key(gather([kind(lazies.values()), lazies[3], kind([(lazies[5], "x")])]))
+
+    numbers = list(range(40))
+
+    assert made(numbers) == made(numbers[::-1])
+    assert made(numbers) != made([*numbers, 41])
+
+
+def test_equal_nodes_of_a_set_are_told_apart_by_their_order_of_creation():
+    assert len({*node_keys(gather({load("dice") for _ in range(9)})).values()}) == 10
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+
+def test_a_name_is_part_of_the_key():
+    keys = {key(load("a")), key(load("a").named("x")), key(load("a").named("y"))}
+
+    assert len(keys) == 3
+    assert key(load("a").named("x")) == key(load("a").named("x"))
+
+
+def test_named_nodes_keep_their_keys_where_equal_ones_are_added():
+    def keys(*others):
+        first = load("dice").named("first")
+        target = join(*[load("dice") for _ in others], first)
+        return node_keys(target)[first]
+
+    assert keys() == keys(1) == keys(1, 2)
+
+
+@pytest.mark.parametrize("name", ["", 3, None])
+def test_a_name_is_a_text(name):
+    with pytest.raises(ArgumentError, match=r"named\(\) of .*'load'.* takes a text"):
+        load("a").named(name)
+
+
+# -- properties -----------------------------------------------------------------------------------
+
+
+@given(programs())
+def test_all_nodes_of_a_program_have_keys_of_their_own(program):
+    keys = node_keys(program[-1])
+
+    named = [node_key for lazy, node_key in keys.items() if lazy.name != "gather"]
+    assert len({*named}) == len(named)
+
+
+@given(programs(), st.binary(), st.binary())
+def test_a_program_has_other_keys_in_each_context(program, one, other):
+    keys = [{*node_keys(program[-1], context=context).values()} for context in (one, other)]
+
+    assert (keys[0] == keys[1]) is (one == other)
+    assert one == other or keys[0].isdisjoint(keys[1])
+
+
+def test_each_step_of_a_loop_is_a_context_of_its_own():
+    node = bytes(16)
+
+    assert len({ROOT, *(context_of(node, step) for step in range(20))}) == 21
+
+
+calls = st.lists(
+    st.tuples(
+        st.sampled_from([load, clean, join]),
+        st.lists(st.integers(0, 20), min_size=1, max_size=2),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+def made_of(recipe, order):
+    """A node for each number in ``order``, whose inputs are older in the recipe; by number."""
+    made = {}
+
+    def node(number):
+        if number not in made:
+            call, inputs, wrapped = recipe[number]
+            older = [node(i % number) for i in inputs if number]
+            parts = [older] if wrapped else older
+            made[number] = call(f"call {number}", *parts[: 1 if call is not join else None])
+        return made[number]
+
+    for number in order:
+        node(number)
+    return made
+
+
+@given(calls, st.data())
+def test_unrelated_edits_rename_nothing(recipe, data):
+    """Other nodes are added, left out, or made earlier or later."""
+    numbers = range(len(recipe))
+    before = made_of(recipe, numbers)
+    kept = data.draw(st.lists(st.sampled_from(numbers), unique=True, min_size=1))
+    after = made_of(recipe, data.draw(st.permutations(kept)))
+    extra = [load(f"extra {n}") for n in range(data.draw(st.integers(0, 3)))]
+
+    old = node_keys(join(*before.values()))
+    new = node_keys(join(*extra, *[after[number] for number in kept], *extra))
+
+    assert [new[after[number]] for number in kept] == [old[before[number]] for number in kept]
+
+
+@given(calls)
+def test_keys_are_the_same_after_json(recipe):
+    lazies = made_of([(_PORTABLE[call], *rest) for call, *rest in recipe], range(len(recipe)))
+    target = gathered_in(*lazies.values())
+
+    again = from_json(to_json(target)).target
+
+    assert [*node_keys(again).values()] == [*node_keys(target).values()]
+    assert len(in_order(again)) == len(in_order(target))
+
+
+_PORTABLE = dict.fromkeys((load, clean, join), gathered_in)
+
+#: Nodes that functions and arguments tell apart, also in comprehensions, in a file of its own.
+_EQUAL_NODES = """
+from cascade.graph.naming import node_keys
+from cascade.spec.task import task
+
+def load(path): ...
+def join(*parts): ...
+
+load.__module__ = join.__module__ = "flows"
+load, join = task(load), task(join)
+
+def made():
+    many = [load("dice") for _ in range(3)]
+    also = {number: load("coin") for number in range(2)}
+    alone = [(lambda: load("coin"))() for _ in range(2)]
+    names = {load(name) for name in ("ada", "bob", "cy", "dan")}
+    return join(join(*many), join(*also.values()), *alone, names, {"a", "b", ("c", 1.5)})
+
+print(*[key.hex() for key in node_keys(made()).values()])
+"""
+
+
+@pytest.mark.parametrize("seed", ["0", "1"])
+def test_equal_nodes_have_the_same_keys_in_every_process_on_every_python(seed):
+    """Written down once, as those above."""
+    root = Path(__file__).parents[2]
+    sources = [str(root / "packages" / name / "src") for name in ("cascade-spec", "cascade-graph")]
+    keys = subprocess.run(
+        [sys.executable, "-c", _EQUAL_NODES],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sources), "PYTHONHASHSEED": seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+
+    assert len({*keys}) == len(keys) == 15
+    assert digest(sorted(keys)).hex() == "5a44c485c7fa6267ef83269d452e4520"
 
 
 # -- nodes without a key --------------------------------------------------------------------------
@@ -196,9 +388,24 @@ def test_an_argument_without_a_digest_is_named():
         match=r"task 'load' \(at .*\): its argument 'sep' has no digest: it is a Client, a type "
         r"whose content is not defined; define it with cs.digestible",
     ):
-        node_keys(clean(load("a", sep=Client())))
+        node_keys(clean(load("a", sep=Client())), strict=True)
 
 
 def test_a_positional_argument_without_a_digest_is_counted():
     with pytest.raises(SerializationError, match=r"its argument no\. 2 has no digest: it holds a"):
-        node_keys(load("a", [Client()]))
+        node_keys(load("a", [Client()]), strict=True)
+
+
+def test_an_argument_without_a_digest_counts_by_its_type():
+    assert key(load("a", Client())) == key(load("a", Client()))
+    assert key(load("a", Client())) != key(load("a", object()))
+    assert key(load([Client(), 1])) != key(load([Client(), 2]))
+
+
+def test_a_value_that_contains_itself_counts_by_its_type():
+    loop = []
+    loop.append(loop)
+
+    assert key(load("a", loop)) != key(load("a"))
+    with pytest.raises(SerializationError, match="contains itself"):
+        node_keys(load("a", loop), strict=True)

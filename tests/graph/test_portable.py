@@ -424,11 +424,10 @@ def nested(depth):
         ),
         (pair(1, object()), r"^instruction 0 \(pair\) has no JSON form: the argument <object "),
         (
-            pair(load(), b"x"),
-            r"^instruction 1 \(pair\) has no JSON form: the argument b'x' of type",
+            pair(load(), len),
+            r"^instruction 1 \(pair\) has no JSON form: the argument <built-in function len>",
         ),
         (pair(literal([load()])), r"has no JSON form: a lazy value inside cs\.literal\(…\)$"),
-        (pair(1 << 20_000), r"has no JSON form: an int of 20001 bits; at most 14000 are allowed$"),
         (load().with_cache(ByArguments(Cache())), r"has no JSON form: its cache <"),
         (
             load().with_retry(on=lambda error: True),

@@ -474,19 +474,31 @@ def test_a_task_that_another_has_replaced_is_refused(monkeypatch):
     "value",
     [
         object(),
-        b"bytes",
-        1j,
-        range(3),
-        Colour.RED,
-        [Colour.RED],
-        {Colour.RED: 1},
-        literal(load),
+        memoryview(b"bytes"),
+        literal(len),
+        [Path],
+        {"local": functools.partial(len)},
     ],
 )
 def test_an_argument_without_a_form_is_named(value):
-    """Never written as something near: a StrEnum is no str."""
     with pytest.raises(SerializationError, match=r"^node 'join' .* has no JSON form: the argument"):
         to_json(join(value))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"bytes", 1j, range(3), Colour.RED, [Colour.RED], {Colour.RED: 1}, 1 << 20_000, Path("a")],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_argument_keeps_its_exact_type(value):
+    """Never written as something near: a StrEnum is no str."""
+    found = argument_again(value)
+
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_a_task_inside_a_literal_is_the_same_task():
+    assert argument_again(literal(load)).value is load
 
 
 def test_a_subclass_of_a_container_is_refused():

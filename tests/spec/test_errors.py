@@ -21,6 +21,7 @@ BUILTINS = {
     "BlueprintError": ValueError,
     "SerializationError": TypeError,
     "TaskNotImportedError": ImportError,
+    "NotStorableError": TypeError,
     "ParameterError": ValueError,
     "ResourceNotFoundError": NameError,
     "ResourceError": RuntimeError,
@@ -39,8 +40,14 @@ BUILTINS = {
     "RunCancelledError": RuntimeError,
     "TaskCancelledError": RuntimeError,
     "RunError": RuntimeError,
+    "StoredError": RuntimeError,
     "ExecutorError": RuntimeError,
     "ConnectorError": ConnectionError,
+    "StoreError": OSError,
+    "RunNotFoundError": LookupError,
+    "RunConflictError": ValueError,
+    "RunLeasedError": RuntimeError,
+    "LeaseLostError": RuntimeError,
     "StalledError": RuntimeError,
     "InternalError": RuntimeError,
 }
@@ -90,6 +97,7 @@ def test_messages_are_shown_as_written():
     for name, error in PUBLIC.items():
         extra = {
             "TaskNotImportedError": ("flows",),
+            "NotStorableError": ("[0]",),
             "ParameterError": ("n",),
             "DependencyMissingError": ("c",),
             "CapacityError": ("gpu",),
@@ -98,6 +106,11 @@ def test_messages_are_shown_as_written():
             "DeadlineError": (1.5,),
             "RunCancelledError": ("mine",),
             "StepLimitError": (7,),
+            "RunNotFoundError": ("order-17",),
+            "RunConflictError": ("order-17",),
+            "RunLeasedError": ("order-17", "host", 1.5),
+            "LeaseLostError": ("order-17",),
+            "StoredError": ("flows:Failed", "Traceback"),
         }.get(name, ())
         assert str(error("it's so", *extra)) == "it's so"
 

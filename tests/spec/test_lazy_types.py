@@ -40,7 +40,7 @@ def test_users_see_the_names_that_are_for_them():
     data = {"task", "args", "kwargs", "name", "callsite", "id", "number"}
     names = {name for name in dir(load()) if not name.startswith(("_", "with_"))}
 
-    assert names == data | {"run_if", "after", "keep", "or_else", "catch"}
+    assert names == data | {"run_if", "after", "keep", "named", "or_else", "catch"}
 
 
 def test_a_lazy_value_is_small():

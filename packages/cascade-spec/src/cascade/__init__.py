@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cascade.adapters.cache.lru import LRUCache as LRUCache
     from cascade.graph.outline import dry_run as dry_run
     from cascade.graph.references import portable as portable
+    from cascade.graph.storable import storable as storable
     from cascade.graph.visualize import visualize as visualize
     from cascade.runtime import events as events
     from cascade.runtime.control.plane import ControlPlane as ControlPlane
@@ -70,6 +71,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "adapters.cache.lru": ("LRUCache",),
         "graph.outline": ("dry_run",),
         "graph.references": ("portable",),
+        "graph.storable": ("storable",),
         "graph.visualize": ("visualize",),
         "runtime": ("events",),
         "runtime.control.plane": ("ControlPlane",),

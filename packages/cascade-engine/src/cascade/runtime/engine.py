@@ -13,6 +13,8 @@ from cascade.adapters.solvers.native import NativeSolver
 from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
+from cascade.runtime.durable.journal import Journal
+from cascade.runtime.durable.runs import DurableRuns, Request, durable_runs
 from cascade.runtime.engine_options import EngineOptions, EngineSettings
 from cascade.runtime.execution.early_calls import EarlyTasks
 from cascade.runtime.execution.waiting import Waiting
@@ -66,7 +68,6 @@ class Engine:
     ``await engine.close()``.
 
     Attributes:
-        bus: Publishes the events.
         constraints: The rules for running tasks; may be changed at any time, in any thread.
         capacities: The capacities.
         record: Called with each node of each run and its outcome, for journals; None by default.
@@ -95,7 +96,7 @@ class Engine:
         check_tier(made.tier)
         check_seconds("step_interval", made.step_interval)
         self.tier: Tier = made.tier
-        self.bus = made.bus or MessageBus()
+        self._bus = made.bus or MessageBus()
         self.state_backend = made.state_backend
         self.record: Record | None = None
         capacities = made.capacities
@@ -103,18 +104,28 @@ class Engine:
             capacities = Capacities(capacities)
         self.capacities = capacities
         self._lives = Lives()
-        telling = telling_of_constraints(self.bus, self._lives.active)
+        telling = telling_of_constraints(self._bus, self._lives.active)
         self.constraints = ConstraintManager(capacities, telling)
-        self._lending = Lending(made, self.bus, self.constraints)
+        self._lending = Lending(made, self._bus, self.constraints)
         self.resource_container = self._lending.container
         self.blueprints = self._lending.blueprints
         #: The functions found to be slow in the event loop's thread (M6).
         self.durations = self._lending.durations
+        self._durable = durable_runs(made.store, made.signing_key)
+        self._durability = made.durability
         self._closed = False
         self._graph = GraphExecutionStrategy(made.solver or NativeSolver(), made.tier)
         self._vm = VMExecutionStrategy(self._compile, self._machine)
         for definition in made.resources:
             self.register(definition)
+
+    @property
+    def bus(self) -> MessageBus:
+        """Publishes the events, of all runs and for all subscribers, whenever these come.
+
+        It stays the same object, because runs and limits hold it: ``Engine(bus=…)`` chooses it.
+        """
+        return self._bus
 
     # -- runs ---------------------------------------------------------------------------------
 
@@ -243,8 +254,29 @@ class Engine:
     ) -> Awaitable[Any]:
         """An awaitable for the value of ``target``; the run is made, but has not begun."""
         strategy: ExecutionStrategy = self._vm if how.use_vm else self._graph
+        if self._durable is not None and how.run_id is not None:
+            return self._durably(self._durable, target, params or {}, how, strategy)
         run = self._new_run(params, how)
         return self._lives.live(run, target, strategy, how.deadline)
+
+    def _durably(
+        self,
+        durable: DurableRuns,
+        target: LazyResult[Any],
+        params: Mapping[str, Any],
+        how: RunSettings,
+        strategy: ExecutionStrategy,
+    ) -> Awaitable[Any]:
+        """The same for a run that is kept in the store."""
+        assert how.run_id is not None
+
+        def begin(journal: Journal) -> Awaitable[Any]:
+            run = self._new_run(params, how)
+            run.keep_journal(journal)
+            return self._lives.live(run, target, strategy, how.deadline)
+
+        request = Request(how.run_id, target, params, how.priority, self._durability)
+        return durable.value(request, begin)
 
     def _how(self, call: str, options: RunOptions) -> RunSettings:
         """The settings of a new run; refuses one that may not begin now."""
@@ -313,7 +345,7 @@ class Engine:
     def is_unwatched(self) -> bool:
         """Whether there are no subscribers and no limits, so that programs go the short way."""
         return (
-            self.bus.is_silent
+            self._bus.is_silent
             and self.state_backend is None
             and self.record is None
             and not self.constraints.any
@@ -423,6 +455,8 @@ class Engine:
         finally:
             self._lives.tell_later()
             self._lending.end()
+            if self._durable is not None:
+                self._durable.close()
 
     async def __aenter__(self) -> Self:
         self._check_open()

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
-from cascade.runtime.options import STEP_INTERVAL, TEARDOWN_TIMEOUT, RunOptions
+from cascade.runtime.options import (
+    STEP_INTERVAL,
+    TEARDOWN_TIMEOUT,
+    Durability,
+    RunOptions,
+)
 from cascade.spec.checks import check_flag
+from cascade.spec.errors import ArgumentError
+from cascade.spec.wording import short
 
 if TYPE_CHECKING:
     from cascade.runtime.bus import MessageBus
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
     from cascade.runtime.telemetry.lines import LogFormat
     from cascade.spec.protocols import Executor, Solver, StateBackend
     from cascade.spec.resource import ResourceDefinition
+    from cascade.spec.run_store import RunStore
 
 
 class EngineOptions(TypedDict, total=False):
@@ -32,6 +40,9 @@ class EngineOptions(TypedDict, total=False):
     tier: Tier
     teardown_timeout: float
     step_interval: float
+    store: RunStore | str | None
+    durability: Durability
+    signing_key: bytes | str | None
 
 
 class WatchOptions(TypedDict, total=False):
@@ -67,6 +78,13 @@ class EngineSettings:
             ``teardown_timeout`` of its own. A teardown that takes longer is cancelled or, on a
             thread, abandoned; that is an error of the run, and the other resources are closed.
         step_interval: Least seconds between two StepsMade events of a run.
+        store: Keeps the runs that have a ``run_id``, so that another process can go on with them: a
+            URL, such as ``"sqlite:///runs.db"``, or a RunStore.
+        durability: What such a run waits for. ``"sync"``: each call for the commit of what it
+            depends on, so that no effect is based on a value that a crash takes back. ``"async"``:
+            for nothing; the last milliseconds before a crash are made again. ``"exit"``: the run is
+            committed when it ends.
+        signing_key: Signs what is stored, and refuses to read what was not signed with it.
     """
 
     threads: Executor | int | None = None
@@ -79,6 +97,14 @@ class EngineSettings:
     tier: Tier = "auto"
     teardown_timeout: float = TEARDOWN_TIMEOUT
     step_interval: float = STEP_INTERVAL
+    store: RunStore | str | None = None
+    durability: Durability = "sync"
+    signing_key: bytes | str | None = None
+
+    def __post_init__(self) -> None:
+        if self.durability not in get_args(Durability):
+            known = ", ".join(map(repr, get_args(Durability)))
+            raise ArgumentError(f"durability must be {known}, not {short(self.durability)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

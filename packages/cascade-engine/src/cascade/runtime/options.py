@@ -14,7 +14,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from cascade.spec.checks import check_count, check_flag, check_priority, check_seconds
 from cascade.spec.errors import ArgumentError
@@ -26,6 +26,9 @@ from cascade.spec.wording import short
 TEARDOWN_TIMEOUT = 60.0
 #: Least seconds between two StepsMade events of a run.
 STEP_INTERVAL = 0.1
+
+#: What a durable run waits for (D4).
+Durability: TypeAlias = Literal["sync", "async", "exit"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S")

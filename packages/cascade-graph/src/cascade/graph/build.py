@@ -45,6 +45,20 @@ def build_graph(
         CycleError: Nodes wait for each other; ``.cycle`` names them.
         DefinitionError: ``target`` is not a lazy value.
     """
+    lazies = in_order(target, routes=routes, known=known)
+    return _wire(lazies, _inputs_and_routes if routes else inputs_of, known, routes)
+
+
+def in_order(
+    target: LazyResult[Any],
+    *,
+    routes: bool = False,
+    known: Callable[[LazyResult[Any]], bool] | None = None,
+) -> list[LazyResult[Any]]:
+    """The nodes of the graph alone, inputs before users and ``target`` last.
+
+    Arguments and errors are those of ``build_graph``.
+    """
     if not isinstance(target, LazyResult):
         raise DefinitionError(_not_lazy(target))
     inputs = _inputs_and_routes if routes else inputs_of
@@ -52,7 +66,7 @@ def build_graph(
     lazies = sorted(reached, key=_NUMBER)
     if not ordered or (routes and lazies[-1] is not target):
         lazies = _order(lazies, inputs)
-    return _wire(lazies, inputs, known, routes)
+    return lazies
 
 
 def inputs_of(lazy: LazyResult[Any]) -> tuple[LazyResult[Any], ...]:

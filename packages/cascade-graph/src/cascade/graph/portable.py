@@ -37,11 +37,11 @@ from typing import Any, TypeVar
 
 from cascade.graph import fallbacks
 from cascade.graph.build import build_graph
+from cascade.graph.forms import UNREADABLE
 from cascade.graph.references import Resolver
 from cascade.graph.serialize import NodeWriter, read_nodes
 from cascade.graph.values import (
     OPERATORS,
-    UNREADABLE,
     ValueReader,
     ValueWriter,
     operator_at,
@@ -173,8 +173,9 @@ def _canonical_value(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     inner = {name: _canonical_value(item) for name, item in value.items()}
-    if "$dict" in inner:
-        return {"$dict": sorted(inner["$dict"], key=_canonical_text)}
+    for tag in ("$dict", "$counter"):
+        if tag in inner:
+            return {tag: sorted(inner[tag], key=_canonical_text)}
     return inner
 
 
@@ -265,7 +266,7 @@ class _Nodes:
         together = gathered(list(lazies), _Nodes.add.__code__, 0)
         graph = build_graph(together, routes=True, known=self.index.__contains__)
         for lazy in graph.lazies[:-1]:
-            self.written.append(NodeWriter(self.index, lazy).node())
+            self.written.append(NodeWriter(self.index).node(lazy))
             self.index[lazy] = len(self.index)
 
 

@@ -22,6 +22,7 @@ from cascade.spec.task import Task
 from cascade.spec.wording import short
 
 C = TypeVar("C", bound=Callable[..., Any])
+T = TypeVar("T")
 
 #: Types of the standard library that parameters may have, by module. Reading them imports it.
 _KNOWN: Final[Mapping[str, tuple[str, ...]]] = {
@@ -68,12 +69,13 @@ class Resolver:
 
     Args:
         modules: Modules that may be imported for it; others must be imported already.
+        trusted: Import any module that it names.
 
     Raises:
         ArgumentError: ``modules`` is not a collection of module names.
     """
 
-    def __init__(self, modules: Iterable[str] = ()) -> None:
+    def __init__(self, modules: Iterable[str] = (), *, trusted: bool = False) -> None:
         names = None if isinstance(modules, str) else tuple(modules)
         if names is None or not all(isinstance(name, str) and name for name in names):
             raise ArgumentError(
@@ -81,6 +83,7 @@ class Resolver:
                 f"{short(modules)}"
             )
         self._modules = frozenset(names)
+        self._trusted = trusted
 
     def find(self, reference: Any) -> Any:
         """The object named ``module:name``.
@@ -97,7 +100,7 @@ class Resolver:
             raise SerializationError(
                 f"{short(reference)} cannot be imported: it is not of the form module:name"
             )
-        found: Any = self._module(reference, module)
+        found: Any = self.module(reference, module)
         for name in path.split("."):
             found = _inside(reference, found, name)
         return found
@@ -109,9 +112,16 @@ class Resolver:
         return found
 
     def namedtuple(self, reference: Any) -> Any:
-        found = self.find(reference)
-        if not (isinstance(found, type) and issubclass(found, tuple) and hasattr(found, "_make")):
+        found = self.subclass(reference, tuple, "a namedtuple")
+        if not (hasattr(found, "_make") and hasattr(found, "_fields")):
             raise TypeError(f"{short(reference)} is not a namedtuple but {short(found)}")
+        return found
+
+    def subclass(self, reference: Any, base: type[T], called: str) -> type[T]:
+        """A class derived from ``base``, which is ``called`` so in the message."""
+        found = self.find(reference)
+        if not (isinstance(found, type) and issubclass(found, base)):
+            raise TypeError(f"{short(reference)} is not {called} but {short(found)}")
         return found
 
     def dataclass(self, reference: Any) -> type:
@@ -150,11 +160,17 @@ class Resolver:
         """The function that computes the delays of a retry."""
         return _marked(reference, self.find(reference), "a number of seconds")
 
-    def _module(self, reference: str, name: str) -> ModuleType:
+    def module(self, reference: str, name: str) -> ModuleType:
+        """The module ``name``, which ``reference`` needs.
+
+        Raises:
+            TaskNotImportedError: It is neither imported nor allowed.
+            SerializationError: Its import fails.
+        """
         found = sys.modules.get(name)
         if isinstance(found, ModuleType):
             return found
-        if name not in self._modules:
+        if name not in self._modules and not self._trusted:
             raise TaskNotImportedError(
                 f"{short(reference)} is in the module {short(name)}, which is not imported; "
                 f"import it before, or allow it: modules=[{short(name)}]",

@@ -11,25 +11,28 @@ last. A node is one of::
     {"or_else": {…}, "of": node}   {"catch": {…}, "of": node}   (``cascade.graph.fallbacks``)
 
 each with ``"if": [node, …]``, ``"after": [node, …]`` and ``"amounts": {name: node}`` for such
-edges, ``"retry"``, ``"timeout"``, ``"capacities"`` and ``"priority"`` for such policies, and for a
-map ``"catches"`` (``return_exceptions=True``) and ``"fallbacks"`` (of items). A cache has no form.
-``cascade.graph.values`` has the form of values. The place in the source is not kept.
+edges, ``"retry"``, ``"timeout"``, ``"capacities"`` and ``"priority"`` for such policies,
+``"named"`` for a name, and for a map ``"catches"`` (``return_exceptions=True``) and ``"fallbacks"``
+(of items). In a record (``cascade.graph.records``) a key in hex digits may stand where ``node`` is
+an index. A cache has no form. ``cascade.graph.values`` has the form of values. The place in the
+source is not kept.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cascade.graph import fallbacks
-from cascade.graph.build import build_graph
+from cascade.graph.build import build_graph, in_order
+from cascade.graph.forms import UNREADABLE
 from cascade.graph.model import Graph
 from cascade.graph.references import Resolver
 from cascade.graph.values import (
+    NO_KEYS,
+    NONE_KNOWN,
     OPERATOR_NAMES,
-    UNREADABLE,
     ValueReader,
     ValueWriter,
     operator_at,
@@ -44,6 +47,7 @@ from cascade.spec.lazy_types import (
     gathered,
     with_fallback,
 )
+from cascade.spec.operation import Operation
 from cascade.spec.params import Source
 from cascade.spec.policies import PLAIN_CALLS
 from cascade.spec.routing import Router
@@ -51,6 +55,10 @@ from cascade.spec.task import Task
 from cascade.spec.wording import short
 
 _VERSION = 1
+#: Types of arguments that are written as they are.
+_ATOMS = frozenset((str, bool, type(None)))
+#: Python refuses to write ints of very many digits in decimal.
+_HUGE = 1 << 64
 _KINDS = ("task", "map", "gather", "router", "param", "env", "operator", "or_else", "catch")
 
 
@@ -62,18 +70,33 @@ def to_json(target: LazyResult[Any] | Graph, *, indent: int | None = None) -> st
             JSON form; the message names the node.
     """
     lazy = target.target if isinstance(target, Graph) else target
-    graph = build_graph(lazy, routes=True)
-    nodes = [NodeWriter(graph.index, node).node() for node in graph.lazies]
+    nodes = nodes_of(in_order(lazy, routes=True))
     return json.dumps({"cascade": _VERSION, "nodes": nodes}, indent=indent, allow_nan=False)
+
+
+def nodes_of(
+    lazies: Sequence[LazyResult[Any]], known: Mapping[LazyResult[Any], bytes] = NONE_KNOWN
+) -> list[dict[str, Any]]:
+    """The nodes as they stand in a document.
+
+    Args:
+        lazies: The nodes, inputs first.
+        known: Lazy value → its key, for inputs that the reader knows already.
+
+    Raises:
+        SerializationError: As ``to_json``.
+    """
+    index = {lazy: place for place, lazy in enumerate(lazies)}
+    return [*map(NodeWriter(index, known).node, lazies)]
 
 
 def from_json(text: str, *, modules: Iterable[str] = ()) -> Graph:
     """Read a graph written by ``to_json``.
 
-    Only the listed modules are imported, and only tasks, marked functions (``cs.portable``) and
-    known types are called. The text decides which tasks are called with which arguments, which
-    environment variables are read and how much is computed. Run only text from a source that you
-    trust with that.
+    Only the listed modules are imported, and only tasks, marked functions (``cs.portable``), known
+    types and loaders of classes (``cs.storable``) are called. The text decides which
+    tasks are called with which arguments, which environment variables are read and how much is
+    computed. Run only text from a source that you trust with that.
 
     Args:
         text: JSON.
@@ -105,17 +128,28 @@ def from_json(text: str, *, modules: Iterable[str] = ()) -> Graph:
     return build_graph(lazies[-1])
 
 
-def read_nodes(nodes: list[Any], resolver: Resolver) -> list[LazyResult[Any]]:
+def read_nodes(
+    nodes: list[Any],
+    resolver: Resolver,
+    known: Mapping[bytes, LazyResult[Any]] = NO_KEYS,
+    keys: Sequence[bytes | None] = (),
+) -> list[LazyResult[Any]]:
     """The lazy values written by ``NodeWriter``, each after its inputs.
+
+    Args:
+        known: Key → lazy value, for inputs that were written by their keys.
+        keys: The key of each node; one that is in ``known`` is not made again.
 
     Raises:
         SerializationError: One cannot be read; the message has its index.
     """
     lazies: list[LazyResult[Any]] = []
-    reader = ValueReader(resolver, lazies)
+    reader = ValueReader(resolver, lazies, known)
     for place, node in enumerate(nodes):
+        key = keys[place] if keys else None
+        found = None if key is None else known.get(key)
         try:
-            lazies.append(_read_node(node, reader))
+            lazies.append(_read_node(node, reader) if found is None else found)
         except SerializationError:
             raise
         except UNREADABLE as error:
@@ -124,37 +158,53 @@ def read_nodes(nodes: list[Any], resolver: Resolver) -> list[LazyResult[Any]]:
 
 
 class NodeWriter(ValueWriter):
-    """Writes one node; ``index`` has its inputs.
+    """Writes nodes, whose inputs are in ``index`` or ``known``."""
 
-    Raises:
-        SerializationError: A part of it has no JSON form; the message names the node.
-    """
+    def __init__(
+        self,
+        index: Mapping[LazyResult[Any], int],
+        known: Mapping[LazyResult[Any], bytes] = NONE_KNOWN,
+    ) -> None:
+        super().__init__(self._described, index, known)
+        self._tasks: dict[Operation, str] = {}
+        self._lazy: LazyResult[Any] | None = None
 
-    def __init__(self, index: Mapping[LazyResult[Any], int], lazy: LazyResult[Any]) -> None:
-        super().__init__(partial(_described, lazy), index)
-        self.lazy = lazy
+    def node(self, lazy: LazyResult[Any]) -> dict[str, Any]:
+        """A node as it stands in a document.
 
-    def node(self) -> dict[str, Any]:
-        lazy = self.lazy
+        Raises:
+            SerializationError: A part of it has no JSON form; the message names the node.
+        """
+        self._lazy = lazy
         try:
             body = self._body(lazy)
         except RecursionError:
             self.refuse("a container in it is nested too deep")
-        if lazy._conditions:
-            body["if"] = [self.index[c] for c in lazy._conditions]
-        if lazy._predecessors:
-            body["after"] = [self.index[p] for p in lazy._predecessors]
-        if lazy._policies is not None:
-            body |= self.calls(lazy._policies.calls)
-        if lazy._policies is not None and lazy._policies.amounts:
-            amounts = lazy._policies.amounts.items()
-            unseen = [name for name, amount in amounts if amount not in self.index]
+        policies = lazy._policies
+        if policies is None:
+            return body
+        if policies.conditions:
+            body["if"] = [self.place(c) for c in policies.conditions]
+        if policies.predecessors:
+            body["after"] = [self.place(p) for p in policies.predecessors]
+        if policies.name is not None:
+            body["named"] = policies.name
+        body |= self.calls(policies.calls)
+        if policies.amounts:
+            amounts = policies.amounts.items()
+            unseen = [n for n, a in amounts if a not in self.index and a not in self.known]
             if unseen:  # a map's input: only its items need it, and they are made when it runs
                 self.refuse(f"the lazy amount of '{unseen[0]}' for each of its items")
-            body["amounts"] = {name: self.index[amount] for name, amount in amounts}
+            body["amounts"] = {name: self.place(amount) for name, amount in amounts}
         return body
 
     def _body(self, lazy: LazyResult[Any]) -> dict[str, Any]:
+        if type(lazy) is LazyResult and isinstance(lazy.task, Task):
+            return {
+                "task": self.task(lazy.task),
+                "args": [v if _is_plain(v) else self.value(v) for v in lazy.args],
+                "kwargs": self.named(lazy.kwargs) if lazy.kwargs else {},
+            }
         if isinstance(lazy, MappedLazyResult):
             plan, *columns = lazy.args
             over = {**dict(zip(plan.names, columns, strict=True)), **plan.shared}
@@ -169,20 +219,25 @@ class NodeWriter(ValueWriter):
             fallback, source = lazy.args
             return {
                 lazy.task.name: fallbacks.fallback_body(fallback, self),
-                "of": self.index[source],
+                "of": self.place(source),
             }
         if isinstance(lazy, Source):
             return self.source(lazy)
         if lazy.task is GATHER:
             return {"gather": self._container(lazy)}
-        if not isinstance(lazy.task, Task):
-            name = OPERATOR_NAMES.get(lazy.task.func) or self.refuse(f"its {lazy.task!r}")
-            return {"operator": name, "args": [self.value(v) for v in lazy.args]}
-        return {
-            "task": self.task(lazy.task),
-            "args": [self.value(v) for v in lazy.args],
-            "kwargs": self.named(lazy.kwargs),
-        }
+        name = OPERATOR_NAMES.get(lazy.task.func) or self.refuse(f"its {lazy.task!r}")
+        return {"operator": name, "args": [self.value(v) for v in lazy.args]}
+
+    def task(self, task: Task[..., Any]) -> str:
+        found = self._tasks.get(task)
+        if found is None:
+            found = self._tasks[task] = super().task(task)
+        return found
+
+    def _described(self) -> str:
+        lazy = self._lazy
+        assert lazy is not None
+        return f"node '{lazy.name}' ({lazy.callsite})"
 
     def _container(self, lazy: LazyResult[Any]) -> Any:
         container = fill(*lazy.args)
@@ -196,14 +251,17 @@ class NodeWriter(ValueWriter):
         return self.value(container)
 
 
-def _described(lazy: LazyResult[Any]) -> str:
-    return f"node '{lazy.name}' ({lazy.callsite})"
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    return kind in _ATOMS or (kind is int and -_HUGE < value < _HUGE)
 
 
 def _read_node(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
     if not isinstance(node, dict):
         raise TypeError(f"it is not an object but {short(node)}")
     lazy = _read_body(node, reader)
+    if "named" in node:
+        lazy.named(node["named"])
     if isinstance(lazy, FallbackResult):
         return lazy  # policies belong to the node before it
     if lazy._policies is not None:  # declared by its task; the node has what the call made of them

@@ -132,13 +132,19 @@ class Digester:
     Args:
         objects: Collects the objects that have no digest; None if each value must have one.
         known: Bytes to write for some of these.
+        lenient: Write the type alone of an object that has no digest.
     """
 
-    __slots__ = ("known", "objects", "parts")
+    __slots__ = ("known", "lenient", "objects", "parts")
 
     def __init__(
-        self, objects: list[Hashable] | None, known: Mapping[Any, bytes] = _NOTHING
+        self,
+        objects: list[Hashable] | None,
+        known: Mapping[Any, bytes] = _NOTHING,
+        *,
+        lenient: bool = False,
     ) -> None:
+        self.lenient = lenient
         self.parts: list[bytes] = []
         self.objects = objects
         self.known = known
@@ -170,7 +176,7 @@ class Digester:
 
     def apart(self, values: Iterable[Any], outer: tuple[object, ...]) -> Hashable:
         """A key for ``values`` by themselves, for members without an order."""
-        own = Digester(None if self.objects is None else [], self.known)
+        own = Digester(None if self.objects is None else [], self.known, lenient=self.lenient)
         for value in values:
             own.write(value, outer)
         return (own.digest(), *own.objects) if own.objects else own.digest()
@@ -263,6 +269,9 @@ def _object(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
             writer.put(b"known", known)
             return
         if not _is_found(value):
+            if writer.lenient:
+                writer.put(b"a", name_of(type(value)).encode())
+                return
             raise UndigestibleError(
                 f"{it}, a type whose content is not defined; define it with cs.digestible"
             )

@@ -12,7 +12,8 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── CycleError (ValueError)              nodes wait for each other; ``.cycle`` names them
     │   ├── BlueprintError (ValueError)          a blueprint that cannot run; ``.instruction``
     │   └── SerializationError (TypeError)       a graph that cannot be written or read as JSON
-    │       └── TaskNotImportedError (ImportError) it names a module that may not be imported
+    │       ├── TaskNotImportedError (ImportError) it names a module that may not be imported
+    │       └── NotStorableError (TypeError)     a value has no stored form; ``.place``
     ├── running
     │   ├── ParameterError (ValueError)          a Param or Env is missing or of the wrong type
     │   ├── ResourceNotFoundError (NameError)    an injected resource is not registered
@@ -28,13 +29,20 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── StepLimitError (RuntimeError)        its loops make more steps than max_steps allows
     │   ├── TierError (TypeError)                a task cannot get the tier asked for by name
     │   ├── UnknownBlueprintError (LookupError)  a TailCall names an id that is not registered
-    │   ├── TaskStopIterationError (RuntimeError) a task let a StopIteration escape
+    │   ├── TaskStopIterationError (RuntimeError) a function let a StopIteration escape
     │   ├── StalledError (RuntimeError)          virtual time can go no further
     │   ├── TaskCancelledError (RuntimeError)    a task was cancelled, and not by the engine
     │   ├── RunError (RuntimeError)              a run is started where none may start
     │   ├── RunCancelledError (RuntimeError)     a run was cancelled by its handle; ``.run_id``
+    │   ├── StoredError (RuntimeError)           stands for an error that could not be stored
     │   ├── ExecutorError (RuntimeError)         no thread was lent for a call
     │   └── ConnectorError (ConnectionError)     a connector cannot connect, or was refused
+    ├── durable runs
+    │   ├── StoreError (OSError)                 a store cannot be used; ``.transient``
+    │   ├── RunNotFoundError (LookupError)       no run in the store has this id; ``.run_id``
+    │   ├── RunConflictError (ValueError)        a run cannot do what it is asked to; ``.run_id``
+    │   ├── RunLeasedError (RuntimeError)        somebody else executes the run; ``.owner``
+    │   └── LeaseLostError (RuntimeError)        somebody else has taken the run over; ``.run_id``
     └── InternalError (RuntimeError)             an invariant of Cascade is broken: please report
 
 An exception raised by a task reaches the caller as itself, with one note added.
@@ -49,9 +57,9 @@ from __future__ import annotations
 import copyreg
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Self
 
-from cascade.spec.wording import error_text
+from cascade.spec.wording import error_text, short
 
 _set = BaseException.__setattr__
 
@@ -122,6 +130,18 @@ class TaskNotImportedError(SerializationError, ImportError):
     def __init__(self, message: str, module: str) -> None:
         super().__init__(message)
         self.module = module
+
+
+class NotStorableError(SerializationError):
+    """A durable run cannot store a value.
+
+    Attributes:
+        place: Where in the value it is, as ``[3]['user'].session``; empty for the value itself.
+    """
+
+    def __init__(self, message: str, place: str) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class ParameterError(CascadeError, ValueError):
@@ -241,7 +261,19 @@ class UnknownBlueprintError(CascadeError, LookupError):
 
 
 class TaskStopIterationError(CascadeError, RuntimeError):
-    """A task let a StopIteration escape, which cannot pass through a coroutine (ruling M13)."""
+    """A function of the user let a StopIteration escape, which cannot pass a coroutine (M13).
+
+    The cause is the StopIteration.
+    """
+
+    @classmethod
+    def of(cls, function: Any) -> Self:
+        """The error for ``function``."""
+        name = getattr(function, "__qualname__", None)
+        return cls(
+            f"the function {short(function) if name is None else repr(name)} raised "
+            "StopIteration, which would silently end the loop that runs it; catch it there"
+        )
 
 
 class StalledError(CascadeError, RuntimeError):
@@ -271,12 +303,92 @@ class RunCancelledError(CascadeError, RuntimeError):
         self.run_id = run_id
 
 
+class StoredError(CascadeError, RuntimeError):
+    """Stands for a stored exception that cannot be rebuilt in this process.
+
+    Attributes:
+        type_name: ``module:name`` of its class.
+        traceback: Its traceback, as Python prints it.
+    """
+
+    def __init__(self, message: str, type_name: str, traceback: str) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.traceback = traceback
+
+
 class ExecutorError(CascadeError, RuntimeError):
     """A pool did not start a call that it was given, or makes calls in other processes."""
 
 
 class ConnectorError(CascadeError, ConnectionError):
     """A connector cannot be opened, or its broker refuses a request."""
+
+
+class StoreError(CascadeError, OSError):
+    """A store of durable runs cannot be used: it is full, locked, read-only, away, or newer.
+
+    Attributes:
+        transient: Whether the same call may succeed later, when nothing but time has passed.
+    """
+
+    def __init__(self, message: str, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class RunNotFoundError(CascadeError, LookupError):
+    """No run in the store has this id.
+
+    Attributes:
+        run_id: The id.
+    """
+
+    def __init__(self, message: str, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class RunConflictError(CascadeError, ValueError):
+    """The run with this id cannot do what it is asked to (D1).
+
+    It has another target, or it has ended.
+
+    Attributes:
+        run_id: The id.
+    """
+
+    def __init__(self, message: str, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class RunLeasedError(CascadeError, RuntimeError):
+    """Somebody executes the run at this moment (D1, D6).
+
+    Attributes:
+        run_id: The id.
+        owner: Who: the host and the process.
+        seconds: How long the lease still holds; its owner renews it as long as it lives.
+    """
+
+    def __init__(self, message: str, run_id: str, owner: str, seconds: float) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.owner = owner
+        self.seconds = seconds
+
+
+class LeaseLostError(CascadeError, RuntimeError):
+    """The run ends in this process: another one has taken it over and goes on with it (D6).
+
+    Attributes:
+        run_id: The id.
+    """
+
+    def __init__(self, message: str, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
 
 
 class InternalError(CascadeError, RuntimeError):

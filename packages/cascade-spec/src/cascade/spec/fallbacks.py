@@ -14,14 +14,20 @@ from typing import Any, Final, TypeAlias
 
 from cascade.spec.blueprint import Literal, TailCall
 from cascade.spec.containers import is_container, refused
-from cascade.spec.errors import ArgumentError, CycleError, DeadlineError, StepLimitError
+from cascade.spec.errors import (
+    ArgumentError,
+    CycleError,
+    DeadlineError,
+    LeaseLostError,
+    StepLimitError,
+)
 from cascade.spec.injection import Inject
 from cascade.spec.lazy_value import LazyValue
 from cascade.spec.operation import FallbackOperation, Operation
 from cascade.spec.wording import short
 
 #: Errors of the run as a whole. A cycle is one too: timing decides which node reports it.
-NEVER_CAUGHT: Final = (CycleError, DeadlineError, StepLimitError)
+NEVER_CAUGHT: Final = (CycleError, DeadlineError, LeaseLostError, StepLimitError)
 #: Types of errors, as ``catch`` takes them.
 Errors: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 #: Makes one lazy value of a container that holds some; ``lazy_types.as_lazy``.

@@ -74,9 +74,10 @@ class Policies(Generic[Node]):
         calls: How its calls are made (R10).
         amounts: Capacity → lazy amount that each attempt takes.
         keeps: Whether the value is kept until the run ends (M21).
+        name: Part of the node's key; None for none.
     """
 
-    __slots__ = ("amounts", "calls", "conditions", "keeps", "predecessors")
+    __slots__ = ("amounts", "calls", "conditions", "keeps", "name", "predecessors")
 
     def __init__(self) -> None:
         self.conditions: tuple[Node, ...] = ()
@@ -84,6 +85,7 @@ class Policies(Generic[Node]):
         self.calls = PLAIN_CALLS
         self.amounts: Mapping[str, Node] = {}
         self.keeps = False
+        self.name: str | None = None
 
     @property
     def state(self) -> tuple[Any, ...]:

@@ -285,6 +285,29 @@ class PolicyMethods(LazyValue):
         self._own_policies().keeps = True
         return self
 
+    def named(self, name: str) -> Self:
+        """Give the node a name that is part of its key in durable runs.
+
+        Nodes with equal tasks and arguments are otherwise told apart by the function that made
+        them and by the argument that they are for. A name keeps their keys when that changes.
+
+        Args:
+            name: A text that no equal node of the graph has. On a map, that of all its items.
+
+        Returns:
+            This lazy value itself, changed.
+
+        Raises:
+            ArgumentError: ``name`` is empty or no text.
+        """
+        if not isinstance(name, str) or not name:
+            raise ArgumentError(
+                f"named() of {described(self)} takes a text, and not an empty one, but got "
+                f"{short(name)}"
+            )
+        self._own_policies().name = name
+        return self
+
     def _begin_with(self, declared: CallPolicies) -> None:
         """Give a new node the policies that its task declares.
 

@@ -27,7 +27,8 @@ from types import FunctionType, coroutine
 from typing import Any, Protocol
 from weakref import getweakrefcount
 
-from cascade.runtime.diagnostics.blocking_calls import PLAIN_THRESHOLD, Marked, marking
+from cascade.runtime.diagnostics.blocked_stacks import marking
+from cascade.runtime.diagnostics.blocking_calls import PLAIN_THRESHOLD, Marked
 from cascade.runtime.execution.carried import carried, guarded, in_loop, named
 from cascade.runtime.execution.contexts import Held
 from cascade.runtime.execution.coroutines import Unwatched

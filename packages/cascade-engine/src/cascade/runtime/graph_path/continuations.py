@@ -93,7 +93,7 @@ class Continuations:
                     segment, node, work.operation.name, lazy
                 ):
                     return False
-                self._add(lazy, self._address_of(work))
+                self._add(lazy, self._address_of(work), work)
             self._dispatch.wake_later()
         if node is segment.target and isinstance(segment.continuation, Address):
             with self._lock:
@@ -161,15 +161,22 @@ class Continuations:
         elif not self._bus.is_silent:
             self._run.tell_soon(task)
 
-    def _expand(self, lazy: LazyResult[Any], continuation: Resume | Address) -> None:
+    def _expand(self, lazy: LazyResult[Any], continuation: Resume | Address, work: Work) -> None:
         """Add the nodes that ``lazy`` needs and the run does not compute yet."""
         with self._lock:
-            self._add(lazy, continuation)
+            self._add(lazy, continuation, work)
         self._dispatch.wake_later()
 
-    def _add(self, lazy: LazyResult[Any], continuation: Resume | Address) -> None:
+    def _add(self, lazy: LazyResult[Any], continuation: Resume | Address, work: Work) -> None:
         """The same. Under the lock."""
-        wiring = wire(lazy, known=lambda found: self._nodes.known(found) is not None)
+
+        def known(found: LazyResult[Any]) -> bool:
+            return self._nodes.known(found) is not None
+
+        if self._run.journal is None:
+            wiring = wire(lazy, known)
+        else:
+            wiring = self._around.commits.add(work.node, lazy, known)
         self._run.check(wiring.special)
         self._run.report_plan(wiring.nodes)
         self._nodes.add(wiring, continuation)
@@ -195,12 +202,14 @@ class Continuations:
             with self._lock:
                 is_new = self._nodes.known(lazies[0]) is None
                 if is_new:
-                    self._add(lazies[0], Resume(work, partial(self._resume_with, work, go_on)))
+                    resume = Resume(work, partial(self._resume_with, work, go_on))
+                    self._add(lazies[0], resume, work)
             if is_new:
                 self._dispatch.wake_later()
                 return
         together = gathered(lazies, work.source._code, work.source._lasti)
-        self._expand(together, Resume(work, lambda values: self._resume(work, go_on, values)))
+        resume = Resume(work, lambda values: self._resume(work, go_on, values))
+        self._expand(together, resume, work)
 
     def _resume_with(self, work: Work, go_on: Callable[[Any], bool], value: Any) -> None:
         """The same with the value of the only lazy argument. Under the lock."""
@@ -258,7 +267,7 @@ class Continuations:
         if self._reports.wanted:
             self._reports.finished(work)
         nodes, segment, node = self._nodes, work.segment, work.node
-        self._expand(target, self._address_of(work))
+        self._expand(target, self._address_of(work), work)
         if node is segment.target and isinstance(segment.continuation, Address):
             with self._lock:
                 nodes.let_go(segment)  # nothing else of it is left

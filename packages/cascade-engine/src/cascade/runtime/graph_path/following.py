@@ -30,11 +30,16 @@ class Following:
         self._reports = around.reports
         self._nodes = around.nodes
         self._dispatch = around.dispatch
+        self._commits = None if around.run.journal is None else around.commits
 
     def after(self, work: Work, result: Any, on_loop: bool) -> Work | None:
         """The work after a call: the same node's next call in this lane, or none here."""
         result = searched(work, result)
         kind = type(result)
+        if self._commits is not None and issubclass(kind, (TailCall, LazyResult)):
+            with self._lock:
+                if self._commits.waits(work, result):
+                    return None
         if issubclass(kind, TailCall):
             going_on = self._around.continuations.tail(work, result)
         elif issubclass(kind, LazyResult):
@@ -80,7 +85,7 @@ class Following:
         work.rounds = 0  # a retried attempt has all of its rounds again (M20)
         if self._reports.wanted:
             self._reports.waits(work)
-        self._dispatch.rest(work, pause)
+        self._dispatch.resting.rest(work, pause)
         return True
 
     def _in_lane(self, work: Work, on_loop: bool) -> Work | None:

@@ -58,7 +58,7 @@ class Handovers:
             kept = self._nodes.is_kept(segment, node, column)
             used = not takers or self._is_used(segment, node, column, takers)
             alone = len(takers) == 1 and self._streams.is_ready(takers[0], column)
-            wiring = None if alone and not (used or kept) else self._wired(items)
+            wiring = None if alone and not (used or kept) else self._wired(node, items)
             self._streams.open(column, items._dependencies, kept)
             ready = [taker for taker in takers if self._streams.attach(taker, column)]
             self._forget_places(segment, node, column)
@@ -133,18 +133,24 @@ class Handovers:
             for at, lazy in places
         )
 
-    def _wired(self, items: LazyResult[Any]) -> Wiring:
-        """The graph of the items of a map.
+    def _wired(self, node: LazyResult[Any], items: LazyResult[Any]) -> Wiring:
+        """The graph of the items of a map ``node``.
 
         Raises:
             Exception: It cannot be added to the run.
         """
-        wiring = wire(items, known=lambda lazy: self._nodes.known(lazy) is not None)
+        if self._run.journal is None:
+            wiring = wire(items, self._is_known)
+        else:
+            wiring = self._around.commits.add(node, items, self._is_known)
         self._run.check(wiring.special)
         for lazy in self._streams.lists_of(wiring):
             self._nodes.look_up(lazy)
         self._run.report_plan(wiring.nodes)
         return wiring
+
+    def _is_known(self, lazy: LazyResult[Any]) -> bool:
+        return self._nodes.known(lazy) is not None
 
     def _end_without_items(self, work: Work, items: _Items, why: Missing | Exception) -> None:
         """Settle an outer map that makes no items, when those of its columns have ended."""
@@ -164,6 +170,6 @@ class Handovers:
         inner = [item for some in items.values() for item in some]
         with self._lock:
             together = gathered(inner, outer._code, outer._lasti)
-            wiring = self._wired(together)
+            wiring = self._wired(outer, together)
             self._nodes.add(wiring, Handed([(segment, outer)], go_on), inner)
         self._dispatch.wake_later()

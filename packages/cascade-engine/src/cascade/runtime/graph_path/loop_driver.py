@@ -53,6 +53,7 @@ class LoopDriver:
     """
 
     def __init__(self, around: Surroundings) -> None:
+        self._around = around
         self._run = around.run
         self._end = around.end
         self._entries = around.entries
@@ -180,6 +181,8 @@ class LoopDriver:
             return NOT_ENTERED if value is PAUSED else value
         if value is not PAUSED:
             self._entries.leave(work)
+        elif self._run.journal is not None:
+            self._around.commits.note_pause(work)
         return value
 
     def _place(self, loop: Loop) -> Place:

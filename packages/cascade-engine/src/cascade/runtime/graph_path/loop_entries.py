@@ -78,6 +78,8 @@ class LoopEntries:
         policies = work.policies
         if self._tier == "interpreted" or policies.timeout is not None:
             return
+        if self._run.journal is not None and task.is_async:
+            return  # each step is a record (D4)
         if not isinstance(task, Task) or not (task.is_async or self.is_unlimited(work, (task,))):
             return
         code: Code | None = None

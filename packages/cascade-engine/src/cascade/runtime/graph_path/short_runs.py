@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from cascade.graph.build import inputs_of
 from cascade.runtime.clock import VirtualLoop
+from cascade.runtime.execution.awaited_call import AwaitedCall
 from cascade.runtime.execution.cancels import cancelled_inside
 from cascade.runtime.execution.contexts import is_written
 from cascade.runtime.execution.coroutines import watched
@@ -32,7 +33,7 @@ from cascade.runtime.execution.placement import Place
 from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.fast_lane import arguments
 from cascade.runtime.loops.protocol import UNSET
-from cascade.runtime.run import AwaitedCall, Run
+from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import RELEASED
 from cascade.runtime.semantics.pins import named_in
 from cascade.runtime.straightline.chunks import GOES_ON, continues
@@ -316,6 +317,7 @@ def is_simple(run: Run) -> bool:
         run.early is not None
         and run.bus.is_silent
         and run.record is None
+        and run.journal is None
         and not run.constraints.any
         and not (VirtualLoop.was_used and isinstance(run.loop, VirtualLoop))
     )

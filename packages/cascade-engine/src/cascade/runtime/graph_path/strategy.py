@@ -29,8 +29,9 @@ from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.beginnings import Beginnings
 from cascade.runtime.graph_path.caching import Caches
 from cascade.runtime.graph_path.chains import Chains
+from cascade.runtime.graph_path.commits import Commits
 from cascade.runtime.graph_path.continuations import Continuations
-from cascade.runtime.graph_path.dispatch import Dispatch, Stages
+from cascade.runtime.graph_path.dispatch import Dispatch
 from cascade.runtime.graph_path.failures import Failures
 from cascade.runtime.graph_path.fast_lane import FastLane
 from cascade.runtime.graph_path.following import Following
@@ -46,6 +47,7 @@ from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.shared_runs import short_run
 from cascade.runtime.graph_path.short_batches import Batch
 from cascade.runtime.graph_path.slow_lane import SlowLane
+from cascade.runtime.graph_path.stages import Stages
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.graph_path.timed_calls import TimedCalls
@@ -95,6 +97,7 @@ _MAKERS = {
     "beginnings": Beginnings,
     "caches": Caches,
     "chains": Chains,
+    "commits": Commits,
     "continuations": Continuations,
     "driver": LoopDriver,
     "entries": LoopEntries.of,
@@ -154,16 +157,19 @@ class GraphRun:
             lone: The same of the loop that was the whole run.
         """
         self._run.watch_waits(self._lacking)
-        wiring = wire(target)
+        journal = self._run.journal
+        wiring = wire(target) if journal is None else self._around.commits.wire(target)
         self._run.check(wiring.special)
         try:
             if lone is None:
                 self._run.report_plan(wiring.nodes)
+            if journal is not None:
+                self._around.commits.begin()
             if begun is not None:
                 self._go_on_from(wiring, begun)
             elif lone is not None:
                 self._go_on_after(wiring, lone)
-            elif self._entries is not None and self._entries.starts_at(target):
+            elif journal is None and self._entries is not None and self._entries.starts_at(target):
                 await self._start_in_loop(wiring, self._entries)
             else:
                 with self._lock:
@@ -180,6 +186,8 @@ class GraphRun:
 
     def _close(self) -> None:
         """Forget all nodes, and drop references, so that no cycle needs the collector."""
+        if self._run.journal is not None:
+            self._run.journal.end()
         driver = self._around.made("driver")
         if driver is not None:
             driver.close()
@@ -298,6 +306,8 @@ class GraphRun:
             return
         with self._lock:
             if self._dispatch.busy or self._end.stopping or self._end.is_near:
+                if self._run.journal is not None:
+                    self._around.commits.hurry()
                 return
             self._end.stop()
             self._end.error = self._nodes.standstill()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.beginnings import Beginnings
     from cascade.runtime.graph_path.caching import Caches
     from cascade.runtime.graph_path.chains import Chains
+    from cascade.runtime.graph_path.commits import Commits
     from cascade.runtime.graph_path.continuations import Continuations
     from cascade.runtime.graph_path.dispatch import Dispatch
     from cascade.runtime.graph_path.failures import Failures
@@ -61,6 +62,7 @@ class Surroundings:
     beginnings: Beginnings
     caches: Caches
     chains: Chains
+    commits: Commits
     continuations: Continuations
     dispatch: Dispatch
     driver: LoopDriver

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import functools
 import sys
-import sysconfig
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dis import opmap
@@ -41,6 +40,7 @@ from types import (
 )
 from typing import Any, Final
 
+from cascade.graph.libraries import is_library, top_of, wrapped_by
 from cascade.spec.blueprint import Literal, TailCall
 from cascade.spec.containers import ATOMS
 from cascade.spec.lazy_types import LazyResult
@@ -113,7 +113,7 @@ def named_by(task: Operation, seen: dict[int, Any]) -> Sequence[LazyResult[Any]]
     reach: Reach | None = task.derived.get("reach")
     found = None if reach is None else reach.read(seen)
     if found is None:
-        search = _Search(seen, _top(getattr(task.func, "__module__", None)))
+        search = _Search(seen, top_of(getattr(task.func, "__module__", None)))
         search.lasting = True
         found = search.work_off(_roots(task.func))
         task.derived["reach"] = Reach(search)
@@ -229,7 +229,7 @@ class _Search:
         names, imports = _names_in(function.__code__)
         scope = function.__globals__
         name = scope.get("__name__")
-        if not _is_library(name, self.own):
+        if not is_library(name, self.own):
             self._ask(scope, names, names)
             if imports:
                 package = scope.get("__package__") or ""
@@ -242,7 +242,7 @@ class _Search:
         self.seen[id(module)] = module
         if self.lasting:
             self.known[id(module)] = module
-        if not _is_library(scope.get("__name__"), self.own):
+        if not is_library(scope.get("__name__"), self.own):
             self._ask(scope, names, names)
 
     def _ask(self, scope: dict[str, Any], wanted: frozenset[str], names: frozenset[str]) -> None:
@@ -254,7 +254,7 @@ class _Search:
             self._todo += [(scope[name], names, True) for name in new & scope.keys()]
 
     def _parts_of_class(self, kind: type, lasts: bool) -> list[Any]:
-        if _is_library(_module_of(kind), self.own):
+        if is_library(_module_of(kind), self.own):
             return []
         space: dict[str, Any] = get_referents(_dict_of(kind))[0]
         for name, value in space.items():
@@ -272,9 +272,9 @@ class _Search:
         if issubclass(kind, Operation):
             return [(value.func,)]
         module = _module_of(kind)
-        if module in _HOLDERS or not _is_library(module, self.own) or kind in _OWN_HOLDERS:
+        if module in _HOLDERS or not is_library(module, self.own) or kind in _OWN_HOLDERS:
             return [value]
-        wrapped = _wrapped(value)
+        wrapped = wrapped_by(value)
         return [] if wrapped is None else [(wrapped,)]
 
 
@@ -308,46 +308,3 @@ def _names_in(code: CodeType) -> tuple[frozenset[str], bool]:
         imports = imports or _IMPORTS in code.co_code[::2]
         codes += [constant for constant in code.co_consts if type(constant) is CodeType]
     return frozenset(names), imports
-
-
-def _wrapped(value: Any) -> Any:
-    """The object that a library's object wraps, as in ``inspect.unwrap``."""
-    try:
-        return object.__getattribute__(value, "__wrapped__")
-    except Exception:
-        return None
-
-
-def _top(module: Any) -> str | None:
-    return module.partition(".")[0] if isinstance(module, str) else None
-
-
-def _is_library(module: Any, own: str | None) -> bool:
-    """Whether a module is Python's, Cascade's, or installed in another package than ``own``."""
-    if not isinstance(module, str):
-        return False
-    top = module.partition(".")[0]
-    return _comes_with_python(top) or (top != own and _is_installed(top))
-
-
-@functools.cache
-def _comes_with_python(top: str) -> bool:
-    """Whether it belongs to the standard library or to Cascade."""
-    return top == "cascade" or (top in sys.stdlib_module_names and top != "__main__")
-
-
-@functools.cache
-def _places_of_libraries() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    return tuple({paths["purelib"], paths["platlib"]})
-
-
-@functools.cache
-def _is_installed(top: str) -> bool:
-    """Whether a package lies where installers put them."""
-    module = sys.modules.get(top)
-    if not isinstance(module, ModuleType):
-        return False
-    scope = vars(module)
-    places = [*(scope.get("__path__") or ()), scope.get("__file__") or ""]
-    return any(str(place).startswith(_places_of_libraries()) for place in places)

@@ -41,13 +41,17 @@ def recorder(state: StateBackend | None, hook: Record | None) -> Record | None:
     """
     if state is None:
         return hook
-    keep = partial(_keep, state)
-    if hook is None:
-        return keep
+    return together(partial(_keep, state), hook)
+
+
+def together(first: Record | None, then: Record | None) -> Record | None:
+    """The callable that tells both."""
+    if first is None or then is None:
+        return first or then
 
     def record(node: LazyResult[Any], outcome: Any) -> None:
-        keep(node, outcome)
-        hook(node, outcome)
+        first(node, outcome)
+        then(node, outcome)
 
     return record
 

@@ -10,6 +10,7 @@ from typing import Any
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.adapters.solvers.native import NativeSolver
 from cascade.runtime.bus import MessageBus
+from cascade.runtime.engine_parts import EngineParts
 from cascade.runtime.execution.registry import BlueprintRegistry
 from cascade.runtime.graph_path.lone_loops import LoneLoop
 from cascade.runtime.graph_path.loop_entries import LoopEntries
@@ -22,7 +23,6 @@ from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import value_or_raise
 from cascade.runtime.straightline.stops import Begun
-from cascade.runtime.surroundings import Surroundings
 from cascade.runtime.vm.registers import STOPPED, RegisterMachine, is_for_registers
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.errors import BlueprintError
@@ -99,7 +99,8 @@ class VirtualMachine:
         return value_or_raise(outcome, name, source)
 
     async def _outcome(self, run: Run, target: LazyResult[Any], begun: Begun | None) -> Any:
-        lone = LoneLoop.of(run, target, self._tier) if begun is None else None
+        is_lone = begun is None and run.journal is None
+        lone = LoneLoop.of(run, target, self._tier) if is_lone else None
         if lone is None:
             short = self._short_run(run, target, begun)
             if short is not None:
@@ -158,7 +159,7 @@ class VirtualMachine:
         executor = LocalExecutor()
         try:
             container = ResourceContainer(bus)
-            lent = Surroundings(
+            lent = EngineParts(
                 bus=bus,
                 threads=executor,
                 container=container,

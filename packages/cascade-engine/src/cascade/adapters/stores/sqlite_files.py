@@ -1,0 +1,196 @@
+"""Connections to a SQLite file: how they are opened, and what their errors mean."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from cascade.adapters.stores.schema import Migration, pending
+from cascade.spec.errors import StoreError
+
+_OLDEST: Final = (3, 35, 0)  # UPDATE … FROM, row values
+#: File systems of other machines: their locks do not hold, or not between machines.
+_NETWORK: Final = re.compile(
+    r"nfs\d*|cifs|smb\d*|smbfs|afs|ceph|lustre|gpfs|glusterfs|beegfs|ncpfs|"
+    r"fuse\.(sshfs|glusterfs|ceph|s3fs|gcsfuse|rclone|davfs)"
+)
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+#: Seconds between attempts at what SQLite refuses at once while another process does the same.
+_PAUSE = 0.01
+
+#: What to do about an error, by its primary code.
+_ADVICE: Final = {
+    sqlite3.SQLITE_BUSY: (
+        "another program has held its write lock for longer than {timeout:g} s; "
+        "'?timeout=' in the URL allows more"
+    ),
+    sqlite3.SQLITE_FULL: "the disk is full, or a quota is reached",
+    sqlite3.SQLITE_READONLY: "this process may not write to the file or its folder",
+    sqlite3.SQLITE_IOERR: "the disk is full or broken, or a limit for files is reached",
+    sqlite3.SQLITE_CANTOPEN: "its folder must exist, and this process must be allowed to use it",
+    sqlite3.SQLITE_NOTADB: "the file is not a database",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore a copy of it",
+}
+_TRANSIENT: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT}
+
+
+class SQLiteFile:
+    """A SQLite database that holds a store.
+
+    Args:
+        path: The file; it is made if it is not there.
+        synchronous: ``"full"`` or ``"normal"``, SQLite's pragma.
+        timeout: Seconds to wait for the write lock of other programs.
+    """
+
+    def __init__(self, path: str, synchronous: str, timeout: float) -> None:
+        self.path = path
+        self.synchronous = synchronous
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return f"the store '{self.path}'"
+
+    def prepare(self, migrations: Sequence[Migration]) -> None:
+        """Make the file and its tables, as far as they are not there.
+
+        Raises:
+            StoreError: It cannot be a store, or is newer than ``migrations``.
+        """
+        if sqlite3.sqlite_version_info < _OLDEST:
+            raise StoreError(
+                f"this Python has SQLite {sqlite3.sqlite_version}, but a store needs 3.35 or newer"
+            )
+        check_local(self.path)
+        with self.errors():
+            connection = self.connect()
+            try:
+                self._use_wal(connection)
+                self._migrate(connection, migrations)
+            finally:
+                connection.close()
+
+    def connect(self) -> sqlite3.Connection:
+        """A connection in autocommit mode, which may be used by one thread after the other."""
+        with self.errors():
+            connection = sqlite3.connect(
+                self.path, timeout=self.timeout, isolation_level=None, check_same_thread=False
+            )
+            try:
+                connection.execute(f"PRAGMA synchronous={self.synchronous}")
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Raise errors of SQLite in the block as StoreErrors."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            advice = _ADVICE.get(code, "").format(timeout=self.timeout)
+            text = f"{self} cannot be used: {error}" + (f" ({advice})" if advice else "")
+            raise StoreError(text, code in _TRANSIENT) from error
+
+    def _use_wal(self, connection: sqlite3.Connection) -> None:
+        """Set what is kept in the file. It has to precede the first table."""
+        if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+            return
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        (mode,) = self._patiently(lambda: connection.execute("PRAGMA journal_mode=WAL").fetchone())
+        if mode != "wal":
+            raise StoreError(
+                f"{self} cannot be used: its file system does not support SQLite's write-ahead "
+                f"log (journal mode '{mode}'); move it to a local disk"
+            )
+
+    def _patiently(self, attempt: Callable[[], tuple[str]]) -> tuple[str]:
+        """Repeat what fails at once, without SQLite's own timeout, when others do it too."""
+        until = time.monotonic() + self.timeout
+        while True:
+            try:
+                return attempt()
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > until:
+                    raise
+            time.sleep(_PAUSE)
+
+    def _migrate(self, connection: sqlite3.Connection, migrations: Sequence[Migration]) -> None:
+        if not pending(_version(connection), migrations, str(self)):
+            return
+        with writing(connection):
+            # Read again: another process may have been first.
+            for migration in pending(_version(connection), migrations, str(self)):
+                for statement in migration:
+                    connection.execute(statement)
+            connection.execute(
+                "UPDATE cascade_meta SET value = ? WHERE key = 'schema'", (len(migrations),)
+            )
+
+
+@contextmanager
+def writing(connection: sqlite3.Connection) -> Iterator[None]:
+    """A transaction that has the write lock from its beginning; an error rolls it back.
+
+    After an error of SQLite the connection is closed.
+
+    One that reads first and takes the lock later fails at once if others have written in between,
+    without any timeout.
+    """
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        connection.close()  # which rolls back whatever state it is in
+        raise
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def check_local(path: str, mounts: Path = _MOUNTS) -> None:
+    """Refuse a file on another machine, where the system tells (Linux).
+
+    Args:
+        mounts: The list of mounted file systems, as proc(5) describes mountinfo.
+
+    Raises:
+        StoreError: Its file system is one of a network.
+    """
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    where = os.path.realpath(path)
+    best, kind = "", ""
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        mounted = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), before.split()[4])
+        inside = where == mounted or where.startswith(mounted.rstrip("/") + "/")
+        if inside and len(mounted) >= len(best):  # of equal ones the last hides the others
+            best, kind = mounted, after.split()[0]
+    if _NETWORK.fullmatch(kind):
+        raise StoreError(
+            f"the store '{path}' would be on a network file system ({kind} at '{best}'), where "
+            "SQLite's locks do not hold; use a local disk, or PostgreSQL to share a store between "
+            "machines"
+        )
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """The number of migrations that the file has."""
+    tables = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'cascade_meta'"
+    if connection.execute(tables).fetchone() == (0,):
+        return 0
+    row = connection.execute("SELECT value FROM cascade_meta WHERE key = 'schema'").fetchone()
+    return int(row[0])

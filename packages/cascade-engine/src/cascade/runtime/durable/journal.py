@@ -1,0 +1,398 @@
+"""Journal: what a durable run knows. The machinery of graphs asks it and tells it.
+
+A node has one durable state: none, then a *record* of what it goes on as, then its *outcome*. Both
+are stored under its key. A run that is resumed takes an outcome as the node's value, and a record
+as the result of a call that has just returned; nothing else of its past is needed.
+
+Nodes of a graph that another node, their *owner*, has continued as are needed until the owner has
+its value or continues as something else. Then their outcomes are dropped: a loop that runs for ever
+needs no more storage than one of its steps.
+
+Containers, operators, maps and routers are computed anew. Such a node is journaled nonetheless if
+it continues as the call of a task.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
+from time import monotonic
+from typing import Any
+
+from cascade.graph.codec import Codec
+from cascade.graph.naming import NodeKey, context_of
+from cascade.graph.records import GraphRecord, graph_record, read_record, tail_record
+from cascade.runtime.durable.keys import Keys, Named
+from cascade.runtime.durable.rows import BLOB, ERROR, VALUE, Row, rows_of, written
+from cascade.runtime.durable.writer import Desk
+from cascade.runtime.semantics.outcomes import Failed, Missing, is_error
+from cascade.spec.blueprint import TailCall
+from cascade.spec.errors import NotStorableError, SerializationError
+from cascade.spec.lazy_types import LazyResult, gathered
+from cascade.spec.run_rows import Loaded, Record
+from cascade.spec.task import Task
+
+_log = logging.getLogger("cascade.durable")
+#: Size in bytes from which on a value is stored apart.
+_LARGE = 32_768
+#: Seconds between two snapshots of loops of plain functions.
+_EVERY = 1.0
+#: A journaled outcome of a node that has continued as a call.
+Continued = LazyResult[Any] | TailCall
+
+
+class _Place:
+    """A node that has continued at least once."""
+
+    __slots__ = ("inner", "is_recorded", "keeps", "owner", "same", "step")
+
+    def __init__(self, owner: NodeKey | None) -> None:
+        self.owner = owner
+        #: How often it has continued.
+        self.step = 0
+        #: Whether it has a record.
+        self.is_recorded = False
+        #: Whether its outcome is kept, although it is no call of a task.
+        self.keeps = False
+        #: The target of the graph that it has continued as.
+        self.same: NodeKey | None = None
+        #: Nodes with outcomes that are dropped with its present step.
+        self.inner: list[NodeKey] = []
+
+
+class Journal:
+    """The journal of one run in this process. Use it under the run's lock.
+
+    Args:
+        codec: Encodes values and what nodes go on as.
+        keys: The keys of the target's nodes.
+        desk: Takes what is to be written.
+        sync: Whether no call begins before the outcomes that it depends on are committed (D4).
+        strict: Whether a value that cannot be stored is the error of its node (D7).
+
+    Attributes:
+        fetch: Gives the body of a large value by its digest. To be set.
+        tell: Told of a node whose value cannot be stored. To be set.
+    """
+
+    fetch: Callable[[bytes], bytes]
+    tell: Callable[[LazyResult[Any], NotStorableError], None]
+
+    def __init__(
+        self, codec: Codec, keys: Keys, desk: Desk, *, sync: bool = True, strict: bool = False
+    ) -> None:
+        self.keys = keys
+        self.sync = sync
+        #: Takes what is to be written.
+        self.desk = desk
+        self._codec = codec
+        self._strict = strict
+        #: When the next snapshot of a loop is due.
+        self._due = 0.0
+        #: The error that ended the run before its graph had begun.
+        self._stopped: BaseException | None = None
+        self._release: Callable[[Sequence[Callable[[], object]]], None] | None = None
+        self._fail: Callable[[BaseException], None] | None = None
+        #: Outcomes of earlier processes that are still needed.
+        self._done: dict[NodeKey, Row] = {}
+        #: Records of earlier processes that no node has taken yet.
+        self._records: dict[NodeKey, Record] = {}
+        self._places: dict[NodeKey, _Place] = {}
+        #: Target of a graph → the node that has continued as it, which gets the same outcome.
+        self._same: dict[NodeKey, NodeKey] = {}
+        #: Node → the chunk of its outcome; chunk → how many outcomes in it are needed.
+        self._chunks: dict[NodeKey, int] = {}
+        self._needed: Counter[int] = Counter()
+        #: Node → the digest of its value, if that is stored apart; digest → its nodes.
+        self._digests: dict[NodeKey, bytes] = {}
+        self._mentions: Counter[bytes] = Counter()
+        #: Nodes whose values have no stored form.
+        self._unstorable: set[NodeKey] = set()
+
+    # -- its run ----------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        release: Callable[[Sequence[Callable[[], object]]], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        """The graph of the run begins. In the loop's thread.
+
+        Args:
+            release: Called with functions that have waited for a commit.
+            fail: Ends the run with an error.
+        """
+        self._release, self._fail = release, fail
+        if self._stopped is not None:
+            fail(self._stopped)
+
+    def committed(self, waiting: list[Callable[[], object]]) -> None:
+        """Let functions go on that have waited for a commit. In the loop's thread."""
+        if self._release is not None:
+            self._release(waiting)
+
+    def stop(self, error: BaseException) -> None:
+        """End the run. In the loop's thread."""
+        self._stopped = self._stopped or error
+        if self._fail is not None:
+            self._fail(error)
+
+    def end(self) -> None:
+        """The graph of the run has ended; nothing is told to it any more."""
+        self._release = self._fail = None
+
+    def is_due(self, every: float = _EVERY) -> bool:
+        """Whether a snapshot of a loop is due; the next one is, ``every`` seconds later."""
+        now = monotonic()
+        if now < self._due:
+            return False
+        self._due = now + every
+        return True
+
+    # -- what earlier processes have left ---------------------------------------------------------
+
+    def load(self, loaded: Loaded) -> None:
+        """Take over what is known of the run.
+
+        Raises:
+            SerializationError: A chunk is damaged.
+        """
+        for chunk in loaded.chunks:
+            for row in rows_of(chunk):
+                if row.key in self._done:
+                    self._drop(row.key)
+                self._done[row.key] = row
+                self._count(row.key, row.owner, row.chunk)
+                if row.kind == BLOB:
+                    self._mention(row.key, bytes.fromhex(row.body.decode()))
+        for record in loaded.records:
+            self._records[record.key] = record
+            place = self._places.setdefault(record.key, _Place(None))
+            place.owner = record.context or None
+            place.step, place.is_recorded = record.step, True
+
+    def has(self, lazy: LazyResult[Any]) -> bool:
+        """Whether a node has its outcome from an earlier process."""
+        if not self._done:
+            return False
+        named = self.keys.named(lazy)
+        return named is not None and named.key in self._done
+
+    def outcome(self, lazy: LazyResult[Any]) -> Any:
+        """The outcome of such a node.
+
+        Raises:
+            SerializationError: It cannot be read in this process.
+        """
+        row = self._done[self.keys[lazy]]
+        body = row.body
+        if row.kind == BLOB:
+            body = self.fetch(bytes.fromhex(body.decode()))
+        value = self._codec.loads(body)
+        return Failed(lazy.name, value) if row.kind == ERROR else value
+
+    def handed(self, lazy: LazyResult[Any]) -> Continued | None:
+        """What a node goes on as, according to its record; None without one. Once for each node.
+
+        Raises:
+            SerializationError: It cannot be read in this process.
+        """
+        if not self._records:
+            return None
+        named = self.keys.named(lazy)
+        record = None if named is None else self._records.pop(named.key, None)
+        if record is None:
+            return None
+        found = read_record(self._codec, record.body, self.keys.by_key())
+        self.keys.put(found.keys, record.key)
+        if isinstance(found, GraphRecord):
+            self._be_same(self._places[record.key], record.key, found.keys.get(found.target))
+            return found.target
+        args, kwargs = found.task.parameters.spread(found.args)
+        return TailCall(args, kwargs, None, found.task)
+
+    # -- what this process tells ------------------------------------------------------------------
+
+    def record(self, node: LazyResult[Any], outcome: Any) -> None:
+        """Keep the outcome of a node.
+
+        Raises:
+            NotStorableError: Its value has no stored form, and the journal is strict.
+        """
+        named = self.keys.named(node)
+        if named is None or (isinstance(outcome, Failed) and not is_error(outcome, node)):
+            return  # it is made again when the run is resumed, from its record on (D8)
+        key, place = named.key, self._places.pop(named.key, None)
+        is_same = self._same.pop(key, None) is not None
+        if self._is_kept(node, place) and not is_same and key not in self._done:
+            if not isinstance(outcome, Missing):
+                self._keep(node, named, VALUE, outcome)
+            elif isinstance(outcome, Failed):
+                self._keep(node, named, ERROR, outcome.error)
+        if place is not None:
+            if place.same is not None:
+                self._same.pop(place.same, None)
+            if place.is_recorded:
+                self.desk.drop_record(key)
+            self._drop_inner(place)
+
+    def holds(self, node: LazyResult[Any], users: Iterable[LazyResult[Any]] = ()) -> bool:
+        """Whether the users of a node that has just got its outcome wait for the commit.
+
+        A container or an operator does not wait for the values in it; its users wait for them.
+        """
+        if not self.sync or (users and all(map(_only_computes, users))):
+            return False
+        if node.task.structural:
+            return not self.desk.is_clean
+        key = self.keys.named(node)
+        return key is not None and key.key not in self._done and key.key not in self._unstorable
+
+    def goes_on(self, node: LazyResult[Any], continued: Continued, structural: bool) -> bool:
+        """The last call of a node has returned ``continued``; whether to hold that.
+
+        Args:
+            node: The node.
+            continued: A lazy value; or a tail call with its task and all arguments by name.
+            structural: Whether it was no call of a task.
+
+        Raises:
+            NotStorableError: An argument of a tail call has no stored form.
+        """
+        named = self.keys.named(node)
+        if named is None:
+            return False
+        key, place = self._place(named)
+        place.step += 1
+        if structural:
+            place.keeps = isinstance(continued, LazyResult) and not continued._dependencies
+            return False
+        try:
+            if isinstance(continued, TailCall):
+                kind, body = "tail", self._tail(continued, key, place)
+            else:
+                kind, body = "graph", self._graph(continued, key, place)
+        except NotStorableError:
+            if isinstance(continued, TailCall):
+                raise
+            return False
+        except SerializationError:
+            return False  # the node's last call may be made again, but not those of the graph
+        self.desk.record(Record(key, kind, place.step, body, place.owner or b""))
+        place.is_recorded = True
+        self._drop_inner(place)
+        return self.sync
+
+    def add(self, node: LazyResult[Any], target: LazyResult[Any]) -> None:
+        """Name the nodes of a graph that a node needs to continue, if they have no names yet."""
+        named = self.keys.named(node)
+        if named is not None and target not in self.keys:
+            key, place = self._place(named)
+            owner = key if self._is_kept(node, place) else place.owner
+            self.keys.put(self.keys.new(target, context_of(key, place.step)), owner)
+
+    # -- bookkeeping ------------------------------------------------------------------------------
+
+    def _place(self, named: Named) -> tuple[NodeKey, _Place]:
+        """The place of a node, or of the one that has continued as it; and the key of that."""
+        key = self._same.get(named.key, named.key)
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = _Place(named.owner)
+        elif key == named.key:
+            place.owner = named.owner
+        return key, place
+
+    def _graph(self, target: LazyResult[Any], key: NodeKey, place: _Place) -> bytes:
+        """The record of a returned lazy value, whose nodes get their names."""
+        new = self.keys.new(target, context_of(key, place.step))
+        self.keys.put(new, key)
+        self._be_same(place, key, new.get(target))
+        return graph_record(target, self.keys, self.keys.lasting)
+
+    def _tail(self, tail: TailCall, key: NodeKey, place: _Place) -> bytes:
+        """The record of a tail call, whose lazy arguments get their names."""
+        assert tail.target is not None
+        args = tail.target.parameters.named(tail.args, tail.kwargs)
+        lazies = [value for value in args.values() if isinstance(value, LazyResult)]
+        new: dict[LazyResult[Any], NodeKey] = {}
+        if lazies:
+            together = gathered(lazies, lazies[0]._code, lazies[0]._lasti)
+            new = self.keys.new(together, context_of(key, place.step))
+            del new[together]
+        self.keys.put(new, key)
+        lasting = self.keys.lasting
+        return tail_record(
+            self._codec, tail.target, args, place.step, keys=self.keys, known=lasting
+        )
+
+    def _be_same(self, place: _Place, key: NodeKey, target: NodeKey | None) -> None:
+        """Note that the target of the graph that ``key`` has continued as has the same outcome."""
+        if place.same is not None:
+            self._same.pop(place.same, None)
+        place.same = target
+        if target is not None:
+            self._same[target] = key
+
+    def _is_kept(self, node: LazyResult[Any], place: _Place | None) -> bool:
+        return isinstance(node.task, Task) or (place is not None and place.keeps)
+
+    def _keep(self, node: LazyResult[Any], named: Named, kind: int, value: Any) -> None:
+        """Write an outcome. At once: nobody may change a value before it is encoded (D7)."""
+        try:
+            body = self._codec.dumps(value)
+        except NotStorableError as error:
+            self._unstorable.add(named.key)
+            if self._strict:
+                raise
+            self.tell(node, error)
+            return
+        key, owner = named.key, named.owner
+        if len(body) >= _LARGE and kind == VALUE:
+            digest = blake2b(body, digest_size=16).digest()
+            self._mention(key, digest)
+            self.desk.blob(digest, body)
+            kind, body = BLOB, digest.hex().encode()
+        self._count(key, owner, self.desk.outcome(written(key, node.task.name, kind, owner, body)))
+
+    def _count(self, key: NodeKey, owner: NodeKey | None, chunk: int) -> None:
+        self._needed[chunk] += 1
+        if owner is not None:
+            self._chunks[key] = chunk
+            place = self._places.get(owner)
+            if place is None:
+                place = self._places[owner] = _Place(None)
+            place.inner.append(key)
+
+    def _mention(self, key: NodeKey, digest: bytes) -> None:
+        self._digests[key] = digest
+        self._mentions[digest] += 1
+
+    def _drop_inner(self, place: _Place) -> None:
+        """Drop the outcomes of the nodes that only a step of ``place`` has needed."""
+        for key in place.inner:
+            self._drop(key)
+        place.inner.clear()
+
+    def _drop(self, key: NodeKey) -> None:
+        self._done.pop(key, None)
+        self._unstorable.discard(key)
+        digest = self._digests.pop(key, None)
+        if digest is not None:
+            self._mentions[digest] -= 1
+            if not self._mentions[digest]:
+                del self._mentions[digest]
+                self.desk.drop_blob(digest)
+        chunk = self._chunks.pop(key, None)
+        if chunk is not None:
+            self._needed[chunk] -= 1
+            if not self._needed[chunk]:
+                del self._needed[chunk]
+                self.desk.drop_chunk(chunk)
+
+
+def _only_computes(node: LazyResult[Any]) -> bool:
+    """Whether a node is a container or an operator, which calls no task."""
+    return node.task.structural and type(node) is LazyResult

@@ -1,0 +1,230 @@
+"""Commits: what a durable run hands to its journal, and what waits until that is committed (D4).
+
+A run without a store has no part of this kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from cascade.graph.wiring import Wiring, wire
+from cascade.runtime.clock import VirtualLoop
+from cascade.runtime.graph_path.segments import Segment, Work, arguments_by_name
+from cascade.runtime.graph_path.surroundings import Surroundings
+from cascade.runtime.semantics.outcomes import Failed
+from cascade.runtime.semantics.tail_calls import next_call, supplied
+from cascade.spec.blueprint import TailCall
+from cascade.spec.errors import ArgumentError
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.task import Task
+
+#: Seconds between two records of a loop of coroutines that waits for none.
+_OFTEN = 0.005
+
+
+class Commits:
+    """The link between one run's graph and its journal. Use it under the lock.
+
+    Args:
+        around: The other parts of the run, which has a journal.
+
+    Attributes:
+        held: How many functions wait for a commit.
+    """
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._run = around.run
+        self._lock = around.lock
+        self._dispatch = around.dispatch
+        assert around.run.journal is not None
+        self._journal = around.run.journal
+        self._desk = around.run.journal.desk
+        #: Work whose continuation is committed, and may be followed.
+        self._committed: set[Work] = set()
+        #: Work whose record was just committed, with the results of its last calls.
+        self._followed: list[tuple[Work, Any]] = []
+        self.held = 0
+
+    def begin(self) -> None:
+        """Be told of commits, and of the loss of the run, from now on. In the loop's thread."""
+        self._journal.begin(self.release, self._around.failures.fail)
+
+    # -- outcomes of earlier processes --------------------------------------------------------
+
+    def wire(
+        self, target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | None = None
+    ) -> Wiring:
+        """``wire``, without the inputs of nodes that have their outcome in the journal."""
+        has = self._journal.has
+        if has(target):
+            return Wiring(target)
+        return wire(target, has if known is None else lambda lazy: known(lazy) or has(lazy))
+
+    def add(
+        self,
+        node: LazyResult[Any],
+        target: LazyResult[Any],
+        known: Callable[[LazyResult[Any]], bool],
+    ) -> Wiring:
+        """The graph of ``target``, which ``node`` needs to go on, with names for its nodes.
+
+        Args:
+            node: The node.
+            target: The target of the graph.
+            known: Recognises the nodes that this process has met.
+        """
+        self._journal.add(node, target)
+        return self.wire(target, known)
+
+    def take_done(
+        self, wiring: Wiring, known: Callable[[LazyResult[Any]], object]
+    ) -> list[LazyResult[Any]]:
+        """The nodes of a new graph that have their outcome in the journal; no longer ``outside``.
+
+        Args:
+            wiring: The graph.
+            known: Gives None for nodes that this process has not met.
+        """
+        done = [lazy for lazy in wiring.outside if known(lazy) is None]
+        if done:
+            left = set(done)
+            wiring.outside = [lazy for lazy in wiring.outside if lazy not in left]
+        if self._journal.has(wiring.target):
+            done.append(wiring.target)
+        return done
+
+    def settle(self, segment: Segment, done: Iterable[LazyResult[Any]]) -> None:
+        """Give nodes their outcomes from the journal.
+
+        Raises:
+            SerializationError: One cannot be read in this process.
+        """
+        for lazy in done:
+            outcome = self._journal.outcome(lazy)
+            if type(outcome) is Failed:
+                self._around.end.have_gap()
+            self._around.nodes.settle(segment, lazy, outcome)
+
+    def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
+        """Send a node with all its inputs to its lane; or what it went on as, if it has begun."""
+        handed = self._journal.handed(node)
+        if handed is None:
+            self._dispatch.activate(segment, node)
+            return
+        work = Work(segment, node)
+        if node._amounts:
+            work.policies = self._run.gate.taking(work.policies, work.amounts(), node.name)
+        segment.let_go_inputs(node)
+        work.handed = handed
+        self._committed.add(work)
+        self._dispatch.send_handed(work)
+
+    # -- what waits ---------------------------------------------------------------------------
+
+    def waits(self, work: Work, result: TailCall | LazyResult[Any]) -> bool:
+        """Record that a node goes on as ``result``; whether it is followed only after the commit.
+
+        Raises:
+            NotStorableError: An argument of a tail call has no stored form (D7).
+        """
+        if work in self._committed:
+            self._committed.discard(work)
+            return False
+        structural = work.operation.structural
+        continued = result
+        if isinstance(result, TailCall) and not structural:
+            if self._is_computation(work, result):
+                return False
+            continued = _whole(work, result)
+        if self._journal.goes_on(work.node, continued, structural):
+            self.hold(partial(self._is_next, work, result))
+            return True
+        return False
+
+    def _is_computation(self, work: Work, tail: TailCall) -> bool:
+        """Whether a step goes on without a record, which is not due yet.
+
+        Loops of plain functions compute; those of coroutines need each record, or with
+        ``durability="async"`` a recent one.
+        """
+        if work.operation.is_async:
+            if self._journal.sync or self._journal.is_due(_OFTEN):
+                return False
+        elif self._journal.is_due():
+            return False
+        return not any(issubclass(type(v), LazyResult) for v in (*tail.args, *tail.kwargs.values()))
+
+    def note_pause(self, work: Work) -> None:
+        """Record the arguments of the next step of a loop of plain functions, now and then.
+
+        Raises:
+            NotStorableError: One has no stored form (D7).
+        """
+        loop = work.loop
+        if loop is None or not self._journal.is_due():
+            return
+        args, kwargs = loop.task.parameters.spread(loop.code.named(loop.state, loop.values))
+        with self._lock:
+            self._journal.goes_on(work.node, TailCall(args, kwargs, None, loop.task), False)
+
+    def _is_next(self, work: Work, result: Any) -> None:
+        self._followed.append((work, result))
+
+    def _follow(self, work: Work, result: Any) -> None:
+        """Go on with a node whose record is committed. In the event loop's thread."""
+        self._committed.add(work)
+        try:
+            following = self._around.following.after(work, result, on_loop=True)
+        except BaseException as error:
+            self._around.failures.fail(error, work)
+        else:
+            if following is not None:
+                with self._lock:
+                    self._dispatch.to_loop((following.segment, following))
+
+    def hold(self, go_on: Callable[[], object]) -> None:
+        """Call ``go_on`` once all that was journaled so far is committed."""
+        self.held += 1
+        loop = self._run.loop
+        if VirtualLoop.was_used and isinstance(loop, VirtualLoop):
+            go_on = partial(_in_order, loop.hold("a commit"), go_on)
+        self._desk.then(go_on, urgent=not self._dispatch.has_more)
+
+    def hurry(self) -> None:
+        """Have the next commit begun at once, if anything waits for it."""
+        if self.held:
+            self._desk.hurry()
+
+    def release(self, waiting: Sequence[Callable[[], object]]) -> None:
+        """Go on with what has waited. In the event loop's thread."""
+        with self._lock:
+            for go_on in waiting:
+                go_on()
+        followed, self._followed = self._followed, []
+        for work, result in followed:
+            if not self._around.end.stopping:
+                self._follow(work, result)
+        with self._lock:  # others may hold more at this moment
+            self.held -= len(waiting)
+        self._dispatch.released()
+
+
+def _in_order(*calls: Callable[[], object]) -> None:
+    for call in calls:
+        call()
+
+
+def _whole(work: Work, tail: TailCall) -> TailCall:
+    """``tail`` with the task and all arguments of the next call."""
+    if tail.target_blueprint_id is not None or not isinstance(work.operation, Task):
+        return tail
+    try:
+        named = arguments_by_name(work) if work.named is None else work.named
+        task, named = next_call(work.operation, named, supplied(tail, work.operation))
+    except ArgumentError:
+        return tail  # the call raises the error
+    args, kwargs = task.parameters.spread(named)
+    return TailCall(args, kwargs, None, task)

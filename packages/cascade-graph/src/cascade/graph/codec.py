@@ -1,0 +1,221 @@
+"""The codec of durable runs: values to bytes and back.
+
+The bytes are JSON in UTF-8 with the forms of ``cascade.graph.forms``. A plain value, made of dicts
+with text keys, lists, texts, numbers, bools and None, is encoded in C; the check that it is plain
+is, too, level by level. It takes about as long as ``json.dumps``. Other values are walked in
+Python, except for rows of plain ones.
+
+Types are exact and content is kept, also of nan, infinities and surrogates. Identity is not: a list
+that occurs twice comes back as two lists.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Iterable
+from gc import get_referents
+from typing import Any, Final, Literal
+
+from cascade.graph.forms import JSON_ATOMS, UNREADABLE
+from cascade.graph.stored_values import DEEPEST, Refusal, StoredReader, StoredWriter, located
+from cascade.spec.errors import ArgumentError, NotStorableError, SerializationError
+from cascade.spec.wording import error_text, short
+
+_PLAIN: Final = JSON_ATOMS | {list, dict}
+#: Size of a level from which on repeated objects are looked at once.
+_MANY: Final = 10_000
+_SMALL: Final = 1 << 64
+_SIGNED = b'{"$signed":"'
+_BODY = b'","body":'
+_SIGNATURE = 64  # hex digits of a SHA-256
+
+
+_encode = json.JSONEncoder(
+    ensure_ascii=False,
+    check_circular=False,
+    allow_nan=False,
+    separators=(",", ":"),
+).encode
+_decode = json.JSONDecoder().decode
+
+
+class Codec:
+    """Values to bytes and back.
+
+    Reading an unsigned body imports the modules of the tasks and classes that it names. Whoever can
+    write to the store can therefore make its readers import any installed module. With
+    ``signing_key``, bodies that were not written with the key are refused before they are parsed.
+
+    Args:
+        signing_key: Puts an HMAC-SHA256 on each body.
+        serializer: ``"json"``; or ``"pickle"``, which pickles objects that have no stored form.
+            Unpickling can call anything, so it takes a key.
+
+    Raises:
+        ArgumentError: ``signing_key`` is empty or no bytes; there is no such serializer; or
+            ``"pickle"`` without a key.
+    """
+
+    def __init__(
+        self,
+        *,
+        signing_key: bytes | str | None = None,
+        serializer: Literal["json", "pickle"] = "json",
+    ) -> None:
+        key = signing_key.encode() if isinstance(signing_key, str) else signing_key
+        if key is not None and not (isinstance(key, bytes) and key):
+            raise ArgumentError(
+                "signing_key must be a text or bytes, and not empty, but is of type "
+                f"{type(signing_key).__name__}"
+            )
+        if serializer not in ("json", "pickle"):
+            raise ArgumentError(f"serializer must be 'json' or 'pickle', not {short(serializer)}")
+        if serializer == "pickle" and key is None:
+            raise ArgumentError(
+                "serializer='pickle' needs a signing_key: unpickling runs whatever the bytes "
+                "say, so the store must not be able to change them"
+            )
+        self._key = key
+        self._pickles = serializer == "pickle"
+
+    def dumps(self, value: Any, purpose: bytes = b"") -> bytes:
+        """Encode and seal a value.
+
+        Args:
+            purpose: What the value is for, as its run and node. A sealed body cannot take the place
+                of one with another purpose.
+
+        Raises:
+            NotStorableError: A part of it has no stored form; the message has the place in it.
+        """
+        return self.seal(self.encode(value), purpose)
+
+    def loads(self, body: bytes, purpose: bytes = b"") -> Any:
+        """Decode what ``dumps`` returned for this purpose.
+
+        Raises:
+            SerializationError: It is not, the signature is not that of the key, or a class is not
+                found in this process.
+        """
+        return self.decode(self.unseal(body, purpose))
+
+    def encode(self, value: Any) -> bytes:
+        """A value as JSON, without a signature.
+
+        Raises:
+            NotStorableError: A part of it has no stored form; the message has the place in it.
+        """
+        if type(value) is int and -_SMALL < value < _SMALL:
+            return b"%d" % value  # an encoder is made for each call of json
+        try:
+            names = _names_if_plain(value)
+            if names is not None:
+                text = _encode(value)
+                if not names or '"$' not in text or not any(name[:1] == "$" for name in names):
+                    return text.encode()
+        except (ValueError, RuntimeError):
+            pass  # nan, an infinity, a surrogate or a huge int; or the walk fails as well
+        return self._walked(value)
+
+    def decode(self, body: bytes) -> Any:
+        """The value of what ``encode`` returned.
+
+        Raises:
+            SerializationError: It is not, or a class is not found in this process.
+        """
+        try:
+            text = body.decode()
+            form = _decode(text)
+        except (ValueError, RecursionError) as error:
+            raise SerializationError(f"a stored value is not JSON: {error}") from None
+        return self.value_of(form) if '"$' in text else form
+
+    def value_of(self, form: Any) -> Any:
+        """The value of a form that was read as JSON.
+
+        Raises:
+            SerializationError: It is not one, or a class is not found in this process.
+        """
+        try:
+            return StoredReader(self._pickles).value(form)
+        except SerializationError:
+            raise
+        except (*UNREADABLE, OSError) as error:
+            raise SerializationError(
+                f"a stored value cannot be read: {error_text(error)}"
+            ) from error
+
+    def seal(self, body: bytes, purpose: bytes = b"") -> bytes:
+        """JSON with its signature, if there is a key; it is JSON again."""
+        if self._key is None:
+            return body
+        return b"".join((_SIGNED, self._signature(body, purpose), _BODY, body, b"}"))
+
+    def unseal(self, body: bytes, purpose: bytes = b"") -> bytes:
+        """What was sealed.
+
+        Raises:
+            SerializationError: The signature is not that of the key for this purpose.
+        """
+        start = len(_SIGNED) + _SIGNATURE
+        signed = body.startswith(_SIGNED) and body[start : start + len(_BODY)] == _BODY
+        if self._key is None:
+            if signed:
+                raise SerializationError("a stored value is signed; give the signing_key")
+            return body
+        inner = body[start + len(_BODY) : -1]
+        if not signed or not hmac.compare_digest(
+            body[len(_SIGNED) : start], self._signature(inner, purpose)
+        ):
+            raise SerializationError(
+                "the signature of a stored value is missing or wrong: it was changed, moved, "
+                "or written with another signing_key"
+            )
+        return inner
+
+    def _walked(self, value: Any) -> bytes:
+        try:
+            form = StoredWriter(self._pickles).value(value)
+            try:
+                return _encode(form).encode()
+            except ValueError:  # nan, an infinity, a surrogate or a huge int in some row
+                form = StoredWriter(self._pickles, careful=True).value(value)
+                return _encode(form).encode()
+        except Refusal as refusal:
+            raise located(value, refusal, self._pickles) from refusal.__cause__
+        except Exception as error:  # raised by code of the value's classes, or a thread changed it
+            raise NotStorableError(
+                f"the value has no stored form: encoding it fails ({error_text(error)})", ""
+            ) from error
+
+    def _signature(self, body: bytes, purpose: bytes) -> bytes:
+        assert self._key is not None
+        message = b"%d:%b%b" % (len(purpose), purpose, body)
+        return hmac.digest(self._key, message, "sha256").hex().encode()
+
+
+def _names_if_plain(value: Any) -> Iterable[str] | None:
+    """The keys of dicts in a value that JSON can hold, apart from some numbers and texts; or None.
+
+    Each level is looked at in C.
+    """
+    if type(value) in JSON_ATOMS:
+        return ()
+    names: set[str] = set()
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        kinds = set(map(type, level))
+        if not kinds <= _PLAIN:
+            return None
+        if dict in kinds:
+            keys = set().union(*[item for item in level if type(item) is dict])
+            if not {str}.issuperset(map(type, keys)):
+                return None
+            names |= keys
+        elif list not in kinds:
+            return names
+        if len(level) > _MANY:  # perhaps the same few containers again and again
+            level = [*{id(item): item for item in level}.values()]
+        level = get_referents(*level)
+    return None

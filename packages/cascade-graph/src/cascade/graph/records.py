@@ -1,0 +1,226 @@
+"""Continuation records: what a call returned in place of a value, for stores (rules R4, R5).
+
+A record is JSON. One of a graph, which a task returned::
+
+    {"graph": {"cascade": 1, "nodes": [node, …]}, "target": place, "keys": [key, …]}
+
+and one of a tail call, which is also the snapshot of a loop between two steps::
+
+    {"task": "module:name", "step": 3, "args": {name: value, …},
+     "lazy": {name: place, …}, "amounts": {capacity: amount}, "nodes": [node, …], "keys": [key, …]}
+
+Nodes are those of ``cascade.graph.serialize``, and values those of ``cascade.graph.codec``. A place
+is the index of a node, or the key of a node that the run knows already, which is never written
+again. ``keys`` has the key of each node, because keys of equal nodes cannot be made again without
+the source that made the nodes; null for nodes that have none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from cascade.graph.build import in_order
+from cascade.graph.codec import Codec
+from cascade.graph.forms import UNREADABLE
+from cascade.graph.naming import NodeKey
+from cascade.graph.references import Resolver, reference_to
+from cascade.graph.serialize import nodes_of, read_nodes
+from cascade.graph.values import NO_KEYS, NONE_KNOWN, ValueReader
+from cascade.spec.blueprint import Literal
+from cascade.spec.errors import ArgumentError, NotStorableError, SerializationError
+from cascade.spec.lazy_types import LazyResult, as_lazy, gathered
+from cascade.spec.task import Task
+from cascade.spec.wording import error_text, name_of
+
+Keys: TypeAlias = Mapping[LazyResult[Any], NodeKey]
+_VERSION: Final = 1
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
+class GraphRecord(NamedTuple):
+    """A task returned a lazy value.
+
+    Attributes:
+        keys: The keys of the nodes that were made for it.
+    """
+
+    target: LazyResult[Any]
+    keys: dict[LazyResult[Any], NodeKey]
+
+
+class TailRecord(NamedTuple):
+    """A task returned a tail call.
+
+    Attributes:
+        args: Its arguments by name; some may be lazy.
+        step: Number of tail calls of the node before this one.
+        amounts: Capacities that each step takes, by name, if they were computed.
+        keys: The keys of the nodes among and below the arguments.
+    """
+
+    task: Task[..., Any]
+    args: dict[str, Any]
+    step: int
+    amounts: dict[str, float]
+    keys: dict[LazyResult[Any], NodeKey]
+
+
+def graph_record(target: LazyResult[Any], keys: Keys, known: Keys = NONE_KNOWN) -> bytes:
+    """Write that a task returned ``target``.
+
+    Args:
+        keys: The keys of the nodes of the graph.
+        known: The keys of nodes that the run knew before; these are written as keys.
+
+    Raises:
+        SerializationError: A node has no JSON form: its task cannot be imported by its name, or an
+            argument or a policy has none. The message names the node.
+    """
+    if target in known:
+        lazies: Sequence[LazyResult[Any]] = ()
+        place: Any = known[target].hex()
+    else:
+        lazies = in_order(target, routes=True, known=known.__contains__)
+        place = len(lazies) - 1
+    nodes, key_list = nodes_of(lazies, known), _keys_of(lazies, keys)
+    graph = {"cascade": _VERSION, "nodes": nodes}
+    return _dumps({"graph": graph, "target": place, "keys": key_list})
+
+
+def tail_record(
+    codec: Codec,
+    task: Task[..., Any],
+    args: Mapping[str, Any],
+    step: int,
+    *,
+    amounts: Mapping[str, float] | None = None,
+    keys: Keys = NONE_KNOWN,
+    known: Keys = NONE_KNOWN,
+) -> bytes:
+    """Write that a node continues by calling ``task`` with ``args``.
+
+    Plain arguments take about as long as ``json.dumps``.
+
+    Args:
+        args: The arguments by name.
+        step: Number of tail calls of the node before this one.
+        amounts: Capacities that each step takes, by name, if they were computed.
+        keys: The keys of the lazy values among and below the arguments.
+        known: The keys of nodes that the run knew before; these are written as keys.
+
+    Raises:
+        NotStorableError: An argument has no stored form.
+        SerializationError: The task cannot be imported by its name, or a lazy argument has no form.
+    """
+    reference = reference_to(task)
+    if reference is None:
+        raise SerializationError(
+            f"the task {name_of(task)} cannot be imported by that name; define it at the top "
+            "level of a module"
+        )
+    lazy: dict[str, LazyResult[Any]] = {}
+    try:
+        body = codec.encode(args if type(args) is dict else dict(args))
+    except NotStorableError:
+        settled = {name: _settled(value) for name, value in args.items()}
+        lazy = {n: value for n, value in settled.items() if isinstance(value, LazyResult)}
+        if not lazy and all(settled[name] is args[name] for name in settled):
+            raise
+        body = codec.encode({n: value for n, value in settled.items() if n not in lazy})
+    rest: dict[str, Any] = {"amounts": dict(amounts)} if amounts else {}
+    if lazy:
+        rest |= _lazy_arguments(lazy, keys, known)
+    head = _dumps({"task": reference, "step": step})
+    return b"%b,%b%b}" % (head[:-1], b'"args":' + body, _joined(rest))
+
+
+def read_record(
+    codec: Codec, body: bytes, known: Mapping[NodeKey, LazyResult[Any]] = NO_KEYS
+) -> GraphRecord | TailRecord:
+    """Read a record. The modules that it names are imported.
+
+    Args:
+        known: Key → lazy value, for the nodes that the run knows. These are not made again.
+
+    Raises:
+        SerializationError: It is no record, a task or a class no longer exists, or it refers to a
+            node that is not in ``known``.
+    """
+    try:
+        document = json.loads(body)
+        if "graph" in document:
+            return _read_graph(document, known)
+        return _read_tail(codec, document, known)
+    except SerializationError:
+        raise
+    except UNREADABLE as error:
+        raise SerializationError(f"a record cannot be read: {error_text(error)}") from error
+
+
+def _settled(value: Any) -> Any:
+    """An argument of a tail call as that of a call: lazy if there are lazy values in it (M2)."""
+    if isinstance(value, Literal):
+        return value.value
+    try:
+        return as_lazy(value, tail_record.__code__, 0)
+    except ArgumentError as error:
+        raise NotStorableError(f"an argument has no stored form: {error}", "") from error
+
+
+def _lazy_arguments(lazy: Mapping[str, LazyResult[Any]], keys: Keys, known: Keys) -> dict[str, Any]:
+    together = gathered(list(lazy.values()), _lazy_arguments.__code__, 0)
+    lazies = in_order(together, routes=True, known=known.__contains__)[:-1]
+    index = {node: place for place, node in enumerate(lazies)}
+    places = {n: known[v].hex() if v in known else index[v] for n, v in lazy.items()}
+    return {"lazy": places, "nodes": nodes_of(lazies, known), "keys": _keys_of(lazies, keys)}
+
+
+def _keys_of(lazies: Sequence[LazyResult[Any]], keys: Keys) -> list[str | None]:
+    found = map(keys.get, lazies)
+    return [None if key is None else key.hex() for key in found]
+
+
+def _read_graph(
+    document: Mapping[str, Any], known: Mapping[NodeKey, LazyResult[Any]]
+) -> GraphRecord:
+    if document["graph"]["cascade"] != _VERSION:
+        raise ValueError("it is a graph of another version")
+    keys, find = _read_nodes(document["graph"]["nodes"], document["keys"], known)
+    return GraphRecord(find(document["target"]), keys)
+
+
+def _read_tail(
+    codec: Codec, document: Mapping[str, Any], known: Mapping[NodeKey, LazyResult[Any]]
+) -> TailRecord:
+    task = Resolver(trusted=True).task(document["task"])
+    args, step = codec.value_of(document["args"]), document["step"]
+    if type(args) is not dict or type(step) is not int:
+        raise TypeError("its arguments are no dict, or its step is no int")
+    nodes, written = document.get("nodes", ()), document.get("keys", ())
+    keys, find = _read_nodes(nodes, written, known)
+    args |= {name: find(place) for name, place in document.get("lazy", {}).items()}
+    return TailRecord(task, args, step, document.get("amounts", {}), keys)
+
+
+def _read_nodes(
+    nodes: Any, keys: Any, known: Mapping[NodeKey, LazyResult[Any]]
+) -> tuple[dict[LazyResult[Any], NodeKey], Callable[[Any], LazyResult[Any]]]:
+    """The keys of the nodes, and a function that finds the node at a place."""
+    if len(nodes) != len(keys):
+        raise ValueError("it has not a key for each node")
+    found = [None if key is None else bytes.fromhex(key) for key in keys]
+    lazies = read_nodes(nodes, Resolver(trusted=True), known, found)
+    pairs = zip(lazies, found, strict=True)
+    named = {lazy: key for lazy, key in pairs if key is not None and key not in known}
+    return named, ValueReader(Resolver(), lazies, known).earlier
+
+
+def _dumps(document: Mapping[str, Any]) -> bytes:
+    return _encode(document).encode()
+
+
+def _joined(rest: Mapping[str, Any]) -> bytes:
+    """More members of an object."""
+    return b"," + _dumps(rest)[1:-1] if rest else b""

@@ -1,0 +1,72 @@
+"""Tasks of durable runs. As a program, runs one of its targets, and writes a line for each call.
+
+python flows.py STORE RUN_ID TARGET CALLS
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import cascade as cs
+
+
+def note(text: str) -> None:
+    """Append a line to the file of calls; whole, also when the process is killed."""
+    path = os.environ.get("CALLS")
+    if path:
+        with Path(path).open("a") as file:
+            file.write(text + "\n")
+
+
+@cs.task
+def add(a: int, b: int) -> int:
+    note(f"add {a} {b}")
+    return a + b
+
+
+@cs.task
+async def double(x: int) -> int:
+    note(f"double {x}")
+    await asyncio.sleep(0.001)
+    return 2 * x
+
+
+@cs.task
+def plan(n: int) -> object:
+    note(f"plan {n}")
+    return add(double(n), double(n + 1))
+
+
+@cs.task
+async def agent(n: int, total: int = 0) -> object:
+    """Ask a tool in each step."""
+    note(f"agent {n} {total}")
+    if n == 0:
+        return total
+    return agent.tail(n - 1, add(total, n))
+
+
+@cs.task
+def count(n: int, total: int = 0) -> object:
+    return total if n == 0 else count.tail(n - 1, total + 1)
+
+
+def wide() -> object:
+    return [plan(n) for n in range(6)]
+
+
+def long() -> object:
+    return agent(30)
+
+
+def deep() -> object:
+    value = add(0, 0)
+    for n in range(20):
+        value = add(value, double(n))
+    return value
+
+
+if __name__ == "__main__":
+    store, run_id, name = sys.argv[1:4]
+    print(cs.run(globals()[name](), run_id=run_id, store=store))
