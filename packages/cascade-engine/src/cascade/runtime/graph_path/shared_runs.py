@@ -5,6 +5,8 @@ The event loop's thread makes the other calls meanwhile. ``short_run`` tells whe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from threading import get_ident
 from time import perf_counter
 from typing import Any
 
@@ -45,7 +47,20 @@ def short_run(run: Run, target: LazyResult[Any]) -> ShortRun | None:
 class SharedRun(ShortRun):
     """The calls of a run some of which a worker makes."""
 
-    __slots__ = ()
+    __slots__ = ("_shared",)
+
+    def __init__(
+        self, run: Run, lazies: Sequence[LazyResult[Any]], uses: dict[LazyResult[Any], int]
+    ) -> None:
+        super().__init__(run, lazies, uses)
+        #: The calls that a worker makes at this moment.
+        self._shared: Batch | None = None
+
+    def _called_now(self) -> LazyResult[Any] | None:
+        if self._run.is_own_thread(get_ident()):
+            return self._at
+        batch = self._shared
+        return None if batch is None else batch.current
 
     def _begin(self) -> Any:
         target = self._lazies[-1]
@@ -64,6 +79,7 @@ class SharedRun(ShortRun):
                 came = self._has_ended(batch)
                 if not came:
                     batch.take()
+                self._shared = None
                 if batch.current is not None:
                     stops.append(Stop(batch.current, batch, None))
                 elif batch.stopped is not None:
@@ -72,7 +88,8 @@ class SharedRun(ShortRun):
                     return self._stopped(stops)
             if stops:
                 return WAITS if self._waits(stops[0]) else self._stopped(stops)
-            if self._turn.until < perf_counter() and target not in self._values:
+            is_over = self._turn.until < perf_counter() or self._run.constraints.any
+            if is_over and target not in self._values:
                 return self._stopped([])
         return self._values[target]
 
@@ -94,8 +111,8 @@ class SharedRun(ShortRun):
         todo = [z for z in self._lazies if z._plain and z.task is not GATHER and z not in values]
         if not any(all(source in values for source in lazy._dependencies) for lazy in todo):
             return None
-        batch = Batch(self._run, todo, values, self._release)
-        return batch if batch.start() else None
+        batch = self._shared = Batch(self._run, todo, values, self._release)
+        return batch if batch.start() else None  # until it has ended: it refers to this
 
     def _early_calls(self) -> Stop | None:
         """Make the calls of this thread that have their inputs, while they return values."""

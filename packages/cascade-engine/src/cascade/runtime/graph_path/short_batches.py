@@ -188,7 +188,7 @@ class Batch:
         """The next node that has its inputs, and is now ``current``."""
         values = self._values
         with self._lock:
-            if self._is_taken:
+            if self._is_taken or self._run.constraints.any:  # set by one of these calls
                 return None
             for place, lazy in enumerate(self._todo):
                 if all(source in values for source in lazy._dependencies):

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from cascade.graph.build import inputs_of
 from cascade.runtime.clock import VirtualLoop
-from cascade.runtime.current import uses_current
+from cascade.runtime.current import Place as CurrentPlace
 from cascade.runtime.execution.awaited_call import AwaitedCall
 from cascade.runtime.execution.cancels import cancelled_inside
 from cascade.runtime.execution.contexts import is_written
@@ -62,6 +62,7 @@ class ShortRun:
     """
 
     __slots__ = (
+        "_at",
         "_call",
         "_error",
         "_given",
@@ -96,6 +97,17 @@ class ShortRun:
         #: The call that waits; from the beginning, if a program's code has stopped at it.
         self._call: EarlyCall | None = None
         self._turn = self._new_turn()
+        #: The node that this thread calls, or has called last, for ``cs.current``.
+        self._at = lazies[-1]
+        run.locate = self._locate
+
+    def _locate(self) -> CurrentPlace | None:
+        """See ``Run.locate``."""
+        lazy = self._called_now()
+        return None if lazy is None else CurrentPlace(lazy, lazy, lazy.task)
+
+    def _called_now(self) -> LazyResult[Any] | None:
+        return self._at
 
     @classmethod
     def after(cls, run: Run, begun: Begun) -> ShortRun | None:
@@ -113,7 +125,7 @@ class ShortRun:
         values = zip(lazies, begun.stopped.done, strict=False)
         made._values = dict(values)
         made._place, made._pins, made._call = place, begun.kept, call
-        made._waiting = lazies[place]
+        made._waiting = made._at = lazies[place]
         begun.forget()
         return made
 
@@ -168,6 +180,7 @@ class ShortRun:
     def _made(self, lazy: LazyResult[Any]) -> Any:
         """The result of the call of a node that has its inputs; ELSEWHERE if it is for a worker."""
         run, get, turn = self._run, self._values.__getitem__, self._turn
+        self._at = lazy
         args: Any
         kwargs: Any
         if not lazy._dependencies:
@@ -198,7 +211,7 @@ class ShortRun:
         run, turn = self._run, self._turn
         if is_written(turn.context, len(run.context), run.held):
             turn.context = run.context.copy()  # other calls must not see what it has set (M12)
-        if (now := perf_counter()) > turn.until:
+        if (now := perf_counter()) > turn.until or run.constraints.any:  # set by the call
             return True
         turn.began = now
         return False
@@ -340,8 +353,6 @@ def uses_in(target: LazyResult[Any]) -> dict[LazyResult[Any], int] | None:
         lazy = todo.pop()
         if not (lazy._plain or may_begin_early(lazy)):
             return None
-        if not lazy.task.structural and uses_current(lazy.task):
-            return None  # its calls are to be told apart
         for source in lazy._dependencies:
             known = uses.get(source)
             if known is None:
