@@ -14,7 +14,11 @@ from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.durable.journal import Journal
-from cascade.runtime.durable.runs import DurableRuns, Request, durable_runs
+from cascade.runtime.durable.programs import Program as StoredProgram
+from cascade.runtime.durable.programs import wanted
+from cascade.runtime.durable.resuming import resumed
+from cascade.runtime.durable.runs import Begin, DurableRuns, durable_runs
+from cascade.runtime.durable.starting import value_of_run
 from cascade.runtime.engine_options import EngineOptions, EngineSettings
 from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
@@ -27,6 +31,7 @@ from cascade.runtime.loops.tiers import Tier, check_tier
 from cascade.runtime.options import (
     DEFAULTS,
     ProgramOptions,
+    ResumeOptions,
     RunOptions,
     RunSettings,
     settings,
@@ -109,8 +114,7 @@ class Engine:
         self.blueprints = self._lending.blueprints
         #: The functions found to be slow in the event loop's thread (M6).
         self.durations = self._lending.durations
-        self._durable = durable_runs(made.store, made.signing_key)
-        self._durability = made.durability
+        self._durable = durable_runs(made.store, made.durability, made.signing_key, made.modules)
         self._closed = False
         self._graph = GraphExecutionStrategy(made.solver or NativeSolver(), made.tier)
         self._vm = VMExecutionStrategy(self._compile, self._machine)
@@ -243,30 +247,61 @@ class Engine:
         self, target: LazyResult[Any], params: Mapping[str, Any] | None, how: RunSettings
     ) -> Awaitable[Any]:
         """An awaitable for the value of ``target``; the run is made, but has not begun."""
-        strategy: ExecutionStrategy = self._vm if how.use_vm else self._graph
         if self._durable is not None and how.run_id is not None:
-            return self._durably(self._durable, target, params or {}, how, strategy)
+            codec, priority = self._durable.codec, how.priority
+            new = wanted(codec, how.run_id, target, params or {}, priority=priority)
+            return value_of_run(self._durable, new, self._beginning(how))
         run = self._new_run(params, how)
-        return self._lives.live(run, target, strategy, how.deadline)
+        return self._lives.live(run, target, self._strategy(how), how.deadline)
 
-    def _durably(
-        self,
-        durable: DurableRuns,
-        target: LazyResult[Any],
-        params: Mapping[str, Any],
-        how: RunSettings,
-        strategy: ExecutionStrategy,
-    ) -> Awaitable[Any]:
-        """The same for a run that is kept in the store."""
-        assert how.run_id is not None
+    def _beginning(self, how: RunSettings) -> Begin:
+        """Begins a durable run that is executed so."""
 
-        def begin(journal: Journal) -> Awaitable[Any]:
-            run = self._new_run(params, how)
+        def begin(program: StoredProgram, journal: Journal) -> Awaitable[Any]:
+            run = self._new_run(program.params, how)
             run.keep_journal(journal)
-            return self._lives.live(run, target, strategy, how.deadline)
+            return self._lives.live(run, program.target, self._strategy(how), how.deadline)
 
-        request = Request(how.run_id, target, params, how.priority, self._durability)
-        return durable.value(request, begin)
+        return begin
+
+    def _strategy(self, how: RunSettings) -> ExecutionStrategy:
+        return self._vm if how.use_vm else self._graph
+
+    @takes(ResumeOptions, RunSettings)
+    async def resume(self, run_id: str, **options: Unpack[ResumeOptions]) -> Any:
+        """Go on with a run of the store, by its id alone; or give its stored value.
+
+        The target and the parameters come from the store. What is done is not called again (D2);
+        of a run that has failed, what failed is (D8).
+
+        Args:
+            run_id: The id that the run was begun or enqueued with.
+
+        Raises:
+            RunNotFoundError: No run in the store has the id.
+            TaskNotImportedError: The target is in a module that is not imported; import it, or
+                name it in ``Engine(modules=[…])``.
+            SerializationError: The target is not stored, because another process could not read
+                it; run the same target with the same ``run_id``. Or it is gone from the code.
+            RunLeasedError: Somebody executes the run at this moment.
+            RunConflictError: Its steps were deleted.
+            RunError: The engine has no store, or executes the run itself.
+            Exception: As ``run``.
+        """
+        how = self._how("resume", {"run_id": run_id, **options})
+        try:
+            return await resumed(self._stored("resume"), run_id, self._beginning(how))
+        except BaseException as error:
+            leave_out_machinery(error)
+            raise
+
+    def _stored(self, call: str) -> DurableRuns:
+        if self._durable is None:
+            raise RunError(
+                f"engine.{call}() needs a store\n"
+                '    right:  cs.Engine(store="sqlite:///runs.db")'
+            )
+        return self._durable
 
     def _how(self, call: str, options: RunOptions) -> RunSettings:
         """The settings of a new run; refuses one that may not begin now."""

@@ -44,10 +44,15 @@ class ProgramOptions(TypedDict, total=False):
     priority: int
 
 
-class RunOptions(ProgramOptions, total=False):
-    """Options of one run, ``engine.run(target, deadline=5)``; see RunSettings."""
+class ResumeOptions(ProgramOptions, total=False):
+    """Options of a run of the store, ``engine.resume("order-17")``; see RunSettings."""
 
     use_vm: bool
+
+
+class RunOptions(ResumeOptions, total=False):
+    """Options of one run, ``engine.run(target, deadline=5)``; see RunSettings."""
+
     run_id: str | None
     late_params: Iterable[str]
 
@@ -70,7 +75,8 @@ class RunSettings:
         priority: Added to the priorities of the run's nodes, which compete with those of the
             engine's other runs for capacities and worker threads (M24).
         run_id: Names the run in events and in ``engine.runs()``; random if left out. Two runs of
-            one engine cannot have the same id at the same time.
+            one engine cannot have the same id at the same time. With a store, the run is kept
+            there under this id, and another process can go on with it.
         late_params: Names of ``Param`` nodes that tasks make and return during the run. They cannot
             be found before, so ``params`` may have them only if they are named here (M22).
     """

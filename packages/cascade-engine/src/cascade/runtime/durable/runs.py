@@ -1,191 +1,167 @@
-"""Durable runs: how one begins or is resumed, and how it ends in its store."""
+"""Durable runs of one engine: how one is executed under a lease, and how it ends in its store."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from cascade.adapters.stores.urls import open_store
 from cascade.graph.codec import Codec
-from cascade.graph.naming import ROOT
-from cascade.graph.serialize import to_json
-from cascade.graph.signatures import Signature, difference, signature_of
 from cascade.runtime.durable.journal import Journal
-from cascade.runtime.durable.keys import Keys
 from cascade.runtime.durable.owner import dead_among, own_name
+from cascade.runtime.durable.programs import Program
+from cascade.runtime.durable.tenure import Tenure
 from cascade.runtime.durable.writer import LEASE, Desk, Writer
 from cascade.runtime.execution.worker_calls import hold_until
 from cascade.runtime.options import Durability
-from cascade.spec.errors import (
-    LeaseLostError,
-    NotStorableError,
-    RunCancelledError,
-    RunConflictError,
-    SerializationError,
-    StoreError,
-)
-from cascade.spec.lazy_types import LazyResult
-from cascade.spec.run_rows import Change, Lease, NewRun, Receipt, RunRecord, RunStatus
+from cascade.spec.errors import NotStorableError, SerializationError
+from cascade.spec.run_rows import Change, Lease, Loaded, RunRecord, RunStatus
 from cascade.spec.run_store import RunStore
-from cascade.spec.wording import short
 
 T = TypeVar("T")
 #: Begins a run with a journal; awaiting it gives the value.
-Begin = Callable[[Journal], Awaitable[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A run that is asked for.
-
-    Attributes:
-        run_id: Its id.
-        target: Its target.
-        params: The values of its parameters.
-        priority: Its priority among enqueued runs (M24).
-        durability: What it waits for (D4).
-    """
-
-    run_id: str
-    target: LazyResult[Any]
-    params: Mapping[str, Any]
-    priority: int = 0
-    durability: Durability = "sync"
+Begin: TypeAlias = Callable[[Program, Journal], Awaitable[Any]]
 
 
 class DurableRuns:
     """The durable runs of one engine.
 
+    ``starting``, ``resuming`` and ``serving`` claim runs; here they are executed.
+
     Args:
         store: Keeps them.
         codec: Encodes values.
-        lease: Seconds for which a lease holds.
+        durability: What they wait for (D4).
+        seconds: For how long a lease holds.
         owns: Whether to close the store at the end.
     """
 
     def __init__(
-        self, store: RunStore, codec: Codec, *, lease: float = LEASE, owns: bool = False
+        self,
+        store: RunStore,
+        codec: Codec,
+        durability: Durability,
+        *,
+        seconds: float = LEASE,
+        owns: bool = False,
     ) -> None:
         self.store = store
+        self.codec = codec
+        self._durability = durability
         self._owns = owns
-        self._codec = codec
-        self._lease = lease
-        self._writer = Writer(store, lease)
+        self._seconds = seconds
+        self._writer = Writer(store, seconds)
         self._threads: ThreadPoolExecutor | None = None
 
-    async def value(self, request: Request, begin: Begin) -> Any:
-        """The value of a run: stored, or computed from where it was (D1).
+    @property
+    def lease(self) -> Lease:
+        """A lease of this process, from now on."""
+        return Lease(own_name(), self._seconds)
+
+    async def execute(
+        self, run: RunRecord, program: Program, begin: Begin, loaded: Loaded | None = None
+    ) -> Any:
+        """The value of a run that was just claimed, computed from where it was.
+
+        Args:
+            loaded: What the store knew of it, if that was read after the claim.
 
         Raises:
-            RunConflictError: The id belongs to a run of another target, or with other parameters.
-            RunLeasedError: Another process executes it, or another run of this one.
             StoreError: The store cannot be used.
-            LeaseLostError: Another process has taken it over meanwhile.
+            LeaseLostError: Another process has taken the run over meanwhile.
             RunCancelledError: Somebody has cancelled it.
+            Exception: The error of the run.
         """
-        keys = Keys()
-        named = keys.new(request.target, ROOT)
-        keys.put(named, None)
-        found = await self._claimed(request, signature_of(request.target, named))
-        if found.status is RunStatus.SUCCEEDED:
-            return await self._result(found)
-        loaded = await self.call(self.store.load, found.number)
-        chunk = max((chunk.number for chunk in loaded.chunks), default=0) + 1
-        tenure = _Tenure(request.run_id)
-        desk = self._writer.open(found.number, found.epoch, chunk, tenure)
+        if loaded is None:
+            loaded = await self.call(self.store.load, run.number)
+        tenure = Tenure(run.run_id)
+        desk = self._desk(run, loaded, tenure)
         try:
-            desk.deferred = request.durability == "exit"
-            journal = Journal(self._codec, keys, desk, sync=request.durability == "sync")
-            journal.fetch = partial(self._blob, found.number)
+            desk.deferred = self._durability == "exit"
+            journal = Journal(self.codec, program.keys, desk, sync=self._durability == "sync")
+            journal.fetch = partial(self._blob, run.number)
             tenure.begin(journal)
             journal.load(loaded)
-            return await self._lived(tenure, desk, journal, request, begin)
+            return await self._lived(tenure, desk, partial(begin, program, journal))
         finally:
             tenure.end()
             self._writer.close(desk)
 
-    async def _claimed(self, request: Request, signature: Signature) -> RunRecord:
-        """The run, which this process owns now, unless it has succeeded."""
-        params = self._codec.dumps(dict(request.params))
-        new = NewRun(
-            request.run_id,
-            request.target.name,
-            signature.root,
-            _program(request.target),
-            params,
-            signature.to_bytes(),
-            request.priority,
-        )
-        lease = Lease(own_name(), self._lease)
-        dead = await self._dead()
-        (created,) = await self.call(self.store.create, [new], lease=lease, dead=dead)
-        run: RunRecord = created.run
-        if not created.new:
-            await self._compare(run, signature, params)
-        if created.claimed or run.status is RunStatus.SUCCEEDED:
-            return run
-        claim = partial(self.store.claim_run, run.run_id, lease, again=True, dead=dead)
-        return await self.call(claim)
+    async def release(self, run: RunRecord, change: Change) -> None:
+        """Leave a run that was just claimed, without executing it.
 
-    async def _compare(self, run: RunRecord, given: Signature, params: bytes) -> None:
-        """Refuse a run that is another one than the stored one with its id (D1)."""
+        Raises:
+            LeaseLostError: Another process has taken it over meanwhile.
+            StoreError: The store cannot be used.
+        """
+        tenure = Tenure(run.run_id)
+        desk = self._writer.open(run.number, run.epoch, 1, tenure)
+        try:
+            await self._leave(tenure, desk, change)
+        finally:
+            self._writer.close(desk)
+
+    async def result(self, run: RunRecord) -> Any:
+        """The value of a run that has succeeded.
+
+        Raises:
+            NotStorableError: It has no stored form.
+            SerializationError: It cannot be read in this process.
+        """
         loaded = await self.call(self.store.load, run.number)
-        stored = Signature.from_bytes(loaded.code) if loaded.code else None
-        if run.root != given.root:
-            how = "" if stored is None else f": {difference(stored, given)}"
-            raise RunConflictError(
-                f"run {run.run_id!r} in the store is of another target, '{run.target}'{how}; "
-                "give this one another run_id, or delete that run",
-                run.run_id,
-            )
-        if loaded.params != params:
-            raise RunConflictError(
-                f"run {run.run_id!r} in the store has other parameters: "
-                f"{short(self._codec.loads(loaded.params))}; give this one another run_id",
-                run.run_id,
-            )
+        return value_of(self.codec, run, loaded.result)
 
-    async def _dead(self) -> list[str]:
+    async def dead(self) -> list[str]:
         """The owners of runs in the store that are processes of this machine which have ended."""
         return dead_among(await self.call(self.store.owners))
 
-    async def _result(self, run: RunRecord) -> Any:
-        """The value of a run that has succeeded."""
-        loaded = await self.call(self.store.load, run.number)
-        if not loaded.result:
-            raise NotStorableError(
-                f"run {run.run_id!r} has succeeded, but its value has no stored form", ""
-            )
-        return self._codec.loads(loaded.result)
+    async def call(self, method: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call a method of the store, which may wait for the disk, on a thread."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(1, thread_name_prefix="cascade-store")
+        call = self._threads.submit(method, *args, **kwargs)
+        hold_until(call, asyncio.get_running_loop(), "a call of the store")
+        return await asyncio.wrap_future(call)
+
+    def close(self) -> None:
+        """End the threads. No run is under way any more."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+        if self._owns:
+            self.store.close()
+
+    # -- a run under way --------------------------------------------------------------------------
+
+    def _desk(self, run: RunRecord, loaded: Loaded, tenure: Tenure) -> Desk:
+        chunk = max((chunk.number for chunk in loaded.chunks), default=0) + 1
+        return self._writer.open(run.number, run.epoch, chunk, tenure)
 
     async def _lived(
-        self, tenure: _Tenure, desk: Desk, journal: Journal, request: Request, begin: Begin
+        self, tenure: Tenure, desk: Desk, begin: Callable[[], Awaitable[Any]]
     ) -> Any:
         """The value of a run, computed under a lease; and its end in the store."""
         try:
-            value = await begin(journal)
+            value = await begin()
         except asyncio.CancelledError:
-            # Ctrl-C, or the end of the engine: any process may go on with it.
+            # Ctrl-C, or the end of the engine or worker: any process may go on with it.
             await asyncio.shield(self._leave(tenure, desk, Change(RunStatus.ENQUEUED)))
             raise
         except Exception as error:
             if error is not tenure.lost:
                 status = RunStatus.CANCELLED if error is tenure.cancelled else RunStatus.FAILED
-                await self._leave(tenure, desk, Change(status, self._codec.dumps(error)))
+                await self._leave(tenure, desk, Change(status, self.codec.dumps(error)))
             raise
         try:
-            body = self._codec.dumps(value)
+            body = self.codec.dumps(value)
         except NotStorableError:
             body = b""
         await self._leave(tenure, desk, Change(RunStatus.SUCCEEDED, body))
         return value
 
-    async def _leave(self, tenure: _Tenure, desk: Desk, change: Change) -> None:
+    async def _leave(self, tenure: Tenure, desk: Desk, change: Change) -> None:
         """Commit the end of a run, with all that is not committed yet.
 
         Raises:
@@ -199,16 +175,6 @@ class DurableRuns:
         hold_until(left, loop, "the commit of a run's end")
         await asyncio.wrap_future(left)
 
-    # -- the store --------------------------------------------------------------------------------
-
-    async def call(self, method: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call a method of the store, which may wait for the disk, on a thread."""
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(1, thread_name_prefix="cascade-store")
-        call = self._threads.submit(method, *args, **kwargs)
-        hold_until(call, asyncio.get_running_loop(), "a call of the store")
-        return await asyncio.wrap_future(call)
-
     def _blob(self, run: int, digest: bytes) -> bytes:
         """A large value. In any thread; the run waits for it."""
         found = self.store.blobs(run, [digest]).get(digest)
@@ -216,111 +182,36 @@ class DurableRuns:
             raise SerializationError(f"the store has lost a large value, {digest.hex()}")
         return found
 
-    def close(self) -> None:
-        """End the threads. No run is under way any more."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
-        if self._owns:
-            self.store.close()
-
 
 def durable_runs(
-    store: RunStore | str | None, signing_key: bytes | str | None
+    store: RunStore | str | None,
+    durability: Durability,
+    signing_key: bytes | str | None,
+    modules: Iterable[str] = (),
 ) -> DurableRuns | None:
     """The durable runs of an engine; None without a store.
 
     Raises:
-        ArgumentError: ``store`` is none, or ``signing_key`` is no key.
+        ArgumentError: ``store`` is none, ``signing_key`` is no key, or ``modules`` are not names.
         StoreError: The store cannot be opened.
     """
+    codec = Codec(signing_key=signing_key, modules=modules)
     if store is None:
         return None
-    codec = Codec(signing_key=signing_key)
     if isinstance(store, RunStore):
-        return DurableRuns(store, codec)
-    return DurableRuns(open_store(store), codec, owns=True)
+        return DurableRuns(store, codec, durability)
+    return DurableRuns(open_store(store), codec, durability, owns=True)
 
 
-class _Tenure:
-    """The time in which this process owns a run; listens to the writer.
+def value_of(codec: Codec, run: RunRecord, result: bytes | None) -> Any:
+    """The stored value of a run that has succeeded.
 
-    Args:
-        run_id: The run.
-
-    Attributes:
-        lost: The error with which the run ends here, because the store or the lease was lost.
-        cancelled: The error with which it ends because somebody has cancelled it.
-        left: Done when the end of the run is committed.
+    Raises:
+        NotStorableError: It has no stored form.
+        SerializationError: It cannot be read in this process.
     """
-
-    def __init__(self, run_id: str) -> None:
-        self._run_id = run_id
-        self._loop = asyncio.get_running_loop()
-        self._journal: Journal | None = None
-        self.lost: Exception | None = None
-        self.cancelled: RunCancelledError | None = None
-        self.left: Future[None] | None = None
-
-    def begin(self, journal: Journal) -> None:
-        """Pass on to ``journal`` what the writer tells."""
-        self._journal = journal
-
-    def end(self) -> None:
-        """Pass on nothing more."""
-        if self._journal is not None:
-            self._journal.end()
-
-    # -- in the writer's thread ---------------------------------------------------------------
-
-    def committed(self, waiting: list[Callable[[], object]], receipt: Receipt) -> None:
-        if self.left is not None:
-            for call in waiting:
-                call()
-            return
-        if waiting:
-            self._in_loop(self._pass_on, waiting)
-        if receipt.cancelling and self.cancelled is None:
-            self.cancelled = RunCancelledError(f"run {self._run_id!r} was cancelled", self._run_id)
-            self._in_loop(self._stop, self.cancelled)
-
-    def lost_lease(self) -> None:
-        self._lose(
-            LeaseLostError(
-                f"run {self._run_id!r} has another owner by now, which goes on with it; what this "
-                "process has done since its last commit is not kept",
-                self._run_id,
-            )
+    if not result:
+        raise NotStorableError(
+            f"run {run.run_id!r} has succeeded, but its value has no stored form", ""
         )
-
-    def failed(self, error: StoreError) -> None:
-        self._lose(error)
-
-    def _lose(self, error: Exception) -> None:
-        self.lost = self.lost or error
-        left = self.left
-        if left is not None and not left.done():
-            left.set_exception(self.lost)
-        else:
-            self._in_loop(self._stop, self.lost)
-
-    def _in_loop(self, call: Callable[..., object], *args: Any) -> None:
-        with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(call, *args)
-
-    # -- in the loop's thread -----------------------------------------------------------------
-
-    def _pass_on(self, waiting: list[Callable[[], object]]) -> None:
-        if self._journal is not None:
-            self._journal.committed(waiting)
-
-    def _stop(self, error: Exception) -> None:
-        if self._journal is not None:
-            self._journal.stop(error)
-
-
-def _program(target: LazyResult[Any]) -> bytes | None:
-    """The target for other processes; None if they cannot read it."""
-    try:
-        return to_json(target).encode()
-    except SerializationError:
-        return None
+    return codec.loads(result)
