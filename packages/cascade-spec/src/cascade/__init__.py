@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from cascade.graph.visualize import visualize as visualize
     from cascade.runtime import events as events
     from cascade.runtime.control.plane import ControlPlane as ControlPlane
+    from cascade.runtime.durable.enqueuing import enqueue as enqueue
+    from cascade.runtime.durable.enqueuing import enqueue_async as enqueue_async
+    from cascade.runtime.durable.schedules import schedule as schedule
     from cascade.runtime.engine import Engine as Engine
     from cascade.runtime.limits.capacities import Capacities as Capacities
     from cascade.runtime.limits.rules import Constraint as Constraint
@@ -75,6 +78,8 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "graph.visualize": ("visualize",),
         "runtime": ("events",),
         "runtime.control.plane": ("ControlPlane",),
+        "runtime.durable.enqueuing": ("enqueue", "enqueue_async"),
+        "runtime.durable.schedules": ("schedule",),
         "runtime.engine": ("Engine",),
         "runtime.telemetry.history": ("History",),
         "runtime.limits.capacities": ("Capacities",),

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
@@ -17,8 +18,11 @@ from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.programs import Program as StoredProgram
 from cascade.runtime.durable.programs import wanted
 from cascade.runtime.durable.resuming import resumed
+from cascade.runtime.durable.retention import Retention
 from cascade.runtime.durable.runs import Begin, DurableRuns, durable_runs
+from cascade.runtime.durable.serving import MOST_RECOVERIES, Worker
 from cascade.runtime.durable.starting import value_of_run
+from cascade.runtime.durable.stopping import on_signals
 from cascade.runtime.engine_options import EngineOptions, EngineSettings
 from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
@@ -34,12 +38,12 @@ from cascade.runtime.options import (
     ResumeOptions,
     RunOptions,
     RunSettings,
+    new_id,
     settings,
     takes,
 )
 from cascade.runtime.program import Program, ProgramExecution
 from cascade.runtime.run import Run
-from cascade.runtime.run_events import new_id
 from cascade.runtime.semantics.parameter_names import check_parameter_names
 from cascade.runtime.semantics.recording import Record
 from cascade.runtime.straightline.stops import Begun
@@ -47,7 +51,7 @@ from cascade.runtime.vm import VirtualMachine
 from cascade.runtime.vm.strategy import VMExecutionStrategy
 from cascade.spec.blueprint import Blueprint, Literal, TailCall
 from cascade.spec.callsite import users_frame
-from cascade.spec.checks import check_seconds
+from cascade.spec.checks import check_count, check_flag, check_seconds
 from cascade.spec.containers import refused
 from cascade.spec.errors import (
     DefinitionError,
@@ -58,6 +62,7 @@ from cascade.spec.operation import Operation
 from cascade.spec.params import check_param_names, check_params
 from cascade.spec.protocols import ExecutionStrategy
 from cascade.spec.resource import Provider, ResourceDefinition
+from cascade.spec.run_rows import RunRecord
 from cascade.spec.wording import short
 
 R = TypeVar("R")
@@ -115,6 +120,7 @@ class Engine:
         #: The functions found to be slow in the event loop's thread (M6).
         self.durations = self._lending.durations
         self._durable = durable_runs(made.store, made.durability, made.signing_key, made.modules)
+        self._retention = Retention(made.retention)
         self._closed = False
         self._graph = GraphExecutionStrategy(made.solver or NativeSolver(), made.tier)
         self._vm = VMExecutionStrategy(self._compile, self._machine)
@@ -295,11 +301,64 @@ class Engine:
             leave_out_machinery(error)
             raise
 
+    async def serve(
+        self,
+        *,
+        max_runs: int = 100,
+        modules: Iterable[str] = (),
+        use_vm: bool = False,
+        max_recoveries: int = MOST_RECOVERIES,
+        stop: asyncio.Event | None = None,
+    ) -> None:
+        """Be a worker: execute the runs of the store that are due, until it is stopped.
+
+        Due are runs that were enqueued, runs whose sleep is over, and runs whose owners have died.
+        Of all workers that serve a store, one gets each run; the others take over if it dies. A
+        run that names a module which this worker may not import is left to the others.
+
+        SIGTERM, SIGHUP and Ctrl-C, in the main thread and if the program has no handlers of its
+        own, end it as ``stop`` does: the runs under way are handed over to other workers, coroutines
+        are cancelled, and plain functions are waited for, until a second signal (M8).
+
+        A run that fails is logged by the logger ``cascade.worker``, and stays in the store. Old
+        runs are deleted as ``Engine(retention=…)`` says, and the schedules of imported modules are
+        fired.
+
+        Args:
+            max_runs: Most runs at the same time.
+            modules: Modules to import before: those with the tasks and schedules.
+            use_vm: Execute the runs on the virtual machine.
+            max_recoveries: How often a run is claimed without any progress before it is dead (D3).
+            stop: Ends it when it is set.
+
+        Raises:
+            ArgumentError: An argument is invalid.
+            RunError: The engine has no store, or is closed.
+            StoreError: The store cannot be used, and trying again would not help.
+        """
+        self._check_open()
+        check_count("max_runs", max_runs)
+        check_count("max_recoveries", max_recoveries)
+        check_flag("use_vm", use_vm)
+        runs, stop = self._stored("serve"), stop or asyncio.Event()
+        for name in modules:
+            import_module(name)
+
+        def begin(run: RunRecord) -> Begin:
+            return self._beginning(
+                replace(DEFAULTS, use_vm=use_vm, run_id=run.run_id, priority=run.priority)
+            )
+
+        worker = Worker(
+            runs, begin, max_runs=max_runs, retention=self._retention, max_recoveries=max_recoveries
+        )
+        with on_signals(stop):
+            await worker.work(stop)
+
     def _stored(self, call: str) -> DurableRuns:
         if self._durable is None:
             raise RunError(
-                f"engine.{call}() needs a store\n"
-                '    right:  cs.Engine(store="sqlite:///runs.db")'
+                f'engine.{call}() needs a store\n    right:  cs.Engine(store="sqlite:///runs.db")'
             )
         return self._durable
 

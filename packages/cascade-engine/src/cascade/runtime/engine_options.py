@@ -44,6 +44,7 @@ class EngineOptions(TypedDict, total=False):
     durability: Durability
     signing_key: bytes | str | None
     modules: Iterable[str]
+    retention: Mapping[str, str | float] | None
 
 
 class WatchOptions(TypedDict, total=False):
@@ -88,6 +89,9 @@ class EngineSettings:
         signing_key: Signs what is stored, and refuses to read what was not signed with it.
         modules: Modules that may be imported because a run of the store names tasks or classes in
             them. All others must be imported already.
+        retention: For how long ``serve`` lets the store keep runs that have ended, by status:
+            ``{"succeeded": "7d", "failed": "30d", "cancelled": "12h", "dead": "4w"}``, or seconds.
+            Runs with another status are kept for ever.
     """
 
     threads: Executor | int | None = None
@@ -104,6 +108,7 @@ class EngineSettings:
     durability: Durability = "sync"
     signing_key: bytes | str | None = None
     modules: Iterable[str] = ()
+    retention: Mapping[str, str | float] | None = None
 
     def __post_init__(self) -> None:
         if self.durability not in get_args(Durability):

@@ -11,6 +11,7 @@ Inside, ``settings`` turns them into a frozen dataclass, which has the texts and
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -109,6 +110,11 @@ class RunSettings:
 
 #: The defaults.
 DEFAULTS = RunSettings()
+
+
+def new_id() -> str:
+    """A random id for a run."""
+    return os.urandom(8).hex()
 
 
 def settings(kind: type[S], call: str, options: Mapping[str, Any], known: Iterable[str]) -> S:

@@ -139,15 +139,13 @@ class DurableRuns:
         chunk = max((chunk.number for chunk in loaded.chunks), default=0) + 1
         return self._writer.open(run.number, run.epoch, chunk, tenure)
 
-    async def _lived(
-        self, tenure: Tenure, desk: Desk, begin: Callable[[], Awaitable[Any]]
-    ) -> Any:
+    async def _lived(self, tenure: Tenure, desk: Desk, begin: Callable[[], Awaitable[Any]]) -> Any:
         """The value of a run, computed under a lease; and its end in the store."""
         try:
             value = await begin()
         except asyncio.CancelledError:
             # Ctrl-C, or the end of the engine or worker: any process may go on with it.
-            await asyncio.shield(self._leave(tenure, desk, Change(RunStatus.ENQUEUED)))
+            await self._leave(tenure, desk, Change(RunStatus.ENQUEUED))
             raise
         except Exception as error:
             if error is not tenure.lost:
@@ -164,16 +162,25 @@ class DurableRuns:
     async def _leave(self, tenure: Tenure, desk: Desk, change: Change) -> None:
         """Commit the end of a run, with all that is not committed yet.
 
+        A first cancel does not end the wait for the commit, a second one does.
+
         Raises:
             LeaseLostError: Another process has taken it over.
             StoreError: The store cannot be used; the run stays unfinished.
         """
         left: Future[None] = Future()
         tenure.left = left
-        desk.leave(change, partial(left.set_result, None))
+        desk.leave(change, tenure.leave)
         loop = asyncio.get_running_loop()
         hold_until(left, loop, "the commit of a run's end")
-        await asyncio.wrap_future(left)
+        ended = asyncio.wrap_future(left)
+        try:
+            await asyncio.shield(ended)
+        except asyncio.CancelledError:
+            await asyncio.wait([ended])
+            if not ended.cancelled():
+                ended.exception()  # is retrieved; the cancel is raised
+            raise
 
     def _blob(self, run: int, digest: bytes) -> bytes:
         """A large value. In any thread; the run waits for it."""

@@ -22,7 +22,7 @@ class Tenure:
     Attributes:
         lost: The error with which the run ends here, because the store or the lease was lost.
         cancelled: The error with which it ends because somebody has cancelled it.
-        left: Done when the end of the run is committed.
+        left: Done when the end of the run is committed; None before the run has ended.
     """
 
     def __init__(self, run_id: str) -> None:
@@ -32,6 +32,11 @@ class Tenure:
         self.lost: Exception | None = None
         self.cancelled: RunCancelledError | None = None
         self.left: Future[None] | None = None
+
+    def leave(self) -> None:
+        """The end of the run is committed. In the writer's thread, given with that commit."""
+        assert self.left is not None
+        self.left.set_result(None)
 
     def begin(self, journal: Journal) -> None:
         """Pass on to ``journal`` what the writer tells."""
@@ -46,8 +51,9 @@ class Tenure:
 
     def committed(self, waiting: list[Callable[[], object]], receipt: Receipt) -> None:
         if self.left is not None:
-            for call in waiting:
-                call()
+            # The functions of an earlier commit belong to a graph that has ended meanwhile.
+            if self.leave in waiting:
+                self.leave()
             return
         if waiting:
             self._in_loop(self._pass_on, waiting)
