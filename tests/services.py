@@ -13,8 +13,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import psycopg
 
 #: Real seconds for a server to start; on a busy machine too.
 _STARTS_WITHIN = 20.0
@@ -122,7 +126,7 @@ class Postgres:
 
     def __init__(self, folder: Path, **options: str) -> None:
         self.port = free_port()
-        self.url = f"postgresql://cascade@127.0.0.1:{self.port}/postgres"
+        self.url = f"postgresql://tester@127.0.0.1:{self.port}/postgres"
         self._folder = folder
         self._log = folder / "log"
         self._options = {
@@ -133,12 +137,13 @@ class Postgres:
             **options,
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._cleaner: psycopg.Connection | None = None
         # It refuses to run as root.
         self._user = "postgres" if os.geteuid() == 0 else None
         if self._user is not None:
             shutil.chown(folder, self._user)
         self._call(
-            "initdb", "-D", "data", "-U", "cascade", "-A", "trust", "-N", "--locale=C", "-E", "UTF8"
+            "initdb", "-D", "data", "-U", "tester", "-A", "trust", "-N", "--locale=C", "-E", "UTF8"
         )
 
     @classmethod
@@ -172,6 +177,9 @@ class Postgres:
 
     def stop(self) -> None:
         """Stop it; connections are lost, and what was committed is not."""
+        if self._cleaner is not None:
+            self._cleaner.close()
+            self._cleaner = None
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGINT)  # "fast": does not wait for clients
@@ -186,20 +194,22 @@ class Postgres:
         """Delete all runs, and what else tests have made."""
         import psycopg
 
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute("DROP TABLE IF EXISTS paid")
-            try:
-                version = connection.execute("SELECT value FROM cascade.meta").fetchall()
-            except psycopg.errors.UndefinedTable:
-                return
-            if version != [(1,)]:  # a test has migrated the tables
-                connection.execute("DROP SCHEMA cascade CASCADE")
-                return
-            # They are kept, as making them takes longer than most of the tests.
-            tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'cascade'"
-            for (table,) in connection.execute(tables).fetchall():
-                if table != "meta":
-                    connection.execute(f"DELETE FROM cascade.{table}")
+        if self._cleaner is None:
+            self._cleaner = psycopg.connect(self.url, autocommit=True, prepare_threshold=None)
+        found = self._cleaner.execute(
+            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('cascade', 'public')"
+        ).fetchall()
+        # Tables are kept, as making them takes longer than most of the tests.
+        statements = [
+            f"DELETE FROM cascade.{table}" if schema == "cascade" else f"DROP TABLE {table}"
+            for schema, table in found
+            if table != "meta"
+        ]
+        if ("cascade", "meta") in found:
+            version = self._cleaner.execute("SELECT value FROM cascade.meta").fetchall()
+            if version != [(1,)]:  # a test has migrated them
+                statements = ["DROP SCHEMA cascade CASCADE"]
+        self._cleaner.execute(";".join(statements))
 
     def _call(self, program: str, *arguments: str) -> None:
         command = [self.binary(program), *arguments]

@@ -153,7 +153,8 @@ def test_an_id_that_is_there_gives_its_run(store, another):
 
 
 def test_no_run_of_a_call_is_created_if_one_cannot_be(store):
-    for bad in (new("a"), new(""), new("x" * 501), new("a\x00b"), new("b", priority=0.5)):
+    bad_ids = [new("a"), new(""), new("x" * 501), new("a\x00b"), new("a\nb"), new(7)]
+    for bad in (*bad_ids, new("b", priority=0.5), new("b", target="f\x00")):
         with pytest.raises(ArgumentError):
             store.create([new("a"), bad])
     with pytest.raises(ArgumentError, match="at= takes a time"):
@@ -638,6 +639,17 @@ def test_a_signal_to_a_run_that_has_ended_is_an_error(store, status):
         store.send("b", "go", b"")
 
 
+@pytest.mark.parametrize("name", ["a\x00", "\udc80", b"go", None])
+def test_a_name_that_not_every_database_takes_is_refused(store, name):
+    begun(store)
+
+    with pytest.raises(ArgumentError, match="the name of a signal must"):
+        store.send("a", name, b"")
+    with pytest.raises(ArgumentError, match="the name of a schedule must"):
+        store.fire(name, 1.0, new("b"))
+    assert store.send("a", "größer, 名前", b"") == 1
+
+
 def test_signals_sent_at_once_are_all_there(store, another):
     run = begun(store)
     stores = [store, another]
@@ -982,7 +994,7 @@ def test_a_closed_store_is_not_used_any_more(store):
 
 def test_its_repr_names_it_without_a_password(store, kind):
     assert repr(store).lower().startswith(kind + "store(")
-    assert "cascade@" not in repr(store)
+    assert "tester" not in repr(store)
 
 
 # -- transactions of tasks -------------------------------------------------------------------------
@@ -1133,6 +1145,32 @@ def test_four_processes_share_a_store(url):
         assert (run.status, run.epoch) == (RunStatus.SUCCEEDED, 1)
         assert (loaded.chunks, loaded.result) == ([Chunk(1, name)], name)
     store.close()
+
+
+FORKED = """
+import os, sys
+from cascade.adapters.stores import open_store
+
+store = open_store(sys.argv[1])
+store.find("a")
+child = os.fork()
+if not child:
+    try:
+        store.find("a")
+    except OSError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+store.find("a")
+store.close()
+"""
+
+
+def test_a_fork_does_not_use_the_connections_of_its_parent(url):
+    command = [sys.executable, "-c", FORKED, url]
+    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+    assert "cannot be used in a fork of it: open the store in each process" in told
 
 
 WRITER = """

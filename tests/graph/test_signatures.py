@@ -47,6 +47,10 @@ def test_the_difference_names_the_nodes_where_it_begins(target, expected):
     assert difference(stored, given).startswith(expected)
 
 
+def test_a_node_that_the_target_only_comes_after_counts():
+    assert signature(load("a").after(load("b"))) != signature(load("a").after(load("c")))
+
+
 def test_a_long_difference_is_cut():
     many = [load.map(path=[1]), load(1) + 1, -load(2), load(3) * 2]
 
@@ -63,7 +67,7 @@ def test_a_large_target_is_told_apart_without_names():
     assert difference(large, signature(report())) == "it has another digest"
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"root": 1, "nodes": []}', b"[" * 10**6])
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"digest": 1, "nodes": []}', b"[" * 10**6])
 def test_bytes_that_are_no_signature_are_refused(body):
     with pytest.raises(SerializationError, match="not the signature of a target"):
         Signature.from_bytes(body)

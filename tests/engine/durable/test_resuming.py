@@ -1,5 +1,6 @@
 """``engine.resume(run_id)``: the target comes from the store."""
 
+import asyncio
 import sys
 from collections import Counter
 from pathlib import Path
@@ -130,12 +131,19 @@ async def test_a_target_with_a_local_task_needs_the_program_that_made_it(store):
     assert store.find("one").status is RunStatus.FAILED
 
 
-async def test_modules_are_imported_only_if_the_engine_allows_it(store, tmp_path, monkeypatch):
-    """The ruling on names from elsewhere: store, JSON and wire share it."""
-    Path(tmp_path, "orders_of_this_test.py").write_text(
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch) -> Path:
+    """A folder with a module that nothing has imported."""
+    (tmp_path / "orders_of_this_test.py").write_text(
         "import cascade as cs\n\n@cs.task\ndef order(n):\n    return 2 * n\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+async def test_modules_are_imported_only_if_the_engine_allows_it(store):
+    """As those of JSON are."""
     import orders_of_this_test as orders  # type: ignore[import-not-found]
 
     cs.enqueue(store, orders.order(3), run_id="one")
@@ -158,7 +166,5 @@ def test_a_signed_program_is_not_read_with_another_key(store):
                 await engine.resume("one")
         async with cs.Engine(store=store, signing_key="secret") as engine:
             assert await engine.resume("one") == 1
-
-    import asyncio
 
     asyncio.run(main())

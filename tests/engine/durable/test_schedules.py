@@ -41,7 +41,7 @@ class Clock:
         self.at(*when, tz=tz)
 
     def at(self, *when: int, tz=UTC) -> None:
-        self.now = datetime(*when, tzinfo=tz).timestamp()
+        self.now = datetime(*when).replace(tzinfo=tz).timestamp()  # type: ignore[arg-type]
 
     def __call__(self) -> float:
         return self.now

@@ -198,11 +198,17 @@ async def test_a_run_whose_lease_is_over_is_taken_over(store):
     assert store.find("one").epoch == 2
 
 
-async def test_the_lease_of_a_process_that_has_died_is_over_at_once(store):
+@pytest.fixture(scope="module")
+def dead_owner() -> str:
+    """The name of a process that has ended."""
     program = "from cascade.runtime.durable.owner import own_name; print(own_name())"
     died = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    return died.stdout.decode().strip()
+
+
+async def test_the_lease_of_a_process_that_has_died_is_over_at_once(store, dead_owner):
     handle = cs.enqueue(store, add(1, 2), run_id="one")
-    store.claim_run("one", Lease(died.stdout.decode().strip(), 3600))
+    store.claim_run("one", Lease(dead_owner, 3600))
     async with serving(store):
         assert await handle.result() == 3
 
@@ -218,11 +224,18 @@ async def test_a_run_that_makes_no_progress_is_dead(store, caplog):
     assert calls["add"] == 0
 
 
-async def test_a_run_of_an_unknown_module_is_left_to_others(store, tmp_path, monkeypatch, caplog):
-    Path(tmp_path, "unknown_to_a_worker.py").write_text(
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch) -> Path:
+    """A folder with a module that nothing has imported."""
+    (tmp_path / "unknown_to_a_worker.py").write_text(
         "import cascade as cs\n\n@cs.task\ndef order(n):\n    return 2 * n\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+async def test_a_run_of_an_unknown_module_is_left_to_others(store, caplog):
     import unknown_to_a_worker as orders  # type: ignore[import-not-found]
 
     skipped = [cs.enqueue(store, orders.order(n), run_id=f"skipped {n}") for n in range(3)]
@@ -246,7 +259,7 @@ async def test_old_runs_are_deleted_by_who_serves(store):
     async with cs.Engine(store=store, retention={"succeeded": 0, "failed": "1d"}) as engine:
         stop = asyncio.Event()
         work = asyncio.ensure_future(engine.serve(stop=stop))
-        while store.find("old") is not None:
+        while store.find("old") is not None:  # noqa: ASYNC110
             await asyncio.sleep(0)
         stop.set()
         await work
@@ -329,7 +342,7 @@ class Place:
 
     async def until(self, *wanted: str) -> None:
         """Wait until these calls were made."""
-        while not {called for _, called in self.lines()}.issuperset(wanted):
+        while not {called for _, called in self.lines()}.issuperset(wanted):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

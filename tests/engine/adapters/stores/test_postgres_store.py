@@ -178,7 +178,7 @@ def test_a_user_without_privileges_is_told_what_is_missing(postgres_url, postgre
         stranger.execute("CREATE USER visitor")
     stranger.execute("DROP SCHEMA cascade CASCADE")
     with pytest.raises(StoreError, match="must be allowed to CREATE in the database once"):
-        PostgresStore(postgres_url.replace("cascade@", "visitor@"))
+        PostgresStore(postgres_url.replace("tester@", "visitor@"))
 
 
 def prepared(store):
@@ -265,9 +265,17 @@ def terminated(stranger):
     return False
 
 
+def test_a_claim_takes_what_nobody_else_is_claiming_and_does_not_wait(store, postgres_url):
+    store.create([NewRun(run_id, "f", b"r", b"p", at=float(n)) for n, run_id in enumerate("ab")])
+    with psycopg.connect(postgres_url) as claiming:
+        claiming.execute("UPDATE cascade.runs SET status = 'running' WHERE run_id = 'a'")
+
+        assert [run.run_id for run in store.claim(OURS, limit=2)] == ["b"]
+
+
 def test_two_batches_that_wait_for_each_other_are_both_written(store, stranger, postgres_url):
     """PostgreSQL breaks one of them off, which is then tried again."""
-    stranger.execute("ALTER ROLE cascade SET deadlock_timeout = '20ms'")
+    stranger.execute("ALTER ROLE tester SET deadlock_timeout = '20ms'")
     try:
         hurried = PostgresStore(postgres_url)
         runs = [begun(hurried, run_id) for run_id in "ab"]
@@ -291,7 +299,7 @@ def test_two_batches_that_wait_for_each_other_are_both_written(store, stranger, 
         assert hurried.find("a").progress == 5
         hurried.close()
     finally:
-        stranger.execute("ALTER ROLE cascade RESET deadlock_timeout")
+        stranger.execute("ALTER ROLE tester RESET deadlock_timeout")
 
 
 def test_a_store_goes_on_when_its_server_was_restarted():

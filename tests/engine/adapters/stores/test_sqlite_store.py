@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
+import re
 import resource
 import shutil
 import signal
@@ -17,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from cascade.adapters.stores import SQLiteStore
-from cascade.adapters.stores.sqlite_files import check_local
-from cascade.spec.errors import StoreError
+from cascade.adapters.stores.sqlite_files import SQLiteFile, check_local
+from cascade.spec.errors import RunConflictError, StoreError
 from cascade.spec.run_rows import (
     Blob,
     Change,
@@ -187,6 +189,45 @@ def test_a_file_on_another_machine_is_refused(tmp_path):
             check_local(path, mounts)
 
 
+def test_no_statement_reads_a_whole_table(path, monkeypatch):
+    """The cost of a commit or a claim must not grow with the number of runs that are kept."""
+    statements = set()
+    connect = SQLiteFile.connect
+
+    def traced(self):
+        connection = connect(self)
+        connection.set_trace_callback(statements.add)
+        return connection
+
+    monkeypatch.setattr(SQLiteFile, "connect", traced)
+    store = SQLiteStore(path)
+    runs, batch = prepared(store)
+    store.commit(batch, seconds=1)
+    store.claim(OURS, dead=["them"])
+    store.load(runs[0].number)
+    store.blobs(runs[0].number, [b"new"])
+    store.signals(runs[0].number)
+    store.cancel("b")
+    with contextlib.suppress(RunConflictError):
+        store.claim_run("a", OURS)
+    store.owners()
+    store.sweep([RunStatus.SUCCEEDED], 1e12, keep_results=True)
+    store.delete("a")
+    store.close()
+
+    explaining = sqlite3.connect(path)
+    plans = [
+        (statement, plan)
+        for statement in statements
+        if statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
+        for *_, plan in explaining.execute(f"EXPLAIN QUERY PLAN {statement}")
+    ]
+    explaining.close()
+    whole = [each for each in plans if re.match("SCAN cascade_(?!runs USING INDEX)", each[1])]
+    assert len(plans) > 30
+    assert whole == []
+
+
 # -- failures --------------------------------------------------------------------------------------
 
 
@@ -292,26 +333,30 @@ def test_a_batch_is_all_or_nothing_wherever_it_is_broken_off(path):
 
 
 KILLED = """
-import os, sys
-sys.path.insert(0, {root!r})
-from tests.engine.adapters.stores.test_sqlite_store import *
+import os, pickle, signal, sys
+from cascade.adapters.stores import SQLiteStore
 
-store = Interrupted({path!r}, synchronous="normal")
-runs = [store.find(run_id) for run_id in "ab"]
-store.after({steps}, lambda: os.kill(os.getpid(), signal.SIGKILL))
-changes = [Change(RunStatus.SUCCEEDED, b"value"), Change(RunStatus.SUSPENDED)]
-store.commit([everything(run, change) for run, change in zip(runs, changes)], seconds=1)
+path, steps, batch = pickle.load(sys.stdin.buffer)
+store = SQLiteStore(path)
+store._writer = store._file.connect()
+left = iter(range(steps))
+
+def step():
+    if next(left, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+store._writer.set_progress_handler(step, 1)
+store.commit(batch, seconds=1)
 """
 
 
 @pytest.mark.parametrize("steps", [3, 150, 450])
 def test_a_batch_is_nothing_when_the_process_is_killed_in_it(path, steps):
     store = SQLiteStore(path)
-    runs, _ = prepared(store)
+    runs, batch = prepared(store)
     before = state(store, runs)
-    root = str(Path(__file__).parents[4])
-    code = KILLED.format(root=root, path=path, steps=steps)
-    killed = subprocess.run([sys.executable, "-c", code], check=False)
+    told = pickle.dumps((path, steps, batch))
+    killed = subprocess.run([sys.executable, "-c", KILLED], input=told, check=False)
 
     assert killed.returncode == -signal.SIGKILL
     assert state(store, runs) == before

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from cascade.adapters.stores import MemoryStore, SQLiteStore, open_store
-from cascade.spec.errors import ArgumentError
+from cascade.spec.errors import ArgumentError, StoreError
 
 
 def test_a_file_in_the_working_directory(tmp_path, monkeypatch):
@@ -55,3 +57,13 @@ def test_a_wrong_url_is_explained(url, text, tmp_path, monkeypatch):
         open_store(url)
     assert "secret" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_in_postgresql_says_which_library_it_needs(monkeypatch):
+    for module in list(sys.modules):
+        if module.startswith(("cascade.adapters.stores.postgres", "psycopg")):
+            monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+
+    with pytest.raises(StoreError, match=r"needs psycopg: pip install .cascade-engine\[postgres"):
+        open_store("postgresql://host/database")

@@ -26,6 +26,7 @@ from cascade.spec.wording import error_text, short
 _PLAIN: Final = JSON_ATOMS | {list, dict}
 #: Size of a level from which on repeated objects are looked at once.
 _MANY: Final = 10_000
+_SMALL: Final = 1 << 64
 _SIGNED = b'{"$signed":"'
 _BODY = b'","body":'
 _SIGNATURE = 64  # hex digits of a SHA-256
@@ -114,6 +115,8 @@ class Codec:
         Raises:
             NotStorableError: A part of it has no stored form; the message has the place in it.
         """
+        if type(value) is int and -_SMALL < value < _SMALL:
+            return b"%d" % value  # an encoder is made for each call of json
         try:
             names = _names_if_plain(value)
             if names is not None:

@@ -78,17 +78,44 @@ def node_keys(
     """
     lazies = in_order(target, routes=True, known=known.__contains__)
     namer = _Namer(context, known, strict)
-    for level in _levels(lazies, known):
+    for level in _levels(lazies):
         namer.name(level, lazies)
     keys = namer.keys
     return {lazy: keys[lazy] for lazy in lazies}
 
 
-def _levels(
-    lazies: Iterable[LazyResult[Any]], known: Iterable[LazyResult[Any]]
-) -> list[list[LazyResult[Any]]]:
+class _Depths(dict[LazyResult[Any], int]):
+    """The level of each node; -1 for nodes of other graphs."""
+
+    __slots__ = ()
+
+    def __missing__(self, lazy: LazyResult[Any]) -> int:
+        return -1
+
+
+class _Keys(dict[LazyResult[Any], NodeKey]):
+    """The keys of new nodes, and those of known ones below them."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, known: Mapping[LazyResult[Any], NodeKey]) -> None:
+        super().__init__()
+        self._known = known
+
+    def __missing__(self, lazy: LazyResult[Any]) -> NodeKey:
+        return self._known[lazy]
+
+    def get(self, lazy: Any, default: Any = None) -> Any:
+        found = super().get(lazy)
+        return self._known.get(lazy, default) if found is None else found
+
+    def __contains__(self, lazy: object) -> bool:
+        return super().__contains__(lazy) or lazy in self._known
+
+
+def _levels(lazies: Iterable[LazyResult[Any]]) -> list[list[LazyResult[Any]]]:
     """The nodes by the longest path to them. Equal nodes are on one level, below their users."""
-    depths = dict.fromkeys(known, -1)
+    depths = _Depths()  # those of known nodes are not noted: there may be very many
     depth_of = depths.__getitem__
     levels: list[list[LazyResult[Any]]] = []
     for lazy in lazies:
@@ -120,7 +147,7 @@ class _Namer:
     def __init__(
         self, context: bytes, known: Mapping[LazyResult[Any], NodeKey], strict: bool
     ) -> None:
-        self.keys = dict(known)
+        self.keys = _Keys(known)
         self._strict = strict
         self._context = context
         #: Task, or the name of another operation → the bytes that all keys of its calls begin with.

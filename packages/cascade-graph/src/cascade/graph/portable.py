@@ -266,7 +266,7 @@ class _Nodes:
         together = gathered(list(lazies), _Nodes.add.__code__, 0)
         graph = build_graph(together, routes=True, known=self.index.__contains__)
         for lazy in graph.lazies[:-1]:
-            self.written.append(NodeWriter(self.index, lazy).node())
+            self.written.append(NodeWriter(self.index).node(lazy))
             self.index[lazy] = len(self.index)
 
 

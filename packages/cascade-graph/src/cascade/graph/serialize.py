@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from cascade.graph import fallbacks
@@ -48,6 +47,7 @@ from cascade.spec.lazy_types import (
     gathered,
     with_fallback,
 )
+from cascade.spec.operation import Operation
 from cascade.spec.params import Source
 from cascade.spec.policies import PLAIN_CALLS
 from cascade.spec.routing import Router
@@ -55,6 +55,10 @@ from cascade.spec.task import Task
 from cascade.spec.wording import short
 
 _VERSION = 1
+#: Types of arguments that are written as they are.
+_ATOMS = frozenset((str, bool, type(None)))
+#: Python refuses to write ints of very many digits in decimal.
+_HUGE = 1 << 64
 _KINDS = ("task", "map", "gather", "router", "param", "env", "operator", "or_else", "catch")
 
 
@@ -83,7 +87,7 @@ def nodes_of(
         SerializationError: As ``to_json``.
     """
     index = {lazy: place for place, lazy in enumerate(lazies)}
-    return [NodeWriter(index, lazy, known).node() for lazy in lazies]
+    return [*map(NodeWriter(index, known).node, lazies)]
 
 
 def from_json(text: str, *, modules: Iterable[str] = ()) -> Graph:
@@ -150,23 +154,24 @@ def read_nodes(
 
 
 class NodeWriter(ValueWriter):
-    """Writes one node; its inputs are in ``index`` or ``known``.
-
-    Raises:
-        SerializationError: A part of it has no JSON form; the message names the node.
-    """
+    """Writes nodes, whose inputs are in ``index`` or ``known``."""
 
     def __init__(
         self,
         index: Mapping[LazyResult[Any], int],
-        lazy: LazyResult[Any],
         known: Mapping[LazyResult[Any], bytes] = NONE_KNOWN,
     ) -> None:
-        super().__init__(partial(_described, lazy), index, known)
-        self.lazy = lazy
+        super().__init__(self._described, index, known)
+        self._tasks: dict[Operation, str] = {}
+        self._lazy: LazyResult[Any] | None = None
 
-    def node(self) -> dict[str, Any]:
-        lazy = self.lazy
+    def node(self, lazy: LazyResult[Any]) -> dict[str, Any]:
+        """A node as it stands in a document.
+
+        Raises:
+            SerializationError: A part of it has no JSON form; the message names the node.
+        """
+        self._lazy = lazy
         try:
             body = self._body(lazy)
         except RecursionError:
@@ -190,6 +195,12 @@ class NodeWriter(ValueWriter):
         return body
 
     def _body(self, lazy: LazyResult[Any]) -> dict[str, Any]:
+        if type(lazy) is LazyResult and isinstance(lazy.task, Task):
+            return {
+                "task": self.task(lazy.task),
+                "args": [v if _is_plain(v) else self.value(v) for v in lazy.args],
+                "kwargs": self.named(lazy.kwargs) if lazy.kwargs else {},
+            }
         if isinstance(lazy, MappedLazyResult):
             plan, *columns = lazy.args
             over = {**dict(zip(plan.names, columns, strict=True)), **plan.shared}
@@ -210,14 +221,19 @@ class NodeWriter(ValueWriter):
             return self.source(lazy)
         if lazy.task is GATHER:
             return {"gather": self._container(lazy)}
-        if not isinstance(lazy.task, Task):
-            name = OPERATOR_NAMES.get(lazy.task.func) or self.refuse(f"its {lazy.task!r}")
-            return {"operator": name, "args": [self.value(v) for v in lazy.args]}
-        return {
-            "task": self.task(lazy.task),
-            "args": [self.value(v) for v in lazy.args],
-            "kwargs": self.named(lazy.kwargs),
-        }
+        name = OPERATOR_NAMES.get(lazy.task.func) or self.refuse(f"its {lazy.task!r}")
+        return {"operator": name, "args": [self.value(v) for v in lazy.args]}
+
+    def task(self, task: Task[..., Any]) -> str:
+        found = self._tasks.get(task)
+        if found is None:
+            found = self._tasks[task] = super().task(task)
+        return found
+
+    def _described(self) -> str:
+        lazy = self._lazy
+        assert lazy is not None
+        return f"node '{lazy.name}' ({lazy.callsite})"
 
     def _container(self, lazy: LazyResult[Any]) -> Any:
         container = fill(*lazy.args)
@@ -231,8 +247,9 @@ class NodeWriter(ValueWriter):
         return self.value(container)
 
 
-def _described(lazy: LazyResult[Any]) -> str:
-    return f"node '{lazy.name}' ({lazy.callsite})"
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    return kind in _ATOMS or (kind is int and -_HUGE < value < _HUGE)
 
 
 def _read_node(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:

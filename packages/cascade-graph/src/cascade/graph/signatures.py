@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any, Final
 
 from cascade.graph.naming import NodeKey, node_keys
+from cascade.spec.digest import SIZE
 from cascade.spec.errors import SerializationError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.wording import short
@@ -18,33 +21,33 @@ _SHOWN: Final = 3
 
 
 class Signature:
-    """The identity of a target: the key of its root, which depends on all nodes below.
+    """The identity of a target: a digest of the keys of all of its nodes.
 
-    Two targets with equal ``root`` are the same program with the same arguments. Arguments that
+    Two targets with equal ``digest`` are the same program with the same arguments. Arguments that
     have no digest count by their type, so a difference in these alone is missed.
 
     Attributes:
-        root: 16 bytes.
+        digest: 16 bytes.
         nodes: Key → name of each node, inputs first; empty if there are too many to store.
     """
 
-    __slots__ = ("nodes", "root")
+    __slots__ = ("digest", "nodes")
 
-    def __init__(self, root: NodeKey, nodes: dict[NodeKey, str]) -> None:
-        self.root = root
+    def __init__(self, digest: bytes, nodes: dict[NodeKey, str]) -> None:
+        self.digest = digest
         self.nodes = nodes
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Signature) and self.root == other.root
+        return isinstance(other, Signature) and self.digest == other.digest
 
     def __hash__(self) -> int:
-        return hash(self.root)
+        return hash(self.digest)
 
     def to_bytes(self) -> bytes:
         """JSON, for stores."""
         nodes = self.nodes if len(self.nodes) <= _MOST else {}
         named = [[key.hex(), name] for key, name in nodes.items()]
-        return json.dumps({"root": self.root.hex(), "nodes": named}).encode()
+        return json.dumps({"digest": self.digest.hex(), "nodes": named}).encode()
 
     @classmethod
     def from_bytes(cls, body: bytes) -> Signature:
@@ -56,20 +59,22 @@ class Signature:
         try:
             found = json.loads(body)
             nodes = {bytes.fromhex(key): str(name) for key, name in found["nodes"]}
-            return cls(bytes.fromhex(found["root"]), nodes)
+            return cls(bytes.fromhex(found["digest"]), nodes)
         except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise SerializationError(f"not the signature of a target: {error}") from None
 
 
 def signature(target: LazyResult[Any]) -> Signature:
     """The identity of a target. Takes some 3 µs per node."""
-    keys = node_keys(target)
-    return signature_of(target, keys)
+    return signature_of(node_keys(target))
 
 
-def signature_of(target: LazyResult[Any], keys: dict[LazyResult[Any], NodeKey]) -> Signature:
-    """The identity of a target whose nodes have their keys already."""
-    return Signature(keys[target], {key: lazy.name for lazy, key in keys.items()})
+def signature_of(keys: Mapping[LazyResult[Any], NodeKey]) -> Signature:
+    """The identity of a target whose nodes have these keys."""
+    # All of them, because the key of the target leaves out nodes that it only comes after.
+    whole = b"".join(sorted(keys.values()))
+    digest = blake2b(whole, digest_size=SIZE).digest()
+    return Signature(digest, {key: lazy.name for lazy, key in keys.items()})
 
 
 def difference(stored: Signature, given: Signature) -> str:

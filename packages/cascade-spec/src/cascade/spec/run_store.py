@@ -79,6 +79,9 @@ class RunStore(Protocol):
             runs: With different ids.
             lease: Who claims them, however far away their ``due`` is.
             dead: Owners that are known not to live any more: their leases are over.
+
+        Raises:
+            ArgumentError: An id, a name, a priority or a time is invalid; nothing was written.
         """
 
     def claim(
@@ -124,8 +127,14 @@ class RunStore(Protocol):
         of it is, and the other runs of the batch are written as if it were not there. One that
         has already been written by an earlier call has a receipt as if it were written now.
 
+        A batch that fails with an error that is not transient may have one Commit in it that the
+        database refuses, such as a body that is too large: commit them one by one then.
+
         Args:
             batch: At most one Commit per run.
+
+        Raises:
+            ArgumentError: There are two commits of one run.
         """
 
     def find(self, run_id: str) -> RunRecord | None:
@@ -151,6 +160,7 @@ class RunStore(Protocol):
             The number of the signal.
 
         Raises:
+            ArgumentError: The name is no text that a database takes.
             RunNotFoundError: No run has the id.
             RunConflictError: It has ended.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -100,6 +101,7 @@ class MemoryStore:
         self._fired: dict[str, float] = {}
         self._listeners = Listeners()
         self._closed = False
+        self._opened_by = os.getpid()
 
     def __repr__(self) -> str:
         return "MemoryStore()"
@@ -226,6 +228,7 @@ class MemoryStore:
             return {digest: known[digest] for digest in digests if digest in known}
 
     def send(self, run_id: str, name: str, body: bytes) -> int:
+        rules.check_text("the name of a signal", name)
         with self._lock:
             run = self._named(run_id)
             run.record = rules.signalled(run.record, self._now())
@@ -281,6 +284,7 @@ class MemoryStore:
         return len(old[:limit])
 
     def fire(self, schedule: str, at: float, run: NewRun) -> bool:
+        rules.check_text("the name of a schedule", schedule)
         rules.check_new([run])
         with self._lock:
             self._check_open()
@@ -316,8 +320,7 @@ class MemoryStore:
         self._listeners.close()
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise rules.closed(self)
+        rules.check_usable(self, self._closed, self._opened_by)
 
     def _named(self, run_id: str) -> _Run:
         self._check_open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 import threading
@@ -70,6 +71,7 @@ class PostgresStore:
         self._listeners = Listeners(self._watch, wake=lambda: self._wakes.send(b"\0"))
         self._lock = threading.Lock()
         self._closed = False
+        self._opened_by = os.getpid()
 
     def __repr__(self) -> str:
         return f"PostgresStore({self._server.name!r})"
@@ -151,6 +153,8 @@ class PostgresStore:
         return self._do(read)
 
     def send(self, run_id: str, name: str, body: bytes) -> int:
+        rules.check_text("the name of a signal", name)
+
         def send(connection: Connection) -> int:
             run, now = self._locked(connection, run_id)
             run = rules.signalled(run, now)
@@ -209,6 +213,7 @@ class PostgresStore:
         return self._transact(sweep)
 
     def fire(self, schedule: str, at: float, run: NewRun) -> bool:
+        rules.check_text("the name of a schedule", schedule)
         rules.check_new([run])
 
         def fire(connection: Connection) -> bool:
@@ -324,8 +329,7 @@ class PostgresStore:
                     yield None
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise rules.closed(self)
+        rules.check_usable(self, self._closed, self._opened_by)
 
     def _locked(self, connection: Connection, run_id: str) -> tuple[RunRecord, float]:
         found = postgres_rows.locked(connection, "run_id = %s", run_id)

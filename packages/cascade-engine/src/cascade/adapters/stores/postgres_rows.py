@@ -30,7 +30,12 @@ _COLUMNS: Final = ", ".join(RunRecord._fields)
 _STEPS: Final = ("programs", "journal", "records", "outcomes", "signals", "blobs")
 _FINISHED: Final = ", ".join(f"'{status}'" for status in sorted(FINISHED))
 
+#: Most runs of a batch that is written by a prepared statement.
+_PREPARED: Final = 20
+
 #: The fence: renews leases, of runs that are held. With changes, it also ends the ownership.
+#: Only running runs have an owner. Not by their status: its index would tempt the planner to read
+#: all running runs.
 _HELD: Final = f"""held AS (
     UPDATE cascade.runs AS r SET
         lease_until = {NOW} + %s, updated = {NOW},
@@ -38,7 +43,7 @@ _HELD: Final = f"""held AS (
         progress = coalesce(t.progress, r.progress)
     FROM unnest(%b::bigint[], %b::bigint[], %b::boolean[], %b::bigint[])
         AS t (run, epoch, writes, progress)
-    WHERE r.number = t.run AND r.epoch = t.epoch AND r.status = 'running'
+    WHERE r.number = t.run AND r.epoch = t.epoch AND r.owner IS NOT NULL
     RETURNING r.number, r.cancelling, r.inbox
 )"""
 #: As in ``rules.left``.
@@ -65,7 +70,7 @@ _LEFT: Final = f"""held AS (
         %b::bigint[], %b::bigint[], %b::boolean[], %b::bigint[],
         %b::text[], %b::double precision[], %b::bigint[]
     ) AS t (run, epoch, writes, progress, status, due, inbox)
-    WHERE r.number = t.run AND r.epoch = t.epoch AND r.status = 'running'
+    WHERE r.number = t.run AND r.epoch = t.epoch AND r.owner IS NOT NULL
     RETURNING r.number, r.cancelling, r.inbox
 )"""
 _CHUNKS: Final = """
@@ -119,7 +124,9 @@ def commit(connection: Connection, batch: Sequence[Commit], seconds: float) -> l
             values += _columns(rows)
     news = ", pg_notify('cascade', '')" if leaving else ""
     statement = f"WITH {', '.join(parts)} SELECT number, cancelling, inbox{news} FROM held"
-    found = connection.execute(statement, values).fetchall()
+    # The plan of a prepared statement is made for a few rows, and takes quadratic time for many.
+    prepare = None if len(batch) <= _PREPARED else False
+    found = connection.execute(statement, values, prepare=prepare).fetchall()
     held = {row[0]: Receipt(True, row[1], row[2]) for row in found}
     if len(held) < len(batch):
         held |= _written_before(connection, [c for c in batch if c.run not in held])

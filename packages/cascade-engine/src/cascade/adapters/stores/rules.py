@@ -5,6 +5,7 @@ Nothing here reads or writes; stores do that, inside of their transactions.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from math import isfinite
 
@@ -33,6 +34,18 @@ from cascade.spec.wording import short, visible
 _LONGEST_ID = 500
 
 
+def check_text(what: str, text: object) -> None:
+    """Refuse what is no text, or one that not every database takes.
+
+    Raises:
+        ArgumentError: ``text`` is not a str, or has a NUL or a lone surrogate.
+    """
+    if not isinstance(text, str):
+        raise ArgumentError(f"{what} must be a str, but is {short(text)}")
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ArgumentError(f"{what} must not have a NUL or a surrogate, but is {short(text)}")
+
+
 def check_new(runs: Sequence[NewRun]) -> None:
     """Refuse runs that one of the databases could not keep.
 
@@ -49,6 +62,7 @@ def check_new(runs: Sequence[NewRun]) -> None:
             raise ArgumentError(
                 f"run_id must not have control or invisible characters, but is {short(run.run_id)}"
             )
+        check_text("the name of a target", run.target)
         check_priority("priority=", run.priority)
         if run.at is not None and not isfinite(run.at):
             raise ArgumentError(f"at= takes a time in seconds since the epoch, but got {run.at}")
@@ -224,9 +238,22 @@ def rank(run: RunRecord) -> tuple[float, int]:
     return since - run.priority, run.number
 
 
-def closed(store: object) -> StoreError:
-    """The error for a store that is used after ``close``."""
-    return StoreError(f"{store!r} is closed")
+def check_usable(store: object, closed: bool, opened_by: int) -> None:
+    """Refuse the use of a store that is closed, or that a fork has copied.
+
+    Args:
+        opened_by: The id of the process that has opened it.
+
+    Raises:
+        StoreError: It cannot be used here.
+    """
+    if closed:
+        raise StoreError(f"{store!r} is closed")
+    if os.getpid() != opened_by:
+        raise StoreError(
+            f"{store!r} was opened by process {opened_by}, and its connections cannot be used in "
+            "a fork of it: open the store in each process"
+        )
 
 
 def not_found(run_id: str, where: str) -> RunNotFoundError:

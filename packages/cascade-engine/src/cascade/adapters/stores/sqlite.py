@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -47,7 +48,7 @@ class SQLiteStore:
         path: The file. Its folder must exist. It may hold other tables too; those of Cascade begin
             with ``cascade_``.
         synchronous: With ``"full"``, what is committed survives a power cut. With ``"normal"``,
-            commits are some ten times faster; all survive the death of the process, but the last
+            commits are several times faster; all survive the death of the process, but the last
             ones may be lost in a power cut.
         timeout: Seconds to wait while other programs write.
 
@@ -68,6 +69,7 @@ class SQLiteStore:
         self._readers = Idle(self._file.connect, sqlite3.Connection.close)
         self._listeners = Listeners(self._watch)
         self._closed = False
+        self._opened_by = os.getpid()
 
     def __repr__(self) -> str:
         return f"SQLiteStore({self._file.path!r})"
@@ -143,6 +145,7 @@ class SQLiteStore:
             return dict(sqlite_rows.blobs(connection, run, digests))
 
     def send(self, run_id: str, name: str, body: bytes) -> int:
+        rules.check_text("the name of a signal", name)
         with self._writing(news=True) as connection:
             run = rules.signalled(self._named(connection, run_id), time.time())
             sqlite_rows.update(connection, run)
@@ -192,6 +195,7 @@ class SQLiteStore:
         return len(old)
 
     def fire(self, schedule: str, at: float, run: NewRun) -> bool:
+        rules.check_text("the name of a schedule", schedule)
         rules.check_new([run])
         with self._writing(news=True) as connection:
             last = connection.execute(
@@ -306,8 +310,7 @@ class SQLiteStore:
                 self._writer.executescript(f"PRAGMA incremental_vacuum({_VACUUMED})")
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise rules.closed(self)
+        rules.check_usable(self, self._closed, self._opened_by)
 
     def _named(self, connection: sqlite3.Connection, run_id: str) -> RunRecord:
         run = sqlite_rows.named(connection, run_id)

@@ -201,11 +201,9 @@ def _drop(connection: sqlite3.Connection, held: Sequence[Commit]) -> None:
         ("outcomes", "key", [(c.run, key) for c in held for key in c.drop_outcomes]),
         ("signals", "number", [(c.run, number) for c in held for number in c.taken]),
     ):
-        put(
-            connection,
-            f"DELETE FROM cascade_{table} WHERE (run, {key}) IN (VALUES {{}})",
-            dropped,
-        )
+        # With IN (VALUES …) alone, SQLite would read the whole table.
+        rows = "SELECT * FROM (VALUES {})"
+        put(connection, f"DELETE FROM cascade_{table} WHERE (run, {key}) IN ({rows})", dropped)
 
 
 def _leave(connection: sqlite3.Connection, leaving: Sequence[Commit], now: float) -> None:
@@ -232,9 +230,11 @@ def due(
     wait = "CASE WHEN due IS NULL THEN lease_until ELSE due END"
     return select(
         connection,
-        "WHERE portable AND (due <= ? OR (status = 'running' AND (lease_until <= ? "
-        "OR owner IN (SELECT value FROM json_each(?))))) "
-        "AND run_id NOT IN (SELECT value FROM json_each(?)) "
+        # Two queries, each with an index of its own: for one with OR, SQLite would use neither.
+        "WHERE number IN (SELECT number FROM cascade_runs WHERE due <= ? UNION ALL "
+        "SELECT number FROM cascade_runs WHERE status = 'running' "
+        "AND (lease_until <= ? OR owner IN (SELECT value FROM json_each(?)))) "
+        "AND portable AND run_id NOT IN (SELECT value FROM json_each(?)) "
         f"ORDER BY {wait} - priority, number LIMIT ?",
         now,
         now,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from cascade.adapters.stores.memory import MemoryStore
 from cascade.adapters.stores.sqlite import SQLiteStore
@@ -67,19 +67,21 @@ def _sqlite(url: str) -> RunStore:
 def _postgres(url: str) -> RunStore:
     try:
         from cascade.adapters.stores.postgres import PostgresStore
-    except ModuleNotFoundError as error:
-        if error.name != "psycopg":
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name != "psycopg":
             raise
         raise StoreError(
-            'a store in PostgreSQL needs psycopg: pip install "cascade-engine[postgres]"'
+            f'a store in PostgreSQL needs psycopg: pip install "cascade-engine[postgres]" ({error})'
         ) from error
 
     parts = urlsplit(url)
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
-    ours = urlencode([pair for pair in pairs if pair[0] == "prepare"])
-    rest = urlencode([p for p in pairs if p[0] != "prepare"], quote_via=quote)  # libpq knows no "+"
-    options = _options(ours, {"prepare": _on_or_off})
-    return PostgresStore(urlunsplit(parts._replace(query=rest)), **options)
+    ours: list[str] = []
+    rest: list[str] = []
+    for option in parts.query.split("&"):
+        (ours if option.partition("=")[0] == "prepare" else rest).append(option)
+    options = _options("&".join(ours), {"prepare": _on_or_off})
+    # The rest as it is: libpq does not take "+" for a space.
+    return PostgresStore(urlunsplit(parts._replace(query="&".join(rest))), **options)
 
 
 def _options(query: str, known: Mapping[str, Callable[[str, str], Any]]) -> dict[str, Any]:

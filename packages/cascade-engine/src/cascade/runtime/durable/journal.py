@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from time import monotonic
 from typing import Any
@@ -143,12 +143,12 @@ class Journal:
         """The graph of the run has ended; nothing is told to it any more."""
         self._release = self._fail = None
 
-    def is_due(self) -> bool:
-        """Whether a snapshot of a loop is due; the next one is, a while later."""
+    def is_due(self, every: float = _EVERY) -> bool:
+        """Whether a snapshot of a loop is due; the next one is, ``every`` seconds later."""
         now = monotonic()
         if now < self._due:
             return False
-        self._due = now + _EVERY
+        self._due = now + every
         return True
 
     # -- what earlier processes have left ---------------------------------------------------------
@@ -238,10 +238,15 @@ class Journal:
                 self.desk.drop_record(key)
             self._drop_inner(place)
 
-    def holds(self, node: LazyResult[Any]) -> bool:
-        """Whether the users of a node that was just recorded wait for the commit."""
-        if not self.sync or node.task.structural:
+    def holds(self, node: LazyResult[Any], users: Iterable[LazyResult[Any]] = ()) -> bool:
+        """Whether the users of a node that has just got its outcome wait for the commit.
+
+        A container or an operator does not wait for the values in it; its users wait for them.
+        """
+        if not self.sync or (users and all(map(_only_computes, users))):
             return False
+        if node.task.structural:
+            return not self.desk.is_clean
         key = self.keys.named(node)
         return key is not None and key.key not in self._done and key.key not in self._unstorable
 
@@ -389,3 +394,8 @@ class Journal:
             if not self._needed[chunk]:
                 del self._needed[chunk]
                 self.desk.drop_chunk(chunk)
+
+
+def _only_computes(node: LazyResult[Any]) -> bool:
+    """Whether a node is a container or an operator, which calls no task."""
+    return node.task.structural and type(node) is LazyResult

@@ -75,7 +75,7 @@ def wanted(
     keys = Keys()
     named = keys.new(target, ROOT)
     keys.put(named, None)
-    signature = signature_of(target, named)
+    signature = signature_of(named)
     try:
         program = _program_of(codec, target, named)
     except SerializationError:
@@ -85,7 +85,7 @@ def wanted(
     new = NewRun(
         run_id,
         target.name,
-        signature.root,
+        signature.digest,
         program,
         codec.dumps(dict(params)),
         signature.to_bytes(),
@@ -102,7 +102,7 @@ def check_same(codec: Codec, wanted: Wanted, run: RunRecord, loaded: Loaded) -> 
         RunConflictError: It is such a run.
     """
     given = wanted.signature
-    if run.root != given.root:
+    if run.root != given.digest:
         stored = Signature.from_bytes(loaded.code) if loaded.code else None
         how = "" if stored is None else f": {difference(stored, given)}"
         raise RunConflictError(

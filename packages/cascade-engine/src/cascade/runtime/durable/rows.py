@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from cascade.graph.naming import NodeKey
@@ -55,5 +56,6 @@ def rows_of(chunk: Chunk) -> Iterator[Row]:
         raise SerializationError(f"chunk {chunk.number} of a journal is damaged: {error}") from None
 
 
+@lru_cache(maxsize=1024)
 def _text(task: str) -> bytes:
     return json.dumps(task).encode()

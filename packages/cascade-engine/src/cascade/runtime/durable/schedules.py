@@ -236,11 +236,8 @@ def _check_callable(thing: Any) -> None:
             f"{short(thing)}"
         )
     packs = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    needed = [
-        p.name
-        for p in signature.parameters.values()
-        if p.default is p.empty and p.kind not in packs
-    ]
+    parameters = signature.parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in packs]
     if needed:
         raise DefinitionError(
             f"@cs.schedule(…): '{thing.__qualname__}' needs {', '.join(needed)}, but is called "

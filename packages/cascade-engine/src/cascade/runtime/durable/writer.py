@@ -56,6 +56,8 @@ class Desk:
         self.chunk = chunk
         self.listener = listener
         self.deferred = False
+        #: Whether a commit is under way.
+        self.in_flight = False
         self.renewed = monotonic()
         self._writer = writer
         self._lock = threading.Lock()
@@ -118,10 +120,19 @@ class Desk:
         with self._lock:
             self._taken.append(signal)
 
-    def then(self, call: Callable[[], object]) -> None:
-        """Have the listener call ``call`` once everything so far is committed; begin at once."""
+    def then(self, call: Callable[[], object], urgent: bool) -> None:
+        """Have the listener call ``call`` once everything so far is committed.
+
+        Args:
+            call: The function.
+            urgent: Whether to begin the commit at once, because the run has nothing else to do.
+        """
         with self._lock:
             self._waiting.append(call)
+        self._writer.news(urgent)
+
+    def hurry(self) -> None:
+        """Begin the commit of everything so far at once."""
         self._writer.news(urgent=True)
 
     def leave(self, change: Change, call: Callable[[], object]) -> None:
@@ -130,6 +141,11 @@ class Desk:
             self._change = change
             self._waiting.append(call)
         self._writer.news(urgent=True)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether everything is committed."""
+        return not (self._entries or self._records or self.in_flight)
 
     def collect(self, renews: float) -> tuple[Commit, list[Callable[[], object]]] | None:
         """The next commit; None if there is nothing to write, and no need to renew the lease."""
@@ -151,6 +167,7 @@ class Desk:
             waiting = self._waiting
             if not (commit.writes or waiting or self.renewed < renews):
                 return None
+            self.in_flight = commit.writes
             if self._entries:
                 self.chunk += 1
             self._reset()
@@ -227,7 +244,7 @@ class Writer:
             return
         now = monotonic()
         for (desk, (commit, waiting)), receipt in zip(collected, receipts, strict=True):
-            desk.renewed = now
+            desk.renewed, desk.in_flight = now, False
             if not receipt.held:
                 self.close(desk)
                 desk.listener.lost_lease()

@@ -20,6 +20,9 @@ from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import Task
 
+#: Seconds between two records of a loop of coroutines that waits for none.
+_OFTEN = 0.005
+
 
 class Commits:
     """The link between one run's graph and its journal. Use it under the lock.
@@ -142,8 +145,15 @@ class Commits:
         return False
 
     def _is_computation(self, work: Work, tail: TailCall) -> bool:
-        """Whether a step of a plain function goes on without a record, which is not due yet."""
-        if work.operation.is_async or self._journal.is_due():
+        """Whether a step goes on without a record, which is not due yet.
+
+        Loops of plain functions compute; those of coroutines need each record, or with
+        ``durability="async"`` a recent one.
+        """
+        if work.operation.is_async:
+            if self._journal.sync or self._journal.is_due(_OFTEN):
+                return False
+        elif self._journal.is_due():
             return False
         return not any(issubclass(type(v), LazyResult) for v in (*tail.args, *tail.kwargs.values()))
 
@@ -181,7 +191,12 @@ class Commits:
         loop = self._run.loop
         if VirtualLoop.was_used and isinstance(loop, VirtualLoop):
             go_on = partial(_in_order, loop.hold("a commit"), go_on)
-        self._desk.then(go_on)
+        self._desk.then(go_on, urgent=not self._dispatch.has_more)
+
+    def hurry(self) -> None:
+        """Have the next commit begun at once, if anything waits for it."""
+        if self.held:
+            self._desk.hurry()
 
     def release(self, waiting: Sequence[Callable[[], object]]) -> None:
         """Go on with what has waited. In the event loop's thread."""

@@ -30,7 +30,7 @@ from cascade.runtime.graph_path.caching import Caches
 from cascade.runtime.graph_path.chains import Chains
 from cascade.runtime.graph_path.commits import Commits
 from cascade.runtime.graph_path.continuations import Continuations
-from cascade.runtime.graph_path.dispatch import Dispatch, Stages
+from cascade.runtime.graph_path.dispatch import Dispatch
 from cascade.runtime.graph_path.failures import Failures
 from cascade.runtime.graph_path.fast_lane import FastLane
 from cascade.runtime.graph_path.following import Following
@@ -44,6 +44,7 @@ from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.pump import Pump
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.slow_lane import SlowLane
+from cascade.runtime.graph_path.stages import Stages
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.graph_path.timed_calls import TimedCalls
@@ -273,6 +274,8 @@ class GraphRun:
             return
         with self._lock:
             if self._dispatch.busy or self._end.stopping or self._end.is_near:
+                if self._run.journal is not None:
+                    self._around.commits.hurry()
                 return
             self._end.stop()
             self._end.error = self._nodes.standstill()
