@@ -126,18 +126,28 @@ def read_program(codec: Codec, loaded: Loaded) -> Program:
         SerializationError: The run has no program, or it cannot be read in this process.
     """
     run = loaded.run
-    if loaded.program is None:
+    body = stored_target(codec, loaded)
+    if body is None:
         raise SerializationError(
             f"run {run.run_id!r} has no stored target: a task or an argument of '{run.target}' "
             "cannot be found from another process, such as a task in a function or in __main__; "
             f"run the same target again with run_id={run.run_id!r}"
         )
-    record = read_record(codec, codec.unseal(loaded.program, _PURPOSE))
+    record = read_record(codec, body)
     if not isinstance(record, GraphRecord):
         raise SerializationError(f"the target of run {run.run_id!r} in the store is damaged")
     keys = Keys()
     keys.put(record.keys, None)
     return Program(record.target, keys, codec.loads(loaded.params))
+
+
+def stored_target(codec: Codec, loaded: Loaded) -> bytes | None:
+    """The record of the target of a stored run; None if it has none.
+
+    Raises:
+        SerializationError: It is signed with another key.
+    """
+    return None if loaded.program is None else codec.unseal(loaded.program, _PURPOSE)
 
 
 def _program_of(

@@ -244,6 +244,8 @@ class Worker:
         those (M8).
         """
         works = list(self._works.values())
+        if works:
+            _log.info("handing over runs: %s", ", ".join(self._works))
         for work in works:
             work.cancel()
         while works:
