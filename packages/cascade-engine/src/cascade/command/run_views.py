@@ -65,7 +65,7 @@ def show_run(codec: Codec, loaded: Loaded, steps: Sequence[Step], as_json: bool)
     done = sum(step.state != "continued" for step in steps)
     lines = {
         "run": run.run_id,
-        "target": run.target,
+        "target": run.target if run.portable else f"{run.target}, which is not stored",
         "status": _status(run),
         "created": _moment(run.created),
         "due": _moment(run.due) if run.status is not RunStatus.RUNNING else "",

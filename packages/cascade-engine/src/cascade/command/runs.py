@@ -239,6 +239,12 @@ async def _resumed(run_id: str, place: str | None, vm: bool, url: str) -> Any:
             if target is not None:
                 params = codec().loads(there.load(found(there, run_id).number).params)
                 return await engine.run(target.lazy(), params, run_id=run_id, use_vm=vm)
+            run = there.find(run_id)
+            if run is not None and not (run.portable or run.status is RunStatus.SUCCEEDED):
+                raise UsageError(
+                    f"the target of run {run_id!r} is not stored, because other processes could "
+                    f"not read it; name it: cascade runs resume {run_id} MODULE:TARGET"
+                )
             try:
                 return await engine.resume(run_id, use_vm=vm)
             except TaskNotImportedError as error:

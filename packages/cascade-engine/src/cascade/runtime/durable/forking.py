@@ -49,7 +49,8 @@ def fork(
 
     Raises:
         RunNotFoundError: No run has the id ``run_id``.
-        RunConflictError: Its steps were deleted, or there is a run with the id ``new_id``.
+        RunConflictError: Its steps were deleted; its target is not stored, and something is to be
+            made again; or there is a run with the id ``new_id``.
         ArgumentError: It has no such node, or no node that reads such a parameter.
         SerializationError: The run is damaged, or signed with another key.
     """
@@ -59,6 +60,12 @@ def fork(
     if found.trimmed:
         raise RunConflictError(f"the steps of run {run_id!r} were deleted", run_id)
     loaded = store.load(found.number)
+    if not found.portable and (again or params):
+        raise RunConflictError(
+            f"the target of run {run_id!r} is not stored, because other processes could not read "
+            "it, so it is not known what needs a node or a parameter",
+            run_id,
+        )
     graphs = graphs_of(codec, loaded)
     changed = dict(params or {})
     nodes = {node for name in again for node in _nodes_named(graphs, name)}
