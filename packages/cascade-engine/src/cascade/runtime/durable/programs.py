@@ -74,7 +74,7 @@ def wanted(
     """
     keys = Keys()
     named = keys.new(target, ROOT)
-    keys.put(named, None)
+    keys.put(named, None, lasts=True)
     signature = signature_of(named)
     try:
         program = _program_of(codec, target, named)
@@ -137,7 +137,7 @@ def read_program(codec: Codec, loaded: Loaded) -> Program:
     if not isinstance(record, GraphRecord):
         raise SerializationError(f"the target of run {run.run_id!r} in the store is damaged")
     keys = Keys()
-    keys.put(record.keys, None)
+    keys.put(record.keys, None, lasts=True)
     return Program(record.target, keys, codec.loads(loaded.params))
 
 

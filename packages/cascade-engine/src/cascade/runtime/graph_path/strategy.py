@@ -176,6 +176,8 @@ class GraphRun:
 
     def _close(self) -> None:
         """Forget all nodes, and drop references, so that no cycle needs the collector."""
+        if self._run.journal is not None:
+            self._run.journal.end()
         driver = self._around.made("driver")
         if driver is not None:
             driver.close()
