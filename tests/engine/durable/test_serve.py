@@ -190,6 +190,15 @@ async def test_a_cancelled_worker_hands_its_runs_over(store):
     assert store.find("one").status is RunStatus.ENQUEUED
 
 
+async def test_the_end_of_the_engine_stops_its_worker(store):
+    cs.enqueue(store, gated(1), run_id="one")
+    async with cs.Engine(store=store) as engine:
+        work = asyncio.ensure_future(engine.serve())
+        await gates["begun"].wait()
+    assert store.find("one").status is RunStatus.ENQUEUED
+    await work
+
+
 async def test_a_run_whose_lease_is_over_is_taken_over(store):
     handle = cs.enqueue(store, add(1, 2), run_id="one")
     store.claim_run("one", Lease("elsewhere", 0))

@@ -11,9 +11,10 @@ from typing import Any, Unpack
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.durable.resuming import resumed
 from cascade.runtime.durable.retention import Retention
-from cascade.runtime.durable.runs import Begin, DurableRuns
+from cascade.runtime.durable.runs import Begin, DurableRuns, durable_runs
 from cascade.runtime.durable.serving import MOST_RECOVERIES, Worker
 from cascade.runtime.durable.stopping import on_signals
+from cascade.runtime.engine_options import EngineSettings
 from cascade.runtime.options import DEFAULTS, ResumeOptions, RunOptions, RunSettings, takes
 from cascade.spec.checks import check_count, check_flag
 from cascade.spec.errors import RunError
@@ -23,8 +24,13 @@ from cascade.spec.run_rows import RunRecord
 class DurableMethods:
     """Inherited by Engine, which has the rest."""
 
-    _durable: DurableRuns | None
-    _retention: Retention
+    def _set_up_store(self, made: EngineSettings) -> None:
+        self._durable = durable_runs(made.store, made.durability, made.signing_key, made.modules)
+        self._retention = Retention(made.retention)
+        #: What tells of the end of each ``serve`` under way → what stops it.
+        self._serving: dict[asyncio.Event, asyncio.Event] = {}
+
+    # Of Engine:
 
     def _how(self, call: str, options: RunOptions) -> RunSettings:
         raise NotImplementedError
@@ -87,6 +93,8 @@ class DurableMethods:
         runs are deleted as ``Engine(retention=…)`` says, and the schedules of imported modules are
         fired.
 
+        ``await engine.close()`` stops it, too.
+
         Args:
             max_runs: Most runs at the same time.
             modules: Modules to import before: those with the tasks and schedules.
@@ -115,8 +123,20 @@ class DurableMethods:
         worker = Worker(
             runs, begin, max_runs=max_runs, retention=self._retention, max_recoveries=max_recoveries
         )
-        with on_signals(stop):
-            await worker.work(stop)
+        ended = asyncio.Event()
+        self._serving[ended] = stop
+        try:
+            with on_signals(stop):
+                await worker.work(stop)
+        finally:
+            del self._serving[ended]
+            ended.set()
+
+    async def _end_serving(self) -> None:
+        """Stop each ``serve`` under way; the engine is being closed in the same event loop."""
+        for ended, stop in list(self._serving.items()):
+            stop.set()
+            await ended.wait()
 
     def _stored(self, call: str) -> DurableRuns:
         if self._durable is None:

@@ -16,8 +16,7 @@ from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.programs import Program as StoredProgram
 from cascade.runtime.durable.programs import wanted
-from cascade.runtime.durable.retention import Retention
-from cascade.runtime.durable.runs import Begin, durable_runs
+from cascade.runtime.durable.runs import Begin
 from cascade.runtime.durable.starting import value_of_run
 from cascade.runtime.durable_methods import DurableMethods
 from cascade.runtime.engine_options import EngineOptions, EngineSettings
@@ -113,8 +112,7 @@ class Engine(DurableMethods):
         self.blueprints = self._lending.blueprints
         #: The functions found to be slow in the event loop's thread (M6).
         self.durations = self._lending.durations
-        self._durable = durable_runs(made.store, made.durability, made.signing_key, made.modules)
-        self._retention = Retention(made.retention)
+        self._set_up_store(made)
         self._closed = False
         self._graph = GraphExecutionStrategy(made.solver or NativeSolver(), made.tier)
         self._vm = VMExecutionStrategy(self._compile, self._machine)
@@ -239,7 +237,8 @@ class Engine(DurableMethods):
         computing = self._computed(target, params, replace(how, run_id=run_id))
         work = asyncio.create_task(computing, name=f"cascade run {run_id}")
         self._lives.add_started(work, run_id)
-        return RunHandle(run_id, name, work)
+        is_kept = self._durable is not None and how.run_id is not None
+        return RunHandle(run_id, name, work, self._stored("start").cancel if is_kept else None)
 
     async def _computed(self, target: Any, params: Mapping[str, Any], how: RunSettings) -> Any:
         """The value of a started run."""
@@ -437,6 +436,7 @@ class Engine(DurableMethods):
 
     async def _close(self, error: BaseException | None) -> None:
         self._closed = True
+        await self._end_serving()
         await self._lives.end_started()
         try:
             await self.resource_container.close(error)

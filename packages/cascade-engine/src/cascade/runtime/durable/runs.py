@@ -54,6 +54,8 @@ class DurableRuns:
         self._owns = owns
         self._seconds = seconds
         self._writer = Writer(store, seconds)
+        #: Ids of runs that their handles have cancelled for good.
+        self._cancelled: set[str] = set()
         self._threads: ThreadPoolExecutor | None = None
 
     @property
@@ -89,6 +91,11 @@ class DurableRuns:
         finally:
             tenure.end()
             self._writer.close(desk)
+            self._cancelled.discard(run.run_id)
+
+    def cancel(self, run_id: str) -> None:
+        """Let a run whose work is cancelled next end as cancelled, and not as interrupted."""
+        self._cancelled.add(run_id)
 
     async def release(self, run: RunRecord, change: Change) -> None:
         """Leave a run that was just claimed, without executing it.
@@ -144,8 +151,10 @@ class DurableRuns:
         try:
             value = await begin()
         except asyncio.CancelledError:
-            # Ctrl-C, or the end of the engine or worker: any process may go on with it.
-            await self._leave(tenure, desk, Change(RunStatus.ENQUEUED))
+            change = Change(RunStatus.ENQUEUED)  # any process may go on with it
+            if tenure.run_id in self._cancelled:
+                change = Change(RunStatus.CANCELLED, self.codec.dumps(tenure.cancel()))
+            await self._leave(tenure, desk, change)
             raise
         except Exception as error:
             if error is not tenure.lost:

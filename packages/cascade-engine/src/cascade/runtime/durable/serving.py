@@ -92,12 +92,14 @@ class Worker:
         store = self._runs.store
         stopping = asyncio.ensure_future(stop.wait())
         stopping.add_done_callback(lambda _: self._news.set())
-        unsubscribe = await self._runs.call(store.subscribe, heard)
         try:
-            await self._serve(stop)
+            unsubscribe = await self._runs.call(store.subscribe, heard)
+            try:
+                await self._serve(stop)
+            finally:
+                unsubscribe()
         finally:
             stopping.cancel()
-            unsubscribe()
             await self._hand_over()
 
     async def _serve(self, stop: asyncio.Event) -> None:

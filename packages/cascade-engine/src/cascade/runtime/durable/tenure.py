@@ -16,22 +16,25 @@ from cascade.spec.run_rows import Receipt
 class Tenure:
     """The time in which this process owns a run; listens to the writer.
 
-    Args:
-        run_id: The run.
-
     Attributes:
+        run_id: The run.
         lost: The error with which the run ends here, because the store or the lease was lost.
         cancelled: The error with which it ends because somebody has cancelled it.
         left: Done when the end of the run is committed; None before the run has ended.
     """
 
     def __init__(self, run_id: str) -> None:
-        self._run_id = run_id
+        self.run_id = run_id
         self._loop = asyncio.get_running_loop()
         self._journal: Journal | None = None
         self.lost: Exception | None = None
         self.cancelled: RunCancelledError | None = None
         self.left: Future[None] | None = None
+
+    def cancel(self) -> RunCancelledError:
+        """The error with which the run ends, because somebody has cancelled it."""
+        self.cancelled = RunCancelledError(f"run {self.run_id!r} was cancelled", self.run_id)
+        return self.cancelled
 
     def leave(self) -> None:
         """The end of the run is committed. In the writer's thread, given with that commit."""
@@ -58,15 +61,14 @@ class Tenure:
         if waiting:
             self._in_loop(self._pass_on, waiting)
         if receipt.cancelling and self.cancelled is None:
-            self.cancelled = RunCancelledError(f"run {self._run_id!r} was cancelled", self._run_id)
-            self._in_loop(self._stop, self.cancelled)
+            self._in_loop(self._stop, self.cancel())
 
     def lost_lease(self) -> None:
         self._lose(
             LeaseLostError(
-                f"run {self._run_id!r} has another owner by now, which goes on with it; what this "
+                f"run {self.run_id!r} has another owner by now, which goes on with it; what this "
                 "process has done since its last commit is not kept",
-                self._run_id,
+                self.run_id,
             )
         )
 
