@@ -12,10 +12,15 @@ from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.durable.resuming import resumed
 from cascade.runtime.durable.retention import Retention
 from cascade.runtime.durable.runs import Begin, DurableRuns, durable_runs
-from cascade.runtime.durable.serving import MOST_RECOVERIES, Worker
-from cascade.runtime.durable.stopping import on_signals
 from cascade.runtime.engine_options import EngineSettings
-from cascade.runtime.options import DEFAULTS, ResumeOptions, RunOptions, RunSettings, takes
+from cascade.runtime.options import (
+    DEFAULTS,
+    MOST_RECOVERIES,
+    ResumeOptions,
+    RunOptions,
+    RunSettings,
+    takes,
+)
 from cascade.spec.checks import check_count, check_flag
 from cascade.spec.errors import RunError
 from cascade.spec.run_rows import RunRecord
@@ -107,6 +112,10 @@ class DurableMethods:
             RunError: The engine has no store, or is closed.
             StoreError: The store cannot be used, and trying again would not help.
         """
+        # Most programs do not serve, and need not import this.
+        from cascade.runtime.durable.serving import Worker
+        from cascade.runtime.durable.stopping import on_signals
+
         self._check_open()
         check_count("max_runs", max_runs)
         check_count("max_recoveries", max_recoveries)

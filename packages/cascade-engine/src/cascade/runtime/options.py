@@ -25,6 +25,8 @@ from cascade.spec.wording import short
 
 #: Default of the seconds that closing a resource may take.
 TEARDOWN_TIMEOUT = 60.0
+#: How often a run of a store is claimed without any progress before it is dead (D3).
+MOST_RECOVERIES = 100
 #: Least seconds between two StepsMade events of a run.
 STEP_INTERVAL = 0.1
 

@@ -31,8 +31,6 @@ from cascade.spec.errors import (
 from cascade.spec.run_rows import Change, Loaded, RunRecord, RunStatus
 
 _log = logging.getLogger("cascade.worker")
-#: How often a run is claimed without any progress before it is dead (D3).
-MOST_RECOVERIES: Final = 100
 #: Seconds between two sweeps of old runs.
 _SWEEP: Final = 60.0
 #: Seconds between two looks at who of this machine has died.
@@ -57,7 +55,7 @@ class Worker:
         *,
         max_runs: int,
         retention: Retention,
-        max_recoveries: int = MOST_RECOVERIES,
+        max_recoveries: int,
     ) -> None:
         self._runs = runs
         self._begin = begin
