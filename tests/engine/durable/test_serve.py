@@ -199,6 +199,25 @@ async def test_the_end_of_the_engine_stops_its_worker(store):
     await work
 
 
+async def test_a_run_that_waits_for_a_signal_leaves_its_worker(store):
+    """D10."""
+    news = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    unsubscribe = store.subscribe(lambda: loop.call_soon_threadsafe(news.set))
+    handle = cs.enqueue(store, add(add(1, 2), cs.wait_for("more")), run_id="one")
+    async with serving(store, max_runs=1):
+        while handle.status != "suspended":
+            await news.wait()
+            news.clear()
+        # It takes no place, and the call before the wait is not made again.
+        assert await cs.enqueue(store, add(10, 20)).result() == 30
+        cs.signal(store, "one", "more", 4)
+        assert await handle.result() == 7
+    unsubscribe()
+    assert calls["add"] == 3
+    assert store.find("one").epoch == 2
+
+
 async def test_a_run_whose_lease_is_over_is_taken_over(store):
     handle = cs.enqueue(store, add(1, 2), run_id="one")
     store.claim_run("one", Lease("elsewhere", 0))

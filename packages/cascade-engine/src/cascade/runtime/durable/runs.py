@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from cascade.adapters.stores.urls import open_store
 from cascade.graph.codec import Codec
 from cascade.runtime.durable.journal import Journal
+from cascade.runtime.durable.mail import Mail
 from cascade.runtime.durable.owner import dead_among, own_name
 from cascade.runtime.durable.programs import Program
+from cascade.runtime.durable.suspended import Suspended
 from cascade.runtime.durable.tenure import Tenure
 from cascade.runtime.durable.writer import LEASE, Desk, Writer
 from cascade.runtime.execution.worker_calls import hold_until
 from cascade.runtime.options import Durability
-from cascade.spec.errors import NotStorableError, SerializationError
+from cascade.spec.errors import (
+    LeaseLostError,
+    NotStorableError,
+    SerializationError,
+    StoreError,
+)
 from cascade.spec.run_rows import Change, Lease, Loaded, RunRecord, RunStatus
 from cascade.spec.run_store import RunStore
 
@@ -57,6 +65,9 @@ class DurableRuns:
         #: Ids of runs that their handles have cancelled for good.
         self._cancelled: set[str] = set()
         self._threads: ThreadPoolExecutor | None = None
+        #: The runs that are being created, by id.
+        self._opening: dict[str, asyncio.Future[None]] = {}
+        self._mails: dict[asyncio.AbstractEventLoop, Mail] = {}
 
     @property
     def lease(self) -> Lease:
@@ -64,17 +75,26 @@ class DurableRuns:
         return Lease(own_name(), self._seconds)
 
     async def execute(
-        self, run: RunRecord, program: Program, begin: Begin, loaded: Loaded | None = None
+        self,
+        run: RunRecord,
+        program: Program,
+        begin: Begin,
+        *,
+        loaded: Loaded | None = None,
+        unload: float | None = None,
     ) -> Any:
         """The value of a run that was just claimed, computed from where it was.
 
         Args:
             loaded: What the store knew of it, if that was read after the claim.
+            unload: Seconds. A run that does nothing but wait, for at least so long or for signals
+                alone, leaves this process (D10). None: it waits here.
 
         Raises:
             StoreError: The store cannot be used.
             LeaseLostError: Another process has taken the run over meanwhile.
             RunCancelledError: Somebody has cancelled it.
+            Suspended: It only waits, and ``unload`` lets it leave this process.
             Exception: The error of the run.
         """
         if loaded is None:
@@ -85,9 +105,12 @@ class DurableRuns:
             desk.deferred = self._durability == "exit"
             journal = Journal(self.codec, program.keys, desk, sync=self._durability == "sync")
             journal.fetch = partial(self._blob, run.number)
-            tenure.begin(journal)
+            journal.unload = unload
+            mail = self._mail()
+            journal.inbox.ask = partial(mail.watch, run.number, journal.inbox)
+            tenure.begin(journal, mail)
             journal.load(loaded)
-            return await self._lived(tenure, desk, partial(begin, program, journal))
+            return await self._lived(tenure, desk, journal, partial(begin, program, journal))
         finally:
             tenure.end()
             self._writer.close(desk)
@@ -127,14 +150,42 @@ class DurableRuns:
 
     async def call(self, method: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call a method of the store, which may wait for the disk, on a thread."""
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(1, thread_name_prefix="cascade-store")
-        call = self._threads.submit(method, *args, **kwargs)
+        call = self._submit(partial(method, *args, **kwargs))
+        result = asyncio.wrap_future(call)  # before the clock may go on
         hold_until(call, asyncio.get_running_loop(), "a call of the store")
-        return await asyncio.wrap_future(call)
+        return await result
+
+    async def signal(self, run_id: str, name: str, value: Any) -> None:
+        """Send a signal to a run, whoever executes it (D11).
+
+        Raises:
+            NotStorableError: ``value`` has no stored form.
+            RunNotFoundError: No run has the id.
+            RunConflictError: It has ended.
+        """
+        body = self.codec.dumps(value)
+        opening = self._opening.get(run_id)
+        if opening is not None and opening.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait([opening])  # this engine is about to create it
+        await self.call(self.store.send, run_id, name, body)
+
+    @contextmanager
+    def opening(self, run_id: str) -> Iterator[None]:
+        """A run is being created in this block; ``signal`` waits for its end."""
+        opened = asyncio.get_running_loop().create_future()
+        self._opening[run_id] = opened
+        try:
+            yield
+        finally:
+            self._opening.pop(run_id, None)
+            opened.set_result(None)
 
     def close(self) -> None:
         """End the threads. No run is under way any more."""
+        for loop, mail in self._mails.items():
+            if not loop.is_closed():
+                mail.close()
+        self._mails.clear()
         if self._threads is not None:
             self._threads.shutdown(wait=False)
         if self._owns:
@@ -146,7 +197,13 @@ class DurableRuns:
         chunk = max((chunk.number for chunk in loaded.chunks), default=0) + 1
         return self._writer.open(run.number, run.epoch, chunk, tenure)
 
-    async def _lived(self, tenure: Tenure, desk: Desk, begin: Callable[[], Awaitable[Any]]) -> Any:
+    async def _lived(
+        self,
+        tenure: Tenure,
+        desk: Desk,
+        journal: Journal,
+        begin: Callable[[], Awaitable[Any]],
+    ) -> Any:
         """The value of a run, computed under a lease; and its end in the store."""
         try:
             value = await begin()
@@ -154,6 +211,11 @@ class DurableRuns:
             change = Change(RunStatus.ENQUEUED)  # any process may go on with it
             if tenure.run_id in self._cancelled:
                 change = Change(RunStatus.CANCELLED, self.codec.dumps(tenure.cancel()))
+            with suppress(StoreError, LeaseLostError):  # it has an owner that goes on, or will
+                await self._leave(tenure, desk, change)
+            raise
+        except Suspended as wait:
+            change = Change(RunStatus.SUSPENDED, due=wait.due, inbox=wait.inbox)
             await self._leave(tenure, desk, change)
             raise
         except Exception as error:
@@ -165,6 +227,7 @@ class DurableRuns:
             body = self.codec.dumps(value)
         except NotStorableError:
             body = b""
+        journal.succeed()
         await self._leave(tenure, desk, Change(RunStatus.SUCCEEDED, body))
         return value
 
@@ -179,10 +242,11 @@ class DurableRuns:
         """
         left: Future[None] = Future()
         tenure.left = left
+        if tenure.lost is not None:  # the writer serves this run no more
+            raise tenure.lost
         desk.leave(change, tenure.leave)
-        loop = asyncio.get_running_loop()
-        hold_until(left, loop, "the commit of a run's end")
-        ended = asyncio.wrap_future(left)
+        ended = asyncio.wrap_future(left)  # before the clock may go on
+        hold_until(left, asyncio.get_running_loop(), "the commit of a run's end")
         try:
             await asyncio.shield(ended)
         except asyncio.CancelledError:
@@ -190,6 +254,21 @@ class DurableRuns:
             if not ended.cancelled():
                 ended.exception()  # is retrieved; the cancel is raised
             raise
+
+    def _mail(self) -> Mail:
+        """Looks for signals in this event loop."""
+        loop = asyncio.get_running_loop()
+        mail = self._mails.get(loop)
+        if mail is None:
+            self._mails = {loop: mail for loop, mail in self._mails.items() if not loop.is_closed()}
+            mail = self._mails[loop] = Mail(self.store, self._submit)
+        return mail
+
+    def _submit(self, call: Callable[[], T]) -> Future[T]:
+        """Make a call on the thread for calls of the store."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(1, thread_name_prefix="cascade-store")
+        return self._threads.submit(call)
 
     def _blob(self, run: int, digest: bytes) -> bytes:
         """A large value. In any thread; the run waits for it."""

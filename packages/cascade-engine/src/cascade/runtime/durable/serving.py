@@ -20,6 +20,7 @@ from cascade.runtime.durable.programs import Program, read_program
 from cascade.runtime.durable.retention import Retention
 from cascade.runtime.durable.runs import Begin, DurableRuns
 from cascade.runtime.durable.schedules import Timetable
+from cascade.runtime.durable.suspended import Suspended
 from cascade.spec.errors import (
     LeaseLostError,
     RunCancelledError,
@@ -31,6 +32,8 @@ from cascade.spec.errors import (
 from cascade.spec.run_rows import Change, Loaded, RunRecord, RunStatus
 
 _log = logging.getLogger("cascade.worker")
+#: Seconds from which on a run that only waits leaves the worker (D10).
+_UNLOAD: Final = 5.0
 #: Seconds between two sweeps of old runs.
 _SWEEP: Final = 60.0
 #: Seconds between two looks at who of this machine has died.
@@ -169,9 +172,13 @@ class Worker:
             program = await self._program(run, loaded)
             if program is not None:
                 del self._fresh[run.run_id]
-                await self._runs.execute(run, program, self._begin(run), loaded)
+                await self._runs.execute(
+                    run, program, self._begin(run), loaded=loaded, unload=_UNLOAD
+                )
         except asyncio.CancelledError:
             raise  # it was handed over
+        except Suspended:
+            pass  # a worker claims it again when it is due
         except RunCancelledError as error:
             _log.info("%s", error)
         except (LeaseLostError, StoreError) as error:

@@ -10,18 +10,24 @@ from cascade.runtime.durable.runs import Begin, DurableRuns
 from cascade.spec.run_rows import RunRecord, RunStatus
 
 
-async def value_of_run(runs: DurableRuns, wanted: Wanted, begin: Begin) -> Any:
+async def value_of_run(
+    runs: DurableRuns, wanted: Wanted, begin: Begin, *, unload: float | None = None
+) -> Any:
     """The value of a run: stored, or computed from where it was (D1).
+
+    Args:
+        unload: As ``DurableRuns.execute`` takes it.
 
     Raises:
         RunConflictError: The id belongs to a run of another target, or with other parameters.
         RunLeasedError: Another process executes it, or another run of this one.
         Exception: As ``DurableRuns.execute``.
     """
-    run = await _claimed(runs, wanted)
+    with runs.opening(wanted.new.run_id):
+        run = await _claimed(runs, wanted)
     if run.status is RunStatus.SUCCEEDED:
         return await runs.result(run)
-    return await runs.execute(run, wanted.program, begin)
+    return await runs.execute(run, wanted.program, begin, unload=unload)
 
 
 async def _claimed(runs: DurableRuns, wanted: Wanted) -> RunRecord:

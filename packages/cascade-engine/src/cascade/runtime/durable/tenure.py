@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from cascade.runtime.durable.journal import Journal
+from cascade.runtime.durable.mail import Mail
 from cascade.spec.errors import LeaseLostError, RunCancelledError, StoreError
 from cascade.spec.run_rows import Receipt
 
@@ -27,6 +28,9 @@ class Tenure:
         self.run_id = run_id
         self._loop = asyncio.get_running_loop()
         self._journal: Journal | None = None
+        self._mail: Mail | None = None
+        #: The number of signals that the last receipt has told of.
+        self._inbox = 0
         self.lost: Exception | None = None
         self.cancelled: RunCancelledError | None = None
         self.left: Future[None] | None = None
@@ -41,9 +45,9 @@ class Tenure:
         assert self.left is not None
         self.left.set_result(None)
 
-    def begin(self, journal: Journal) -> None:
-        """Pass on to ``journal`` what the writer tells."""
-        self._journal = journal
+    def begin(self, journal: Journal, mail: Mail) -> None:
+        """Pass on to ``journal`` what the writer tells; to ``mail``, that there are signals."""
+        self._journal, self._mail = journal, mail
 
     def end(self) -> None:
         """Pass on nothing more."""
@@ -60,6 +64,9 @@ class Tenure:
             return
         if waiting:
             self._in_loop(self._pass_on, waiting)
+        if receipt.inbox > self._inbox:
+            self._inbox = receipt.inbox
+            self._in_loop(self._expect, receipt.inbox)
         if receipt.cancelling and self.cancelled is None:
             self._in_loop(self._stop, self.cancel())
 
@@ -92,6 +99,10 @@ class Tenure:
     def _pass_on(self, waiting: list[Callable[[], object]]) -> None:
         if self._journal is not None:
             self._journal.committed(waiting)
+
+    def _expect(self, count: int) -> None:
+        if self._journal is not None and self._mail is not None:
+            self._mail.expect(self._journal.inbox, count)
 
     def _stop(self, error: Exception) -> None:
         if self._journal is not None:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from math import inf
+from time import monotonic
 from typing import Any
 
 from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.clock import VirtualLoop
-from cascade.runtime.graph_path.segments import Segment, Work, arguments_by_name
+from cascade.runtime.graph_path.segments import Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
+from cascade.runtime.graph_path.whole_calls import whole_call
 from cascade.runtime.semantics.outcomes import Failed
-from cascade.runtime.semantics.tail_calls import next_call, supplied
 from cascade.spec.blueprint import TailCall
-from cascade.spec.errors import ArgumentError
+from cascade.spec.checkpoints import CheckpointTail
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.task import Task
 
 #: Seconds between two records of a loop of coroutines that waits for none.
 _OFTEN = 0.005
@@ -47,6 +48,8 @@ class Commits:
         #: Work whose record was just committed, with the results of its last calls.
         self._followed: list[tuple[Work, Any]] = []
         self.held = 0
+        #: Lets virtual time go on, which stands still while something waits for a commit.
+        self._start_clock: Callable[[], object] = _nothing
 
     def begin(self) -> None:
         """Be told of commits, and of the loss of the run, from now on. In the loop's thread."""
@@ -119,6 +122,8 @@ class Commits:
             work.policies = self._run.gate.taking(work.policies, work.amounts(), node.name)
         segment.let_go_inputs(node)
         work.handed = handed
+        work.rounds = self._journal.rounds(node)
+        work.steps = self._journal.steps(node) - 1
         self._committed.add(work)
         self._dispatch.send_handed(work)
 
@@ -134,12 +139,13 @@ class Commits:
             self._committed.discard(work)
             return False
         structural = work.operation.structural
-        continued = result
-        if isinstance(result, TailCall) and not structural:
-            if self._is_computation(work, result):
+        continued: TailCall | LazyResult[Any] | None = result
+        if isinstance(result, TailCall):
+            if structural or self._is_computation(work, result):
                 return False
-            continued = _whole(work, result)
-        if self._journal.goes_on(work.node, continued, structural):
+            continued = whole_call(work, result, self._run.blueprints)
+        holds = self._journal.goes_on(work.node, continued, structural)
+        if holds or type(result) is CheckpointTail:
             self.hold(partial(self._is_next, work, result))
             return True
         return False
@@ -148,14 +154,24 @@ class Commits:
         """Whether a step goes on without a record, which is not due yet.
 
         Loops of plain functions compute; those of coroutines need each record, or with
-        ``durability="async"`` a recent one.
+        ``durability="async"`` a recent one. ``with_checkpoint`` may say otherwise.
         """
-        if work.operation.is_async:
-            if self._journal.sync or self._journal.is_due(_OFTEN):
-                return False
-        elif self._journal.is_due():
+        if type(tail) is CheckpointTail or self._is_due(work):
             return False
         return not any(issubclass(type(v), LazyResult) for v in (*tail.args, *tail.kwargs.values()))
+
+    def _is_due(self, work: Work) -> bool:
+        """Whether a snapshot of a loop is due now; the next one is, a while later."""
+        every = work.policies.checkpoint
+        if every is None:
+            if not work.operation.is_async:
+                return self._journal.is_due()
+            return self._journal.sync or self._journal.is_due(_OFTEN)
+        now = monotonic()
+        if every == inf or now < work.snapshot_due:
+            return False
+        work.snapshot_due = now + every
+        return True
 
     def note_pause(self, work: Work) -> None:
         """Record the arguments of the next step of a loop of plain functions, now and then.
@@ -164,11 +180,12 @@ class Commits:
             NotStorableError: One has no stored form (D7).
         """
         loop = work.loop
-        if loop is None or not self._journal.is_due():
+        if loop is None or not self._is_due(work):
             return
         args, kwargs = loop.task.parameters.spread(loop.code.named(loop.state, loop.values))
+        steps, loop.recorded = loop.made - loop.recorded, loop.made
         with self._lock:
-            self._journal.goes_on(work.node, TailCall(args, kwargs, None, loop.task), False)
+            self._journal.goes_on(work.node, TailCall(args, kwargs, None, loop.task), steps=steps)
 
     def _is_next(self, work: Work, result: Any) -> None:
         self._followed.append((work, result))
@@ -176,21 +193,13 @@ class Commits:
     def _follow(self, work: Work, result: Any) -> None:
         """Go on with a node whose record is committed. In the event loop's thread."""
         self._committed.add(work)
-        try:
-            following = self._around.following.after(work, result, on_loop=True)
-        except BaseException as error:
-            self._around.failures.fail(error, work)
-        else:
-            if following is not None:
-                with self._lock:
-                    self._dispatch.to_loop((following.segment, following))
+        self._around.following.follow(work, result)
 
     def hold(self, go_on: Callable[[], object]) -> None:
         """Call ``go_on`` once all that was journaled so far is committed."""
+        if not self.held and VirtualLoop.was_used and isinstance(self._run.loop, VirtualLoop):
+            self._start_clock = self._run.loop.hold("a commit")
         self.held += 1
-        loop = self._run.loop
-        if VirtualLoop.was_used and isinstance(loop, VirtualLoop):
-            go_on = partial(_in_order, loop.hold("a commit"), go_on)
         self._desk.then(go_on, urgent=not self._dispatch.has_more)
 
     def hurry(self) -> None:
@@ -209,22 +218,15 @@ class Commits:
                 self._follow(work, result)
         with self._lock:  # others may hold more at this moment
             self.held -= len(waiting)
+            if not self.held:
+                self._start_clock()
         self._dispatch.released()
 
+    def close(self) -> None:
+        """Be told of commits no more, and let nothing wait for one. In the loop's thread."""
+        self._journal.end()
+        self._start_clock()
 
-def _in_order(*calls: Callable[[], object]) -> None:
-    for call in calls:
-        call()
 
-
-def _whole(work: Work, tail: TailCall) -> TailCall:
-    """``tail`` with the task and all arguments of the next call."""
-    if tail.target_blueprint_id is not None or not isinstance(work.operation, Task):
-        return tail
-    try:
-        named = arguments_by_name(work) if work.named is None else work.named
-        task, named = next_call(work.operation, named, supplied(tail, work.operation))
-    except ArgumentError:
-        return tail  # the call raises the error
-    args, kwargs = task.parameters.spread(named)
-    return TailCall(args, kwargs, None, task)
+def _nothing() -> None:
+    """What has stopped no clock."""
