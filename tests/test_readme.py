@@ -6,7 +6,9 @@ import contextlib
 import io
 import linecache
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from tests.pages import PAGES, ROOT, prose, sections
@@ -28,7 +30,9 @@ def _blocks(page: Path) -> list[tuple[str, str, int]]:
 def test_examples_print_the_output_on_the_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One namespace a page, from top to bottom, as a reader would type it."""
     monkeypatch.chdir(ROOT)  # call sites are shown relative to it
-    namespace: dict[str, object] = {"__name__": "example"}
+    module = ModuleType("example")  # whose tasks a store can name
+    monkeypatch.setitem(sys.modules, "example", module)
+    namespace = module.__dict__
     printed, typed, file = "", "", str(ROOT / "example.py")
     for language, text, line in _blocks(page):
         if language == "text":

@@ -232,6 +232,37 @@ async def test_a_cancelled_run_may_be_resumed(store):
     assert calls == {"add": 1}
 
 
+async def test_a_run_cancelled_by_its_handle_is_cancelled_for_good(store):
+    begun = asyncio.Event()
+
+    @cs.task
+    async def wait() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with cs.Engine(store=store) as engine:
+        handle = engine.start(wait(), run_id="one")
+        await begun.wait()
+        assert handle.cancel()
+        with pytest.raises(cs.errors.RunCancelledError):
+            await handle.result()
+    assert store.find("one").status is RunStatus.CANCELLED
+
+
+async def test_a_run_whose_engine_is_closed_may_be_resumed(store):
+    begun = asyncio.Event()
+
+    @cs.task
+    async def wait() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with cs.Engine(store=store) as engine:
+        engine.start(wait(), run_id="one")
+        await begun.wait()
+    assert store.find("one").status is RunStatus.ENQUEUED
+
+
 async def test_cancel_in_the_store_ends_a_run_under_way(store):
     begun = asyncio.Event()
 

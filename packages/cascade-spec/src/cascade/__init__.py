@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from cascade.runtime import events as events
     from cascade.runtime.control.plane import ControlPlane as ControlPlane
     from cascade.runtime.current import current as current
+    from cascade.runtime.durable.enqueuing import enqueue as enqueue
+    from cascade.runtime.durable.enqueuing import enqueue_async as enqueue_async
+    from cascade.runtime.durable.schedules import schedule as schedule
     from cascade.runtime.durable.signals import signal as signal
     from cascade.runtime.engine import Engine as Engine
     from cascade.runtime.limits.capacities import Capacities as Capacities
@@ -81,6 +84,8 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "runtime": ("events",),
         "runtime.control.plane": ("ControlPlane",),
         "runtime.current": ("current",),
+        "runtime.durable.enqueuing": ("enqueue", "enqueue_async"),
+        "runtime.durable.schedules": ("schedule",),
         "runtime.durable.signals": ("signal",),
         "runtime.engine": ("Engine",),
         "runtime.telemetry.history": ("History",),

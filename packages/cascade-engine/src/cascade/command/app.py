@@ -15,7 +15,13 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-from cascade.command.failures import NoJsonError, UsageError, complain, show_failure
+from cascade.command.failures import (
+    NoJsonError,
+    RefusedError,
+    UsageError,
+    complain,
+    show_failure,
+)
 
 SUCCEEDED, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -32,6 +38,8 @@ COMMANDS = {
         "cascade.command.views:disassemble",
         "List the compiled instructions of a target.",
     ),
+    "work": ("cascade.command.working:work", "Execute the durable runs of a store."),
+    "runs": ("cascade.command.runs:runs", "List, inspect and steer durable runs."),
     "status": ("cascade.command.watching:status", "Show the connected engines."),
     "watch": ("cascade.command.watching:watch", "Show them continuously."),
     "pause": ("cascade.command.steering:pause", "Pause tasks in running engines."),
@@ -51,7 +59,7 @@ def call(arguments: list[str]) -> int:
         return complain(str(error), MISUSED)
     except CycloptsError as error:
         return complain(_said(error), MISUSED)
-    except NoJsonError as error:
+    except (NoJsonError, RefusedError) as error:
         return complain(str(error), FAILED)
     except KeyboardInterrupt:
         return complain("interrupted", INTERRUPTED)

@@ -20,6 +20,10 @@ class NoJsonError(Exception):
     """The requested value exists, but has no JSON form."""
 
 
+class RefusedError(Exception):
+    """The command line is right, but cannot be carried out now; the message is one sentence."""
+
+
 def complain(message: str, code: int) -> int:
     """Print one line to standard error; returns ``code``, the exit code."""
     from rich.console import Console

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cascade.command.failures import NoJsonError, UsageError
 from cascade.command.json_forms import json_form
 from cascade.runtime.console import write_line
 from cascade.spec.wording import short, visible, visible_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_PLAIN: Final[Mapping[int, str]] = {}
+#: Columns of a table in a pipe.
+_WIDEST: Final = 10_000
 
 
 def show(text: str, styles: Mapping[str, str] | None = None) -> None:
@@ -33,6 +40,47 @@ def show(text: str, styles: Mapping[str, str] | None = None) -> None:
     for pattern, style in (styles or {}).items():
         shown.highlight_regex(pattern, style)
     console.print(shown, soft_wrap=True)
+
+
+def table(*headings: str, right: Sequence[int] = ()) -> Table:
+    """An empty table for people.
+
+    Args:
+        right: The places of columns of numbers.
+    """
+    from rich.table import Table
+
+    made = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for place, heading in enumerate(headings):
+        made.add_column(heading, justify="right" if place in right else "left", overflow="fold")
+    return made
+
+
+def add_row(table: Table, *cells: str, styles: Mapping[int, str] = _PLAIN) -> None:
+    """Add a row literally: brackets in a pattern would be read as markup.
+
+    Args:
+        styles: Place of a cell → its style.
+    """
+    from rich.text import Text
+
+    shown = [Text(visible(cell), styles.get(place, "")) for place, cell in enumerate(cells)]
+    table.add_row(*shown)
+
+
+def show_table(table: Table) -> None:
+    """Print a table to standard output; in a pipe, no cell is wrapped."""
+    from rich.console import Console
+
+    console = Console()
+    if console.is_terminal:
+        console.print(table)
+        return
+    console = Console(width=_WIDEST)
+    with console.capture() as capture:
+        console.print(table)
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    write_line(sys.stdout, "\n".join(lines))
 
 
 def show_value(value: Any) -> None:

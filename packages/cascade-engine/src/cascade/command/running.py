@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import UNSET, App, Group, Parameter
 
 from cascade.command.failures import UsageError
+from cascade.command.stores import StoreUrl, opened, signing_key
 from cascade.spec.checks import check_count, check_seconds
 from cascade.spec.errors import ArgumentError
 
@@ -113,6 +114,13 @@ class Flags:
     broker: Annotated[str | None, Parameter(metavar="URL", help="The same, over this broker.")] = (
         None
     )
+    run_id: Annotated[
+        str | None,
+        Parameter(
+            metavar="ID", help="Keep the run in a store under this id; or go on with that run."
+        ),
+    ] = None
+    store: StoreUrl = None
     json: Annotated[Flag, Parameter(help="Print the value as one line of JSON.")] = False
 
     @property
@@ -125,6 +133,7 @@ class Flags:
             "max_steps": self.max_steps,
             "max_rounds": self.max_rounds,
             "late_params": [text.partition("=")[0] for text in self.param],
+            "run_id": self.run_id,
         }
 
 
@@ -235,22 +244,6 @@ def _pairs(given: Sequence[str]) -> dict[str, Any]:
     return pairs
 
 
-def _amounts(given: Sequence[str]) -> dict[str, float]:
-    amounts = {}
-    for text in given:
-        name, _, amount = text.partition("=")
-        try:
-            amounts[name] = float(amount)
-        except ValueError:
-            raise UsageError(f"--capacity takes NAME=AMOUNT, as gpu=2, but got {text!r}") from None
-    from cascade.runtime.limits.capacities import Capacities
-
-    try:
-        return Capacities(amounts).total
-    except ArgumentError as error:
-        raise UsageError(str(error)) from None
-
-
 def _plane(engine: Engine, broker: str | None) -> ControlPlane:
     from cascade.adapters.connectors import Message
     from cascade.command.remote import connector_of
@@ -265,22 +258,32 @@ def _plane(engine: Engine, broker: str | None) -> ControlPlane:
 
 
 def _run(target: Target, lazy: LazyResult[Any], params: Mapping[str, Any], flags: Flags) -> None:
+    from cascade.command.amounts import amounts
     from cascade.command.output import show_json, show_value
     from cascade.runtime.engine import Engine
     from cascade.runtime.execution.interrupts import run_interruptibly
     from cascade.runtime.telemetry.attach import attach
 
-    tier, capacities = flags.tier or "auto", _amounts(flags.capacity)
+    tier, capacities = flags.tier or "auto", amounts(flags.capacity)
+    if flags.store is not None and flags.run_id is None:
+        raise UsageError("--store needs --run-id, which names the run in the store")
 
     async def value() -> Any:
         async with (
-            Engine(tier=tier, resources=target.resources, capacities=capacities) as engine,
+            Engine(
+                tier=tier,
+                resources=target.resources,
+                capacities=capacities,
+                store=there,
+                signing_key=signing_key(),
+            ) as engine,
             _plane(engine, flags.broker) if flags.connect or flags.broker else nullcontext(),
         ):
             with attach(engine.bus, flags.log_format, flags.progress, log_level=flags.log_level):
                 return await engine.run(lazy, params, **flags.options)
 
-    result = run_interruptibly(value())
+    with nullcontext() if flags.run_id is None else opened(flags.store) as there:
+        result = run_interruptibly(value())
     if flags.json:
         show_json(result, f"the value of {target.name}")
     else:

@@ -90,8 +90,13 @@ def find(name: str) -> Target:
         if value is MISSING:
             near = did_you_mean(part, (n for n in dir(owner) if not n.startswith("_")))
             raise UsageError(f"{place} has no {attribute!r}{near}{_listed(module)}")
+    return Target(name, module.__file__ or place, value, resources_of(module))
+
+
+def resources_of(module: ModuleType) -> tuple[ResourceDefinition[Any], ...]:
+    """The resources in a module, imported ones too."""
     known = (v for v in vars(module).values() if isinstance(v, ResourceDefinition))
-    return Target(name, module.__file__ or place, value, tuple(dict.fromkeys(known)))
+    return tuple(dict.fromkeys(known))
 
 
 def _without_target(name: str) -> str:

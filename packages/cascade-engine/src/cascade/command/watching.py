@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from cascade.command.output import add_row, table
 from cascade.command.remote import Broker, Patience, Prefix, engines_at, wait_for
 from cascade.spec.wording import visible
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import RenderableType
-    from rich.table import Table
 
     from cascade.command.remote import Engines
     from cascade.runtime.control.status import EngineStatus
@@ -128,7 +128,7 @@ def screen(engines: Sequence[EngineStatus]) -> list[RenderableType]:
     for one in engines:
         shown += [*([""] if shown else []), _heading(one)]
         tables = (_runs(one), _waits(one), _constraints(one))
-        shown += [Padding(table, (0, 0, 0, 2)) for table in tables if table is not None]
+        shown += [Padding(part, (0, 0, 0, 2)) for part in tables if part is not None]
     return shown
 
 
@@ -155,10 +155,10 @@ def _runs(one: EngineStatus) -> RenderableType:
 
     if not one.runs:
         return "nothing runs"
-    table = _table("run", "path", "for", "steps", "steps/s", "now", right=(2, 3, 4))
+    shown = table("run", "path", "for", "steps", "steps/s", "now", right=(2, 3, 4))
     for run in one.runs:
-        _add_row(
-            table,
+        add_row(
+            shown,
             run.target,
             run.strategy,
             duration_text(run.seconds),
@@ -167,8 +167,8 @@ def _runs(one: EngineStatus) -> RenderableType:
             run.task or "",
         )
     if one.more_runs:
-        _add_row(table, "…", f"+ {one.more_runs:,}")
-    return table
+        add_row(shown, "…", f"+ {one.more_runs:,}")
+    return shown
 
 
 def _waits(one: EngineStatus) -> RenderableType | None:
@@ -180,13 +180,13 @@ def _waits(one: EngineStatus) -> RenderableType | None:
     for wait in one.waiting:
         key = (wait.task, wait.reason, tuple(dict.fromkeys(wait.holders)))
         alike.setdefault(key, []).append(wait.waited or 0.0)
-    table = _table("waits", "", "for", "held by", "since", right=(1, 4))
+    shown = table("waits", "", "for", "held by", "since", right=(1, 4))
     for (task, reason, holders), waited in alike.items():
         times = f"× {len(waited)}" if len(waited) > 1 else ""
-        _add_row(table, task, times, reason, ", ".join(holders), duration_text(max(waited)))
+        add_row(shown, task, times, reason, ", ".join(holders), duration_text(max(waited)))
     if one.more_waiting:
-        _add_row(table, "…", f"+ {one.more_waiting:,}")
-    return table
+        add_row(shown, "…", f"+ {one.more_waiting:,}")
+    return shown
 
 
 def _constraints(one: EngineStatus) -> RenderableType | None:
@@ -194,30 +194,14 @@ def _constraints(one: EngineStatus) -> RenderableType | None:
 
     if not one.constraints:
         return None
-    table = _table("constraint", "scope", "value", "left", right=(3,))
+    shown = table("constraint", "scope", "value", "left", right=(3,))
     for rule in one.constraints:
         left = "" if rule.seconds_left is None else duration_text(rule.seconds_left)
         value = "" if rule.value is None else str(rule.value)
-        _add_row(table, rule.kind, rule.scope, value, left)
+        add_row(shown, rule.kind, rule.scope, value, left)
     if one.more_constraints:
-        _add_row(table, "…", f"+ {one.more_constraints:,}")
-    return table
-
-
-def _table(*headings: str, right: Sequence[int] = ()) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for place, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if place in right else "left")
-    return table
-
-
-def _add_row(table: Table, *cells: str) -> None:
-    """Add a row literally: brackets in a pattern would be read as markup."""
-    from rich.text import Text
-
-    table.add_row(*[Text(visible(cell)) for cell in cells])
+        add_row(shown, "…", f"+ {one.more_constraints:,}")
+    return shown
 
 
 def _count(number: int, what: str) -> str:

@@ -14,7 +14,11 @@ from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.durable.journal import Journal
-from cascade.runtime.durable.runs import DurableRuns, Request, durable_runs
+from cascade.runtime.durable.programs import Program as StoredProgram
+from cascade.runtime.durable.programs import wanted
+from cascade.runtime.durable.runs import Begin
+from cascade.runtime.durable.starting import value_of_run
+from cascade.runtime.durable_methods import DurableMethods
 from cascade.runtime.engine_options import EngineOptions, EngineSettings
 from cascade.runtime.execution.early_calls import EarlyTasks
 from cascade.runtime.execution.waiting import Waiting
@@ -31,12 +35,12 @@ from cascade.runtime.options import (
     ProgramOptions,
     RunOptions,
     RunSettings,
+    new_id,
     settings,
     takes,
 )
 from cascade.runtime.program import Program, ProgramExecution
 from cascade.runtime.run import Run
-from cascade.runtime.run_events import new_id
 from cascade.runtime.semantics.parameter_names import check_parameter_names
 from cascade.runtime.semantics.recording import Record
 from cascade.runtime.straightline.stops import Begun
@@ -64,7 +68,7 @@ R = TypeVar("R")
 _ON_VM = RunSettings(use_vm=True)
 
 
-class Engine:
+class Engine(DurableMethods):
     """Runs targets, on the graph path or on the virtual machine.
 
     Several runs may be active at once. ``async with Engine() as engine`` ends its threads; so does
@@ -114,8 +118,7 @@ class Engine:
         self.blueprints = self._lending.blueprints
         #: The functions found to be slow in the event loop's thread (M6).
         self.durations = self._lending.durations
-        self._durable = durable_runs(made.store, made.signing_key)
-        self._durability = made.durability
+        self._set_up_store(made)
         self._closed = False
         self._graph = GraphExecutionStrategy(made.solver or NativeSolver(), made.tier)
         self._vm = VMExecutionStrategy(self._compile, self._machine)
@@ -240,7 +243,8 @@ class Engine:
         computing = self._computed(target, params, replace(how, run_id=run_id))
         work = asyncio.create_task(computing, name=f"cascade run {run_id}")
         self._lives.add_started(work, run_id)
-        return RunHandle(run_id, name, work)
+        is_kept = self._durable is not None and how.run_id is not None
+        return RunHandle(run_id, name, work, self._stored("start").cancel if is_kept else None)
 
     async def _computed(self, target: Any, params: Mapping[str, Any], how: RunSettings) -> Any:
         """The value of a started run."""
@@ -256,30 +260,25 @@ class Engine:
         self, target: LazyResult[Any], params: Mapping[str, Any] | None, how: RunSettings
     ) -> Awaitable[Any]:
         """An awaitable for the value of ``target``; the run is made, but has not begun."""
-        strategy: ExecutionStrategy = self._vm if how.use_vm else self._graph
         if self._durable is not None and how.run_id is not None:
-            return self._durably(self._durable, target, params or {}, how, strategy)
+            codec, priority = self._durable.codec, how.priority
+            new = wanted(codec, how.run_id, target, params or {}, priority=priority)
+            return value_of_run(self._durable, new, self._beginning(how))
         run = self._new_run(params, how)
-        return self._lives.live(run, target, strategy, how.deadline)
+        return self._lives.live(run, target, self._strategy(how), how.deadline)
 
-    def _durably(
-        self,
-        durable: DurableRuns,
-        target: LazyResult[Any],
-        params: Mapping[str, Any],
-        how: RunSettings,
-        strategy: ExecutionStrategy,
-    ) -> Awaitable[Any]:
-        """The same for a run that is kept in the store."""
-        assert how.run_id is not None
+    def _beginning(self, how: RunSettings) -> Begin:
+        """Begins a durable run that is executed so."""
 
-        def begin(journal: Journal) -> Awaitable[Any]:
-            run = self._new_run(params, how)
+        def begin(program: StoredProgram, journal: Journal) -> Awaitable[Any]:
+            run = self._new_run(program.params, how)
             run.keep_journal(journal)
-            return self._lives.live(run, target, strategy, how.deadline)
+            return self._lives.live(run, program.target, self._strategy(how), how.deadline)
 
-        request = Request(how.run_id, target, params, how.priority, self._durability)
-        return durable.value(request, begin)
+        return begin
+
+    def _strategy(self, how: RunSettings) -> ExecutionStrategy:
+        return self._vm if how.use_vm else self._graph
 
     async def signal(self, run_id: str, name: str, value: Any = None) -> None:
         """Send a signal to a run, which ``cs.wait_for(name)`` takes (D11).
@@ -485,6 +484,7 @@ class Engine:
 
     async def _close(self, error: BaseException | None) -> None:
         self._closed = True
+        await self._end_serving()
         await self._lives.end_started()
         try:
             await self.resource_container.close(error)

@@ -43,6 +43,8 @@ class EngineOptions(TypedDict, total=False):
     store: RunStore | str | None
     durability: Durability
     signing_key: bytes | str | None
+    modules: Iterable[str]
+    retention: Mapping[str, str | float] | None
 
 
 class WatchOptions(TypedDict, total=False):
@@ -85,6 +87,11 @@ class EngineSettings:
             for nothing; the last milliseconds before a crash are made again. ``"exit"``: the run is
             committed when it ends.
         signing_key: Signs what is stored, and refuses to read what was not signed with it.
+        modules: Modules that may be imported because a run of the store names tasks or classes in
+            them. All others must be imported already.
+        retention: For how long ``serve`` lets the store keep runs that have ended, by status:
+            ``{"succeeded": "7d", "failed": "30d", "cancelled": "12h", "dead": "4w"}``, or seconds.
+            Runs with another status are kept for ever.
     """
 
     threads: Executor | int | None = None
@@ -100,6 +107,8 @@ class EngineSettings:
     store: RunStore | str | None = None
     durability: Durability = "sync"
     signing_key: bytes | str | None = None
+    modules: Iterable[str] = ()
+    retention: Mapping[str, str | float] | None = None
 
     def __post_init__(self) -> None:
         if self.durability not in get_args(Durability):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from cascade.spec.errors import RunCancelledError
@@ -18,10 +19,17 @@ class RunHandle(Generic[R]):
         target: Name of the target.
     """
 
-    def __init__(self, run_id: str, target: str, work: asyncio.Task[R]) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        target: str,
+        work: asyncio.Task[R],
+        before_cancel: Callable[[str], object] | None = None,
+    ) -> None:
         self.run_id = run_id
         self.target = target
         self._work = work
+        self._before_cancel = before_cancel
 
     async def result(self) -> R:
         """The value of the target, once the run has ended; may be awaited more than once.
@@ -44,10 +52,13 @@ class RunHandle(Generic[R]):
         """Ask the run to end, from any thread; False if it has ended already.
 
         It ends as a cancelled ``engine.run`` does: coroutines are cancelled, resources are closed,
-        and plain functions are waited for, until a second ``cancel`` abandons them (M8).
+        and plain functions are waited for, until a second ``cancel`` abandons them (M8). In a store
+        it is cancelled for good, while a run whose engine is closed can be resumed.
         """
         if self._work.done():
             return False
+        if self._before_cancel is not None:
+            self._before_cancel(self.run_id)
         loop = self._work.get_loop()
         if asyncio._get_running_loop() is loop:
             self._work.cancel()

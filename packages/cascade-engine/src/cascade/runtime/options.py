@@ -11,6 +11,7 @@ Inside, ``settings`` turns them into a frozen dataclass, which has the texts and
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -24,6 +25,8 @@ from cascade.spec.wording import short
 
 #: Default of the seconds that closing a resource may take.
 TEARDOWN_TIMEOUT = 60.0
+#: How often a run of a store is claimed without any progress before it is dead (D3).
+MOST_RECOVERIES = 100
 #: Least seconds between two StepsMade events of a run.
 STEP_INTERVAL = 0.1
 
@@ -44,10 +47,15 @@ class ProgramOptions(TypedDict, total=False):
     priority: int
 
 
-class RunOptions(ProgramOptions, total=False):
-    """Options of one run, ``engine.run(target, deadline=5)``; see RunSettings."""
+class ResumeOptions(ProgramOptions, total=False):
+    """Options of a run of the store, ``engine.resume("order-17")``; see RunSettings."""
 
     use_vm: bool
+
+
+class RunOptions(ResumeOptions, total=False):
+    """Options of one run, ``engine.run(target, deadline=5)``; see RunSettings."""
+
     run_id: str | None
     late_params: Iterable[str]
 
@@ -70,7 +78,8 @@ class RunSettings:
         priority: Added to the priorities of the run's nodes, which compete with those of the
             engine's other runs for capacities and worker threads (M24).
         run_id: Names the run in events and in ``engine.runs()``; random if left out. Two runs of
-            one engine cannot have the same id at the same time.
+            one engine cannot have the same id at the same time. With a store, the run is kept
+            there under this id, and another process can go on with it.
         late_params: Names of ``Param`` nodes that tasks make and return during the run. They cannot
             be found before, so ``params`` may have them only if they are named here (M22).
     """
@@ -103,6 +112,11 @@ class RunSettings:
 
 #: The defaults.
 DEFAULTS = RunSettings()
+
+
+def new_id() -> str:
+    """A random id for a run."""
+    return os.urandom(8).hex()
 
 
 def settings(kind: type[S], call: str, options: Mapping[str, Any], known: Iterable[str]) -> S:

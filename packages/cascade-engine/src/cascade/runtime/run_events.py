@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -27,14 +26,9 @@ from cascade.runtime.execution.finished_tasks import FinishedTasks
 from cascade.runtime.execution.loop_calls import LoopCalls
 from cascade.runtime.execution.step_counter import Batch, Steps
 from cascade.runtime.lazily import lazily
-from cascade.runtime.options import RunSettings
+from cascade.runtime.options import RunSettings, new_id
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.map_items import item_of
-
-
-def new_id() -> str:
-    """A random id for a run."""
-    return os.urandom(8).hex()
 
 
 class RunEvents:

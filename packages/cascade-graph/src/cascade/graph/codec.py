@@ -18,6 +18,7 @@ from gc import get_referents
 from typing import Any, Final, Literal
 
 from cascade.graph.forms import JSON_ATOMS, UNREADABLE
+from cascade.graph.references import Resolver
 from cascade.graph.stored_values import DEEPEST, Refusal, StoredReader, StoredWriter, located
 from cascade.spec.errors import ArgumentError, NotStorableError, SerializationError
 from cascade.spec.wording import error_text, short
@@ -43,18 +44,24 @@ _decode = json.JSONDecoder().decode
 class Codec:
     """Values to bytes and back.
 
-    Reading an unsigned body imports the modules of the tasks and classes that it names. Whoever can
-    write to the store can therefore make its readers import any installed module. With
-    ``signing_key``, bodies that were not written with the key are refused before they are parsed.
+    Reading a body may import the modules of the tasks and classes that it names: any of them, or
+    those in ``modules``. Whoever can write to the store can therefore make its readers import these
+    modules. With ``signing_key``, bodies that were not written with the key are refused before they
+    are parsed.
 
     Args:
         signing_key: Puts an HMAC-SHA256 on each body.
         serializer: ``"json"``; or ``"pickle"``, which pickles objects that have no stored form.
             Unpickling can call anything, so it takes a key.
+        modules: Names of the modules that may be imported; others must be imported already. None:
+            any module.
+
+    Attributes:
+        resolver: Finds the tasks and classes that a body names.
 
     Raises:
-        ArgumentError: ``signing_key`` is empty or no bytes; there is no such serializer; or
-            ``"pickle"`` without a key.
+        ArgumentError: ``signing_key`` is empty or no bytes; there is no such serializer;
+            ``"pickle"`` without a key; or ``modules`` are not names.
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class Codec:
         *,
         signing_key: bytes | str | None = None,
         serializer: Literal["json", "pickle"] = "json",
+        modules: Iterable[str] | None = None,
     ) -> None:
         key = signing_key.encode() if isinstance(signing_key, str) else signing_key
         if key is not None and not (isinstance(key, bytes) and key):
@@ -78,6 +86,7 @@ class Codec:
             )
         self._key = key
         self._pickles = serializer == "pickle"
+        self.resolver = Resolver(trusted=True) if modules is None else Resolver(modules)
 
     def dumps(self, value: Any, purpose: bytes = b"") -> bytes:
         """Encode and seal a value.
@@ -138,7 +147,7 @@ class Codec:
             SerializationError: It is not one, or a class is not found in this process.
         """
         try:
-            return StoredReader(self._pickles).value(form)
+            return StoredReader(self._pickles, self.resolver).value(form)
         except SerializationError:
             raise
         except (*UNREADABLE, OSError) as error:

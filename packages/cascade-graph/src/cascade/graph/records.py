@@ -149,19 +149,20 @@ def tail_record(
 def read_record(
     codec: Codec, body: bytes, known: Mapping[NodeKey, LazyResult[Any]] = NO_KEYS
 ) -> GraphRecord | TailRecord:
-    """Read a record. The modules that it names are imported.
+    """Read a record. The codec's resolver finds the tasks and classes that it names.
 
     Args:
         known: Key → lazy value, for the nodes that the run knows. These are not made again.
 
     Raises:
+        TaskNotImportedError: It names an object of a module that may not be imported.
         SerializationError: It is no record, a task or a class no longer exists, or it refers to a
             node that is not in ``known``.
     """
     try:
         document = json.loads(body)
         if "graph" in document:
-            return _read_graph(document, known)
+            return _read_graph(codec.resolver, document, known)
         return _read_tail(codec, document, known)
     except SerializationError:
         raise
@@ -193,39 +194,39 @@ def _keys_of(lazies: Sequence[LazyResult[Any]], keys: Keys) -> list[str | None]:
 
 
 def _read_graph(
-    document: Mapping[str, Any], known: Mapping[NodeKey, LazyResult[Any]]
+    resolver: Resolver, document: Mapping[str, Any], known: Mapping[NodeKey, LazyResult[Any]]
 ) -> GraphRecord:
     if document["graph"]["cascade"] != _VERSION:
         raise ValueError("it is a graph of another version")
-    keys, find = _read_nodes(document["graph"]["nodes"], document["keys"], known)
+    keys, find = _read_nodes(resolver, document["graph"]["nodes"], document["keys"], known)
     return GraphRecord(find(document["target"]), keys)
 
 
 def _read_tail(
     codec: Codec, document: Mapping[str, Any], known: Mapping[NodeKey, LazyResult[Any]]
 ) -> TailRecord:
-    task = Resolver(trusted=True).task(document["task"])
+    task = codec.resolver.task(document["task"])
     args, step = codec.value_of(document["args"]), document["step"]
     if type(args) is not dict or type(step) is not int:
         raise TypeError("its arguments are no dict, or its step is no int")
     nodes, written = document.get("nodes", ()), document.get("keys", ())
-    keys, find = _read_nodes(nodes, written, known)
+    keys, find = _read_nodes(codec.resolver, nodes, written, known)
     args |= {name: find(place) for name, place in document.get("lazy", {}).items()}
     blueprint = document.get("blueprint")
     return TailRecord(task, args, step, document.get("amounts", {}), blueprint, keys)
 
 
 def _read_nodes(
-    nodes: Any, keys: Any, known: Mapping[NodeKey, LazyResult[Any]]
+    resolver: Resolver, nodes: Any, keys: Any, known: Mapping[NodeKey, LazyResult[Any]]
 ) -> tuple[dict[LazyResult[Any], NodeKey], Callable[[Any], LazyResult[Any]]]:
     """The keys of the nodes, and a function that finds the node at a place."""
     if len(nodes) != len(keys):
         raise ValueError("it has not a key for each node")
     found = [None if key is None else bytes.fromhex(key) for key in keys]
-    lazies = read_nodes(nodes, Resolver(trusted=True), known, found)
+    lazies = read_nodes(nodes, resolver, known, found)
     pairs = zip(lazies, found, strict=True)
     named = {lazy: key for lazy, key in pairs if key is not None and key not in known}
-    return named, ValueReader(Resolver(), lazies, known).earlier
+    return named, ValueReader(resolver, lazies, known).earlier
 
 
 def _dumps(document: Mapping[str, Any]) -> bytes:

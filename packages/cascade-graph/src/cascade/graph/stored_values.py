@@ -85,14 +85,15 @@ def _unknown(value: Any) -> str:
 
 
 class StoredReader(FormReader):
-    """Reads forms from a store; imports the modules that they name.
+    """Reads forms from a store.
 
     Args:
         pickles: Whether to unpickle.
+        resolver: Finds the objects that they name.
     """
 
-    def __init__(self, pickles: bool) -> None:
-        super().__init__(Resolver(trusted=True))
+    def __init__(self, pickles: bool, resolver: Resolver) -> None:
+        super().__init__(resolver)
         self._pickles = pickles
 
     def marked(self, tag: str, content: Any) -> Any:

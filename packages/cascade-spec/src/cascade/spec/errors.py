@@ -121,7 +121,7 @@ class SerializationError(CascadeError, TypeError):
 
 
 class TaskNotImportedError(SerializationError, ImportError):
-    """A document names a task or type of a module that is not imported and may not be.
+    """A document or a store names a task or type of a module that is not imported and may not be.
 
     Attributes:
         module: The module. Import it before, or allow it.
@@ -289,7 +289,10 @@ class TaskCancelledError(CascadeError, RuntimeError):
 
 
 class RunError(CascadeError, RuntimeError):
-    """A run cannot start here: inside a task, in a running event loop, or on a closed engine."""
+    """A run cannot start here: inside a task, in a running event loop, or on a closed engine.
+
+    It is also the stored error of a durable run that is dead (D3).
+    """
 
 
 class RunCancelledError(CascadeError, RuntimeError):

@@ -1,5 +1,6 @@
 """Durable runs: what a run knows is committed to a store, and another process can go on with it.
 
-``runs`` begins, resumes and ends a durable run. ``journal`` is what the machinery of graphs asks
-and tells. ``writer`` commits for all runs of an engine. ``owner`` names this process.
+``starting``, ``resuming`` and ``serving`` claim a run, and ``runs`` executes it and ends it in its
+store. ``journal`` is what the machinery of graphs asks and tells. ``writer`` commits for all runs
+of an engine. ``owner`` names this process. ``enqueuing`` and ``schedules`` create runs for workers.
 """

@@ -1,15 +1,16 @@
 """Rows: how outcomes are written in the chunks of a journal.
 
 A chunk has two lines for each outcome, both JSON: its head,
-``["<key>","<task>",<kind>,"<owner>"]``, and its value. Heads are read when a run is resumed, values
-when they are needed.
+``["<key>","<task>",<kind>,"<owner>",<milliseconds since the epoch>]``, and its value. Heads are
+read when a run is resumed, values when they are needed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
+from time import time
 from typing import Final, NamedTuple
 
 from cascade.graph.naming import NodeKey
@@ -32,12 +33,17 @@ class Row(NamedTuple):
     body: bytes
     #: The number of the chunk that it is in.
     chunk: int
+    #: The name of the task.
+    task: str
+    #: When it was written, in seconds since the epoch.
+    time: float
 
 
 def written(key: NodeKey, task: str, kind: int, owner: NodeKey | None, body: bytes) -> bytes:
     """An outcome as two lines of a chunk. ``body`` is JSON, which has no line breaks."""
     of = b"" if owner is None else owner.hex().encode()
-    return b'["%b",%b,%d,"%b"]\n%b' % (key.hex().encode(), _text(task), kind, of, body)
+    now = int(time() * 1000)
+    return b'["%b",%b,%d,"%b",%d]\n%b' % (key.hex().encode(), _text(task), kind, of, now, body)
 
 
 def rows_of(chunk: Chunk) -> Iterator[Row]:
@@ -49,11 +55,26 @@ def rows_of(chunk: Chunk) -> Iterator[Row]:
     lines = chunk.body.split(b"\n")
     try:
         for head, body in zip(lines[::2], lines[1::2], strict=True):
-            key, _task, kind, owner = json.loads(head)
+            key, task, kind, owner, at = json.loads(head)
             of = bytes.fromhex(owner) if owner else None
-            yield Row(bytes.fromhex(key), kind, of, body, chunk.number)
+            yield Row(bytes.fromhex(key), kind, of, body, chunk.number, task, at / 1000)
     except (ValueError, TypeError) as error:
         raise SerializationError(f"chunk {chunk.number} of a journal is damaged: {error}") from None
+
+
+def without(chunk: Chunk, keys: Collection[NodeKey]) -> Chunk | None:
+    """A chunk without the outcomes of some nodes; None if nothing is left.
+
+    Raises:
+        SerializationError: It is damaged.
+    """
+    lines = chunk.body.split(b"\n")
+    kept = [
+        b"\n".join(lines[2 * place : 2 * place + 2])
+        for place, row in enumerate(rows_of(chunk))
+        if row.key not in keys
+    ]
+    return Chunk(chunk.number, b"\n".join(kept)) if kept else None
 
 
 @lru_cache(maxsize=1024)

@@ -1,0 +1,108 @@
+"""The store that a command line or the environment names, and the runs in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from cascade.command.failures import RefusedError, UsageError
+from cascade.spec.nearby import did_you_mean
+
+if TYPE_CHECKING:
+    from cascade.graph.codec import Codec
+    from cascade.spec.run_rows import RunRecord
+    from cascade.spec.run_store import RunStore
+
+VARIABLE = "CASCADE_STORE"
+KEY_VARIABLE = "CASCADE_SIGNING_KEY"
+
+StoreUrl = Annotated[
+    str | None,
+    Parameter(
+        name="--store",
+        metavar="URL",
+        help="The store, such as sqlite:///runs.db. Left out: CASCADE_STORE.",
+    ),
+]
+RunId = Annotated[str, Parameter(name="RUN", help="The id of a run.")]
+
+
+def url_of(store: str | None) -> str:
+    """The URL that was given, or that of the environment.
+
+    Raises:
+        UsageError: There is none.
+    """
+    found = store or os.environ.get(VARIABLE)
+    if not found:
+        raise UsageError(f"no store is named: give --store sqlite:///runs.db, or set {VARIABLE}")
+    return found
+
+
+def signing_key() -> str | None:
+    """The key of the environment: a command line can be read by others."""
+    return os.environ.get(KEY_VARIABLE) or None
+
+
+def codec() -> Codec:
+    """What reads and writes values; it imports nothing."""
+    from cascade.graph.codec import Codec
+
+    return Codec(signing_key=signing_key(), modules=())
+
+
+@contextmanager
+def opened(store: str | None) -> Iterator[RunStore]:
+    """The store, until the end of the block.
+
+    Raises:
+        UsageError: No store is named, or the URL is invalid.
+        RefusedError: The store cannot be used, or refuses what was asked for.
+    """
+    from cascade.adapters.stores.urls import open_store
+    from cascade.spec.errors import (
+        ArgumentError,
+        RunConflictError,
+        RunLeasedError,
+        RunNotFoundError,
+        StoreError,
+    )
+
+    url = url_of(store)
+    try:
+        there = open_store(url)
+    except ArgumentError as error:
+        raise UsageError(str(error)) from None
+    except StoreError as error:
+        raise RefusedError(str(error)) from None
+    try:
+        yield there
+    except RunNotFoundError as error:
+        raise RefusedError(_not_found(there, error.run_id)) from None
+    except (StoreError, RunConflictError, RunLeasedError) as error:
+        raise RefusedError(str(error)) from None
+    finally:
+        there.close()
+
+
+def found(store: RunStore, run_id: str) -> RunRecord:
+    """The run with an id.
+
+    Raises:
+        RunNotFoundError: There is none.
+    """
+    from cascade.spec.errors import RunNotFoundError
+
+    run = store.find(run_id)
+    if run is None:
+        raise RunNotFoundError("", run_id)
+    return run
+
+
+def _not_found(store: RunStore, run_id: str) -> str:
+    near = did_you_mean(run_id, [run.run_id for run in store.runs()])
+    return f"{store!r} has no run {run_id!r}{near}"

@@ -1,0 +1,155 @@
+"""The methods of an engine for the runs of its store: ``resume`` and ``serve``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+from importlib import import_module
+from typing import Any, Unpack
+
+from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
+from cascade.runtime.durable.resuming import resumed
+from cascade.runtime.durable.retention import Retention
+from cascade.runtime.durable.runs import Begin, DurableRuns, durable_runs
+from cascade.runtime.engine_options import EngineSettings
+from cascade.runtime.options import (
+    DEFAULTS,
+    MOST_RECOVERIES,
+    ResumeOptions,
+    RunOptions,
+    RunSettings,
+    takes,
+)
+from cascade.spec.checks import check_count, check_flag
+from cascade.spec.errors import RunError
+from cascade.spec.run_rows import RunRecord
+
+
+class DurableMethods:
+    """Inherited by Engine, which has the rest."""
+
+    def _set_up_store(self, made: EngineSettings) -> None:
+        self._durable = durable_runs(made.store, made.durability, made.signing_key, made.modules)
+        self._retention = Retention(made.retention)
+        #: What tells of the end of each ``serve`` under way → what stops it.
+        self._serving: dict[asyncio.Event, asyncio.Event] = {}
+
+    # Of Engine:
+
+    def _how(self, call: str, options: RunOptions) -> RunSettings:
+        raise NotImplementedError
+
+    def _beginning(self, how: RunSettings) -> Begin:
+        raise NotImplementedError
+
+    def _check_open(self) -> None:
+        raise NotImplementedError
+
+    @takes(ResumeOptions, RunSettings)
+    async def resume(self, run_id: str, **options: Unpack[ResumeOptions]) -> Any:
+        """Go on with a run of the store, by its id alone; or give its stored value.
+
+        The target and the parameters come from the store. What is done is not called again (D2);
+        of a run that has failed, what failed is (D8).
+
+        Args:
+            run_id: The id that the run was begun or enqueued with.
+
+        Raises:
+            RunNotFoundError: No run in the store has the id.
+            TaskNotImportedError: The target is in a module that is not imported; import it, or
+                name it in ``Engine(modules=[…])``.
+            SerializationError: The target is not stored, because another process could not read
+                it; run the same target with the same ``run_id``. Or it is gone from the code.
+            RunLeasedError: Somebody executes the run at this moment.
+            RunConflictError: Its steps were deleted.
+            RunError: The engine has no store, or executes the run itself.
+            Exception: As ``run``.
+        """
+        given: RunOptions = {**options, "run_id": run_id}  # type: ignore[typeddict-item]
+        how = self._how("resume", given)
+        try:
+            return await resumed(self._stored("resume"), run_id, self._beginning(how))
+        except BaseException as error:
+            leave_out_machinery(error)
+            raise
+
+    async def serve(
+        self,
+        *,
+        max_runs: int = 100,
+        modules: Iterable[str] = (),
+        use_vm: bool = False,
+        max_recoveries: int = MOST_RECOVERIES,
+        stop: asyncio.Event | None = None,
+    ) -> None:
+        """Be a worker: execute the runs of the store that are due, until it is stopped.
+
+        Due are runs that were enqueued, runs whose sleep is over, and runs whose owners have died.
+        Of all workers that serve a store, one gets each run; the others take over if it dies. A
+        run that names a module which this worker may not import is left to the others.
+
+        SIGTERM, SIGHUP and Ctrl-C, in the main thread and if the program has no handlers of its
+        own, end it as ``stop`` does: the runs under way are handed over to other workers. Their
+        coroutines are cancelled, and plain functions are waited for, until a second signal (M8).
+
+        A run that fails is logged by the logger ``cascade.worker``, and stays in the store. Old
+        runs are deleted as ``Engine(retention=…)`` says, and the schedules of imported modules are
+        fired.
+
+        ``await engine.close()`` stops it, too.
+
+        Args:
+            max_runs: Most runs at the same time.
+            modules: Modules to import before: those with the tasks and schedules.
+            use_vm: Execute the runs on the virtual machine.
+            max_recoveries: How often a run is claimed without any progress before it is dead (D3).
+            stop: Ends it when it is set.
+
+        Raises:
+            ArgumentError: An argument is invalid.
+            RunError: The engine has no store, or is closed.
+            StoreError: The store cannot be used, and trying again would not help.
+        """
+        # Most programs do not serve, and need not import this.
+        from cascade.runtime.durable.serving import Worker
+        from cascade.runtime.durable.stopping import on_signals
+
+        self._check_open()
+        check_count("max_runs", max_runs)
+        check_count("max_recoveries", max_recoveries)
+        check_flag("use_vm", use_vm)
+        runs, stop = self._stored("serve"), stop or asyncio.Event()
+        for name in modules:
+            import_module(name)
+
+        def begin(run: RunRecord) -> Begin:
+            return self._beginning(
+                replace(DEFAULTS, use_vm=use_vm, run_id=run.run_id, priority=run.priority)
+            )
+
+        worker = Worker(
+            runs, begin, max_runs=max_runs, retention=self._retention, max_recoveries=max_recoveries
+        )
+        ended = asyncio.Event()
+        self._serving[ended] = stop
+        try:
+            with on_signals(stop):
+                await worker.work(stop)
+        finally:
+            del self._serving[ended]
+            ended.set()
+
+    async def _end_serving(self) -> None:
+        """Stop each ``serve`` under way; the engine is being closed in the same event loop."""
+        for ended, stop in list(self._serving.items()):
+            stop.set()
+            await ended.wait()
+
+    def _stored(self, call: str) -> DurableRuns:
+        if self._durable is None:
+            raise RunError(
+                f'engine.{call}() needs a store\n    right:  cs.Engine(store="sqlite:///runs.db")'
+            )
+        return self._durable
