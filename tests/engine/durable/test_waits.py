@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +33,7 @@ from cascade.spec.run_rows import Lease, RunRecord, RunStatus
 from cascade.spec.run_store import RunStore
 from cascade.testing import VirtualTime
 
+FLOWS = Path(__file__).parent / "flows.py"
 calls: Counter[str] = Counter()
 PATHS = pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
 
@@ -144,7 +150,7 @@ async def cut_off(engine: cs.Engine, store: RunStore, run_id: str, target: Any) 
 
 async def committed(store: RunStore, run_id: str) -> None:
     """Return when a wait of a run is recorded."""
-    while not any(r.kind == "wait" for r in store.load(found(store, run_id).number).records):  # noqa: ASYNC110
+    while not is_waiting(store, run_id):  # noqa: ASYNC110
         await asyncio.sleep(0.001)
 
 
@@ -153,61 +159,61 @@ async def committed(store: RunStore, run_id: str) -> None:
 
 @PATHS
 def test_a_sleep_takes_its_time_and_has_a_value(use_vm: bool) -> None:
-    time = VirtualTime()
-    assert time.run(pair(cs.sleep(3600), cs.sleep(60, then=7)), use_vm=use_vm) == (None, 7)
-    assert time.elapsed == 3600
+    clock = VirtualTime()
+    assert clock.run(pair(cs.sleep(3600), cs.sleep(60, then=7)), use_vm=use_vm) == (None, 7)
+    assert clock.elapsed == 3600
 
 
 @PATHS
 def test_a_loop_sleeps_between_two_steps(use_vm: bool) -> None:
-    time = VirtualTime()
-    assert time.run(watch(3), use_vm=use_vm) == (3, 2, 1)
-    assert time.elapsed == 3 * 3600
+    clock = VirtualTime()
+    assert clock.run(watch(3), use_vm=use_vm) == (3, 2, 1)
+    assert clock.elapsed == 3 * 3600
 
 
 @PATHS
 def test_a_task_may_return_a_sleep(use_vm: bool) -> None:
-    time = VirtualTime()
-    assert time.run(number(later(2)), use_vm=use_vm) == 2
-    assert time.elapsed == 60
+    clock = VirtualTime()
+    assert clock.run(number(later(2)), use_vm=use_vm) == 2
+    assert clock.elapsed == 60
 
 
 @PATHS
 def test_the_time_and_the_value_may_be_computed(use_vm: bool) -> None:
-    time = VirtualTime()
-    assert time.run(cs.sleep(number(30), then=[number(1), 2]), use_vm=use_vm) == [1, 2]
-    assert time.elapsed == 30
+    clock = VirtualTime()
+    assert clock.run(cs.sleep(number(30), then=[number(1), 2]), use_vm=use_vm) == [1, 2]
+    assert clock.elapsed == 30
 
 
 @PATHS
 def test_sleeps_of_a_map_overlap(use_vm: bool) -> None:
-    time = VirtualTime()
-    assert time.run(cs.sleep.map(seconds=[5, 10, 15]), use_vm=use_vm) == [None] * 3
-    assert time.elapsed == 15
+    clock = VirtualTime()
+    assert clock.run(cs.sleep.map(seconds=[5, 10, 15]), use_vm=use_vm) == [None] * 3
+    assert clock.elapsed == 15
 
 
 @PATHS
 def test_a_skipped_sleep_takes_no_time(use_vm: bool) -> None:
-    time = VirtualTime()
+    clock = VirtualTime()
     skipped = cs.sleep(60).run_if(number(0)).or_else("not tired")
-    assert time.run(skipped, use_vm=use_vm) == "not tired"
-    assert time.elapsed == 0
+    assert clock.run(skipped, use_vm=use_vm) == "not tired"
+    assert clock.elapsed == 0
 
 
 def test_a_program_may_sleep() -> None:
-    time = VirtualTime()
+    clock = VirtualTime()
 
     async def main() -> Any:
         async with cs.Engine() as engine:
             program = engine.compile(pair(number(1), cs.sleep(60, then=2)))
             return [await program.run(), await program.run()]
 
-    assert time.run(main) == [(1, 2), (1, 2)]
-    assert time.elapsed == 120
+    assert clock.run(main) == [(1, 2), (1, 2)]
+    assert clock.elapsed == 120
 
 
 def test_thousands_of_sleeps_need_neither_tasks_nor_threads() -> None:
-    time = VirtualTime()
+    clock = VirtualTime()
     most = 0
 
     async def main() -> Any:
@@ -221,15 +227,15 @@ def test_thousands_of_sleeps_need_neither_tasks_nor_threads() -> None:
             assert threading.active_count() <= before + 1
             return await handle.result()
 
-    assert time.run(main) == [None] * 5000
+    assert clock.run(main) == [None] * 5000
     assert most <= 3
 
 
 def test_a_deadline_ends_a_sleep() -> None:
-    time = VirtualTime()
+    clock = VirtualTime()
     with pytest.raises(cs.errors.DeadlineError):
-        time.run(cs.sleep(3600), deadline=60)
-    assert time.elapsed == 60
+        clock.run(cs.sleep(3600), deadline=60)
+    assert clock.elapsed == 60
 
 
 @PATHS
@@ -264,10 +270,10 @@ def test_nodes_get_the_signals_of_a_name_in_the_order_of_their_waits(use_vm: boo
 
 @PATHS
 def test_a_wait_without_a_signal_has_its_default(use_vm: bool) -> None:
-    time = VirtualTime()
+    clock = VirtualTime()
     waits = [cs.wait_for("a", timeout=60, default=None), cs.wait_for("b", timeout=30, default=0)]
-    assert time.run(waits, use_vm=use_vm) == [None, 0]
-    assert time.elapsed == 60
+    assert clock.run(waits, use_vm=use_vm) == [None, 0]
+    assert clock.elapsed == 60
 
 
 @PATHS
@@ -282,10 +288,10 @@ def test_a_wait_without_a_signal_or_a_default_is_an_error(use_vm: bool) -> None:
 
 @PATHS
 def test_a_wait_may_be_tried_again(use_vm: bool) -> None:
-    time = VirtualTime()
+    clock = VirtualTime()
     with pytest.raises(TaskTimeoutError):
-        time.run(cs.wait_for("a", timeout=60).with_retry(3, delay=10), use_vm=use_vm)
-    assert time.elapsed == 60 + 10 + 60 + 10 + 60
+        clock.run(cs.wait_for("a", timeout=60).with_retry(3, delay=10), use_vm=use_vm)
+    assert clock.elapsed == 60 + 10 + 60 + 10 + 60
 
 
 def test_a_signal_for_nobody_is_an_error_of_its_sender() -> None:
@@ -370,7 +376,7 @@ def test_events_and_waiting_tell_what_a_run_waits_for(use_vm: bool) -> None:
 @PATHS
 def test_a_durable_sleep_goes_on_after_a_crash(memory: RunStore, use_vm: bool) -> None:
     """D10: for the rest of its time, and without the call before it."""
-    time = VirtualTime()
+    clock = VirtualTime()
 
     async def crash() -> None:
         async with cs.Engine(store=memory) as engine:
@@ -382,10 +388,10 @@ def test_a_durable_sleep_goes_on_after_a_crash(memory: RunStore, use_vm: bool) -
             target = pair(number(1), cs.sleep(3600, then=2))
             return await engine.run(target, run_id="one", use_vm=use_vm)
 
-    time.run(crash)
-    begun = time.now
-    assert time.run(resume) == (1, 2)
-    assert time.elapsed == pytest.approx(3600, abs=1)
+    clock.run(crash)
+    begun = clock.now
+    assert clock.run(resume) == (1, 2)
+    assert clock.elapsed == pytest.approx(3600, abs=1)
     assert begun < 1
     assert calls == {"number": 1, "pair": 1}
     assert memory.load(found(memory, "one").number).records == []
@@ -396,7 +402,7 @@ def test_a_durable_sleep_goes_on_after_a_crash(memory: RunStore, use_vm: bool) -
 def test_a_sleep_that_a_task_returned_goes_on_after_a_crash(
     memory: RunStore, target: Any, use_vm: bool
 ) -> None:
-    time = VirtualTime()
+    clock = VirtualTime()
 
     async def crash() -> None:
         async with cs.Engine(store=memory) as engine:
@@ -407,16 +413,16 @@ def test_a_sleep_that_a_task_returned_goes_on_after_a_crash(
         async with cs.Engine(store=memory) as engine:
             return await engine.run(target, run_id="one", use_vm=use_vm)
 
-    time.run(crash)
-    assert time.run(resume) == 3
-    assert time.elapsed == pytest.approx(60, abs=1)
+    clock.run(crash)
+    assert clock.run(resume) == 3
+    assert clock.elapsed == pytest.approx(60, abs=1)
     assert calls["later"] == 1
     assert memory.load(found(memory, "one").number).records == []
 
 
 @PATHS
 def test_a_loop_goes_on_with_the_sleep_that_it_was_in(memory: RunStore, use_vm: bool) -> None:
-    time = VirtualTime()
+    clock = VirtualTime()
 
     async def crash() -> None:
         async with cs.Engine(store=memory) as engine:
@@ -426,9 +432,9 @@ def test_a_loop_goes_on_with_the_sleep_that_it_was_in(memory: RunStore, use_vm: 
         async with cs.Engine(store=memory) as engine:
             return await engine.run(watch(2), run_id="one", use_vm=use_vm)
 
-    time.run(crash)
-    assert time.run(resume) == (2, 1)
-    assert time.elapsed == pytest.approx(7200, abs=1)
+    clock.run(crash)
+    assert clock.run(resume) == (2, 1)
+    assert clock.elapsed == pytest.approx(7200, abs=1)
     assert calls["watch"] == 3  # each step once
     assert memory.load(found(memory, "one").number).records == []
 
@@ -601,3 +607,31 @@ async def unloading(engine: cs.Engine, target: Any, run_id: str, unload: float) 
         return engine._lives.live(run, target, engine._graph, None)
 
     return await durable.value(Request(run_id, target, {}, unload=unload), begin)
+
+
+# -- real processes -------------------------------------------------------------------------------
+
+
+def test_a_wait_goes_on_after_kill_9(tmp_path: Any) -> None:
+    """D10, D11: the calls before it are not made again, and the signal is not lost."""
+    url, calls_made = f"sqlite:///{tmp_path}/r.db", tmp_path / "calls"
+    command = [sys.executable, str(FLOWS), url, "one", "asks"]
+    environment = {**os.environ, "CALLS": str(calls_made)}
+    store = open_store(url)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+    while not is_waiting(store, "one"):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert found(store, "one").status is RunStatus.RUNNING
+    cs.signal(store, "one", "go", 40)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    store.close()
+    assert done.stdout == "42\n"
+    assert calls_made.read_text().split("\n") == ["double 1", "add 2 40", ""]
+
+
+def is_waiting(store: RunStore, run_id: str) -> bool:
+    run = store.find(run_id)
+    return run is not None and any(r.kind == "wait" for r in store.load(run.number).records)

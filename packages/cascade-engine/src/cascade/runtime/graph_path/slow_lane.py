@@ -52,6 +52,7 @@ class SlowLane:
             Whether the thread has to leave at once, because its call was given up.
         """
         work: Work | None = None
+        cell: list[Any] = [None]
         end, copied, after = self._end, self._run.context.copy, self._following.after
         admission, constraints = self._dispatch.admission, self._run.constraints
         watched = self._reports.wanted
@@ -60,7 +61,8 @@ class SlowLane:
                 return False
             work = self._begin(item)
             if work is not None:
-                self._dispatch.pool.cell()[0] = (work.segment, work)  # for ``cs.current``
+                cell = self._dispatch.pool.cell()
+                cell[0] = work.segment, work  # for ``cs.current``
             while work is not None and not end.stopping:
                 try:
                     if work.handed is not PENDING:
@@ -100,6 +102,8 @@ class SlowLane:
             if work is not None:
                 admission.left(work)
             self._around.failures.fail(error, work, item)
+        finally:
+            cell[0] = None  # it lives as long as the thread works for the run
         return False
 
     def fail_attempt(self, work: Work, failure: BaseException) -> None:

@@ -27,7 +27,6 @@ from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.inbox import Letter
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.fallbacks import NOT_GIVEN
-from cascade.spec.lazy_types import goes_on
 from cascade.spec.lazy_value import number_of
 from cascade.spec.map_items import item_of
 from cascade.spec.waits import Plan, Wait
@@ -176,26 +175,13 @@ class Waits:
             if error is not None:
                 self._around.slow_lane.fail_attempt(work, error)
             else:
-                self._settle(work, value)
+                if self._around.reports.wanted:
+                    self._around.reports.goes_on(work)
+                self._around.following.follow(work, value)
             if journal is not None:
                 journal.end_wait(work.source)
                 if letter is not None:
                     journal.desk.take(letter.number)
-
-    def _settle(self, work: Work, value: Any) -> None:
-        """Give a node its value. Under the lock."""
-        reports = self._around.reports
-        try:
-            if reports.wanted:
-                reports.goes_on(work)
-            if goes_on(value):  # a lazy value in a literal
-                self._around.following.follow(work, value)
-                return
-            if reports.wanted:
-                reports.finished(work)
-            self._around.nodes.settle(work.segment, work.node, value)
-        except BaseException as error:
-            self._around.failures.fail(error, work)
 
     # -- the timer ----------------------------------------------------------------------------
 
