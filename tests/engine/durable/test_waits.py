@@ -339,6 +339,42 @@ def test_policies_of_calls_are_refused() -> None:
         cs.wait_for("a").with_timeout(60)
     with pytest.raises(LazyUseError, match="with_capacity"):
         cs.sleep(60).with_capacity(gpu=1)
+    with pytest.raises(LazyUseError, match="with_checkpoint"):
+        cs.sleep(60).with_checkpoint(False)
+
+
+def test_waits_that_ended_early_are_forgotten() -> None:
+    """Not only when their time is over, which may be weeks away."""
+
+    async def main() -> int:
+        async with cs.Engine() as engine:
+            handle = engine.start(patient(), run_id="one")
+            for _ in range(500):
+                await engine.signal("one", "go")
+                await asyncio.sleep(0.01)
+            (run,) = engine._lives.active
+            left = len(run.locate.args[0].waits._times)  # type: ignore[attr-defined]
+            handle.cancel()
+            return left
+
+    assert VirtualTime().run(main) < 100
+
+
+@cs.task
+async def patient(last: Any = None) -> Any:
+    return patient.tail(cs.wait_for("go", timeout=10**6))
+
+
+def test_a_run_that_ends_while_it_waits_takes_no_more_time() -> None:
+    @cs.task
+    async def fails() -> None:
+        await asyncio.sleep(60)
+        raise ValueError("enough")
+
+    clock = VirtualTime()
+    with pytest.raises(ValueError, match="enough"):
+        clock.run([fails(), cs.sleep(3600), cs.wait_for("never")])
+    assert clock.elapsed == 60
 
 
 @PATHS

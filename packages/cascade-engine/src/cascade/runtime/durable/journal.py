@@ -391,7 +391,7 @@ class Journal:
 
     def _keep(self, node: LazyResult[Any], named: Named, kind: int, value: Any) -> None:
         """Write an outcome. At once: nobody may change a value before it is encoded (D7)."""
-        if node._calls.checkpoint == inf:
+        if node._calls.checkpoint == inf and not node.task.is_wait:
             self._unstorable.add(named.key)
             return
         try:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 from time import monotonic, perf_counter
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _LOOK_AGAIN = 60.0
 #: Seconds by which a time may be missed without another timer.
 _NEAR = 1e-6
+#: How many nodes may be left in the heap that wait no longer, besides as many as wait.
+_MOST_STALE = 50
 
 
 class Waiter:
@@ -170,6 +172,9 @@ class Waits:
         The outcome, the end of the wait, and that a signal was taken are in one commit.
         """
         self._waiters.pop(waiter, None)
+        if len(self._times) > 2 * len(self._waiters) + _MOST_STALE:
+            self._times = [entry for entry in self._times if entry[2] in self._waiters]
+            heapify(self._times)
         work, journal = waiter.work, self._run.journal
         with self._lock, _together(journal):
             if error is not None:
@@ -204,7 +209,9 @@ class Waits:
         self._timer, self._due = None, inf
         now = self._now() + _NEAR
         stop = inf if self._is_virtual else perf_counter() + BUDGET
-        while self._times and self._times[0][0] <= now and not self._end.stopping:
+        while self._times and self._times[0][0] <= now:
+            if self._end.stopping:
+                return
             waiter = heappop(self._times)[2]
             if waiter in self._waiters:
                 self._over(waiter)
