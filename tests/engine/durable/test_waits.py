@@ -457,6 +457,20 @@ def test_a_sleep_that_a_task_returned_goes_on_after_a_crash(
 
 
 @PATHS
+def test_a_sleep_may_continue_as_a_lazy_value(memory: RunStore, use_vm: bool) -> None:
+    seen: list[int] = []
+    looks.append(lambda: seen.append(len(memory.load(found(memory, "one").number).records)))
+
+    async def main() -> Any:
+        async with cs.Engine(store=memory) as engine:
+            target = cs.sleep(60, then=cs.literal(look(number(1))))
+            return await engine.run(target, run_id="one", use_vm=use_vm)
+
+    assert VirtualTime().run(main) == 1
+    assert seen == [1]  # what it continues as, and not until when it waits
+
+
+@PATHS
 def test_a_loop_goes_on_with_the_sleep_that_it_was_in(memory: RunStore, use_vm: bool) -> None:
     clock = VirtualTime()
 

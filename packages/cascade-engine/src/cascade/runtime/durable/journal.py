@@ -177,8 +177,7 @@ class Journal:
                     self._mention(row.key, bytes.fromhex(row.body.decode()))
         for record in loaded.records:
             if record.kind == WAIT:
-                self._waits.load(record)
-                self._belongs(record.key, record.context or None)
+                self._belongs(self._waits.load(record), record.context or None)
                 continue
             self._records[record.key] = record
             place = self._places.setdefault(record.key, _Place(None))

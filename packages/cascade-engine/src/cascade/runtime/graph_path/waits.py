@@ -176,6 +176,7 @@ class Waits:
             self._times = [entry for entry in self._times if entry[2] in self._waiters]
             heapify(self._times)
         work, journal = waiter.work, self._run.journal
+        node = work.source  # it may continue as another one
         with self._lock, _together(journal):
             if error is not None:
                 self._around.slow_lane.fail_attempt(work, error)
@@ -184,7 +185,7 @@ class Waits:
                     self._around.reports.goes_on(work)
                 self._around.following.follow(work, value)
             if journal is not None:
-                journal.end_wait(work.source)
+                journal.end_wait(node)
                 if letter is not None:
                     journal.desk.take(letter.number)
 
