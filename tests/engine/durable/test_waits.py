@@ -43,11 +43,14 @@ def nothing_called() -> None:
     calls.clear()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[RunStore]:
-    url = (
-        "memory:" if request.param == "memory" else f"sqlite:///{tmp_path}/r.db?synchronous=normal"
-    )
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunStore]:
+    url = "memory:"
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/r.db?synchronous=normal"
+    elif request.param == "postgres":
+        pytest.importorskip("psycopg")
+        url = request.getfixturevalue("postgres_url")
     store = open_store(url)
     yield store
     store.close()
