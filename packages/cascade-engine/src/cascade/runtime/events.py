@@ -142,6 +142,15 @@ class TaskCached(TaskEvent):
 
 
 @_event
+class ResultNotStored(TaskEvent):
+    """The value of the node has no stored form (D7): if its durable run is resumed in another
+    process, and something unfinished needs the value, the node is called again.
+    """
+
+    error: BaseException
+
+
+@_event
 class TaskWaiting(TaskEvent):
     """The node has its inputs, and waits for another reason before its next call.
 

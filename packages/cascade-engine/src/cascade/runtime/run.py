@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import Watch, marked
-from cascade.runtime.events import CallAbandoned, TaskWaiting
+from cascade.runtime.events import CallAbandoned, ResultNotStored, TaskWaiting
 from cascade.runtime.execution import active_runs
 from cascade.runtime.execution.abandoned import AbandonedCalls
 from cascade.runtime.execution.awaited_call import AwaitedCall
@@ -158,7 +158,13 @@ class Run(RunEvents):
     def keep_journal(self, journal: Journal) -> None:
         """Tell ``journal`` what the run comes to know. Before it begins."""
         self.journal = journal
+        journal.tell = self._tell_not_stored
+        if journal.made:
+            self.steps.add_earlier(journal.made)
         self.record = together(self.record, journal.record)
+
+    def _tell_not_stored(self, node: LazyResult[Any], error: BaseException) -> None:
+        self.publish(ResultNotStored, node.name, node.number, error, item=item_of(node))
 
     def begin(self) -> None:
         """Begin the run in the current asyncio task and context; ``end`` must follow."""

@@ -6,7 +6,7 @@ A record is JSON. One of a graph, which a task returned::
 
 and one of a tail call, which is also the snapshot of a loop between two steps::
 
-    {"task": "module:name", "step": 3, "args": {name: value, …},
+    {"task": "module:name", "step": 3, "args": {name: value, …}, "blueprint": id,
      "lazy": {name: place, …}, "amounts": {capacity: amount}, "nodes": [node, …], "keys": [key, …]}
 
 Nodes are those of ``cascade.graph.serialize``, and values those of ``cascade.graph.codec``. A place
@@ -57,6 +57,7 @@ class TailRecord(NamedTuple):
         args: Its arguments by name; some may be lazy.
         step: Number of tail calls of the node before this one.
         amounts: Capacities that each step takes, by name, if they were computed.
+        blueprint: The id of the blueprint that it enters, or goes on in.
         keys: The keys of the nodes among and below the arguments.
     """
 
@@ -64,6 +65,7 @@ class TailRecord(NamedTuple):
     args: dict[str, Any]
     step: int
     amounts: dict[str, float]
+    blueprint: str | None
     keys: dict[LazyResult[Any], NodeKey]
 
 
@@ -96,6 +98,7 @@ def tail_record(
     step: int,
     *,
     amounts: Mapping[str, float] | None = None,
+    blueprint: str | None = None,
     keys: Keys = NONE_KNOWN,
     known: Keys = NONE_KNOWN,
 ) -> bytes:
@@ -107,6 +110,7 @@ def tail_record(
         args: The arguments by name.
         step: Number of tail calls of the node before this one.
         amounts: Capacities that each step takes, by name, if they were computed.
+        blueprint: The id of the blueprint that it enters, or goes on in.
         keys: The keys of the lazy values among and below the arguments.
         known: The keys of nodes that the run knew before; these are written as keys.
 
@@ -125,11 +129,17 @@ def tail_record(
         body = codec.encode(args if type(args) is dict else dict(args))
     except NotStorableError:
         settled = {name: _settled(value) for name, value in args.items()}
-        lazy = {n: value for n, value in settled.items() if isinstance(value, LazyResult)}
+        lazy = {
+            n: value
+            for n, value in settled.items()
+            if isinstance(value, LazyResult) and type(args[n]) is not Literal
+        }
         if not lazy and all(settled[name] is args[name] for name in settled):
             raise
         body = codec.encode({n: value for n, value in settled.items() if n not in lazy})
     rest: dict[str, Any] = {"amounts": dict(amounts)} if amounts else {}
+    if blueprint is not None:
+        rest["blueprint"] = blueprint
     if lazy:
         rest |= _lazy_arguments(lazy, keys, known)
     head = _dumps({"task": reference, "step": step})
@@ -201,7 +211,8 @@ def _read_tail(
     nodes, written = document.get("nodes", ()), document.get("keys", ())
     keys, find = _read_nodes(nodes, written, known)
     args |= {name: find(place) for name, place in document.get("lazy", {}).items()}
-    return TailRecord(task, args, step, document.get("amounts", {}), keys)
+    blueprint = document.get("blueprint")
+    return TailRecord(task, args, step, document.get("amounts", {}), blueprint, keys)
 
 
 def _read_nodes(

@@ -193,7 +193,8 @@ class DurableRuns:
             value = await begin(journal)
         except asyncio.CancelledError:
             # Ctrl-C, or the end of the engine: any process may go on with it.
-            await asyncio.shield(self._leave(tenure, desk, Change(RunStatus.ENQUEUED)))
+            with suppress(StoreError, LeaseLostError):  # it has an owner that goes on, or will
+                await asyncio.shield(self._leave(tenure, desk, Change(RunStatus.ENQUEUED)))
             raise
         except Suspended as wait:
             change = Change(RunStatus.SUSPENDED, due=wait.due, inbox=wait.inbox)
@@ -208,6 +209,7 @@ class DurableRuns:
             body = self._codec.dumps(value)
         except NotStorableError:
             body = b""
+        journal.succeed()
         await self._leave(tenure, desk, Change(RunStatus.SUCCEEDED, body))
         return value
 
@@ -220,6 +222,8 @@ class DurableRuns:
         """
         left: Future[None] = Future()
         tenure.left, tenure.leaves = left, partial(left.set_result, None)
+        if tenure.lost is not None:  # the writer serves this run no more
+            raise tenure.lost
         desk.leave(change, tenure.leaves)
         committed = asyncio.wrap_future(left)  # before the clock may go on
         hold_until(left, asyncio.get_running_loop(), "the commit of a run's end")

@@ -47,6 +47,7 @@ class Desk:
         epoch: As it was claimed.
         chunk: The number of the chunk that ``outcome`` adds to.
         deferred: Whether everything waits for the last commit, or one that something waits for.
+        progress: Number of steps that the run has made (M20), written with the next commit.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class Desk:
         self.chunk = chunk
         self.listener = listener
         self.deferred = False
+        self.progress = 0
+        self._told = 0
         #: Whether a commit is under way.
         self.in_flight = False
         self.renewed = monotonic()
@@ -165,6 +168,7 @@ class Desk:
                 drop_records=[*self._dropped_records],
                 drop_blobs=[*self._dropped_blobs],
                 taken=self._taken,
+                progress=self.progress if self.progress > self._told else None,
                 change=self._change,
             )
             waiting = self._waiting
@@ -173,6 +177,7 @@ class Desk:
             self.in_flight = commit.writes
             if self._entries:
                 self.chunk += 1
+            self._told = self.progress
             self._reset()
         return commit, waiting
 

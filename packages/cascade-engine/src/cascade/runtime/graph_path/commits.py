@@ -13,15 +13,13 @@ from typing import Any
 
 from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.clock import VirtualLoop
-from cascade.runtime.graph_path.segments import Segment, Work, arguments_by_name
+from cascade.runtime.graph_path.segments import Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
+from cascade.runtime.graph_path.whole_calls import whole_call
 from cascade.runtime.semantics.outcomes import Failed
-from cascade.runtime.semantics.tail_calls import next_call, supplied
 from cascade.spec.blueprint import TailCall
 from cascade.spec.checkpoints import CheckpointTail
-from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.task import Task
 
 #: Seconds between two records of a loop of coroutines that waits for none.
 _OFTEN = 0.005
@@ -124,6 +122,7 @@ class Commits:
             work.policies = self._run.gate.taking(work.policies, work.amounts(), node.name)
         segment.let_go_inputs(node)
         work.handed = handed
+        work.rounds = self._journal.rounds(node)
         work.steps = self._journal.steps(node) - 1
         self._committed.add(work)
         self._dispatch.send_handed(work)
@@ -140,11 +139,11 @@ class Commits:
             self._committed.discard(work)
             return False
         structural = work.operation.structural
-        continued = result
-        if isinstance(result, TailCall) and not structural:
-            if self._is_computation(work, result):
+        continued: TailCall | LazyResult[Any] | None = result
+        if isinstance(result, TailCall):
+            if structural or self._is_computation(work, result):
                 return False
-            continued = _whole(work, result)
+            continued = whole_call(work, result, self._run.blueprints)
         holds = self._journal.goes_on(work.node, continued, structural)
         if holds or type(result) is CheckpointTail:
             self.hold(partial(self._is_next, work, result))
@@ -184,8 +183,9 @@ class Commits:
         if loop is None or not self._is_due(work):
             return
         args, kwargs = loop.task.parameters.spread(loop.code.named(loop.state, loop.values))
+        steps, loop.recorded = loop.made - loop.recorded, loop.made
         with self._lock:
-            self._journal.goes_on(work.node, TailCall(args, kwargs, None, loop.task), False)
+            self._journal.goes_on(work.node, TailCall(args, kwargs, None, loop.task), steps=steps)
 
     def _is_next(self, work: Work, result: Any) -> None:
         self._followed.append((work, result))
@@ -230,16 +230,3 @@ class Commits:
 
 def _nothing() -> None:
     """What has stopped no clock."""
-
-
-def _whole(work: Work, tail: TailCall) -> TailCall:
-    """``tail`` with the task and all arguments of the next call."""
-    if tail.target_blueprint_id is not None or not isinstance(work.operation, Task):
-        return tail
-    try:
-        named = arguments_by_name(work) if work.named is None else work.named
-        task, named = next_call(work.operation, named, supplied(tail, work.operation))
-    except ArgumentError:
-        return tail  # the call raises the error
-    args, kwargs = task.parameters.spread(named)
-    return TailCall(args, kwargs, None, task)
