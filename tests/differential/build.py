@@ -42,6 +42,7 @@ from tests.differential.programs import (
     Program,
     Ref,
     Route,
+    Sleep,
     Source,
     Split,
     Uncalled,
@@ -174,6 +175,8 @@ class Build:
                 return self._call(part, args)
             case Split(call, kind):
                 return _box(kind, [*self._call(call, args)][::-1])
+            case Sleep(then):
+                return self.cs.sleep(0, then=self.make(then, args))
             case OrElse(lazy, value):
                 other = self._unless_refused(self.make(value, args))
                 return self._lazy(self.make(lazy, args)).or_else(other)

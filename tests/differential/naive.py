@@ -1088,3 +1088,8 @@ def drive(awaitable: Coroutine[Any, Any, Any] | Any) -> Any:
             next(steps)
         except StopIteration as end:
             return end.value
+
+
+@task
+def sleep(seconds: float, then: Any = None) -> Any:
+    return then  # how long it takes makes no difference

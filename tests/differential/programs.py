@@ -110,6 +110,13 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Sleep:
+    """A wait that is over at once, with the value of an expression (D10)."""
+
+    then: Any
+
+
+@dataclass(frozen=True)
 class OrElse:
     """An expression, and another one for the case that it is skipped (M26)."""
 

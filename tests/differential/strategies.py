@@ -35,6 +35,7 @@ from tests.differential.programs import (
     Reader,
     Ref,
     Route,
+    Sleep,
     Source,
     Split,
     Step,
@@ -194,7 +195,7 @@ def lazies(
             ["call"] * 6
             + ["loop", "map", "or_else"] * 2
             + ["catch"] * (3 if profile.fails else 1)
-            + ["gather", "route", "source", "split", "operator"]
+            + ["gather", "route", "source", "split", "operator", "sleep"]
         )
     )
     if kind == "source":
@@ -203,6 +204,8 @@ def lazies(
         )
     if kind == "operator":
         return draw(_operators(profile, inner))
+    if kind == "sleep":
+        return Sleep(draw(inner))
     if kind == "or_else":
         return draw(_or_elses(lazies(profile, depth, made, met, in_body), inner))
     if kind == "catch":

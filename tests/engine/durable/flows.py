@@ -67,6 +67,10 @@ def deep() -> object:
     return value
 
 
+def asks() -> object:
+    return add(double(1), cs.wait_for("go", timeout=3600))
+
+
 if __name__ == "__main__":
     store, run_id, name = sys.argv[1:4]
     print(cs.run(globals()[name](), run_id=run_id, store=store))

@@ -14,7 +14,7 @@ from cascade.graph.compiler import BlueprintBuilder
 from cascade.graph.portable import blueprint_from_json, blueprint_to_json
 from cascade.graph.serialize import from_json, to_json
 from cascade.runtime.durable.rows import rows_of
-from cascade.spec.errors import ArgumentError, LazyUseError
+from cascade.spec.errors import ArgumentError, DefinitionError, LazyUseError
 from cascade.spec.run_store import RunStore
 
 calls: Counter[str] = Counter()
@@ -123,6 +123,14 @@ def test_without_a_store_a_checkpoint_is_a_tail_call(use_vm: bool) -> None:
 def test_a_checkpoint_is_of_a_tail_call() -> None:
     with pytest.raises(ArgumentError, match="takes a tail call, but got 3"):
         cs.checkpoint(3)
+
+
+def test_a_dropped_checkpoint_is_refused() -> None:
+    def drops(n: int) -> Any:
+        cs.checkpoint(large.tail(n))
+
+    with pytest.raises(DefinitionError, match="makes a tail call at"):
+        cs.task(drops)
 
 
 @PATHS

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +34,7 @@ from cascade.spec.run_rows import Lease, RunRecord, RunStatus
 from cascade.spec.run_store import RunStore
 from cascade.testing import VirtualTime
 
+FLOWS = Path(__file__).parent / "flows.py"
 calls: Counter[str] = Counter()
 PATHS = pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
 
@@ -38,11 +44,14 @@ def nothing_called() -> None:
     calls.clear()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[RunStore]:
-    url = (
-        "memory:" if request.param == "memory" else f"sqlite:///{tmp_path}/r.db?synchronous=normal"
-    )
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunStore]:
+    url = "memory:"
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/r.db?synchronous=normal"
+    elif request.param == "postgres":
+        pytest.importorskip("psycopg")
+        url = request.getfixturevalue("postgres_url")
     store = open_store(url)
     yield store
     store.close()
@@ -145,7 +154,7 @@ async def cut_off(engine: cs.Engine, store: RunStore, run_id: str, target: Any) 
 
 async def committed(store: RunStore, run_id: str) -> None:
     """Return when a wait of a run is recorded."""
-    while not any(r.kind == "wait" for r in store.load(found(store, run_id).number).records):  # noqa: ASYNC110
+    while not is_waiting(store, run_id):  # noqa: ASYNC110
         await asyncio.sleep(0.001)
 
 
@@ -154,61 +163,61 @@ async def committed(store: RunStore, run_id: str) -> None:
 
 @PATHS
 def test_a_sleep_takes_its_time_and_has_a_value(use_vm: bool) -> None:
-    time = VirtualTime()
-    assert time.run(pair(cs.sleep(3600), cs.sleep(60, then=7)), use_vm=use_vm) == (None, 7)
-    assert time.elapsed == 3600
+    clock = VirtualTime()
+    assert clock.run(pair(cs.sleep(3600), cs.sleep(60, then=7)), use_vm=use_vm) == (None, 7)
+    assert clock.elapsed == 3600
 
 
 @PATHS
 def test_a_loop_sleeps_between_two_steps(use_vm: bool) -> None:
-    time = VirtualTime()
-    assert time.run(watch(3), use_vm=use_vm) == (3, 2, 1)
-    assert time.elapsed == 3 * 3600
+    clock = VirtualTime()
+    assert clock.run(watch(3), use_vm=use_vm) == (3, 2, 1)
+    assert clock.elapsed == 3 * 3600
 
 
 @PATHS
 def test_a_task_may_return_a_sleep(use_vm: bool) -> None:
-    time = VirtualTime()
-    assert time.run(number(later(2)), use_vm=use_vm) == 2
-    assert time.elapsed == 60
+    clock = VirtualTime()
+    assert clock.run(number(later(2)), use_vm=use_vm) == 2
+    assert clock.elapsed == 60
 
 
 @PATHS
 def test_the_time_and_the_value_may_be_computed(use_vm: bool) -> None:
-    time = VirtualTime()
-    assert time.run(cs.sleep(number(30), then=[number(1), 2]), use_vm=use_vm) == [1, 2]
-    assert time.elapsed == 30
+    clock = VirtualTime()
+    assert clock.run(cs.sleep(number(30), then=[number(1), 2]), use_vm=use_vm) == [1, 2]
+    assert clock.elapsed == 30
 
 
 @PATHS
 def test_sleeps_of_a_map_overlap(use_vm: bool) -> None:
-    time = VirtualTime()
-    assert time.run(cs.sleep.map(seconds=[5, 10, 15]), use_vm=use_vm) == [None] * 3
-    assert time.elapsed == 15
+    clock = VirtualTime()
+    assert clock.run(cs.sleep.map(seconds=[5, 10, 15]), use_vm=use_vm) == [None] * 3
+    assert clock.elapsed == 15
 
 
 @PATHS
 def test_a_skipped_sleep_takes_no_time(use_vm: bool) -> None:
-    time = VirtualTime()
+    clock = VirtualTime()
     skipped = cs.sleep(60).run_if(number(0)).or_else("not tired")
-    assert time.run(skipped, use_vm=use_vm) == "not tired"
-    assert time.elapsed == 0
+    assert clock.run(skipped, use_vm=use_vm) == "not tired"
+    assert clock.elapsed == 0
 
 
 def test_a_program_may_sleep() -> None:
-    time = VirtualTime()
+    clock = VirtualTime()
 
     async def main() -> Any:
         async with cs.Engine() as engine:
             program = engine.compile(pair(number(1), cs.sleep(60, then=2)))
             return [await program.run(), await program.run()]
 
-    assert time.run(main) == [(1, 2), (1, 2)]
-    assert time.elapsed == 120
+    assert clock.run(main) == [(1, 2), (1, 2)]
+    assert clock.elapsed == 120
 
 
 def test_thousands_of_sleeps_need_neither_tasks_nor_threads() -> None:
-    time = VirtualTime()
+    clock = VirtualTime()
     most = 0
 
     async def main() -> Any:
@@ -222,15 +231,15 @@ def test_thousands_of_sleeps_need_neither_tasks_nor_threads() -> None:
             assert threading.active_count() <= before + 1
             return await handle.result()
 
-    assert time.run(main) == [None] * 5000
+    assert clock.run(main) == [None] * 5000
     assert most <= 3
 
 
 def test_a_deadline_ends_a_sleep() -> None:
-    time = VirtualTime()
+    clock = VirtualTime()
     with pytest.raises(cs.errors.DeadlineError):
-        time.run(cs.sleep(3600), deadline=60)
-    assert time.elapsed == 60
+        clock.run(cs.sleep(3600), deadline=60)
+    assert clock.elapsed == 60
 
 
 @PATHS
@@ -265,10 +274,10 @@ def test_nodes_get_the_signals_of_a_name_in_the_order_of_their_waits(use_vm: boo
 
 @PATHS
 def test_a_wait_without_a_signal_has_its_default(use_vm: bool) -> None:
-    time = VirtualTime()
+    clock = VirtualTime()
     waits = [cs.wait_for("a", timeout=60, default=None), cs.wait_for("b", timeout=30, default=0)]
-    assert time.run(waits, use_vm=use_vm) == [None, 0]
-    assert time.elapsed == 60
+    assert clock.run(waits, use_vm=use_vm) == [None, 0]
+    assert clock.elapsed == 60
 
 
 @PATHS
@@ -283,10 +292,10 @@ def test_a_wait_without_a_signal_or_a_default_is_an_error(use_vm: bool) -> None:
 
 @PATHS
 def test_a_wait_may_be_tried_again(use_vm: bool) -> None:
-    time = VirtualTime()
+    clock = VirtualTime()
     with pytest.raises(TaskTimeoutError):
-        time.run(cs.wait_for("a", timeout=60).with_retry(3, delay=10), use_vm=use_vm)
-    assert time.elapsed == 60 + 10 + 60 + 10 + 60
+        clock.run(cs.wait_for("a", timeout=60).with_retry(3, delay=10), use_vm=use_vm)
+    assert clock.elapsed == 60 + 10 + 60 + 10 + 60
 
 
 def test_a_signal_for_nobody_is_an_error_of_its_sender() -> None:
@@ -334,6 +343,42 @@ def test_policies_of_calls_are_refused() -> None:
         cs.wait_for("a").with_timeout(60)
     with pytest.raises(LazyUseError, match="with_capacity"):
         cs.sleep(60).with_capacity(gpu=1)
+    with pytest.raises(LazyUseError, match="with_checkpoint"):
+        cs.sleep(60).with_checkpoint(False)
+
+
+def test_waits_that_ended_early_are_forgotten() -> None:
+    """Not only when their time is over, which may be weeks away."""
+
+    async def main() -> int:
+        async with cs.Engine() as engine:
+            handle = engine.start(patient(), run_id="one")
+            for _ in range(500):
+                await engine.signal("one", "go")
+                await asyncio.sleep(0.01)
+            (run,) = engine._lives.active
+            left = len(run.locate.args[0].waits._times)  # type: ignore[attr-defined]
+            handle.cancel()
+            return left
+
+    assert VirtualTime().run(main) < 100
+
+
+@cs.task
+async def patient(last: Any = None) -> Any:
+    return patient.tail(cs.wait_for("go", timeout=10**6))
+
+
+def test_a_run_that_ends_while_it_waits_takes_no_more_time() -> None:
+    @cs.task
+    async def fails() -> None:
+        await asyncio.sleep(60)
+        raise ValueError("enough")
+
+    clock = VirtualTime()
+    with pytest.raises(ValueError, match="enough"):
+        clock.run([fails(), cs.sleep(3600), cs.wait_for("never")])
+    assert clock.elapsed == 60
 
 
 @PATHS
@@ -371,7 +416,7 @@ def test_events_and_waiting_tell_what_a_run_waits_for(use_vm: bool) -> None:
 @PATHS
 def test_a_durable_sleep_goes_on_after_a_crash(memory: RunStore, use_vm: bool) -> None:
     """D10: for the rest of its time, and without the call before it."""
-    time = VirtualTime()
+    clock = VirtualTime()
 
     async def crash() -> None:
         async with cs.Engine(store=memory) as engine:
@@ -383,10 +428,10 @@ def test_a_durable_sleep_goes_on_after_a_crash(memory: RunStore, use_vm: bool) -
             target = pair(number(1), cs.sleep(3600, then=2))
             return await engine.run(target, run_id="one", use_vm=use_vm)
 
-    time.run(crash)
-    begun = time.now
-    assert time.run(resume) == (1, 2)
-    assert time.elapsed == pytest.approx(3600, abs=1)
+    clock.run(crash)
+    begun = clock.now
+    assert clock.run(resume) == (1, 2)
+    assert clock.elapsed == pytest.approx(3600, abs=1)
     assert begun < 1
     assert calls == {"number": 1, "pair": 1}
     assert memory.load(found(memory, "one").number).records == []
@@ -397,7 +442,7 @@ def test_a_durable_sleep_goes_on_after_a_crash(memory: RunStore, use_vm: bool) -
 def test_a_sleep_that_a_task_returned_goes_on_after_a_crash(
     memory: RunStore, target: Any, use_vm: bool
 ) -> None:
-    time = VirtualTime()
+    clock = VirtualTime()
 
     async def crash() -> None:
         async with cs.Engine(store=memory) as engine:
@@ -408,16 +453,30 @@ def test_a_sleep_that_a_task_returned_goes_on_after_a_crash(
         async with cs.Engine(store=memory) as engine:
             return await engine.run(target, run_id="one", use_vm=use_vm)
 
-    time.run(crash)
-    assert time.run(resume) == 3
-    assert time.elapsed == pytest.approx(60, abs=1)
+    clock.run(crash)
+    assert clock.run(resume) == 3
+    assert clock.elapsed == pytest.approx(60, abs=1)
     assert calls["later"] == 1
     assert memory.load(found(memory, "one").number).records == []
 
 
 @PATHS
+def test_a_sleep_may_continue_as_a_lazy_value(memory: RunStore, use_vm: bool) -> None:
+    seen: list[int] = []
+    looks.append(lambda: seen.append(len(memory.load(found(memory, "one").number).records)))
+
+    async def main() -> Any:
+        async with cs.Engine(store=memory) as engine:
+            target = cs.sleep(60, then=cs.literal(look(number(1))))
+            return await engine.run(target, run_id="one", use_vm=use_vm)
+
+    assert VirtualTime().run(main) == 1
+    assert seen == [1]  # what it continues as, and not until when it waits
+
+
+@PATHS
 def test_a_loop_goes_on_with_the_sleep_that_it_was_in(memory: RunStore, use_vm: bool) -> None:
-    time = VirtualTime()
+    clock = VirtualTime()
 
     async def crash() -> None:
         async with cs.Engine(store=memory) as engine:
@@ -427,9 +486,9 @@ def test_a_loop_goes_on_with_the_sleep_that_it_was_in(memory: RunStore, use_vm: 
         async with cs.Engine(store=memory) as engine:
             return await engine.run(watch(2), run_id="one", use_vm=use_vm)
 
-    time.run(crash)
-    assert time.run(resume) == (2, 1)
-    assert time.elapsed == pytest.approx(7200, abs=1)
+    clock.run(crash)
+    assert clock.run(resume) == (2, 1)
+    assert clock.elapsed == pytest.approx(7200, abs=1)
     assert calls["watch"] == 3  # each step once
     assert memory.load(found(memory, "one").number).records == []
 
@@ -595,3 +654,31 @@ async def unloading(engine: cs.Engine, target: Any, run_id: str, unload: float) 
 
     new = wanted(durable.codec, run_id, target, {})
     return await value_of_run(durable, new, engine._beginning(how), unload=unload)
+
+
+# -- real processes -------------------------------------------------------------------------------
+
+
+def test_a_wait_goes_on_after_kill_9(tmp_path: Any) -> None:
+    """D10, D11: the calls before it are not made again, and the signal is not lost."""
+    url, calls_made = f"sqlite:///{tmp_path}/r.db", tmp_path / "calls"
+    command = [sys.executable, str(FLOWS), url, "one", "asks"]
+    environment = {**os.environ, "CALLS": str(calls_made)}
+    store = open_store(url)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+    while not is_waiting(store, "one"):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert found(store, "one").status is RunStatus.RUNNING
+    cs.signal(store, "one", "go", 40)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    store.close()
+    assert done.stdout == "42\n"
+    assert calls_made.read_text().split("\n") == ["double 1", "add 2 40", ""]
+
+
+def is_waiting(store: RunStore, run_id: str) -> bool:
+    run = store.find(run_id)
+    return run is not None and any(r.kind == "wait" for r in store.load(run.number).records)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from cascade.spec.blueprint import TailCall
 from cascade.spec.callables import function_of
 from cascade.spec.callsite import CallSite
+from cascade.spec.checkpoints import checkpoint
 from cascade.spec.errors import ArgumentError, DefinitionError
 from cascade.spec.operation import Operation
 
@@ -40,6 +41,8 @@ _PAIRS = {
 }
 #: Functions that may read any local variable.
 _READ_ALL = frozenset({"eval", "exec", "locals", "vars"})
+#: The names of what makes tail calls.
+_MAKERS = ("tail", "TailCall", "checkpoint")
 _UNKNOWN = object()
 
 
@@ -64,11 +67,13 @@ class Dropped(NamedTuple):
 
 
 def dropped_tails(func: Any) -> tuple[Dropped, ...]:
-    """The calls of something's ``tail``, and of a ``TailCall``, whose results are dropped."""
+    """The calls of something's ``tail``, of a ``TailCall`` and of ``checkpoint``, whose results are
+    dropped.
+    """
     code = getattr(function_of(func), "__code__", None)
     if type(code) is not CodeType or not {"tail", "TailCall"}.intersection(code.co_names):
         return ()
-    return tuple([call for call in _dropped_in(code) if call.path[-1] in ("tail", "TailCall")])
+    return tuple([call for call in _dropped_in(code) if call.path[-1] in _MAKERS])
 
 
 def refuse_dropped_calls(task: Any) -> None:
@@ -144,7 +149,7 @@ def refuse_dropped(task: Any, dropped: Sequence[Dropped]) -> tuple[Dropped, ...]
         target = _value(call.path, names)
         if target is _UNKNOWN:
             unknown.append(call)
-        elif target is TailCall or _is_tail(target):
+        elif target is TailCall or target is checkpoint or _is_tail(target):
             place = CallSite(function.__code__.co_filename, call.line)
             written = f"{'.'.join(call.path)}(…)"
             raise DefinitionError(

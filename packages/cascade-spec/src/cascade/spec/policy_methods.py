@@ -362,8 +362,8 @@ class PolicyMethods(LazyValue):
             )
         if method in self.task.refuses:
             raise LazyUseError(
-                f"{described(self)} makes no call, so {method}() has no meaning for it; wait_for() "
-                "has a timeout of its own, and limits belong to the tasks before and after a wait"
+                f"{described(self)} only waits, so {method}() has no meaning for it; wait_for() "
+                "has a timeout of its own, and a wait takes no capacity and is always kept"
             )
 
     def _own_policies(self) -> Policies[Any]:

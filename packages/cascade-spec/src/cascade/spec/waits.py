@@ -47,7 +47,7 @@ class Wait(Task[..., Any]):
     """
 
     is_wait = True
-    refuses = frozenset({"with_timeout", "with_capacity"})
+    refuses = frozenset({"with_timeout", "with_capacity", "with_checkpoint"})
 
     def __init__(self, func: Callable[..., Any], plan: Callable[..., Plan]) -> None:
         # It never blocks. But the engine makes calls of tasks that may block one by one, and not

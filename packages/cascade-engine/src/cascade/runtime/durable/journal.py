@@ -181,8 +181,7 @@ class Journal:
                     self._mention(row.key, bytes.fromhex(row.body.decode()))
         for record in loaded.records:
             if record.kind == WAIT:
-                self._waits.load(record)
-                self._belongs(record.key, record.context or None)
+                self._belongs(self._waits.load(record), record.context or None)
                 continue
             self._records[record.key] = record
             place = self._places.setdefault(record.key, _Place(None))
@@ -430,7 +429,7 @@ class Journal:
 
         At once: nobody may change a value before it is encoded (D7).
         """
-        if node._calls.checkpoint == inf:
+        if node._calls.checkpoint == inf and not node.task.is_wait:
             self._unstorable.add(named.key)
             return False
         try:

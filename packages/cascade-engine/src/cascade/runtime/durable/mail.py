@@ -54,7 +54,8 @@ class Mail:
         """Look for signals for a run in whose inbox somebody begins to wait."""
         self._awaited[inbox] = number
         if self._stop is None:  # before the first look: what comes after that is news
-            self._stop = self._store.subscribe(self._tell)
+            with suppress(StoreError):  # receipts tell, too, a few seconds later
+                self._stop = self._store.subscribe(self._tell)
         self._want(inbox)
 
     def expect(self, inbox: Inbox, count: int) -> None:

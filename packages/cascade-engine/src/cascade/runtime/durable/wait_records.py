@@ -12,6 +12,8 @@ from cascade.spec.run_rows import Record
 
 #: Their kind.
 WAIT: Final = "wait"
+#: The end of their keys: a node that has waited may have a record of what it continues as.
+_END: Final = b"/wait"
 
 
 class WaitRecords:
@@ -25,14 +27,16 @@ class WaitRecords:
         self._desk = desk
         self._until: dict[NodeKey, float] = {}
 
-    def load(self, record: Record) -> None:
-        """Take over the record of an earlier process.
+    def load(self, record: Record) -> NodeKey:
+        """Take over the record of an earlier process; returns the node.
 
         Raises:
             SerializationError: It is damaged.
         """
+        key = record.key.removesuffix(_END)
         try:
-            self._until[record.key] = float(json.loads(record.body)["until"])
+            self._until[key] = float(json.loads(record.body)["until"])
+            return key
         except (ValueError, TypeError, KeyError) as error:
             raise SerializationError(f"the record of a wait is damaged: {error}") from None
 
@@ -44,10 +48,10 @@ class WaitRecords:
         """Record that a node waits until a time, which is returned."""
         self._until[key] = until
         body = json.dumps({"until": until}).encode()
-        self._desk.record(Record(key, WAIT, 0, body, owner or b""))
+        self._desk.record(Record(key + _END, WAIT, 0, body, owner or b""))
         return until
 
     def end(self, key: NodeKey) -> None:
         """Drop the record of a node, if there is one."""
         if self._until.pop(key, None) is not None:
-            self._desk.drop_record(key)
+            self._desk.drop_record(key + _END)

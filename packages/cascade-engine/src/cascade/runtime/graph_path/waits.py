@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 from time import monotonic, perf_counter
@@ -27,7 +27,6 @@ from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.inbox import Letter
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.fallbacks import NOT_GIVEN
-from cascade.spec.lazy_types import goes_on
 from cascade.spec.lazy_value import number_of
 from cascade.spec.map_items import item_of
 from cascade.spec.waits import Plan, Wait
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
 _LOOK_AGAIN = 60.0
 #: Seconds by which a time may be missed without another timer.
 _NEAR = 1e-6
+#: How many nodes may be left in the heap that wait no longer, besides as many as wait.
+_MOST_STALE = 50
 
 
 class Waiter:
@@ -171,31 +172,22 @@ class Waits:
         The outcome, the end of the wait, and that a signal was taken are in one commit.
         """
         self._waiters.pop(waiter, None)
+        if len(self._times) > 2 * len(self._waiters) + _MOST_STALE:
+            self._times = [entry for entry in self._times if entry[2] in self._waiters]
+            heapify(self._times)
         work, journal = waiter.work, self._run.journal
+        node = work.source  # it may continue as another one
         with self._lock, _together(journal):
             if error is not None:
                 self._around.slow_lane.fail_attempt(work, error)
             else:
-                self._settle(work, value)
+                if self._around.reports.wanted:
+                    self._around.reports.goes_on(work)
+                self._around.following.follow(work, value)
             if journal is not None:
-                journal.end_wait(work.source)
+                journal.end_wait(node)
                 if letter is not None:
                     journal.desk.take(letter.number)
-
-    def _settle(self, work: Work, value: Any) -> None:
-        """Give a node its value. Under the lock."""
-        reports = self._around.reports
-        try:
-            if reports.wanted:
-                reports.goes_on(work)
-            if goes_on(value):  # a lazy value in a literal
-                self._around.following.follow(work, value)
-                return
-            if reports.wanted:
-                reports.finished(work)
-            self._around.nodes.settle(work.segment, work.node, value)
-        except BaseException as error:
-            self._around.failures.fail(error, work)
 
     # -- the timer ----------------------------------------------------------------------------
 
@@ -218,7 +210,9 @@ class Waits:
         self._timer, self._due = None, inf
         now = self._now() + _NEAR
         stop = inf if self._is_virtual else perf_counter() + BUDGET
-        while self._times and self._times[0][0] <= now and not self._end.stopping:
+        while self._times and self._times[0][0] <= now:
+            if self._end.stopping:
+                return
             waiter = heappop(self._times)[2]
             if waiter in self._waiters:
                 self._over(waiter)
