@@ -312,6 +312,9 @@ class PostgresStore:
                     yield from self._notifications(connection, stopping)
             except (psycopg.Error, StoreError):
                 stopping.wait(_PAUSE)  # the server is away; news is a hint
+            except ValueError:  # the store was closed before this thread had begun to look
+                if not stopping.is_set():
+                    raise
 
     def _notifications(self, connection: Connection, stopping: threading.Event) -> Iterator[object]:
         connection.execute("LISTEN cascade")
