@@ -361,3 +361,27 @@ def test_the_plan_shows_both_maps():
     plan = str(cs.dry_run(add.map(a=same.map(value=[1]))))
 
     assert re.findall(r"[a-z]+\.map", plan) == ["add.map", "same.map"]
+
+
+async def test_an_item_fails_while_the_maps_above_wait_for_other_columns(use_vm):
+    """The note names the way up through a map that has two maps as columns (R9)."""
+    failed = asyncio.Event()
+
+    @cs.task
+    def check(value):
+        if value == 2:
+            raise ValueError("two")
+        return value
+
+    @cs.task
+    async def later():
+        await failed.wait()
+
+    inner = check.map(value=[1, 2, 3])
+    outer = add.map(a=inner, b=later())
+    target = add.map(a=same.map(value=[1, 2, 3]), b=outer)
+    async with cs.Engine() as engine:
+        with pytest.raises(ValueError, match="two") as caught:
+            await engine.run(target, use_vm=use_vm)
+    (note,) = caught.value.__notes__
+    assert "on the path add [item 1] → add [item 1] → check" in note

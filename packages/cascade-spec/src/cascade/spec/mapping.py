@@ -202,6 +202,11 @@ def taken_one_by_one(lazy: LazyResult[Any]) -> list[LazyResult[Any]]:
     ]
 
 
+def takes_over(user: LazyResult[Any], column: LazyResult[Any]) -> bool:
+    """Whether ``user`` is a map that takes the items of ``column`` one by one (R8)."""
+    return any(column is taken for taken in taken_one_by_one(user))
+
+
 def _hands_over(column: LazyResult[Any]) -> bool:
     if not is_expansion(column) or column._conditions or column._predecessors:
         return False

@@ -15,7 +15,7 @@ from cascade.runtime.semantics.outcomes import RELEASED, Failed
 from cascade.spec.blueprint import Blueprint, Literal
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS
-from cascade.spec.mapping import stand_in, taken_one_by_one
+from cascade.spec.mapping import stand_in, takes_over
 from cascade.spec.operation import Operation
 from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import ExecutionPlan
@@ -380,7 +380,7 @@ class Handed:
             takers = segment.taken.get(taker, ())
             if not takers:
                 users = users_of(segment.slots.get(taker))
-                takers = [(segment, u) for u in users if taker in taken_one_by_one(u)]
+                takers = [(segment, u) for u in users if takes_over(u, taker)]
         return segment, taker, passed
 
 

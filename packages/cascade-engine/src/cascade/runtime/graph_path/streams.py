@@ -19,7 +19,7 @@ from cascade.graph.wiring import Several, Wiring, users_of
 from cascade.runtime.graph_path.segments import Segment, Taker
 from cascade.spec.containers import GATHER
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.mapping import taken_one_by_one
+from cascade.spec.mapping import takes_over
 from cascade.spec.operation import FallbackOperation
 
 
@@ -57,7 +57,7 @@ class Streams:
             lazy
             for lazy in wiring.outside
             if lazy not in self._opened
-            or not all(_takes(user, lazy) for user in users_of(wiring.users[lazy]))
+            or not all(takes_over(user, lazy) for user in users_of(wiring.users[lazy]))
         ]
 
     def attach_known(self, segment: Segment, wiring: Wiring) -> list[LazyResult[Any]]:
@@ -81,7 +81,7 @@ class Streams:
     def takers(self, segment: Segment, column: LazyResult[Any]) -> list[Taker]:
         """The maps in a segment that take over the items of ``column``."""
         users = dict.fromkeys(users_of(segment.slots.get(column)))
-        return [(segment, user) for user in users if _takes(user, column)]
+        return [(segment, user) for user in users if takes_over(user, column)]
 
     def is_ready(self, taker: Taker, column: LazyResult[Any]) -> bool:
         """Whether an outer map waits for nothing but ``column``."""
@@ -131,7 +131,3 @@ def is_list_of_items(target: LazyResult[Any]) -> bool:
     while type(first.task) is FallbackOperation:
         first = first.args[1]
     return first._index is not None
-
-
-def _takes(user: LazyResult[Any], column: LazyResult[Any]) -> bool:
-    return any(column is taken for taken in taken_one_by_one(user))
