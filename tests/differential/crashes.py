@@ -143,7 +143,7 @@ class View:
 def _named_in(chunk: Chunk) -> Iterator[tuple[bytes, str]]:
     """The keys and the tasks of the values in a chunk; errors may come without a call."""
     for head in chunk.body.split(b"\n")[::2]:
-        key, task, kind, _ = json.loads(head)
+        key, task, kind, *_ = json.loads(head)
         if kind != ERROR:
             yield bytes.fromhex(key), task
 
