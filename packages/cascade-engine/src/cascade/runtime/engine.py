@@ -108,7 +108,7 @@ class Engine:
         self.blueprints = self._lending.blueprints
         #: The functions found to be slow in the event loop's thread (M6).
         self.durations = self._lending.durations
-        self._durable = durable_runs(made.store, made.signing_key)
+        self._durable = durable_runs(made.store, made.signing_key, made.strict)
         self._durability = made.durability
         self._closed = False
         self._graph = GraphExecutionStrategy(made.solver or NativeSolver(), made.tier)

@@ -43,6 +43,7 @@ class EngineOptions(TypedDict, total=False):
     store: RunStore | str | None
     durability: Durability
     signing_key: bytes | str | None
+    strict: bool
 
 
 class WatchOptions(TypedDict, total=False):
@@ -85,6 +86,8 @@ class EngineSettings:
             for nothing; the last milliseconds before a crash are made again. ``"exit"``: the run is
             committed when it ends.
         signing_key: Signs what is stored, and refuses to read what was not signed with it.
+        strict: Whether a value that cannot be stored is the error of its node. By default such a
+            run goes on; another process that resumes it computes the value again.
     """
 
     threads: Executor | int | None = None
@@ -100,8 +103,10 @@ class EngineSettings:
     store: RunStore | str | None = None
     durability: Durability = "sync"
     signing_key: bytes | str | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
+        check_flag("strict", self.strict)
         if self.durability not in get_args(Durability):
             known = ", ".join(map(repr, get_args(Durability)))
             raise ArgumentError(f"durability must be {known}, not {short(self.durability)}")

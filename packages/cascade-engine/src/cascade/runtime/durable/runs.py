@@ -30,11 +30,13 @@ from cascade.spec.errors import (
     StoreError,
 )
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.run_rows import Change, Lease, NewRun, Receipt, RunRecord, RunStatus
+from cascade.spec.run_rows import Change, Commit, Lease, NewRun, Receipt, RunRecord, RunStatus
 from cascade.spec.run_store import RunStore
 from cascade.spec.wording import short
 
 T = TypeVar("T")
+#: How often processes may take a run over, one after the other, without a commit in between.
+MAX_RECOVERIES = 100
 #: Begins a run with a journal; awaiting it gives the value.
 Begin = Callable[[Journal], Awaitable[Any]]
 
@@ -64,14 +66,22 @@ class DurableRuns:
     Args:
         store: Keeps them.
         codec: Encodes values.
+        strict: Whether a value that cannot be stored is the error of its node (D7).
         lease: Seconds for which a lease holds.
         owns: Whether to close the store at the end.
     """
 
     def __init__(
-        self, store: RunStore, codec: Codec, *, lease: float = LEASE, owns: bool = False
+        self,
+        store: RunStore,
+        codec: Codec,
+        *,
+        strict: bool = False,
+        lease: float = LEASE,
+        owns: bool = False,
     ) -> None:
         self.store = store
+        self._strict = strict
         self._owns = owns
         self._codec = codec
         self._lease = lease
@@ -94,13 +104,17 @@ class DurableRuns:
         found = await self._claimed(request, signature_of(named))
         if found.status is RunStatus.SUCCEEDED:
             return await self._result(found)
+        if found.recoveries > MAX_RECOVERIES:
+            raise await self._dead_now(found)
         loaded = await self.call(self.store.load, found.number)
         chunk = max((chunk.number for chunk in loaded.chunks), default=0) + 1
         tenure = _Tenure(request.run_id)
         desk = self._writer.open(found.number, found.epoch, chunk, tenure)
         try:
             desk.deferred = request.durability == "exit"
-            journal = Journal(self._codec, keys, desk, sync=request.durability == "sync")
+            journal = Journal(
+                self._codec, keys, desk, sync=request.durability == "sync", strict=self._strict
+            )
             journal.fetch = partial(self._blob, found.number)
             tenure.begin(journal)
             journal.load(loaded)
@@ -126,7 +140,12 @@ class DurableRuns:
         (created,) = await self.call(self.store.create, [new], lease=lease, dead=dead)
         run: RunRecord = created.run
         if not created.new:
-            await self._compare(run, signature, params)
+            try:
+                await self._compare(run, signature, params)
+            except RunConflictError:
+                if created.claimed:
+                    await self._end(run, Change(RunStatus.ENQUEUED))
+                raise
         if created.claimed or run.status is RunStatus.SUCCEEDED:
             return run
         claim = partial(self.store.claim_run, run.run_id, lease, again=True, dead=dead)
@@ -149,6 +168,21 @@ class DurableRuns:
                 f"{short(self._codec.loads(loaded.params))}; give this one another run_id",
                 run.run_id,
             )
+
+    async def _dead_now(self, run: RunRecord) -> RunConflictError:
+        """Declare a run dead, which seems to end each process that goes on with it (D3)."""
+        error = RunConflictError(
+            f"run {run.run_id!r} was taken over {MAX_RECOVERIES} times without any progress, so it "
+            "is dead: no worker takes it any more; run it again to try once more",
+            run.run_id,
+        )
+        await self._end(run, Change(RunStatus.DEAD, self._codec.dumps(error)))
+        return error
+
+    async def _end(self, run: RunRecord, change: Change) -> None:
+        """Leave a run that was claimed and does not begin."""
+        commit = Commit(run.number, run.epoch, change=change)
+        await self.call(partial(self.store.commit, [commit], seconds=self._lease))
 
     async def _dead(self) -> list[str]:
         """The owners of runs in the store that are processes of this machine which have ended."""
@@ -229,7 +263,7 @@ class DurableRuns:
 
 
 def durable_runs(
-    store: RunStore | str | None, signing_key: bytes | str | None
+    store: RunStore | str | None, signing_key: bytes | str | None, strict: bool = False
 ) -> DurableRuns | None:
     """The durable runs of an engine; None without a store.
 
@@ -241,8 +275,8 @@ def durable_runs(
         return None
     codec = Codec(signing_key=signing_key)
     if isinstance(store, RunStore):
-        return DurableRuns(store, codec)
-    return DurableRuns(open_store(store), codec, owns=True)
+        return DurableRuns(store, codec, strict=strict)
+    return DurableRuns(open_store(store), codec, strict=strict, owns=True)
 
 
 class _Tenure:

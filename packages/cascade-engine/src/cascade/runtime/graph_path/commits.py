@@ -20,6 +20,8 @@ from cascade.spec.lazy_types import LazyResult
 
 #: Seconds between two records of a loop of coroutines that waits for none.
 _OFTEN = 0.005
+#: The same for loops of plain functions.
+_SELDOM = 1.0
 
 
 class Commits:
@@ -133,28 +135,32 @@ class Commits:
             self._committed.discard(work)
             return False
         structural = work.operation.structural
-        continued: TailCall | LazyResult[Any] | None = result
-        if isinstance(result, TailCall):
-            if structural or self._is_computation(work, result):
+        if not isinstance(result, TailCall):
+            is_held = self._journal.goes_on(work.node, result, structural)
+        elif structural:
+            return False
+        else:
+            computes = self._computes(work, result)
+            if computes and not self._journal.is_due(work.node, self._pause_of(work)):
                 return False
-            continued = whole_call(work, result, self._run.blueprints)
-        if self._journal.goes_on(work.node, continued, structural):
+            whole = whole_call(work, result, self._run.blueprints)
+            is_held = self._journal.goes_on(work.node, whole) and not computes
+        if is_held:
             self.hold(partial(self._is_next, work, result))
-            return True
-        return False
+        return is_held
 
-    def _is_computation(self, work: Work, tail: TailCall) -> bool:
-        """Whether a step goes on without a record, which is not due yet.
+    def _computes(self, work: Work, tail: TailCall) -> bool:
+        """Whether a step need not wait for its record, nor have one: it has no effects (D4).
 
-        Loops of plain functions compute; those of coroutines need each record, or with
-        ``durability="async"`` a recent one.
+        Loops of plain functions compute; with ``durability="async"``, no loop waits.
         """
-        if work.operation.is_async:
-            if self._journal.sync or self._journal.is_due(_OFTEN):
-                return False
-        elif self._journal.is_due():
+        if work.operation.is_async and self._journal.sync:
             return False
         return not any(issubclass(type(v), LazyResult) for v in (*tail.args, *tail.kwargs.values()))
+
+    def _pause_of(self, work: Work) -> float:
+        """Seconds between two records of such a loop."""
+        return _OFTEN if work.operation.is_async else _SELDOM
 
     def note_pause(self, work: Work) -> None:
         """Record the arguments of the next step of a loop of plain functions, now and then.
@@ -163,8 +169,11 @@ class Commits:
             NotStorableError: One has no stored form (D7).
         """
         loop = work.loop
-        if loop is None or not self._journal.is_due():
+        if loop is None:
             return
+        with self._lock:
+            if not self._journal.is_due(work.node, _SELDOM):
+                return
         args, kwargs = loop.task.parameters.spread(loop.code.named(loop.state, loop.values))
         steps, loop.recorded = loop.made - loop.recorded, loop.made
         with self._lock:

@@ -33,7 +33,9 @@ def whole_call(work: Work, tail: TailCall, registry: BlueprintRegistry) -> TailC
         return None
     last = (*work.args, *work.kwargs.values())
     try:
-        tail, lazies = searched(supplied(tail, operation), last, work.source._code, work.source._lasti)
+        tail, lazies = searched(
+            supplied(tail, operation), last, work.source._code, work.source._lasti
+        )
         blueprint, name = work.blueprint, tail.target_blueprint_id
         if name is not None:
             blueprint = registry.get(name, operation.name)
