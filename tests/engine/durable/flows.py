@@ -8,7 +8,10 @@ import os
 import sys
 from pathlib import Path
 
+from tests.engine.durable import kill_points
+
 import cascade as cs
+from cascade.runtime.durable.runs import DurableRuns
 
 
 def note(text: str) -> None:
@@ -67,6 +70,21 @@ def deep() -> object:
     return value
 
 
+def counting() -> object:
+    return count(int(os.environ.get("STEPS", "20000000")))
+
+
+def _prepare() -> None:
+    """Follow the orders of a test: a short lease, and where to be killed."""
+    if "LEASE" in os.environ:
+        assert DurableRuns.__init__.__kwdefaults__ is not None
+        DurableRuns.__init__.__kwdefaults__["lease"] = float(os.environ["LEASE"])
+    if "KILL_AT" in os.environ:
+        point, _, number = os.environ["KILL_AT"].rpartition(":")
+        kill_points.kill_at(point, int(number))
+
+
 if __name__ == "__main__":
+    _prepare()
     store, run_id, name = sys.argv[1:4]
-    print(cs.run(globals()[name](), run_id=run_id, store=store))
+    print(cs.run(globals()[name](), run_id=run_id, store=store, use_vm="VM" in os.environ))

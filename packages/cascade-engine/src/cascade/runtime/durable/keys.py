@@ -93,6 +93,8 @@ class Keys(Mapping[LazyResult[Any], NodeKey]):
         return _Lasting(self)
 
     def __getitem__(self, lazy: LazyResult[Any]) -> NodeKey:
+        if not isinstance(lazy, LazyResult):  # an argument of a node, which has no weak references
+            raise KeyError(lazy)
         return self._named[weakref.ref(lazy)].key
 
     def __contains__(self, lazy: object) -> bool:
