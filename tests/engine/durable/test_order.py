@@ -73,6 +73,7 @@ def _graph(rng: random.Random) -> Any:
     """Layers of nodes, each of which needs some of those before."""
     nodes: list[Any] = []
     for number in range(rng.randint(3, 9)):
+        node: Any
         name, given = f"n{number}", rng.sample(nodes, min(len(nodes), rng.randint(0, 2)))
         match rng.randint(0, 6):
             case 0 | 1:
@@ -87,7 +88,7 @@ def _graph(rng: random.Random) -> Any:
                 node = asking(name, rng.randint(1, 3), given[0] if given else "")
             case _:
                 node = joined(name, given)
-        nodes.append(cast(Any, node))
+        nodes.append(node)
     return joined("end", nodes)
 
 
