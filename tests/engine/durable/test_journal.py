@@ -237,12 +237,12 @@ async def test_a_refused_run_is_not_held(store):
 
 async def test_a_full_disk_interrupts_a_run(store):
     life = Life(Crash("commit", 3))
-    async with cs.Engine(store=View(store, life)) as engine:  # type: ignore[arg-type]
+    async with cs.Engine(store=View(store, life)) as engine:
         with pytest.raises(StoreError):
             await engine.run(ask(9), run_id="run")
     assert _found(store).status is RunStatus.RUNNING
     before = calls.count("ask")
-    async with cs.Engine(store=View(store, Life(None))) as engine:  # type: ignore[arg-type]
+    async with cs.Engine(store=View(store, Life(None))) as engine:
         assert await engine.run(ask(9), run_id="run") == 2
     assert before < 10
     assert 10 <= calls.count("ask") <= 11
@@ -257,7 +257,7 @@ async def test_a_cancel_of_a_run_whose_store_is_gone_is_a_cancel(store):
         begun.set()
         await asyncio.Event().wait()
 
-    async with cs.Engine(store=View(store, life)) as engine:  # type: ignore[arg-type]
+    async with cs.Engine(store=View(store, life)) as engine:
         running = asyncio.ensure_future(engine.run(wait(), run_id="run"))
         await begun.wait()
         life.is_over = True
@@ -270,10 +270,10 @@ async def test_a_cancel_of_a_run_whose_store_is_gone_is_a_cancel(store):
 async def test_steps_of_earlier_processes_count(store, use_vm):
     """M20."""
     life = Life(Crash("committed", 6))
-    async with cs.Engine(store=View(store, life)) as engine:  # type: ignore[arg-type]
+    async with cs.Engine(store=View(store, life)) as engine:
         with pytest.raises(StoreError):
             await engine.run(ask(9), run_id="run", use_vm=use_vm, max_steps=9)
-    async with cs.Engine(store=View(store, Life(None))) as engine:  # type: ignore[arg-type]
+    async with cs.Engine(store=View(store, Life(None))) as engine:
         with pytest.raises(StepLimitError):
             await engine.run(ask(9), run_id="run", use_vm=use_vm, max_steps=8)
         assert await engine.run(ask(9), run_id="run", use_vm=use_vm, max_steps=9) == 2
