@@ -41,6 +41,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from cascade.runtime.around import in_time
+from cascade.runtime.current import attempt_here
 from cascade.runtime.execution.cancels import Cancels, IsCancelled, cancelled_inside
 from cascade.runtime.execution.carried import guarded
 from cascade.runtime.execution.placement import Place, wants_resources
@@ -71,6 +72,8 @@ class NodeCall:
     policies: CallPolicies = PLAIN_CALLS
     #: Its lazy value, for events.
     source: LazyResult[Any] | None = None
+    #: The work of its node, for ``cs.current``.
+    work: Any = None
     #: The permit of its attempt, if it needed one.
     permit: Permit | None = None
     #: Called when the next call must wait, and when it goes on.
@@ -161,7 +164,7 @@ class NodeProcessor:
         return await in_worker(
             run,
             self._in_thread,
-            (call.operation, call.permit, args, kwargs),
+            (call, args, kwargs),
             {},
             executor,
             name=call.operation.name,
@@ -172,10 +175,11 @@ class NodeProcessor:
             on_cancel=self._on_cancel,
         )
 
-    def _in_thread(
-        self, operation: Operation, permit: Permit | None, args: Any, kwargs: Any
-    ) -> Any:
+    def _in_thread(self, call: NodeCall, args: Any, kwargs: Any) -> Any:
         """The body of the call in a worker thread."""
+        operation, permit = call.operation, call.permit
+        if call.work is not None:
+            attempt_here.set((self._run, call.work))
         if self._run.gate.asks_again(operation, permit):
             return _NOT_BEGUN
         if permit is not None:

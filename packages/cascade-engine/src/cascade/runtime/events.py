@@ -63,7 +63,8 @@ class RunStarted(Event):
 
 @_event
 class RunFinished(Event):
-    #: ``"succeeded"``, ``"failed"`` or ``"cancelled"``.
+    #: ``"succeeded"``, ``"failed"`` or ``"cancelled"``; ``"suspended"`` if it only waits, and has
+    #: left this process (D10).
     status: str
     duration: float
     error: BaseException | None = None
@@ -158,9 +159,9 @@ class TaskWaiting(TaskEvent):
     with resources of their own are reported one by one.
     """
 
-    #: ``"retry delay"``, ``"worker thread"``, ``"thread of the resources"``, or the limit:
-    #: ``"capacity gpu"``, ``"pause global"``, ``"concurrency task:fetch 4"``,
-    #: ``"rate_limit global 10/s"``.
+    #: ``"retry delay"``, ``"worker thread"``, ``"thread of the resources"``, ``"signal approval"``,
+    #: ``"sleep until 2026-11-30 12:30:00 UTC"``, or the limit: ``"capacity gpu"``, ``"pause
+    #: global"``, ``"concurrency task:fetch 4"``, ``"rate_limit global 10/s"``.
     reason: str
     #: Names of the tasks that hold the limit or the threads; empty if only time is missing.
     holders: tuple[str, ...] = ()

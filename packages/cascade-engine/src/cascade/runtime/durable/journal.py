@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -25,7 +26,9 @@ from cascade.graph.records import GraphRecord, graph_record, read_record, tail_r
 from cascade.runtime.durable.kept import Kept
 from cascade.runtime.durable.keys import Keys, Named
 from cascade.runtime.durable.rows import BLOB, ERROR, VALUE
+from cascade.runtime.durable.wait_records import WAIT, WaitRecords
 from cascade.runtime.durable.writer import Desk
+from cascade.runtime.inbox import Inbox, Letter
 from cascade.runtime.semantics.outcomes import Failed, Missing, is_error
 from cascade.spec.blueprint import TailCall
 from cascade.spec.errors import CycleError, NotStorableError, SerializationError
@@ -91,6 +94,10 @@ class Journal:
         self._strict = strict
         #: The error that ended the run before its graph had begun.
         self._stopped: BaseException | None = None
+        #: The signals of the run.
+        self.inbox = Inbox()
+        #: Seconds of waiting that are worth leaving this process for; None for none (D10).
+        self.unload: float | None = None
         self._release: Callable[[Sequence[Callable[[], object]]], None] | None = None
         self._fail: Callable[[BaseException], None] | None = None
         self._kept = Kept(desk)
@@ -99,7 +106,8 @@ class Journal:
         self._places: dict[NodeKey, _Place] = {}
         #: Target of a graph → the node that has continued as it, which gets the same outcome.
         self._same: dict[NodeKey, NodeKey] = {}
-        #: Nodes whose values have no stored form.
+        self._waits = WaitRecords(desk)
+        #: Nodes whose values have no stored form, or are not to be kept.
         self._unstorable: set[NodeKey] = set()
         #: Tasks of which a warning was given.
         self._warned: set[str] = set()
@@ -143,7 +151,7 @@ class Journal:
         The first one is due at once: arguments without a stored form are refused early (D7).
         """
         named = self.keys.named(node)
-        if named is None:
+        if named is None or every == inf:
             return False
         _, place = self._place(named)
         now = monotonic()
@@ -165,12 +173,50 @@ class Journal:
         for row in self._kept.done.values():
             self._belongs(row.key, row.owner)
         for record in loaded.records:
+            if record.kind == WAIT:
+                self._waits.load(record)
+                self._belongs(record.key, record.context or None)
+                continue
             self._records[record.key] = record
             place = self._places.setdefault(record.key, _Place(None))
             place.owner = record.context or None
             place.step, place.is_recorded = record.step, True
             self._belongs(record.key, place.owner)
         self.made = self.desk.progress = max(loaded.run.progress - len(self._records), 0)
+        for signal in loaded.signals:
+            self.inbox.put(Letter(signal.name, signal.body, signal.number))
+        self.inbox.seen = max(self.inbox.seen, loaded.run.inbox)
+
+    # -- signals and waits (D10, D11) -------------------------------------------------------------
+
+    def begin_wait(self, node: LazyResult[Any], until: float) -> float:
+        """Record that a node waits until a time (UTC, seconds), unless that is known already.
+
+        Returns:
+            When its wait is over; the record of an earlier process counts.
+        """
+        named = self.keys.named(node)
+        if named is None:
+            return until
+        known = self._waits.until(named.key)
+        if known is not None:
+            return known
+        self._belongs(named.key, named.owner)
+        return self._waits.begin(named.key, named.owner, until)
+
+    def end_wait(self, node: LazyResult[Any]) -> None:
+        """Forget when the wait of a node is over, which has its outcome."""
+        named = self.keys.named(node)
+        if named is not None:
+            self._waits.end(named.key)
+
+    def read(self, body: bytes) -> Any:
+        """The value of a signal.
+
+        Raises:
+            SerializationError: It cannot be read in this process.
+        """
+        return self._codec.loads(body)
 
     def has(self, lazy: LazyResult[Any]) -> bool:
         """Whether a node has its outcome from an earlier process."""
@@ -211,6 +257,10 @@ class Journal:
             return found.target
         args, kwargs = found.task.parameters.spread(found.args)
         return TailCall(args, kwargs, found.blueprint, found.task)
+
+    def steps(self, lazy: LazyResult[Any]) -> int:
+        """How often a node has continued, of which there is a record."""
+        return self._places[self.keys[lazy]].step
 
     # -- what this process tells ------------------------------------------------------------------
 
@@ -382,6 +432,9 @@ class Journal:
 
         At once: nobody may change a value before it is encoded (D7).
         """
+        if node._calls.checkpoint == inf:
+            self._unstorable.add(named.key)
+            return False
         try:
             body = self._codec.dumps(value)
         except NotStorableError as error:
@@ -418,6 +471,7 @@ class Journal:
         """Drop all that is kept of the nodes that only a step of ``place`` has needed."""
         inner, place.inner = place.inner, []
         for key in inner:
+            self._waits.end(key)
             self._kept.drop(key)
             self._unstorable.discard(key)
             found = self._places.pop(key, None)

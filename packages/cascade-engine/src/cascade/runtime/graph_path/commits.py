@@ -16,6 +16,7 @@ from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.whole_calls import whole_call
 from cascade.runtime.semantics.outcomes import Failed
 from cascade.spec.blueprint import TailCall
+from cascade.spec.checkpoints import CheckpointTail
 from cascade.spec.lazy_types import LazyResult
 
 #: Seconds between two records of a loop of coroutines that waits for none.
@@ -47,6 +48,8 @@ class Commits:
         #: Work whose record was just committed, with the results of its last calls.
         self._followed: list[tuple[Work, Any]] = []
         self.held = 0
+        #: Lets virtual time go on, which stands still while something waits for a commit.
+        self._start_clock: Callable[[], object] = _nothing
 
     def begin(self) -> None:
         """Be told of commits, and of the loss of the run, from now on. In the loop's thread."""
@@ -120,6 +123,7 @@ class Commits:
         segment.let_go_inputs(node)
         work.handed = handed
         work.rounds = self._journal.rounds(node)
+        work.steps = self._journal.steps(node) - 1
         self._committed.add(work)
         self._dispatch.send_handed(work)
 
@@ -140,27 +144,31 @@ class Commits:
         elif structural:
             return False
         else:
-            computes = self._computes(work, result)
-            if computes and not self._journal.is_due(work.node, self._pause_of(work)):
+            asks, depends = type(result) is CheckpointTail, _has_lazies(result)
+            if not (asks or depends or self._is_due(work)):
                 return False
             whole = whole_call(work, result, self._run.blueprints)
-            is_held = self._journal.goes_on(work.node, whole) and not computes
+            is_held = self._journal.goes_on(work.node, whole) or asks
+            # A step of a plain function has no effects: it need not wait for its record (D4).
+            is_effect = work.operation.is_async or work.policies.checkpoint is not None
+            is_held = is_held and (asks or depends or is_effect)
         if is_held:
             self.hold(partial(self._is_next, work, result))
         return is_held
 
-    def _computes(self, work: Work, tail: TailCall) -> bool:
-        """Whether a step need not wait for its record, nor have one: it has no effects (D4).
+    def _is_due(self, work: Work) -> bool:
+        """Whether a record of a loop is due now; the next one is, a while later.
 
-        Loops of plain functions compute; with ``durability="async"``, no loop waits.
+        Loops of plain functions compute; those of coroutines need each record, or with
+        ``durability="async"`` a recent one. ``with_checkpoint`` may say otherwise.
         """
-        if work.operation.is_async and self._journal.sync:
-            return False
-        return not any(issubclass(type(v), LazyResult) for v in (*tail.args, *tail.kwargs.values()))
-
-    def _pause_of(self, work: Work) -> float:
-        """Seconds between two records of such a loop."""
-        return _OFTEN if work.operation.is_async else _SELDOM
+        every = work.policies.checkpoint
+        if every is None:
+            if not work.operation.is_async:
+                every = _SELDOM
+            else:
+                every = 0.0 if self._journal.sync else _OFTEN
+        return self._journal.is_due(work.node, every)
 
     def note_pause(self, work: Work) -> None:
         """Record the arguments of the next step of a loop of plain functions, now and then.
@@ -172,7 +180,7 @@ class Commits:
         if loop is None:
             return
         with self._lock:
-            if not self._journal.is_due(work.node, _SELDOM):
+            if not self._is_due(work):
                 return
         args, kwargs = loop.task.parameters.spread(loop.code.named(loop.state, loop.values))
         steps, loop.recorded = loop.made - loop.recorded, loop.made
@@ -185,21 +193,13 @@ class Commits:
     def _follow(self, work: Work, result: Any) -> None:
         """Go on with a node whose record is committed. In the event loop's thread."""
         self._committed.add(work)
-        try:
-            following = self._around.following.after(work, result, on_loop=True)
-        except BaseException as error:
-            self._around.failures.fail(error, work)
-        else:
-            if following is not None:
-                with self._lock:
-                    self._dispatch.to_loop((following.segment, following))
+        self._around.following.follow(work, result)
 
     def hold(self, go_on: Callable[[], object]) -> None:
         """Call ``go_on`` once all that was journaled so far is committed."""
+        if not self.held and VirtualLoop.was_used and isinstance(self._run.loop, VirtualLoop):
+            self._start_clock = self._run.loop.hold("a commit")
         self.held += 1
-        loop = self._run.loop
-        if VirtualLoop.was_used and isinstance(loop, VirtualLoop):
-            go_on = partial(_in_order, loop.hold("a commit"), go_on)
         self._desk.then(go_on, urgent=not self._dispatch.has_more)
 
     def hurry(self) -> None:
@@ -218,9 +218,19 @@ class Commits:
                 self._follow(work, result)
         with self._lock:  # others may hold more at this moment
             self.held -= len(waiting)
+            if not self.held:
+                self._start_clock()
         self._dispatch.released()
 
+    def close(self) -> None:
+        """Be told of commits no more, and let nothing wait for one. In the loop's thread."""
+        self._journal.end()
+        self._start_clock()
 
-def _in_order(*calls: Callable[[], object]) -> None:
-    for call in calls:
-        call()
+
+def _nothing() -> None:
+    """What has stopped no clock."""
+
+
+def _has_lazies(tail: TailCall) -> bool:
+    return any(issubclass(type(v), LazyResult) for v in (*tail.args, *tail.kwargs.values()))

@@ -215,6 +215,7 @@ class Work:
         "start_told",
         "started",
         "stays",
+        "steps",
         "tails",
         "permit",
         "waited",
@@ -256,6 +257,8 @@ class Work:
         self.tails = self.stays = 0
         #: The loop that it continues in, with its arguments.
         self.loop: Loop | None = None
+        #: How often it has continued (M20).
+        self.steps = 0
         #: Times that it has left a loop soon; more of these if its steps set context variables.
         self.left = 0
 
