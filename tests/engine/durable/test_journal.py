@@ -328,6 +328,7 @@ async def step(n: int, last: object = None) -> object:
 looks: list[Callable[[int], None]] = []
 
 
+@pytest.mark.timeout(0 if STEPS > 2000 else 60)
 def test_storage_and_memory_of_a_long_loop_are_flat(tmp_path):
     file = tmp_path / "runs.db"
     store = open_store(f"sqlite:///{file}?synchronous=normal")
