@@ -22,12 +22,12 @@ from unittest import mock
 from tests.differential import naive
 from tests.differential.build import Build, canon
 from tests.differential.harness import (
-    _PATIENCE,
+    PATIENCE,
     Given,
     Outcome,
-    _executor,
-    _faults,
     by_naive,
+    executor,
+    faults_of,
 )
 from tests.differential.programs import CAPACITIES, PARAMS, Job, Loop, Program, handlers_of
 
@@ -303,7 +303,7 @@ class _History:
     async def _run(self, made: DurableBuild, store: RunStore, tier: Tier | None) -> Outcome:
         outcome = Outcome()
         engine = Engine(
-            threads=_executor,
+            threads=executor,
             tier=tier or "auto",
             capacities=CAPACITIES,
             store=store,
@@ -316,7 +316,7 @@ class _History:
                     engine.register(definition)
                 for name, lazy in made.blueprints.items():
                     engine.register_blueprint(name, BlueprintBuilder().build(lazy))
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(PATIENCE):
                     value = await engine.run(
                         target,
                         PARAMS,
@@ -340,10 +340,11 @@ class _History:
         if strange := [entry for entry in again if entry not in expected]:
             yield f"calls that no life could make: {strange}"
         if again.total() > self._in_flight:
-            yield f"{again.total()} calls were made again, but {self._in_flight} were in flight (D2)"  # noqa: E501
+            most = self._in_flight
+            yield f"{again.total()} calls were made again, but {most} were in flight (D2)"
         outcome.effects = made & expected
         outcome.opened = outcome.closed = self._expected.opened
-        yield from _faults(outcome, self._expected, self._evaluator, self._fail_fast, True)
+        yield from faults_of(outcome, self._expected, self._evaluator, self._fail_fast, True)
         yield from self._left()
 
     def _left(self) -> Iterator[str]:
@@ -371,7 +372,7 @@ class _History:
 
         def recorded(journal: Journal, node: LazyResult[Any], value: Any) -> None:
             named = journal.keys.named(node)
-            is_finished = named is not None and named.key in journal._done.keys() - taken
+            is_finished = named is not None and named.key in journal._kept.done.keys() - taken
             if is_finished and not isinstance(value, Missing):
                 self.faults.append(f"a finished node was computed again: {node!r} (D2)")
             record(journal, node, value)
@@ -390,7 +391,7 @@ class _History:
                 self.faults.append(f"a record cannot be read: {error}")
                 raise
 
-        new: dict[str, Any] = {
+        new: Any = {
             "handed": handed_to,
             "outcome": outcome_of,
             "record": recorded,

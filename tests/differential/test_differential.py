@@ -15,10 +15,13 @@ from tests.differential.programs import (
     Give,
     Job,
     Lit,
+    Loop,
     Map,
     Pack,
     Program,
     Ref,
+    Step,
+    Tries,
 )
 from tests.differential.strategies import Profile, changes, programs
 
@@ -87,6 +90,17 @@ def test_programs_that_may_wait_for_themselves(program: Program, changed: tuple[
 @given(programs(Profile(fails=2, depth=5, shared=6)), changes())
 def test_large_programs(program: Program, changed: tuple[Change, ...]):
     hold(program, changed)
+
+
+def test_equal_loops_of_which_any_may_be_tried_again():
+    """M20: a retry has all of its rounds again, so it is open whether a node makes too many."""
+    steps = Step("named", 0, Const(6)), Step("named", 0, Const(7))
+    loop = Loop((0,), steps, Give(Const(1)), Tries(1, 4))
+    item = Job("any", None, Give(Call(loop, (Const(0), Const("a")))), tries=Tries(1, 2))
+    program = Program((), (), Map(item, (("a", Box(list, (Const(1), Const(1)))),)))
+    for _ in range(5):
+        maker = lambda cs: Build(program, cs)  # noqa: E731
+        check(maker, f"{program}", limits={"max_rounds": -1})
 
 
 def test_a_failure_to_which_several_paths_lead():

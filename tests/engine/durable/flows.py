@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import cascade as cs
+from cascade.runtime.durable.runs import DurableRuns
 
 
 def note(text: str) -> None:
@@ -71,6 +72,23 @@ def asks() -> object:
     return add(double(1), cs.wait_for("go", timeout=3600))
 
 
+def counting() -> object:
+    return count(int(os.environ.get("STEPS", "20000000")))
+
+
+def _prepare() -> None:
+    """Follow the orders of a test: a short lease, and where to be killed."""
+    if "LEASE" in os.environ:
+        assert DurableRuns.__init__.__kwdefaults__ is not None
+        DurableRuns.__init__.__kwdefaults__["seconds"] = float(os.environ["LEASE"])
+    if "KILL_AT" in os.environ:
+        import kill_points  # type: ignore[import-not-found]  # beside this program
+
+        point, _, number = os.environ["KILL_AT"].rpartition(":")
+        kill_points.kill_at(point, int(number))
+
+
 if __name__ == "__main__":
+    _prepare()
     store, run_id, name = sys.argv[1:4]
-    print(cs.run(globals()[name](), run_id=run_id, store=store))
+    print(cs.run(globals()[name](), run_id=run_id, store=store, use_vm="VM" in os.environ))

@@ -30,7 +30,9 @@ class DurableMethods:
     """Inherited by Engine, which has the rest."""
 
     def _set_up_store(self, made: EngineSettings) -> None:
-        self._durable = durable_runs(made.store, made.durability, made.signing_key, made.modules)
+        self._durable = durable_runs(
+            made.store, made.durability, made.signing_key, made.modules, made.strict
+        )
         self._retention = Retention(made.retention)
         #: What tells of the end of each ``serve`` under way → what stops it.
         self._serving: dict[asyncio.Event, asyncio.Event] = {}

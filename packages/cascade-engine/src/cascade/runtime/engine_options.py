@@ -45,6 +45,7 @@ class EngineOptions(TypedDict, total=False):
     signing_key: bytes | str | None
     modules: Iterable[str]
     retention: Mapping[str, str | float] | None
+    strict: bool
 
 
 class WatchOptions(TypedDict, total=False):
@@ -92,6 +93,8 @@ class EngineSettings:
         retention: For how long ``serve`` lets the store keep runs that have ended, by status:
             ``{"succeeded": "7d", "failed": "30d", "cancelled": "12h", "dead": "4w"}``, or seconds.
             Runs with another status are kept for ever.
+        strict: Whether a value that cannot be stored is the error of its node. By default such a
+            run goes on; another process that resumes it computes the value again.
     """
 
     threads: Executor | int | None = None
@@ -109,8 +112,10 @@ class EngineSettings:
     signing_key: bytes | str | None = None
     modules: Iterable[str] = ()
     retention: Mapping[str, str | float] | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
+        check_flag("strict", self.strict)
         if self.durability not in get_args(Durability):
             known = ", ".join(map(repr, get_args(Durability)))
             raise ArgumentError(f"durability must be {known}, not {short(self.durability)}")

@@ -15,9 +15,7 @@ it continues as the call of a task.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from hashlib import blake2b
 from math import inf
 from time import monotonic
 from typing import Any
@@ -25,23 +23,21 @@ from typing import Any
 from cascade.graph.codec import Codec
 from cascade.graph.naming import NodeKey, context_of
 from cascade.graph.records import GraphRecord, graph_record, read_record, tail_record
+from cascade.runtime.durable.kept import Kept
 from cascade.runtime.durable.keys import Keys, Named
-from cascade.runtime.durable.rows import BLOB, ERROR, VALUE, Row, rows_of, written
+from cascade.runtime.durable.rows import BLOB, ERROR, VALUE
 from cascade.runtime.durable.wait_records import WAIT, WaitRecords
 from cascade.runtime.durable.writer import Desk
 from cascade.runtime.inbox import Inbox, Letter
 from cascade.runtime.semantics.outcomes import Failed, Missing, is_error
 from cascade.spec.blueprint import TailCall
-from cascade.spec.errors import NotStorableError, SerializationError
+from cascade.spec.errors import CycleError, NotStorableError, SerializationError
 from cascade.spec.lazy_types import LazyResult, gathered
+from cascade.spec.params import Env
 from cascade.spec.run_rows import Loaded, Record
 from cascade.spec.task import Task
 
 _log = logging.getLogger("cascade.durable")
-#: Size in bytes from which on a value is stored apart.
-_LARGE = 32_768
-#: Seconds between two snapshots of loops of plain functions.
-_EVERY = 1.0
 #: A journaled outcome of a node that has continued as a call.
 Continued = LazyResult[Any] | TailCall
 
@@ -49,12 +45,15 @@ Continued = LazyResult[Any] | TailCall
 class _Place:
     """A node that has continued at least once."""
 
-    __slots__ = ("inner", "is_recorded", "keeps", "owner", "same", "step")
+    __slots__ = ("due", "inner", "is_recorded", "keeps", "owner", "passed", "same", "step")
 
     def __init__(self, owner: NodeKey | None) -> None:
         self.owner = owner
         #: How often it has continued.
         self.step = 0
+        #: When the next record of its loop is due, and how many steps it has made without one.
+        self.due = 0.0
+        self.passed = 0
         #: Whether it has a record.
         self.is_recorded = False
         #: Whether its outcome is kept, although it is no call of a task.
@@ -93,8 +92,6 @@ class Journal:
         self.desk = desk
         self._codec = codec
         self._strict = strict
-        #: When the next snapshot of a loop is due.
-        self._due = 0.0
         #: The error that ended the run before its graph had begun.
         self._stopped: BaseException | None = None
         #: The signals of the run.
@@ -103,23 +100,16 @@ class Journal:
         self.unload: float | None = None
         self._release: Callable[[Sequence[Callable[[], object]]], None] | None = None
         self._fail: Callable[[BaseException], None] | None = None
-        #: Outcomes of earlier processes that are still needed.
-        self._done: dict[NodeKey, Row] = {}
+        self._kept = Kept(desk)
         #: Records of earlier processes that no node has taken yet.
         self._records: dict[NodeKey, Record] = {}
         self._places: dict[NodeKey, _Place] = {}
         #: Target of a graph → the node that has continued as it, which gets the same outcome.
         self._same: dict[NodeKey, NodeKey] = {}
-        #: Node → the chunk of its outcome; chunk → how many outcomes in it are needed.
-        self._chunks: dict[NodeKey, int] = {}
-        self._needed: Counter[int] = Counter()
-        #: Node → the digest of its value, if that is stored apart; digest → its nodes.
-        self._digests: dict[NodeKey, bytes] = {}
-        self._mentions: Counter[bytes] = Counter()
         self._waits = WaitRecords(desk)
         #: Nodes whose values have no stored form, or are not to be kept.
         self._unstorable: set[NodeKey] = set()
-        #: Tasks whose results cannot be stored, of which a warning was given.
+        #: Tasks of which a warning was given.
         self._warned: set[str] = set()
         self.made = 0
 
@@ -155,12 +145,20 @@ class Journal:
         """The graph of the run has ended; nothing is told to it any more."""
         self._release = self._fail = None
 
-    def is_due(self, every: float = _EVERY) -> bool:
-        """Whether a snapshot of a loop is due; the next one is, ``every`` seconds later."""
-        now = monotonic()
-        if now < self._due:
+    def is_due(self, node: LazyResult[Any], every: float) -> bool:
+        """Whether a record of the loop of a node is due; the next one is, ``every`` seconds later.
+
+        The first one is due at once: arguments without a stored form are refused early (D7).
+        """
+        named = self.keys.named(node)
+        if named is None or every == inf:
             return False
-        self._due = now + every
+        _, place = self._place(named)
+        now = monotonic()
+        if now < place.due:
+            place.passed += 1
+            return False
+        place.due = now + every
         return True
 
     # -- what earlier processes have left ---------------------------------------------------------
@@ -171,14 +169,9 @@ class Journal:
         Raises:
             SerializationError: A chunk is damaged.
         """
-        for chunk in loaded.chunks:
-            for row in rows_of(chunk):
-                if row.key in self._done:
-                    self._drop(row.key)
-                self._done[row.key] = row
-                self._count(row.key, row.owner, row.chunk)
-                if row.kind == BLOB:
-                    self._mention(row.key, bytes.fromhex(row.body.decode()))
+        self._kept.load(loaded.chunks)
+        for row in self._kept.done.values():
+            self._belongs(row.key, row.owner)
         for record in loaded.records:
             if record.kind == WAIT:
                 self._belongs(self._waits.load(record), record.context or None)
@@ -226,10 +219,10 @@ class Journal:
 
     def has(self, lazy: LazyResult[Any]) -> bool:
         """Whether a node has its outcome from an earlier process."""
-        if not self._done:
+        if not self._kept.done:
             return False
         named = self.keys.named(lazy)
-        return named is not None and named.key in self._done
+        return named is not None and named.key in self._kept.done
 
     def outcome(self, lazy: LazyResult[Any]) -> Any:
         """The outcome of such a node.
@@ -237,7 +230,7 @@ class Journal:
         Raises:
             SerializationError: It cannot be read in this process.
         """
-        row = self._done[self.keys[lazy]]
+        row = self._kept.done[self.keys[lazy]]
         body = row.body
         if row.kind == BLOB:
             body = self.fetch(bytes.fromhex(body.decode()))
@@ -285,7 +278,7 @@ class Journal:
             return  # when the run is resumed, it ends so again, from its record on (D8)
         key, place = named.key, self._places.pop(named.key, None)
         is_same, is_safe = self._same.pop(key, None) is not None, True
-        if self._is_kept(node, place) and not is_same and key not in self._done:
+        if self._is_kept(node, place) and not is_same and key not in self._kept.done:
             if isinstance(outcome, Failed):
                 is_safe = self._keep(node, named, ERROR, outcome.error)
             else:
@@ -307,7 +300,9 @@ class Journal:
         if node.task.structural:
             return not self.desk.is_clean
         key = self.keys.named(node)
-        return key is not None and key.key not in self._done and key.key not in self._unstorable
+        return (
+            key is not None and key.key not in self._kept.done and key.key not in self._unstorable
+        )
 
     def goes_on(
         self,
@@ -323,7 +318,7 @@ class Journal:
             continued: A lazy value; or a tail call with its task and all arguments, in which only
                 lazy values that are not in literals are to be computed. None if it has no form.
             structural: Whether it was no call of a task.
-            steps: Number of steps that the node has made since the last record.
+            steps: Number of steps of a compiled loop since the last record.
 
         Raises:
             NotStorableError: An argument of a tail call has no stored form.
@@ -347,11 +342,16 @@ class Journal:
             if isinstance(continued, TailCall):
                 raise
             return False
-        except SerializationError as error:
-            # The node's last call may be made again, but not those of the graph.
-            _log.debug("what task '%s' continues as cannot be stored: %s", node.name, error)
+        except (SerializationError, CycleError) as error:
+            self._warn(
+                node,
+                "task '%s' continues as something that cannot be stored, so its call is made again "
+                "if the run is resumed before it has its value: %s",
+                error,
+            )
             return False
-        self.made += steps
+        self.made += steps + place.passed
+        place.passed = 0
         self.desk.progress = self.made
         self.desk.record(Record(key, kind, place.step, body, place.owner or b""))
         if not place.is_recorded:
@@ -366,7 +366,7 @@ class Journal:
         if named is not None and target not in self.keys:
             key, place = self._place(named)
             owner = key if self._is_kept(node, place) else place.owner
-            self.keys.put(self.keys.new(target, context_of(key, place.step)), owner)
+            self.keys.put(self.keys.new_if_any(target, context_of(key, place.step)), owner)
 
     def succeed(self) -> None:
         """Drop what nodes have continued as that are not needed any more: the run has its value."""
@@ -387,7 +387,7 @@ class Journal:
 
     def _graph(self, target: LazyResult[Any], key: NodeKey, place: _Place) -> bytes:
         """The record of a returned lazy value, whose nodes get their names."""
-        new = self.keys.new(target, context_of(key, place.step))
+        new = self.keys.new_if_any(target, context_of(key, place.step))
         self.keys.put(new, key)
         self._be_same(place, key, new.get(target))
         return graph_record(target, self.keys, self.keys.lasting)
@@ -400,8 +400,8 @@ class Journal:
         new: dict[LazyResult[Any], NodeKey] = {}
         if lazies:
             together = gathered(lazies, lazies[0]._code, lazies[0]._lasti)
-            new = self.keys.new(together, context_of(key, place.step))
-            del new[together]
+            new = self.keys.new_if_any(together, context_of(key, place.step))
+            new.pop(together, None)
         self.keys.put(new, key)
         return tail_record(
             self._codec,
@@ -422,7 +422,9 @@ class Journal:
             self._same[target] = key
 
     def _is_kept(self, node: LazyResult[Any], place: _Place | None) -> bool:
-        return isinstance(node.task, Task) or (place is not None and place.keeps)
+        # An environment variable may have changed when the run is resumed.
+        is_read = isinstance(node, Env)
+        return is_read or isinstance(node.task, Task) or (place is not None and place.keeps)
 
     def _keep(self, node: LazyResult[Any], named: Named, kind: int, value: Any) -> bool:
         """Write an outcome; whether it has a stored form.
@@ -438,34 +440,23 @@ class Journal:
             self._unstorable.add(named.key)
             if self._strict:
                 raise
-            self._warn(node, error)
-            return False
-        key, owner = named.key, named.owner
-        if len(body) >= _LARGE and kind == VALUE:
-            digest = blake2b(body, digest_size=16).digest()
-            self._mention(key, digest)
-            self.desk.blob(digest, body)
-            kind, body = BLOB, digest.hex().encode()
-        self._count(key, owner, self.desk.outcome(written(key, node.task.name, kind, owner, body)))
-        return True
-
-    def _warn(self, node: LazyResult[Any], error: NotStorableError) -> None:
-        """Tell that a value cannot be stored: an event for each, a warning for each task."""
-        self.tell(node, error)
-        if node.name not in self._warned:
-            self._warned.add(node.name)
-            _log.warning(
+            self.tell(node, error)
+            self._warn(
+                node,
                 "a result of task '%s' cannot be stored, so it is computed again if the run is "
                 "resumed and needs it: %s",
-                node.name,
                 error,
             )
+            return False
+        self._kept.write(named.key, node.task.name, kind, named.owner, body)
+        self._belongs(named.key, named.owner)
+        return True
 
-    def _count(self, key: NodeKey, owner: NodeKey | None, chunk: int) -> None:
-        self._needed[chunk] += 1
-        if owner is not None:
-            self._chunks[key] = chunk
-            self._belongs(key, owner)
+    def _warn(self, node: LazyResult[Any], text: str, error: Exception) -> None:
+        """Warn once of each task, as often as its nodes may meet this."""
+        if node.name not in self._warned:
+            self._warned.add(node.name)
+            _log.warning(text, node.name, error)
 
     def _belongs(self, key: NodeKey, owner: NodeKey | None) -> None:
         """Note that a node is only needed by a step of another one."""
@@ -475,15 +466,13 @@ class Journal:
                 place = self._places[owner] = _Place(None)
             place.inner.append(key)
 
-    def _mention(self, key: NodeKey, digest: bytes) -> None:
-        self._digests[key] = digest
-        self._mentions[digest] += 1
-
     def _drop_inner(self, place: _Place) -> None:
         """Drop all that is kept of the nodes that only a step of ``place`` has needed."""
         inner, place.inner = place.inner, []
         for key in inner:
-            self._drop(key)
+            self._waits.end(key)
+            self._kept.drop(key)
+            self._unstorable.discard(key)
             found = self._places.pop(key, None)
             if found is not None:  # it has failed, or was not needed any more
                 self._forget(key, found)
@@ -496,23 +485,6 @@ class Journal:
             self.desk.drop_record(key)
             self._records.pop(key, None)
         self._drop_inner(place)
-
-    def _drop(self, key: NodeKey) -> None:
-        self._waits.end(key)
-        self._done.pop(key, None)
-        self._unstorable.discard(key)
-        digest = self._digests.pop(key, None)
-        if digest is not None:
-            self._mentions[digest] -= 1
-            if not self._mentions[digest]:
-                del self._mentions[digest]
-                self.desk.drop_blob(digest)
-        chunk = self._chunks.pop(key, None)
-        if chunk is not None:
-            self._needed[chunk] -= 1
-            if not self._needed[chunk]:
-                del self._needed[chunk]
-                self.desk.drop_chunk(chunk)
 
 
 def _only_computes(node: LazyResult[Any]) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from cascade.graph.naming import NodeKey, node_keys
+from cascade.spec.errors import CycleError
 from cascade.spec.lazy_types import LazyResult
 
 
@@ -45,6 +46,17 @@ class Keys(Mapping[LazyResult[Any], NodeKey]):
             CycleError: Nodes wait for each other.
         """
         return {} if target in self else node_keys(target, context=context, known=self)
+
+    def new_if_any(self, target: LazyResult[Any], context: bytes) -> dict[LazyResult[Any], NodeKey]:
+        """The same for a graph that a task has returned.
+
+        Routes and fallbacks that wait for their own node are no error unless they are taken. A
+        graph with such ones has no keys: what a crash interrupts there is made again.
+        """
+        try:
+            return self.new(target, context)
+        except CycleError:
+            return {}
 
     def put(
         self,
@@ -81,6 +93,8 @@ class Keys(Mapping[LazyResult[Any], NodeKey]):
         return _Lasting(self)
 
     def __getitem__(self, lazy: LazyResult[Any]) -> NodeKey:
+        if not isinstance(lazy, LazyResult):  # an argument of a node, which has no weak references
+            raise KeyError(lazy)
         return self._named[weakref.ref(lazy)].key
 
     def __contains__(self, lazy: object) -> bool:

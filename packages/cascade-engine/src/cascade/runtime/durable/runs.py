@@ -19,10 +19,11 @@ from cascade.runtime.durable.suspended import Suspended
 from cascade.runtime.durable.tenure import Tenure
 from cascade.runtime.durable.writer import LEASE, Desk, Writer
 from cascade.runtime.execution.worker_calls import hold_until
-from cascade.runtime.options import Durability
+from cascade.runtime.options import MOST_RECOVERIES, Durability
 from cascade.spec.errors import (
     LeaseLostError,
     NotStorableError,
+    RunConflictError,
     SerializationError,
     StoreError,
 )
@@ -44,6 +45,7 @@ class DurableRuns:
         codec: Encodes values.
         durability: What they wait for (D4).
         seconds: For how long a lease holds.
+        strict: Whether a value that cannot be stored is the error of its node (D7).
         owns: Whether to close the store at the end.
     """
 
@@ -53,10 +55,12 @@ class DurableRuns:
         codec: Codec,
         durability: Durability,
         *,
+        strict: bool = False,
         seconds: float = LEASE,
         owns: bool = False,
     ) -> None:
         self.store = store
+        self._strict = strict
         self.codec = codec
         self._durability = durability
         self._owns = owns
@@ -97,13 +101,16 @@ class DurableRuns:
             Suspended: It only waits, and ``unload`` lets it leave this process.
             Exception: The error of the run.
         """
+        if run.recoveries > MOST_RECOVERIES:
+            raise await self._dead_now(run)
         if loaded is None:
             loaded = await self.call(self.store.load, run.number)
         tenure = Tenure(run.run_id)
         desk = self._desk(run, loaded, tenure)
         try:
             desk.deferred = self._durability == "exit"
-            journal = Journal(self.codec, program.keys, desk, sync=self._durability == "sync")
+            sync = self._durability == "sync"
+            journal = Journal(self.codec, program.keys, desk, sync=sync, strict=self._strict)
             journal.fetch = partial(self._blob, run.number)
             journal.unload = unload
             mail = self._mail()
@@ -143,6 +150,16 @@ class DurableRuns:
         """
         loaded = await self.call(self.store.load, run.number)
         return value_of(self.codec, run, loaded.result)
+
+    async def _dead_now(self, run: RunRecord) -> RunConflictError:
+        """Declare a run dead, which seems to end each process that goes on with it (D3)."""
+        error = RunConflictError(
+            f"run {run.run_id!r} was taken over {MOST_RECOVERIES} times without any progress, so "
+            "it is dead: no worker takes it any more; run it again to try once more",
+            run.run_id,
+        )
+        await self.release(run, Change(RunStatus.DEAD, self.codec.dumps(error)))
+        return error
 
     async def dead(self) -> list[str]:
         """The owners of runs in the store that are processes of this machine which have ended."""
@@ -283,6 +300,7 @@ def durable_runs(
     durability: Durability,
     signing_key: bytes | str | None,
     modules: Iterable[str] = (),
+    strict: bool = False,
 ) -> DurableRuns | None:
     """The durable runs of an engine; None without a store.
 
@@ -294,8 +312,8 @@ def durable_runs(
     if store is None:
         return None
     if isinstance(store, RunStore):
-        return DurableRuns(store, codec, durability)
-    return DurableRuns(open_store(store), codec, durability, owns=True)
+        return DurableRuns(store, codec, durability, strict=strict)
+    return DurableRuns(open_store(store), codec, durability, strict=strict, owns=True)
 
 
 def value_of(codec: Codec, run: RunRecord, result: bytes | None) -> Any:

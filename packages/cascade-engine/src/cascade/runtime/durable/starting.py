@@ -7,7 +7,8 @@ from typing import Any
 
 from cascade.runtime.durable.programs import Wanted, check_same
 from cascade.runtime.durable.runs import Begin, DurableRuns
-from cascade.spec.run_rows import RunRecord, RunStatus
+from cascade.spec.errors import RunConflictError
+from cascade.spec.run_rows import Change, RunRecord, RunStatus
 
 
 async def value_of_run(
@@ -36,7 +37,12 @@ async def _claimed(runs: DurableRuns, wanted: Wanted) -> RunRecord:
     (created,) = await runs.call(store.create, [wanted.new], lease=lease, dead=dead)
     run: RunRecord = created.run
     if not created.new:
-        check_same(runs.codec, wanted, run, await runs.call(store.load, run.number))
+        try:
+            check_same(runs.codec, wanted, run, await runs.call(store.load, run.number))
+        except RunConflictError:
+            if created.claimed:
+                await runs.release(run, Change(RunStatus.ENQUEUED))
+            raise
     if created.claimed or run.status is RunStatus.SUCCEEDED:
         return run
     claim = partial(store.claim_run, run.run_id, lease, again=True, dead=dead)

@@ -70,7 +70,8 @@ class Desk:
         self._reset()
 
     def _reset(self) -> None:
-        self._entries: list[bytes] = []
+        #: Node → its outcome, as it is written in the present chunk.
+        self._entries: dict[bytes, bytes] = {}
         self._records: dict[bytes, Record] = {}
         self._blobs: dict[bytes, Blob] = {}
         self._dropped_records: set[bytes] = set()
@@ -80,10 +81,10 @@ class Desk:
         self._waiting: list[Callable[[], object]] = []
         self._change: Change | None = None
 
-    def outcome(self, entry: bytes) -> int:
-        """Add an entry to the present chunk; the number of that."""
+    def outcome(self, key: bytes, entry: bytes) -> int:
+        """Add the outcome of a node to the present chunk; the number of that."""
         with self._lock:
-            self._entries.append(entry)
+            self._entries[key] = entry
             number = self.chunk
         self._writer.news()
         return number
@@ -113,12 +114,15 @@ class Desk:
             self._records.pop(key, None)
             self._dropped_records.add(key)
 
+    def drop_outcome(self, key: bytes) -> None:
+        """Do not write an outcome, if it has not been written yet."""
+        with self._lock:
+            self._entries.pop(key, None)
+
     def drop_chunk(self, number: int) -> None:
         """Delete a chunk of which no outcome is needed any more."""
         with self._lock:
-            if number == self.chunk:
-                self._entries.clear()
-            else:
+            if number != self.chunk:
                 self._dropped_chunks.add(number)
 
     def take(self, signal: int) -> None:
@@ -161,7 +165,9 @@ class Desk:
             commit = Commit(
                 self.number,
                 self.epoch,
-                chunks=[Chunk(self.chunk, b"\n".join(self._entries))] if self._entries else (),
+                chunks=[Chunk(self.chunk, b"\n".join(self._entries.values()))]
+                if self._entries
+                else (),
                 records=[*self._records.values()],
                 blobs=[*self._blobs.values()],
                 drop_chunks=[*self._dropped_chunks],

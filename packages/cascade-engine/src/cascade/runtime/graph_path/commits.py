@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from math import inf
-from time import monotonic
 from typing import Any
 
 from cascade.graph.wiring import Wiring, wire
@@ -23,6 +21,8 @@ from cascade.spec.lazy_types import LazyResult
 
 #: Seconds between two records of a loop of coroutines that waits for none.
 _OFTEN = 0.005
+#: The same for loops of plain functions.
+_SELDOM = 1.0
 
 
 class Commits:
@@ -139,39 +139,36 @@ class Commits:
             self._committed.discard(work)
             return False
         structural = work.operation.structural
-        continued: TailCall | LazyResult[Any] | None = result
-        if isinstance(result, TailCall):
-            if structural or self._is_computation(work, result):
+        if not isinstance(result, TailCall):
+            is_held = self._journal.goes_on(work.node, result, structural)
+        elif structural:
+            return False
+        else:
+            asks, depends = type(result) is CheckpointTail, _has_lazies(result)
+            if not (asks or depends or self._is_due(work)):
                 return False
-            continued = whole_call(work, result, self._run.blueprints)
-        holds = self._journal.goes_on(work.node, continued, structural)
-        if holds or type(result) is CheckpointTail:
+            whole = whole_call(work, result, self._run.blueprints)
+            is_held = self._journal.goes_on(work.node, whole) or asks
+            # A step of a plain function has no effects: it need not wait for its record (D4).
+            is_effect = work.operation.is_async or work.policies.checkpoint is not None
+            is_held = is_held and (asks or depends or is_effect)
+        if is_held:
             self.hold(partial(self._is_next, work, result))
-            return True
-        return False
+        return is_held
 
-    def _is_computation(self, work: Work, tail: TailCall) -> bool:
-        """Whether a step goes on without a record, which is not due yet.
+    def _is_due(self, work: Work) -> bool:
+        """Whether a record of a loop is due now; the next one is, a while later.
 
         Loops of plain functions compute; those of coroutines need each record, or with
         ``durability="async"`` a recent one. ``with_checkpoint`` may say otherwise.
         """
-        if type(tail) is CheckpointTail or self._is_due(work):
-            return False
-        return not any(issubclass(type(v), LazyResult) for v in (*tail.args, *tail.kwargs.values()))
-
-    def _is_due(self, work: Work) -> bool:
-        """Whether a snapshot of a loop is due now; the next one is, a while later."""
         every = work.policies.checkpoint
         if every is None:
             if not work.operation.is_async:
-                return self._journal.is_due()
-            return self._journal.sync or self._journal.is_due(_OFTEN)
-        now = monotonic()
-        if every == inf or now < work.snapshot_due:
-            return False
-        work.snapshot_due = now + every
-        return True
+                every = _SELDOM
+            else:
+                every = 0.0 if self._journal.sync else _OFTEN
+        return self._journal.is_due(work.node, every)
 
     def note_pause(self, work: Work) -> None:
         """Record the arguments of the next step of a loop of plain functions, now and then.
@@ -180,8 +177,11 @@ class Commits:
             NotStorableError: One has no stored form (D7).
         """
         loop = work.loop
-        if loop is None or not self._is_due(work):
+        if loop is None:
             return
+        with self._lock:
+            if not self._is_due(work):
+                return
         args, kwargs = loop.task.parameters.spread(loop.code.named(loop.state, loop.values))
         steps, loop.recorded = loop.made - loop.recorded, loop.made
         with self._lock:
@@ -230,3 +230,7 @@ class Commits:
 
 def _nothing() -> None:
     """What has stopped no clock."""
+
+
+def _has_lazies(tail: TailCall) -> bool:
+    return any(issubclass(type(v), LazyResult) for v in (*tail.args, *tail.kwargs.values()))

@@ -1,0 +1,89 @@
+"""Kept outcomes: where the outcomes of nodes lie in the store, and which of them are needed.
+
+A chunk is dropped with the last outcome in it that was needed, and a large value with the last
+outcome that mentions it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from hashlib import blake2b
+
+from cascade.graph.naming import NodeKey
+from cascade.runtime.durable.rows import BLOB, VALUE, Row, rows_of, written
+from cascade.runtime.durable.writer import Desk
+from cascade.spec.run_rows import Chunk
+
+#: Size in bytes from which on a value is stored apart.
+LARGE = 32_768
+
+
+class Kept:
+    """The outcomes of one run in its store. Use it under the run's lock.
+
+    Args:
+        desk: Takes what is to be written.
+
+    Attributes:
+        done: Outcomes of earlier processes that are still needed.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.done: dict[NodeKey, Row] = {}
+        #: Node → the chunk of its outcome; chunk → how many outcomes in it are needed.
+        self._chunks: dict[NodeKey, int] = {}
+        self._needed: Counter[int] = Counter()
+        #: Node → the digest of its value, if that is stored apart; digest → its nodes.
+        self._digests: dict[NodeKey, bytes] = {}
+        self._mentions: Counter[bytes] = Counter()
+
+    def load(self, chunks: Iterable[Chunk]) -> None:
+        """Take over the outcomes of earlier processes.
+
+        Raises:
+            SerializationError: A chunk is damaged.
+        """
+        for chunk in chunks:
+            for row in rows_of(chunk):
+                if row.key in self.done:  # it was computed again nevertheless
+                    self.drop(row.key)
+                self.done[row.key] = row
+                self._count(row.key, row.chunk)
+                if row.kind == BLOB:
+                    self._mention(row.key, bytes.fromhex(row.body.decode()))
+
+    def write(self, key: NodeKey, task: str, kind: int, owner: NodeKey | None, body: bytes) -> None:
+        """Write an outcome, and a large value apart."""
+        if len(body) >= LARGE and kind == VALUE:
+            digest = blake2b(body, digest_size=16).digest()
+            self._mention(key, digest)
+            self._desk.blob(digest, body)
+            kind, body = BLOB, digest.hex().encode()
+        self._count(key, self._desk.outcome(key, written(key, task, kind, owner, body)))
+
+    def drop(self, key: NodeKey) -> None:
+        """Forget an outcome that is not needed any more, if there is one."""
+        self.done.pop(key, None)
+        digest = self._digests.pop(key, None)
+        if digest is not None:
+            self._mentions[digest] -= 1
+            if not self._mentions[digest]:
+                del self._mentions[digest]
+                self._desk.drop_blob(digest)
+        chunk = self._chunks.pop(key, None)
+        if chunk is not None:
+            self._desk.drop_outcome(key)
+            self._needed[chunk] -= 1
+            if not self._needed[chunk]:
+                del self._needed[chunk]
+                self._desk.drop_chunk(chunk)
+
+    def _count(self, key: NodeKey, chunk: int) -> None:
+        self._chunks[key] = chunk
+        self._needed[chunk] += 1
+
+    def _mention(self, key: NodeKey, digest: bytes) -> None:
+        self._digests[key] = digest
+        self._mentions[digest] += 1

@@ -1,0 +1,242 @@
+"""Runs in processes that are really killed, stopped or copied, and go on in others (D2–D4, D6).
+
+``CASCADE_KILLS=300 pytest tests/engine/durable/test_kills.py`` tries as many kills of each kind.
+"""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.engine.durable.kill_points import POINTS
+
+from cascade.adapters.stores import open_store
+from cascade.runtime.durable.rows import rows_of
+from cascade.spec.run_rows import RunStatus
+
+TRIALS = int(os.environ.get("CASCADE_KILLS", "1"))
+PROGRAM = Path(__file__).with_name("flows.py")
+#: Target → its value, the number of its calls, and that of different ones.
+VALUES = {
+    "wide": (str([4 * n + 2 for n in range(6)]), 24, 19),
+    "long": ("465", 61, 61),
+    "deep": ("380", 41, 40),
+}
+pytestmark = pytest.mark.timeout(0 if TRIALS > 1 else 120)
+
+
+class Flow:
+    """A target with a store and a file of calls."""
+
+    def __init__(self, folder: Path, target: str) -> None:
+        self.folder, self.target = folder, target
+        self.file = folder / "runs.db"
+        self.env: dict[str, str] = {}
+
+    def start(self, **env: str) -> subprocess.Popen[str]:
+        """A process that goes on with the run."""
+        calls = str(self.folder / "calls")
+        root = PROGRAM.parents[3]
+        return subprocess.Popen(
+            [sys.executable, PROGRAM, f"sqlite:///{self.file}", "run", self.target],
+            env={**os.environ, "PYTHONPATH": str(root), "CALLS": calls, **self.env, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def calls(self) -> Counter[str]:
+        """What was called so far, by all processes."""
+        file = self.folder / "calls"
+        return Counter(file.read_text().splitlines()) if file.exists() else Counter()
+
+    def finish(self) -> str:
+        """The value that a process gives which nobody kills."""
+        process = self.start()
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        return out.strip()
+
+    def check_rows(self) -> None:
+        """Nothing is left in the store that nobody needs."""
+        store = open_store(f"sqlite:///{self.file}")
+        run = store.find("run")
+        assert run is not None
+        assert run.status is RunStatus.SUCCEEDED
+        loaded = store.load(run.number)
+        assert not loaded.records
+        for chunk in loaded.chunks:
+            assert any(row.owner is None for row in rows_of(chunk))
+        store.close()
+
+
+def _waited(process: subprocess.Popen[str]) -> bool:
+    """Whether a process has ended by itself; it may have been killed."""
+    _, err = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), err
+    return process.returncode == 0
+
+
+def _check(flow: Flow, kills: int, most_again: int) -> None:
+    value, calls, different = VALUES[flow.target]
+    assert flow.finish() == value
+    again = flow.calls().total() - calls
+    assert 0 <= again <= kills * most_again, flow.calls()
+    assert len(flow.calls()) == different, "a call with other arguments (D4)"
+    flow.check_rows()
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_a_run_that_is_killed_at_named_points_gives_its_value(trial: int, tmp_path: Path) -> None:
+    rng = random.Random(trial)
+    target = rng.choice([*VALUES])
+    flow, kills = Flow(tmp_path, target), rng.randint(1, 3)
+    if rng.random() < 0.5:
+        flow.env["VM"] = "1"
+    killed = 0
+    for _ in range(kills):
+        at = f"{rng.choice(POINTS)}:{rng.randint(0, 20)}"
+        if _waited(flow.start(KILL_AT=at)):
+            break
+        killed += 1
+    _check(flow, killed, 2 if target == "long" else 24)
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_a_run_that_is_killed_at_any_time_gives_its_value(trial: int, tmp_path: Path) -> None:
+    rng = random.Random(1000 + trial)
+    flow = Flow(tmp_path, rng.choice([*VALUES]))
+    killed = 0
+    for _ in range(3):
+        process = flow.start()
+        if rng.random() < 0.8:  # it has begun, whatever the speed of the machine
+            _until_calls(flow, process, rng.randint(1, 20))
+        time.sleep(rng.random() * 0.02)
+        process.kill()
+        if _waited(process):
+            break
+        killed += 1
+    _check(flow, killed, 2 if flow.target == "long" else 24)
+
+
+def _until_calls(flow: Flow, process: subprocess.Popen[str], more: int) -> None:
+    """Wait until a process has made some more calls, or has ended."""
+    most = flow.calls().total() + more
+    while process.poll() is None and flow.calls().total() < most:
+        time.sleep(0.002)
+
+
+@contextmanager
+def _stopped(flow: Flow, calls: int) -> Iterator[subprocess.Popen[str]]:
+    """A process that stands still after some calls."""
+    process = flow.start()
+    try:
+        _until_calls(flow, process, calls)
+        assert process.poll() is None
+        process.send_signal(signal.SIGSTOP)
+        yield process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.communicate()
+
+
+def _taken_over(flow: Flow) -> str:
+    """The value that another process gives, once the lease is over."""
+    while True:
+        process = flow.start()
+        out, err = process.communicate()
+        if process.returncode == 0:
+            return out.strip()
+        assert "RunLeasedError" in err, err
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("trial", range(max(TRIALS // 10, 1)))
+def test_a_process_that_stood_still_writes_nothing_of_a_run_taken_over(
+    trial: int, tmp_path: Path
+) -> None:
+    """D6."""
+    flow = Flow(tmp_path, "long")
+    flow.env["LEASE"] = "0.4"
+    with _stopped(flow, 3 + trial % 30) as first:
+        assert _taken_over(flow) == "465"
+        made = flow.calls()
+        first.send_signal(signal.SIGCONT)
+        _, err = first.communicate()
+        assert first.returncode == 1
+        assert "LeaseLostError" in err
+    # What was in flight when it stopped may still have been called.
+    assert (flow.calls() - made).total() <= 1
+    assert flow.finish() == "465"
+    flow.check_rows()
+
+
+@pytest.mark.parametrize("trial", range(max(TRIALS // 10, 1)))
+def test_a_copy_of_the_files_goes_on_elsewhere(trial: int, tmp_path: Path) -> None:
+    """As after a loss of power: what was committed by then is there."""
+    flow = Flow(tmp_path, "long")
+    flow.env["LEASE"] = "0.4"
+    other = Flow(tmp_path / "other", "long")
+    other.folder.mkdir()
+    other.env = dict(flow.env)
+    with _stopped(flow, 5 + trial % 40):
+        for name in ("runs.db", "runs.db-wal"):
+            shutil.copy(tmp_path / name, other.folder / name)
+        before = flow.calls()
+        assert _taken_over(other) == "465"
+    again = (before + other.calls()).total() - 61
+    assert 0 <= again <= 2
+    other.check_rows()
+
+
+def test_of_two_processes_one_executes_a_run(tmp_path: Path) -> None:
+    flow = Flow(tmp_path, "long")
+    processes = [flow.start(), flow.start()]
+    ends = [process.communicate() for process in processes]
+    codes = [process.returncode for process in processes]
+    assert 0 in codes
+    for code, (out, err) in zip(codes, ends, strict=True):
+        assert out.strip() == "465" if code == 0 else "RunLeasedError" in err
+    assert flow.calls().total() == 61
+
+
+@pytest.mark.parametrize("trial", range(max(TRIALS // 20, 1)))
+def test_a_compiled_loop_goes_on_from_its_last_snapshot(trial: int, tmp_path: Path) -> None:
+    flow = Flow(tmp_path, "counting")
+    if trial % 2:
+        flow.env["VM"] = "1"
+    for _ in range(3 if TRIALS > 1 else 1):
+        process = flow.start()
+        before = _step_of(flow)
+        while process.poll() is None and _step_of(flow) <= before:
+            time.sleep(0.05)
+        process.kill()
+        if _waited(process):
+            break
+        assert _step_of(flow) > before
+    assert flow.finish() == "20000000"
+    flow.check_rows()
+
+
+def _step_of(flow: Flow) -> int:
+    """How far a loop's last snapshot is; -1 without one."""
+    if not flow.file.exists():
+        return -1
+    store = open_store(f"sqlite:///{flow.file}")
+    try:
+        run = store.find("run")
+        records = store.load(run.number).records if run is not None else ()
+        found = [re.search(rb'"total":(\d+)', record.body) for record in records]
+        return max((int(match[1]) for match in found if match), default=-1)
+    finally:
+        store.close()
