@@ -21,6 +21,7 @@ async def engine():
 def patient(monkeypatch):
     """The loop's thread waits for a worker as long as it takes, and needs no turn meanwhile."""
     monkeypatch.setattr("cascade.runtime.graph_path.dispatch.MOMENT", 60)
+    monkeypatch.setattr("cascade.runtime.graph_path.shared_runs.MOMENT", 60)
     monkeypatch.setattr("cascade.runtime.lives.BUDGET", 60)
 
 

@@ -105,7 +105,6 @@ class Package:
     def __init__(self, folder, monkeypatch):
         self.folder = folder
         self.sources = {"helpers": HELPERS, "flows": FLOWS}
-        self._monkeypatch = monkeypatch
         monkeypatch.syspath_prepend(str(folder))
 
     def edit(self, module, old, new):
@@ -119,7 +118,7 @@ class Package:
             # A new size each time: Python keeps bytecode by size and second.
             text = f"{source}\n#{'#' * next(_numbers)}\n"
             (self.folder / f"{name}.py").write_text(text)
-            self._monkeypatch.delitem(sys.modules, name, raising=False)
+            sys.modules.pop(name, None)
         importlib.invalidate_caches()
         return importlib.import_module("flows")
 

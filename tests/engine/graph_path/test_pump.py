@@ -125,11 +125,11 @@ async def test_a_task_that_a_call_keeps_is_its_own(how, spares):
             task.add_done_callback(lambda _: ends.append(n))
         return n
 
-    assert await run(listed(*[keep(n) for n in range(5)])) == [*range(5)]
+    assert await run(listed(*[keep(n) for n in range(20)])) == [*range(20)]
 
-    assert len(spares) >= 5
+    assert len(spares) >= 20
     await asyncio.sleep(0)
-    assert ends == ([*range(5)] if how == "by a callback" else [])
+    assert ends == ([*range(20)] if how == "by a callback" else [])
 
 
 async def test_a_stale_handle_on_a_task_that_returned_cancels_nothing():
@@ -208,7 +208,7 @@ async def test_a_cancel_by_a_call_of_the_same_turn_arrives():
         handles[0].cancel("a reason")
 
     with pytest.raises(cs.errors.TaskCancelledError):
-        await run(listed(waits(), cancels()))
+        await run(listed(waits(), cancels(), *map(give, range(20))))
 
 
 async def test_a_future_that_takes_no_cancel_gives_way_to_it():
@@ -355,9 +355,9 @@ async def test_the_event_loop_gets_its_turn_after_five_milliseconds(monkeypatch)
         monkeypatch.setattr(pump, "perf_counter", lambda: now[0])
         monitor = engine._lending._monitor_here()
         monkeypatch.setattr(monitor, "clock", lambda: now[0])
-        await engine.run(listed(*[step(n) for n in range(6)]), use_vm=False)
+        await engine.run(listed(*[step(n) for n in range(20)]), use_vm=False)
 
-    assert seen == [0, 1, 2, 3, "turn", 4, 5]
+    assert seen[:6] == [0, 1, 2, 3, "turn", 4]
 
 
 def test_in_virtual_time_all_of_them_begin_in_one_turn(monkeypatch):

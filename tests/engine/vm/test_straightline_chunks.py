@@ -54,7 +54,7 @@ class Limit:
 
 def entered(target, calls=math.inf, kept=()):
     """The code of a target, and its first result."""
-    found = walk(target, params=True, most=math.inf)
+    found = walk(target, whole=True, most=math.inf)
     context = contextvars.copy_context()
     straight = StraightLine(found, kept)
     return straight, straight.enter(context, held_in(context), Limit(calls), found.values)

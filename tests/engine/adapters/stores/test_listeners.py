@@ -10,7 +10,8 @@ from cascade.adapters.stores.listeners import Listeners
 
 def test_whoever_closes_waits_for_a_thread_that_somebody_else_has_stopped() -> None:
     """It may be about to use what is closed next."""
-    go_on, ended, found = threading.Event(), threading.Event(), []
+    go_on, ended = threading.Event(), threading.Event()
+    found: list[bool] = []
     begun: list[threading.Event] = []
     entered = threading.Event()
 

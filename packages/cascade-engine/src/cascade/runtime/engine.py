@@ -16,6 +16,7 @@ from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.runs import DurableRuns, Request, durable_runs
 from cascade.runtime.engine_options import EngineOptions, EngineSettings
+from cascade.runtime.execution.early_calls import EarlyTasks
 from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
 from cascade.runtime.handle import RunHandle
@@ -59,6 +60,8 @@ from cascade.spec.waits import check_signal
 from cascade.spec.wording import short
 
 R = TypeVar("R")
+
+_ON_VM = RunSettings(use_vm=True)
 
 
 class Engine:
@@ -316,6 +319,8 @@ class Engine:
         self._check_open()
         if not options:
             return DEFAULTS
+        if len(options) == 1 and options.get("use_vm") is True:  # as for every agent of a fleet
+            return _ON_VM
         how = settings(RunSettings, call, options, RunOptions.__optional_keys__)
         if how.run_id is not None and self._lives.has(how.run_id):
             raise RunError(f"a run with run_id {how.run_id!r} is under way in this engine")
@@ -382,6 +387,13 @@ class Engine:
             and not self.constraints.any
             and not self._closed
         )
+
+    @property
+    def early(self) -> EarlyTasks:
+        """The spare asyncio tasks of this event loop."""
+        tasks = self._lending.here(self.state_backend, self.record).early
+        assert tasks is not None
+        return tasks
 
     def _machine(self, run: Run) -> Any:
         # The class is looked up at each use, so that it can be replaced in this module.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cascade.runtime.execution.abandoned import AbandonedCalls
+from cascade.runtime.execution.early_calls import EarlyTasks
 from cascade.runtime.execution.loop_calls import Patience
 from cascade.runtime.execution.placement import Durations
 from cascade.runtime.limits.capacities import Capacities
@@ -41,6 +42,7 @@ class EngineParts:
         patience: The targets for which short waits pay; None for no such waits.
         step_interval: Seconds between two StepsMade events, at least.
         constraints: The present rules, with their capacities; none by default.
+        early: The spare asyncio tasks of the event loop; None without an engine.
     """
 
     bus: MessageBus
@@ -54,3 +56,4 @@ class EngineParts:
     patience: Patience | None = None
     step_interval: float = STEP_INTERVAL
     constraints: ConstraintManager = field(default_factory=_unlimited)
+    early: EarlyTasks | None = None

@@ -20,6 +20,7 @@ from cascade.runtime.engine_options import EngineSettings
 from cascade.runtime.engine_parts import EngineParts
 from cascade.runtime.events import ConstraintRemoved, ConstraintSet, Event, TaskBlocking
 from cascade.runtime.execution.abandoned import AbandonedCalls
+from cascade.runtime.execution.early_calls import EarlyTasks
 from cascade.runtime.execution.loop_calls import Patience
 from cascade.runtime.execution.placement import Durations
 from cascade.runtime.execution.registry import BlueprintRegistry
@@ -96,6 +97,7 @@ class Lending:
             and last.hook is hook
         ):
             return last.parts
+        monitor = self._monitor_here()
         parts = EngineParts(
             bus=self._bus,
             threads=self._threads_of(loop),
@@ -103,11 +105,12 @@ class Lending:
             blueprints=self.blueprints,
             record=recorder(state, hook),
             abandoned=self.abandoned,
-            monitor=self._monitor_here(),
+            monitor=monitor,
             durations=self.durations,
             patience=self._patience,
             step_interval=self._step_interval,
             constraints=self._constraints,
+            early=EarlyTasks(loop, monitor),
         )
         self._last = _Lent(ref(loop), threading.get_ident(), state, hook, parts)
         return parts

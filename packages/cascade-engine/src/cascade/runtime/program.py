@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import replace
@@ -13,6 +14,12 @@ from cascade.graph.build import build_graph
 from cascade.runtime.current import uses_current
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.execution.contexts import held_in
+from cascade.runtime.execution.early_calls import (
+    EarlyCall,
+    EarlyTasks,
+    EarlyTurn,
+    has_plain_tasks,
+)
 from cascade.runtime.execution.fairness import Turn
 from cascade.runtime.execution.placement import SLOW, Durations, Placement, outside_loop
 from cascade.runtime.loops.fused import Fused, fuse
@@ -55,6 +62,10 @@ class ProgramEngine(Protocol):
     def is_unwatched(self) -> bool:
         """Whether programs may run without publishing events."""
 
+    @property
+    def early(self) -> EarlyTasks:
+        """The spare asyncio tasks of this event loop."""
+
     async def execute(
         self,
         program: Program[Any],
@@ -65,6 +76,16 @@ class ProgramEngine(Protocol):
         how: RunSettings | None = None,
     ) -> Any:
         """Run a program in a run of its own; with its own settings by default."""
+
+
+class _Unpublished:
+    """Stands for the run in reports of a call that blocks before there is one."""
+
+    def publish(self, *_event: Any, **_details: Any) -> None:
+        """There are no subscribers."""
+
+
+_UNPUBLISHED = _Unpublished()
 
 
 class Program(Generic[R]):
@@ -104,7 +125,7 @@ class Program(Generic[R]):
         self._params = {*parameter_names(target), *params}
         self.inputs = tuple(dict.fromkeys([*sorted(self._params), *_names(target, blueprint)]))
         # With a named tier, the machine refuses a target that cannot get it.
-        found = walk(target, params=True, most=inf) if engine.tier == "auto" else None
+        found = walk(target, whole=True, most=inf) if engine.tier == "auto" else None
         if isinstance(target.task, Task) and _is_for_a_run(target.task, target):
             found = None
         if how != DEFAULTS or (found is not None and any(map(_uses_current, found.lazies))):
@@ -142,7 +163,10 @@ class Program(Generic[R]):
         if values is not None and straight is not None:
             context = copy_context()
             held = held_in(context) if context else ()
-            turn = Turn()
+            if straight.is_mixed:
+                turn: Turn = EarlyTurn(self._engine.early, _UNPUBLISHED, context, held)
+            else:
+                turn = Turn()
             if straight.may_start_loop:
                 outcome = outside_loop(straight.enter, context, held, turn, values)
             else:
@@ -159,6 +183,8 @@ class Program(Generic[R]):
             params, args, kwargs = self._split(inputs)
             value: R = await self._engine.execute(self, params, args, kwargs, begun, how)
         except BaseException as error:
+            if begun is not None and type(begun.stopped.result) is EarlyCall:
+                begun.stopped.result.drop()
             leave_out_machinery(error)
             raise
         return value
@@ -197,12 +223,15 @@ class Program(Generic[R]):
 
     def _goes_straight(self) -> bool:
         """Whether straight-line code may make calls in this thread now."""
-        if self._straight is None or not self._engine.is_unwatched:
+        straight = self._straight
+        if straight is None or not self._engine.is_unwatched:
+            return False
+        if straight.is_mixed and not has_plain_tasks(asyncio.get_running_loop()):
             return False
         version = self._engine.durations.version
         if self._checked != version:  # another function was found to be slow
             self._checked = version
-            self._is_quick = self._placement.may_be_inline(self._straight.tasks)
+            self._is_quick = self._placement.may_be_inline(straight.movable)
         return self._is_quick
 
     def _short_way(self, inputs: Mapping[str, Any]) -> list[Any] | None:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
+from contextvars import Token
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -81,6 +82,7 @@ class Run(RunEvents):
         max_rounds: Most rounds of each node (M20), or None.
         priority: Added to the priorities of its nodes (M24).
         patience: The targets for which short waits for workers pay; None for no such waits.
+        early: The spare asyncio tasks of the event loop; None without an engine.
         crowd: The nodes on the threads of the run's pool, once it has one.
     """
 
@@ -109,6 +111,7 @@ class Run(RunEvents):
         self._is_virtual = VirtualLoop.was_used and isinstance(self.loop, VirtualLoop)
         self.patience: Patience | None = None if self._is_virtual else lent.patience
         self.monitor = lent.monitor
+        self.early = lent.early
         self._resting: dict[object, Waiting] = {}
         self._starter = current_run.get(None)
         self.crowd: Crowd | None = None
@@ -169,10 +172,14 @@ class Run(RunEvents):
     def begin(self) -> None:
         """Begin the run in the current asyncio task and context; ``end`` must follow."""
         self.cancels = Cancels()
-        self._tokens = (run_params.set(self.params), current_run.set(self))
+        self._tokens = self.enter()
         self.context = contextvars.copy_context()
         self.held = held_in(self.context, (run_params, current_run))
         active_runs.runs.add(self)
+
+    def enter(self) -> tuple[Token[Mapping[str, Any]], Token[Run]]:
+        """Let the code in the current context belong to this run."""
+        return run_params.set(self.params), current_run.set(self)
 
     async def end(self, error: BaseException | None) -> None:
         """Close the resources, and let go of everything.

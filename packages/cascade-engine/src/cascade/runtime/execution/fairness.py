@@ -114,7 +114,9 @@ class YieldBudget:
         self._took = 0.0
         #: Steps since the last turn, in earlier batches.
         self._made = 0
-        self._contention = _by_loop.setdefault(asyncio.get_running_loop(), _Contention())
+        loop = asyncio.get_running_loop()
+        found = _by_loop.get(loop)
+        self._contention = found or _by_loop.setdefault(loop, _Contention())
 
     def step(self) -> bool:
         """Count a step; whether ``pause`` is due."""

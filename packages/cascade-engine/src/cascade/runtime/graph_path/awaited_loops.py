@@ -179,9 +179,13 @@ class AwaitedLoop(AwaitedCall):
         if is_written(loop.context, len(run.context), run.held):
             loop.context = run.context.copy()  # later steps must not see what one has set (M12)
         if self.outcome is not PAUSED:
-            self._entries.leave(work)
+            self.leave()
             return False
         return self._most is None and budget.step()
+
+    def leave(self) -> None:
+        """Take the node out of its loop, which has an outcome."""
+        self._entries.leave(self.work)
 
     def pause(self) -> Coroutine[Any, Any, None]:
         """Yield to the event loop if its turn is due (M9)."""

@@ -80,16 +80,18 @@ class Chains:
         with self._lock:
             segment = self._nodes.resume(wire(lazy), address, begun)
         self._dispatch.wake_later()
-        work = None if begun.called is None else Work.begun(segment, begun)
-        begun.forget()
-        if work is None:
+        stop = next(iter(begun.stops()), None)
+        if stop is None:
+            begun.forget()
             return
-        if bailout.error is None:
-            work.handed = bailout.result  # not followed from here: chains in chains would nest
+        work = Work.begun(segment, stop.lazy, dict(zip(found.lazies, bailout.done, strict=False)))
+        begun.forget()
+        if stop.error is None:
+            work.handed = stop.result  # not followed from here: chains in chains would nest
             with self._lock:
                 self._dispatch.send(work)
             return
-        self._around.failures.fail(carried(work.operation.func, bailout.error), work)
+        self._around.failures.fail(carried(work.operation.func, stop.error), work)
 
 
 def _is_held(lazy: LazyResult[Any], found: Walk, straight: StraightLine) -> bool:

@@ -189,12 +189,15 @@ class Dispatch:
         is_asleep = pool is None or pool.is_asleep
         return is_asleep and self._end.smooth and len(node._dependencies) <= _MOST_FILLED
 
-    def send(self, work: Work) -> None:
-        """Send active work to the lane of its next operation. Under the lock."""
+    def send(self, work: Work, first: bool = False) -> None:
+        """Send active work to the lane of its next operation. Under the lock.
+
+        For a worker, ``first`` puts it before all others of its priority.
+        """
         if self.is_for_loop(work):
             self.to_loop((work.segment, work))
         else:
-            self._to_workers((work.segment, work), work.operation)
+            self._to_workers((work.segment, work), work.operation, first)
             self.wake_later()
 
     def send_handed(self, work: Work) -> None:

@@ -24,6 +24,7 @@ from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import Missing, refuse_coroutine
 from cascade.spec.blueprint import TailCall
+from cascade.spec.containers import ATOMS
 from cascade.spec.lazy_types import LazyResult
 
 
@@ -101,8 +102,16 @@ class LoneLoop(AwaitedLoop):
         outcome, self.outcome = self.outcome, None
         return outcome
 
+    def leave(self) -> None:
+        """Do that later, if the run needs more than the outcome."""
+
     def _is_value(self) -> bool:
         outcome, work = self.outcome, self.work
+        is_mere_value = type(outcome) in ATOMS and self._run.record is None
+        if is_mere_value and not self.reports.wanted:
+            return True
+        if outcome is not PAUSED and work.loop is not None:
+            self._entries.leave(work)
         if outcome is PAUSED or outcome is NOT_ENTERED or self._run.record is not None:
             return False
         try:

@@ -151,14 +151,17 @@ class Nodes:
         return self._around.commits.take_done(wiring, known)
 
     def resume(self, wiring: Wiring, continuation: Continuation, begun: Begun) -> Segment:
-        """Add a graph whose first nodes have values, and whose next one was already called."""
-        done, called = dict(zip(begun.lazies, begun.stopped.done, strict=False)), begun.called
-        ready = [lazy for lazy in wiring.ready if lazy not in done and lazy is not called]
+        """Add a graph whose first nodes have values, and whose next ones were already called."""
+        done = dict(zip(begun.lazies, begun.stopped.done, strict=False))
+        begun_nodes = {*done, *(stop.lazy for stop in begun.stops())}
+        if self.first is None:  # a call that was made before may have made further lazy values
+            self.newest = self._begun = max(lazy.number for lazy in begun.lazies)
+        ready = [lazy for lazy in wiring.ready if lazy not in begun_nodes]
         wiring.ready = []
         segment = self.add(wiring, continuation)
         slots, waits = segment.slots, segment.waits
         for lazy, value in done.items():
-            users = [u for u in users_of(slots.get(lazy)) if u not in done and u is not called]
+            users = [user for user in users_of(slots.get(lazy)) if user not in begun_nodes]
             is_kept = value is not RELEASED and (lazy in begun.kept or lazy in segment.kept)
             if is_kept or len(users) > 1:
                 slots[lazy] = Shares([value] * (len(users) + is_kept))

@@ -13,7 +13,6 @@ does everything in an event loop whose tasks are made by a factory.
 from __future__ import annotations
 
 import asyncio
-import sys
 from asyncio import Future
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Generator
@@ -30,12 +29,13 @@ from cascade.runtime.diagnostics.blocked_stacks import marking
 from cascade.runtime.execution.carried import carried, guarded, in_loop, named
 from cascade.runtime.execution.contexts import differs
 from cascade.runtime.execution.coroutines import Unwatched
+from cascade.runtime.execution.early_calls import EarlyCall, ended, has_plain_tasks, task_body
 from cascade.runtime.execution.fairness import BUDGET
 from cascade.runtime.execution.placement import Place, wants_resources
 from cascade.runtime.execution.time_limits import TimeLimits
 from cascade.runtime.graph_path.fast_lane import GOES_ON, arguments
 from cascade.runtime.graph_path.segments import Item, Segment, Work
-from cascade.runtime.graph_path.spares import Spare, ended
+from cascade.runtime.graph_path.spares import Spare
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.spec.containers import ATOMS
 from cascade.spec.lazy_types import LazyResult, goes_on
@@ -69,7 +69,7 @@ class Pump:
         if outer is not None:
             _leave_task(loop, outer)
         try:
-            if _has_plain_tasks(loop):
+            if has_plain_tasks(loop):
                 self._begin_calls()
             else:
                 while (item := self._next()) is not None:
@@ -88,6 +88,15 @@ class Pump:
     def close(self) -> None:
         """Drop the references to other parts of the run, so that no cycle needs the collector."""
         self.limits.close()
+
+    def go_on(self, work: Work, early: EarlyCall) -> None:
+        """Go on with a coroutine whose first step was made before the run had begun."""
+        spare = Spare(self, self._monitor)
+        spare.adopt(work, early)
+        with self._lock:
+            self._dispatch.begin_in_place()
+        self._dispatch.goes_on_in(spare.task)
+        early.goes_on_as(self._rest(spare, early))
 
     def _next(self) -> Item | None:
         """The next item. None if there is none, which ends the pumping."""
@@ -134,7 +143,7 @@ class Pump:
                     continue
                 if spare is None:
                     spare = Spare(self, monitor)
-                    spare.begin(_body(self._rest(spare)))
+                    spare.begin(task_body(self._rest(spare)))
                 if (
                     type(node) is LazyResult
                     and node._policies is None
@@ -279,12 +288,21 @@ class Pump:
                 with lock:
                     self._nodes.settle(call.segment, call.node, value)
                 return
-            work = self._around.following.after(call.begun(), value, on_loop=True)
-            if work is not None:
-                with self._lock:
-                    self._dispatch.to_loop((work.segment, work))
         except BaseException as error:
             work = call.begun()
+            if self._around.loop_lane.failed(error, work, (work.segment, work)):
+                raise
+        else:
+            self.after(call.begun(), value)
+
+    def after(self, work: Work, value: Any) -> None:
+        """Settle a node whose call has returned something, or send it on its way."""
+        try:
+            going_on = self._around.following.after(work, value, on_loop=True)
+            if going_on is not None:
+                with self._lock:
+                    self._dispatch.to_loop((going_on.segment, going_on))
+        except BaseException as error:
             if self._around.loop_lane.failed(error, work, (work.segment, work)):
                 raise
 
@@ -308,15 +326,21 @@ class Pump:
         return self._around.loop_lane.failed(error, work, (work.segment, work))
 
     @coroutine
-    def _rest(self, spare: Spare) -> Generator[Any, Any, None]:
+    def _rest(self, spare: Spare, early: EarlyCall | None = None) -> Generator[Any, Any, None]:
         """The body of a spare task: the rest of the call that has taken it.
+
+        ``early`` is the same call, if it had the task before the run had begun.
 
         The same as ``watched`` after the first step, and what follows the call, in one frame:
         every wait passes through each frame.
         """
         value: Any = None
         try:
-            yield  # before the task exists, so that an early cancel arrives here
+            if early is None:
+                yield  # before the task exists, so that an early cancel arrives here
+            else:
+                value, early.cancel = early.cancel, None
+                early = None  # it need not live as long as the call
         except asyncio.CancelledError as error:
             value = error
         if not spare.is_taken:
@@ -383,27 +407,6 @@ class Pump:
             failure = None
             spare.over()
             self._dispatch.left(spare.task)
-
-
-def _itself(body: Any) -> Any:
-    return body
-
-
-async def _awaited(body: Generator[Any, Any, None]) -> None:
-    await body  # type: ignore[misc]  # one of ``types.coroutine``
-
-
-#: asyncio makes tasks of generators before Python 3.12 only.
-_body: Any = _awaited if sys.version_info >= (3, 12) else _itself
-
-
-def _has_plain_tasks(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether ``loop.create_task`` makes an ``asyncio.Task``, and nothing else."""
-    if loop.get_task_factory() is not None:
-        return False
-    kind = type(loop)
-    found = getattr(kind, "create_task", None)
-    return found is asyncio.BaseEventLoop.create_task or kind.__module__ == "uvloop"
 
 
 def _first_step(spare: Spare) -> Any:

@@ -24,7 +24,6 @@ from cascade.spec.task import Task
 if TYPE_CHECKING:
     from cascade.runtime.graph_path.loop_batches import Loop
     from cascade.runtime.limits.permits import Permit
-    from cascade.runtime.straightline.stops import Begun
 
 
 class _Pending:
@@ -288,11 +287,12 @@ class Work:
         return work
 
     @classmethod
-    def begun(cls, segment: Segment, begun: Begun) -> Work:
-        """The node that straight-line code called last, with its arguments."""
-        assert begun.called is not None
-        work = cls(segment, begun.called)
-        get = dict(zip(begun.lazies, begun.stopped.done, strict=False)).__getitem__
+    def begun(
+        cls, segment: Segment, lazy: LazyResult[Any], values: Mapping[LazyResult[Any], Any]
+    ) -> Work:
+        """A node that was called before the graph has begun, with its arguments."""
+        work = cls(segment, lazy)
+        get = values.__getitem__
         work.args = [_resolved(v, get) for v in work.args]
         work.kwargs = {name: _resolved(v, get) for name, v in work.kwargs.items()}
         return work

@@ -13,12 +13,10 @@ other call gets it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
-from contextlib import suppress
+from collections.abc import Coroutine
 from contextvars import Context
 from math import inf
 from sys import getrefcount
-from types import coroutine
 from typing import Any, Protocol
 from weakref import getweakrefcount
 
@@ -26,6 +24,7 @@ from cascade.runtime.attempts import timed_out
 from cascade.runtime.diagnostics.blocking_calls import PLAIN_THRESHOLD, Marked
 from cascade.runtime.execution.cancels import Cancels
 from cascade.runtime.execution.carried import raise_named
+from cascade.runtime.execution.early_calls import EarlyCall, is_known
 from cascade.runtime.execution.time_limits import TimeLimits
 from cascade.runtime.graph_path.run_end import RunEnd
 from cascade.runtime.graph_path.segments import Work
@@ -127,14 +126,7 @@ class Spare(Cancels, Marked):
         self.cancelling = self.task.cancelling
         self._references, self._weak = getrefcount(self.task), getweakrefcount(self.task)
 
-    @property
-    def is_known(self) -> bool:
-        """Whether a call has kept a reference to the task, or waits for its end."""
-        return (
-            getrefcount(self.task) != self._references
-            or getweakrefcount(self.task) != self._weak
-            or getattr(self.task, "_callbacks", None) is not None
-        )
+    is_known = property(is_known)
 
     def runs_for(self, run: Run) -> bool:
         """Whether it makes a call of ``run`` at this moment."""
@@ -192,6 +184,17 @@ class Spare(Cancels, Marked):
             self.due, self.is_over, self._expired = self.started + timeout, False, False
             self._lender.limits.add(self, timeout)
 
+    def adopt(self, work: Work, early: EarlyCall) -> None:
+        """Take over a call that has made its first step with a task of its own."""
+        early.enter(self._lender.run)
+        self.task, self.cancelling = early.task, early.task.cancelling
+        self.segment, self.node, self.work = work.segment, work.node, work
+        self.operation, self.args, self.kwargs = work.operation, work.args, work.kwargs
+        self.coro, self.waiting, self.began = early.coro, early.waiting, early.began
+        self.take(early.context)
+        self.blocks = early.blocks
+        early.coro = early.waiting = None
+
     def expire(self) -> None:
         """Cancel the call, which takes too long."""
         self._expired = True
@@ -226,16 +229,3 @@ class Spare(Cancels, Marked):
             self.is_over = True
             lender.limits.leave()
         self.forget()
-
-
-@coroutine
-def ended(value: Any, error: BaseException | None) -> Generator[None, None, Any]:
-    """A coroutine that has ended in its first step, to be driven on; it takes no cancels."""
-    try:
-        with suppress(asyncio.CancelledError):
-            yield
-        if error is not None:
-            raise error
-        return value
-    finally:
-        del error

@@ -25,6 +25,7 @@ from typing import Any
 
 from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.execution.carried import carried
+from cascade.runtime.execution.early_calls import EarlyCall
 from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.beginnings import Beginnings
 from cascade.runtime.graph_path.caching import Caches
@@ -45,6 +46,8 @@ from cascade.runtime.graph_path.loop_lane import LoopLane
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.pump import Pump
 from cascade.runtime.graph_path.segments import Item, Work
+from cascade.runtime.graph_path.shared_runs import short_run
+from cascade.runtime.graph_path.short_batches import Batch
 from cascade.runtime.graph_path.slow_lane import SlowLane
 from cascade.runtime.graph_path.stages import Stages
 from cascade.runtime.graph_path.surroundings import Surroundings
@@ -54,7 +57,7 @@ from cascade.runtime.graph_path.waits import Waits
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import value_or_raise
-from cascade.runtime.straightline.stops import Begun
+from cascade.runtime.straightline.stops import Begun, Stop
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.protocols import Solver
 
@@ -81,7 +84,14 @@ class GraphExecutionStrategy:
             CycleError: Nodes wait for each other.
             ExceptionGroup: Tasks failed, in a run that goes on nevertheless.
         """
-        outcome = await GraphRun(run, self._solver, self._tier).value(target)
+        begun = None
+        short = short_run(run, target) if getattr(self._solver, "in_order", False) else None
+        if short is not None:
+            begun = await short.outcome()
+            if type(begun) is not Begun:
+                return begun
+            del short
+        outcome = await GraphRun(run, self._solver, self._tier).value(target, begun)
         return value_or_raise(outcome, target.name, target)
 
 
@@ -203,17 +213,37 @@ class GraphRun:
         """Begin at the point where straight-line code for the graph has stopped."""
         with self._lock:
             segment = self._nodes.resume(wiring, None, begun)
-        work = None if begun.called is None else Work.begun(segment, begun)
+        stops = begun.stops()
+        values = dict(zip(begun.lazies, begun.stopped.done, strict=False)) if stops else {}
         begun.forget()
-        if work is None:
-            return
-        error, begun.stopped.error = begun.stopped.error, None  # its traceback has this frame
-        if error is not None:
-            self._around.failures.fail(carried(work.operation.func, error), work)
-            return
-        work.handed = begun.stopped.result
-        with self._lock:
-            self._dispatch.send(work)
+        works = [(Work.begun(segment, stop.lazy, values), stop) for stop in stops]
+        values.clear()
+        stops.clear()
+        try:
+            # Calls that last come first: an error ends the run, which has to wait for them.
+            for work, stop in sorted(works, key=_has_ended):
+                self._go_on_with(work, stop)
+        finally:
+            for _, stop in works:
+                if type(stop.result) is Batch:
+                    stop.result.drop()
+            works.clear()
+
+    def _go_on_with(self, work: Work, stop: Stop) -> None:
+        """Go on with a node that was called before the graph has begun."""
+        result = stop.result
+        if stop.error is not None:
+            self._around.failures.fail(carried(work.operation.func, stop.error), work)
+        elif type(result) is EarlyCall:
+            self._around.pump.go_on(work, result)
+        elif type(result) is Batch:
+            result.joins(self._around, work)
+        elif self._dispatch.is_for_loop(work):
+            self._around.pump.after(work, result)
+        else:
+            work.handed = result
+            with self._lock:  # before nodes that were ready earlier, as if it had stayed
+                self._dispatch.send(work, first=True)
 
     def _go_on_after(self, wiring: Wiring, lone: LoneLoop) -> None:
         """Begin where the loop that was the whole run has ended without a value."""
@@ -302,3 +332,8 @@ class GraphRun:
         """The nodes that wait for their inputs. In the loop's thread."""
         with self._lock:
             return list(self._nodes.lacking())
+
+
+def _has_ended(called: tuple[Work, Stop]) -> bool:
+    """Whether a call has ended."""
+    return type(called[1].result) not in (Batch, EarlyCall)

@@ -287,8 +287,39 @@ class WorkerPool:
     def _work(self, cell: list[Any]) -> None:
         """The work of a lent thread."""
         self._current[threading.get_ident()] = cell
+        self.work_on()
+
+    def adopt(
+        self, thread: int, item: Any, work: WorkerCall[None], call: Future[None] | None
+    ) -> None:
+        """Let a thread be awake that works on ``item`` already. In the loop's thread.
+
+        The thread then calls ``work_on``.
+
+        Args:
+            thread: Its id.
+            item: Its item.
+            work: Its call.
+            call: The same for the executor, if that has not raised an error.
+        """
+        cell = [item]
+        with self._lock:
+            self._awake += 1
+            self._current[thread] = cell
+        self._biased_lock.share()
+        if call is not None:
+            self._calls[call] = work, cell
+            call.add_done_callback(partial(self._ended, work))
+
+    def work_on(self, first: Callable[[], bool] | None = None) -> None:
+        """Work in a thread that is awake.
+
+        Args:
+            first: Settles its first item; tells whether the thread has to leave at once.
+        """
         try:
-            self._host.drain(self)
+            if first is None or not first():
+                self._host.drain(self)
         except BaseException as error:  # the run must end even if Cascade itself is at fault
             self.stop()
             self._tell(self._host.refused, error)

@@ -37,15 +37,17 @@ from types import CodeType, CoroutineType
 from typing import Any, NamedTuple
 
 from cascade.runtime.execution.contexts import differs
+from cascade.runtime.execution.early_calls import EarlyCall, EarlyTurn
 from cascade.runtime.semantics.outcomes import RELEASED, Missing
 from cascade.runtime.straightline.walks import Walk
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS
 from cascade.spec.lazy_types import LazyResult, goes_on
+from cascade.spec.operation import Operation
 from cascade.spec.params import Source
 
 #: Results of a call that are not values, or must not be.
-GOES_ON = (LazyResult, TailCall, CoroutineType, Missing)
+GOES_ON = (LazyResult, TailCall, CoroutineType, Missing, EarlyCall)
 #: Most calls of a chunk, and most arguments of them together.
 MOST_CALLS = 64
 _MOST_ARGUMENTS = 256
@@ -218,7 +220,11 @@ class _Writer:
         is_wide = len(lazy.args) > _WIDE
         given = ["*taken(slots)"] if is_wide else [self._operand(v) for v in lazy.args]
         given += [_named(name, self._operand(v)) for name, v in lazy.kwargs.items()]
-        self._scope[f"f{here}"] = lazy.task.func
+        if lazy._plain:
+            self._scope[f"f{here}"] = lazy.task.func
+        else:
+            self._scope[f"f{here}"] = _beginning(lazy.task)
+            given.insert(0, "turn")
         yield f"v{here} = f{here}({', '.join(given)})"
         test = f"issubclass(type(v{here}), GOES_ON)"
         if not lazy.task.structural:
@@ -264,6 +270,15 @@ class _Writer:
             self._slot_count += 1
         if needed:
             yield f"slots += {''.join(f'v{at - self._start}, ' for at in needed)}"
+
+
+def _beginning(operation: Operation) -> Callable[..., Any]:
+    """A function that begins a call in the event loop's thread, in a turn."""
+
+    def begin(turn: EarlyTurn, /, *args: Any, **kwargs: Any) -> Any:
+        return turn.begin(operation, args, kwargs)
+
+    return begin
 
 
 def _named(name: str, operand: str) -> str:

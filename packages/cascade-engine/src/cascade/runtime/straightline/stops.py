@@ -122,24 +122,41 @@ class Pause(Bailout):
 STOPS = (Bailout, Pause)
 
 
+class Stop(NamedTuple):
+    """A node whose call has returned something other than a value, has failed, or lasts."""
+
+    lazy: LazyResult[Any]
+    result: Any
+    error: BaseException | None
+
+
 class Begun(NamedTuple):
-    """A graph that straight-line code has begun to compute.
+    """A graph that straight-line code, or a short run, has begun to compute.
 
     Attributes:
         lazies: Its nodes, in the order in which the code calls them.
         stopped: The point where it has stopped.
         kept: Nodes whose values were kept after their last use.
+        others: Further nodes that were called, and have no value.
     """
 
     lazies: Sequence[LazyResult[Any]]
     stopped: Bailout
     kept: Container[LazyResult[Any]] = ()
+    others: list[Stop] = []  # noqa: RUF012  # never changed while empty
 
     @property
     def called(self) -> LazyResult[Any] | None:
         """The node whose call has returned something other than a value, or an error."""
         return None if self.stopped.paused else self.lazies[self.stopped.place]
 
+    def stops(self) -> list[Stop]:
+        """All nodes that were called, and have no value."""
+        called, stopped = self.called, self.stopped
+        first = () if called is None else (Stop(called, stopped.result, stopped.error),)
+        return [*first, *self.others]
+
     def forget(self) -> None:
         """Drop the values, which have been taken over."""
-        self.stopped.done = []
+        self.stopped.done, self.stopped.result, self.stopped.error = [], UNSET, None
+        self.others.clear()

@@ -12,6 +12,7 @@ from cascade.runtime.current import uses_current
 from cascade.runtime.diagnostics.blocking_calls import PLAIN_THRESHOLD
 from cascade.runtime.diagnostics.blocking_warnings import BlockedStep, warn
 from cascade.runtime.execution.contexts import Held
+from cascade.runtime.execution.early_calls import may_begin_early
 from cascade.runtime.execution.fairness import Turn
 from cascade.runtime.execution.placement import Placement, starts_loop
 from cascade.runtime.loops.protocol import UNSET
@@ -68,7 +69,11 @@ class StraightLine:
         self.kept = kept
         distinct = list({id(task): task for task in self.tasks}.values())
         #: Whether a call may reach ``asyncio.run``, as far as the code shows.
-        self.may_start_loop = any(map(starts_loop, distinct))
+        self.may_start_loop = any(starts_loop(task) for task in distinct if task.plain)
+        #: The functions that run in the event loop's thread until they were slow.
+        self.movable = [task for task in distinct if task.plain]
+        #: Whether it makes first steps of calls that may go on later, in an EarlyTurn.
+        self.is_mixed = any(map(may_begin_early, found.lazies))
         #: Number of mentions of each node by the others, in a graph of this shape.
         self._mentions = mentions_of(found.lazies)
         #: Containers: the tuple inside one may belong to the user.
@@ -107,6 +112,8 @@ class StraightLine:
         if type(outcome) in STOPS:
             place = outcome.place - outcome.paused
         seconds, task = perf_counter() - turn.began, self.tasks[place]
+        if not task.plain:
+            return  # it stays in the event loop's thread
         placement.note_since(turn.began, seconds, task)
         code = getattr(task.func, "__code__", None)
         if seconds > PLAIN_THRESHOLD and code is not None and placement.is_slow(task):

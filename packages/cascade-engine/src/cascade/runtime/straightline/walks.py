@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from cascade.runtime.execution.early_calls import may_begin_early
 from cascade.spec.blueprint import Literal
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.params import Source
@@ -29,17 +30,18 @@ class Walk(NamedTuple):
     values: list[Any]
 
 
-def walk(target: LazyResult[Any], params: bool = False, most: float = MOST_NODES) -> Walk | None:
+def walk(target: LazyResult[Any], whole: bool = False, most: float = MOST_NODES) -> Walk | None:
     """Take apart the graph of ``target``; None if it does not consist of plain calls.
 
     Args:
         target: The target.
-        params: Allow parameters of the run, which stand for their values.
+        whole: Whether it is a whole program: it may have parameters of the run, which stand for
+            their values, and calls in the event loop's thread.
         most: The number of nodes that it may have.
 
     Cost: about half a microsecond per node; half of that for a chain.
     """
-    return chain(target, most) or _walk(target, params, most)
+    return chain(target, most) or _walk(target, whole, most)
 
 
 def chain(target: LazyResult[Any], most: float = MOST_NODES) -> Walk | None:
@@ -73,13 +75,12 @@ def chain(target: LazyResult[Any], most: float = MOST_NODES) -> Walk | None:
     return Walk(tuple(shape), lazies, _unwrapped(values))
 
 
-def _walk(target: LazyResult[Any], params: bool, most: float) -> Walk | None:
+def _walk(target: LazyResult[Any], whole: bool, most: float) -> Walk | None:
     reached = {target}
     todo = [target]
     while todo:
         lazy = todo.pop()
-        is_source = params and isinstance(lazy, Source) and lazy._policies is None
-        if not (lazy._plain or is_source):
+        if not (lazy._plain or (whole and _fits_program(lazy))):
             return None
         for source in lazy._dependencies:
             if source not in reached:
@@ -87,7 +88,7 @@ def _walk(target: LazyResult[Any], params: bool, most: float) -> Walk | None:
                 todo.append(source)
         if len(reached) > most:
             return None
-    lazies = sorted(reached, key=_number)
+    lazies = sorted(reached, key=_place if whole else _number)
     place = dict(zip(lazies, range(len(lazies)), strict=True))
     shape: list[Any] = []
     values: list[Any] = []
@@ -107,6 +108,13 @@ def _walk(target: LazyResult[Any], params: bool, most: float) -> Walk | None:
             shape.append(len(lazy.args))
             values += lazy.args
     return Walk(tuple(shape), lazies, _unwrapped(values))
+
+
+def _fits_program(lazy: LazyResult[Any]) -> bool:
+    """Whether a node that is no plain call fits into the straight-line code of a program."""
+    if isinstance(lazy, Source):
+        return lazy._policies is None
+    return may_begin_early(lazy)
 
 
 def _what(lazy: LazyResult[Any]) -> Any:
@@ -142,6 +150,11 @@ _ADDED = references([object()], 0)
 
 def _number(lazy: LazyResult[Any]) -> int:
     return lazy.number
+
+
+def _place(lazy: LazyResult[Any]) -> tuple[bool, int]:
+    """Parameters first: no call has to wait for them."""
+    return not isinstance(lazy, Source), lazy.number
 
 
 def mentions_of(lazies: Sequence[LazyResult[Any]]) -> list[int]:
