@@ -69,7 +69,8 @@ def deep() -> object:
 
 
 def asks() -> object:
-    return add(double(1), cs.wait_for("go", timeout=3600))
+    doubled = double(1)
+    return add(doubled, cs.wait_for("go", timeout=3600).after(doubled))
 
 
 def counting() -> object:

@@ -47,7 +47,7 @@ class Listeners:
 
         with self._lock:
             self._listeners[mark] = listener
-            if self._watch is not None and self._thread is None:
+            if self._watch is not None and (self._thread is None or self._stopping.is_set()):
                 self._stopping = threading.Event()
                 self._thread = threading.Thread(
                     target=self._look, args=(self._watch, self._stopping), daemon=True
@@ -74,7 +74,8 @@ class Listeners:
         with self._lock:
             if self._listeners:
                 return  # somebody came in between
-            thread, self._thread = self._thread, None
+            # Kept: a second caller, which may close what the thread uses, has to wait for it, too.
+            thread = self._thread
             self._stopping.set()
         self._wake()
         if thread is not None and thread is not threading.current_thread():
