@@ -146,6 +146,11 @@ class Run(RunEvents):
         self.journal = journal
         self.record = together(self.record, journal.record)
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether the run is kept in a store."""
+        return self.journal is not None
+
     def begin(self) -> None:
         """Begin the run in the current asyncio task and context; ``end`` must follow."""
         self.cancels = Cancels()

@@ -30,6 +30,7 @@ from cascade.graph.serialize import nodes_of, read_nodes
 from cascade.graph.values import NO_KEYS, NONE_KNOWN, ValueReader
 from cascade.spec.blueprint import Literal
 from cascade.spec.errors import ArgumentError, NotStorableError, SerializationError
+from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult, as_lazy, gathered
 from cascade.spec.task import Task
 from cascade.spec.wording import error_text, name_of
@@ -121,6 +122,9 @@ def tail_record(
             "level of a module"
         )
     lazy: dict[str, LazyResult[Any]] = {}
+    own = task.parameters.injections
+    if own:  # each process opens resources for itself
+        args = {n: v for n, v in args.items() if n not in own or not _is_same(v, own[n])}
     try:
         body = codec.encode(args if type(args) is dict else dict(args))
     except NotStorableError:
@@ -169,6 +173,14 @@ def _settled(value: Any) -> Any:
         raise NotStorableError(f"an argument has no stored form: {error}", "") from error
 
 
+def _is_same(value: Any, own: Inject) -> bool:
+    return (
+        isinstance(value, Inject)
+        and value.resource_name == own.resource_name
+        and value.definition is own.definition
+    )
+
+
 def _lazy_arguments(lazy: Mapping[str, LazyResult[Any]], keys: Keys, known: Keys) -> dict[str, Any]:
     together = gathered(list(lazy.values()), _lazy_arguments.__code__, 0)
     lazies = in_order(together, routes=True, known=known.__contains__)[:-1]
@@ -201,6 +213,7 @@ def _read_tail(
     nodes, written = document.get("nodes", ()), document.get("keys", ())
     keys, find = _read_nodes(nodes, written, known)
     args |= {name: find(place) for name, place in document.get("lazy", {}).items()}
+    args = {**task.parameters.injections, **args}
     return TailRecord(task, args, step, document.get("amounts", {}), keys)
 
 

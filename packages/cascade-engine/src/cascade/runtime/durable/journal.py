@@ -17,9 +17,10 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from hashlib import blake2b
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from cascade.graph.codec import Codec
 from cascade.graph.naming import NodeKey, context_of
@@ -29,11 +30,13 @@ from cascade.runtime.durable.rows import BLOB, ERROR, VALUE, Row, rows_of, writt
 from cascade.runtime.durable.writer import Desk
 from cascade.runtime.semantics.outcomes import Failed, Missing, is_error
 from cascade.spec.blueprint import TailCall
-from cascade.spec.errors import NotStorableError, SerializationError
+from cascade.spec.errors import InternalError, NotStorableError, SerializationError
 from cascade.spec.lazy_types import LazyResult, gathered
-from cascade.spec.run_rows import Loaded, Record
+from cascade.spec.run_rows import Chunk, Loaded, Record
+from cascade.spec.run_store import StoreTransaction
 from cascade.spec.task import Task
 
+T = TypeVar("T")
 _log = logging.getLogger("cascade.durable")
 #: Size in bytes from which on a value is stored apart.
 _LARGE = 32_768
@@ -50,7 +53,8 @@ class _Place:
 
     def __init__(self, owner: NodeKey | None) -> None:
         self.owner = owner
-        #: How often it has continued.
+        #: How often it has continued, apart from snapshots of loops of plain functions. The same
+        #: in each process, as names and idempotency keys are made of it.
         self.step = 0
         #: Whether it has a record.
         self.is_recorded = False
@@ -73,11 +77,15 @@ class Journal:
         strict: Whether a value that cannot be stored is the error of its node (D7).
 
     Attributes:
+        run_id: The id of the run. To be set.
         fetch: Gives the body of a large value by its digest. To be set.
+        transaction: Gives a transaction of a task, which is not begun yet. To be set.
         tell: Told of a node whose value cannot be stored. To be set.
     """
 
+    run_id: str
     fetch: Callable[[bytes], bytes]
+    transaction: Callable[[], AbstractContextManager[StoreTransaction]]
     tell: Callable[[LazyResult[Any], NotStorableError], None]
 
     def __init__(
@@ -110,6 +118,10 @@ class Journal:
         self._mentions: Counter[bytes] = Counter()
         #: Nodes whose values have no stored form.
         self._unstorable: set[NodeKey] = set()
+        #: Nodes whose outcomes the transactions of their tasks have committed (D5).
+        self._apart: set[NodeKey] = set()
+        #: Node with such a task that is being called → what its attempts have in common.
+        self._once: dict[NodeKey, Any] = {}
 
     # -- its run ----------------------------------------------------------------------------------
 
@@ -167,6 +179,11 @@ class Journal:
                 self._count(row.key, row.owner, row.chunk)
                 if row.kind == BLOB:
                     self._mention(row.key, bytes.fromhex(row.body.decode()))
+        for outcome in loaded.outcomes:
+            self._apart.add(outcome.key)
+            for row in rows_of(Chunk(0, outcome.body)):
+                self._done.setdefault(row.key, row)
+                self._need(row.key, row.owner)
         for record in loaded.records:
             self._records[record.key] = record
             place = self._places.setdefault(record.key, _Place(None))
@@ -226,7 +243,11 @@ class Journal:
             return  # it is made again when the run is resumed, from its record on (D8)
         key, place = named.key, self._places.pop(named.key, None)
         is_same = self._same.pop(key, None) is not None
-        if self._is_kept(node, place) and not is_same and key not in self._done:
+        self._once.pop(key, None)
+        if key in self._apart and not isinstance(outcome, Missing):
+            if key not in self._done:
+                self._need(key, named.owner)
+        elif self._is_kept(node, place) and not is_same and key not in self._done:
             if not isinstance(outcome, Missing):
                 self._keep(node, named, VALUE, outcome)
             elif isinstance(outcome, Failed):
@@ -248,15 +269,20 @@ class Journal:
         if node.task.structural:
             return not self.desk.is_clean
         key = self.keys.named(node)
-        return key is not None and key.key not in self._done and key.key not in self._unstorable
+        if key is None or key.key in self._apart:
+            return False
+        return key.key not in self._done and key.key not in self._unstorable
 
-    def goes_on(self, node: LazyResult[Any], continued: Continued, structural: bool) -> bool:
+    def goes_on(
+        self, node: LazyResult[Any], continued: Continued, structural: bool, counts: bool = True
+    ) -> bool:
         """The last call of a node has returned ``continued``; whether to hold that.
 
         Args:
             node: The node.
             continued: A lazy value; or a tail call with its task and all arguments by name.
             structural: Whether it was no call of a task.
+            counts: Whether it is a step: it would be one in any process, whatever the time is.
 
         Raises:
             NotStorableError: An argument of a tail call has no stored form.
@@ -265,7 +291,7 @@ class Journal:
         if named is None:
             return False
         key, place = self._place(named)
-        place.step += 1
+        place.step += counts
         if structural:
             place.keeps = isinstance(continued, LazyResult) and not continued._dependencies
             return False
@@ -285,6 +311,12 @@ class Journal:
         self._drop_inner(place)
         return self.sync
 
+    def count(self, node: LazyResult[Any]) -> None:
+        """A node makes a step without a record."""
+        named = self.keys.named(node)
+        if named is not None:
+            self._place(named)[1].step += 1
+
     def add(self, node: LazyResult[Any], target: LazyResult[Any]) -> None:
         """Name the nodes of a graph that a node needs to continue, if they have no names yet."""
         named = self.keys.named(node)
@@ -292,6 +324,36 @@ class Journal:
             key, place = self._place(named)
             owner = key if self._is_kept(node, place) else place.owner
             self.keys.put(self.keys.new(target, context_of(key, place.step)), owner)
+
+    # -- calls that are kept apart; from any thread -----------------------------------------------
+
+    def place_of(self, node: LazyResult[Any]) -> tuple[NodeKey, int, NodeKey | None]:
+        """The key under which the present call of a node is kept, its step, and who needs it."""
+        named = self.keys.named(node)
+        if named is None:
+            raise InternalError(f"{node!r} has no key in run {self.run_id!r}")
+        key = self._same.get(named.key, named.key)
+        place = self._places.get(key)
+        if place is None:
+            return key, 0, named.owner
+        return key, place.step, named.owner if key == named.key else place.owner
+
+    def once(self, key: NodeKey, make: Callable[[], T]) -> T:
+        """What the attempts of one call have in common, until the node has its outcome."""
+        once: T = self._once.setdefault(key, make())
+        return once
+
+    def entry(self, key: NodeKey, task: str, owner: NodeKey | None, value: Any) -> bytes:
+        """A value as the transaction of its task writes it.
+
+        Raises:
+            NotStorableError: It has no stored form.
+        """
+        return written(key, task, VALUE, owner, self._codec.dumps(value))
+
+    def committed_apart(self, key: NodeKey) -> None:
+        """The transaction of a task has committed the outcome of its node."""
+        self._apart.add(key)
 
     # -- bookkeeping ------------------------------------------------------------------------------
 
@@ -364,6 +426,11 @@ class Journal:
         self._needed[chunk] += 1
         if owner is not None:
             self._chunks[key] = chunk
+            self._need(key, owner)
+
+    def _need(self, key: NodeKey, owner: NodeKey | None) -> None:
+        """Note that the outcome of ``key`` is dropped with the present step of ``owner``."""
+        if owner is not None:
             place = self._places.get(owner)
             if place is None:
                 place = self._places[owner] = _Place(None)
@@ -382,6 +449,9 @@ class Journal:
     def _drop(self, key: NodeKey) -> None:
         self._done.pop(key, None)
         self._unstorable.discard(key)
+        if key in self._apart:
+            self._apart.discard(key)
+            self.desk.drop_outcome(key)
         digest = self._digests.pop(key, None)
         if digest is not None:
             self._mentions[digest] -= 1

@@ -101,7 +101,9 @@ class DurableRuns:
         try:
             desk.deferred = request.durability == "exit"
             journal = Journal(self._codec, keys, desk, sync=request.durability == "sync")
+            journal.run_id = request.run_id
             journal.fetch = partial(self._blob, found.number)
+            journal.transaction = partial(self.store.transaction, found.number, found.epoch)
             tenure.begin(journal)
             journal.load(loaded)
             return await self._lived(tenure, desk, journal, request, begin)

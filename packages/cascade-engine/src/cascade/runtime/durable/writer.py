@@ -70,6 +70,7 @@ class Desk:
         self._dropped_records: set[bytes] = set()
         self._dropped_chunks: set[int] = set()
         self._dropped_blobs: set[bytes] = set()
+        self._dropped_outcomes: list[bytes] = []
         self._taken: list[int] = []
         self._waiting: list[Callable[[], object]] = []
         self._change: Change | None = None
@@ -114,6 +115,11 @@ class Desk:
                 self._entries.clear()
             else:
                 self._dropped_chunks.add(number)
+
+    def drop_outcome(self, key: bytes) -> None:
+        """Delete an outcome that the transaction of its task has written."""
+        with self._lock:
+            self._dropped_outcomes.append(key)
 
     def take(self, signal: int) -> None:
         """Mark a signal as taken."""
@@ -161,6 +167,7 @@ class Desk:
                 drop_chunks=[*self._dropped_chunks],
                 drop_records=[*self._dropped_records],
                 drop_blobs=[*self._dropped_blobs],
+                drop_outcomes=self._dropped_outcomes,
                 taken=self._taken,
                 change=self._change,
             )

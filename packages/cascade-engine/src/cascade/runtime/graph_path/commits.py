@@ -16,7 +16,9 @@ from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.semantics.outcomes import Failed
 from cascade.runtime.semantics.tail_calls import next_call, supplied
 from cascade.spec.blueprint import TailCall
+from cascade.spec.containers import ATOMS, holds_marks, is_container
 from cascade.spec.errors import ArgumentError
+from cascade.spec.kept_calls import of_calls
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import Task
 
@@ -134,28 +136,30 @@ class Commits:
             self._committed.discard(work)
             return False
         structural = work.operation.structural
-        continued = result
+        continued, counts = result, True
         if isinstance(result, TailCall) and not structural:
-            if self._is_computation(work, result):
+            is_async = work.operation.is_async
+            needs_record = _needs_record(work, result)
+            if not (needs_record or self._is_due(is_async)):
+                if is_async:
+                    self._journal.count(work.node)
                 return False
+            counts = needs_record or is_async
             continued = _whole(work, result)
-        if self._journal.goes_on(work.node, continued, structural):
+        if self._journal.goes_on(work.node, continued, structural, counts=counts):
             self.hold(partial(self._is_next, work, result))
             return True
         return False
 
-    def _is_computation(self, work: Work, tail: TailCall) -> bool:
-        """Whether a step goes on without a record, which is not due yet.
+    def _is_due(self, is_async: bool) -> bool:
+        """Whether a step of a loop gets a record that it does not need.
 
-        Loops of plain functions compute; those of coroutines need each record, or with
+        Loops of plain functions compute; those of coroutines get each record, or with
         ``durability="async"`` a recent one.
         """
-        if work.operation.is_async:
-            if self._journal.sync or self._journal.is_due(_OFTEN):
-                return False
-        elif self._journal.is_due():
-            return False
-        return not any(issubclass(type(v), LazyResult) for v in (*tail.args, *tail.kwargs.values()))
+        if is_async:
+            return self._journal.sync or self._journal.is_due(_OFTEN)
+        return self._journal.is_due()
 
     def note_pause(self, work: Work) -> None:
         """Record the arguments of the next step of a loop of plain functions, now and then.
@@ -168,7 +172,9 @@ class Commits:
             return
         args, kwargs = loop.task.parameters.spread(loop.code.named(loop.state, loop.values))
         with self._lock:
-            self._journal.goes_on(work.node, TailCall(args, kwargs, None, loop.task), False)
+            self._journal.goes_on(
+                work.node, TailCall(args, kwargs, None, loop.task), False, counts=False
+            )
 
     def _is_next(self, work: Work, result: Any) -> None:
         self._followed.append((work, result))
@@ -215,6 +221,29 @@ class Commits:
 def _in_order(*calls: Callable[[], object]) -> None:
     for call in calls:
         call()
+
+
+def _needs_record(work: Work, tail: TailCall) -> bool:
+    """Whether another process could not make the step again from an earlier record.
+
+    Nodes among the arguments have to be found by their names, and a call with a transaction or an
+    idempotency key has to be told from the calls before it.
+    """
+    given = *tail.args, *tail.kwargs.values()
+    if any(type(value) not in ATOMS and _holds_lazy(work, value) for value in given):
+        return True
+    task = tail.target or work.operation
+    return isinstance(task, Task) and of_calls((*task.parameters.injections.values(), *given))
+
+
+def _holds_lazy(work: Work, value: Any) -> bool:
+    """Whether an argument of a tail call is lazy, or has lazy values in it (M2)."""
+    kind = type(value)
+    if issubclass(kind, LazyResult):
+        return True
+    if not is_container(kind) or not holds_marks(value, (LazyResult,)):
+        return False
+    return not any(value is known for known in (*work.args, *work.kwargs.values()))
 
 
 def _whole(work: Work, tail: TailCall) -> TailCall:

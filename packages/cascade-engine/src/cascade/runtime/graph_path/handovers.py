@@ -145,7 +145,8 @@ class Handovers:
             wiring = self._around.commits.add(node, items, self._is_known)
         self._run.check(wiring.special)
         for lazy in self._streams.lists_of(wiring):
-            self._nodes.look_up(lazy)
+            if self._is_known(lazy):  # otherwise an earlier process has computed it
+                self._nodes.look_up(lazy)
         self._run.report_plan(wiring.nodes)
         return wiring
 

@@ -111,7 +111,8 @@ class LoopLane:
                 if self._reports.wanted:
                     self._reports.goes_on(work)
                 return self._processor.await_once(operation, work.source, *given)
-        call = NodeCall(operation, args, kwargs, work.policies, work.source)
+        node = None if self._run.journal is None else work.node
+        call = NodeCall(operation, args, kwargs, work.policies, work.source, node)
         if self._reports.wanted:
             call.waits = partial(self._reports.waits, work)
             call.goes_on = partial(self._reports.goes_on, work)
