@@ -6,9 +6,7 @@
 
 ``hatch run peers:bench-services`` compares with other libraries.
 
-All contenders are timed in the same rounds: see ``cascade.observatory.benchmarks.rounds``. The
-garbage collector stays on. Missed targets are printed and do not change the exit status: on a busy
-machine ratios are still meaningful, but less precise. ``--help`` lists the sections.
+``cascade.observatory.benchmarks.program`` says how it measures; ``--help`` lists the options.
 """
 
 from cascade.observatory.benchmarks.pages import write_page

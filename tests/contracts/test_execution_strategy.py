@@ -13,13 +13,13 @@ from cascade.adapters.state import InMemoryStateBackend
 from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import run_virtually
+from cascade.runtime.engine_parts import EngineParts
 from cascade.runtime.events import NodesPlanned, TaskFinished, TaskStarted
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
 from cascade.runtime.options import RunSettings
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.recording import recorder
-from cascade.runtime.surroundings import Surroundings
 from cascade.runtime.vm import BlueprintRegistry, VirtualMachine
 from cascade.runtime.vm.strategy import VMExecutionStrategy
 from cascade.spec.protocols import ExecutionStrategy
@@ -44,11 +44,11 @@ def state():
 
 
 @pytest.fixture
-def surroundings(state):
+def parts(state):
     """The parts of a run."""
     bus = MessageBus()
     executor = LocalExecutor()
-    yield Surroundings(
+    yield EngineParts(
         bus=bus,
         threads=executor,
         container=ResourceContainer(bus),
@@ -59,9 +59,9 @@ def surroundings(state):
 
 
 @pytest.fixture
-def execute(strategy, surroundings):
+def execute(strategy, parts):
     async def execute(target, **params):
-        async with Run(surroundings, params) as run:
+        async with Run(parts, params) as run:
             return await strategy.execute(target, run)
 
     return execute
@@ -92,12 +92,12 @@ async def test_it_follows_tail_calls_and_returned_lazies(execute):
     assert await execute(loop(10)) == "end"
 
 
-async def test_it_finds_blueprints_in_the_runs_registry(execute, surroundings):
+async def test_it_finds_blueprints_in_the_runs_registry(execute, parts):
     @cs.task
     def go():
         return cs.TailCall([3], target_blueprint_id="there")
 
-    surroundings.blueprints.register("there", BlueprintBuilder().build(add(0)))
+    parts.blueprints.register("there", BlueprintBuilder().build(add(0)))
 
     assert await execute(add(go(), 10)) == 13
 
@@ -137,9 +137,7 @@ async def test_it_refuses_a_skipped_target(execute):
         await execute(add(1).run_if(add(0)))
 
 
-async def test_it_opens_the_runs_resources_and_leaves_closing_them_to_the_run(
-    strategy, surroundings
-):
+async def test_it_opens_the_runs_resources_and_leaves_closing_them_to_the_run(strategy, parts):
     log = []
 
     @cs.resource
@@ -152,7 +150,7 @@ async def test_it_opens_the_runs_resources_and_leaves_closing_them_to_the_run(
     def use(n, tool=cs.inject(tool)):
         return n + tool
 
-    async with Run(surroundings) as run:
+    async with Run(parts) as run:
         assert await strategy.execute(use(use(1)), run) == 3
         assert log == ["open"]
     assert log == ["open", "close"]
@@ -167,10 +165,10 @@ async def test_it_keeps_outcomes_in_the_runs_state(execute, state):
     assert state.get_result(target.id) == 2
 
 
-async def test_it_tells_of_tasks_on_the_runs_bus(execute, surroundings):
+async def test_it_tells_of_tasks_on_the_runs_bus(execute, parts):
     seen = []
     for kind in (NodesPlanned, TaskStarted, TaskFinished):
-        surroundings.bus.subscribe(kind, seen.append)
+        parts.bus.subscribe(kind, seen.append)
     await execute(add(add_async(1)))
 
     assert sum(e.count for e in seen if isinstance(e, NodesPlanned)) == 2
@@ -212,7 +210,7 @@ async def test_one_strategy_serves_several_runs_at_once(execute):
     assert await asyncio.gather(*[execute(meet(n)) for n in range(4)]) == [0, 1, 2, 3]
 
 
-async def test_in_a_run_that_goes_on_it_leaves_the_errors_to_the_run(strategy, surroundings):
+async def test_in_a_run_that_goes_on_it_leaves_the_errors_to_the_run(strategy, parts):
     """All that can run has run, and each error is there once, in the order of the failures."""
     ran = []
 
@@ -226,14 +224,14 @@ async def test_in_a_run_that_goes_on_it_leaves_the_errors_to_the_run(strategy, s
 
     first = fail("first")
     target = add(note(1), [fail("second").after(note(2)), note(3, first), add(first)])
-    async with Run(surroundings, {}, RunSettings(fail_fast=False)) as run:
+    async with Run(parts, {}, RunSettings(fail_fast=False)) as run:
         with pytest.raises(ValueError, match=r"^(first|second)"):
             await strategy.execute(target, run)
         assert sorted(str(error) for error in run.failures) == ["first", "second"]
     assert sorted(ran) == [1, 2]
 
 
-def test_it_reports_nodes_that_wait_for_their_next_attempt(strategy, surroundings):
+def test_it_reports_nodes_that_wait_for_their_next_attempt(strategy, parts):
     """The run has the time, the strategy the node."""
     attempts = []
 
@@ -247,7 +245,7 @@ def test_it_reports_nodes_that_wait_for_their_next_attempt(strategy, surrounding
     lazy = flaky().with_retry(delay=3600)
 
     async def main():
-        async with Run(surroundings) as run:
+        async with Run(parts) as run:
             running = asyncio.ensure_future(strategy.execute(add(lazy), run))
             await asyncio.sleep(10)
             waiting = [w for w in run.waiting() if w.reason == "retry delay"]

@@ -15,15 +15,15 @@ import pytest
 import cascade as cs
 from cascade.runtime.clock import run_virtually
 from cascade.runtime.diagnostics import blocking_calls as blocking
+from cascade.runtime.diagnostics import blocking_warnings
 from cascade.runtime.diagnostics import collections as collector
 from cascade.runtime.diagnostics import usage as usage_module
-from cascade.runtime.diagnostics.blocking_calls import (
+from cascade.runtime.diagnostics.blocking_calls import BlockingMonitor, marked
+from cascade.runtime.diagnostics.blocking_warnings import (
     BlockedStep,
     BlockingCallWarning,
-    BlockingMonitor,
     describe,
     describe_call,
-    marked,
     warn,
 )
 from cascade.runtime.diagnostics.collections import CountedPauses, HeardPauses
@@ -519,7 +519,7 @@ def test_a_thread_that_cannot_start_fails_no_task(monkeypatch, monitor, drive, c
 @pytest.fixture
 def blocked(tmp_path, monkeypatch):
     """A step that blocks in the second line of ``flow.py``."""
-    monkeypatch.setattr(blocking, "_said", {})
+    monkeypatch.setattr(blocking_warnings, "_said", {})
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "flow.py"
     path.write_text("async def fetch(url):\n    return requests.get(url).json()\n")

@@ -9,6 +9,7 @@ from cascade.runtime.events import (
     Event,
     RunFinished,
     RunStarted,
+    TaskCached,
     TaskEvent,
     TaskFinished,
     TaskStarted,
@@ -158,6 +159,23 @@ def test_a_subscription_in_the_midst_of_a_look_up_is_not_missed_later(bus, seen)
 
     assert not bus.wants(TaskStarted)
     assert bus.wants(TaskStarted)
+
+
+def test_handlers_that_take_events_at_once_are_told_apart(bus):
+    told = []
+    bus.subscribe(TaskStarted, lambda event: told.append("later"))
+    cancel = bus.subscribe(TaskEvent, lambda event: told.append("at once"), at_once=True)
+
+    assert bus.publish_at_once(started)
+    assert told == ["at once"]
+    bus.publish_later(started)
+    assert told == ["at once", "later"]
+    bus.publish(started)
+    assert told[2:] == ["at once", "later"]
+    assert not bus.publish_at_once(TaskCached("1", "load", 1))
+    cancel()
+    assert bus.publish_at_once(started)
+    assert len(told) == 5
 
 
 def test_a_coroutine_function_is_refused(bus):

@@ -85,7 +85,8 @@ async def test_sums_of_finished_tasks_are_complete_and_few(engine, task, use_vm)
 async def test_sums_make_no_events_and_all_events_bring_no_sums(engine, monkeypatch):
     """Who subscribes to all events would get each task twice."""
     made = []
-    monkeypatch.setattr(MessageBus, "publish", lambda bus, notice: made.append(type(notice)))
+    for name in ("publish", "publish_later"):
+        monkeypatch.setattr(MessageBus, name, lambda bus, notice: made.append(type(notice)))
     cancel = engine.bus.subscribe(TasksFinished, made.append)
     await engine.run([add(n, 1) for n in range(20)])
     assert set(made) == {TasksFinished}
@@ -301,6 +302,110 @@ async def test_handlers_are_called_in_the_loops_thread(run, engine):
     assert set(threads) == {threading.get_ident()}
 
 
+@cs.resource
+def shared():
+    yield "shared"
+
+
+@cs.resource(scope="task")
+def own():
+    yield "own"
+
+
+def tasks_that_append_to(log):
+    """Kind → a target; its task appends "ran" to ``log``. The first ones are for the loop."""
+
+    @cs.task
+    async def coroutine(tool=None):
+        log.append("ran")
+        await asyncio.sleep(0)
+
+    @cs.task
+    async def coroutine_loop(n):
+        log.append("ran")
+        return coroutine_loop.tail(n - 1) if n else n
+
+    @cs.task(mode="inline")
+    def inline(tool=None):
+        log.append("ran")
+
+    @cs.task(mode="inline")
+    def inline_loop(n):
+        log.append("ran")
+        return inline_loop.tail(n - 1) if n else n
+
+    @cs.task
+    def plain(tool=None):
+        log.append("ran")
+
+    @cs.task
+    def loop(n):
+        log.append("ran")
+        return loop.tail(n - 1) if n else n
+
+    loops = {"coroutine loop": coroutine_loop, "inline loop": inline_loop, "loop": loop}
+    calls = {"coroutine": coroutine, "inline": inline, "plain": plain}
+    ways = {
+        "": lambda task: task(),
+        " with a retry": lambda task: task().with_retry(3),
+        " with a timeout": lambda task: task().with_timeout(60),
+        " with a capacity": lambda task: task().with_capacity(gpu=1),
+        " with a cache": lambda task: task().with_cache(cs.LRUCache()),
+        " with a resource": lambda task: task(cs.inject(shared)),
+        " with a resource of its own": lambda task: task(cs.inject(own)),
+        " in a map": lambda task: task.map(tool=[1, 2]),
+    }
+    return {
+        **{name + way: make(task) for name, task in calls.items() for way, make in ways.items()},
+        **{name: task(30) for name, task in loops.items()},
+    }
+
+
+KINDS = list(tasks_that_append_to([]))
+#: A timeout takes an inline function to a worker.
+IN_THE_LOOP = [
+    kind
+    for kind in KINDS
+    if kind.startswith(("coroutine", "inline")) and kind != "inline with a timeout"
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_handler_at_once_sees_a_start_before_anything_that_the_task_does(use_vm, kind):
+    log = []
+    async with cs.Engine(capacities={"gpu": 1}) as engine:
+        engine.bus.subscribe(TaskStarted, lambda event: log.append("started"), at_once=True)
+        await engine.run(tasks_that_append_to(log)[kind], use_vm=use_vm)
+    assert log[0] == "started"
+    assert log.count("started") == (2 if kind.endswith("map") else 1)
+
+
+@pytest.mark.parametrize("kind", IN_THE_LOOP)
+async def test_a_handler_sees_a_start_before_anything_that_a_task_does_in_the_event_loop(
+    use_vm, kind
+):
+    log = []
+    async with cs.Engine(capacities={"gpu": 1}) as engine:
+        engine.bus.subscribe(TaskStarted, lambda event: log.append("started"))
+        await engine.run(tasks_that_append_to(log)[kind], use_vm=use_vm)
+    assert log[0] == "started"
+
+
+async def test_a_handler_at_once_is_called_in_the_thread_of_the_task(run, engine):
+    threads = {}
+
+    @cs.task
+    def work():
+        threads["task"] = threading.get_ident()
+
+    engine.bus.subscribe(
+        TaskStarted, lambda event: threads.update(at_once=threading.get_ident()), at_once=True
+    )
+    engine.bus.subscribe(TaskStarted, lambda event: threads.update(later=threading.get_ident()))
+    await run(work())
+    assert threads["at_once"] == threads["task"] != threads["later"] == threading.get_ident()
+
+
 async def test_all_events_of_a_run_have_come_when_it_ends(run, engine):
     """Also events that other threads publish."""
     for _ in range(20):
@@ -325,3 +430,36 @@ async def test_one_subscription_is_enough(run, engine, kind):
         await run([*target[:2], fail().after(*target[:2])])
 
     assert {type(event) for event in seen} == {kind}
+
+
+async def test_subscribers_may_come_after_runs_and_programs(engine, use_vm):
+    """The parts that the engine lends to its runs are kept from one run to the next."""
+    program = engine.compile(add(1))
+    assert await engine.run(add(1), use_vm=use_vm) == 1
+    assert await program.run() == 1
+    seen = []
+    engine.bus.subscribe(TaskFinished, seen.append)
+    assert await engine.run(add(1), use_vm=use_vm) == 1
+    assert await program.run() == 1
+    assert [event.task for event in seen] == ["add", "add"]
+
+
+async def test_a_subscriber_that_comes_during_a_run_gets_nodes_from_the_next_run_on(engine, use_vm):
+    seen = []
+
+    @cs.task
+    async def subscribe():
+        engine.bus.subscribe(Event, seen.append)
+
+    await engine.run(add(1).after(subscribe()), use_vm=use_vm)
+    assert [type(event) for event in seen] == [RunFinished]
+    await engine.run(add(1), use_vm=use_vm)
+    assert names(seen) == [("TaskStarted", "add"), ("TaskFinished", "add")]
+
+
+def test_the_bus_of_an_engine_stays_the_same():
+    """Runs, limits and resources hold it."""
+    bus = MessageBus()
+    assert cs.Engine(bus=bus).bus is bus
+    with pytest.raises(AttributeError, match="bus"):
+        cs.Engine().bus = bus

@@ -149,15 +149,16 @@ def asynchronous(request):
 class Book:
     """A cache with keys of arguments that notes its calls, and may fail."""
 
-    def __init__(self, fails=(), known=()):
+    def __init__(self, fails=(), known=(), kind=OSError):
         self.asked = []
         self.kept = dict(known)
         self.fails = set(fails)
+        self.kind = kind
 
     def _note(self, what, *details):
         self.asked.append((what, *details))
         if what in self.fails:
-            raise OSError(f"{what} failed")
+            raise self.kind(f"{what} failed")
 
     def key(self, task, arguments):
         self._note("key", dict(arguments))
@@ -629,6 +630,26 @@ async def test_an_error_of_the_cache_is_the_nodes(engine, use_vm, calls, what, i
         await engine.run(user(cached) if inner else cached, use_vm=use_vm)
     assert "in task 'work'" in caught.value.__notes__[0]
     assert len(calls) == (what == "save")
+
+
+@pytest.mark.parametrize("what", ["key", "load", "save"])
+@pytest.mark.parametrize("inner", [False, True], ids=["root", "inner"])
+async def test_an_error_of_the_cache_that_ends_loops_is_replaced(
+    engine, use_vm, calls, asynchronous, what, inner
+):
+    """M13."""
+    work = calls.task(lambda n: n, asynchronous=asynchronous)
+    target = work(1).with_cache(Book(fails=[what], kind=StopIteration))
+
+    with pytest.raises(
+        cs.errors.TaskStopIterationError, match=f"the function 'Book.{what}' raised StopIteration"
+    ) as caught:
+        await engine.run([target] if inner else target, use_vm=use_vm)
+    assert "in task 'work'" in caught.value.__notes__[0]
+
+    target = work(1).with_cache(Book(fails=[what], kind=asyncio.CancelledError))
+    with pytest.raises(cs.errors.TaskCancelledError):
+        await engine.run([target] if inner else target, use_vm=use_vm)
 
 
 @pytest.mark.parametrize("what", ["key", "load", "save"])

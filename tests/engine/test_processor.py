@@ -9,10 +9,10 @@ import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.attempts import NodeCall, NodeProcessor
 from cascade.runtime.bus import MessageBus
+from cascade.runtime.engine_parts import EngineParts
 from cascade.runtime.execution.placement import wants_resources
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
-from cascade.runtime.surroundings import Surroundings
 from cascade.runtime.vm import BlueprintRegistry
 from cascade.spec.operation import Operation
 
@@ -30,7 +30,7 @@ def node_call(func, is_async, args, kwargs, *, inline=False):
 async def processor():
     executor = LocalExecutor(2)
     bus = MessageBus()
-    lent = Surroundings(
+    lent = EngineParts(
         bus=bus,
         threads=executor,
         container=ResourceContainer(bus),

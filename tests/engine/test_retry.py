@@ -295,6 +295,82 @@ def test_an_error_of_the_function_is_the_error_of_the_node(use_vm, is_async, kin
         virtually((coroutine if is_async else plain)().with_retry(9, delay=broken), use_vm)
 
 
+def refusing(kind):
+    """A task of a kind that fails at once, with no retry yet."""
+
+    @cs.task
+    def plain(n, ticket=None):
+        raise Refused(1)
+
+    @cs.task(mode="inline")
+    def inline():
+        raise Refused(1)
+
+    @cs.task
+    async def coroutine():
+        raise Refused(1)
+
+    @cs.task
+    def loop(n):
+        if not n:
+            raise Refused(1)
+        return loop.tail(n - 1)
+
+    @cs.task
+    async def coroutine_loop(n):
+        if not n:
+            raise Refused(1)
+        return coroutine_loop.tail(n - 1)
+
+    return {
+        "plain": lambda: plain(1),
+        "timeout": lambda: plain(1).with_timeout(60),
+        "capacity": lambda: plain(1).with_capacity(gpu=1),
+        "resource": lambda: plain(1, cs.inject("ticket")),
+        "inline": inline,
+        "coroutine": coroutine,
+        "coroutine with a timeout": lambda: coroutine().with_timeout(60),
+        "loop": lambda: loop(40),
+        "coroutine loop": lambda: coroutine_loop(40),
+    }[kind]()
+
+
+@cs.resource(scope="task")
+def ticket():
+    yield "ticket"
+
+
+@pytest.mark.parametrize("way", ["on", "delay"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "plain",
+        "timeout",
+        "capacity",
+        "resource",
+        "inline",
+        "coroutine",
+        "coroutine with a timeout",
+        "loop",
+        "coroutine loop",
+    ],
+)
+async def test_a_stop_iteration_of_the_function_names_it(use_vm, kind, way):
+    """M13: also where the other function decides as well."""
+
+    def stops(*details):
+        raise StopIteration
+
+    functions = {"on": lambda error: True, "delay": lambda error, attempt: 0, way: stops}
+    async with cs.Engine(capacities={"gpu": 1}, resources=[ticket]) as engine:
+        with pytest.raises(
+            cs.errors.TaskStopIterationError, match=r"the function '.*stops' raised StopIteration"
+        ) as caught:
+            await engine.run(refusing(kind).with_retry(3, **functions), use_vm=use_vm)
+    assert isinstance(caught.value.__cause__, StopIteration)
+    assert [note for note in caught.value.__notes__ if "in task" in note]
+
+
 def test_attempts_share_their_arguments(use_vm):
     """M23."""
 

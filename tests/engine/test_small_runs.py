@@ -6,6 +6,7 @@ import threading
 import pytest
 
 import cascade as cs
+from cascade.runtime.events import RunFinished
 from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.run import current_run
 
@@ -96,6 +97,45 @@ async def test_runs_one_after_the_other_give_the_event_loop_its_turns(
     for _ in range(10):
         await engine.run(add(1, 2))
     assert turns() >= 10
+
+
+@pytest.mark.parametrize("budget", [60, 0], ids=["no turn", "turn"])
+async def test_a_cancel_that_comes_at_the_end_of_a_run_is_for_its_caller(
+    monkeypatch, budget, use_vm
+):
+    """As one in the last step of an asyncio task is. The run itself has its value."""
+    monkeypatch.setattr("cascade.runtime.lives.BUDGET", budget)
+    told = []
+
+    @cs.resource
+    def table():
+        yield "table"
+        told.append("closed")
+
+    @cs.task
+    async def sit(table=cs.inject("table")):
+        return table
+
+    def cancel(event):
+        told.append(event.status)
+        running.cancel()
+
+    async with cs.Engine(resources=[table]) as engine:
+        engine.bus.subscribe(RunFinished, cancel)
+        running = asyncio.ensure_future(engine.run(sit(), use_vm=use_vm))
+        await asyncio.wait([running])
+        assert running.cancelled()
+        assert told == ["closed", "succeeded"]
+        assert engine.runs() == []
+
+
+async def test_a_timeout_that_ends_in_the_last_turn_of_a_run_is_not_lost(engine, monkeypatch):
+    monkeypatch.setattr("cascade.runtime.lives.BUDGET", 0)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(60) as scope:
+            now = asyncio.get_running_loop().time()
+            engine.bus.subscribe(RunFinished, lambda event: scope.reschedule(now))
+            await engine.run(parts_here())
 
 
 async def test_a_plain_call_may_wait_for_the_event_loop(engine):

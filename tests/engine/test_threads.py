@@ -146,6 +146,82 @@ async def test_the_next_node_is_an_event(gate, use_vm):
         await running
 
 
+@cs.resource(scope="task")
+async def ticket():
+    yield "ticket"
+
+
+@cs.resource(scope="task")
+def slow_ticket():
+    yield "slow ticket"
+
+
+@cs.task
+def use(n, ticket=cs.inject("ticket")):
+    return ticket
+
+
+@both_paths
+@pytest.mark.parametrize("seconds", [None, 60], ids=["no timeout", "timeout"])
+async def test_a_call_with_resources_of_its_own_that_waits_is_listed_and_an_event(
+    gate, use_vm, seconds
+):
+    told = []
+    async with cs.Engine(threads=1, resources=[ticket]) as engine:
+        engine.bus.subscribe(TaskWaiting, told.append)
+        running = asyncio.ensure_future(engine.run(gate.stay(1), use_vm=use_vm))
+        await until(lambda: gate.inside)
+        lazies = [use(n).with_timeout(seconds) for n in range(2)]
+        other = asyncio.ensure_future(engine.run(lazies, use_vm=use_vm))
+        await until(lambda: len(told) == len(waits_for_threads(engine)) == 2)
+        for found in told, waits_for_threads(engine):
+            assert {wait.node for wait in found} == {lazy.number for lazy in lazies}
+            assert {(wait.task, wait.reason, wait.holders) for wait in found} == {
+                ("use", "worker thread", ("stay",))
+            }
+        gate.open.set()
+        assert (await running, await other) == (1, ["ticket", "ticket"])
+        assert not engine.waiting()
+
+
+@both_paths
+async def test_a_node_with_a_timeout_that_waits_is_an_event(gate, use_vm):
+    told = []
+    async with cs.Engine(threads=1) as engine:
+        engine.bus.subscribe(TaskWaiting, told.append)
+        running = asyncio.ensure_future(engine.run(gate.stay(1), use_vm=use_vm))
+        await until(lambda: gate.inside)
+        other = asyncio.ensure_future(engine.run(inner(2).with_timeout(60), use_vm=use_vm))
+        await until(lambda: told)
+        (event,) = told
+        assert (event.task, event.reason, event.holders) == ("inner", "worker thread", ("stay",))
+        gate.open.set()
+        assert (await running, await other) == (1, 2)
+
+
+@both_paths
+async def test_a_provider_that_waits_is_listed(gate, use_vm):
+    told = []
+    async with cs.Engine(threads=1, resources=[slow_ticket]) as engine:
+        engine.bus.subscribe(TaskWaiting, told.append)
+        running = asyncio.ensure_future(engine.run(gate.stay(1), use_vm=use_vm))
+        await until(lambda: gate.inside)
+        target = use(1, ticket=cs.inject("slow_ticket"))
+        other = asyncio.ensure_future(engine.run(target, use_vm=use_vm))
+        await until(lambda: waits_for_threads(engine))
+        (wait,) = waits_for_threads(engine)
+        assert (wait.task, wait.node, wait.reason, wait.holders) == (
+            "resource slow_ticket",
+            0,
+            "worker thread",
+            ("stay",),
+        )
+        assert not told  # it is no task
+        gate.open.set()
+        assert (await running, await other) == (1, "slow ticket")
+        assert not engine.waiting()
+
+
 class Nested:
     """Plain tasks that run a target on the same engine, and wait for it on their thread."""
 

@@ -7,7 +7,6 @@ The shapes are pytest-benchmarks as well: ``hatch test tests/observatory/test_be
 import dataclasses
 import gc
 import io
-import json
 import re
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -16,10 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from tests.in_process import call
+from tests.observatory.reports import check_printed, report_of
 
 from cascade.observatory.benchmarks import (
-    contenders,
     graphs,
     imports,
     limits,
@@ -42,7 +40,7 @@ from cascade.observatory.benchmarks.findings import (
     target_cells,
     write,
 )
-from cascade.observatory.benchmarks.pages import charts_in, write_page
+from cascade.observatory.benchmarks.pages import charts_in
 from cascade.observatory.benchmarks.peers import installed_peers
 from cascade.observatory.benchmarks.rounds import Contender, Samples, Summary, measure, summarise
 from cascade.observatory.benchmarks.shapes import PLAIN, SHAPES, TREE
@@ -81,13 +79,6 @@ def samples_of(**seconds):
         collector_enabled=True,
         collector_thresholds=(700, 10, 10),
     )
-
-
-@pytest.fixture
-def few_nodes(monkeypatch):
-    """A run is of few nodes: ten times the smallest graph will do where no time is looked at."""
-    monkeypatch.setattr(contenders, "_NODES_OF_A_RUN", 20)
-    monkeypatch.setattr(contenders, "_PLAIN_CALLS_OF_A_RUN", 200)
 
 
 def printed(table, width=80):
@@ -361,10 +352,8 @@ def test_the_benchmark_of_the_graph_path_runs_and_writes_its_report(
     few_nodes, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(graphs, "_single", lambda _: 1_000)
-    report = tmp_path / "a" / "report.json"
-    options = ("--max", 100, "--rounds", 1, "--json", report)
-    done = call(lambda words: graphs.PROGRAM.run(write_page, words), *options, cwd=tmp_path)
-    written = json.loads(report.read_text(encoding="utf-8"))
+    report = report_of(graphs.PROGRAM, tmp_path)
+    written = report.written
 
     assert {"wide, 100 nodes", "chain, 100 nodes", "tree, 100 nodes"} <= set(
         written["measurements"]
@@ -373,9 +362,8 @@ def test_the_benchmark_of_the_graph_path_runs_and_writes_its_report(
     assert names[:4] == ["cascade", "asyncio.gather", "plain calls", "thread pool"]
     assert written["memory_bytes_per_node"].keys() == {"wide", "chain", "tree"}
     # A long name takes two lines of its cell where figures are wide, as on a busy machine.
-    assert all(target["figure"][:30] in done.stdout for target in written["targets"])
+    check_printed(report, characters=30)
     assert len(charts_in(written)) >= 6
-    assert max(map(len, done.stdout.splitlines()[1:-2])) <= 80
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)

@@ -1,12 +1,11 @@
 """The benchmarks of kinds of nodes compute correctly; no test looks at a time."""
 
 import asyncio
-import json
 
 import pytest
-from tests.in_process import call
+from tests.observatory.reports import check_printed, check_suite, few_nodes_in, report_of
 
-from cascade.observatory.benchmarks import awaiting, contenders, maps, nodes, peers, program
+from cascade.observatory.benchmarks import awaiting, maps, nodes, peers
 from cascade.observatory.benchmarks.contenders import (
     AsyncioGather,
     Cascade,
@@ -14,17 +13,9 @@ from cascade.observatory.benchmarks.contenders import (
     InARow,
     TaskGroups,
 )
-from cascade.observatory.benchmarks.pages import charts_in, pictured_in, write_page
+from cascade.observatory.benchmarks.pages import pictured_in
 from cascade.observatory.benchmarks.shapes import SHAPES
-from cascade.observatory.benchmarks.suites import SUITES, part_of
 from cascade.runtime.events import TaskCached
-
-
-@pytest.fixture
-def few_nodes(monkeypatch):
-    """A run is of few nodes: less is enough where no time is looked at."""
-    monkeypatch.setattr(contenders, "_NODES_OF_A_RUN", 20)
-
 
 # -- contenders -----------------------------------------------------------------------------------
 
@@ -114,13 +105,9 @@ def test_no_call_with_a_cache_finds_its_value():
     [peers.PydanticGraph, peers.Burr, peers.LangGraph],
     ids=lambda peer: peer.distribution,
 )
-def test_peers_count_down_in_an_event_loop(peer):
-    counters, absent = peers.installed_counters()
-    if peer.distribution in absent:
-        pytest.skip(f"{peer.distribution} is not installed")
-    (counter,) = (one for one in counters if isinstance(one, peer))
+def test_peers_count_down_in_an_event_loop(peer, counter_of):
     with EventLoop() as loop:
-        contender = peers.counting(counter, loop, 20, times=2)
+        contender = peers.counting(counter_of(peer), loop, 20, times=2)
         assert contender.run() == 0
         assert contender.operations == 2
 
@@ -130,20 +117,14 @@ def test_peers_count_down_in_an_event_loop(peer):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """What a small run of all sections wrote, and what it printed."""
-    folder = tmp_path_factory.mktemp("report")
-    path = folder / "report.json"
-    options = ("--max", 100, "--rounds", 1, "--quick", "--json", path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contenders, "_NODES_OF_A_RUN", 20)
-        patch.setattr(program, "_CALLS", 1_000)
-        done = call(lambda words: nodes.PROGRAM.run(write_page, words), *options, cwd=folder)
-    return json.loads(path.read_text(encoding="utf-8")), done.stdout
+        few_nodes_in(patch)
+        return report_of(nodes.PROGRAM, tmp_path_factory.mktemp("report"), "--quick")
 
 
 @pytest.mark.timeout(180)  # where the machine is busy; else it takes some seconds
 def test_the_benchmark_of_kinds_of_nodes_writes_its_report(report):
-    written, printed = report
+    written = report.written
     titles = {
         f"{shape}, {kind.name}, 100 nodes" for shape in ("wide", "chain") for kind in awaiting.KINDS
     }
@@ -164,15 +145,13 @@ def test_the_benchmark_of_kinds_of_nodes_writes_its_report(report):
         "resources",
         "long arguments",
     }
-    assert all(one["figure"] in printed for one in written["targets"])
-    assert max(map(len, printed.splitlines()[1:-2])) <= 80
+    check_printed(report)
 
 
 @pytest.mark.timeout(180)
 def test_ratios_are_of_one_process_and_its_rounds(report):
     """A ratio is the median of the ratios of the same rounds, of which there was one."""
-    written, _ = report
-    for measured in written["measurements"].values():
+    for measured in report.written["measurements"].values():
         base = {one["name"]: one for one in measured["contenders"]}[measured["baseline"]]
         for one in measured["contenders"]:
             assert len(one["seconds_per_operation"]) == 1
@@ -182,11 +161,7 @@ def test_ratios_are_of_one_process_and_its_rounds(report):
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", ["coroutines", "nodes", "maps"])
 def test_the_report_has_each_suite_and_its_charts(report, name):
-    (suite,) = (suite for suite in SUITES if suite.name == name)
-    part = part_of(report[0], suite)
-    assert part is not None
-    assert part["targets"]
-    assert charts_in(part)
+    suite, part = check_suite(report, name)
     several = {t.replace("100", "1 000"): m for t, m in part["measurements"].items()}
     larger = {**part, "measurements": {**part["measurements"], **several}}
     assert [chart.title for chart in pictured_in(larger, suite.drawn)] == list(suite.drawn)

@@ -1,14 +1,10 @@
 """The benchmarks of many runs on one engine compute correctly; no test looks at a time."""
 
-import json
-
 import pytest
-from tests.in_process import call
+from tests.observatory.reports import check_printed, check_suite, report_of
 
-from cascade.observatory.benchmarks import fleets, program, small_runs
+from cascade.observatory.benchmarks import fleets, small_runs
 from cascade.observatory.benchmarks.contenders import Cascade
-from cascade.observatory.benchmarks.pages import charts_in, write_page
-from cascade.observatory.benchmarks.suites import SUITES, part_of
 
 WAYS = [small_runs.GRAPH, small_runs.INLINE, small_runs.PROGRAM_NAME, small_runs.BY_HAND]
 
@@ -78,34 +74,26 @@ def test_a_fleet_makes_as_many_agents_as_it_says():
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """What a small run of all sections wrote, and what it printed."""
-    folder = tmp_path_factory.mktemp("report")
-    path = folder / "report.json"
-    options = ("--max", 100, "--rounds", 1, "--quick", "--json", path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program, "_CALLS", 1_000)
         patch.setattr(fleets, "_STEPS", 10_000)
-        done = call(lambda words: small_runs.PROGRAM.run(write_page, words), *options, cwd=folder)
-    return json.loads(path.read_text(encoding="utf-8")), done.stdout
+        return report_of(small_runs.PROGRAM, tmp_path_factory.mktemp("report"), "--quick")
 
 
 @pytest.mark.timeout(180)  # where the machine is busy; else it takes some seconds
 def test_the_benchmark_of_services_writes_its_report(report):
-    written, printed = report
+    written = report.written
     titles = {"3 plain", "3 mixed", "service"}
     titles |= {f"{what}, {count} at once" for what in ("agents", "starts") for count in (1, 100)}
     assert titles <= set(written["measurements"])
     assert written["latency_ms"].keys() == set(WAYS)
     assert all(set(one) == {"p50", "p99", "max"} for one in written["latency_ms"].values())
     assert written["memory_bytes_per_agent"].keys() == {"cascade", "by hand"}
-    assert all(one["figure"] in printed for one in written["targets"])
-    assert max(map(len, printed.splitlines()[1:-2])) <= 80
+    check_printed(report)
 
 
 @pytest.mark.timeout(180)
 def test_a_step_of_an_agent_is_what_long_lives_have_more(report):
-    written, _ = report
-    measured = written["measurements"]["agents, 100 at once"]
+    measured = report.written["measurements"]["agents, 100 at once"]
     assert [one["name"] for one in measured["contenders"]] == ["cascade", "by hand"]
     more = measured["contenders"][0]["operations"]
     assert more % 100 == 0
@@ -115,8 +103,4 @@ def test_a_step_of_an_agent_is_what_long_lives_have_more(report):
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", ["small", "fleets"])
 def test_the_report_has_each_suite_and_its_charts(report, name):
-    (suite,) = (suite for suite in SUITES if suite.name == name)
-    part = part_of(report[0], suite)
-    assert part is not None
-    assert part["targets"]
-    assert charts_in(part)
+    check_suite(report, name)

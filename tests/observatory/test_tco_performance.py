@@ -6,18 +6,17 @@ The tiers are pytest-benchmarks as well: ``hatch test tests/observatory/test_tco
 
 import asyncio
 import itertools
-import json
 
 import pytest
-from tests.in_process import call
+from tests.observatory.reports import check_printed, report_of
 
 import cascade as cs
-from cascade.observatory.benchmarks import loops, peers, program, steps
+from cascade.observatory.benchmarks import loops, peers, steps
 from cascade.observatory.benchmarks.contenders import Cascade, EventLoop
 from cascade.observatory.benchmarks.delays import delays_beside
 from cascade.observatory.benchmarks.findings import Findings
 from cascade.observatory.benchmarks.memory import peak_bytes
-from cascade.observatory.benchmarks.pages import charts_in, curves_in, write_page
+from cascade.observatory.benchmarks.pages import charts_in, curves_in
 from cascade.runtime.loops.fused import is_traced
 
 STEPS = 1_000
@@ -218,12 +217,8 @@ def test_a_contender_has_one_colour_in_all_charts():
     [peers.PydanticGraph, peers.Burr, peers.LangGraph],
     ids=lambda peer: peer.distribution,
 )
-def test_peers_count_down(peer):
-    counters, absent = peers.installed_counters()
-    if peer.distribution in absent:
-        pytest.skip(f"{peer.distribution} is not installed")
-    (counter,) = (one for one in counters if isinstance(one, peer))
-    assert counter.count_down(20) == 0
+def test_peers_count_down(peer, counter_of):
+    assert counter_of(peer).count_down(20) == 0
 
 
 # -- the program ----------------------------------------------------------------------------------
@@ -232,12 +227,9 @@ def test_peers_count_down(peer):
 @pytest.mark.timeout(180)  # where the machine is busy; else it takes some seconds
 def test_the_benchmark_of_loops_runs_and_writes_its_report(tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "CALLS", 1_000)
-    monkeypatch.setattr(program, "_CALLS", 1_000)
     monkeypatch.setattr(steps, "pythons_of_this_machine", dict)  # test_other_pythons.py has them
-    report = tmp_path / "a" / "report.json"
-    options = ("--max", 100, "--rounds", 1, "--quick", "--json", report)
-    done = call(lambda words: steps.PROGRAM.run(write_page, words), *options, cwd=tmp_path)
-    written = json.loads(report.read_text(encoding="utf-8"))
+    report = report_of(steps.PROGRAM, tmp_path, "--quick")
+    written = report.written
 
     titles = {f"{loop.name}, 100 steps" for loop in loops.LOOPS}
     titles |= {"recursion, 100 steps", "inbox"}
@@ -256,6 +248,5 @@ def test_the_benchmark_of_loops_runs_and_writes_its_report(tmp_path, monkeypatch
     assert written["benchmark"] == "tco_performance"
     assert written["memory_bytes"].keys() == {"fused", "generated", "interpreted"}
     assert all(set(delays) == {"p50", "p99", "max"} for delays in written["delay_ms"].values())
-    assert all(target["figure"] in done.stdout for target in written["targets"])
+    check_printed(report)
     assert len(charts_in(written)) >= 10
-    assert max(map(len, done.stdout.splitlines()[1:-2])) <= 80

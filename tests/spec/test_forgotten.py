@@ -75,6 +75,46 @@ def drop_a_tail_call(n):
     TailCall([n])
 
 
+def drop_from_a_variable(n):
+    step = other.tail(n)  # noqa: F841
+
+
+def drop_from_a_variable_in_one_line(n):
+    step = other.tail(n); return n  # noqa: E702, F841  # fmt: skip
+
+
+def drop_from_a_typed_variable(n):
+    step: object = other.tail(n)  # noqa: F841
+    return n
+
+
+def drop_from_a_variable_in_a_choice(n):
+    step = other.tail(n) if n else None  # noqa: F841
+
+
+def drop_from_a_variable_in_a_loop(items):
+    for item in items:
+        step = other.tail(item)  # noqa: F841
+    return len(items)
+
+
+def drop_from_a_variable_in_a_block(n):
+    try:
+        step = other.tail(n)  # noqa: F841
+    finally:
+        print(n)
+
+
+async def drop_from_a_variable_in_a_coroutine(n):
+    step = other.tail(n)  # noqa: F841
+    return n
+
+
+def drop_from_a_deleted_variable(n):
+    step = other.tail(n)
+    del step
+
+
 DROPS = [
     drop,
     drop_in_an_expression,
@@ -86,12 +126,31 @@ DROPS = [
     drop_over_lines,
     drop_a_tail_call,
 ]
+UNREAD = [
+    drop_from_a_variable,
+    drop_from_a_variable_in_one_line,
+    drop_from_a_typed_variable,
+    drop_from_a_variable_in_a_choice,
+    drop_from_a_variable_in_a_loop,
+    drop_from_a_variable_in_a_block,
+    drop_from_a_variable_in_a_coroutine,
+    drop_from_a_deleted_variable,
+]
 
 
 @pytest.mark.parametrize("function", DROPS, ids=lambda function: function.__name__)
 def test_dropped_tail_calls_are_refused(function):
     with pytest.raises(DefinitionError, match="drops it"):
         task(function)
+
+
+@pytest.mark.parametrize("function", UNREAD, ids=lambda function: function.__name__)
+def test_tail_calls_in_variables_that_are_never_read_are_refused(function):
+    with pytest.raises(DefinitionError, match=r"into 'step', which is never read") as caught:
+        task(function)
+
+    assert f"test_forgotten.py:{line_in(function, 'tail(')}" in str(caught.value)
+    assert "right:  return other.tail(…)" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +200,27 @@ def kept_in_a_variable(n):
     return tail  # noqa: RET504
 
 
+def kept_in_a_variable_that_is_read_in_one_line(n):
+    tail = other.tail(n); return tail  # noqa: E702, RET504  # fmt: skip
+
+
+def kept_in_a_variable_of_an_inner_function(n):
+    tail = other.tail(n)
+    return (lambda: tail)()
+
+
+def kept_in_a_variable_that_is_set_twice(n):
+    tail = None
+    for at in range(n):
+        tail = other.tail(at)
+    return tail
+
+
+def kept_where_all_variables_are_read(n):
+    tail = other.tail(n)
+    return locals()["tail"]
+
+
 def returned_from_a_choice(n):
     return other.tail(n) if n else None
 
@@ -168,6 +248,10 @@ def argument_of_a_dropped_call(n):
     "function",
     [
         kept_in_a_variable,
+        kept_in_a_variable_that_is_read_in_one_line,
+        kept_in_a_variable_of_an_inner_function,
+        kept_in_a_variable_that_is_set_twice,
+        kept_where_all_variables_are_read,
         returned_from_a_choice,
         tail_of_something_else,
         tail_of_an_object,
@@ -213,9 +297,20 @@ async def drop_a_call_in_a_coroutine(n):
     other(n=n)
 
 
+def drop_a_call_from_a_variable(n):
+    done = other(n)  # noqa: F841
+    return n
+
+
 @pytest.mark.parametrize(
     "function",
-    [drop_a_call, drop_a_map, drop_a_call_in_an_expression, drop_a_call_in_a_coroutine],
+    [
+        drop_a_call,
+        drop_a_map,
+        drop_a_call_in_an_expression,
+        drop_a_call_in_a_coroutine,
+        drop_a_call_from_a_variable,
+    ],
     ids=lambda function: function.__name__,
 )
 def test_a_dropped_call_of_a_task_is_refused_at_the_first_call(function):
@@ -227,7 +322,11 @@ def test_a_dropped_call_of_a_task_is_refused_at_the_first_call(function):
         made.map(n=[1])
 
     told = str(caught.value)
-    assert f"test_forgotten.py:{line_in(function, 'other')} and drops its lazy value" in told
+    assert f"test_forgotten.py:{line_in(function, 'other')} and " in told
+    if function is drop_a_call_from_a_variable:
+        assert "puts its lazy value into 'done', which is never read, so that" in told
+    else:
+        assert "drops its lazy value, so that it would never run" in told
     assert "return result.after(done)" in told
 
 

@@ -75,6 +75,16 @@ def _found(store: RunStore, run_id: str) -> RunRecord:
     return run
 
 
+common = double(2)
+
+
+@cs.task
+async def shared(n: int, total: int = 0) -> object:
+    if n == 1:
+        fragile.func(0)
+    return total if n == 0 else shared.tail(n - 1, add(total, common))
+
+
 looks: list[Callable[[], None]] = []
 
 
@@ -143,6 +153,19 @@ async def test_an_agent_goes_on_with_the_step_that_failed(store, use_vm):
         assert calls == {"agent": 3, "add": 2, "fragile": 1}, calls
         assert await engine.run(agent(4), run_id="agent", use_vm=use_vm) == 10
     assert calls == {"agent": 6, "add": 4, "fragile": 2}
+
+
+async def test_a_lazy_value_of_a_module_may_stand_in_every_step(store):
+    """It belongs to no step, so a later process may meet it in any.
+
+    What a step has computed is dropped with the step, so it is computed once in each process.
+    """
+    fails["left"] = 1
+    async with cs.Engine(store=store) as engine:
+        with pytest.raises(ValueError, match="not yet"):
+            await engine.run(shared(3), run_id="shared")
+        assert await engine.run(shared(3), run_id="shared") == 12
+    assert calls["double"] == 2
 
 
 async def test_a_run_under_way_is_refused_to_others(store):

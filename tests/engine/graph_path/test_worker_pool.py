@@ -8,13 +8,13 @@ import pytest
 
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.bus import MessageBus
+from cascade.runtime.engine_parts import EngineParts
 from cascade.runtime.execution.registry import BlueprintRegistry
 from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.graph_path.ready import ByPriority
 from cascade.runtime.graph_path.worker_pool import WorkerPool
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
-from cascade.runtime.surroundings import Surroundings
 
 
 class Outcome:
@@ -43,7 +43,7 @@ async def make(executor, outcome):
 
     def make(work, ready=None, executor=executor):
         bus = MessageBus()
-        lent = Surroundings(
+        lent = EngineParts(
             bus=bus,
             threads=executor,
             container=ResourceContainer(bus),

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.limits.capacities import Capacities, exact
+from cascade.runtime.limits.amounts import exact
+from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.gate import Gate
 from cascade.runtime.limits.permits import Admissions, Permit

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.engine.limits.fakes import Limits
 
 import cascade as cs
-from cascade.runtime.limits.capacities import exact
+from cascade.runtime.limits.amounts import exact
 from cascade.runtime.limits.permits import INSIDE, OUT
 from cascade.spec.errors import ArgumentError, CapacityError
 

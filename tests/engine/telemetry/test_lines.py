@@ -175,6 +175,20 @@ async def test_every_event_of_a_run_gets_its_line(run, engine, to, log_format):
     assert len([e for e in told if isinstance(e, TaskFinished)]) == 3
 
 
+async def test_the_start_of_a_task_comes_before_what_it_writes(run, engine, to):
+    @cs.task
+    def work():
+        to.write("working\n")
+
+    with LineWriter(engine.bus, to):
+        await run(work())
+
+    lines = to.getvalue().splitlines()
+    at = lines.index("working")
+    assert "started" in lines[at - 1]
+    assert "finished" in lines[at + 1]
+
+
 @pytest.mark.parametrize("log_format", ["human", "json"])
 def test_a_name_that_the_stream_cannot_encode_is_escaped(bus, log_format):
     raw = io.BytesIO()

@@ -107,6 +107,18 @@ async def test_a_failure_of_no_task_has_its_traceback_too(run, engine, at_debug)
     assert error.exc_info[1] is caught.value
 
 
+async def test_the_start_of_a_task_comes_before_the_records_of_its_own_code(run, engine, at_debug):
+    @cs.task
+    def work():
+        logging.getLogger("cascade.test").info("working")
+
+    with EventLogger(engine.bus):
+        await run(work())
+
+    loggers = [r.name for r in at_debug.records if r.name in ("cascade.task", "cascade.test")]
+    assert loggers == ["cascade.task", "cascade.test", "cascade.task"]
+
+
 def test_a_resource_that_fails_to_close_is_an_error(bus, caplog):
     with EventLogger(bus):
         bus.publish(ResourceReleased("1", "db", OSError("no disk")))

@@ -42,8 +42,8 @@ from typing import Any, Final, TypeAlias
 
 from cascade.runtime.around import in_time
 from cascade.runtime.durable.kept_calls import KeptCall
-from cascade.runtime.execution.cancels import Cancels, IsCancelled
-from cascade.runtime.execution.carried import carried, guarded
+from cascade.runtime.execution.cancels import Cancels, IsCancelled, cancelled_inside
+from cascade.runtime.execution.carried import guarded
 from cascade.runtime.execution.placement import Place, wants_resources
 from cascade.runtime.in_worker import in_worker
 from cascade.runtime.limits.permits import Permit, current_permit
@@ -273,9 +273,8 @@ def pause_after(policies: CallPolicies, attempt: int, error: BaseException) -> f
         return None
     try:
         return retry.pause(attempt, error)
-    except (StopIteration, asyncio.CancelledError) as failure:  # see ``carried``
-        asked: Any = retry.delay if callable(retry.delay) else retry.on
-        raise carried(asked, failure) from failure
+    except asyncio.CancelledError as failure:  # of a function, and no cancel of the run
+        raise cancelled_inside() from failure
 
 
 def timed_out(task: str, seconds: float) -> TaskTimeoutError:

@@ -24,11 +24,17 @@ class MessageBus:
 
     Handlers are called in the publishing thread; an engine publishes all events of a run in its
     event loop's thread, in the order in which they happened. Handlers must be quick, because the
-    loop waits for them. A handler that raises never fails a run: the logger ``cascade.bus`` reports
-    it, with the traceback, at its 1st, 10th, 100th … failure, so that a broken handler does not
-    flood the log of a large graph.
+    loop waits for them. So an event of a call on a worker arrives a moment after it happened: the
+    worker does not wait. A handler that is subscribed with ``at_once=True`` is called in the thread
+    of the event, before anything else happens there.
 
-    Subscribing and asking are safe in any thread, also during a run.
+    A handler that raises never fails a run: the logger ``cascade.bus`` reports it, with the
+    traceback, at its 1st, 10th, 100th … failure, so that a broken handler does not flood the log of
+    a large graph.
+
+    Subscribing and asking are safe in any thread, also during a run. A run whose nodes have no
+    subscribers when it begins measures none of them: one that comes later gets starts, ends and
+    failures of nodes from the next run on, and all other events at once.
 
     >>> from cascade.runtime.events import RunStarted
     >>> bus = MessageBus()
@@ -46,9 +52,20 @@ class MessageBus:
         self._resolved: dict[type[Notice], tuple[_Subscription, ...]] = {}
         #: Whether there are no subscriptions at all.
         self.is_silent = True
+        #: Whether some handlers take events at once.
+        self.any_at_once = False
 
-    def subscribe(self, event_type: type[E], handler: Callable[[E], object]) -> Callable[[], None]:
+    def subscribe(
+        self, event_type: type[E], handler: Callable[[E], object], *, at_once: bool = False
+    ) -> Callable[[], None]:
         """Call ``handler`` with each event of ``event_type`` and of its subclasses.
+
+        Args:
+            event_type: A class of events.
+            handler: A plain function.
+            at_once: Call it in the thread where the event happens, which may be any: before
+                the first call of a task, for a TaskStarted. It must be safe in several threads at
+                the same time, and must not use the event loop.
 
         Returns:
             A function that ends the subscription; calling it again does nothing.
@@ -65,11 +82,12 @@ class MessageBus:
                 "called and not awaited; use a plain function that puts the event into an "
                 "asyncio.Queue"
             )
-        subscription = _Subscription(handler)
+        subscription = _Subscription(handler, at_once)
         subscriptions = self._subscriptions.setdefault(event_type, [])
         subscriptions.append(subscription)
         self._resolved = {}
         self.is_silent = False
+        self.any_at_once = self.any_at_once or at_once
 
         def cancel() -> None:
             if subscription in subscriptions:
@@ -81,17 +99,40 @@ class MessageBus:
 
     def wants(self, event_type: type[Notice]) -> bool:
         """Whether such an event has subscribers."""
-        found = self._resolved.get(event_type)
+        found = self._resolved.get(event_type)  # as ``_handlers``, without a call
         return bool(self._resolve(event_type) if found is None else found)
 
     def publish(self, event: Notice) -> None:
         """Call the handlers of the event's type and of its bases."""
-        found = self._resolved.get(type(event))
+        for subscription in self._handlers(type(event)):
+            subscription.tell(event)
+
+    def publish_at_once(self, event: Notice) -> bool:
+        """Call only the handlers that take events at once; whether there are others.
+
+        These get the event from ``publish_later``.
+        """
+        others = False
+        for subscription in self._handlers(type(event)):
+            if subscription.at_once:
+                subscription.tell(event)
+            else:
+                others = True
+        return others
+
+    def publish_later(self, event: Notice) -> None:
+        """Call the handlers that do not take events at once."""
+        found = self._resolved.get(type(event))  # as ``publish``, without calls
         for subscription in self._resolve(type(event)) if found is None else found:
-            try:
-                subscription.handler(event)
-            except Exception:
-                subscription.report(event)
+            if not subscription.at_once:
+                try:
+                    subscription.handler(event)
+                except Exception:
+                    subscription.report(event)
+
+    def _handlers(self, event_type: type[Notice]) -> tuple[_Subscription, ...]:
+        found = self._resolved.get(event_type)
+        return self._resolve(event_type) if found is None else found
 
     def _resolve(self, event_type: type[Notice]) -> tuple[_Subscription, ...]:
         resolved = self._resolved
@@ -110,12 +151,20 @@ SILENT: Final = MessageBus()
 class _Subscription:
     """A handler, and its number of failures."""
 
-    __slots__ = ("failures", "handler", "next_report")
+    __slots__ = ("at_once", "failures", "handler", "next_report")
 
-    def __init__(self, handler: Callable[[Any], object]) -> None:
+    def __init__(self, handler: Callable[[Any], object], at_once: bool) -> None:
         self.handler = handler
+        self.at_once = at_once
         self.failures = 0
         self.next_report = 1
+
+    def tell(self, event: Notice) -> None:
+        """Call the handler."""
+        try:
+            self.handler(event)
+        except Exception:
+            self.report(event)
 
     def report(self, event: Notice) -> None:
         """Log the current exception, unless there were many before it."""

@@ -65,7 +65,6 @@ class Engine:
     ``await engine.close()``.
 
     Attributes:
-        bus: Publishes the events.
         constraints: The rules for running tasks; may be changed at any time, in any thread.
         capacities: The capacities.
         record: Called with each node of each run and its outcome, for journals; None by default.
@@ -94,7 +93,7 @@ class Engine:
         check_tier(made.tier)
         check_seconds("step_interval", made.step_interval)
         self.tier: Tier = made.tier
-        self.bus = made.bus or MessageBus()
+        self._bus = made.bus or MessageBus()
         self.state_backend = made.state_backend
         self.record: Record | None = None
         capacities = made.capacities
@@ -102,9 +101,9 @@ class Engine:
             capacities = Capacities(capacities)
         self.capacities = capacities
         self._lives = Lives()
-        telling = telling_of_constraints(self.bus, self._lives.active)
+        telling = telling_of_constraints(self._bus, self._lives.active)
         self.constraints = ConstraintManager(capacities, telling)
-        self._lending = Lending(made, self.bus, self.constraints)
+        self._lending = Lending(made, self._bus, self.constraints)
         self.resource_container = self._lending.container
         self.blueprints = self._lending.blueprints
         #: The functions found to be slow in the event loop's thread (M6).
@@ -116,6 +115,14 @@ class Engine:
         self._vm = VMExecutionStrategy(self._compile, self._machine)
         for definition in made.resources:
             self.register(definition)
+
+    @property
+    def bus(self) -> MessageBus:
+        """Publishes the events, of all runs and for all subscribers, whenever these come.
+
+        It stays the same object, because runs and limits hold it: ``Engine(bus=…)`` chooses it.
+        """
+        return self._bus
 
     # -- runs ---------------------------------------------------------------------------------
 
@@ -333,7 +340,7 @@ class Engine:
     def is_unwatched(self) -> bool:
         """Whether there are no subscribers and no limits, so that programs go the short way."""
         return (
-            self.bus.is_silent
+            self._bus.is_silent
             and self.state_backend is None
             and self.record is None
             and not self.constraints.any

@@ -93,7 +93,11 @@ class TaskEvent(Event):
 
 @_event
 class TaskStarted(TaskEvent):
-    pass
+    """The first call of the node begins now.
+
+    A task in the event loop's thread begins after the handlers. One on a worker does not wait for
+    them, but for those that are subscribed with ``at_once=True``.
+    """
 
 
 @_event
@@ -140,12 +144,14 @@ class TaskCached(TaskEvent):
 class TaskWaiting(TaskEvent):
     """The node has its inputs, and waits for another reason before its next call.
 
-    Of nodes that wait for a worker thread, only the next one is reported, after a tenth of a
-    second in which no thread has become free; ``engine.waiting()`` lists them all.
+    A wait for a thread is reported after a tenth of a second. Of nodes that are ready for any
+    worker thread, only the next one is reported, and ``engine.waiting()`` lists them all. Nodes
+    with resources of their own are reported one by one.
     """
 
-    #: ``"retry delay"``, ``"worker thread"``, or the limit: ``"capacity gpu"``, ``"pause global"``,
-    #: ``"concurrency task:fetch 4"``, ``"rate_limit global 10/s"``.
+    #: ``"retry delay"``, ``"worker thread"``, ``"thread of the resources"``, or the limit:
+    #: ``"capacity gpu"``, ``"pause global"``, ``"concurrency task:fetch 4"``,
+    #: ``"rate_limit global 10/s"``.
     reason: str
     #: Names of the tasks that hold the limit or the threads; empty if only time is missing.
     holders: tuple[str, ...] = ()

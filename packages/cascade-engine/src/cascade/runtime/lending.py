@@ -14,8 +14,10 @@ from cascade.adapters.executors.inline import InlineExecutor
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
-from cascade.runtime.diagnostics.blocking_calls import BlockedStep, BlockingMonitor, warn
+from cascade.runtime.diagnostics.blocking_calls import BlockingMonitor
+from cascade.runtime.diagnostics.blocking_warnings import BlockedStep, warn
 from cascade.runtime.engine_options import EngineSettings
+from cascade.runtime.engine_parts import EngineParts
 from cascade.runtime.events import ConstraintRemoved, ConstraintSet, Event, TaskBlocking
 from cascade.runtime.execution.abandoned import AbandonedCalls
 from cascade.runtime.execution.loop_calls import Patience
@@ -26,7 +28,6 @@ from cascade.runtime.limits.rules import Constraint
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.recording import Record, recorder
-from cascade.runtime.surroundings import Surroundings
 from cascade.spec.checks import check_count
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_value import number_of
@@ -41,7 +42,7 @@ class _Lent(NamedTuple):
     thread: int
     state: StateBackend | None
     hook: Record | None
-    parts: Surroundings
+    parts: EngineParts
 
 
 class Lending:
@@ -79,7 +80,7 @@ class Lending:
         self._monitors: dict[int, BlockingMonitor] = {}
         self._last: _Lent | None = None
 
-    def here(self, state: StateBackend | None, hook: Record | None) -> Surroundings:
+    def here(self, state: StateBackend | None, hook: Record | None) -> EngineParts:
         """The parts for a run in this thread's event loop.
 
         Args:
@@ -95,7 +96,7 @@ class Lending:
             and last.hook is hook
         ):
             return last.parts
-        parts = Surroundings(
+        parts = EngineParts(
             bus=self._bus,
             threads=self._threads_of(loop),
             container=self.container,

@@ -101,6 +101,13 @@ class Lives:
         return now - self._turned > BUDGET
 
     async def _give_turn(self, run: Run) -> None:
+        """Let the event loop have a turn; the run has ended, and its events were told.
+
+        A cancel that comes now replaces the value or the error of the run, for its caller. So it is
+        without the turn: asyncio cancels a task that is asked to cancel in its last step. Dropping
+        the cancel instead would leave ``asyncio.timeout`` and a TaskGroup without the end that they
+        have asked for.
+        """
         if not (VirtualLoop.was_used and isinstance(run.loop, VirtualLoop)):
             await asyncio.sleep(0)
         self._turned = perf_counter()

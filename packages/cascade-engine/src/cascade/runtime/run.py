@@ -15,8 +15,9 @@ from cascade.runtime.diagnostics.blocking_calls import Watch, marked
 from cascade.runtime.events import CallAbandoned, TaskWaiting
 from cascade.runtime.execution import active_runs
 from cascade.runtime.execution.abandoned import AbandonedCalls
+from cascade.runtime.execution.awaited_call import AwaitedCall
 from cascade.runtime.execution.cancels import Cancels, IsCancelled
-from cascade.runtime.execution.carried import guarded, in_loop, raise_named
+from cascade.runtime.execution.carried import guarded, in_loop
 from cascade.runtime.execution.contexts import held_in
 from cascade.runtime.execution.coroutines import Unwatched, watched
 from cascade.runtime.execution.loop_calls import Patience
@@ -40,8 +41,8 @@ from cascade.spec.protocols import Executor
 
 if TYPE_CHECKING:
     from cascade.runtime.durable.journal import Journal
+    from cascade.runtime.engine_parts import EngineParts
     from cascade.runtime.resources.session import ResourceSession
-    from cascade.runtime.surroundings import Surroundings
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ class Run(RunEvents):
 
     def __init__(
         self,
-        lent: Surroundings,
+        lent: EngineParts,
         params: Mapping[str, Any] | None = None,
         settings: RunSettings = DEFAULTS,
     ) -> None:
@@ -323,6 +324,13 @@ class Run(RunEvents):
         """
         return submit(self.loop, executor, name, work)
 
+    def note_call(
+        self, call: Future[Any], work: WorkerCall[Any], executor: Executor, name: str
+    ) -> None:
+        """List a call of a provider among those that wait for a thread, or hold one."""
+        self.thread_waits.note(call, work, executor, name)
+        call.add_done_callback(self.thread_waits.ended)
+
     def abandon(
         self,
         call: Future[Any],
@@ -420,40 +428,3 @@ class Run(RunEvents):
             may_block = getattr(operation, "may_block", False)
             watch = self.monitor.watch((self, operation.name, source, None), may_block)
         return watch or Unwatched()
-
-
-class AwaitedCall(Cancels):
-    """An awaited call of a coroutine task; one of the run's calls until it is over."""
-
-    __slots__ = ("_calls", "_is_cancelled", "_operation")
-
-    def __init__(
-        self,
-        operation: Operation,
-        calls: dict[object, str],
-        is_cancelled: IsCancelled | None = None,
-    ) -> None:
-        super().__init__()
-        self._operation = operation
-        self._is_cancelled = is_cancelled
-        self._calls = calls
-        calls[self] = operation.name
-
-    async def end(self, error: BaseException | None) -> None:
-        try:
-            if error is None or self.own > 0 or isinstance(error, asyncio.CancelledError):
-                await self.settle(error, self.is_cancelled)
-            if isinstance(error, RuntimeError):
-                raise_named(error, self._operation)
-        finally:
-            del error  # otherwise this frame, held by its traceback, would hold it in turn
-
-    def is_cancelled(self, outside: int) -> bool:
-        """Whether the engine has cancelled the current asyncio task; see ``IsCancelled``."""
-        assert self._is_cancelled is not None
-        return self._is_cancelled(outside)
-
-    def over(self) -> None:
-        del self._calls[self]
-        # An error's traceback holds this object, which holds the run.
-        del self._is_cancelled, self._calls

@@ -103,11 +103,15 @@ class RunEvents:
     def publish(self, event_type: type[Event], *details: Any, **more: Any) -> None:
         """Publish an event of this run, from any thread, if there are subscribers.
 
-        Handlers are called in the loop's thread, in the order of these calls.
+        Handlers that take events at once are called now, and the others in the loop's thread, in
+        the order of these calls.
         """
         if self.bus.is_silent or not self.bus.wants(event_type):
             return
-        self._published.append(event_type(self.id, *details, **more))
+        event = event_type(self.id, *details, **more)
+        if self.bus.any_at_once and not self.bus.publish_at_once(event):
+            return
+        self._published.append(event)
         if threading.get_ident() == self._thread:
             self._flush()
         elif not self._flush_planned:
@@ -124,7 +128,7 @@ class RunEvents:
         if finished is not None:
             finished.tell()
         while self._published:
-            self.bus.publish(self._published.popleft())
+            self.bus.publish_later(self._published.popleft())
 
     def call_in_loop(self, function: Callable[..., object], *args: Any) -> None:
         """Call ``function`` in the loop's thread, soon. From any thread."""

@@ -146,7 +146,7 @@ def read_record(
     """Read a record. The modules that it names are imported.
 
     Args:
-        known: Key → lazy value, for the nodes that the run knows.
+        known: Key → lazy value, for the nodes that the run knows. These are not made again.
 
     Raises:
         SerializationError: It is no record, a task or a class no longer exists, or it refers to a
@@ -221,9 +221,12 @@ def _read_nodes(
     nodes: Any, keys: Any, known: Mapping[NodeKey, LazyResult[Any]]
 ) -> tuple[dict[LazyResult[Any], NodeKey], Callable[[Any], LazyResult[Any]]]:
     """The keys of the nodes, and a function that finds the node at a place."""
-    lazies = read_nodes(nodes, Resolver(trusted=True), known)
-    pairs = zip(lazies, keys, strict=True)
-    named = {lazy: bytes.fromhex(key) for lazy, key in pairs if key is not None}
+    if len(nodes) != len(keys):
+        raise ValueError("it has not a key for each node")
+    found = [None if key is None else bytes.fromhex(key) for key in keys]
+    lazies = read_nodes(nodes, Resolver(trusted=True), known, found)
+    pairs = zip(lazies, found, strict=True)
+    named = {lazy: key for lazy, key in pairs if key is not None and key not in known}
     return named, ValueReader(Resolver(), lazies, known).earlier
 
 

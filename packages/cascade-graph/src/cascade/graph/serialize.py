@@ -132,11 +132,13 @@ def read_nodes(
     nodes: list[Any],
     resolver: Resolver,
     known: Mapping[bytes, LazyResult[Any]] = NO_KEYS,
+    keys: Sequence[bytes | None] = (),
 ) -> list[LazyResult[Any]]:
     """The lazy values written by ``NodeWriter``, each after its inputs.
 
     Args:
         known: Key → lazy value, for inputs that were written by their keys.
+        keys: The key of each node; one that is in ``known`` is not made again.
 
     Raises:
         SerializationError: One cannot be read; the message has its index.
@@ -144,8 +146,10 @@ def read_nodes(
     lazies: list[LazyResult[Any]] = []
     reader = ValueReader(resolver, lazies, known)
     for place, node in enumerate(nodes):
+        key = keys[place] if keys else None
+        found = None if key is None else known.get(key)
         try:
-            lazies.append(_read_node(node, reader))
+            lazies.append(_read_node(node, reader) if found is None else found)
         except SerializationError:
             raise
         except UNREADABLE as error:

@@ -29,7 +29,7 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── StepLimitError (RuntimeError)        its loops make more steps than max_steps allows
     │   ├── TierError (TypeError)                a task cannot get the tier asked for by name
     │   ├── UnknownBlueprintError (LookupError)  a TailCall names an id that is not registered
-    │   ├── TaskStopIterationError (RuntimeError) a task let a StopIteration escape
+    │   ├── TaskStopIterationError (RuntimeError) a function let a StopIteration escape
     │   ├── StalledError (RuntimeError)          virtual time can go no further
     │   ├── TaskCancelledError (RuntimeError)    a task was cancelled, and not by the engine
     │   ├── RunError (RuntimeError)              a run is started where none may start
@@ -57,9 +57,9 @@ from __future__ import annotations
 import copyreg
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Self
 
-from cascade.spec.wording import error_text
+from cascade.spec.wording import error_text, short
 
 _set = BaseException.__setattr__
 
@@ -261,7 +261,19 @@ class UnknownBlueprintError(CascadeError, LookupError):
 
 
 class TaskStopIterationError(CascadeError, RuntimeError):
-    """A task let a StopIteration escape, which cannot pass through a coroutine (ruling M13)."""
+    """A function of the user let a StopIteration escape, which cannot pass a coroutine (M13).
+
+    The cause is the StopIteration.
+    """
+
+    @classmethod
+    def of(cls, function: Any) -> Self:
+        """The error for ``function``."""
+        name = getattr(function, "__qualname__", None)
+        return cls(
+            f"the function {short(function) if name is None else repr(name)} raised "
+            "StopIteration, which would silently end the loop that runs it; catch it there"
+        )
 
 
 class StalledError(CascadeError, RuntimeError):

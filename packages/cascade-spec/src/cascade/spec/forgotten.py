@@ -5,12 +5,15 @@ Python accepts ``other.tail(x)`` and ``other(x)`` as statements, and ``return ot
 second makes a lazy value that nothing uses, so that it never runs; the others give a value that
 looks like a result. The byte code shows all four, also where there is no source. Code is taken
 apart once, and only if it mentions ``tail``, ``TailCall`` or a task.
+
+A result in a local variable that the code never reads is dropped as well. A variable that is read
+anywhere counts as used: which of its values a line reads is known only when it runs.
 """
 
 from __future__ import annotations
 
 import dis
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from types import CodeType, MethodType, ModuleType
 from typing import Any, NamedTuple
@@ -28,6 +31,15 @@ _SKIPPED = frozenset(
 _ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _VARIABLES = frozenset({"LOAD_GLOBAL", "LOAD_DEREF", "LOAD_NAME", "LOAD_CLASSDEREF", "LOAD_FAST"})
 _JUMPS = frozenset({"JUMP_FORWARD", "JUMP_BACKWARD_NO_INTERRUPT"})
+#: Instructions of Python 3.13 and later that stand for two, and these.
+_PAIRS = {
+    "LOAD_FAST_BORROW_LOAD_FAST_BORROW": ("LOAD_FAST_BORROW", "LOAD_FAST_BORROW"),
+    "LOAD_FAST_LOAD_FAST": ("LOAD_FAST", "LOAD_FAST"),
+    "STORE_FAST_LOAD_FAST": ("STORE_FAST", "LOAD_FAST"),
+    "STORE_FAST_STORE_FAST": ("STORE_FAST", "STORE_FAST"),
+}
+#: Functions that may read any local variable.
+_READ_ALL = frozenset({"eval", "exec", "locals", "vars"})
 _UNKNOWN = object()
 
 
@@ -37,10 +49,18 @@ class Dropped(NamedTuple):
     Attributes:
         path: The names that lead to the called object, ``("flow", "step", "tail")``.
         line: Its line.
+        variable: The local variable that gets the result and is never read; None without one.
     """
 
     path: tuple[str, ...]
     line: int
+    variable: str | None
+
+    def of(self, result: str) -> str:
+        """What happens to the result, in a message that calls it so."""
+        if self.variable is None:
+            return f"drops {result}"
+        return f"puts {result} into '{self.variable}', which is never read"
 
 
 def dropped_tails(func: Any) -> tuple[Dropped, ...]:
@@ -74,8 +94,9 @@ def refuse_dropped_calls(task: Any) -> None:
             place = CallSite(code.co_filename, call.line)
             written = f"{'.'.join(call.path)}(…)"
             raise DefinitionError(
-                f"task '{task.name}' calls the task '{found.name}' at {place} and drops its lazy "
-                f"value, so that it would never run\n    wrong:  {place.source or written}\n"
+                f"task '{task.name}' calls the task '{found.name}' at {place} and "
+                f"{call.of('its lazy value')}, so that it would never run\n"
+                f"    wrong:  {place.source or written}\n"
                 f"    right:  done = {written}; return result.after(done)      # before result\n"
                 f"    or:     return {written}      # continue as its value"
             )
@@ -127,8 +148,9 @@ def refuse_dropped(task: Any, dropped: Sequence[Dropped]) -> tuple[Dropped, ...]
             place = CallSite(function.__code__.co_filename, call.line)
             written = f"{'.'.join(call.path)}(…)"
             raise DefinitionError(
-                f"task '{task.name}' makes a tail call at {place} and drops it, so that nothing "
-                f"would follow\n    wrong:  {place.source or written}\n    right:  return {written}"
+                f"task '{task.name}' makes a tail call at {place} and {call.of('it')}, so that "
+                f"nothing would follow\n    wrong:  {place.source or written}\n"
+                f"    right:  return {written}"
             )
     return tuple(unknown)
 
@@ -191,35 +213,54 @@ def _is_tail(found: Any) -> bool:
 
 
 def _steps(code: CodeType) -> list[dis.Instruction]:
-    return [step for step in dis.get_instructions(code) if step.opname not in _SKIPPED]
+    steps: list[dis.Instruction] = []
+    for step in dis.get_instructions(code):
+        if step.opname in _PAIRS:
+            names = zip(_PAIRS[step.opname], step.argval, strict=True)
+            steps += [step._replace(opname=opname, argval=name) for opname, name in names]
+        elif step.opname not in _SKIPPED:
+            steps.append(step)
+    return steps
 
 
 @lru_cache(maxsize=1024)  # a function inside a function is made often, with the same code
 def _dropped_in(code: CodeType) -> tuple[Dropped, ...]:
     """The calls whose results are dropped, by names."""
-    return tuple(_dropped(_steps(code)))
+    steps = _steps(code)
+    if not _READ_ALL.isdisjoint(code.co_names):
+        return tuple(_dropped(steps, frozenset()))
+    written = {step.argval for step in steps if step.opname == "STORE_FAST"}
+    read = {step.argval for step in steps if step.opname.startswith("LOAD_FAST")}
+    return tuple(_dropped(steps, written - read))
 
 
-def _dropped(steps: Sequence[dis.Instruction]) -> Iterator[Dropped]:
+def _dropped(steps: Sequence[dis.Instruction], unread: Set[str]) -> Iterator[Dropped]:
+    """The same; ``unread`` are the variables that are never read."""
     #: Start of an expression → the latest instruction that loads an attribute or a name there.
     loaded: dict[Any, int] = {}
     for at, step in enumerate(steps):
         start = _start(step)
         if step.opname in _ATTRIBUTES or step.opname in _VARIABLES:
             loaded[start] = at
-        elif step.opname.startswith("CALL") and start in loaded and _is_dropped(steps, at):
+        elif step.opname.startswith("CALL") and start in loaded:
+            user = _user_of(steps, at)
+            if user is None:
+                continue
+            variable = user.argval if user.opname == "STORE_FAST" else None
+            if user.opname != "POP_TOP" and variable not in unread:
+                continue
             path, line = _path_to(steps, loaded[start]), _line(step)
             if path and line is not None:
-                yield Dropped(path, line)
+                yield Dropped(path, line, variable)
 
 
-def _is_dropped(steps: Sequence[dis.Instruction], at: int) -> bool:
-    """Whether the result of the call at index ``at`` is dropped."""
+def _user_of(steps: Sequence[dis.Instruction], at: int) -> dis.Instruction | None:
+    """The instruction that gets the result of the call at index ``at``."""
     at += 1
     while at < len(steps) and steps[at].opname in _JUMPS:
         target = steps[at].argval
         at = next((i for i, step in enumerate(steps) if step.offset >= target), len(steps))
-    return at < len(steps) and steps[at].opname == "POP_TOP"
+    return steps[at] if at < len(steps) else None
 
 
 def _path_to(steps: Sequence[dis.Instruction], at: int) -> tuple[str, ...]:

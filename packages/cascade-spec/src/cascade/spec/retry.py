@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from cascade.spec.checks import check_count, is_amount, is_number
-from cascade.spec.errors import ArgumentError
+from cascade.spec.errors import ArgumentError, TaskStopIterationError
 from cascade.spec.lazy_value import LazyValue
 from cascade.spec.operation import Operation
 from cascade.spec.wording import short
@@ -95,7 +95,8 @@ class Retry:
 
         Raises:
             ArgumentError: The function ``delay`` returned something else than seconds or None.
-            Exception: An error of the user's functions ``on`` and ``delay``.
+            TaskStopIterationError: ``on`` or ``delay`` let a StopIteration escape (M13).
+            Exception: Another error of these functions.
         """
         if attempt >= self.max_attempts or not isinstance(error, Exception):
             return None
@@ -112,7 +113,10 @@ class Retry:
                 return self.delay * self.backoff ** (attempt - 1)
             except OverflowError:
                 return float("inf")
-        seconds = self.delay(error, attempt)
+        try:
+            seconds = self.delay(error, attempt)
+        except StopIteration as failure:
+            raise TaskStopIterationError.of(self.delay) from failure
         if seconds is None or is_amount(seconds):
             return seconds
         if inspect.iscoroutine(seconds):
@@ -125,7 +129,10 @@ class Retry:
     def _worth_it(self, error: BaseException) -> bool:
         if isinstance(self.on, (type, tuple)):
             return isinstance(error, self.on)
-        return bool(self.on(error))
+        try:
+            return bool(self.on(error))
+        except StopIteration as failure:
+            raise TaskStopIterationError.of(self.on) from failure
 
 
 def _check_on(on: Any) -> None:

@@ -21,28 +21,27 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import sys
 import threading
 import time
-import traceback
-import warnings
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter
-from types import CodeType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from cascade.runtime.diagnostics.blocked_stacks import (
+    Frame,
+    as_text,
+    frames_of,
+    innermost,
+    marking,
+    place_in,
+)
+from cascade.runtime.diagnostics.blocking_warnings import BlockedStep
 from cascade.runtime.diagnostics.collections import pauses
-from cascade.runtime.diagnostics.tracebacks import own_folders
 from cascade.runtime.diagnostics.usage import usage
-from cascade.spec.callsite import CallSite
 
 T = TypeVar("T")
 
-#: End of the file name of straight-line code, which has no marks.
-STRAIGHT = "straightline/<generated>"
 #: Default of the seconds that a step of a coroutine may take.
 THRESHOLD = 0.1
 #: Seconds without a step after which the thread ends; the next step starts another.
@@ -55,33 +54,8 @@ _LATE = 0.02
 _WAITED = 0.002
 #: Least seconds between two looks, whatever the thresholds.
 _SHORTEST_LOOK = 0.01
-_DEBUGGERS = frozenset({"bdb", "debugpy", "ipdb", "pdb", "pudb", "pydevd", "_pydevd_bundle"})
 
 _log = logging.getLogger("cascade.blocking")
-#: Warnings given so far, in the form of the module ``warnings``.
-_said: dict[str | tuple[str, type[Warning], int], int] = {}
-
-
-class BlockingCallWarning(RuntimeWarning):
-    """A task blocks the event loop."""
-
-
-@dataclass(frozen=True, slots=True)
-class BlockedStep:
-    """A step of a coroutine that takes too long, and was found while it still ran."""
-
-    #: The owner of the step, as given to ``BlockingMonitor.watch``.
-    owner: Any
-    #: How long it had run when it was found.
-    seconds: float
-    #: How long it may run.
-    threshold: float
-    #: The innermost line outside of libraries.
-    place: CallSite
-    #: The stack from the coroutine inward, in the form of a traceback.
-    stack: str
-    #: Name of the plain function that straight-line code calls within the step, if any.
-    plain: str | None = None
 
 
 class _Marks:
@@ -316,7 +290,7 @@ class BlockingMonitor:
             return self._every
         if seconds < watch.threshold:
             return min(max(watch.threshold - seconds, 0.001), self._every)
-        frames = _frames_of(self._loop_thread)
+        frames = frames_of(self._loop_thread)
         if not frames or self.current is not watch or watch.began != began:
             return self._every  # it has ended
         watch.dealt_with = began
@@ -326,10 +300,10 @@ class BlockingMonitor:
             self._report(owner, seconds, watch.threshold, frames)
         return self._every
 
-    def _report(self, owner: Any, seconds: float, threshold: float, frames: list[_Frame]) -> None:
+    def _report(self, owner: Any, seconds: float, threshold: float, frames: list[Frame]) -> None:
         try:
-            plain, frames = _innermost(frames)
-            place, stack = _place_in(frames), _as_text(frames)
+            plain, frames = innermost(frames)
+            place, stack = place_in(frames), as_text(frames)
             step = BlockedStep(owner, seconds, threshold, place, stack, plain)
             self._on_blocked(step)
         except Exception:  # no caller would see it, and other steps need watching
@@ -419,106 +393,7 @@ def marked(watch: Watch | None, func: Callable[..., T], *args: Any) -> T:
             outer.leave_out(monitor.clock() - watch.began)
 
 
-#: Code of the functions that mark calls; stacks are shown from the innermost of them inward.
-marking: set[CodeType] = {marked.__code__}
-
-
-def describe(task: str, blocked: BlockedStep) -> str:
-    """The fault of a step of the coroutine task ``task``, its place, and the remedy."""
-    return (
-        f"the coroutine task '{task}' blocks the event loop and everything that shares it: one "
-        f"step has taken {_rounded(blocked.seconds)} s so far\n"
-        f"    at {blocked.place}:  {blocked.place.source}\n"
-        "    make it a plain function, which runs on a thread:  @cs.task on def, not async def\n"
-        "    or put the call on a thread:                         await asyncio.to_thread(…)\n"
-        "    or allow it, for good or a number of seconds:        @cs.task(may_block=True)"
-    )
-
-
-def describe_call(task: str, mode: str, blocked: BlockedStep) -> str:
-    """The same for a call of the plain task ``task`` in the event loop's thread."""
-    why = "has mode='inline'" if mode == "inline" else "is known to be slow from now on"
-    what = "give it a thread of its own" if mode == "inline" else "its next calls run on a worker"
-    return (
-        f"the plain task '{task}' blocks the event loop and everything that shares it: one call "
-        f"has taken {_rounded(blocked.seconds)} s so far\n"
-        f"    at {blocked.place}:  {blocked.place.source}\n"
-        f"    it {why}; {what}\n"
-        '    a thread from the first call on:  @cs.task(mode="blocking")'
-    )
-
-
-def warn(task: str, blocked: BlockedStep, mode: str | None = None) -> None:
-    """Give a BlockingCallWarning, at the blocking line; from any thread.
-
-    ``mode`` is the mode of a plain task; None for a coroutine.
-
-    If a filter turns warnings into errors, there is no place to raise it, because the task is in
-    the middle of a call. It then goes to the logger ``cascade.blocking``, as an error.
-    """
-    message = describe(task, blocked) if mode is None else describe_call(task, mode, blocked)
-    filename, lineno = blocked.place
-    try:
-        warnings.warn_explicit(message, BlockingCallWarning, filename, lineno, registry=_said)
-    except BlockingCallWarning:
-        _log.error(message)
-
-
-class _Frame(NamedTuple):
-    """A frame as shown in a stack; frames themselves would keep their variables alive."""
-
-    code: CodeType
-    lineno: int
-    module: str
-
-    @property
-    def is_debugger(self) -> bool:
-        return self.module.partition(".")[0] in _DEBUGGERS
-
-
-def _frames_of(thread: int) -> list[_Frame]:
-    """The frames of the step that ``thread`` runs, the coroutine's first; [] if there is none."""
-    frames: list[_Frame] = []
-    frame = sys._current_frames().get(thread)
-    while frame is not None:
-        code = frame.f_code
-        if code in marking:
-            return frames[::-1]
-        module = str(frame.f_globals.get("__name__", ""))
-        frames.append(_Frame(code, frame.f_lineno or code.co_firstlineno, module))
-        frame = frame.f_back
-    return []
-
-
-def _innermost(frames: list[_Frame]) -> tuple[str | None, list[_Frame]]:
-    """The function that straight-line code calls here, and the frames from there inward."""
-    for at in range(len(frames) - 2, -1, -1):
-        if frames[at].code.co_filename.endswith(STRAIGHT):
-            return frames[at + 1].code.co_name, frames[at + 1 :]
-    return None, frames
-
-
-def _place_in(frames: list[_Frame]) -> CallSite:
-    import sysconfig  # some milliseconds, needed only for a report
-
-    libraries = ("<frozen", os.path.join(sysconfig.get_path("stdlib"), ""), *own_folders())
-    place = frames[0]
-    for frame in frames:
-        filename = frame.code.co_filename
-        if not filename.startswith(libraries) and not _is_installed(filename):
-            place = frame
-    return CallSite(place.code.co_filename, place.lineno)
-
-
-def _is_installed(filename: str) -> bool:
-    return "site-packages" in filename or "dist-packages" in filename
-
-
-def _as_text(frames: list[_Frame]) -> str:
-    summary = traceback.StackSummary.from_list(
-        [(f.code.co_filename, f.lineno, f.code.co_name, None) for f in frames]
-    )
-    return "".join(summary.format())
+marking.add(marked.__code__)
 
 
 def _cpu_clock() -> int | None:
@@ -537,8 +412,3 @@ def _read(clock: int) -> float:
 
 def _between_looks(threshold: float) -> float:
     return max(threshold, _SHORTEST_LOOK)
-
-
-def _rounded(seconds: float) -> str:
-    # Rounded, so that one line gives the same text each time, which is then shown once.
-    return f"{seconds:.0f}" if seconds >= 1 else f"{seconds:.1g}"

@@ -370,11 +370,9 @@ class Journal:
     def _graph(self, target: LazyResult[Any], key: NodeKey, place: _Place) -> bytes:
         """The record of a returned lazy value, whose nodes get their names."""
         new = self.keys.new(target, context_of(key, place.step))
-        try:
-            return graph_record(target, new, self.keys)
-        finally:
-            self.keys.put(new, key)
-            self._be_same(place, key, new.get(target))
+        self.keys.put(new, key)
+        self._be_same(place, key, new.get(target))
+        return graph_record(target, self.keys, self.keys.lasting)
 
     def _tail(self, tail: TailCall, key: NodeKey, place: _Place) -> bytes:
         """The record of a tail call, whose lazy arguments get their names."""
@@ -386,12 +384,11 @@ class Journal:
             together = gathered(lazies, lazies[0]._code, lazies[0]._lasti)
             new = self.keys.new(together, context_of(key, place.step))
             del new[together]
-        try:
-            return tail_record(
-                self._codec, tail.target, args, place.step, keys=new, known=self.keys
-            )
-        finally:
-            self.keys.put(new, key)
+        self.keys.put(new, key)
+        lasting = self.keys.lasting
+        return tail_record(
+            self._codec, tail.target, args, place.step, keys=self.keys, known=lasting
+        )
 
     def _be_same(self, place: _Place, key: NodeKey, target: NodeKey | None) -> None:
         """Note that the target of the graph that ``key`` has continued as has the same outcome."""
@@ -414,7 +411,7 @@ class Journal:
                 raise
             self.tell(node, error)
             return
-        key, owner = named
+        key, owner = named.key, named.owner
         if len(body) >= _LARGE and kind == VALUE:
             digest = blake2b(body, digest_size=16).digest()
             self._mention(key, digest)

@@ -20,6 +20,9 @@ class Named(NamedTuple):
     key: NodeKey
     #: The journaled node that needs the graph to which this one belongs; None for the target's.
     owner: NodeKey | None
+    #: Whether every process that goes on with the run knows it from the beginning: it belongs to
+    #: the graph of the run's target.
+    lasts: bool
 
 
 class Keys(Mapping[LazyResult[Any], NodeKey]):
@@ -43,10 +46,15 @@ class Keys(Mapping[LazyResult[Any], NodeKey]):
         """
         return {} if target in self else node_keys(target, context=context, known=self)
 
-    def put(self, keys: Mapping[LazyResult[Any], NodeKey], owner: NodeKey | None) -> None:
+    def put(
+        self,
+        keys: Mapping[LazyResult[Any], NodeKey],
+        owner: NodeKey | None,
+        lasts: bool = False,
+    ) -> None:
         """Remember the keys of new nodes, which ``owner`` needs."""
         for lazy, key in keys.items():
-            self._named[weakref.ref(lazy, self._forget)] = Named(key, owner)
+            self._named[weakref.ref(lazy, self._forget)] = Named(key, owner, lasts)
             if self._lazies is not None:
                 self._lazies[key] = lazy
 
@@ -64,6 +72,14 @@ class Keys(Mapping[LazyResult[Any], NodeKey]):
                     self._lazies[named.key] = lazy
         return self._lazies
 
+    @property
+    def lasting(self) -> Mapping[LazyResult[Any], NodeKey]:
+        """The nodes that a record may mention by their keys: those of the target's graph.
+
+        Others may be mentioned by a later process before it meets them. So they are written out.
+        """
+        return _Lasting(self)
+
     def __getitem__(self, lazy: LazyResult[Any]) -> NodeKey:
         return self._named[weakref.ref(lazy)].key
 
@@ -75,3 +91,25 @@ class Keys(Mapping[LazyResult[Any], NodeKey]):
 
     def __len__(self) -> int:
         return len(self._named)
+
+
+class _Lasting(Mapping[LazyResult[Any], NodeKey]):
+    """The keys of nodes that every process of a run knows."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    def __contains__(self, lazy: object) -> bool:
+        named = self._keys.named(lazy) if isinstance(lazy, LazyResult) else None
+        return named is not None and named.lasts
+
+    def __getitem__(self, lazy: LazyResult[Any]) -> NodeKey:
+        if lazy not in self:
+            raise KeyError(lazy)
+        return self._keys[lazy]
+
+    def __iter__(self) -> Iterator[LazyResult[Any]]:
+        return iter([lazy for lazy in self._keys if lazy in self])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

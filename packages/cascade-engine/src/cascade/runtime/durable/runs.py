@@ -90,7 +90,7 @@ class DurableRuns:
         """
         keys = Keys()
         named = keys.new(request.target, ROOT)
-        keys.put(named, None)
+        keys.put(named, None, lasts=True)
         found = await self._claimed(request, signature_of(named))
         if found.status is RunStatus.SUCCEEDED:
             return await self._result(found)

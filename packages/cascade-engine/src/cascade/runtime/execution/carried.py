@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from cascade.runtime.execution.cancels import cancelled_inside
 from cascade.runtime.execution.placement import refused_loop
 from cascade.spec.errors import TaskStopIterationError, TaskTimeoutError
 from cascade.spec.operation import Operation
-from cascade.spec.wording import short
 
 T = TypeVar("T")
+#: The errors that ``carried`` replaces.
+REPLACED: Final = (StopIteration, asyncio.CancelledError)
 
 
 def raise_named(error: RuntimeError, operation: Operation) -> NoReturn:
@@ -29,7 +30,7 @@ def named(error: RuntimeError, operation: Operation) -> RuntimeError:
     """``error``; or one with the task's name if Python raised it for a StopIteration (M13)."""
     if not isinstance(error.__cause__, StopIteration):
         return error
-    replaced = stop_iteration(operation.func)
+    replaced = TaskStopIterationError.of(operation.func)
     replaced.__cause__, replaced.__context__ = error.__cause__, error  # as if raised by its handler
     return replaced
 
@@ -52,7 +53,7 @@ def guarded(func: Callable[..., T], args: Any, kwargs: Any) -> T:
     """
     try:
         return func(*args, **kwargs)
-    except (StopIteration, asyncio.CancelledError) as error:
+    except REPLACED as error:
         raise carried(func, error) from error
 
 
@@ -71,22 +72,13 @@ def in_loop(task: str, func: Callable[..., T], *args: Any) -> T:
         raise refused from error
 
 
-def stop_iteration(func: Callable[..., Any]) -> TaskStopIterationError:
-    """The error for a function that let a StopIteration escape."""
-    name = getattr(func, "__qualname__", short(func))
-    return TaskStopIterationError(
-        f"the task function '{name}' raised StopIteration, which would silently end the loop "
-        "that runs it; catch it in the task"
-    )
-
-
 def carried(func: Callable[..., Any], error: BaseException) -> BaseException:
     """``error`` of a call of ``func``; or a replacement that futures can carry (M13).
 
     ``error`` is the cause of the replacement.
     """
     if isinstance(error, StopIteration):
-        replaced: BaseException = stop_iteration(func)
+        replaced: BaseException = TaskStopIterationError.of(func)
     elif isinstance(error, asyncio.CancelledError):
         replaced = cancelled_inside()
     else:

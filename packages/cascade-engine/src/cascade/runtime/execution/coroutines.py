@@ -13,7 +13,8 @@ from types import FunctionType, coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from cascade.runtime.bus import MessageBus
-from cascade.runtime.diagnostics.blocking_calls import Marked, marking
+from cascade.runtime.diagnostics.blocked_stacks import marking
+from cascade.runtime.diagnostics.blocking_calls import Marked
 from cascade.runtime.execution.cancels import Cancels
 
 P = ParamSpec("P")

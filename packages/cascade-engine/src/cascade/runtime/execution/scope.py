@@ -57,6 +57,11 @@ class RunScope(Protocol):
     def submit(self, executor: Executor, name: str, work: WorkerCall[T]) -> Future[T]:
         """Give a call to ``executor``."""
 
+    def note_call(
+        self, call: Future[Any], work: WorkerCall[Any], executor: Executor, name: str
+    ) -> None:
+        """List a call of a provider among those that wait for a thread, or hold one."""
+
     def abandon(
         self,
         call: Future[Any],

@@ -111,21 +111,42 @@ class ThreadWaits:
         name: str,
         source: LazyValue | None,
     ) -> asyncio.TimerHandle | None:
-        """Note a call until ``ended``; returns a timer that may warn, to be cancelled."""
+        """Note a call of a node until ``ended``.
+
+        Returns:
+            A timer that reports a lasting wait, to be cancelled; None if nothing listens.
+        """
         run = self._run
         assert run is not None
-        self._calls[call] = _Submitted(work, executor, name, source, monotonic())
-        if self._parent is None or self._is_virtual:
+        self.note(call, work, executor, name, source)
+        if self._is_virtual or not (self._parent is not None or run.bus.wants(TaskWaiting)):
             return None
         return run.loop.call_later(LASTING, self._look_at, call)
+
+    def note(
+        self,
+        call: Future[Any],
+        work: WorkerCall[Any],
+        executor: Executor,
+        name: str,
+        source: LazyValue | None = None,
+    ) -> None:
+        """List a call, of a node or of a provider, until ``ended``."""
+        self._calls[call] = _Submitted(work, executor, name, source, monotonic())
 
     def ended(self, call: Future[Any]) -> None:
         """A call holds no thread any more, or was abandoned (M8). From any thread."""
         self._calls.pop(call, None)
 
     def _look_at(self, call: Future[Any]) -> None:
-        found = self._calls.get(call)
-        if found is not None and found.work.waits:
+        found, run = self._calls.get(call), self._run
+        if found is None or run is None or not found.work.waits:
+            return
+        if run.bus.wants(TaskWaiting):
+            reason, holders = _reason(run, found.executor), _holders(found.executor)
+            told = (found.name, number_of(found.source), reason, holders)
+            run.publish(TaskWaiting, *told, item=item_of(found.source))
+        if self._parent is not None:
             self._warn(found.name, found.executor)
 
     # -- reports ------------------------------------------------------------------------------
@@ -162,7 +183,7 @@ class ThreadWaits:
             ThreadWait(
                 call.name,
                 number_of(call.source),
-                WORKER if call.executor is run.threads else RESOURCES,
+                _reason(run, call.executor),
                 _holders(call.executor),
                 None,
                 call.since,
@@ -222,6 +243,10 @@ class ThreadWaits:
         run = self._run
         if run is not None and run.crowd is not None and run.threads is executor:
             yield from run.crowd.holding()
+
+
+def _reason(run: RunOnThreads, executor: Executor) -> str:
+    return WORKER if executor is run.threads else RESOURCES
 
 
 def _of_all_runs() -> list[ThreadWaits]:

@@ -10,6 +10,7 @@ from cascade.spec.map_items import Item
 class Waiting(NamedTuple):
     """The reason why a node does not run now."""
 
+    #: Name of the task, or ``"resource db"`` if the provider of a resource waits for a thread.
     task: str
     #: ``LazyResult.number`` of the node; 0 if there is none.
     node: int

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.diagnostics.blocking_calls import Watch
+from cascade.runtime.execution.awaited_call import AwaitedCall
 from cascade.runtime.execution.cancels import IsCancelled
 from cascade.runtime.execution.contexts import is_written
 from cascade.runtime.execution.coroutines import Unwatched, driven
@@ -19,7 +20,7 @@ from cascade.runtime.graph_path.loop_steps import allowed_steps, count_steps, fa
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.loops.protocol import PAUSED
-from cascade.runtime.run import AwaitedCall, Run
+from cascade.runtime.run import Run
 from cascade.spec.task import Task
 
 #: The outcome of a node that has left its loop, so that its step is an ordinary call.

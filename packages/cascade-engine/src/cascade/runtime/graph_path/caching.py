@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any
 
+from cascade.runtime.execution.carried import REPLACED, carried
 from cascade.runtime.graph_path.segments import Address, Segment, Work, arguments_by_name
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.semantics.outcomes import Missing
@@ -60,7 +62,10 @@ class Caches:
     ) -> bool:
         """The same; ``report`` is told the outcome of a node that gets it from elsewhere."""
         assert isinstance(node.task, Task)
-        flight = cache, cache.key(node.task, arguments)
+        try:
+            flight = cache, cache.key(node.task, arguments)
+        except REPLACED as error:
+            raise carried(cache.key, error) from error
         with self._lock:
             address, count = self._nodes.address(segment, node), len(self._flights)
             under_way = self._flights.setdefault(flight, address)
@@ -71,9 +76,11 @@ class Caches:
                 return True
         try:
             found, value = cache.load(flight[1], arguments)
-        except BaseException:
+        except BaseException as error:
             with self._lock:
                 del self._flights[flight]
+            if isinstance(error, REPLACED):
+                raise carried(cache.load, error) from error
             raise
         with self._lock:
             if not found:
@@ -103,6 +110,7 @@ class Caches:
             return outcome
         try:
             cache.save(key, arguments, outcome)
-        except Exception as error:
-            return self._around.failures.not_kept(error, segment, node)
+        except (Exception, CancelledError) as error:
+            told: Any = carried(cache.save, error)
+            return self._around.failures.not_kept(told, segment, node)
         return outcome

@@ -2,7 +2,7 @@
 
 Plain functions go to the workers, which use the fast lane if possible. Coroutine functions, and
 calls that need resources of their own or bound ones, or ask for the event loop, go to the queue of
-the pump. Work whose attempt failed rests until the next one, without holding a thread.
+the pump. ``resting``, ``openings`` and ``admission`` send on what had to wait.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from itertools import islice
-from time import monotonic
 from typing import Any, Protocol
 
 from cascade.runtime.execution.loop_calls import MOMENT
 from cascade.runtime.execution.placement import belongs_on_loop
-from cascade.runtime.execution.thread_waits import LASTING
 from cascade.runtime.graph_path.admission import Admission
+from cascade.runtime.graph_path.crowd import PoolCrowd
 from cascade.runtime.graph_path.openings import Openings
 from cascade.runtime.graph_path.ranks import by_rank
 from cascade.runtime.graph_path.ready import ByPriority
-from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work
+from cascade.runtime.graph_path.resting import Resting
+from cascade.runtime.graph_path.segments import Item, Segment, Work, node_of
+from cascade.runtime.graph_path.stages import Stages
 from cascade.runtime.graph_path.surroundings import Surroundings
+from cascade.runtime.graph_path.winding_down import wind_down
 from cascade.runtime.graph_path.worker_pool import WorkerPool
 from cascade.runtime.lazily import lazily
 from cascade.spec.containers import GATHER
@@ -85,10 +86,6 @@ class Dispatch:
         self.sent: deque[Item] = deque()
         self.is_pumping = False
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Work that waits for its next attempt → the timer that resumes it.
-        self._resting: dict[Work, asyncio.TimerHandle | None] = {}
-        #: The last node that was reported to wait for a thread, and the time of that look.
-        self._reported: tuple[LazyResult[Any] | None, float] = (None, 0.0)
 
     @lazily
     def pool(self) -> WorkerPool:
@@ -97,8 +94,9 @@ class Dispatch:
         # Here, because a worker that makes it would end the bias of the lock.
         self._drain = self._around.fast_lane.drain
         pool = WorkerPool(self._run, self._lock, self, ready)
-        self._run.watch_work(self.holding)
-        self._run.crowd = self
+        self._crowd = PoolCrowd(self._run, pool)
+        self._run.watch_work(self._crowd.holding)
+        self._run.crowd = self._crowd
         self._end.at_stop(pool.stop)
         self._end.leaves_next = pool.leaves_next
         if self._end.stopping:
@@ -120,6 +118,11 @@ class Dispatch:
         return Admission(self._run, self._go_on)
 
     @lazily
+    def resting(self) -> Resting:
+        """Work that waits for its next attempt. From any thread."""
+        return Resting(self._run, self._end, self._resume)
+
+    @lazily
     def openings(self) -> Openings:
         """Items that wait for resources to open."""
         return Openings(self._run, self._start, self._push_back, self._not_opened)
@@ -128,11 +131,12 @@ class Dispatch:
     def busy(self) -> bool:
         """Whether work is active, or will start by itself."""
         # The workers first: the places where they leave items are checked after them.
-        pool, openings = self.workers, self.__dict__.get("openings")
+        parts = self.__dict__
+        pool, resting, openings = self.workers, parts.get("resting"), parts.get("openings")
         return bool(
             (pool is not None and pool.busy)
             or self._on_loop_now
-            or self._resting
+            or (resting is not None and resting.any)
             or self._run.admissions.permits
             or (self._run.journal is not None and self._around.commits.held)
             or (openings is not None and openings.busy)
@@ -210,16 +214,20 @@ class Dispatch:
             if pool is not None:
                 self._run.loop.call_soon(pool.wake)
 
-    def rest(self, work: Work, seconds: float) -> None:
-        """Resume ``work`` after a delay, during which it holds no thread."""
-        self._resting[work] = None  # at once: the run must not seem to be idle
-        self._run.call_in_loop(self._rest, work, seconds)
-
     def _go_on(self, work: Work) -> None:
         """Resume admitted work. From any thread."""
         self.pool.push((work.segment, work))
         with suppress(RuntimeError):  # the run was abandoned, and its loop is closed
             self._run.call_in_loop(self.pool.wake)
+
+    def _resume(self, work: Work) -> None:
+        """Resume work whose delay is over. In the loop's thread."""
+        if self.is_for_loop(work):
+            with self._lock:
+                self.to_loop((work.segment, work))
+        else:
+            self.pool.push((work.segment, work))
+            self.pool.wake()
 
     def _need_attempt(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         """See ``ResourceSession.need_attempt``; asked only for calls with resources."""
@@ -246,7 +254,7 @@ class Dispatch:
         """Put items that waited for a resource back to their places. In the loop's thread."""
         coroutines = []
         for item in reversed([*items]):
-            node = _node_of(item)
+            node = node_of(item)
             if node is not None and node.task.is_async:
                 coroutines.append(item)
             else:
@@ -310,6 +318,10 @@ class Dispatch:
         """A look at the workers. In the loop's thread."""
         for look in self._on_look:
             look()
+
+    def short_of_threads(self) -> None:
+        """No thread becomes free for the ready items. In the loop's thread."""
+        self._crowd.report()
 
     def idle(self) -> None:
         """There may be no work left. In the loop's thread."""
@@ -394,23 +406,6 @@ class Dispatch:
         if self._left == self._sent_in_all:
             self.idle()
 
-    def _rest(self, work: Work, seconds: float) -> None:
-        if self._end.stopping:
-            return
-        waiting = self._run.begin_rest(work.operation.name, work.source, seconds)
-
-        def wake_up() -> None:
-            self._run.end_rest(waiting)
-            del self._resting[work]
-            if self.is_for_loop(work):
-                with self._lock:
-                    self.to_loop((work.segment, work))
-            else:
-                self.pool.push((work.segment, work))
-                self.pool.wake()
-
-        self._resting[work] = self._run.loop.call_later(seconds, wake_up)
-
     # -- the end ------------------------------------------------------------------------------
 
     async def quiet(self) -> None:
@@ -421,116 +416,21 @@ class Dispatch:
         """
         self._run.admit_no_more()
         pool: WorkerPool | None = self.workers
-        if self._tasks or self._resting or not (pool is None or pool.is_over()):
-            await self._wind_down(pool)
-
-    async def _wind_down(self, pool: WorkerPool | None) -> None:
-        for timer in list(self._resting.values()):  # workers may be about to add some
-            if timer is not None:
-                timer.cancel()
-        again: asyncio.CancelledError | None = None
-        passed_on = 0
-        while pending := [task for task in self._tasks if not task.done()]:
-            # As often as the run, and once for its end: nested runs also count their cancels.
-            cancels = max(self._run.cancels.count, 2 if self._run.abandons else 1)
-            for task in pending:
-                for _ in range(cancels - passed_on):
-                    task.cancel()
-            passed_on = max(passed_on, cancels)
-            try:
-                await asyncio.wait(pending)
-            except asyncio.CancelledError as request:
-                again = request
-            for task in pending:
-                if task.done() and not task.cancelled():
-                    task.exception()  # retrieved: an interrupt that the event loop has raised
-        is_quiet = pool is None
-        while not (is_quiet or self._run.abandons):
-            try:
-                assert pool is not None
-                await pool.quiet()
-                is_quiet = True
-            except asyncio.CancelledError as request:
-                again = request
-        if self._run.abandons:
-            self._abandon()
-        if again is not None:
-            raise again
+        resting: Resting | None = self.__dict__.get("resting")
+        if resting is not None:
+            resting.end()
+        if self._tasks or not (pool is None or pool.is_over()):
+            await wind_down(self._run, self._tasks, pool)
 
     def let_go(self) -> None:
         """Drop the references to other parts of the run, so that no cycle needs the collector."""
         self.lanes, self._drain = None, _nothing
         self._on_look.clear()
-        for name in ("pool", "admission", "openings"):
+        for name in ("pool", "admission", "resting", "openings"):
             part = self.__dict__.get(name)
             if part is not None:
                 part.let_go()
 
-    def _abandon(self) -> None:
-        self._run.gate.abandon()
-        pool, resources = self.workers, self._run.__dict__.get("resources")
-        for call, item, thread in () if pool is None else pool.working():
-            node = _node_of(item)
-            if resources is not None:
-                resources.leave_in_use(call, thread, node)
-            name = "plain tasks" if node is None else node.name
-            self._run.abandon(call, name, node)
-
-    # -- waits for threads --------------------------------------------------------------------
-
-    def holding(self) -> list[str]:
-        """The names of the nodes on threads. From any thread."""
-        return [node.name for node in _called(self.pool.worked_on())]
-
-    def short(self, most: int | None) -> tuple[float, Iterable[LazyResult[Any]]]:
-        """The nodes that wait for a thread, and since when; see ``thread_waits.Crowd``."""
-        since = self.pool.short_since
-        nodes = _called(self.pool.next_items()) if since else ()
-        return since, islice(nodes, most)
-
-    def short_of_threads(self) -> None:
-        """Report the next node while no thread becomes free, each once."""
-        now = monotonic()
-        told, looked = self._reported
-        if now - self.pool.short_since < LASTING or now - looked < LASTING:
-            return
-        with suppress(IndexError):  # a thread has taken it
-            node = next(_called([self.pool.ready[0]]), None)
-            self._reported = node, now
-            if node is not None:
-                self._run.thread_waits.report(node, node is not told)
-
-
-def _called(items: Iterable[Any]) -> Iterator[LazyResult[Any]]:
-    """The nodes of a pool's items that call tasks."""
-    nodes = map(_node_of, items)
-    return (node for node in nodes if node is not None and not node.task.structural)
-
-
-def _node_of(item: Any) -> LazyResult[Any] | None:
-    """The node of a worker's item, if the thread has begun one."""
-    node = item[1] if isinstance(item, tuple) else item
-    return node.source if isinstance(node, Work) else node
-
 
 def _nothing(*_details: object) -> None:
     """The default action at a look, and the work of a pool without a run."""
-
-
-class Stages:
-    """The stages of nodes in the solver's plan; 0 for nodes outside the plan.
-
-    Attributes:
-        of_first: Stages of the first segment's nodes, which are queued without their segment.
-    """
-
-    def __init__(self) -> None:
-        self.of_first: Mapping[LazyResult[Any], int] = {}
-
-    def of(self, item: Queued) -> int:
-        """The stage of an item in the queue."""
-        if not isinstance(item, tuple):
-            return self.of_first.get(item, 0)
-        segment, node = item
-        node = node.node if isinstance(node, Work) else node
-        return segment.priority.get(node, 0)

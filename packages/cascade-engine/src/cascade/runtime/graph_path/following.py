@@ -85,7 +85,7 @@ class Following:
         work.rounds = 0  # a retried attempt has all of its rounds again (M20)
         if self._reports.wanted:
             self._reports.waits(work)
-        self._dispatch.rest(work, pause)
+        self._dispatch.resting.rest(work, pause)
         return True
 
     def _in_lane(self, work: Work, on_loop: bool) -> Work | None:

@@ -8,7 +8,15 @@ from typing import Any
 from cascade.runtime.graph_path.segments import Handed, Segment
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.ways import way_above
-from cascade.runtime.semantics.outcomes import Failed, Missing, Skipped, in_order, is_error, worst
+from cascade.runtime.semantics.outcomes import (
+    Failed,
+    Missing,
+    Skipped,
+    fallback_for,
+    in_order,
+    is_error,
+    worst,
+)
 from cascade.spec.expressions import label
 from cascade.spec.lazy_types import LazyResult
 
@@ -21,6 +29,7 @@ class Gaps:
     """
 
     def __init__(self, around: Surroundings) -> None:
+        self._around = around
         self._run = around.run
         self._reports = around.reports
         self._end = around.end
@@ -86,6 +95,50 @@ class Gaps:
             return False
         failed.count(self._run.failures)
         return True
+
+    def leave_out_users(
+        self,
+        segment: Segment,
+        node: LazyResult[Any],
+        missing: Missing,
+        goes_on: bool,
+        todo: list[tuple[Segment, LazyResult[Any], Any]],
+        users: list[LazyResult[Any]],
+    ) -> LazyResult[Any] | None:
+        """Add to ``todo`` the users of a node without a value that wait for nothing else.
+
+        They need no queue. The way to the target of a node is that of its only user. So a run that
+        ``goes_on`` after the failure of the one does so after that of the other.
+
+        Returns:
+            The only user, if it lacks no more than the node did; it is the last of ``todo``.
+        """
+        activate, streams = self._around.dispatch.activate, self._around.nodes.streams
+        waits, lack = segment.waits, None
+        for user in users:
+            if user in waits:
+                waits[user] -= 1
+                if waits[user]:
+                    continue
+            if streams.is_taker(segment, user):
+                activate(segment, user)
+                continue
+            is_only = user._policies is None and user not in waits  # it has no other input
+            lack = missing if is_only else self.missing(segment, user)
+            if lack is None or fallback_for(user, lack) is not None:
+                activate(segment, user)
+                continue
+            if is_only:
+                segment.take_any(node)
+            else:
+                segment.let_go_inputs(user)
+            same = lack is missing and len(users) == 1
+            if not self.goes_on_without(segment, user, lack, same and goes_on):
+                return None
+            todo.append((segment, user, lack))
+            if same:
+                return user
+        return None
 
 
 def _is_caught(segment: Segment, node: LazyResult[Any], error: Exception) -> bool:

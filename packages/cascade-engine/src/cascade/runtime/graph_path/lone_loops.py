@@ -11,6 +11,7 @@ import asyncio
 from contextvars import Context
 from typing import Any, Self
 
+from cascade.runtime.execution.awaited_call import AwaitedCall
 from cascade.runtime.execution.cancels import cancelled_inside
 from cascade.runtime.execution.fairness import YieldBudget
 from cascade.runtime.graph_path.awaited_loops import NOT_ENTERED, AwaitedLoop
@@ -20,7 +21,7 @@ from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.loops.protocol import PAUSED
 from cascade.runtime.loops.tiers import Tier
-from cascade.runtime.run import AwaitedCall, Run
+from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import Missing, refuse_coroutine
 from cascade.spec.blueprint import TailCall
 from cascade.spec.lazy_types import LazyResult

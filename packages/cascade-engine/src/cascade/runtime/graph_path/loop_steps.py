@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from cascade.runtime.execution.carried import carried, stop_iteration
+from cascade.runtime.execution.carried import carried
 from cascade.runtime.graph_path.loop_batches import Loop, Steps
 from cascade.runtime.graph_path.rounds import Rounds
 from cascade.runtime.graph_path.segments import Work
@@ -65,4 +65,4 @@ def fail_here(error: BaseException, work: Work, loop: Loop) -> None:
     ):
         raise carried(task.func, error) from error
     if isinstance(error, TaskStopIterationError):  # it names the task that was entered
-        error.args = stop_iteration(task.func).args
+        error.args = TaskStopIterationError.of(task.func).args

@@ -16,7 +16,6 @@ from cascade.graph.build import build_graph
 from cascade.graph.wiring import Several, Wiring, users_of, wire
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.execution.waiting import Waiting
-from cascade.runtime.graph_path.dispatch import Stages
 from cascade.runtime.graph_path.segments import (
     PENDING,
     Address,
@@ -26,13 +25,13 @@ from cascade.runtime.graph_path.segments import (
     Shares,
     priorities,
 )
+from cascade.runtime.graph_path.stages import Stages
 from cascade.runtime.graph_path.standstill import lacking, standstill
 from cascade.runtime.graph_path.streams import Streams, is_list_of_items
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.semantics.outcomes import (
     RELEASED,
     Missing,
-    fallback_for,
     is_error,
     released,
 )
@@ -363,52 +362,10 @@ class Nodes:
                 self._around.commits.hold(partial(self._release, segment, users))
             elif lacks and left_out < _AT_ONCE:
                 left_out += len(users)
-                only = self._leave_out(segment, node, value, was_only, todo, users)
+                gaps = self._around.gaps
+                only = gaps.leave_out_users(segment, node, value, was_only, todo, users)
             else:
                 self._release(segment, users)
-
-    def _leave_out(
-        self,
-        segment: Segment,
-        node: LazyResult[Any],
-        missing: Missing,
-        goes_on: bool,
-        todo: list[tuple[Segment, LazyResult[Any], Any]],
-        users: list[LazyResult[Any]],
-    ) -> LazyResult[Any] | None:
-        """Settle the users of a node without a value that wait for nothing else; no queue for them.
-
-        The way to the target of a node is that of its only user. So a run that ``goes_on`` after
-        the failure of the one does so after that of the other.
-
-        Returns:
-            The only user, if it lacks no more than the node did; it is the last of ``todo``.
-        """
-        waits, lack = segment.waits, None
-        for user in users:
-            if user in waits:
-                waits[user] -= 1
-                if waits[user]:
-                    continue
-            if self.streams.is_taker(segment, user):
-                self._activate(segment, user)
-                continue
-            is_only = user._policies is None and user not in waits  # it has no other input
-            lack = missing if is_only else self._around.gaps.missing(segment, user)
-            if lack is None or fallback_for(user, lack) is not None:
-                self._activate(segment, user)
-                continue
-            if is_only:
-                segment.take_any(node)
-            else:
-                segment.let_go_inputs(user)
-            same = lack is missing and len(users) == 1
-            if not self._around.gaps.goes_on_without(segment, user, lack, same and goes_on):
-                return None
-            todo.append((segment, user, lack))
-            if same:
-                return user
-        return None
 
     def _release(self, segment: Segment, users: list[LazyResult[Any]]) -> None:
         waits = segment.waits

@@ -26,7 +26,7 @@ from types import FunctionType, coroutine
 from typing import Any
 
 from cascade.runtime.clock import VirtualLoop
-from cascade.runtime.diagnostics.blocking_calls import marking
+from cascade.runtime.diagnostics.blocked_stacks import marking
 from cascade.runtime.execution.carried import carried, guarded, in_loop, named
 from cascade.runtime.execution.contexts import differs
 from cascade.runtime.execution.coroutines import Unwatched

@@ -318,6 +318,12 @@ class Work:
         self.tails = self.stays = 0
 
 
+def node_of(item: Any) -> LazyResult[Any] | None:
+    """The node of a worker's item; None if the thread has taken none yet."""
+    node = item[1] if isinstance(item, tuple) else item
+    return node.source if isinstance(node, Work) else node
+
+
 def arguments_by_name(work: Work) -> dict[str, Any]:
     """The arguments of a task's call by parameter, complete."""
     assert isinstance(work.operation, Task)

@@ -30,7 +30,7 @@ from cascade.runtime.graph_path.caching import Caches
 from cascade.runtime.graph_path.chains import Chains
 from cascade.runtime.graph_path.commits import Commits
 from cascade.runtime.graph_path.continuations import Continuations
-from cascade.runtime.graph_path.dispatch import Dispatch, Stages
+from cascade.runtime.graph_path.dispatch import Dispatch
 from cascade.runtime.graph_path.failures import Failures
 from cascade.runtime.graph_path.fast_lane import FastLane
 from cascade.runtime.graph_path.following import Following
@@ -44,6 +44,7 @@ from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.pump import Pump
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.slow_lane import SlowLane
+from cascade.runtime.graph_path.stages import Stages
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.graph_path.timed_calls import TimedCalls
@@ -175,6 +176,8 @@ class GraphRun:
 
     def _close(self) -> None:
         """Forget all nodes, and drop references, so that no cycle needs the collector."""
+        if self._run.journal is not None:
+            self._run.journal.end()
         driver = self._around.made("driver")
         if driver is not None:
             driver.close()

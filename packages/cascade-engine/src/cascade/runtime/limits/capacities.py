@@ -23,10 +23,10 @@ import itertools
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
-from fractions import Fraction
 from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Any
 
+from cascade.runtime.limits.amounts import check_amounts, check_totals, exact, held_by, told
 from cascade.runtime.limits.claims import Claims, block_by_rules
 from cascade.runtime.limits.permits import (
     CALLED,
@@ -40,11 +40,7 @@ from cascade.runtime.limits.permits import (
     Permit,
 )
 from cascade.runtime.limits.rules import PAUSE
-from cascade.spec.checks import is_amount, no_amount
-from cascade.spec.errors import ArgumentError, CapacityError
 from cascade.spec.lazy_value import LIMITS
-from cascade.spec.nearby import names_known
-from cascade.spec.wording import short
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -64,7 +60,7 @@ class Capacities:
 
     def __init__(self, capacities: Mapping[str, float] | None = None) -> None:
         capacities = {} if capacities is None else capacities
-        _check_capacities(capacities)
+        check_totals(capacities)
         self._total = dict(capacities)
         #: Exact: with floats, thousands of tenths would not add up to the total.
         self._free = {name: exact(amount) for name, amount in capacities.items()}
@@ -92,7 +88,7 @@ class Capacities:
     def available(self) -> dict[str, float]:
         """The free amounts, by name."""
         with self.lock:
-            return {name: _told(free) for name, free in self._free.items()}
+            return {name: told(free) for name, free in self._free.items()}
 
     def holders(self, name: str) -> tuple[str, ...]:
         """The tasks that hold some of a capacity, in the order in which they got it."""
@@ -105,22 +101,7 @@ class Capacities:
         Raises:
             CapacityError: The total is smaller, or there is no such capacity.
         """
-        for name, amount in amounts:
-            total = self._total.get(name)
-            if total is None:
-                some = amount or "some"
-                raise CapacityError(
-                    f"{whose} takes {some} of the capacity '{name}', but the engine has "
-                    f"{names_known(name, self._total)}; set its amount: "
-                    f"Engine(capacities={{'{name}': …}})",
-                    name,
-                )
-            if exact(amount) > exact(total):
-                raise CapacityError(
-                    f"{whose} takes {amount} of the capacity '{name}', but the engine has only "
-                    f"{total}, so it would wait for ever",
-                    name,
-                )
+        check_amounts(amounts, self._total, whose)
 
     def check_nodes(self, lazies: Iterable[LazyResult[Any]]) -> None:
         """Refuse, before the run starts, nodes that take more than the total.
@@ -254,7 +235,7 @@ class Capacities:
             lost = [t for t in admissions.permits if not t.outlives]
             if not lost:
                 return []
-            found = [(permit, _held_by(permit)) for permit in lost]
+            found = [(permit, held_by(permit)) for permit in lost]
             for permit in lost:
                 self._leave(permit)
             self._admit()
@@ -291,8 +272,8 @@ class Capacities:
                 block = next(iter(line)).block
                 own = [permit for permit in line if permit.run is run]
                 if own and block is not None:
-                    told = self._told_of(block)
-                    found += [(permit, *told) for permit in own]
+                    why = self._told_of(block)
+                    found += [(permit, *why) for permit in own]
             return found
 
     def why(self, permit: Permit) -> tuple[str, tuple[str, ...]] | None:
@@ -315,7 +296,7 @@ class Capacities:
                 having = [t for t in inside if any(name == n for n, _ in t.amounts)]
                 had = sum(a for t in having for n, a in t.amounts if n == name)
                 if having and exact(self._total[name]) - had < amount:
-                    return having[0], f"{_told(amount):g} of the capacity '{name}'"
+                    return having[0], f"{told(amount):g} of the capacity '{name}'"
             for rule in permit.constraints.rules_of(permit.task):
                 holding = [t for t in inside if rule.has(t)]
                 if holding and len(holding) >= int(rule.constraint.value or 0):
@@ -430,41 +411,3 @@ def _by_number(permit: Permit) -> Any:
 def _by_rank(permit: Permit) -> Any:
     """The same by priority, which grows by 1 a second; so the order of two permits is constant."""
     return permit.entered - permit.priority, permit.number
-
-
-def _held_by(permit: Holding) -> str:
-    """The holdings of a permit, in words."""
-    if permit.state == WAITING:
-        return "a place in the queue"
-    held = [f"{_told(amount):g} of the capacity '{name}'" for name, amount in permit.amounts]
-    held += [f"a place under '{rule.constraint}'" for rule in permit.rules]
-    return ", ".join(held) or "a permit"
-
-
-def exact(amount: float) -> Fraction | int:
-    """An amount exactly as it was written: 0.1 is a tenth."""
-    # float(): subclasses, such as NumPy's, have another repr.
-    return amount if isinstance(amount, int) else Fraction(repr(float(amount)))
-
-
-def _told(amount: Fraction | int) -> float:
-    return int(amount) if amount.denominator == 1 else float(amount)
-
-
-def _check_capacities(capacities: Any) -> None:
-    if not isinstance(capacities, Mapping):
-        raise ArgumentError(
-            "capacities takes a dict of amounts by name, or a Capacities, but got "
-            f"{short(capacities)}"
-        )
-    for name, amount in capacities.items():
-        if not isinstance(name, str) or not name.isidentifier():
-            raise ArgumentError(
-                "the name of a capacity must be an identifier, because with_capacity() takes it "
-                "by name, but is "
-                f"{short(name)}"
-            )
-        if not is_amount(amount):
-            raise no_amount("capacities", name, amount)
-        if not amount:
-            raise ArgumentError(f"capacities has 0 of '{name}'; leave it out")

@@ -11,7 +11,8 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.events import TaskWaiting
-from cascade.runtime.limits.capacities import Capacities, exact
+from cascade.runtime.limits.amounts import exact
+from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.permits import OUT, Admissions, Holding, Permit, current_permit
 from cascade.spec.checks import is_amount, no_amount

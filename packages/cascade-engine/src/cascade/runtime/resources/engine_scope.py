@@ -80,6 +80,11 @@ class EngineScope:
     def submit(self, executor: Executor, name: str, work: WorkerCall[Any]) -> Future[Any]:
         return submit(self.loop, executor, name, work)
 
+    def note_call(
+        self, call: Future[Any], work: WorkerCall[Any], executor: Executor, name: str
+    ) -> None:
+        """Nothing: ``engine.waiting`` lists what belongs to runs."""
+
     def abandon(
         self,
         call: Future[Any],

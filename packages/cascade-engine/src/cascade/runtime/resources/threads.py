@@ -77,6 +77,7 @@ class ThreadCall:
         self.executor = executor
         self._work: WorkerCall[Any] = WorkerCall(*work)
         self.call = self._run.submit(executor, self.name, self._work)
+        self._run.note_call(self.call, self._work, executor, self.name)
         self.done = end_of(self.call, self._run.loop)
 
     def withdraw(self) -> bool:

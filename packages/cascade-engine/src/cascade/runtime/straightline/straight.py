@@ -7,7 +7,8 @@ from contextvars import Context
 from time import perf_counter
 from typing import Any
 
-from cascade.runtime.diagnostics.blocking_calls import PLAIN_THRESHOLD, BlockedStep, warn
+from cascade.runtime.diagnostics.blocking_calls import PLAIN_THRESHOLD
+from cascade.runtime.diagnostics.blocking_warnings import BlockedStep, warn
 from cascade.runtime.execution.contexts import Held
 from cascade.runtime.execution.fairness import Turn
 from cascade.runtime.execution.placement import Placement, starts_loop

@@ -19,8 +19,10 @@ class Subscriber:
         self._bus = bus
         self._cancels: list[Callable[[], None]] = []
 
-    def _listen(self, event_type: type[E], handler: Callable[[E], object]) -> None:
-        self._cancels.append(self._bus.subscribe(event_type, handler))
+    def _listen(
+        self, event_type: type[E], handler: Callable[[E], object], *, at_once: bool = False
+    ) -> None:
+        self._cancels.append(self._bus.subscribe(event_type, handler, at_once=at_once))
 
     def close(self) -> None:
         """Stop listening. May be repeated."""

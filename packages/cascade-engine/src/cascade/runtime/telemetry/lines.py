@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Literal, TextIO
@@ -24,6 +25,8 @@ _encode = json.JSONEncoder(check_circular=False).encode
 
 class LineWriter(Subscriber):
     """Writes a line for each event of the runs on ``bus``, until it is closed.
+
+    Lines are written in the thread of the event: that of a task's start comes before its output.
 
     Args:
         bus: The engine's bus.
@@ -64,6 +67,7 @@ class LineWriter(Subscriber):
         super().__init__(bus)
         self._level = level_named(level)
         self._stream = stream
+        self._lock = threading.Lock()
         self._texts = Texts()
         # From the events' clock to the wall clock; measured again when a run starts.
         self._offset = time.time() - time.monotonic()
@@ -71,7 +75,7 @@ class LineWriter(Subscriber):
         self._runs: dict[str, tuple[float, str]] = {}
         write = self._write_json if log_format == "json" else self._write_human
         for event_type in types_from(self._level):
-            self._listen(event_type, write)
+            self._listen(event_type, write, at_once=True)
 
     def _write_json(self, event: Event) -> None:
         if isinstance(event, RunStarted):
@@ -103,10 +107,11 @@ class LineWriter(Subscriber):
         """The start of the event's run and the name of its target."""
         if event.run_id:
             return self._runs.setdefault(event.run_id, (event.at, f"run {event.run_id}"))
-        first = min((began for began, _ in self._runs.values()), default=event.at)
+        first = min((began for began, _ in list(self._runs.values())), default=event.at)
         return first, "engine"
 
     def _write(self, line: str, event: Event) -> None:
-        write_line(self._stream, line)
-        if isinstance(event, RunFinished):
-            flush(self._stream)
+        with self._lock:
+            write_line(self._stream, line)
+            if isinstance(event, RunFinished):
+                flush(self._stream)

@@ -53,7 +53,8 @@ class EventLogger(Subscriber):
     Loggers: ``cascade.run``, ``cascade.task`` and ``cascade.resource``. Levels: ERROR for failures,
     with the traceback; WARNING for retries, calls that block the event loop, and abandoned calls;
     INFO for the start and the end of a run; DEBUG for all others. A record has the event's fields
-    as attributes (``extra``): ``event``, ``run_id``, ``task``, ``node``, ``duration`` …
+    as attributes (``extra``): ``event``, ``run_id``, ``task``, ``node``, ``duration`` … Records are
+    made in the thread of the event, so that of a task's start comes before those of its own code.
 
     Args:
         bus: The engine's bus.
@@ -78,13 +79,13 @@ class EventLogger(Subscriber):
         # Run → its target, and the last task error logged with its traceback.
         self._targets: dict[str, str] = {}
         self._told: dict[str, BaseException] = {}
-        self._listen(RunStarted, self._run_started)
-        self._listen(RunFinished, self._run_finished)
-        self._listen(TaskFailed, self._task_failed)
-        self._listen(ResourceReleased, self._released)
+        self._listen(RunStarted, self._run_started, at_once=True)
+        self._listen(RunFinished, self._run_finished, at_once=True)
+        self._listen(TaskFailed, self._task_failed, at_once=True)
+        self._listen(ResourceReleased, self._released, at_once=True)
         for event_type, logger in _LOGGED:
             if force or logger.isEnabledFor(level_of_type(event_type)):
-                self._listen(event_type, partial(self._log, logger))
+                self._listen(event_type, partial(self._log, logger), at_once=True)
 
     def _run_started(self, event: RunStarted) -> None:
         self._targets[event.run_id] = event.target

@@ -10,6 +10,7 @@ from typing import Any
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.adapters.solvers.native import NativeSolver
 from cascade.runtime.bus import MessageBus
+from cascade.runtime.engine_parts import EngineParts
 from cascade.runtime.execution.registry import BlueprintRegistry
 from cascade.runtime.graph_path.lone_loops import LoneLoop
 from cascade.runtime.graph_path.strategy import GraphRun
@@ -19,7 +20,6 @@ from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import value_or_raise
 from cascade.runtime.straightline.stops import Begun
-from cascade.runtime.surroundings import Surroundings
 from cascade.runtime.vm.registers import STOPPED, RegisterMachine, is_for_registers
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.errors import BlueprintError
@@ -142,7 +142,7 @@ class VirtualMachine:
         executor = LocalExecutor()
         try:
             container = ResourceContainer(bus)
-            lent = Surroundings(
+            lent = EngineParts(
                 bus=bus,
                 threads=executor,
                 container=container,

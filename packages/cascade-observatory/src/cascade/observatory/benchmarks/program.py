@@ -1,4 +1,9 @@
-"""A benchmark program: sections that measure, their options, and the files of the report."""
+"""A benchmark program: sections that measure, their options, and the files of the report.
+
+All contenders of a section are timed in the same rounds: see ``rounds``. The garbage collector
+stays on. Missed targets are printed and do not change the exit status: on a busy machine ratios are
+still meaningful, but less precise.
+"""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from typing import Any
 from cascade.observatory.benchmarks import (
     awaiting,
     coroutines,
+    durable,
     fleets,
     graphs,
     imports,
@@ -137,6 +138,15 @@ SUITES = (
         [section.name for section in fleets.SECTIONS],
         "fleets",
         ("agents", "starts"),
+    ),
+    Suite(
+        "durable",
+        "A durable run",
+        durable.PROGRAM.what,
+        durable.PROGRAM,
+        [section.name for section in durable.SECTIONS],
+        "durable",
+        ("wide", "steps", "agents"),
     ),
     Suite(
         "governance", "A limit", limits.PROGRAM.what, limits.PROGRAM, _LIMIT_SECTIONS, "governance"

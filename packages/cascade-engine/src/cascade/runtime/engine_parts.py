@@ -1,4 +1,4 @@
-"""Surroundings: the parts of an engine that it lends to each of its runs."""
+"""EngineParts: the parts of an engine that it lends to each of its runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _unlimited() -> ConstraintManager:
 
 
 @dataclass(slots=True, kw_only=True)
-class Surroundings:
+class EngineParts:
     """The parts of an engine that a run uses. Without an engine, a run has parts of its own.
 
     Attributes:

@@ -1,0 +1,209 @@
+"""Costs of durable runs: of a node, of an agent's step, and of a long loop.
+
+Every run has a new id, so nothing is found in the store. The files lie in a folder of their own,
+and are deleted with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cascade.observatory.benchmarks.contenders import TASKS, Cascade, EventLoop
+from cascade.observatory.benchmarks.durable_peers import installed_savers
+from cascade.observatory.benchmarks.program import REFERENCE, Bench, Program, Section
+from cascade.observatory.benchmarks.rounds import Contender
+from cascade.observatory.benchmarks.shapes import WIDE
+from cascade.spec.task import task
+
+NOT_KEPT = "not kept"
+#: Contender → the URL of its store, with the folder left out, and what its runs wait for.
+STORES: Mapping[str, tuple[str, str]] = {
+    "SQLite": ("sqlite:///{}/full.db", "sync"),
+    "SQLite, normal": ("sqlite:///{}/normal.db?synchronous=normal", "sync"),
+    "SQLite, async": ("sqlite:///{}/async.db", "async"),
+    "memory": ("memory:", "sync"),
+}
+#: The most µs at 25 M calls/s: what the journal adds to a node, and a step that is committed.
+NODE_MOST, STEP_MOST = 4.0, 150.0
+#: The most that snapshots may add to a loop, and a step without waiting to one that is not kept.
+LOOP_MOST, ASYNC_MOST = 1.01, 1.3
+_NODES, _STEPS, _AGENTS = 10_000, 200, 100
+_ids = count()
+
+
+@task
+async def step(left: int, made: int = 0) -> Any:
+    """An agent that only counts."""
+    return made if left == 0 else step.tail(left - 1, made + 1)
+
+
+@task
+def turn(left: int, made: int = 0) -> Any:
+    """The same as a computation."""
+    return made if left == 0 else turn.tail(left - 1, made + 1)
+
+
+class _Systems:
+    """An engine without a store, and one for each of ``STORES``."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="cascade-durable-")))
+        self.folder = folder
+        self.engines: dict[str, Cascade] = {NOT_KEPT: stack.enter_context(Cascade())}
+        for name, (url, durability) in STORES.items():
+            engine = Cascade(store=url.format(folder), durability=durability)
+            self.engines[name] = stack.enter_context(engine)
+
+    def contenders(
+        self, author: Callable[[], Any], operations: int, expected: Any, **options: Any
+    ) -> list[Contender]:
+        """A run of what ``author`` makes, by each engine."""
+        return [
+            Contender(name, self._run(name, author, options), operations, expected)
+            for name in self.engines
+        ]
+
+    def _run(
+        self, name: str, author: Callable[[], Any], options: Mapping[str, Any]
+    ) -> Callable[[], Any]:
+        cascade = self.engines[name]
+        return lambda: cascade.wait_for(lambda: _kept(name, cascade, author(), options))
+
+    def gathered(self, name: str, agents: int, steps: int) -> Callable[[], Any]:
+        """Agents at once, each a run of its own."""
+        cascade = self.engines[name]
+
+        async def together() -> int:
+            runs = [_kept(name, cascade, step(steps), {}) for _ in range(agents)]
+            return sum(await asyncio.gather(*runs))
+
+        return lambda: cascade.wait_for(together)
+
+
+async def _kept(name: str, cascade: Cascade, target: Any, options: Mapping[str, Any]) -> Any:
+    """The value of a run, which its store keeps if there is one."""
+    run_id = None if name == NOT_KEPT else f"run-{next(_ids)}"
+    return await cascade.engine.run(target, run_id=run_id, **options)
+
+
+def nodes(bench: Bench) -> None:
+    """A wide graph whose nodes are journaled."""
+    size = min(bench.largest, _NODES)
+    with ExitStack() as stack:
+        systems = _Systems(stack)
+        contenders = systems.contenders(
+            lambda: WIDE.calls(TASKS, size), WIDE.nodes(size), WIDE.value(size)
+        )
+        contenders.append(bench.reference())
+        samples = bench.measure("wide", contenders, bench.rounds(size), NOT_KEPT, "node")
+    bench.show(f"a node of {size}", {"": "wide"})
+    for name in ("SQLite", "SQLite, async"):
+        more = (
+            samples.ratio(name, REFERENCE).median - samples.ratio(NOT_KEPT, REFERENCE).median
+        ) / 25.0
+        bench.found.target(
+            f"a node: {name}, more than not kept, at 25 M calls/s", more, most=NODE_MOST, unit="µs"
+        )
+
+
+def steps(bench: Bench) -> None:
+    """An agent whose steps are committed, and others that do the same."""
+    made = min(bench.largest, _STEPS)
+    few = max(1, made // 10)
+    with ExitStack() as stack:
+        systems = _Systems(stack)
+        contenders = systems.contenders(lambda: step(made), made, made)
+        loop = stack.enter_context(EventLoop())
+        for saver in bench.those_installed(installed_savers()):
+            stack.callback(saver.close)
+            saver.open(systems.folder)
+            contenders.append(Contender(saver.name, _counting(loop, saver.count, few), few, few))
+        contenders.append(bench.reference())
+        samples = bench.measure("steps", contenders, bench.rounds(made), NOT_KEPT, "step")
+    bench.show(f"a step of an agent of {made}", {"": "steps"})
+    what = "a step: SQLite, normal, at 25 M calls/s"
+    bench.target_at(what, samples, "SQLite, normal", REFERENCE, STEP_MOST)
+    ratio = samples.ratio("SQLite, async", NOT_KEPT).median
+    bench.found.target("a step: SQLite, async, over not kept", ratio, most=ASYNC_MOST)
+
+
+def _counting(
+    loop: EventLoop, count_up: Callable[[int], Awaitable[int]], made: int
+) -> Callable[[], Any]:
+    async def counted() -> int:
+        return await count_up(made)
+
+    return lambda: loop.wait_for(counted)
+
+
+def agents(bench: Bench) -> None:
+    """Agents at once on one store, whose steps share commits."""
+    many, each = min(bench.largest, _AGENTS), 5
+    with ExitStack() as stack:
+        systems = _Systems(stack)
+        contenders = [
+            Contender(name, systems.gathered(name, many, each), many * each, many * each)
+            for name in systems.engines
+        ]
+        bench.measure("agents", contenders, bench.rounds(many * each), NOT_KEPT, "step")
+    bench.show(f"a step of {many} agents at once", {"": "agents"})
+
+
+def loop(bench: Bench) -> None:
+    """A fused loop with a record every second."""
+    made = bench.largest * 2_000
+    with ExitStack() as stack:
+        systems = _Systems(stack)
+        contenders = systems.contenders(lambda: turn(made), made, made, use_vm=True)
+        samples = bench.measure("loop", contenders, bench.rounds(made), NOT_KEPT, "step")
+    bench.show(f"a step of a loop of {made}", {"": "loop"})
+    ratio = samples.ratio("SQLite", NOT_KEPT).median
+    bench.found.target("a loop: SQLite over not kept", ratio, most=LOOP_MOST)
+
+
+_STORES = "in a SQLite file whose commits reach the disk (*SQLite*) or only the system (*normal*), "
+
+SECTIONS = (
+    Section(
+        "journal",
+        "A node that is journaled",
+        "A wide graph of plain functions, in a run without an id, and in durable runs: "
+        + _STORES
+        + "without waiting for commits (*async*), and in memory.",
+        nodes,
+    ),
+    Section(
+        "durable steps",
+        "A step that is committed",
+        "An agent that counts, each step of which is committed before the next begins. DBOS and "
+        "LangGraph count in steps of their own, on SQLite files as they set them up.",
+        steps,
+    ),
+    Section(
+        "durable agents",
+        "Agents that share commits",
+        f"{_AGENTS} such agents at once, each a run of its own, on one engine and one store.",
+        agents,
+    ),
+    Section(
+        "durable loop",
+        "A loop with records",
+        "A fused loop of a plain function, whose arguments are recorded once a second.",
+        loop,
+    ),
+)
+
+PROGRAM = Program(
+    "durable",
+    "Costs of durable runs: of a node, of an agent's step, and of a long loop.",
+    SECTIONS,
+    most=10**4,
+    quick=100,
+    of="nodes",
+)

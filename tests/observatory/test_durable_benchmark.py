@@ -1,0 +1,73 @@
+"""The benchmark of durable runs computes correctly; no test looks at a time."""
+
+import asyncio
+import json
+
+import pytest
+from tests.in_process import call
+
+from cascade.observatory.benchmarks import durable, durable_peers, program
+from cascade.observatory.benchmarks.pages import charts_in, write_page
+from cascade.observatory.benchmarks.suites import SUITES, part_of
+from cascade.runtime.engine import Engine
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """What a small run of all sections wrote, and what it printed."""
+    folder = tmp_path_factory.mktemp("report")
+    path = folder / "report.json"
+    options = ("--max", 100, "--rounds", 1, "--quick", "--json", path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "_CALLS", 1_000)
+        # Their own test counts with them; here they would take seconds.
+        patch.setattr(durable, "installed_savers", lambda: ([], []))
+        done = call(lambda words: durable.PROGRAM.run(write_page, words), *options, cwd=folder)
+    return json.loads(path.read_text(encoding="utf-8")), done.stdout
+
+
+def test_it_measures_every_store(report):
+    written, printed = report
+    assert set(written["measurements"]) == {"wide", "steps", "agents", "loop"}
+    for one in written["measurements"].values():
+        names = {contender["name"] for contender in one["contenders"]}
+        assert {durable.NOT_KEPT, *durable.STORES} <= names
+    assert all(one["figure"] in printed for one in written["targets"])
+
+
+def test_the_report_is_a_suite_with_charts(report):
+    (suite,) = (suite for suite in SUITES if suite.name == "durable")
+    part = part_of(report[0], suite)
+    assert part is not None
+    assert part["targets"]
+    assert charts_in(part)
+
+
+def test_each_run_is_a_new_one(monkeypatch):
+    """A second run with the same id would only read the value of the first."""
+    ids = []
+    run = Engine.run
+
+    async def noting(self, target, *args, **options):
+        ids.append(options["run_id"])
+        return await run(self, target, *args, **options)
+
+    monkeypatch.setattr(Engine, "run", noting)
+    with durable.ExitStack() as stack:
+        systems = durable._Systems(stack)
+        assert systems.gathered("memory", agents=3, steps=2)() == 6
+        assert systems.gathered(durable.NOT_KEPT, agents=2, steps=2)() == 4
+    assert len(set(ids[:3])) == 3
+    assert ids[3:] == [None, None]
+
+
+@pytest.mark.parametrize("kind", [durable_peers.Dbos, durable_peers.LangGraphSaver])
+def test_other_libraries_count(kind, tmp_path):
+    pytest.importorskip("dbos" if kind is durable_peers.Dbos else "langgraph.checkpoint.sqlite")
+    saver = kind()
+    saver.open(tmp_path)
+    try:
+        assert asyncio.run(saver.count(3)) == 3
+    finally:
+        saver.close()
+    assert list(tmp_path.glob("*.db"))
