@@ -329,9 +329,7 @@ def test_a_store_in_memory_has_no_transactions() -> None:
 def test_a_run_that_is_not_kept_has_neither(options: Any) -> None:
     with pytest.raises(ResourceError, match=r"task 'pay': cs\.transaction is for durable runs"):
         cs.run(pay("book"), **options)
-    with pytest.raises(
-        ResourceError, match=r"task 'call_tool': cs\.idempotency_key is for dur"
-    ):
+    with pytest.raises(ResourceError, match=r"task 'call_tool': cs\.idempotency_key is for dur"):
         cs.run(payments.call_tool(1), **options)
 
 

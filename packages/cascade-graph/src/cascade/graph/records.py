@@ -6,19 +6,21 @@ A record is JSON. One of a graph, which a task returned::
 
 and one of a tail call, which is also the snapshot of a loop between two steps::
 
-    {"task": "module:name", "step": 3, "args": {name: value, …},
+    {"task": "module:name", "step": 3, "args": {name: value, …}, "version": "2",
      "lazy": {name: place, …}, "amounts": {capacity: amount}, "nodes": [node, …], "keys": [key, …]}
 
 Nodes are those of ``cascade.graph.serialize``, and values those of ``cascade.graph.codec``. A place
 is the index of a node, or the key of a node that the run knows already, which is never written
 again. ``keys`` has the key of each node, because keys of equal nodes cannot be made again without
-the source that made the nodes; null for nodes that have none.
+the source that made the nodes; null for nodes that have none. ``version`` is that of the task, and
+``versions`` those of the tasks of the nodes, if they have any: ``{task: [version, parameters]}``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from cascade.graph.build import in_order
@@ -27,6 +29,7 @@ from cascade.graph.forms import UNREADABLE
 from cascade.graph.naming import NodeKey
 from cascade.graph.references import Resolver, reference_to
 from cascade.graph.serialize import nodes_of, read_nodes
+from cascade.graph.stored_calls import StoredCallReader, fitted, versions_of
 from cascade.graph.values import NO_KEYS, NONE_KNOWN, ValueReader
 from cascade.spec.blueprint import Literal
 from cascade.spec.errors import ArgumentError, NotStorableError, SerializationError
@@ -87,7 +90,8 @@ def graph_record(target: LazyResult[Any], keys: Keys, known: Keys = NONE_KNOWN) 
         place = len(lazies) - 1
     nodes, key_list = nodes_of(lazies, known), _keys_of(lazies, keys)
     graph = {"cascade": _VERSION, "nodes": nodes}
-    return _dumps({"graph": graph, "target": place, "keys": key_list})
+    rest = _versions(lazies)
+    return _dumps({"graph": graph, "target": place, "keys": key_list, **rest})
 
 
 def tail_record(
@@ -134,6 +138,8 @@ def tail_record(
             raise
         body = codec.encode({n: value for n, value in settled.items() if n not in lazy})
     rest: dict[str, Any] = {"amounts": dict(amounts)} if amounts else {}
+    if task.version is not None:
+        rest["version"] = task.version
     if lazy:
         rest |= _lazy_arguments(lazy, keys, known)
     head = _dumps({"task": reference, "step": step})
@@ -151,6 +157,7 @@ def read_record(
     Raises:
         SerializationError: It is no record, a task or a class no longer exists, or it refers to a
             node that is not in ``known``.
+        CodeChangedError: A task has another version, or does not take the arguments any more (D9).
     """
     try:
         document = json.loads(body)
@@ -186,7 +193,13 @@ def _lazy_arguments(lazy: Mapping[str, LazyResult[Any]], keys: Keys, known: Keys
     lazies = in_order(together, routes=True, known=known.__contains__)[:-1]
     index = {node: place for place, node in enumerate(lazies)}
     places = {n: known[v].hex() if v in known else index[v] for n, v in lazy.items()}
-    return {"lazy": places, "nodes": nodes_of(lazies, known), "keys": _keys_of(lazies, keys)}
+    nodes, key_list = nodes_of(lazies, known), _keys_of(lazies, keys)
+    return {"lazy": places, "nodes": nodes, "keys": key_list, **_versions(lazies)}
+
+
+def _versions(lazies: Iterable[LazyResult[Any]]) -> dict[str, Any]:
+    found = versions_of(lazies)
+    return {"versions": found} if found else {}
 
 
 def _keys_of(lazies: Sequence[LazyResult[Any]], keys: Keys) -> list[str | None]:
@@ -199,7 +212,7 @@ def _read_graph(
 ) -> GraphRecord:
     if document["graph"]["cascade"] != _VERSION:
         raise ValueError("it is a graph of another version")
-    keys, find = _read_nodes(document["graph"]["nodes"], document["keys"], known)
+    keys, find = _read_nodes(document["graph"]["nodes"], document, known)
     return GraphRecord(find(document["target"]), keys)
 
 
@@ -210,21 +223,22 @@ def _read_tail(
     args, step = codec.value_of(document["args"]), document["step"]
     if type(args) is not dict or type(step) is not int:
         raise TypeError("its arguments are no dict, or its step is no int")
-    nodes, written = document.get("nodes", ()), document.get("keys", ())
-    keys, find = _read_nodes(nodes, written, known)
+    keys, find = _read_nodes(document.get("nodes", ()), document, known)
     args |= {name: find(place) for name, place in document.get("lazy", {}).items()}
-    args = {**task.parameters.injections, **args}
+    args = fitted(task, document.get("version"), args)
     return TailRecord(task, args, step, document.get("amounts", {}), keys)
 
 
 def _read_nodes(
-    nodes: Any, keys: Any, known: Mapping[NodeKey, LazyResult[Any]]
+    nodes: Any, document: Mapping[str, Any], known: Mapping[NodeKey, LazyResult[Any]]
 ) -> tuple[dict[LazyResult[Any], NodeKey], Callable[[Any], LazyResult[Any]]]:
     """The keys of the nodes, and a function that finds the node at a place."""
+    keys = document.get("keys", ())
     if len(nodes) != len(keys):
         raise ValueError("it has not a key for each node")
     found = [None if key is None else bytes.fromhex(key) for key in keys]
-    lazies = read_nodes(nodes, Resolver(trusted=True), known, found)
+    reading = partial(StoredCallReader, document.get("versions", {}))
+    lazies = read_nodes(nodes, Resolver(trusted=True), known, found, reading)
     pairs = zip(lazies, found, strict=True)
     named = {lazy: key for lazy, key in pairs if key is not None and key not in known}
     return named, ValueReader(Resolver(), lazies, known).earlier

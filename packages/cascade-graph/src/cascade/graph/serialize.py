@@ -21,7 +21,7 @@ source is not kept.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cascade.graph import fallbacks
@@ -133,18 +133,20 @@ def read_nodes(
     resolver: Resolver,
     known: Mapping[bytes, LazyResult[Any]] = NO_KEYS,
     keys: Sequence[bytes | None] = (),
+    reading: Callable[..., ValueReader] = ValueReader,
 ) -> list[LazyResult[Any]]:
     """The lazy values written by ``NodeWriter``, each after its inputs.
 
     Args:
         known: Key → lazy value, for inputs that were written by their keys.
         keys: The key of each node; one that is in ``known`` is not made again.
+        reading: Makes a reader of a resolver, the lazy values so far, and ``known``.
 
     Raises:
         SerializationError: One cannot be read; the message has its index.
     """
     lazies: list[LazyResult[Any]] = []
-    reader = ValueReader(resolver, lazies, known)
+    reader = reading(resolver, lazies, known)
     for place, node in enumerate(nodes):
         key = keys[place] if keys else None
         found = None if key is None else known.get(key)

@@ -179,6 +179,16 @@ class ValueReader(FormReader):
             return inject(self.resolver.find(content))
         return super().marked(tag, content)
 
+    def call(
+        self, reference: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> LazyResult[Any]:
+        """A call of a task."""
+        return self.resolver.task(reference)(*args, **kwargs)
+
+    def mapped(self, reference: Any, over: Mapping[str, Any], *, catches: bool) -> Any:
+        """A map of a task."""
+        return self.resolver.task(reference).map(return_exceptions=catches, **over)
+
     def constant(self, value: Any) -> Any:
         """A value without nodes in it."""
         return ValueReader(self.resolver).value(value)
