@@ -110,6 +110,8 @@ class Engine:
         self.durations = self._lending.durations
         self._durable = durable_runs(made.store, made.signing_key)
         self._durability = made.durability
+        if self._durable is not None:
+            self._durable.on_code_change = made.on_code_change
         self._closed = False
         self._graph = GraphExecutionStrategy(made.solver or NativeSolver(), made.tier)
         self._vm = VMExecutionStrategy(self._compile, self._machine)

@@ -284,13 +284,13 @@ def _read_node(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
 
 
 def _read_body(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
-    read, task_at = reader.value, reader.resolver.task
+    read = reader.value
     if "task" in node:
         arguments = {name: read(v) for name, v in node["kwargs"].items()}
-        return task_at(node["task"])(*map(read, node["args"]), **arguments)
+        return reader.call(node["task"], [*map(read, node["args"])], arguments)
     if "map" in node:
         over = {name: read(v) for name, v in node["over"].items()}
-        lazy = task_at(node["map"]).map(return_exceptions=node.get("catches", False), **over)
+        lazy = reader.mapped(node["map"], over, catches=node.get("catches", False))
         lazy.args[0].fallbacks = fallbacks.read_bodies(node.get("fallbacks", ()), reader)
         return lazy
     if "router" in node:

@@ -128,7 +128,9 @@ class StoredCallReader(ValueReader):
         args, kwargs = task.parameters.spread(named)
         return task(*args, **kwargs)
 
-    def mapped(self, reference: Any, over: Mapping[str, Any], *, catches: bool) -> Any:
+    def mapped(
+        self, reference: Any, over: Mapping[str, Any], *, catches: bool
+    ) -> MappedLazyResult[Any]:
         """A map of a task."""
         task = self.resolver.task(reference)
         version, _ = self._versions.get(reference, (None, ()))

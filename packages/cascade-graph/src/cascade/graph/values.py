@@ -24,7 +24,7 @@ from cascade.graph.references import (
 from cascade.spec.blueprint import Literal
 from cascade.spec.digest import SIZE
 from cascade.spec.errors import SerializationError
-from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.logic import invert
 from cascade.spec.params import MISSING, Env, Param, Source
 from cascade.spec.policies import CallPolicies
@@ -185,7 +185,9 @@ class ValueReader(FormReader):
         """A call of a task."""
         return self.resolver.task(reference)(*args, **kwargs)
 
-    def mapped(self, reference: Any, over: Mapping[str, Any], *, catches: bool) -> Any:
+    def mapped(
+        self, reference: Any, over: Mapping[str, Any], *, catches: bool
+    ) -> MappedLazyResult[Any]:
         """A map of a task."""
         return self.resolver.task(reference).map(return_exceptions=catches, **over)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from hashlib import blake2b
 from time import monotonic
@@ -118,6 +118,8 @@ class Journal:
         self._mentions: Counter[bytes] = Counter()
         #: Nodes whose values have no stored form.
         self._unstorable: set[NodeKey] = set()
+        #: Task → what has changed in its code since the run began (D9).
+        self.code_changes: Mapping[str, Sequence[str]] = {}
         #: Nodes whose outcomes the transactions of their tasks have committed (D5).
         self._apart: set[NodeKey] = set()
         #: Node with such a task that is being called → what its attempts have in common.

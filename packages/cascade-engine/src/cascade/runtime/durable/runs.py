@@ -15,12 +15,13 @@ from cascade.graph.codec import Codec
 from cascade.graph.naming import ROOT
 from cascade.graph.serialize import to_json
 from cascade.graph.signatures import Signature, difference, signature_of
+from cascade.runtime.durable.code import code_changes, identity, refuse_changed, warn_of_changed
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.keys import Keys
 from cascade.runtime.durable.owner import dead_among, own_name
 from cascade.runtime.durable.writer import LEASE, Desk, Writer
 from cascade.runtime.execution.worker_calls import hold_until
-from cascade.runtime.options import Durability
+from cascade.runtime.options import Durability, OnCodeChange
 from cascade.spec.errors import (
     LeaseLostError,
     NotStorableError,
@@ -30,7 +31,7 @@ from cascade.spec.errors import (
     StoreError,
 )
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.run_rows import Change, Lease, NewRun, Receipt, RunRecord, RunStatus
+from cascade.spec.run_rows import Change, Lease, Loaded, NewRun, Receipt, RunRecord, RunStatus
 from cascade.spec.run_store import RunStore
 from cascade.spec.wording import short
 
@@ -66,12 +67,16 @@ class DurableRuns:
         codec: Encodes values.
         lease: Seconds for which a lease holds.
         owns: Whether to close the store at the end.
+
+    Attributes:
+        on_code_change: What becomes of a run whose code has changed (D9).
     """
 
     def __init__(
         self, store: RunStore, codec: Codec, *, lease: float = LEASE, owns: bool = False
     ) -> None:
         self.store = store
+        self.on_code_change: OnCodeChange = "warn"
         self._owns = owns
         self._codec = codec
         self._lease = lease
@@ -91,7 +96,7 @@ class DurableRuns:
         keys = Keys()
         named = keys.new(request.target, ROOT)
         keys.put(named, None, lasts=True)
-        found = await self._claimed(request, signature_of(named))
+        found = await self._claimed(request, signature_of(named), keys)
         if found.status is RunStatus.SUCCEEDED:
             return await self._result(found)
         loaded = await self.call(self.store.load, found.number)
@@ -106,12 +111,13 @@ class DurableRuns:
             journal.transaction = partial(self.store.transaction, found.number, found.epoch)
             tenure.begin(journal)
             journal.load(loaded)
+            await self._compare_code(tenure, desk, journal, request, loaded)
             return await self._lived(tenure, desk, journal, request, begin)
         finally:
             tenure.end()
             self._writer.close(desk)
 
-    async def _claimed(self, request: Request, signature: Signature) -> RunRecord:
+    async def _claimed(self, request: Request, signature: Signature, keys: Keys) -> RunRecord:
         """The run, which this process owns now, unless it has succeeded."""
         params = self._codec.dumps(dict(request.params))
         new = NewRun(
@@ -120,7 +126,7 @@ class DurableRuns:
             signature.digest,
             _program(request.target),
             params,
-            signature.to_bytes(),
+            identity(signature, keys),
             request.priority,
         )
         lease = Lease(own_name(), self._lease)
@@ -151,6 +157,23 @@ class DurableRuns:
                 f"{short(self._codec.loads(loaded.params))}; give this one another run_id",
                 run.run_id,
             )
+
+    async def _compare_code(
+        self, tenure: _Tenure, desk: Desk, journal: Journal, request: Request, loaded: Loaded
+    ) -> None:
+        """Look for new code in a run that is resumed (D9).
+
+        Raises:
+            CodeChangedError: There is some, and the engine refuses it; the run is left as it was.
+        """
+        if loaded.run.epoch > 1:
+            journal.code_changes = code_changes(loaded.code, request.target, journal)
+        if not journal.code_changes:
+            return
+        if self.on_code_change == "refuse":
+            await self._leave(tenure, desk, Change(RunStatus.ENQUEUED))
+            refuse_changed(request.run_id, journal.code_changes)
+        warn_of_changed(request.run_id, journal.code_changes)
 
     async def _dead(self) -> list[str]:
         """The owners of runs in the store that are processes of this machine which have ended."""
