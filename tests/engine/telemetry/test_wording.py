@@ -100,9 +100,9 @@ SAID = [
         'blocked the event loop for 200 ms, at File "b.py", line 7, in outer',
     ),
     (
-        CodeChanged("run", {"flows:pay": ["flows:RATE changed"]}),
+        CodeChanged("run", {"f:pay": ["f:RATE changed"]}),
         "",
-        "goes on with new code of flows:pay",
+        "goes on with new code of f:pay",
     ),
     (CallAbandoned(*TASK, 3), "fetch #7", "abandoned a call that still runs, 3 such in all"),
     (StepsMade("run", "spin", 12345, 2e6), "spin", "made 12,345 steps, 2,000,000 a second"),

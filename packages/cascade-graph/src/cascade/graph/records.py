@@ -29,7 +29,7 @@ from cascade.graph.forms import UNREADABLE
 from cascade.graph.naming import NodeKey
 from cascade.graph.references import Resolver, reference_to
 from cascade.graph.serialize import nodes_of, read_nodes
-from cascade.graph.stored_calls import StoredCallReader, fitted, versions_of
+from cascade.graph.stored_calls import StoredCallReader, versions_of
 from cascade.graph.values import NO_KEYS, NONE_KNOWN, ValueReader
 from cascade.spec.blueprint import Literal
 from cascade.spec.errors import ArgumentError, NotStorableError, SerializationError
@@ -58,10 +58,11 @@ class TailRecord(NamedTuple):
     """A task returned a tail call.
 
     Attributes:
-        args: Its arguments by name; some may be lazy.
+        args: Its arguments by name, as they were written; some may be lazy. See ``fitted``.
         step: Number of tail calls of the node before this one.
         amounts: Capacities that each step takes, by name, if they were computed.
         keys: The keys of the nodes among and below the arguments.
+        version: The version that the task had.
     """
 
     task: Task[..., Any]
@@ -69,6 +70,7 @@ class TailRecord(NamedTuple):
     step: int
     amounts: dict[str, float]
     keys: dict[LazyResult[Any], NodeKey]
+    version: str | None = None
 
 
 def graph_record(target: LazyResult[Any], keys: Keys, known: Keys = NONE_KNOWN) -> bytes:
@@ -225,8 +227,8 @@ def _read_tail(
         raise TypeError("its arguments are no dict, or its step is no int")
     keys, find = _read_nodes(document.get("nodes", ()), document, known)
     args |= {name: find(place) for name, place in document.get("lazy", {}).items()}
-    args = fitted(task, document.get("version"), args)
-    return TailRecord(task, args, step, document.get("amounts", {}), keys)
+    amounts, version = document.get("amounts", {}), document.get("version")
+    return TailRecord(task, args, step, amounts, keys, version)
 
 
 def _read_nodes(

@@ -287,10 +287,12 @@ def _read_body(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
     read = reader.value
     if "task" in node:
         arguments = {name: read(v) for name, v in node["kwargs"].items()}
-        return reader.call(node["task"], [*map(read, node["args"])], arguments)
+        task, ordered, given = reader.call(node["task"], [*map(read, node["args"])], arguments)
+        return task(*ordered, **given)
     if "map" in node:
         over = {name: read(v) for name, v in node["over"].items()}
-        lazy = reader.mapped(node["map"], over, catches=node.get("catches", False))
+        mapped = reader.mapped(node["map"])
+        lazy = mapped.map(return_exceptions=node.get("catches", False), **over)
         lazy.args[0].fallbacks = fallbacks.read_bodies(node.get("fallbacks", ()), reader)
         return lazy
     if "router" in node:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from cascade.graph.references import reference_to
-from cascade.graph.values import ValueReader
+from cascade.graph.values import TaskCall, ValueReader
 from cascade.spec.errors import ArgumentError, CodeChangedError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.nearby import did_you_mean
@@ -107,10 +107,8 @@ class StoredCallReader(ValueReader):
         super().__init__(*reader)
         self._versions = versions
 
-    def call(
-        self, reference: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> LazyResult[Any]:
-        """A call of a task.
+    def call(self, reference: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskCall:
+        """The task of a call, and the arguments to call it with now.
 
         Raises:
             CodeChangedError: The task does not take the arguments any more.
@@ -119,21 +117,23 @@ class StoredCallReader(ValueReader):
         version, names = self._versions.get(reference, (None, task.parameters.positional))
         if version == task.version:
             try:
-                return task(*args, **kwargs)
+                task.parameters.bind(args, kwargs)
             except ArgumentError as error:
                 raise _changed(task, str(error)) from error
+            return task, args, kwargs
         if len(args) > len(names):
             raise _changed(task, "the arguments for *args have no names, and cannot be migrated")
         named = fitted(task, version, {**dict(zip(names, args, strict=False)), **kwargs})
-        args, kwargs = task.parameters.spread(named)
-        return task(*args, **kwargs)
+        return task, *task.parameters.spread(named)
 
-    def mapped(
-        self, reference: Any, over: Mapping[str, Any], *, catches: bool
-    ) -> MappedLazyResult[Any]:
-        """A map of a task."""
+    def mapped(self, reference: Any) -> Task[..., Any]:
+        """The task of a map.
+
+        Raises:
+            CodeChangedError: It has another version.
+        """
         task = self.resolver.task(reference)
         version, _ = self._versions.get(reference, (None, ()))
         if version != task.version:
             raise _changed(task, "a map has no single arguments, and cannot be migrated")
-        return super().mapped(reference, over, catches=catches)
+        return task

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from cascade.graph.codec import Codec
 from cascade.graph.naming import NodeKey, context_of
 from cascade.graph.records import GraphRecord, graph_record, read_record, tail_record
+from cascade.graph.stored_calls import fitted
 from cascade.runtime.durable.keys import Keys, Named
 from cascade.runtime.durable.rows import BLOB, ERROR, VALUE, Row, rows_of, written
 from cascade.runtime.durable.writer import Desk
@@ -216,6 +217,7 @@ class Journal:
         """What a node goes on as, according to its record; None without one. Once for each node.
 
         Raises:
+            CodeChangedError: The stored call does not fit its task any more (D9).
             SerializationError: It cannot be read in this process.
         """
         if not self._records:
@@ -229,7 +231,8 @@ class Journal:
         if isinstance(found, GraphRecord):
             self._be_same(self._places[record.key], record.key, found.keys.get(found.target))
             return found.target
-        args, kwargs = found.task.parameters.spread(found.args)
+        fitting = fitted(found.task, found.version, found.args)
+        args, kwargs = found.task.parameters.spread(fitting)
         return TailCall(args, kwargs, None, found.task)
 
     # -- what this process tells ------------------------------------------------------------------
