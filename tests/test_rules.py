@@ -8,8 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 RULES = ROOT / "docs" / "semantics.md"
-_DEFINITION = re.compile(r"^### ([RM]\d+)\b", re.MULTILINE)
-_CITATION = re.compile(r"\b[RM][1-9]\d?\b")
+_DEFINITION = re.compile(r"^### ([RMD]\d+)\b", re.MULTILINE)
+_CITATION = re.compile(r"\b[RMD][1-9]\d?\b")
 
 
 def defined() -> Counter[str]:

@@ -309,7 +309,16 @@ class Program:
 
 def jobs_of(part: Any) -> Iterator[Any]:
     """Every Job and Loop of a program."""
-    if isinstance(part, (Job, Loop)):
+    return _parts_of(part, (Job, Loop))
+
+
+def handlers_of(part: Any) -> Iterator[Handler]:
+    """Every Handler of a program."""
+    return _parts_of(part, Handler)
+
+
+def _parts_of(part: Any, kinds: Any) -> Iterator[Any]:
+    if isinstance(part, kinds):
         yield part
     if isinstance(part, tuple):
         inner: Any = part
@@ -318,7 +327,7 @@ def jobs_of(part: Any) -> Iterator[Any]:
     else:
         return
     for item in inner:
-        yield from jobs_of(item)
+        yield from _parts_of(item, kinds)
 
 
 # -- limits -----------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from cascade.graph.visualize import visualize as visualize
     from cascade.runtime import events as events
     from cascade.runtime.control.plane import ControlPlane as ControlPlane
+    from cascade.runtime.current import current as current
+    from cascade.runtime.durable.signals import signal as signal
     from cascade.runtime.engine import Engine as Engine
     from cascade.runtime.limits.capacities import Capacities as Capacities
     from cascade.runtime.limits.rules import Constraint as Constraint
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from cascade.spec.blueprint import literal as literal
     from cascade.spec.caching import ByArguments as ByArguments
     from cascade.spec.caching import CachePolicy as CachePolicy
+    from cascade.spec.checkpoints import checkpoint as checkpoint
     from cascade.spec.digest import digestible as digestible
     from cascade.spec.errors import CascadeError as CascadeError
     from cascade.spec.kept_calls import idempotency_key as idempotency_key
@@ -50,6 +53,8 @@ if TYPE_CHECKING:
     from cascade.spec.routing import Router as Router
     from cascade.spec.task import Task as Task
     from cascade.spec.task import task as task
+    from cascade.spec.waits import sleep as sleep
+    from cascade.spec.waits import wait_for as wait_for
 else:  # hidden from checkers: with a module __getattr__ they would accept every misspelt name
     import os.path
     import sys
@@ -77,6 +82,8 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "graph.visualize": ("visualize",),
         "runtime": ("events",),
         "runtime.control.plane": ("ControlPlane",),
+        "runtime.current": ("current",),
+        "runtime.durable.signals": ("signal",),
         "runtime.engine": ("Engine",),
         "runtime.telemetry.history": ("History",),
         "runtime.limits.capacities": ("Capacities",),
@@ -90,6 +97,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "spec": ("errors",),
         "spec.blueprint": ("TailCall", "literal"),
         "spec.caching": ("ByArguments", "CachePolicy"),
+        "spec.checkpoints": ("checkpoint",),
         "spec.digest": ("digestible",),
         "spec.errors": ("CascadeError",),
         "spec.kept_calls": ("idempotency_key", "transaction"),
@@ -101,6 +109,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "spec.retry": ("Retry",),
         "spec.routing": ("Router",),
         "spec.task": ("Task", "task"),
+        "spec.waits": ("sleep", "wait_for"),
     }
     _HOMES = {name: f"{__name__}.{home}" for home, names in _PUBLIC.items() for name in names}
     _HOMES["testing"] = __name__

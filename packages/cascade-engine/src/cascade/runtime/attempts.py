@@ -41,6 +41,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from cascade.runtime.around import in_time
+from cascade.runtime.current import attempt_here
 from cascade.runtime.durable.kept_calls import KeptCall
 from cascade.runtime.execution.cancels import Cancels, IsCancelled, cancelled_inside
 from cascade.runtime.execution.carried import guarded
@@ -72,8 +73,8 @@ class NodeCall:
     policies: CallPolicies = PLAIN_CALLS
     #: Its lazy value, for events.
     source: LazyResult[Any] | None = None
-    #: The node that gets its value; None in runs without a store.
-    node: LazyResult[Any] | None = None
+    #: The work of its node, for ``cs.current``.
+    work: Any = None
     #: The permit of its attempt, if it needed one.
     permit: Permit | None = None
     #: Called when the next call must wait, and when it goes on.
@@ -131,8 +132,8 @@ class NodeProcessor:
             return await self._make(call, call.args, call.kwargs, None, on_abandon)
         async with self._run.resources.attempt() as attempt:
             kept: KeptCall | None = None
-            if self._run.journal is not None and call.node is not None:
-                kept = KeptCall(self._run.journal, call.node, call.operation.name)
+            if self._run.journal is not None and call.work is not None:
+                kept = KeptCall(self._run.journal, call.work.node, call.operation.name)
                 attempt.key = kept.idempotency_key
             args, kwargs = await attempt.resolve(call.args, call.kwargs, call.operation)
 
@@ -173,7 +174,7 @@ class NodeProcessor:
         return await in_worker(
             run,
             self._in_thread,
-            (call.operation, call.permit, func, args, kwargs),
+            (call, func, args, kwargs),
             {},
             executor,
             name=call.operation.name,
@@ -184,15 +185,11 @@ class NodeProcessor:
             on_cancel=self._on_cancel,
         )
 
-    def _in_thread(
-        self,
-        operation: Operation,
-        permit: Permit | None,
-        func: Callable[..., Any],
-        args: Any,
-        kwargs: Any,
-    ) -> Any:
+    def _in_thread(self, call: NodeCall, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """The body of the call in a worker thread."""
+        operation, permit = call.operation, call.permit
+        if call.work is not None:
+            attempt_here.set((self._run, call.work))
         if self._run.gate.asks_again(operation, permit):
             return _NOT_BEGUN
         if permit is not None:

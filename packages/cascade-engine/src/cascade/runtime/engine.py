@@ -19,6 +19,7 @@ from cascade.runtime.engine_options import EngineOptions, EngineSettings
 from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
 from cascade.runtime.handle import RunHandle
+from cascade.runtime.inbox import Letter
 from cascade.runtime.lending import Lending, telling_of_constraints
 from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
@@ -47,12 +48,14 @@ from cascade.spec.containers import refused
 from cascade.spec.errors import (
     DefinitionError,
     RunError,
+    RunNotFoundError,
 )
 from cascade.spec.lazy_types import LazyResult, as_lazy
 from cascade.spec.operation import Operation
 from cascade.spec.params import check_param_names, check_params
 from cascade.spec.protocols import ExecutionStrategy
 from cascade.spec.resource import Provider, ResourceDefinition
+from cascade.spec.waits import check_signal
 from cascade.spec.wording import short
 
 R = TypeVar("R")
@@ -276,6 +279,39 @@ class Engine:
 
         request = Request(how.run_id, target, params, how.priority, self._durability)
         return durable.value(request, begin)
+
+    async def signal(self, run_id: str, name: str, value: Any = None) -> None:
+        """Send a signal to a run, which ``cs.wait_for(name)`` takes (D11).
+
+        A durable run keeps it until it is taken, whoever executes the run; it may also have been
+        suspended, or enqueued. Other runs get it if they are under way in this engine.
+
+        Args:
+            run_id: The id of the run.
+            name: The name of the signal.
+            value: Its value.
+
+        Raises:
+            RunNotFoundError: No run has the id.
+            RunConflictError: The run has ended.
+            NotStorableError: ``value`` has no stored form, and the run is durable.
+            RunError: The engine is closed.
+        """
+        self._check_open()
+        check_signal("signal()", name)
+        run = self._lives.find(run_id)
+        if run is None and self._lives.has(run_id):
+            await asyncio.sleep(0)  # it was started just before, and begins in this turn
+            run = self._lives.find(run_id)
+        if run is not None and run.journal is None:
+            run.call_in_loop(run.inbox.put, Letter(name, value))
+        elif self._durable is not None:
+            await self._durable.signal(run_id, name, value)
+        else:
+            raise RunNotFoundError(
+                f"no run with run_id {run_id!r} is under way in this engine, and it has no store",
+                run_id,
+            )
 
     def _how(self, call: str, options: RunOptions) -> RunSettings:
         """The settings of a new run; refuses one that may not begin now."""

@@ -72,7 +72,8 @@ class CodeChanged(Event):
 
 @_event
 class RunFinished(Event):
-    #: ``"succeeded"``, ``"failed"`` or ``"cancelled"``.
+    #: ``"succeeded"``, ``"failed"`` or ``"cancelled"``; ``"suspended"`` if it only waits, and has
+    #: left this process (D10).
     status: str
     duration: float
     error: BaseException | None = None
@@ -150,6 +151,15 @@ class TaskCached(TaskEvent):
 
 
 @_event
+class ResultNotStored(TaskEvent):
+    """The value of the node has no stored form (D7): if its durable run is resumed in another
+    process, and something unfinished needs the value, the node is called again.
+    """
+
+    error: BaseException
+
+
+@_event
 class TaskWaiting(TaskEvent):
     """The node has its inputs, and waits for another reason before its next call.
 
@@ -158,9 +168,9 @@ class TaskWaiting(TaskEvent):
     with resources of their own are reported one by one.
     """
 
-    #: ``"retry delay"``, ``"worker thread"``, ``"thread of the resources"``, or the limit:
-    #: ``"capacity gpu"``, ``"pause global"``, ``"concurrency task:fetch 4"``,
-    #: ``"rate_limit global 10/s"``.
+    #: ``"retry delay"``, ``"worker thread"``, ``"thread of the resources"``, ``"signal approval"``,
+    #: ``"sleep until 2026-11-30 12:30:00 UTC"``, or the limit: ``"capacity gpu"``, ``"pause
+    #: global"``, ``"concurrency task:fetch 4"``, ``"rate_limit global 10/s"``.
     reason: str
     #: Names of the tasks that hold the limit or the threads; empty if only time is missing.
     holders: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from cascade.runtime.around import in_time
 from cascade.runtime.clock import VirtualLoop
+from cascade.runtime.durable.suspended import Suspended
 from cascade.runtime.events import CodeChanged, RunFinished, RunStarted
 from cascade.runtime.execution.fairness import BUDGET
 from cascade.runtime.execution.waiting import Waiting
@@ -130,6 +131,10 @@ class Lives:
             for run, (target, strategy, started) in list(self.active.items())
         ]
 
+    def find(self, run_id: str) -> Run | None:
+        """The active run with this id. From any thread."""
+        return next((run for run in list(self.active) if run.id == run_id), None)
+
     def has(self, run_id: str) -> bool:
         """Whether a run with this id is active, or has been started."""
         return run_id in {run.id for run in list(self.active)}.union(self._started.values())
@@ -208,4 +213,6 @@ def _together(run: Run) -> ExceptionGroup[Exception]:
 def _status(error: BaseException | None) -> str:
     if error is None:
         return "succeeded"
+    if isinstance(error, Suspended):
+        return "suspended"
     return "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
 
 from cascade.graph.build import build_graph
+from cascade.runtime.current import uses_current
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.execution.contexts import held_in
 from cascade.runtime.execution.fairness import Turn
@@ -106,7 +107,7 @@ class Program(Generic[R]):
         found = walk(target, params=True, most=inf) if engine.tier == "auto" else None
         if isinstance(target.task, Task) and _is_for_a_run(target.task, target):
             found = None
-        if how != DEFAULTS:
+        if how != DEFAULTS or (found is not None and any(map(_uses_current, found.lazies))):
             found = None
         self._straight = None if found is None else StraightLine(found, named_in(target))
         self._lazies = [] if found is None else found.lazies
@@ -287,6 +288,11 @@ def _is_for_a_run(task: Task[..., Any], target: LazyResult[Any]) -> bool:
     if task.parameters.var_positional or task.parameters.var_keyword:
         return True
     return not target._dependencies and isinstance(fuse(task), Fused)
+
+
+def _uses_current(lazy: LazyResult[Any]) -> bool:
+    """Whether a node's task asks for its run, which straight-line code does not have."""
+    return isinstance(lazy.task, Task) and uses_current(lazy.task)
 
 
 def _places(target: LazyResult[Any], count: int) -> dict[str, int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import Watch, marked
-from cascade.runtime.events import CallAbandoned, TaskWaiting
+from cascade.runtime.events import CallAbandoned, ResultNotStored, TaskWaiting
 from cascade.runtime.execution import active_runs
 from cascade.runtime.execution.abandoned import AbandonedCalls
 from cascade.runtime.execution.awaited_call import AwaitedCall
@@ -25,6 +25,7 @@ from cascade.runtime.execution.placement import Placement, outside_loop, starts_
 from cascade.runtime.execution.thread_waits import Crowd, ThreadWaits
 from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.execution.worker_calls import WorkerCall, submit
+from cascade.runtime.inbox import Inbox
 from cascade.runtime.lazily import lazily
 from cascade.runtime.limits.gate import Gate, governs
 from cascade.runtime.limits.permits import Admissions, current_permit
@@ -52,6 +53,10 @@ current_run: contextvars.ContextVar[Run] = contextvars.ContextVar("cascade.curre
 
 #: Most nodes in a list without a visit to all nodes that wait for a thread.
 _MOST_LISTED = 1000
+
+
+def _nowhere() -> None:
+    """Where a run knows no nodes."""
 
 
 class Run(RunEvents):
@@ -111,6 +116,9 @@ class Run(RunEvents):
         self.calls: dict[object, str] = {}
         self._worked_on: Callable[[], Iterable[str]] = tuple
         self._lacking: Callable[[], Iterable[Waiting]] = tuple
+        self._timed: Callable[[], Iterable[Waiting]] = tuple
+        #: Finds the call that is being made in the calling thread, for ``cs.current``.
+        self.locate: Callable[[], Any] = _nowhere
         self.max_rounds = settings.max_rounds
         self.priority = settings.priority
         self.admissions = Admissions(current_permit.get(None))
@@ -121,6 +129,11 @@ class Run(RunEvents):
     def resources(self) -> ResourceSession:
         """The injected resources, opened at first use."""
         return self._lent.container.setup(self, self._registered)
+
+    @lazily
+    def inbox(self) -> Inbox:
+        """The signals that the run has got."""
+        return Inbox() if self.journal is None else self.journal.inbox
 
     @lazily
     def placement(self) -> Placement:
@@ -145,12 +158,18 @@ class Run(RunEvents):
     def keep_journal(self, journal: Journal) -> None:
         """Tell ``journal`` what the run comes to know. Before it begins."""
         self.journal = journal
+        journal.tell = self._tell_not_stored
+        if journal.made:
+            self.steps.add_earlier(journal.made)
         self.record = together(self.record, journal.record)
 
     @property
     def is_durable(self) -> bool:
         """Whether the run is kept in a store."""
         return self.journal is not None
+
+    def _tell_not_stored(self, node: LazyResult[Any], error: BaseException) -> None:
+        self.publish(ResultNotStored, node.name, node.number, error, item=item_of(node))
 
     def begin(self) -> None:
         """Begin the run in the current asyncio task and context; ``end`` must follow."""
@@ -190,7 +209,8 @@ class Run(RunEvents):
         # inputs would stay in memory until a collection.
         self.params.clear()
         self.context = contextvars.copy_context()
-        self._lacking = self._worked_on = tuple
+        self._lacking = self._worked_on = self._timed = tuple
+        self.locate = _nowhere
         if not (self.abandons or self.calls):  # these use its parts, and end later
             if gate is not None:
                 gate.let_go()
@@ -270,6 +290,10 @@ class Run(RunEvents):
         """Let ``waiting`` call ``lacking`` for the nodes that wait for inputs."""
         self._lacking = lacking
 
+    def watch_timed(self, timed: Callable[[], Iterable[Waiting]]) -> None:
+        """Let ``waiting`` call ``timed`` for the nodes that wait for a time or a signal."""
+        self._timed = timed
+
     def watch_work(self, worked_on: Callable[[], Iterable[str]]) -> None:
         """Let ``under_way`` call ``worked_on`` for the calls that are not in ``calls``."""
         self._worked_on = worked_on
@@ -289,7 +313,8 @@ class Run(RunEvents):
         ]
         unthreaded = self.thread_waits.waiting(None if inputs else _MOST_LISTED)
         held_up += [Waiting(*wait) for wait in unthreaded]
-        return [*self._resting.values(), *held_up, *(self._lacking() if inputs else ())]
+        lacking = self._lacking() if inputs else ()
+        return [*self._resting.values(), *self._timed(), *held_up, *lacking]
 
     def begin_rest(self, task: str, source: LazyResult[Any] | None, seconds: float) -> object:
         """Report that a node waits for its next attempt, until ``end_rest`` gets the result."""

@@ -19,10 +19,11 @@ its callable by one of ::
 and has ``"out": register``. Parts that are not empty follow: ``"args"`` and ``"kwargs"`` (a value
 of ``cascade.graph.values``, or ``{"$register": 0}``), ``"var_args"``, ``"var_kwargs"`` and
 ``"after"`` (registers), ``"if"``, ``"retry"``, ``"timeout"``, ``"capacities"`` (amounts by name),
-``"amounts"`` (the same, of values or registers), ``"priority"`` and ``"catches"``. The recipe of a
-container, the plan of a map, the routes of a router and a fallback are the first argument of the
-callable, so ``args`` has only the others. A cache has no JSON form. The compiled lazy values are
-not kept: if a route or a fallback uses one that the blueprint computes too, it is computed twice.
+``"amounts"`` (the same, of values or registers), ``"priority"``, ``"checkpoint"`` (seconds, or
+false) and ``"catches"``. The recipe of a container, the plan of a map, the routes of a router and a
+fallback are the first argument of the callable, so ``args`` has only the others. A cache has no
+JSON form. The compiled lazy values are not kept: if a route or a fallback uses one that the
+blueprint computes too, it is computed twice.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import json
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from math import inf
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -500,9 +502,13 @@ def _read_calls(
     priority = body.get("priority", 0)
     if not is_priority(priority):
         raise ValueError(f"its priority is {short(priority)}, but must be an int")
-    if not (retry or timeout or catches or capacities or priority):
+    every = body.get("checkpoint")
+    if every is not None and every is not False and not is_number(every, 0):
+        raise ValueError(f"its checkpoint is {short(every)}, but must be false or a number ≥ 0")
+    checkpoint = inf if every is False else every
+    if not (retry or timeout or catches or capacities or priority or every is not None):
         return PLAIN_CALLS
-    calls = CallPolicies(retry, timeout, None, catches, priority=priority)
+    calls = CallPolicies(retry, timeout, None, catches, priority=priority, checkpoint=checkpoint)
     return calls.with_capacities(capacities)
 
 

@@ -6,7 +6,7 @@ A record is JSON. One of a graph, which a task returned::
 
 and one of a tail call, which is also the snapshot of a loop between two steps::
 
-    {"task": "module:name", "step": 3, "args": {name: value, …}, "version": "2",
+    {"task": "module:name", "step": 3, "args": {name: value, …}, "blueprint": id, "version": "2",
      "lazy": {name: place, …}, "amounts": {capacity: amount}, "nodes": [node, …], "keys": [key, …]}
 
 Nodes are those of ``cascade.graph.serialize``, and values those of ``cascade.graph.codec``. A place
@@ -61,6 +61,7 @@ class TailRecord(NamedTuple):
         args: Its arguments by name, as they were written; some may be lazy. See ``fitted``.
         step: Number of tail calls of the node before this one.
         amounts: Capacities that each step takes, by name, if they were computed.
+        blueprint: The id of the blueprint that it enters, or goes on in.
         keys: The keys of the nodes among and below the arguments.
         version: The version that the task had.
     """
@@ -69,6 +70,7 @@ class TailRecord(NamedTuple):
     args: dict[str, Any]
     step: int
     amounts: dict[str, float]
+    blueprint: str | None
     keys: dict[LazyResult[Any], NodeKey]
     version: str | None = None
 
@@ -103,6 +105,7 @@ def tail_record(
     step: int,
     *,
     amounts: Mapping[str, float] | None = None,
+    blueprint: str | None = None,
     keys: Keys = NONE_KNOWN,
     known: Keys = NONE_KNOWN,
 ) -> bytes:
@@ -114,6 +117,7 @@ def tail_record(
         args: The arguments by name.
         step: Number of tail calls of the node before this one.
         amounts: Capacities that each step takes, by name, if they were computed.
+        blueprint: The id of the blueprint that it enters, or goes on in.
         keys: The keys of the lazy values among and below the arguments.
         known: The keys of nodes that the run knew before; these are written as keys.
 
@@ -135,13 +139,19 @@ def tail_record(
         body = codec.encode(args if type(args) is dict else dict(args))
     except NotStorableError:
         settled = {name: _settled(value) for name, value in args.items()}
-        lazy = {n: value for n, value in settled.items() if isinstance(value, LazyResult)}
+        lazy = {
+            n: value
+            for n, value in settled.items()
+            if isinstance(value, LazyResult) and type(args[n]) is not Literal
+        }
         if not lazy and all(settled[name] is args[name] for name in settled):
             raise
         body = codec.encode({n: value for n, value in settled.items() if n not in lazy})
     rest: dict[str, Any] = {"amounts": dict(amounts)} if amounts else {}
     if task.version is not None:
         rest["version"] = task.version
+    if blueprint is not None:
+        rest["blueprint"] = blueprint
     if lazy:
         rest |= _lazy_arguments(lazy, keys, known)
     head = _dumps({"task": reference, "step": step})
@@ -227,8 +237,8 @@ def _read_tail(
         raise TypeError("its arguments are no dict, or its step is no int")
     keys, find = _read_nodes(document.get("nodes", ()), document, known)
     args |= {name: find(place) for name, place in document.get("lazy", {}).items()}
-    amounts, version = document.get("amounts", {}), document.get("version")
-    return TailRecord(task, args, step, amounts, keys, version)
+    amounts, blueprint = document.get("amounts", {}), document.get("blueprint")
+    return TailRecord(task, args, step, amounts, blueprint, keys, document.get("version"))
 
 
 def _read_nodes(

@@ -36,6 +36,8 @@ _KNOWN: Final[Mapping[str, tuple[str, ...]]] = {
     "pathlib": ("Path", "PurePath", "PosixPath", "PurePosixPath", "PureWindowsPath"),
     "uuid": ("UUID",),
 }
+#: The modules of the tasks that Cascade itself has.
+_OWN: Final = frozenset({"cascade.spec.waits"})
 #: ``module:name`` → the object marked with ``portable``.
 _portable: dict[str, Callable[..., Any]] = {}
 
@@ -170,7 +172,7 @@ class Resolver:
         found = sys.modules.get(name)
         if isinstance(found, ModuleType):
             return found
-        if name not in self._modules and not self._trusted:
+        if not (name in self._modules or name in _OWN or self._trusted):
             raise TaskNotImportedError(
                 f"{short(reference)} is in the module {short(name)}, which is not imported; "
                 f"import it before, or allow it: modules=[{short(name)}]",

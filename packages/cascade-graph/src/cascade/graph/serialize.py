@@ -11,11 +11,11 @@ last. A node is one of::
     {"or_else": {…}, "of": node}   {"catch": {…}, "of": node}   (``cascade.graph.fallbacks``)
 
 each with ``"if": [node, …]``, ``"after": [node, …]`` and ``"amounts": {name: node}`` for such
-edges, ``"retry"``, ``"timeout"``, ``"capacities"`` and ``"priority"`` for such policies,
-``"named"`` for a name, and for a map ``"catches"`` (``return_exceptions=True``) and ``"fallbacks"``
-(of items). In a record (``cascade.graph.records``) a key in hex digits may stand where ``node`` is
-an index. A cache has no form. ``cascade.graph.values`` has the form of values. The place in the
-source is not kept.
+edges, ``"retry"``, ``"timeout"``, ``"capacities"``, ``"priority"`` and ``"checkpoint"`` for such
+policies, ``"named"`` for a name, and for a map ``"catches"`` (``return_exceptions=True``) and
+``"fallbacks"`` (of items). In a record (``cascade.graph.records``) a key in hex digits may stand
+where ``node`` is an index. A cache has no form. ``cascade.graph.values`` has the form of values.
+The place in the source is not kept.
 """
 
 from __future__ import annotations
@@ -276,6 +276,9 @@ def _read_node(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
         lazy.with_timeout(reader.constant(node["timeout"]))
     if "priority" in node:
         lazy.with_priority(node["priority"])
+    if "checkpoint" in node:
+        every = node["checkpoint"]
+        lazy.with_checkpoint(every is not False, every=None if every is False else every)
     amounts = {n: reader.constant(v) for n, v in node.get("capacities", {}).items()}
     amounts |= {n: reader.earlier(place) for n, place in node.get("amounts", {}).items()}
     if amounts:

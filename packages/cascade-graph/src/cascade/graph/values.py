@@ -122,6 +122,8 @@ class ValueWriter(FormWriter):
             body["capacities"] = {name: self.value(amount) for name, amount in calls.capacities}
         if calls.priority:
             body["priority"] = calls.priority
+        if calls.checkpoint is not None:
+            body["checkpoint"] = calls.checkpoint != math.inf and calls.checkpoint
         return body
 
     def _retry(self, retry: Retry) -> dict[str, Any]:

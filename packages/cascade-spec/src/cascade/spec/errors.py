@@ -218,7 +218,8 @@ class CapacityError(CascadeError, ValueError):
 
 
 class TaskTimeoutError(CascadeError, TimeoutError):
-    """An attempt of a task took longer than ``with_timeout`` allows.
+    """An attempt of a task took longer than ``with_timeout`` allows, or a signal did not come
+    within the timeout of ``wait_for``.
 
     Attributes:
         seconds: The allowed time.

@@ -23,6 +23,10 @@ class Operation:
     mode = "auto"
     #: Whether a coroutine function may block the event loop, or for how many seconds; see ``task``.
     may_block: bool | float = False
+    #: Whether its nodes wait for a time or a signal, and call no function; see ``waits``.
+    is_wait = False
+    #: The methods that set policies without a meaning for its nodes.
+    refuses: frozenset[str] = frozenset()
 
     def __init__(self, func: Callable[..., Any], name: str, is_async: bool = False) -> None:
         self.func = func

@@ -31,6 +31,9 @@ class CallPolicies:
     capacities: tuple[tuple[str, float], ...] = ()
     #: Nodes with a higher one get threads and capacities first (M24).
     priority: int = 0
+    #: Seconds between two snapshots of its loop in a durable run; inf if nothing of the node is
+    #: kept. None leaves it to the run (D4).
+    checkpoint: float | None = None
 
     @property
     def needs_attempts(self) -> bool:
@@ -52,6 +55,7 @@ class CallPolicies:
                 "catches": self.catches,
                 "capacities": self.capacities,
                 "priority": self.priority,
+                "checkpoint": self.checkpoint,
                 **changes,
             }
         )

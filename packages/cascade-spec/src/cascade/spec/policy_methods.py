@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
-from cascade.spec.checks import check_priority, is_amount, is_number, no_amount
+from cascade.spec.checks import check_flag, check_priority, is_amount, is_number, no_amount
 from cascade.spec.errors import ArgumentError, CycleError, LazyUseError
 from cascade.spec.lazy_value import LIMITS, LazyValue
 from cascade.spec.misuse import compared, described
@@ -272,6 +272,34 @@ class PolicyMethods(LazyValue):
         self._calls_with("with_priority", priority=priority)
         return self
 
+    def with_checkpoint(self, kept: bool = True, *, every: float | None = None) -> Self:
+        """Decide what a durable run keeps of this node (D4); on a map, of each item.
+
+        ``with_checkpoint(False)`` keeps nothing: after a crash the node is called again, if
+        something unfinished needs its value. ``with_checkpoint(every=5)`` is for loops: after a
+        crash they may repeat the last five seconds. Otherwise loops of coroutines are kept after
+        each step, and those of plain functions once a second.
+
+        Args:
+            kept: Whether anything of the node is kept.
+            every: Seconds between two snapshots of its loop; 0 for a snapshot of each step.
+
+        Returns:
+            This lazy value itself, changed.
+
+        Raises:
+            ArgumentError: ``kept`` is not a bool, ``every`` is not a number ≥ 0, or ``every`` is
+                given for a node that is not kept.
+        """
+        whose = f"with_checkpoint() of {described(self)}"
+        check_flag(f"the first argument of {whose}", kept)
+        if every is not None and (not is_number(every, 0) or every == float("inf")):
+            raise ArgumentError(f"{whose} takes every= in seconds ≥ 0, but got {short(every)}")
+        if every is not None and not kept:
+            raise ArgumentError(f"{whose} takes no every= if nothing of the node is kept")
+        self._calls_with("with_checkpoint", checkpoint=every if kept else float("inf"))
+        return self
+
     def keep(self) -> Self:
         """Keep the value until the run ends, instead of releasing it after its last use (M21).
 
@@ -331,6 +359,11 @@ class PolicyMethods(LazyValue):
             raise LazyUseError(
                 f"{described(self)} calls no task, so {method}() has no meaning for it; apply it "
                 "to the lazy values that it is made of"
+            )
+        if method in self.task.refuses:
+            raise LazyUseError(
+                f"{described(self)} makes no call, so {method}() has no meaning for it; wait_for() "
+                "has a timeout of its own, and limits belong to the tasks before and after a wait"
             )
 
     def _own_policies(self) -> Policies[Any]:

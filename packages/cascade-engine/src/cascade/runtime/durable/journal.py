@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from hashlib import blake2b
+from math import inf
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -28,7 +29,9 @@ from cascade.graph.records import GraphRecord, graph_record, read_record, tail_r
 from cascade.graph.stored_calls import fitted
 from cascade.runtime.durable.keys import Keys, Named
 from cascade.runtime.durable.rows import BLOB, ERROR, VALUE, Row, rows_of, written
+from cascade.runtime.durable.wait_records import WAIT, WaitRecords
 from cascade.runtime.durable.writer import Desk
+from cascade.runtime.inbox import Inbox, Letter
 from cascade.runtime.semantics.outcomes import Failed, Missing, is_error
 from cascade.spec.blueprint import TailCall
 from cascade.spec.errors import InternalError, NotStorableError, SerializationError
@@ -81,7 +84,8 @@ class Journal:
         run_id: The id of the run. To be set.
         fetch: Gives the body of a large value by its digest. To be set.
         transaction: Gives a transaction of a task, which is not begun yet. To be set.
-        tell: Told of a node whose value cannot be stored. To be set.
+        tell: Publishes that the value of a node cannot be stored. Set when the run is made.
+        made: Number of steps of the run (M20) that are recorded, and will not be made again.
     """
 
     run_id: str
@@ -102,6 +106,10 @@ class Journal:
         self._due = 0.0
         #: The error that ended the run before its graph had begun.
         self._stopped: BaseException | None = None
+        #: The signals of the run.
+        self.inbox = Inbox()
+        #: Seconds of waiting that are worth leaving this process for; None for none (D10).
+        self.unload: float | None = None
         self._release: Callable[[Sequence[Callable[[], object]]], None] | None = None
         self._fail: Callable[[BaseException], None] | None = None
         #: Outcomes of earlier processes that are still needed.
@@ -117,7 +125,8 @@ class Journal:
         #: Node → the digest of its value, if that is stored apart; digest → its nodes.
         self._digests: dict[NodeKey, bytes] = {}
         self._mentions: Counter[bytes] = Counter()
-        #: Nodes whose values have no stored form.
+        self._waits = WaitRecords(desk)
+        #: Nodes whose values have no stored form, or are not to be kept.
         self._unstorable: set[NodeKey] = set()
         #: Task → what has changed in its code since the run began (D9).
         self.code_changes: Mapping[str, Sequence[str]] = {}
@@ -125,6 +134,9 @@ class Journal:
         self._apart: set[NodeKey] = set()
         #: Node with such a task that is being called → what its attempts have in common.
         self._once: dict[NodeKey, Any] = {}
+        #: Tasks whose results cannot be stored, of which a warning was given.
+        self._warned: set[str] = set()
+        self.made = 0
 
     # -- its run ----------------------------------------------------------------------------------
 
@@ -186,12 +198,52 @@ class Journal:
             self._apart.add(outcome.key)
             for row in rows_of(Chunk(0, outcome.body)):
                 self._done.setdefault(row.key, row)
-                self._need(row.key, row.owner)
+                self._belongs(row.key, row.owner)
         for record in loaded.records:
+            if record.kind == WAIT:
+                self._waits.load(record)
+                self._belongs(record.key, record.context or None)
+                continue
             self._records[record.key] = record
             place = self._places.setdefault(record.key, _Place(None))
             place.owner = record.context or None
             place.step, place.is_recorded = record.step, True
+            self._belongs(record.key, place.owner)
+        self.made = self.desk.progress = max(loaded.run.progress - len(self._records), 0)
+        for signal in loaded.signals:
+            self.inbox.put(Letter(signal.name, signal.body, signal.number))
+        self.inbox.seen = max(self.inbox.seen, loaded.run.inbox)
+
+    # -- signals and waits (D10, D11) -------------------------------------------------------------
+
+    def begin_wait(self, node: LazyResult[Any], until: float) -> float:
+        """Record that a node waits until a time (UTC, seconds), unless that is known already.
+
+        Returns:
+            When its wait is over; the record of an earlier process counts.
+        """
+        named = self.keys.named(node)
+        if named is None:
+            return until
+        known = self._waits.until(named.key)
+        if known is not None:
+            return known
+        self._belongs(named.key, named.owner)
+        return self._waits.begin(named.key, named.owner, until)
+
+    def end_wait(self, node: LazyResult[Any]) -> None:
+        """Forget when the wait of a node is over, which has its outcome."""
+        named = self.keys.named(node)
+        if named is not None:
+            self._waits.end(named.key)
+
+    def read(self, body: bytes) -> Any:
+        """The value of a signal.
+
+        Raises:
+            SerializationError: It cannot be read in this process.
+        """
+        return self._codec.loads(body)
 
     def has(self, lazy: LazyResult[Any]) -> bool:
         """Whether a node has its outcome from an earlier process."""
@@ -233,9 +285,17 @@ class Journal:
             return found.target
         fitting = fitted(found.task, found.version, found.args)
         args, kwargs = found.task.parameters.spread(fitting)
-        return TailCall(args, kwargs, None, found.task)
+        return TailCall(args, kwargs, found.blueprint, found.task)
+
+    def steps(self, lazy: LazyResult[Any]) -> int:
+        """How often a node has continued, of which there is a record."""
+        return self._places[self.keys[lazy]].step
 
     # -- what this process tells ------------------------------------------------------------------
+
+    def rounds(self, lazy: LazyResult[Any]) -> int:
+        """The rounds that a node has made, without the one that ``handed`` gives (M20)."""
+        return self._places[self.keys[lazy]].step - 1
 
     def record(self, node: LazyResult[Any], outcome: Any) -> None:
         """Keep the outcome of a node.
@@ -244,25 +304,25 @@ class Journal:
             NotStorableError: Its value has no stored form, and the journal is strict.
         """
         named = self.keys.named(node)
-        if named is None or (isinstance(outcome, Failed) and not is_error(outcome, node)):
-            return  # it is made again when the run is resumed, from its record on (D8)
+        if named is None or (isinstance(outcome, Missing) and not is_error(outcome, node)):
+            return  # when the run is resumed, it ends so again, from its record on (D8)
         key, place = named.key, self._places.pop(named.key, None)
-        is_same = self._same.pop(key, None) is not None
+        is_same, is_safe = self._same.pop(key, None) is not None, True
         self._once.pop(key, None)
         if key in self._apart and not isinstance(outcome, Missing):
             if key not in self._done:
-                self._need(key, named.owner)
+                self._belongs(key, named.owner)
         elif self._is_kept(node, place) and not is_same and key not in self._done:
-            if not isinstance(outcome, Missing):
-                self._keep(node, named, VALUE, outcome)
-            elif isinstance(outcome, Failed):
-                self._keep(node, named, ERROR, outcome.error)
+            if isinstance(outcome, Failed):
+                is_safe = self._keep(node, named, ERROR, outcome.error)
+            else:
+                is_safe = self._keep(node, named, VALUE, outcome)
+            if not is_safe and place is not None:
+                self._places[key] = place  # what it is made of again
+                self._belongs(key, place.owner)
+                return
         if place is not None:
-            if place.same is not None:
-                self._same.pop(place.same, None)
-            if place.is_recorded:
-                self.desk.drop_record(key)
-            self._drop_inner(place)
+            self._forget(key, place)
 
     def holds(self, node: LazyResult[Any], users: Iterable[LazyResult[Any]] = ()) -> bool:
         """Whether the users of a node that has just got its outcome wait for the commit.
@@ -279,14 +339,21 @@ class Journal:
         return key.key not in self._done and key.key not in self._unstorable
 
     def goes_on(
-        self, node: LazyResult[Any], continued: Continued, structural: bool, counts: bool = True
+        self,
+        node: LazyResult[Any],
+        continued: Continued | None,
+        structural: bool = False,
+        steps: int = 1,
+        counts: bool = True,
     ) -> bool:
         """The last call of a node has returned ``continued``; whether to hold that.
 
         Args:
             node: The node.
-            continued: A lazy value; or a tail call with its task and all arguments by name.
+            continued: A lazy value; or a tail call with its task and all arguments, in which only
+                lazy values that are not in literals are to be computed. None if it has no form.
             structural: Whether it was no call of a task.
+            steps: Number of steps that the node has made since the last record.
             counts: Whether it is a step: it would be one in any process, whatever the time is.
 
         Raises:
@@ -300,6 +367,8 @@ class Journal:
         if structural:
             place.keeps = isinstance(continued, LazyResult) and not continued._dependencies
             return False
+        if continued is None:
+            return False  # the node's last call may be made again
         try:
             if isinstance(continued, TailCall):
                 kind, body = "tail", self._tail(continued, key, place)
@@ -309,10 +378,16 @@ class Journal:
             if isinstance(continued, TailCall):
                 raise
             return False
-        except SerializationError:
-            return False  # the node's last call may be made again, but not those of the graph
+        except SerializationError as error:
+            # The node's last call may be made again, but not those of the graph.
+            _log.debug("what task '%s' continues as cannot be stored: %s", node.name, error)
+            return False
+        self.made += steps
+        self.desk.progress = self.made
         self.desk.record(Record(key, kind, place.step, body, place.owner or b""))
-        place.is_recorded = True
+        if not place.is_recorded:
+            place.is_recorded = True
+            self._belongs(key, place.owner)
         self._drop_inner(place)
         return self.sync
 
@@ -329,6 +404,11 @@ class Journal:
             key, place = self._place(named)
             owner = key if self._is_kept(node, place) else place.owner
             self.keys.put(self.keys.new(target, context_of(key, place.step)), owner)
+
+    def succeed(self) -> None:
+        """Drop what nodes have continued as that are not needed any more: the run has its value."""
+        while self._places:
+            self._forget(*self._places.popitem())
 
     # -- calls that are kept apart; from any thread -----------------------------------------------
 
@@ -390,9 +470,14 @@ class Journal:
             new = self.keys.new(together, context_of(key, place.step))
             del new[together]
         self.keys.put(new, key)
-        lasting = self.keys.lasting
         return tail_record(
-            self._codec, tail.target, args, place.step, keys=self.keys, known=lasting
+            self._codec,
+            tail.target,
+            args,
+            place.step,
+            blueprint=tail.target_blueprint_id,
+            keys=self.keys,
+            known=self.keys.lasting,
         )
 
     def _be_same(self, place: _Place, key: NodeKey, target: NodeKey | None) -> None:
@@ -406,16 +491,22 @@ class Journal:
     def _is_kept(self, node: LazyResult[Any], place: _Place | None) -> bool:
         return isinstance(node.task, Task) or (place is not None and place.keeps)
 
-    def _keep(self, node: LazyResult[Any], named: Named, kind: int, value: Any) -> None:
-        """Write an outcome. At once: nobody may change a value before it is encoded (D7)."""
+    def _keep(self, node: LazyResult[Any], named: Named, kind: int, value: Any) -> bool:
+        """Write an outcome; whether it has a stored form.
+
+        At once: nobody may change a value before it is encoded (D7).
+        """
+        if node._calls.checkpoint == inf:
+            self._unstorable.add(named.key)
+            return False
         try:
             body = self._codec.dumps(value)
         except NotStorableError as error:
             self._unstorable.add(named.key)
             if self._strict:
                 raise
-            self.tell(node, error)
-            return
+            self._warn(node, error)
+            return False
         key, owner = named.key, named.owner
         if len(body) >= _LARGE and kind == VALUE:
             digest = blake2b(body, digest_size=16).digest()
@@ -423,15 +514,28 @@ class Journal:
             self.desk.blob(digest, body)
             kind, body = BLOB, digest.hex().encode()
         self._count(key, owner, self.desk.outcome(written(key, node.task.name, kind, owner, body)))
+        return True
+
+    def _warn(self, node: LazyResult[Any], error: NotStorableError) -> None:
+        """Tell that a value cannot be stored: an event for each, a warning for each task."""
+        self.tell(node, error)
+        if node.name not in self._warned:
+            self._warned.add(node.name)
+            _log.warning(
+                "a result of task '%s' cannot be stored, so it is computed again if the run is "
+                "resumed and needs it: %s",
+                node.name,
+                error,
+            )
 
     def _count(self, key: NodeKey, owner: NodeKey | None, chunk: int) -> None:
         self._needed[chunk] += 1
         if owner is not None:
             self._chunks[key] = chunk
-            self._need(key, owner)
+            self._belongs(key, owner)
 
-    def _need(self, key: NodeKey, owner: NodeKey | None) -> None:
-        """Note that the outcome of ``key`` is dropped with the present step of ``owner``."""
+    def _belongs(self, key: NodeKey, owner: NodeKey | None) -> None:
+        """Note that a node is only needed by a step of another one."""
         if owner is not None:
             place = self._places.get(owner)
             if place is None:
@@ -443,12 +547,25 @@ class Journal:
         self._mentions[digest] += 1
 
     def _drop_inner(self, place: _Place) -> None:
-        """Drop the outcomes of the nodes that only a step of ``place`` has needed."""
-        for key in place.inner:
+        """Drop all that is kept of the nodes that only a step of ``place`` has needed."""
+        inner, place.inner = place.inner, []
+        for key in inner:
             self._drop(key)
-        place.inner.clear()
+            found = self._places.pop(key, None)
+            if found is not None:  # it has failed, or was not needed any more
+                self._forget(key, found)
+
+    def _forget(self, key: NodeKey, place: _Place) -> None:
+        """Drop what a node has continued as."""
+        if place.same is not None:
+            self._same.pop(place.same, None)
+        if place.is_recorded:
+            self.desk.drop_record(key)
+            self._records.pop(key, None)
+        self._drop_inner(place)
 
     def _drop(self, key: NodeKey) -> None:
+        self._waits.end(key)
         self._done.pop(key, None)
         self._unstorable.discard(key)
         if key in self._apart:

@@ -18,7 +18,9 @@ from cascade.graph.signatures import Signature, difference, signature_of
 from cascade.runtime.durable.code import code_changes, identity, refuse_changed, warn_of_changed
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.keys import Keys
+from cascade.runtime.durable.mail import Mail
 from cascade.runtime.durable.owner import dead_among, own_name
+from cascade.runtime.durable.suspended import Suspended
 from cascade.runtime.durable.writer import LEASE, Desk, Writer
 from cascade.runtime.execution.worker_calls import hold_until
 from cascade.runtime.options import Durability, OnCodeChange
@@ -50,6 +52,8 @@ class Request:
         params: The values of its parameters.
         priority: Its priority among enqueued runs (M24).
         durability: What it waits for (D4).
+        unload: Seconds. A run that does nothing but wait, for at least so long or for signals
+            alone, leaves this process (D10). None: it waits here.
     """
 
     run_id: str
@@ -57,6 +61,7 @@ class Request:
     params: Mapping[str, Any]
     priority: int = 0
     durability: Durability = "sync"
+    unload: float | None = None
 
 
 class DurableRuns:
@@ -82,6 +87,9 @@ class DurableRuns:
         self._lease = lease
         self._writer = Writer(store, lease)
         self._threads: ThreadPoolExecutor | None = None
+        #: The runs that are being claimed, by id.
+        self._opening: dict[str, asyncio.Future[None]] = {}
+        self._mails: dict[asyncio.AbstractEventLoop, Mail] = {}
 
     async def value(self, request: Request, begin: Begin) -> Any:
         """The value of a run: stored, or computed from where it was (D1).
@@ -92,11 +100,12 @@ class DurableRuns:
             StoreError: The store cannot be used.
             LeaseLostError: Another process has taken it over meanwhile.
             RunCancelledError: Somebody has cancelled it.
+            Suspended: It only waits, and ``request.unload`` lets it leave this process.
         """
         keys = Keys()
         named = keys.new(request.target, ROOT)
         keys.put(named, None, lasts=True)
-        found = await self._claimed(request, signature_of(named), keys)
+        found = await self._opened(request, signature_of(named), keys)
         if found.status is RunStatus.SUCCEEDED:
             return await self._result(found)
         loaded = await self.call(self.store.load, found.number)
@@ -109,13 +118,26 @@ class DurableRuns:
             journal.run_id = request.run_id
             journal.fetch = partial(self._blob, found.number)
             journal.transaction = partial(self.store.transaction, found.number, found.epoch)
-            tenure.begin(journal)
+            journal.unload = request.unload
+            mail = self._mail()
+            journal.inbox.ask = partial(mail.watch, found.number, journal.inbox)
+            tenure.begin(journal, mail)
             journal.load(loaded)
             await self._compare_code(tenure, desk, journal, request, loaded)
             return await self._lived(tenure, desk, journal, request, begin)
         finally:
             tenure.end()
             self._writer.close(desk)
+
+    async def _opened(self, request: Request, signature: Signature, keys: Keys) -> RunRecord:
+        """The same as ``_claimed``; ``signal`` waits for it."""
+        opened = asyncio.get_running_loop().create_future()
+        self._opening[request.run_id] = opened
+        try:
+            return await self._claimed(request, signature, keys)
+        finally:
+            self._opening.pop(request.run_id, None)
+            opened.set_result(None)
 
     async def _claimed(self, request: Request, signature: Signature, keys: Keys) -> RunRecord:
         """The run, which this process owns now, unless it has succeeded."""
@@ -196,7 +218,12 @@ class DurableRuns:
             value = await begin(journal)
         except asyncio.CancelledError:
             # Ctrl-C, or the end of the engine: any process may go on with it.
-            await asyncio.shield(self._leave(tenure, desk, Change(RunStatus.ENQUEUED)))
+            with suppress(StoreError, LeaseLostError):  # it has an owner that goes on, or will
+                await asyncio.shield(self._leave(tenure, desk, Change(RunStatus.ENQUEUED)))
+            raise
+        except Suspended as wait:
+            change = Change(RunStatus.SUSPENDED, due=wait.due, inbox=wait.inbox)
+            await self._leave(tenure, desk, change)
             raise
         except Exception as error:
             if error is not tenure.lost:
@@ -207,6 +234,7 @@ class DurableRuns:
             body = self._codec.dumps(value)
         except NotStorableError:
             body = b""
+        journal.succeed()
         await self._leave(tenure, desk, Change(RunStatus.SUCCEEDED, body))
         return value
 
@@ -218,21 +246,53 @@ class DurableRuns:
             StoreError: The store cannot be used; the run stays unfinished.
         """
         left: Future[None] = Future()
-        tenure.left = left
-        desk.leave(change, partial(left.set_result, None))
+        tenure.left, tenure.leaves = left, partial(left.set_result, None)
+        if tenure.lost is not None:  # the writer serves this run no more
+            raise tenure.lost
+        desk.leave(change, tenure.leaves)
+        committed = asyncio.wrap_future(left)  # before the clock may go on
+        hold_until(left, asyncio.get_running_loop(), "the commit of a run's end")
+        await committed
+
+    # -- signals ----------------------------------------------------------------------------------
+
+    async def signal(self, run_id: str, name: str, value: Any) -> None:
+        """Send a signal to a run, whoever executes it (D11).
+
+        Raises:
+            NotStorableError: ``value`` has no stored form.
+            RunNotFoundError: No run has the id.
+            RunConflictError: It has ended.
+        """
+        body = self._codec.dumps(value)
+        opening = self._opening.get(run_id)
+        if opening is not None and opening.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait([opening])  # this engine is about to create it
+        await self.call(self.store.send, run_id, name, body)
+
+    def _mail(self) -> Mail:
+        """Looks for signals in this event loop."""
         loop = asyncio.get_running_loop()
-        hold_until(left, loop, "the commit of a run's end")
-        await asyncio.wrap_future(left)
+        mail = self._mails.get(loop)
+        if mail is None:
+            self._mails = {loop: mail for loop, mail in self._mails.items() if not loop.is_closed()}
+            mail = self._mails[loop] = Mail(self.store, self._submit)
+        return mail
 
     # -- the store --------------------------------------------------------------------------------
 
     async def call(self, method: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call a method of the store, which may wait for the disk, on a thread."""
+        call = self._submit(partial(method, *args, **kwargs))
+        result = asyncio.wrap_future(call)  # before the clock may go on
+        hold_until(call, asyncio.get_running_loop(), "a call of the store")
+        return await result
+
+    def _submit(self, call: Callable[[], T]) -> Future[T]:
+        """Make a call on the thread for calls of the store."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(1, thread_name_prefix="cascade-store")
-        call = self._threads.submit(method, *args, **kwargs)
-        hold_until(call, asyncio.get_running_loop(), "a call of the store")
-        return await asyncio.wrap_future(call)
+        return self._threads.submit(call)
 
     def _blob(self, run: int, digest: bytes) -> bytes:
         """A large value. In any thread; the run waits for it."""
@@ -243,6 +303,10 @@ class DurableRuns:
 
     def close(self) -> None:
         """End the threads. No run is under way any more."""
+        for loop, mail in self._mails.items():
+            if not loop.is_closed():
+                mail.close()
+        self._mails.clear()
         if self._threads is not None:
             self._threads.shutdown(wait=False)
         if self._owns:
@@ -276,19 +340,24 @@ class _Tenure:
         lost: The error with which the run ends here, because the store or the lease was lost.
         cancelled: The error with which it ends because somebody has cancelled it.
         left: Done when the end of the run is committed.
+        leaves: What waits for that commit.
     """
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
         self._loop = asyncio.get_running_loop()
         self._journal: Journal | None = None
+        self._mail: Mail | None = None
+        #: The number of signals that the last receipt has told of.
+        self._inbox = 0
         self.lost: Exception | None = None
         self.cancelled: RunCancelledError | None = None
         self.left: Future[None] | None = None
+        self.leaves: Callable[[], object] = _nothing
 
-    def begin(self, journal: Journal) -> None:
-        """Pass on to ``journal`` what the writer tells."""
-        self._journal = journal
+    def begin(self, journal: Journal, mail: Mail) -> None:
+        """Pass on to ``journal`` what the writer tells; to ``mail``, that there are signals."""
+        self._journal, self._mail = journal, mail
 
     def end(self) -> None:
         """Pass on nothing more."""
@@ -299,11 +368,14 @@ class _Tenure:
 
     def committed(self, waiting: list[Callable[[], object]], receipt: Receipt) -> None:
         if self.left is not None:
-            for call in waiting:
-                call()
+            if self.leaves in waiting:  # others wait for nothing any more
+                self.leaves()
             return
         if waiting:
             self._in_loop(self._pass_on, waiting)
+        if receipt.inbox > self._inbox:
+            self._inbox = receipt.inbox
+            self._in_loop(self._expect, receipt.inbox)
         if receipt.cancelling and self.cancelled is None:
             self.cancelled = RunCancelledError(f"run {self._run_id!r} was cancelled", self._run_id)
             self._in_loop(self._stop, self.cancelled)
@@ -338,9 +410,17 @@ class _Tenure:
         if self._journal is not None:
             self._journal.committed(waiting)
 
+    def _expect(self, count: int) -> None:
+        if self._journal is not None and self._mail is not None:
+            self._mail.expect(self._journal.inbox, count)
+
     def _stop(self, error: Exception) -> None:
         if self._journal is not None:
             self._journal.stop(error)
+
+
+def _nothing() -> None:
+    """What waits for the end of a run that has not come."""
 
 
 def _program(target: LazyResult[Any]) -> bytes | None:

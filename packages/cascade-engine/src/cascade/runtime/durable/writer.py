@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from time import monotonic
 from typing import Any, Protocol
 
@@ -45,7 +46,8 @@ class Desk:
         number: The run's number in the store.
         epoch: As it was claimed.
         chunk: The number of the chunk that ``outcome`` adds to.
-        deferred: Whether everything waits for the last commit.
+        deferred: Whether everything waits for the last commit, or one that something waits for.
+        progress: Number of steps that the run has made (M20), written with the next commit.
     """
 
     def __init__(
@@ -56,11 +58,15 @@ class Desk:
         self.chunk = chunk
         self.listener = listener
         self.deferred = False
+        self.progress = 0
+        self._told = 0
         #: Whether a commit is under way.
         self.in_flight = False
         self.renewed = monotonic()
         self._writer = writer
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        #: A context in which all that is added is part of the same commit.
+        self.together: AbstractContextManager[object] = self._lock
         self._reset()
 
     def _reset(self) -> None:
@@ -156,7 +162,7 @@ class Desk:
     def collect(self, renews: float) -> tuple[Commit, list[Callable[[], object]]] | None:
         """The next commit; None if there is nothing to write, and no need to renew the lease."""
         with self._lock:
-            if self.deferred and self._change is None:
+            if self.deferred and self._change is None and not self._waiting:
                 return (Commit(self.number, self.epoch), []) if self.renewed < renews else None
             commit = Commit(
                 self.number,
@@ -169,6 +175,7 @@ class Desk:
                 drop_blobs=[*self._dropped_blobs],
                 drop_outcomes=self._dropped_outcomes,
                 taken=self._taken,
+                progress=self.progress if self.progress > self._told else None,
                 change=self._change,
             )
             waiting = self._waiting
@@ -177,6 +184,7 @@ class Desk:
             self.in_flight = commit.writes
             if self._entries:
                 self.chunk += 1
+            self._told = self.progress
             self._reset()
         return commit, waiting
 

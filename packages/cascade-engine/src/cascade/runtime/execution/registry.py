@@ -46,6 +46,13 @@ class BlueprintRegistry:
                 f"registered are {known}"
             ) from None
 
+    def name_of(self, blueprint: Blueprint) -> str | None:
+        """An id of ``blueprint``; None if it was replaced since."""
+        for name, found in self._blueprints.items():
+            if found is blueprint:
+                return name
+        return None
+
     def inputs(self) -> list[LazyResult[Any]]:
         """The lazy values that the blueprints take where a tail call does not give an argument."""
         if not self._blueprints:

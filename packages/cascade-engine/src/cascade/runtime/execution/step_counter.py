@@ -165,6 +165,10 @@ class Steps:
             self._check(self.count, task)
         return self._look(task)
 
+    def add_earlier(self, count: int) -> None:
+        """Count steps that were made before this process began. Before the first own one."""
+        self._many += count
+
     def under_way(self) -> list[Batch]:
         """The active batches. From any thread."""
         with self._lock:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from math import inf
+from time import monotonic
 from typing import Any
 
 from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.clock import VirtualLoop
-from cascade.runtime.graph_path.segments import Segment, Work, arguments_by_name
+from cascade.runtime.graph_path.segments import Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
+from cascade.runtime.graph_path.whole_calls import whole_call
 from cascade.runtime.semantics.outcomes import Failed
-from cascade.runtime.semantics.tail_calls import next_call, supplied
 from cascade.spec.blueprint import TailCall
+from cascade.spec.checkpoints import CheckpointTail
 from cascade.spec.containers import ATOMS, holds_marks, is_container
-from cascade.spec.errors import ArgumentError
 from cascade.spec.kept_calls import of_calls
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import Task
@@ -49,6 +51,8 @@ class Commits:
         #: Work whose record was just committed, with the results of its last calls.
         self._followed: list[tuple[Work, Any]] = []
         self.held = 0
+        #: Lets virtual time go on, which stands still while something waits for a commit.
+        self._start_clock: Callable[[], object] = _nothing
 
     def begin(self) -> None:
         """Be told of commits, and of the loss of the run, from now on. In the loop's thread."""
@@ -121,6 +125,8 @@ class Commits:
             work.policies = self._run.gate.taking(work.policies, work.amounts(), node.name)
         segment.let_go_inputs(node)
         work.handed = handed
+        work.rounds = self._journal.rounds(node)
+        work.steps = self._journal.steps(node) - 1
         self._committed.add(work)
         self._dispatch.send_handed(work)
 
@@ -136,30 +142,40 @@ class Commits:
             self._committed.discard(work)
             return False
         structural = work.operation.structural
-        continued, counts = result, True
-        if isinstance(result, TailCall) and not structural:
-            is_async = work.operation.is_async
-            needs_record = _needs_record(work, result)
-            if not (needs_record or self._is_due(is_async)):
+        continued: TailCall | LazyResult[Any] | None = result
+        counts = True
+        if isinstance(result, TailCall):
+            if structural:
+                return False
+            is_async, needs_record = work.operation.is_async, _needs_record(work, result)
+            if not (needs_record or self._is_due(work)):
                 if is_async:
                     self._journal.count(work.node)
                 return False
             counts = needs_record or is_async
-            continued = _whole(work, result)
-        if self._journal.goes_on(work.node, continued, structural, counts=counts):
+            continued = whole_call(work, result, self._run.blueprints)
+        holds = self._journal.goes_on(work.node, continued, structural, counts=counts)
+        if holds or type(result) is CheckpointTail:
             self.hold(partial(self._is_next, work, result))
             return True
         return False
 
-    def _is_due(self, is_async: bool) -> bool:
-        """Whether a step of a loop gets a record that it does not need.
+    def _is_due(self, work: Work) -> bool:
+        """Whether a step gets a record that it does not need; the next one does, a while later.
 
         Loops of plain functions compute; those of coroutines get each record, or with
-        ``durability="async"`` a recent one.
+        ``durability="async"`` a recent one. ``with_checkpoint`` may say otherwise.
         """
-        if is_async:
+        every = work.policies.checkpoint
+        if every is None:
+            if not work.operation.is_async:
+                return self._journal.is_due()
             return self._journal.sync or self._journal.is_due(_OFTEN)
-        return self._journal.is_due()
+        now = monotonic()
+        if every == inf or now < work.snapshot_due:
+            return False
+        work.snapshot_due = now + every
+        return True
 
     def note_pause(self, work: Work) -> None:
         """Record the arguments of the next step of a loop of plain functions, now and then.
@@ -168,12 +184,16 @@ class Commits:
             NotStorableError: One has no stored form (D7).
         """
         loop = work.loop
-        if loop is None or not self._journal.is_due():
+        if loop is None or not self._is_due(work):
             return
         args, kwargs = loop.task.parameters.spread(loop.code.named(loop.state, loop.values))
+        steps, loop.recorded = loop.made - loop.recorded, loop.made
         with self._lock:
             self._journal.goes_on(
-                work.node, TailCall(args, kwargs, None, loop.task), False, counts=False
+                work.node,
+                TailCall(args, kwargs, None, loop.task),
+                steps=steps,
+                counts=False,
             )
 
     def _is_next(self, work: Work, result: Any) -> None:
@@ -182,21 +202,13 @@ class Commits:
     def _follow(self, work: Work, result: Any) -> None:
         """Go on with a node whose record is committed. In the event loop's thread."""
         self._committed.add(work)
-        try:
-            following = self._around.following.after(work, result, on_loop=True)
-        except BaseException as error:
-            self._around.failures.fail(error, work)
-        else:
-            if following is not None:
-                with self._lock:
-                    self._dispatch.to_loop((following.segment, following))
+        self._around.following.follow(work, result)
 
     def hold(self, go_on: Callable[[], object]) -> None:
         """Call ``go_on`` once all that was journaled so far is committed."""
+        if not self.held and VirtualLoop.was_used and isinstance(self._run.loop, VirtualLoop):
+            self._start_clock = self._run.loop.hold("a commit")
         self.held += 1
-        loop = self._run.loop
-        if VirtualLoop.was_used and isinstance(loop, VirtualLoop):
-            go_on = partial(_in_order, loop.hold("a commit"), go_on)
         self._desk.then(go_on, urgent=not self._dispatch.has_more)
 
     def hurry(self) -> None:
@@ -215,12 +227,18 @@ class Commits:
                 self._follow(work, result)
         with self._lock:  # others may hold more at this moment
             self.held -= len(waiting)
+            if not self.held:
+                self._start_clock()
         self._dispatch.released()
 
+    def close(self) -> None:
+        """Be told of commits no more, and let nothing wait for one. In the loop's thread."""
+        self._journal.end()
+        self._start_clock()
 
-def _in_order(*calls: Callable[[], object]) -> None:
-    for call in calls:
-        call()
+
+def _nothing() -> None:
+    """What has stopped no clock."""
 
 
 def _needs_record(work: Work, tail: TailCall) -> bool:
@@ -230,7 +248,9 @@ def _needs_record(work: Work, tail: TailCall) -> bool:
     idempotency key has to be told from the calls before it.
     """
     given = *tail.args, *tail.kwargs.values()
-    if any(type(value) not in ATOMS and _holds_lazy(work, value) for value in given):
+    if type(tail) is CheckpointTail or any(
+        type(value) not in ATOMS and _holds_lazy(work, value) for value in given
+    ):
         return True
     task = tail.target or work.operation
     return isinstance(task, Task) and of_calls((*task.parameters.injections.values(), *given))
@@ -244,16 +264,3 @@ def _holds_lazy(work: Work, value: Any) -> bool:
     if not is_container(kind) or not holds_marks(value, (LazyResult,)):
         return False
     return not any(value is known for known in (*work.args, *work.kwargs.values()))
-
-
-def _whole(work: Work, tail: TailCall) -> TailCall:
-    """``tail`` with the task and all arguments of the next call."""
-    if tail.target_blueprint_id is not None or not isinstance(work.operation, Task):
-        return tail
-    try:
-        named = arguments_by_name(work) if work.named is None else work.named
-        task, named = next_call(work.operation, named, supplied(tail, work.operation))
-    except ArgumentError:
-        return tail  # the call raises the error
-    args, kwargs = task.parameters.spread(named)
-    return TailCall(args, kwargs, None, task)

@@ -106,6 +106,7 @@ class Continuations:
         Raises:
             StepLimitError: It is one too many.
         """
+        work.steps += 1
         before = self._next_step()
         if not (before & LOOK_MASK and self._bus.is_silent) or self._is_limited:
             self._note_step(before, work)

@@ -72,6 +72,17 @@ class Following:
             return self.after(work, result, on_loop=True)
         return self._in_lane(work, on_loop=True)
 
+    def follow(self, work: Work, result: Any) -> None:
+        """Go on with a node whose last call gave ``result``. In the event loop's thread."""
+        try:
+            following = self.after(work, result, on_loop=True)
+        except BaseException as error:
+            self._around.failures.fail(error, work)
+        else:
+            if following is not None:
+                with self._lock:
+                    self._dispatch.to_loop((following.segment, following))
+
     def tries_again(self, work: Work, error: Exception) -> bool:
         """Whether a failed attempt is followed by another, which is then scheduled.
 

@@ -36,6 +36,7 @@ class Loop:
         has_moved: Whether its steps run on a worker from now on; this never changes back (M6).
         stays: Whether its steps never run on a worker, because this is the only thread.
         made: Number of steps that it has made.
+        recorded: How many of these are before the last record of a durable run.
     """
 
     __slots__ = (
@@ -44,6 +45,7 @@ class Loop:
         "has_moved",
         "is_fresh",
         "made",
+        "recorded",
         "starts_loop",
         "state",
         "stays",
@@ -57,7 +59,7 @@ class Loop:
         self.values = values
         self.context = context
         self.has_moved = self.stays = False
-        self.made = 0
+        self.made = self.recorded = 0
         #: Whether a step may reach ``asyncio.run``.
         self.starts_loop = type(code) is Trampoline or any(map(starts_loop, code.tasks))
         #: Marks its batches in the event loop's thread.

@@ -78,7 +78,7 @@ class LoopEntries:
         policies = work.policies
         if self._tier == "interpreted" or policies.timeout is not None:
             return
-        if self._run.journal is not None and task.is_async:
+        if self._run.journal is not None and (task.is_async or policies.checkpoint == 0):
             return  # each step is a record (D4)
         if not isinstance(task, Task) or not (task.is_async or self.is_unlimited(work, (task,))):
             return

@@ -34,6 +34,8 @@ class LoopLane:
         self._begin = around.beginnings.begin
         self._following = around.following
         self._dispatch = around.dispatch
+        #: Asyncio task → its work, for ``cs.current``.
+        self.working: dict[asyncio.Task[Any], Work] = {}
         self._processor = NodeProcessor(self._run, self._end.is_cancelled)
 
     async def work_on(self, item: Item, in_place: bool = False) -> None:
@@ -46,7 +48,14 @@ class LoopLane:
         end, after = self._end, self._following.after
         try:
             work = self._begin(item)
+            task = asyncio.current_task()
+            assert task is not None
+            if work is not None:
+                self.working[task] = work
             while work is not None and not end.stopping:
+                if work.operation.is_wait:
+                    self._around.waits.begin(work)
+                    return
                 is_batch = work.loop is not None
                 try:
                     if is_batch:
@@ -74,6 +83,7 @@ class LoopLane:
         finally:
             task = asyncio.current_task()
             assert task is not None
+            self.working.pop(task, None)
             self._dispatch.left(task)
 
     def failed(
@@ -111,8 +121,7 @@ class LoopLane:
                 if self._reports.wanted:
                     self._reports.goes_on(work)
                 return self._processor.await_once(operation, work.source, *given)
-        node = None if self._run.journal is None else work.node
-        call = NodeCall(operation, args, kwargs, work.policies, work.source, node)
+        call = NodeCall(operation, args, kwargs, work.policies, work.source, work)
         if self._reports.wanted:
             call.waits = partial(self._reports.waits, work)
             call.goes_on = partial(self._reports.goes_on, work)

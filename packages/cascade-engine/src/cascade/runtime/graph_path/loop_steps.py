@@ -32,6 +32,7 @@ def count_steps(
     """
     made = max(made, 0)
     loop.made += made
+    work.steps += made
     if work.operation is not entered:
         work.operation, work.blueprint = entered, None
     run.made(made, entered.name, steps)

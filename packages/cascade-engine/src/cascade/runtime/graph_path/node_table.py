@@ -203,7 +203,9 @@ class Nodes:
         """The nodes of the first segment; its slots lack those with released values."""
         if self._of_first is None:
             assert self.first is not None
-            self._of_first = set(wire(self.first.target).nodes())
+            # The journal has the values of the others; these are never released.
+            wired = wire if self._journal is None else self._around.commits.wire
+            self._of_first = set(wired(self.first.target).nodes())
         return self._of_first
 
     def remember(self, lazy: LazyResult[Any], address: Address) -> None:

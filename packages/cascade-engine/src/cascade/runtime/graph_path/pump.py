@@ -80,6 +80,11 @@ class Pump:
             if dispatch.is_pumping:
                 dispatch.pump_soon()
 
+    @property
+    def mark(self) -> Any:
+        """The call that is being made in this thread."""
+        return self._monitor.marks.current
+
     def close(self) -> None:
         """Drop the references to other parts of the run, so that no cycle needs the collector."""
         self.limits.close()
@@ -220,6 +225,9 @@ class Pump:
         except BaseException as error:
             if self._around.loop_lane.failed(error, None, item):
                 raise
+            work = None
+        if work is not None and work.operation.is_wait:
+            self._around.waits.begin(work)
             work = None
         if work is None:
             self._dispatch.ended(1)

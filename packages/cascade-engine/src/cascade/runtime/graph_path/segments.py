@@ -211,10 +211,12 @@ class Work:
         "policies",
         "rounds",
         "segment",
+        "snapshot_due",
         "source",
         "start_told",
         "started",
         "stays",
+        "steps",
         "tails",
         "permit",
         "waited",
@@ -256,6 +258,10 @@ class Work:
         self.tails = self.stays = 0
         #: The loop that it continues in, with its arguments.
         self.loop: Loop | None = None
+        #: How often it has continued (M20).
+        self.steps = 0
+        #: When the next snapshot of its loop is due, if it has a time of its own (D4).
+        self.snapshot_due = 0.0
         #: Times that it has left a loop soon; more of these if its steps set context variables.
         self.left = 0
 

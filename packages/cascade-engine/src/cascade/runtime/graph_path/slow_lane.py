@@ -52,6 +52,7 @@ class SlowLane:
             Whether the thread has to leave at once, because its call was given up.
         """
         work: Work | None = None
+        cell: list[Any] | None = None
         end, copied, after = self._end, self._run.context.copy, self._following.after
         admission, constraints = self._dispatch.admission, self._run.constraints
         watched = self._reports.wanted
@@ -59,6 +60,9 @@ class SlowLane:
             if end.stopping:
                 return False
             work = self._begin(item)
+            if work is not None:
+                cell = self._dispatch.pool.cell()
+                cell[0] = (work.segment, work)  # for ``cs.current``
             while work is not None and not end.stopping:
                 try:
                     if work.handed is not PENDING:
@@ -98,6 +102,9 @@ class SlowLane:
             if work is not None:
                 admission.left(work)
             self._around.failures.fail(error, work, item)
+        finally:
+            if cell is not None:  # the thread may be idle for long, and must not keep the values
+                cell[0] = None
         return False
 
     def fail_attempt(self, work: Work, failure: BaseException) -> None:

@@ -136,6 +136,10 @@ class Spare(Cancels, Marked):
             or getattr(self.task, "_callbacks", None) is not None
         )
 
+    def runs_for(self, run: Run) -> bool:
+        """Whether it makes a call of ``run`` at this moment."""
+        return self._lender.run is run and self.node is not None
+
     # -- the mark of a step -------------------------------------------------------------------
 
     @property

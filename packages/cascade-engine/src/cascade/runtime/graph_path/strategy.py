@@ -20,6 +20,7 @@ run has met, it is not computed again (M14).
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from cascade.graph.wiring import Wiring, wire
@@ -36,6 +37,7 @@ from cascade.runtime.graph_path.fast_lane import FastLane
 from cascade.runtime.graph_path.following import Following
 from cascade.runtime.graph_path.gaps import Gaps
 from cascade.runtime.graph_path.handovers import Handovers
+from cascade.runtime.graph_path.locating import locate
 from cascade.runtime.graph_path.lone_loops import LoneLoop
 from cascade.runtime.graph_path.loop_driver import LoopDriver
 from cascade.runtime.graph_path.loop_entries import LoopEntries
@@ -48,6 +50,7 @@ from cascade.runtime.graph_path.stages import Stages
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.graph_path.timed_calls import TimedCalls
+from cascade.runtime.graph_path.waits import Waits
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import value_or_raise
@@ -100,6 +103,7 @@ _MAKERS = {
     "pump": Pump,
     "slow_lane": SlowLane,
     "timed_calls": TimedCalls,
+    "waits": Waits,
 }
 
 
@@ -147,6 +151,7 @@ class GraphRun:
             lone: The same of the loop that was the whole run.
         """
         self._run.watch_waits(self._lacking)
+        self._run.locate = partial(locate, self._around)
         journal = self._run.journal
         wiring = wire(target) if journal is None else self._around.commits.wire(target)
         self._run.check(wiring.special)
@@ -184,6 +189,10 @@ class GraphRun:
         pump = self._around.made("pump")
         if pump is not None:
             pump.close()
+        for name in ("waits", "commits"):
+            part = self._around.made(name)
+            if part is not None:
+                part.close()
         self._nodes.close()
         self._end.close()
         if not self._run.abandons:  # abandoned calls use the parts
@@ -269,7 +278,7 @@ class GraphRun:
     def idle(self) -> None:
         """End a run in which nothing runs or is ready.
 
-        If it has no value, nodes wait for each other.
+        If it has no value, nodes wait for a time or a signal, or for each other.
         """
         if self._end.is_near:
             self._end.wake()
@@ -278,6 +287,12 @@ class GraphRun:
             if self._dispatch.busy or self._end.stopping or self._end.is_near:
                 if self._run.journal is not None:
                     self._around.commits.hurry()
+                return
+            waits = self._around.made("waits")
+            if waits is not None and waits.any:
+                suspended = waits.suspends()
+                if suspended is not None:
+                    self._end.fail(suspended)
                 return
             self._end.stop()
             self._end.error = self._nodes.standstill()

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.pump import Pump
     from cascade.runtime.graph_path.slow_lane import SlowLane
     from cascade.runtime.graph_path.timed_calls import TimedCalls
+    from cascade.runtime.graph_path.waits import Waits
 
 #: Name of a part → its class, or another function that makes it from the surroundings.
 Makers = Mapping[str, Callable[["Surroundings"], Any]]
@@ -77,6 +78,7 @@ class Surroundings:
     pump: Pump
     slow_lane: SlowLane
     timed_calls: TimedCalls
+    waits: Waits
 
     _makers: Makers = MappingProxyType({})
 

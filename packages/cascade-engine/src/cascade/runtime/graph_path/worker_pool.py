@@ -243,6 +243,11 @@ class WorkerPool:
         self._load.enter()
         return self._current[threading.get_ident()]
 
+    def item_of(self, thread: int) -> Any:
+        """The item that a thread works on; None if it is not awake."""
+        cell = self._current.get(thread)
+        return None if cell is None else cell[0]
+
     def cell(self) -> list[Any]:
         """The cell of the calling thread, which is awake."""
         return self._current[threading.get_ident()]

@@ -23,6 +23,7 @@ from contextvars import ContextVar
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
+from cascade.runtime.current import uses_current
 from cascade.runtime.loops.ast_walk import nodes
 from cascade.spec.task import Task
 
@@ -83,6 +84,8 @@ def refuse_other_calls(task: Task[..., Any]) -> None:
         raise Unfit("it takes * or ** arguments")
     if task.supplied:
         raise Unfit("a default of it is a lazy value")
+    if uses_current(task):
+        raise Unfit("it uses cs.current(), for which its steps are told apart")
 
 
 def _context_variable(func: Any) -> str | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from contextvars import Context
+from math import inf
 from time import perf_counter
 from typing import Any
 
+from cascade.runtime.current import uses_current
 from cascade.runtime.diagnostics.blocking_calls import PLAIN_THRESHOLD
 from cascade.runtime.diagnostics.blocking_warnings import BlockedStep, warn
 from cascade.runtime.execution.contexts import Held
@@ -45,6 +47,9 @@ def straight_for(found: Walk) -> StraightLine | None:
             shapes.update(kept)
         if len(shapes) < _SHAPES_KEPT:
             shapes[found.shape] = known + 1
+        return None
+    if any(isinstance(one.task, Task) and uses_current(one.task) for one in found.lazies):
+        shapes[found.shape] = -inf  # its calls are to be told apart
         return None
     shapes[found.shape] = straight = StraightLine(found)
     return straight

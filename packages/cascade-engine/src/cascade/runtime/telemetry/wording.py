@@ -23,6 +23,7 @@ from cascade.runtime.events import (
     ResourceAcquired,
     ResourceEvent,
     ResourceReleased,
+    ResultNotStored,
     RunFinished,
     RunStarted,
     StepsMade,
@@ -69,6 +70,8 @@ def in_words(event: Event) -> str:
             return f"skipped, because {event.condition} {why}"
         case TaskCached():
             return "found in the cache"
+        case ResultNotStored():
+            return f"has a result that cannot be stored{_because(event.error)}"
         case InputsAwaited():
             return f"waits for its inputs: {', '.join(event.inputs)}"
         case TaskWaiting():

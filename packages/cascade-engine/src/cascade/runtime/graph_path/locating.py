@@ -1,0 +1,43 @@
+"""Locating: which node the calling code belongs to, for ``cs.current``."""
+
+from __future__ import annotations
+
+import asyncio
+from threading import get_ident
+from typing import Any
+
+from cascade.runtime.current import Place, attempt_here
+from cascade.runtime.graph_path.segments import Work
+from cascade.runtime.graph_path.spares import Spare
+from cascade.runtime.graph_path.surroundings import Surroundings
+
+
+def locate(around: Surroundings) -> Place | None:
+    """The call of a task that is being made in this thread; None if that cannot be told."""
+    found = _found(around)
+    if found is None:
+        return None
+    if not isinstance(found, Work):
+        return Place(found, found, found.task)
+    if found.loop is not None:
+        return None  # its steps are not told apart
+    return Place(found.node, found.source, found.operation, found.attempt, found.steps)
+
+
+def _found(around: Surroundings) -> Any:
+    """The node that this thread works on, or its work."""
+    here = attempt_here.get()
+    if here is not None and here[0] is around.run:
+        return here[1]
+    me = get_ident()
+    pool = around.dispatch.workers
+    item = None if pool is None else pool.item_of(me)
+    if item is not None:
+        return item[1] if isinstance(item, tuple) else item
+    if not around.run.is_own_thread(me):
+        return None
+    pump, lane = around.made("pump"), around.made("loop_lane")
+    mark = None if pump is None else pump.mark
+    if isinstance(mark, Spare) and mark.runs_for(around.run):
+        return mark.work or mark.node
+    return None if lane is None else lane.working.get(asyncio.current_task(around.run.loop))
