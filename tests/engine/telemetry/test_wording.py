@@ -9,6 +9,7 @@ import pytest
 from cascade.runtime import events
 from cascade.runtime.events import (
     CallAbandoned,
+    CodeChanged,
     ConnectorConnected,
     ConnectorDisconnected,
     ConstraintRemoved,
@@ -103,6 +104,11 @@ SAID = [
         TaskBlocking(*TASK, 0.2, STACK),
         "fetch #7",
         'blocked the event loop for 200 ms, at File "b.py", line 7, in outer',
+    ),
+    (
+        CodeChanged("run", {"f:pay": ["f:RATE changed"]}),
+        "",
+        "goes on with new code of f:pay",
     ),
     (CallAbandoned(*TASK, 3), "fetch #7", "abandoned a call that still runs, 3 such in all"),
     (StepsMade("run", "spin", 12345, 2e6), "spin", "made 12,345 steps, 2,000,000 a second"),

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from cascade.spec.checkpoints import checkpoint as checkpoint
     from cascade.spec.digest import digestible as digestible
     from cascade.spec.errors import CascadeError as CascadeError
+    from cascade.spec.kept_calls import idempotency_key as idempotency_key
+    from cascade.spec.kept_calls import transaction as transaction
     from cascade.spec.lazy_types import LazyResult as LazyResult
     from cascade.spec.lazy_types import gather as gather
     from cascade.spec.operators import eq as eq
@@ -103,6 +105,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "spec.checkpoints": ("checkpoint",),
         "spec.digest": ("digestible",),
         "spec.errors": ("CascadeError",),
+        "spec.kept_calls": ("idempotency_key", "transaction"),
         "spec.lazy_types": ("LazyResult", "gather"),
         "spec.operators": ("eq", "ne", "not_"),
         "spec.overrides": ("override_resource",),

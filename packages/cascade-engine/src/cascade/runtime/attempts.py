@@ -42,6 +42,7 @@ from typing import Any, Final, TypeAlias
 
 from cascade.runtime.around import in_time
 from cascade.runtime.current import attempt_here
+from cascade.runtime.durable.kept_calls import KeptCall
 from cascade.runtime.execution.cancels import Cancels, IsCancelled, cancelled_inside
 from cascade.runtime.execution.carried import guarded
 from cascade.runtime.execution.placement import Place, wants_resources
@@ -130,6 +131,10 @@ class NodeProcessor:
         if not wants_resources(call.args, call.kwargs):
             return await self._make(call, call.args, call.kwargs, None, on_abandon)
         async with self._run.resources.attempt() as attempt:
+            kept: KeptCall | None = None
+            if self._run.journal is not None and call.work is not None:
+                kept = KeptCall(self._run.journal, call.work.node, call.operation.name)
+                attempt.key = kept.idempotency_key
             args, kwargs = await attempt.resolve(call.args, call.kwargs, call.operation)
 
             def keep_until(abandoned: Future[Any]) -> None:
@@ -137,7 +142,8 @@ class NodeProcessor:
                 if on_abandon is not None:
                     on_abandon(abandoned)
 
-            return await self._make(call, args, kwargs, attempt, keep_until)
+            within = kept if attempt.transacts else None
+            return await self._make(call, args, kwargs, attempt, keep_until, within)
 
     async def _make(
         self,
@@ -146,8 +152,9 @@ class NodeProcessor:
         kwargs: Mapping[str, Any],
         on: Attempt | None,
         on_abandon: _OnAbandon | None,
+        within: KeptCall | None = None,
     ) -> Any:
-        """One call, with its timeout, in its place."""
+        """One call, with its timeout, in its place; ``within`` a transaction on a worker."""
         run, timeout = self._run, call.policies.timeout
         place = run.placement.place(
             call.operation,
@@ -156,15 +163,18 @@ class NodeProcessor:
         )
         if place is Place.LOOP:
             return await self._await(call, args, kwargs)
-        if place is Place.INLINE:
+        if place is Place.INLINE and within is None:
             return await self._inline(call.operation, args, kwargs)
         executor: Executor = run.threads
         if place is Place.BOUND:
             executor = run.resources.bound_thread
+        func = call.operation.func
+        if within is not None and on is not None:
+            func = within.transacting(func, on.is_abandoned)
         return await in_worker(
             run,
             self._in_thread,
-            (call, args, kwargs),
+            (call, func, args, kwargs),
             {},
             executor,
             name=call.operation.name,
@@ -175,7 +185,7 @@ class NodeProcessor:
             on_cancel=self._on_cancel,
         )
 
-    def _in_thread(self, call: NodeCall, args: Any, kwargs: Any) -> Any:
+    def _in_thread(self, call: NodeCall, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """The body of the call in a worker thread."""
         operation, permit = call.operation, call.permit
         if call.work is not None:
@@ -184,7 +194,7 @@ class NodeProcessor:
             return _NOT_BEGUN
         if permit is not None:
             current_permit.set(permit)
-        return guarded(self._run.placement.timed(operation, operation.func), args, kwargs)
+        return guarded(self._run.placement.timed(operation, func), args, kwargs)
 
     async def _inline(
         self, operation: Operation, args: Iterable[Any], kwargs: Mapping[str, Any]

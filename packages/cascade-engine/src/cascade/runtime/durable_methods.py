@@ -33,6 +33,8 @@ class DurableMethods:
         self._durable = durable_runs(
             made.store, made.durability, made.signing_key, made.modules, made.strict
         )
+        if self._durable is not None:
+            self._durable.on_code_change = made.on_code_change
         self._retention = Retention(made.retention)
         #: What tells of the end of each ``serve`` under way → what stops it.
         self._serving: dict[asyncio.Event, asyncio.Event] = {}

@@ -10,6 +10,7 @@ from cascade.runtime.options import (
     STEP_INTERVAL,
     TEARDOWN_TIMEOUT,
     Durability,
+    OnCodeChange,
     RunOptions,
 )
 from cascade.spec.checks import check_flag
@@ -42,6 +43,7 @@ class EngineOptions(TypedDict, total=False):
     step_interval: float
     store: RunStore | str | None
     durability: Durability
+    on_code_change: OnCodeChange
     signing_key: bytes | str | None
     modules: Iterable[str]
     retention: Mapping[str, str | float] | None
@@ -87,6 +89,8 @@ class EngineSettings:
             depends on, so that no effect is based on a value that a crash takes back. ``"async"``:
             for nothing; the last milliseconds before a crash are made again. ``"exit"``: the run is
             committed when it ends.
+        on_code_change: What to do when a run is resumed with other code than it began with:
+            ``"warn"``, and go on, or ``"refuse"`` it with a CodeChangedError.
         signing_key: Signs what is stored, and refuses to read what was not signed with it.
         modules: Modules that may be imported because a run of the store names tasks or classes in
             them. All others must be imported already.
@@ -109,6 +113,7 @@ class EngineSettings:
     step_interval: float = STEP_INTERVAL
     store: RunStore | str | None = None
     durability: Durability = "sync"
+    on_code_change: OnCodeChange = "warn"
     signing_key: bytes | str | None = None
     modules: Iterable[str] = ()
     retention: Mapping[str, str | float] | None = None
@@ -116,9 +121,10 @@ class EngineSettings:
 
     def __post_init__(self) -> None:
         check_flag("strict", self.strict)
-        if self.durability not in get_args(Durability):
-            known = ", ".join(map(repr, get_args(Durability)))
-            raise ArgumentError(f"durability must be {known}, not {short(self.durability)}")
+        for name, kind in (("durability", Durability), ("on_code_change", OnCodeChange)):
+            if getattr(self, name) not in get_args(kind):
+                known = ", ".join(map(repr, get_args(kind)))
+                raise ArgumentError(f"{name} must be {known}, not {short(getattr(self, name))}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ Python does not. A really frozen dataclass takes three times as long to make (0.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import TypeVar, dataclass_transform
@@ -59,6 +60,14 @@ class RunStarted(Event):
     target: str
     #: ``"graph"`` or ``"vm"``.
     strategy: str
+
+
+@_event
+class CodeChanged(Event):
+    """A durable run goes on with code that is not the code it began with (D9)."""
+
+    #: Task, as ``module:name`` → what has changed: ``"flows:rate changed, used by flows:pay"``.
+    changes: Mapping[str, Sequence[str]]
 
 
 @_event

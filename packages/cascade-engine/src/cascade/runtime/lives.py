@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from cascade.runtime.around import in_time
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.durable.suspended import Suspended
-from cascade.runtime.events import RunFinished, RunStarted
+from cascade.runtime.events import CodeChanged, RunFinished, RunStarted
 from cascade.runtime.execution.fairness import BUDGET
 from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.run import Run
@@ -71,6 +71,8 @@ class Lives:
         started = perf_counter()
         run.constraints.use_clock(run.loop.time)
         run.publish(RunStarted, target.name, strategy.name)
+        if run.journal is not None and run.journal.code_changes:
+            run.publish(CodeChanged, run.journal.code_changes)
         self.active[run] = (target.name, strategy.name, started)
         # No context manager of contextlib: it sets attributes of the error that passes it, which a
         # frozen dataclass refuses. Every wait of the run passes through each further coroutine.

@@ -166,6 +166,11 @@ class Run(RunEvents):
             self.steps.add_earlier(journal.made)
         self.record = together(self.record, journal.record)
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether the run is kept in a store."""
+        return self.journal is not None
+
     def _tell_not_stored(self, node: LazyResult[Any], error: BaseException) -> None:
         self.publish(ResultNotStored, node.name, node.number, error, item=item_of(node))
 

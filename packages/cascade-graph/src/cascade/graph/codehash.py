@@ -65,12 +65,14 @@ class CodeHash(NamedTuple):
         components: Name → digest, or ``name==version`` of a library.
         users: Name of a component or of something untracked → name of the one that refers to it.
         untracked: Name → type of what could not be followed.
+        mutable: Components that a program may change while it runs: values such as lists.
     """
 
     digest: str
     components: Mapping[str, str]
     users: Mapping[str, str]
     untracked: Mapping[str, str]
+    mutable: frozenset[str] = frozenset()
 
 
 def code_hash(task: Task[..., Any]) -> CodeHash:
@@ -125,6 +127,7 @@ class _Walk:
         self._components = {"bytecode": f"{sys.implementation.name} {magic}"}
         self._users: dict[str, str] = {}
         self._untracked: dict[str, str] = {}
+        self._mutable: set[str] = set()
         #: Object by id → its name; the objects are kept, so that no other gets the id.
         self._seen: dict[int, tuple[Any, str]] = {}
         #: Values to look at: a name, the value, and the name of its user.
@@ -136,7 +139,8 @@ class _Walk:
             self._follow(*self._todo.pop())
         parts = repr(sorted(self._components.items())).encode("utf-8", "surrogatepass")
         made = blake2b(parts, digest_size=SIZE).hexdigest()
-        return CodeHash(made, self._components, self._users, self._untracked)
+        mutable = frozenset(self._mutable)
+        return CodeHash(made, self._components, self._users, self._untracked, mutable)
 
     def _follow(self, name: str, value: Any, user: str) -> None:
         if isinstance(value, Task):
@@ -300,6 +304,7 @@ class _Walk:
             return
         if kind not in ATOMS and not (kind is tuple and ATOMS.keys() >= set(map(type, value))):
             self.guards.content(value)
+            self._mutable.add(f"{name} (value)")
             self._todo += [(name, each, user) for each in _code_in(value)]
             if not self._is_library(kind.__module__):
                 self._todo.append((name_of(kind), kind, user))

@@ -6,19 +6,21 @@ A record is JSON. One of a graph, which a task returned::
 
 and one of a tail call, which is also the snapshot of a loop between two steps::
 
-    {"task": "module:name", "step": 3, "args": {name: value, …}, "blueprint": id,
+    {"task": "module:name", "step": 3, "args": {name: value, …}, "blueprint": id, "version": "2",
      "lazy": {name: place, …}, "amounts": {capacity: amount}, "nodes": [node, …], "keys": [key, …]}
 
 Nodes are those of ``cascade.graph.serialize``, and values those of ``cascade.graph.codec``. A place
 is the index of a node, or the key of a node that the run knows already, which is never written
 again. ``keys`` has the key of each node, because keys of equal nodes cannot be made again without
-the source that made the nodes; null for nodes that have none.
+the source that made the nodes; null for nodes that have none. ``version`` is that of the task, and
+``versions`` those of the tasks of the nodes, if they have any: ``{task: [version, parameters]}``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from cascade.graph.build import in_order
@@ -27,9 +29,11 @@ from cascade.graph.forms import UNREADABLE
 from cascade.graph.naming import NodeKey
 from cascade.graph.references import Resolver, reference_to
 from cascade.graph.serialize import nodes_of, read_nodes
+from cascade.graph.stored_calls import StoredCallReader, versions_of
 from cascade.graph.values import NO_KEYS, NONE_KNOWN, ValueReader
 from cascade.spec.blueprint import Literal
 from cascade.spec.errors import ArgumentError, NotStorableError, SerializationError
+from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult, as_lazy, gathered
 from cascade.spec.task import Task
 from cascade.spec.wording import error_text, name_of
@@ -54,11 +58,12 @@ class TailRecord(NamedTuple):
     """A task returned a tail call.
 
     Attributes:
-        args: Its arguments by name; some may be lazy.
+        args: Its arguments by name, as they were written; some may be lazy. See ``fitted``.
         step: Number of tail calls of the node before this one.
         amounts: Capacities that each step takes, by name, if they were computed.
         blueprint: The id of the blueprint that it enters, or goes on in.
         keys: The keys of the nodes among and below the arguments.
+        version: The version that the task had.
     """
 
     task: Task[..., Any]
@@ -67,6 +72,7 @@ class TailRecord(NamedTuple):
     amounts: dict[str, float]
     blueprint: str | None
     keys: dict[LazyResult[Any], NodeKey]
+    version: str | None = None
 
 
 def graph_record(target: LazyResult[Any], keys: Keys, known: Keys = NONE_KNOWN) -> bytes:
@@ -88,7 +94,8 @@ def graph_record(target: LazyResult[Any], keys: Keys, known: Keys = NONE_KNOWN) 
         place = len(lazies) - 1
     nodes, key_list = nodes_of(lazies, known), _keys_of(lazies, keys)
     graph = {"cascade": _VERSION, "nodes": nodes}
-    return _dumps({"graph": graph, "target": place, "keys": key_list})
+    rest = _versions(lazies)
+    return _dumps({"graph": graph, "target": place, "keys": key_list, **rest})
 
 
 def tail_record(
@@ -125,6 +132,9 @@ def tail_record(
             "level of a module"
         )
     lazy: dict[str, LazyResult[Any]] = {}
+    own = task.parameters.injections
+    if own:  # each process opens resources for itself
+        args = {n: v for n, v in args.items() if n not in own or not _is_same(v, own[n])}
     try:
         body = codec.encode(args if type(args) is dict else dict(args))
     except NotStorableError:
@@ -138,6 +148,8 @@ def tail_record(
             raise
         body = codec.encode({n: value for n, value in settled.items() if n not in lazy})
     rest: dict[str, Any] = {"amounts": dict(amounts)} if amounts else {}
+    if task.version is not None:
+        rest["version"] = task.version
     if blueprint is not None:
         rest["blueprint"] = blueprint
     if lazy:
@@ -158,6 +170,7 @@ def read_record(
         TaskNotImportedError: It names an object of a module that may not be imported.
         SerializationError: It is no record, a task or a class no longer exists, or it refers to a
             node that is not in ``known``.
+        CodeChangedError: A task has another version, or does not take the arguments any more (D9).
     """
     try:
         document = json.loads(body)
@@ -180,12 +193,26 @@ def _settled(value: Any) -> Any:
         raise NotStorableError(f"an argument has no stored form: {error}", "") from error
 
 
+def _is_same(value: Any, own: Inject) -> bool:
+    return (
+        isinstance(value, Inject)
+        and value.resource_name == own.resource_name
+        and value.definition is own.definition
+    )
+
+
 def _lazy_arguments(lazy: Mapping[str, LazyResult[Any]], keys: Keys, known: Keys) -> dict[str, Any]:
     together = gathered(list(lazy.values()), _lazy_arguments.__code__, 0)
     lazies = in_order(together, routes=True, known=known.__contains__)[:-1]
     index = {node: place for place, node in enumerate(lazies)}
     places = {n: known[v].hex() if v in known else index[v] for n, v in lazy.items()}
-    return {"lazy": places, "nodes": nodes_of(lazies, known), "keys": _keys_of(lazies, keys)}
+    nodes, key_list = nodes_of(lazies, known), _keys_of(lazies, keys)
+    return {"lazy": places, "nodes": nodes, "keys": key_list, **_versions(lazies)}
+
+
+def _versions(lazies: Iterable[LazyResult[Any]]) -> dict[str, Any]:
+    found = versions_of(lazies)
+    return {"versions": found} if found else {}
 
 
 def _keys_of(lazies: Sequence[LazyResult[Any]], keys: Keys) -> list[str | None]:
@@ -198,7 +225,7 @@ def _read_graph(
 ) -> GraphRecord:
     if document["graph"]["cascade"] != _VERSION:
         raise ValueError("it is a graph of another version")
-    keys, find = _read_nodes(resolver, document["graph"]["nodes"], document["keys"], known)
+    keys, find = _read_nodes(resolver, document["graph"]["nodes"], document, known)
     return GraphRecord(find(document["target"]), keys)
 
 
@@ -209,21 +236,25 @@ def _read_tail(
     args, step = codec.value_of(document["args"]), document["step"]
     if type(args) is not dict or type(step) is not int:
         raise TypeError("its arguments are no dict, or its step is no int")
-    nodes, written = document.get("nodes", ()), document.get("keys", ())
-    keys, find = _read_nodes(codec.resolver, nodes, written, known)
+    keys, find = _read_nodes(codec.resolver, document.get("nodes", ()), document, known)
     args |= {name: find(place) for name, place in document.get("lazy", {}).items()}
-    blueprint = document.get("blueprint")
-    return TailRecord(task, args, step, document.get("amounts", {}), blueprint, keys)
+    amounts, blueprint = document.get("amounts", {}), document.get("blueprint")
+    return TailRecord(task, args, step, amounts, blueprint, keys, document.get("version"))
 
 
 def _read_nodes(
-    resolver: Resolver, nodes: Any, keys: Any, known: Mapping[NodeKey, LazyResult[Any]]
+    resolver: Resolver,
+    nodes: Any,
+    document: Mapping[str, Any],
+    known: Mapping[NodeKey, LazyResult[Any]],
 ) -> tuple[dict[LazyResult[Any], NodeKey], Callable[[Any], LazyResult[Any]]]:
     """The keys of the nodes, and a function that finds the node at a place."""
+    keys = document.get("keys", ())
     if len(nodes) != len(keys):
         raise ValueError("it has not a key for each node")
     found = [None if key is None else bytes.fromhex(key) for key in keys]
-    lazies = read_nodes(nodes, resolver, known, found)
+    reading = partial(StoredCallReader, document.get("versions", {}))
+    lazies = read_nodes(nodes, resolver, known, found, reading)
     pairs = zip(lazies, found, strict=True)
     named = {lazy: key for lazy, key in pairs if key is not None and key not in known}
     return named, ValueReader(resolver, lazies, known).earlier

@@ -21,7 +21,7 @@ The place in the source is not kept.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cascade.graph import fallbacks
@@ -133,18 +133,20 @@ def read_nodes(
     resolver: Resolver,
     known: Mapping[bytes, LazyResult[Any]] = NO_KEYS,
     keys: Sequence[bytes | None] = (),
+    reading: Callable[..., ValueReader] = ValueReader,
 ) -> list[LazyResult[Any]]:
     """The lazy values written by ``NodeWriter``, each after its inputs.
 
     Args:
         known: Key → lazy value, for inputs that were written by their keys.
         keys: The key of each node; one that is in ``known`` is not made again.
+        reading: Makes a reader of a resolver, the lazy values so far, and ``known``.
 
     Raises:
         SerializationError: One cannot be read; the message has its index.
     """
     lazies: list[LazyResult[Any]] = []
-    reader = ValueReader(resolver, lazies, known)
+    reader = reading(resolver, lazies, known)
     for place, node in enumerate(nodes):
         key = keys[place] if keys else None
         found = None if key is None else known.get(key)
@@ -285,13 +287,15 @@ def _read_node(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
 
 
 def _read_body(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
-    read, task_at = reader.value, reader.resolver.task
+    read = reader.value
     if "task" in node:
         arguments = {name: read(v) for name, v in node["kwargs"].items()}
-        return task_at(node["task"])(*map(read, node["args"]), **arguments)
+        task, ordered, given = reader.call(node["task"], [*map(read, node["args"])], arguments)
+        return task(*ordered, **given)
     if "map" in node:
         over = {name: read(v) for name, v in node["over"].items()}
-        lazy = task_at(node["map"]).map(return_exceptions=node.get("catches", False), **over)
+        mapped = reader.mapped(node["map"])
+        lazy = mapped.map(return_exceptions=node.get("catches", False), **over)
         lazy.args[0].fallbacks = fallbacks.read_bodies(node.get("fallbacks", ()), reader)
         return lazy
     if "router" in node:

@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 from cascade.graph.forms import MARK, FormReader, FormWriter
 from cascade.graph.references import (
@@ -30,6 +30,7 @@ from cascade.spec.params import MISSING, Env, Param, Source
 from cascade.spec.policies import CallPolicies
 from cascade.spec.resource import Inject, inject
 from cascade.spec.retry import Retry
+from cascade.spec.task import Task
 from cascade.spec.unpacking import item_range, unpack
 from cascade.spec.wording import short
 
@@ -53,6 +54,8 @@ OPERATORS: Mapping[str, Callable[..., Any]] = {
     "unpack": unpack,
 }
 OPERATOR_NAMES: Mapping[Any, str] = {func: name for name, func in OPERATORS.items()}
+#: A task, and the arguments of a call of it.
+TaskCall: TypeAlias = tuple[Task[..., Any], Sequence[Any], Mapping[str, Any]]
 NONE_KNOWN: Final[Mapping[LazyResult[Any], bytes]] = MappingProxyType({})
 NO_KEYS: Final[Mapping[bytes, LazyResult[Any]]] = MappingProxyType({})
 _RETRY_NUMBERS = ("max_attempts", "delay", "backoff", "max_delay", "jitter")
@@ -180,6 +183,14 @@ class ValueReader(FormReader):
         if tag == "$provider":
             return inject(self.resolver.find(content))
         return super().marked(tag, content)
+
+    def call(self, reference: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskCall:
+        """The task of a call, and the arguments to call it with now."""
+        return self.resolver.task(reference), args, kwargs
+
+    def mapped(self, reference: Any) -> Task[..., Any]:
+        """The task of a map."""
+        return self.resolver.task(reference)
 
     def constant(self, value: Any) -> Any:
         """A value without nodes in it."""

@@ -42,7 +42,8 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── RunNotFoundError (LookupError)       no run in the store has this id; ``.run_id``
     │   ├── RunConflictError (ValueError)        a run cannot do what it is asked to; ``.run_id``
     │   ├── RunLeasedError (RuntimeError)        somebody else executes the run; ``.owner``
-    │   └── LeaseLostError (RuntimeError)        somebody else has taken the run over; ``.run_id``
+    │   ├── LeaseLostError (RuntimeError)        somebody else has taken the run over; ``.run_id``
+    │   └── CodeChangedError (RuntimeError)      new code does not fit a stored run; ``.task``
     └── InternalError (RuntimeError)             an invariant of Cascade is broken: please report
 
 An exception raised by a task reaches the caller as itself, with one note added.
@@ -393,6 +394,21 @@ class LeaseLostError(CascadeError, RuntimeError):
     def __init__(self, message: str, run_id: str) -> None:
         super().__init__(message)
         self.run_id = run_id
+
+
+class CodeChangedError(CascadeError, RuntimeError):
+    """New code does not fit what a durable run has stored (D9).
+
+    A task has another version or other parameters than a stored call of it; or any code of it has
+    changed, and the engine has ``on_code_change="refuse"``.
+
+    Attributes:
+        task: The name of the task.
+    """
+
+    def __init__(self, message: str, task: str) -> None:
+        super().__init__(message)
+        self.task = task
 
 
 class InternalError(CascadeError, RuntimeError):

@@ -23,7 +23,12 @@ from cascade.spec.blueprint import TailCall
 from cascade.spec.callables import gives_coroutine, own_name
 from cascade.spec.containers import ATOMS
 from cascade.spec.declared import CacheOption, RetryOption, declared_by
-from cascade.spec.declaring import check_options, refuse_unfit, supplied, unknown_option
+from cascade.spec.declaring import (
+    check_options,
+    refuse_unfit,
+    supplied,
+    unknown_option,
+)
 from cascade.spec.fallbacks import NOT_GIVEN, Errors, Joins
 from cascade.spec.forgotten import dropped_tails, refuse_dropped, refuse_dropped_calls
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, settle
@@ -33,6 +38,7 @@ from cascade.spec.methods import BoundTask, binds, refuse_hidden_class
 from cascade.spec.operation import Operation
 from cascade.spec.parameters import Parameters
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
+from cascade.spec.versions import Versioned
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,7 +51,7 @@ _SHAPES_KEPT = 64
 _new = object.__new__
 
 
-class Task(Operation, Generic[P, R]):
+class Task(Operation, Versioned, Generic[P, R]):
     """A function that can be a node of a graph.
 
     Attributes:
@@ -73,6 +79,7 @@ class Task(Operation, Generic[P, R]):
         nout: int | None = None,
         may_block: bool | float = False,
         policies: CallPolicies = PLAIN_CALLS,
+        version: str | None = None,
     ) -> None:
         is_class_method, is_static = isinstance(func, classmethod), isinstance(func, staticmethod)
         if is_class_method or is_static:
@@ -80,6 +87,7 @@ class Task(Operation, Generic[P, R]):
         refuse_unfit(func, name)
         super().__init__(func, name or own_name(func), gives_coroutine(func))
         check_options(self.name, self.is_async, mode, nout, may_block)
+        self.check_version(version)
         # Not the function's own attributes: one called "map" would hide the method.
         functools.update_wrapper(self, func, updated=())
         self.__qualname__ = getattr(func, "__qualname__", self.name)  # a partial has none
@@ -87,6 +95,8 @@ class Task(Operation, Generic[P, R]):
         self.plain = self.plain and mode == "auto"
         self.nout = nout
         self.may_block = may_block
+        self.version = version
+        self.migrations = {}
         self.policies = policies
         self.parameters = Parameters(func, self.name)
         #: Parameter → default that a call hands over like an argument: a resource to inject, or a
@@ -304,6 +314,7 @@ def task(
     cache: CacheOption = None,
     capacities: Mapping[str, float] | None = None,
     priority: int = 0,
+    version: str | None = None,
 ) -> Decorator: ...
 def task(
     func: Any = None,
@@ -318,6 +329,7 @@ def task(
     cache: CacheOption = None,
     capacities: Mapping[str, float] | None = None,
     priority: int = 0,
+    version: str | None = None,
     **unknown: Any,
 ) -> Any:
     """Make a function a Task; used as ``@task`` or ``@task(name="…")``.
@@ -350,6 +362,8 @@ def task(
         cache: Default for each call: a backend or a policy, see ``with_cache``.
         capacities: Default for each call: capacity → amount that an attempt takes.
         priority: Default for each call: a higher one gets threads and capacities first (M24).
+        version: Names the contract of the arguments in durable runs. Change it together with the
+            parameters or their meaning, and write ``migrate`` for stored calls (D9).
         unknown: Refused, with the name that was probably meant.
 
     The methods of a call override the defaults, also to switch them off: ``with_retry(1)``,
@@ -368,7 +382,15 @@ def task(
     def make(function: Any) -> Any:
         declarer = name or own_name(function)
         policies = declared_by(declarer, retry, timeout, cache, capacities, priority)
-        return Task(function, name, mode=mode, nout=nout, may_block=may_block, policies=policies)
+        return Task(
+            function,
+            name,
+            mode=mode,
+            nout=nout,
+            may_block=may_block,
+            policies=policies,
+            version=version,
+        )
 
     return make if func is None else make(func)
 

@@ -65,6 +65,9 @@ class SQLiteStore:
         self._file = SQLiteFile(path, synchronous, timeout)
         self._file.prepare(MIGRATIONS)
         self._lock = threading.Lock()
+        #: Held while a task has a transaction: another one of this process waits here for as long
+        #: as it takes, and not at the database's lock until that times out.
+        self._of_tasks = threading.Lock()
         self._writer: sqlite3.Connection | None = None
         self._readers = Idle(self._file.connect, sqlite3.Connection.close)
         self._listeners = Listeners(self._watch)
@@ -227,7 +230,7 @@ class SQLiteStore:
     def _transaction(self, run: int, epoch: int) -> Iterator[StoreTransaction]:
         # A connection of its own: while the task works, only the database's lock keeps others
         # from writing, and their timeouts count. Errors of the task stay as they are.
-        with self._readers.lent() as connection:
+        with self._of_tasks, self._readers.lent() as connection:
             with self._file.errors():
                 connection.execute("BEGIN IMMEDIATE")
                 # Nobody can take the run over before the end: that takes the same lock.

@@ -15,28 +15,37 @@ it continues as the call of a task.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from cascade.graph.codec import Codec
 from cascade.graph.naming import NodeKey, context_of
 from cascade.graph.records import GraphRecord, graph_record, read_record, tail_record
+from cascade.graph.stored_calls import fitted
 from cascade.runtime.durable.kept import Kept
 from cascade.runtime.durable.keys import Keys, Named
-from cascade.runtime.durable.rows import BLOB, ERROR, VALUE
+from cascade.runtime.durable.rows import BLOB, ERROR, VALUE, rows_of, written
 from cascade.runtime.durable.wait_records import WAIT, WaitRecords
 from cascade.runtime.durable.writer import Desk
 from cascade.runtime.inbox import Inbox, Letter
 from cascade.runtime.semantics.outcomes import Failed, Missing, is_error
 from cascade.spec.blueprint import TailCall
-from cascade.spec.errors import CycleError, NotStorableError, SerializationError
+from cascade.spec.errors import (
+    CycleError,
+    InternalError,
+    NotStorableError,
+    SerializationError,
+)
 from cascade.spec.lazy_types import LazyResult, gathered
 from cascade.spec.params import Env
-from cascade.spec.run_rows import Loaded, Record
+from cascade.spec.run_rows import Chunk, Loaded, Record
+from cascade.spec.run_store import StoreTransaction
 from cascade.spec.task import Task
 
+T = TypeVar("T")
 _log = logging.getLogger("cascade.durable")
 #: A journaled outcome of a node that has continued as a call.
 Continued = LazyResult[Any] | TailCall
@@ -49,7 +58,8 @@ class _Place:
 
     def __init__(self, owner: NodeKey | None) -> None:
         self.owner = owner
-        #: How often it has continued.
+        #: How often it has continued, apart from snapshots of loops of plain functions. The same
+        #: in each process, as names and idempotency keys are made of it.
         self.step = 0
         #: When the next record of its loop is due, and how many steps it has made without one.
         self.due = 0.0
@@ -75,12 +85,16 @@ class Journal:
         strict: Whether a value that cannot be stored is the error of its node (D7).
 
     Attributes:
+        run_id: The id of the run. To be set.
         fetch: Gives the body of a large value by its digest. To be set.
+        transaction: Gives a transaction of a task, which is not begun yet. To be set.
         tell: Publishes that the value of a node cannot be stored. Set when the run is made.
         made: Number of steps of the run (M20) that are recorded, and will not be made again.
     """
 
+    run_id: str
     fetch: Callable[[bytes], bytes]
+    transaction: Callable[[], AbstractContextManager[StoreTransaction]]
     tell: Callable[[LazyResult[Any], NotStorableError], None]
 
     def __init__(
@@ -109,6 +123,12 @@ class Journal:
         self._waits = WaitRecords(desk)
         #: Nodes whose values have no stored form, or are not to be kept.
         self._unstorable: set[NodeKey] = set()
+        #: Task → what has changed in its code since the run began (D9).
+        self.code_changes: Mapping[str, Sequence[str]] = {}
+        #: Nodes whose outcomes the transactions of their tasks have committed (D5).
+        self._apart: set[NodeKey] = set()
+        #: Node with such a task that is being called → what its attempts have in common.
+        self._once: dict[NodeKey, Any] = {}
         #: Tasks of which a warning was given.
         self._warned: set[str] = set()
         self.made = 0
@@ -172,6 +192,11 @@ class Journal:
         self._kept.load(loaded.chunks)
         for row in self._kept.done.values():
             self._belongs(row.key, row.owner)
+        for outcome in loaded.outcomes:
+            self._apart.add(outcome.key)
+            for row in rows_of(Chunk(0, outcome.body)):
+                self._kept.done.setdefault(row.key, row)
+                self._belongs(row.key, row.owner)
         for record in loaded.records:
             if record.kind == WAIT:
                 self._belongs(self._waits.load(record), record.context or None)
@@ -241,6 +266,7 @@ class Journal:
         """What a node goes on as, according to its record; None without one. Once for each node.
 
         Raises:
+            CodeChangedError: The stored call does not fit its task any more (D9).
             SerializationError: It cannot be read in this process.
         """
         if not self._records:
@@ -254,7 +280,8 @@ class Journal:
         if isinstance(found, GraphRecord):
             self._be_same(self._places[record.key], record.key, found.keys.get(found.target))
             return found.target
-        args, kwargs = found.task.parameters.spread(found.args)
+        fitting = fitted(found.task, found.version, found.args)
+        args, kwargs = found.task.parameters.spread(fitting)
         return TailCall(args, kwargs, found.blueprint, found.task)
 
     def steps(self, lazy: LazyResult[Any]) -> int:
@@ -278,7 +305,11 @@ class Journal:
             return  # when the run is resumed, it ends so again, from its record on (D8)
         key, place = named.key, self._places.pop(named.key, None)
         is_same, is_safe = self._same.pop(key, None) is not None, True
-        if self._is_kept(node, place) and not is_same and key not in self._kept.done:
+        self._once.pop(key, None)
+        if key in self._apart and not isinstance(outcome, Missing):
+            if key not in self._kept.done:
+                self._belongs(key, named.owner)
+        elif self._is_kept(node, place) and not is_same and key not in self._kept.done:
             if isinstance(outcome, Failed):
                 is_safe = self._keep(node, named, ERROR, outcome.error)
             else:
@@ -300,9 +331,9 @@ class Journal:
         if node.task.structural:
             return not self.desk.is_clean
         key = self.keys.named(node)
-        return (
-            key is not None and key.key not in self._kept.done and key.key not in self._unstorable
-        )
+        if key is None or key.key in self._apart:
+            return False
+        return key.key not in self._kept.done and key.key not in self._unstorable
 
     def goes_on(
         self,
@@ -310,6 +341,7 @@ class Journal:
         continued: Continued | None,
         structural: bool = False,
         steps: int = 1,
+        counts: bool = True,
     ) -> bool:
         """The last call of a node has returned ``continued``; whether to hold that.
 
@@ -319,6 +351,7 @@ class Journal:
                 lazy values that are not in literals are to be computed. None if it has no form.
             structural: Whether it was no call of a task.
             steps: Number of steps of a compiled loop since the last record.
+            counts: Whether it is a step: it would be one in any process, whatever the time is.
 
         Raises:
             NotStorableError: An argument of a tail call has no stored form.
@@ -327,7 +360,7 @@ class Journal:
         if named is None:
             return False
         key, place = self._place(named)
-        place.step += 1
+        place.step += counts
         if structural:
             place.keeps = isinstance(continued, LazyResult) and not continued._dependencies
             return False
@@ -360,6 +393,12 @@ class Journal:
         self._drop_inner(place)
         return self.sync
 
+    def count(self, node: LazyResult[Any]) -> None:
+        """A node makes a step without a record."""
+        named = self.keys.named(node)
+        if named is not None:
+            self._place(named)[1].step += 1
+
     def add(self, node: LazyResult[Any], target: LazyResult[Any]) -> None:
         """Name the nodes of a graph that a node needs to continue, if they have no names yet."""
         named = self.keys.named(node)
@@ -372,6 +411,36 @@ class Journal:
         """Drop what nodes have continued as that are not needed any more: the run has its value."""
         while self._places:
             self._forget(*self._places.popitem())
+
+    # -- calls that are kept apart; from any thread -----------------------------------------------
+
+    def place_of(self, node: LazyResult[Any]) -> tuple[NodeKey, int, NodeKey | None]:
+        """The key under which the present call of a node is kept, its step, and who needs it."""
+        named = self.keys.named(node)
+        if named is None:
+            raise InternalError(f"{node!r} has no key in run {self.run_id!r}")
+        key = self._same.get(named.key, named.key)
+        place = self._places.get(key)
+        if place is None:
+            return key, 0, named.owner
+        return key, place.step, named.owner if key == named.key else place.owner
+
+    def once(self, key: NodeKey, make: Callable[[], T]) -> T:
+        """What the attempts of one call have in common, until the node has its outcome."""
+        once: T = self._once.setdefault(key, make())
+        return once
+
+    def entry(self, key: NodeKey, task: str, owner: NodeKey | None, value: Any) -> bytes:
+        """A value as the transaction of its task writes it.
+
+        Raises:
+            NotStorableError: It has no stored form.
+        """
+        return written(key, task, VALUE, owner, self._codec.dumps(value))
+
+    def committed_apart(self, key: NodeKey) -> None:
+        """The transaction of a task has committed the outcome of its node."""
+        self._apart.add(key)
 
     # -- bookkeeping ------------------------------------------------------------------------------
 
@@ -473,6 +542,9 @@ class Journal:
             self._waits.end(key)
             self._kept.drop(key)
             self._unstorable.discard(key)
+            if key in self._apart:
+                self._apart.discard(key)
+                self.desk.drop_apart(key)
             found = self._places.pop(key, None)
             if found is not None:  # it has failed, or was not needed any more
                 self._forget(key, found)

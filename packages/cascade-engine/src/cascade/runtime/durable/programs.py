@@ -13,6 +13,7 @@ from cascade.graph.codec import Codec
 from cascade.graph.naming import ROOT, NodeKey
 from cascade.graph.records import GraphRecord, graph_record, read_record
 from cascade.graph.signatures import Signature, difference, signature_of
+from cascade.runtime.durable.code import identity
 from cascade.runtime.durable.keys import Keys
 from cascade.spec.errors import RunConflictError, SerializationError
 from cascade.spec.lazy_types import LazyResult
@@ -88,7 +89,7 @@ def wanted(
         signature.digest,
         program,
         codec.dumps(dict(params)),
-        signature.to_bytes(),
+        identity(signature, keys),
         priority,
         at,
     )

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from cascade.adapters.stores.urls import open_store
 from cascade.graph.codec import Codec
+from cascade.runtime.durable.code import code_changes, refuse_changed, warn_of_changed
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.mail import Mail
 from cascade.runtime.durable.owner import dead_among, own_name
@@ -19,7 +20,7 @@ from cascade.runtime.durable.suspended import Suspended
 from cascade.runtime.durable.tenure import Tenure
 from cascade.runtime.durable.writer import LEASE, Desk, Writer
 from cascade.runtime.execution.worker_calls import hold_until
-from cascade.runtime.options import MOST_RECOVERIES, Durability
+from cascade.runtime.options import MOST_RECOVERIES, Durability, OnCodeChange
 from cascade.spec.errors import (
     LeaseLostError,
     NotStorableError,
@@ -47,6 +48,9 @@ class DurableRuns:
         seconds: For how long a lease holds.
         strict: Whether a value that cannot be stored is the error of its node (D7).
         owns: Whether to close the store at the end.
+
+    Attributes:
+        on_code_change: What becomes of a run whose code has changed (D9).
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class DurableRuns:
         self._strict = strict
         self.codec = codec
         self._durability = durability
+        self.on_code_change: OnCodeChange = "warn"
         self._owns = owns
         self._seconds = seconds
         self._writer = Writer(store, seconds)
@@ -112,11 +117,14 @@ class DurableRuns:
             sync = self._durability == "sync"
             journal = Journal(self.codec, program.keys, desk, sync=sync, strict=self._strict)
             journal.fetch = partial(self._blob, run.number)
+            journal.run_id = run.run_id
+            journal.transaction = partial(self.store.transaction, run.number, run.epoch)
             journal.unload = unload
             mail = self._mail()
             journal.inbox.ask = partial(mail.watch, run.number, journal.inbox)
             tenure.begin(journal, mail)
             journal.load(loaded)
+            await self._compare_code(tenure, desk, journal, program, loaded)
             return await self._lived(tenure, desk, journal, partial(begin, program, journal))
         finally:
             tenure.end()
@@ -150,6 +158,23 @@ class DurableRuns:
         """
         loaded = await self.call(self.store.load, run.number)
         return value_of(self.codec, run, loaded.result)
+
+    async def _compare_code(
+        self, tenure: Tenure, desk: Desk, journal: Journal, program: Program, loaded: Loaded
+    ) -> None:
+        """Look for new code in a run that is resumed (D9).
+
+        Raises:
+            CodeChangedError: There is some, and the engine refuses it; the run is left as it was.
+        """
+        if loaded.run.epoch > 1:
+            journal.code_changes = code_changes(loaded.code, program.target, journal)
+        if not journal.code_changes:
+            return
+        if self.on_code_change == "refuse":
+            await self._leave(tenure, desk, Change(RunStatus.ENQUEUED))
+            refuse_changed(loaded.run.run_id, journal.code_changes)
+        warn_of_changed(loaded.run.run_id, journal.code_changes)
 
     async def _dead_now(self, run: RunRecord) -> RunConflictError:
         """Declare a run dead, which seems to end each process that goes on with it (D3)."""

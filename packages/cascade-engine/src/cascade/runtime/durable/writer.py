@@ -77,6 +77,7 @@ class Desk:
         self._dropped_records: set[bytes] = set()
         self._dropped_chunks: set[int] = set()
         self._dropped_blobs: set[bytes] = set()
+        self._dropped_outcomes: list[bytes] = []
         self._taken: list[int] = []
         self._waiting: list[Callable[[], object]] = []
         self._change: Change | None = None
@@ -124,6 +125,11 @@ class Desk:
         with self._lock:
             if number != self.chunk:
                 self._dropped_chunks.add(number)
+
+    def drop_apart(self, key: bytes) -> None:
+        """Delete an outcome that the transaction of its task has written (D5)."""
+        with self._lock:
+            self._dropped_outcomes.append(key)
 
     def take(self, signal: int) -> None:
         """Mark a signal as taken."""
@@ -173,6 +179,7 @@ class Desk:
                 drop_chunks=[*self._dropped_chunks],
                 drop_records=[*self._dropped_records],
                 drop_blobs=[*self._dropped_blobs],
+                drop_outcomes=self._dropped_outcomes,
                 taken=self._taken,
                 progress=self.progress if self.progress > self._told else None,
                 change=self._change,

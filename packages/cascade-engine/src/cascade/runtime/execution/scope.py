@@ -38,6 +38,10 @@ class RunScope(Protocol):
         """Keys of the active calls → their names."""
 
     @property
+    def is_durable(self) -> bool:
+        """Whether the run is kept in a store."""
+
+    @property
     def caller(self) -> Any:
         """The permit of the call that started the run, or None."""
 

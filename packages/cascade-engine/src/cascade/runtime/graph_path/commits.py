@@ -17,7 +17,10 @@ from cascade.runtime.graph_path.whole_calls import whole_call
 from cascade.runtime.semantics.outcomes import Failed
 from cascade.spec.blueprint import TailCall
 from cascade.spec.checkpoints import CheckpointTail
+from cascade.spec.containers import ATOMS, holds_marks, is_container
+from cascade.spec.kept_calls import of_calls
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.task import Task
 
 #: Seconds between two records of a loop of coroutines that waits for none.
 _OFTEN = 0.005
@@ -144,13 +147,17 @@ class Commits:
         elif structural:
             return False
         else:
-            asks, depends = type(result) is CheckpointTail, _has_lazies(result)
-            if not (asks or depends or self._is_due(work)):
+            is_async, asks = work.operation.is_async, type(result) is CheckpointTail
+            depends = _needs_record(work, result)
+            if not (depends or self._is_due(work)):
+                if is_async:
+                    self._journal.count(work.node)
                 return False
             whole = whole_call(work, result, self._run.blueprints)
-            is_held = self._journal.goes_on(work.node, whole) or asks
+            counts = depends or is_async
+            is_held = self._journal.goes_on(work.node, whole, counts=counts) or asks
             # A step of a plain function has no effects: it need not wait for its record (D4).
-            is_effect = work.operation.is_async or work.policies.checkpoint is not None
+            is_effect = is_async or work.policies.checkpoint is not None
             is_held = is_held and (asks or depends or is_effect)
         if is_held:
             self.hold(partial(self._is_next, work, result))
@@ -159,7 +166,7 @@ class Commits:
     def _is_due(self, work: Work) -> bool:
         """Whether a record of a loop is due now; the next one is, a while later.
 
-        Loops of plain functions compute; those of coroutines need each record, or with
+        Loops of plain functions compute; those of coroutines get each record, or with
         ``durability="async"`` a recent one. ``with_checkpoint`` may say otherwise.
         """
         every = work.policies.checkpoint
@@ -185,7 +192,12 @@ class Commits:
         args, kwargs = loop.task.parameters.spread(loop.code.named(loop.state, loop.values))
         steps, loop.recorded = loop.made - loop.recorded, loop.made
         with self._lock:
-            self._journal.goes_on(work.node, TailCall(args, kwargs, None, loop.task), steps=steps)
+            self._journal.goes_on(
+                work.node,
+                TailCall(args, kwargs, None, loop.task),
+                steps=steps,
+                counts=False,
+            )
 
     def _is_next(self, work: Work, result: Any) -> None:
         self._followed.append((work, result))
@@ -232,5 +244,26 @@ def _nothing() -> None:
     """What has stopped no clock."""
 
 
-def _has_lazies(tail: TailCall) -> bool:
-    return any(issubclass(type(v), LazyResult) for v in (*tail.args, *tail.kwargs.values()))
+def _needs_record(work: Work, tail: TailCall) -> bool:
+    """Whether another process could not make the step again from an earlier record.
+
+    Nodes among the arguments have to be found by their names, and a call with a transaction or an
+    idempotency key has to be told from the calls before it.
+    """
+    given = *tail.args, *tail.kwargs.values()
+    if type(tail) is CheckpointTail or any(
+        type(value) not in ATOMS and _holds_lazy(work, value) for value in given
+    ):
+        return True
+    task = tail.target or work.operation
+    return isinstance(task, Task) and of_calls((*task.parameters.injections.values(), *given))
+
+
+def _holds_lazy(work: Work, value: Any) -> bool:
+    """Whether an argument of a tail call is lazy, or has lazy values in it (M2)."""
+    kind = type(value)
+    if issubclass(kind, LazyResult):
+        return True
+    if not is_container(kind) or not holds_marks(value, (LazyResult,)):
+        return False
+    return not any(value is known for known in (*work.args, *work.kwargs.values()))

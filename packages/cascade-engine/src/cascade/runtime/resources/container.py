@@ -124,7 +124,8 @@ class ResourceContainer:
             run: The run.
             registered: The result of ``registered_now`` at its beginning.
         """
-        providers = Providers(*(registered or self.registered_now()))
+        found = registered or self.registered_now()
+        providers = Providers(*found, is_durable=run.is_durable)
         return ResourceSession(providers, run, self._engine, self._teardown_timeout)
 
     async def close(self, error: BaseException | None = None) -> None:

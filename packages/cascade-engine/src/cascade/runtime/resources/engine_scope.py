@@ -49,6 +49,7 @@ class EngineScope:
     """
 
     caller = None
+    is_durable = False
 
     def __init__(
         self,

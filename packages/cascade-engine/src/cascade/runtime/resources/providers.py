@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from cascade.spec.errors import CycleError, ResourceError, ResourceNotFoundError
+from cascade.spec.kept_calls import OF_CALLS, transaction, without_store
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.lazy_value import RESOURCES
 from cascade.spec.nearby import names_known
@@ -28,14 +29,17 @@ class Providers:
     Args:
         registered: Name → resource.
         overrides: Layers of overrides, by name; an earlier layer wins.
+        is_durable: Whether the run is kept in a store.
     """
 
     def __init__(
         self,
         registered: Mapping[str, ResourceDefinition[Any]],
         *overrides: Mapping[str, Override],
+        is_durable: bool = False,
     ) -> None:
         self._registered = registered
+        self._is_durable = is_durable
         self._overrides = overrides
         #: Name and provider of a marker → its resource, so that the answer never changes.
         self._found: dict[tuple[str, ResourceDefinition[Any] | None], ResourceDefinition[Any]] = {}
@@ -109,6 +113,23 @@ class Providers:
                 "which is bound to a thread of its own; use it from a plain function"
             )
 
+        definition = self.definition(wanted)
+        if definition in OF_CALLS:
+            self._check_call(definition, user)
+
+    def _check_call(self, definition: ResourceDefinition[Any], user: Operation) -> None:
+        """Refuse a transaction or an idempotency key that ``user`` cannot have."""
+        name = definition.name
+        if not self._is_durable:
+            raise ResourceError(f"task '{user.name}': {without_store(name)}")
+        if definition is not transaction:
+            return
+        if user.is_async or getattr(user, "mode", "auto") == "inline":
+            raise ResourceError(
+                f"task '{user.name}' takes cs.transaction, which waits for the database, and is "
+                "called in the event loop's thread; make it a plain function without mode='inline'"
+            )
+
     def is_bound(self, wanted: Inject) -> bool:
         """Whether ``wanted`` is bound to a thread, by itself or by its needs (M7).
 
@@ -131,6 +152,11 @@ class Providers:
                 cycle = [user.name for user in (*users[users.index(inner) :], inner)]
                 raise CycleError(f"resources need each other: {' ← '.join(cycle)}", cycle)
             _check_scopes(definition, inner)
+            if inner in OF_CALLS:
+                raise ResourceError(
+                    f"the provider of '{definition.name}' needs cs.{inner.name}, which only tasks "
+                    f"can be given (it is written at {definition.place})"
+                )
             if self._is_bound(inner, users):
                 _check_thread(definition, inner)
                 bound = True

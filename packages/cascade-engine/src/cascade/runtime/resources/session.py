@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from cascade.runtime.resources.engine_scope import EngineResources
 from cascade.runtime.resources.instance import ResourceInstance
 from cascade.runtime.resources.providers import Providers
 from cascade.runtime.resources.threads import BoundThread
+from cascade.spec.kept_calls import OF_CALLS, transaction
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
 from cascade.spec.resource import Inject, ResourceDefinition
@@ -282,6 +283,10 @@ class Attempt:
         self.bound = False
         #: A call that was abandoned and still uses the open resources.
         self._abandoned: Future[Any] | None = None
+        #: Whether the call is given a transaction: its marker stays in the place of that.
+        self.transacts = False
+        #: The call's idempotency key. To be set, in a durable run.
+        self.key: Callable[[], str]
 
     async def __aenter__(self) -> Attempt:
         return self
@@ -296,6 +301,10 @@ class Attempt:
     def keep_until(self, call: Future[Any]) -> None:
         """Keep everything open until the abandoned ``call`` has ended (M8)."""
         self._abandoned = call
+
+    def is_abandoned(self) -> bool:
+        """Whether nobody waits for the call any more. From any thread."""
+        return self._abandoned is not None
 
     async def resolve(
         self, args: Iterable[Any], kwargs: Mapping[str, Any], user: Operation
@@ -316,6 +325,12 @@ class Attempt:
         if not isinstance(value, Inject):
             return value
         self._session.check_use(value, user)
+        definition = self._session.definition(value)
+        if definition in OF_CALLS:
+            if definition is not transaction:
+                return self.key()
+            self.transacts = True
+            return value
         instance = self._session.instance(value, self._own)
         self.bound = self.bound or instance.is_bound
         self._used.add(instance)

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from cascade.runtime.events import (
     CallAbandoned,
+    CodeChanged,
     ConnectorConnected,
     ConnectorDisconnected,
     ConstraintEvent,
@@ -41,6 +42,7 @@ _LEVELS: Final[tuple[tuple[type[Event], int], ...]] = (
     (TaskRetrying, logging.WARNING),
     (TaskBlocking, logging.WARNING),
     (CallAbandoned, logging.WARNING),
+    (CodeChanged, logging.WARNING),
     (TaskFailed, logging.ERROR),
 )
 

@@ -8,6 +8,7 @@ from functools import partial
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import (
     CallAbandoned,
+    CodeChanged,
     Event,
     NodesPlanned,
     ResourceAcquired,
@@ -43,6 +44,7 @@ _LOGGED: tuple[tuple[type[Event], logging.Logger], ...] = (
     (TaskRetrying, _TASK),
     (TaskBlocking, _TASK),
     (CallAbandoned, _TASK),
+    (CodeChanged, _RUN),
     (ResourceAcquired, _RESOURCE),
 )
 
@@ -51,10 +53,11 @@ class EventLogger(Subscriber):
     """Hands the events of the runs on ``bus`` to ``logging``, until it is closed.
 
     Loggers: ``cascade.run``, ``cascade.task`` and ``cascade.resource``. Levels: ERROR for failures,
-    with the traceback; WARNING for retries, calls that block the event loop, and abandoned calls;
-    INFO for the start and the end of a run; DEBUG for all others. A record has the event's fields
-    as attributes (``extra``): ``event``, ``run_id``, ``task``, ``node``, ``duration`` … Records are
-    made in the thread of the event, so that of a task's start comes before those of its own code.
+    with the traceback; WARNING for retries, calls that block the event loop, abandoned calls, and
+    new code of durable runs; INFO for the start and the end of a run; DEBUG for all others. A
+    record has the event's fields as attributes (``extra``): ``event``, ``run_id``, ``task``,
+    ``node``, ``duration`` … Records are made in the thread of the event, so that of a task's start
+    comes before those of its own code.
 
     Args:
         bus: The engine's bus.

@@ -9,6 +9,7 @@ from typing import Any
 from cascade.graph.durations import duration_text
 from cascade.runtime.events import (
     CallAbandoned,
+    CodeChanged,
     ConnectorConnected,
     ConnectorDisconnected,
     ConstraintEvent,
@@ -51,6 +52,8 @@ def in_words(event: Event) -> str:
             return f"started, {event.strategy} path"
         case RunFinished():
             return f"{event.status} after {duration_text(event.duration)}{_because(event.error)}"
+        case CodeChanged():
+            return f"goes on with new code of {', '.join(event.changes)}"
         case NodesPlanned():
             return f"has {event.count} more {'task' if event.count == 1 else 'tasks'} to do"
         case TaskStarted():

@@ -1,0 +1,81 @@
+"""New code for stored runs: the code a run began with is stored, and compared on resume (D9)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from cascade.graph.running_code import (
+    changed_tasks,
+    from_document,
+    running_code,
+    tasks_of,
+    to_document,
+)
+from cascade.graph.signatures import Signature
+from cascade.graph.wiring import wire
+from cascade.runtime.durable.journal import Journal
+from cascade.runtime.durable.keys import Keys
+from cascade.spec.errors import CodeChangedError
+from cascade.spec.lazy_types import LazyResult
+
+_log = logging.getLogger("cascade.durable")
+#: Most changes that a message tells, of each task.
+_SHOWN: Final = 3
+#: Name of a task → what has changed in its code.
+Changes: TypeAlias = Mapping[str, Sequence[str]]
+
+
+def identity(signature: Signature, keys: Keys) -> bytes:
+    """What a run is a run of, and the code of its tasks, as they are stored (``NewRun.code``)."""
+    document = json.loads(signature.to_bytes())
+    document["code"] = to_document(running_code(tasks_of(keys)))
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def code_changes(stored: bytes, target: LazyResult[Any], journal: Journal) -> Changes:
+    """The tasks of unfinished nodes of ``target`` whose code is not that with which the run began.
+
+    Args:
+        stored: The identity of the run.
+    """
+    document = json.loads(stored).get("code") if stored else None
+    if document is None:
+        return {}
+    changed = changed_tasks(from_document(document), running_code(tasks_of(journal.keys)))
+    if not changed or journal.has(target):
+        return {}
+    wiring = wire(target, journal.has)
+    unfinished = (node for node in (target, *wiring.users) if not journal.has(node))
+    left = running_code(tasks_of(unfinished))
+    return {name: how for name, how in changed.items() if name in left}
+
+
+def refuse_changed(run_id: str, changed: Changes) -> None:
+    """Refuse to go on with a run whose code has changed.
+
+    Raises:
+        CodeChangedError: It has.
+    """
+    for task in changed:
+        raise CodeChangedError(
+            f"run {run_id!r} began with other code, and on_code_change='refuse': "
+            f"{_told(changed)}. Let a process with the old code finish it, or go on with "
+            "on_code_change='warn'",
+            task.partition(":")[2] or task,
+        )
+
+
+def warn_of_changed(run_id: str, changed: Changes) -> None:
+    """Warn, once, that a run goes on with new code."""
+    _log.warning("run %r goes on with new code: %s", run_id, _told(changed))
+
+
+def _told(changed: Changes) -> str:
+    tasks = []
+    for task, how in changed.items():
+        more = f", and {len(how) - _SHOWN} more" if len(how) > _SHOWN else ""
+        tasks.append(f"task {task} ({'; '.join(how[:_SHOWN])}{more})")
+    return ", ".join(tasks)
