@@ -490,7 +490,7 @@ async def test_a_pause_while_a_resource_opens_holds_up_its_users(two_workers):
     assert await asyncio.to_thread(opening.wait, 20)
     two_workers.constraints.pause()
     opened.set()
-    await asyncio.to_thread(waits.wait, 20)
+    assert await asyncio.to_thread(waits.wait, 20)
     assert not called
     two_workers.constraints.resume()
     await handle.result()

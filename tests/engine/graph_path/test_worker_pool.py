@@ -217,7 +217,7 @@ async def test_stopping_drops_ready_items(make, outcome, held):
     for n in range(5):
         pool.push(n)
     pool.wake()
-    await asyncio.to_thread(begun.wait, 10)
+    assert await asyncio.to_thread(begun.wait, 10)
     pool.stop()
     quiet = asyncio.ensure_future(pool.quiet())
     await asyncio.sleep(0)

@@ -304,7 +304,7 @@ async def test_an_abandoned_call_keeps_its_permits_until_it_ends(kind, use_vm, h
     target = kinds_of_plain_calls(held, begun)[kind]
     async with cs.Engine(capacities=CAPACITIES) as engine:
         running = asyncio.ensure_future(engine.run(target(), use_vm=use_vm))
-        await asyncio.to_thread(begun.wait, 20)
+        assert await asyncio.to_thread(begun.wait, 20)
         running.cancel()
         await asyncio.sleep(0)
         running.cancel()
@@ -340,21 +340,32 @@ async def test_a_timed_out_call_keeps_its_permits_until_it_ends(use_vm, held):
 
 
 @pytest.mark.parametrize("cancels", [1, 2])
-def test_a_run_that_ends_while_a_worker_is_about_to_ask_keeps_nothing(cancels, monkeypatch):
+@pytest.mark.parametrize(
+    ("asks", "rules"), [("take", []), ("enter", ["task:call"])], ids=["take", "enter"]
+)
+def test_a_run_that_ends_while_a_worker_is_about_to_ask_calls_and_keeps_nothing(
+    cancels, asks, rules, monkeypatch
+):
+    """A call without constraints takes its capacities; one with constraints enters a permit."""
     asking, closed = threading.Event(), threading.Event()
-    enter = Capacities.enter
+    called, workers = [], []
+    call = cs.task(called.append, name="call")
+    ask = getattr(Capacities, asks)
 
-    def enter_late(resources, permit):
+    def ask_late(resources, permit):
+        workers.append(threading.current_thread())
         asking.set()
         assert closed.wait(20)
-        return enter(resources, permit)
+        return ask(resources, permit)
 
     async def main():
         executor = LocalExecutor(name="cascade")
         async with cs.Engine(threads=executor, capacities={"gpu": 1}) as engine:
-            monkeypatch.setattr(Capacities, "enter", enter_late)
-            running = asyncio.ensure_future(engine.run(plain(1).with_capacity(gpu=1)))
-            await asyncio.to_thread(asking.wait, 20)
+            for scope in rules:
+                engine.constraints.limit_concurrency(scope, 1)
+            monkeypatch.setattr(Capacities, asks, ask_late)
+            running = asyncio.ensure_future(engine.run(call(1).with_capacity(gpu=1)))
+            assert await asyncio.to_thread(asking.wait, 20)
             for _ in range(cancels):  # with the second, it does not wait for the worker
                 running.cancel()
                 await asyncio.sleep(0)
@@ -364,9 +375,13 @@ def test_a_run_that_ends_while_a_worker_is_about_to_ask_keeps_nothing(cancels, m
                 closed.set()
             await asyncio.wait([running])
             closed.set()
-            executor.shutdown(wait=True)
+            executor.shutdown()
+            for worker in workers:  # shutdown() does not wait for abandoned ones
+                worker.join(20)
+                assert not worker.is_alive()
             assert is_whole(engine)
-            monkeypatch.setattr(Capacities, "enter", enter)
+            assert called == []
+            monkeypatch.setattr(Capacities, asks, ask)
         async with cs.Engine(capacities=engine.capacities) as engine:
             return await engine.run(plain(2).with_capacity(gpu=1))
 
