@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -143,11 +144,27 @@ def _stopped(flow: Flow, calls: int) -> Iterator[subprocess.Popen[str]]:
         _until_calls(flow, process, calls)
         assert process.poll() is None
         process.send_signal(signal.SIGSTOP)
+        while _is_locked(flow.folder / "runs.db"):  # it stands in a transaction: nobody can write
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.001)
+            process.send_signal(signal.SIGSTOP)
         yield process
     finally:
         process.send_signal(signal.SIGCONT)
         process.kill()
         process.communicate()
+
+
+def _is_locked(file: Path) -> bool:
+    connection = sqlite3.connect(file, timeout=0, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        return True
+    finally:
+        connection.close()
+    return False
 
 
 def _taken_over(flow: Flow) -> str:
