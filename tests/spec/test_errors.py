@@ -48,6 +48,7 @@ BUILTINS = {
     "RunConflictError": ValueError,
     "RunLeasedError": RuntimeError,
     "LeaseLostError": RuntimeError,
+    "CodeChangedError": RuntimeError,
     "StalledError": RuntimeError,
     "InternalError": RuntimeError,
 }
@@ -110,6 +111,7 @@ def test_messages_are_shown_as_written():
             "RunConflictError": ("order-17",),
             "RunLeasedError": ("order-17", "host", 1.5),
             "LeaseLostError": ("order-17",),
+            "CodeChangedError": ("pay",),
             "StoredError": ("flows:Failed", "Traceback"),
         }.get(name, ())
         assert str(error("it's so", *extra)) == "it's so"

@@ -95,10 +95,13 @@ def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+#: Each case starts several processes, which takes seconds.
+_OFTEN = pytest.mark.thorough
+
 # -- transactions ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", ["one", "continued"])
+@pytest.mark.parametrize("target", [pytest.param("one", marks=_OFTEN), "continued"])
 @pytest.mark.parametrize(
     ("point", "calls"), [("in the call", 2), ("before the commit", 2), ("after the commit", 1)]
 )
@@ -113,7 +116,10 @@ def test_an_effect_happens_once_wherever_the_process_is_killed(
     assert _lines(noted).count("pay book") == calls
 
 
-@pytest.mark.parametrize("point", ["in the call", "before the commit", "after the commit"])
+@pytest.mark.parametrize(
+    "point", [*(pytest.param(p, marks=_OFTEN) for p in ("in the call", "after the commit")),
+              "before the commit"]
+)  # fmt: skip
 def test_each_step_of_an_agent_pays_once(database: Database, tmp_path: Path, point: str) -> None:
     noted = tmp_path / "calls"
     for number in (2, 1, 1):
@@ -361,7 +367,9 @@ def test_tests_replace_them_without_a_store() -> None:
 # -- idempotency keys -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+@pytest.mark.parametrize(
+    "durability", ["sync", *(pytest.param(d, marks=_OFTEN) for d in ("async", "exit"))]
+)
 @pytest.mark.parametrize("target", ["plain_loop", "thinking"])
 def test_each_call_of_a_loop_has_the_same_key_in_every_process(
     tmp_path: Path, target: str, durability: str

@@ -27,7 +27,7 @@ from cascade.spec.wording import short
 
 #: Group → its types of events; a subclass belongs to the group of its base.
 GROUPS: Final[dict[str, tuple[type[Event], ...]]] = {
-    "run": (events.RunStarted, events.RunFinished, events.NodesPlanned),
+    "run": (events.RunStarted, events.RunFinished, events.NodesPlanned, events.CodeChanged),
     "task": (events.TaskEvent,),
     "resource": (events.ResourceEvent,),
     "steps": (events.StepsMade,),
