@@ -15,6 +15,7 @@ import pytest
 
 import cascade as cs
 from cascade.adapters.stores import open_store
+from cascade.runtime.durable import runs
 from cascade.spec.errors import ArgumentError, RunCancelledError, RunError
 from cascade.spec.run_rows import Lease, RunStatus
 
@@ -434,3 +435,33 @@ async def test_a_run_that_kills_its_workers_is_dead_at_last(place: Place):
     place.worker()
     with pytest.raises(RunError, match="was claimed 3 times without any progress"):
         await handle.result()
+
+
+async def test_a_run_whose_code_has_changed_is_left_to_other_workers(store, monkeypatch, caplog):
+    """D9: with ``on_code_change="refuse"`` it would be refused at each claim."""
+    cs.enqueue(store, add(1, 2), run_id="old")
+    store.claim_run("old", Lease("a worker that has died", 0))
+    claims = []
+    claim = store.claim
+
+    def noted(*args, **options):
+        found = claim(*args, **options)
+        claims.extend(run.run_id for run in found)
+        return found
+
+    monkeypatch.setattr(store, "claim", noted)
+    monkeypatch.setattr(runs, "code_changes", lambda *_: {"flows:add": ["flows:add changed"]})
+    stop = asyncio.Event()
+    async with cs.Engine(store=store, on_code_change="refuse") as engine:
+        worker = asyncio.ensure_future(engine.serve(stop=stop))
+        async with asyncio.timeout(20):
+            while "is not for this worker" not in caplog.text:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        monkeypatch.setattr(runs, "code_changes", lambda *_: {})
+        later = cs.enqueue(store, add(2, 2), run_id="new")
+        assert await later.result() == 4
+        stop.set()
+        await worker
+    assert claims == ["old", "new"]
+    assert store.find("old").status is RunStatus.ENQUEUED
+    assert "run 'old' of 'add' is not for this worker: run 'old' began with other" in caplog.text

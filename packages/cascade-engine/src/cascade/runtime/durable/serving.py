@@ -22,6 +22,7 @@ from cascade.runtime.durable.runs import Begin, DurableRuns
 from cascade.runtime.durable.schedules import Timetable
 from cascade.runtime.durable.suspended import Suspended
 from cascade.spec.errors import (
+    CodeChangedError,
     LeaseLostError,
     RunCancelledError,
     RunError,
@@ -184,6 +185,9 @@ class Worker:
         except (LeaseLostError, StoreError) as error:
             self._fresh.pop(run.run_id, None)
             _log.warning("run %r goes on elsewhere or later: %s", run.run_id, error)
+        except CodeChangedError as error:  # it would be refused at each claim
+            self._unloadable.add(run.run_id)
+            self._tell(f"run {run.run_id!r} of '{run.target}' is not for this worker: {error}")
         except Exception as error:
             _log.warning(
                 "run %r of '%s' failed: %s: %s",
