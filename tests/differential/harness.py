@@ -338,7 +338,7 @@ def faults_of(
 
 
 def _not_possible(error: BaseException, evaluator: naive.Naive) -> Iterable[str]:
-    if not any(_alike(error, possible) for possible in evaluator.errors):
+    if not any(_alike(error, possible, evaluator) for possible in evaluator.errors):
         possible = ", ".join(sorted({repr(error) for error in evaluator.errors}))
         yield f"its error is none of the possible ones (M13), which are {possible}"
 
@@ -364,11 +364,11 @@ def _other_effects(
 
 def _other_errors(group: ExceptionGroup[Exception], evaluator: naive.Naive) -> Iterable[str]:
     """All that fails is in the group, once, and nothing else."""
-    found, expected = _kinds(group.exceptions), _kinds(evaluator.errors)
+    found, expected = _kinds(group.exceptions, evaluator), _kinds(evaluator.errors, evaluator)
     if any(isinstance(error, CycleError) for error in evaluator.errors):
         # On how many nodes of a cycle, or of several, it is met depends on the order.
         found, expected = Counter(set(found)), Counter(set(expected))
-    required = expected - _kinds(evaluator.optional_errors)
+    required = expected - _kinds(evaluator.optional_errors, evaluator)
     if evaluator.has_caught:
         # The error of a node that is not caught is one of the errors that it could meet.
         required = Counter()
@@ -376,10 +376,20 @@ def _other_errors(group: ExceptionGroup[Exception], evaluator: naive.Naive) -> I
         yield f"its errors are {dict(found)} instead of {dict(expected)}"
 
 
-def _kinds(errors: Iterable[BaseException]) -> Counter[Any]:
-    return Counter(
-        (type(e).__name__, "" if isinstance(e, CascadeError) else str(e)) for e in errors
-    )
+def _kinds(errors: Iterable[BaseException], evaluator: naive.Naive) -> Counter[Any]:
+    return Counter((type(e).__name__, _own_words(e, evaluator)) for e in errors)
+
+
+def _own_words(error: BaseException, evaluator: naive.Naive) -> str:
+    """The text that a path may not change: "" of Cascade's errors."""
+    return "" if isinstance(error, CascadeError) else _said(error, evaluator)
+
+
+def _said(error: BaseException | None, evaluator: naive.Naive) -> str:
+    """The text of an error, without what the order in a set decides."""
+    if not evaluator.has_unhashable_members:
+        return str(error)
+    return re.sub("unhashable type: .*", "unhashable type", str(error))
 
 
 def _tells_the_same(evaluator: naive.Naive, fail_fast: bool) -> bool:
@@ -396,13 +406,13 @@ def _worded(error: BaseException | None, evaluator: naive.Naive) -> list[str]:
     may be met before or after the failure.
     """
     if isinstance(error, ExceptionGroup) and error.message.endswith("of the run failed"):
-        return [str(error), *_worded(error.exceptions[0], evaluator)]
+        return [_said(error, evaluator), *_worded(error.exceptions[0], evaluator)]
     notes = getattr(error, "__notes__", ())
     if evaluator.has_several_paths:
         notes = [note.partition(", on the path")[0] for note in notes]
     if evaluator.failures:  # which of several items meets the failure is open (``Tries``)
         notes = [re.sub(r" \[item [^\]]*\]", "", note) for note in notes]
-    return [str(error), *notes]
+    return [_said(error, evaluator), *notes]
 
 
 def _is_only(evaluator: naive.Naive) -> bool:
@@ -418,11 +428,11 @@ def _is_only(evaluator: naive.Naive) -> bool:
     return not isinstance(evaluator.errors[0], DependencyMissingError) or evaluator.skips == 1
 
 
-def _alike(error: BaseException, possible: BaseException) -> bool:
+def _alike(error: BaseException, possible: BaseException, evaluator: naive.Naive) -> bool:
     """Cascade words its own errors; those of tasks are to come through as they are."""
     if type(error) is not type(possible):
         return False
-    return isinstance(error, CascadeError) or str(error) == str(possible)
+    return _own_words(error, evaluator) == _own_words(possible, evaluator)
 
 
 def _impossible(effects: Counter[Any], evaluator: naive.Naive) -> Iterable[str]:

@@ -517,17 +517,26 @@ def _known(argument: Any) -> list[Any]:
 
 
 def _holds_iterators(value: Any) -> bool:
-    """Whether a value is an iterator, or one stands in a container that is searched."""
+    """Whether a value is an iterator, or one stands in a container that is searched.
+
+    A literal in it stands for what it holds. One in that literal is a value like any other.
+    """
+    if isinstance(value, Literal):
+        return _is_spent(value.value)
+    return _is_spent(value, _holds_iterators)
+
+
+def _is_spent(value: Any, within: Callable[[Any], bool] | None = None) -> bool:
+    """The same for a value without literals to replace; ``within`` asks it of its parts."""
+    within = within or _is_spent
     if isinstance(value, (Iterator, AsyncIterator)):
         return True
-    if isinstance(value, Literal):
-        return _holds_iterators(value.value)
     if isinstance(value, dict):
-        return any(_holds_iterators(part) for pair in value.items() for part in pair)
+        return any(within(part) for pair in value.items() for part in pair)
     if type(value) in _SEQUENCES or hasattr(type(value), "_make"):
-        return any(map(_holds_iterators, value))
+        return any(map(within, value))
     if is_dataclass(value) and not isinstance(value, (*_OPAQUE, Lazy)):
-        return any(_holds_iterators(getattr(value, part.name)) for part in fields(value))
+        return any(within(getattr(value, part.name)) for part in fields(value))
     return False
 
 
@@ -654,6 +663,9 @@ class Naive:
         self.has_caught = False
         #: Whether several nodes in one set failed: which of them comes first depends on addresses.
         self.is_open = False
+        #: Whether a set was to hold values without a hash; of several, addresses decide which one
+        #: the error names.
+        self.has_unhashable_members = False
         #: Calls by cache and key that gave no value, so that an equal one may be made again; it is
         #: not if both are under way at the same time.
         self.missed: list[Any] = []
@@ -819,10 +831,10 @@ class Naive:
         """M23: every attempt of a call can use its arguments."""
         given = zip(lazy.inputs, inputs, strict=True)
         examined = [value for argument, value in given if not isinstance(argument, Literal)]
-        self.check_repeatable(lazy, examined)
+        self.check_repeatable(lazy, map(_is_spent, examined))
 
-    def check_repeatable(self, lazy: Lazy, values: Iterable[Any]) -> None:
-        if lazy.attempts > 1 and any(map(_holds_iterators, values)):
+    def check_repeatable(self, lazy: Lazy, spent: Iterable[bool]) -> None:
+        if lazy.attempts > 1 and any(spent):
             raise ArgumentError("an iterator")
 
     def check_amounts(self, lazy: Lazy) -> None:
@@ -886,6 +898,7 @@ class Naive:
         try:
             return None if missing else self.rebuilt(value)
         except TypeError as error:  # a value that cannot be in a set
+            self.has_unhashable_members |= _holds_set(value)
             lacks.append(self.fail(error))
 
     def rebuilt(self, value: Any) -> Any:
@@ -953,15 +966,15 @@ class Naive:
         """The same for the arguments of a tail call, but those that the last step had."""
         values = [*tail.args, *(tail.kwargs or {}).values()]
         fresh = [v for v in values if not any(v is one for one in last)]
-        self.check_repeatable(lazy, [v for v in fresh if not isinstance(v, (Lazy, Literal))])
+        examined = [v for v in fresh if not isinstance(v, (Lazy, Literal))]
+        self.check_repeatable(lazy, map(_holds_iterators, examined))
 
     def check_computed(self, lazy: Lazy, tail: TailCall, values: Iterable[Any]) -> None:
         """The same for its lazy arguments, when they have values."""
         arguments = [*tail.args, *(tail.kwargs or {}).values()]
         pairs = zip(arguments, values, strict=True)
-        self.check_repeatable(
-            lazy, [v for a, v in pairs if v is not a and not isinstance(a, Literal)]
-        )
+        examined = [v for a, v in pairs if v is not a and not isinstance(a, Literal)]
+        self.check_repeatable(lazy, map(_is_spent, examined))
 
     def resolve_new(self, value: Any, last: Iterable[Any], causes: Causes, lacks: list[Any]) -> Any:
         """M2: the objects that the last step had are not searched again."""

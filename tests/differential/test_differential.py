@@ -19,6 +19,7 @@ from tests.differential.programs import (
     Map,
     Pack,
     Program,
+    Reader,
     Ref,
     Step,
     Tries,
@@ -110,3 +111,24 @@ def test_a_failure_to_which_several_paths_lead():
     shared = Map(Job("file", None, Pack(), "blocking"), (("a", column),))
     late = Map(Job("any", 0, Pack()), (("a", Box(list, (Lit(Ref(0)), Const(4)))),))
     hold(Program((shared,), (), Box(tuple, (late, Ref(0)))))
+
+
+@pytest.mark.parametrize("kind", [set, frozenset])
+def test_a_set_of_two_values_without_a_hash(kind: type):
+    """Which of them the error names is open: their lazy values stand in a set."""
+    given = [Call(Job("any", None, Give(Const(value)))) for value in ([], {})]
+    for _ in range(4):
+        hold(Program((), (), Box(kind, tuple(given))))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_literal_in_a_container_beside_a_retry(mapped: bool, depth: int):
+    """M23: it stands for what it holds, and is not examined further."""
+    held: object = Const(Reader())
+    for _ in range(depth):
+        held = Lit(held)
+    items = Box(list, (held, Call(Job("any", None, Give(Const(1))))))
+    job = Job("any", None, Pack(), tries=Tries(1, 2))
+    call = Map(job, (("a", items),)) if mapped else Call(job, (items,))
+    hold(Program((), (), call))

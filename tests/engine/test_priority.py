@@ -250,9 +250,10 @@ class Call:
 
 
 def test_calls_that_wait_for_a_thread_begin_by_priority():
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
     executor = LocalExecutor(1)
-    calls = [executor.submit(release.wait, 30)]
+    calls = [executor.submit(lambda: begun.set() or release.wait(30))]
+    assert begun.wait(30)  # otherwise the first call waits with the others
     for name, priority in [("a", 0), ("b", 0), ("c", 2), ("d", 0), ("e", 5), ("f", 2), ("g", -1)]:
         calls.append(executor.submit(Call(name, priority)))
     release.set()
