@@ -19,7 +19,7 @@ User functions are called in these places, and nowhere else:
 ``attempts``                   other attempts in the event loop's thread: ``await_once``
                                (coroutines) and ``_inline``; on a thread: ``_in_thread``
 ``graph_path.lanes.slow_lane`` attempts on a worker; with a timeout: ``timed_calls``
-``graph_path.lanes.fast_lane`` plain calls on a worker, and ``light_calls`` those that hold capacities
+``graph_path.lanes.fast_lane`` plain calls on a worker; ``light_calls``: those that hold capacities
 ``loops.fused``, ``generated`` steps of loops: code that was written for the task
 ``loops.trampoline``           steps of loops of several tasks
 ``straightline``               graphs of plain calls: code that was written for their shape
