@@ -21,8 +21,8 @@ def test_the_table_has_each_package_with_each_of_its_modules() -> None:
         for init in _RUNTIME.glob("*/**/__init__.py")
     }
     assert on_disk
-    assert missing_in_the_other(on_the_page, on_disk) == {}
-    assert missing_in_the_other(on_disk, on_the_page) == {}
+    assert _only_in(on_the_page, on_disk) == {}
+    assert _only_in(on_disk, on_the_page) == {}
 
 
 def test_the_page_names_each_module_at_the_top() -> None:
@@ -30,7 +30,7 @@ def test_the_page_names_each_module_at_the_top() -> None:
     assert {m for m in modules if not re.search(rf"`{m}`|\b{m}\.py", _PAGE)} == set()
 
 
-def missing_in_the_other(left: dict[str, set[str]], right: dict[str, set[str]]) -> dict[str, set[str]]:
+def _only_in(left: dict[str, set[str]], right: dict[str, set[str]]) -> dict[str, set[str]]:
     """Package → the modules that only ``left`` has."""
     return {
         package: missing

@@ -22,8 +22,8 @@ from cascade.runtime.events import (
     TaskSkipped,
     TaskStarted,
 )
+from cascade.runtime.execution.event_loop_calls import LoopCalls
 from cascade.runtime.execution.finished_tasks import FinishedTasks
-from cascade.runtime.execution.loop_calls import LoopCalls
 from cascade.runtime.execution.step_counter import Batch, Steps
 from cascade.runtime.lazily import lazily
 from cascade.runtime.options import RunSettings, new_id

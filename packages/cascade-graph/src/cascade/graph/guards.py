@@ -40,7 +40,7 @@ class Guards:
     def function(self, function: FunctionType) -> None:
         """The code and the defaults of a function were read."""
         self._codes.append((function, function.__code__))
-        # Whoever gives a function other defaults gives it other code as well.
+        # Other defaults, for example by assignment to ``__defaults__``, count as other code.
         if function.__defaults__ is not None:
             self._defaults.append((function, function.__defaults__))
         if function.__kwdefaults__ is not None:
