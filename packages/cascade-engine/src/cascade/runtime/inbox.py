@@ -47,7 +47,7 @@ class Inbox:
         return bool(self._receivers)
 
     def put(self, letter: Letter) -> None:
-        """Give a signal to who has waited longest for its name, or keep it."""
+        """Give a signal to the receiver that has waited longest for its name, or keep it."""
         self.seen = max(self.seen, letter.number)
         receivers = self._receivers.get(letter.name)
         if receivers is None:
@@ -68,7 +68,7 @@ class Inbox:
         return letter
 
     def wait(self, name: str, receiver: Receiver) -> None:
-        """Have ``receiver`` receive the next signal of a name, of which none is there."""
+        """Let ``receiver`` wait for the next signal of a name; the inbox has none of that name."""
         self._receivers.setdefault(name, {})[receiver] = None
         self.ask()
 
@@ -81,7 +81,7 @@ class Inbox:
                 del self._receivers[name]
 
     def close(self) -> None:
-        """Forget those who wait."""
+        """Forget all receivers."""
         self._receivers.clear()
         self.ask = _no_store
 

@@ -159,7 +159,7 @@ class Run(RunEvents):
     # -- its life -----------------------------------------------------------------------------
 
     def keep_journal(self, journal: Journal) -> None:
-        """Tell ``journal`` what the run comes to know. Before it begins."""
+        """Record the outcomes of the run in ``journal``. Called before the run begins."""
         self.journal = journal
         journal.tell = self._tell_not_stored
         if journal.made:

@@ -32,7 +32,7 @@ from cascade.spec.map_items import item_of
 
 
 class RunEvents:
-    """What one run publishes. Made in its event loop's thread.
+    """Publishes the events of one run. Made in its event loop's thread.
 
     Args:
         settings: The run's options.

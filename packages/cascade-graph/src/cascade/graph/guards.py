@@ -73,7 +73,7 @@ class Guards:
         return all(_digest(value) == known for value, known in self._contents)
 
     def _made(self) -> list[tuple[Callable[[Any], Any], Any, Any]]:
-        """Functions that read several things at once, what they read, and what it was."""
+        """(function that reads several things at once, its argument, the expected result)."""
         checks: list[tuple[Callable[[Any], Any], Any, Any]] = []
         for scope, items in self._items.values():
             # Twice the first name: of a single one, itemgetter would not give a tuple.

@@ -49,7 +49,7 @@ class Chunk(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What one node goes on as: its continuation, a snapshot of its loop, or what it waits for."""
+    """The record of one node under way: its continuation, a snapshot of its loop, or its wait."""
 
     #: Names the node. A later record with the same key replaces this one.
     key: bytes
@@ -154,7 +154,7 @@ class RunRecord(NamedTuple):
 
 
 class Created(NamedTuple):
-    """What became of a NewRun."""
+    """The result of a NewRun."""
 
     #: The new run, or the one that had its id.
     run: RunRecord

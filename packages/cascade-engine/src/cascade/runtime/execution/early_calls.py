@@ -281,7 +281,7 @@ class EarlyCall(Marked):
 
 
 class Resumed:
-    """The coroutine of an early call, whose first step is to wait for what the call waits for."""
+    """The coroutine of an early call. Its first step yields the future that the call waits for."""
 
     __slots__ = ("_call", "_send", "throw")
 

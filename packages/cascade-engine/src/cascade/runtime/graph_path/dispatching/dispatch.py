@@ -332,7 +332,7 @@ class Dispatch:
             self.lanes.idle()
 
     def released(self) -> None:
-        """What has waited for a commit goes on. In the loop's thread."""
+        """Go on with items that have waited for a commit. In the loop's thread."""
         if self.workers is not None:
             self.workers.wake()
         if not self.busy:
