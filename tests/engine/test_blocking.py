@@ -16,7 +16,7 @@ import cascade as cs
 from cascade.runtime.clock import run_virtually
 from cascade.runtime.diagnostics import blocking_calls as blocking
 from cascade.runtime.diagnostics import blocking_warnings
-from cascade.runtime.diagnostics import collections as collector
+from cascade.runtime.diagnostics import gc_pauses as collector
 from cascade.runtime.diagnostics import usage as usage_module
 from cascade.runtime.diagnostics.blocking_calls import BlockingMonitor, marked
 from cascade.runtime.diagnostics.blocking_warnings import (
@@ -26,7 +26,7 @@ from cascade.runtime.diagnostics.blocking_warnings import (
     describe_call,
     warn,
 )
-from cascade.runtime.diagnostics.collections import CountedPauses, HeardPauses
+from cascade.runtime.diagnostics.gc_pauses import CountedPauses, HeardPauses
 from cascade.runtime.diagnostics.usage import Usage
 from cascade.runtime.execution.cancels import Cancels
 from cascade.runtime.execution.coroutines import watched

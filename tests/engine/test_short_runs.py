@@ -9,7 +9,7 @@ import pytest
 
 import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
-from cascade.runtime import lives
+from cascade.runtime import engine_runs
 from cascade.runtime.execution import early_calls, fairness
 from cascade.runtime.graph_path.graphless import shared_runs
 from cascade.runtime.graph_path.strategy import GraphRun
@@ -596,7 +596,7 @@ def test_runs_in_one_turn_share_a_spare_task(monkeypatch):
                 assert await engine.run(give(give(1))) == 1
 
     monkeypatch.setattr(fairness, "BUDGET", PATIENCE)
-    monkeypatch.setattr(lives, "BUDGET", PATIENCE)
+    monkeypatch.setattr(engine_runs, "BUDGET", PATIENCE)
     monkeypatch.setattr(early_calls, "EarlyCall", Counted)
     contextvars.Context().run(asyncio.run, main())
     assert len(made) == 1

@@ -22,7 +22,7 @@ def patient(monkeypatch):
     """The loop's thread waits for a worker as long as it takes, and needs no turn meanwhile."""
     monkeypatch.setattr("cascade.runtime.graph_path.dispatching.dispatch.MOMENT", 60)
     monkeypatch.setattr("cascade.runtime.graph_path.graphless.shared_runs.MOMENT", 60)
-    monkeypatch.setattr("cascade.runtime.lives.BUDGET", 60)
+    monkeypatch.setattr("cascade.runtime.engine_runs.BUDGET", 60)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ async def test_runs_one_after_the_other_give_the_event_loop_its_turns(
     engine, patient, turns, monkeypatch
 ):
     """M9: a task that makes nothing but small runs does not keep the loop for itself."""
-    monkeypatch.setattr("cascade.runtime.lives.BUDGET", 0)
+    monkeypatch.setattr("cascade.runtime.engine_runs.BUDGET", 0)
     turns()
     for _ in range(10):
         await engine.run(add(1, 2))
@@ -105,7 +105,7 @@ async def test_a_cancel_that_comes_at_the_end_of_a_run_is_for_its_caller(
     monkeypatch, budget, use_vm
 ):
     """As one in the last step of an asyncio task is. The run itself has its value."""
-    monkeypatch.setattr("cascade.runtime.lives.BUDGET", budget)
+    monkeypatch.setattr("cascade.runtime.engine_runs.BUDGET", budget)
     told = []
 
     @cs.resource
@@ -131,7 +131,7 @@ async def test_a_cancel_that_comes_at_the_end_of_a_run_is_for_its_caller(
 
 
 async def test_a_timeout_that_ends_in_the_last_turn_of_a_run_is_not_lost(engine, monkeypatch):
-    monkeypatch.setattr("cascade.runtime.lives.BUDGET", 0)
+    monkeypatch.setattr("cascade.runtime.engine_runs.BUDGET", 0)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(60) as scope:
             now = asyncio.get_running_loop().time()

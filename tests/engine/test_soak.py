@@ -13,7 +13,7 @@ import pytest
 from tests.sample_tasks import add
 
 import cascade as cs
-from cascade.runtime.diagnostics.collections import Counted, Pause
+from cascade.runtime.diagnostics.gc_pauses import Counted, Pause
 
 AT_ONCE, WARM_UP = 8, 50
 

@@ -356,7 +356,7 @@ def test_waits_that_ended_early_are_forgotten() -> None:
             for _ in range(500):
                 await engine.signal("one", "go")
                 await asyncio.sleep(0.01)
-            (run,) = engine._lives.active
+            (run,) = engine._runs.active
             left = len(run.locate.args[0].waits._times)  # type: ignore[attr-defined]
             handle.cancel()
             return left

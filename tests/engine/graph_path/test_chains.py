@@ -306,7 +306,7 @@ async def test_a_deadline_in_the_middle_of_a_chain_abandons_the_call(held_event,
     async with cs.Engine() as engine:
         running = asyncio.create_task(engine.run(begin(0), deadline=3600))
         assert await asyncio.to_thread(begun.wait, 10)
-        (run,) = engine._lives.active
+        (run,) = engine._runs.active
         run.scope.reschedule(asyncio.get_running_loop().time())
         with pytest.raises(cs.errors.DeadlineError):
             await running

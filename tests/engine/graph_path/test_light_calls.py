@@ -16,7 +16,7 @@ from cascade.runtime.events import (
     TaskStarted,
     TaskWaiting,
 )
-from cascade.runtime.graph_path.lanes.loop_lane import LoopLane
+from cascade.runtime.graph_path.lanes.event_loop_lane import EventLoopLane
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.resources.session import Attempt
 
@@ -124,7 +124,7 @@ async def test_steps_of_a_loop_with_a_resource_make_no_asyncio_tasks(one_worker,
 async def test_coroutines_with_an_open_resource_make_no_attempt(engine, monkeypatch):
     """Nor do those that wait for its opening: their asyncio tasks begin when it is open."""
     attempts, lanes = [], []
-    begin, work_on = Attempt.__init__, LoopLane.work_on
+    begin, work_on = Attempt.__init__, EventLoopLane.work_on
 
     def count(self, *args):
         attempts.append(self)
@@ -136,7 +136,7 @@ async def test_coroutines_with_an_open_resource_make_no_attempt(engine, monkeypa
 
     is_open = asyncio.Event()
     monkeypatch.setattr(Attempt, "__init__", count)
-    monkeypatch.setattr(LoopLane, "work_on", count_lanes)
+    monkeypatch.setattr(EventLoopLane, "work_on", count_lanes)
 
     @cs.resource
     async def pool():

@@ -360,7 +360,7 @@ def test_a_run_with_a_closed_loop_does_not_stop_other_callbacks():
             running = asyncio.ensure_future(engine.run(hold().with_capacity(gpu=1)))
             while not engine.waiting():  # noqa: ASYNC110  # a few turns of the loop
                 await asyncio.sleep(0)
-            ((permit, _, _),) = limits.resources.waiting(next(iter(engine._lives.active)))
+            ((permit, _, _),) = limits.resources.waiting(next(iter(engine._runs.active)))
             running.cancel()
             await asyncio.wait([running])
             return permit

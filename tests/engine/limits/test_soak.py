@@ -389,7 +389,7 @@ def test_a_run_that_ends_while_a_worker_is_about_to_ask_calls_and_keeps_nothing(
 
 
 def is_stopped(engine):
-    return all(run.admissions.closed for run in engine._lives.active)
+    return all(run.admissions.closed for run in engine._runs.active)
 
 
 def test_permits_held_beyond_the_end_of_a_run_are_returned_and_logged(monkeypatch, caplog):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from cyclopts import Group, Parameter
 
 from cascade.command.failures import UsageError
-from cascade.command.readings import Reading, reading_of
+from cascade.command.option_values import Reading, reading_of
 from cascade.graph.sources import sources_of
 from cascade.spec.errors import ParameterError
 from cascade.spec.lazy_types import LazyResult

@@ -156,7 +156,7 @@ def fork(
     store: StoreUrl = None,
     json: AsJson = False,
 ) -> None:
-    """Create a run that knows what another one knows; print its id.
+    """Create a run from the stored outcomes of another one; print its id.
 
     The new run waits for a worker, or for `cascade runs resume`.
     """

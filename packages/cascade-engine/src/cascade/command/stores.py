@@ -49,7 +49,7 @@ def signing_key() -> str | None:
 
 
 def codec() -> Codec:
-    """What reads and writes values; it imports nothing."""
+    """The codec that reads and writes values; it imports no modules."""
     from cascade.graph.codec import Codec
 
     return Codec(signing_key=signing_key(), modules=())

@@ -11,7 +11,7 @@ from typing import Any
 
 from cascade.command.failures import UsageError
 from cascade.command.modules import load
-from cascade.command.readings import Reading, reading_like, reading_of
+from cascade.command.option_values import Reading, reading_like, reading_of
 from cascade.spec.lazy_types import LazyResult, as_lazy
 from cascade.spec.nearby import did_you_mean
 from cascade.spec.params import MISSING, Param

@@ -2,17 +2,17 @@
 
 An attempt is made in one of these ways, depending on the thread and the needs of its call:
 
-- ``NodeProcessor.call`` in the event loop's thread: gates → task resources → timeout → one call.
-  Coroutine functions are called there; plain functions on a worker, on the thread of their
-  resources, or inline.
-- ``graph_path.lanes.pump`` there, and ``slow_lane`` on a worker: calls that need no resources of
-  their own; the pump has no gates either. ``fast_lane`` makes the first attempt of a node on a
-  worker, if it need not wait (``light_calls``).
+- ``NodeProcessor.call`` in the event loop's thread: limits → task-scoped resources → timeout →
+  one call. Coroutine functions are called there; plain functions on a worker, on the thread of
+  their resources, or inline.
+- ``graph_path.lanes.pump`` in the event loop's thread, and ``slow_lane`` on a worker: calls that
+  need no resources of their own; calls by the pump need no permits either. ``fast_lane`` makes the
+  first attempt of a node on a worker, if it need not wait (``light_calls``).
 
-One rule decides for both whether another attempt follows: ``pause_after``. Its caller,
-``graph_path.lanes.following``, lets the node rest and sends it to its lane again.
+One rule decides in all of these whether another attempt follows: ``pause_after``. Its caller,
+``graph_path.lanes.following``, lets the node wait for its delay and sends it to its lane again.
 
-User functions are called in these places, and nowhere else:
+Functions of tasks are called in these places, and nowhere else:
 
 =============================  =====================================================================
 ``graph_path.lanes.pump``      coroutines, and inline functions, without limits
@@ -24,10 +24,16 @@ User functions are called in these places, and nowhere else:
 ``loops.trampoline``           steps of loops of several tasks
 ``straightline``               graphs of plain calls: code that was written for their shape
 ``vm.registers``               instructions of blueprints that were written by hand
+``graph_path.graphless``       runs without a graph: ``short_runs`` in the event loop's thread,
+                               ``short_batches`` on a worker
+``execution.early_calls``      first steps of calls in the event loop's thread before a run, or its
+                               graph, has begun
+``durable.kept_calls``         calls in a transaction, on a worker
 =============================  =====================================================================
 
-Resources have providers, which ``resources.instance`` calls; caches and limits call the functions
-that the user gave them.
+Other functions of users: providers of resources (``resources.instance``); keys and conditions of
+caches (``spec.caching``, ``graph_path.rules.caching``); ``on`` and ``delay`` of retries
+(``spec.retry``); migrations of stored calls (``graph.stored_calls``); handlers of events (``bus``).
 """
 
 from __future__ import annotations
@@ -39,7 +45,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from cascade.runtime.around import in_time
+from cascade.runtime.context_managers import in_time
 from cascade.runtime.current import attempt_here
 from cascade.runtime.durable.kept_calls import KeptCall
 from cascade.runtime.execution.cancels import Cancels, IsCancelled, cancelled_inside

@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from cascade.runtime.around import around
+from cascade.runtime.context_managers import around
 from cascade.spec.errors import StalledError
 
 T = TypeVar("T")

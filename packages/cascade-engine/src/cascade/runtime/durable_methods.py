@@ -66,7 +66,7 @@ class DurableMethods:
                 name it in ``Engine(modules=[…])``.
             SerializationError: The target is not stored, because another process could not read
                 it; run the same target with the same ``run_id``. Or it is gone from the code.
-            RunLeasedError: Somebody executes the run at this moment.
+            RunLeasedError: Another process executes the run at this moment.
             RunConflictError: Its steps were deleted.
             RunError: The engine has no store, or executes the run itself.
             Exception: As ``run``.

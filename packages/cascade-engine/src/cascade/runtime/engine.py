@@ -20,6 +20,7 @@ from cascade.runtime.durable.runs import Begin
 from cascade.runtime.durable.starting import value_of_run
 from cascade.runtime.durable_methods import DurableMethods
 from cascade.runtime.engine_options import EngineOptions, EngineSettings
+from cascade.runtime.engine_runs import EngineRuns, RunInfo
 from cascade.runtime.execution.early_calls import EarlyTasks
 from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
@@ -28,7 +29,6 @@ from cascade.runtime.inbox import Letter
 from cascade.runtime.lending import Lending, telling_of_constraints
 from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
-from cascade.runtime.lives import Lives, RunInfo
 from cascade.runtime.loops.tiers import Tier, check_tier
 from cascade.runtime.options import (
     DEFAULTS,
@@ -110,8 +110,8 @@ class Engine(DurableMethods):
         if not isinstance(capacities, Capacities):
             capacities = Capacities(capacities)
         self.capacities = capacities
-        self._lives = Lives()
-        telling = telling_of_constraints(self._bus, self._lives.active)
+        self._runs = EngineRuns()
+        telling = telling_of_constraints(self._bus, self._runs.active)
         self.constraints = ConstraintManager(capacities, telling)
         self._lending = Lending(made, self._bus, self.constraints)
         self.resource_container = self._lending.container
@@ -242,7 +242,7 @@ class Engine(DurableMethods):
         run_id = how.run_id or new_id()
         computing = self._computed(target, params, replace(how, run_id=run_id))
         work = asyncio.create_task(computing, name=f"cascade run {run_id}")
-        self._lives.add_started(work, run_id)
+        self._runs.add_started(work, run_id)
         is_kept = self._durable is not None and how.run_id is not None
         return RunHandle(run_id, name, work, self._stored("start").cancel if is_kept else None)
 
@@ -265,7 +265,7 @@ class Engine(DurableMethods):
             new = wanted(codec, how.run_id, target, params or {}, priority=priority)
             return value_of_run(self._durable, new, self._beginning(how))
         run = self._new_run(params, how)
-        return self._lives.live(run, target, self._strategy(how), how.deadline)
+        return self._runs.execute(run, target, self._strategy(how), how.deadline)
 
     def _beginning(self, how: RunSettings) -> Begin:
         """Begins a durable run that is executed so."""
@@ -273,7 +273,7 @@ class Engine(DurableMethods):
         def begin(program: StoredProgram, journal: Journal) -> Awaitable[Any]:
             run = self._new_run(program.params, how)
             run.keep_journal(journal)
-            return self._lives.live(run, program.target, self._strategy(how), how.deadline)
+            return self._runs.execute(run, program.target, self._strategy(how), how.deadline)
 
         return begin
 
@@ -283,8 +283,8 @@ class Engine(DurableMethods):
     async def signal(self, run_id: str, name: str, value: Any = None) -> None:
         """Send a signal to a run, which ``cs.wait_for(name)`` takes (D11).
 
-        A durable run keeps it until it is taken, whoever executes the run; it may also have been
-        suspended, or enqueued. Other runs get it if they are under way in this engine.
+        A durable run keeps it until it is taken, whichever process executes the run; it may also
+        be suspended or enqueued. Other runs get it if they are under way in this engine.
 
         Args:
             run_id: The id of the run.
@@ -299,10 +299,10 @@ class Engine(DurableMethods):
         """
         self._check_open()
         check_signal("signal()", name)
-        run = self._lives.find(run_id)
-        if run is None and self._lives.has(run_id):
+        run = self._runs.find(run_id)
+        if run is None and self._runs.has(run_id):
             await asyncio.sleep(0)  # it was started just before, and begins in this turn
-            run = self._lives.find(run_id)
+            run = self._runs.find(run_id)
         if run is not None and run.journal is None:
             run.call_in_loop(run.inbox.put, Letter(name, value))
         elif self._durable is not None:
@@ -321,7 +321,7 @@ class Engine(DurableMethods):
         if len(options) == 1 and options.get("use_vm") is True:  # as for every agent of a fleet
             return _ON_VM
         how = settings(RunSettings, call, options, RunOptions.__optional_keys__)
-        if how.run_id is not None and self._lives.has(how.run_id):
+        if how.run_id is not None and self._runs.has(how.run_id):
             raise RunError(f"a run with run_id {how.run_id!r} is under way in this engine")
         return how
 
@@ -374,7 +374,7 @@ class Engine(DurableMethods):
         how = how or program.settings
         run = self._new_run(params, how)
         way = ProgramExecution(program, args, kwargs, begun, self._machine)
-        return await self._lives.live(run, program.target, way, how.deadline)
+        return await self._runs.execute(run, program.target, way, how.deadline)
 
     @property
     def is_unwatched(self) -> bool:
@@ -403,7 +403,7 @@ class Engine(DurableMethods):
 
     def runs(self) -> list[RunInfo]:
         """The active runs, and the progress of their loops. From any thread."""
-        return self._lives.infos()
+        return self._runs.infos()
 
     def waiting(self, *, inputs: bool = True) -> list[Waiting]:
         """The nodes of all active runs that do not run now, and the reasons.
@@ -416,7 +416,7 @@ class Engine(DurableMethods):
             inputs: Include nodes that wait for inputs, which needs a visit to every node; and all
                 nodes of a run that wait for a thread, instead of the first 1000.
         """
-        return [waiting for run in list(self._lives.active) for waiting in run.waiting(inputs)]
+        return [waiting for run in list(self._runs.active) for waiting in run.waiting(inputs)]
 
     @property
     def abandoned(self) -> tuple[str, ...]:
@@ -485,11 +485,11 @@ class Engine(DurableMethods):
     async def _close(self, error: BaseException | None) -> None:
         self._closed = True
         await self._end_serving()
-        await self._lives.end_started()
+        await self._runs.end_started()
         try:
             await self.resource_container.close(error)
         finally:
-            self._lives.tell_later()
+            self._runs.tell_later()
             self._lending.end()
             if self._durable is not None:
                 self._durable.close()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cascade.runtime.execution.abandoned import AbandonedCalls
 from cascade.runtime.execution.early_calls import EarlyTasks
-from cascade.runtime.execution.loop_calls import Patience
+from cascade.runtime.execution.event_loop_calls import Patience
 from cascade.runtime.execution.placement import Durations
 from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager

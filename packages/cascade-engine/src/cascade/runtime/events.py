@@ -30,7 +30,7 @@ def _event(cls: type[T]) -> type[T]:
 
 @_event
 class Notice:
-    """Base of what a bus delivers: events, and sums of events."""
+    """Base class of the objects that a bus delivers: events, and sums of events."""
 
     run_id: str
     at: float = field(default_factory=monotonic, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Letter(NamedTuple):
-    """A signal that nobody has taken yet."""
+    """A signal that no node has taken yet."""
 
     name: str
     #: Its value; of a durable run, as it is stored.
@@ -25,29 +25,29 @@ class Receiver(Protocol):
 
 
 class Inbox:
-    """The signals of one run, and those who wait for one. Used in the loop's thread.
+    """The signals of one run, and the nodes that wait for one. Used in the loop's thread.
 
     Attributes:
         seen: The highest number of all signals that were ever put in.
-        ask: Called when somebody begins to wait; may ask a store for news.
+        ask: Called when a node begins to wait; may ask a store for news.
     """
 
     __slots__ = ("_letters", "_receivers", "ask", "seen")
 
     def __init__(self) -> None:
         self._letters: dict[str, deque[Letter]] = {}
-        #: Name → those who wait for a signal of that name, the first one first.
+        #: Name → the receivers that wait for a signal of that name, the first one first.
         self._receivers: dict[str, dict[Receiver, None]] = {}
         self.seen = 0
-        self.ask: Callable[[], object] = _nobody
+        self.ask: Callable[[], object] = _no_store
 
     @property
     def is_awaited(self) -> bool:
-        """Whether somebody waits."""
+        """Whether any node waits."""
         return bool(self._receivers)
 
     def put(self, letter: Letter) -> None:
-        """Give a signal to who has waited longest for its name, or keep it."""
+        """Give a signal to the receiver that has waited longest for its name, or keep it."""
         self.seen = max(self.seen, letter.number)
         receivers = self._receivers.get(letter.name)
         if receivers is None:
@@ -68,7 +68,7 @@ class Inbox:
         return letter
 
     def wait(self, name: str, receiver: Receiver) -> None:
-        """Have ``receiver`` receive the next signal of a name, of which none is there."""
+        """Let ``receiver`` wait for the next signal of a name; the inbox has none of that name."""
         self._receivers.setdefault(name, {})[receiver] = None
         self.ask()
 
@@ -81,10 +81,10 @@ class Inbox:
                 del self._receivers[name]
 
     def close(self) -> None:
-        """Forget those who wait."""
+        """Forget all receivers."""
         self._receivers.clear()
-        self.ask = _nobody
+        self.ask = _no_store
 
 
-def _nobody() -> None:
-    """Where there is nobody to ask: signals of a run without a store are put in as they come."""
+def _no_store() -> None:
+    """Ask nothing: the signals of a run without a store are put in as they are sent."""

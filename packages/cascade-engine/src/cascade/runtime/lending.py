@@ -21,7 +21,7 @@ from cascade.runtime.engine_parts import EngineParts
 from cascade.runtime.events import ConstraintRemoved, ConstraintSet, Event, TaskBlocking
 from cascade.runtime.execution.abandoned import AbandonedCalls
 from cascade.runtime.execution.early_calls import EarlyTasks
-from cascade.runtime.execution.loop_calls import Patience
+from cascade.runtime.execution.event_loop_calls import Patience
 from cascade.runtime.execution.placement import Durations
 from cascade.runtime.execution.registry import BlueprintRegistry
 from cascade.runtime.limits.constraints import ConstraintManager

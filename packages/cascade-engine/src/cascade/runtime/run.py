@@ -21,7 +21,7 @@ from cascade.runtime.execution.cancels import Cancels, IsCancelled
 from cascade.runtime.execution.carried import guarded, in_loop
 from cascade.runtime.execution.contexts import held_in
 from cascade.runtime.execution.coroutines import Unwatched, watched
-from cascade.runtime.execution.loop_calls import Patience
+from cascade.runtime.execution.event_loop_calls import Patience
 from cascade.runtime.execution.placement import Placement, outside_loop, starts_loop, timed
 from cascade.runtime.execution.thread_waits import Crowd, ThreadWaits
 from cascade.runtime.execution.waiting import Waiting
@@ -159,7 +159,7 @@ class Run(RunEvents):
     # -- its life -----------------------------------------------------------------------------
 
     def keep_journal(self, journal: Journal) -> None:
-        """Tell ``journal`` what the run comes to know. Before it begins."""
+        """Record the outcomes of the run in ``journal``. Called before the run begins."""
         self.journal = journal
         journal.tell = self._tell_not_stored
         if journal.made:

@@ -22,8 +22,8 @@ from cascade.runtime.events import (
     TaskSkipped,
     TaskStarted,
 )
+from cascade.runtime.execution.event_loop_calls import LoopCalls
 from cascade.runtime.execution.finished_tasks import FinishedTasks
-from cascade.runtime.execution.loop_calls import LoopCalls
 from cascade.runtime.execution.step_counter import Batch, Steps
 from cascade.runtime.lazily import lazily
 from cascade.runtime.options import RunSettings, new_id
@@ -32,7 +32,7 @@ from cascade.spec.map_items import item_of
 
 
 class RunEvents:
-    """What one run publishes. Made in its event loop's thread.
+    """Publishes the events of one run. Made in its event loop's thread.
 
     Args:
         settings: The run's options.

@@ -128,7 +128,7 @@ class Codec:
         return self._walked(value)
 
     def decode(self, body: bytes) -> Any:
-        """The value of what ``encode`` returned.
+        """The value that ``encode`` has encoded.
 
         Raises:
             SerializationError: It is not, or a class is not found in this process.
@@ -162,7 +162,7 @@ class Codec:
         return b"".join((_SIGNED, self._signature(body, purpose), _BODY, body, b"}"))
 
     def unseal(self, body: bytes, purpose: bytes = b"") -> bytes:
-        """What was sealed.
+        """The content of a sealed message.
 
         Raises:
             SerializationError: The signature is not that of the key for this purpose.

@@ -40,7 +40,7 @@ class Guards:
     def function(self, function: FunctionType) -> None:
         """The code and the defaults of a function were read."""
         self._codes.append((function, function.__code__))
-        # Whoever gives a function other defaults gives it other code as well.
+        # Other defaults, for example by assignment to ``__defaults__``, count as other code.
         if function.__defaults__ is not None:
             self._defaults.append((function, function.__defaults__))
         if function.__kwdefaults__ is not None:
@@ -73,7 +73,7 @@ class Guards:
         return all(_digest(value) == known for value, known in self._contents)
 
     def _made(self) -> list[tuple[Callable[[Any], Any], Any, Any]]:
-        """Functions that read several things at once, what they read, and what it was."""
+        """(function that reads several things at once, its argument, the expected result)."""
         checks: list[tuple[Callable[[Any], Any], Any, Any]] = []
         for scope, items in self._items.values():
             # Twice the first name: of a single one, itemgetter would not give a tuple.

@@ -1,4 +1,4 @@
-"""Which modules belong to libraries, and which are the user's own; and versions of libraries."""
+"""Tells modules of libraries from the user's own, and finds the versions of libraries."""
 
 from __future__ import annotations
 

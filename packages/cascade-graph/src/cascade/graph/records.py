@@ -1,4 +1,4 @@
-"""Continuation records: what a call returned in place of a value, for stores (rules R4, R5).
+"""Continuation records: lazy values and tail calls that calls returned, for stores (R4, R5).
 
 A record is JSON. One of a graph, which a task returned::
 

@@ -1,4 +1,4 @@
-"""What a run is a run of: the identity of its target (D1), and how two targets differ."""
+"""Signatures: the identity of a run's target (D1), and how two targets differ."""
 
 from __future__ import annotations
 

@@ -75,9 +75,9 @@ def storable(
     ...     lambda parts: np.frombuffer(parts[2], parts[0]).reshape(parts[1]).copy(),
     ... )
 
-    Objects of exactly this class are stored; a subclass is registered by itself. Register where the
-    module is imported by whoever resumes the run, as at its top level. A class may be registered
-    again, which replaces its functions.
+    Objects of exactly this class are stored; a subclass is registered by itself. Register classes
+    at the top level of a module that each process imports before it resumes a run. A class may be
+    registered again, which replaces its functions.
 
     Args:
         kind: The class.

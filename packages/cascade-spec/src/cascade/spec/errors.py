@@ -41,8 +41,8 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── StoreError (OSError)                 a store cannot be used; ``.transient``
     │   ├── RunNotFoundError (LookupError)       no run in the store has this id; ``.run_id``
     │   ├── RunConflictError (ValueError)        a run cannot do what it is asked to; ``.run_id``
-    │   ├── RunLeasedError (RuntimeError)        somebody else executes the run; ``.owner``
-    │   ├── LeaseLostError (RuntimeError)        somebody else has taken the run over; ``.run_id``
+    │   ├── RunLeasedError (RuntimeError)        another process executes the run; ``.owner``
+    │   ├── LeaseLostError (RuntimeError)        another process took the run over; ``.run_id``
     │   └── CodeChangedError (RuntimeError)      new code does not fit a stored run; ``.task``
     └── InternalError (RuntimeError)             an invariant of Cascade is broken: please report
 
@@ -369,11 +369,11 @@ class RunConflictError(CascadeError, ValueError):
 
 
 class RunLeasedError(CascadeError, RuntimeError):
-    """Somebody executes the run at this moment (D1, D6).
+    """A process executes the run at this moment (D1, D6).
 
     Attributes:
         run_id: The id.
-        owner: Who: the host and the process.
+        owner: Names the host and the process.
         seconds: How long the lease still holds; its owner renews it as long as it lives.
     """
 

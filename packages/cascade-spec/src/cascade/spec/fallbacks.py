@@ -1,4 +1,4 @@
-"""Fallbacks: what a node continues as where its input has no value (M26, M27).
+"""Fallbacks: replacements for an input that was skipped or failed (M26, M27).
 
 ``lazy.or_else(value)`` and ``lazy.catch(errors, handler)`` are new nodes with ``lazy`` as their
 input. Where ``lazy`` has a value, the node has the same one. Where it was skipped, or failed, the
@@ -53,7 +53,7 @@ ITS_ERROR: Final = _Mark("(the error)")
 
 
 class Fallback:
-    """What a node continues as where its input was skipped: the first argument of ``or_else``.
+    """The replacement for an input that was skipped: the first argument of ``or_else``.
 
     Hidden from the search for lazy values, as routes are: it may not run.
     """
@@ -93,7 +93,7 @@ class Fallback:
 
 
 class Catch(Fallback):
-    """What a node continues as where its input failed: the first argument of ``catch``.
+    """The replacement for an input that failed: the first argument of ``catch``.
 
     Args:
         errors: The types of errors that it covers.

@@ -1,4 +1,4 @@
-"""What the store of a durable run gives to a call of a task: a transaction, and a key.
+"""Injected values of durable runs: a transaction of the store (D5), an idempotency key (D3).
 
 Both are injected as resources are. A test that calls a task without a store replaces them with
 ``override_resource``.

@@ -30,6 +30,7 @@ from cascade.spec.containers import (
     recipe_of,
     refused,
 )
+from cascade.spec.dropped_calls import refuse_uncalled
 from cascade.spec.errors import ArgumentError, LazyUseError
 from cascade.spec.fallbacks import (
     CATCH,
@@ -43,7 +44,6 @@ from cascade.spec.fallbacks import (
     alternative,
     catching,
 )
-from cascade.spec.forgotten import refuse_uncalled
 from cascade.spec.injection import Inject
 from cascade.spec.lazy_value import LITERALS, NO_KWARGS, RESOURCES, LazyValue
 from cascade.spec.misuse import Misuse, compared, described, misused, written

@@ -3,7 +3,7 @@
 LazyResult adds the methods for users. Code that only reads or recognises nodes needs no more than
 this module, and can therefore lie below the modules that make nodes.
 
-State vocabulary:
+Terms:
 
 - *operation*: the callable of the node, an Operation; a Task for everything that users write;
 - *dependencies*: the lazy values among the arguments, found when the call was made (rule R2);

@@ -1,4 +1,4 @@
-"""The name that was probably meant."""
+"""Suggestions for misspelt names: the known name that was probably meant."""
 
 from __future__ import annotations
 

@@ -273,7 +273,7 @@ class PolicyMethods(LazyValue):
         return self
 
     def with_checkpoint(self, kept: bool = True, *, every: float | None = None) -> Self:
-        """Decide what a durable run keeps of this node (D4); on a map, of each item.
+        """Set how often a durable run records this node (D4); on a map, each item.
 
         ``with_checkpoint(False)`` keeps nothing: after a crash the node is called again, if
         something unfinished needs its value. ``with_checkpoint(every=5)`` is for loops: after a

@@ -1,4 +1,4 @@
-"""What stores of durable runs take and give: runs, their rows, and batches of these.
+"""The rows of stores of durable runs, and the batches in which stores take and give them.
 
 Keys, records and bodies are opaque to a store. Times are seconds since the epoch (UTC), by the
 store's own clock.
@@ -49,7 +49,7 @@ class Chunk(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What one node goes on as: its continuation, a snapshot of its loop, or what it waits for."""
+    """The record of one node under way: its continuation, a snapshot of its loop, or its wait."""
 
     #: Names the node. A later record with the same key replaces this one.
     key: bytes
@@ -130,7 +130,8 @@ class RunRecord(NamedTuple):
     portable: bool
     #: When a worker may claim it. None while it is running, finished, or waits only for signals.
     due: float | None
-    #: Who executes it, and until when it may; None and 0 for nobody.
+    #: Names the process that executes it, and the time at which its lease ends; None and 0 if no
+    #: process does.
     owner: str | None
     lease_until: float
     #: How often it was claimed. Commits name it, so that those of former owners write nothing (D6).
@@ -139,7 +140,7 @@ class RunRecord(NamedTuple):
     recoveries: int
     #: How far it is, for people: the number that commits have given last.
     progress: int
-    #: Whether somebody asked its owner to cancel it.
+    #: Whether its owner was asked to cancel it.
     cancelling: bool
     #: The number of signals that it has ever got.
     inbox: int
@@ -153,7 +154,7 @@ class RunRecord(NamedTuple):
 
 
 class Created(NamedTuple):
-    """What became of a NewRun."""
+    """The result of a NewRun."""
 
     #: The new run, or the one that had its id.
     run: RunRecord
@@ -206,11 +207,11 @@ class Commit(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """What became of a Commit."""
+    """The result of a Commit."""
 
-    #: Whether it was written. False: somebody else has the run, or it was ended or deleted.
+    #: Whether it was written. False: another process has the run, or it was ended or deleted.
     held: bool
-    #: Whether somebody asked the owner to cancel the run.
+    #: Whether the owner was asked to cancel the run.
     cancelling: bool = False
     #: The number of signals that the run has ever got.
     inbox: int = 0

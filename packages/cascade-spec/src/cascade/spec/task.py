@@ -22,15 +22,15 @@ from typing import (
 from cascade.spec.blueprint import TailCall
 from cascade.spec.callables import gives_coroutine, own_name
 from cascade.spec.containers import ATOMS
-from cascade.spec.declared import CacheOption, RetryOption, declared_by
-from cascade.spec.declaring import (
+from cascade.spec.declaration_checks import (
     check_options,
     refuse_unfit,
     supplied,
     unknown_option,
 )
+from cascade.spec.declared_policies import CacheOption, RetryOption, declared_by
+from cascade.spec.dropped_calls import dropped_tails, refuse_dropped, refuse_dropped_calls
 from cascade.spec.fallbacks import NOT_GIVEN, Errors, Joins
-from cascade.spec.forgotten import dropped_tails, refuse_dropped, refuse_dropped_calls
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, settle
 from cascade.spec.lazy_value import NO_KWARGS, next_number
 from cascade.spec.mapping import mapped, unnamed_in_map

@@ -25,7 +25,7 @@ class Versioned:
     migrations: dict[str | None, Migration]
 
     def migrate(self, version: str | None) -> Callable[[Migration], Migration]:
-        """Declare what becomes of arguments that were stored for an earlier version (D9).
+        """Declare the function that migrates arguments stored for an earlier version (D9).
 
         >>> from cascade.spec.task import task
         >>> @task(version="2")

@@ -1,4 +1,4 @@
-"""Those who want to hear that a store has news, and the thread that looks for it."""
+"""Listeners: functions to call when a store has news, and the thread that looks for news."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Listeners:
     def _stop(self) -> None:
         with self._lock:
             if self._listeners:
-                return  # somebody came in between
+                return  # a listener was added meanwhile
             # Kept: a second caller, which may close what the thread uses, has to wait for it, too.
             thread = self._thread
             self._stopping.set()

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from cascade.adapters.stores import postgres_rows, rules
-from cascade.adapters.stores.idle import Idle
+from cascade.adapters.stores.idle_connections import Idle
 from cascade.adapters.stores.listeners import Listeners
 from cascade.adapters.stores.postgres_server import Connection, PostgresServer
 from cascade.adapters.stores.schema.postgres import MIGRATIONS
@@ -311,7 +311,7 @@ class PostgresStore:
 
         value = self._do(transact)
         if news:
-            self._listeners.tell()  # here too: behind some poolers nobody hears notifications
+            self._listeners.tell()  # here too: some poolers do not pass notifications on
         return value
 
     def _watch(self, stopping: threading.Event) -> Iterator[object]:
@@ -381,11 +381,11 @@ class _Transaction:
 def _create(
     connection: Connection, wanted: Sequence[NewRun], lease: Lease | None, dead: Collection[str]
 ) -> list[Created]:
-    # In the order of their ids, as everybody does it: others may create the same ones, and two
-    # that lock rows in different orders would wait for each other.
+    # In the order of their ids: other processes may create the same ones, and two that lock rows
+    # in different orders would wait for each other.
     made: dict[str, Created] = {}
     missing = sorted(wanted, key=lambda run: run.run_id)
-    while missing:  # again only if somebody deletes one that was there
+    while missing:  # again only if one that was there was deleted meanwhile
         new = postgres_rows.insert(connection, missing)
         for run in missing:
             record = new.get(run.run_id)

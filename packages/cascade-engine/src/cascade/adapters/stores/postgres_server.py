@@ -10,7 +10,7 @@ import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
 
-from cascade.adapters.stores.idle import Idle
+from cascade.adapters.stores.idle_connections import Idle
 from cascade.adapters.stores.schema import Migration, pending
 from cascade.spec.errors import ArgumentError, StoreError
 

@@ -1,4 +1,4 @@
-"""What may happen to a run, and what its row is afterwards: the same in every store.
+"""Transitions of stored runs: which are allowed, and the row of a run after each. For all stores.
 
 Nothing here reads or writes; stores do that, inside of their transactions.
 """
@@ -35,7 +35,7 @@ _LONGEST_ID = 500
 
 
 def check_text(what: str, text: object) -> None:
-    """Refuse what is no text, or one that not every database takes.
+    """Refuse values that are no text, and texts that some database does not take.
 
     Raises:
         ArgumentError: ``text`` is not a str, or has a NUL or a lone surrogate.
@@ -107,7 +107,7 @@ def new_record(number: int, run: NewRun, now: float) -> RunRecord:
 
 
 def is_leased(run: RunRecord, now: float, dead: Collection[str]) -> bool:
-    """Whether somebody executes the run."""
+    """Whether a living process executes the run."""
     return run.status is RunStatus.RUNNING and run.lease_until > now and run.owner not in dead
 
 
@@ -158,7 +158,7 @@ def created(
     at: float,
     dead: Collection[str],
 ) -> Created:
-    """What becomes of a run that was asked for and is now there."""
+    """The result for a run that was asked for and is in the store now."""
     if (
         lease is None
         or run.root != wanted.root
@@ -186,7 +186,7 @@ def left(run: RunRecord, change: Change, now: float) -> RunRecord:
 
 
 def is_held(commit: Commit, epoch: int, status: RunStatus) -> bool:
-    """Whether a commit is to be written: its run is still its owner's."""
+    """Whether a commit may be written: its author still owns the run."""
     return epoch == commit.epoch and status is RunStatus.RUNNING
 
 
@@ -215,7 +215,7 @@ def signalled(run: RunRecord, now: float) -> RunRecord:
 
 
 def cancelled(run: RunRecord, now: float, dead: Collection[str]) -> RunRecord:
-    """The row of a run that is to be cancelled."""
+    """The row of a run after a request to cancel it."""
     if run.status in FINISHED:
         return run
     if is_leased(run, now, dead):
@@ -262,7 +262,7 @@ def not_found(run_id: str, where: str) -> RunNotFoundError:
 
 
 def leased(run: RunRecord, now: float) -> RunLeasedError:
-    """The error for a run that somebody executes."""
+    """The error for a run that another process executes."""
     owner, seconds = run.owner or "", max(0.0, run.lease_until - now)
     return RunLeasedError(
         f"run '{run.run_id}' is executed by {owner}, whose lease holds for another "

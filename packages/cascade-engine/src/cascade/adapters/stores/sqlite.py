@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 
 from cascade.adapters.stores import rules, sqlite_rows
-from cascade.adapters.stores.idle import Idle
+from cascade.adapters.stores.idle_connections import Idle
 from cascade.adapters.stores.listeners import Listeners
 from cascade.adapters.stores.schema.sqlite import MIGRATIONS
 from cascade.adapters.stores.sqlite_files import SQLiteFile, writing
@@ -233,7 +233,7 @@ class SQLiteStore:
         with self._of_tasks, self._readers.lent() as connection:
             with self._file.errors():
                 connection.execute("BEGIN IMMEDIATE")
-                # Nobody can take the run over before the end: that takes the same lock.
+                # No process can take the run over before the end: that takes the same lock.
                 self._fence(connection, run, epoch)
             yield _Transaction(connection, run)
             if not connection.in_transaction:

@@ -37,7 +37,7 @@ from cascade.runtime.diagnostics.blocked_stacks import (
     place_in,
 )
 from cascade.runtime.diagnostics.blocking_warnings import BlockedStep
-from cascade.runtime.diagnostics.collections import pauses
+from cascade.runtime.diagnostics.gc_pauses import pauses
 from cascade.runtime.diagnostics.usage import usage
 
 T = TypeVar("T")

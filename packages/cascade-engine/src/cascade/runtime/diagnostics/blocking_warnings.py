@@ -1,4 +1,4 @@
-"""What is said of a call that blocks the event loop: the fault, its place, and the remedy."""
+"""Warnings of calls that block the event loop: the fault, its place, and the remedy."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import threading
 from time import process_time, thread_time
 from typing import NamedTuple
 
-from cascade.runtime.diagnostics.collections import pauses
+from cascade.runtime.diagnostics.gc_pauses import pauses
 
 try:
     from resource import RUSAGE_THREAD, getrusage

@@ -1,4 +1,4 @@
-"""Cancels of calls: those of the engine, and those that a call has requested itself (M8, M13).
+"""Cancels of calls: by the engine, or requested by the call itself (M8, M13).
 
 asyncio counts how often a task was cancelled, and does not record by whom. So the count is compared
 before and after each step of a task's coroutine. A change within a step was requested by the call

@@ -8,7 +8,7 @@ cancelled, and its cancels are counted, from the first step on. If a first step 
 to the task, no other call gets it.
 
 The pump of a graph run works in the same way, for many calls at once. Here the spare has no owner:
-whoever takes over a call that waits says how it goes on.
+the code that takes over a call that waits decides how it goes on.
 """
 
 from __future__ import annotations
@@ -275,13 +275,13 @@ class EarlyCall(Marked):
         return Resumed(self)
 
     def drop(self) -> None:
-        """End a call that waits, and that nobody takes over."""
+        """End a call that waits, and that was not taken over."""
         if self.coro is not None and self._rest is None:
             self.coro.close()
 
 
 class Resumed:
-    """The coroutine of an early call, whose first step is to wait for what the call waits for."""
+    """The coroutine of an early call. Its first step yields the future that the call waits for."""
 
     __slots__ = ("_call", "_send", "throw")
 

@@ -25,8 +25,8 @@ from types import FrameType
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from cascade.runtime.around import around
 from cascade.runtime.console import write_line
+from cascade.runtime.context_managers import around
 from cascade.runtime.execution.active_runs import runs
 
 R = TypeVar("R")

@@ -36,7 +36,7 @@ def _found(around: Surroundings) -> Any:
         return item[1] if isinstance(item, tuple) else item
     if not around.run.is_own_thread(me):
         return None
-    pump, lane = around.made("pump"), around.made("loop_lane")
+    pump, lane = around.made("pump"), around.made("event_loop_lane")
     mark = None if pump is None else pump.mark
     if isinstance(mark, Spare) and mark.runs_for(around.run):
         return mark.work or mark.node

@@ -1,6 +1,6 @@
 """GraphExecutionStrategy: everything that is ready runs, concurrently.
 
-State vocabulary:
+Terms:
 
 - *segment*: a running graph. The target's is the first. A task that returns a lazy value adds one
   for all that this value needs (rule R4); it is dropped when its last node, its target, is done.
@@ -33,9 +33,9 @@ from cascade.runtime.graph_path.graphless.lone_loops import LoneLoop
 from cascade.runtime.graph_path.graphless.shared_runs import short_run
 from cascade.runtime.graph_path.graphless.short_batches import Batch
 from cascade.runtime.graph_path.lanes.beginnings import Beginnings
+from cascade.runtime.graph_path.lanes.event_loop_lane import EventLoopLane
 from cascade.runtime.graph_path.lanes.fast_lane import FastLane
 from cascade.runtime.graph_path.lanes.following import Following
-from cascade.runtime.graph_path.lanes.loop_lane import LoopLane
 from cascade.runtime.graph_path.lanes.pump import Pump
 from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
 from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
@@ -109,7 +109,7 @@ _MAKERS = {
     "following": Following,
     "gaps": Gaps,
     "handovers": Handovers,
-    "loop_lane": LoopLane,
+    "event_loop_lane": EventLoopLane,
     "pump": Pump,
     "slow_lane": SlowLane,
     "timed_calls": TimedCalls,
@@ -285,13 +285,13 @@ class GraphRun:
             return
         with self._lock:
             self._dispatch.begin_in_place()
-        await self._around.loop_lane.work_on((segment, work), in_place=True)
+        await self._around.event_loop_lane.work_on((segment, work), in_place=True)
 
     # -- the lanes ----------------------------------------------------------------------------
 
     def work_on(self, item: Item) -> Coroutine[Any, Any, None]:
         """Handle an item in the event loop's thread."""
-        return self._around.loop_lane.work_on(item)
+        return self._around.event_loop_lane.work_on(item)
 
     def pump(self) -> None:
         """Begin the items of the event loop's lane."""

@@ -18,9 +18,9 @@ from cascade.runtime.run import Run
 if TYPE_CHECKING:
     from cascade.runtime.graph_path.dispatching.dispatch import Dispatch
     from cascade.runtime.graph_path.lanes.beginnings import Beginnings
+    from cascade.runtime.graph_path.lanes.event_loop_lane import EventLoopLane
     from cascade.runtime.graph_path.lanes.fast_lane import FastLane
     from cascade.runtime.graph_path.lanes.following import Following
-    from cascade.runtime.graph_path.lanes.loop_lane import LoopLane
     from cascade.runtime.graph_path.lanes.pump import Pump
     from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
     from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
@@ -73,7 +73,7 @@ class Surroundings:
     following: Following
     gaps: Gaps
     handovers: Handovers
-    loop_lane: LoopLane
+    event_loop_lane: EventLoopLane
     nodes: Nodes
     pump: Pump
     slow_lane: SlowLane

@@ -303,7 +303,7 @@ class Attempt:
         self._abandoned = call
 
     def is_abandoned(self) -> bool:
-        """Whether nobody waits for the call any more. From any thread."""
+        """Whether the call was abandoned (M8). From any thread."""
         return self._abandoned is not None
 
     async def resolve(

@@ -1,4 +1,4 @@
-"""Names of parameters: those that a run of a target may read, known before it starts (M22).
+"""Names of the parameters that a run of a target may read, found before it starts (M22).
 
 These are the names of every ``Param`` that stands in the target, in a route, in a map or in a
 literal, or that a function of one of its tasks can name, as M21 defines that. A ``Param`` that a

@@ -22,7 +22,7 @@ class Limited(Protocol):
 
 
 class Entry(NamedTuple):
-    """What straight-line code is entered with, besides its plain values.
+    """The arguments of straight-line code, besides its plain values.
 
     Attributes:
         context: A copy of the caller's context; a call that writes to it is the last (M12).

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TextIO
 
-from cascade.runtime.around import around
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.console import terminal
+from cascade.runtime.context_managers import around
 from cascade.runtime.telemetry.bars import Bars
 from cascade.runtime.telemetry.levels import LogLevel
 from cascade.runtime.telemetry.lines import LineWriter, LogFormat

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from cascade.graph.durations import duration_text
-from cascade.runtime.around import around
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.console import flush, stream_of, terminal, write_line
+from cascade.runtime.context_managers import around
 from cascade.runtime.events import Notice, RunFinished, RunStarted
 from cascade.runtime.telemetry.bars import Bars
 from cascade.runtime.telemetry.tally import RunFigures, RunTally

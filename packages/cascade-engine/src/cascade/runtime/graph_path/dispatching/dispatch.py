@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from typing import Any, Protocol
 
-from cascade.runtime.execution.loop_calls import MOMENT
+from cascade.runtime.execution.event_loop_calls import MOMENT
 from cascade.runtime.execution.placement import belongs_on_loop
 from cascade.runtime.graph_path.dispatching.admission import Admission
 from cascade.runtime.graph_path.dispatching.openings import Openings
@@ -66,8 +66,8 @@ class Dispatch:
     Attributes:
         lanes: Handles the items; set before the first is sent, and None once the run has ended.
         sent: Items for the event loop's lane that have not begun.
-        is_pumping: Whether they are being begun, or will be soon. Whoever sets it to False has to
-            look at ``sent`` again after that.
+        is_pumping: Whether they are being begun, or will be soon. Code that sets it to False has
+            to look at ``sent`` again after that.
     """
 
     lanes: Lanes | None = None
@@ -332,7 +332,7 @@ class Dispatch:
             self.lanes.idle()
 
     def released(self) -> None:
-        """What has waited for a commit goes on. In the loop's thread."""
+        """Go on with items that have waited for a commit. In the loop's thread."""
         if self.workers is not None:
             self.workers.wake()
         if not self.busy:

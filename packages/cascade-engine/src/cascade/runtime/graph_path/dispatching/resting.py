@@ -59,4 +59,4 @@ class Resting:
 
 
 def _over(work: Work) -> None:
-    """What resumes work once the run is over: nothing."""
+    """Takes the place of the function that resumes work, once the run is over: does nothing."""

@@ -1,1 +1,4 @@
-"""Runs that need no graph: a few plain calls, or nothing but one coroutine loop."""
+"""Runs without a graph: a few calls that return plain values, or nothing but one coroutine loop.
+
+Such a run gets its graph when a call gives anything else, or takes long, and goes on there.
+"""

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from cascade.runtime.execution.early_calls import EarlyCall, has_plain_tasks
-from cascade.runtime.execution.loop_calls import MOMENT
+from cascade.runtime.execution.event_loop_calls import MOMENT
 from cascade.runtime.graph_path.graphless.short_batches import Batch
 from cascade.runtime.graph_path.graphless.short_runs import (
     WAITS,

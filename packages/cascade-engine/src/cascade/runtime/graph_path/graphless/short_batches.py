@@ -5,7 +5,7 @@ no pool of workers and no turn of the event loop. Otherwise the loop's thread ta
 the worker makes no further call of it, and a call that it is in becomes one of the graph that now
 begins, whose pool takes the thread in.
 
-State vocabulary:
+Terms:
 
 - *current*: the node that the worker calls now;
 - *taken*: whether the loop's thread has taken the batch over;
@@ -23,7 +23,7 @@ from threading import Lock, get_ident
 from typing import Any
 
 from cascade.runtime.execution.contexts import is_written
-from cascade.runtime.execution.loop_calls import MOMENT
+from cascade.runtime.execution.event_loop_calls import MOMENT
 from cascade.runtime.execution.worker_calls import WorkerCall
 from cascade.runtime.graph_path.lanes.fast_lane import arguments
 from cascade.runtime.graph_path.segments import Work

@@ -1,4 +1,4 @@
-"""Following: the next step of a node after a call, or after a failed attempt."""
+"""Following: after each call of a node. It has its value, continues (R4, R5), or tries again."""
 
 from __future__ import annotations
 

@@ -224,7 +224,9 @@ class Pump:
                 self._nodes.settle(segment, node, value)
         except BaseException as error:
             work = Work.called(segment, node, (), NO_KWARGS)
-            if self._around.loop_lane.failed(carried(node.task.func, error), work, (segment, work)):
+            if self._around.event_loop_lane.failed(
+                carried(node.task.func, error), work, (segment, work)
+            ):
                 raise
 
     def _prepare(self, spare: Spare, item: Item) -> bool:
@@ -232,7 +234,7 @@ class Pump:
         try:
             work = self._around.beginnings.begin(item)
         except BaseException as error:
-            if self._around.loop_lane.failed(error, None, item):
+            if self._around.event_loop_lane.failed(error, None, item):
                 raise
             work = None
         if work is not None and work.operation.is_wait:
@@ -290,7 +292,7 @@ class Pump:
                 return
         except BaseException as error:
             work = call.begun()
-            if self._around.loop_lane.failed(error, work, (work.segment, work)):
+            if self._around.event_loop_lane.failed(error, work, (work.segment, work)):
                 raise
         else:
             self.after(call.begun(), value)
@@ -303,7 +305,7 @@ class Pump:
                 with self._lock:
                     self._dispatch.to_loop((going_on.segment, going_on))
         except BaseException as error:
-            if self._around.loop_lane.failed(error, work, (work.segment, work)):
+            if self._around.event_loop_lane.failed(error, work, (work.segment, work)):
                 raise
 
     def _raises(self, spare: Spare, context: Context, error: BaseException) -> bool:
@@ -323,7 +325,7 @@ class Pump:
                 return False
         except BaseException as other:
             error = other
-        return self._around.loop_lane.failed(error, work, (work.segment, work))
+        return self._around.event_loop_lane.failed(error, work, (work.segment, work))
 
     @coroutine
     def _rest(self, spare: Spare, early: EarlyCall | None = None) -> Generator[Any, Any, None]:

@@ -2,7 +2,7 @@
 
 It makes attempts of plain functions that do not need the event loop: with retries, timeouts,
 caches, conditions, capacities, constraints and shared resources, and with their continuations. All
-others belong to the event loop's lane (``pump``, ``loop_lane``).
+others belong to the event loop's lane (``pump``, ``event_loop_lane``).
 """
 
 from __future__ import annotations

@@ -1,1 +1,4 @@
-"""What the rules of the language ask of nodes before and after their calls."""
+"""Rules of the language that act on the nodes of a graph run, before and after their calls.
+
+Rules that need no run are in ``cascade.runtime.semantics``.
+"""

@@ -224,7 +224,7 @@ class Waits:
     # -- for others ---------------------------------------------------------------------------
 
     def suspends(self) -> Suspended | None:
-        """What ends this run in this process, now that it does nothing but wait.
+        """The error that ends this run in this process, now that it does nothing but wait.
 
         None if it goes on waiting here.
         """

@@ -1,4 +1,4 @@
-"""The crowd: the nodes of a graph run on the threads of its pool, and those that wait for one."""
+"""The nodes of a graph run that hold its worker threads, and the nodes that wait for one."""
 
 from __future__ import annotations
 

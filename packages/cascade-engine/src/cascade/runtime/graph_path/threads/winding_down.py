@@ -1,4 +1,4 @@
-"""Winding down: the end of what a graph run that is over still has under way (M8)."""
+"""Winding down: when a graph run ends, cancels its tasks and waits for its calls (M8)."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ work therefore costs about a function call, and blocking work overlaps up to the
 
 More threads help calls that wait, and disturb those that compute (M11); see ``load``.
 
-State vocabulary:
+Terms:
 
 - *ready*: items that could be worked on now;
 - *awake*: threads inside ``drain``; each leaves when it finds nothing ready;

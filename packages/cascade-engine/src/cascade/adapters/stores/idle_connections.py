@@ -1,4 +1,4 @@
-"""Idle: connections that are used again."""
+"""Idle: connections to a database, kept open between two uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 C = TypeVar("C")
 
-#: Most connections that are kept while nobody uses them.
+#: Most connections that are kept open without a use.
 _MOST_KEPT = 4
 
 
@@ -61,7 +61,7 @@ class Idle(Generic[C]):
             self._close(connection)
 
     def close(self) -> None:
-        """Close those that nobody uses, and later the others."""
+        """Close the connections: at once, or at the end of their present use."""
         with self._lock:
             self._closed = True
             kept, self._kept = self._kept, []

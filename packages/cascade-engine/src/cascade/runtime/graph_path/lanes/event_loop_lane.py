@@ -1,6 +1,7 @@
-"""The loop's lane: handles nodes that are more than a call, each in an asyncio task.
+"""The event loop's lane: handles nodes that are more than a call, each in an asyncio task.
 
-In the event loop's thread. Mere calls are made by the pump.
+In the event loop's thread. The pump makes calls of coroutines and inline functions that have no
+resources of their own and no limits.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.spec.policies import PLAIN_CALLS
 
 
-class LoopLane:
+class EventLoopLane:
     """Awaits coroutine functions, opens resources, ends calls in time.
 
     Args:

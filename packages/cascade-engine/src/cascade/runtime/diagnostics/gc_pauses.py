@@ -1,4 +1,4 @@
-"""Pauses of the garbage collector, for which calls are not to blame.
+"""Pauses of the garbage collector: a call that lasted long because of one is not reported.
 
 The collector runs in the thread whose allocation triggers it, for a time that depends on the heap:
 half a second in a service with some million objects. ``gc.callbacks`` reports each collection.

@@ -1,4 +1,4 @@
-"""Forgotten words in a task's code: ``return`` before a call, and the call of a task.
+"""Refuses tasks whose code drops a call (no ``return``), or returns a task without calling it.
 
 Python accepts ``other.tail(x)`` and ``other(x)`` as statements, and ``return other.tail`` and
 ``return other``. The first makes a tail call that is dropped, so that the task ends there; the

@@ -1,4 +1,4 @@
-"""Checks of what ``@task`` is given: the function, its options, the defaults of its parameters."""
+"""Checks of a function under ``@task``, of its options, and of the defaults of its parameters."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 import cascade as cs
-from cascade.runtime.execution.loop_calls import LoopCalls, Patience
+from cascade.runtime.execution.event_loop_calls import LoopCalls, Patience
 
 
 class FakeLoop:

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from cascade.spec.blueprint import TailCall
+from cascade.spec.dropped_calls import dropped_tails
 from cascade.spec.errors import DefinitionError
-from cascade.spec.forgotten import dropped_tails
 from cascade.spec.task import task
 
 
@@ -31,7 +31,7 @@ def test_a_dropped_tail_call_to_itself_is_refused_at_the_declaration():
                 loop.tail(n - 1)  # dropped
 
     here = test_a_dropped_tail_call_to_itself_is_refused_at_the_declaration
-    assert f"test_forgotten.py:{line_in(here, '# dropped')}" in str(caught.value)
+    assert f"test_dropped_calls.py:{line_in(here, '# dropped')}" in str(caught.value)
     assert "wrong:  loop.tail(n - 1)" in str(caught.value)
     assert "right:  return loop.tail(…)" in str(caught.value)
 
@@ -149,7 +149,7 @@ def test_tail_calls_in_variables_that_are_never_read_are_refused(function):
     with pytest.raises(DefinitionError, match=r"into 'step', which is never read") as caught:
         task(function)
 
-    assert f"test_forgotten.py:{line_in(function, 'tail(')}" in str(caught.value)
+    assert f"test_dropped_calls.py:{line_in(function, 'tail(')}" in str(caught.value)
     assert "right:  return other.tail(…)" in str(caught.value)
 
 
@@ -265,7 +265,7 @@ def test_everything_else_is_allowed(function):
 
 
 def test_code_without_a_tail_is_not_taken_apart(monkeypatch):
-    monkeypatch.setattr("cascade.spec.forgotten._steps", lambda _code: pytest.fail("searched"))
+    monkeypatch.setattr("cascade.spec.dropped_calls._steps", lambda _code: pytest.fail("searched"))
 
     assert dropped_tails(other.func) == ()
 
@@ -322,7 +322,7 @@ def test_a_dropped_call_of_a_task_is_refused_at_the_first_call(function):
         made.map(n=[1])
 
     told = str(caught.value)
-    assert f"test_forgotten.py:{line_in(function, 'other')} and " in told
+    assert f"test_dropped_calls.py:{line_in(function, 'other')} and " in told
     if function is drop_a_call_from_a_variable:
         assert "puts its lazy value into 'done', which is never read, so that" in told
     else:
@@ -366,7 +366,7 @@ def test_other_statements_in_code_that_names_tasks_are_allowed(function):
 
 
 def test_code_that_names_no_task_is_not_taken_apart(monkeypatch):
-    monkeypatch.setattr("cascade.spec.forgotten._steps", lambda _code: pytest.fail("searched"))
+    monkeypatch.setattr("cascade.spec.dropped_calls._steps", lambda _code: pytest.fail("searched"))
 
     assert task(tail_of_no_code)(1).args == (1,)
 

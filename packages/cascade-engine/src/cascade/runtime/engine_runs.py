@@ -1,4 +1,4 @@
-"""Lives: the active runs of an engine, from their beginning to their end."""
+"""EngineRuns: the active runs of an engine, from their beginning to their end."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Awaitable
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from cascade.runtime.around import in_time
 from cascade.runtime.clock import VirtualLoop
+from cascade.runtime.context_managers import in_time
 from cascade.runtime.durable.suspended import Suspended
 from cascade.runtime.events import CodeChanged, RunFinished, RunStarted
 from cascade.runtime.execution.fairness import BUDGET
@@ -45,7 +45,7 @@ class RunInfo(NamedTuple):
     task: str | None
 
 
-class Lives:
+class EngineRuns:
     """The active runs of one engine."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Lives:
         #: When a run last gave the event loop a turn at its end.
         self._turned = perf_counter()
 
-    async def live(
+    async def execute(
         self,
         run: Run,
         target: LazyResult[Any],
