@@ -18,8 +18,9 @@ Connect = Annotated[
     bool,
     Parameter(
         negative="--no-connect",
-        help="Let other commands watch and steer it: over the broker of CASCADE_MQTT_URL; if that "
-        "is not set, those of this user on this machine.",
+        show_default=False,
+        help="Whether other commands can watch and steer it. By default those of this user on this "
+        "machine can; with CASCADE_MQTT_URL, those at that broker.",
     ),
 ]
 RunBroker = Annotated[str | None, Parameter(metavar="URL", help="The same, over this broker.")]
