@@ -77,7 +77,7 @@ class Local:
         self.hub.start()
 
     async def lose(self, connector):
-        for member in self.hub._members:
+        for member in list(self.hub._members):
             if member.name == connector._name:
                 self.hub._loop.call_soon_threadsafe(member.transport.abort)
 

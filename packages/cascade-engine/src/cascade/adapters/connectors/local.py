@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from cascade.adapters.connectors.local_folder import HubLock, LocalFolder, default_folder
 from cascade.adapters.connectors.local_frames import (
@@ -189,12 +190,17 @@ class _Session:
         connector = self._connector
         connector._in_session = True  # from now on new subscriptions are changes
         tasks = [
-            asyncio.create_task(work, name=f"{work.__name__} {connector!r}")
-            for work in (self._read(), self._write(first), self._watch())
+            asyncio.create_task(work, name=f"{name} {connector!r}")
+            for name, work in (
+                ("read", self._read()),
+                ("write", self._write(first)),
+                ("watch", self._watch()),
+            )
         ]
         ended: set[asyncio.Task[str | None]] = set()
         try:
-            await asyncio.wait({*tasks, connector._closing}, return_when=asyncio.FIRST_COMPLETED)
+            waits: set[asyncio.Future[Any]] = {*tasks, connector._closing}
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if connector._closing.done():
                 connector._wake.set()  # the queue goes out first, if there is time
                 await asyncio.wait(
