@@ -12,10 +12,12 @@ import pytest
 
 import cascade as cs
 from cascade.adapters.connectors import LocalConnector, Message, local_folder, local_hub
-from cascade.adapters.connectors.local_frames import Kind, frame, message_body, read_frame
+from cascade.adapters.connectors.local_frames import Kind, as_json, frame, read_frame
 from cascade.spec.protocols import ConnectionState
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no Unix sockets")
+
+GREETING = b'{"version": 1, "name": "x", "process": "x", "will": null}'
 
 #: Connects first, so it has the hub; says so, and then waits.
 HOLDER = """
@@ -246,8 +248,9 @@ async def test_a_process_of_another_version_is_refused(folder):
         b"GET / HTTP/1.1\r\n\r\n",
         frame(Kind.HELLO, b"[]"),
         frame(Kind.HELLO, b'{"version": 1}'),
-        frame(Kind.HELLO, b'{"version": 1, "name": "x", "process": "x"}') + frame(Kind.TAKEN),
-        frame(Kind.HELLO, b'{"version": 1, "name": "x", "process": "x"}') + frame(Kind.PUBLISH),
+        frame(Kind.HELLO, b'{"version": 1, "name": "x", "process": "x", "will": 3}'),
+        frame(Kind.HELLO, GREETING) + frame(Kind.TAKEN),
+        frame(Kind.HELLO, GREETING) + frame(Kind.PUBLISH),
         frame(Kind.PUBLISH, b"\x00\x00\x01a"),
         b"\xff\xff\xff\xff\x01",
         b"\x00\x00\x00\x01\x63",
@@ -272,10 +275,9 @@ async def test_a_member_that_reads_nothing_is_cut_off(folder, monkeypatch):
     monkeypatch.setattr(local_hub, "MAX_BYTES_QUEUED", 1_000_000)
     async with LocalConnector(folder) as connector:
         reader, writer = await asyncio.open_unix_connection(folder / "hub.sock")
-        hello = {"version": 1, "name": "slow", "process": "slow"}
-        will = Message("gone", b"1")
+        will = as_json(Message("gone", b"1"))
+        hello = {"version": 1, "name": "slow", "process": "slow", "will": will}
         writer.write(frame(Kind.HELLO, json.dumps(hello).encode()))
-        writer.write(frame(Kind.WILL, message_body(will)))
         writer.write(frame(Kind.SUBSCRIBE, b"flood"))
         while (await read_frame(reader))[0] is not Kind.DONE:
             pass

@@ -15,6 +15,7 @@ from cascade.adapters.connectors.local_folder import HubLock, LocalFolder, defau
 from cascade.adapters.connectors.local_frames import (
     VERSION,
     Kind,
+    as_json,
     frame,
     message_body,
     read_frame,
@@ -165,10 +166,13 @@ class _Session:
             ConnectorError: It does not answer in time, or refuses.
         """
         connector = self._connector
-        hello = {"version": VERSION, "name": connector._name, "process": own_name()}
+        hello = {
+            "version": VERSION,
+            "name": connector._name,
+            "process": own_name(),
+            "will": as_json(connector._will),
+        }
         self._writer.write(frame(Kind.HELLO, json.dumps(hello).encode()))
-        if connector._will is not None:
-            self._writer.write(frame(Kind.WILL, message_body(connector._will)))
         holder = HubLock(connector._folder).holder()
         try:
             async with asyncio.timeout(connector._timeout):

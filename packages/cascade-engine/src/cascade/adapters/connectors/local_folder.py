@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from cascade.adapters.connectors.local_frames import as_json, from_json
 from cascade.adapters.connectors.outbox import Message
 from cascade.spec.errors import ConnectorError
 from cascade.spec.wording import short
@@ -101,7 +102,7 @@ class LocalFolder:
 
     def keep_member(self, name: str, process: str, will: Message | None) -> None:
         """Keep a member's process and last will, until ``forget_member``."""
-        document = {"process": process, "will": None if will is None else _as_json(will)}
+        document = {"process": process, "will": as_json(will)}
         _write(self._members / name, json.dumps(document).encode())
 
     def forget_member(self, name: str) -> None:
@@ -113,8 +114,7 @@ class LocalFolder:
         for file in self._files(self._members):
             with suppress(OSError, ValueError, KeyError, TypeError):
                 document = json.loads(file.read_bytes())
-                will = document["will"]
-                found[file.name] = document["process"], None if will is None else _from_json(will)
+                found[file.name] = document["process"], from_json(document["will"])
         return found
 
     # -- retained messages --------------------------------------------------------------------
@@ -138,7 +138,7 @@ class LocalFolder:
 
     def _files(self, folder: Path) -> Iterator[Path]:
         with suppress(FileNotFoundError):
-            yield from sorted(folder.iterdir())
+            yield from sorted(file for file in folder.iterdir() if file.name[0] != ".")
 
 
 class HubLock:
@@ -195,12 +195,3 @@ def _write(file: Path, content: bytes) -> None:
     new = file.with_name(f".{file.name}.{os.getpid()}")
     new.write_bytes(content)
     new.replace(file)
-
-
-def _as_json(message: Message) -> list[object]:
-    return [message.topic, message.payload.hex(), message.retain]
-
-
-def _from_json(parts: list[object]) -> Message:
-    topic, payload, retain = parts
-    return Message(str(topic), bytes.fromhex(str(payload)), bool(retain))

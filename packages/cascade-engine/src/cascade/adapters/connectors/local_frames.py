@@ -23,12 +23,10 @@ _MAX_FRAME = MAX_PAYLOAD + MAX_BYTES + 16
 
 
 class Kind(IntEnum):
-    """What a frame says. To the hub: the first six; from the hub: the others, and ``BYE``."""
+    """What a frame says. To the hub: the first five; from the hub: the others, and ``BYE``."""
 
-    #: The first one of a connection: JSON with version, name and process; ``WILL`` follows or not.
+    #: The first one of a connection: JSON with its version, name, process and last will.
     HELLO = 1
-    #: The last will of the connector: a body as that of ``PUBLISH``.
-    WILL = 2
     #: A pattern. Answered by ``DONE``, after the retained messages.
     SUBSCRIBE = 3
     #: A pattern.
@@ -60,6 +58,25 @@ def frame(kind: Kind, body: bytes = b"") -> bytes:
 def message_body(message: Message) -> bytes:
     topic = message.topic.encode()
     return _TOPIC.pack(message.retain, len(topic)) + topic + message.payload
+
+
+def as_json(message: Message | None) -> list[object] | None:
+    """A message as JSON, for last wills."""
+    return None if message is None else [message.topic, message.payload.hex(), message.retain]
+
+
+def from_json(parts: object) -> Message | None:
+    """The message of ``as_json``.
+
+    Raises:
+        ValueError: It is none.
+    """
+    match parts:
+        case None:
+            return None
+        case [str(topic), str(payload), bool(retain)]:
+            return Message(topic, bytes.fromhex(payload), retain)
+    raise ValueError("no message")
 
 
 def read_message(body: bytes) -> Message:

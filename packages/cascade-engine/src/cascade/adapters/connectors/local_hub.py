@@ -21,6 +21,7 @@ from cascade.adapters.connectors.local_frames import (
     Frames,
     Kind,
     frame,
+    from_json,
     message_body,
     read_message,
 )
@@ -47,7 +48,6 @@ class _Member(asyncio.Protocol):
         self._hub = hub
         self._frames = Frames()
         self.name = ""
-        self.process = ""
         self.will: Message | None = None
         #: Pattern → number of its subscriptions.
         self.patterns: dict[str, int] = {}
@@ -63,6 +63,8 @@ class _Member(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self._hub.connections.add(self)
+        if self._hub.is_parting:  # it was accepted just before
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -118,7 +120,8 @@ class LocalHub:
         self._retained: dict[str, bytes] = {}
         #: Members of the last hub that did not come back yet, and their last wills.
         self._missing: dict[str, Message | None] = {}
-        #: Messages since then, for those who come back; until there are none, or no more to come.
+        #: Whether some may still come back and subscribe; and the messages since then, for them.
+        self._holds = False
         self._held: deque[Message] = deque(maxlen=_MOST_HELD)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end = asyncio.Event()
@@ -156,6 +159,11 @@ class LocalHub:
             self._thread.join()
         self._lock.release()
 
+    @property
+    def is_parting(self) -> bool:
+        """Whether it takes no more connections."""
+        return self._end.is_set()
+
     # -- in its thread ------------------------------------------------------------------------
 
     async def _serve(self, begun: threading.Event) -> None:
@@ -182,6 +190,7 @@ class LocalHub:
         for name, (process, will) in members.items():
             if process not in dead:
                 self._missing[name] = will
+                self._holds = True
             else:
                 self._folder.forget_member(name)
                 if will is not None:
@@ -190,6 +199,7 @@ class LocalHub:
     def _miss(self) -> None:
         """Publish the last wills of the members that did not come back."""
         missing, self._missing = self._missing, {}
+        self._holds = False
         self._held.clear()
         for name, will in missing.items():
             self._folder.forget_member(name)
@@ -207,9 +217,10 @@ class LocalHub:
             member.transport.close()
         if connections:
             await asyncio.wait([member.closed for member in connections], timeout=_FLUSH)
-        for member in connections:
-            member.transport.abort()
-        await asyncio.sleep(0)
+        while self.connections:
+            for member in list(self.connections):
+                member.transport.abort()
+            await asyncio.sleep(0)
 
     # -- frames -------------------------------------------------------------------------------
 
@@ -233,9 +244,6 @@ class LocalHub:
             member.change(body.decode(), -1)
         elif kind is Kind.PING:
             member.send(frame(Kind.PONG))
-        elif kind is Kind.WILL:
-            member.will = read_message(body)
-            self._folder.keep_member(member.name, member.process, member.will)
         elif kind is Kind.BYE:
             member.leaves = True
             self._folder.forget_member(member.name)
@@ -250,11 +258,12 @@ class LocalHub:
             member.send(frame(Kind.REFUSED, text.encode()))
             member.transport.close()
             return
-        member.name, member.process = str(hello["name"]), str(hello["process"])
+        member.name, process = str(hello["name"]), str(hello["process"])
+        member.will = from_json(hello["will"])
         member.is_back = member.name in self._missing
         self._missing.pop(member.name, None)
         self._members.add(member)
-        self._folder.keep_member(member.name, member.process, None)
+        self._folder.keep_member(member.name, process, member.will)
         member.send(frame(Kind.WELCOME))
 
     def _subscribe(self, member: _Member, pattern: str) -> None:
@@ -287,7 +296,7 @@ class LocalHub:
                 self._folder.retain(topic, payload)
             except OSError as error:
                 _log.warning("the next hub will not know %r: %s", topic, error.strerror)
-        elif self._missing or self._held:
+        elif self._holds:
             self._held.append(message)
         data = frame(Kind.MESSAGE, message_body(message))
         for member in list(self._members):
