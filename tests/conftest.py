@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import settings
@@ -108,6 +109,15 @@ def runs_hold_nothing_when_they_end() -> Iterator[None]:
     yield
     logger.removeHandler(handler)
     assert not said
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_runtime_folder() -> Iterator[None]:
+    """Engines and commands meet only those of this process, not those of a user."""
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory(prefix="cs-") as folder:
+        patch.setenv("XDG_RUNTIME_DIR", folder)  # a path for a socket has to be short
+        patch.delenv("CASCADE_MQTT_URL", raising=False)
+        yield
 
 
 @pytest.fixture

@@ -12,12 +12,15 @@ from tests.services import running_mosquitto
 
 import cascade as cs
 from cascade.adapters.connectors import (
+    LocalConnector,
     MemoryBroker,
     MemoryConnector,
     Message,
     MqttConnector,
     MqttSettings,
 )
+from cascade.adapters.connectors.local_folder import HubLock, LocalFolder
+from cascade.adapters.connectors.local_hub import LocalHub
 from cascade.spec.protocols import ConnectionState, Connector
 
 
@@ -38,6 +41,48 @@ class Memory:
 
     async def lose(self, connector):
         self.broker.cut(connector)
+
+
+class Local:
+    """Connectors that meet in a folder, whose hub this object can kill."""
+
+    def __init__(self, path):
+        self.path = path
+        self.folder = LocalFolder(path)
+        self.folder.prepare()
+        self.lock = HubLock(self.folder)
+        assert self.lock.take()
+        self.hub = LocalHub(self.folder, self.lock)
+        self.hub.start()
+
+    def connector(self, *, will=None, max_queued=1000):
+        return LocalConnector(self.path, will=will, max_queued=max_queued)
+
+    async def stop(self):
+        """As if its process had been killed; but no other may take its place."""
+        hub = self.hub
+
+        async def kill():
+            hub._server.close()
+            for member in hub._members:
+                member.leaves = True
+                member.transport.abort()
+            hub._end.set()
+
+        asyncio.run_coroutine_threadsafe(kill(), hub._loop)
+        await asyncio.to_thread(hub._thread.join)
+
+    async def start(self):
+        self.hub = LocalHub(self.folder, self.lock)
+        self.hub.start()
+
+    async def lose(self, connector):
+        for member in list(self.hub._members):
+            if member.name == connector._name:
+                self.hub._loop.call_soon_threadsafe(member.transport.abort)
+
+    def close(self):
+        self.hub.stop()
 
 
 class Mqtt:
@@ -72,10 +117,14 @@ class Mqtt:
             pass
 
 
-@pytest.fixture(params=["memory", "mqtt"])
-def place(request, tmp_path) -> Iterator[Memory | Mqtt]:
+@pytest.fixture(params=["memory", "local", "mqtt"])
+def place(request, tmp_path) -> Iterator[Memory | Local | Mqtt]:
     if request.param == "memory":
         yield Memory()
+    elif request.param == "local":
+        local = Local(tmp_path / "folder")
+        yield local
+        local.close()
     else:
         with running_mosquitto(tmp_path) as broker:
             yield Mqtt(broker)

@@ -96,6 +96,17 @@ def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mosquitt
         yield running
 
 
+@pytest.fixture(params=["broker", "machine"])
+def meeting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where commands and engines meet: at a broker, or in the folder of this user."""
+    if request.param == "broker":
+        request.getfixturevalue("broker")
+        return
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in [name for name in os.environ if name.startswith("CASCADE_MQTT_")]:
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture
 def started() -> Iterator[Any]:
     """Starts processes and reads their lines; ends them all."""
@@ -194,7 +205,7 @@ def test_agents_and_graphs_are_paused_slowed_and_resumed_from_another_terminal(
 
 
 def test_a_target_that_runs_by_the_command_is_steered_too(
-    broker: Mosquitto, started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    meeting: None, started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "flows.py").write_text(
@@ -202,9 +213,7 @@ def test_a_target_that_runs_by_the_command_is_steered_too(
         "    return spin.tail(n + 1)\n"
     )
     cascade("limit", "concurrency", "global", "3")
-    running = started(
-        *COMMAND, "run", "flows.py:spin", "--vm", "--connect", "--max-steps", str(10**12)
-    )
+    running = started(*COMMAND, "run", "flows.py:spin", "--vm", "--max-steps", str(10**12))
     watching = started(*COMMAND, "watch")
     watching.until(lambda line: "1 run, " in line and "1 constraint" in line)
 
@@ -217,11 +226,15 @@ def test_a_target_that_runs_by_the_command_is_steered_too(
         process.process.send_signal(signal.SIGINT)
         assert process.end() == 130
     done = call(main, "status", cwd=tmp_path)
+    kept = "no engine is connected; for those that come:\n  concurrency global 3\n"
+    assert (done.returncode, done.stdout) == (1, kept)
+    cascade("limit", "off", "global")
+    done = call(main, "status", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "no engine is connected\n")
 
 
 def test_the_last_will_of_a_killed_engine_removes_its_status_at_once(
-    broker: Mosquitto, started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    meeting: None, started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By its last will: no one has to wait for missing heartbeats."""
     monkeypatch.chdir(tmp_path)
@@ -230,7 +243,7 @@ def test_the_last_will_of_a_killed_engine_removes_its_status_at_once(
         "    return spin.tail(n + 1)\n"
     )
     watching = started(*COMMAND, "watch", "--json")
-    running = started(*COMMAND, "run", "flows.py:spin", "--vm", "--connect")
+    running = started(*COMMAND, "run", "flows.py:spin", "--vm")
     told = status_where(watching, lambda s: s["runs"])
     running.process.kill()
 

@@ -1,4 +1,4 @@
-"""Connections to running engines: the broker, and the statuses that engines publish."""
+"""Connections to running engines: where they meet, and the statuses that they publish."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from cascade.command.failures import UsageError
 from cascade.graph.durations import duration_text
 
 if TYPE_CHECKING:
-    from cascade.adapters.connectors import Message, MqttConnector
+    from cascade.adapters.connectors import Message
     from cascade.runtime.control.status import EngineStatus
+    from cascade.runtime.limits.rules import Constraint
+    from cascade.spec.protocols import Connector
 
 T = TypeVar("T")
 
@@ -25,8 +27,9 @@ Broker = Annotated[
     str | None,
     Parameter(
         metavar="URL",
-        help="mqtt://host or mqtts://host. Left out: CASCADE_MQTT_URL. The others come from "
-        "the environment: CASCADE_MQTT_USERNAME, CASCADE_MQTT_PASSWORD_FILE …",
+        help="mqtt://host or mqtts://host; its other settings come from the environment: "
+        "CASCADE_MQTT_USERNAME, CASCADE_MQTT_PASSWORD_FILE … Left out: CASCADE_MQTT_URL; if "
+        "that is not set, the engines of this user on this machine.",
     ),
 ]
 Prefix = Annotated[str, Parameter(metavar="TOPIC", help="The first levels of all topics.")]
@@ -35,32 +38,32 @@ Patience = Annotated[
 ]
 
 
-def connector_of(broker: str | None, will: Message | None = None) -> MqttConnector:
-    """A connector with the settings of the environment.
+def connector_of(broker: str | None, will: Message | None = None) -> Connector:
+    """A connector to a broker, with the settings of the environment; without one, to the engines of
+    this user on this machine.
 
     Args:
         broker: URL of the broker, instead of that of the environment.
-        will: The broker publishes this if the connection is lost for good.
+        will: Published if the connection is lost for good.
 
     Raises:
         UsageError: The settings are invalid, or the extra is not installed.
     """
-    from cascade.adapters.connectors import MqttConnector, MqttSettings
+    from cascade.adapters.connectors import LocalConnector, MqttConnector, MqttSettings
     from cascade.spec.errors import ArgumentError, ConnectorError
 
     try:
+        if broker is None and not os.environ.get("CASCADE_MQTT_URL"):
+            return LocalConnector(will=will)
         environ = dict(os.environ)
         if broker is not None:
             environ["CASCADE_MQTT_URL"] = broker
         return MqttConnector(MqttSettings.from_env(environ), will=will)
-    except (ArgumentError, ConnectorError) as error:
-        hint = "" if broker or os.environ.get("CASCADE_MQTT_URL") else ", or give --broker"
-        raise UsageError(f"{error}{hint}") from None
-    except ImportError as error:
+    except (ArgumentError, ConnectorError, ImportError) as error:
         raise UsageError(str(error)) from None
 
 
-#: Most engines that are remembered; anyone who may publish statuses could invent more.
+#: Most engines, and most constraints, that are remembered; others could invent more.
 _MOST_ENGINES = 2000
 
 
@@ -77,6 +80,7 @@ class Engines:
 
     Attributes:
         statuses: By name, without engines that have announced their end.
+        constraints: By topic, those that hold for engines which connect later.
         retained: Whether messages may be old: until the broker has sent all retained ones.
     """
 
@@ -85,6 +89,7 @@ class Engines:
     ) -> None:
         self.statuses: dict[str, EngineStatus] = {}
         self.retained = True
+        self.constraints: dict[str, Constraint] = {}
         self._clock = clock
         self._wall = wall
         #: Name → arrival of the last status.
@@ -147,6 +152,17 @@ class Engines:
             self._late[name] = self._wall() - status.time
         self._changed.set()
 
+    def hear_steering(self, topic: str, payload: bytes) -> None:
+        """Record a constraint that someone has published."""
+        from cascade.runtime.control.messages import RefusedMessageError, read_steering
+
+        prefix = topic.partition("/constraints/")[0]
+        with suppress(RefusedMessageError):
+            constraint = read_steering(prefix, topic, payload).constraint
+            self.constraints.pop(topic, None)
+            if constraint is not None and len(self.constraints) < _MOST_ENGINES:
+                self.constraints[topic] = constraint
+
     def _has_room(self, name: str) -> bool:
         """Whether one more can be remembered; dead or stale engines make room."""
         if name in self.statuses or len(self.statuses) < _MOST_ENGINES:
@@ -182,7 +198,7 @@ class Engines:
 @asynccontextmanager
 async def engines_at(
     broker: str | None, prefix: str, patience: float
-) -> AsyncIterator[tuple[MqttConnector, Engines]]:
+) -> AsyncIterator[tuple[Connector, Engines]]:
     """A connection, and the engines that the broker knows of.
 
     Raises:
@@ -204,14 +220,17 @@ async def engines_at(
         await connector.connect()
     except ConnectorError as error:
         raise UsageError(str(error)) from None
-    async with connector:
+    try:
         await connector.subscribe(f"{prefix}/engines/+/status", engines.hear)
+        await connector.subscribe(f"{prefix}/constraints/#", engines.hear_steering)
         await _in_step(connector, prefix, patience)
         engines.retained = False
         yield connector, engines
+    finally:
+        await connector.disconnect()
 
 
-async def _in_step(connector: MqttConnector, prefix: str, patience: float) -> None:
+async def _in_step(connector: Connector, prefix: str, patience: float) -> None:
     """Wait until the broker has sent all retained messages."""
     said = asyncio.Event()
     topic = f"{prefix}/commands/{os.urandom(8).hex()}"

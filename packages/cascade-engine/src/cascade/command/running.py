@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import UNSET, App, Group, Parameter
 
+from cascade.command.connecting import Connect, RunBroker, plane_of
 from cascade.command.failures import UsageError
 from cascade.command.stores import StoreUrl, opened, signing_key
 from cascade.spec.checks import check_count, check_seconds
@@ -19,8 +20,6 @@ from cascade.spec.errors import ArgumentError
 if typing.TYPE_CHECKING:
     from cascade.command.options import Option
     from cascade.command.targets import Target
-    from cascade.runtime.control.plane import ControlPlane
-    from cascade.runtime.engine import Engine
     from cascade.runtime.options import RunOptions
     from cascade.spec.lazy_types import LazyResult
 
@@ -108,12 +107,8 @@ class Flags:
             show_default=False,
         ),
     ] = ()
-    connect: Annotated[
-        Flag, Parameter(help="Allow watching and steering, over the broker of CASCADE_MQTT_URL.")
-    ] = False
-    broker: Annotated[str | None, Parameter(metavar="URL", help="The same, over this broker.")] = (
-        None
-    )
+    connect: Connect = True
+    broker: RunBroker = None
     run_id: Annotated[
         str | None,
         Parameter(
@@ -244,19 +239,6 @@ def _pairs(given: Sequence[str]) -> dict[str, Any]:
     return pairs
 
 
-def _plane(engine: Engine, broker: str | None) -> ControlPlane:
-    from cascade.adapters.connectors import Message
-    from cascade.command.remote import connector_of
-    from cascade.runtime.control.messages import status_topic
-    from cascade.runtime.control.plane import ControlPlane
-    from cascade.runtime.control.plane_options import next_name
-
-    name = next_name()
-    # In case this process is killed.
-    gone = Message(status_topic("cascade", name), b"", retain=True)
-    return ControlPlane(engine, connector_of(broker, gone), name=name)
-
-
 def _run(target: Target, lazy: LazyResult[Any], params: Mapping[str, Any], flags: Flags) -> None:
     from cascade.command.amounts import amounts
     from cascade.command.output import show_json, show_value
@@ -277,7 +259,7 @@ def _run(target: Target, lazy: LazyResult[Any], params: Mapping[str, Any], flags
                 store=there,
                 signing_key=signing_key(),
             ) as engine,
-            _plane(engine, flags.broker) if flags.connect or flags.broker else nullcontext(),
+            plane_of(engine, flags.connect, flags.broker),
         ):
             with attach(engine.bus, flags.log_format, flags.progress, log_level=flags.log_level):
                 return await engine.run(lazy, params, **flags.options)

@@ -96,8 +96,8 @@ def resume(
 @runs.command
 def cancel(run: RunId, /, *, store: StoreUrl = None) -> None:
     """End a run, wherever it is executed. Exit code 1 if it has ended already."""
+    from cascade.adapters.processes import dead_among
     from cascade.command import output
-    from cascade.runtime.durable.owner import dead_among
 
     with opened(store) as there:
         before = found(there, run)

@@ -185,8 +185,9 @@ async def _publish(
         for topic, payload in topics.items():
             connector.publish(topic, payload, retain=True)
         obeyed = await _obeyed(engines, asked, before, holds, wait)
+    have_ended = bool(asked - engines.known)
     asked &= engines.known
-    told = f"{said}: {_told(asked, obeyed)}"
+    told = f"{said}: {_told(asked, obeyed, have_ended)}"
     # A limit may be set for future engines; a pause is for running ones.
     if not obeyed and (asked or said.startswith(_PAUSE)):
         return complain(told, 1)
@@ -215,7 +216,9 @@ async def _obeyed(
     return obeying()
 
 
-def _told(asked: set[str], obeyed: set[str]) -> str:
+def _told(asked: set[str], obeyed: set[str], have_ended: bool = False) -> str:
+    if not asked and have_ended:
+        return "the engines have ended meanwhile; it is published, and holds for those that come"
     if not asked:
         return (
             "no engine is connected, so none confirms it; it is published, and holds for those "

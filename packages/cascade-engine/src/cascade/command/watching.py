@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from cascade.command.remote import Engines
     from cascade.runtime.control.status import EngineStatus
+    from cascade.runtime.limits.rules import Constraint
 
 AsJson = Annotated[bool, Parameter(help="Print JSON, for scripts.", show_default=False)]
 _NONE = "no engine is connected"
@@ -55,12 +56,12 @@ async def _status(broker: str | None, prefix: str, wait: float, json: bool) -> i
     from cascade.command.output import show_json
 
     async with engines_at(broker, prefix, wait) as (_, engines):
-        found = engines.alive
+        found, rules = engines.alive, [*engines.constraints.values()]
     if json:
         show_json([asdict(one) for one in found], "the status")
     else:
         console = Console()
-        for shown in screen(found):
+        for shown in screen(found, rules):
             console.print(shown)
     return 0 if found else 1
 
@@ -82,7 +83,9 @@ async def _as_screen(engines: Engines, console: Any) -> None:
 
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(Group(*screen(engines.alive)), refresh=True)
+            live.update(
+                Group(*screen(engines.alive, [*engines.constraints.values()])), refresh=True
+            )
             # Also without messages, because an engine may be gone.
             await engines.until(lambda: False, 1.0)
 
@@ -118,12 +121,20 @@ def line_of(one: EngineStatus) -> str:
     return f"{visible(one.engine)}: {', '.join(parts)}"
 
 
-def screen(engines: Sequence[EngineStatus]) -> list[RenderableType]:
-    """The display of their states, for a terminal of 80 columns."""
+def screen(
+    engines: Sequence[EngineStatus], constraints: Sequence[Constraint] = ()
+) -> list[RenderableType]:
+    """The display of their states, for a terminal of 80 columns.
+
+    Args:
+        engines: The engines.
+        constraints: Those that hold for engines to come; shown if there is no engine.
+    """
     from rich.padding import Padding
 
     if not engines:
-        return [_NONE]
+        waiting = [visible(f"  {one}") for one in constraints]
+        return [f"{_NONE}; for those that come:", *waiting] if waiting else [_NONE]
     shown: list[RenderableType] = []
     for one in engines:
         shown += [*([""] if shown else []), _heading(one)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from cascade.command.connecting import Connect, RunBroker, plane_of
 from cascade.command.failures import UsageError
 from cascade.command.stores import StoreUrl, opened, signing_key, url_of
 from cascade.spec.checks import check_count
@@ -60,6 +61,8 @@ def work(
         Parameter(help="Leave out lines below this level; implies --log-format human."),
     ] = None,
     store: StoreUrl = None,
+    connect: Connect = True,
+    broker: RunBroker = None,
 ) -> int:
     """Execute the runs of a store that are due, until SIGTERM or Ctrl-C.
 
@@ -80,13 +83,16 @@ def work(
     _log_to_stderr(log_level or "info")
 
     async def serve(there: RunStore) -> None:
-        async with Engine(
-            store=there,
-            resources=resources,
-            capacities=capacities,
-            retention=retention,
-            signing_key=signing_key(),
-        ) as engine:
+        async with (
+            Engine(
+                store=there,
+                resources=resources,
+                capacities=capacities,
+                retention=retention,
+                signing_key=signing_key(),
+            ) as engine,
+            plane_of(engine, connect, broker),
+        ):
             with attach(engine.bus, log_format, False, log_level=log_level):
                 logging.getLogger("cascade.worker").info("serving %r", there)
                 await engine.serve(max_runs=max_runs, use_vm=vm)

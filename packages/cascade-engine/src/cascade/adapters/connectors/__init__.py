@@ -1,5 +1,6 @@
 """Connectors: buses between engines and the outside."""
 
+from cascade.adapters.connectors.local import LocalConnector
 from cascade.adapters.connectors.memory import MemoryBroker, MemoryConnector
 from cascade.adapters.connectors.mqtt import MqttConnector
 from cascade.adapters.connectors.mqtt_settings import MqttSettings
@@ -7,6 +8,7 @@ from cascade.adapters.connectors.outbox import Message
 from cascade.adapters.connectors.topics import check_pattern, check_topic, matches
 
 __all__ = [
+    "LocalConnector",
     "MemoryBroker",
     "MemoryConnector",
     "Message",

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self, Unpack
 
+from cascade.adapters.connectors.local import LocalConnector
+from cascade.adapters.connectors.outbox import Message
 from cascade.adapters.connectors.pacing import Allowance
 from cascade.runtime.control.inbox import Inbox
 from cascade.runtime.control.messages import (
@@ -73,24 +75,32 @@ class ControlPlane:
 
     Args:
         engine: The engine.
-        connector: Connected at the start of the block, and disconnected at its end.
+        connector: Connected at the start of the block, and disconnected at its end. By default a
+            ``LocalConnector``: programs of the same user on this machine find the engine.
     """
 
     @takes(PlaneOptions, PlaneSettings)
     def __init__(
-        self, engine: Engine, connector: Connector, **options: Unpack[PlaneOptions]
+        self,
+        engine: Engine,
+        connector: Connector | None = None,
+        **options: Unpack[PlaneOptions],
     ) -> None:
         """Make a control plane; its block connects it.
 
         Raises:
             ArgumentError: An option is unknown or has an impossible value.
+            ConnectorError: No connector is given, and connectors of one machine do not work here.
         """
         if not isinstance(engine, Engine):
             raise ArgumentError(f"ControlPlane takes an engine first, but got {short(engine)}")
-        if not isinstance(connector, Connector):
+        if connector is not None and not isinstance(connector, Connector):
             raise ArgumentError(f"ControlPlane takes a connector, but got {short(connector)}")
         how = settings(PlaneSettings, "ControlPlane", options, PlaneOptions.__optional_keys__)
         self.name = how.name or next_name()
+        if connector is None:  # if this process is killed, its engine is gone
+            gone = Message(status_topic(how.prefix, self.name), b"", retain=True)
+            connector = LocalConnector(will=gone)
         self._texts = Texts(how.redact)
         self._engine = engine
         self._connector = connector

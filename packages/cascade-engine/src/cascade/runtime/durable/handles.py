@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Generic, TypeVar, cast
 
+from cascade.adapters.processes import dead_among
 from cascade.adapters.stores.urls import open_store
 from cascade.graph.codec import Codec
-from cascade.runtime.durable.owner import dead_among
 from cascade.runtime.durable.runs import value_of
 from cascade.spec.errors import RunCancelledError, RunNotFoundError, StoredError
 from cascade.spec.run_rows import FINISHED, RunRecord, RunStatus

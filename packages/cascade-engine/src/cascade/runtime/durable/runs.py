@@ -9,12 +9,12 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
+from cascade.adapters.processes import dead_among, own_name
 from cascade.adapters.stores.urls import open_store
 from cascade.graph.codec import Codec
 from cascade.runtime.durable.code import code_changes, refuse_changed, warn_of_changed
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.mail import Mail
-from cascade.runtime.durable.owner import dead_among, own_name
 from cascade.runtime.durable.programs import Program
 from cascade.runtime.durable.suspended import Suspended
 from cascade.runtime.durable.tenure import Tenure

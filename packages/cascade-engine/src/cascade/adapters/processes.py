@@ -1,8 +1,8 @@
-"""Owners: the names of processes that execute durable runs, and whether such a process still lives.
+"""Names of processes that others can tell from each other, and whether such a process still lives.
 
 A name says which process it is, on which boot of which machine. On the same machine the lease of a
-process that has ended is therefore over at once, and a program that is started again after
-``kill -9`` need not wait for it.
+durable run is therefore over as soon as its process has ended, and a program that is started again
+after ``kill -9`` need not wait for it.
 """
 
 from __future__ import annotations

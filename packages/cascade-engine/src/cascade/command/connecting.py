@@ -1,0 +1,54 @@
+"""The control plane of an engine that a command has made, so that other commands find it."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from cascade.command.failures import UsageError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from cascade.runtime.engine import Engine
+
+Connect = Annotated[
+    bool,
+    Parameter(
+        negative="--no-connect",
+        show_default=False,
+        help="Whether other commands can watch and steer it. By default those of this user on this "
+        "machine can; with CASCADE_MQTT_URL, those at that broker.",
+    ),
+]
+RunBroker = Annotated[str | None, Parameter(metavar="URL", help="The same, over this broker.")]
+
+
+def plane_of(
+    engine: Engine, connect: bool, broker: str | None
+) -> AbstractAsyncContextManager[object]:
+    """What connects the engine while its block runs.
+
+    Raises:
+        UsageError: The broker that was given cannot be used. Without one, the engine is just not
+            found by other commands: its work must not fail over that.
+    """
+    from cascade.adapters.connectors import Message
+    from cascade.command.remote import connector_of
+    from cascade.runtime.control.messages import status_topic
+    from cascade.runtime.control.plane import ControlPlane
+    from cascade.runtime.control.plane_options import next_name
+
+    if not connect and broker is None:
+        return nullcontext()
+    name = next_name()
+    # In case this process is killed.
+    gone = Message(status_topic("cascade", name), b"", retain=True)
+    try:
+        return ControlPlane(engine, connector_of(broker, gone), name=name)
+    except UsageError:
+        if broker is not None:
+            raise
+        return nullcontext()
