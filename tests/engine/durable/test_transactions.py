@@ -364,6 +364,22 @@ def test_tests_replace_them_without_a_store() -> None:
     assert done == ["a key"]
 
 
+def test_a_step_with_a_transaction_is_recorded_and_a_target_can_be_enqueued(
+    database: Database, store: RunStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert cs.run(payments.agent(2), run_id="steps", store=store) == "paid rent"
+    assert caplog.text == ""  # no warning of a step that cannot be stored
+
+    cs.enqueue(store, pay("book"), run_id="one")
+
+    async def resumed() -> object:
+        async with cs.Engine(store=store) as engine:
+            return await engine.resume("one")
+
+    assert asyncio.run(resumed()) == "paid book"
+    assert database.paid == ["book", "rent", "rent"]
+
+
 # -- idempotency keys -----------------------------------------------------------------------------
 
 
