@@ -14,7 +14,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, cast
 from unittest import mock
@@ -40,7 +40,7 @@ from cascade.runtime.engine import Engine
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.options import Durability
 from cascade.runtime.semantics.outcomes import Missing
-from cascade.spec.errors import NotStorableError, SerializationError, StoreError
+from cascade.spec.errors import NotStorableError, SerializationError, StoreError, TierError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.run_rows import Chunk, Commit, Lease, Receipt, RunStatus
 from cascade.spec.run_store import RunStore
@@ -225,6 +225,9 @@ def check_crashes(
     history = _History(program, evaluator, expected, fail_fast, durability)
     for crash in (*crashes, Crash("", 0, last)):
         outcome = asyncio.run(history.live(crash))
+        if outcome is not None and isinstance(outcome.error, TierError):
+            # A function does not get that tier; the run has failed, and goes on as any other.
+            outcome = asyncio.run(history.live(replace(crash, tier="auto")))
         if outcome is not None:
             break
     else:
@@ -293,9 +296,10 @@ class _History:
         self.logs.append(made.log)
         if made.opened and Counter(made.opened) != Counter(made.closed):
             self.faults.append(f"opened {made.opened}, closed {made.closed} (R9)")
+        if life.is_over or isinstance(outcome.error, TierError):
+            self._in_flight += len(made.log) - life.kept
         if not life.is_over:
             return outcome
-        self._in_flight += len(made.log) - life.kept
         if outcome.error is None:
             self.faults.append("it has a value that is not committed")
         return None
