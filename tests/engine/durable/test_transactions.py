@@ -26,7 +26,7 @@ from cascade.spec.errors import (
     StoreError,
     TaskTimeoutError,
 )
-from cascade.spec.run_rows import Lease
+from cascade.spec.run_rows import Commit, Lease, RunStatus
 from cascade.spec.run_store import RunStore, StoreTransaction
 
 PROGRAM = Path(__file__).with_name("payments.py")
@@ -285,6 +285,35 @@ def test_a_result_that_cannot_be_committed_with_the_effects_rolls_them_back(
     with pytest.raises(error, match=text):
         cs.run(target, run_id="r", store=store)
     assert database.paid == []
+
+
+drops = ["first call"]
+
+
+@cs.task
+def pays_after_a_loss(tx: Any = cs.inject(cs.transaction)) -> str:
+    insert(tx, "book", "")
+    if drops:
+        with tx.cursor() as cursor:
+            drops.pop()
+            cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    return "paid"
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_a_connection_that_is_lost_in_a_transaction_interrupts_the_run(
+    database: Database, store: RunStore
+) -> None:
+    """The error is none of the task, whose run would have failed."""
+    with pytest.raises(StoreError, match="was lost in the transaction of a task") as caught:
+        cs.run(pays_after_a_loss(), run_id="r", store=store)
+    assert caught.value.transient
+    run = store.find("r")
+    assert run is not None
+    assert run.status is RunStatus.RUNNING
+    store.commit([Commit(run.number, run.epoch)], seconds=0)  # its lease is over
+    assert cs.run(pays_after_a_loss(), run_id="r", store=store) == "paid"
+    assert database.paid == ["book"]
 
 
 def test_transactions_of_one_process_take_turns(database: Database, store: RunStore) -> None:

@@ -249,7 +249,10 @@ class PostgresStore:
 
     @contextmanager
     def _transaction(self, run: int, epoch: int) -> Iterator[StoreTransaction]:
-        """Errors of the task stay as they are; those of the store's own statements do not."""
+        """Errors of the task stay as they are; those of the store's own statements do not.
+
+        Nor does the error that a task has because the server is gone.
+        """
         errors = self._server.errors
         with self._lent_to_tasks.lent() as connection:
             transaction = connection.transaction()
@@ -264,6 +267,12 @@ class PostgresStore:
             except BaseException as error:
                 with suppress(psycopg.Error):
                     transaction.__exit__(type(error), error, error.__traceback__)
+                if connection.broken:
+                    raise StoreError(
+                        f"{self._server} cannot be used: its connection was lost in the "
+                        "transaction of a task",
+                        True,
+                    ) from error
                 raise
             with errors():
                 transaction.__exit__(None, None, None)
