@@ -6,7 +6,6 @@ import contextlib
 import os
 import pickle
 import re
-import resource
 import shutil
 import signal
 import sqlite3
@@ -364,23 +363,12 @@ def test_a_batch_is_nothing_when_the_process_is_killed_in_it(path, steps):
     store.close()
 
 
-@pytest.fixture
-def no_more_disk():
-    """Call it, and no file grows beyond 300 kB until the test ends."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_full_disk_is_an_error_after_which_the_store_can_be_used(store, no_more_disk):
+def test_a_full_disk_is_an_error_after_which_the_store_can_be_used(store, full_disk):
     run = begun(store)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    no_more_disk()
-    with pytest.raises(StoreError, match="the disk is full or broken") as caught:
+    with full_disk(), pytest.raises(StoreError, match="the disk is full or broken") as caught:
         store.commit(chunk(run, 1, b"x" * 1_000_000), seconds=1)
     assert not caught.value.transient
     assert store.load(run.number).chunks == []
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     assert store.commit(chunk(run, 1, b"x" * 1_000_000), seconds=1)[0].held
     assert len(store.load(run.number).chunks[0].body) == 1_000_000

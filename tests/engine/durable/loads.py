@@ -1,0 +1,236 @@
+"""Many runs, the processes that work on them, and what has to hold when all have ended."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from tests.engine.durable.drawing import TARGETS
+
+import cascade as cs
+from cascade.adapters.stores import open_store
+from cascade.graph.codec import Codec
+from cascade.runtime.durable.rows import rows_of
+from cascade.runtime.durable.runs import value_of
+from cascade.spec.errors import StoreError
+from cascade.spec.run_rows import FINISHED, RunStatus
+from cascade.spec.run_store import RunStore
+
+T = TypeVar("T")
+ROOT = Path(__file__).parents[3]
+#: Seconds for all runs of a load to end, on a busy machine too.
+PATIENCE = 100.0
+
+
+class Load:
+    """Runs in a store, and workers that execute them.
+
+    Args:
+        url: The store.
+        folder: Where the notes of calls and the logs of workers are.
+        env: Orders for the workers.
+    """
+
+    def __init__(self, url: str, folder: Path, **env: str) -> None:
+        self.url = url
+        self.folder = folder
+        self._calls = folder / "calls"
+        self._env = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "CALLS": str(self._calls),
+            "LEASE": "1",
+            **env,
+        }
+        #: Those that live, as far as this process knows.
+        self.workers: list[subprocess.Popen[bytes]] = []
+        #: Process ids of workers that stood still while others may have taken their runs over.
+        self.zombies: set[int] = set()
+        self.ids: list[str] = []
+
+    def enqueue(self, each: int, length: int, kinds: Collection[str] = (*TARGETS,)) -> None:
+        """Enqueue ``each`` runs of each kind, of ``length`` steps."""
+        with closing(open_store(self.url)) as store:
+            for n in range(each):
+                for kind in kinds:
+                    run_id = f"{kind}-{n}"
+                    cs.enqueue(store, TARGETS[kind](run_id, length), run_id=run_id)
+                    self.ids.append(run_id)
+
+    def start(self, **env: str) -> subprocess.Popen[bytes]:
+        """Start a worker."""
+        with (self.folder / "log").open("ab") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "tests.engine.durable.drawing", self.url],
+                env={**self._env, **env},
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+            )
+        self.workers.append(worker)
+        return worker
+
+    def kill(self, worker: subprocess.Popen[bytes]) -> None:
+        """Kill a worker."""
+        self.workers.remove(worker)
+        worker.kill()
+        worker.wait()
+
+    def close(self) -> None:
+        for worker in [*self.workers]:
+            self.kill(worker)
+
+    def lines(self) -> list[list[str]]:
+        """The notes of all workers so far, in their order."""
+        text = self._calls.read_text() if self._calls.exists() else ""
+        return [line.split() for line in text.splitlines()]
+
+    def until_served(self) -> None:
+        """Wait until all workers have opened the store."""
+        wanted = {worker.pid for worker in self.workers}
+        while not wanted <= {int(line[0]) for line in self.lines()}:
+            assert all(worker.poll() is None for worker in self.workers), self.log()
+            time.sleep(0.01)
+
+    def until_noted(self, kind: str) -> None:
+        """Wait for a note of a kind."""
+        while not any(line[1] == kind for line in self.lines()):
+            time.sleep(0.005)
+
+    def until_calls(self, more: int) -> None:
+        """Wait until so many more calls were made, or all runs have ended."""
+        most = len(self.lines()) + more
+        while len(self.lines()) < most and not self.has_ended():
+            time.sleep(0.005)
+
+    def has_ended(self) -> bool:
+        """Whether all runs have ended; False while the store is away."""
+        try:
+            with closing(open_store(self.url)) as store:
+                return all(run.status in FINISHED for run in store.runs())
+        except StoreError:
+            return False
+
+    def say_go(self) -> None:
+        """Send the signal that some runs wait for, however often the store is away."""
+        for run_id in self.ids:
+            if run_id.startswith("asks"):
+                patiently(lambda run_id=run_id: cs.signal(self.url, run_id, "go", 0))
+
+    def finish(self) -> None:
+        """Wait for the end of all runs. None may need a new worker."""
+        until = time.monotonic() + PATIENCE
+        while not self.has_ended():
+            assert time.monotonic() < until, self.report()
+            assert all(worker.poll() is None for worker in self.workers), self.report()
+            time.sleep(0.02)
+
+    def report(self) -> str:
+        """What is known about the runs that have not ended, and what workers have said."""
+        with closing(open_store(self.url)) as store:
+            runs = [str(run) for run in store.runs() if run.status is not RunStatus.SUCCEEDED]
+        return "\n".join([*runs, self.log()])
+
+    def log(self) -> str:
+        """What the workers have said last."""
+        return (self.folder / "log").read_text()[-6000:]
+
+    def check(self) -> None:
+        """All runs have their values, no finished call was made again, and no row is left."""
+        faults, totals = self._faults()
+        with closing(open_store(self.url)) as store:
+            for run_id in self.ids:
+                run = store.find(run_id)
+                if run is None or run.status is not RunStatus.SUCCEEDED:
+                    faults.append(f"{run_id}: {run}")
+                    continue
+                value = value_of(Codec(), run, store.load(run.number).result)
+                if value != totals[run_id]:
+                    faults.append(f"{run_id} has the value {value}, not {totals[run_id]}")
+                faults.extend(f"{run_id}: {left}" for left in left_in(store, run_id))
+        assert not faults, "\n".join([*faults[:20], self.report()])
+
+    def check_bookings(self, rows: Iterable[tuple[str, int, int]]) -> None:
+        """Each was made once, with the value that its task was given (D5)."""
+        spent = {
+            (run, int(n), int(value))
+            for _, kind, run, n, value in self.lines()
+            if kind == "spend" and run.startswith("buyer")
+        }
+        assert sorted(rows) == sorted(spent)
+
+    def _faults(self) -> tuple[list[str], dict[str, int]]:
+        """Calls that should not have been made (D2, D4), and the totals of the last steps."""
+        faults: list[str] = []
+        totals: dict[str, int] = {}
+        drawn: dict[tuple[str, int], set[int]] = {}
+        given: dict[tuple[str, str, int], int] = {}
+        #: Run → the number of its last step: all calls with higher numbers are finished.
+        last: dict[str, int] = {}
+        for line in self.lines():
+            (pid, kind, run), (n, value) = line[:3], map(int, line[3:])
+            if int(pid) in self.zombies or kind in ("serve", "stop"):
+                continue
+            if n > last.get(run, n):
+                faults.append(f"a finished step was made again: {line} (D2)")
+            if kind == "draw":
+                if ("spend", run, n) in given:
+                    faults.append(f"a finished call was made again: {line} (D2)")
+                drawn.setdefault((run, n), set()).add(value)
+                continue
+            if kind == "spend" and value not in drawn[run, n]:
+                faults.append(f"a value that was not drawn: {line}")
+            if given.setdefault((kind, run, n), value) != value:
+                faults.append(f"a call had other arguments before: {line} (D4)")
+            if kind == "step":
+                last[run] = n
+                if n == 0:
+                    totals[run] = value
+        for run in self.ids:
+            spent = sum(
+                value for (kind, of, _), value in given.items() if (kind, of) == ("spend", run)
+            )
+            if totals.get(run) != spent:
+                faults.append(f"{run} has spent {spent}, and ended with {totals.get(run)}")
+        return faults, totals
+
+
+def left_in(store: RunStore, run_id: str) -> Iterator[str]:
+    """What is in the store of a run that has succeeded, although nobody needs it."""
+    run = store.find(run_id)
+    if run is None or run.status is not RunStatus.SUCCEEDED:
+        return
+    loaded = store.load(run.number)
+    if loaded.records:
+        yield f"left in the store: {loaded.records}"
+    for chunk in loaded.chunks:
+        if all(row.owner is not None for row in rows_of(chunk)):
+            yield f"left in the store: {chunk}"
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """The result of a call that may find the store away."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return call()
+        except StoreError:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
+@contextmanager
+def loaded(url: str, folder: Path, workers: int = 1, **env: str) -> Iterator[Load]:
+    """A load with so many workers, which are gone when the block ends."""
+    load = Load(url, folder, **env)
+    try:
+        for _ in range(workers):
+            load.start()
+        load.until_served()
+        yield load
+    finally:
+        load.close()
