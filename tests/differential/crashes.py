@@ -30,19 +30,20 @@ from tests.differential.harness import (
     faults_of,
 )
 from tests.differential.programs import CAPACITIES, PARAMS, Job, Loop, Program, handlers_of
+from tests.engine.durable.leftovers import left_in
 
 import cascade
 from cascade.adapters.stores.memory import MemoryStore
 from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.durable.journal import Journal
-from cascade.runtime.durable.rows import ERROR, rows_of
+from cascade.runtime.durable.rows import ERROR
 from cascade.runtime.engine import Engine
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.options import Durability
 from cascade.runtime.semantics.outcomes import Missing
 from cascade.spec.errors import NotStorableError, SerializationError, StoreError, TierError
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.run_rows import Chunk, Commit, Lease, Receipt, RunStatus
+from cascade.spec.run_rows import Chunk, Commit, Lease, Receipt
 from cascade.spec.run_store import RunStore
 
 #: Where the tasks of the present making have their names, as those of a module of users.
@@ -349,19 +350,7 @@ class _History:
         outcome.effects = made & expected
         outcome.opened = outcome.closed = self._expected.opened
         yield from faults_of(outcome, self._expected, self._evaluator, self._fail_fast, True)
-        yield from self._left()
-
-    def _left(self) -> Iterator[str]:
-        """What is left in the store, although nobody needs it."""
-        run = self._store.find(_RUN_ID)
-        if run is None or run.status is not RunStatus.SUCCEEDED:
-            return
-        loaded = self._store.load(run.number)
-        if loaded.records:
-            yield f"left in the store: {loaded.records}"
-        for chunk in loaded.chunks:
-            if all(row.owner is not None for row in rows_of(chunk)):
-                yield f"left in the store: {chunk}"
+        yield from left_in(self._store, _RUN_ID)
 
     @contextmanager
     def _watched_journals(self) -> Iterator[None]:

@@ -1,9 +1,7 @@
 """Tasks that draw numbers: a call that is made again has another value, and its notes show it.
 
 A note has the process, the kind of call, the run, a number that counts down in the run, and the
-value that the call was given or has drawn. As a program, a worker::
-
-    python -m tests.engine.durable.drawing STORE
+value that the call was given or has drawn.
 """
 
 import asyncio
@@ -11,7 +9,6 @@ import os
 import random
 import signal
 import sqlite3
-import sys
 import threading
 from typing import Any
 
@@ -115,12 +112,13 @@ TARGETS: dict[str, Any] = {
 }
 
 
-async def main(store: str) -> None:
+async def _serve(store: str) -> None:
     async with cs.Engine(store=store) as engine:
         _note("serve", "", 0, 0)
-        await engine.serve(modules=["tests.engine.durable.drawing"], use_vm="VM" in os.environ)
+        await engine.serve(use_vm="VM" in os.environ)
 
 
-if __name__ == "__main__":
+def program(store: str) -> None:
+    """Be a worker."""
     obey()
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(_serve(store))

@@ -1,27 +1,24 @@
 """Many runs, the processes that work on them, and what has to hold when all have ended."""
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from tests.engine.durable import drawing
 from tests.engine.durable.drawing import TARGETS
+from tests.engine.durable.leftovers import left_in
+from tests.engine.durable.nursery import Child, Nursery
 
 import cascade as cs
 from cascade.adapters.stores import open_store
 from cascade.graph.codec import Codec
-from cascade.runtime.durable.rows import rows_of
 from cascade.runtime.durable.runs import value_of
 from cascade.spec.errors import StoreError
 from cascade.spec.run_rows import FINISHED, RunStatus
-from cascade.spec.run_store import RunStore
 
 T = TypeVar("T")
-ROOT = Path(__file__).parents[3]
 #: Seconds for all runs of a load to end, on a busy machine too.
 PATIENCE = 100.0
 
@@ -31,23 +28,20 @@ class Load:
 
     Args:
         url: The store.
-        folder: Where the notes of calls and the logs of workers are.
+        folder: Where the notes of calls are.
+        nursery: Starts workers.
         env: Orders for the workers.
     """
 
-    def __init__(self, url: str, folder: Path, **env: str) -> None:
+    def __init__(self, url: str, folder: Path, nursery: Nursery | None = None, **env: str) -> None:
         self.url = url
         self.folder = folder
         self._calls = folder / "calls"
-        self._env = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "CALLS": str(self._calls),
-            "LEASE": "1",
-            **env,
-        }
+        self._env = {"CALLS": str(self._calls), "LEASE": "1", **env}
+        self._nursery = nursery
         #: Those that live, as far as this process knows.
-        self.workers: list[subprocess.Popen[bytes]] = []
+        self.workers: list[Child] = []
+        self._children: list[Child] = []
         #: Process ids of workers that stood still while others may have taken their runs over.
         self.zombies: set[int] = set()
         self.ids: list[str] = []
@@ -61,20 +55,15 @@ class Load:
                     cs.enqueue(store, TARGETS[kind](run_id, length), run_id=run_id)
                     self.ids.append(run_id)
 
-    def start(self, **env: str) -> subprocess.Popen[bytes]:
+    def start(self, **env: str) -> Child:
         """Start a worker."""
-        with (self.folder / "log").open("ab") as log:
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "tests.engine.durable.drawing", self.url],
-                env={**self._env, **env},
-                cwd=ROOT,
-                stdout=log,
-                stderr=log,
-            )
+        assert self._nursery is not None
+        worker = self._nursery.start(drawing.__name__, self.url, env={**self._env, **env})
+        self._children.append(worker)
         self.workers.append(worker)
         return worker
 
-    def kill(self, worker: subprocess.Popen[bytes]) -> None:
+    def kill(self, worker: Child) -> None:
         """Kill a worker."""
         self.workers.remove(worker)
         worker.kill()
@@ -137,7 +126,7 @@ class Load:
 
     def log(self) -> str:
         """What the workers have said last."""
-        return (self.folder / "log").read_text()[-6000:]
+        return "\n".join(child.errors()[-3000:] for child in self._children[-5:])
 
     def check(self) -> None:
         """All runs have their values, no finished call was made again, and no row is left."""
@@ -199,19 +188,6 @@ class Load:
         return faults, totals
 
 
-def left_in(store: RunStore, run_id: str) -> Iterator[str]:
-    """What is in the store of a run that has succeeded, although nobody needs it."""
-    run = store.find(run_id)
-    if run is None or run.status is not RunStatus.SUCCEEDED:
-        return
-    loaded = store.load(run.number)
-    if loaded.records:
-        yield f"left in the store: {loaded.records}"
-    for chunk in loaded.chunks:
-        if all(row.owner is not None for row in rows_of(chunk)):
-            yield f"left in the store: {chunk}"
-
-
 def patiently(call: Callable[[], T]) -> T:
     """The result of a call that may find the store away."""
     until = time.monotonic() + PATIENCE
@@ -224,9 +200,11 @@ def patiently(call: Callable[[], T]) -> T:
 
 
 @contextmanager
-def loaded(url: str, folder: Path, workers: int = 1, **env: str) -> Iterator[Load]:
+def loaded(
+    url: str, folder: Path, nursery: Nursery, workers: int = 0, **env: str
+) -> Iterator[Load]:
     """A load with so many workers, which are gone when the block ends."""
-    load = Load(url, folder, **env)
+    load = Load(url, folder, nursery, **env)
     try:
         for _ in range(workers):
             load.start()

@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+#: To be on the path of modules of such a program.
+ROOT = Path(__file__).parents[3]
+
 
 def note(text: str) -> None:
     """Append a line to the file CALLS, if there is one; whole, also when the process is killed."""

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
-from pathlib import Path
 from typing import Any
+
+from tests.engine.durable.notes import note
 
 import cascade as cs
 from cascade.adapters.stores import open_store
@@ -27,14 +28,6 @@ def reach(point: str) -> None:
     """End the process, if this is where it is to be killed."""
     if os.environ.get("KILL_AT") == point and next(points) == int(os.environ["KILL_NUMBER"]):
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def note(text: str) -> None:
-    """Append a line to the file of calls; whole, also when the process is killed."""
-    path = os.environ.get("CALLS")
-    if path:
-        with Path(path).open("a") as file:
-            file.write(text + "\n")
 
 
 def insert(tx: Any, order: str, key: str) -> None:

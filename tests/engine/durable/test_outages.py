@@ -1,10 +1,6 @@
-"""Stores that are away, full, locked or copied while runs are executed (D2–D6).
-
-``CASCADE_KILLS=300 pytest -m thorough tests/engine/durable/test_outages.py`` tries as many.
-"""
+"""Stores that are away, full, locked or copied while runs are executed (D2–D6)."""
 
 import asyncio
-import os
 import random
 import shutil
 import signal
@@ -20,6 +16,8 @@ import pytest
 from tests.engine.durable import drawing
 from tests.engine.durable.drawing import BOOKINGS
 from tests.engine.durable.loads import Load, loaded
+from tests.engine.durable.nursery import Nursery
+from tests.engine.durable.trials import MANY, trials
 from tests.services import Postgres, running_postgres
 
 import cascade as cs
@@ -32,7 +30,6 @@ psycopg: Any = pytest.importorskip("psycopg")
 
 Mode = Literal["fast", "immediate", "kill"]
 _THOROUGH = [pytest.mark.thorough, pytest.mark.timeout(0)]
-_MANY = int(os.environ.get("CASCADE_KILLS", "100"))
 
 
 # -- a server that is restarted --------------------------------------------------------------------
@@ -51,18 +48,18 @@ _MANY = int(os.environ.get("CASCADE_KILLS", "100"))
                 id=f"many {seed}",
                 marks=_THOROUGH,
             )
-            for seed in range(max(_MANY // 50, 1))
+            for seed in range(max(MANY // 50, 1))
         ),
     ],
 )
 def test_runs_go_on_when_their_server_is_restarted(
-    workers: int, each: int, length: int, modes: list[Mode], tmp_path: Path
+    workers: int, each: int, length: int, modes: list[Mode], tmp_path: Path, nursery: Nursery
 ) -> None:
     chance = random.Random(str(modes))
     with running_postgres() as server:
         with psycopg.connect(server.url) as connection:
             connection.execute(BOOKINGS)
-        with loaded(server.url, tmp_path, workers) as load:
+        with loaded(server.url, tmp_path, nursery, workers) as load:
             load.enqueue(each, length)
             for mode in modes:
                 load.until_calls(chance.randint(10, 40))
@@ -127,12 +124,12 @@ def _end_lease(url: str, run_id: str) -> None:
         store.commit([Commit(run.number, run.epoch)], seconds=0)
 
 
-@pytest.mark.parametrize("seed", range(max(_MANY // 20, 1)))
-@pytest.mark.thorough
-@pytest.mark.timeout(0)
-def test_workers_on_a_full_disk_say_so_and_lose_nothing(seed: int, tmp_path: Path) -> None:
-    chance = random.Random(seed)
-    with loaded(_with_bookings(tmp_path), tmp_path, 0) as load:
+@trials(10, first=0)
+def test_workers_on_a_full_disk_say_so_and_lose_nothing(
+    trial: int, tmp_path: Path, nursery: Nursery
+) -> None:
+    chance = random.Random(trial)
+    with loaded(_with_bookings(tmp_path), tmp_path, nursery) as load:
         load.enqueue(4, 20)
         for space in sorted(chance.randint(100_000, 1_000_000) for _ in range(3)):
             worker = load.start(FILE_SIZE=str(space), **chance.choice([{}, {"VM": "1"}]))
@@ -205,11 +202,11 @@ async def test_a_run_waits_while_another_program_holds_the_lock(
 
 @pytest.mark.parametrize("end", ["goes on", pytest.param("is killed", marks=_THOROUGH)])
 def test_a_process_that_stands_still_in_a_transaction_holds_up_all_others(
-    end: str, tmp_path: Path
+    end: str, tmp_path: Path, nursery: Nursery
 ) -> None:
     """They say so, and go on when it does, or is killed."""
     url = f"{_with_bookings(tmp_path)}&timeout=0.2"
-    with loaded(url, tmp_path, 0) as load:
+    with loaded(url, tmp_path, nursery) as load:
         load.enqueue(2, 6)
         worker = load.start(STOP_AT="buyer-0 4")
         load.until_noted("stop")
@@ -239,7 +236,7 @@ def _until_logged(load: Load, text: str) -> None:
 
 @pytest.mark.parametrize("how", ["backup", "files"])
 @pytest.mark.parametrize(
-    "moment", [20, *(pytest.param(n, marks=_THOROUGH) for n in range(1, 1 + _MANY // 2))]
+    "moment", [20, *(pytest.param(n, marks=_THOROUGH) for n in range(1, 1 + MANY // 2))]
 )
 async def test_a_copy_that_is_made_at_any_moment_goes_on(
     how: str, moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -270,7 +267,6 @@ def _load(folder: Path) -> Load:
     folder.mkdir()
     load = Load(f"sqlite:///{folder}/runs.db", folder)
     load.ids = ["agent-0", "sleeper-0", "plan-0"]
-    (folder / "log").touch()
     return load
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.engine.durable import payments
+from tests.engine.durable.notes import ROOT
 from tests.engine.durable.payments import checkout, insert, pay
 
 import cascade as cs
@@ -81,7 +82,13 @@ def store(database: Database) -> Iterator[RunStore]:
 def _program(url: str, calls: Path, *arguments: str, kill: tuple[str, int] | None = None) -> str:
     """Run ``payments.py``; its output, or an empty text if it was killed."""
     point, number = kill or ("", 0)
-    env = {**os.environ, "CALLS": str(calls), "KILL_AT": point, "KILL_NUMBER": str(number)}
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "CALLS": str(calls),
+        "KILL_AT": point,
+        "KILL_NUMBER": str(number),
+    }
     command = [sys.executable, str(PROGRAM), url, *arguments]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if kill is not None:
