@@ -91,9 +91,13 @@ class Load:
             time.sleep(0.005)
 
     def until_calls(self, more: int) -> None:
-        """Wait until so many more calls were made, or all runs have ended."""
+        """Wait until so many more calls were made, all runs have ended, or all workers."""
         most = len(self.lines()) + more
-        while len(self.lines()) < most and not self.has_ended():
+        looks = 0
+        while len(self.lines()) < most and any(each.poll() is None for each in self.workers):
+            looks += 1
+            if not looks % 20 and self.has_ended():
+                return
             time.sleep(0.005)
 
     def has_ended(self) -> bool:

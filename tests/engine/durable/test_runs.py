@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.engine.durable.tasks import add, calls, double, fails, fragile
 
 import cascade as cs
 from cascade.adapters.stores import open_store
@@ -16,43 +17,6 @@ from cascade.spec.errors import (
 )
 from cascade.spec.run_rows import Lease, RunRecord, RunStatus
 from cascade.spec.run_store import RunStore
-
-calls: Counter[str] = Counter()
-fails = {"left": 0}
-
-
-@pytest.fixture(autouse=True)
-def nothing_called():
-    calls.clear()
-    fails["left"] = 0
-
-
-@pytest.fixture
-def store():
-    store = open_store("memory:")
-    yield store
-    store.close()
-
-
-@cs.task
-def add(a: int, b: int) -> int:
-    calls["add"] += 1
-    return a + b
-
-
-@cs.task
-async def double(x: int) -> int:
-    calls["double"] += 1
-    return 2 * x
-
-
-@cs.task
-def fragile(x: int) -> int:
-    calls["fragile"] += 1
-    if fails["left"]:
-        fails["left"] -= 1
-        raise ValueError("not yet")
-    return x
 
 
 @cs.task

@@ -14,32 +14,12 @@ from pathlib import Path
 import pytest
 from tests.engine.durable import flows_served as flows
 from tests.engine.durable.notes import ROOT
+from tests.engine.durable.tasks import add, calls
 
 import cascade as cs
-from cascade.adapters.stores import open_store
 from cascade.runtime.durable import runs
 from cascade.spec.errors import ArgumentError, RunCancelledError, RunError
 from cascade.spec.run_rows import Lease, RunStatus
-
-calls: Counter[str] = Counter()
-
-
-@pytest.fixture(autouse=True)
-def nothing_called():
-    calls.clear()
-
-
-@pytest.fixture
-def store():
-    store = open_store("memory:")
-    yield store
-    store.close()
-
-
-@cs.task
-def add(a: int, b: int) -> int:
-    calls["add"] += 1
-    return a + b
 
 
 @cs.task

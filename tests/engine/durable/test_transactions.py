@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class Database:
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         if self.url.startswith("sqlite"):
-            connection: Any = sqlite3.connect(self.url.removeprefix("sqlite:///"))
+            connection: Any = sqlite3.connect(self.url.removeprefix("sqlite:///").partition("?")[0])
         else:
             import psycopg
 
@@ -66,10 +66,8 @@ class Database:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
-    if request.param == "sqlite":
-        return Database(f"sqlite:///{tmp_path}/runs.db")
-    return Database(request.getfixturevalue("postgres_url"))
+def database(request: pytest.FixtureRequest, store_url: Callable[[str], str]) -> Database:
+    return Database(store_url(request.param))
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from tests.engine.durable import flows
 from tests.engine.durable.nursery import Child, Nursery
+from tests.engine.durable.tasks import calls
 
 import cascade as cs
 from cascade.adapters.stores import open_store
@@ -34,24 +34,12 @@ from cascade.spec.run_rows import Lease, RunRecord, RunStatus
 from cascade.spec.run_store import RunStore
 from cascade.testing import VirtualTime
 
-calls: Counter[str] = Counter()
 PATHS = pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
 
 
-@pytest.fixture(autouse=True)
-def nothing_called() -> None:
-    calls.clear()
-
-
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunStore]:
-    url = "memory:"
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/r.db?synchronous=normal"
-    elif request.param == "postgres":
-        pytest.importorskip("psycopg")
-        url = request.getfixturevalue("postgres_url")
-    store = open_store(url)
+def store(request: pytest.FixtureRequest, store_url: Callable[[str], str]) -> Iterator[RunStore]:
+    store = open_store(store_url(request.param))
     yield store
     store.close()
 
