@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ import cascade as cs
 from cascade.adapters.stores import open_store
 from cascade.graph.codec import Codec
 from cascade.runtime.durable.runs import value_of
-from cascade.spec.errors import StoreError
+from cascade.spec.errors import RunConflictError, StoreError
 from cascade.spec.run_rows import FINISHED, RunStatus
 
 T = TypeVar("T")
@@ -91,13 +92,12 @@ class Load:
             time.sleep(0.005)
 
     def until_calls(self, more: int) -> None:
-        """Wait until so many more calls were made, all runs have ended, or all workers."""
-        most = len(self.lines()) + more
-        looks = 0
-        while len(self.lines()) < most and any(each.poll() is None for each in self.workers):
-            looks += 1
-            if not looks % 20 and self.has_ended():
-                return
+        """Wait until so many more calls were made, or none was for a second."""
+        made = len(self.lines())
+        most, until = made + more, time.monotonic() + 1
+        while (now := len(self.lines())) < most and time.monotonic() < until:
+            if now > made:
+                made, until = now, time.monotonic() + 1
             time.sleep(0.005)
 
     def has_ended(self) -> bool:
@@ -111,8 +111,10 @@ class Load:
     def say_go(self) -> None:
         """Send the signal that some runs wait for, however often the store is away."""
         for run_id in self.ids:
-            if run_id.startswith("asks"):
-                patiently(lambda run_id=run_id: cs.signal(self.url, run_id, "go", 0))
+            if not run_id.startswith("asks"):
+                continue
+            with suppress(RunConflictError):  # it got one before, and has ended
+                patiently(partial(cs.signal, self.url, run_id, "go", 0))
 
     def finish(self) -> None:
         """Wait for the end of all runs. None may need a new worker."""

@@ -53,8 +53,11 @@ def test_runs_go_on_when_their_workers_are_killed(
         load.enqueue(chance.randint(1, 6), chance.randint(5, 20))
         for _ in range(chance.randint(2, 3)):
             load.start(**_orders(chance))
-        for _ in range(10):
+        go = chance.randrange(10)
+        for kill in range(10):
             load.until_calls(chance.randint(1, 40))
+            if kill == go:
+                load.say_go()
             if load.has_ended():
                 break
             time.sleep(chance.random() * 0.02)

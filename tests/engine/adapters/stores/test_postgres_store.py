@@ -63,42 +63,6 @@ def test_all_tables_are_in_the_schema_cascade(store, stranger):
     assert len(tables) == 10
 
 
-def test_a_store_of_a_newer_cascade_is_refused(store, postgres_url, stranger):
-    stranger.execute("UPDATE cascade.meta SET value = 1000 WHERE key = 'schema'")
-
-    with pytest.raises(StoreError, match=r"has version 1000 of the tables .* install a newer"):
-        PostgresStore(postgres_url)
-
-
-def test_migrations_are_applied_one_after_the_other(store, postgres_url, stranger, monkeypatch):
-    """And an older process goes on with a store that a newer one has migrated."""
-    from cascade.adapters.stores import postgres
-
-    run = begun(store)
-    second = ("ALTER TABLE cascade.runs ADD COLUMN colour text", "CREATE TABLE cascade.more ()")
-    monkeypatch.setattr(postgres, "MIGRATIONS", (*postgres.MIGRATIONS, second))
-    newer = PostgresStore(postgres_url)
-
-    assert newer.load(run.number).run == run
-    stranger.execute("SELECT colour FROM cascade.runs")
-    assert store.commit(chunk(run), seconds=1)[0].held
-    assert begun(store, "b").epoch == 1
-    newer.close()
-    PostgresStore(postgres_url).close()
-
-
-def test_a_migration_that_fails_leaves_nothing_behind(store, postgres_url, stranger, monkeypatch):
-    from cascade.adapters.stores import postgres
-
-    broken = ("CREATE TABLE cascade.more ()", "CREATE TABLE cascade.runs ()")
-    monkeypatch.setattr(postgres, "MIGRATIONS", (*postgres.MIGRATIONS, broken))
-    with pytest.raises(StoreError, match='relation "runs" already exists'):
-        PostgresStore(postgres_url)
-
-    found = stranger.execute("SELECT count(*) FROM pg_class WHERE relname = 'more'").fetchone()
-    assert found == (0,)
-
-
 def test_renewing_leases_changes_no_index(postgres_url, stranger):
     """New versions of rows stay on their pages, or endless runs would bloat the indexes."""
     stranger.execute("DROP SCHEMA cascade CASCADE")  # with what is counted there
