@@ -216,7 +216,10 @@ class Postgres:
             version = self._cleaner.execute("SELECT value FROM cascade.meta").fetchall()
             if version != [(1,)]:  # a test has migrated them
                 statements = ["DROP SCHEMA cascade CASCADE"]
-        self._cleaner.execute(";".join(statements))
+        while True:
+            with suppress(psycopg.errors.DeadlockDetected):  # what a test has broken off still ends
+                self._cleaner.execute(";".join(statements))
+                return
 
     def _call(self, program: str, *arguments: str) -> None:
         command = [self.binary(program), *arguments]

@@ -239,7 +239,8 @@ def test_a_claim_takes_what_nobody_else_is_claiming_and_does_not_wait(store, pos
 
 def test_two_batches_that_wait_for_each_other_are_both_written(store, stranger, postgres_url):
     """PostgreSQL breaks one of them off, which is then tried again."""
-    stranger.execute("ALTER ROLE tester SET deadlock_timeout = '20ms'")
+    # It looks for a deadlock once, after so long: by then there has to be one.
+    stranger.execute("ALTER ROLE tester SET deadlock_timeout = '500ms'")
     try:
         hurried = PostgresStore(postgres_url)
         runs = [begun(hurried, run_id) for run_id in "ab"]
@@ -253,7 +254,7 @@ def test_two_batches_that_wait_for_each_other_are_both_written(store, stranger, 
         until = time.monotonic() + 20
         while stranger.execute(waiting).fetchone() == (0,) and time.monotonic() < until:
             time.sleep(0.001)
-        holding.execute("SET deadlock_timeout = '10s'")  # the other one is to be broken off
+        holding.execute("SET deadlock_timeout = '30s'")  # the other one is to be broken off
         holding.execute("UPDATE cascade.runs SET progress = 5 WHERE run_id = 'a'")
         holding.commit()
         writer.join(20)
