@@ -196,7 +196,9 @@ async def test_a_cancelled_run_may_be_resumed(store):
     assert calls == {"add": 1}
 
 
-async def test_a_run_cancelled_by_its_handle_is_cancelled_for_good(store):
+@pytest.fixture
+def endless():
+    """An event, and a task that sets it and does not end by itself."""
     begun = asyncio.Event()
 
     @cs.task
@@ -204,6 +206,11 @@ async def test_a_run_cancelled_by_its_handle_is_cancelled_for_good(store):
         begun.set()
         await asyncio.Event().wait()
 
+    return begun, wait
+
+
+async def test_a_run_cancelled_by_its_handle_is_cancelled_for_good(store, endless):
+    begun, wait = endless
     async with cs.Engine(store=store) as engine:
         handle = engine.start(wait(), run_id="one")
         await begun.wait()
@@ -213,28 +220,16 @@ async def test_a_run_cancelled_by_its_handle_is_cancelled_for_good(store):
     assert store.find("one").status is RunStatus.CANCELLED
 
 
-async def test_a_run_whose_engine_is_closed_may_be_resumed(store):
-    begun = asyncio.Event()
-
-    @cs.task
-    async def wait() -> None:
-        begun.set()
-        await asyncio.Event().wait()
-
+async def test_a_run_whose_engine_is_closed_may_be_resumed(store, endless):
+    begun, wait = endless
     async with cs.Engine(store=store) as engine:
         engine.start(wait(), run_id="one")
         await begun.wait()
     assert store.find("one").status is RunStatus.ENQUEUED
 
 
-async def test_cancel_in_the_store_ends_a_run_under_way(store):
-    begun = asyncio.Event()
-
-    @cs.task
-    async def wait() -> None:
-        begun.set()
-        await asyncio.Event().wait()
-
+async def test_cancel_in_the_store_ends_a_run_under_way(store, endless):
+    begun, wait = endless
     async with cs.Engine(store=store) as engine:
         running = asyncio.ensure_future(engine.run(add(double(1), wait()), run_id="one"))
         await begun.wait()
