@@ -20,7 +20,7 @@ from typing import Any
 from tests.engine.durable.notes import ROOT
 
 #: What forks can run: the function ``program`` of one of these modules.
-_MODULES = ("tests.engine.durable.flows", "tests.engine.durable.drawing")
+_MODULES = tuple(f"tests.engine.durable.{name}" for name in ("drawing", "flows", "payments"))
 #: Modules that programs import when they need them.
 _ALSO = ("tests.engine.durable.kill_points", "cascade.runtime.durable.serving")
 

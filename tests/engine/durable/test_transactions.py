@@ -1,11 +1,8 @@
 """Effects that happen once: ``cs.transaction`` (D5), and ``cs.idempotency_key`` (D3)."""
 
 import asyncio
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.engine.durable import payments
-from tests.engine.durable.notes import ROOT
+from tests.engine.durable.nursery import Nursery
 from tests.engine.durable.payments import checkout, insert, pay
 
 import cascade as cs
@@ -29,8 +26,6 @@ from cascade.spec.errors import (
 )
 from cascade.spec.run_rows import Commit, Lease, RunStatus
 from cascade.spec.run_store import RunStore, StoreTransaction
-
-PROGRAM = Path(__file__).with_name("payments.py")
 
 
 class Database:
@@ -77,23 +72,21 @@ def store(database: Database) -> Iterator[RunStore]:
     store.close()
 
 
-def _program(url: str, calls: Path, *arguments: str, kill: tuple[str, int] | None = None) -> str:
-    """Run ``payments.py``; its output, or an empty text if it was killed."""
-    point, number = kill or ("", 0)
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "CALLS": str(calls),
-        "KILL_AT": point,
-        "KILL_NUMBER": str(number),
-    }
-    command = [sys.executable, str(PROGRAM), url, *arguments]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    if kill is not None:
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        return ""
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+#: Runs ``payments.py``; gives its output, or an empty text if it was killed.
+Program = Callable[..., str]
+
+
+@pytest.fixture
+def program(nursery: Nursery) -> Program:
+    def run(url: str, calls: Path, *arguments: str, kill: tuple[str, int] | None = None) -> str:
+        point, number = kill or ("", 0)
+        env = {"CALLS": str(calls), "KILL_AT": point, "KILL_NUMBER": str(number)}
+        child = nursery.start(payments.__name__, url, *arguments, env=env)
+        out, err = child.communicate()
+        assert child.returncode == (0 if kill is None else -signal.SIGKILL), err
+        return out.strip()
+
+    return run
 
 
 def _lines(path: Path) -> list[str]:
@@ -111,12 +104,12 @@ _OFTEN = pytest.mark.thorough
     ("point", "calls"), [("in the call", 2), ("before the commit", 2), ("after the commit", 1)]
 )
 def test_an_effect_happens_once_wherever_the_process_is_killed(
-    database: Database, tmp_path: Path, target: str, point: str, calls: int
+    database: Database, tmp_path: Path, program: Program, target: str, point: str, calls: int
 ) -> None:
     noted = tmp_path / "calls"
-    _program(database.url, noted, "r", target, kill=(point, 1))
+    program(database.url, noted, "r", target, kill=(point, 1))
     assert database.paid == ([] if calls == 2 else ["book"])
-    assert _program(database.url, noted, "r", target) == "shipped, paid book"
+    assert program(database.url, noted, "r", target) == "shipped, paid book"
     assert database.paid == ["book"]
     assert _lines(noted).count("pay book") == calls
 
@@ -125,11 +118,13 @@ def test_an_effect_happens_once_wherever_the_process_is_killed(
     "point", [*(pytest.param(p, marks=_OFTEN) for p in ("in the call", "after the commit")),
               "before the commit"]
 )  # fmt: skip
-def test_each_step_of_an_agent_pays_once(database: Database, tmp_path: Path, point: str) -> None:
+def test_each_step_of_an_agent_pays_once(
+    database: Database, tmp_path: Path, program: Program, point: str
+) -> None:
     noted = tmp_path / "calls"
     for number in (2, 1, 1):
-        _program(database.url, noted, "r", "steps", kill=(point, number))
-    assert _program(database.url, noted, "r", "steps") == "paid rent"
+        program(database.url, noted, "r", "steps", kill=(point, number))
+    assert program(database.url, noted, "r", "steps") == "paid rent"
     assert database.paid == ["rent"] * 5
     assert len(database.query("SELECT DISTINCT idempotency FROM payments")) == 5
     assert database.outcomes == 0  # each was dropped with its step
@@ -422,18 +417,18 @@ def test_a_step_with_a_transaction_is_recorded_and_a_target_can_be_enqueued(
 )
 @pytest.mark.parametrize("target", ["plain_loop", "thinking"])
 def test_each_call_of_a_loop_has_the_same_key_in_every_process(
-    tmp_path: Path, target: str, durability: str
+    tmp_path: Path, program: Program, target: str, durability: str
 ) -> None:
     """(D3)"""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    _program(f"sqlite:///{tmp_path}/whole.db", whole, "r", target, durability)
+    program(f"sqlite:///{tmp_path}/whole.db", whole, "r", target, durability)
     expected = _lines(whole)
     assert len({line.split()[1] for line in expected}) == len(expected) >= 10
 
     url = f"sqlite:///{tmp_path}/parts.db"
     for number in (3, 1, 4):
-        _program(url, parts, "r", target, durability, kill=("with a key", number))
-    _program(url, parts, "r", target, durability)
+        program(url, parts, "r", target, durability, kill=("with a key", number))
+    program(url, parts, "r", target, durability)
     assert set(_lines(parts)) == set(expected)
     if durability == "sync":
         again = len(_lines(parts)) - len(expected)
