@@ -7,7 +7,7 @@ import gc
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -132,6 +132,22 @@ def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server that all tests of a process share."""
     with running_postgres() as server:
         yield server
+
+
+@pytest.fixture
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """``store_url("sqlite")``: where a store of this kind is, without any runs."""
+
+    def url(kind: str) -> str:
+        if kind == "memory":
+            return "memory:"
+        if kind == "sqlite":
+            # Whether commits reach the disk is tested elsewhere; here they are many.
+            return f"sqlite:///{tmp_path}/runs.db?synchronous=normal"
+        pytest.importorskip("psycopg")
+        return str(request.getfixturevalue("postgres_url"))
+
+    return url
 
 
 @pytest.fixture

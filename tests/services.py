@@ -11,9 +11,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -175,19 +175,26 @@ class Postgres:
                 raise RuntimeError(f"PostgreSQL does not start:\n{self._log.read_text()}")
             time.sleep(0.01)
 
-    def stop(self) -> None:
-        """Stop it; connections are lost, and what was committed is not."""
+    def stop(self, mode: Literal["fast", "immediate", "kill"] = "fast") -> None:
+        """Stop it; connections are lost, and what was committed is not.
+
+        Args:
+            mode: As pg_ctl names them; the next start after ``"immediate"`` is a recovery. With
+                ``"kill"`` all of its processes are killed at once.
+        """
         if self._cleaner is not None:
             self._cleaner.close()
             self._cleaner = None
         process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(signal.SIGINT)  # "fast": does not wait for clients
+        if process is not None and mode == "kill":
+            _kill_all(process)
+        elif process is not None:
+            # Neither waits for clients.
+            process.send_signal(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                _kill_all(process)
         self._log.write_text("")  # the next start is to say that it is ready
 
     def clear(self) -> None:
@@ -209,7 +216,10 @@ class Postgres:
             version = self._cleaner.execute("SELECT value FROM cascade.meta").fetchall()
             if version != [(1,)]:  # a test has migrated them
                 statements = ["DROP SCHEMA cascade CASCADE"]
-        self._cleaner.execute(";".join(statements))
+        while True:
+            with suppress(psycopg.errors.DeadlockDetected):  # what a test has broken off still ends
+                self._cleaner.execute(";".join(statements))
+                return
 
     def _call(self, program: str, *arguments: str) -> None:
         command = [self.binary(program), *arguments]
@@ -224,6 +234,33 @@ class Postgres:
         )
         if done.returncode:
             raise RuntimeError(f"{program} fails:\n{done.stdout}")
+
+
+def _kill_all(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process, and then its children; returns when all have ended."""
+    children = [int(child) for child in _children_of(process.pid)]
+    process.kill()
+    process.wait()
+    for child in children:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    until = time.monotonic() + _STARTS_WITHIN
+    while any(_is_alive(child) for child in children) and time.monotonic() < until:
+        time.sleep(0.005)
+
+
+def _children_of(pid: int) -> list[str]:
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
+    return listed.stdout.split()
+
+
+def _is_alive(pid: int) -> bool:
+    state = subprocess.run(
+        ["ps", "-o", "stat=", str(pid)], capture_output=True, text=True, check=False
+    )
+    return state.stdout.strip()[:1] not in ("", "Z")
 
 
 def _version_of(folder: Path) -> int:

@@ -90,14 +90,9 @@ in_databases = pytest.mark.parametrize("kind", ["sqlite", "postgres"], indirect=
 
 
 @pytest.fixture
-def url(kind, tmp_path, request):
+def url(kind, store_url):
     """Where a store without any run is."""
-    if kind == "memory":
-        return "memory:"
-    if kind == "sqlite":
-        # Whether commits reach the disk is tested elsewhere; here they are many.
-        return f"sqlite:///{tmp_path}/runs.db?synchronous=normal"
-    return request.getfixturevalue("postgres_url")
+    return store_url(kind)
 
 
 @pytest.fixture

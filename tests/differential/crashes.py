@@ -14,7 +14,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, cast
 from unittest import mock
@@ -30,19 +30,20 @@ from tests.differential.harness import (
     faults_of,
 )
 from tests.differential.programs import CAPACITIES, PARAMS, Job, Loop, Program, handlers_of
+from tests.engine.durable.leftovers import left_in
 
 import cascade
 from cascade.adapters.stores.memory import MemoryStore
 from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.durable.journal import Journal
-from cascade.runtime.durable.rows import ERROR, rows_of
+from cascade.runtime.durable.rows import ERROR
 from cascade.runtime.engine import Engine
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.options import Durability
 from cascade.runtime.semantics.outcomes import Missing
-from cascade.spec.errors import NotStorableError, SerializationError, StoreError
+from cascade.spec.errors import NotStorableError, SerializationError, StoreError, TierError
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.run_rows import Chunk, Commit, Lease, Receipt, RunStatus
+from cascade.spec.run_rows import Chunk, Commit, Lease, Receipt
 from cascade.spec.run_store import RunStore
 
 #: Where the tasks of the present making have their names, as those of a module of users.
@@ -225,6 +226,9 @@ def check_crashes(
     history = _History(program, evaluator, expected, fail_fast, durability)
     for crash in (*crashes, Crash("", 0, last)):
         outcome = asyncio.run(history.live(crash))
+        if outcome is not None and isinstance(outcome.error, TierError):
+            # A function does not get that tier; the run has failed, and goes on as any other.
+            outcome = asyncio.run(history.live(replace(crash, tier="auto")))
         if outcome is not None:
             break
     else:
@@ -293,9 +297,10 @@ class _History:
         self.logs.append(made.log)
         if made.opened and Counter(made.opened) != Counter(made.closed):
             self.faults.append(f"opened {made.opened}, closed {made.closed} (R9)")
+        if life.is_over or isinstance(outcome.error, TierError):
+            self._in_flight += len(made.log) - life.kept
         if not life.is_over:
             return outcome
-        self._in_flight += len(made.log) - life.kept
         if outcome.error is None:
             self.faults.append("it has a value that is not committed")
         return None
@@ -345,19 +350,7 @@ class _History:
         outcome.effects = made & expected
         outcome.opened = outcome.closed = self._expected.opened
         yield from faults_of(outcome, self._expected, self._evaluator, self._fail_fast, True)
-        yield from self._left()
-
-    def _left(self) -> Iterator[str]:
-        """What is left in the store, although nobody needs it."""
-        run = self._store.find(_RUN_ID)
-        if run is None or run.status is not RunStatus.SUCCEEDED:
-            return
-        loaded = self._store.load(run.number)
-        if loaded.records:
-            yield f"left in the store: {loaded.records}"
-        for chunk in loaded.chunks:
-            if all(row.owner is not None for row in rows_of(chunk)):
-                yield f"left in the store: {chunk}"
+        yield from left_in(self._store, _RUN_ID)
 
     @contextmanager
     def _watched_journals(self) -> Iterator[None]:

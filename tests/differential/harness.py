@@ -166,7 +166,7 @@ def _limited(
     for name, difference in limits.items():
         least, most = evaluator.steps if name == "max_steps" else evaluator.rounds
         limit = max(least + difference, 1)
-        if limit < least and name == "max_rounds" and _share_failures(evaluator):
+        if name == "max_rounds" and _share_failures(evaluator):
             continue
         if limit < least:
             evaluator.exceeded = True

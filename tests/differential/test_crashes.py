@@ -12,9 +12,10 @@ _THOROUGH = settings.get_current_profile_name() == "thorough"
 examples = settings() if _THOROUGH else _FIXED
 pytestmark = [pytest.mark.timeout(0)] if _THOROUGH else []
 
-_tiers = st.sampled_from([None, None, "interpreted", "auto"])
+_tiers = st.sampled_from([None, None, "interpreted", "generated", "auto"])
+_counts = st.integers(0, 2) | st.integers(0, 12)  # many programs have few points
 _crashes = st.lists(
-    st.builds(Crash, st.sampled_from(POINTS), st.integers(0, 12), _tiers), min_size=1, max_size=4
+    st.builds(Crash, st.sampled_from(POINTS), _counts, _tiers), min_size=1, max_size=4
 )
 _durabilities = st.sampled_from(["sync", "sync", "sync", "async", "exit"])
 

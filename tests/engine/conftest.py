@@ -5,6 +5,7 @@ import gc
 import logging
 import sys
 import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -65,6 +66,23 @@ class Blocks:
 @pytest.fixture(params=[2_000, pytest.param(100_000, marks=pytest.mark.thorough)], ids=str)
 def blocks(request):
     return Blocks(request.param)
+
+
+@pytest.fixture
+def full_disk():
+    """``with full_disk():`` no file grows beyond 300 kB."""
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def full():
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return full
 
 
 @pytest.fixture(autouse=True)

@@ -22,6 +22,7 @@ from cascade.graph.serialize import from_json, to_json
 from cascade.spec.blueprint import literal
 from cascade.spec.containers import fill
 from cascade.spec.errors import SerializationError
+from cascade.spec.kept_calls import idempotency_key, transaction
 from cascade.spec.lazy_types import gather
 from cascade.spec.operators import eq
 from cascade.spec.params import Env, Param
@@ -388,6 +389,11 @@ def test_an_injection_by_provider_still_needs_no_registration():
     assert by_default.kwargs["db"].definition is database
     assert by_default.kwargs["log"].resource_name == "log"
     assert by_hand.args[0].definition is database
+
+
+@pytest.mark.parametrize("definition", [transaction, idempotency_key])
+def test_what_a_store_gives_to_a_call_can_be_injected(definition):
+    assert again(join(inject(definition))).args[0].definition is definition
 
 
 def test_a_provider_that_cannot_be_imported_is_refused():

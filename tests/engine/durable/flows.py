@@ -1,23 +1,11 @@
-"""Tasks of durable runs. As a program, runs one of its targets, and writes a line for each call.
-
-python flows.py STORE RUN_ID TARGET CALLS
-"""
+"""Tasks of durable runs, which write a line for each call, and a program that runs a target."""
 
 import asyncio
 import os
-import sys
-from pathlib import Path
+
+from tests.engine.durable.notes import note, obey
 
 import cascade as cs
-from cascade.runtime.durable.runs import DurableRuns
-
-
-def note(text: str) -> None:
-    """Append a line to the file of calls; whole, also when the process is killed."""
-    path = os.environ.get("CALLS")
-    if path:
-        with Path(path).open("a") as file:
-            file.write(text + "\n")
 
 
 @cs.task
@@ -77,19 +65,7 @@ def counting() -> object:
     return count(int(os.environ.get("STEPS", "20000000")))
 
 
-def _prepare() -> None:
-    """Follow the orders of a test: a short lease, and where to be killed."""
-    if "LEASE" in os.environ:
-        assert DurableRuns.__init__.__kwdefaults__ is not None
-        DurableRuns.__init__.__kwdefaults__["seconds"] = float(os.environ["LEASE"])
-    if "KILL_AT" in os.environ:
-        import kill_points  # type: ignore[import-not-found]  # beside this program
-
-        point, _, number = os.environ["KILL_AT"].rpartition(":")
-        kill_points.kill_at(point, int(number))
-
-
-if __name__ == "__main__":
-    _prepare()
-    store, run_id, name = sys.argv[1:4]
+def program(store: str, run_id: str, name: str) -> None:
+    """Run one of the targets, and print its value."""
+    obey()
     print(cs.run(globals()[name](), run_id=run_id, store=store, use_vm="VM" in os.environ))

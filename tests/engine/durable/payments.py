@@ -1,23 +1,21 @@
-"""Tasks with transactions and idempotency keys. As a program, runs one of its targets.
+"""Tasks with transactions and idempotency keys, and a program that runs a target.
 
-python payments.py STORE RUN_ID TARGET [DURABILITY]
-
-It kills itself at the point that KILL_AT names, at the call that KILL_NUMBER counts. CALLS is a
-file with a line for each call, and each key.
+CALLS is a file with a line for each call, and each key.
 """
 
 import os
 import signal
 import sqlite3
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
-from pathlib import Path
 from typing import Any
+
+from tests.engine.durable.notes import note
 
 import cascade as cs
 from cascade.adapters.stores import open_store
+from cascade.runtime.options import Durability
 from cascade.spec.run_store import RunStore, StoreTransaction
 
 points = count(1)
@@ -27,14 +25,6 @@ def reach(point: str) -> None:
     """End the process, if this is where it is to be killed."""
     if os.environ.get("KILL_AT") == point and next(points) == int(os.environ["KILL_NUMBER"]):
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def note(text: str) -> None:
-    """Append a line to the file of calls; whole, also when the process is killed."""
-    path = os.environ.get("CALLS")
-    if path:
-        with Path(path).open("a") as file:
-            file.write(text + "\n")
 
 
 def insert(tx: Any, order: str, key: str) -> None:
@@ -133,9 +123,10 @@ def killable(store: RunStore) -> RunStore:
     return store
 
 
-if __name__ == "__main__":
-    url, run_id, name, *durability = sys.argv[1:]
-    with_points = killable(open_store(url))
-    target = globals()[name]()
-    options: Any = {"durability": durability[0]} if durability else {}
-    print(cs.run(target, run_id=run_id, store=with_points, **options))
+def program(url: str, run_id: str, name: str, durability: Durability = "sync") -> None:
+    """Run one of the targets, and print its value.
+
+    It kills itself at the point that KILL_AT names, at the call that KILL_NUMBER counts.
+    """
+    store = killable(open_store(url))
+    print(cs.run(globals()[name](), run_id=run_id, store=store, durability=durability))

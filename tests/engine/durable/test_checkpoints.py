@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.engine.durable.tasks import calls
 
 import cascade as cs
-from cascade.adapters.stores import open_store
 from cascade.graph.compiler import BlueprintBuilder
 from cascade.graph.portable import blueprint_from_json, blueprint_to_json
 from cascade.graph.serialize import from_json, to_json
@@ -17,23 +16,14 @@ from cascade.runtime.durable.rows import rows_of
 from cascade.spec.errors import ArgumentError, DefinitionError, LazyUseError
 from cascade.spec.run_store import RunStore
 
-calls: Counter[str] = Counter()
 looks: list[Callable[[], None]] = []
 PATHS = pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
 MODES = pytest.mark.parametrize("durability", ["sync", "async", "exit"])
 
 
 @pytest.fixture(autouse=True)
-def nothing_called() -> None:
-    calls.clear()
+def nothing_looks() -> None:
     looks.clear()
-
-
-@pytest.fixture
-def store() -> Iterator[RunStore]:
-    store = open_store("memory:")
-    yield store
-    store.close()
 
 
 @cs.task

@@ -23,11 +23,8 @@ Deploy = Callable[[str], Any]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunStore]:
-    url = f"sqlite:///{tmp_path}/runs.db?synchronous=normal"
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres_url")
-    store = open_store(url)
+def store(request: pytest.FixtureRequest, store_url: Callable[[str], str]) -> Iterator[RunStore]:
+    store = open_store(store_url(request.param))
     yield store
     store.close()
 

@@ -1,8 +1,7 @@
 """Forks: a new run that begins with what another one knows."""
 
-from collections import Counter
-
 import pytest
+from tests.engine.durable.tasks import calls, fails, fragile
 
 import cascade as cs
 from cascade.adapters.stores import open_store
@@ -12,20 +11,11 @@ from cascade.spec.errors import ArgumentError, RunConflictError, RunNotFoundErro
 from cascade.spec.run_rows import RunStatus
 
 CODEC = Codec()
-calls: Counter[str] = Counter()
-fails = {"left": 0}
 
 
-@pytest.fixture(autouse=True)
-def nothing_called():
-    calls.clear()
-    fails["left"] = 0
-
-
-@pytest.fixture(params=["memory:", "sqlite"])
-def store(request, tmp_path):
-    url = request.param if request.param == "memory:" else f"sqlite:///{tmp_path}/runs.db"
-    store = open_store(url)
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request, store_url):
+    store = open_store(store_url(request.param))
     yield store
     store.close()
 
@@ -40,15 +30,6 @@ def load(n: int) -> list[int]:
 def double(x: int) -> int:
     calls["double"] += 1
     return 2 * x
-
-
-@cs.task
-def fragile(value):
-    calls["fragile"] += 1
-    if fails["left"]:
-        fails["left"] -= 1
-        raise ValueError("not yet")
-    return value
 
 
 @cs.task

@@ -1,58 +1,50 @@
-"""Runs in processes that are really killed, stopped or copied, and go on in others (D2–D4, D6).
+"""Runs in processes that are really killed, stopped or copied, and go on in others (D2–D4, D6)."""
 
-``CASCADE_KILLS=300 pytest tests/engine/durable/test_kills.py`` tries as many kills of each kind.
-"""
-
-import os
 import random
 import re
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from tests.engine.durable import flows
 from tests.engine.durable.kill_points import POINTS
+from tests.engine.durable.leftovers import left_in
+from tests.engine.durable.nursery import Child, Nursery
+from tests.engine.durable.trials import trials
 
 from cascade.adapters.stores import open_store
-from cascade.runtime.durable.rows import rows_of
 from cascade.spec.run_rows import RunStatus
 
-TRIALS = int(os.environ.get("CASCADE_KILLS", "1"))
-PROGRAM = Path(__file__).with_name("flows.py")
 #: Target → its value, the number of its calls, and that of different ones.
 VALUES = {
     "wide": (str([4 * n + 2 for n in range(6)]), 24, 19),
     "long": ("465", 61, 61),
     "deep": ("380", 41, 40),
 }
-pytestmark = pytest.mark.timeout(0 if TRIALS > 1 else 120)
+pytestmark = pytest.mark.timeout(120)
 
 
 class Flow:
     """A target with a store and a file of calls."""
 
-    def __init__(self, folder: Path, target: str) -> None:
+    def __init__(self, folder: Path, target: str, nursery: Nursery) -> None:
         self.folder, self.target = folder, target
+        self._nursery = nursery
         self.file = folder / "runs.db"
         self.env: dict[str, str] = {}
 
-    def start(self, **env: str) -> subprocess.Popen[str]:
+    def start(self, **env: str) -> Child:
         """A process that goes on with the run."""
-        calls = str(self.folder / "calls")
-        root = PROGRAM.parents[3]
-        return subprocess.Popen(
-            [sys.executable, PROGRAM, f"sqlite:///{self.file}", "run", self.target],
-            env={**os.environ, "PYTHONPATH": str(root), "CALLS": calls, **self.env, **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        calls = {"CALLS": str(self.folder / "calls")}
+        url = f"sqlite:///{self.file}"
+        return self._nursery.start(
+            flows.__name__, url, "run", self.target, env={**calls, **self.env, **env}
         )
 
     def calls(self) -> Counter[str]:
@@ -69,18 +61,14 @@ class Flow:
 
     def check_rows(self) -> None:
         """Nothing is left in the store that nobody needs."""
-        store = open_store(f"sqlite:///{self.file}")
-        run = store.find("run")
-        assert run is not None
-        assert run.status is RunStatus.SUCCEEDED
-        loaded = store.load(run.number)
-        assert not loaded.records
-        for chunk in loaded.chunks:
-            assert any(row.owner is None for row in rows_of(chunk))
-        store.close()
+        with closing(open_store(f"sqlite:///{self.file}")) as store:
+            run = store.find("run")
+            assert run is not None
+            assert run.status is RunStatus.SUCCEEDED
+            assert [*left_in(store, "run")] == []
 
 
-def _waited(process: subprocess.Popen[str]) -> bool:
+def _waited(process: Child) -> bool:
     """Whether a process has ended by itself; it may have been killed."""
     _, err = process.communicate()
     assert process.returncode in (0, -signal.SIGKILL), err
@@ -96,11 +84,13 @@ def _check(flow: Flow, kills: int, most_again: int) -> None:
     flow.check_rows()
 
 
-@pytest.mark.parametrize("trial", range(TRIALS))
-def test_a_run_that_is_killed_at_named_points_gives_its_value(trial: int, tmp_path: Path) -> None:
+@trials()
+def test_a_run_that_is_killed_at_named_points_gives_its_value(
+    trial: int, tmp_path: Path, nursery: Nursery
+) -> None:
     rng = random.Random(trial)
     target = rng.choice([*VALUES])
-    flow, kills = Flow(tmp_path, target), rng.randint(1, 3)
+    flow, kills = Flow(tmp_path, target, nursery), rng.randint(1, 3)
     if rng.random() < 0.5:
         flow.env["VM"] = "1"
     killed = 0
@@ -112,10 +102,14 @@ def test_a_run_that_is_killed_at_named_points_gives_its_value(trial: int, tmp_pa
     _check(flow, killed, 2 if target == "long" else 24)
 
 
-@pytest.mark.parametrize("trial", range(TRIALS))
-def test_a_run_that_is_killed_at_any_time_gives_its_value(trial: int, tmp_path: Path) -> None:
+@trials()
+def test_a_run_that_is_killed_at_any_time_gives_its_value(
+    trial: int, tmp_path: Path, nursery: Nursery
+) -> None:
     rng = random.Random(1000 + trial)
-    flow = Flow(tmp_path, rng.choice([*VALUES]))
+    flow = Flow(tmp_path, rng.choice([*VALUES]), nursery)
+    if rng.random() < 0.5:
+        flow.env["VM"] = "1"
     killed = 0
     for _ in range(3):
         process = flow.start()
@@ -129,7 +123,7 @@ def test_a_run_that_is_killed_at_any_time_gives_its_value(trial: int, tmp_path: 
     _check(flow, killed, 2 if flow.target == "long" else 24)
 
 
-def _until_calls(flow: Flow, process: subprocess.Popen[str], more: int) -> None:
+def _until_calls(flow: Flow, process: Child, more: int) -> None:
     """Wait until a process has made some more calls, or has ended."""
     most = flow.calls().total() + more
     while process.poll() is None and flow.calls().total() < most:
@@ -137,7 +131,7 @@ def _until_calls(flow: Flow, process: subprocess.Popen[str], more: int) -> None:
 
 
 @contextmanager
-def _stopped(flow: Flow, calls: int) -> Iterator[subprocess.Popen[str]]:
+def _stopped(flow: Flow, calls: int) -> Iterator[Child]:
     """A process that stands still after some calls."""
     process = flow.start()
     try:
@@ -178,12 +172,12 @@ def _taken_over(flow: Flow) -> str:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("trial", range(max(TRIALS // 10, 1)))
+@trials(10)
 def test_a_process_that_stood_still_writes_nothing_of_a_run_taken_over(
-    trial: int, tmp_path: Path
+    trial: int, tmp_path: Path, nursery: Nursery
 ) -> None:
     """D6."""
-    flow = Flow(tmp_path, "long")
+    flow = Flow(tmp_path, "long", nursery)
     flow.env["LEASE"] = "0.4"
     with _stopped(flow, 3 + trial % 30) as first:
         assert _taken_over(flow) == "465"
@@ -198,12 +192,14 @@ def test_a_process_that_stood_still_writes_nothing_of_a_run_taken_over(
     flow.check_rows()
 
 
-@pytest.mark.parametrize("trial", range(max(TRIALS // 10, 1)))
-def test_a_copy_of_the_files_goes_on_elsewhere(trial: int, tmp_path: Path) -> None:
+@trials(10)
+def test_a_copy_of_the_files_goes_on_elsewhere(
+    trial: int, tmp_path: Path, nursery: Nursery
+) -> None:
     """As after a loss of power: what was committed by then is there."""
-    flow = Flow(tmp_path, "long")
+    flow = Flow(tmp_path, "long", nursery)
     flow.env["LEASE"] = "0.4"
-    other = Flow(tmp_path / "other", "long")
+    other = Flow(tmp_path / "other", "long", nursery)
     other.folder.mkdir()
     other.env = dict(flow.env)
     with _stopped(flow, 5 + trial % 40):
@@ -216,8 +212,8 @@ def test_a_copy_of_the_files_goes_on_elsewhere(trial: int, tmp_path: Path) -> No
     other.check_rows()
 
 
-def test_of_two_processes_one_executes_a_run(tmp_path: Path) -> None:
-    flow = Flow(tmp_path, "long")
+def test_of_two_processes_one_executes_a_run(tmp_path: Path, nursery: Nursery) -> None:
+    flow = Flow(tmp_path, "long", nursery)
     processes = [flow.start(), flow.start()]
     ends = [process.communicate() for process in processes]
     codes = [process.returncode for process in processes]
@@ -227,12 +223,14 @@ def test_of_two_processes_one_executes_a_run(tmp_path: Path) -> None:
     assert flow.calls().total() == 61
 
 
-@pytest.mark.parametrize("trial", range(max(TRIALS // 20, 1)))
-def test_a_compiled_loop_goes_on_from_its_last_snapshot(trial: int, tmp_path: Path) -> None:
-    flow = Flow(tmp_path, "counting")
+@trials(20)
+def test_a_compiled_loop_goes_on_from_its_last_snapshot(
+    trial: int, tmp_path: Path, nursery: Nursery
+) -> None:
+    flow = Flow(tmp_path, "counting", nursery)
     if trial % 2:
         flow.env["VM"] = "1"
-    for _ in range(3 if TRIALS > 1 else 1):
+    for _ in range(3 if trial else 1):
         process = flow.start()
         before = _step_of(flow)
         while process.poll() is None and _step_of(flow) <= before:

@@ -2,13 +2,12 @@
 
 import asyncio
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.engine.durable.tasks import calls, fails
 
 import cascade as cs
-from cascade.adapters.stores import open_store
 from cascade.spec.errors import (
     RunError,
     RunLeasedError,
@@ -17,22 +16,6 @@ from cascade.spec.errors import (
     TaskNotImportedError,
 )
 from cascade.spec.run_rows import Lease, RunStatus
-
-calls: Counter[str] = Counter()
-fails = {"left": 0}
-
-
-@pytest.fixture(autouse=True)
-def nothing_called():
-    calls.clear()
-    fails["left"] = 0
-
-
-@pytest.fixture
-def store():
-    store = open_store("memory:")
-    yield store
-    store.close()
 
 
 @cs.task

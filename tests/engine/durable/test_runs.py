@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.engine.durable.tasks import add, calls, double, fails, fragile
 
 import cascade as cs
 from cascade.adapters.stores import open_store
@@ -16,43 +17,6 @@ from cascade.spec.errors import (
 )
 from cascade.spec.run_rows import Lease, RunRecord, RunStatus
 from cascade.spec.run_store import RunStore
-
-calls: Counter[str] = Counter()
-fails = {"left": 0}
-
-
-@pytest.fixture(autouse=True)
-def nothing_called():
-    calls.clear()
-    fails["left"] = 0
-
-
-@pytest.fixture
-def store():
-    store = open_store("memory:")
-    yield store
-    store.close()
-
-
-@cs.task
-def add(a: int, b: int) -> int:
-    calls["add"] += 1
-    return a + b
-
-
-@cs.task
-async def double(x: int) -> int:
-    calls["double"] += 1
-    return 2 * x
-
-
-@cs.task
-def fragile(x: int) -> int:
-    calls["fragile"] += 1
-    if fails["left"]:
-        fails["left"] -= 1
-        raise ValueError("not yet")
-    return x
 
 
 @cs.task
@@ -232,7 +196,9 @@ async def test_a_cancelled_run_may_be_resumed(store):
     assert calls == {"add": 1}
 
 
-async def test_a_run_cancelled_by_its_handle_is_cancelled_for_good(store):
+@pytest.fixture
+def endless():
+    """An event, and a task that sets it and does not end by itself."""
     begun = asyncio.Event()
 
     @cs.task
@@ -240,6 +206,11 @@ async def test_a_run_cancelled_by_its_handle_is_cancelled_for_good(store):
         begun.set()
         await asyncio.Event().wait()
 
+    return begun, wait
+
+
+async def test_a_run_cancelled_by_its_handle_is_cancelled_for_good(store, endless):
+    begun, wait = endless
     async with cs.Engine(store=store) as engine:
         handle = engine.start(wait(), run_id="one")
         await begun.wait()
@@ -249,28 +220,16 @@ async def test_a_run_cancelled_by_its_handle_is_cancelled_for_good(store):
     assert store.find("one").status is RunStatus.CANCELLED
 
 
-async def test_a_run_whose_engine_is_closed_may_be_resumed(store):
-    begun = asyncio.Event()
-
-    @cs.task
-    async def wait() -> None:
-        begun.set()
-        await asyncio.Event().wait()
-
+async def test_a_run_whose_engine_is_closed_may_be_resumed(store, endless):
+    begun, wait = endless
     async with cs.Engine(store=store) as engine:
         engine.start(wait(), run_id="one")
         await begun.wait()
     assert store.find("one").status is RunStatus.ENQUEUED
 
 
-async def test_cancel_in_the_store_ends_a_run_under_way(store):
-    begun = asyncio.Event()
-
-    @cs.task
-    async def wait() -> None:
-        begun.set()
-        await asyncio.Event().wait()
-
+async def test_cancel_in_the_store_ends_a_run_under_way(store, endless):
+    begun, wait = endless
     async with cs.Engine(store=store) as engine:
         running = asyncio.ensure_future(engine.run(add(double(1), wait()), run_id="one"))
         await begun.wait()

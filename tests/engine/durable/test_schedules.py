@@ -6,7 +6,6 @@ from zoneinfo import ZoneInfo
 import pytest
 
 import cascade as cs
-from cascade.adapters.stores import open_store
 from cascade.graph.codec import Codec
 from cascade.runtime.durable import schedules
 from cascade.runtime.durable.schedules import Timetable
@@ -27,13 +26,6 @@ def weekly():
 @pytest.fixture(autouse=True)
 def no_schedules(monkeypatch):
     monkeypatch.setattr(schedules, "_schedules", {})
-
-
-@pytest.fixture
-def store():
-    store = open_store("memory:")
-    yield store
-    store.close()
 
 
 class Clock:

@@ -12,33 +12,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from tests.engine.durable import flows_served as flows
+from tests.engine.durable.notes import ROOT
+from tests.engine.durable.tasks import add, calls
 
 import cascade as cs
-from cascade.adapters.stores import open_store
 from cascade.runtime.durable import runs
 from cascade.spec.errors import ArgumentError, RunCancelledError, RunError
 from cascade.spec.run_rows import Lease, RunStatus
-
-HERE = Path(__file__).parent
-calls: Counter[str] = Counter()
-
-
-@pytest.fixture(autouse=True)
-def nothing_called():
-    calls.clear()
-
-
-@pytest.fixture
-def store():
-    store = open_store("memory:")
-    yield store
-    store.close()
-
-
-@cs.task
-def add(a: int, b: int) -> int:
-    calls["add"] += 1
-    return a + b
 
 
 @cs.task
@@ -356,12 +337,12 @@ class Place:
             **os.environ,
             "CALLS": str(self.calls),
             "GO": str(self.go),
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": str(ROOT),
         }
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def worker(self) -> subprocess.Popen[bytes]:
-        program = [sys.executable, str(HERE / "flows_served.py"), self.url]
+        program = [sys.executable, "-m", flows.__name__, self.url]
         worker = subprocess.Popen(program, env=self.env, stderr=subprocess.PIPE)
         self.workers.append(worker)
         return worker
@@ -378,20 +359,16 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch) -> Iterator[Place]:
-    monkeypatch.syspath_prepend(HERE)
+def place(tmp_path: Path) -> Iterator[Place]:
     place = Place(tmp_path)
     yield place
     for worker in place.workers:
         worker.kill()
         worker.communicate()
-    sys.modules.pop("flows_served", None)
 
 
 async def test_a_worker_goes_on_where_another_was_killed(place: Place):
     """D2, D3: only the call in flight is made again."""
-    import flows_served as flows  # type: ignore[import-not-found]
-
     handle = cs.enqueue(place.url, flows.wait(flows.load(1)), run_id="one")
     first = place.worker()
     await place.until("wait 1")
@@ -408,8 +385,6 @@ async def test_a_worker_goes_on_where_another_was_killed(place: Place):
 
 
 async def test_sigterm_hands_the_runs_over(place: Place):
-    import flows_served as flows
-
     handle = cs.enqueue(place.url, flows.wait(flows.load(1)), run_id="one")
     first = place.worker()
     await place.until("wait 1")
@@ -425,8 +400,6 @@ async def test_sigterm_hands_the_runs_over(place: Place):
 
 
 async def test_a_run_that_kills_its_workers_is_dead_at_last(place: Place):
-    import flows_served as flows
-
     handle = cs.enqueue(place.url, flows.die(1), run_id="poison")
     for _ in range(3):
         place.worker().wait()

@@ -1,19 +1,17 @@
 """Effects that happen once: ``cs.transaction`` (D5), and ``cs.idempotency_key`` (D3)."""
 
 import asyncio
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.engine.durable import payments
+from tests.engine.durable.nursery import Nursery
 from tests.engine.durable.payments import checkout, insert, pay
 
 import cascade as cs
@@ -26,10 +24,8 @@ from cascade.spec.errors import (
     StoreError,
     TaskTimeoutError,
 )
-from cascade.spec.run_rows import Lease
+from cascade.spec.run_rows import Commit, Lease, RunStatus
 from cascade.spec.run_store import RunStore, StoreTransaction
-
-PROGRAM = Path(__file__).with_name("payments.py")
 
 
 class Database:
@@ -41,7 +37,7 @@ class Database:
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         if self.url.startswith("sqlite"):
-            connection: Any = sqlite3.connect(self.url.removeprefix("sqlite:///"))
+            connection: Any = sqlite3.connect(self.url.removeprefix("sqlite:///").partition("?")[0])
         else:
             import psycopg
 
@@ -65,10 +61,8 @@ class Database:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
-    if request.param == "sqlite":
-        return Database(f"sqlite:///{tmp_path}/runs.db")
-    return Database(request.getfixturevalue("postgres_url"))
+def database(request: pytest.FixtureRequest, store_url: Callable[[str], str]) -> Database:
+    return Database(store_url(request.param))
 
 
 @pytest.fixture
@@ -78,17 +72,21 @@ def store(database: Database) -> Iterator[RunStore]:
     store.close()
 
 
-def _program(url: str, calls: Path, *arguments: str, kill: tuple[str, int] | None = None) -> str:
-    """Run ``payments.py``; its output, or an empty text if it was killed."""
-    point, number = kill or ("", 0)
-    env = {**os.environ, "CALLS": str(calls), "KILL_AT": point, "KILL_NUMBER": str(number)}
-    command = [sys.executable, str(PROGRAM), url, *arguments]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    if kill is not None:
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        return ""
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+#: Runs ``payments.py``; gives its output, or an empty text if it was killed.
+Program = Callable[..., str]
+
+
+@pytest.fixture
+def program(nursery: Nursery) -> Program:
+    def run(url: str, calls: Path, *arguments: str, kill: tuple[str, int] | None = None) -> str:
+        point, number = kill or ("", 0)
+        env = {"CALLS": str(calls), "KILL_AT": point, "KILL_NUMBER": str(number)}
+        child = nursery.start(payments.__name__, url, *arguments, env=env)
+        out, err = child.communicate()
+        assert child.returncode == (0 if kill is None else -signal.SIGKILL), err
+        return out.strip()
+
+    return run
 
 
 def _lines(path: Path) -> list[str]:
@@ -106,12 +104,12 @@ _OFTEN = pytest.mark.thorough
     ("point", "calls"), [("in the call", 2), ("before the commit", 2), ("after the commit", 1)]
 )
 def test_an_effect_happens_once_wherever_the_process_is_killed(
-    database: Database, tmp_path: Path, target: str, point: str, calls: int
+    database: Database, tmp_path: Path, program: Program, target: str, point: str, calls: int
 ) -> None:
     noted = tmp_path / "calls"
-    _program(database.url, noted, "r", target, kill=(point, 1))
+    program(database.url, noted, "r", target, kill=(point, 1))
     assert database.paid == ([] if calls == 2 else ["book"])
-    assert _program(database.url, noted, "r", target) == "shipped, paid book"
+    assert program(database.url, noted, "r", target) == "shipped, paid book"
     assert database.paid == ["book"]
     assert _lines(noted).count("pay book") == calls
 
@@ -120,11 +118,13 @@ def test_an_effect_happens_once_wherever_the_process_is_killed(
     "point", [*(pytest.param(p, marks=_OFTEN) for p in ("in the call", "after the commit")),
               "before the commit"]
 )  # fmt: skip
-def test_each_step_of_an_agent_pays_once(database: Database, tmp_path: Path, point: str) -> None:
+def test_each_step_of_an_agent_pays_once(
+    database: Database, tmp_path: Path, program: Program, point: str
+) -> None:
     noted = tmp_path / "calls"
     for number in (2, 1, 1):
-        _program(database.url, noted, "r", "steps", kill=(point, number))
-    assert _program(database.url, noted, "r", "steps") == "paid rent"
+        program(database.url, noted, "r", "steps", kill=(point, number))
+    assert program(database.url, noted, "r", "steps") == "paid rent"
     assert database.paid == ["rent"] * 5
     assert len(database.query("SELECT DISTINCT idempotency FROM payments")) == 5
     assert database.outcomes == 0  # each was dropped with its step
@@ -287,6 +287,35 @@ def test_a_result_that_cannot_be_committed_with_the_effects_rolls_them_back(
     assert database.paid == []
 
 
+drops = ["first call"]
+
+
+@cs.task
+def pays_after_a_loss(tx: Any = cs.inject(cs.transaction)) -> str:
+    insert(tx, "book", "")
+    if drops:
+        with tx.cursor() as cursor:
+            drops.pop()
+            cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    return "paid"
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_a_connection_that_is_lost_in_a_transaction_interrupts_the_run(
+    database: Database, store: RunStore
+) -> None:
+    """The error is none of the task, whose run would have failed."""
+    with pytest.raises(StoreError, match="was lost in the transaction of a task") as caught:
+        cs.run(pays_after_a_loss(), run_id="r", store=store)
+    assert caught.value.transient
+    run = store.find("r")
+    assert run is not None
+    assert run.status is RunStatus.RUNNING
+    store.commit([Commit(run.number, run.epoch)], seconds=0)  # its lease is over
+    assert cs.run(pays_after_a_loss(), run_id="r", store=store) == "paid"
+    assert database.paid == ["book"]
+
+
 def test_transactions_of_one_process_take_turns(database: Database, store: RunStore) -> None:
     orders = [f"order {n:02}" for n in range(20)]
     cs.run(pay.map(order=orders), run_id="r", store=store, threads=8)
@@ -364,6 +393,22 @@ def test_tests_replace_them_without_a_store() -> None:
     assert done == ["a key"]
 
 
+def test_a_step_with_a_transaction_is_recorded_and_a_target_can_be_enqueued(
+    database: Database, store: RunStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert cs.run(payments.agent(2), run_id="steps", store=store) == "paid rent"
+    assert caplog.text == ""  # no warning of a step that cannot be stored
+
+    cs.enqueue(store, pay("book"), run_id="one")
+
+    async def resumed() -> object:
+        async with cs.Engine(store=store) as engine:
+            return await engine.resume("one")
+
+    assert asyncio.run(resumed()) == "paid book"
+    assert database.paid == ["book", "rent", "rent"]
+
+
 # -- idempotency keys -----------------------------------------------------------------------------
 
 
@@ -372,18 +417,18 @@ def test_tests_replace_them_without_a_store() -> None:
 )
 @pytest.mark.parametrize("target", ["plain_loop", "thinking"])
 def test_each_call_of_a_loop_has_the_same_key_in_every_process(
-    tmp_path: Path, target: str, durability: str
+    tmp_path: Path, program: Program, target: str, durability: str
 ) -> None:
     """(D3)"""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    _program(f"sqlite:///{tmp_path}/whole.db", whole, "r", target, durability)
+    program(f"sqlite:///{tmp_path}/whole.db", whole, "r", target, durability)
     expected = _lines(whole)
     assert len({line.split()[1] for line in expected}) == len(expected) >= 10
 
     url = f"sqlite:///{tmp_path}/parts.db"
     for number in (3, 1, 4):
-        _program(url, parts, "r", target, durability, kill=("with a key", number))
-    _program(url, parts, "r", target, durability)
+        program(url, parts, "r", target, durability, kill=("with a key", number))
+    program(url, parts, "r", target, durability)
     assert set(_lines(parts)) == set(expected)
     if durability == "sync":
         again = len(_lines(parts)) - len(expected)

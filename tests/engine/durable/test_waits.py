@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.engine.durable import flows
+from tests.engine.durable.nursery import Child, Nursery
+from tests.engine.durable.tasks import calls
 
 import cascade as cs
 from cascade.adapters.stores import open_store
@@ -34,25 +34,12 @@ from cascade.spec.run_rows import Lease, RunRecord, RunStatus
 from cascade.spec.run_store import RunStore
 from cascade.testing import VirtualTime
 
-FLOWS = Path(__file__).parent / "flows.py"
-calls: Counter[str] = Counter()
 PATHS = pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
 
 
-@pytest.fixture(autouse=True)
-def nothing_called() -> None:
-    calls.clear()
-
-
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunStore]:
-    url = "memory:"
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/r.db?synchronous=normal"
-    elif request.param == "postgres":
-        pytest.importorskip("psycopg")
-        url = request.getfixturevalue("postgres_url")
-    store = open_store(url)
+def store(request: pytest.FixtureRequest, store_url: Callable[[str], str]) -> Iterator[RunStore]:
+    store = open_store(store_url(request.param))
     yield store
     store.close()
 
@@ -659,23 +646,24 @@ async def unloading(engine: cs.Engine, target: Any, run_id: str, unload: float) 
 # -- real processes -------------------------------------------------------------------------------
 
 
-def test_a_wait_goes_on_after_kill_9(tmp_path: Any) -> None:
+def test_a_wait_goes_on_after_kill_9(tmp_path: Path, nursery: Nursery) -> None:
     """D10, D11: the calls before it are not made again, and the signal is not lost."""
     url, calls_made = f"sqlite:///{tmp_path}/r.db", tmp_path / "calls"
-    command = [sys.executable, str(FLOWS), url, "one", "asks"]
-    environment = {**os.environ, "CALLS": str(calls_made)}
-    store = open_store(url)
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
-    while not is_waiting(store, "one"):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
-    assert found(store, "one").status is RunStatus.RUNNING
-    cs.signal(store, "one", "go", 40)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    store.close()
-    assert done.stdout == "42\n"
+
+    def started() -> Child:
+        environment = {"CALLS": str(calls_made)}
+        return nursery.start(flows.__name__, url, "one", "asks", env=environment)
+
+    with closing(open_store(url)) as store:
+        process = started()
+        while not is_waiting(store, "one"):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        assert found(store, "one").status is RunStatus.RUNNING
+        cs.signal(store, "one", "go", 40)
+        assert started().communicate() == ("42\n", "")
     assert calls_made.read_text().split("\n") == ["double 1", "add 2 40", ""]
 
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import pickle
 import re
-import resource
 import shutil
 import signal
 import sqlite3
@@ -123,45 +122,6 @@ def test_an_endless_loop_keeps_the_file_small(path, stranger):
     stranger.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     assert os.path.getsize(path) < 200_000
-
-
-def test_a_store_of_a_newer_cascade_is_refused(store, path, stranger):
-    stranger.execute("UPDATE cascade_meta SET value = 1000 WHERE key = 'schema'")
-
-    with pytest.raises(StoreError, match=r"has version 1000 of the tables .* install a newer"):
-        SQLiteStore(path)
-
-
-def test_migrations_are_applied_one_after_the_other(store, path, stranger, monkeypatch):
-    """And an older process goes on with a store that a newer one has migrated."""
-    from cascade.adapters.stores import sqlite
-
-    run = begun(store)
-    second = ("ALTER TABLE cascade_runs ADD COLUMN colour TEXT", "CREATE TABLE cascade_more (x)")
-    monkeypatch.setattr(sqlite, "MIGRATIONS", (*sqlite.MIGRATIONS, second))
-    newer = SQLiteStore(path)
-
-    assert newer.load(run.number).run == run
-    stranger.execute("SELECT colour FROM cascade_runs")
-    assert store.commit(chunk(run), seconds=1)[0].held
-    assert begun(store, "b").epoch == 1
-    newer.close()
-    SQLiteStore(path).close()
-
-
-def test_a_migration_that_fails_leaves_nothing_behind(store, path, stranger, monkeypatch):
-    from cascade.adapters.stores import sqlite
-
-    broken = ("CREATE TABLE cascade_more (x)", "CREATE TABLE cascade_runs (twice)")
-    monkeypatch.setattr(sqlite, "MIGRATIONS", (*sqlite.MIGRATIONS, broken))
-    with pytest.raises(StoreError, match="table cascade_runs already exists"):
-        SQLiteStore(path)
-
-    found = stranger.execute("SELECT count(*) FROM sqlite_master WHERE name = 'cascade_more'")
-    assert found.fetchone() == (0,)
-    assert stranger.execute("SELECT value FROM cascade_meta WHERE key = 'schema'").fetchone() == (
-        1,
-    )
 
 
 @pytest.mark.parametrize("content", [b"this is no database, but text" * 100, b"\x00" * 4096])
@@ -364,23 +324,12 @@ def test_a_batch_is_nothing_when_the_process_is_killed_in_it(path, steps):
     store.close()
 
 
-@pytest.fixture
-def no_more_disk():
-    """Call it, and no file grows beyond 300 kB until the test ends."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_full_disk_is_an_error_after_which_the_store_can_be_used(store, no_more_disk):
+def test_a_full_disk_is_an_error_after_which_the_store_can_be_used(store, full_disk):
     run = begun(store)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    no_more_disk()
-    with pytest.raises(StoreError, match="the disk is full or broken") as caught:
+    with full_disk(), pytest.raises(StoreError, match="the disk is full or broken") as caught:
         store.commit(chunk(run, 1, b"x" * 1_000_000), seconds=1)
     assert not caught.value.transient
     assert store.load(run.number).chunks == []
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     assert store.commit(chunk(run, 1, b"x" * 1_000_000), seconds=1)[0].held
     assert len(store.load(run.number).chunks[0].body) == 1_000_000

@@ -1,0 +1,143 @@
+"""Processes for tests that kill many: forks of one that has imported everything already.
+
+A process that starts anew takes most of a second to import, a fork some milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tests.engine.durable.notes import ROOT
+
+#: What forks can run: the function ``program`` of one of these modules.
+_MODULES = tuple(f"tests.engine.durable.{name}" for name in ("drawing", "flows", "payments"))
+#: Modules that programs import when they need them.
+_ALSO = ("tests.engine.durable.kill_points", "cascade.runtime.durable.serving")
+
+
+class Child:
+    """A process that is a fork; used as a ``subprocess.Popen``."""
+
+    def __init__(self, nursery: Nursery, pid: int, output: Path) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._nursery = nursery
+        self._output = output
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._nursery.ask(poll=self.pid)
+        return self.returncode
+
+    def wait(self) -> int:
+        while (code := self.poll()) is None:
+            time.sleep(0.002)
+        return code
+
+    def communicate(self) -> tuple[str, str]:
+        """Its output and its errors, when it has ended."""
+        self.wait()
+        return self._output.with_suffix(".out").read_text(), self.errors()
+
+    def errors(self) -> str:
+        """What it has written to stderr so far."""
+        file = self._output.with_suffix(".err")
+        return file.read_text() if file.exists() else ""
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)  # its id is not used again before ``poll`` has seen its end
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Nursery:
+    """The process that is forked, seen from a test.
+
+    Args:
+        folder: Where the output of the forks is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._count = 0
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, module: str, *arguments: str, env: Mapping[str, str]) -> Child:
+        """Call ``program(*arguments)`` of a module in a new process.
+
+        Args:
+            env: What is added to the environment.
+        """
+        self._count += 1
+        output = self._folder / str(self._count)
+        pid = self.ask(start=module, arguments=arguments, env=dict(env), output=str(output))
+        return Child(self, pid, output)
+
+    def ask(self, **order: Any) -> Any:
+        """The answer to an order."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def _obey() -> None:
+    """Follow the orders of a test, in the process that is forked."""
+    for name in (*_MODULES, *_ALSO):
+        import_module(name)
+    for line in sys.stdin:
+        order = json.loads(line)
+        answer: int | None
+        if "start" in order:
+            answer = os.fork()
+            if not answer:
+                _become(order)
+        else:
+            pid, status = os.waitpid(order["poll"], os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if pid else None
+        print(json.dumps(answer), flush=True)
+
+
+def _become(order: Any) -> None:
+    """Run a program, and end."""
+    code = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number, kind in ((1, ".out"), (2, ".err")):
+            opened = os.open(order["output"] + kind, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.dup2(opened, number)
+        os.environ.update(order["env"])
+        import_module(order["start"]).program(*order["arguments"])
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    _obey()
