@@ -157,28 +157,34 @@ class SlowLane:
         if not wants_resources(work.args, work.kwargs):
             return context.run(work.operation.func, *work.args, **work.kwargs)
         used = self._opened(work)
-        return LEFT if used is None else context.run(self._call_with, work, used)
+        if used is None:
+            return LEFT
+        resources = self._run.resources
+        if resources.has_unshared and resources.need_attempt(work.args, work.kwargs):
+            return self._around.held_calls.call(context, work, used)
+        return context.run(self._call_with, work, used)
 
     def _opened(self, work: Work) -> list[ResourceInstance] | None:
-        """The resources of the next call; None if ``work`` goes on when they are open."""
-        dispatch, ready = self._dispatch, self._run.resources.ready
+        """The shared resources of the next call; None if ``work`` goes on when they are open."""
+        dispatch, resources = self._dispatch, self._run.resources
         found = []
         for value in (*work.args, *work.kwargs.values()):
-            while type(value) is Inject:
-                instance = ready(value)
-                if instance is not None:
-                    found.append(instance)
-                    break
-                if self._run.resources.need_attempt(work.args, work.kwargs):
-                    dispatch.admission.left(work)
-                    with self._lock:
-                        dispatch.to_loop((work.segment, work))
-                    return None
-                dispatch.admission.pause(work)
-                if dispatch.openings.opened(value, (work.segment, work)) is None:
-                    return None
-                if not dispatch.admission.admits(work):
-                    return None
+            if type(value) is not Inject:
+                continue
+            below = resources.below(value)
+            if below is None:
+                dispatch.admission.left(work)
+                with self._lock:
+                    dispatch.to_loop((work.segment, work))
+                return None
+            for wanted in below:
+                while (instance := resources.ready(wanted)) is None:
+                    dispatch.admission.pause(work)
+                    if dispatch.openings.opened(wanted, (work.segment, work)) is None:
+                        return None
+                    if not dispatch.admission.admits(work):
+                        return None
+                found.append(instance)
         return found
 
     def _call_with(self, work: Work, used: Sequence[ResourceInstance]) -> Any:

@@ -38,6 +38,7 @@ from cascade.runtime.graph_path.fast_lane import FastLane
 from cascade.runtime.graph_path.following import Following
 from cascade.runtime.graph_path.gaps import Gaps
 from cascade.runtime.graph_path.handovers import Handovers
+from cascade.runtime.graph_path.held_calls import HeldCalls
 from cascade.runtime.graph_path.locating import locate
 from cascade.runtime.graph_path.lone_loops import LoneLoop
 from cascade.runtime.graph_path.loop_driver import LoopDriver
@@ -109,6 +110,7 @@ _MAKERS = {
     "following": Following,
     "gaps": Gaps,
     "handovers": Handovers,
+    "held_calls": HeldCalls,
     "loop_lane": LoopLane,
     "pump": Pump,
     "slow_lane": SlowLane,

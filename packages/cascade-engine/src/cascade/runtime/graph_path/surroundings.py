@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.following import Following
     from cascade.runtime.graph_path.gaps import Gaps
     from cascade.runtime.graph_path.handovers import Handovers
+    from cascade.runtime.graph_path.held_calls import HeldCalls
     from cascade.runtime.graph_path.loop_driver import LoopDriver
     from cascade.runtime.graph_path.loop_entries import LoopEntries
     from cascade.runtime.graph_path.loop_lane import LoopLane
@@ -73,6 +74,7 @@ class Surroundings:
     following: Following
     gaps: Gaps
     handovers: Handovers
+    held_calls: HeldCalls
     loop_lane: LoopLane
     nodes: Nodes
     pump: Pump
