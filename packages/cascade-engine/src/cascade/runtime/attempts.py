@@ -38,7 +38,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from cascade.runtime.around import in_time
 from cascade.runtime.current import attempt_here
@@ -48,6 +48,7 @@ from cascade.runtime.execution.carried import guarded
 from cascade.runtime.execution.placement import Place, wants_resources
 from cascade.runtime.in_worker import in_worker
 from cascade.runtime.limits.permits import Permit, current_permit
+from cascade.runtime.resources.held import Held
 from cascade.runtime.resources.session import Attempt
 from cascade.runtime.run import Run
 from cascade.spec.errors import TaskTimeoutError
@@ -82,6 +83,22 @@ class NodeCall:
     goes_on: Callable[[], None] = lambda: None
 
 
+class Jobs(Protocol):
+    """What workers do for coroutines with held resources; see ``graph_path.held_jobs``."""
+
+    def holds(self, args: Any, kwargs: Any) -> bool:
+        """Whether workers can open all that a call is given, and have to."""
+
+    def new(self) -> Held:
+        """The resources of an attempt, none of which is open."""
+
+    async def open(self, held: Held, work: Any, args: Any, kwargs: Any) -> Any:
+        """The arguments of a call, with resources in place of their markers."""
+
+    async def close(self, held: Held, work: Any, error: BaseException | None) -> None:
+        """Close all after a call, which ``error`` has ended, if that is not None."""
+
+
 class NodeProcessor:
     """Makes attempts in the event loop's thread, for one run.
 
@@ -89,11 +106,17 @@ class NodeProcessor:
         run: The run.
         is_cancelled: Whether the engine has cancelled the current asyncio task.
         on_cancel: Called when an attempt was cancelled and is about to wait for a plain call.
+        jobs: Returns what has workers open and close what coroutines hold; None if owners do that.
     """
 
     def __init__(
-        self, run: Run, is_cancelled: IsCancelled, on_cancel: Callable[[], None] | None = None
+        self,
+        run: Run,
+        is_cancelled: IsCancelled,
+        on_cancel: Callable[[], None] | None = None,
+        jobs: Callable[[], Jobs] | None = None,
     ) -> None:
+        self._jobs = jobs
         self._run = run
         self._is_cancelled = is_cancelled
         self._on_cancel = on_cancel
@@ -130,6 +153,10 @@ class NodeProcessor:
     async def _with_resources(self, call: NodeCall, on_abandon: _OnAbandon | None) -> Any:
         if not wants_resources(call.args, call.kwargs):
             return await self._make(call, call.args, call.kwargs, None, on_abandon)
+        if self._jobs is not None and call.operation.is_async:
+            jobs = self._jobs()
+            if jobs.holds(call.args, call.kwargs):
+                return await self._with_held(call, jobs)
         async with self._run.resources.attempt() as attempt:
             kept: KeptCall | None = None
             if self._run.journal is not None and call.work is not None:
@@ -144,6 +171,18 @@ class NodeProcessor:
 
             within = kept if attempt.transacts else None
             return await self._make(call, args, kwargs, attempt, keep_until, within)
+
+    async def _with_held(self, call: NodeCall, jobs: Jobs) -> Any:
+        """Await a coroutine with resources that workers open and close."""
+        held = jobs.new()
+        try:
+            args, kwargs = await jobs.open(held, call.work, call.args, call.kwargs)
+            value = await self._await(call, args, kwargs)
+        except BaseException as error:
+            await jobs.close(held, call.work, error)
+            raise
+        await jobs.close(held, call.work, None)
+        return value
 
     async def _make(
         self,

@@ -249,7 +249,11 @@ class Dispatch:
         args, kwargs = node.args, node.kwargs
         if not node.task.is_async or node._policies is not None or self._around.reports.wanted:
             return False
-        if self._end.gaps or self._run.constraints.any or self._run.resources.need_attempt(args, kwargs):
+        if (
+            self._end.gaps
+            or self._run.constraints.any
+            or self._run.resources.need_attempt(args, kwargs)
+        ):
             return False
         wanted = self._run.resources.unopened(args, kwargs)
         return wanted is not None and self.openings.opened(wanted, (segment, node), 0) is None

@@ -1,4 +1,7 @@
-"""Plain calls with held resources, on workers: open, call, close, all on one thread (M7, R10).
+"""Calls with held resources, on workers: open, call, close, all on one thread (M7, R10).
+
+The call of a coroutine function is made in the event loop: its thread is free in between, and
+``held_jobs`` asks for another one.
 
 A run waits for what its providers do, whatever ends it. But each closing has a deadline, and so has
 an opening once the run is ending. A provider that takes longer is given up, as a call with a
@@ -9,7 +12,7 @@ thread, and the node goes on from there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
@@ -17,6 +20,7 @@ from threading import get_ident
 from typing import Any
 
 from cascade.adapters.executors.local import LocalExecutor
+from cascade.runtime.execution.patient import Patient
 from cascade.runtime.execution.worker_calls import WorkerCall
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.surroundings import Surroundings
@@ -24,7 +28,6 @@ from cascade.runtime.graph_path.timed_calls import GIVEN_UP
 from cascade.runtime.resources import faults
 from cascade.runtime.resources.held import GivenUp, Held, Step
 from cascade.runtime.resources.instance import ResourceInstance
-from cascade.spec.injection import Inject
 
 
 class HeldCalls:
@@ -43,7 +46,7 @@ class HeldCalls:
         #: Thread → its step.
         self._steps: dict[int, Step] = {}
         #: Threads outside of the pool that close resources.
-        self._elsewhere: dict[int, _Place] = {}
+        self._elsewhere: dict[int, Place] = {}
         #: Number of attempts whose resources are closed elsewhere.
         self._closing = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -64,12 +67,10 @@ class HeldCalls:
         """
         resources, me = self._run.resources, get_ident()
         held = Held(self._run, resources, self, work)
-        get = held.get
         resources.in_use[me] = used
         try:
             try:
-                args = [get(v) if type(v) is Inject else v for v in work.args]
-                kwargs = {n: get(v) if type(v) is Inject else v for n, v in work.kwargs.items()}
+                args, kwargs = held.filled(work.args, work.kwargs)
                 held.value = context.run(work.operation.func, *args, **kwargs)
                 del args, kwargs
             except GivenUp:
@@ -94,7 +95,7 @@ class HeldCalls:
         self._steps[get_ident()] = step
         if step.is_closing:
             self._run.calls[step] = f"resource {step.definition.name}"
-        if self._end.stopping:  # the pool looks no more
+        if self._end.stopping or self._elsewhere:  # no pool looks at it
             self._look_soon()
 
     def end(self, step: Step) -> None:
@@ -128,9 +129,9 @@ class HeldCalls:
                 dues.append(step.due)
             elif step.take():
                 self._give_up(thread, step)
-        if dues and stopping:
+        if dues and (stopping or self._elsewhere):
             self._timer = self._run.loop.call_at(min(dues), self._look)
-        if self._quiet is not None and not self.busy and not self._quiet.done():
+        if self._quiet is not None and not (self._closing or self._steps or self._quiet.done()):
             self._quiet.set_result(None)
 
     def _seconds(self, step: Step) -> float:
@@ -183,11 +184,13 @@ class HeldCalls:
             held.released(definition, error)
         else:
             held.error = error
-        if place is None:
+        if place is not None:
+            place.leave()
+        elif held.work is None:
+            held.left()
+        else:
             self._closing += 1
             self._dispatch.start(self._close_rest(held))
-        elif not place.left.done():
-            place.left.set_result(None)
 
     async def _close_rest(self, held: Held) -> None:
         """Close what is still open, on other threads, and go on with the node."""
@@ -209,36 +212,37 @@ class HeldCalls:
 
     async def _close_elsewhere(self, held: Held) -> None:
         """Close what is still open on a thread of its own, until that ends or is given up."""
-        run, executor = self._run, self._run.threads
-        place = _Place(run.loop.create_future())
-        work = WorkerCall(self._close_there, held, place)
-        name = f"task '{held.work.operation.name}'"
-        try:
-            place.call = run.submit(executor, name, work)
-            if place.call.done() and work.waits:
-                raise RuntimeError
-        except Exception:  # it was shut down, or has no thread: it is closed all the same
-            last = LocalExecutor(1)
-            place.call = run.submit(last, name, WorkerCall(self._close_there, held, place))
-            last.shutdown(wait=False)
-        while not place.left.done():
-            with suppress(asyncio.CancelledError):  # closing has its own deadline
-                await asyncio.wait([place.left])
+        place = Place(Patient(loop=self._run.loop))
+        self.submit(f"task '{held.work.operation.name}'", place, held.close_again)
+        with suppress(asyncio.CancelledError):  # closing has its own deadline
+            await place.left
 
-    def _close_there(self, held: Held, place: _Place) -> None:
+    def submit(self, name: str, place: Place, close: Callable[[], object]) -> None:
+        """Call ``close`` on a thread outside of the pool, and let ``place`` be left then."""
+        run = self._run
+        work = WorkerCall(self._close_there, place, close)
+        try:
+            place.call = run.submit(run.threads, name, work)
+            if not (place.call.done() and work.withdraw()):
+                return
+        except Exception:  # it was shut down, or has no thread: it is closed all the same
+            work.withdraw()
+        last = LocalExecutor(1)
+        place.call = run.submit(last, name, WorkerCall(self._close_there, place, close))
+        last.shutdown(wait=False)
+
+    def _close_there(self, place: Place, close: Callable[[], object]) -> None:
         me = get_ident()
         self._elsewhere[me] = place
         try:
-            held.close(held.error)
+            close()
         except GivenUp:
             return
-        except BaseException as error:
-            held.error = error
         self._elsewhere.pop(me, None)
         self._call_in_loop(place.leave)
 
 
-class _Place:
+class Place:
     """A thread outside of the pool that closes resources.
 
     Attributes:
@@ -254,6 +258,6 @@ class _Place:
         self.left = left
 
     def leave(self) -> None:
-        """The thread has closed all. In the event loop's thread."""
+        """The thread has closed all, or was given up. In the event loop's thread."""
         if not self.left.done():
             self.left.set_result(None)

@@ -39,6 +39,7 @@ from cascade.runtime.graph_path.following import Following
 from cascade.runtime.graph_path.gaps import Gaps
 from cascade.runtime.graph_path.handovers import Handovers
 from cascade.runtime.graph_path.held_calls import HeldCalls
+from cascade.runtime.graph_path.held_jobs import HeldJobs
 from cascade.runtime.graph_path.locating import locate
 from cascade.runtime.graph_path.lone_loops import LoneLoop
 from cascade.runtime.graph_path.loop_driver import LoopDriver
@@ -111,6 +112,7 @@ _MAKERS = {
     "gaps": Gaps,
     "handovers": Handovers,
     "held_calls": HeldCalls,
+    "held_jobs": HeldJobs,
     "loop_lane": LoopLane,
     "pump": Pump,
     "slow_lane": SlowLane,

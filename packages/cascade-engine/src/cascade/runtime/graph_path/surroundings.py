@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.gaps import Gaps
     from cascade.runtime.graph_path.handovers import Handovers
     from cascade.runtime.graph_path.held_calls import HeldCalls
+    from cascade.runtime.graph_path.held_jobs import HeldJobs
     from cascade.runtime.graph_path.loop_driver import LoopDriver
     from cascade.runtime.graph_path.loop_entries import LoopEntries
     from cascade.runtime.graph_path.loop_lane import LoopLane
@@ -75,6 +76,7 @@ class Surroundings:
     gaps: Gaps
     handovers: Handovers
     held_calls: HeldCalls
+    held_jobs: HeldJobs
     loop_lane: LoopLane
     nodes: Nodes
     pump: Pump

@@ -12,7 +12,7 @@ anything: a thread that lost has only to close what it has opened since.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -91,12 +91,15 @@ class Held:
         run: The run.
         session: The resources of the run.
         watch: Knows the steps.
+        work: The work of the call; None if a coroutine waits for what becomes of it.
 
     Attributes:
         value, error: The outcome of the call, once that has ended.
         is_over: Whether all is closed.
-        work: The work of the call, for the watch.
+        left: Called in the event loop's thread when a step was given up, if there is no ``work``.
     """
+
+    left: Callable[[], None]
 
     __slots__ = (
         "_failures",
@@ -107,6 +110,7 @@ class Held:
         "_watch",
         "error",
         "is_over",
+        "left",
         "value",
         "work",
     )
@@ -137,6 +141,16 @@ class Held:
             needs = {name: self.get(needed) for name, needed in definition.needs.items()}
             found = self._values[definition] = self._open(definition, needs)
         return found
+
+    def filled(
+        self, args: Iterable[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments of a call with resources in place of their markers; see ``get``."""
+        get = self.get
+        return (
+            [get(v) if type(v) is Inject else v for v in args],
+            {n: get(v) if type(v) is Inject else v for n, v in kwargs.items()},
+        )
 
     def _open(self, definition: ResourceDefinition[Any], needs: dict[str, Any]) -> Any:
         context: Context = self._run.context.copy()
@@ -188,9 +202,16 @@ class Held:
         if self._failures:
             faults.raise_all(self._failures, error)
 
-    def released(
-        self, definition: ResourceDefinition[Any], failure: BaseException | None
-    ) -> None:
+    def close_again(self) -> None:
+        """Go on with ``close`` after a step was given up; ``error`` gets what it raises."""
+        try:
+            self.close(self.error)
+        except GivenUp:
+            raise
+        except BaseException as error:
+            self.error = error
+
+    def released(self, definition: ResourceDefinition[Any], failure: BaseException | None) -> None:
         """Note that a resource was closed, or was given up."""
         if failure is not None:
             self._failures.append(failure)

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.diagnostics.error_notes import add_note
 from cascade.runtime.events import ResourceAcquired, ResourceReleased
+from cascade.runtime.execution.patient import Patient
 from cascade.runtime.resources import faults
 from cascade.runtime.resources.threads import BoundThread, ThreadCall, yields
 from cascade.spec.errors import ResourceTimeoutError
@@ -84,16 +85,17 @@ class ResourceInstance:
         #: Number of times that this has cancelled its owner.
         self._stops = 0
         self._opened: asyncio.Future[Any] = run.loop.create_future()
-        self._closing: asyncio.Future[None] = run.loop.create_future()
+        self._closing: asyncio.Future[None] = Patient(loop=run.loop)
         #: Set when it is closed, could not be opened, or was given up.
-        self._ended: asyncio.Future[None] = run.loop.create_future()
+        self._ended: asyncio.Future[None] = Patient(loop=run.loop)
         self._generator: Any = None
         self._yielded_as = 0
         self._thread_call: ThreadCall | None = None
         # A Context cannot be entered twice at once, and the owner is inside its own while a thread
         # advances a plain generator; that generator gets one copy for its whole life.
         context = run.context.copy()
-        self._generator_context = context.copy()
+        if not definition.is_async:
+            self._generator_context = context.copy()
         self._owner: asyncio.Task[None] = run.loop.create_task(
             self._live(), name=f"resource {definition.name}", context=context
         )
@@ -103,6 +105,8 @@ class ResourceInstance:
 
     async def value(self) -> Any:
         """The resource, once it is open; raises the error of opening it."""
+        if self.is_ready:
+            return self.resource
         try:
             return await asyncio.shield(self._opened)
         except BaseException as error:
@@ -162,7 +166,9 @@ class ResourceInstance:
     async def _open(self) -> Any:
         name = self.definition.name
         try:
-            needs = {key: await instance.value() for key, instance in self.needs.items()}
+            needs = {}
+            for key, instance in self.needs.items():
+                needs[key] = instance.resource if instance.is_ready else await instance.value()
             self._generator = self.definition.func(**needs)
             return await self._advance()
         except (StopIteration, StopAsyncIteration):
@@ -343,7 +349,10 @@ async def _end_of(future: asyncio.Future[Any]) -> bool:
     cancelled = False
     while not future.done():
         try:
-            await asyncio.wait([future])
+            if type(future) is Patient:
+                await future
+            else:
+                await asyncio.wait([future])
         except asyncio.CancelledError:
             cancelled = True
     return cancelled

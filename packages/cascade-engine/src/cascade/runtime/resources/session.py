@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -142,8 +142,15 @@ class ResourceSession:
     def needs_event_loop(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether a plain call is given resources that no worker can open; see ``held``."""
         return any(
-            type(value) is Inject and self.below(value) is None for value in (*args, *kwargs.values())
+            type(value) is Inject and self.below(value) is None
+            for value in (*args, *kwargs.values())
         )
+
+    def all_below(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Iterator[Inject]:
+        """The shared resources that workers need for a call; see ``below``."""
+        for value in (*args, *kwargs.values()):
+            if type(value) is Inject:
+                yield from self.below(value) or ()
 
     def below(self, wanted: Inject) -> tuple[Inject, ...] | None:
         """The shared resources that a worker needs for ``wanted``; None if that is not enough."""
@@ -334,6 +341,8 @@ class Attempt:
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         own, call = list(self._own.values()), self._abandoned
+        if not own and call is None:
+            return
         if call is None or call.done() or any(i.loop_ends for i in (*own, *self._used)):
             await close_all(own, error)
         else:
@@ -358,13 +367,14 @@ class Attempt:
             Exception: Opening one failed.
         """
         return (
-            [await self._value(v, user) for v in args],
-            {name: await self._value(v, user) for name, v in kwargs.items()},
+            [await self._value(v, user) if type(v) is Inject else v for v in args],
+            {
+                name: await self._value(v, user) if type(v) is Inject else v
+                for name, v in kwargs.items()
+            },
         )
 
-    async def _value(self, value: Any, user: Operation) -> Any:
-        if not isinstance(value, Inject):
-            return value
+    async def _value(self, value: Inject, user: Operation) -> Any:
         self._session.check_use(value, user)
         definition = self._session.definition(value)
         if definition in OF_CALLS:
@@ -375,4 +385,4 @@ class Attempt:
         instance = self._session.instance(value, self._own)
         self.bound = self.bound or instance.is_bound
         self._used.add(instance)
-        return await instance.value()
+        return instance.resource if instance.is_ready else await instance.value()
