@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
+from weakref import WeakValueDictionary
 
 from cascade.spec.checks import is_number
 from cascade.spec.digest import UndigestibleError, key_of
@@ -84,6 +85,9 @@ class ByArguments:
             no known type and is not hashable; or an argument contains itself or is nested too
             deep.
 
+    Attributes:
+        backend: As above.
+
     Cost of a key: about a microsecond plus 0.3 per argument; 0.03 per element of a list, tuple or
     set whose elements have one plain type, 0.2 to 0.4 per element of other containers.
     """
@@ -111,7 +115,7 @@ class ByArguments:
                 f"    wrong:  ignore={short(ignore)}\n"
                 f"    right:  ignore={{{short(ignore)}}}"
             )
-        self._backend = backend
+        self.backend = backend
         self._ttl = ttl
         self._ignored = frozenset(ignore)
         self._version = version
@@ -142,10 +146,10 @@ class ByArguments:
         return (task.__module__, task.__qualname__, self._version, _identity(task), *parts)
 
     def load(self, key: Any, arguments: Mapping[str, Any]) -> tuple[bool, Any]:
-        return self._backend.get(key)
+        return self.backend.get(key)
 
     def save(self, key: Any, arguments: Mapping[str, Any], value: Any) -> None:
-        self._backend.put(key, value, self._ttl)
+        self.backend.put(key, value, self._ttl)
 
     def _counting(
         self, task: Task[..., Any], arguments: Mapping[str, Any]
@@ -160,6 +164,11 @@ class ByArguments:
             yield name, value
 
 
+#: Identity of a backend → its policy without options, while that is in use: many nodes have the
+#: same, and making one takes longer than making a node.
+_made: WeakValueDictionary[int, ByArguments] = WeakValueDictionary()
+
+
 def cache_policy(
     cache: CachePolicy | CacheBackend, ttl: float | None, ignore: Iterable[str], version: str
 ) -> CachePolicy:
@@ -168,6 +177,9 @@ def cache_policy(
     Raises:
         ArgumentError: ``cache`` is neither, an option is invalid, or a policy comes with options.
     """
+    usual = ttl is None and version == "" and ignore == ()
+    if usual and (made := _made.get(id(cache))) is not None and made.backend is cache:
+        return made
     if not _is_policy(cache):
         if not _is_backend(cache):
             raise ArgumentError(
@@ -175,7 +187,10 @@ def cache_policy(
                 "CachePolicy, with key, load and save, such as FileExists('out/{name}.csv'), "
                 f"but got {short(cache)}"
             )
-        return ByArguments(cache, ttl=ttl, ignore=ignore, version=version)
+        policy = ByArguments(cache, ttl=ttl, ignore=ignore, version=version)
+        if usual:
+            _made[id(cache)] = policy
+        return policy
     options = {"ttl": ttl is not None, "ignore": bool(ignore), "version": bool(version)}
     given = [name for name, is_given in options.items() if is_given]
     if given:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from cascade.spec.caching import CachePolicy
     from cascade.spec.protocols import CacheBackend
 
+_NUMBERS = frozenset({int, float})
+_MOST_REMEMBERED = 1_000_000
+
 
 class PolicyMethods(LazyValue):
     """The methods that give a node its policies: a base of LazyResult.
@@ -137,11 +140,19 @@ class PolicyMethods(LazyValue):
                 holds an iterator.
             LazyUseError: The node is not a call of a task, so there is nothing to try again.
         """
-        retry = Retry.of(max_attempts, delay, backoff, max_delay, jitter, on)
+        numbers = type(max_attempts), type(delay), type(backoff), type(max_delay), type(jitter)
+        if on is Exception and _NUMBERS.issuperset(numbers):
+            calls = _retried(max_attempts, delay, backoff, max_delay, jitter)  # type: ignore[arg-type]
+        else:
+            retry = Retry.of(max_attempts, delay, backoff, max_delay, jitter, on)
+            calls = CallPolicies(retry=retry)
         self._refuse_structural("with_retry")
-        if retry is not None and retry.max_attempts > 1:
+        if calls.repeats:
             check_repeatable(self)
-        self._calls_with("with_retry", retry=retry)
+        policies = self._own_policies()
+        policies.calls = (
+            calls if policies.calls is PLAIN_CALLS else policies.calls.changed(retry=calls.retry)
+        )
         return self
 
     def with_timeout(self, seconds: float | None) -> Self:
@@ -208,7 +219,13 @@ class PolicyMethods(LazyValue):
         from cascade.spec.caching import cache_policy
 
         policy = cache_policy(cache, ttl, ignore, version)
-        self._calls_with("with_cache", cache=policy)
+        self._refuse_structural("with_cache")
+        policies = self._own_policies()
+        policies.calls = (
+            CallPolicies(cache=policy)
+            if policies.calls is PLAIN_CALLS
+            else policies.calls.changed(cache=policy)
+        )
         return self
 
     def with_capacity(self, /, **amounts: float | LazyValue) -> Self:
@@ -231,6 +248,13 @@ class PolicyMethods(LazyValue):
             LazyUseError: The node is not a call of a task.
             CycleError: An amount is this lazy value itself.
         """
+        if len(amounts) == 1 and self._policies is None:  # as most calls
+            (one,) = amounts.items()
+            if type(one[1]) is int and 0 <= one[1] < _MOST_REMEMBERED:
+                self._refuse_structural("with_capacity")
+                self._own_policies().calls = _taking(one)
+                self._special |= LIMITS  # unknown capacities are refused before the run
+                return self
         fixed: dict[str, float] = {}
         lazy: dict[str, LazyValue] = {}
         for name, amount in amounts.items():
@@ -241,13 +265,13 @@ class PolicyMethods(LazyValue):
                 fixed[name] = amount
             else:
                 raise no_amount(f"with_capacity() of {described(self)}", name, amount)
-        self._calls_with("with_capacity")
+        self._refuse_structural("with_capacity")
         policies = self._own_policies()
         kept = {n: a for n, a in policies.calls.capacities if n not in amounts}
         policies.calls = policies.calls.with_capacities({**kept, **fixed})
         others = {n: a for n, a in policies.amounts.items() if n not in amounts}
         policies.amounts = {**others, **lazy}
-        self._special |= LIMITS  # unknown capacities are refused before the run
+        self._special |= LIMITS
         return self
 
     def with_priority(self, priority: int) -> Self:
@@ -350,9 +374,8 @@ class PolicyMethods(LazyValue):
 
     def _calls_with(self, method: str, **changes: Any) -> None:
         self._refuse_structural(method)
-        if changes:
-            policies = self._own_policies()
-            policies.calls = policies.calls.changed(**changes)
+        policies = self._own_policies()
+        policies.calls = policies.calls.changed(**changes)
 
     def _refuse_structural(self, method: str) -> None:
         if self.task.structural and not self._makes_calls:
@@ -386,10 +409,26 @@ def _in_time(calls: CallPolicies, timeout: float | None) -> CallPolicies:
     return _timed(timeout) if calls is PLAIN_CALLS else calls.changed(timeout=timeout)
 
 
+# Many nodes have equal policies, and making some takes longer than making a node. What is
+# remembered here holds numbers and names alone, never an object of the program.
+
+
 @lru_cache(maxsize=256)
 def _timed(timeout: float | None) -> CallPolicies:
-    """Policies with a timeout alone: many nodes have equal ones, and making some takes long."""
+    """Policies with a timeout alone."""
     return CallPolicies(timeout=timeout)
+
+
+@lru_cache(maxsize=256, typed=True)  # a bool equals a number, and is refused
+def _retried(max_attempts: int, *options: float) -> CallPolicies:
+    """Policies with a retry alone."""
+    return CallPolicies(retry=Retry(max_attempts, *options))
+
+
+@lru_cache(maxsize=256)
+def _taking(amount: tuple[str, int]) -> CallPolicies:
+    """Policies with an amount of a capacity alone."""
+    return PLAIN_CALLS.with_capacities(dict([amount]))
 
 
 def _refuse_task(method: str, lazy: LazyValue, given: Any) -> None:

@@ -239,7 +239,9 @@ class Dispatch:
 
     def _needs_loop(self, node: LazyResult[Any]) -> bool:
         """Whether the event loop has to look at the resources of a plain function's node."""
-        return self._run.resources.needs_loop or node._calls.timeout is not None
+        if node._policies is not None and node._calls.timeout is not None:
+            return True
+        return self._run.resources.needs_loop
 
     def _waits_for_resource(self, segment: Segment, node: LazyResult[Any]) -> bool:
         """Whether a coroutine goes on when a shared resource is open, and has no task until then.
