@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
-from weakref import WeakValueDictionary
 
 from cascade.spec.checks import is_number
 from cascade.spec.digest import UndigestibleError, key_of
@@ -164,11 +163,6 @@ class ByArguments:
             yield name, value
 
 
-#: Identity of a backend → its policy without options, while that is in use: many nodes have the
-#: same, and making one takes longer than making a node.
-_made: WeakValueDictionary[int, ByArguments] = WeakValueDictionary()
-
-
 def cache_policy(
     cache: CachePolicy | CacheBackend, ttl: float | None, ignore: Iterable[str], version: str
 ) -> CachePolicy:
@@ -177,9 +171,6 @@ def cache_policy(
     Raises:
         ArgumentError: ``cache`` is neither, an option is invalid, or a policy comes with options.
     """
-    usual = ttl is None and version == "" and ignore == ()
-    if usual and (made := _made.get(id(cache))) is not None and made.backend is cache:
-        return made
     if not _is_policy(cache):
         if not _is_backend(cache):
             raise ArgumentError(
@@ -187,10 +178,7 @@ def cache_policy(
                 "CachePolicy, with key, load and save, such as FileExists('out/{name}.csv'), "
                 f"but got {short(cache)}"
             )
-        policy = ByArguments(cache, ttl=ttl, ignore=ignore, version=version)
-        if usual:
-            _made[id(cache)] = policy
-        return policy
+        return ByArguments(cache, ttl=ttl, ignore=ignore, version=version)
     options = {"ttl": ttl is not None, "ignore": bool(ignore), "version": bool(version)}
     given = [name for name, is_given in options.items() if is_given]
     if given:

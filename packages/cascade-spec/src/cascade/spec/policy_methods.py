@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakValueDictionary
 
 from cascade.spec.checks import check_flag, check_priority, is_amount, is_number, no_amount
 from cascade.spec.errors import ArgumentError, CycleError, LazyUseError
@@ -211,6 +212,12 @@ class PolicyMethods(LazyValue):
             ArgumentError: ``cache`` is neither, or a policy comes with options for backends.
             LazyUseError: The node is not a call of a task.
         """
+        if self._policies is None and ttl is None and not version and ignore == ():
+            known = _cached.get(id(cache))
+            if known is not None and _is_made_of(known.cache, cache):
+                self._refuse_structural("with_cache")
+                self._own_policies().calls = known
+                return self
         if cache is None:
             self._calls_with("with_cache", cache=None)
             return self
@@ -221,11 +228,12 @@ class PolicyMethods(LazyValue):
         policy = cache_policy(cache, ttl, ignore, version)
         self._refuse_structural("with_cache")
         policies = self._own_policies()
-        policies.calls = (
-            CallPolicies(cache=policy)
-            if policies.calls is PLAIN_CALLS
-            else policies.calls.changed(cache=policy)
-        )
+        if policies.calls is not PLAIN_CALLS:
+            policies.calls = policies.calls.changed(cache=policy)
+            return self
+        policies.calls = CallPolicies(cache=policy)
+        if ttl is None and not version and ignore == ():
+            _cached[id(cache)] = policies.calls
         return self
 
     def with_capacity(self, /, **amounts: float | LazyValue) -> Self:
@@ -410,7 +418,16 @@ def _in_time(calls: CallPolicies, timeout: float | None) -> CallPolicies:
 
 
 # Many nodes have equal policies, and making some takes longer than making a node. What is
-# remembered here holds numbers and names alone, never an object of the program.
+# remembered here keeps no object of the program alive.
+
+
+#: Identity of a cache → policies with that cache alone, while any node has these.
+_cached: WeakValueDictionary[int, CallPolicies] = WeakValueDictionary()
+
+
+def _is_made_of(policy: Any, cache: Any) -> bool:
+    """Whether ``policy`` is ``cache``, or its backend is."""
+    return policy is cache or getattr(policy, "backend", None) is cache
 
 
 @lru_cache(maxsize=256)
