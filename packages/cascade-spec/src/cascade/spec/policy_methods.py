@@ -6,10 +6,9 @@ Each method changes the node's Policies and returns the node itself.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakValueDictionary
 
+from cascade.spec import usual_policies as usual
 from cascade.spec.checks import check_flag, check_priority, is_amount, is_number, no_amount
 from cascade.spec.errors import ArgumentError, CycleError, LazyUseError
 from cascade.spec.lazy_value import LIMITS, LazyValue
@@ -23,9 +22,6 @@ from cascade.spec.wording import short
 if TYPE_CHECKING:
     from cascade.spec.caching import CachePolicy
     from cascade.spec.protocols import CacheBackend
-
-_NUMBERS = frozenset({int, float})
-_MOST_REMEMBERED = 1_000_000
 
 
 class PolicyMethods(LazyValue):
@@ -141,12 +137,7 @@ class PolicyMethods(LazyValue):
                 holds an iterator.
             LazyUseError: The node is not a call of a task, so there is nothing to try again.
         """
-        numbers = type(max_attempts), type(delay), type(backoff), type(max_delay), type(jitter)
-        if on is Exception and _NUMBERS.issuperset(numbers):
-            calls = _retried(max_attempts, delay, backoff, max_delay, jitter)  # type: ignore[arg-type]
-        else:
-            retry = Retry.of(max_attempts, delay, backoff, max_delay, jitter, on)
-            calls = CallPolicies(retry=retry)
+        calls = usual.retried(max_attempts, delay, backoff, max_delay, jitter, on)
         self._refuse_structural("with_retry")
         if calls.repeats:
             check_repeatable(self)
@@ -181,7 +172,11 @@ class PolicyMethods(LazyValue):
         timeout = None if seconds is None else float(seconds)
         self._refuse_structural("with_timeout")
         policies = self._own_policies()
-        policies.calls = _in_time(policies.calls, timeout)
+        policies.calls = (
+            usual.timed(timeout)
+            if policies.calls is PLAIN_CALLS
+            else policies.calls.changed(timeout=timeout)
+        )
         return self
 
     def with_cache(
@@ -213,8 +208,8 @@ class PolicyMethods(LazyValue):
             LazyUseError: The node is not a call of a task.
         """
         if self._policies is None and ttl is None and not version and ignore == ():
-            known = _cached.get(id(cache))
-            if known is not None and _is_made_of(known.cache, cache):
+            known = usual.cached(cache)
+            if known is not None:
                 self._refuse_structural("with_cache")
                 self._own_policies().calls = known
                 return self
@@ -233,7 +228,7 @@ class PolicyMethods(LazyValue):
             return self
         policies.calls = CallPolicies(cache=policy)
         if ttl is None and not version and ignore == ():
-            _cached[id(cache)] = policies.calls
+            usual.remember(cache, policies.calls)
         return self
 
     def with_capacity(self, /, **amounts: float | LazyValue) -> Self:
@@ -258,9 +253,9 @@ class PolicyMethods(LazyValue):
         """
         if len(amounts) == 1 and self._policies is None:  # as most calls
             (one,) = amounts.items()
-            if type(one[1]) is int and 0 <= one[1] < _MOST_REMEMBERED:
+            if type(one[1]) is int and 0 <= one[1] < usual.LARGE:
                 self._refuse_structural("with_capacity")
-                self._own_policies().calls = _taking(one)
+                self._own_policies().calls = usual.taking(one)
                 self._special |= LIMITS  # unknown capacities are refused before the run
                 return self
         fixed: dict[str, float] = {}
@@ -410,42 +405,6 @@ class PolicyMethods(LazyValue):
                 "itself for ever",
                 [self.name, self.name],
             )
-
-
-def _in_time(calls: CallPolicies, timeout: float | None) -> CallPolicies:
-    """``calls`` with this timeout."""
-    return _timed(timeout) if calls is PLAIN_CALLS else calls.changed(timeout=timeout)
-
-
-# Many nodes have equal policies, and making some takes longer than making a node. What is
-# remembered here keeps no object of the program alive.
-
-
-#: Identity of a cache → policies with that cache alone, while any node has these.
-_cached: WeakValueDictionary[int, CallPolicies] = WeakValueDictionary()
-
-
-def _is_made_of(policy: Any, cache: Any) -> bool:
-    """Whether ``policy`` is ``cache``, or its backend is."""
-    return policy is cache or getattr(policy, "backend", None) is cache
-
-
-@lru_cache(maxsize=256)
-def _timed(timeout: float | None) -> CallPolicies:
-    """Policies with a timeout alone."""
-    return CallPolicies(timeout=timeout)
-
-
-@lru_cache(maxsize=256, typed=True)  # a bool equals a number, and is refused
-def _retried(max_attempts: int, *options: float) -> CallPolicies:
-    """Policies with a retry alone."""
-    return CallPolicies(retry=Retry(max_attempts, *options))
-
-
-@lru_cache(maxsize=256)
-def _taking(amount: tuple[str, int]) -> CallPolicies:
-    """Policies with an amount of a capacity alone."""
-    return PLAIN_CALLS.with_capacities(dict([amount]))
 
 
 def _refuse_task(method: str, lazy: LazyValue, given: Any) -> None:
