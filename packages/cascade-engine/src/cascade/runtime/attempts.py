@@ -98,6 +98,9 @@ class Jobs(Protocol):
     async def close(self, held: Held, work: Any, error: BaseException | None) -> None:
         """Close all after a call, which ``error`` has ended, if that is not None."""
 
+    async def call(self, work: Any, call: Callable[[], Any], on_abandon: _OnAbandon | None) -> Any:
+        """The result of a plain call, made by a worker."""
+
 
 class NodeProcessor:
     """Makes attempts in the event loop's thread, for one run.
@@ -208,6 +211,10 @@ class NodeProcessor:
         if place is Place.BOUND:
             executor = run.resources.bound_thread
         func = call.operation.func
+        if place is Place.WORKER and timeout is None and within is None and self._jobs is not None:
+            make = partial(self._in_thread, call, func, args, kwargs)
+            in_context = partial(run.context.copy().run, make)
+            return await self._jobs().call(call.work, in_context, on_abandon)
         if within is not None and on is not None:
             func = within.transacting(func, on.is_abandoned)
         return await in_worker(

@@ -1,8 +1,9 @@
-"""Jobs of workers for coroutines: opening and closing what their calls hold (M7).
+"""Jobs of workers for asyncio tasks that handle nodes: they open, close, and make calls (M7).
 
 A coroutine that is given a held resource waits twice for a worker: before its call, and after it.
-The jobs stand in the queue of the pool among the nodes, so one thread does many of them in a row,
-the event loop is woken for many at once, and jobs that block overlap as nodes do.
+A plain function with an async provider waits for its call. The jobs stand in the queue of the pool
+among the nodes, so one thread does many of them in a row, the event loop is woken for many at once,
+and jobs that block overlap as nodes do.
 
 A job that no thread has begun when the run ends is dropped if it opens resources. If it closes
 them, it gets a thread of its own.
@@ -12,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
+from threading import get_ident
 from typing import Any
 
 from cascade.runtime.execution.patient import Patient
@@ -28,9 +31,10 @@ class Job(Place):
     Attributes:
         value, error: Its outcome; neither if its thread was given up.
         is_done: Whether it was left. In the event loop's thread.
+        thread: The thread that does it.
     """
 
-    __slots__ = ("_do", "_waits", "error", "is_done", "name", "value")
+    __slots__ = ("_do", "_open", "_waits", "error", "is_done", "name", "thread", "value")
 
     def __init__(self, name: str, do: Callable[[], Any], left: asyncio.Future[None]) -> None:
         super().__init__(left)
@@ -38,8 +42,10 @@ class Job(Place):
         self.value: Any = None
         self.error: BaseException | None = None
         self.is_done = False
+        self.thread = 0
         self._do = do
         self._waits = [None]
+        self._open = [None]
 
     def leave(self) -> None:
         self.is_done = True
@@ -49,6 +55,14 @@ class Job(Place):
         """Begin or withdraw it; True for the first caller only."""
         try:
             self._waits.pop()  # atomic
+        except IndexError:
+            return False
+        return True
+
+    def settle(self) -> bool:
+        """Decide whether its outcome counts, or it is abandoned; True for the first caller only."""
+        try:
+            self._open.pop()
         except IndexError:
             return False
         return True
@@ -65,6 +79,16 @@ class Job(Place):
             raise
         except BaseException as error:
             self.error = error
+
+    def result(self) -> Any:
+        """Its value, or the error that it has raised."""
+        error, self.error = self.error, None
+        if error is None:
+            return self.value
+        try:
+            raise error
+        finally:
+            del error  # its traceback holds this frame
 
 
 class Errand(Work):
@@ -130,11 +154,9 @@ class HeldJobs:
                     with suppress(asyncio.CancelledError):
                         await job.left
             raise
-        if job.error is not None:
-            raise job.error
         if held.error is not None:  # it was given up
             raise held.error
-        found: tuple[Sequence[Any], Mapping[str, Any]] = job.value
+        found: tuple[Sequence[Any], Mapping[str, Any]] = job.result()
         return found
 
     async def close(self, held: Held, work: Work, error: BaseException | None) -> None:
@@ -165,14 +187,62 @@ class HeldJobs:
         if is_cancelled and error is None:
             raise asyncio.CancelledError
 
+    async def call(
+        self,
+        work: Work,
+        call: Callable[[], Any],
+        on_abandon: Callable[[Future[Any]], None] | None,
+    ) -> Any:
+        """The result of a plain call, made by a worker; it is abandoned as any such call (M8).
+
+        Args:
+            work: The work of its node.
+            call: Makes the call.
+            on_abandon: Called with the call of its thread when it is abandoned.
+
+        Raises:
+            Exception: The call raised it.
+            CancelledError: This was cancelled, and the call has ended or was abandoned.
+        """
+        run, loop = self._run, self._run.loop
+        if self._end.stopping:
+            raise asyncio.CancelledError
+        job = Job(work.operation.name, call, loop.create_future())
+        self._push(work, job)
+        try:
+            await job.left
+        except asyncio.CancelledError:
+            if not job.take():
+                while not (job.is_done or run.abandons):
+                    job.left = loop.create_future()
+                    with suppress(asyncio.CancelledError):
+                        await job.left
+                if not job.is_done and job.settle():
+                    self._abandon(work, job, on_abandon)
+            raise
+        return job.result()
+
+    def _abandon(
+        self, work: Work, job: Job, on_abandon: Callable[[Future[Any]], None] | None
+    ) -> None:
+        pool = self._dispatch.pool
+        call = pool.give_up(job.thread, pool.cell(job.thread))
+        if call is not None:
+            if on_abandon is not None:
+                on_abandon(call)
+            self._run.abandon(call, job.name, work.source)
+
     def do(self, errand: Errand) -> bool:
         """Do a job in a worker's thread; whether that has to leave at once."""
         job = errand.job
+        job.thread = get_ident()  # first: whatever finds it taken may need that
         if not job.take():
             return False
         try:
             job.do()
         except GivenUp:
+            return True
+        if not job.settle():
             return True
         with suppress(RuntimeError):  # the loop is closed
             self._run.loop_calls.add(job.leave)
