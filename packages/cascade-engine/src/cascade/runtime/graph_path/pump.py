@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from asyncio.tasks import _enter_task, _leave_task
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator
 from contextvars import Context
 from inspect import CO_COROUTINE
 from math import inf
@@ -38,7 +38,6 @@ from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.graph_path.spares import Spare
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.spec.containers import ATOMS
-from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult, goes_on
 from cascade.spec.lazy_value import NO_KWARGS, RESOURCES
 
@@ -160,7 +159,8 @@ class Pump:
                     else:
                         spare.args, spare.kwargs = node.args, node.kwargs
                     if node._special:
-                        spare.args, spare.kwargs = self._given(spare.args, spare.kwargs)
+                        given: Any = run.resources.given(spare.args, spare.kwargs)
+                        spare.args, spare.kwargs = given
                 elif self._prepare(spare, item):
                     operation = spare.operation
                 else:
@@ -224,14 +224,6 @@ class Pump:
         if node._special != RESOURCES:
             return False
         return self.run.resources.unopened(node.args, node.kwargs) is None
-
-    def _given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
-        """The arguments of such a node with the resources."""
-        opened = self.run.resources.opened
-        return (
-            [opened[v].resource if type(v) is Inject else v for v in args],
-            {n: opened[v].resource if type(v) is Inject else v for n, v in kwargs.items()},
-        )
 
     def _fill(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Fill a container with its values; the dispatch sends no other plain nodes here."""

@@ -205,8 +205,12 @@ class ResourceSession:
         """The arguments of a call with its resources; None unless all are shared and open."""
         if not wants_resources(args, kwargs):
             return args, kwargs
-        if self.unopened(args, kwargs) is not None:
-            return None
+        return None if self.unopened(args, kwargs) is not None else self.given(args, kwargs)
+
+    def given(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """The same where none is ``unopened``."""
         opened = self.opened
         return (
             [opened[v].resource if type(v) is Inject else v for v in args],
