@@ -269,3 +269,21 @@ async def test_the_second_cancel_abandons_a_call_with_an_async_provider(use_vm, 
         held.set()
         await until(lambda: "close" in log)
     assert log == ["open", "ended", "close"]
+
+
+@KINDS
+async def test_a_pause_that_comes_while_a_resource_opens_holds_the_call(use_vm, log, held, kind):
+    """What was opened is closed again, and opened anew after the pause."""
+    slow = named("slow", log, ("open", held))
+    async with cs.Engine() as engine:
+        running = asyncio.ensure_future(
+            engine.run(user(kind, slow, lambda _: log.append("call"))(), use_vm=use_vm)
+        )
+        await until(lambda: "open slow begins" in log)
+        engine.constraints.pause("task:use")
+        held.set()
+        await until(lambda: engine.waiting(inputs=False))
+        assert log == ["open slow begins", "open slow", "close slow"]
+        engine.constraints.resume("task:use")
+        await running
+    assert log[3:] == ["open slow begins", "open slow", "call", "close slow"]

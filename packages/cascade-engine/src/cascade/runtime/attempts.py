@@ -4,7 +4,8 @@ An attempt is made in one of these ways, depending on the thread and the needs o
 
 - ``NodeProcessor.call`` in the event loop's thread: gates → task resources → timeout → one call.
   Coroutine functions are called there; plain functions on a worker, on the thread of their
-  resources, or inline.
+  resources, or inline. Workers open and close the resources that plain generators provide
+  (``graph_path.held_jobs``).
 - ``graph_path.pump`` there, and ``graph_path.slow_lane`` on a worker: calls that need no resources
   of their own; the pump has no gates either. ``graph_path.fast_lane`` makes the first attempt of a
   node on a worker, if it need not wait (``graph_path.light_calls``).
@@ -20,14 +21,14 @@ User functions are called in these places, and nowhere else:
                                (coroutines) and ``_inline``; on a thread: ``_in_thread``
 ``graph_path.slow_lane``       attempts on a worker; with a timeout: ``graph_path.timed_calls``
 ``graph_path.fast_lane``       plain calls on a worker, and ``graph_path.light_calls`` those that
-                               hold capacities
+                               hold capacities; with held resources: ``graph_path.held_calls``
 ``loops.fused``, ``generated`` steps of loops: code that was written for the task
 ``loops.trampoline``           steps of loops of several tasks
 ``straightline``               graphs of plain calls: code that was written for their shape
 ``vm.registers``               instructions of blueprints that were written by hand
 =============================  =====================================================================
 
-Resources have providers, which ``resources.instance`` calls; caches and limits call the functions
+Resources have providers, which ``resources.instance`` and ``resources.held`` call; caches and limits call the functions
 that the user gave them.
 """
 
@@ -180,7 +181,11 @@ class NodeProcessor:
         held = jobs.new()
         try:
             args, kwargs = await jobs.open(held, call.work, call.args, call.kwargs)
-            value = await self._await(call, args, kwargs)
+            run = self._run
+            if run.constraints.any and run.gate.asks_again(call.operation, call.permit):
+                value = _NOT_BEGUN
+            else:
+                value = await self._await(call, args, kwargs)
         except BaseException as error:
             await jobs.close(held, call.work, error)
             raise

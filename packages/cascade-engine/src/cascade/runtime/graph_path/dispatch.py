@@ -1,7 +1,7 @@
 """Dispatch: sends each node of a graph run to its lane.
 
 Plain functions go to the workers, which use the fast lane if possible. Coroutine functions, and
-calls that need resources of their own or bound ones, or ask for the event loop, go to the queue of
+calls that need async resources of their own or bound ones, or ask for the event loop, go to the queue of
 the pump. ``resting``, ``openings`` and ``admission`` send on what had to wait.
 """
 

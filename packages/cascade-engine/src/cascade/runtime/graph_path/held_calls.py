@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
 from threading import get_ident
-from typing import Any
+from typing import Any, Final
 
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.execution.patient import Patient
@@ -28,6 +28,9 @@ from cascade.runtime.graph_path.timed_calls import GIVEN_UP
 from cascade.runtime.resources import faults
 from cascade.runtime.resources.held import GivenUp, Held, Step
 from cascade.runtime.resources.instance import ResourceInstance
+
+#: The result of a call that was not made.
+NOT_BEGUN: Final = object()
 
 
 class HeldCalls:
@@ -58,7 +61,8 @@ class HeldCalls:
         """Make the call of ``work`` in ``context``, with its resources. In a worker's thread.
 
         GIVEN_UP if one of them took too long; then the caller must leave at once, and leave
-        ``work`` alone.
+        ``work`` alone. NOT_BEGUN if constraints were set while it opened them: it has closed them
+        again, and the caller must ask the limits again.
 
         Args:
             context: The context of the call.
@@ -71,6 +75,9 @@ class HeldCalls:
         try:
             try:
                 args, kwargs = held.filled(work.args, work.kwargs)
+                if self._asks_again(work):
+                    held.close(None)
+                    return NOT_BEGUN
                 held.value = context.run(work.operation.func, *args, **kwargs)
                 del args, kwargs
             except GivenUp:
@@ -84,6 +91,11 @@ class HeldCalls:
         finally:
             resources.in_use.pop(me, None)
         return held.value
+
+    def _asks_again(self, work: Work) -> bool:
+        """Whether constraints were set since the permit of a call that is about to begin."""
+        run = self._run
+        return run.constraints.any and run.gate.asks_again(work.operation, work.permit)
 
     # -- the watch: see ``resources.held.Watch`` ----------------------------------------------
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from cascade.runtime.execution.carried import carried
 from cascade.runtime.execution.placement import wants_resources
 from cascade.runtime.graph_path.awaited_loops import NOT_ENTERED
+from cascade.runtime.graph_path.held_calls import NOT_BEGUN
 from cascade.runtime.graph_path.loop_driver import MOVED
 from cascade.runtime.graph_path.segments import PENDING, Item, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
@@ -90,6 +91,9 @@ class SlowLane:
                             # Another thread has the work by now; a call that was given up has
                             # cost the pool this thread.
                             return result is GIVEN_UP
+                        if result is NOT_BEGUN:
+                            admission.left(work)
+                            continue
                 except (Exception, asyncio.CancelledError) as failure:
                     admission.left(work)  # a node holds no permit during its delay
                     self.fail_attempt(work, failure)

@@ -10,7 +10,7 @@ State vocabulary:
 - *work*: the computation of one node: its present operation and arguments. A tail call changes
   these, never the address (rule R5, M3).
 - *lane*: plain calls go to the workers' fast lane; plain calls whose policies act to the workers'
-  slow lane; coroutine functions, and calls with resources of their own, to the event loop's lane,
+  slow lane; coroutine functions, and calls with async resources of their own, to the event loop's lane,
   which the pump begins.
 
 Lazy values are remembered by address while they live. If a task returns or mentions one that the
