@@ -349,15 +349,18 @@ class Build:
     def _make_held_resources(self) -> None:
         """Those that the worker of a call opens and closes: one on top of another (M7)."""
         cs = self.cs
+        a_pool = cs.inject(self._pool)
 
         @cs.resource(scope="task")
-        def ledger(pool=cs.inject(self._pool)):
+        def ledger(pool=a_pool):
             self.opened.append("ledger")
             yield f"a ledger of {pool}"
             self.closed.append("ledger")
 
+        a_ledger = cs.inject(ledger)
+
         @cs.resource(scope="task")
-        def session(ledger=cs.inject(ledger)):
+        def session(ledger=a_ledger):
             self.opened.append("session")
             yield f"a session with {ledger}"
             self.closed.append("session")

@@ -35,39 +35,38 @@ def named(name, log, wait=None, base=None, **options):
             log.append(f"{here} {name} begins")
             assert event.wait(20)
 
-    if base is None:
+    def life(value):
+        pause("open")
+        log.append(f"open {name}")
+        yield value
+        pause("close")
+        log.append(f"close {name}")
 
-        def provide():
-            pause("open")
-            log.append(f"open {name}")
-            yield name
-            pause("close")
-            log.append(f"close {name}")
-    else:
+    def alone():
+        yield from life(name)
 
-        def provide(base=cs.inject(base)):
-            pause("open")
-            log.append(f"open {name}")
-            yield f"{name} on {base}"
-            pause("close")
-            log.append(f"close {name}")
+    def on_top(base=None if base is None else cs.inject(base)):
+        yield from life(f"{name} on {base}")
 
-    return cs.resource(name, "task", **options)(provide)
+    return cs.resource(name, "task", **options)(alone if base is None else on_top)
 
 
 def user(kind, resource, body=lambda value: value):
     """A task of a kind that is given a resource."""
     if kind == "plain":
 
+        @cs.task(name="use")
         def use(value=cs.inject(resource)):
             return body(value)
-    else:
 
-        async def use(value=cs.inject(resource)):
-            await asyncio.sleep(0)
-            return body(value)
+        return use
 
-    return cs.task(use)
+    @cs.task(name="use")
+    async def use_in_loop(value=cs.inject(resource)):
+        await asyncio.sleep(0)
+        return body(value)
+
+    return use_in_loop
 
 
 async def until(condition):

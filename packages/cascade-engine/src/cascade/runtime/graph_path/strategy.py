@@ -10,8 +10,8 @@ State vocabulary:
 - *work*: the computation of one node: its present operation and arguments. A tail call changes
   these, never the address (rule R5, M3).
 - *lane*: plain calls go to the workers' fast lane; plain calls whose policies act to the workers'
-  slow lane; coroutine functions, and calls with async resources of their own, to the event loop's lane,
-  which the pump begins.
+  slow lane; coroutine functions, and calls with async resources of their own, to the event loop's
+  lane, which the pump begins.
 
 Lazy values are remembered by address while they live. If a task returns or mentions one that the
 run has met, it is not computed again (M14).
@@ -27,35 +27,35 @@ from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.execution.carried import carried
 from cascade.runtime.execution.early_calls import EarlyCall
 from cascade.runtime.execution.waiting import Waiting
-from cascade.runtime.graph_path.beginnings import Beginnings
-from cascade.runtime.graph_path.caching import Caches
-from cascade.runtime.graph_path.chains import Chains
-from cascade.runtime.graph_path.commits import Commits
-from cascade.runtime.graph_path.continuations import Continuations
-from cascade.runtime.graph_path.dispatch import Dispatch
-from cascade.runtime.graph_path.failures import Failures
-from cascade.runtime.graph_path.fast_lane import FastLane
-from cascade.runtime.graph_path.following import Following
-from cascade.runtime.graph_path.gaps import Gaps
-from cascade.runtime.graph_path.handovers import Handovers
-from cascade.runtime.graph_path.held_calls import HeldCalls
-from cascade.runtime.graph_path.held_jobs import HeldJobs
+from cascade.runtime.graph_path.dispatching.dispatch import Dispatch
+from cascade.runtime.graph_path.dispatching.stages import Stages
+from cascade.runtime.graph_path.graphless.lone_loops import LoneLoop
+from cascade.runtime.graph_path.graphless.shared_runs import short_run
+from cascade.runtime.graph_path.graphless.short_batches import Batch
+from cascade.runtime.graph_path.lanes.beginnings import Beginnings
+from cascade.runtime.graph_path.lanes.fast_lane import FastLane
+from cascade.runtime.graph_path.lanes.following import Following
+from cascade.runtime.graph_path.lanes.held_calls import HeldCalls
+from cascade.runtime.graph_path.lanes.held_jobs import HeldJobs
+from cascade.runtime.graph_path.lanes.loop_lane import LoopLane
+from cascade.runtime.graph_path.lanes.pump import Pump
+from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
+from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
 from cascade.runtime.graph_path.locating import locate
-from cascade.runtime.graph_path.lone_loops import LoneLoop
-from cascade.runtime.graph_path.loop_driver import LoopDriver
-from cascade.runtime.graph_path.loop_entries import LoopEntries
-from cascade.runtime.graph_path.loop_lane import LoopLane
+from cascade.runtime.graph_path.looping.loop_driver import LoopDriver
+from cascade.runtime.graph_path.looping.loop_entries import LoopEntries
 from cascade.runtime.graph_path.node_table import Nodes
-from cascade.runtime.graph_path.pump import Pump
+from cascade.runtime.graph_path.rules.caching import Caches
+from cascade.runtime.graph_path.rules.chains import Chains
+from cascade.runtime.graph_path.rules.commits import Commits
+from cascade.runtime.graph_path.rules.continuations import Continuations
+from cascade.runtime.graph_path.rules.failures import Failures
+from cascade.runtime.graph_path.rules.gaps import Gaps
+from cascade.runtime.graph_path.rules.handovers import Handovers
+from cascade.runtime.graph_path.rules.waits import Waits
 from cascade.runtime.graph_path.segments import Item, Work
-from cascade.runtime.graph_path.shared_runs import short_run
-from cascade.runtime.graph_path.short_batches import Batch
-from cascade.runtime.graph_path.slow_lane import SlowLane
-from cascade.runtime.graph_path.stages import Stages
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.task_events import Reports
-from cascade.runtime.graph_path.timed_calls import TimedCalls
-from cascade.runtime.graph_path.waits import Waits
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import value_or_raise

@@ -22,9 +22,9 @@ from typing import Any, Final
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.execution.patient import Patient
 from cascade.runtime.execution.worker_calls import WorkerCall
+from cascade.runtime.graph_path.lanes.timed_calls import GIVEN_UP
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.graph_path.timed_calls import GIVEN_UP
 from cascade.runtime.resources import faults
 from cascade.runtime.resources.held import GivenUp, Held, Step
 from cascade.runtime.resources.instance import ResourceInstance

@@ -19,7 +19,7 @@ from threading import get_ident
 from typing import Any
 
 from cascade.runtime.execution.patient import Patient
-from cascade.runtime.graph_path.held_calls import HeldCalls, Place
+from cascade.runtime.graph_path.lanes.held_calls import HeldCalls, Place
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.resources.held import GivenUp, Held
