@@ -28,8 +28,8 @@ User functions are called in these places, and nowhere else:
 ``vm.registers``               instructions of blueprints that were written by hand
 =============================  =====================================================================
 
-Resources have providers, which ``resources.instance`` and ``resources.held`` call; caches and limits
-call the functions that the user gave them.
+Resources have providers, which ``resources.instance`` and ``resources.held`` call; caches and
+limits call the functions that the user gave them.
 """
 
 from __future__ import annotations
