@@ -508,7 +508,7 @@ async def test_a_retry_gets_over_a_call_that_was_not_begun():
     async def number():
         yield 4
 
-    @cs.task  # called from the event loop's thread, in a thread of its own
+    @cs.task(timeout=60)  # with a resource of the event loop's: called in a thread of its own
     def doubled(n=cs.inject(number)):
         return 2 * n
 

@@ -309,6 +309,9 @@ class Build:
             return lambda a=1, *, pool=a_pool: act(a, pool=pool)
         if signature == "hub":
             return lambda a=1, hub=a_hub, *, file=a_file: act(a, hub=hub, file=file)
+        if signature == "session":
+            a_session = self.cs.inject("session")
+            return lambda a=1, session=a_session, *, pool=a_pool: act(a, session=session, pool=pool)
         if signature == "cursor":
             return lambda a=1, cursor=a_cursor, *, file=a_file: act(a, cursor=cursor, file=file)
         return lambda a=1, *, bound=bound_thing: act(a, bound=bound)
@@ -339,8 +342,30 @@ class Build:
             self.closed.append("bound")
 
         self._make_engines_resources()
+        self._make_held_resources()
         self._file = file
         self.resources += [file, cursor, bound]
+
+    def _make_held_resources(self) -> None:
+        """Those that the worker of a call opens and closes: one on top of another (M7)."""
+        cs = self.cs
+        a_pool = cs.inject(self._pool)
+
+        @cs.resource(scope="task")
+        def ledger(pool=a_pool):
+            self.opened.append("ledger")
+            yield f"a ledger of {pool}"
+            self.closed.append("ledger")
+
+        a_ledger = cs.inject(ledger)
+
+        @cs.resource(scope="task")
+        def session(ledger=a_ledger):
+            self.opened.append("session")
+            yield f"a session with {ledger}"
+            self.closed.append("session")
+
+        self.resources.append(session)
 
     def _make_engines_resources(self) -> None:
         """In an engine for one run, they are as those of the run (M7)."""

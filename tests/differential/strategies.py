@@ -72,7 +72,7 @@ _tries = st.sampled_from(
 )
 _takes = st.sampled_from([()] * 6 + [(("gpu", 1),), (("disk", 0.5), ("gpu", 2))])
 #: The signatures whose tasks take an argument, and get others by their defaults.
-_supplied = ["file", "cursor", "bound", "pool", "hub", "late"]
+_supplied = ["file", "cursor", "session", "bound", "pool", "hub", "late"]
 _signatures = st.sampled_from(["any", "any", "any", "some", "some", "full", "full", *_supplied])
 _errors = st.one_of(
     st.just((Exception,)),

@@ -130,7 +130,9 @@ async def test_the_second_cancel_abandons(kind, after_failure, use_vm, held):
     scene = Scene(held)
     error = await scene.run(kind, use_vm, 2, held, after_failure)
     assert isinstance(error, asyncio.CancelledError)
-    assert scene.log[-2:] == ["abandoned", "slow ended"]
+    told = scene.log[scene.log.index("abandoned") :]
+    assert told[:2] == ["abandoned", "slow ended"]
+    assert told[2:] in ([], ["close"])  # its thread closes what it holds, at any time after
 
 
 @both_paths

@@ -4,7 +4,8 @@ An attempt is made in one of these ways, depending on the thread and the needs o
 
 - ``NodeProcessor.call`` in the event loop's thread: limits → task-scoped resources → timeout →
   one call. Coroutine functions are called there; plain functions on a worker, on the thread of
-  their resources, or inline.
+  their resources, or inline. Workers open and close the resources that plain generators provide
+  (``graph_path.lanes.held_jobs``).
 - ``graph_path.lanes.pump`` in the event loop's thread, and ``slow_lane`` on a worker: calls that
   need no resources of their own; calls by the pump need no permits either. ``fast_lane`` makes the
   first attempt of a node on a worker, if it need not wait (``light_calls``).
@@ -19,7 +20,8 @@ Functions of tasks are called in these places, and nowhere else:
 ``attempts``                   other attempts in the event loop's thread: ``await_once``
                                (coroutines) and ``_inline``; on a thread: ``_in_thread``
 ``graph_path.lanes.slow_lane`` attempts on a worker; with a timeout: ``timed_calls``
-``graph_path.lanes.fast_lane`` plain calls on a worker; ``light_calls``: those that hold capacities
+``graph_path.lanes.fast_lane`` plain calls on a worker; ``light_calls``: those that hold capacities;
+                               ``held_calls``: those with resources of plain generators
 ``loops.fused``, ``generated`` steps of loops: code that was written for the task
 ``loops.trampoline``           steps of loops of several tasks
 ``straightline``               graphs of plain calls: code that was written for their shape
@@ -31,7 +33,8 @@ Functions of tasks are called in these places, and nowhere else:
 ``durable.kept_calls``         calls in a transaction, on a worker
 =============================  =====================================================================
 
-Other functions of users: providers of resources (``resources.instance``); keys and conditions of
+Other functions of users: providers of resources (``resources.instance`` and
+``resources.held``); keys and conditions of
 caches (``spec.caching``, ``graph_path.rules.caching``); ``on`` and ``delay`` of retries
 (``spec.retry``); migrations of stored calls (``graph.stored_calls``); handlers of events (``bus``).
 """
@@ -43,7 +46,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from cascade.runtime.context_managers import in_time
 from cascade.runtime.current import attempt_here
@@ -53,6 +56,7 @@ from cascade.runtime.execution.carried import guarded
 from cascade.runtime.execution.placement import Place, wants_resources
 from cascade.runtime.in_worker import in_worker
 from cascade.runtime.limits.permits import Permit, current_permit
+from cascade.runtime.resources.held import Held
 from cascade.runtime.resources.session import Attempt
 from cascade.runtime.run import Run
 from cascade.spec.errors import TaskTimeoutError
@@ -87,6 +91,25 @@ class NodeCall:
     goes_on: Callable[[], None] = lambda: None
 
 
+class Jobs(Protocol):
+    """What workers do for coroutines with held resources; see ``lanes.held_jobs``."""
+
+    def holds(self, args: Any, kwargs: Any) -> bool:
+        """Whether workers can open all that a call is given, and have to."""
+
+    def new(self) -> Held:
+        """The resources of an attempt, none of which is open."""
+
+    async def open(self, held: Held, work: Any, args: Any, kwargs: Any) -> Any:
+        """The arguments of a call, with resources in place of their markers."""
+
+    async def close(self, held: Held, work: Any, error: BaseException | None) -> None:
+        """Close all after a call, which ``error`` has ended, if that is not None."""
+
+    async def call(self, work: Any, call: Callable[[], Any], on_abandon: _OnAbandon | None) -> Any:
+        """The result of a plain call, made by a worker."""
+
+
 class NodeProcessor:
     """Makes attempts in the event loop's thread, for one run.
 
@@ -94,11 +117,17 @@ class NodeProcessor:
         run: The run.
         is_cancelled: Whether the engine has cancelled the current asyncio task.
         on_cancel: Called when an attempt was cancelled and is about to wait for a plain call.
+        jobs: Returns what has workers open and close what coroutines hold; None if owners do that.
     """
 
     def __init__(
-        self, run: Run, is_cancelled: IsCancelled, on_cancel: Callable[[], None] | None = None
+        self,
+        run: Run,
+        is_cancelled: IsCancelled,
+        on_cancel: Callable[[], None] | None = None,
+        jobs: Callable[[], Jobs] | None = None,
     ) -> None:
+        self._jobs = jobs
         self._run = run
         self._is_cancelled = is_cancelled
         self._on_cancel = on_cancel
@@ -135,6 +164,10 @@ class NodeProcessor:
     async def _with_resources(self, call: NodeCall, on_abandon: _OnAbandon | None) -> Any:
         if not wants_resources(call.args, call.kwargs):
             return await self._make(call, call.args, call.kwargs, None, on_abandon)
+        if self._jobs is not None and call.operation.is_async:
+            jobs = self._jobs()
+            if jobs.holds(call.args, call.kwargs):
+                return await self._with_held(call, jobs)
         async with self._run.resources.attempt() as attempt:
             kept: KeptCall | None = None
             if self._run.journal is not None and call.work is not None:
@@ -149,6 +182,22 @@ class NodeProcessor:
 
             within = kept if attempt.transacts else None
             return await self._make(call, args, kwargs, attempt, keep_until, within)
+
+    async def _with_held(self, call: NodeCall, jobs: Jobs) -> Any:
+        """Await a coroutine with resources that workers open and close."""
+        held = jobs.new()
+        try:
+            args, kwargs = await jobs.open(held, call.work, call.args, call.kwargs)
+            run = self._run
+            if run.constraints.any and run.gate.asks_again(call.operation, call.permit):
+                value = _NOT_BEGUN
+            else:
+                value = await self._await(call, args, kwargs)
+        except BaseException as error:
+            await jobs.close(held, call.work, error)
+            raise
+        await jobs.close(held, call.work, None)
+        return value
 
     async def _make(
         self,
@@ -174,6 +223,10 @@ class NodeProcessor:
         if place is Place.BOUND:
             executor = run.resources.bound_thread
         func = call.operation.func
+        if place is Place.WORKER and timeout is None and within is None and self._jobs is not None:
+            make = partial(self._in_thread, call, func, args, kwargs)
+            in_context = partial(run.context.copy().run, make)
+            return await self._jobs().call(call.work, in_context, on_abandon)
         if within is not None and on is not None:
             func = within.transacting(func, on.is_abandoned)
         return await in_worker(

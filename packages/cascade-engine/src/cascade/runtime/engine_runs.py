@@ -77,7 +77,8 @@ class EngineRuns:
         # No context manager of contextlib: it sets attributes of the error that passes it, which a
         # frozen dataclass refuses. Every wait of the run passes through each further coroutine.
         try:
-            async with run:
+            run.begin()
+            try:
                 try:
                     work = strategy.execute(target, run)
                     value = await (work if deadline is None else _in_time(run, deadline, work))
@@ -87,6 +88,11 @@ class EngineRuns:
                     _add_last(run.failures, error)
                 if run.failures:  # it went on after its first error
                     raise _together(run)
+            except BaseException as error:
+                await run.end(error)
+                raise
+            if not run.ends_at_once():
+                await run.end(None)
         except BaseException as error:
             if self._ended(run, started, error) and isinstance(error, Exception):
                 await self._give_turn(run)
@@ -112,6 +118,7 @@ class EngineRuns:
         have asked for.
         """
         if not (VirtualLoop.was_used and isinstance(run.loop, VirtualLoop)):
+            self._turned = perf_counter()  # now: of many runs that end at once, one gives a turn
             await asyncio.sleep(0)
         self._turned = perf_counter()
 

@@ -52,6 +52,8 @@ class Parameters:
         self._keywords = frozenset(self.keyword)
         self._positional_only = frozenset(self.positional) - self._keywords
         self._required = frozenset((*self.positional, *self.keyword))
+        #: The number of parameters, if all of them take positional arguments; otherwise -1.
+        self._all_positional = len(parameters) if len(parameters) == len(self.positional) else -1
         self.var_positional = _first(parameters, inspect.Parameter.VAR_POSITIONAL)
         self.var_keyword = _first(parameters, inspect.Parameter.VAR_KEYWORD)
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
@@ -80,6 +82,8 @@ class Parameters:
         Raises:
             ArgumentError: They do not fit.
         """
+        if not kwargs and len(args) == self._all_positional:
+            return dict(zip(self.positional, args, strict=True))
         if self.fits_some(args, kwargs):
             named = {**self.defaults, **dict(zip(self.positional, args, strict=False)), **kwargs}
             if self._required.issubset(named):

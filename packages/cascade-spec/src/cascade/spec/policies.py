@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Node = TypeVar("Node")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class CallPolicies:
     """How the calls of one node are made; the node keeps this across tail calls (R10)."""
 

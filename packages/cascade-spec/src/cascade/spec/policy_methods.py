@@ -6,9 +6,9 @@ Each method changes the node's Policies and returns the node itself.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
+from cascade.spec import usual_policies as usual
 from cascade.spec.checks import check_flag, check_priority, is_amount, is_number, no_amount
 from cascade.spec.errors import ArgumentError, CycleError, LazyUseError
 from cascade.spec.lazy_value import LIMITS, LazyValue
@@ -137,11 +137,14 @@ class PolicyMethods(LazyValue):
                 holds an iterator.
             LazyUseError: The node is not a call of a task, so there is nothing to try again.
         """
-        retry = Retry.of(max_attempts, delay, backoff, max_delay, jitter, on)
+        calls = usual.retried(max_attempts, delay, backoff, max_delay, jitter, on)
         self._refuse_structural("with_retry")
-        if retry is not None and retry.max_attempts > 1:
+        if calls.repeats:
             check_repeatable(self)
-        self._calls_with("with_retry", retry=retry)
+        policies = self._own_policies()
+        policies.calls = (
+            calls if policies.calls is PLAIN_CALLS else policies.calls.changed(retry=calls.retry)
+        )
         return self
 
     def with_timeout(self, seconds: float | None) -> Self:
@@ -169,7 +172,11 @@ class PolicyMethods(LazyValue):
         timeout = None if seconds is None else float(seconds)
         self._refuse_structural("with_timeout")
         policies = self._own_policies()
-        policies.calls = _in_time(policies.calls, timeout)
+        policies.calls = (
+            usual.timed(timeout)
+            if policies.calls is PLAIN_CALLS
+            else policies.calls.changed(timeout=timeout)
+        )
         return self
 
     def with_cache(
@@ -200,6 +207,12 @@ class PolicyMethods(LazyValue):
             ArgumentError: ``cache`` is neither, or a policy comes with options for backends.
             LazyUseError: The node is not a call of a task.
         """
+        if self._policies is None and ttl is None and not version and ignore == ():
+            known = usual.cached(cache)
+            if known is not None:
+                self._refuse_structural("with_cache")
+                self._own_policies().calls = known
+                return self
         if cache is None:
             self._calls_with("with_cache", cache=None)
             return self
@@ -208,7 +221,14 @@ class PolicyMethods(LazyValue):
         from cascade.spec.caching import cache_policy
 
         policy = cache_policy(cache, ttl, ignore, version)
-        self._calls_with("with_cache", cache=policy)
+        self._refuse_structural("with_cache")
+        policies = self._own_policies()
+        if policies.calls is not PLAIN_CALLS:
+            policies.calls = policies.calls.changed(cache=policy)
+            return self
+        policies.calls = CallPolicies(cache=policy)
+        if ttl is None and not version and ignore == ():
+            usual.remember(cache, policies.calls)
         return self
 
     def with_capacity(self, /, **amounts: float | LazyValue) -> Self:
@@ -231,6 +251,13 @@ class PolicyMethods(LazyValue):
             LazyUseError: The node is not a call of a task.
             CycleError: An amount is this lazy value itself.
         """
+        if len(amounts) == 1 and self._policies is None:  # as most calls
+            (one,) = amounts.items()
+            if type(one[1]) is int and 0 <= one[1] < usual.LARGE:
+                self._refuse_structural("with_capacity")
+                self._own_policies().calls = usual.taking(one)
+                self._special |= LIMITS  # unknown capacities are refused before the run
+                return self
         fixed: dict[str, float] = {}
         lazy: dict[str, LazyValue] = {}
         for name, amount in amounts.items():
@@ -241,13 +268,13 @@ class PolicyMethods(LazyValue):
                 fixed[name] = amount
             else:
                 raise no_amount(f"with_capacity() of {described(self)}", name, amount)
-        self._calls_with("with_capacity")
+        self._refuse_structural("with_capacity")
         policies = self._own_policies()
         kept = {n: a for n, a in policies.calls.capacities if n not in amounts}
         policies.calls = policies.calls.with_capacities({**kept, **fixed})
         others = {n: a for n, a in policies.amounts.items() if n not in amounts}
         policies.amounts = {**others, **lazy}
-        self._special |= LIMITS  # unknown capacities are refused before the run
+        self._special |= LIMITS
         return self
 
     def with_priority(self, priority: int) -> Self:
@@ -350,9 +377,8 @@ class PolicyMethods(LazyValue):
 
     def _calls_with(self, method: str, **changes: Any) -> None:
         self._refuse_structural(method)
-        if changes:
-            policies = self._own_policies()
-            policies.calls = policies.calls.changed(**changes)
+        policies = self._own_policies()
+        policies.calls = policies.calls.changed(**changes)
 
     def _refuse_structural(self, method: str) -> None:
         if self.task.structural and not self._makes_calls:
@@ -379,17 +405,6 @@ class PolicyMethods(LazyValue):
                 "itself for ever",
                 [self.name, self.name],
             )
-
-
-def _in_time(calls: CallPolicies, timeout: float | None) -> CallPolicies:
-    """``calls`` with this timeout."""
-    return _timed(timeout) if calls is PLAIN_CALLS else calls.changed(timeout=timeout)
-
-
-@lru_cache(maxsize=256)
-def _timed(timeout: float | None) -> CallPolicies:
-    """Policies with a timeout alone: many nodes have equal ones, and making some takes long."""
-    return CallPolicies(timeout=timeout)
 
 
 def _refuse_task(method: str, lazy: LazyValue, given: Any) -> None:

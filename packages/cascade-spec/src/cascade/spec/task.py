@@ -31,8 +31,9 @@ from cascade.spec.declaration_checks import (
 from cascade.spec.declared_policies import CacheOption, RetryOption, declared_by
 from cascade.spec.dropped_calls import dropped_tails, refuse_dropped, refuse_dropped_calls
 from cascade.spec.fallbacks import NOT_GIVEN, Errors, Joins
+from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, settle
-from cascade.spec.lazy_value import NO_KWARGS, next_number
+from cascade.spec.lazy_value import NO_KWARGS, RESOURCES, next_number
 from cascade.spec.mapping import mapped, unnamed_in_map
 from cascade.spec.methods import BoundTask, binds, refuse_hidden_class
 from cascade.spec.operation import Operation
@@ -102,6 +103,7 @@ class Task(Operation, Versioned, Generic[P, R]):
         #: Parameter → default that a call hands over like an argument: a resource to inject, or a
         #: lazy value, also in a container.
         self.supplied = supplied(self.parameters)
+        self._supplies_resources = all(type(v) is Inject for v in self.supplied.values())
         self.derived: dict[str, Any] = {}
         # Shape of a call that fits → arguments to supply to it. Most calls of a task have the same
         # few shapes, and binding takes some microseconds.
@@ -171,8 +173,16 @@ class Task(Operation, Versioned, Generic[P, R]):
         self, args: tuple[Any, ...], kwargs: dict[str, Any], code: CodeType, lasti: int
     ) -> LazyResult[R]:
         """``self(*args, **kwargs)`` as if written at the place of ``code`` and ``lasti``."""
-        kwargs = self.with_injected(args, kwargs)
+        injected = self._shapes.get((len(args), *kwargs) if kwargs else len(args))
+        if injected is None:
+            injected = self._check(args, kwargs)
+        if injected and not self._supplies_resources:
+            kwargs, injected = {**kwargs, **injected}, NO_KWARGS
         args, kwargs, dependencies, special = settle(args, kwargs, code, lasti)
+        if injected:
+            kwargs, special = {**kwargs, **injected}, special | RESOURCES
+            if dependencies is args:  # which means that there is nothing else
+                dependencies = (*args[:-1], *args[-1:])
         lazy: LazyResult[R] = LazyResult(self, args, kwargs, dependencies, special, code, lasti)
         if self.policies is not PLAIN_CALLS:
             lazy._begin_with(self.policies)

@@ -75,7 +75,9 @@ class LRUCache:
             self._entries.move_to_end(key)
             if ttl is not None:
                 heapq.heappush(self._deadlines, (deadline, number, key))
-            self._make_room()
+            most = self._max_entries
+            if len(self._entries) > most or len(self._deadlines) > 2 * most:
+                self._make_room()
 
     def clear(self) -> None:
         """Forget everything."""

@@ -10,8 +10,8 @@ Terms:
 - *work*: the computation of one node: its present operation and arguments. A tail call changes
   these, never the address (rule R5, M3).
 - *lane*: plain calls go to the workers' fast lane; plain calls whose policies act to the workers'
-  slow lane; coroutine functions, and calls with resources of their own, to the event loop's lane,
-  which the pump begins.
+  slow lane; coroutine functions, and calls with async resources of their own, to the event loop's
+  lane, which the pump begins.
 
 Lazy values are remembered by address while they live. If a task returns or mentions one that the
 run has met, it is not computed again (M14).
@@ -36,6 +36,8 @@ from cascade.runtime.graph_path.lanes.beginnings import Beginnings
 from cascade.runtime.graph_path.lanes.event_loop_lane import EventLoopLane
 from cascade.runtime.graph_path.lanes.fast_lane import FastLane
 from cascade.runtime.graph_path.lanes.following import Following
+from cascade.runtime.graph_path.lanes.held_calls import HeldCalls
+from cascade.runtime.graph_path.lanes.held_jobs import HeldJobs
 from cascade.runtime.graph_path.lanes.pump import Pump
 from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
 from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
@@ -110,6 +112,8 @@ _MAKERS = {
     "gaps": Gaps,
     "handovers": Handovers,
     "event_loop_lane": EventLoopLane,
+    "held_calls": HeldCalls,
+    "held_jobs": HeldJobs,
     "pump": Pump,
     "slow_lane": SlowLane,
     "timed_calls": TimedCalls,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.lanes.event_loop_lane import EventLoopLane
     from cascade.runtime.graph_path.lanes.fast_lane import FastLane
     from cascade.runtime.graph_path.lanes.following import Following
+    from cascade.runtime.graph_path.lanes.held_calls import HeldCalls
+    from cascade.runtime.graph_path.lanes.held_jobs import HeldJobs
     from cascade.runtime.graph_path.lanes.pump import Pump
     from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
     from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
@@ -74,6 +76,8 @@ class Surroundings:
     gaps: Gaps
     handovers: Handovers
     event_loop_lane: EventLoopLane
+    held_calls: HeldCalls
+    held_jobs: HeldJobs
     nodes: Nodes
     pump: Pump
     slow_lane: SlowLane

@@ -101,13 +101,15 @@ class Fused:
             if any(type(v) not in ATOMS and issubclass(type(v), LAZY) for v in values):
                 return None
             is_plain = all(_is_atomic(values[place]) for place in self._needs)
-        if is_plain and all(
-            is_builtin(name, body.func) for name in self._builtins for body in self._bodies
-        ):
+        if is_plain and (not self._builtins or self._has_builtins()):
             return self._trusting
         if self._careful is None:
             self._careful, *_ = self._make(careful=True)
         return self._careful
+
+    def _has_builtins(self) -> bool:
+        """Whether the names of builtins that it calls still mean these."""
+        return all(is_builtin(name, body.func) for name in self._builtins for body in self._bodies)
 
     def state_at(self, error: BaseException, entered: int) -> int:
         """The state whose body raised ``error``, in a loop entered in the state ``entered``."""

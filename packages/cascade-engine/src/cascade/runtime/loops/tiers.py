@@ -10,7 +10,7 @@ whatever their tier; so do tasks whose steps are repeated or set context variabl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from cascade.runtime.loops.fused import Fused, fuse, is_traced
 from cascade.runtime.loops.generated import Generated, generate
@@ -24,6 +24,7 @@ from cascade.spec.task import Task
 from cascade.spec.wording import short, visible
 
 Tier: TypeAlias = Literal["auto", "interpreted", "generated", "fused"]
+_TIERS: Final = get_args(Tier)
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,8 @@ def check_tier(tier: Any) -> None:
     Raises:
         ArgumentError: ``tier`` is unknown.
     """
-    if tier not in get_args(Tier):
-        known = ", ".join(map(repr, get_args(Tier)))
+    if tier not in _TIERS:
+        known = ", ".join(map(repr, _TIERS))
         raise ArgumentError(f"tier must be one of {known}, but is {short(tier)}")
 
 

@@ -9,10 +9,9 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any
 
-from cascade.runtime.diagnostics.error_notes import add_note, notes_of
 from cascade.runtime.execution.worker_calls import end_of
+from cascade.runtime.resources.faults import raise_all
 from cascade.runtime.resources.instance import ResourceInstance
-from cascade.spec.wording import error_text
 
 
 async def close_all(instances: Iterable[ResourceInstance], error: BaseException | None) -> None:
@@ -38,17 +37,7 @@ async def close_all(instances: Iterable[ResourceInstance], error: BaseException 
     for instance in closing:
         cancelled |= await instance.close()
     failures = [i.failure for i in closing if i.failure is not None]
-    if failures and error is not None:
-        for late in failures:
-            where = " ".join(notes_of(late))
-            add_note(error, f"also, {where}: {error_text(late)}")
-        for late in failures:
-            if isinstance(late, (KeyboardInterrupt, SystemExit)):
-                raise late
-    elif len(failures) == 1:
-        raise failures[0]
-    elif failures:
-        raise BaseExceptionGroup("resources failed to close", failures)
+    raise_all(failures, error)
     if cancelled:
         raise asyncio.CancelledError
 

@@ -27,11 +27,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from cascade.adapters.executors.local import LocalExecutor
-from cascade.runtime.diagnostics.error_notes import add_note, notes_of
+from cascade.runtime.diagnostics.error_notes import add_note
 from cascade.runtime.events import ResourceAcquired, ResourceReleased
+from cascade.runtime.execution.patient import Patient
+from cascade.runtime.resources import faults
 from cascade.runtime.resources.threads import BoundThread, ThreadCall, yields
-from cascade.spec.callsite import CallSite
-from cascade.spec.errors import ResourceError, ResourceTimeoutError
+from cascade.spec.errors import ResourceTimeoutError
 from cascade.spec.resource import ResourceDefinition
 
 if TYPE_CHECKING:
@@ -84,16 +85,17 @@ class ResourceInstance:
         #: Number of times that this has cancelled its owner.
         self._stops = 0
         self._opened: asyncio.Future[Any] = run.loop.create_future()
-        self._closing: asyncio.Future[None] = run.loop.create_future()
+        self._closing: asyncio.Future[None] = Patient(loop=run.loop)
         #: Set when it is closed, could not be opened, or was given up.
-        self._ended: asyncio.Future[None] = run.loop.create_future()
+        self._ended: asyncio.Future[None] = Patient(loop=run.loop)
         self._generator: Any = None
         self._yielded_as = 0
         self._thread_call: ThreadCall | None = None
         # A Context cannot be entered twice at once, and the owner is inside its own while a thread
         # advances a plain generator; that generator gets one copy for its whole life.
         context = run.context.copy()
-        self._generator_context = context.copy()
+        if not definition.is_async:
+            self._generator_context = context.copy()
         self._owner: asyncio.Task[None] = run.loop.create_task(
             self._live(), name=f"resource {definition.name}", context=context
         )
@@ -103,6 +105,8 @@ class ResourceInstance:
 
     async def value(self) -> Any:
         """The resource, once it is open; raises the error of opening it."""
+        if self.is_ready:
+            return self.resource
         try:
             return await asyncio.shield(self._opened)
         except BaseException as error:
@@ -162,13 +166,13 @@ class ResourceInstance:
     async def _open(self) -> Any:
         name = self.definition.name
         try:
-            needs = {key: await instance.value() for key, instance in self.needs.items()}
+            needs = {}
+            for key, instance in self.needs.items():
+                needs[key] = instance.resource if instance.is_ready else await instance.value()
             self._generator = self.definition.func(**needs)
             return await self._advance()
         except (StopIteration, StopAsyncIteration):
-            written = f"it is written at {self.definition.place}"
-            message = f"the provider of '{name}' did not yield; {written}"
-            raise ResourceError(message) from None
+            raise faults.yielded_nothing(self.definition) from None
         except BaseException as failure:
             add_note(failure, f"while opening the resource '{name}'")
             explained = self._explained(failure)
@@ -202,10 +206,7 @@ class ResourceInstance:
         except BaseException as error:
             add_note(error, f"while closing the resource '{name}'")
             return self._explained(error)
-        twice = ResourceError(
-            f"the provider of '{name}' yielded a second time; it must yield once, and is written "
-            f"at {self.definition.place}"
-        )
+        twice = faults.yielded_twice(self.definition)
         try:
             await self._shut()
         except BaseException as error:
@@ -216,16 +217,7 @@ class ResourceInstance:
         """``error``; a cancel that came from inside the provider is replaced by an error."""
         if not isinstance(error, asyncio.CancelledError) or self._owner.cancelling():
             return error
-        # Unchanged, it would look as if the run had been cancelled.
-        found = ResourceError(
-            f"the provider of '{self.definition.name}' raised CancelledError, but its run was "
-            "not cancelled: it awaits a cancelled future; catch that error around the await (it is "
-            f"written at {self.definition.place})"
-        )
-        found.__cause__ = error  # not raised here
-        for note in notes_of(error):
-            add_note(found, note)
-        return found
+        return faults.cancelled_itself(self.definition, error)
 
     def _not_opened(self, error: BaseException) -> None:
         if not self._opened.done():
@@ -278,26 +270,15 @@ class ResourceInstance:
             if not call.leave():
                 return  # it has just ended
             self._run.abandon(call.call, call.name, None, call.executor)
-            where = self._too_late(
-                "it goes on in its thread, because a plain function cannot be stopped"
-            )
+            where = self._too_late(faults.ON_ITS_THREAD)
         if not self._opened.done():
             self._not_opened(where)
         self._end(where)
 
     def _too_late(self, fate: str) -> ResourceTimeoutError:
         """The error for a resource that takes too long; called while it still does."""
-        name, opened = self.definition.name, self.opened_as is not None
-        place = _standing(self._generator) or self.definition.place
-        done = "closing" if opened else "opening"
-        error = ResourceTimeoutError(
-            f"{done} the resource '{name}' took longer than the {self._timeout:g} s of its "
-            f"teardown_timeout{'' if opened else ' after the run had ended'}; it stands at "
-            f"{place}, and {fate}",
-            self._timeout,
-        )
-        add_note(error, f"while {done} the resource '{name}'")
-        return error
+        opened = self.opened_as is not None
+        return faults.too_late(self.definition, self._generator, self._timeout, opened, fate)
 
     # -- its generator ------------------------------------------------------------------------
 
@@ -363,20 +344,15 @@ class ResourceInstance:
                     raise  # no thread has begun to open it, and none will
 
 
-def _standing(generator: Any) -> str:
-    """The current line of a provider's generator, ``file.py:12``."""
-    frame = getattr(generator, "ag_frame", None) or getattr(generator, "gi_frame", None)
-    if frame is None or frame.f_lineno is None:
-        return ""
-    return str(CallSite(frame.f_code.co_filename, frame.f_lineno))
-
-
 async def _end_of(future: asyncio.Future[Any]) -> bool:
     """Wait until ``future`` is done, despite cancels; whether there was one."""
     cancelled = False
     while not future.done():
         try:
-            await asyncio.wait([future])
+            if type(future) is Patient:
+                await future
+            else:
+                await asyncio.wait([future])
         except asyncio.CancelledError:
             cancelled = True
     return cancelled

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +70,11 @@ class ResourceSession:
         self.opened: dict[Inject, ResourceInstance] = {}
         #: Marker → whether its resource is shared.
         self._is_shared: dict[Inject, bool] = {}
-        #: Whether any node, or call, needs an Attempt.
-        self.has_unshared = False
+        #: Marker → the shared resources that have to be open before a worker can have its resource,
+        #: which is one of them, or is held; None if the event loop has to open it.
+        self._below: dict[Inject, tuple[Inject, ...] | None] = {}
+        #: Whether any node, or call, needs the event loop for its resources; needs an Attempt.
+        self.needs_loop = self.has_unshared = False
         #: Thread → the shared resources that its present call uses, if it is not the first call of
         #: its node, which tells by itself.
         self.in_use: dict[int, Sequence[ResourceInstance]] = {}
@@ -131,8 +134,53 @@ class ResourceSession:
             else:
                 known = not bound and self._providers.definition(wanted).scope != "task"
             self._is_shared[wanted] = known
-            self.has_unshared = self.has_unshared or not known
+            if not known:
+                self.has_unshared = True
+                self.needs_loop = self.needs_loop or self.below(wanted) is None
         return known
+
+    def needs_event_loop(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Whether a plain call is given resources that no worker can open; see ``held``."""
+        return any(
+            type(value) is Inject and self.below(value) is None
+            for value in (*args, *kwargs.values())
+        )
+
+    def all_below(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Iterator[Inject]:
+        """The shared resources that workers need for a call; see ``below``."""
+        for value in (*args, *kwargs.values()):
+            if type(value) is Inject:
+                yield from self.below(value) or ()
+
+    def below(self, wanted: Inject) -> tuple[Inject, ...] | None:
+        """The shared resources that a worker needs for ``wanted``; None if that is not enough."""
+        try:
+            return self._below[wanted]
+        except KeyError:
+            found = self._below[wanted] = self._find_below(wanted)
+            return found
+
+    def _find_below(self, wanted: Inject) -> tuple[Inject, ...] | None:
+        if self._shares(wanted):
+            return (wanted,)
+        try:
+            bound = self._providers.is_bound(wanted)
+        except Exception:  # as above
+            return None
+        definition = self._providers.definition(wanted)
+        if bound or definition.is_async or definition.scope != "task" or definition in OF_CALLS:
+            return None
+        found: dict[Inject, None] = {}
+        for needed in definition.needs.values():
+            below = self.below(needed)
+            if below is None:
+                return None
+            found.update(dict.fromkeys(below))
+        return tuple(found)
+
+    def teardown_timeout(self, definition: ResourceDefinition[Any]) -> float:
+        """Seconds that closing a resource may take."""
+        return definition.teardown_timeout or self._teardown_timeout
 
     def ready(self, wanted: Inject) -> ResourceInstance | None:
         """The instance of a shared resource that is open; None if it is not."""
@@ -157,8 +205,12 @@ class ResourceSession:
         """The arguments of a call with its resources; None unless all are shared and open."""
         if not wants_resources(args, kwargs):
             return args, kwargs
-        if self.unopened(args, kwargs) is not None:
-            return None
+        return None if self.unopened(args, kwargs) is not None else self.given(args, kwargs)
+
+    def given(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """The same where none is ``unopened``."""
         opened = self.opened
         return (
             [opened[v].resource if type(v) is Inject else v for v in args],
@@ -266,7 +318,7 @@ class ResourceSession:
                 needs,
                 self._run,
                 self.bound_thread if bound else None,
-                definition.teardown_timeout or self._teardown_timeout,
+                self.teardown_timeout(definition),
             )
         return found
 
@@ -293,6 +345,8 @@ class Attempt:
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         own, call = list(self._own.values()), self._abandoned
+        if not own and call is None:
+            return
         if call is None or call.done() or any(i.loop_ends for i in (*own, *self._used)):
             await close_all(own, error)
         else:
@@ -317,13 +371,14 @@ class Attempt:
             Exception: Opening one failed.
         """
         return (
-            [await self._value(v, user) for v in args],
-            {name: await self._value(v, user) for name, v in kwargs.items()},
+            [await self._value(v, user) if type(v) is Inject else v for v in args],
+            {
+                name: await self._value(v, user) if type(v) is Inject else v
+                for name, v in kwargs.items()
+            },
         )
 
-    async def _value(self, value: Any, user: Operation) -> Any:
-        if not isinstance(value, Inject):
-            return value
+    async def _value(self, value: Inject, user: Operation) -> Any:
         self._session.check_use(value, user)
         definition = self._session.definition(value)
         if definition in OF_CALLS:
@@ -334,4 +389,4 @@ class Attempt:
         instance = self._session.instance(value, self._own)
         self.bound = self.bound or instance.is_bound
         self._used.add(instance)
-        return await instance.value()
+        return instance.resource if instance.is_ready else await instance.value()

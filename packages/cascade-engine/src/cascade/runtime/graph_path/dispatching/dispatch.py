@@ -1,7 +1,7 @@
 """Dispatch: sends each node of a graph run to its lane.
 
 Plain functions go to the workers, which use the fast lane if possible. Coroutine functions, and
-calls that need resources of their own or bound ones, or ask for the event loop, go to the queue of
+calls that need async or bound resources of their own, or ask for the event loop, go to the queue of
 the pump. ``resting``, ``openings`` and ``admission`` send on what had to wait.
 """
 
@@ -125,7 +125,7 @@ class Dispatch:
     @lazily
     def openings(self) -> Openings:
         """Items that wait for resources to open."""
-        return Openings(self._run, self._start, self._push_back, self._not_opened)
+        return Openings(self._run, self.start, self._push_back, self._not_opened)
 
     @property
     def busy(self) -> bool:
@@ -140,6 +140,7 @@ class Dispatch:
             or self._run.admissions.permits
             or (self._run.journal is not None and self._around.commits.held)
             or (openings is not None and openings.busy)
+            or ((held := self._around.made("held_calls")) is not None and held.busy)
         )
 
     def begin_in_place(self) -> None:
@@ -174,7 +175,7 @@ class Dispatch:
                 self.pool.push_first((segment, node))
             else:
                 self.pool.push(node if segment.first else (segment, node))
-        elif belongs_on_loop(node.task, node.args, node.kwargs, node._calls, self._need_attempt):
+        elif belongs_on_loop(node.task, node.args, node.kwargs, node._calls, self._asks_for_loop):
             if not (node._special & RESOURCES and self._waits_for_resource(segment, node)):
                 self.to_loop((segment, node))
         else:
@@ -207,8 +208,8 @@ class Dispatch:
 
     def is_for_loop(self, work: Work) -> bool:
         """Whether the next call of ``work`` belongs to the event loop's lane."""
-        policies, need_attempt = work.policies, self._need_attempt
-        return belongs_on_loop(work.operation, work.args, work.kwargs, policies, need_attempt)
+        policies, asks = work.policies, self._asks_for_loop
+        return belongs_on_loop(work.operation, work.args, work.kwargs, policies, asks)
 
     def wake_later(self) -> None:
         """Have pushed items worked on. A worker does so itself, without a hop to the loop."""
@@ -232,13 +233,15 @@ class Dispatch:
             self.pool.push((work.segment, work))
             self.pool.wake()
 
-    def _need_attempt(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-        """See ``ResourceSession.need_attempt``; asked only for calls with resources."""
-        return self._run.resources.need_attempt(args, kwargs)
+    def _asks_for_loop(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """See ``ResourceSession.needs_event_loop``; asked only for calls with resources."""
+        return self._run.resources.needs_event_loop(args, kwargs)
 
     def _needs_loop(self, node: LazyResult[Any]) -> bool:
         """Whether the event loop has to look at the resources of a plain function's node."""
-        return self._run.resources.has_unshared or node._calls.timeout is not None
+        if node._policies is not None and node._calls.timeout is not None:
+            return True
+        return self._run.resources.needs_loop
 
     def _waits_for_resource(self, segment: Segment, node: LazyResult[Any]) -> bool:
         """Whether a coroutine goes on when a shared resource is open, and has no task until then.
@@ -248,7 +251,11 @@ class Dispatch:
         args, kwargs = node.args, node.kwargs
         if not node.task.is_async or node._policies is not None or self._around.reports.wanted:
             return False
-        if self._end.gaps or self._run.constraints.any or self._need_attempt(args, kwargs):
+        if (
+            self._end.gaps
+            or self._run.constraints.any
+            or self._run.resources.need_attempt(args, kwargs)
+        ):
             return False
         wanted = self._run.resources.unopened(args, kwargs)
         return wanted is not None and self.openings.opened(wanted, (segment, node), 0) is None
@@ -384,7 +391,7 @@ class Dispatch:
         """Note that an item is handled in ``task``, which then calls ``left``."""
         self._tasks.add(task)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin an asyncio task that the end of the run cancels and awaits."""
         task = self._run.loop.create_task(work, context=self._run.context.copy())
         self._tasks.add(task)
@@ -423,7 +430,8 @@ class Dispatch:
         if resting is not None:
             resting.end()
         if self._tasks or not (pool is None or pool.is_over()):
-            await wind_down(self._run, self._tasks, pool)
+            held = self._around.made("held_calls")
+            await wind_down(self._run, self._tasks, pool, held)
 
     def let_go(self) -> None:
         """Drop the references to other parts of the run, so that no cycle needs the collector."""

@@ -37,7 +37,9 @@ class EventLoopLane:
         self._dispatch = around.dispatch
         #: Asyncio task → its work, for ``cs.current``.
         self.working: dict[asyncio.Task[Any], Work] = {}
-        self._processor = NodeProcessor(self._run, self._end.is_cancelled)
+        self._processor = NodeProcessor(
+            self._run, self._end.is_cancelled, jobs=lambda: around.held_jobs
+        )
 
     async def work_on(self, item: Item, in_place: bool = False) -> None:
         """Handle a node in the current asyncio task.

@@ -17,6 +17,7 @@ from typing import Any
 from cascade.graph.wiring import Several
 from cascade.runtime.execution.carried import carried
 from cascade.runtime.execution.contexts import differs
+from cascade.runtime.graph_path.lanes.held_jobs import Errand
 from cascade.runtime.graph_path.lanes.light_calls import KEPT, LightCalls, Ready, marked
 from cascade.runtime.graph_path.segments import Segment, Shares, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
@@ -101,6 +102,10 @@ class FastLane:
                 if lazy is GIVE_WAY:
                     pool.give_way()
                     return True
+                if type(lazy) is Errand:
+                    if around.held_jobs.do(lazy):
+                        return True
+                    continue
                 if end.smooth and type(lazy) is not Work:
                     light_call = light.ready(segment, lazy)
                 if light_call is None:

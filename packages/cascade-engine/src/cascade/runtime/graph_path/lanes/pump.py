@@ -39,7 +39,7 @@ from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.spec.containers import ATOMS
 from cascade.spec.lazy_types import LazyResult, goes_on
-from cascade.spec.lazy_value import NO_KWARGS
+from cascade.spec.lazy_value import NO_KWARGS, RESOURCES
 
 
 class Pump:
@@ -147,9 +147,10 @@ class Pump:
                 if (
                     type(node) is LazyResult
                     and node._policies is None
-                    and not (node._special or is_reported or constraints.any)
+                    and not (is_reported or constraints.any)
                     and end.smooth
                     and node.task.may_block is False
+                    and (not node._special or self._has_resources(node))
                 ):
                     spare.segment, spare.node, spare.work = segment, node, None
                     spare.operation = operation = node.task
@@ -157,6 +158,9 @@ class Pump:
                         spare.args, spare.kwargs = arguments(node, segment.take_any)
                     else:
                         spare.args, spare.kwargs = node.args, node.kwargs
+                    if node._special:
+                        given: Any = run.resources.given(spare.args, spare.kwargs)
+                        spare.args, spare.kwargs = given
                 elif self._prepare(spare, item):
                     operation = spare.operation
                 else:
@@ -214,6 +218,12 @@ class Pump:
             if spare is not None:
                 spare.forget()
             dispatch.ended(done)
+
+    def _has_resources(self, node: LazyResult[Any]) -> bool:
+        """Whether a node that is not just a call of plain values only takes open resources."""
+        if node._special != RESOURCES:
+            return False
+        return self.run.resources.unopened(node.args, node.kwargs) is None
 
     def _fill(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Fill a container with its values; the dispatch sends no other plain nodes here."""

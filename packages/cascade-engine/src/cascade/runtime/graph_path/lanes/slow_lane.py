@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from cascade.runtime.execution.carried import carried
 from cascade.runtime.execution.placement import wants_resources
+from cascade.runtime.graph_path.lanes.held_calls import NOT_BEGUN
 from cascade.runtime.graph_path.lanes.timed_calls import GIVEN_UP
 from cascade.runtime.graph_path.looping.awaited_loops import NOT_ENTERED
 from cascade.runtime.graph_path.looping.loop_driver import MOVED
@@ -90,6 +91,9 @@ class SlowLane:
                             # Another thread has the work by now; a call that was given up has
                             # cost the pool this thread.
                             return result is GIVEN_UP
+                        if result is NOT_BEGUN:
+                            admission.left(work)
+                            continue
                 except (Exception, asyncio.CancelledError) as failure:
                     admission.left(work)  # a node holds no permit during its delay
                     self.fail_attempt(work, failure)
@@ -157,28 +161,34 @@ class SlowLane:
         if not wants_resources(work.args, work.kwargs):
             return context.run(work.operation.func, *work.args, **work.kwargs)
         used = self._opened(work)
-        return LEFT if used is None else context.run(self._call_with, work, used)
+        if used is None:
+            return LEFT
+        resources = self._run.resources
+        if resources.has_unshared and resources.need_attempt(work.args, work.kwargs):
+            return self._around.held_calls.call(context, work, used)
+        return context.run(self._call_with, work, used)
 
     def _opened(self, work: Work) -> list[ResourceInstance] | None:
-        """The resources of the next call; None if ``work`` goes on when they are open."""
-        dispatch, ready = self._dispatch, self._run.resources.ready
+        """The shared resources of the next call; None if ``work`` goes on when they are open."""
+        dispatch, resources = self._dispatch, self._run.resources
         found = []
         for value in (*work.args, *work.kwargs.values()):
-            while type(value) is Inject:
-                instance = ready(value)
-                if instance is not None:
-                    found.append(instance)
-                    break
-                if self._run.resources.need_attempt(work.args, work.kwargs):
-                    dispatch.admission.left(work)
-                    with self._lock:
-                        dispatch.to_loop((work.segment, work))
-                    return None
-                dispatch.admission.pause(work)
-                if dispatch.openings.opened(value, (work.segment, work)) is None:
-                    return None
-                if not dispatch.admission.admits(work):
-                    return None
+            if type(value) is not Inject:
+                continue
+            below = resources.below(value)
+            if below is None:
+                dispatch.admission.left(work)
+                with self._lock:
+                    dispatch.to_loop((work.segment, work))
+                return None
+            for wanted in below:
+                while (instance := resources.ready(wanted)) is None:
+                    dispatch.admission.pause(work)
+                    if dispatch.openings.opened(wanted, (work.segment, work)) is None:
+                        return None
+                    if not dispatch.admission.admits(work):
+                        return None
+                found.append(instance)
         return found
 
     def _call_with(self, work: Work, used: Sequence[ResourceInstance]) -> Any:

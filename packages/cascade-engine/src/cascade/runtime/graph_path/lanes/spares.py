@@ -26,6 +26,7 @@ from cascade.runtime.execution.cancels import Cancels
 from cascade.runtime.execution.carried import raise_named
 from cascade.runtime.execution.early_calls import EarlyCall, is_known
 from cascade.runtime.execution.time_limits import TimeLimits
+from cascade.runtime.graph_path.lanes.light_calls import marked
 from cascade.runtime.graph_path.run_end import RunEnd
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.run import Run
@@ -156,7 +157,8 @@ class Spare(Cancels, Marked):
     def begun(self) -> Work:
         """The work of the call."""
         if self.work is None:
-            self.work = Work.called(self.segment, self.node, self.args, self.kwargs)
+            args, kwargs = marked(self.node, self.args, self.kwargs)
+            self.work = Work.called(self.segment, self.node, args, kwargs)
         return self.work
 
     def forget(self) -> None:

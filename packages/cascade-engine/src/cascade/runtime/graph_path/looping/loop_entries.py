@@ -50,16 +50,27 @@ class LoopEntries:
 
     def starts_at(self, target: LazyResult[Any]) -> bool:
         """Whether a target is a lone call of a loop task, so that its node begins in the loop."""
+        return self._code_at(target) is not None
+
+    def started_at(self, target: LazyResult[Any]) -> Work | None:
+        """The work of such a target without a segment, in its loop; None if ``start`` is False."""
+        code = self._code_at(target)
+        if code is None:
+            return None
+        work = Work(None, target)
+        return work if self._enter(work, target.task, code) else None  # type: ignore[arg-type]
+
+    def _code_at(self, target: LazyResult[Any]) -> Code | None:
         if target._dependencies or not isinstance(target.task, Task):
-            return False
+            return None
         policies = target._policies
         if policies is not None:
             calls = policies.calls
             if calls.needs_attempts or calls.cache is not None or policies.amounts:
-                return False
+                return None
             if policies.conditions or policies.predecessors:
-                return False
-        return self._loop_to_start(target.task) is not None
+                return None
+        return self._loop_to_start(target.task)
 
     def start(self, work: Work) -> bool:
         """Start the node of such a target in its loop; False if its arguments are not plain."""

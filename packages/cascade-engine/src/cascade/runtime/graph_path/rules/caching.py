@@ -66,6 +66,7 @@ class Caches:
             flight = cache, cache.key(node.task, arguments)
         except REPLACED as error:
             raise carried(cache.key, error) from error
+        keep = partial(self._keep, flight, arguments, segment, node)
         with self._lock:
             address, count = self._nodes.address(segment, node), len(self._flights)
             under_way = self._flights.setdefault(flight, address)
@@ -74,23 +75,32 @@ class Caches:
                     self._watch((segment, node), report)
                 self._nodes.take_over(under_way, segment, node)
                 return True
+            place = address.place
+            self._watch(place, keep)
         try:
             found, value = cache.load(flight[1], arguments)
         except BaseException as error:
             with self._lock:
-                del self._flights[flight]
+                self._land(flight, place, keep)
             if isinstance(error, REPLACED):
                 raise carried(cache.load, error) from error
             raise
+        if not found:
+            return False
         with self._lock:
-            if not found:
-                self._watch(address.place, partial(self._keep, flight, arguments, segment, node))
-                return False
-            del self._flights[flight]
+            self._land(flight, place, keep)
             if report is not None:
                 report(value)
             self._nodes.settle(segment, node, value)
             return True
+
+    def _land(self, flight: _Flight, place: _Place, keep: Callable[[Any], Any]) -> None:
+        """Undo what was noted for a call that is not made."""
+        del self._flights[flight]
+        watchers = self._nodes.watched[place]
+        watchers.remove(keep)
+        if not watchers:
+            del self._nodes.watched[place]
 
     def _watch(self, place: _Place, then: Callable[[Any], Any]) -> None:
         self._nodes.watched.setdefault(place, []).append(then)

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Protocol
 
 from cascade.runtime.graph_path.segments import node_of
 from cascade.runtime.graph_path.threads.worker_pool import WorkerPool
 from cascade.runtime.run import Run
 
 
+class Held(Protocol):
+    """What threads do with resources; see ``HeldCalls``."""
+
+    def is_active(self, thread: int) -> bool:
+        """Whether a thread opens or closes a resource."""
+
+    async def quiet(self) -> None:
+        """Wait until nothing opens or closes, despite cancels."""
+
+
 async def wind_down(
-    run: Run, tasks: Collection[asyncio.Task[Any]], pool: WorkerPool | None
+    run: Run,
+    tasks: Collection[asyncio.Task[Any]],
+    pool: WorkerPool | None,
+    held: Held | None = None,
 ) -> None:
     """Cancel ``tasks``, and wait until they and the calls on threads have ended.
 
@@ -22,6 +35,7 @@ async def wind_down(
         run: The run.
         tasks: Its asyncio tasks; others may be added meanwhile.
         pool: Its workers, which were stopped; None if it has none.
+        held: Opens and closes resources on their threads; nothing else abandons that.
 
     Raises:
         CancelledError: This was cancelled.
@@ -34,7 +48,9 @@ async def wind_down(
         except asyncio.CancelledError as request:
             again = request
     if run.abandons:
-        _abandon(run, pool)
+        _abandon(run, pool, held)
+    if held is not None:
+        await held.quiet()
     if again is not None:
         raise again
 
@@ -62,11 +78,13 @@ async def _end_tasks(
     return again
 
 
-def _abandon(run: Run, pool: WorkerPool | None) -> None:
+def _abandon(run: Run, pool: WorkerPool | None, held: Held | None) -> None:
     """Wait no longer for the calls on threads."""
     run.gate.abandon()
     resources = run.__dict__.get("resources")
     for call, item, thread in () if pool is None else pool.working():
+        if held is not None and held.is_active(thread):
+            continue
         node = node_of(item)
         if resources is not None:
             resources.leave_in_use(call, thread, node)

@@ -248,9 +248,9 @@ class WorkerPool:
         cell = self._current.get(thread)
         return None if cell is None else cell[0]
 
-    def cell(self) -> list[Any]:
-        """The cell of the calling thread, which is awake."""
-        return self._current[threading.get_ident()]
+    def cell(self, thread: int | None = None) -> list[Any]:
+        """The cell of a thread, which is awake; of the calling one by default."""
+        return self._current[threading.get_ident() if thread is None else thread]
 
     def give_up(self, thread: int, cell: list[Any]) -> Future[None] | None:
         """Let a thread no longer be awake, which has to end its ``drain``. In the loop's thread.
@@ -263,6 +263,8 @@ class WorkerPool:
             if self._current.get(thread) is cell:
                 del self._current[thread]
                 self._load.leave(thread)
+        if self._quiet is not None and not self._awake and not self._quiet.done():
+            self._quiet.set_result(None)
         calls = list(self._calls.items())
         return next((call for call, (_, own) in calls if own is cell and not call.done()), None)
 
