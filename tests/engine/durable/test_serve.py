@@ -232,7 +232,7 @@ async def test_a_run_whose_lease_is_over_is_taken_over(store):
 @pytest.fixture(scope="module")
 def dead_owner() -> str:
     """The name of a process that has ended."""
-    program = "from cascade.runtime.durable.owner import own_name; print(own_name())"
+    program = "from cascade.runtime.execution.owners import own_name; print(own_name())"
     died = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     return died.stdout.decode().strip()
 

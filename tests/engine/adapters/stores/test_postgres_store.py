@@ -60,7 +60,7 @@ def test_all_tables_are_in_the_schema_cascade(store, stranger):
     ).fetchall()
 
     assert set(tables) == {("cascade",)}
-    assert len(tables) == 10
+    assert len(tables) == 11
 
 
 def test_a_store_of_a_newer_cascade_is_refused(store, postgres_url, stranger):

@@ -97,7 +97,7 @@ def resume(
 def cancel(run: RunId, /, *, store: StoreUrl = None) -> None:
     """End a run, wherever it is executed. Exit code 1 if it has ended already."""
     from cascade.command import output
-    from cascade.runtime.durable.owner import dead_among
+    from cascade.runtime.execution.owners import dead_among
 
     with opened(store) as there:
         before = found(there, run)

@@ -9,8 +9,8 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from cascade.adapters.stores.urls import open_store
 from cascade.graph.codec import Codec
-from cascade.runtime.durable.owner import dead_among
 from cascade.runtime.durable.runs import value_of
+from cascade.runtime.execution.owners import dead_among
 from cascade.spec.errors import RunCancelledError, RunNotFoundError, StoredError
 from cascade.spec.run_rows import FINISHED, RunRecord, RunStatus
 from cascade.spec.run_store import RunStore

@@ -14,11 +14,11 @@ from cascade.graph.codec import Codec
 from cascade.runtime.durable.code import code_changes, refuse_changed, warn_of_changed
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.mail import Mail
-from cascade.runtime.durable.owner import dead_among, own_name
 from cascade.runtime.durable.programs import Program
 from cascade.runtime.durable.suspended import Suspended
 from cascade.runtime.durable.tenure import Tenure
 from cascade.runtime.durable.writer import LEASE, Desk, Writer
+from cascade.runtime.execution.owners import dead_among, own_name
 from cascade.runtime.execution.worker_calls import hold_until
 from cascade.runtime.options import MOST_RECOVERIES, Durability, OnCodeChange
 from cascade.spec.errors import (

@@ -1,4 +1,4 @@
-"""Owners: the names of processes that execute durable runs, and whether such a process still lives.
+"""Owners: the names of processes that use a store, and whether such a process still lives.
 
 A name says which process it is, on which boot of which machine. On the same machine the lease of a
 process that has ended is therefore over at once, and a program that is started again after
