@@ -135,6 +135,14 @@ class Capacities:
         with self.lock:
             return self._holders(name)
 
+    def end_sharing(self) -> None:
+        """Return shared amounts to the store, once and for all; calls that need them then wait.
+
+        Without it, this happens when the Capacities is garbage, and at the end of the program.
+        """
+        if self.sharing is not None:
+            self.sharing.end()
+
     def check(self, amounts: Iterable[tuple[str, float]], whose: str) -> None:
         """Refuse amounts that can never be granted.
 
@@ -422,8 +430,9 @@ class Capacities:
         if self.sharing is not None:
             self.sharing.check()
         if permit.amounts and (short := claims.short(permit.amounts, self._free)):
-            claims.keep(permit.amounts, self._free)
-            permit.was_short = True
+            if self.sharing is None:  # else the store reserves
+                claims.keep(permit.amounts, self._free)
+                permit.was_short = True
             return Block(short)
         for name, amount in permit.amounts:
             self._free[name] -= amount

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
+from heapq import merge
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.limits.permits import Permit, by_number, by_rank
@@ -15,31 +18,38 @@ if TYPE_CHECKING:
 
 
 def demand(queue: Capacities, most: int) -> tuple[list[dict[str, Any]], set[SharedRateRule]]:
-    """What waiting permits lack, those of the first ``most``. Under the lock of the queue.
+    """What waiting permits lack, in the order of the queue. Under its lock.
+
+    Args:
+        queue: The queue.
+        most: Of how many permits.
 
     Returns:
         The needs of each permit, by capacity or bucket; and the rates of which there are no tokens.
     """
     place = by_rank if queue._ranked else by_number
-    wants: list[dict[str, Any]] = []
     lacking: set[SharedRateRule] = set()
-    for head, length in sorted(_heads(queue), key=lambda line: place(line[0])):
+    lines = []
+    for number, (line, head) in enumerate(_lines(queue)):
         if head.block is None or not isinstance(head.block.limit, (str, SharedRateRule)):
             continue  # it waits for something that this process has
         rules = head.constraints.rules_of(head.task) if head.constraints.any else ()
-        rates = [rule for rule in shared_among(rules) if rule.room(head.now()) < 1]
+        closed = [rule for rule in rules if rule.room(head.now()) < 1]
+        rates = shared_among(closed)
+        if len(rates) < len(closed):
+            continue  # a token would be lost before the others open
         for rule in rates:
             if head.most > 1:
                 rule.wish = rule.most_lent
         lacking.update(rates)
         need = dict(head.amounts) | {rule.ticket: 1 for rule in rates}
-        wants += [need] * min(length, most - len(wants))
-    return wants, lacking
+        lines.append([(place(permit), number, need) for permit in islice(line, most)])
+    return [need for _, _, need in islice(merge(*lines), most)], lacking
 
 
 def time_of(queue: Capacities, otherwise: float) -> float:
     """The time in the event loop of a waiting permit. Under the lock of the queue."""
-    for head, _ in _heads(queue):
+    for _, head in _lines(queue):
         return head.now()
     return otherwise
 
@@ -49,7 +59,7 @@ def loops_of(queue: Capacities) -> set[asyncio.AbstractEventLoop]:
     return {permit.run.loop for line in queue._lines.values() for permit in line}
 
 
-def _heads(queue: Capacities) -> Iterator[tuple[Permit, int]]:
-    """The first permit of each line, and how long the line is."""
+def _lines(queue: Capacities) -> Iterator[tuple[OrderedDict[Permit, None], Permit]]:
+    """Each line and its first permit."""
     for line in queue._lines.values():
-        yield next(iter(line)), len(line)
+        yield line, next(iter(line))

@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from cascade.runtime.limits.amounts import told
 from cascade.runtime.limits.claims import Claims
+from cascade.runtime.limits.rules import SLACK
 from cascade.spec.errors import StoreError
 
 Amount: TypeAlias = Fraction | int
@@ -227,7 +228,9 @@ class Ledger:
             return None
         bucket = self._buckets[short.removeprefix(BUCKET)]
         missing = ahead.get(short, 0.0) + 1 - bucket.tokens
-        return max(missing / bucket.per_second, 0.0)
+        # Not for each token, if the bucket has room for several.
+        group = min((bucket.size - 1) / bucket.per_second, SLACK)
+        return max(missing / bucket.per_second, group)
 
     def _lend(self, extras: Mapping[str, int]) -> dict[str, int]:
         lent = {}

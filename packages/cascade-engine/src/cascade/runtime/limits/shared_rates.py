@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from cascade.runtime.limits.ledger import BUCKET, Rate
-from cascade.runtime.limits.rules import SLACK, BaseRule, Constraint, per_second
+from cascade.runtime.limits.rules import BaseRule, Constraint, per_second
 
 if TYPE_CHECKING:
     from cascade.runtime.limits.permits import Holding
 
+#: Seconds that a round to a store may take: the attempts that a rate allows in this time may begin
+#: at once.
+_SLACK = 0.05
 #: Most seconds for which tokens are lent.
 _LENT_FOR = 1.0
 
@@ -22,7 +25,8 @@ class SharedRateRule(BaseRule):
     A token is taken out of the bucket in the store for each attempt. Some more may be *lent* to the
     process, for its next attempts: the tokens of a time ``hold``. The bucket is smaller by as many,
     so in any time t at most ``size + t * rate`` attempts begin all the same, when every lent token
-    is used within ``hold`` or not at all. A bucket of one token lends none. Tokens of attempts that
+    is used within ``hold`` or not at all. ``size`` is the burst, or the tokens of a twentieth of a
+    second if that is more. A bucket of one token lends none. Tokens of attempts that
     did not begin are lost: by the time they come back, others may have used their share.
 
     Args:
@@ -57,7 +61,7 @@ class SharedRateRule(BaseRule):
         super().__init__(constraint, expires)
         assert constraint.shared is not None
         speed = per_second(constraint.value)
-        size = max(float(constraint.burst), speed * SLACK)
+        size = max(float(constraint.burst), speed * _SLACK)
         self._hold = min((size - 1) / (2 * speed), _LENT_FOR)
         self.bucket = constraint.shared
         self.ticket = BUCKET + constraint.shared

@@ -1,7 +1,8 @@
 """Sharing: the capacities and rates of a process that it shares with others, through a store.
 
 The process holds amounts of the ledger in the store for its attempts, and returns them when those
-end. Its own queue (``capacities``) decides which of its attempts gets what was granted. So an
+end. Its own queue (``capacities``) gives what was granted to its attempts in their order; the
+ledger reserves what an attempt lacks, as only it knows how much there is. An
 attempt that finds nothing free here waits, until a *round* to the store has brought what it needs.
 
 A process whose lease is over (``membership``) begins no call on the amounts that it holds, as
@@ -125,7 +126,8 @@ class Sharing:
 
     def give_back(self, amounts: Iterable[tuple[str, Any]]) -> None:
         """Return the amounts of a call that has ended."""
-        may_reuse = clock() < self._reuse_until
+        # With several lines, the order of what they need is the store's affair.
+        may_reuse = len(self._queue._lines) == 1 and clock() < self._reuse_until
         for name, amount in amounts:
             if may_reuse:
                 self._queue._free[name] += amount
