@@ -110,6 +110,7 @@ def test_revisions_come_one_after_the_other(limits, another):
     assert limits.read("a")[1] >= times[-1]
 
 
+@pytest.mark.thorough
 def test_revisions_of_four_processes_come_one_after_the_other(url, kind, limits):
     if kind == "memory":
         pytest.skip("a store in memory is not shared by processes")

@@ -22,7 +22,16 @@ import cascade as cs
 from cascade.adapters.stores import open_store
 from cascade.spec.errors import ArgumentError, CapacityError
 
-in_databases = pytest.mark.parametrize("kind", ["sqlite", "postgres"], indirect=True)
+thorough = [pytest.mark.thorough, pytest.mark.timeout(0)]
+
+
+def in_databases(usual, other):
+    """Processes are expensive, so the usual tests start them for one database."""
+    kinds = [usual, pytest.param(other, marks=thorough)]
+    return pytest.mark.parametrize("kind", kinds, indirect=True)
+
+
+in_sqlite, in_postgres = in_databases("sqlite", "postgres"), in_databases("postgres", "sqlite")
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -117,7 +126,9 @@ def test_a_waiting_call_names_who_holds_what_it_needs(store):
             holding = asyncio.ensure_future(one.run(hold(cs.literal(until))))
             await ready.wait()
             waiting = asyncio.ensure_future(other.run(hold(cs.literal(until))))
-            while not other.waiting() or not other.waiting()[0].holders:
+            for _ in range(20_000):
+                if other.waiting() and other.waiting()[0].holders:
+                    break
                 await asyncio.sleep(0.001)
             (found,) = other.waiting()
             assert (found.task, found.reason) == ("hold", "capacity gpu")
@@ -228,9 +239,7 @@ def test_a_loop_takes_shared_tokens_for_its_steps(store):
     asyncio.run(main(False))
 
 
-@pytest.mark.parametrize(
-    "cases", [6, pytest.param(300, marks=[pytest.mark.thorough, pytest.mark.timeout(0)])]
-)
+@pytest.mark.parametrize("cases", [6, pytest.param(300, marks=thorough)])
 def test_no_schedule_uses_more_than_there_is(store, cases):
     for seed in range(cases):
         asyncio.run(random_schedule(store, random.Random(seed)))
@@ -387,10 +396,8 @@ def check_rate(log, speed, size, late):
     return len(starts)
 
 
-@in_databases
-@pytest.mark.parametrize(
-    "cases", [1, pytest.param(50, marks=[pytest.mark.thorough, pytest.mark.timeout(0)])]
-)
+@in_postgres
+@pytest.mark.parametrize("cases", [1, pytest.param(50, marks=thorough)])
 def test_four_processes_use_no_more_than_there_is(url, log, cases):
     for case in range(cases):
         with suppress(FileNotFoundError):
@@ -406,7 +413,7 @@ def test_four_processes_use_no_more_than_there_is(url, log, cases):
         assert check_rate(log, 60, 3, late=0.3) == 4 * 15
 
 
-@in_databases
+@in_sqlite
 def test_what_a_killed_process_held_comes_back(url, log):
     killed, other = Worker(url, log, 1, calls=400), Worker(url, log, 2)
     killed.go()
@@ -438,7 +445,7 @@ print("done", flush=True)
 """
 
 
-@in_databases
+@in_sqlite
 def test_a_process_that_was_stopped_begins_nothing_on_what_others_have_got(url):
     """Its call under way goes on; the next one waits until the others have returned all."""
     ready = asyncio.Event()
@@ -451,7 +458,7 @@ def test_a_process_that_was_stopped_begins_nothing_on_what_others_have_got(url):
 
     async def main(process):
         until = asyncio.Event()
-        with engines_of(url, 1, {"gpu": 1}, lease=0.5) as (engine,):
+        with engines_of(url, 1, {"gpu": 1}, lease=30) as (engine,):
             running = asyncio.ensure_future(engine.run(work(cs.literal(until))))
             await asyncio.wait_for(ready.wait(), 20)  # its lease is over, and was taken
             process.send_signal(signal.SIGCONT)

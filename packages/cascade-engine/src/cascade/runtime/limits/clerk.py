@@ -23,7 +23,7 @@ _LAST_WORD_WITHIN: Final = 2.0
 #: Seconds until the next round after one that failed unexpectedly.
 _AFTER_A_FAULT: Final = 1.0
 
-_log = logging.getLogger("cascade.limits")
+_log = logging.getLogger("cascade.stores")
 
 
 def clock() -> float:

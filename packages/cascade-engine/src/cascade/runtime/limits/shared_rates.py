@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 #: Seconds that a round to a store may take: the attempts that a rate allows in this time may begin
 #: at once.
 _SLACK = 0.05
+#: The part of a bucket that is lent, at most.
+_LENT_OF_ALL = 1 / 8
 #: Most seconds for which tokens are lent.
 _LENT_FOR = 1.0
 
@@ -23,11 +25,13 @@ class SharedRateRule(BaseRule):
     """The same as RateRule, together with other processes.
 
     A token is taken out of the bucket in the store for each attempt. Some more may be *lent* to the
-    process, for its next attempts: the tokens of a time ``hold``. The bucket is smaller by as many,
-    so in any time t at most ``size + t * rate`` attempts begin all the same, when every lent token
-    is used within ``hold`` or not at all. ``size`` is the burst, or the tokens of a twentieth of a
-    second if that is more. A bucket of one token lends none. Tokens of attempts that
-    did not begin are lost: by the time they come back, others may have used their share.
+    process, for its next attempts: those that come in a time ``hold``. The bucket is smaller by as
+    many, so in any time t at most ``size + t * rate`` attempts begin all the same, when every lent
+    token is used within ``hold`` or not at all. A small or slow bucket lends none. ``size`` is the
+    burst, or the tokens of a twentieth of a second if that is more.
+
+    Tokens of attempts that did not begin are lost: by the time they would come back, others may
+    have used their share.
 
     Args:
         constraint: With the name of the bucket.
@@ -62,13 +66,12 @@ class SharedRateRule(BaseRule):
         assert constraint.shared is not None
         speed = per_second(constraint.value)
         size = max(float(constraint.burst), speed * _SLACK)
-        self._hold = min((size - 1) / (2 * speed), _LENT_FOR)
+        self.most_lent = int(min(size * _LENT_OF_ALL, speed * _LENT_FOR))
+        self._hold = self.most_lent / speed
         self.bucket = constraint.shared
         self.ticket = BUCKET + constraint.shared
-        self.rate = Rate(
-            speed, size - self._hold * speed, f"{constraint.value} with burst {constraint.burst}"
-        )
-        self.most_lent = int(self._hold * speed)
+        text = f"{constraint.value} with burst {constraint.burst}"
+        self.rate = Rate(speed, size - self.most_lent, text)
         self.wish = min(1, self.most_lent)
         self._time = time
         self._tokens = 0

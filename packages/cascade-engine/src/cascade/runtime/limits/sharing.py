@@ -282,7 +282,9 @@ class Sharing:
         self._answer = answer
         is_late = clock() - started > _LATE and not self._is_local
         if self.holds:  # else the next statement returns what was granted
-            may_reuse = not (answer.others_wait or self._is_local)
+            # Less than nothing is free if this process has come back from the dead.
+            is_short = any(amount < 0 for amount in answer.free.values())
+            may_reuse = not (answer.others_wait or is_short or self._is_local)
             self._reuse_until = started + _REUSE if may_reuse else -math.inf
             rules = {rule.bucket: rule for each in self._rules.values() for rule in each}
             for amounts in answer.granted:
