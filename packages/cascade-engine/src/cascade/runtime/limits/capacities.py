@@ -34,7 +34,7 @@ from cascade.runtime.limits.amounts import (
     held_by,
     told,
 )
-from cascade.runtime.limits.claims import Claims, block_by_rules
+from cascade.runtime.limits.claims import Claims, block_by_rules, held_up_by
 from cascade.runtime.limits.membership import LEASE
 from cascade.runtime.limits.permits import (
     CALLED,
@@ -329,19 +329,7 @@ class Capacities:
         With the limit, in words; None if ``permit`` need not wait for any of them.
         """
         with self.lock:
-            if permit.state != WAITING:
-                return None
-            inside = [other for other in others if other.state == INSIDE]
-            for name, amount in permit.amounts:
-                having = [t for t in inside if any(name == n for n, _ in t.amounts)]
-                had = sum(a for t in having for n, a in t.amounts if n == name)
-                if having and exact(self._total[name]) - had < amount:
-                    return having[0], f"{told(amount):g} of the capacity '{name}'"
-            for rule in permit.constraints.rules_of(permit.task):
-                holding = [t for t in inside if rule.has(t)]
-                if holding and len(holding) >= int(rule.constraint.value or 0):
-                    return holding[0], f"room under '{rule.constraint}'"
-            return None
+            return held_up_by(permit, others, self._total)
 
     def _tell(self) -> None:
         """Make the calls that run foreign code, and therefore waited until the lock was free."""
