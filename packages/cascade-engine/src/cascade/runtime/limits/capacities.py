@@ -324,10 +324,7 @@ class Capacities:
             return None if block is None else self._told_of(block)
 
     def held_up_by(self, permit: Permit, others: Iterable[Holding]) -> tuple[Holding, str] | None:
-        """The permit among ``others`` that blocks ``permit`` until it leaves.
-
-        With the limit, in words; None if ``permit`` need not wait for any of them.
-        """
+        """The permit among ``others`` that blocks ``permit`` until it leaves, with the limit."""
         with self.lock:
             return held_up_by(permit, others, self._total)
 

@@ -55,8 +55,8 @@ def time_of(queue: Capacities, otherwise: float) -> float:
 
 
 def loops_of(queue: Capacities) -> set[asyncio.AbstractEventLoop]:
-    """The event loops of waiting permits. Under the lock of the queue."""
-    return {permit.run.loop for line in queue._lines.values() for permit in line}
+    """The event loops of the first waiting permits. Under the lock of the queue."""
+    return {head.run.loop for _, head in _lines(queue)}
 
 
 def _lines(queue: Capacities) -> Iterator[tuple[OrderedDict[Permit, None], Permit]]:

@@ -19,6 +19,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary, finalize, ref
@@ -141,12 +142,21 @@ class Sharing:
             return
         self._is_due = True
         if self._is_local:
-            self._queue.later.append(self.make_round)
+            self._make_round_soon()
             return
         if VirtualLoop.was_used:
             self._stop_clocks()
         self._look = _FIRST_LOOK
         self._clerk.wake()
+
+    def _make_round_soon(self) -> None:
+        """Not at once: a permit that enters may be told that it is in only after it was told that
+        it waits."""
+        for loop in loops_of(self._queue):
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self.make_round)
+                return
+        self._queue.later.append(self.make_round)
 
     def rule(self, constraint: Constraint, expires: float) -> SharedRateRule:
         """The rule for a shared rate limit, from now on."""
