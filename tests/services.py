@@ -201,6 +201,8 @@ class Postgres:
         """Delete all runs, and what else tests have made."""
         import psycopg
 
+        from cascade.adapters.stores.schema.postgres import MIGRATIONS
+
         if self._cleaner is None:
             self._cleaner = psycopg.connect(self.url, autocommit=True, prepare_threshold=None)
         found = self._cleaner.execute(
@@ -214,7 +216,7 @@ class Postgres:
         ]
         if ("cascade", "meta") in found:
             version = self._cleaner.execute("SELECT value FROM cascade.meta").fetchall()
-            if version != [(1,)]:  # a test has migrated them
+            if version != [(len(MIGRATIONS),)]:  # a test has migrated them
                 statements = ["DROP SCHEMA cascade CASCADE"]
         while True:
             with suppress(psycopg.errors.DeadlockDetected):  # what a test has broken off still ends

@@ -57,6 +57,9 @@ BUSY = EngineStatus(
     available={"gpu": 0},
     abandoned=("slow",),
 )
+SHARING = replace(
+    BUSY, shares=True, constraints=(ConstraintStatus("global", "rate_limit", "9/s", shared="api"),)
+)
 IDLE = EngineStatus("other", "host-8", 12, 1_000.0, 1.0)
 
 
@@ -71,6 +74,24 @@ def shown(*engines, width=80):
     for part in screen(engines):
         console.print(part)
     return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_what_is_shared_with_other_processes_is_shown_as_such():
+    lines = shown(SHARING)
+
+    assert lines[0] == "trainer  host-7, process 4711  gpu 0 of 2 free (shared)  abandoned: slow"
+    assert lines[-1] == "  rate_limit  global  9/s shared as 'api'"
+    assert read_status(write_status(SHARING)) == SHARING
+
+
+def test_the_status_of_an_engine_says_what_it_shares():
+    capacities = cs.Capacities({"gpu": 2}, store="memory:")
+    engine = cs.Engine(capacities=capacities)
+    engine.constraints.limit_rate("global", "9/s", shared="api")
+    status = status_of(engine, "e", "h", 1, 1.0, 0)
+    assert (status.shares, status.available) == (True, {"gpu": 2})
+    assert [rule.shared for rule in status.constraints] == ["api"]
+    capacities.end_sharing()
 
 
 def test_the_screen_of_engines_fits_80_columns():

@@ -13,6 +13,7 @@ import pytest
 import cascade as cs
 from cascade.adapters.stores import open_store
 from cascade.graph.codec import Codec
+from cascade.spec.errors import CapacityError
 from cascade.spec.run_rows import Lease, RunStatus
 
 HERE = Path(__file__).parent
@@ -248,6 +249,7 @@ def test_every_command_of_runs_has_a_page(cascade, name):
         (["--max-runs", "0"], "--max-runs must be an int ≥ 1, but is 0"),
         (["--keep", "succeeded"], "--keep takes STATUS=AGE, as succeeded=7d"),
         (["--keep", "succeded=7d"], "no status 'succeded' (did you mean 'succeeded'?)"),
+        (["--share-capacities"], "--share-capacities needs capacities: --capacity NAME=AMOUNT"),
         (["no_such_module"], "there is no module no_such_module"),
     ],
 )
@@ -267,7 +269,10 @@ def test_a_worker_executes_what_is_due_until_a_signal(url, store, tmp_path, monk
     changed = threading.Event()
     unsubscribe = store.subscribe(changed.set)
     worker = subprocess.Popen(
-        [sys.executable, "-m", "cascade", "work", "durable_flows.py", "--store", url],
+        [
+            *(sys.executable, "-m", "cascade", "work", "durable_flows.py", "--store", url),
+            *("--capacity", "gpu=2", "--share-capacities"),
+        ],
         cwd=HERE,
         env={**os.environ, "CALLS": str(tmp_path / "calls")},
         stderr=subprocess.PIPE,
@@ -277,6 +282,8 @@ def test_a_worker_executes_what_is_due_until_a_signal(url, store, tmp_path, monk
         while store.find("one").status is not RunStatus.SUCCEEDED:
             changed.wait(1)
             changed.clear()
+        with pytest.raises(CapacityError, match="'gpu' is 3 here, but 2 in process"):
+            cs.Capacities({"gpu": 3}, store=store)
         worker.send_signal(number)
         _, err = worker.communicate()
     finally:

@@ -60,7 +60,7 @@ def test_all_tables_are_in_the_schema_cascade(store, stranger):
     ).fetchall()
 
     assert set(tables) == {("cascade",)}
-    assert len(tables) == 10
+    assert len(tables) == 11
 
 
 def test_renewing_leases_changes_no_index(postgres_url, stranger):

@@ -153,7 +153,8 @@ def _heading(one: EngineStatus) -> RenderableType:
         for name, total in one.capacities.items()
     ]
     if shares:
-        text.append(visible(f"  {', '.join(shares)}"), "cyan")
+        shared = " (shared)" if one.shares else ""
+        text.append(visible(f"  {', '.join(shares)}{shared}"), "cyan")
     if one.trouble:
         text.append(visible(f"  {one.trouble}"), "red")
     if one.abandoned:
@@ -209,6 +210,8 @@ def _constraints(one: EngineStatus) -> RenderableType | None:
     for rule in one.constraints:
         left = "" if rule.seconds_left is None else duration_text(rule.seconds_left)
         value = "" if rule.value is None else str(rule.value)
+        if rule.shared is not None:
+            value += f" shared as {rule.shared!r}"
         add_row(shown, rule.kind, rule.scope, value, left)
     if one.more_constraints:
         add_row(shown, "…", f"+ {one.more_constraints:,}")

@@ -52,6 +52,14 @@ def work(
             show_default=False,
         ),
     ] = (),
+    share_capacities: Annotated[
+        bool,
+        Parameter(
+            name="--share-capacities",
+            help="Share the capacities with all workers of the store that do so.",
+            show_default=False,
+        ),
+    ] = False,
     log_format: Annotated[
         Literal["human", "json"] | None,
         Parameter(help="Write a line for each event to standard error."),
@@ -72,17 +80,21 @@ def work(
     """
     from cascade.command.amounts import amounts
     from cascade.runtime.engine import Engine
+    from cascade.runtime.limits.capacities import Capacities
     from cascade.runtime.telemetry.attach import attach
 
     try:
         check_count("--max-runs", max_runs)
     except ArgumentError as error:
         raise UsageError(str(error)) from None
+    if share_capacities and not capacity:
+        raise UsageError("--share-capacities needs capacities: --capacity NAME=AMOUNT")
     url, resources = url_of(store), _imported(modules)
-    capacities, retention = amounts(capacity), _ages(keep)
+    totals, retention = amounts(capacity), _ages(keep)
     _log_to_stderr(log_level or "info")
 
     async def serve(there: RunStore) -> None:
+        capacities = Capacities(totals, store=there if share_capacities else None)
         async with (
             Engine(
                 store=there,

@@ -77,7 +77,8 @@ class EngineSettings:
         state_backend: Keeps the outcome of every node for reading after a run; none by default.
         resources: Resources to register.
         capacities: The amount of each capacity that ``with_capacity`` takes, by name; or a
-            Capacities that several engines share. None by default.
+            Capacities that several engines share, and with a store several processes. None by
+            default.
         tier: How compiled loops make steps; see ``VirtualMachine``.
         teardown_timeout: Seconds that closing a resource may take, unless the resource has a
             ``teardown_timeout`` of its own. A teardown that takes longer is cancelled or, on a

@@ -206,7 +206,8 @@ class UnpackError(CascadeError, ValueError):
 
 
 class CapacityError(CascadeError, ValueError):
-    """A task takes more of a capacity than the engine has, so it would wait for ever.
+    """A task takes more of a capacity than the engine has, so it would wait for ever; or processes
+    that share a capacity state different totals.
 
     Attributes:
         capacity: Its name.

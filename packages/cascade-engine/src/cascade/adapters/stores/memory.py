@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from cascade.adapters.stores import rules
 from cascade.adapters.stores.listeners import Listeners
+from cascade.adapters.stores.memory_limits import MemoryLimits
 from cascade.spec.errors import StoreError
 from cascade.spec.run_rows import (
     FINISHED,
@@ -100,6 +101,7 @@ class MemoryStore:
         self._last = 0
         self._fired: dict[str, float] = {}
         self._listeners = Listeners()
+        self._limits = MemoryLimits(now)
         self._closed = False
         self._opened_by = os.getpid()
 
@@ -314,6 +316,11 @@ class MemoryStore:
     def subscribe(self, listener: Callable[[], None]) -> Unsubscribe:
         self._check_open()
         return self._listeners.add(listener)
+
+    def limits(self) -> MemoryLimits:
+        """Where the engines of this process keep limits that they share."""
+        self._check_open()
+        return self._limits
 
     def close(self) -> None:
         self._closed = True

@@ -15,6 +15,7 @@ import psycopg
 from cascade.adapters.stores import postgres_rows, rules
 from cascade.adapters.stores.idle_connections import Idle
 from cascade.adapters.stores.listeners import Listeners
+from cascade.adapters.stores.postgres_limits import PostgresLimits
 from cascade.adapters.stores.postgres_server import Connection, PostgresServer
 from cascade.adapters.stores.schema.postgres import MIGRATIONS
 from cascade.spec.checks import check_flag
@@ -59,6 +60,7 @@ class PostgresStore:
 
     def __init__(self, url: str, *, prepare: bool = True) -> None:
         check_flag("prepare", prepare)
+        self._url, self._prepares = url, prepare
         self._server = PostgresServer(url, prepare)
         try:
             self._server.prepare(MIGRATIONS)
@@ -280,6 +282,11 @@ class PostgresStore:
     def subscribe(self, listener: Callable[[], None]) -> Unsubscribe:
         self._check_open()
         return self._listeners.add(listener)
+
+    def limits(self) -> PostgresLimits:
+        """Where processes keep limits that they share."""
+        self._check_open()
+        return PostgresLimits(PostgresServer(self._url, self._prepares))
 
     def close(self) -> None:
         with self._lock:

@@ -14,6 +14,7 @@ from cascade.adapters.stores.idle_connections import Idle
 from cascade.adapters.stores.listeners import Listeners
 from cascade.adapters.stores.schema.sqlite import MIGRATIONS
 from cascade.adapters.stores.sqlite_files import SQLiteFile, writing
+from cascade.adapters.stores.sqlite_limits import SQLiteLimits
 from cascade.spec.checks import check_seconds
 from cascade.spec.errors import ArgumentError, StoreError
 from cascade.spec.run_rows import (
@@ -247,6 +248,11 @@ class SQLiteStore:
     def subscribe(self, listener: Callable[[], None]) -> Unsubscribe:
         self._check_open()
         return self._listeners.add(listener)
+
+    def limits(self) -> SQLiteLimits:
+        """Where the processes of this machine keep limits that they share: a file beside this."""
+        self._check_open()
+        return SQLiteLimits(self._file.path, self._file.timeout)
 
     def close(self) -> None:
         with self._lock:

@@ -83,6 +83,8 @@ class ConstraintStatus:
     kind: str
     value: int | str | None = None
     seconds_left: float | None = None
+    #: The name under which other processes share it.
+    shared: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,8 @@ class EngineStatus:
     more_constraints: int = 0
     #: The parts that could not be read, and why; empty if there are none.
     trouble: str = ""
+    #: Whether other processes share its capacities.
+    shares: bool = False
 
     @property
     def patience(self) -> float:
@@ -209,6 +213,7 @@ def _constraints_of(engine: Engine, _texts: Texts) -> dict[str, Any]:
                 info.constraint.kind,
                 info.constraint.value,
                 None if info.seconds_left is None else _bounded(info.seconds_left),
+                info.constraint.shared,
             )
             for info in active
             if id(info) in kept
@@ -218,16 +223,17 @@ def _constraints_of(engine: Engine, _texts: Texts) -> dict[str, Any]:
 
 
 def _capacities_of(engine: Engine, texts: Texts) -> dict[str, Any]:
-    shares = {
-        "capacities": engine.capacities.total,
-        "available": engine.capacities.available,
-    }
+    capacities = engine.capacities
+    parts = {"capacities": capacities.total, "available": capacities.available}
     return {
-        part: {
-            _name(name, texts): _bounded(amount)
-            for name, amount in islice(amounts.items(), _CAPACITIES_SHOWN)
-        }
-        for part, amounts in shares.items()
+        "shares": capacities.sharing is not None,
+        **{
+            part: {
+                _name(name, texts): _bounded(amount)
+                for name, amount in islice(amounts.items(), _CAPACITIES_SHOWN)
+            }
+            for part, amounts in parts.items()
+        },
     }
 
 
@@ -317,6 +323,7 @@ def read_status(payload: bytes) -> EngineStatus:
             more_constraints=_count(body.get("more_constraints", 0))
             + max(len(body["constraints"]) - _MOST_CONSTRAINTS, 0),
             trouble=_text(body.get("trouble", "")),
+            shares=body.get("shares") is True,
         )
     except _MALFORMED as error:
         why = cut(str(error), 300)
@@ -342,12 +349,17 @@ def _read_wait(task: str, reason: str, holders: list[str], waited: float | None)
 
 
 def _read_constraint(
-    scope: str, kind: str, value: int | str | None, seconds_left: float | None
+    scope: str,
+    kind: str,
+    value: int | str | None,
+    seconds_left: float | None,
+    shared: str | None = None,
 ) -> ConstraintStatus:
     if value is not None:
         value = _text(value) if isinstance(value, str) else _count(value)
     left = None if seconds_left is None else _number(seconds_left)
-    return ConstraintStatus(_text(scope), _text(kind), value, left)
+    name = None if shared is None else _text(shared)
+    return ConstraintStatus(_text(scope), _text(kind), value, left, name)
 
 
 def _read_amounts(amounts: dict[str, float]) -> dict[str, float]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.limits.permits import WAITING, Holding
 from cascade.spec.checks import is_amount, no_amount
 from cascade.spec.errors import ArgumentError, CapacityError
+from cascade.spec.lazy_value import LIMITS
 from cascade.spec.nearby import names_known
 from cascade.spec.wording import short
+
+if TYPE_CHECKING:
+    from cascade.spec.lazy_types import LazyResult
 
 
 def exact(amount: float) -> Fraction | int:
@@ -81,3 +85,24 @@ def check_amounts(
                 f"{total}, so it would wait for ever",
                 name,
             )
+
+
+def check_nodes(lazies: Iterable[LazyResult[Any]], totals: Mapping[str, float]) -> None:
+    """Refuse, before the run starts, nodes that take more than the total.
+
+    Raises:
+        CapacityError: The total is smaller, or there is no such capacity.
+    """
+    sound: Any = None
+    for lazy in lazies:
+        policies = lazy._policies
+        if not lazy._special & LIMITS or policies is None:
+            continue
+        if policies.amounts or policies.calls.capacities != sound:
+            named = [(name, 0.0) for name in policies.amounts]
+            amounts = [*policies.calls.capacities, *named]
+            if any(amount > totals.get(name, -1) for name, amount in amounts):
+                # Only now, because finding the call's line takes far longer than all the rest.
+                whose = f"task '{lazy.name}' (called at {lazy.callsite})"
+                check_amounts(amounts, totals, whose)
+            sound = policies.calls.capacities  # those of the next nodes are mostly equal

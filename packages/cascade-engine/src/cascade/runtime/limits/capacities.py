@@ -26,8 +26,16 @@ from collections.abc import Callable, Iterable, Mapping
 from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Any
 
-from cascade.runtime.limits.amounts import check_amounts, check_totals, exact, held_by, told
-from cascade.runtime.limits.claims import Claims, block_by_rules
+from cascade.runtime.limits.amounts import (
+    check_amounts,
+    check_nodes,
+    check_totals,
+    exact,
+    held_by,
+    told,
+)
+from cascade.runtime.limits.claims import Claims, block_by_rules, held_up_by
+from cascade.runtime.limits.membership import LEASE
 from cascade.runtime.limits.permits import (
     CALLED,
     INSIDE,
@@ -38,27 +46,49 @@ from cascade.runtime.limits.permits import (
     Block,
     Holding,
     Permit,
+    by_number,
+    by_rank,
 )
 from cascade.runtime.limits.rules import PAUSE
-from cascade.spec.lazy_value import LIMITS
+from cascade.runtime.limits.sharing import Sharing
+from cascade.spec.checks import check_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from cascade.spec.lazy_types import LazyResult
+    from cascade.spec.run_store import RunStore
 
 
 class Capacities:
     """The amounts of each capacity, and their holders. Engines may share one; thread-safe.
 
+    With a store, all processes share them that use the store and give the same totals.
+
     Args:
         capacities: Name → total amount, > 0.
+        store: A store, or its URL, such as ``"postgresql://host/db"``. It keeps the amounts, and
+            the rate limits that are ``shared``.
+        lease: Seconds after which the amounts of a process that has died, or that was stopped,
+            are taken back. On one machine, a process that has died is noticed at once.
+
+    Attributes:
+        sharing: What is shared with other processes; None if nothing is.
 
     Raises:
-        ArgumentError: A name is not an identifier, or an amount is not a number > 0.
+        ArgumentError: A name is not an identifier, an amount is not a number > 0, or the store
+            keeps no limits.
+        CapacityError: Another process that uses the store has another total.
+        StoreError: The store cannot be used.
     """
 
-    def __init__(self, capacities: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        capacities: Mapping[str, float] | None = None,
+        *,
+        store: RunStore | str | None = None,
+        lease: float = LEASE,
+    ) -> None:
         capacities = {} if capacities is None else capacities
         check_totals(capacities)
         self._total = dict(capacities)
@@ -68,8 +98,8 @@ class Capacities:
         self.lock = threading.Lock()
         #: Callbacks to make after the lock is released: those of permits' owners first, then the
         #: others. If one raises, the next thread that comes by makes the rest.
-        self._owners: deque[Callable[[], None]] = deque()
-        self.later: deque[Callable[[], None]] = deque()
+        self._owners: deque[Callable[[], object]] = deque()
+        self.later: deque[Callable[[], object]] = deque()
         self._numbers = itertools.count()
         #: Whether any waiting permit has a priority.
         self._ranked = False
@@ -78,6 +108,11 @@ class Capacities:
         self._called: dict[Permit, None] = {}
         #: Waiting permits with equal needs. OrderedDicts: removing a dict's first item is O(n).
         self._lines: dict[Hashable, OrderedDict[Permit, None]] = {}
+        check_seconds("lease", lease)
+        self.sharing: Sharing | None = None
+        if store is not None:
+            total, self._free = self._free, dict.fromkeys(self._free, 0)
+            self.sharing = Sharing(self, store, total, lease)
 
     @property
     def total(self) -> dict[str, float]:
@@ -86,14 +121,27 @@ class Capacities:
 
     @property
     def available(self) -> dict[str, float]:
-        """The free amounts, by name."""
+        """The free amounts, by name; of shared ones, when this process last asked the store."""
         with self.lock:
+            if self.sharing is not None:
+                return self.sharing.free()
             return {name: told(free) for name, free in self._free.items()}
 
     def holders(self, name: str) -> tuple[str, ...]:
-        """The tasks that hold some of a capacity, in the order in which they got it."""
+        """The tasks that hold some of a capacity, in the order in which they got it.
+
+        Of a shared one, the other processes that do follow.
+        """
         with self.lock:
             return self._holders(name)
+
+    def end_sharing(self) -> None:
+        """Return shared amounts to the store, once and for all; calls that need them then wait.
+
+        Without it, this happens when the Capacities is garbage, and at the end of the program.
+        """
+        if self.sharing is not None:
+            self.sharing.end()
 
     def check(self, amounts: Iterable[tuple[str, float]], whose: str) -> None:
         """Refuse amounts that can never be granted.
@@ -109,18 +157,7 @@ class Capacities:
         Raises:
             CapacityError: The total is smaller, or there is no such capacity.
         """
-        sound: Any = None
-        for lazy in lazies:
-            policies = lazy._policies
-            if not lazy._special & LIMITS or policies is None:
-                continue
-            if policies.amounts or policies.calls.capacities != sound:
-                named = [(name, 0.0) for name in policies.amounts]
-                amounts = [*policies.calls.capacities, *named]
-                if any(amount > self._total.get(name, -1) for name, amount in amounts):
-                    # Only now, because finding the call's line takes far longer than all the rest.
-                    self.check(amounts, f"task '{lazy.name}' (called at {lazy.callsite})")
-                sound = policies.calls.capacities  # those of the next nodes are mostly equal
+        check_nodes(lazies, self._total)
 
     # -- permits ------------------------------------------------------------------------------
 
@@ -132,6 +169,8 @@ class Capacities:
         amounts, free = holding.amounts, self._free
         with self.lock:
             if self._lines or holding.admissions.closed:
+                return False
+            if self.sharing is not None and not self.sharing.holds:
                 return False
             for name, amount in amounts:
                 if free[name] < amount:
@@ -186,9 +225,14 @@ class Capacities:
             permit.woken = False
             if permit.state != CALLED:
                 return False
-            del self._called[permit]
-            permit.state = INSIDE
-            return True
+            if self.sharing is None or not permit.amounts or self.sharing.holds:
+                del self._called[permit]
+                permit.state = INSIDE
+                return True
+            self._recall(permit)  # the process was stopped, and others may have its amounts
+            self._admit()
+        self._tell()
+        return False
 
     def pause(self, permit: Permit) -> None:
         """Note that the attempt of ``permit``, which is in, waits; it calls ``begin`` again."""
@@ -207,9 +251,10 @@ class Capacities:
         with self.lock:
             before = permit.state
             self._leave(permit, unused)
-            if not self._lines or before in (NEW, OUT):
+            if self._lines and before not in (NEW, OUT):
+                self._admit()
+            elif self.sharing is None:
                 return
-            self._admit()
         self._tell()
 
     def stop(self, admissions: Admissions) -> None:
@@ -251,12 +296,7 @@ class Capacities:
         """
         for permit in reversed(list(self._called)):
             if permit.constraints is constraints and matches(permit.task):
-                del self._called[permit]
-                self._give_back(permit, permit.calls)
-                permit.state, permit.rules, permit.block = WAITING, (), None
-                line = self._lines.setdefault(permit.line, OrderedDict())
-                line[permit] = None
-                line.move_to_end(permit, last=False)  # it came before all that wait there
+                self._recall(permit)
 
     def reconsider(self) -> None:
         """Admit waiting permits after constraints or the time have changed."""
@@ -284,24 +324,9 @@ class Capacities:
             return None if block is None else self._told_of(block)
 
     def held_up_by(self, permit: Permit, others: Iterable[Holding]) -> tuple[Holding, str] | None:
-        """The permit among ``others`` that blocks ``permit`` until it leaves.
-
-        With the limit, in words; None if ``permit`` need not wait for any of them.
-        """
+        """The permit among ``others`` that blocks ``permit`` until it leaves, with the limit."""
         with self.lock:
-            if permit.state != WAITING:
-                return None
-            inside = [other for other in others if other.state == INSIDE]
-            for name, amount in permit.amounts:
-                having = [t for t in inside if any(name == n for n, _ in t.amounts)]
-                had = sum(a for t in having for n, a in t.amounts if n == name)
-                if having and exact(self._total[name]) - had < amount:
-                    return having[0], f"{told(amount):g} of the capacity '{name}'"
-            for rule in permit.constraints.rules_of(permit.task):
-                holding = [t for t in inside if rule.has(t)]
-                if holding and len(holding) >= int(rule.constraint.value or 0):
-                    return holding[0], f"room under '{rule.constraint}'"
-            return None
+            return held_up_by(permit, others, self._total)
 
     def _tell(self) -> None:
         """Make the calls that run foreign code, and therefore waited until the lock was free."""
@@ -320,7 +345,7 @@ class Capacities:
         if not self._lines:
             return
         claims = Claims()
-        place = _by_rank if self._ranked else _by_number
+        place = by_rank if self._ranked else by_number
         heads = [(place(next(iter(line))), key) for key, line in self._lines.items()]
         heapify(heads)
         while heads:
@@ -345,6 +370,18 @@ class Capacities:
             else:
                 del self._lines[key]
                 heappop(heads)
+
+        if self.sharing is not None and self._lines:
+            self.sharing.notice()
+
+    def _recall(self, permit: Permit) -> None:
+        """Make a permit that has not begun the first one of its line again."""
+        del self._called[permit]
+        self._give_back(permit, permit.calls)
+        permit.state, permit.rules, permit.block = WAITING, (), None
+        line = self._lines.setdefault(permit.line, OrderedDict())
+        line[permit] = None
+        line.move_to_end(permit, last=False)  # it came before all that wait there
 
     def _leave(self, permit: Holding, unused: int = 0) -> None:
         state, permit.state = permit.state, OUT
@@ -375,9 +412,12 @@ class Capacities:
                 return block
         else:
             permit.calls = permit.most
+        if self.sharing is not None:
+            self.sharing.check()
         if permit.amounts and (short := claims.short(permit.amounts, self._free)):
-            claims.keep(permit.amounts, self._free)
-            permit.was_short = True
+            if self.sharing is None:  # else the store reserves
+                claims.keep(permit.amounts, self._free)
+                permit.was_short = True
             return Block(short)
         for name, amount in permit.amounts:
             self._free[name] -= amount
@@ -389,25 +429,21 @@ class Capacities:
 
     def _give_back(self, permit: Holding, unused: int) -> None:
         del self._inside[permit]
-        for name, amount in permit.amounts:
-            self._free[name] += amount
+        if self.sharing is not None:
+            self.sharing.give_back(permit.amounts)
+        else:
+            for name, amount in permit.amounts:
+                self._free[name] += amount
         for rule in permit.rules:
             rule.leave(permit, unused)
 
     def _told_of(self, block: Block) -> tuple[str, tuple[str, ...]]:
         limit = block.limit
         if isinstance(limit, str):
-            return f"capacity {limit}", self._holders(limit)
+            store = " (its store fails)" if self.sharing and self.sharing.trouble else ""
+            return f"capacity {limit}{store}", self._holders(limit)
         return str(limit.constraint), limit.holders()
 
     def _holders(self, name: str) -> tuple[str, ...]:
-        return tuple([t.task for t in self._inside if any(name == n for n, _ in t.amounts)])
-
-
-def _by_number(permit: Permit) -> Any:
-    return permit.number
-
-
-def _by_rank(permit: Permit) -> Any:
-    """The same by priority, which grows by 1 a second; so the order of two permits is constant."""
-    return permit.entered - permit.priority, permit.number
+        tasks = tuple([t.task for t in self._inside if any(name == n for n, _ in t.amounts)])
+        return tasks if self.sharing is None else tasks + self.sharing.holders(name)

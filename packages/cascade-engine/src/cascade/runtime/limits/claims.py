@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cascade.runtime.limits.permits import Block, Permit
+from cascade.runtime.limits.amounts import exact, told
+from cascade.runtime.limits.permits import INSIDE, WAITING, Block, Holding, Permit
 from cascade.runtime.limits.rules import PAUSE, Rule
 
 
@@ -56,3 +57,25 @@ def block_by_rules(
     claims.rules.update(full)
     permit.calls = int(calls)
     return block
+
+
+def held_up_by(
+    permit: Permit, others: Iterable[Holding], totals: Mapping[str, float]
+) -> tuple[Holding, str] | None:
+    """The permit among ``others`` that blocks ``permit`` until it leaves, with the limit in words.
+
+    None if ``permit`` need not wait for any of them.
+    """
+    if permit.state != WAITING:
+        return None
+    inside = [other for other in others if other.state == INSIDE]
+    for name, amount in permit.amounts:
+        having = [t for t in inside if any(name == n for n, _ in t.amounts)]
+        had = sum(a for t in having for n, a in t.amounts if n == name)
+        if having and exact(totals[name]) - had < amount:
+            return having[0], f"{told(amount):g} of the capacity '{name}'"
+    for rule in permit.constraints.rules_of(permit.task):
+        holding = [t for t in inside if rule.has(t)]
+        if holding and len(holding) >= int(rule.constraint.value or 0):
+            return holding[0], f"room under '{rule.constraint}'"
+    return None

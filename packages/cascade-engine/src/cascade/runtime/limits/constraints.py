@@ -18,6 +18,7 @@ from cascade.runtime.limits.rules import (
     Constraint,
     Rule,
     check_scope,
+    expiry,
     rule_for,
 )
 from cascade.spec.errors import ArgumentError
@@ -90,10 +91,11 @@ class ConstraintManager:
         loop = asyncio._get_running_loop()
         if loop is not None:  # time may be virtual there
             self.use_clock(loop.time)
+        self._share([c for c in wanted.values() if c is not None and c.shared is not None])
         done: list[tuple[Rule, str]] = []
         with self.capacities.lock:
             now = self._forget_what_is_over()
-            made = {key: rule_for(c, now) for key, c in wanted.items() if c is not None}
+            made = {key: self._rule(c, now) for key, c in wanted.items() if c is not None}
             for rule in made.values():  # all, before any takes over the counts of its predecessor
                 self.capacities.recall(self, rule.matches)
             rules = dict(self._rules)
@@ -110,6 +112,31 @@ class ConstraintManager:
         self._announce(done)
         self.capacities.reconsider()
 
+    def _share(self, constraints: Iterable[Constraint]) -> None:
+        """Make shared rate limits known to other processes, before they are set.
+
+        Raises:
+            ArgumentError: They have another rate, or nothing is shared.
+            StoreError: The store cannot be used.
+        """
+        constraints = list(constraints)
+        sharing = self.capacities.sharing
+        if not constraints:
+            return
+        if sharing is None:
+            raise ArgumentError(
+                f"the rate limit cannot be shared as {constraints[0].shared!r}, because the engine "
+                "shares nothing; give its capacities a store: "
+                "Engine(capacities=cs.Capacities(store=…))"
+            )
+        sharing.agree([sharing.rule(constraint, math.inf) for constraint in constraints], self)
+
+    def _rule(self, constraint: Constraint, now: float) -> Rule:
+        sharing = self.capacities.sharing
+        if constraint.shared is None or sharing is None:
+            return rule_for(constraint, now)
+        return sharing.rule(constraint, expiry(constraint, now))
+
     def pause(self, scope: str = "global", *, ttl: float | None = None) -> None:
         """Start no attempts, until ``resume`` or for ``ttl`` seconds."""
         self.set(Constraint(scope, PAUSE, ttl=ttl))
@@ -123,10 +150,25 @@ class ConstraintManager:
         self.set(Constraint(scope, CONCURRENCY, most, ttl=ttl))
 
     def limit_rate(
-        self, scope: str, rate: str, *, burst: int = 1, ttl: float | None = None
+        self,
+        scope: str,
+        rate: str,
+        *,
+        burst: int = 1,
+        ttl: float | None = None,
+        shared: str | None = None,
     ) -> None:
-        """Start attempts at most at ``rate``, such as ``"10/s"``."""
-        self.set(Constraint(scope, RATE_LIMIT, rate, burst, ttl))
+        """Start attempts at most at ``rate``, such as ``"10/s"``.
+
+        Args:
+            shared: A name under which all processes keep the rate together that use the store of
+                ``Capacities(store=…)``. Setting it asks the store, some milliseconds.
+
+        Raises:
+            ArgumentError: Another process has another rate or burst under that name.
+            StoreError: The store cannot be used.
+        """
+        self.set(Constraint(scope, RATE_LIMIT, rate, burst, ttl, shared))
 
     def remove(self, scope: str, kind: str | None = None) -> bool:
         """Remove the constraints of a scope, of one kind or of all; whether there were any.
@@ -226,6 +268,8 @@ class ConstraintManager:
         """Replace the rules. Under the lock."""
         self._rules = rules
         self.found = {}
+        if self.capacities.sharing is not None:
+            self.capacities.sharing.use(self, rules.values())
         self._expires = min((rule.expires for rule in rules.values()), default=math.inf)
         self.any = bool(rules)
 

@@ -27,13 +27,15 @@ _TASK = "task:"
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*/\s*([smhd])\s*")
 #: Seconds that a wake-up may be late: the calls that a rate allows in this time may come at once.
-_SLACK = 0.01
+SLACK = 0.01
 #: Seconds by which a timer may be early.
 EARLY = 1e-6
 #: An upper bound of seconds, calls and bursts, far above useful values; floats can still add it.
 _TOO_MUCH = 1e15
 #: A lower bound of calls per second, far below useful values; one can still divide by it.
 _TOO_LITTLE = 1e-12
+#: Most characters of the name of a shared limit.
+_MOST_OF_A_NAME = 200
 #: Most characters of a rate.
 _MOST_OF_A_RATE = 100
 
@@ -51,6 +53,8 @@ class Constraint:
         value: None for a pause.
         burst: For a rate limit: how many may start at once after a quiet time.
         ttl: Seconds after which it expires; None for never.
+        shared: For a rate limit: the name under which all processes that use the store of the
+            engine's capacities keep it together, whatever their scopes are.
 
     Raises:
         ArgumentError: A field is invalid.
@@ -61,6 +65,7 @@ class Constraint:
     value: int | str | None = None
     burst: int = 1
     ttl: float | None = None
+    shared: str | None = None
 
     def __post_init__(self) -> None:
         check_scope(self.scope)
@@ -79,6 +84,8 @@ class Constraint:
         check_count("burst", self.burst)
         if self.burst >= _TOO_MUCH:
             raise ArgumentError(f"burst must be less than 1e15, but is {short(self.burst)}")
+        if self.shared is not None:
+            _check_shared(self.shared, self.kind)
         if self.ttl is not None:
             check_seconds("ttl", self.ttl)
             if self.ttl >= _TOO_MUCH:
@@ -94,7 +101,21 @@ class Constraint:
 
     def __str__(self) -> str:
         value = "" if self.value is None else f" {self.value}"
-        return f"{self.kind} {self.scope}{value}"
+        shared = "" if self.shared is None else f" shared as {self.shared!r}"
+        return f"{self.kind} {self.scope}{value}{shared}"
+
+
+def _check_shared(name: Any, kind: str) -> None:
+    if kind != RATE_LIMIT:
+        raise ArgumentError(
+            f"only a rate limit can be shared, but this is '{kind}'; to share how many attempts "
+            "run at once, let their tasks take a capacity: cs.Capacities({…}, store=…)"
+        )
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= _MOST_OF_A_NAME:
+        raise ArgumentError(
+            f"shared= takes a name of 1 to {_MOST_OF_A_NAME} characters, such as 'openai', but got "
+            f"{short(name)}"
+        )
 
 
 def _check_concurrency(value: Any) -> None:
@@ -156,7 +177,7 @@ def matcher(scope: str) -> Callable[[str], Any]:
     return re.compile(translate(pattern)).match
 
 
-class _Rule:
+class BaseRule:
     """A constraint in force. Its methods are called under the lock of the queue.
 
     Attributes:
@@ -202,7 +223,7 @@ class _Rule:
         self.expires += seconds
 
 
-class PauseRule(_Rule):
+class PauseRule(BaseRule):
     """No call begins."""
 
     __slots__ = ()
@@ -211,7 +232,7 @@ class PauseRule(_Rule):
         return 0
 
 
-class ConcurrencyRule(_Rule):
+class ConcurrencyRule(BaseRule):
     """A number of calls at the same time."""
 
     __slots__ = ("_inside", "_limit")
@@ -241,7 +262,7 @@ class ConcurrencyRule(_Rule):
         self._inside = before._inside
 
 
-class RateRule(_Rule):
+class RateRule(BaseRule):
     """A number of calls per time: a bucket that fills steadily; each call takes one token out.
 
     In any time t at most ``size + t * rate`` calls begin. ``size`` is the burst, or the tokens of a
@@ -253,7 +274,7 @@ class RateRule(_Rule):
     def __init__(self, constraint: Constraint, expires: float) -> None:
         super().__init__(constraint, expires)
         self._rate = per_second(constraint.value)
-        self.size = max(float(constraint.burst), self._rate * _SLACK)
+        self.size = max(float(constraint.burst), self._rate * SLACK)
         self._tokens = self.size
         #: Permits inside → tokens of each that may come back. Tokens for which the full bucket
         #: would have had no room do not; otherwise a batch that ends late would give a second
@@ -304,16 +325,20 @@ class RateRule(_Rule):
         self._at += seconds
 
 
-Rule: TypeAlias = PauseRule | ConcurrencyRule | RateRule
+Rule: TypeAlias = BaseRule
 
-_RULES: dict[str, type[Rule]] = {
+_RULES: dict[str, type[BaseRule]] = {
     PAUSE: PauseRule,
     CONCURRENCY: ConcurrencyRule,
     RATE_LIMIT: RateRule,
 }
 
 
+def expiry(constraint: Constraint, now: float) -> float:
+    """When a constraint that is set now expires; inf for never."""
+    return math.inf if constraint.ttl is None else now + constraint.ttl
+
+
 def rule_for(constraint: Constraint, now: float) -> Rule:
     """The state of ``constraint`` from now on."""
-    expires = math.inf if constraint.ttl is None else now + constraint.ttl
-    return _RULES[constraint.kind](constraint, expires)
+    return _RULES[constraint.kind](constraint, expiry(constraint, now))

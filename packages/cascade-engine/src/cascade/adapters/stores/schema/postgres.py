@@ -64,4 +64,9 @@ _FIRST: Migration = (
     "CREATE TABLE cascade.schedules (name text PRIMARY KEY, last double precision NOT NULL)",
 )
 
-MIGRATIONS: Final = (_FIRST,)
+_LIMITS: Migration = (
+    # One row, rewritten by each change of limits: its page has room for new versions.
+    "CREATE TABLE cascade.limits (name text PRIMARY KEY, body bytea) WITH (fillfactor = 10)",
+)
+
+MIGRATIONS: Final = (_FIRST, _LIMITS)

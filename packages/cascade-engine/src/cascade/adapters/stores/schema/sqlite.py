@@ -64,3 +64,13 @@ _FIRST: Migration = (
 )
 
 MIGRATIONS: Final = (_FIRST,)
+
+#: The tables of the file with limits.
+LIMITS: Final[tuple[Migration, ...]] = (
+    (
+        "CREATE TABLE cascade_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+        "INSERT INTO cascade_meta VALUES ('schema', 0)",
+        "CREATE TABLE cascade_limits (name TEXT PRIMARY KEY, boot TEXT NOT NULL, "
+        "body BLOB NOT NULL) WITHOUT ROWID",
+    ),
+)

@@ -1,0 +1,190 @@
+"""The contract of LimitStore, for every implementation."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cascade.adapters.stores import open_store
+from cascade.spec.errors import StoreError
+from cascade.spec.limit_store import LimitStore, SharesLimits
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def url(kind, tmp_path, request):
+    if kind == "memory":
+        return "memory:"
+    if kind == "sqlite":
+        return f"sqlite:///{tmp_path}/runs.db"
+    return request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture
+def store(url):
+    store = open_store(url)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def limits(store):
+    limits = store.limits()
+    yield limits
+    limits.close()
+
+
+@pytest.fixture
+def another(store):
+    """The same limits, opened once more."""
+    another = store.limits()
+    yield another
+    another.close()
+
+
+def one_more(body, _now):
+    return b"%d" % (int(body or 0) + 1)
+
+
+def test_a_store_keeps_limits(store, limits, kind):
+    assert isinstance(store, SharesLimits)
+    assert isinstance(limits, LimitStore)
+    assert limits.local is (kind == "memory")
+
+
+def test_what_a_revision_returns_is_read_by_all(limits, another):
+    assert limits.read("a")[0] is None
+    limits.revise("a", one_more)
+    another.revise("a", one_more)
+
+    assert limits.read("a")[0] == another.read("a")[0] == b"2"
+    assert limits.read("b")[0] is None
+
+
+def test_a_revision_may_leave_a_document_as_it_is(limits):
+    limits.revise("a", lambda _body, _now: None)
+    assert limits.read("a")[0] is None
+    limits.revise("a", one_more)
+    limits.revise("a", lambda _body, _now: None)
+    assert limits.read("a")[0] == b"1"
+
+
+def test_nothing_is_written_by_a_revision_that_raises(limits):
+    limits.revise("a", one_more)
+
+    def fail(_body, _now):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        limits.revise("a", fail)
+    assert limits.read("a")[0] == b"1"
+    limits.revise("a", one_more)
+    assert limits.read("a")[0] == b"2"
+
+
+def test_revisions_come_one_after_the_other(limits, another):
+    """Each has the time after the wait for those before."""
+    times = []
+
+    def revision(body, now):
+        times.append(now)
+        return one_more(body, now)
+
+    def count(number):
+        for _ in range(20):
+            (limits, another)[number % 2].revise("a", revision)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(count, range(4)))
+    assert limits.read("a")[0] == b"80"
+    assert times == sorted(times)
+    assert len(times) == 80
+    assert limits.read("a")[1] >= times[-1]
+
+
+@pytest.mark.thorough
+def test_revisions_of_four_processes_come_one_after_the_other(url, kind, limits):
+    if kind == "memory":
+        pytest.skip("a store in memory is not shared by processes")
+    program = (
+        "import sys\nfrom cascade.adapters.stores import open_store\n"
+        "limits = open_store(sys.argv[1]).limits()\nsys.stdin.read()\n"
+        "for _ in range(50): limits.revise('a', lambda body, _: b'%d' % (int(body or 0) + 1))\n"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, url], stdin=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    for process in processes:
+        process.stdin.close()
+    assert [process.wait(60) for process in processes] == [0] * 4
+    assert limits.read("a")[0] == b"200"
+
+
+def test_a_local_store_tells_of_each_revision(limits, another):
+    told = []
+    end = limits.subscribe(lambda: told.append(limits.read("a")[0]))
+    another.revise("a", one_more)
+    another.revise("a", lambda _body, _now: None)
+    end()
+    end()
+    another.revise("a", one_more)
+
+    assert told == ([b"1"] if limits.local else [])
+
+
+def test_closed_limits_are_refused(limits, kind):
+    limits.close()
+    limits.close()
+    if kind == "memory":
+        limits.revise("a", one_more)  # others may use it
+        return
+    with pytest.raises(StoreError, match="closed"):
+        limits.read("a")
+    with pytest.raises(StoreError, match="closed"):
+        limits.revise("a", one_more)
+
+
+def test_a_fork_cannot_use_limits(limits, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    with pytest.raises(StoreError, match="opened by process"):
+        limits.read("a")
+    with pytest.raises(StoreError, match="opened by process"):
+        limits.revise("a", one_more)
+
+
+def test_a_closed_store_has_no_limits(store):
+    store.close()
+    with pytest.raises(StoreError, match="closed"):
+        store.limits()
+
+
+def test_limits_in_sqlite_do_not_wait_for_transactions_of_tasks(tmp_path):
+    store = open_store(f"sqlite:///{tmp_path}/runs.db?timeout=5")
+    limits = store.limits()
+    with store._writing():
+        limits.revise("a", one_more)
+    assert limits.read("a")[0] == b"1"
+    limits.close()
+    store.close()
+
+
+def test_what_was_written_before_the_last_boot_is_forgotten(tmp_path):
+    store = open_store(f"sqlite:///{tmp_path}/runs.db")
+    limits = store.limits()
+    limits._boot = "before"
+    limits.revise("a", one_more)
+    limits._boot = "now"
+    assert limits.read("a")[0] is None
+    limits.revise("a", one_more)
+    assert limits.read("a")[0] == b"1"
+    limits.close()
+    store.close()
