@@ -1,6 +1,7 @@
 """``engine.serve()``: workers claim what is due, take over from the dead, and hand over."""
 
 import asyncio
+import importlib
 import logging
 import os
 import signal
@@ -15,8 +16,7 @@ import pytest
 
 import cascade as cs
 from cascade.adapters.stores import open_store
-from cascade.runtime.durable import runs
-from cascade.spec.errors import ArgumentError, RunCancelledError, RunError
+from cascade.spec.errors import ArgumentError, RunCancelledError, RunConflictError, RunError
 from cascade.spec.run_rows import Lease, RunStatus
 
 HERE = Path(__file__).parent
@@ -249,7 +249,7 @@ async def test_a_run_that_makes_no_progress_is_dead(store, caplog):
     for _ in range(3):
         store.claim_run("one", Lease("elsewhere", 0))
     async with serving(store, max_recoveries=3):
-        with pytest.raises(RunError, match="was claimed 3 times without any progress"):
+        with pytest.raises(RunConflictError, match="was claimed 3 times without any progress"):
             await handle.result()
     assert handle.status == "dead"
     assert calls["add"] == 0
@@ -433,14 +433,21 @@ async def test_a_run_that_kills_its_workers_is_dead_at_last(place: Place):
     deaths = [pid for pid, called in place.lines() if called == "die 1"]
     assert deaths == [worker.pid for worker in place.workers]
     place.worker()
-    with pytest.raises(RunError, match="was claimed 3 times without any progress"):
+    with pytest.raises(RunConflictError, match="was claimed 3 times without any progress"):
         await handle.result()
 
 
-async def test_a_run_whose_code_has_changed_is_left_to_other_workers(store, monkeypatch, caplog):
+async def test_a_run_whose_code_has_changed_is_left_to_other_workers(
+    store, folder, monkeypatch, caplog
+):
     """D9: with ``on_code_change="refuse"`` it would be refused at each claim."""
-    cs.enqueue(store, add(1, 2), run_id="old")
+    import unknown_to_a_worker as orders  # type: ignore[import-not-found]
+
+    cs.enqueue(store, orders.order(1), run_id="old")
     store.claim_run("old", Lease("a worker that has died", 0))
+    file = folder / "unknown_to_a_worker.py"
+    file.write_text(file.read_text().replace("2 * n", "n + 1000"))
+    importlib.reload(orders)
     claims = []
     claim = store.claim
 
@@ -450,18 +457,16 @@ async def test_a_run_whose_code_has_changed_is_left_to_other_workers(store, monk
         return found
 
     monkeypatch.setattr(store, "claim", noted)
-    monkeypatch.setattr(runs, "code_changes", lambda *_: {"flows:add": ["flows:add changed"]})
     stop = asyncio.Event()
     async with cs.Engine(store=store, on_code_change="refuse") as engine:
         worker = asyncio.ensure_future(engine.serve(stop=stop))
         async with asyncio.timeout(20):
             while "is not for this worker" not in caplog.text:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        monkeypatch.setattr(runs, "code_changes", lambda *_: {})
-        later = cs.enqueue(store, add(2, 2), run_id="new")
-        assert await later.result() == 4
+        later = cs.enqueue(store, orders.order(2), run_id="new")
+        assert await later.result() == 1002
         stop.set()
         await worker
     assert claims == ["old", "new"]
     assert store.find("old").status is RunStatus.ENQUEUED
-    assert "run 'old' of 'add' is not for this worker: run 'old' began with other" in caplog.text
+    assert "run 'old' of 'order' is not for this worker: run 'old' began with other" in caplog.text

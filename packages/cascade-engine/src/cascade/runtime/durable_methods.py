@@ -31,10 +31,13 @@ class DurableMethods:
 
     def _set_up_store(self, made: EngineSettings) -> None:
         self._durable = durable_runs(
-            made.store, made.durability, made.signing_key, made.modules, made.strict
+            made.store,
+            made.durability,
+            made.signing_key,
+            made.modules,
+            on_code_change=made.on_code_change,
+            strict=made.strict,
         )
-        if self._durable is not None:
-            self._durable.on_code_change = made.on_code_change
         self._retention = Retention(made.retention)
         #: What tells of the end of each ``serve`` under way → what stops it.
         self._serving: dict[asyncio.Event, asyncio.Event] = {}
@@ -66,7 +69,7 @@ class DurableMethods:
                 name it in ``Engine(modules=[…])``.
             SerializationError: The target is not stored, because another process could not read
                 it; run the same target with the same ``run_id``. Or it is gone from the code.
-            RunLeasedError: Somebody executes the run at this moment.
+            RunLeasedError: A process executes the run at this moment.
             RunConflictError: Its steps were deleted.
             RunError: The engine has no store, or executes the run itself.
             Exception: As ``run``.

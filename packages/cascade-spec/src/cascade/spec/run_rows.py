@@ -130,7 +130,7 @@ class RunRecord(NamedTuple):
     portable: bool
     #: When a worker may claim it. None while it is running, finished, or waits only for signals.
     due: float | None
-    #: Who executes it, and until when it may; None and 0 for nobody.
+    #: The process that executes it, and until when it may; None and 0 without one.
     owner: str | None
     lease_until: float
     #: How often it was claimed. Commits name it, so that those of former owners write nothing (D6).
@@ -139,7 +139,7 @@ class RunRecord(NamedTuple):
     recoveries: int
     #: How far it is, for people: the number that commits have given last.
     progress: int
-    #: Whether somebody asked its owner to cancel it.
+    #: Whether its owner was asked to cancel it.
     cancelling: bool
     #: The number of signals that it has ever got.
     inbox: int
@@ -208,9 +208,9 @@ class Commit(NamedTuple):
 class Receipt(NamedTuple):
     """What became of a Commit."""
 
-    #: Whether it was written. False: somebody else has the run, or it was ended or deleted.
+    #: Whether it was written. False: another process has the run, or it was ended or deleted.
     held: bool
-    #: Whether somebody asked the owner to cancel the run.
+    #: Whether the owner was asked to cancel the run.
     cancelling: bool = False
     #: The number of signals that the run has ever got.
     inbox: int = 0

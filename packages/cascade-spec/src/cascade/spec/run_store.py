@@ -77,7 +77,7 @@ class RunStore(Protocol):
 
         Args:
             runs: With different ids.
-            lease: Who claims them, however far away their ``due`` is.
+            lease: Of the process that claims them, however far away their ``due`` is.
             dead: Owners that are known not to live any more: their leases are over.
 
         Raises:
@@ -116,7 +116,7 @@ class RunStore(Protocol):
 
         Raises:
             RunNotFoundError: No run has the id.
-            RunLeasedError: Somebody executes it.
+            RunLeasedError: A process executes it.
             RunConflictError: It has ended: in success, or without ``again``, or it was trimmed.
         """
 
@@ -171,7 +171,7 @@ class RunStore(Protocol):
     def cancel(self, run_id: str, *, dead: Collection[str] = ()) -> RunRecord:
         """Ask for the end of a run.
 
-        A run that nobody executes is cancelled at once. The owner of a running one reads the
+        A run that no process executes is cancelled at once. The owner of a running one reads the
         request in its next receipt. If it releases the run nonetheless, the run is cancelled then.
         A finished run stays as it is.
 
@@ -187,7 +187,7 @@ class RunStore(Protocol):
 
         Raises:
             RunNotFoundError: No run has the id.
-            RunLeasedError: Somebody executes it.
+            RunLeasedError: A process executes it.
         """
 
     def sweep(

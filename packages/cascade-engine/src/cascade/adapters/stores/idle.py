@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 C = TypeVar("C")
 
-#: Most connections that are kept while nobody uses them.
+#: Most connections that are kept while they are not used.
 _MOST_KEPT = 4
 
 
@@ -61,7 +61,7 @@ class Idle(Generic[C]):
             self._close(connection)
 
     def close(self) -> None:
-        """Close those that nobody uses, and later the others."""
+        """Close those that are not in use, and later the others."""
         with self._lock:
             self._closed = True
             kept, self._kept = self._kept, []

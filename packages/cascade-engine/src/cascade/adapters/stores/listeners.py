@@ -1,4 +1,4 @@
-"""Those who want to hear that a store has news, and the thread that looks for it."""
+"""The listeners for news of a store, and the thread that looks for it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Listeners:
     def _stop(self) -> None:
         with self._lock:
             if self._listeners:
-                return  # somebody came in between
+                return  # a listener came in between
             # Kept: a second caller, which may close what the thread uses, has to wait for it, too.
             thread = self._thread
             self._stopping.set()

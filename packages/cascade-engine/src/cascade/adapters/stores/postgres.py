@@ -217,7 +217,7 @@ class PostgresStore:
         rules.check_new([run])
 
         def fire(connection: Connection) -> bool:
-            # Others who fire the same schedule wait here for the end of this transaction.
+            # Other calls that fire the same schedule wait here for the end of this transaction.
             moved = connection.execute(
                 "INSERT INTO cascade.schedules AS s VALUES (%s, %s) "
                 "ON CONFLICT (name) DO UPDATE SET last = excluded.last "
@@ -290,7 +290,7 @@ class PostgresStore:
         """``action(connection)`` in a transaction.
 
         Args:
-            news: Tell those who listen, in all processes, when it is committed.
+            news: Tell the listeners in all processes, when it is committed.
         """
 
         def transact(connection: Connection) -> T:
@@ -302,7 +302,7 @@ class PostgresStore:
 
         value = self._do(transact)
         if news:
-            self._listeners.tell()  # here too: behind some poolers nobody hears notifications
+            self._listeners.tell()  # here too: behind some poolers no notifications arrive
         return value
 
     def _watch(self, stopping: threading.Event) -> Iterator[object]:
@@ -376,7 +376,7 @@ def _create(
     # that lock rows in different orders would wait for each other.
     made: dict[str, Created] = {}
     missing = sorted(wanted, key=lambda run: run.run_id)
-    while missing:  # again only if somebody deletes one that was there
+    while missing:  # again only if one that was there is deleted
         new = postgres_rows.insert(connection, missing)
         for run in missing:
             record = new.get(run.run_id)

@@ -194,7 +194,7 @@ def select(connection: Connection, where: str, *values: Any) -> list[RunRecord]:
 
 
 def locked(connection: Connection, where: str, *values: Any) -> tuple[RunRecord, float] | None:
-    """A run, which nobody else changes before the end of the transaction, and the time."""
+    """A run, which no other connection changes before the end of the transaction, and the time."""
     row = connection.execute(
         f"SELECT {_COLUMNS}, extract(epoch FROM clock_timestamp())::double precision "
         f"FROM cascade.runs WHERE {where} FOR UPDATE",

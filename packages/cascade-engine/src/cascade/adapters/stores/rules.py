@@ -107,7 +107,7 @@ def new_record(number: int, run: NewRun, now: float) -> RunRecord:
 
 
 def is_leased(run: RunRecord, now: float, dead: Collection[str]) -> bool:
-    """Whether somebody executes the run."""
+    """Whether a process executes the run."""
     return run.status is RunStatus.RUNNING and run.lease_until > now and run.owner not in dead
 
 
@@ -262,7 +262,7 @@ def not_found(run_id: str, where: str) -> RunNotFoundError:
 
 
 def leased(run: RunRecord, now: float) -> RunLeasedError:
-    """The error for a run that somebody executes."""
+    """The error for a run that a process executes."""
     owner, seconds = run.owner or "", max(0.0, run.lease_until - now)
     return RunLeasedError(
         f"run '{run.run_id}' is executed by {owner}, whose lease holds for another "

@@ -233,7 +233,7 @@ class SQLiteStore:
         with self._of_tasks, self._readers.lent() as connection:
             with self._file.errors():
                 connection.execute("BEGIN IMMEDIATE")
-                # Nobody can take the run over before the end: that takes the same lock.
+                # No process can take the run over before the end: that takes the same lock.
                 self._fence(connection, run, epoch)
             yield _Transaction(connection, run)
             if not connection.in_transaction:
@@ -262,7 +262,7 @@ class SQLiteStore:
         """The one connection of this process that writes, in a transaction.
 
         Args:
-            news: Tell those who listen, in all processes, when it is committed.
+            news: Tell the listeners in all processes, when it is committed.
         """
         with self._lock, self._file.errors():
             self._check_open()

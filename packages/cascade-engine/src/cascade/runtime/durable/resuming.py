@@ -7,6 +7,7 @@ from typing import Any
 
 from cascade.runtime.durable.programs import read_program
 from cascade.runtime.durable.runs import Begin, DurableRuns
+from cascade.runtime.options import MOST_RECOVERIES
 from cascade.spec.errors import RunNotFoundError
 from cascade.spec.run_rows import RunStatus
 
@@ -18,8 +19,8 @@ async def resumed(runs: DurableRuns, run_id: str, begin: Begin) -> Any:
         RunNotFoundError: No run has the id.
         TaskNotImportedError: Its target is in a module that is neither imported nor allowed.
         SerializationError: Its target is not stored, or cannot be read in this process.
-        RunLeasedError: Somebody executes it.
-        RunConflictError: Its steps were deleted.
+        RunLeasedError: A process executes it.
+        RunConflictError: Its steps were deleted, or it is dead.
         Exception: As ``DurableRuns.execute``.
     """
     store = runs.store
@@ -36,4 +37,5 @@ async def resumed(runs: DurableRuns, run_id: str, begin: Begin) -> Any:
     claim = partial(store.claim_run, run_id, runs.lease, again=True, dead=dead)
     run = await runs.call(claim)
     assert program is not None  # a trimmed run cannot be claimed
+    await runs.refuse_stuck(run, MOST_RECOVERIES)
     return await runs.execute(run, program, begin)

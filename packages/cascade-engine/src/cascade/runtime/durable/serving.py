@@ -25,7 +25,7 @@ from cascade.spec.errors import (
     CodeChangedError,
     LeaseLostError,
     RunCancelledError,
-    RunError,
+    RunConflictError,
     SerializationError,
     StoreError,
     TaskNotImportedError,
@@ -37,7 +37,7 @@ _log = logging.getLogger("cascade.worker")
 _UNLOAD: Final = 5.0
 #: Seconds between two sweeps of old runs.
 _SWEEP: Final = 60.0
-#: Seconds between two looks at who of this machine has died.
+#: Seconds between two looks at which processes of this machine have died.
 _LOOK: Final = 1.0
 
 
@@ -135,7 +135,7 @@ class Worker:
             limit=free,
             dead=self._dead,
             # Its own runs are not due, unless this process was stopped for longer than a lease:
-            # then the next commit finds out who has them.
+            # then the next commit finds out which process has them.
             skip=self._unloadable | self._works.keys(),
         )
         claiming = asyncio.ensure_future(self._runs.call(claim))
@@ -166,8 +166,7 @@ class Worker:
     async def _execute(self, run: RunRecord) -> None:
         """Execute a claimed run to its end, which is in the store; its error is logged."""
         try:
-            if run.recoveries > self._max_recoveries:
-                await self._give_up(run)
+            if await self._is_stuck(run):
                 return
             loaded = await self._runs.call(self._runs.store.load, run.number)
             program = await self._program(run, loaded)
@@ -214,15 +213,15 @@ class Worker:
                 self._tell(f"run {run.run_id!r} is left to other workers: {error}")
             return None
 
-    async def _give_up(self, run: RunRecord) -> None:
-        """Let no worker take a run again that ends each process before its first commit."""
-        times = run.recoveries - 1
-        error = RunError(
-            f"run {run.run_id!r} of '{run.target}' is dead: it was claimed {times} times without "
-            "any progress, so it probably ends the processes that execute it"
-        )
-        _log.error("%s", error)
-        await self._release(run, Change(RunStatus.DEAD, self._runs.codec.dumps(error)))
+    async def _is_stuck(self, run: RunRecord) -> bool:
+        """Whether a run is dead because it ends each process before its first commit."""
+        try:
+            await self._runs.refuse_stuck(run, self._max_recoveries)
+        except RunConflictError as error:
+            del self._fresh[run.run_id]
+            _log.error("%s", error)
+            return True
+        return False
 
     async def _release(self, run: RunRecord, change: Change) -> None:
         self._fresh.pop(run.run_id, None)

@@ -20,7 +20,7 @@ class Tenure:
     Attributes:
         run_id: The run.
         lost: The error with which the run ends here, because the store or the lease was lost.
-        cancelled: The error with which it ends because somebody has cancelled it.
+        cancelled: The error with which it ends because it was cancelled.
         left: Done when the end of the run is committed; None before the run has ended.
     """
 
@@ -36,7 +36,7 @@ class Tenure:
         self.left: Future[None] | None = None
 
     def cancel(self) -> RunCancelledError:
-        """The error with which the run ends, because somebody has cancelled it."""
+        """The error with which the run ends, because it was cancelled."""
         self.cancelled = RunCancelledError(f"run {self.run_id!r} was cancelled", self.run_id)
         return self.cancelled
 

@@ -33,7 +33,7 @@ class Listener(Protocol):
         """A commit was written; ``waiting`` are the functions that were given with it."""
 
     def lost_lease(self) -> None:
-        """Somebody else has the run; nothing was written."""
+        """Another process has the run; nothing was written."""
 
     def failed(self, error: StoreError) -> None:
         """The store cannot be used, and trying again would not help; nothing was written."""
