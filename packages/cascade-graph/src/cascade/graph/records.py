@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from cascade.graph.build import in_order
@@ -154,8 +154,7 @@ def tail_record(
         rest["blueprint"] = blueprint
     if lazy:
         rest |= _lazy_arguments(lazy, keys, known)
-    head = _dumps({"task": reference, "step": step})
-    return b"%b,%b%b}" % (head[:-1], b'"args":' + body, _joined(rest))
+    return b'{"task":%b,"step":%d,"args":%b%b}' % (_text(reference), step, body, _joined(rest))
 
 
 def read_record(
@@ -262,6 +261,11 @@ def _read_nodes(
 
 def _dumps(document: Mapping[str, Any]) -> bytes:
     return _encode(document).encode()
+
+
+@lru_cache(maxsize=256)
+def _text(reference: str) -> bytes:
+    return _encode(reference).encode()
 
 
 def _joined(rest: Mapping[str, Any]) -> bytes:

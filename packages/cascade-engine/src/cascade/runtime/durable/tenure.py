@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -27,6 +28,7 @@ class Tenure:
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._journal: Journal | None = None
         self._mail: Mail | None = None
         #: The number of signals that the last receipt has told of.
@@ -54,7 +56,7 @@ class Tenure:
         if self._journal is not None:
             self._journal.end()
 
-    # -- in the writer's thread ---------------------------------------------------------------
+    # -- in the writer's thread, or in a turn of the event loop of its own -----------------------
 
     def committed(self, waiting: list[Callable[[], object]], receipt: Receipt) -> None:
         if self.left is not None:
@@ -92,7 +94,10 @@ class Tenure:
 
     def _in_loop(self, call: Callable[..., object], *args: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(call, *args)
+            if threading.get_ident() == self._thread:
+                call(*args)
+            else:
+                self._loop.call_soon_threadsafe(call, *args)
 
     # -- in the loop's thread -----------------------------------------------------------------
 

@@ -4,19 +4,25 @@ One thread serves all runs. While it commits, more comes in, so the next transac
 the store is slow. A run that waits for a commit (``sync``) has it begin at once; without one, the
 writer gathers for some milliseconds. Each commit renews the leases of all runs in it; a run that
 has nothing to write renews its own after a third of the time.
+
+To hand a commit to the thread and back takes longer than many stores need for it. If the store
+commits without waiting (``CommitsAtOnce``), the event loop's thread therefore commits what a run of
+its own waits for, at the end of the present turn, unless the thread commits at that moment.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from contextvars import Context
 from time import monotonic
-from typing import Any, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from cascade.spec.errors import StoreError
 from cascade.spec.run_rows import Blob, Change, Chunk, Commit, Receipt, Record
-from cascade.spec.run_store import RunStore
+from cascade.spec.run_store import CommitsAtOnce, RunStore
 
 #: Seconds for which a lease holds.
 LEASE = 10.0
@@ -24,10 +30,15 @@ LEASE = 10.0
 GATHER = 0.005
 #: Seconds until a commit that failed is tried again, at first and at most.
 _AGAIN, _AT_MOST = 0.05, 1.0
+#: Most bytes of a commit in the event loop's thread (M9).
+_SMALL: Final = 65_536
 
 
 class Listener(Protocol):
-    """What the writer tells a run. Called in the writer's thread, and has to be quick."""
+    """What the writer tells a run. Has to be quick.
+
+    Called in the writer's thread, or in the thread of an event loop that has committed.
+    """
 
     def committed(self, waiting: list[Callable[[], object]], receipt: Receipt) -> None:
         """A commit was written; ``waiting`` are the functions that were given with it."""
@@ -39,8 +50,14 @@ class Listener(Protocol):
         """The store cannot be used, and trying again would not help; nothing was written."""
 
 
+#: Functions that are called after a commit.
+Waiting: TypeAlias = list[Callable[[], object]]
+#: Commits that are collected, and not written yet.
+_Collected: TypeAlias = list[tuple["Desk", tuple[Commit, Waiting]]]
+
+
 class Desk:
-    """What one run has to write. From any thread.
+    """What one run has to write. From any thread. Made in the thread of the run's event loop.
 
     Attributes:
         number: The run's number in the store.
@@ -64,6 +81,8 @@ class Desk:
         self.in_flight = False
         self.renewed = monotonic()
         self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._lock = threading.RLock()
         #: A context in which all that is added is part of the same commit.
         self.together: AbstractContextManager[object] = self._lock
@@ -145,25 +164,29 @@ class Desk:
         """
         with self._lock:
             self._waiting.append(call)
-        self._writer.news(urgent)
+        if urgent:
+            self.hurry()
+        else:
+            self._writer.news()
 
     def hurry(self) -> None:
         """Begin the commit of everything so far at once."""
-        self._writer.news(urgent=True)
+        here = self._loop if threading.get_ident() == self._thread else None
+        self._writer.hurry(here)
 
     def leave(self, change: Change, call: Callable[[], object]) -> None:
         """End with a last commit that has everything so far, and ``change``."""
         with self._lock:
             self._change = change
             self._waiting.append(call)
-        self._writer.news(urgent=True)
+        self._writer.hurry()
 
     @property
     def is_clean(self) -> bool:
         """Whether everything is committed."""
         return not (self._entries or self._records or self.in_flight)
 
-    def collect(self, renews: float) -> tuple[Commit, list[Callable[[], object]]] | None:
+    def collect(self, renews: float) -> tuple[Commit, Waiting] | None:
         """The next commit; None if there is nothing to write, and no need to renew the lease."""
         with self._lock:
             if self.deferred and self._change is None and not self._waiting:
@@ -205,10 +228,17 @@ class Writer:
 
     def __init__(self, store: RunStore, lease: float = LEASE) -> None:
         self._store = store
+        self._at_once = store.commit_at_once if isinstance(store, CommitsAtOnce) else None
         self._lease = lease
         self._desks: dict[Desk, None] = {}
         self._news = threading.Condition()
         self._is_urgent = self._has_news = False
+        #: Whether a thread collects commits or writes them; no other one does so meanwhile.
+        self._is_writing = False
+        #: What the thread of an event loop has collected, and could not commit at once.
+        self._left: _Collected = []
+        #: Event loops that will commit in this turn.
+        self._due: set[asyncio.AbstractEventLoop] = set()
         self._thread: threading.Thread | None = None
 
     def open(self, number: int, epoch: int, chunk: int, listener: Listener) -> Desk:
@@ -229,31 +259,94 @@ class Writer:
             self._desks.pop(desk, None)
             self._news.notify()
 
-    def news(self, urgent: bool = False) -> None:
+    def news(self) -> None:
         """There is something to write."""
-        if self._is_urgent or (self._has_news and not urgent):
+        if self._has_news or self._is_urgent:
             return
         with self._news:
             self._has_news = True
-            self._is_urgent = self._is_urgent or urgent
             self._news.notify()
+
+    def hurry(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """There is something to write, and a run waits for it.
+
+        Args:
+            loop: The event loop in whose thread this is called, if that may commit.
+        """
+        if self._is_urgent:
+            return
+        if loop is not None and self._at_once is not None:
+            if loop not in self._due:
+                self._due.add(loop)
+                loop.call_soon(self._commit_here, loop, context=Context())
+            return
+        with self._news:
+            self._has_news = self._is_urgent = True
+            self._news.notify()
+
+    def _commit_here(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Commit in the thread of an event loop, or have the other thread do it."""
+        self._due.discard(loop)
+        with self._news:
+            if self._is_writing or self._left or self._is_urgent:
+                self._has_news = self._is_urgent = True
+                self._news.notify()
+                return
+            self._is_writing = True
+            desks = [*self._desks]
+        collected = self._collected(desks)
+        receipts = self._receipts_at_once(collected)
+        if receipts is not None:
+            self._note_written(collected)
+        with self._news:
+            self._is_writing = False
+            if receipts is None:
+                self._left = collected
+            if self._left or self._is_urgent:
+                self._has_news = self._is_urgent = True
+                self._news.notify()
+        if receipts is not None:
+            self._tell(collected, receipts)
 
     def _work(self) -> None:
         while True:
             with self._news:
-                self._news.wait_for(lambda: self._has_news or not self._desks, self._lease / 3)
+                self._news.wait_for(
+                    lambda: (self._has_news or not self._desks) and not self._is_writing,
+                    self._lease / 3,
+                )
                 if not self._desks:
                     self._thread = None
                     return
                 if self._has_news and not self._is_urgent:
                     self._news.wait_for(lambda: self._is_urgent, GATHER)
+                self._news.wait_for(lambda: not self._is_writing)
                 self._has_news = self._is_urgent = False
+                self._is_writing = True
+                left, self._left = self._left, []
                 desks = [*self._desks]
-            self._write(desks)
+            try:
+                self._write(left)
+                self._write(self._collected(desks))
+            finally:
+                self._is_writing = False
 
-    def _write(self, desks: list[Desk]) -> None:
+    def _collected(self, desks: Sequence[Desk]) -> _Collected:
         renews = monotonic() - self._lease / 3
-        collected = [(desk, found) for desk in desks if (found := desk.collect(renews)) is not None]
+        return [(desk, found) for desk in desks if (found := desk.collect(renews)) is not None]
+
+    def _receipts_at_once(self, collected: _Collected) -> Sequence[Receipt] | None:
+        """Commit without waiting; None if that is left for the other thread."""
+        batch = [commit for _, (commit, _) in collected]
+        if sum(map(_size, batch)) > _SMALL:
+            return None
+        assert self._at_once is not None
+        try:
+            return self._at_once(batch, seconds=self._lease) if batch else ()
+        except Exception:  # the other thread tries again, and handles the error
+            return None
+
+    def _write(self, collected: _Collected) -> None:
         if not collected:
             return
         try:
@@ -263,9 +356,17 @@ class Writer:
                 self.close(desk)
                 desk.listener.failed(error)
             return
+        self._note_written(collected)
+        self._tell(collected, receipts)
+
+    def _note_written(self, collected: _Collected) -> None:
         now = monotonic()
-        for (desk, (commit, waiting)), receipt in zip(collected, receipts, strict=True):
+        for desk, _ in collected:
             desk.renewed, desk.in_flight = now, False
+
+    def _tell(self, collected: _Collected, receipts: Sequence[Receipt]) -> None:
+        """Tell the runs of their commits."""
+        for (desk, (commit, waiting)), receipt in zip(collected, receipts, strict=True):
             if not receipt.held:
                 self.close(desk)
                 desk.listener.lost_lease()
@@ -274,7 +375,7 @@ class Writer:
                 self.close(desk)
             desk.listener.committed(waiting, receipt)
 
-    def _commit(self, batch: list[Commit]) -> Any:
+    def _commit(self, batch: list[Commit]) -> Sequence[Receipt]:
         """Commit ``batch``, again and again while the store may come back.
 
         Raises:
@@ -292,3 +393,9 @@ class Writer:
             with self._news:
                 self._news.wait(pause)
             pause = min(2 * pause, _AT_MOST)
+
+
+def _size(commit: Commit) -> int:
+    """Bytes that a commit writes."""
+    rows = (*commit.chunks, *commit.records, *commit.blobs)
+    return sum(len(row.body) for row in rows)
