@@ -28,7 +28,7 @@ from cascade.graph.codec import Codec
 from cascade.graph.forms import UNREADABLE
 from cascade.graph.naming import NodeKey
 from cascade.graph.references import Resolver, reference_to
-from cascade.graph.serialize import nodes_of, read_nodes
+from cascade.graph.serialize import nodes_of, read_nodes, texts_of
 from cascade.graph.stored_calls import StoredCallReader, versions_of
 from cascade.graph.values import NO_KEYS, NONE_KNOWN, ValueReader
 from cascade.spec.blueprint import Literal
@@ -75,27 +75,32 @@ class TailRecord(NamedTuple):
     version: str | None = None
 
 
-def graph_record(target: LazyResult[Any], keys: Keys, known: Keys = NONE_KNOWN) -> bytes:
+def graph_record(
+    target: LazyResult[Any],
+    keys: Keys,
+    known: Keys = NONE_KNOWN,
+    lazies: Sequence[LazyResult[Any]] | None = None,
+) -> bytes:
     """Write that a task returned ``target``.
 
     Args:
         keys: The keys of the nodes of the graph.
         known: The keys of nodes that the run knew before; these are written as keys.
+        lazies: The nodes of the graph, in the order of ``in_order``, if they were found before.
 
     Raises:
         SerializationError: A node has no JSON form: its task cannot be imported by its name, or an
             argument or a policy has none. The message names the node.
     """
     if target in known:
-        lazies: Sequence[LazyResult[Any]] = ()
-        place: Any = known[target].hex()
+        lazies, place = (), _encode(known[target].hex())
     else:
-        lazies = in_order(target, routes=True, known=known.__contains__)
-        place = len(lazies) - 1
-    nodes, key_list = nodes_of(lazies, known), _keys_of(lazies, keys)
-    graph = {"cascade": _VERSION, "nodes": nodes}
-    rest = _versions(lazies)
-    return _dumps({"graph": graph, "target": place, "keys": key_list, **rest})
+        if lazies is None:
+            lazies = in_order(target, routes=True, known=known.__contains__)
+        place = str(len(lazies) - 1)
+    nodes = ",".join(texts_of(lazies, known))
+    rest = _encode({"keys": _keys_of(lazies, keys), **_versions(lazies)})[1:]
+    return f'{{"graph":{{"cascade":{_VERSION},"nodes":[{nodes}]}},"target":{place},{rest}'.encode()
 
 
 def tail_record(

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from json.encoder import encode_basestring_ascii
+from operator import is_
 from typing import Any
 
 from cascade.graph import fallbacks
@@ -59,6 +61,7 @@ _VERSION = 1
 _ATOMS = frozenset((str, bool, type(None)))
 #: Python refuses to write ints of very many digits in decimal.
 _HUGE = 1 << 64
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 _KINDS = ("task", "map", "gather", "router", "param", "env", "operator", "or_else", "catch")
 
 
@@ -88,6 +91,14 @@ def nodes_of(
     """
     index = {lazy: place for place, lazy in enumerate(lazies)}
     return [*map(NodeWriter(index, known).node, lazies)]
+
+
+def texts_of(
+    lazies: Sequence[LazyResult[Any]], known: Mapping[LazyResult[Any], bytes] = NONE_KNOWN
+) -> list[str]:
+    """The same as JSON texts, most often in a third of the time."""
+    index = dict(zip(lazies, range(len(lazies)), strict=True))
+    return [*map(NodeWriter(index, known).text, lazies)]
 
 
 def from_json(text: str, *, modules: Iterable[str] = ()) -> Graph:
@@ -169,6 +180,8 @@ class NodeWriter(ValueWriter):
     ) -> None:
         super().__init__(self._described, index, known)
         self._tasks: dict[Operation, str] = {}
+        #: Task → the begin of the text of each of its calls.
+        self._heads: dict[Operation, str] = {}
         self._lazy: LazyResult[Any] | None = None
 
     def node(self, lazy: LazyResult[Any]) -> dict[str, Any]:
@@ -199,6 +212,50 @@ class NodeWriter(ValueWriter):
                 self.refuse(f"the lazy amount of '{unseen[0]}' for each of its items")
             body["amounts"] = {name: self.place(amount) for name, amount in amounts}
         return body
+
+    def text(self, lazy: LazyResult[Any]) -> str:
+        """The same as JSON. Calls with plain arguments are written without an encoder."""
+        task = lazy.task
+        if type(lazy) is LazyResult and lazy._policies is None and type(task) is Task:
+            head = self._heads.get(task)
+            if head is None:
+                self._lazy = lazy
+                head = self._heads[task] = f'{{"task":{_encode(self.task(task))},"args":['
+            args = self._plain_arguments(lazy)
+            if args is not None and not lazy.kwargs:
+                return f'{head}{args}],"kwargs":{{}}}}'
+        if task is GATHER and lazy._policies is None:
+            places = self._plain_list(lazy)
+            if places is not None:
+                return f'{{"gather":[{places}]}}'
+        return _encode(self.node(lazy))
+
+    def _plain_list(self, lazy: LazyResult[Any]) -> str | None:
+        """The items of a list of nodes; None if it is another container, or has other items."""
+        container, inputs = fill(*lazy.args), lazy._dependencies
+        if type(container) is not list or len(container) != len(inputs):
+            return None
+        if not all(map(is_, container, inputs)):
+            return None
+        index = self.index
+        if not all(map(index.__contains__, inputs)):
+            return None  # one is known to the reader
+        return ",".join([f'{{"$node":{index[item]}}}' for item in inputs])
+
+    def _plain_arguments(self, lazy: LazyResult[Any]) -> str | None:
+        """The positional arguments of a call; None if one is neither plain nor a node."""
+        texts = []
+        for value in lazy.args:
+            kind = type(value)
+            if kind is int and -_HUGE < value < _HUGE:
+                texts.append(repr(value))
+            elif kind in _ATOMS:
+                texts.append(_text(value))
+            elif kind is LazyResult and value in self.index:
+                texts.append(f'{{"$node":{self.index[value]}}}')
+            else:
+                return None
+        return ",".join(texts)
 
     def _body(self, lazy: LazyResult[Any]) -> dict[str, Any]:
         if type(lazy) is LazyResult and isinstance(lazy.task, Task):
@@ -251,6 +308,12 @@ class NodeWriter(ValueWriter):
         if sorted(f.number for f in found) != sorted(d.number for d in lazy._dependencies):
             self.refuse("a lazy value inside cs.literal(…)")
         return self.value(container)
+
+
+def _text(value: str | bool | None) -> str:
+    if type(value) is str:
+        return encode_basestring_ascii(value)
+    return "null" if value is None else "true" if value else "false"
 
 
 def _is_plain(value: Any) -> bool:

@@ -25,13 +25,17 @@ Versions: TypeAlias = Mapping[str, tuple[str, Sequence[str]]]
 def versions_of(lazies: Iterable[LazyResult[Any]]) -> dict[str, tuple[str, Sequence[str]]]:
     """The versions of the tasks of nodes, as far as they have any."""
     found: dict[str, tuple[str, Sequence[str]]] = {}
-    for lazy in lazies:
-        task = lazy.factory if isinstance(lazy, MappedLazyResult) else lazy.task
+    tasks = dict.fromkeys([x.task if type(x) is LazyResult else _task_of(x) for x in lazies])
+    for task in tasks:
         if isinstance(task, Task) and task.version is not None:
             reference = reference_to(task)
             if reference is not None:
                 found[reference] = task.version, task.parameters.positional
     return found
+
+
+def _task_of(lazy: LazyResult[Any]) -> Any:
+    return lazy.factory if isinstance(lazy, MappedLazyResult) else lazy.task
 
 
 def fitted(task: Task[..., Any], version: str | None, named: Mapping[str, Any]) -> dict[str, Any]:

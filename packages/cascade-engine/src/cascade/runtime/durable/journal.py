@@ -22,7 +22,7 @@ from typing import Any
 
 from cascade.graph.codec import Codec
 from cascade.graph.naming import NodeKey, context_of
-from cascade.runtime.durable.kept import Kept
+from cascade.runtime.durable.kept import LASTING, Kept
 from cascade.runtime.durable.keys import Keys
 from cascade.runtime.durable.node_records import Continued, NodeRecords
 from cascade.runtime.durable.outcomes import Outcomes
@@ -223,8 +223,13 @@ class Journal:
         Raises:
             NotStorableError: Its value has no stored form, and the journal is strict.
         """
+        if type(outcome) in LASTING and self._is_simple(node):
+            key = self.keys.lasting[node]
+            if key not in self._kept.done:
+                self._kept.write_later(key, node.task.name, outcome)
+            return
         named = self.keys.named(node)
-        if named is None or (isinstance(outcome, Missing) and not is_error(outcome, node)):
+        if named is None or (issubclass(type(outcome), Missing) and not is_error(outcome, node)):
             return  # when the run is resumed, it ends so again, from its record on (D8)
         key, places, done = named.key, self._places, self._kept.done
         place = places.take(key)
@@ -251,10 +256,10 @@ class Journal:
             return False
         if node.task.structural:
             return not self.desk.is_clean
-        named = self.keys.named(node)
-        if named is None or named.key in self.transactions:
+        key = self.keys.find(node)
+        if key is None or key in self.transactions:
             return False
-        return self.outcomes.is_written(named.key)
+        return self.outcomes.is_written(key)
 
     def succeed(self) -> None:
         """Drop what nodes have continued as that are not needed any more: the run has its value."""
@@ -273,7 +278,6 @@ class Journal:
         _, place = self._places.make(named)
         now = monotonic()
         if now < place.due:
-            place.passed += 1
             return False
         place.due = now + every
         return True
@@ -293,7 +297,7 @@ class Journal:
             continued: A lazy value; or a tail call with its task and all arguments, in which only
                 lazy values that are not in literals are to be computed. None if it has no form.
             structural: Whether it was no call of a task.
-            steps: Number of steps of a compiled loop since the last record.
+            steps: Number of steps that were not told before.
             counts: Whether it is a step: it would be one in any process, whatever the time is.
 
         Raises:
@@ -320,11 +324,13 @@ class Journal:
         self._places.drop_inner(place)
         return self.sync
 
-    def count(self, node: LazyResult[Any]) -> None:
-        """A node makes a step without a record."""
+    def pass_steps(self, node: LazyResult[Any], made: int, counts: bool) -> None:
+        """A node has made so many steps without a record; see ``goes_on``."""
         named = self.keys.named(node)
         if named is not None:
-            self._places.make(named)[1].step += 1
+            place = self._places.make(named)[1]
+            place.passed += made
+            place.step += made * counts
 
     def add(self, node: LazyResult[Any], target: LazyResult[Any]) -> None:
         """Name the nodes of a graph that a node needs to continue, if they have no names yet."""
@@ -349,9 +355,19 @@ class Journal:
     # -- helpers ----------------------------------------------------------------------------------
 
     def _is_kept(self, node: LazyResult[Any], place: Place | None) -> bool:
-        # An environment variable may have changed when the run is resumed.
-        is_read = isinstance(node, Env)
-        return is_read or isinstance(node.task, Task) or (place is not None and place.keeps)
+        if isinstance(node.task, Task) or (place is not None and place.keeps):
+            return True
+        return isinstance(node, Env)  # the variable may have changed when the run is resumed
+
+    def _is_simple(self, node: LazyResult[Any]) -> bool:
+        """Whether a node is a call of a task in a graph in which nothing else has happened yet."""
+        return (
+            node._policies is None
+            and type(node.task) is Task
+            and self._places.are_none
+            and self.transactions.are_none
+            and node in self.keys.lasting
+        )
 
     def _drop(self, key: NodeKey) -> None:
         """Drop all that is kept of a node which is not needed any more."""

@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from hashlib import blake2b
+from time import time
+from typing import Any, Final
 
 from cascade.graph.naming import NodeKey
-from cascade.runtime.durable.rows import BLOB, VALUE, Row, rows_of, written
+from cascade.runtime.durable.rows import BLOB, VALUE, Later, Row, rows_of, written
 from cascade.runtime.durable.writer import Desk
 from cascade.spec.run_rows import Chunk
 
 #: Size in bytes from which on a value is stored apart.
 LARGE = 32_768
+#: Types of small values that never change and always have a stored form.
+LASTING: Final = frozenset({int, bool, float, type(None)})
 
 
 class Kept:
@@ -38,6 +42,8 @@ class Kept:
         #: Node → the digest of its value, if that is stored apart; digest → its nodes.
         self._digests: dict[NodeKey, bytes] = {}
         self._mentions: Counter[bytes] = Counter()
+        #: The last chunk with such a value.
+        self._last = 0
 
     def load(self, chunks: Iterable[Chunk]) -> None:
         """Take over the outcomes of earlier processes.
@@ -62,6 +68,16 @@ class Kept:
             self._desk.blob(digest, body)
             kind, body = BLOB, digest.hex().encode()
         self._count(key, self._desk.outcome(key, written(key, task, kind, owner, body)))
+
+    def write_later(self, key: NodeKey, task: str, value: Any) -> None:
+        """Write the value of a node of the target's graph, which is needed until the end.
+
+        It is encoded with the next commit. The type of the value is in ``LASTING``.
+        """
+        chunk = self._desk.outcome(key, Later(key, task, int(time() * 1000), value))
+        if chunk != self._last:  # one that is never dropped
+            self._last = chunk
+            self._needed[chunk] += 1
 
     def drop(self, key: NodeKey) -> None:
         """Forget an outcome that is not needed any more, if there is one."""

@@ -61,8 +61,8 @@ class NodeRecords:
         """
         if not self._loaded:
             return None
-        named = self._keys.named(lazy)
-        record = None if named is None else self._loaded.pop(named.key, None)
+        key = self._keys.find(lazy)
+        record = None if key is None else self._loaded.pop(key, None)
         if record is None:
             return None
         found = read_record(self._codec, record.body, self._keys.by_key())

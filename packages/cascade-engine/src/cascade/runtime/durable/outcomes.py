@@ -57,8 +57,7 @@ class Outcomes:
         """Whether a node has its outcome from an earlier process."""
         if not self._kept.done:
             return False
-        named = self._keys.named(lazy)
-        return named is not None and named.key in self._kept.done
+        return self._keys.find(lazy) in self._kept.done
 
     def of(self, lazy: LazyResult[Any]) -> Any:
         """The outcome of such a node.
@@ -79,11 +78,12 @@ class Outcomes:
         Raises:
             NotStorableError: It has no stored form, and that is an error of the node.
         """
-        if node._calls.checkpoint == inf and not node.task.is_wait:
+        policies = node._policies
+        if policies is not None and policies.calls.checkpoint == inf and not node.task.is_wait:
             self._not_kept.add(named.key)
             return False
         kind, value = VALUE, outcome
-        if isinstance(outcome, Failed):
+        if type(outcome) is Failed:
             kind, value = ERROR, outcome.error
         try:
             body = self._codec.dumps(value)

@@ -52,6 +52,11 @@ class Places:
         #: Target of a graph → the node that has continued as it, which gets the same outcome.
         self._same: dict[NodeKey, NodeKey] = {}
 
+    @property
+    def are_none(self) -> bool:
+        """Whether no node has continued."""
+        return not (self._places or self._same)
+
     def __getitem__(self, key: NodeKey) -> Place:
         return self._places[key]
 

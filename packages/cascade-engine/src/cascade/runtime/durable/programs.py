@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from cascade.graph.codec import Codec
-from cascade.graph.naming import ROOT, NodeKey
+from cascade.graph.naming import ROOT, NodeKey, node_keys
 from cascade.graph.records import GraphRecord, graph_record, read_record
 from cascade.graph.signatures import Signature, difference, signature_of
 from cascade.runtime.durable.code import identity
@@ -73,9 +73,8 @@ def wanted(
         NotStorableError: A value in ``params`` has no stored form.
         SerializationError: ``portable``, and other processes could not read the target.
     """
-    keys = Keys()
-    named = keys.new(target, ROOT)
-    keys.put(named, None, lasts=True)
+    named = node_keys(target, context=ROOT)
+    keys = Keys(named)
     signature = signature_of(named)
     try:
         program = _program_of(codec, target, named)
@@ -137,9 +136,7 @@ def read_program(codec: Codec, loaded: Loaded) -> Program:
     record = read_record(codec, body)
     if not isinstance(record, GraphRecord):
         raise SerializationError(f"the target of run {run.run_id!r} in the store is damaged")
-    keys = Keys()
-    keys.put(record.keys, None, lasts=True)
-    return Program(record.target, keys, codec.loads(loaded.params))
+    return Program(record.target, Keys(record.keys), codec.loads(loaded.params))
 
 
 def stored_target(codec: Codec, loaded: Loaded) -> bytes | None:
@@ -159,7 +156,7 @@ def _program_of(
     Raises:
         SerializationError: They could not read it.
     """
-    body = graph_record(target, keys)
+    body = graph_record(target, keys, lazies=[*keys])
     if _OF_MAIN in body:
         raise SerializationError(
             f"target '{target.name}' needs the module __main__, which is another one in another "

@@ -11,8 +11,9 @@ import json
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 from time import time
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from cascade.graph.codec import Codec
 from cascade.graph.naming import NodeKey
 from cascade.spec.errors import SerializationError
 from cascade.spec.run_rows import Chunk
@@ -39,11 +40,28 @@ class Row(NamedTuple):
     time: float
 
 
+class Later(NamedTuple):
+    """The value of a node that is encoded when it is written: it is never changed in place."""
+
+    key: NodeKey
+    #: The name of the task.
+    task: str
+    #: When the node got it, in milliseconds since the epoch.
+    at: int
+    value: Any
+
+
 def written(key: NodeKey, task: str, kind: int, owner: NodeKey | None, body: bytes) -> bytes:
     """An outcome as two lines of a chunk. ``body`` is JSON, which has no line breaks."""
-    of = b"" if owner is None else owner.hex().encode()
-    now = int(time() * 1000)
-    return b'["%b",%b,%d,"%b",%d]\n%b' % (key.hex().encode(), _text(task), kind, of, now, body)
+    of = "" if owner is None else owner.hex()
+    head = f'["{key.hex()}",{_text(task)},{kind},"{of}",{int(time() * 1000)}]\n'
+    return head.encode() + body
+
+
+def written_later(codec: Codec, later: Later) -> bytes:
+    """The same for a value that was not encoded before."""
+    key, task, at, value = later
+    return f'["{key.hex()}",{_text(task)},{VALUE},"",{at}]\n'.encode() + codec.dumps(value)
 
 
 def rows_of(chunk: Chunk) -> Iterator[Row]:
@@ -78,5 +96,5 @@ def without(chunk: Chunk, keys: Collection[NodeKey]) -> Chunk | None:
 
 
 @lru_cache(maxsize=1024)
-def _text(task: str) -> bytes:
-    return json.dumps(task).encode()
+def _text(task: str) -> str:
+    return json.dumps(task)

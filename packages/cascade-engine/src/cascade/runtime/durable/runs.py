@@ -69,7 +69,7 @@ class DurableRuns:
         self._on_code_change = on_code_change
         self._owns = owns
         self._seconds = seconds
-        self._writer = Writer(store, seconds)
+        self._writer = Writer(store, codec, seconds)
         #: Ids of runs that their handles have cancelled for good.
         self._cancelled: set[str] = set()
         self._threads: ThreadPoolExecutor | None = None

@@ -69,6 +69,11 @@ class Transactions:
 
     # -- under the run's lock ---------------------------------------------------------------------
 
+    @property
+    def are_none(self) -> bool:
+        """Whether no task has had a transaction."""
+        return not (self._committed or self._calls)
+
     def __contains__(self, key: NodeKey) -> bool:
         return key in self._committed
 

@@ -20,6 +20,8 @@ from contextvars import Context
 from time import monotonic
 from typing import Final, Protocol, TypeAlias
 
+from cascade.graph.codec import Codec
+from cascade.runtime.durable.rows import Later, written_later
 from cascade.spec.errors import StoreError
 from cascade.spec.run_rows import Blob, Change, Chunk, Commit, Receipt, Record
 from cascade.spec.run_store import CommitsAtOnce, RunStore
@@ -90,7 +92,7 @@ class Desk:
 
     def _reset(self) -> None:
         #: Node → its outcome, as it is written in the present chunk.
-        self._entries: dict[bytes, bytes] = {}
+        self._entries: dict[bytes, bytes | Later] = {}
         self._records: dict[bytes, Record] = {}
         self._blobs: dict[bytes, Blob] = {}
         self._dropped_records: set[bytes] = set()
@@ -101,12 +103,14 @@ class Desk:
         self._waiting: list[Callable[[], object]] = []
         self._change: Change | None = None
 
-    def outcome(self, key: bytes, entry: bytes) -> int:
+    def outcome(self, key: bytes, entry: bytes | Later) -> int:
         """Add the outcome of a node to the present chunk; the number of that."""
         with self._lock:
             self._entries[key] = entry
             number = self.chunk
-        self._writer.news()
+        writer = self._writer
+        if not (writer.has_news or writer.is_urgent):
+            writer.news()
         return number
 
     def blob(self, digest: bytes, body: bytes) -> None:
@@ -186,6 +190,13 @@ class Desk:
         """Whether everything is committed."""
         return not (self._entries or self._records or self.in_flight)
 
+    def _body(self) -> bytes:
+        """The body of the present chunk."""
+        codec = self._writer.codec
+        return b"\n".join(
+            [e if isinstance(e, bytes) else written_later(codec, e) for e in self._entries.values()]
+        )
+
     def collect(self, renews: float) -> tuple[Commit, Waiting] | None:
         """The next commit; None if there is nothing to write, and no need to renew the lease."""
         with self._lock:
@@ -194,9 +205,7 @@ class Desk:
             commit = Commit(
                 self.number,
                 self.epoch,
-                chunks=[Chunk(self.chunk, b"\n".join(self._entries.values()))]
-                if self._entries
-                else (),
+                chunks=[Chunk(self.chunk, self._body())] if self._entries else (),
                 records=[*self._records.values()],
                 blobs=[*self._blobs.values()],
                 drop_chunks=[*self._dropped_chunks],
@@ -223,16 +232,23 @@ class Writer:
 
     Args:
         store: The store.
+        codec: Encodes what is encoded with its commit.
         lease: Seconds for which each commit renews the leases.
+
+    Attributes:
+        codec: As given.
+        has_news: Whether the thread knows that there is something to write.
+        is_urgent: Whether it knows that a run waits for that.
     """
 
-    def __init__(self, store: RunStore, lease: float = LEASE) -> None:
+    def __init__(self, store: RunStore, codec: Codec, lease: float = LEASE) -> None:
         self._store = store
+        self.codec = codec
         self._at_once = store.commit_at_once if isinstance(store, CommitsAtOnce) else None
         self._lease = lease
         self._desks: dict[Desk, None] = {}
         self._news = threading.Condition()
-        self._is_urgent = self._has_news = False
+        self.is_urgent = self.has_news = False
         #: Whether a thread collects commits or writes them; no other one does so meanwhile.
         self._is_writing = False
         #: What the thread of an event loop has collected, and could not commit at once.
@@ -261,10 +277,10 @@ class Writer:
 
     def news(self) -> None:
         """There is something to write."""
-        if self._has_news or self._is_urgent:
+        if self.has_news or self.is_urgent:
             return
         with self._news:
-            self._has_news = True
+            self.has_news = True
             self._news.notify()
 
     def hurry(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -273,7 +289,7 @@ class Writer:
         Args:
             loop: The event loop in whose thread this is called, if that may commit.
         """
-        if self._is_urgent:
+        if self.is_urgent:
             return
         if loop is not None and self._at_once is not None:
             if loop not in self._due:
@@ -281,15 +297,15 @@ class Writer:
                 loop.call_soon(self._commit_here, loop, context=Context())
             return
         with self._news:
-            self._has_news = self._is_urgent = True
+            self.has_news = self.is_urgent = True
             self._news.notify()
 
     def _commit_here(self, loop: asyncio.AbstractEventLoop) -> None:
         """Commit in the thread of an event loop, or have the other thread do it."""
         self._due.discard(loop)
         with self._news:
-            if self._is_writing or self._left or self._is_urgent:
-                self._has_news = self._is_urgent = True
+            if self._is_writing or self._left or self.is_urgent:
+                self.has_news = self.is_urgent = True
                 self._news.notify()
                 return
             self._is_writing = True
@@ -302,8 +318,8 @@ class Writer:
             self._is_writing = False
             if receipts is None:
                 self._left = collected
-            if self._left or self._is_urgent:
-                self._has_news = self._is_urgent = True
+            if self._left or self.is_urgent:
+                self.has_news = self.is_urgent = True
                 self._news.notify()
         if receipts is not None:
             self._tell(collected, receipts)
@@ -312,16 +328,16 @@ class Writer:
         while True:
             with self._news:
                 self._news.wait_for(
-                    lambda: (self._has_news or not self._desks) and not self._is_writing,
+                    lambda: (self.has_news or not self._desks) and not self._is_writing,
                     self._lease / 3,
                 )
                 if not self._desks:
                     self._thread = None
                     return
-                if self._has_news and not self._is_urgent:
-                    self._news.wait_for(lambda: self._is_urgent, GATHER)
+                if self.has_news and not self.is_urgent:
+                    self._news.wait_for(lambda: self.is_urgent, GATHER)
                 self._news.wait_for(lambda: not self._is_writing)
-                self._has_news = self._is_urgent = False
+                self.has_news = self.is_urgent = False
                 self._is_writing = True
                 left, self._left = self._left, []
                 desks = [*self._desks]
@@ -397,5 +413,6 @@ class Writer:
 
 def _size(commit: Commit) -> int:
     """Bytes that a commit writes."""
-    rows = (*commit.chunks, *commit.records, *commit.blobs)
-    return sum(len(row.body) for row in rows)
+    return sum(
+        sum(len(row.body) for row in rows) for rows in (commit.chunks, commit.records, commit.blobs)
+    )
