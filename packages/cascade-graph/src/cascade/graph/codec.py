@@ -43,7 +43,7 @@ _encode = json.JSONEncoder(
     allow_nan=False,
     separators=(",", ":"),
 ).encode
-_decode = json.JSONDecoder().decode
+_scan = json.JSONDecoder().scan_once
 
 
 class Codec:
@@ -113,6 +113,8 @@ class Codec:
             SerializationError: It is not, the signature is not that of the key, or a class is not
                 found in this process.
         """
+        if self._key is None and not body.startswith(_SIGNED):
+            return self.decode(body)
         return self.decode(self.unseal(body, purpose))
 
     def encode(self, value: Any) -> bytes:
@@ -145,9 +147,15 @@ class Codec:
         """
         try:
             text = body.decode()
-            form = _decode(text)
+            form, end = _scan(text, 0)
         except (ValueError, RecursionError) as error:
             raise SerializationError(f"a stored value is not JSON: {error}") from None
+        except StopIteration as stop:
+            raise SerializationError(
+                f"a stored value is not JSON: no value at place {stop.value}"
+            ) from None
+        if end != len(text):
+            raise SerializationError(f"a stored value is not JSON: more text at place {end}")
         return self.value_of(form) if '"$' in text else form
 
     def value_of(self, form: Any) -> Any:

@@ -28,7 +28,7 @@ from typing import Any
 
 from cascade.graph import fallbacks
 from cascade.graph.build import build_graph, in_order
-from cascade.graph.forms import UNREADABLE
+from cascade.graph.forms import JSON_ATOMS, UNREADABLE
 from cascade.graph.model import Graph
 from cascade.graph.references import Resolver
 from cascade.graph.values import (
@@ -62,6 +62,8 @@ _ATOMS = frozenset((str, bool, type(None)))
 #: Python refuses to write ints of very many digits in decimal.
 _HUGE = 1 << 64
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+#: The members of a call without policies.
+_CALL = {"task", "args", "kwargs"}
 _KINDS = ("task", "map", "gather", "router", "param", "env", "operator", "or_else", "catch")
 
 
@@ -331,6 +333,8 @@ def _read_node(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
         return lazy  # policies belong to the node before it
     if lazy._policies is not None:  # declared by its task; the node has what the call made of them
         lazy._policies.calls = PLAIN_CALLS
+    if len(node) == len(_CALL) and node.keys() == _CALL:  # most nodes
+        return lazy
     for condition in node.get("if", ()):
         lazy.run_if(reader.earlier(condition))
     if "retry" in node:
@@ -353,7 +357,10 @@ def _read_body(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
     read = reader.value
     if "task" in node:
         arguments = {name: read(v) for name, v in node["kwargs"].items()}
-        task, ordered, given = reader.call(node["task"], [*map(read, node["args"])], arguments)
+        given_args = node["args"]
+        if not JSON_ATOMS.issuperset(map(type, given_args)):
+            given_args = [*map(read, given_args)]
+        task, ordered, given = reader.call(node["task"], given_args, arguments)
         return task(*ordered, **given)
     if "map" in node:
         over = {name: read(v) for name, v in node["over"].items()}

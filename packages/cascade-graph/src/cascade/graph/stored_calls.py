@@ -110,6 +110,8 @@ class StoredCallReader(ValueReader):
     def __init__(self, versions: Versions, *reader: Any) -> None:
         super().__init__(*reader)
         self._versions = versions
+        #: Reference → task, version and names of the parameters when calls of it were stored.
+        self._stored: dict[Any, tuple[Task[..., Any], str | None, Sequence[str]]] = {}
 
     def call(self, reference: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskCall:
         """The task of a call, and the arguments to call it with now.
@@ -117,11 +119,15 @@ class StoredCallReader(ValueReader):
         Raises:
             CodeChangedError: The task does not take the arguments any more.
         """
-        task = self.resolver.task(reference)
-        version, names = self._versions.get(reference, (None, task.parameters.positional))
+        stored = self._stored.get(reference)
+        if stored is None:
+            task = self.resolver.task(reference)
+            known = self._versions.get(reference, (None, task.parameters.positional))
+            stored = self._stored[reference] = task, *known
+        task, version, names = stored
         if version == task.version:
             try:
-                task.parameters.bind(args, kwargs)
+                task.parameters.named(args, kwargs)
             except ArgumentError as error:
                 raise _changed(task, str(error)) from error
             return task, args, kwargs

@@ -139,7 +139,8 @@ class Journal:
         places = self._places
         self._kept.load(loaded.chunks)
         for row in self._kept.done.values():
-            places.add_inner(row.key, row.owner)
+            if row.owner is not None:
+                places.add_inner(row.key, row.owner)
         for outcome in loaded.outcomes:
             for row in self.transactions.load(outcome):
                 self._kept.done.setdefault(row.key, row)

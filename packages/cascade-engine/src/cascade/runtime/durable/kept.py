@@ -51,12 +51,15 @@ class Kept:
         Raises:
             SerializationError: A chunk is damaged.
         """
+        done, places = self.done, self._chunks
         for chunk in chunks:
-            for row in rows_of(chunk):
-                if row.key in self.done:  # it was computed again nevertheless
+            rows = rows_of(chunk)
+            self._needed[chunk.number] += len(rows)
+            for row in rows:
+                if row.key in done:  # it was computed again nevertheless
                     self.drop(row.key)
-                self.done[row.key] = row
-                self._count(row.key, row.chunk)
+                done[row.key] = row
+                places[row.key] = chunk.number
                 if row.kind == BLOB:
                     self._mention(row.key, bytes.fromhex(row.body.decode()))
 

@@ -8,7 +8,7 @@ read when a run is resumed, values when they are needed.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from functools import lru_cache
 from time import time
 from typing import Any, Final, NamedTuple
@@ -64,18 +64,20 @@ def written_later(codec: Codec, later: Later) -> bytes:
     return f'["{key.hex()}",{_text(task)},{VALUE},"",{at}]\n'.encode() + codec.dumps(value)
 
 
-def rows_of(chunk: Chunk) -> Iterator[Row]:
+def rows_of(chunk: Chunk) -> list[Row]:
     """The outcomes in a chunk.
 
     Raises:
         SerializationError: It is damaged.
     """
     lines = chunk.body.split(b"\n")
+    number, from_hex = chunk.number, bytes.fromhex
     try:
-        for head, body in zip(lines[::2], lines[1::2], strict=True):
-            key, task, kind, owner, at = json.loads(head)
-            of = bytes.fromhex(owner) if owner else None
-            yield Row(bytes.fromhex(key), kind, of, body, chunk.number, task, at / 1000)
+        heads = json.loads(b"[%b]" % b",".join(lines[::2]))  # all at once: a tenth of the time
+        return [
+            Row(from_hex(key), kind, from_hex(owner) or None, body, number, task, at / 1000)
+            for (key, task, kind, owner, at), body in zip(heads, lines[1::2], strict=True)
+        ]
     except (ValueError, TypeError) as error:
         raise SerializationError(f"chunk {chunk.number} of a journal is damaged: {error}") from None
 
