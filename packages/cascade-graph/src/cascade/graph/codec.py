@@ -43,7 +43,7 @@ _encode = json.JSONEncoder(
     allow_nan=False,
     separators=(",", ":"),
 ).encode
-_scan = json.JSONDecoder().scan_once
+_scan: Final = vars(json.JSONDecoder())["scan_once"]  # in C; its wrappers are not
 
 
 class Codec:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import Context
-from time import monotonic
 from typing import Final, Protocol, TypeAlias
 
 from cascade.graph.codec import Codec
@@ -28,12 +28,21 @@ from cascade.spec.run_store import CommitsAtOnce, RunStore
 
 #: Seconds for which a lease holds.
 LEASE = 10.0
+#: The part of a lease after which its owner counts it as over. The rest is for the moment between
+#: the claim, or a commit, and its time here.
+_SAFE: Final = 0.9
 #: Seconds that the writer gathers for runs that do not wait.
 GATHER = 0.005
 #: Seconds until a commit that failed is tried again, at first and at most.
 _AGAIN, _AT_MOST = 0.05, 1.0
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 #: Most bytes of a commit in the event loop's thread (M9).
 _SMALL: Final = 65_536
+
+
+def now() -> float:
+    """Seconds by a clock that goes on while the machine sleeps, where the system has one."""
+    return time.clock_gettime(_CLOCK)
 
 
 class Listener(Protocol):
@@ -81,7 +90,7 @@ class Desk:
         self._told = 0
         #: Whether a commit is under way.
         self.in_flight = False
-        self.renewed = monotonic()
+        self.renewed = now()
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -174,7 +183,7 @@ class Desk:
             self._writer.news()
 
     def hurry(self) -> None:
-        """Begin the commit of everything so far at once."""
+        """Begin the commit of everything so far at once; renews a lease that is overdue."""
         here = self._loop if threading.get_ident() == self._thread else None
         self._writer.hurry(here)
 
@@ -184,6 +193,11 @@ class Desk:
             self._change = change
             self._waiting.append(call)
         self._writer.hurry()
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the lease may be over: no call begins until the next commit (D6)."""
+        return now() > self.renewed + self._writer.safe
 
     @property
     def is_clean(self) -> bool:
@@ -237,6 +251,7 @@ class Writer:
 
     Attributes:
         codec: As given.
+        safe: Seconds after a commit for which the leases in it certainly hold.
         has_news: Whether the thread knows that there is something to write.
         is_urgent: Whether it knows that a run waits for that.
     """
@@ -244,6 +259,7 @@ class Writer:
     def __init__(self, store: RunStore, codec: Codec, lease: float = LEASE) -> None:
         self._store = store
         self.codec = codec
+        self.safe = lease * _SAFE
         self._at_once = store.commit_at_once if isinstance(store, CommitsAtOnce) else None
         self._lease = lease
         self._desks: dict[Desk, None] = {}
@@ -310,10 +326,10 @@ class Writer:
                 return
             self._is_writing = True
             desks = [*self._desks]
-        collected = self._collected(desks)
+        began, collected = now(), self._collected(desks)
         receipts = self._receipts_at_once(collected)
         if receipts is not None:
-            self._note_written(collected)
+            self._note_written(collected, began)
         with self._news:
             self._is_writing = False
             if receipts is None:
@@ -348,7 +364,7 @@ class Writer:
                 self._is_writing = False
 
     def _collected(self, desks: Sequence[Desk]) -> _Collected:
-        renews = monotonic() - self._lease / 3
+        renews = now() - self._lease / 3
         return [(desk, found) for desk in desks if (found := desk.collect(renews)) is not None]
 
     def _receipts_at_once(self, collected: _Collected) -> Sequence[Receipt] | None:
@@ -366,19 +382,18 @@ class Writer:
         if not collected:
             return
         try:
-            receipts = self._commit([commit for _, (commit, _) in collected])
+            began, receipts = self._commit([commit for _, (commit, _) in collected])
         except StoreError as error:
             for desk, _ in collected:
                 self.close(desk)
                 desk.listener.failed(error)
             return
-        self._note_written(collected)
+        self._note_written(collected, began)
         self._tell(collected, receipts)
 
-    def _note_written(self, collected: _Collected) -> None:
-        now = monotonic()
+    def _note_written(self, collected: _Collected, began: float) -> None:
         for desk, _ in collected:
-            desk.renewed, desk.in_flight = now, False
+            desk.renewed, desk.in_flight = began, False
 
     def _tell(self, collected: _Collected, receipts: Sequence[Receipt]) -> None:
         """Tell the runs of their commits."""
@@ -391,16 +406,20 @@ class Writer:
                 self.close(desk)
             desk.listener.committed(waiting, receipt)
 
-    def _commit(self, batch: list[Commit]) -> Sequence[Receipt]:
+    def _commit(self, batch: list[Commit]) -> tuple[float, Sequence[Receipt]]:
         """Commit ``batch``, again and again while the store may come back.
+
+        Returns:
+            When the last attempt began, and the receipts.
 
         Raises:
             StoreError: It will not.
         """
         pause = _AGAIN
         while True:
+            began = now()
             try:
-                return self._store.commit(batch, seconds=self._lease)
+                return began, self._store.commit(batch, seconds=self._lease)
             except StoreError as error:
                 if not error.transient:
                     raise

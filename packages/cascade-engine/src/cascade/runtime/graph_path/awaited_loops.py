@@ -170,6 +170,9 @@ class AwaitedLoop(AwaitedCall):
         """
         if self._most is not None or self.is_cancelled(0):
             return True
+        journal = self._run.journal
+        if journal is not None and journal.desk.is_overdue:
+            return True  # the lane waits for the lease
         return self._run.constraints.any or bool(self.work.policies.capacities)
 
     def ended(self, result: Any, waits: int, since: float) -> bool:

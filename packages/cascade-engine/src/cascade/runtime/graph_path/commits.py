@@ -5,6 +5,8 @@ A run without a store has no part of this kind.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -12,8 +14,8 @@ from typing import Any
 from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.graph_path.loop_batches import Loop
-from cascade.runtime.graph_path.record_intervals import interval
-from cascade.runtime.graph_path.segments import Segment, Work
+from cascade.runtime.graph_path.record_intervals import RENEWAL, interval
+from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.whole_calls import whole_call
 from cascade.runtime.semantics.outcomes import Failed
@@ -50,6 +52,35 @@ class Commits:
         self.held = 0
         #: Lets virtual time go on, which stands still while something waits for a commit.
         self._start_clock: Callable[[], object] = _nothing
+
+    # -- the lease ----------------------------------------------------------------------------
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the lease may be over, so that another process may have the run (D6)."""
+        return self._desk.is_overdue
+
+    def await_lease(self) -> None:
+        """Return when the next call may begin, or the run ends. In a worker's thread."""
+        while self._desk.is_overdue and not self._around.end.stopping:
+            self._desk.hurry()
+            time.sleep(RENEWAL)
+
+    async def renewed_lease(self) -> None:
+        """The same in the event loop's thread."""
+        while self._desk.is_overdue and not self._around.end.stopping:
+            self._desk.hurry()
+            await asyncio.sleep(RENEWAL)
+
+    def guarded(self, popleft: Callable[[], Item]) -> Callable[[], Item]:
+        """``popleft``, which gives workers what they begin next, once the lease is renewed."""
+
+        def guarded() -> Item:
+            if self._desk.is_overdue:
+                self.await_lease()
+            return popleft()
+
+        return guarded
 
     def begin(self) -> None:
         """Be told of commits, and of the loss of the run, from now on. In the loop's thread."""

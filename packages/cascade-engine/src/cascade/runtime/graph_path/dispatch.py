@@ -21,6 +21,7 @@ from cascade.runtime.graph_path.crowd import PoolCrowd
 from cascade.runtime.graph_path.openings import Openings
 from cascade.runtime.graph_path.ranks import by_rank
 from cascade.runtime.graph_path.ready import ByPriority
+from cascade.runtime.graph_path.record_intervals import RENEWAL
 from cascade.runtime.graph_path.resting import Resting
 from cascade.runtime.graph_path.segments import Item, Segment, Work, node_of
 from cascade.runtime.graph_path.stages import Stages
@@ -370,7 +371,13 @@ class Dispatch:
             loop.call_soon_threadsafe(self._pump, context=context)
 
     def _pump(self) -> None:
-        if self.lanes is not None:
+        if self.lanes is None:
+            return
+        journal = self._run.journal
+        if journal is not None and journal.desk.is_overdue:
+            journal.desk.hurry()
+            self._run.loop.call_later(RENEWAL, self._pump)  # in the same context
+        else:
             self.lanes.pump()
 
     def start_task(self, item: Item) -> None:

@@ -236,6 +236,8 @@ class LoopDriver:
         loop, many, value = work.loop, 1, PAUSED
         assert loop is not None
         while value is PAUSED:
+            if self._commits is not None:
+                self._commits.await_lease()
             is_free = self._entries.is_unlimited(work, loop.code.tasks)
             enter = self._entries.entry(loop) if is_free else None
             if enter is None or self._end.stopping:

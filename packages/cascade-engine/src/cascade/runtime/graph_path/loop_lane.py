@@ -34,6 +34,7 @@ class LoopLane:
         self._begin = around.beginnings.begin
         self._following = around.following
         self._dispatch = around.dispatch
+        self._commits = None if around.run.journal is None else around.commits
         #: Asyncio task → its work, for ``cs.current``.
         self.working: dict[asyncio.Task[Any], Work] = {}
         self._processor = NodeProcessor(self._run, self._end.is_cancelled)
@@ -57,6 +58,8 @@ class LoopLane:
                     self._around.waits.begin(work)
                     return
                 is_batch = work.loop is not None
+                if self._commits is not None:
+                    await self._commits.renewed_lease()
                 try:
                     if is_batch:
                         budget = budget or YieldBudget()

@@ -1,4 +1,4 @@
-"""How often the arguments of a loop are recorded in a durable run (D4)."""
+"""How often a durable run records the arguments of its loops (D4), and looks at its lease (D6)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from cascade.spec.policies import CallPolicies
 OFTEN: Final = 0.005
 #: The same for loops of plain functions.
 _SELDOM: Final = 1.0
+#: Seconds between two looks at a lease that is to be renewed.
+RENEWAL: Final = 0.02
 
 
 def interval(policies: CallPolicies, is_async: bool, sync: bool) -> float:
