@@ -10,26 +10,32 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from cascade.spec.errors import ResourceError
-from cascade.spec.resource import Inject, ResourceDefinition
+from cascade.spec.resource import Inject, resource
+
+# Other processes find both by their names here, as tasks that are stored with a run ask for them.
 
 
-def _transaction() -> Iterator[Any]:
+@resource(scope="task")
+def transaction() -> Iterator[Any]:
+    """To inject: a DB-API connection of the store's own database, in a transaction of the call's.
+
+    It begins before the call. The store commits it together with the value that the task returns
+    (D5), and rolls it back if the task fails; the task does neither. For plain functions in durable
+    runs.
+    """
     raise ResourceError(without_store("transaction"))
     yield
 
 
-def _idempotency_key() -> Iterator[str]:
+@resource(scope="task")
+def idempotency_key() -> Iterator[str]:
+    """To inject: a text that is the same each time that one call is made, and that no other has.
+
+    So after failures, and in other processes (D3). For any task in durable runs.
+    """
     raise ResourceError(without_store("idempotency_key"))
     yield ""
 
-
-#: To inject: a DB-API connection of the store's own database, in a transaction that begins before
-#: the call. The store commits it together with the value that the task returns (D5), and rolls it
-#: back if the task fails; the task does neither. For plain functions in durable runs.
-transaction: Final = ResourceDefinition[Any](_transaction, "transaction", "task")
-#: To inject: a text that is the same for each time that one call is made, after failures and in
-#: other processes, and that no other call has (D3). For any task in durable runs.
-idempotency_key: Final = ResourceDefinition[str](_idempotency_key, "idempotency_key", "task")
 
 #: The resources that the store of a run gives to single calls.
 OF_CALLS: Final = frozenset({transaction, idempotency_key})

@@ -8,7 +8,7 @@ from typing import Any
 from cascade.graph.codec import Codec
 from cascade.runtime.durable.programs import stored_target
 from cascade.runtime.durable.rows import BLOB, without
-from cascade.runtime.durable.stored_graphs import Node, StoredGraphs
+from cascade.runtime.durable.stored_graphs import Node, StoredGraphs, chunks_of
 from cascade.spec.errors import ArgumentError, RunConflictError, RunNotFoundError
 from cascade.spec.nearby import did_you_mean
 from cascade.spec.run_rows import Blob, Contents, Loaded, NewRun, RunRecord
@@ -113,7 +113,7 @@ def _contents(
 ) -> Contents:
     """The rows of a run, without those of some nodes."""
     keys = {node for node in dropped if isinstance(node, bytes)}
-    chunks = [kept for chunk in loaded.chunks if (kept := without(chunk, keys)) is not None]
+    chunks = [kept for chunk in chunks_of(loaded) if (kept := without(chunk, keys)) is not None]
     large = {
         bytes.fromhex(row.body.decode())
         for row in graphs.rows

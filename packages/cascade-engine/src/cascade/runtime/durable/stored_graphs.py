@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 from cascade.graph.naming import NodeKey
 from cascade.runtime.durable.rows import ERROR, Row, rows_of
 from cascade.spec.errors import SerializationError
-from cascade.spec.run_rows import Loaded, Record
+from cascade.spec.run_rows import Chunk, Loaded, Record
 
 #: A key; or, of a node that has none, its document and place there.
 Node: TypeAlias = NodeKey | tuple[int, int]
@@ -35,6 +35,15 @@ class Step(NamedTuple):
     owner: NodeKey | None
 
 
+def chunks_of(loaded: Loaded) -> list[Chunk]:
+    """The outcomes of a run. Those that transactions of tasks have written are the last chunk."""
+    if not loaded.outcomes:
+        return [*loaded.chunks]
+    last = max((chunk.number for chunk in loaded.chunks), default=0)
+    body = b"\n".join([outcome.body for outcome in loaded.outcomes])
+    return [*loaded.chunks, Chunk(last + 1, body)]
+
+
 class StoredGraphs:
     """The nodes that a run has named in its store.
 
@@ -54,7 +63,7 @@ class StoredGraphs:
     def __init__(self, program: bytes | None, loaded: Loaded) -> None:
         self.names: dict[Node, str] = {}
         self.params: dict[Node, str] = {}
-        self.rows: list[Row] = [row for chunk in loaded.chunks for row in rows_of(chunk)]
+        self.rows: list[Row] = [row for chunk in chunks_of(loaded) for row in rows_of(chunk)]
         self._records = loaded.records
         #: Node → the nodes that need it.
         self._users: dict[Node, set[Node]] = {}
