@@ -7,7 +7,8 @@ A record is JSON. One of a graph, which a task returned::
 and one of a tail call, which is also the snapshot of a loop between two steps::
 
     {"task": "module:name", "step": 3, "args": {name: value, …}, "blueprint": id, "version": "2",
-     "lazy": {name: place, …}, "apart": {name: digest, …}, "amounts": {capacity: amount}, "nodes": [node, …], "keys": [key, …]}
+     "lazy": {name: place, …}, "apart": {name: digest, …}, "amounts": {capacity: amount},
+     "nodes": [node, …], "keys": [key, …]}
 
 Nodes are those of ``cascade.graph.serialize``, and values those of ``cascade.graph.codec``. A place
 is the index of a node, or the key of a node that the run knows already, which is never written

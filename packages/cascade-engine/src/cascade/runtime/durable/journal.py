@@ -22,6 +22,7 @@ from typing import Any
 
 from cascade.graph.codec import Codec
 from cascade.graph.naming import NodeKey, context_of
+from cascade.runtime.durable.blobs import Blobs
 from cascade.runtime.durable.kept import LASTING, Kept
 from cascade.runtime.durable.keys import Keys
 from cascade.runtime.durable.node_records import Continued, NodeRecords
@@ -85,10 +86,11 @@ class Journal:
         self.made = 0
         self.code_changes: Mapping[str, Sequence[str]] = {}
         self._codec = codec
-        self._kept = Kept(desk)
+        blobs = Blobs(desk)
+        self._kept = Kept(desk, blobs)
         self.outcomes = Outcomes(codec, keys, self._kept, strict, fetch)
         self.transactions = Transactions(codec, desk, transaction)
-        self._records = NodeRecords(codec, keys, desk)
+        self._records = NodeRecords(codec, keys, desk, blobs, fetch)
         self._waits = WaitRecords(desk)
         self._places = Places(self._drop, self._records.drop)
         #: The error that ended the run before its graph had begun.

@@ -49,12 +49,13 @@ class StoredGraphs:
 
     Args:
         program: The record of its target, unsealed; None if it is not stored.
-        loaded: The run.
+        loaded: The run, with its records unsealed.
 
     Attributes:
         names: Node → the name of its task.
         params: Node → the name that it reads, for ``Param`` nodes.
         rows: The outcomes.
+        records: As loaded.
 
     Raises:
         SerializationError: The run is damaged.
@@ -64,7 +65,7 @@ class StoredGraphs:
         self.names: dict[Node, str] = {}
         self.params: dict[Node, str] = {}
         self.rows: list[Row] = [row for chunk in chunks_of(loaded) for row in rows_of(chunk)]
-        self._records = loaded.records
+        self.records = loaded.records
         #: Node → the nodes that need it.
         self._users: dict[Node, set[Node]] = {}
         #: Name of a task → the maps over it; map → its items; item → its maps.
@@ -89,7 +90,7 @@ class StoredGraphs:
         ]
         continued = [
             Step(r.key, self.names.get(r.key, _task_of(r)), "continued", r.step, None, _owner(r))
-            for r in self._records
+            for r in self.records
         ]
         return done + continued
 
@@ -101,7 +102,7 @@ class StoredGraphs:
         for row in self.rows:
             if row.owner is not None:
                 inner.setdefault(row.owner, []).append(row.key)
-        for record in self._records:
+        for record in self.records:
             if record.context:
                 inner.setdefault(record.context, []).append(record.key)
         while new:
