@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
@@ -16,7 +17,18 @@ import pytest
 
 import cascade as cs
 from cascade.adapters.stores import open_store
-from cascade.spec.errors import ArgumentError, RunCancelledError, RunConflictError, RunError
+from cascade.graph.codec import Codec
+from cascade.runtime import durable_methods
+from cascade.runtime.durable.stored_options import stored_options
+from cascade.spec.errors import (
+    ArgumentError,
+    DeadlineError,
+    RunCancelledError,
+    RunConflictError,
+    RunError,
+    StepLimitError,
+    TaskNotImportedError,
+)
 from cascade.spec.run_rows import Lease, RunStatus
 
 HERE = Path(__file__).parent
@@ -280,6 +292,81 @@ async def test_a_run_of_an_unknown_module_is_left_to_others(store, caplog):
     async with serving(store, modules=["unknown_to_a_worker"]):
         assert [await handle.result() for handle in skipped] == [0, 2, 4]
     del sys.modules["unknown_to_a_worker"]
+
+
+@cs.task
+def plan(n: int):
+    return importlib.import_module("unknown_to_a_worker").slow_order(n)
+
+
+async def test_a_run_whose_record_names_an_unknown_module_is_left_to_others(store, folder, caplog):
+    file = folder / "unknown_to_a_worker.py"
+    slow = "import asyncio\n\n@cs.task\nasync def slow_order(n):\n    {}\n    return 2 * n\n"
+    text = file.read_text()
+    file.write_text(text + slow.format("begun.set()\n    await asyncio.sleep(3600)"))
+    orders = importlib.import_module("unknown_to_a_worker")
+    orders.begun = asyncio.Event()
+    async with cs.Engine(store=store) as engine:
+        run = asyncio.ensure_future(engine.run(plan(3), run_id="one"))
+        await orders.begun.wait()
+        run.cancel()
+        await asyncio.wait([run])
+    file.write_text(text + slow.format("pass") + "# another size\n")
+    importlib.invalidate_caches()
+    del sys.modules["unknown_to_a_worker"]
+    async with serving(store):
+        assert await cs.enqueue(store, add(1, 2), priority=-100).result() == 3
+    assert store.find("one").status is RunStatus.ENQUEUED
+    assert "all that need the module 'unknown_to_a_worker', are left to other" in caplog.text
+    async with cs.Engine(store=store) as engine:
+        with pytest.raises(TaskNotImportedError):
+            await engine.resume("one")
+    assert store.find("one").status is RunStatus.ENQUEUED
+    async with serving(store, modules=["unknown_to_a_worker"]):
+        async with asyncio.timeout(20):
+            while store.find("one").status is not RunStatus.SUCCEEDED:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    del sys.modules["unknown_to_a_worker"]
+
+
+held: dict[str, asyncio.Event] = {}
+
+
+@cs.task
+async def endless(n: int):
+    if n == 0 and not held["first"].is_set():
+        held["first"].set()
+        await asyncio.sleep(3600)
+    return endless.tail(n + 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"max_steps": 50}, StepLimitError),
+        ({"max_rounds": 50}, StepLimitError),
+        ({"deadline": 3600}, DeadlineError),
+    ],
+)
+async def test_options_hold_for_the_worker_that_takes_a_run_over(
+    store, options, error, monkeypatch
+):
+    """Of the deadline, what is left since the run was created."""
+    held["first"] = asyncio.Event()
+    async with cs.Engine(store=store) as engine:
+        work = engine.run(endless(0), run_id="one", use_vm=True, **options)
+        run = asyncio.ensure_future(work)
+        await held["first"].wait()
+        run.cancel()
+        await asyncio.wait([run])
+    monkeypatch.setattr(durable_methods, "time", lambda: time.time() + 7200)
+    async with serving(store):
+        async with asyncio.timeout(20):
+            while store.find("one").status is not RunStatus.FAILED:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    loaded = store.load(store.find("one").number)
+    assert isinstance(Codec().loads(loaded.result), error)
+    assert stored_options(loaded.code) == {"use_vm": True, **options}
 
 
 async def test_old_runs_are_deleted_by_who_serves(store):

@@ -9,7 +9,7 @@ from cascade.graph.codec import Codec
 from cascade.graph.records import digests_in
 from cascade.runtime.durable.node_records import unsealed
 from cascade.runtime.durable.programs import stored_target
-from cascade.runtime.durable.rows import BLOB, without
+from cascade.runtime.durable.rows import BLOB, CODE, without
 from cascade.runtime.durable.stored_graphs import Node, StoredGraphs, chunks_of
 from cascade.runtime.durable.wait_records import WAIT
 from cascade.spec.errors import ArgumentError, RunConflictError, RunNotFoundError
@@ -31,6 +31,7 @@ def graphs_of(codec: Codec, loaded: Loaded) -> StoredGraphs:
     records = [
         record if record.kind == WAIT else record._replace(body=unsealed(codec, record))
         for record in loaded.records
+        if record.kind != CODE
     ]
     return StoredGraphs(stored_target(codec, loaded), loaded._replace(records=records))
 

@@ -28,12 +28,13 @@ from cascade.runtime.durable.keys import Keys
 from cascade.runtime.durable.node_records import Continued, NodeRecords
 from cascade.runtime.durable.outcomes import Outcomes
 from cascade.runtime.durable.places import Place, Places
+from cascade.runtime.durable.rows import CODE
 from cascade.runtime.durable.transactions import Transactions
 from cascade.runtime.durable.wait_records import WAIT, WaitRecords
 from cascade.runtime.durable.writer import Desk
 from cascade.runtime.inbox import Inbox, Letter
 from cascade.runtime.semantics.outcomes import Missing, is_error
-from cascade.spec.errors import InternalError
+from cascade.spec.errors import InternalError, TaskNotImportedError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.params import Env
 from cascade.spec.run_rows import Loaded
@@ -58,7 +59,10 @@ class Journal:
     Attributes:
         code_changes: Task → what has changed in its code since the run began (D9).
         desk: As given.
+        has_code: Whether there is a record of the code with which the run was computed again.
         inbox: The signals of the run.
+        not_imported: The error of a row that names a module which this process may not import; the
+            run is for another one.
         made: Number of steps of the run (M20) that are recorded, and will not be made again.
         outcomes: The outcomes of nodes.
         transactions: The transactions of tasks.
@@ -82,8 +86,10 @@ class Journal:
         self.sync = sync
         self.desk = desk
         self.unload = unload
+        self.has_code = False
         self.inbox = Inbox()
         self.made = 0
+        self.not_imported: TaskNotImportedError | None = None
         self.code_changes: Mapping[str, Sequence[str]] = {}
         self._codec = codec
         blobs = Blobs(desk)
@@ -148,6 +154,9 @@ class Journal:
                 self._kept.done.setdefault(row.key, row)
                 places.add_inner(row.key, row.owner)
         for record in loaded.records:
+            if record.kind == CODE:
+                self.has_code = True
+                continue
             if record.kind == WAIT:
                 places.add_inner(self._waits.load(record), record.context or None)
                 continue
@@ -168,7 +177,11 @@ class Journal:
         Raises:
             SerializationError: It cannot be read in this process.
         """
-        return self.outcomes.of(lazy)
+        try:
+            return self.outcomes.of(lazy)
+        except TaskNotImportedError as error:
+            self.not_imported = error
+            raise
 
     def handed(self, lazy: LazyResult[Any]) -> Continued | None:
         """What a node goes on as, according to its record; None without one. Once for each node.
@@ -177,7 +190,11 @@ class Journal:
             CodeChangedError: The stored call does not fit its task any more (D9).
             SerializationError: It cannot be read in this process.
         """
-        return self._records.take(lazy, self._places)
+        try:
+            return self._records.take(lazy, self._places)
+        except TaskNotImportedError as error:
+            self.not_imported = error
+            raise
 
     def steps(self, lazy: LazyResult[Any]) -> int:
         """How often a node has continued, of which there is a record."""
@@ -267,6 +284,8 @@ class Journal:
     def succeed(self) -> None:
         """Drop what nodes have continued as that are not needed any more: the run has its value."""
         self._places.forget_all()
+        if self.has_code:
+            self.desk.drop_record(CODE.encode())
 
     # -- what nodes continue as -------------------------------------------------------------------
 

@@ -7,7 +7,8 @@ keys of equal nodes cannot be made again from the nodes alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from cascade.graph.codec import Codec
 from cascade.graph.naming import ROOT, NodeKey, node_keys
@@ -24,6 +25,9 @@ from cascade.spec.wording import short
 _PURPOSE = b"program"
 #: The start of a reference to the main module. In another process that is another module.
 _OF_MAIN = b'"__main__:'
+
+
+NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Program(NamedTuple):
@@ -63,11 +67,13 @@ def wanted(
     priority: int = 0,
     at: float | None = None,
     portable: bool = False,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> Wanted:
     """A run of ``target``. Its nodes get their keys, which takes some 3 µs each.
 
     Args:
         portable: Refuse a target that other processes cannot read.
+        options: Those for the processes that take it over; see ``stored_options``.
 
     Raises:
         NotStorableError: A value in ``params`` has no stored form.
@@ -88,7 +94,7 @@ def wanted(
         signature.digest,
         program,
         codec.dumps(dict(params)),
-        identity(signature, keys),
+        identity(signature, keys, options),
         priority,
         at,
     )

@@ -23,6 +23,8 @@ from cascade.spec.run_rows import Chunk
 VALUE: Final = 0
 ERROR: Final = 1
 BLOB: Final = 2
+#: The kind and the key of the record of the code with which a run was computed again.
+CODE: Final = "code"
 
 
 class Row(NamedTuple):

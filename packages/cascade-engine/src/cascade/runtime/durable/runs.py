@@ -11,11 +11,18 @@ from typing import Any, TypeAlias, TypeVar
 
 from cascade.adapters.stores.urls import open_store
 from cascade.graph.codec import Codec
-from cascade.runtime.durable.code import code_changes, refuse_changed, warn_of_changed
+from cascade.runtime.durable.code import (
+    code_changes,
+    refuse_changed,
+    stored_code,
+    tell_of_recomputing,
+    warn_of_changed,
+)
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.mail import Mail
 from cascade.runtime.durable.owner import dead_among, own_name
 from cascade.runtime.durable.programs import Program
+from cascade.runtime.durable.recomputing import without_changed
 from cascade.runtime.durable.suspended import Suspended
 from cascade.runtime.durable.tenure import Tenure
 from cascade.runtime.durable.writer import LEASE, Desk, Writer
@@ -125,6 +132,9 @@ class DurableRuns:
             mail = self._mail()
             journal.inbox.ask = partial(mail.watch, run.number, journal.inbox)
             tenure.begin(journal, mail)
+            if self._on_code_change == "recompute" and run.epoch > 1:
+                loaded, changes = without_changed(self.codec, loaded, program, desk)
+                journal.code_changes, journal.has_code = changes, bool(changes)
             journal.load(loaded)
             await self._compare_code(tenure, desk, journal, program, loaded)
             return await self._lived(tenure, desk, journal, partial(begin, program, journal))
@@ -169,8 +179,13 @@ class DurableRuns:
         Raises:
             CodeChangedError: There is some, and the engine refuses it; the run is left as it was.
         """
+        if self._on_code_change == "recompute":
+            if journal.code_changes:
+                tell_of_recomputing(loaded.run.run_id, journal.code_changes)
+            return
         if loaded.run.epoch > 1:
-            journal.code_changes = code_changes(loaded.code, program.target, journal)
+            stored = stored_code(self.codec, loaded)
+            journal.code_changes = code_changes(stored, program.target, journal)
         if not journal.code_changes:
             return
         if self._on_code_change == "refuse":
@@ -275,8 +290,7 @@ class DurableRuns:
             raise
         except Exception as error:
             if error is not tenure.lost:
-                status = RunStatus.CANCELLED if error is tenure.cancelled else RunStatus.FAILED
-                await self._leave(tenure, desk, Change(status, self.codec.dumps(error)))
+                await self._leave(tenure, desk, self._end_of(tenure, journal, error))
             raise
         try:
             body = self.codec.dumps(value)
@@ -285,6 +299,13 @@ class DurableRuns:
         journal.succeed()
         await self._leave(tenure, desk, Change(RunStatus.SUCCEEDED, body))
         return value
+
+    def _end_of(self, tenure: Tenure, journal: Journal, error: Exception) -> Change:
+        """How a run ends in the store that has ended with an error."""
+        if error is journal.not_imported:  # another process can go on with it
+            return Change(RunStatus.ENQUEUED)
+        status = RunStatus.CANCELLED if error is tenure.cancelled else RunStatus.FAILED
+        return Change(status, self.codec.dumps(error))
 
     async def _leave(self, tenure: Tenure, desk: Desk, change: Change) -> None:
         """Commit the end of a run, with all that is not committed yet.

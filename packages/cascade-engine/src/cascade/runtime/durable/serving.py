@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from cascade.runtime.durable.handles import POLL
+from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.programs import Program, read_program
 from cascade.runtime.durable.retention import Retention
 from cascade.runtime.durable.runs import Begin, DurableRuns
@@ -46,7 +47,7 @@ class Worker:
 
     Args:
         runs: The durable runs of the engine.
-        begin: Gives what begins a run.
+        begin: Gives what begins a run, of what the store knows of it.
         max_runs: Most runs at the same time.
         retention: For how long runs are kept after their end.
         max_recoveries: How often a run is claimed without any progress before it is dead.
@@ -55,7 +56,7 @@ class Worker:
     def __init__(
         self,
         runs: DurableRuns,
-        begin: Callable[[RunRecord], Begin],
+        begin: Callable[[Loaded], Begin],
         *,
         max_runs: int,
         retention: Retention,
@@ -165,6 +166,12 @@ class Worker:
 
     async def _execute(self, run: RunRecord) -> None:
         """Execute a claimed run to its end, which is in the store; its error is logged."""
+        journals: list[Journal] = []
+
+        def begin(program: Program, journal: Journal) -> Awaitable[Any]:
+            journals.append(journal)
+            return self._begin(loaded)(program, journal)
+
         try:
             if await self._is_stuck(run):
                 return
@@ -172,9 +179,7 @@ class Worker:
             program = await self._program(run, loaded)
             if program is not None:
                 del self._fresh[run.run_id]
-                await self._runs.execute(
-                    run, program, self._begin(run), loaded=loaded, unload=_UNLOAD
-                )
+                await self._runs.execute(run, program, begin, loaded=loaded, unload=_UNLOAD)
         except asyncio.CancelledError:
             raise  # it was handed over
         except Suspended:
@@ -188,6 +193,9 @@ class Worker:
             self._unloadable.add(run.run_id)
             self._tell(f"run {run.run_id!r} of '{run.target}' is not for this worker: {error}")
         except Exception as error:
+            if journals and error is journals[0].not_imported:
+                self._leave_to_others(run, error)
+                return
             _log.warning(
                 "run %r of '%s' failed: %s: %s",
                 run.run_id,
@@ -201,17 +209,21 @@ class Worker:
         try:
             return read_program(self._runs.codec, loaded)
         except SerializationError as error:
-            self._unloadable.add(run.run_id)
             await self._release(run, Change(RunStatus.ENQUEUED))
-            if isinstance(error, TaskNotImportedError):
-                self._tell(
-                    f"run {run.run_id!r} of '{run.target}', and all that need the module "
-                    f"{error.module!r}, are left to other workers: {error}",
-                    once_for=error.module,
-                )
-            else:
-                self._tell(f"run {run.run_id!r} is left to other workers: {error}")
+            self._leave_to_others(run, error)
             return None
+
+    def _leave_to_others(self, run: RunRecord, error: SerializationError) -> None:
+        """Claim a run no more which is enqueued again, because it cannot be read here."""
+        self._unloadable.add(run.run_id)
+        if isinstance(error, TaskNotImportedError):
+            self._tell(
+                f"run {run.run_id!r} of '{run.target}', and all that need the module "
+                f"{error.module!r}, are left to other workers: {error}",
+                once_for=error.module,
+            )
+        else:
+            self._tell(f"run {run.run_id!r} is left to other workers: {error}")
 
     async def _is_stuck(self, run: RunRecord) -> bool:
         """Whether a run is dead because it ends each process before its first commit."""

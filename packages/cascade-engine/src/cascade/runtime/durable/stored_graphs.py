@@ -53,6 +53,7 @@ class StoredGraphs:
 
     Attributes:
         names: Node → the name of its task.
+        tasks: Node → the reference of its task, or of the task that it maps.
         params: Node → the name that it reads, for ``Param`` nodes.
         rows: The outcomes.
         records: As loaded.
@@ -63,6 +64,7 @@ class StoredGraphs:
 
     def __init__(self, program: bytes | None, loaded: Loaded) -> None:
         self.names: dict[Node, str] = {}
+        self.tasks: dict[Node, str] = {}
         self.params: dict[Node, str] = {}
         self.rows: list[Row] = [row for chunk in chunks_of(loaded) for row in rows_of(chunk)]
         self.records = loaded.records
@@ -127,6 +129,8 @@ class StoredGraphs:
         ]
         for key, node in zip(keys, nodes, strict=True):
             self.names[key] = name = _name_of(node)
+            if (task := node.get("task", node.get("map"))) is not None:
+                self.tasks[key] = task
             if "param" in node:
                 self.params[key] = node["param"]
             if "map" in node:

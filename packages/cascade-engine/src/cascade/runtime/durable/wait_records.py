@@ -16,6 +16,11 @@ WAIT: Final = "wait"
 _END: Final = b"/wait"
 
 
+def node_of(record: Record) -> NodeKey:
+    """The node of a record, of its wait or of what it continues as."""
+    return record.key.removesuffix(_END) if record.kind == WAIT else record.key
+
+
 class WaitRecords:
     """Until when the nodes of one run wait. Times are UTC, in seconds.
 

@@ -104,6 +104,7 @@ class Desk:
         self._entries: dict[bytes, bytes | Later] = {}
         self._records: dict[bytes, Record] = {}
         self._blobs: dict[bytes, Blob] = {}
+        self._replaced: dict[int, Chunk] = {}
         self._dropped_records: set[bytes] = set()
         self._dropped_chunks: set[int] = set()
         self._dropped_blobs: set[bytes] = set()
@@ -152,9 +153,15 @@ class Desk:
         with self._lock:
             self._entries.pop(key, None)
 
+    def replace_chunk(self, chunk: Chunk) -> None:
+        """Write an earlier chunk again, without some of its outcomes."""
+        with self._lock:
+            self._replaced[chunk.number] = chunk
+
     def drop_chunk(self, number: int) -> None:
         """Delete a chunk of which no outcome is needed any more."""
         with self._lock:
+            self._replaced.pop(number, None)
             if number != self.chunk:
                 self._dropped_chunks.add(number)
 
@@ -204,12 +211,15 @@ class Desk:
         """Whether everything is committed."""
         return not (self._entries or self._records or self.in_flight)
 
-    def _body(self) -> bytes:
-        """The body of the present chunk."""
+    def _present_chunk(self) -> list[Chunk]:
+        if not self._entries:
+            return []
         codec = self._writer.codec
-        return b"\n".join(
-            [e if isinstance(e, bytes) else written_later(codec, e) for e in self._entries.values()]
-        )
+        entries = [
+            entry if isinstance(entry, bytes) else written_later(codec, entry)
+            for entry in self._entries.values()
+        ]
+        return [Chunk(self.chunk, b"\n".join(entries))]
 
     def collect(self, renews: float) -> tuple[Commit, Waiting] | None:
         """The next commit; None if there is nothing to write, and no need to renew the lease."""
@@ -219,7 +229,7 @@ class Desk:
             commit = Commit(
                 self.number,
                 self.epoch,
-                chunks=[Chunk(self.chunk, self._body())] if self._entries else (),
+                chunks=[*self._replaced.values(), *self._present_chunk()],
                 records=[*self._records.values()],
                 blobs=[*self._blobs.values()],
                 drop_chunks=[*self._dropped_chunks],
