@@ -64,7 +64,8 @@ _HUGE = 1 << 64
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 #: The members of a call without policies.
 _CALL = {"task", "args", "kwargs"}
-_KINDS = ("task", "map", "gather", "router", "param", "env", "operator", "or_else", "catch")
+#: What a node's operation is named by, also in blueprints.
+KINDS = ("task", "map", "gather", "router", "param", "env", "operator", "or_else", "catch")
 
 
 def to_json(target: LazyResult[Any] | Graph, *, indent: int | None = None) -> str:
@@ -388,4 +389,4 @@ def _read_body(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
         if not is_container(type(container)):
             raise ValueError(f"it gathers no container, but {short(container)}")
         return gathered(container, from_json.__code__, 0)
-    raise ValueError(f"its kind is not one of {', '.join(_KINDS)}")
+    raise ValueError(f"its kind is not one of {', '.join(KINDS)}")

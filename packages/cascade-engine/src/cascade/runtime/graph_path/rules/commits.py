@@ -13,11 +13,11 @@ from typing import Any
 
 from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.clock import VirtualLoop
-from cascade.runtime.graph_path.loop_batches import Loop
+from cascade.runtime.graph_path.looping.loop_batches import Loop
 from cascade.runtime.graph_path.record_intervals import RENEWAL, interval
+from cascade.runtime.graph_path.rules.whole_calls import whole_call
 from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.graph_path.whole_calls import whole_call
 from cascade.runtime.semantics.outcomes import Failed
 from cascade.spec.blueprint import TailCall
 from cascade.spec.checkpoints import CheckpointTail
