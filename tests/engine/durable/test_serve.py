@@ -528,7 +528,7 @@ async def test_a_run_whose_code_has_changed_is_left_to_other_workers(
     store, folder, monkeypatch, caplog
 ):
     """D9: with ``on_code_change="refuse"`` it would be refused at each claim."""
-    import unknown_to_a_worker as orders  # type: ignore[import-not-found]
+    import unknown_to_a_worker as orders
 
     cs.enqueue(store, orders.order(1), run_id="old")
     store.claim_run("old", Lease("a worker that has died", 0))
