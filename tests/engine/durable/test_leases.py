@@ -9,8 +9,8 @@ import pytest
 
 import cascade as cs
 from cascade.adapters.stores.memory import MemoryStore
-from cascade.runtime.durable import writer
-from cascade.runtime.durable.writer import Desk
+from cascade.runtime.durable import desk, writer
+from cascade.runtime.durable.desk import Desk
 
 calls: list[int] = []
 began, go_on = threading.Event(), threading.Event()
@@ -96,15 +96,16 @@ def test_no_call_begins_while_the_lease_is_overdue(
 ) -> None:
     """Nor one that depends on no commit; and the run goes on when the store is back."""
     late, asked = [0.0], threading.Event()
-    clock, hurry = writer.now, Desk.hurry
+    clock, hurry = desk.now, Desk.hurry
     store = Away()
 
-    def hurried(desk: Desk) -> None:
+    def hurried(of: Desk) -> None:
         if late[0]:
             asked.set()
-        hurry(desk)
+        hurry(of)
 
-    monkeypatch.setattr(writer, "now", lambda: clock() + late[0])
+    for module in (desk, writer):
+        monkeypatch.setattr(module, "now", lambda: clock() + late[0])
     monkeypatch.setattr(Desk, "hurry", hurried)
 
     async def main() -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
-from cascade.runtime.durable.writer import Desk
+from cascade.runtime.durable.desk import Desk
 
 #: Size in bytes from which on a value is stored apart.
 LARGE: Final = 32_768

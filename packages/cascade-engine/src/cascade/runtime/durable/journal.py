@@ -23,6 +23,7 @@ from typing import Any
 from cascade.graph.codec import Codec
 from cascade.graph.naming import NodeKey, context_of
 from cascade.runtime.durable.blobs import Blobs
+from cascade.runtime.durable.desk import Desk
 from cascade.runtime.durable.kept import LASTING, Kept
 from cascade.runtime.durable.keys import Keys
 from cascade.runtime.durable.node_records import Continued, NodeRecords
@@ -31,7 +32,6 @@ from cascade.runtime.durable.places import Place, Places
 from cascade.runtime.durable.rows import CODE
 from cascade.runtime.durable.transactions import Transactions
 from cascade.runtime.durable.wait_records import WAIT, WaitRecords
-from cascade.runtime.durable.writer import Desk
 from cascade.runtime.inbox import Inbox, Letter
 from cascade.runtime.semantics.outcomes import Missing, is_error
 from cascade.spec.errors import InternalError, TaskNotImportedError

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from cascade.graph.naming import NodeKey
 from cascade.runtime.durable.blobs import LARGE, Blobs
+from cascade.runtime.durable.desk import Desk
 from cascade.runtime.durable.rows import BLOB, VALUE, Later, Row, rows_of, written
-from cascade.runtime.durable.writer import Desk
 from cascade.spec.run_rows import Chunk
 
 #: Types of small values that never change and always have a stored form.

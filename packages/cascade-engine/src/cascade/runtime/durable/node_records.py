@@ -20,10 +20,10 @@ from cascade.graph.records import (
 )
 from cascade.graph.stored_calls import fitted
 from cascade.runtime.durable.blobs import LARGE, Blobs
+from cascade.runtime.durable.desk import Desk
 from cascade.runtime.durable.keys import Keys
 from cascade.runtime.durable.places import Place, Places
 from cascade.runtime.durable.warnings_once import WarningsOnce
-from cascade.runtime.durable.writer import Desk
 from cascade.spec.blueprint import TailCall
 from cascade.spec.errors import CycleError, NotStorableError, SerializationError
 from cascade.spec.lazy_types import LazyResult, gathered

@@ -18,12 +18,12 @@ from cascade.graph.naming import NodeKey
 from cascade.graph.records import digests_in
 from cascade.graph.running_code import changed_tasks, running_code, tasks_of, to_document
 from cascade.runtime.durable.code import Changes, stored_code
+from cascade.runtime.durable.desk import Desk
 from cascade.runtime.durable.forking import graphs_of
 from cascade.runtime.durable.programs import Program
 from cascade.runtime.durable.rows import BLOB, CODE, without
 from cascade.runtime.durable.stored_graphs import Node, StoredGraphs
 from cascade.runtime.durable.wait_records import node_of
-from cascade.runtime.durable.writer import Desk
 from cascade.spec.run_rows import Loaded, Record
 
 

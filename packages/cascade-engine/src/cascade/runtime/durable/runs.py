@@ -18,6 +18,7 @@ from cascade.runtime.durable.code import (
     tell_of_recomputing,
     warn_of_changed,
 )
+from cascade.runtime.durable.desk import Desk
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.mail import Mail
 from cascade.runtime.durable.owner import dead_among, own_name
@@ -25,7 +26,7 @@ from cascade.runtime.durable.programs import Program
 from cascade.runtime.durable.recomputing import without_changed
 from cascade.runtime.durable.suspended import Suspended
 from cascade.runtime.durable.tenure import Tenure
-from cascade.runtime.durable.writer import LEASE, Desk, Writer
+from cascade.runtime.durable.writer import LEASE, Writer
 from cascade.runtime.execution.worker_calls import hold_until
 from cascade.runtime.options import Durability, OnCodeChange
 from cascade.spec.errors import (

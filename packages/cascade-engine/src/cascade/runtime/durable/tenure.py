@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -28,7 +27,6 @@ class Tenure:
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
         self._journal: Journal | None = None
         self._mail: Mail | None = None
         #: The number of signals that the last receipt has told of.
@@ -94,7 +92,7 @@ class Tenure:
 
     def _in_loop(self, call: Callable[..., object], *args: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed
-            if threading.get_ident() == self._thread:
+            if asyncio._get_running_loop() is self._loop:
                 call(*args)
             else:
                 self._loop.call_soon_threadsafe(call, *args)

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from cascade.graph.codec import Codec
 from cascade.graph.naming import NodeKey
+from cascade.runtime.durable.desk import Desk
 from cascade.runtime.durable.rows import VALUE, Row, rows_of, written
-from cascade.runtime.durable.writer import Desk
 from cascade.spec.run_rows import Chunk, Outcome
 from cascade.spec.run_store import StoreTransaction
 

@@ -6,7 +6,7 @@ import json
 from typing import Final
 
 from cascade.graph.naming import NodeKey
-from cascade.runtime.durable.writer import Desk
+from cascade.runtime.durable.desk import Desk
 from cascade.spec.errors import SerializationError
 from cascade.spec.run_rows import Record
 
