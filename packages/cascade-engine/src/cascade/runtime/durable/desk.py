@@ -7,14 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
+from cascade.graph.codec import Codec
 from cascade.runtime.durable.rows import Later, written_later
 from cascade.spec.errors import StoreError
 from cascade.spec.run_rows import Blob, Change, Chunk, Commit, Receipt, Record
-
-if TYPE_CHECKING:
-    from cascade.runtime.durable.writer import Writer
 
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 #: Functions that are called after a commit.
@@ -42,6 +40,19 @@ class Listener(Protocol):
         """The store cannot be used, and trying again would not help; nothing was written."""
 
 
+class Collector(Protocol):
+    """What a desk tells that there is something to write; see ``writer.Writer``."""
+
+    codec: Codec
+    safe: float
+    has_news: bool
+    is_urgent: bool
+
+    def news(self) -> None: ...
+
+    def hurry(self, loop: asyncio.AbstractEventLoop | None = None) -> None: ...
+
+
 class Desk:
     """What one run has to write. From any thread. Made in the thread of the run's event loop.
 
@@ -54,7 +65,7 @@ class Desk:
     """
 
     def __init__(
-        self, writer: Writer, number: int, epoch: int, chunk: int, listener: Listener
+        self, writer: Collector, number: int, epoch: int, chunk: int, listener: Listener
     ) -> None:
         self.number = number
         self.epoch = epoch
