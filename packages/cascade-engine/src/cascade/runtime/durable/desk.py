@@ -14,14 +14,14 @@ from cascade.runtime.durable.rows import Later, written_later
 from cascade.spec.errors import StoreError
 from cascade.spec.run_rows import Blob, Change, Chunk, Commit, Receipt, Record
 
-_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_BOOT: Final = getattr(time, "CLOCK_BOOTTIME", None)
 #: Functions that are called after a commit.
 Waiting: TypeAlias = list[Callable[[], object]]
 
 
 def now() -> float:
     """Seconds by a clock that goes on while the machine sleeps, where the system has one."""
-    return time.clock_gettime(_CLOCK)
+    return time.monotonic() if _BOOT is None else time.clock_gettime(_BOOT)
 
 
 class Listener(Protocol):
