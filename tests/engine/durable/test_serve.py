@@ -268,13 +268,15 @@ async def test_a_run_that_makes_no_progress_is_dead(store, caplog):
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch) -> Path:
+def folder(tmp_path: Path, monkeypatch) -> Iterator[Path]:
     """A folder with a module that nothing has imported."""
     (tmp_path / "unknown_to_a_worker.py").write_text(
         "import cascade as cs\n\n@cs.task\ndef order(n):\n    return 2 * n\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
+    sys.modules.pop("unknown_to_a_worker", None)
+    yield tmp_path
+    sys.modules.pop("unknown_to_a_worker", None)
 
 
 @pytest.mark.usefixtures("folder")
@@ -291,7 +293,6 @@ async def test_a_run_of_an_unknown_module_is_left_to_others(store, caplog):
     assert "all that need the module 'unknown_to_a_worker', are left to other" in told[0].message
     async with serving(store, modules=["unknown_to_a_worker"]):
         assert [await handle.result() for handle in skipped] == [0, 2, 4]
-    del sys.modules["unknown_to_a_worker"]
 
 
 @cs.task
@@ -326,7 +327,6 @@ async def test_a_run_whose_record_names_an_unknown_module_is_left_to_others(stor
         async with asyncio.timeout(20):
             while store.find("one").status is not RunStatus.SUCCEEDED:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-    del sys.modules["unknown_to_a_worker"]
 
 
 held: dict[str, asyncio.Event] = {}
