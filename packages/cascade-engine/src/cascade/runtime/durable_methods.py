@@ -25,7 +25,7 @@ from cascade.runtime.options import (
 )
 from cascade.spec.checks import check_count, check_flag
 from cascade.spec.errors import RunError
-from cascade.spec.run_rows import Loaded
+from cascade.spec.run_rows import FINISHED, Loaded
 
 
 class DurableMethods:
@@ -59,8 +59,9 @@ class DurableMethods:
     async def resume(self, run_id: str, **options: Unpack[ResumeOptions]) -> Any:
         """Go on with a run of the store, by its id alone; or give its stored value.
 
-        The target, the parameters, and the options that are not given come from the store. What is
-        done is not called again (D2); of a run that has failed, what failed is (D8).
+        The target, the parameters, and the options that are not given come from the store; but a
+        run that has failed has the limits that are given now. What is done is not called again
+        (D2); of a run that has failed, what failed is (D8).
 
         Args:
             run_id: The id that the run was begun or enqueued with.
@@ -80,7 +81,7 @@ class DurableMethods:
         how = self._how("resume", given)
 
         def begin(loaded: Loaded) -> Begin:
-            stored = stored_options(loaded.code)
+            stored = stored_options(loaded.code, loaded.run.status in FINISHED)
             left = {name: value for name, value in stored.items() if name not in options}
             return self._beginning(replace(how, **left))
 

@@ -11,6 +11,7 @@ from cascade.runtime.durable.node_records import unsealed
 from cascade.runtime.durable.programs import stored_target
 from cascade.runtime.durable.rows import BLOB, CODE, without
 from cascade.runtime.durable.stored_graphs import Node, StoredGraphs, chunks_of
+from cascade.runtime.durable.stored_options import without_limits
 from cascade.runtime.durable.wait_records import WAIT
 from cascade.spec.errors import ArgumentError, RunConflictError, RunNotFoundError
 from cascade.spec.nearby import did_you_mean
@@ -84,7 +85,7 @@ def fork(
         found.root,
         loaded.program,
         codec.dumps({**codec.loads(loaded.params), **changed}) if changed else loaded.params,
-        loaded.code,
+        without_limits(loaded.code),
         found.priority,
         parent=run_id,
         contents=_contents(store, loaded, graphs, graphs.downstream(nodes)),
