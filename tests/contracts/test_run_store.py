@@ -6,12 +6,15 @@ come, one in the year 3000 has not. So no test has to wait.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +43,7 @@ from cascade.spec.run_rows import (
     RunStatus,
     Signal,
 )
-from cascade.spec.run_store import RunStore
+from cascade.spec.run_store import CommitsAtOnce, RunStore
 
 HOUR = 3600.0
 LONG_AGO, FAR_OFF = 1000.0, 32_500_000_000.0
@@ -455,6 +458,84 @@ def test_rows_of_other_runs_stay(store):
     done(store, first, chunks=[Chunk(1, b"y")], change=SUCCESS)
 
     assert contents(store, second.number) == before
+
+
+@pytest.fixture
+def quick(kind, store):
+    """A store that may commit in the thread of an event loop."""
+    if kind == "postgres":
+        assert not isinstance(store, CommitsAtOnce)
+        pytest.skip("each commit waits for the server")
+    assert isinstance(store, CommitsAtOnce)
+    return store
+
+
+def at_once(store, *batch):
+    return store.commit_at_once(batch, seconds=HOUR)
+
+
+def test_what_is_committed_at_once_is_as_any_commit(quick, another):
+    run = begun(quick)
+    assert at_once(quick, everything(run.number, run.epoch)) == [Receipt(True)]
+    other = begun(quick, "b")
+    done(quick, other, chunks=[Chunk(1, b"same")])
+    found, (same, *_) = another.load(run.number), another.load(other.number).chunks
+    expected = everything(run.number, run.epoch)
+    assert [*found.chunks] == [*expected.chunks]
+    assert [*found.records] == [*expected.records]
+    assert another.find("a").progress == (expected.progress or 0)
+    assert another.find("a").recoveries == 0
+    assert same.body == b"same"
+    later = quick.send("a", "name", b"")
+    another.cancel("a")
+    keys = [record.key for record in expected.records]
+    receipts = at_once(quick, Commit(run.number, run.epoch, drop_records=keys))
+    assert receipts == [Receipt(True, True, later)]
+    assert not another.load(run.number).records
+
+
+def test_a_former_owner_commits_nothing_at_once(quick, another):
+    run = begun(quick, lease=OVER)
+    new_owner = another.claim_run("a", THEIRS)
+    held = begun(quick, "b")
+    late = everything(run.number, run.epoch)
+    assert at_once(quick, late) == [Receipt(False)]
+    assert at_once(quick, late, Commit(held.number, 1)) == [Receipt(False), Receipt(True)]
+    loaded = another.load(new_owner.number)
+    assert not loaded.chunks
+    assert not loaded.records
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_nothing_is_committed_at_once_that_would_wait(quick, url, another):
+    """For another program that writes, for the disk, or for the listeners of all processes."""
+    run = begun(quick)
+    step = Commit(run.number, run.epoch, chunks=[Chunk(1, b"one")])
+    path = url.removeprefix("sqlite:///").partition("?")[0]
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writing:
+        writing.execute("BEGIN IMMEDIATE")
+        assert at_once(quick, step) is None
+    assert not another.load(run.number).chunks
+    assert at_once(quick, step) == [Receipt(True)]
+    assert at_once(quick, Commit(run.number, run.epoch, change=SUCCESS)) is None
+    with contextlib.closing(open_store(f"sqlite:///{path}")) as full:
+        assert full.commit_at_once([step], seconds=HOUR) is None
+    assert another.find("a").status is RunStatus.RUNNING
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_the_log_does_not_grow_for_ever(quick, url):
+    """Some commits are left to the connection that copies the log into the database."""
+    run = begun(quick)
+    left = 0
+    for n in range(2000):
+        record = Record(b"k", "tail", n, b"x" * 2000)
+        if at_once(quick, Commit(run.number, run.epoch, records=[record])) is None:
+            left += 1
+            done(quick, run, records=[record])
+    assert left == 10
+    log = Path(url.removeprefix("sqlite:///").partition("?")[0] + "-wal")
+    assert log.stat().st_size < 10_000_000
 
 
 def test_a_batch_commits_many_runs(store):

@@ -123,10 +123,17 @@ def test_show_shows_the_state_the_parameters_and_the_error(cascade):
 def test_steps_lists_what_is_done(cascade):
     lines = [line.split() for line in cascade("runs", "steps", "one").out.splitlines()]
     assert lines[0] == ["key", "task", "state", "when"]
-    assert [line[1:3] for line in lines[1:]] == [["load", "done"], *[["double", "done"]] * 3]
+    assert [line[1:3] for line in lines[1:5]] == [["load", "done"], *[["double", "done"]] * 3]
     listed = json.loads(cascade("runs", "steps", "one", "--json").out)
     assert listed[0]["key"].startswith(lines[1][0])
     assert listed[0]["time"].startswith("20")
+
+
+@pytest.mark.usefixtures("failed")
+def test_steps_says_what_an_ended_run_does_not_keep(cascade):
+    assert "are kept until that task, or that step, is done" in " ".join(
+        cascade("runs", "steps", "one").out.split()
+    )
 
 
 @pytest.mark.usefixtures("succeeded")

@@ -9,9 +9,10 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
+from cascade.runtime.durable.desk import Desk
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.runs import DurableRuns
-from cascade.runtime.durable.writer import Desk, Writer
+from cascade.runtime.durable.writer import Writer
 from cascade.runtime.graph_path.rules.commits import Commits
 
 #: Name → the function at whose call the process may be killed, before or after.

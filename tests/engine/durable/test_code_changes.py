@@ -342,6 +342,119 @@ def test_new_code_is_refused_and_the_old_code_can_go_on(store: RunStore, deploy:
         _resumed(store, old.total([old.price(1), old.done(0)]), on_code_change="refuse")
 
 
+# -- computing again ------------------------------------------------------------------------------
+
+STEPS = """
+called = []
+
+@cs.task
+def price(x):
+    called.append("price")
+    return {price}
+
+@cs.task
+def other(x):
+    called.append("other")
+    return x
+
+@cs.task
+def both(x, y):
+    called.append("both")
+    return x, y
+
+@cs.task
+def plan(x):
+    called.append("plan")
+    return both(price(x), {planned})
+
+@cs.task
+async def agent(left, *found):
+    called.append("agent")
+    return list(found) if left == 0 else agent.tail(left - 1, *found, {found})
+
+@cs.task
+def last(x):
+    called.append("last")
+    if {fails}:
+        raise OSError("no network")
+    return x
+"""
+
+
+def _steps(deploy: Deploy, **parts: Any) -> Any:
+    given = {"price": "2 * x", "planned": "other(x)", "found": "other(left)", "fails": False}
+    return deploy(STEPS.format(**(given | parts)))
+
+
+def _again(store: RunStore, target: Any, use_vm: bool) -> tuple[Any, list[events.CodeChanged]]:
+    seen: list[events.CodeChanged] = []
+
+    async def main() -> Any:
+        async with cs.Engine(store=store, on_code_change="recompute") as engine:
+            engine.bus.subscribe(events.CodeChanged, seen.append)
+            return await engine.run(target, run_id="r", use_vm=use_vm)
+
+    return asyncio.run(main()), seen
+
+
+@pytest.mark.parametrize("use_vm", [False, True])
+def test_what_old_code_has_computed_is_computed_again_once(
+    store: RunStore, deploy: Deploy, use_vm: bool
+) -> None:
+    """With all that needs it, and nothing else; a crash does not do it for the second time."""
+    old = _steps(deploy, fails=True)
+    _interrupted(old, store, old.last(old.both(old.price(1), old.other(1))))
+    new = _steps(deploy, price="3 * x", fails=True)
+    with pytest.raises(OSError, match="no network"):
+        _again(store, new.last(new.both(new.price(1), new.other(1))), use_vm)
+    assert new.called == ["price", "both", "last"]
+    third = _steps(deploy, price="3 * x")
+    value, (event,) = _again(store, third.last(third.both(third.price(1), third.other(1))), use_vm)
+    assert value == (3, 1)
+    assert third.called == ["last"]
+    assert set(event.changes) == {"deployed:last"}
+    run = store.find("r")
+    assert run is not None
+    assert not store.load(run.number).records
+
+
+@pytest.mark.parametrize("use_vm", [False, True])
+def test_a_returned_graph_of_old_code_is_made_again(
+    store: RunStore, deploy: Deploy, use_vm: bool
+) -> None:
+    old = _steps(deploy, planned="last(x)", fails=True)
+    _interrupted(old, store, old.plan(1))
+    new = _steps(deploy, planned="last(x + 1)")
+    assert _again(store, new.plan(1), use_vm)[0] == (2, 2)
+    assert sorted(new.called) == ["both", "last", "plan", "price"]
+
+
+@pytest.mark.parametrize("use_vm", [False, True])
+def test_an_agent_goes_on_at_its_step_and_makes_its_calls_again(
+    store: RunStore, deploy: Deploy, use_vm: bool
+) -> None:
+    old = _steps(deploy, found="both(price(left), last(left)) if left == 1 else price(left)",
+                 fails=True)  # fmt: skip
+    _interrupted(old, store, old.agent(3))
+    new = _steps(deploy, price="100 * x", found="price(left)")
+    assert _again(store, new.agent(3), use_vm)[0] == [6, 4, (100, 1)]
+    assert sorted(new.called) == ["agent", "both", "last", "price"]
+
+
+def test_all_is_computed_again_of_a_target_that_is_not_stored(
+    store: RunStore, deploy: Deploy
+) -> None:
+    class Opaque:
+        pass
+
+    old = _steps(deploy, fails=True)
+    _interrupted(old, store, old.last(old.both(old.price(1), old.other(Opaque()))))
+    new = _steps(deploy, price="3 * x")
+    target = new.last(new.both(new.price(1), new.other(Opaque())))
+    assert _again(store, target, False)[0][0] == 3
+    assert sorted(new.called) == ["both", "last", "other", "price"]
+
+
 def test_an_unknown_policy_is_refused() -> None:
     options: Any = {"on_code_change": "ignore"}
     with pytest.raises(ArgumentError, match="on_code_change must be 'warn', 'refuse'"):

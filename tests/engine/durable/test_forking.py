@@ -1,5 +1,7 @@
 """Forks: a new run that begins with what another one knows."""
 
+import sqlite3
+
 import pytest
 from tests.engine.durable.tasks import calls, fails, fragile
 
@@ -67,6 +69,35 @@ async def test_a_fork_knows_what_the_run_knows(store):
     assert (made.run_id, made.parent, made.status) == ("two", "one", RunStatus.ENQUEUED)
     assert await resumed(store, "two") == 6
     assert calls == {}
+
+
+@cs.task
+def pay(order: str, tx=cs.inject(cs.transaction)) -> str:
+    calls["pay"] += 1
+    tx.execute("INSERT INTO paid VALUES (?)", (order,))
+    return f"paid {order}"
+
+
+async def test_a_fork_knows_what_transactions_have_committed(tmp_path):
+    """D5: the effect is there, so the call is not made again."""
+    store = open_store(f"sqlite:///{tmp_path}/runs.db")
+    with sqlite3.connect(f"{tmp_path}/runs.db") as database:
+        database.execute("CREATE TABLE paid (name)")
+    fails["left"] = 1
+    async with cs.Engine(store=store) as engine:
+        with pytest.raises(ValueError, match="not yet"):
+            await engine.run(fragile(pay("book")), run_id="one")
+    steps = graphs_of(CODEC, store.load(store.find("one").number)).steps()
+    assert [step.task for step in steps] == ["pay"]
+    fork(store, CODEC, "one", "two")
+    fork(store, CODEC, "one", "three", again=["pay"])
+    assert await resumed(store, "two") == "paid book"
+    assert calls == {"fragile": 1}
+    assert await resumed(store, "three") == "paid book"
+    assert calls == {"pay": 1, "fragile": 1}
+    assert database.execute("SELECT count(*) FROM paid").fetchone() == (2,)
+    database.close()
+    store.close()
 
 
 @pytest.mark.parametrize(

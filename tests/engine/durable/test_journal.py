@@ -13,7 +13,7 @@ from tests.differential.crashes import Crash, Life, View
 import cascade as cs
 from cascade.adapters.stores import open_store
 from cascade.adapters.stores.memory import MemoryStore
-from cascade.runtime.durable import runs
+from cascade.runtime.durable import starting
 from cascade.runtime.events import ResultNotStored
 from cascade.spec.errors import (
     NotStorableError,
@@ -207,7 +207,7 @@ async def test_the_rows_of_caught_failures_are_dropped_with_their_step(store):
 
 async def test_a_run_that_nobody_brings_forward_is_dead(store, monkeypatch):
     """D3: a run that ends its process each time must not do so for ever."""
-    monkeypatch.setattr(runs, "MOST_RECOVERIES", 3)
+    monkeypatch.setattr(starting, "MOST_RECOVERIES", 3)
     async with cs.Engine(store=store) as engine:
         fails["left"] = 1
         with pytest.raises(ValueError, match="not yet"):

@@ -1,11 +1,13 @@
 """``engine.serve()``: workers claim what is due, take over from the dead, and hand over."""
 
 import asyncio
+import importlib
 import logging
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
@@ -17,8 +19,18 @@ from tests.engine.durable.notes import ROOT
 from tests.engine.durable.tasks import add, calls
 
 import cascade as cs
-from cascade.runtime.durable import runs
-from cascade.spec.errors import ArgumentError, RunCancelledError, RunError
+from cascade.graph.codec import Codec
+from cascade.runtime import durable_methods
+from cascade.runtime.durable.stored_options import stored_options
+from cascade.spec.errors import (
+    ArgumentError,
+    DeadlineError,
+    RunCancelledError,
+    RunConflictError,
+    RunError,
+    StepLimitError,
+    TaskNotImportedError,
+)
 from cascade.spec.run_rows import Lease, RunStatus
 
 
@@ -230,20 +242,22 @@ async def test_a_run_that_makes_no_progress_is_dead(store, caplog):
     for _ in range(3):
         store.claim_run("one", Lease("elsewhere", 0))
     async with serving(store, max_recoveries=3):
-        with pytest.raises(RunError, match="was claimed 3 times without any progress"):
+        with pytest.raises(RunConflictError, match="was claimed 3 times without any progress"):
             await handle.result()
     assert handle.status == "dead"
     assert calls["add"] == 0
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch) -> Path:
+def folder(tmp_path: Path, monkeypatch) -> Iterator[Path]:
     """A folder with a module that nothing has imported."""
     (tmp_path / "unknown_to_a_worker.py").write_text(
         "import cascade as cs\n\n@cs.task\ndef order(n):\n    return 2 * n\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
+    sys.modules.pop("unknown_to_a_worker", None)
+    yield tmp_path
+    sys.modules.pop("unknown_to_a_worker", None)
 
 
 @pytest.mark.usefixtures("folder")
@@ -260,7 +274,80 @@ async def test_a_run_of_an_unknown_module_is_left_to_others(store, caplog):
     assert "all that need the module 'unknown_to_a_worker', are left to other" in told[0].message
     async with serving(store, modules=["unknown_to_a_worker"]):
         assert [await handle.result() for handle in skipped] == [0, 2, 4]
+
+
+@cs.task
+def plan(n: int):
+    return importlib.import_module("unknown_to_a_worker").slow_order(n)
+
+
+async def test_a_run_whose_record_names_an_unknown_module_is_left_to_others(store, folder, caplog):
+    file = folder / "unknown_to_a_worker.py"
+    slow = "import asyncio\n\n@cs.task\nasync def slow_order(n):\n    {}\n    return 2 * n\n"
+    text = file.read_text()
+    file.write_text(text + slow.format("begun.set()\n    await asyncio.sleep(3600)"))
+    orders = importlib.import_module("unknown_to_a_worker")
+    orders.begun = asyncio.Event()
+    async with cs.Engine(store=store) as engine:
+        run = asyncio.ensure_future(engine.run(plan(3), run_id="one"))
+        await orders.begun.wait()
+        run.cancel()
+        await asyncio.wait([run])
+    file.write_text(text + slow.format("pass") + "# another size\n")
+    importlib.invalidate_caches()
     del sys.modules["unknown_to_a_worker"]
+    async with serving(store):
+        assert await cs.enqueue(store, add(1, 2), priority=-100).result() == 3
+    assert store.find("one").status is RunStatus.ENQUEUED
+    assert "all that need the module 'unknown_to_a_worker', are left to other" in caplog.text
+    async with cs.Engine(store=store) as engine:
+        with pytest.raises(TaskNotImportedError):
+            await engine.resume("one")
+    assert store.find("one").status is RunStatus.ENQUEUED
+    async with serving(store, modules=["unknown_to_a_worker"]):
+        async with asyncio.timeout(20):
+            while store.find("one").status is not RunStatus.SUCCEEDED:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+held: dict[str, asyncio.Event] = {}
+
+
+@cs.task
+async def endless(n: int):
+    if n == 0 and not held["first"].is_set():
+        held["first"].set()
+        await asyncio.sleep(3600)
+    return endless.tail(n + 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"max_steps": 50}, StepLimitError),
+        ({"max_rounds": 50}, StepLimitError),
+        ({"deadline": 3600}, DeadlineError),
+    ],
+)
+async def test_options_hold_for_the_worker_that_takes_a_run_over(
+    store, options, error, monkeypatch
+):
+    """Of the deadline, what is left since the run was created."""
+    held["first"] = asyncio.Event()
+    async with cs.Engine(store=store) as engine:
+        work = engine.run(endless(0), run_id="one", use_vm=True, **options)
+        run = asyncio.ensure_future(work)
+        await held["first"].wait()
+        run.cancel()
+        await asyncio.wait([run])
+    monkeypatch.setattr(durable_methods, "time", lambda: time.time() + 7200)
+    async with serving(store):
+        async with asyncio.timeout(20):
+            while store.find("one").status is not RunStatus.FAILED:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    loaded = store.load(store.find("one").number)
+    assert isinstance(Codec().loads(loaded.result), error)
+    assert stored_options(loaded.code) == {"use_vm": True, **options}
 
 
 async def test_old_runs_are_deleted_by_who_serves(store):
@@ -406,14 +493,21 @@ async def test_a_run_that_kills_its_workers_is_dead_at_last(place: Place):
     deaths = [pid for pid, called in place.lines() if called == "die 1"]
     assert deaths == [worker.pid for worker in place.workers]
     place.worker()
-    with pytest.raises(RunError, match="was claimed 3 times without any progress"):
+    with pytest.raises(RunConflictError, match="was claimed 3 times without any progress"):
         await handle.result()
 
 
-async def test_a_run_whose_code_has_changed_is_left_to_other_workers(store, monkeypatch, caplog):
+async def test_a_run_whose_code_has_changed_is_left_to_other_workers(
+    store, folder, monkeypatch, caplog
+):
     """D9: with ``on_code_change="refuse"`` it would be refused at each claim."""
-    cs.enqueue(store, add(1, 2), run_id="old")
+    import unknown_to_a_worker as orders
+
+    cs.enqueue(store, orders.order(1), run_id="old")
     store.claim_run("old", Lease("a worker that has died", 0))
+    file = folder / "unknown_to_a_worker.py"
+    file.write_text(file.read_text().replace("2 * n", "n + 1000"))
+    importlib.reload(orders)
     claims = []
     claim = store.claim
 
@@ -423,18 +517,16 @@ async def test_a_run_whose_code_has_changed_is_left_to_other_workers(store, monk
         return found
 
     monkeypatch.setattr(store, "claim", noted)
-    monkeypatch.setattr(runs, "code_changes", lambda *_: {"flows:add": ["flows:add changed"]})
     stop = asyncio.Event()
     async with cs.Engine(store=store, on_code_change="refuse") as engine:
         worker = asyncio.ensure_future(engine.serve(stop=stop))
         async with asyncio.timeout(20):
             while "is not for this worker" not in caplog.text:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        monkeypatch.setattr(runs, "code_changes", lambda *_: {})
-        later = cs.enqueue(store, add(2, 2), run_id="new")
-        assert await later.result() == 4
+        later = cs.enqueue(store, orders.order(2), run_id="new")
+        assert await later.result() == 1002
         stop.set()
         await worker
     assert claims == ["old", "new"]
     assert store.find("old").status is RunStatus.ENQUEUED
-    assert "run 'old' of 'add' is not for this worker: run 'old' began with other" in caplog.text
+    assert "run 'old' of 'order' is not for this worker: run 'old' began with other" in caplog.text

@@ -332,6 +332,8 @@ def test_policies_of_calls_are_refused() -> None:
         cs.sleep(60).with_capacity(gpu=1)
     with pytest.raises(LazyUseError, match="with_checkpoint"):
         cs.sleep(60).with_checkpoint(False)
+    with pytest.raises(LazyUseError, match="with_timeout"):
+        cs.sleep.map(seconds=[60, 70]).with_timeout(5)
 
 
 def test_waits_that_ended_early_are_forgotten() -> None:

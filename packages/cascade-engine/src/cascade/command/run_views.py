@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cascade.command.output import add_row, show, show_json, show_table, table
 from cascade.graph.durations import duration_text
 from cascade.spec.errors import SerializationError
-from cascade.spec.run_rows import RunRecord, RunStatus
+from cascade.spec.run_rows import FINISHED, RunRecord, RunStatus
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def show_run(codec: Codec, loaded: Loaded, steps: Sequence[Step], as_json: bool)
     show_table(made)
 
 
-def show_steps(steps: Sequence[Step], as_json: bool) -> None:
+def show_steps(run: RunRecord, steps: Sequence[Step], as_json: bool) -> None:
     """The nodes of a run with an outcome or a record."""
     if as_json:
         show_json([_json_of_step(step) for step in steps], "the list")
@@ -101,6 +101,11 @@ def show_steps(steps: Sequence[Step], as_json: bool) -> None:
             row = step.key.hex()[:_DIGITS], step.task or "–", state, when
             add_row(made, *row, styles={0: "dim", 2: _STYLES.get(step.state, "")})
         show_table(made)
+        if run.status in FINISHED:
+            show(
+                "Nodes that a task has returned, or an agent has called in a step, are kept until "
+                "that task, or that step, is done."
+            )
 
 
 def _status(run: RunRecord) -> str:

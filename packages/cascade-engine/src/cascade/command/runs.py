@@ -57,7 +57,8 @@ def steps(run: RunId, /, *, store: StoreUrl = None, json: AsJson = False) -> Non
     """List the nodes of a run that are done, or have continued as another call or a graph."""
     from cascade.command.run_views import show_steps
 
-    show_steps(_loaded(store, run)[1].steps(), json)
+    loaded, graphs = _loaded(store, run)
+    show_steps(loaded.run, graphs.steps(), json)
 
 
 @runs.command

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib import import_module
+from time import time
 from typing import Any, Unpack
 
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.durable.resuming import resumed
 from cascade.runtime.durable.retention import Retention
 from cascade.runtime.durable.runs import Begin, DurableRuns, durable_runs
+from cascade.runtime.durable.stored_options import left_at, stored_options
 from cascade.runtime.engine_options import EngineSettings
 from cascade.runtime.options import (
     DEFAULTS,
@@ -23,7 +25,7 @@ from cascade.runtime.options import (
 )
 from cascade.spec.checks import check_count, check_flag
 from cascade.spec.errors import RunError
-from cascade.spec.run_rows import RunRecord
+from cascade.spec.run_rows import FINISHED, Loaded
 
 
 class DurableMethods:
@@ -31,10 +33,13 @@ class DurableMethods:
 
     def _set_up_store(self, made: EngineSettings) -> None:
         self._durable = durable_runs(
-            made.store, made.durability, made.signing_key, made.modules, made.strict
+            made.store,
+            made.durability,
+            made.signing_key,
+            made.modules,
+            on_code_change=made.on_code_change,
+            strict=made.strict,
         )
-        if self._durable is not None:
-            self._durable.on_code_change = made.on_code_change
         self._retention = Retention(made.retention)
         #: What tells of the end of each ``serve`` under way → what stops it.
         self._serving: dict[asyncio.Event, asyncio.Event] = {}
@@ -54,8 +59,9 @@ class DurableMethods:
     async def resume(self, run_id: str, **options: Unpack[ResumeOptions]) -> Any:
         """Go on with a run of the store, by its id alone; or give its stored value.
 
-        The target and the parameters come from the store. What is done is not called again (D2);
-        of a run that has failed, what failed is (D8).
+        The target, the parameters, and the options that are not given come from the store; but a
+        run that has failed has the limits that are given now. What is done is not called again
+        (D2); of a run that has failed, what failed is (D8).
 
         Args:
             run_id: The id that the run was begun or enqueued with.
@@ -73,8 +79,14 @@ class DurableMethods:
         """
         given: RunOptions = {**options, "run_id": run_id}  # type: ignore[typeddict-item]
         how = self._how("resume", given)
+
+        def begin(loaded: Loaded) -> Begin:
+            stored = stored_options(loaded.code, loaded.run.status in FINISHED)
+            left = {name: value for name, value in stored.items() if name not in options}
+            return self._beginning(replace(how, **left))
+
         try:
-            return await resumed(self._stored("resume"), run_id, self._beginning(how))
+            return await resumed(self._stored("resume"), run_id, begin)
         except BaseException as error:
             leave_out_machinery(error)
             raise
@@ -107,7 +119,7 @@ class DurableMethods:
         Args:
             max_runs: Most runs at the same time.
             modules: Modules to import before: those with the tasks and schedules.
-            use_vm: Execute the runs on the virtual machine.
+            use_vm: Execute all runs on the virtual machine, also those that were not begun on it.
             max_recoveries: How often a run is claimed without any progress before it is dead (D3).
             stop: Ends it when it is set.
 
@@ -128,10 +140,11 @@ class DurableMethods:
         for name in modules:
             import_module(name)
 
-        def begin(run: RunRecord) -> Begin:
-            return self._beginning(
-                replace(DEFAULTS, use_vm=use_vm, run_id=run.run_id, priority=run.priority)
-            )
+        def begin(loaded: Loaded) -> Begin:
+            run = loaded.run
+            stored = left_at(stored_options(loaded.code), time() - run.created)
+            how = replace(DEFAULTS, run_id=run.run_id, priority=run.priority, **stored)
+            return self._beginning(replace(how, use_vm=use_vm or how.use_vm))
 
         worker = Worker(
             runs, begin, max_runs=max_runs, retention=self._retention, max_recoveries=max_recoveries

@@ -18,6 +18,7 @@ from cascade.runtime.durable.programs import Program as StoredProgram
 from cascade.runtime.durable.programs import wanted
 from cascade.runtime.durable.runs import Begin
 from cascade.runtime.durable.starting import value_of_run
+from cascade.runtime.durable.stored_options import options_of
 from cascade.runtime.durable_methods import DurableMethods
 from cascade.runtime.engine_options import EngineOptions, EngineSettings
 from cascade.runtime.engine_runs import EngineRuns, RunInfo
@@ -262,7 +263,14 @@ class Engine(DurableMethods):
         """An awaitable for the value of ``target``; the run is made, but has not begun."""
         if self._durable is not None and how.run_id is not None:
             codec, priority = self._durable.codec, how.priority
-            new = wanted(codec, how.run_id, target, params or {}, priority=priority)
+            new = wanted(
+                codec,
+                how.run_id,
+                target,
+                params or {},
+                priority=priority,
+                options=options_of(how),
+            )
             return value_of_run(self._durable, new, self._beginning(how))
         run = self._new_run(params, how)
         return self._runs.execute(run, target, self._strategy(how), how.deadline)

@@ -91,7 +91,8 @@ class EngineSettings:
             for nothing; the last milliseconds before a crash are made again. ``"exit"``: the run is
             committed when it ends.
         on_code_change: What to do when a run is resumed with other code than it began with:
-            ``"warn"``, and go on, or ``"refuse"`` it with a CodeChangedError.
+            ``"warn"``, and go on; ``"refuse"`` it with a CodeChangedError; or ``"recompute"`` what
+            the old code has computed, and all that needs it.
         signing_key: Signs what is stored, and refuses to read what was not signed with it.
         modules: Modules that may be imported because a run of the store names tasks or classes in
             them. All others must be imported already.

@@ -33,7 +33,7 @@ STEP_INTERVAL = 0.1
 #: What a durable run waits for (D4).
 Durability: TypeAlias = Literal["sync", "async", "exit"]
 #: What becomes of a durable run whose code has changed (D9).
-OnCodeChange: TypeAlias = Literal["warn", "refuse"]
+OnCodeChange: TypeAlias = Literal["warn", "refuse", "recompute"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S")

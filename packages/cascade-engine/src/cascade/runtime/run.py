@@ -161,7 +161,7 @@ class Run(RunEvents):
     def keep_journal(self, journal: Journal) -> None:
         """Record the outcomes of the run in ``journal``. Called before the run begins."""
         self.journal = journal
-        journal.tell = self._tell_not_stored
+        journal.outcomes.tell = self._tell_not_stored
         if journal.made:
             self.steps.add_earlier(journal.made)
         self.record = together(self.record, journal.record)

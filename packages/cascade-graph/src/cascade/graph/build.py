@@ -81,6 +81,8 @@ def inputs_of(lazy: LazyResult[Any]) -> tuple[LazyResult[Any], ...]:
 
 
 def _inputs_and_routes(lazy: LazyResult[Any]) -> Sequence[LazyResult[Any]]:
+    if type(lazy) is LazyResult:  # the most common class, and one without choices
+        return inputs_of(lazy)
     return (*inputs_of(lazy), *(other for _, other in lazy._choices))
 
 

@@ -15,6 +15,7 @@ import hmac
 import json
 from collections.abc import Iterable
 from gc import get_referents
+from json.encoder import encode_basestring
 from typing import Any, Final, Literal
 
 from cascade.graph.forms import JSON_ATOMS, UNREADABLE
@@ -27,6 +28,10 @@ _PLAIN: Final = JSON_ATOMS | {list, dict}
 #: Size of a level from which on repeated objects are looked at once.
 _MANY: Final = 10_000
 _SMALL: Final = 1 << 64
+#: Most members of a dict that is written without an encoder.
+_FEW: Final = 16
+_CONSTANTS: Final = {True: "true", False: "false", None: "null"}
+_CONSTANT_TYPES: Final = frozenset({bool, type(None)})
 _SIGNED = b'{"$signed":"'
 _BODY = b'","body":'
 _SIGNATURE = 64  # hex digits of a SHA-256
@@ -38,7 +43,7 @@ _encode = json.JSONEncoder(
     allow_nan=False,
     separators=(",", ":"),
 ).encode
-_decode = json.JSONDecoder().decode
+_scan: Final = vars(json.JSONDecoder())["scan_once"]  # in C; its wrappers are not
 
 
 class Codec:
@@ -98,7 +103,8 @@ class Codec:
         Raises:
             NotStorableError: A part of it has no stored form; the message has the place in it.
         """
-        return self.seal(self.encode(value), purpose)
+        body = self.encode(value)
+        return body if self._key is None else self.seal(body, purpose)
 
     def loads(self, body: bytes, purpose: bytes = b"") -> Any:
         """Decode what ``dumps`` returned for this purpose.
@@ -107,6 +113,8 @@ class Codec:
             SerializationError: It is not, the signature is not that of the key, or a class is not
                 found in this process.
         """
+        if self._key is None and not body.startswith(_SIGNED):
+            return self.decode(body)
         return self.decode(self.unseal(body, purpose))
 
     def encode(self, value: Any) -> bytes:
@@ -115,8 +123,12 @@ class Codec:
         Raises:
             NotStorableError: A part of it has no stored form; the message has the place in it.
         """
-        if type(value) is int and -_SMALL < value < _SMALL:
-            return b"%d" % value  # an encoder is made for each call of json
+        # An encoder is made for each call of json, which takes longer than most values.
+        kind = type(value)
+        if kind in JSON_ATOMS or (kind is dict and len(value) <= _FEW):
+            small = _small(value)
+            if small is not None:
+                return small
         try:
             names = _names_if_plain(value)
             if names is not None:
@@ -135,9 +147,15 @@ class Codec:
         """
         try:
             text = body.decode()
-            form = _decode(text)
+            form, end = _scan(text, 0)
         except (ValueError, RecursionError) as error:
             raise SerializationError(f"a stored value is not JSON: {error}") from None
+        except StopIteration as stop:
+            raise SerializationError(
+                f"a stored value is not JSON: no value at place {stop.value}"
+            ) from None
+        if end != len(text):
+            raise SerializationError(f"a stored value is not JSON: more text at place {end}")
         return self.value_of(form) if '"$' in text else form
 
     def value_of(self, form: Any) -> Any:
@@ -202,6 +220,34 @@ class Codec:
         assert self._key is not None
         message = b"%d:%b%b" % (len(purpose), purpose, body)
         return hmac.digest(self._key, message, "sha256").hex().encode()
+
+
+def _small(value: Any) -> bytes | None:
+    """A value, or a dict of such values, as JSON; None if another way has to be taken."""
+    try:
+        if type(value) is not dict:
+            text = _atom(value)
+            return None if text is None else text.encode()
+        members = []
+        for name, item in value.items():
+            text = _atom(item)
+            if text is None or type(name) is not str or name[:1] == "$":
+                return None
+            members.append(f"{encode_basestring(name)}:{text}")
+        return f"{{{','.join(members)}}}".encode()
+    except UnicodeEncodeError:  # a surrogate
+        return None
+
+
+def _atom(value: Any) -> str | None:
+    kind = type(value)
+    if kind is int:
+        return repr(value) if -_SMALL < value < _SMALL else None
+    if kind is str:
+        return encode_basestring(value)
+    if kind is float:
+        return repr(value) if value - value == 0 else None  # no nan and no infinity
+    return _CONSTANTS.get(value) if kind in _CONSTANT_TYPES else None
 
 
 def _names_if_plain(value: Any) -> Iterable[str] | None:

@@ -119,7 +119,10 @@ def _levels(lazies: Iterable[LazyResult[Any]]) -> list[list[LazyResult[Any]]]:
     depth_of = depths.__getitem__
     levels: list[list[LazyResult[Any]]] = []
     for lazy in lazies:
-        inputs = _inputs(lazy)
+        if type(lazy) is LazyResult and lazy._policies is None:
+            inputs: Sequence[LazyResult[Any]] = lazy._dependencies
+        else:
+            inputs = _inputs(lazy)
         depth = 1 + max(map(depth_of, inputs)) if inputs else 0
         depths[lazy] = depth
         if depth == len(levels):
@@ -150,8 +153,8 @@ class _Namer:
         self.keys = _Keys(known)
         self._strict = strict
         self._context = context
-        #: Task, or the name of another operation → the bytes that all keys of its calls begin with.
-        self._heads: dict[Operation | str, bytes] = {}
+        #: Task, or the name of another operation → a hash of what all keys of its calls begin with.
+        self._heads: dict[Operation | str, Any] = {}
         #: Node → its first user and the argument there; made when equal nodes are met.
         self._users: Mapping[LazyResult[Any], tuple[str, object]] | None = None
         self._places = _Places()
@@ -177,16 +180,21 @@ class _Namer:
         task = lazy.task
         # Each operator has an Operation of its own.
         part = task if isinstance(task, Task) else task.name
-        parts = [self._heads.get(part) or self._head(part)]
+        parts: list[bytes] = []
         try:
-            if _is_unordered(lazy):
+            if task is GATHER and _is_unordered(lazy):
                 parts.append(self._recipe(lazy.args[0], lazy.args[1:]))
             else:
                 for value in lazy.args:
-                    parts += self._argument(value)
+                    encode = ATOMS.get(type(value))
+                    if encode is not None:
+                        parts.append(encode(value))
+                    else:
+                        parts += self._argument(value)
             for name, value in sorted(lazy.kwargs.items()) if lazy.kwargs else ():
                 parts.append(b"name%d:%b" % (len(name.encode()), name.encode()))
-                parts += self._argument(value)
+                encode = ATOMS.get(type(value))
+                parts += self._argument(value) if encode is None else (encode(value),)
         except UndigestibleError:
             raise _unfit(lazy, self.keys) from None
         policies = lazy._policies
@@ -197,13 +205,13 @@ class _Namer:
             if policies.name is not None:
                 given = policies.name.encode("utf-8", "surrogatepass")
                 parts.append(b"named%d:%b" % (len(given), given))
-        return blake2b(b"".join(parts), digest_size=SIZE).digest()
+        whole = (self._heads.get(part) or self._head(part)).copy()  # quicker than a new one
+        whole.update(b"".join(parts))
+        digest: bytes = whole.digest()
+        return digest
 
     def _argument(self, value: Any) -> Sequence[bytes]:
         """The encoding of one argument; a lazy one is its key."""
-        encode = ATOMS.get(type(value))
-        if encode is not None:
-            return (encode(value),)
         if isinstance(value, LazyResult):
             return _KEY, self.keys[value]
         writer = Digester(None, self.keys, lenient=not self._strict)
@@ -230,18 +238,18 @@ class _Namer:
             built.append(writer.digest())
         return built[-1]
 
-    def _head(self, part: Any) -> bytes:
+    def _head(self, part: Any) -> Any:
         writer = Digester(None)
         named = isinstance(part, Task)
         writer.put(b"task" if named else b"node", (name_of(part) if named else part).encode())
         writer.put(b"in", self._context)
-        head = self._heads[part] = b"".join(writer.parts)
+        head = self._heads[part] = blake2b(b"".join(writer.parts), digest_size=SIZE)
         return head
 
 
 def _is_unordered(lazy: LazyResult[Any]) -> bool:
-    """Whether a node is a container with a set in it that holds lazy values."""
-    return lazy.task is GATHER and any(kind in _SETS for kind, _, _ in lazy.args[0].steps)
+    """Whether a container has a set in it that holds lazy values."""
+    return any(kind in _SETS for kind, _, _ in lazy.args[0].steps)
 
 
 def _unfit(lazy: LazyResult[Any], keys: Mapping[LazyResult[Any], NodeKey]) -> SerializationError:
@@ -268,7 +276,7 @@ def _first_users(
     for lazy in lazies:
         if not lazy._dependencies:
             continue
-        unordered = _is_unordered(lazy)
+        unordered = lazy.task is GATHER and _is_unordered(lazy)
         for place, value in (*enumerate(lazy.args), *lazy.kwargs.items()):
             if isinstance(value, LazyResult) and value not in users:
                 users[value] = lazy.name, None if unordered else place

@@ -7,12 +7,15 @@ A record is JSON. One of a graph, which a task returned::
 and one of a tail call, which is also the snapshot of a loop between two steps::
 
     {"task": "module:name", "step": 3, "args": {name: value, …}, "blueprint": id, "version": "2",
-     "lazy": {name: place, …}, "amounts": {capacity: amount}, "nodes": [node, …], "keys": [key, …]}
+     "lazy": {name: place, …}, "apart": {name: digest, …}, "amounts": {capacity: amount},
+     "nodes": [node, …], "keys": [key, …]}
 
 Nodes are those of ``cascade.graph.serialize``, and values those of ``cascade.graph.codec``. A place
 is the index of a node, or the key of a node that the run knows already, which is never written
 again. ``keys`` has the key of each node, because keys of equal nodes cannot be made again without
-the source that made the nodes; null for nodes that have none. ``version`` is that of the task, and
+the source that made the nodes; null for nodes that have none. Of ``*args`` and ``**kwargs``,
+``lazy`` has the places of their lazy elements: ``{name: {index or name: place, …}}``. ``apart`` has
+large arguments, which are stored by themselves. ``version`` is that of the task, and
 ``versions`` those of the tasks of the nodes, if they have any: ``{task: [version, parameters]}``.
 """
 
@@ -20,7 +23,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from cascade.graph.build import in_order
@@ -28,7 +31,7 @@ from cascade.graph.codec import Codec
 from cascade.graph.forms import UNREADABLE
 from cascade.graph.naming import NodeKey
 from cascade.graph.references import Resolver, reference_to
-from cascade.graph.serialize import nodes_of, read_nodes
+from cascade.graph.serialize import nodes_of, read_nodes, texts_of
 from cascade.graph.stored_calls import StoredCallReader, versions_of
 from cascade.graph.values import NO_KEYS, NONE_KNOWN, ValueReader
 from cascade.spec.blueprint import Literal
@@ -36,11 +39,23 @@ from cascade.spec.errors import ArgumentError, NotStorableError, SerializationEr
 from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult, as_lazy, gathered
 from cascade.spec.task import Task
-from cascade.spec.wording import error_text, name_of
+from cascade.spec.wording import error_text, name_of, short
 
 Keys: TypeAlias = Mapping[LazyResult[Any], NodeKey]
 _VERSION: Final = 1
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
+class Apart(NamedTuple):
+    """How large arguments are stored by themselves.
+
+    Attributes:
+        size: From which size on, in bytes.
+        keep: Stores a body, and gives its digest.
+    """
+
+    size: int
+    keep: Callable[[bytes], bytes]
 
 
 class GraphRecord(NamedTuple):
@@ -75,27 +90,32 @@ class TailRecord(NamedTuple):
     version: str | None = None
 
 
-def graph_record(target: LazyResult[Any], keys: Keys, known: Keys = NONE_KNOWN) -> bytes:
+def graph_record(
+    target: LazyResult[Any],
+    keys: Keys,
+    known: Keys = NONE_KNOWN,
+    lazies: Sequence[LazyResult[Any]] | None = None,
+) -> bytes:
     """Write that a task returned ``target``.
 
     Args:
         keys: The keys of the nodes of the graph.
         known: The keys of nodes that the run knew before; these are written as keys.
+        lazies: The nodes of the graph, in the order of ``in_order``, if they were found before.
 
     Raises:
         SerializationError: A node has no JSON form: its task cannot be imported by its name, or an
             argument or a policy has none. The message names the node.
     """
     if target in known:
-        lazies: Sequence[LazyResult[Any]] = ()
-        place: Any = known[target].hex()
+        lazies, place = (), _encode(known[target].hex())
     else:
-        lazies = in_order(target, routes=True, known=known.__contains__)
-        place = len(lazies) - 1
-    nodes, key_list = nodes_of(lazies, known), _keys_of(lazies, keys)
-    graph = {"cascade": _VERSION, "nodes": nodes}
-    rest = _versions(lazies)
-    return _dumps({"graph": graph, "target": place, "keys": key_list, **rest})
+        if lazies is None:
+            lazies = in_order(target, routes=True, known=known.__contains__)
+        place = str(len(lazies) - 1)
+    nodes = ",".join(texts_of(lazies, known))
+    rest = _encode({"keys": _keys_of(lazies, keys), **_versions(lazies)})[1:]
+    return f'{{"graph":{{"cascade":{_VERSION},"nodes":[{nodes}]}},"target":{place},{rest}'.encode()
 
 
 def tail_record(
@@ -108,6 +128,7 @@ def tail_record(
     blueprint: str | None = None,
     keys: Keys = NONE_KNOWN,
     known: Keys = NONE_KNOWN,
+    apart: Apart | None = None,
 ) -> bytes:
     """Write that a node continues by calling ``task`` with ``args``.
 
@@ -120,6 +141,7 @@ def tail_record(
         blueprint: The id of the blueprint that it enters, or goes on in.
         keys: The keys of the lazy values among and below the arguments.
         known: The keys of nodes that the run knew before; these are written as keys.
+        apart: Stores large arguments by themselves.
 
     Raises:
         NotStorableError: An argument has no stored form.
@@ -131,40 +153,52 @@ def tail_record(
             f"the task {name_of(task)} cannot be imported by that name; define it at the top "
             "level of a module"
         )
-    lazy: dict[str, LazyResult[Any]] = {}
+    lazy: dict[str, Any] = {}
     own = task.parameters.injections
     if own:  # each process opens resources for itself
         args = {n: v for n, v in args.items() if n not in own or not _is_same(v, own[n])}
     try:
         body = codec.encode(args if type(args) is dict else dict(args))
     except NotStorableError:
-        settled = {name: _settled(value) for name, value in args.items()}
-        lazy = {
-            n: value
-            for n, value in settled.items()
-            if isinstance(value, LazyResult) and type(args[n]) is not Literal
-        }
-        if not lazy and all(settled[name] is args[name] for name in settled):
-            raise
-        body = codec.encode({n: value for n, value in settled.items() if n not in lazy})
+        args, lazy = _separated(task, args)
+        body = codec.encode(args)
     rest: dict[str, Any] = {"amounts": dict(amounts)} if amounts else {}
+    if apart is not None and len(body) >= apart.size:
+        body, rest["apart"] = _without_large(codec, args, apart)
     if task.version is not None:
         rest["version"] = task.version
     if blueprint is not None:
         rest["blueprint"] = blueprint
     if lazy:
         rest |= _lazy_arguments(lazy, keys, known)
-    head = _dumps({"task": reference, "step": step})
-    return b"%b,%b%b}" % (head[:-1], b'"args":' + body, _joined(rest))
+    return b'{"task":%b,"step":%d,"args":%b%b}' % (_text(reference), step, body, _joined(rest))
+
+
+def digests_in(body: bytes) -> list[bytes]:
+    """The digests of the arguments that are stored apart from a record.
+
+    Raises:
+        SerializationError: It is no record.
+    """
+    if b'"apart":' not in body:
+        return []
+    try:
+        return [*map(bytes.fromhex, json.loads(body).get("apart", {}).values())]
+    except UNREADABLE as error:
+        raise SerializationError(f"a record cannot be read: {error_text(error)}") from error
 
 
 def read_record(
-    codec: Codec, body: bytes, known: Mapping[NodeKey, LazyResult[Any]] = NO_KEYS
+    codec: Codec,
+    body: bytes,
+    known: Mapping[NodeKey, LazyResult[Any]] = NO_KEYS,
+    fetch: Callable[[bytes], bytes] | None = None,
 ) -> GraphRecord | TailRecord:
     """Read a record. The codec's resolver finds the tasks and classes that it names.
 
     Args:
         known: Key → lazy value, for the nodes that the run knows. These are not made again.
+        fetch: Gives an argument that is stored apart by its digest.
 
     Raises:
         TaskNotImportedError: It names an object of a module that may not be imported.
@@ -176,11 +210,63 @@ def read_record(
         document = json.loads(body)
         if "graph" in document:
             return _read_graph(codec.resolver, document, known)
-        return _read_tail(codec, document, known)
+        return _read_tail(codec, document, known, fetch)
     except SerializationError:
         raise
     except UNREADABLE as error:
         raise SerializationError(f"a record cannot be read: {error_text(error)}") from error
+
+
+def _separated(
+    task: Task[..., Any], args: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The plain arguments, and the lazy ones; those of ``*args`` by index, ``**kwargs`` by name.
+
+    Raises:
+        NotStorableError: An argument has no stored form.
+    """
+    plain: dict[str, Any] = {}
+    lazy: dict[str, Any] = {}
+    for name, value in args.items():
+        if name == task.parameters.var_positional:
+            plain[name], found = _separated_items(dict(enumerate(value)))
+            plain[name] = [*plain[name].values()]
+        elif name == task.parameters.var_keyword:
+            plain[name], found = _separated_items(value)
+        else:
+            settled = _settled(value)
+            if isinstance(settled, LazyResult) and type(value) is not Literal:
+                lazy[name] = settled
+            else:
+                plain[name] = settled
+            continue
+        if found:
+            lazy[name] = found
+    return plain, lazy
+
+
+def _separated_items(items: Mapping[Any, Any]) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """Items with None in place of lazy ones, and these."""
+    plain, lazy = {}, {}
+    for key, value in items.items():
+        plain[key] = settled = _settled(value)
+        if isinstance(settled, LazyResult) and type(value) is not Literal:
+            plain[key], lazy[key] = None, settled
+    return plain, lazy
+
+
+def _without_large(
+    codec: Codec, args: Mapping[str, Any], apart: Apart
+) -> tuple[bytes, dict[str, str]]:
+    """The arguments that are not large, and the digests of the others."""
+    members, digests = [], {}
+    for name, value in args.items():
+        body = codec.encode(value)
+        if len(body) >= apart.size:
+            digests[name] = apart.keep(codec.seal(body)).hex()
+        else:
+            members.append(b"%b:%b" % (_text(name), body))
+    return b"{%b}" % b",".join(members), digests
 
 
 def _settled(value: Any) -> Any:
@@ -201,11 +287,25 @@ def _is_same(value: Any, own: Inject) -> bool:
     )
 
 
-def _lazy_arguments(lazy: Mapping[str, LazyResult[Any]], keys: Keys, known: Keys) -> dict[str, Any]:
-    together = gathered(list(lazy.values()), _lazy_arguments.__code__, 0)
+def lazy_ones(lazy: Mapping[str, Any]) -> list[LazyResult[Any]]:
+    """The lazy values among the arguments of a call; those of ``*args`` are in a mapping."""
+    found: list[LazyResult[Any]] = []
+    for value in lazy.values():
+        found += [value] if isinstance(value, LazyResult) else value.values()
+    return found
+
+
+def _lazy_arguments(lazy: Mapping[str, Any], keys: Keys, known: Keys) -> dict[str, Any]:
+    together = gathered(lazy_ones(lazy), _lazy_arguments.__code__, 0)
     lazies = in_order(together, routes=True, known=known.__contains__)[:-1]
     index = {node: place for place, node in enumerate(lazies)}
-    places = {n: known[v].hex() if v in known else index[v] for n, v in lazy.items()}
+
+    def place_of(value: Any) -> Any:
+        if isinstance(value, LazyResult):
+            return known[value].hex() if value in known else index[value]
+        return {str(key): place_of(inner) for key, inner in value.items()}
+
+    places = {name: place_of(value) for name, value in lazy.items()}
     nodes, key_list = nodes_of(lazies, known), _keys_of(lazies, keys)
     return {"lazy": places, "nodes": nodes, "keys": key_list, **_versions(lazies)}
 
@@ -230,14 +330,27 @@ def _read_graph(
 
 
 def _read_tail(
-    codec: Codec, document: Mapping[str, Any], known: Mapping[NodeKey, LazyResult[Any]]
+    codec: Codec,
+    document: Mapping[str, Any],
+    known: Mapping[NodeKey, LazyResult[Any]],
+    fetch: Callable[[bytes], bytes] | None,
 ) -> TailRecord:
     task = codec.resolver.task(document["task"])
     args, step = codec.value_of(document["args"]), document["step"]
     if type(args) is not dict or type(step) is not int:
         raise TypeError("its arguments are no dict, or its step is no int")
+    for name, digest in document.get("apart", {}).items():
+        if fetch is None:
+            raise LookupError(f"its argument {short(name)} is stored apart")
+        args[name] = codec.loads(fetch(bytes.fromhex(digest)))
     keys, find = _read_nodes(codec.resolver, document.get("nodes", ()), document, known)
-    args |= {name: find(place) for name, place in document.get("lazy", {}).items()}
+    for name, place in document.get("lazy", {}).items():
+        if not isinstance(place, dict):
+            args[name] = find(place)
+            continue
+        for key, inner in place.items():  # of *args or **kwargs
+            items = args[name]
+            items[int(key) if isinstance(items, list) else key] = find(inner)
     amounts, blueprint = document.get("amounts", {}), document.get("blueprint")
     return TailRecord(task, args, step, amounts, blueprint, keys, document.get("version"))
 
@@ -262,6 +375,11 @@ def _read_nodes(
 
 def _dumps(document: Mapping[str, Any]) -> bytes:
     return _encode(document).encode()
+
+
+@lru_cache(maxsize=256)
+def _text(reference: str) -> bytes:
+    return _encode(reference).encode()
 
 
 def _joined(rest: Mapping[str, Any]) -> bytes:

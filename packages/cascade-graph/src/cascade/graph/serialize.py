@@ -22,11 +22,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from json.encoder import encode_basestring_ascii
+from operator import is_
 from typing import Any
 
 from cascade.graph import fallbacks
 from cascade.graph.build import build_graph, in_order
-from cascade.graph.forms import UNREADABLE
+from cascade.graph.forms import JSON_ATOMS, UNREADABLE
 from cascade.graph.model import Graph
 from cascade.graph.references import Resolver
 from cascade.graph.values import (
@@ -59,6 +61,9 @@ _VERSION = 1
 _ATOMS = frozenset((str, bool, type(None)))
 #: Python refuses to write ints of very many digits in decimal.
 _HUGE = 1 << 64
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+#: The members of a call without policies.
+_CALL = {"task", "args", "kwargs"}
 #: What a node's operation is named by, also in blueprints.
 KINDS = ("task", "map", "gather", "router", "param", "env", "operator", "or_else", "catch")
 
@@ -89,6 +94,14 @@ def nodes_of(
     """
     index = {lazy: place for place, lazy in enumerate(lazies)}
     return [*map(NodeWriter(index, known).node, lazies)]
+
+
+def texts_of(
+    lazies: Sequence[LazyResult[Any]], known: Mapping[LazyResult[Any], bytes] = NONE_KNOWN
+) -> list[str]:
+    """The same as JSON texts, most often in a third of the time."""
+    index = dict(zip(lazies, range(len(lazies)), strict=True))
+    return [*map(NodeWriter(index, known).text, lazies)]
 
 
 def from_json(text: str, *, modules: Iterable[str] = ()) -> Graph:
@@ -170,6 +183,8 @@ class NodeWriter(ValueWriter):
     ) -> None:
         super().__init__(self._described, index, known)
         self._tasks: dict[Operation, str] = {}
+        #: Task → the begin of the text of each of its calls.
+        self._heads: dict[Operation, str] = {}
         self._lazy: LazyResult[Any] | None = None
 
     def node(self, lazy: LazyResult[Any]) -> dict[str, Any]:
@@ -200,6 +215,50 @@ class NodeWriter(ValueWriter):
                 self.refuse(f"the lazy amount of '{unseen[0]}' for each of its items")
             body["amounts"] = {name: self.place(amount) for name, amount in amounts}
         return body
+
+    def text(self, lazy: LazyResult[Any]) -> str:
+        """The same as JSON. Calls with plain arguments are written without an encoder."""
+        task = lazy.task
+        if type(lazy) is LazyResult and lazy._policies is None and type(task) is Task:
+            head = self._heads.get(task)
+            if head is None:
+                self._lazy = lazy
+                head = self._heads[task] = f'{{"task":{_encode(self.task(task))},"args":['
+            args = self._plain_arguments(lazy)
+            if args is not None and not lazy.kwargs:
+                return f'{head}{args}],"kwargs":{{}}}}'
+        if task is GATHER and lazy._policies is None:
+            places = self._plain_list(lazy)
+            if places is not None:
+                return f'{{"gather":[{places}]}}'
+        return _encode(self.node(lazy))
+
+    def _plain_list(self, lazy: LazyResult[Any]) -> str | None:
+        """The items of a list of nodes; None if it is another container, or has other items."""
+        container, inputs = fill(*lazy.args), lazy._dependencies
+        if type(container) is not list or len(container) != len(inputs):
+            return None
+        if not all(map(is_, container, inputs)):
+            return None
+        index = self.index
+        if not all(map(index.__contains__, inputs)):
+            return None  # one is known to the reader
+        return ",".join([f'{{"$node":{index[item]}}}' for item in inputs])
+
+    def _plain_arguments(self, lazy: LazyResult[Any]) -> str | None:
+        """The positional arguments of a call; None if one is neither plain nor a node."""
+        texts = []
+        for value in lazy.args:
+            kind = type(value)
+            if kind is int and -_HUGE < value < _HUGE:
+                texts.append(repr(value))
+            elif kind in _ATOMS:
+                texts.append(_text(value))
+            elif kind is LazyResult and value in self.index:
+                texts.append(f'{{"$node":{self.index[value]}}}')
+            else:
+                return None
+        return ",".join(texts)
 
     def _body(self, lazy: LazyResult[Any]) -> dict[str, Any]:
         if type(lazy) is LazyResult and isinstance(lazy.task, Task):
@@ -254,6 +313,12 @@ class NodeWriter(ValueWriter):
         return self.value(container)
 
 
+def _text(value: str | bool | None) -> str:
+    if type(value) is str:
+        return encode_basestring_ascii(value)
+    return "null" if value is None else "true" if value else "false"
+
+
 def _is_plain(value: Any) -> bool:
     kind = type(value)
     return kind in _ATOMS or (kind is int and -_HUGE < value < _HUGE)
@@ -269,6 +334,8 @@ def _read_node(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
         return lazy  # policies belong to the node before it
     if lazy._policies is not None:  # declared by its task; the node has what the call made of them
         lazy._policies.calls = PLAIN_CALLS
+    if len(node) == len(_CALL) and node.keys() == _CALL:  # most nodes
+        return lazy
     for condition in node.get("if", ()):
         lazy.run_if(reader.earlier(condition))
     if "retry" in node:
@@ -291,7 +358,10 @@ def _read_body(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
     read = reader.value
     if "task" in node:
         arguments = {name: read(v) for name, v in node["kwargs"].items()}
-        task, ordered, given = reader.call(node["task"], [*map(read, node["args"])], arguments)
+        given_args = node["args"]
+        if not JSON_ATOMS.issuperset(map(type, given_args)):
+            given_args = [*map(read, given_args)]
+        task, ordered, given = reader.call(node["task"], given_args, arguments)
         return task(*ordered, **given)
     if "map" in node:
         over = {name: read(v) for name, v in node["over"].items()}

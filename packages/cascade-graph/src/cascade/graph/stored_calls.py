@@ -25,13 +25,17 @@ Versions: TypeAlias = Mapping[str, tuple[str, Sequence[str]]]
 def versions_of(lazies: Iterable[LazyResult[Any]]) -> dict[str, tuple[str, Sequence[str]]]:
     """The versions of the tasks of nodes, as far as they have any."""
     found: dict[str, tuple[str, Sequence[str]]] = {}
-    for lazy in lazies:
-        task = lazy.factory if isinstance(lazy, MappedLazyResult) else lazy.task
+    tasks = dict.fromkeys([x.task if type(x) is LazyResult else _task_of(x) for x in lazies])
+    for task in tasks:
         if isinstance(task, Task) and task.version is not None:
             reference = reference_to(task)
             if reference is not None:
                 found[reference] = task.version, task.parameters.positional
     return found
+
+
+def _task_of(lazy: LazyResult[Any]) -> Any:
+    return lazy.factory if isinstance(lazy, MappedLazyResult) else lazy.task
 
 
 def fitted(task: Task[..., Any], version: str | None, named: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,6 +110,8 @@ class StoredCallReader(ValueReader):
     def __init__(self, versions: Versions, *reader: Any) -> None:
         super().__init__(*reader)
         self._versions = versions
+        #: Reference → task, version and names of the parameters when calls of it were stored.
+        self._stored: dict[Any, tuple[Task[..., Any], str | None, Sequence[str]]] = {}
 
     def call(self, reference: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskCall:
         """The task of a call, and the arguments to call it with now.
@@ -113,11 +119,15 @@ class StoredCallReader(ValueReader):
         Raises:
             CodeChangedError: The task does not take the arguments any more.
         """
-        task = self.resolver.task(reference)
-        version, names = self._versions.get(reference, (None, task.parameters.positional))
+        stored = self._stored.get(reference)
+        if stored is None:
+            task = self.resolver.task(reference)
+            known = self._versions.get(reference, (None, task.parameters.positional))
+            stored = self._stored[reference] = task, *known
+        task, version, names = stored
         if version == task.version:
             try:
-                task.parameters.bind(args, kwargs)
+                task.parameters.named(args, kwargs)
             except ArgumentError as error:
                 raise _changed(task, str(error)) from error
             return task, args, kwargs

@@ -386,7 +386,8 @@ class PolicyMethods(LazyValue):
                 f"{described(self)} calls no task, so {method}() has no meaning for it; apply it "
                 "to the lazy values that it is made of"
             )
-        if method in self.task.refuses:
+        called = getattr(self, "factory", self.task)  # of a map, the task of its items
+        if method in getattr(called, "refuses", ()):
             raise LazyUseError(
                 f"{described(self)} only waits, so {method}() has no meaning for it; wait_for() "
                 "has a timeout of its own, and a wait takes no capacity and is always kept"

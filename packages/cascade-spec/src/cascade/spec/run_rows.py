@@ -203,7 +203,12 @@ class Commit(NamedTuple):
     @property
     def writes(self) -> bool:
         """Whether it does more than renew the lease."""
-        return any(self[2:9]) or self.progress is not None or self.change is not None
+        return any(self[2:10]) or self.progress is not None or self.change is not None
+
+    @property
+    def drops(self) -> bool:
+        """Whether it deletes rows."""
+        return any(self[5:10])
 
 
 class Receipt(NamedTuple):

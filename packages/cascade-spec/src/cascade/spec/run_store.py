@@ -77,7 +77,7 @@ class RunStore(Protocol):
 
         Args:
             runs: With different ids.
-            lease: Who claims them, however far away their ``due`` is.
+            lease: Of the process that claims them, however far away their ``due`` is.
             dead: Owners that are known not to live any more: their leases are over.
 
         Raises:
@@ -243,3 +243,19 @@ class RunStore(Protocol):
 
     def close(self) -> None:
         """Close all connections; every method but this raises StoreError from then on."""
+
+
+@runtime_checkable
+class CommitsAtOnce(Protocol):
+    """A RunStore that can commit in less time than it takes to hand a commit to another thread."""
+
+    def commit_at_once(
+        self, batch: Sequence[Commit], *, seconds: float
+    ) -> Sequence[Receipt] | None:
+        """As ``RunStore.commit``, if that waits neither for a disk nor for a lock.
+
+        Called in the thread of an event loop.
+
+        Returns:
+            None if it would wait; nothing was written then.
+        """

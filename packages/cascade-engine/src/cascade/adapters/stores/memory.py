@@ -177,6 +177,11 @@ class MemoryStore:
             self._listeners.tell()
         return receipts
 
+    def commit_at_once(
+        self, batch: Sequence[Commit], *, seconds: float
+    ) -> Sequence[Receipt] | None:
+        return self.commit(batch, seconds=seconds)
+
     def _commit(self, commit: Commit, seconds: float) -> Receipt:
         run = self._runs.get(commit.run)
         if run is None:

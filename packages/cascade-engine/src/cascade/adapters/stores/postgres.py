@@ -219,7 +219,7 @@ class PostgresStore:
         rules.check_new([run])
 
         def fire(connection: Connection) -> bool:
-            # Others who fire the same schedule wait here for the end of this transaction.
+            # Other calls that fire the same schedule wait here for the end of this transaction.
             moved = connection.execute(
                 "INSERT INTO cascade.schedules AS s VALUES (%s, %s) "
                 "ON CONFLICT (name) DO UPDATE SET last = excluded.last "
@@ -306,7 +306,7 @@ class PostgresStore:
         """``action(connection)`` in a transaction.
 
         Args:
-            news: Tell those who listen, in all processes, when it is committed.
+            news: Tell the listeners in all processes, when it is committed.
         """
 
         def transact(connection: Connection) -> T:

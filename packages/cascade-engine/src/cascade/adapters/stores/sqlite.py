@@ -15,6 +15,7 @@ from cascade.adapters.stores.listeners import Listeners
 from cascade.adapters.stores.schema.sqlite import MIGRATIONS
 from cascade.adapters.stores.sqlite_files import SQLiteFile, writing
 from cascade.adapters.stores.sqlite_limits import SQLiteLimits
+from cascade.adapters.stores.sqlite_quick import QuickCommits
 from cascade.spec.checks import check_seconds
 from cascade.spec.errors import ArgumentError, StoreError
 from cascade.spec.run_rows import (
@@ -70,6 +71,7 @@ class SQLiteStore:
         #: as it takes, and not at the database's lock until that times out.
         self._of_tasks = threading.Lock()
         self._writer: sqlite3.Connection | None = None
+        self._quick = QuickCommits(self._file)
         self._readers = Idle(self._file.connect, sqlite3.Connection.close)
         self._listeners = Listeners(self._watch)
         self._closed = False
@@ -130,6 +132,21 @@ class SQLiteStore:
         news = any(commit.change is not None for commit in batch)
         with self._writing(news=news) as connection:
             return sqlite_rows.commit(connection, batch, time.time(), seconds)
+
+    def commit_at_once(
+        self, batch: Sequence[Commit], *, seconds: float
+    ) -> Sequence[Receipt] | None:
+        # With "full" a commit waits for the disk; and the end of a run is news for other processes.
+        if self._file.synchronous != "normal" or any(commit.change for commit in batch):
+            return None
+        if not batch or not self._lock.acquire(blocking=False):
+            return None
+        try:
+            rules.check_batch(batch)
+            self._check_open()
+            return self._quick.commit(batch, seconds)
+        finally:
+            self._lock.release()
 
     def find(self, run_id: str) -> RunRecord | None:
         with self._reading() as connection:
@@ -258,6 +275,7 @@ class SQLiteStore:
         with self._lock:
             self._closed = True
             writer, self._writer = self._writer, None
+            self._quick.close()
         if writer is not None:
             writer.close()
         self._listeners.close()
@@ -268,7 +286,7 @@ class SQLiteStore:
         """The one connection of this process that writes, in a transaction.
 
         Args:
-            news: Tell those who listen, in all processes, when it is committed.
+            news: Tell the listeners in all processes, when it is committed.
         """
         with self._lock, self._file.errors():
             self._check_open()

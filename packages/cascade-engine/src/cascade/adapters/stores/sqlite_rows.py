@@ -144,6 +144,8 @@ def commit(
     connection: sqlite3.Connection, batch: Sequence[Commit], now: float, seconds: float
 ) -> list[Receipt]:
     """Write those commits of a batch that are held."""
+    if len(batch) == 1 and batch[0].change is None:
+        return [_commit_one(connection, batch[0], now, seconds)]
     rows = _fences(connection, batch)
     held = [c for c in batch if c.run in rows and rules.is_held(c, *rows[c.run][:2])]
     if held:
@@ -160,6 +162,27 @@ def commit(
         else:
             receipts.append(Receipt(True, *row[2:]))
     return receipts
+
+
+def _commit_one(
+    connection: sqlite3.Connection, commit: Commit, now: float, seconds: float
+) -> Receipt:
+    """The same for one run that goes on, most often a step of an agent: two statements."""
+    writes = commit.writes
+    found = connection.execute(
+        "UPDATE cascade_runs SET lease_until = ?, updated = ?, "
+        "recoveries = CASE WHEN ? THEN 0 ELSE recoveries END, progress = coalesce(?, progress) "
+        "WHERE number = ? AND epoch = ? AND status = 'running' RETURNING cancelling, inbox",
+        (now + seconds, now, writes, commit.progress, commit.run, commit.epoch),
+    ).fetchall()
+    if not found:
+        return Receipt(False)
+    if writes:
+        write_contents(connection, [(commit.run, commit)])
+        if commit.drops:
+            _drop(connection, [commit])
+    ((cancelling, inbox),) = found
+    return Receipt(True, bool(cancelling), inbox)
 
 
 def _fences(

@@ -7,7 +7,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from cascade.graph.codec import Codec
 from cascade.graph.running_code import (
+    RunningCode,
     changed_tasks,
     from_document,
     running_code,
@@ -18,8 +20,10 @@ from cascade.graph.signatures import Signature
 from cascade.graph.wiring import wire
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.keys import Keys
+from cascade.runtime.durable.rows import CODE
 from cascade.spec.errors import CodeChangedError
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.run_rows import Loaded
 
 _log = logging.getLogger("cascade.durable")
 #: Most changes that a message tells, of each task.
@@ -28,23 +32,36 @@ _SHOWN: Final = 3
 Changes: TypeAlias = Mapping[str, Sequence[str]]
 
 
-def identity(signature: Signature, keys: Keys) -> bytes:
-    """What a run is a run of, and the code of its tasks, as they are stored (``NewRun.code``)."""
+def identity(signature: Signature, keys: Keys, options: Mapping[str, Any]) -> bytes:
+    """What a run is a run of, the code of its tasks, and its options, as they are stored.
+
+    They are ``NewRun.code``.
+    """
     document = json.loads(signature.to_bytes())
+    if options:
+        document["options"] = dict(options)
     document["code"] = to_document(running_code(tasks_of(keys)))
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def code_changes(stored: bytes, target: LazyResult[Any], journal: Journal) -> Changes:
-    """The tasks of unfinished nodes of ``target`` whose code is not that with which the run began.
+def stored_code(codec: Codec, loaded: Loaded) -> RunningCode | None:
+    """The code of a run's tasks when it began, or when it was last computed again.
 
-    Args:
-        stored: The identity of the run.
+    Raises:
+        SerializationError: It is damaged, or signed with another key.
     """
-    document = json.loads(stored).get("code") if stored else None
-    if document is None:
+    for record in loaded.records:
+        if record.kind == CODE:
+            return from_document(json.loads(codec.unseal(record.body, CODE.encode())))
+    document = json.loads(loaded.code).get("code") if loaded.code else None
+    return None if document is None else from_document(document)
+
+
+def code_changes(stored: RunningCode | None, target: LazyResult[Any], journal: Journal) -> Changes:
+    """The tasks of unfinished nodes of ``target`` whose code is not the stored one."""
+    if stored is None:
         return {}
-    changed = changed_tasks(from_document(document), running_code(tasks_of(journal.keys)))
+    changed = changed_tasks(stored, running_code(tasks_of(journal.keys)))
     if not changed or journal.has(target):
         return {}
     wiring = wire(target, journal.has)
@@ -63,7 +80,7 @@ def refuse_changed(run_id: str, changed: Changes) -> None:
         raise CodeChangedError(
             f"run {run_id!r} began with other code, and on_code_change='refuse': "
             f"{_told(changed)}. Let a process with the old code finish it, or go on with "
-            "on_code_change='warn'",
+            "on_code_change='warn' or 'recompute'",
             task.partition(":")[2] or task,
         )
 
@@ -71,6 +88,11 @@ def refuse_changed(run_id: str, changed: Changes) -> None:
 def warn_of_changed(run_id: str, changed: Changes) -> None:
     """Warn, once, that a run goes on with new code."""
     _log.warning("run %r goes on with new code: %s", run_id, _told(changed))
+
+
+def tell_of_recomputing(run_id: str, changed: Changes) -> None:
+    """Log, once, that what the old code of a run has computed is computed again."""
+    _log.info("run %r computes again what needs new code: %s", run_id, _told(changed))
 
 
 def _told(changed: Changes) -> str:

@@ -6,9 +6,13 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from cascade.graph.codec import Codec
+from cascade.graph.records import digests_in
+from cascade.runtime.durable.node_records import unsealed
 from cascade.runtime.durable.programs import stored_target
-from cascade.runtime.durable.rows import BLOB, without
-from cascade.runtime.durable.stored_graphs import Node, StoredGraphs
+from cascade.runtime.durable.rows import BLOB, CODE, without
+from cascade.runtime.durable.stored_graphs import Node, StoredGraphs, chunks_of
+from cascade.runtime.durable.stored_options import without_limits
+from cascade.runtime.durable.wait_records import WAIT
 from cascade.spec.errors import ArgumentError, RunConflictError, RunNotFoundError
 from cascade.spec.nearby import did_you_mean
 from cascade.spec.run_rows import Blob, Contents, Loaded, NewRun, RunRecord
@@ -25,7 +29,12 @@ def graphs_of(codec: Codec, loaded: Loaded) -> StoredGraphs:
     Raises:
         SerializationError: The run is damaged, or signed with another key.
     """
-    return StoredGraphs(stored_target(codec, loaded), loaded)
+    records = [
+        record if record.kind == WAIT else record._replace(body=unsealed(codec, record))
+        for record in loaded.records
+        if record.kind != CODE
+    ]
+    return StoredGraphs(stored_target(codec, loaded), loaded._replace(records=records))
 
 
 def fork(
@@ -76,7 +85,7 @@ def fork(
         found.root,
         loaded.program,
         codec.dumps({**codec.loads(loaded.params), **changed}) if changed else loaded.params,
-        loaded.code,
+        without_limits(loaded.code),
         found.priority,
         parent=run_id,
         contents=_contents(store, loaded, graphs, graphs.downstream(nodes)),
@@ -113,12 +122,13 @@ def _contents(
 ) -> Contents:
     """The rows of a run, without those of some nodes."""
     keys = {node for node in dropped if isinstance(node, bytes)}
-    chunks = [kept for chunk in loaded.chunks if (kept := without(chunk, keys)) is not None]
+    chunks = [kept for chunk in chunks_of(loaded) if (kept := without(chunk, keys)) is not None]
     large = {
         bytes.fromhex(row.body.decode())
         for row in graphs.rows
         if row.kind == BLOB and row.key not in keys
     }
-    blobs = store.blobs(loaded.run.number, large) if large else {}
     records = [record for record in loaded.records if record.key not in keys]
+    large.update(*[digests_in(record.body) for record in graphs.records if record.key not in keys])
+    blobs = store.blobs(loaded.run.number, large) if large else {}
     return Contents(chunks, records, [Blob(digest, body) for digest, body in blobs.items()])

@@ -64,7 +64,7 @@ class StoredRun(Generic[R]):
     def cancel(self) -> bool:
         """Ask the run to end, in whatever process it is; False if it has ended already.
 
-        A run that nobody executes is cancelled at once.
+        A run that no process executes is cancelled at once.
 
         Raises:
             RunNotFoundError: The run was deleted.

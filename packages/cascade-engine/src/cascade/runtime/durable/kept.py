@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from hashlib import blake2b
+from time import time
+from typing import Any, Final
 
 from cascade.graph.naming import NodeKey
-from cascade.runtime.durable.rows import BLOB, VALUE, Row, rows_of, written
-from cascade.runtime.durable.writer import Desk
+from cascade.runtime.durable.blobs import LARGE, Blobs
+from cascade.runtime.durable.desk import Desk
+from cascade.runtime.durable.rows import BLOB, VALUE, Later, Row, rows_of, written
 from cascade.spec.run_rows import Chunk
 
-#: Size in bytes from which on a value is stored apart.
-LARGE = 32_768
+#: Types of small values that never change and always have a stored form.
+LASTING: Final = frozenset({int, bool, float, type(None)})
 
 
 class Kept:
@@ -24,20 +26,21 @@ class Kept:
 
     Args:
         desk: Takes what is to be written.
+        blobs: Has the large values.
 
     Attributes:
         done: Outcomes of earlier processes that are still needed.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, blobs: Blobs) -> None:
         self._desk = desk
+        self._blobs = blobs
         self.done: dict[NodeKey, Row] = {}
         #: Node → the chunk of its outcome; chunk → how many outcomes in it are needed.
         self._chunks: dict[NodeKey, int] = {}
         self._needed: Counter[int] = Counter()
-        #: Node → the digest of its value, if that is stored apart; digest → its nodes.
-        self._digests: dict[NodeKey, bytes] = {}
-        self._mentions: Counter[bytes] = Counter()
+        #: The last chunk with such a value.
+        self._last = 0
 
     def load(self, chunks: Iterable[Chunk]) -> None:
         """Take over the outcomes of earlier processes.
@@ -45,33 +48,40 @@ class Kept:
         Raises:
             SerializationError: A chunk is damaged.
         """
+        done, places = self.done, self._chunks
         for chunk in chunks:
-            for row in rows_of(chunk):
-                if row.key in self.done:  # it was computed again nevertheless
+            rows = rows_of(chunk)
+            self._needed[chunk.number] += len(rows)
+            for row in rows:
+                if row.key in done:  # it was computed again nevertheless
                     self.drop(row.key)
-                self.done[row.key] = row
-                self._count(row.key, row.chunk)
+                done[row.key] = row
+                places[row.key] = chunk.number
                 if row.kind == BLOB:
-                    self._mention(row.key, bytes.fromhex(row.body.decode()))
+                    self._blobs.hold(row.key, [bytes.fromhex(row.body.decode())])
 
     def write(self, key: NodeKey, task: str, kind: int, owner: NodeKey | None, body: bytes) -> None:
         """Write an outcome, and a large value apart."""
         if len(body) >= LARGE and kind == VALUE:
-            digest = blake2b(body, digest_size=16).digest()
-            self._mention(key, digest)
-            self._desk.blob(digest, body)
+            digest = self._blobs.write(body)
+            self._blobs.hold(key, [digest])
             kind, body = BLOB, digest.hex().encode()
         self._count(key, self._desk.outcome(key, written(key, task, kind, owner, body)))
+
+    def write_later(self, key: NodeKey, task: str, value: Any) -> None:
+        """Write the value of a node of the target's graph, which is needed until the end.
+
+        It is encoded with the next commit. The type of the value is in ``LASTING``.
+        """
+        chunk = self._desk.outcome(key, Later(key, task, int(time() * 1000), value))
+        if chunk != self._last:  # one that is never dropped
+            self._last = chunk
+            self._needed[chunk] += 1
 
     def drop(self, key: NodeKey) -> None:
         """Forget an outcome that is not needed any more, if there is one."""
         self.done.pop(key, None)
-        digest = self._digests.pop(key, None)
-        if digest is not None:
-            self._mentions[digest] -= 1
-            if not self._mentions[digest]:
-                del self._mentions[digest]
-                self._desk.drop_blob(digest)
+        self._blobs.release(key)
         chunk = self._chunks.pop(key, None)
         if chunk is not None:
             self._desk.drop_outcome(key)
@@ -83,7 +93,3 @@ class Kept:
     def _count(self, key: NodeKey, chunk: int) -> None:
         self._chunks[key] = chunk
         self._needed[chunk] += 1
-
-    def _mention(self, key: NodeKey, digest: bytes) -> None:
-        self._digests[key] = digest
-        self._mentions[digest] += 1

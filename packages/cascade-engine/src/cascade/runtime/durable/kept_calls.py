@@ -71,17 +71,18 @@ class KeptCall:
         """``func`` in a transaction, for a worker. Markers among its arguments are filled there.
 
         Args:
-            is_abandoned: Whether nobody waits for the call any more. Asked before the commit.
+            is_abandoned: Whether the call was given up. Asked before the commit.
         """
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            transactions = self._journal.transactions
             key, _, owner = self._journal.place_of(self._node)
-            once = self._journal.once(key, Once)
+            once = transactions.once(key, Once)
             with once.lock:
                 if once.value is not _NONE:
                     return once.value
             # A store without transactions refuses here; that is an error of the task.
-            transacting = self._journal.transaction()
+            transacting = transactions.begin()
             failure: BaseException | None = None
             try:
                 with ExitStack() as until_committed:
@@ -89,7 +90,7 @@ class KeptCall:
                         try:
                             value = func(*_filled(opened, args), **_named(opened, kwargs))
                             self._refuse_continuing(value)
-                            body = self._journal.entry(key, self._task, owner, value)
+                            body = transactions.entry(key, self._task, owner, value)
                         except BaseException as error:
                             failure = error
                             raise _RollBack from None
@@ -97,10 +98,10 @@ class KeptCall:
                         if is_abandoned():
                             raise _RollBack
                         opened.keep(Outcome(key, 0, body))
-                    self._journal.committed_apart(key)
+                    transactions.committed(key)
                     once.value = value
             except _RollBack:
-                if failure is None:  # nobody gets this
+                if failure is None:  # it is raised nowhere
                     raise
             except LeaseLostError:
                 self._journal.desk.listener.lost_lease()

@@ -21,15 +21,21 @@ class Named(NamedTuple):
     key: NodeKey
     #: The journaled node that needs the graph to which this one belongs; None for the target's.
     owner: NodeKey | None
-    #: Whether every process that goes on with the run knows it from the beginning: it belongs to
-    #: the graph of the run's target.
-    lasts: bool
 
 
 class Keys(Mapping[LazyResult[Any], NodeKey]):
-    """The keys of nodes. Use it under the run's lock."""
+    """The keys of nodes. Use it under the run's lock.
 
-    def __init__(self) -> None:
+    Args:
+        lasting: The keys of the nodes of the run's target.
+
+    Attributes:
+        lasting: As given: those that a record may mention by their keys. Other nodes may be
+            mentioned by a later process before it meets them, so they are written out.
+    """
+
+    def __init__(self, lasting: Mapping[LazyResult[Any], NodeKey]) -> None:
+        self.lasting = lasting
         self._named: dict[weakref.ref[LazyResult[Any]], Named] = {}
         self._forget = self._named.pop
         #: Key → node; made when a record is read.
@@ -58,72 +64,47 @@ class Keys(Mapping[LazyResult[Any], NodeKey]):
         except CycleError:
             return {}
 
-    def put(
-        self,
-        keys: Mapping[LazyResult[Any], NodeKey],
-        owner: NodeKey | None,
-        lasts: bool = False,
-    ) -> None:
+    def put(self, keys: Mapping[LazyResult[Any], NodeKey], owner: NodeKey | None) -> None:
         """Remember the keys of new nodes, which ``owner`` needs."""
         for lazy, key in keys.items():
-            self._named[weakref.ref(lazy, self._forget)] = Named(key, owner, lasts)
+            self._named[weakref.ref(lazy, self._forget)] = Named(key, owner)
             if self._lazies is not None:
                 self._lazies[key] = lazy
 
     def named(self, lazy: LazyResult[Any]) -> Named | None:
         """The names of a node; None if it has none."""
-        return self._named.get(weakref.ref(lazy))
+        key = self.lasting.get(lazy)
+        return self._named.get(weakref.ref(lazy)) if key is None else Named(key, None)
+
+    def find(self, lazy: LazyResult[Any]) -> NodeKey | None:
+        """The key of a node; None if it has none."""
+        key = self.lasting.get(lazy)
+        if key is None:
+            named = self._named.get(weakref.ref(lazy))
+            return None if named is None else named.key
+        return key
 
     def by_key(self) -> Mapping[NodeKey, LazyResult[Any]]:
         """The nodes that live now."""
         if self._lazies is None:
             self._lazies = weakref.WeakValueDictionary()
-            for ref, named in self._named.items():
-                lazy = ref()
-                if lazy is not None:
-                    self._lazies[named.key] = lazy
+            for lazy in self:
+                self._lazies[self[lazy]] = lazy
         return self._lazies
 
-    @property
-    def lasting(self) -> Mapping[LazyResult[Any], NodeKey]:
-        """The nodes that a record may mention by their keys: those of the target's graph.
-
-        Others may be mentioned by a later process before it meets them. So they are written out.
-        """
-        return _Lasting(self)
-
     def __getitem__(self, lazy: LazyResult[Any]) -> NodeKey:
-        if not isinstance(lazy, LazyResult):  # an argument of a node, which has no weak references
+        # An argument of a node may be any object, also one without a hash or weak references.
+        found = self.find(lazy) if isinstance(lazy, LazyResult) else None
+        if found is None:
             raise KeyError(lazy)
-        return self._named[weakref.ref(lazy)].key
+        return found
 
     def __contains__(self, lazy: object) -> bool:
-        return isinstance(lazy, LazyResult) and weakref.ref(lazy) in self._named
+        return isinstance(lazy, LazyResult) and self.find(lazy) is not None
 
     def __iter__(self) -> Iterator[LazyResult[Any]]:
-        return iter([lazy for ref in self._named if (lazy := ref()) is not None])
+        yield from self.lasting
+        yield from [lazy for ref in self._named if (lazy := ref()) is not None]
 
     def __len__(self) -> int:
-        return len(self._named)
-
-
-class _Lasting(Mapping[LazyResult[Any], NodeKey]):
-    """The keys of nodes that every process of a run knows."""
-
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
-
-    def __contains__(self, lazy: object) -> bool:
-        named = self._keys.named(lazy) if isinstance(lazy, LazyResult) else None
-        return named is not None and named.lasts
-
-    def __getitem__(self, lazy: LazyResult[Any]) -> NodeKey:
-        if lazy not in self:
-            raise KeyError(lazy)
-        return self._keys[lazy]
-
-    def __iter__(self) -> Iterator[LazyResult[Any]]:
-        return iter([lazy for lazy in self._keys if lazy in self])
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self.lasting) + len(self._named)

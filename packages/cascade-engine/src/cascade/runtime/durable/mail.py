@@ -40,7 +40,7 @@ class Mail:
         self._store = store
         self._submit = submit
         self._loop = asyncio.get_running_loop()
-        #: Inboxes in which somebody waits → the number of their run in the store.
+        #: Inboxes in which a node waits → the number of their run in the store.
         self._awaited: dict[Inbox, int] = {}
         self._stop: Unsubscribe | None = None
         #: Inboxes to look for as soon as possible.
@@ -51,7 +51,7 @@ class Mail:
         self._end: asyncio.TimerHandle | None = None
 
     def watch(self, number: int, inbox: Inbox) -> None:
-        """Look for signals for a run in whose inbox somebody begins to wait."""
+        """Look for signals for a run in whose inbox a node begins to wait."""
         self._awaited[inbox] = number
         if self._stop is None:  # before the first look: what comes after that is news
             with suppress(StoreError):  # receipts tell, too, a few seconds later
@@ -125,7 +125,7 @@ class Mail:
         self._look()
 
     def _rest(self) -> None:
-        """Forget the runs in which nobody waits; without any, listen to the store no longer."""
+        """Forget the runs in which no node waits; without any, listen to the store no longer."""
         for inbox in [inbox for inbox in self._awaited if not inbox.is_awaited]:
             del self._awaited[inbox]
             self._wanted.pop(inbox, None)

@@ -7,10 +7,11 @@ keys of equal nodes cannot be made again from the nodes alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from cascade.graph.codec import Codec
-from cascade.graph.naming import ROOT, NodeKey
+from cascade.graph.naming import ROOT, NodeKey, node_keys
 from cascade.graph.records import GraphRecord, graph_record, read_record
 from cascade.graph.signatures import Signature, difference, signature_of
 from cascade.runtime.durable.code import identity
@@ -24,6 +25,9 @@ from cascade.spec.wording import short
 _PURPOSE = b"program"
 #: The start of a reference to the main module. In another process that is another module.
 _OF_MAIN = b'"__main__:'
+
+
+NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Program(NamedTuple):
@@ -63,19 +67,20 @@ def wanted(
     priority: int = 0,
     at: float | None = None,
     portable: bool = False,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> Wanted:
     """A run of ``target``. Its nodes get their keys, which takes some 3 µs each.
 
     Args:
         portable: Refuse a target that other processes cannot read.
+        options: Those for the processes that take it over; see ``stored_options``.
 
     Raises:
         NotStorableError: A value in ``params`` has no stored form.
         SerializationError: ``portable``, and other processes could not read the target.
     """
-    keys = Keys()
-    named = keys.new(target, ROOT)
-    keys.put(named, None, lasts=True)
+    named = node_keys(target, context=ROOT)
+    keys = Keys(named)
     signature = signature_of(named)
     try:
         program = _program_of(codec, target, named)
@@ -89,7 +94,7 @@ def wanted(
         signature.digest,
         program,
         codec.dumps(dict(params)),
-        identity(signature, keys),
+        identity(signature, keys, options),
         priority,
         at,
     )
@@ -137,9 +142,7 @@ def read_program(codec: Codec, loaded: Loaded) -> Program:
     record = read_record(codec, body)
     if not isinstance(record, GraphRecord):
         raise SerializationError(f"the target of run {run.run_id!r} in the store is damaged")
-    keys = Keys()
-    keys.put(record.keys, None, lasts=True)
-    return Program(record.target, keys, codec.loads(loaded.params))
+    return Program(record.target, Keys(record.keys), codec.loads(loaded.params))
 
 
 def stored_target(codec: Codec, loaded: Loaded) -> bytes | None:
@@ -159,7 +162,7 @@ def _program_of(
     Raises:
         SerializationError: They could not read it.
     """
-    body = graph_record(target, keys)
+    body = graph_record(target, keys, lazies=[*keys])
     if _OF_MAIN in body:
         raise SerializationError(
             f"target '{target.name}' needs the module __main__, which is another one in another "

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from cascade.runtime.durable.programs import read_program
 from cascade.runtime.durable.runs import Begin, DurableRuns
+from cascade.runtime.options import MOST_RECOVERIES
 from cascade.spec.errors import RunNotFoundError
-from cascade.spec.run_rows import RunStatus
+from cascade.spec.run_rows import Loaded, RunStatus
 
 
-async def resumed(runs: DurableRuns, run_id: str, begin: Begin) -> Any:
+async def resumed(runs: DurableRuns, run_id: str, begin: Callable[[Loaded], Begin]) -> Any:
     """The value of a stored run: stored, or computed from where it was.
+
+    Args:
+        runs: The durable runs of the engine.
+        run_id: The run.
+        begin: Gives what begins the run.
 
     Raises:
         RunNotFoundError: No run has the id.
         TaskNotImportedError: Its target is in a module that is neither imported nor allowed.
         SerializationError: Its target is not stored, or cannot be read in this process.
-        RunLeasedError: Somebody executes it.
-        RunConflictError: Its steps were deleted.
+        RunLeasedError: A process executes it.
+        RunConflictError: Its steps were deleted, or it is dead.
         Exception: As ``DurableRuns.execute``.
     """
     store = runs.store
@@ -29,11 +36,14 @@ async def resumed(runs: DurableRuns, run_id: str, begin: Begin) -> Any:
     if run.status is RunStatus.SUCCEEDED:
         return await runs.result(run)
     # Before the claim: a run whose target cannot be read stays as it is.
-    program = None
+    program = loaded = None
     if not run.trimmed:
-        program = read_program(runs.codec, await runs.call(store.load, run.number))
+        loaded = await runs.call(store.load, run.number)
+        program = read_program(runs.codec, loaded)
     dead = await runs.dead()
     claim = partial(store.claim_run, run_id, runs.lease, again=True, dead=dead)
     run = await runs.call(claim)
     assert program is not None  # a trimmed run cannot be claimed
-    return await runs.execute(run, program, begin)
+    assert loaded is not None
+    await runs.refuse_stuck(run, MOST_RECOVERIES)
+    return await runs.execute(run, program, begin(loaded))

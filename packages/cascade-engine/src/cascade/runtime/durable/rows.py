@@ -8,11 +8,12 @@ read when a run is resumed, values when they are needed.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from functools import lru_cache
 from time import time
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from cascade.graph.codec import Codec
 from cascade.graph.naming import NodeKey
 from cascade.spec.errors import SerializationError
 from cascade.spec.run_rows import Chunk
@@ -22,6 +23,8 @@ from cascade.spec.run_rows import Chunk
 VALUE: Final = 0
 ERROR: Final = 1
 BLOB: Final = 2
+#: The kind and the key of the record of the code with which a run was computed again.
+CODE: Final = "code"
 
 
 class Row(NamedTuple):
@@ -39,25 +42,44 @@ class Row(NamedTuple):
     time: float
 
 
+class Later(NamedTuple):
+    """The value of a node that is encoded when it is written: it is never changed in place."""
+
+    key: NodeKey
+    #: The name of the task.
+    task: str
+    #: When the node got it, in milliseconds since the epoch.
+    at: int
+    value: Any
+
+
 def written(key: NodeKey, task: str, kind: int, owner: NodeKey | None, body: bytes) -> bytes:
     """An outcome as two lines of a chunk. ``body`` is JSON, which has no line breaks."""
-    of = b"" if owner is None else owner.hex().encode()
-    now = int(time() * 1000)
-    return b'["%b",%b,%d,"%b",%d]\n%b' % (key.hex().encode(), _text(task), kind, of, now, body)
+    of = "" if owner is None else owner.hex()
+    head = f'["{key.hex()}",{_text(task)},{kind},"{of}",{int(time() * 1000)}]\n'
+    return head.encode() + body
 
 
-def rows_of(chunk: Chunk) -> Iterator[Row]:
+def written_later(codec: Codec, later: Later) -> bytes:
+    """The same for a value that was not encoded before."""
+    key, task, at, value = later
+    return f'["{key.hex()}",{_text(task)},{VALUE},"",{at}]\n'.encode() + codec.dumps(value)
+
+
+def rows_of(chunk: Chunk) -> list[Row]:
     """The outcomes in a chunk.
 
     Raises:
         SerializationError: It is damaged.
     """
     lines = chunk.body.split(b"\n")
+    number, from_hex = chunk.number, bytes.fromhex
     try:
-        for head, body in zip(lines[::2], lines[1::2], strict=True):
-            key, task, kind, owner, at = json.loads(head)
-            of = bytes.fromhex(owner) if owner else None
-            yield Row(bytes.fromhex(key), kind, of, body, chunk.number, task, at / 1000)
+        heads = json.loads(b"[%b]" % b",".join(lines[::2]))  # all at once: a tenth of the time
+        return [
+            Row(from_hex(key), kind, from_hex(owner) or None, body, number, task, at / 1000)
+            for (key, task, kind, owner, at), body in zip(heads, lines[1::2], strict=True)
+        ]
     except (ValueError, TypeError) as error:
         raise SerializationError(f"chunk {chunk.number} of a journal is damaged: {error}") from None
 
@@ -78,5 +100,5 @@ def without(chunk: Chunk, keys: Collection[NodeKey]) -> Chunk | None:
 
 
 @lru_cache(maxsize=1024)
-def _text(task: str) -> bytes:
-    return json.dumps(task).encode()
+def _text(task: str) -> str:
+    return json.dumps(task)

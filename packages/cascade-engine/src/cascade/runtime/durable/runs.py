@@ -12,15 +12,23 @@ from typing import Any, TypeAlias, TypeVar
 from cascade.adapters.processes import dead_among, own_name
 from cascade.adapters.stores.urls import open_store
 from cascade.graph.codec import Codec
-from cascade.runtime.durable.code import code_changes, refuse_changed, warn_of_changed
+from cascade.runtime.durable.code import (
+    code_changes,
+    refuse_changed,
+    stored_code,
+    tell_of_recomputing,
+    warn_of_changed,
+)
+from cascade.runtime.durable.desk import Desk
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.mail import Mail
 from cascade.runtime.durable.programs import Program
+from cascade.runtime.durable.recomputing import without_changed
 from cascade.runtime.durable.suspended import Suspended
 from cascade.runtime.durable.tenure import Tenure
-from cascade.runtime.durable.writer import LEASE, Desk, Writer
+from cascade.runtime.durable.writer import LEASE, Writer
 from cascade.runtime.execution.worker_calls import hold_until
-from cascade.runtime.options import MOST_RECOVERIES, Durability, OnCodeChange
+from cascade.runtime.options import Durability, OnCodeChange
 from cascade.spec.errors import (
     LeaseLostError,
     NotStorableError,
@@ -45,12 +53,10 @@ class DurableRuns:
         store: Keeps them.
         codec: Encodes values.
         durability: What they wait for (D4).
+        on_code_change: What becomes of a run whose code has changed (D9).
         seconds: For how long a lease holds.
         strict: Whether a value that cannot be stored is the error of its node (D7).
         owns: Whether to close the store at the end.
-
-    Attributes:
-        on_code_change: What becomes of a run whose code has changed (D9).
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class DurableRuns:
         codec: Codec,
         durability: Durability,
         *,
+        on_code_change: OnCodeChange = "warn",
         strict: bool = False,
         seconds: float = LEASE,
         owns: bool = False,
@@ -67,10 +74,10 @@ class DurableRuns:
         self._strict = strict
         self.codec = codec
         self._durability = durability
-        self.on_code_change: OnCodeChange = "warn"
+        self._on_code_change = on_code_change
         self._owns = owns
         self._seconds = seconds
-        self._writer = Writer(store, seconds)
+        self._writer = Writer(store, codec, seconds)
         #: Ids of runs that their handles have cancelled for good.
         self._cancelled: set[str] = set()
         self._threads: ThreadPoolExecutor | None = None
@@ -102,27 +109,33 @@ class DurableRuns:
         Raises:
             StoreError: The store cannot be used.
             LeaseLostError: Another process has taken the run over meanwhile.
-            RunCancelledError: Somebody has cancelled it.
+            RunCancelledError: It was cancelled.
             Suspended: It only waits, and ``unload`` lets it leave this process.
             Exception: The error of the run.
         """
-        if run.recoveries > MOST_RECOVERIES:
-            raise await self._dead_now(run)
         if loaded is None:
             loaded = await self.call(self.store.load, run.number)
         tenure = Tenure(run.run_id)
         desk = self._desk(run, loaded, tenure)
         try:
             desk.deferred = self._durability == "exit"
-            sync = self._durability == "sync"
-            journal = Journal(self.codec, program.keys, desk, sync=sync, strict=self._strict)
-            journal.fetch = partial(self._blob, run.number)
-            journal.run_id = run.run_id
-            journal.transaction = partial(self.store.transaction, run.number, run.epoch)
-            journal.unload = unload
+            journal = Journal(
+                run.run_id,
+                self.codec,
+                program.keys,
+                desk,
+                fetch=partial(self._blob, run.number),
+                transaction=partial(self.store.transaction, run.number, run.epoch),
+                sync=self._durability == "sync",
+                strict=self._strict,
+                unload=unload,
+            )
             mail = self._mail()
             journal.inbox.ask = partial(mail.watch, run.number, journal.inbox)
             tenure.begin(journal, mail)
+            if self._on_code_change == "recompute" and run.epoch > 1:
+                loaded, changes = without_changed(self.codec, loaded, program, desk)
+                journal.code_changes, journal.has_code = changes, bool(changes)
             journal.load(loaded)
             await self._compare_code(tenure, desk, journal, program, loaded)
             return await self._lived(tenure, desk, journal, partial(begin, program, journal))
@@ -167,24 +180,40 @@ class DurableRuns:
         Raises:
             CodeChangedError: There is some, and the engine refuses it; the run is left as it was.
         """
+        if self._on_code_change == "recompute":
+            if journal.code_changes:
+                tell_of_recomputing(loaded.run.run_id, journal.code_changes)
+            return
         if loaded.run.epoch > 1:
-            journal.code_changes = code_changes(loaded.code, program.target, journal)
+            stored = stored_code(self.codec, loaded)
+            journal.code_changes = code_changes(stored, program.target, journal)
         if not journal.code_changes:
             return
-        if self.on_code_change == "refuse":
+        if self._on_code_change == "refuse":
             await self._leave(tenure, desk, Change(RunStatus.ENQUEUED))
             refuse_changed(loaded.run.run_id, journal.code_changes)
         warn_of_changed(loaded.run.run_id, journal.code_changes)
 
-    async def _dead_now(self, run: RunRecord) -> RunConflictError:
-        """Declare a run dead, which seems to end each process that goes on with it (D3)."""
+    async def refuse_stuck(self, run: RunRecord, max_recoveries: int) -> None:
+        """Declare a run dead that seems to end each process which goes on with it (D3).
+
+        Args:
+            run: It was just claimed.
+            max_recoveries: How often a run is claimed without any progress before it is dead.
+
+        Raises:
+            RunConflictError: It is dead now.
+        """
+        if run.recoveries <= max_recoveries:
+            return
         error = RunConflictError(
-            f"run {run.run_id!r} was taken over {MOST_RECOVERIES} times without any progress, so "
-            "it is dead: no worker takes it any more; run it again to try once more",
+            f"run {run.run_id!r} of '{run.target}' is dead: it was claimed {run.recoveries - 1} "
+            "times without any progress, so it probably ends the processes that execute it; no "
+            "worker takes it any more; run it again by its id to try once more",
             run.run_id,
         )
         await self.release(run, Change(RunStatus.DEAD, self.codec.dumps(error)))
-        return error
+        raise error
 
     async def dead(self) -> list[str]:
         """The owners of runs in the store that are processes of this machine which have ended."""
@@ -198,7 +227,7 @@ class DurableRuns:
         return await result
 
     async def signal(self, run_id: str, name: str, value: Any) -> None:
-        """Send a signal to a run, whoever executes it (D11).
+        """Send a signal to a run, in whatever process it is executed (D11).
 
         Raises:
             NotStorableError: ``value`` has no stored form.
@@ -262,8 +291,7 @@ class DurableRuns:
             raise
         except Exception as error:
             if error is not tenure.lost:
-                status = RunStatus.CANCELLED if error is tenure.cancelled else RunStatus.FAILED
-                await self._leave(tenure, desk, Change(status, self.codec.dumps(error)))
+                await self._leave(tenure, desk, self._end_of(tenure, journal, error))
             raise
         try:
             body = self.codec.dumps(value)
@@ -272,6 +300,13 @@ class DurableRuns:
         journal.succeed()
         await self._leave(tenure, desk, Change(RunStatus.SUCCEEDED, body))
         return value
+
+    def _end_of(self, tenure: Tenure, journal: Journal, error: Exception) -> Change:
+        """How a run ends in the store that has ended with an error."""
+        if error is journal.not_imported:  # another process can go on with it
+            return Change(RunStatus.ENQUEUED)
+        status = RunStatus.CANCELLED if error is tenure.cancelled else RunStatus.FAILED
+        return Change(status, self.codec.dumps(error))
 
     async def _leave(self, tenure: Tenure, desk: Desk, change: Change) -> None:
         """Commit the end of a run, with all that is not committed yet.
@@ -325,7 +360,9 @@ def durable_runs(
     durability: Durability,
     signing_key: bytes | str | None,
     modules: Iterable[str] = (),
-    strict: bool = False,
+    *,
+    on_code_change: OnCodeChange,
+    strict: bool,
 ) -> DurableRuns | None:
     """The durable runs of an engine; None without a store.
 
@@ -336,9 +373,15 @@ def durable_runs(
     codec = Codec(signing_key=signing_key, modules=modules)
     if store is None:
         return None
-    if isinstance(store, RunStore):
-        return DurableRuns(store, codec, durability, strict=strict)
-    return DurableRuns(open_store(store), codec, durability, strict=strict, owns=True)
+    owns = not isinstance(store, RunStore)
+    return DurableRuns(
+        store if isinstance(store, RunStore) else open_store(store),
+        codec,
+        durability,
+        on_code_change=on_code_change,
+        strict=strict,
+        owns=owns,
+    )
 
 
 def value_of(codec: Codec, run: RunRecord, result: bytes | None) -> Any:

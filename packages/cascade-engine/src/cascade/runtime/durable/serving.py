@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from cascade.runtime.durable.handles import POLL
+from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.programs import Program, read_program
 from cascade.runtime.durable.retention import Retention
 from cascade.runtime.durable.runs import Begin, DurableRuns
@@ -25,7 +26,7 @@ from cascade.spec.errors import (
     CodeChangedError,
     LeaseLostError,
     RunCancelledError,
-    RunError,
+    RunConflictError,
     SerializationError,
     StoreError,
     TaskNotImportedError,
@@ -37,7 +38,7 @@ _log = logging.getLogger("cascade.worker")
 _UNLOAD: Final = 5.0
 #: Seconds between two sweeps of old runs.
 _SWEEP: Final = 60.0
-#: Seconds between two looks at who of this machine has died.
+#: Seconds between two looks at which processes of this machine have died.
 _LOOK: Final = 1.0
 
 
@@ -46,7 +47,7 @@ class Worker:
 
     Args:
         runs: The durable runs of the engine.
-        begin: Gives what begins a run.
+        begin: Gives what begins a run, of what the store knows of it.
         max_runs: Most runs at the same time.
         retention: For how long runs are kept after their end.
         max_recoveries: How often a run is claimed without any progress before it is dead.
@@ -55,7 +56,7 @@ class Worker:
     def __init__(
         self,
         runs: DurableRuns,
-        begin: Callable[[RunRecord], Begin],
+        begin: Callable[[Loaded], Begin],
         *,
         max_runs: int,
         retention: Retention,
@@ -135,7 +136,7 @@ class Worker:
             limit=free,
             dead=self._dead,
             # Its own runs are not due, unless this process was stopped for longer than a lease:
-            # then the next commit finds out who has them.
+            # then the next commit finds out which process has them.
             skip=self._unloadable | self._works.keys(),
         )
         claiming = asyncio.ensure_future(self._runs.call(claim))
@@ -165,17 +166,20 @@ class Worker:
 
     async def _execute(self, run: RunRecord) -> None:
         """Execute a claimed run to its end, which is in the store; its error is logged."""
+        journals: list[Journal] = []
+
+        def begin(program: Program, journal: Journal) -> Awaitable[Any]:
+            journals.append(journal)
+            return self._begin(loaded)(program, journal)
+
         try:
-            if run.recoveries > self._max_recoveries:
-                await self._give_up(run)
+            if await self._is_stuck(run):
                 return
             loaded = await self._runs.call(self._runs.store.load, run.number)
             program = await self._program(run, loaded)
             if program is not None:
                 del self._fresh[run.run_id]
-                await self._runs.execute(
-                    run, program, self._begin(run), loaded=loaded, unload=_UNLOAD
-                )
+                await self._runs.execute(run, program, begin, loaded=loaded, unload=_UNLOAD)
         except asyncio.CancelledError:
             raise  # it was handed over
         except Suspended:
@@ -189,6 +193,9 @@ class Worker:
             self._unloadable.add(run.run_id)
             self._tell(f"run {run.run_id!r} of '{run.target}' is not for this worker: {error}")
         except Exception as error:
+            if journals and error is journals[0].not_imported:
+                self._leave_to_others(run, error)
+                return
             _log.warning(
                 "run %r of '%s' failed: %s: %s",
                 run.run_id,
@@ -202,27 +209,31 @@ class Worker:
         try:
             return read_program(self._runs.codec, loaded)
         except SerializationError as error:
-            self._unloadable.add(run.run_id)
             await self._release(run, Change(RunStatus.ENQUEUED))
-            if isinstance(error, TaskNotImportedError):
-                self._tell(
-                    f"run {run.run_id!r} of '{run.target}', and all that need the module "
-                    f"{error.module!r}, are left to other workers: {error}",
-                    once_for=error.module,
-                )
-            else:
-                self._tell(f"run {run.run_id!r} is left to other workers: {error}")
+            self._leave_to_others(run, error)
             return None
 
-    async def _give_up(self, run: RunRecord) -> None:
-        """Let no worker take a run again that ends each process before its first commit."""
-        times = run.recoveries - 1
-        error = RunError(
-            f"run {run.run_id!r} of '{run.target}' is dead: it was claimed {times} times without "
-            "any progress, so it probably ends the processes that execute it"
-        )
-        _log.error("%s", error)
-        await self._release(run, Change(RunStatus.DEAD, self._runs.codec.dumps(error)))
+    def _leave_to_others(self, run: RunRecord, error: SerializationError) -> None:
+        """Claim a run no more which is enqueued again, because it cannot be read here."""
+        self._unloadable.add(run.run_id)
+        if isinstance(error, TaskNotImportedError):
+            self._tell(
+                f"run {run.run_id!r} of '{run.target}', and all that need the module "
+                f"{error.module!r}, are left to other workers: {error}",
+                once_for=error.module,
+            )
+        else:
+            self._tell(f"run {run.run_id!r} is left to other workers: {error}")
+
+    async def _is_stuck(self, run: RunRecord) -> bool:
+        """Whether a run is dead because it ends each process before its first commit."""
+        try:
+            await self._runs.refuse_stuck(run, self._max_recoveries)
+        except RunConflictError as error:
+            del self._fresh[run.run_id]
+            _log.error("%s", error)
+            return True
+        return False
 
     async def _release(self, run: RunRecord, change: Change) -> None:
         self._fresh.pop(run.run_id, None)

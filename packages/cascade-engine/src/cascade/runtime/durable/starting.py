@@ -7,6 +7,7 @@ from typing import Any
 
 from cascade.runtime.durable.programs import Wanted, check_same
 from cascade.runtime.durable.runs import Begin, DurableRuns
+from cascade.runtime.options import MOST_RECOVERIES
 from cascade.spec.errors import RunConflictError
 from cascade.spec.run_rows import Change, RunRecord, RunStatus
 
@@ -20,7 +21,8 @@ async def value_of_run(
         unload: As ``DurableRuns.execute`` takes it.
 
     Raises:
-        RunConflictError: The id belongs to a run of another target, or with other parameters.
+        RunConflictError: The id belongs to a run of another target, or with other parameters; or
+            the run is dead.
         RunLeasedError: Another process executes it, or another run of this one.
         Exception: As ``DurableRuns.execute``.
     """
@@ -28,6 +30,7 @@ async def value_of_run(
         run = await _claimed(runs, wanted)
     if run.status is RunStatus.SUCCEEDED:
         return await runs.result(run)
+    await runs.refuse_stuck(run, MOST_RECOVERIES)
     return await runs.execute(run, wanted.program, begin, unload=unload)
 
 

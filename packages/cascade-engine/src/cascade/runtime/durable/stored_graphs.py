@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 from cascade.graph.naming import NodeKey
 from cascade.runtime.durable.rows import ERROR, Row, rows_of
 from cascade.spec.errors import SerializationError
-from cascade.spec.run_rows import Loaded, Record
+from cascade.spec.run_rows import Chunk, Loaded, Record
 
 #: A key; or, of a node that has none, its document and place there.
 Node: TypeAlias = NodeKey | tuple[int, int]
@@ -35,17 +35,28 @@ class Step(NamedTuple):
     owner: NodeKey | None
 
 
+def chunks_of(loaded: Loaded) -> list[Chunk]:
+    """The outcomes of a run. Those that transactions of tasks have written are the last chunk."""
+    if not loaded.outcomes:
+        return [*loaded.chunks]
+    last = max((chunk.number for chunk in loaded.chunks), default=0)
+    body = b"\n".join([outcome.body for outcome in loaded.outcomes])
+    return [*loaded.chunks, Chunk(last + 1, body)]
+
+
 class StoredGraphs:
     """The nodes that a run has named in its store.
 
     Args:
         program: The record of its target, unsealed; None if it is not stored.
-        loaded: The run.
+        loaded: The run, with its records unsealed.
 
     Attributes:
         names: Node → the name of its task.
+        tasks: Node → the reference of its task, or of the task that it maps.
         params: Node → the name that it reads, for ``Param`` nodes.
         rows: The outcomes.
+        records: As loaded.
 
     Raises:
         SerializationError: The run is damaged.
@@ -53,9 +64,10 @@ class StoredGraphs:
 
     def __init__(self, program: bytes | None, loaded: Loaded) -> None:
         self.names: dict[Node, str] = {}
+        self.tasks: dict[Node, str] = {}
         self.params: dict[Node, str] = {}
-        self.rows: list[Row] = [row for chunk in loaded.chunks for row in rows_of(chunk)]
-        self._records = loaded.records
+        self.rows: list[Row] = [row for chunk in chunks_of(loaded) for row in rows_of(chunk)]
+        self.records = loaded.records
         #: Node → the nodes that need it.
         self._users: dict[Node, set[Node]] = {}
         #: Name of a task → the maps over it; map → its items; item → its maps.
@@ -80,7 +92,7 @@ class StoredGraphs:
         ]
         continued = [
             Step(r.key, self.names.get(r.key, _task_of(r)), "continued", r.step, None, _owner(r))
-            for r in self._records
+            for r in self.records
         ]
         return done + continued
 
@@ -92,7 +104,7 @@ class StoredGraphs:
         for row in self.rows:
             if row.owner is not None:
                 inner.setdefault(row.owner, []).append(row.key)
-        for record in self._records:
+        for record in self.records:
             if record.context:
                 inner.setdefault(record.context, []).append(record.key)
         while new:
@@ -117,6 +129,8 @@ class StoredGraphs:
         ]
         for key, node in zip(keys, nodes, strict=True):
             self.names[key] = name = _name_of(node)
+            if (task := node.get("task", node.get("map"))) is not None:
+                self.tasks[key] = task
             if "param" in node:
                 self.params[key] = node["param"]
             if "map" in node:

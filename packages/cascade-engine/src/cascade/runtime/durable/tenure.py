@@ -20,7 +20,7 @@ class Tenure:
     Attributes:
         run_id: The run.
         lost: The error with which the run ends here, because the store or the lease was lost.
-        cancelled: The error with which it ends because somebody has cancelled it.
+        cancelled: The error with which it ends because it was cancelled.
         left: Done when the end of the run is committed; None before the run has ended.
     """
 
@@ -36,7 +36,7 @@ class Tenure:
         self.left: Future[None] | None = None
 
     def cancel(self) -> RunCancelledError:
-        """The error with which the run ends, because somebody has cancelled it."""
+        """The error with which the run ends, because it was cancelled."""
         self.cancelled = RunCancelledError(f"run {self.run_id!r} was cancelled", self.run_id)
         return self.cancelled
 
@@ -54,7 +54,7 @@ class Tenure:
         if self._journal is not None:
             self._journal.end()
 
-    # -- in the writer's thread ---------------------------------------------------------------
+    # -- in the writer's thread, or in a turn of the event loop of its own -----------------------
 
     def committed(self, waiting: list[Callable[[], object]], receipt: Receipt) -> None:
         if self.left is not None:
@@ -92,7 +92,10 @@ class Tenure:
 
     def _in_loop(self, call: Callable[..., object], *args: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(call, *args)
+            if asyncio._get_running_loop() is self._loop:
+                call(*args)
+            else:
+                self._loop.call_soon_threadsafe(call, *args)
 
     # -- in the loop's thread -----------------------------------------------------------------
 

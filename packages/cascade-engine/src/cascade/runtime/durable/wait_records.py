@@ -6,7 +6,7 @@ import json
 from typing import Final
 
 from cascade.graph.naming import NodeKey
-from cascade.runtime.durable.writer import Desk
+from cascade.runtime.durable.desk import Desk
 from cascade.spec.errors import SerializationError
 from cascade.spec.run_rows import Record
 
@@ -14,6 +14,11 @@ from cascade.spec.run_rows import Record
 WAIT: Final = "wait"
 #: The end of their keys: a node that has waited may have a record of what it continues as.
 _END: Final = b"/wait"
+
+
+def node_of(record: Record) -> NodeKey:
+    """The node of a record, of its wait or of what it continues as."""
+    return record.key.removesuffix(_END) if record.kind == WAIT else record.key
 
 
 class WaitRecords:

@@ -329,9 +329,14 @@ class Nodes:
         slots = segment.slots
         user = slots.get(node)
         if type(user) is LazyResult and not (
-            self._record is not None or self._end.gaps or self.watched or segment.foreign
+            self._end.gaps or self.watched or segment.foreign
         ):  # the same for the commonest case: a value for one other node
+            if self._record is not None and node not in segment.outside:
+                self._record(node, value)
             slots[node] = value
+            if self._journal is not None and self._journal.holds(node, (user,)):
+                self._around.commits.hold(partial(self._release, segment, [user]))
+                return
             left = segment.waits.get(user, 1) - 1
             if left:
                 segment.waits[user] = left

@@ -20,6 +20,7 @@ from cascade.runtime.graph_path.dispatching.admission import Admission
 from cascade.runtime.graph_path.dispatching.openings import Openings
 from cascade.runtime.graph_path.dispatching.resting import Resting
 from cascade.runtime.graph_path.dispatching.stages import Stages
+from cascade.runtime.graph_path.record_intervals import RENEWAL
 from cascade.runtime.graph_path.segments import Item, Segment, Work, node_of
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.threads.crowd import PoolCrowd
@@ -377,7 +378,13 @@ class Dispatch:
             loop.call_soon_threadsafe(self._pump, context=context)
 
     def _pump(self) -> None:
-        if self.lanes is not None:
+        if self.lanes is None:
+            return
+        journal = self._run.journal
+        if journal is not None and journal.desk.is_overdue:
+            journal.desk.hurry()
+            self._run.loop.call_later(RENEWAL, self._pump)  # in the same context
+        else:
             self.lanes.pump()
 
     def start_task(self, item: Item) -> None:

@@ -35,6 +35,7 @@ class EventLoopLane:
         self._begin = around.beginnings.begin
         self._following = around.following
         self._dispatch = around.dispatch
+        self._commits = None if around.run.journal is None else around.commits
         #: Asyncio task → its work, for ``cs.current``.
         self.working: dict[asyncio.Task[Any], Work] = {}
         self._processor = NodeProcessor(
@@ -60,6 +61,8 @@ class EventLoopLane:
                     self._around.waits.begin(work)
                     return
                 is_batch = work.loop is not None
+                if self._commits is not None:
+                    await self._commits.renewed_lease()
                 try:
                     if is_batch:
                         budget = budget or YieldBudget()

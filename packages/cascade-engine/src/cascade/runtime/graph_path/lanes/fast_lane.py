@@ -75,6 +75,8 @@ class FastLane:
         watched = self._reports.wanted
         ready = pool.queue()
         popleft, push, push_first = ready.popleft, ready.append, ready.appendleft
+        if self._run.journal is not None:
+            popleft = around.commits.guarded(popleft)
         recorded, watched_places = self._run.record is not None, self._nodes.watched
         first = self._nodes.first
         assert first is not None

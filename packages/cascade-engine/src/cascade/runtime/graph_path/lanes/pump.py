@@ -55,6 +55,7 @@ class Pump:
         self._reports, self.end = around.reports, around.end
         self._nodes = around.nodes
         self._dispatch = around.dispatch
+        self._commits = None if around.run.journal is None else around.commits
         self._thread = get_ident()
         self.limits = TimeLimits(self.run.loop, self.run.context)
         self._monitor: Any = self.run.monitor or Unwatched()
@@ -101,6 +102,8 @@ class Pump:
     def _next(self) -> Item | None:
         """The next item. None if there is none, which ends the pumping."""
         dispatch = self._dispatch
+        if self._commits is not None and self._commits.is_overdue:
+            return None  # the pumping goes on when the lease is renewed
         try:
             return dispatch.sent.popleft()
         except IndexError:

@@ -45,6 +45,7 @@ class SlowLane:
         self._begin = around.beginnings.begin
         self._following = around.following
         self._dispatch = around.dispatch
+        self._commits = None if around.run.journal is None else around.commits
 
     def work_on(self, item: Item) -> bool:
         """Call plain functions for a node, one after the other.
@@ -65,6 +66,8 @@ class SlowLane:
                 cell = self._dispatch.pool.cell()
                 cell[0] = (work.segment, work)  # for ``cs.current``
             while work is not None and not end.stopping:
+                if self._commits is not None:
+                    self._commits.await_lease()
                 try:
                     if work.handed is not PENDING:
                         result, work.handed = work.handed, PENDING

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, Final
 
@@ -14,9 +14,10 @@ from cascade.runtime.execution.cancels import IsCancelled
 from cascade.runtime.execution.contexts import is_written
 from cascade.runtime.execution.coroutines import Unwatched, driven
 from cascade.runtime.execution.fairness import YieldBudget
-from cascade.runtime.graph_path.looping.loop_batches import Steps
+from cascade.runtime.graph_path.looping.loop_batches import Loop, Steps
 from cascade.runtime.graph_path.looping.loop_entries import LoopEntries
 from cascade.runtime.graph_path.looping.loop_steps import allowed_steps, count_steps, fail_here
+from cascade.runtime.graph_path.record_intervals import OFTEN
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.loops.protocol import PAUSED
@@ -43,6 +44,7 @@ class AwaitedLoop(AwaitedCall):
         is_cancelled: Whether the engine has cancelled the current asyncio task.
         work: Work in a loop of coroutine functions.
         budget: Counts the steps.
+        note_batch: Called after each batch of a durable run.
 
     Attributes:
         work, reports: As given.
@@ -54,10 +56,12 @@ class AwaitedLoop(AwaitedCall):
 
     __slots__ = (
         "_budget",
+        "_note_batch",
         "_entries",
         "_most",
         "_run",
         "_steps",
+        "_timer",
         "made",
         "outcome",
         "reports",
@@ -73,6 +77,7 @@ class AwaitedLoop(AwaitedCall):
         is_cancelled: IsCancelled | None,
         work: Work,
         budget: YieldBudget,
+        note_batch: Callable[[Work, Loop], None] | None = None,
     ) -> None:
         loop = work.loop
         assert loop is not None
@@ -83,6 +88,9 @@ class AwaitedLoop(AwaitedCall):
         self.reports = reports
         self.work = work
         self._budget = budget
+        self._note_batch = note_batch
+        #: Ends a batch of a durable run, however long its steps wait, for its record.
+        self._timer: asyncio.TimerHandle | None = None
         self._steps: Steps | None = None
         #: The calls of the only batch; None for any number of batches.
         self._most: int | None = None
@@ -148,6 +156,8 @@ class AwaitedLoop(AwaitedCall):
         if most is None:
             most = min(allowed_steps(run, work, self._budget.left), _FEW)
         self._steps = steps = run.steps.begin(Steps, most)
+        if self._note_batch is not None:
+            self._timer = run.loop.call_later(OFTEN, steps.end)
         self.before = self.task.cancelling()
         context = run.context
         now = (self.before, self.task, loop.context, len(context), run.held)
@@ -160,6 +170,9 @@ class AwaitedLoop(AwaitedCall):
         """
         if self._most is not None or self.is_cancelled(0):
             return True
+        journal = self._run.journal
+        if journal is not None and journal.desk.is_overdue:
+            return True  # the lane waits for the lease
         return self._run.constraints.any or bool(self.work.policies.capacities)
 
     def ended(self, result: Any, waits: int, since: float) -> bool:
@@ -180,8 +193,16 @@ class AwaitedLoop(AwaitedCall):
             loop.context = run.context.copy()  # later steps must not see what one has set (M12)
         if self.outcome is not PAUSED:
             self.leave()
+        if self._note_batch is not None:
+            self._end_batch(self._note_batch, loop)
+        if self.outcome is not PAUSED:
             return False
         return self._most is None and budget.step()
+
+    def _end_batch(self, note: Callable[[Work, Loop], None], loop: Loop) -> None:
+        assert self._timer is not None
+        self._timer.cancel()
+        note(self.work, loop)
 
     def leave(self) -> None:
         """Take the node out of its loop, which has an outcome."""
@@ -211,7 +232,7 @@ class AwaitedLoop(AwaitedCall):
     def over(self) -> None:
         super().over()
         # An error's traceback holds this object, which holds the run.
-        del self._run, self._entries, self.reports, self.work, self.watch
+        del self._run, self._entries, self.reports, self.work, self.watch, self._note_batch
 
     def _failed(self, error: BaseException) -> None:
         """Put the node at the step that has failed, if one has."""
@@ -222,4 +243,8 @@ class AwaitedLoop(AwaitedCall):
         self.made = steps.made
         self._budget.left -= self.made - 1
         count_steps(self._run, work, loop, loop.task, steps, self.made - 1)
-        fail_here(error, work, loop)
+        try:
+            fail_here(error, work, loop)
+        finally:
+            if self._note_batch is not None:
+                self._end_batch(self._note_batch, loop)

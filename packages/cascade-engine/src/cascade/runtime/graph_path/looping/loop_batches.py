@@ -36,7 +36,7 @@ class Loop:
         has_moved: Whether its steps run on a worker from now on; this never changes back (M6).
         stays: Whether its steps never run on a worker, because this is the only thread.
         made: Number of steps that it has made.
-        recorded: How many of these are before the last record of a durable run.
+        recorded: How many of these the journal of a durable run knows of.
     """
 
     __slots__ = (

@@ -59,6 +59,7 @@ class LoopDriver:
         self._entries = around.entries
         self._rounds = Rounds.of(self._run)
         self._dispatch = around.dispatch
+        self._commits = None if self._run.journal is None else around.commits
         self._end.at_stop(self._run.steps.end_batches)
         self._dispatch.at_look(self.end_long_batches)
 
@@ -128,7 +129,8 @@ class LoopDriver:
 
     def _awaited(self, work: Work, budget: YieldBudget, reports: Reports) -> AwaitedLoop:
         is_cancelled = self._end.is_cancelled
-        return AwaitedLoop(self._run, self._entries, reports, is_cancelled, work, budget)
+        note = None if self._commits is None else self._commits.note_batch
+        return AwaitedLoop(self._run, self._entries, reports, is_cancelled, work, budget, note)
 
     async def _batch(
         self, work: Work, loop: Loop, budget: YieldBudget, allowed: int, permit: Permit | None
@@ -178,11 +180,12 @@ class LoopDriver:
             # Its steps set variables, which later steps of a batch would see.
             self._entries.leave(work)
             self._entries.sets_variables(work)
-            return NOT_ENTERED if value is PAUSED else value
-        if value is not PAUSED:
+            if value is PAUSED:
+                value = NOT_ENTERED
+        elif value is not PAUSED:
             self._entries.leave(work)
-        elif self._run.journal is not None:
-            self._around.commits.note_pause(work)
+        if self._commits is not None:
+            self._commits.note_batch(work, loop)
         return value
 
     def _place(self, loop: Loop) -> Place:
@@ -233,6 +236,8 @@ class LoopDriver:
         loop, many, value = work.loop, 1, PAUSED
         assert loop is not None
         while value is PAUSED:
+            if self._commits is not None:
+                self._commits.await_lease()
             is_free = self._entries.is_unlimited(work, loop.code.tasks)
             enter = self._entries.entry(loop) if is_free else None
             if enter is None or self._end.stopping:

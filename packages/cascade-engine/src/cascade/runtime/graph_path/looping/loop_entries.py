@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Final, Self
 
 from cascade.runtime.graph_path.looping.loop_batches import Code, Loop
+from cascade.runtime.graph_path.record_intervals import interval
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.loops.fused import Fused, is_traced
@@ -89,7 +90,8 @@ class LoopEntries:
         policies = work.policies
         if self._tier == "interpreted" or policies.timeout is not None:
             return
-        if self._run.journal is not None and (task.is_async or policies.checkpoint == 0):
+        journal = self._run.journal
+        if journal is not None and not interval(policies, task.is_async, journal.sync):
             return  # each step is a record (D4)
         if not isinstance(task, Task) or not (task.is_async or self.is_unlimited(work, (task,))):
             return

@@ -5,14 +5,18 @@ A run without a store has no part of this kind.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.clock import VirtualLoop
+from cascade.runtime.graph_path.looping.loop_batches import Loop
+from cascade.runtime.graph_path.record_intervals import RENEWAL, interval
 from cascade.runtime.graph_path.rules.whole_calls import whole_call
-from cascade.runtime.graph_path.segments import Segment, Work
+from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.semantics.outcomes import Failed
 from cascade.spec.blueprint import TailCall
@@ -21,11 +25,6 @@ from cascade.spec.containers import ATOMS, holds_marks, is_container
 from cascade.spec.kept_calls import of_calls
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import Task
-
-#: Seconds between two records of a loop of coroutines that waits for none.
-_OFTEN = 0.005
-#: The same for loops of plain functions.
-_SELDOM = 1.0
 
 
 class Commits:
@@ -53,6 +52,35 @@ class Commits:
         self.held = 0
         #: Lets virtual time go on, which stands still while something waits for a commit.
         self._start_clock: Callable[[], object] = _nothing
+
+    # -- the lease ----------------------------------------------------------------------------
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the lease may be over, so that another process may have the run (D6)."""
+        return self._desk.is_overdue
+
+    def await_lease(self) -> None:
+        """Return when the next call may begin, or the run ends. In a worker's thread."""
+        while self._desk.is_overdue and not self._around.end.stopping:
+            self._desk.hurry()
+            time.sleep(RENEWAL)
+
+    async def renewed_lease(self) -> None:
+        """The same in the event loop's thread."""
+        while self._desk.is_overdue and not self._around.end.stopping:
+            self._desk.hurry()
+            await asyncio.sleep(RENEWAL)
+
+    def guarded(self, popleft: Callable[[], Item]) -> Callable[[], Item]:
+        """``popleft``, which gives workers what they begin next, once the lease is renewed."""
+
+        def guarded() -> Item:
+            if self._desk.is_overdue:
+                self.await_lease()
+            return popleft()
+
+        return guarded
 
     def begin(self) -> None:
         """Be told of commits, and of the loss of the run, from now on. In the loop's thread."""
@@ -150,8 +178,7 @@ class Commits:
             is_async, asks = work.operation.is_async, type(result) is CheckpointTail
             depends = _needs_record(work, result)
             if not (depends or self._is_due(work)):
-                if is_async:
-                    self._journal.count(work.node)
+                self._journal.pass_steps(work.node, 1, is_async)
                 return False
             whole = whole_call(work, result, self._run.blueprints)
             counts = depends or is_async
@@ -164,39 +191,25 @@ class Commits:
         return is_held
 
     def _is_due(self, work: Work) -> bool:
-        """Whether a record of a loop is due now; the next one is, a while later.
-
-        Loops of plain functions compute; those of coroutines get each record, or with
-        ``durability="async"`` a recent one. ``with_checkpoint`` may say otherwise.
-        """
-        every = work.policies.checkpoint
-        if every is None:
-            if not work.operation.is_async:
-                every = _SELDOM
-            else:
-                every = 0.0 if self._journal.sync else _OFTEN
+        """Whether a record of a loop is due now; the next one is, a while later."""
+        every = interval(work.policies, work.operation.is_async, self._journal.sync)
         return self._journal.is_due(work.node, every)
 
-    def note_pause(self, work: Work) -> None:
-        """Record the arguments of the next step of a loop of plain functions, now and then.
+    def note_batch(self, work: Work, loop: Loop) -> None:
+        """Count the steps of a batch of a compiled loop. Now and then, record the next step.
 
         Raises:
-            NotStorableError: One has no stored form (D7).
+            NotStorableError: An argument has no stored form (D7).
         """
-        loop = work.loop
-        if loop is None:
-            return
+        made, loop.recorded = loop.made - loop.recorded, loop.made
         with self._lock:
-            if not self._is_due(work):
+            self._journal.pass_steps(work.node, made, loop.code.is_async)
+            if work.loop is not loop or not self._is_due(work):
                 return
         args, kwargs = loop.task.parameters.spread(loop.code.named(loop.state, loop.values))
-        steps, loop.recorded = loop.made - loop.recorded, loop.made
         with self._lock:
             self._journal.goes_on(
-                work.node,
-                TailCall(args, kwargs, None, loop.task),
-                steps=steps,
-                counts=False,
+                work.node, TailCall(args, kwargs, None, loop.task), steps=0, counts=False
             )
 
     def _is_next(self, work: Work, result: Any) -> None:

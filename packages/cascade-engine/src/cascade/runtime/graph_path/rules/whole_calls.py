@@ -26,7 +26,7 @@ def whole_call(work: Work, tail: TailCall, registry: BlueprintRegistry) -> TailC
 
     Returns:
         None for a call that does not fit, or has no form that could be written: an instruction
-        without a task, or a lazy value among the arguments of ``*args`` or ``**kwargs``.
+        without a task.
     """
     operation = work.operation
     if not isinstance(operation, Task):
@@ -73,16 +73,25 @@ def _entering(
 def _called(
     task: Task[..., Any], named: Mapping[str, Any], name: str | None, lazies: list[LazyResult[Any]]
 ) -> TailCall | None:
-    found = 0
-    shown: dict[str, Any] = {}
+    asked, found = {id(lazy) for lazy in lazies}, set()
+
+    def shown_as(value: Any) -> Any:
+        if not isinstance(value, LazyResult):
+            return value
+        if id(value) not in asked:
+            return Literal(value)
+        found.add(id(value))
+        return value
+
+    parameters, shown = task.parameters, dict[str, Any]()
     for parameter, value in named.items():
-        if isinstance(value, LazyResult):
-            is_asked = any(value is lazy for lazy in lazies)
-            found += is_asked
-            shown[parameter] = value if is_asked else Literal(value)
+        if parameter == parameters.var_positional:
+            shown[parameter] = [*map(shown_as, value)]
+        elif parameter == parameters.var_keyword:
+            shown[parameter] = {name: shown_as(inner) for name, inner in value.items()}
         else:
-            shown[parameter] = value
-    if found < len({id(lazy) for lazy in lazies}):
+            shown[parameter] = shown_as(value)
+    if found != asked:
         return None
     args, kwargs = task.parameters.spread(shown)
     return TailCall(args, kwargs, name, task)

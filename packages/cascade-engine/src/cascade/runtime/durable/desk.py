@@ -1,0 +1,236 @@
+"""The desk of a run: what it has to write, until the writer collects it for the next commit."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Final, Protocol, TypeAlias
+
+from cascade.graph.codec import Codec
+from cascade.runtime.durable.rows import Later, written_later
+from cascade.spec.errors import StoreError
+from cascade.spec.run_rows import Blob, Change, Chunk, Commit, Receipt, Record
+
+_BOOT: Final = getattr(time, "CLOCK_BOOTTIME", None)
+#: Functions that are called after a commit.
+Waiting: TypeAlias = list[Callable[[], object]]
+
+
+def now() -> float:
+    """Seconds by a clock that goes on while the machine sleeps, where the system has one."""
+    return time.monotonic() if _BOOT is None else time.clock_gettime(_BOOT)
+
+
+class Listener(Protocol):
+    """What the writer tells a run. Has to be quick.
+
+    Called in the writer's thread, or in the thread of an event loop that has committed.
+    """
+
+    def committed(self, waiting: list[Callable[[], object]], receipt: Receipt) -> None:
+        """A commit was written; ``waiting`` are the functions that were given with it."""
+
+    def lost_lease(self) -> None:
+        """Another process has the run; nothing was written."""
+
+    def failed(self, error: StoreError) -> None:
+        """The store cannot be used, and trying again would not help; nothing was written."""
+
+
+class Collector(Protocol):
+    """What a desk tells that there is something to write; see ``writer.Writer``."""
+
+    codec: Codec
+    safe: float
+    has_news: bool
+    is_urgent: bool
+
+    def news(self) -> None: ...
+
+    def hurry(self, loop: asyncio.AbstractEventLoop | None = None) -> None: ...
+
+
+class Desk:
+    """What one run has to write. From any thread. Made in the thread of the run's event loop.
+
+    Attributes:
+        number: The run's number in the store.
+        epoch: As it was claimed.
+        chunk: The number of the chunk that ``outcome`` adds to.
+        deferred: Whether everything waits for the last commit, or one that something waits for.
+        progress: Number of steps that the run has made (M20), written with the next commit.
+    """
+
+    def __init__(
+        self, writer: Collector, number: int, epoch: int, chunk: int, listener: Listener
+    ) -> None:
+        self.number = number
+        self.epoch = epoch
+        self.chunk = chunk
+        self.listener = listener
+        self.deferred = False
+        self.progress = 0
+        self._told = 0
+        #: Whether a commit is under way.
+        self.in_flight = False
+        self.renewed = now()
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.RLock()
+        #: A context in which all that is added is part of the same commit.
+        self.together: AbstractContextManager[object] = self._lock
+        self._reset()
+
+    def _reset(self) -> None:
+        #: Node → its outcome, as it is written in the present chunk.
+        self._entries: dict[bytes, bytes | Later] = {}
+        self._records: dict[bytes, Record] = {}
+        self._blobs: dict[bytes, Blob] = {}
+        self._replaced: dict[int, Chunk] = {}
+        self._dropped_records: set[bytes] = set()
+        self._dropped_chunks: set[int] = set()
+        self._dropped_blobs: set[bytes] = set()
+        self._dropped_outcomes: list[bytes] = []
+        self._taken: list[int] = []
+        self._waiting: list[Callable[[], object]] = []
+        self._change: Change | None = None
+
+    def outcome(self, key: bytes, entry: bytes | Later) -> int:
+        """Add the outcome of a node to the present chunk; the number of that."""
+        with self._lock:
+            self._entries[key] = entry
+            number = self.chunk
+        writer = self._writer
+        if not (writer.has_news or writer.is_urgent):
+            writer.news()
+        return number
+
+    def blob(self, digest: bytes, body: bytes) -> None:
+        """Write a large value."""
+        with self._lock:
+            self._dropped_blobs.discard(digest)
+            self._blobs[digest] = Blob(digest, body)
+
+    def drop_blob(self, digest: bytes) -> None:
+        """Delete a large value."""
+        with self._lock:
+            self._blobs.pop(digest, None)
+            self._dropped_blobs.add(digest)
+
+    def record(self, record: Record) -> None:
+        """Write a record, or another one in place of it."""
+        with self._lock:
+            self._dropped_records.discard(record.key)
+            self._records[record.key] = record
+        self._writer.news()
+
+    def drop_record(self, key: bytes) -> None:
+        """Delete a record."""
+        with self._lock:
+            self._records.pop(key, None)
+            self._dropped_records.add(key)
+
+    def drop_outcome(self, key: bytes) -> None:
+        """Do not write an outcome, if it has not been written yet."""
+        with self._lock:
+            self._entries.pop(key, None)
+
+    def replace_chunk(self, chunk: Chunk) -> None:
+        """Write an earlier chunk again, without some of its outcomes."""
+        with self._lock:
+            self._replaced[chunk.number] = chunk
+
+    def drop_chunk(self, number: int) -> None:
+        """Delete a chunk of which no outcome is needed any more."""
+        with self._lock:
+            self._replaced.pop(number, None)
+            if number != self.chunk:
+                self._dropped_chunks.add(number)
+
+    def drop_apart(self, key: bytes) -> None:
+        """Delete an outcome that the transaction of its task has written (D5)."""
+        with self._lock:
+            self._dropped_outcomes.append(key)
+
+    def take(self, signal: int) -> None:
+        """Mark a signal as taken."""
+        with self._lock:
+            self._taken.append(signal)
+
+    def then(self, call: Callable[[], object], urgent: bool) -> None:
+        """Have the listener call ``call`` once everything so far is committed.
+
+        Args:
+            call: The function.
+            urgent: Whether to begin the commit at once, because the run has nothing else to do.
+        """
+        with self._lock:
+            self._waiting.append(call)
+        if urgent:
+            self.hurry()
+        else:
+            self._writer.news()
+
+    def hurry(self) -> None:
+        """Begin the commit of everything so far at once; renews a lease that is overdue."""
+        here = self._loop if asyncio._get_running_loop() is self._loop else None
+        self._writer.hurry(here)
+
+    def leave(self, change: Change, call: Callable[[], object]) -> None:
+        """End with a last commit that has everything so far, and ``change``."""
+        with self._lock:
+            self._change = change
+            self._waiting.append(call)
+        self._writer.hurry()
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the lease may be over: no call begins until the next commit (D6)."""
+        return now() > self.renewed + self._writer.safe
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether everything is committed."""
+        return not (self._entries or self._records or self.in_flight)
+
+    def _present_chunk(self) -> list[Chunk]:
+        if not self._entries:
+            return []
+        codec = self._writer.codec
+        entries = [
+            entry if isinstance(entry, bytes) else written_later(codec, entry)
+            for entry in self._entries.values()
+        ]
+        return [Chunk(self.chunk, b"\n".join(entries))]
+
+    def collect(self, renews: float) -> tuple[Commit, Waiting] | None:
+        """The next commit; None if there is nothing to write, and no need to renew the lease."""
+        with self._lock:
+            if self.deferred and self._change is None and not self._waiting:
+                return (Commit(self.number, self.epoch), []) if self.renewed < renews else None
+            commit = Commit(
+                self.number,
+                self.epoch,
+                chunks=[*self._replaced.values(), *self._present_chunk()],
+                records=[*self._records.values()],
+                blobs=[*self._blobs.values()],
+                drop_chunks=[*self._dropped_chunks],
+                drop_records=[*self._dropped_records],
+                drop_blobs=[*self._dropped_blobs],
+                drop_outcomes=self._dropped_outcomes,
+                taken=self._taken,
+                progress=self.progress if self.progress > self._told else None,
+                change=self._change,
+            )
+            waiting = self._waiting
+            if not (commit.writes or waiting or self.renewed < renews):
+                return None
+            self.in_flight = commit.writes
+            if self._entries:
+                self.chunk += 1
+            self._told = self.progress
+            self._reset()
+        return commit, waiting
