@@ -151,7 +151,7 @@ async def ticket():
     yield "ticket"
 
 
-@cs.resource
+@cs.resource(scope="task")
 def slow_ticket():
     yield "slow ticket"
 
@@ -202,7 +202,7 @@ async def test_a_node_with_a_timeout_that_waits_is_an_event(gate, use_vm):
 
 
 @both_paths
-async def test_a_provider_that_waits_is_listed(gate, use_vm):
+async def test_a_provider_on_the_thread_of_its_call_waits_as_that(gate, use_vm):
     told = []
     async with cs.Engine(threads=1, resources=[slow_ticket]) as engine:
         engine.bus.subscribe(TaskWaiting, told.append)
@@ -213,12 +213,12 @@ async def test_a_provider_that_waits_is_listed(gate, use_vm):
         await until(lambda: waits_for_threads(engine))
         (wait,) = waits_for_threads(engine)
         assert (wait.task, wait.node, wait.reason, wait.holders) == (
-            "resource slow_ticket",
-            0,
+            "use",
+            target.number,
             "worker thread",
             ("stay",),
         )
-        assert not told  # it is no task
+        await until(lambda: told)
         gate.open.set()
         assert (await running, await other) == (1, "slow ticket")
         assert not engine.waiting()
