@@ -48,6 +48,8 @@ class HeldCalls:
         self._time = self._run.loop.time
         #: Thread → its step.
         self._steps: dict[int, Step] = {}
+        #: Threads that only open or close: between two steps, and until they have left, too.
+        self.handling: set[int] = set()
         #: Threads outside of the pool that close resources.
         self._elsewhere: dict[int, Place] = {}
         #: Number of attempts whose resources are closed elsewhere.
@@ -83,12 +85,15 @@ class HeldCalls:
             except GivenUp:
                 raise
             except BaseException as error:
+                self.handling.add(me)
                 held.close(error)
                 raise
+            self.handling.add(me)
             held.close(None)
         except GivenUp:
             return GIVEN_UP
         finally:
+            self.handling.discard(me)
             resources.in_use.pop(me, None)
         return held.value
 
@@ -157,8 +162,8 @@ class HeldCalls:
         return self._closing > 0
 
     def is_active(self, thread: int) -> bool:
-        """Whether a thread opens or closes a resource."""
-        return thread in self._steps
+        """Whether a thread opens or closes resources."""
+        return thread in self._steps or thread in self.handling
 
     async def quiet(self) -> None:
         """Wait until nothing opens or closes."""

@@ -30,15 +30,19 @@ class Job(Place):
 
     Attributes:
         value, error: Its outcome; neither if its thread was given up.
+        is_call: Whether it calls a function of the user; otherwise it opens or closes.
         is_done: Whether it was left. In the event loop's thread.
         thread: The thread that does it.
     """
 
-    __slots__ = ("_do", "_open", "_waits", "error", "is_done", "name", "thread", "value")
+    __slots__ = ("_do", "_open", "_waits", "error", "is_call", "is_done", "name", "thread", "value")
 
-    def __init__(self, name: str, do: Callable[[], Any], left: asyncio.Future[None]) -> None:
+    def __init__(
+        self, name: str, do: Callable[[], Any], left: asyncio.Future[None], *, is_call: bool = False
+    ) -> None:
         super().__init__(left)
         self.name = name
+        self.is_call = is_call
         self.value: Any = None
         self.error: BaseException | None = None
         self.is_done = False
@@ -207,7 +211,7 @@ class HeldJobs:
         run, loop = self._run, self._run.loop
         if self._end.stopping:
             raise asyncio.CancelledError
-        job = Job(work.operation.name, call, loop.create_future())
+        job = Job(work.operation.name, call, loop.create_future(), is_call=True)
         self._push(work, job)
         try:
             await job.left
@@ -238,14 +242,19 @@ class HeldJobs:
         job.thread = get_ident()  # first: whatever finds it taken may need that
         if not job.take():
             return False
+        handling = self._calls.handling
+        if not job.is_call:
+            handling.add(job.thread)
         try:
             job.do()
+            if not job.settle():
+                return True
+            with suppress(RuntimeError):  # the loop is closed
+                self._run.loop_calls.add(job.leave)
         except GivenUp:
             return True
-        if not job.settle():
-            return True
-        with suppress(RuntimeError):  # the loop is closed
-            self._run.loop_calls.add(job.leave)
+        finally:
+            handling.discard(job.thread)
         return False
 
     def _push(self, work: Work, job: Job) -> None:
