@@ -383,6 +383,7 @@ class Engine(DurableMethods):
             self._bus.is_silent
             and self.state_backend is None
             and self.record is None
+            and not self._lending.elsewhere.everything
             and not self.constraints.any
             and not self._closed
         )
@@ -491,6 +492,8 @@ class Engine(DurableMethods):
         finally:
             self._lives.tell_later()
             self._lending.end()
+            if self._lending.elsewhere.is_started:
+                await asyncio.to_thread(self._lending.elsewhere.close)
             if self._durable is not None:
                 self._durable.close()
 

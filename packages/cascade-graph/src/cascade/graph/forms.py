@@ -30,7 +30,7 @@ from enum import Enum, Flag
 from types import NoneType
 from typing import Any, Final, NoReturn
 
-from cascade.graph import rebuilt_errors
+from cascade.spec import rebuilt_errors
 from cascade.graph.leaves import READERS, WRITERS, leaf_of
 from cascade.graph.references import Resolver, reference_to, reference_to_converter
 from cascade.graph.storable import find_storable, storable_of

@@ -37,6 +37,7 @@ from cascade.runtime.graph_path.lanes.fast_lane import FastLane
 from cascade.runtime.graph_path.lanes.following import Following
 from cascade.runtime.graph_path.lanes.loop_lane import LoopLane
 from cascade.runtime.graph_path.lanes.pump import Pump
+from cascade.runtime.graph_path.lanes.remote_lane import RemoteLane
 from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
 from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
 from cascade.runtime.graph_path.locating import locate
@@ -111,6 +112,7 @@ _MAKERS = {
     "handovers": Handovers,
     "loop_lane": LoopLane,
     "pump": Pump,
+    "remote_lane": RemoteLane,
     "slow_lane": SlowLane,
     "timed_calls": TimedCalls,
     "waits": Waits,
@@ -199,7 +201,7 @@ class GraphRun:
         pump = self._around.made("pump")
         if pump is not None:
             pump.close()
-        for name in ("waits", "commits"):
+        for name in ("waits", "commits", "remote_lane"):
             part = self._around.made(name)
             if part is not None:
                 part.close()

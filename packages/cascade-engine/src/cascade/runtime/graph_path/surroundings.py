@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.lanes.following import Following
     from cascade.runtime.graph_path.lanes.loop_lane import LoopLane
     from cascade.runtime.graph_path.lanes.pump import Pump
+    from cascade.runtime.graph_path.lanes.remote_lane import RemoteLane
     from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
     from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
     from cascade.runtime.graph_path.looping.loop_driver import LoopDriver
@@ -76,6 +77,7 @@ class Surroundings:
     loop_lane: LoopLane
     nodes: Nodes
     pump: Pump
+    remote_lane: RemoteLane
     slow_lane: SlowLane
     timed_calls: TimedCalls
     waits: Waits

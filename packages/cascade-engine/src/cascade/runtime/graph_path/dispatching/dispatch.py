@@ -136,11 +136,17 @@ class Dispatch:
         return bool(
             (pool is not None and pool.busy)
             or self._on_loop_now
+            or self._is_busy_elsewhere
             or (resting is not None and resting.any)
             or self._run.admissions.permits
             or (self._run.journal is not None and self._around.commits.held)
             or (openings is not None and openings.busy)
         )
+
+    @property
+    def _is_busy_elsewhere(self) -> bool:
+        remote = self._around.made("remote_lane")
+        return remote is not None and remote.busy
 
     def begin_in_place(self) -> None:
         """Count an item that the run's own asyncio task works on. Under the lock."""
@@ -422,8 +428,9 @@ class Dispatch:
         resting: Resting | None = self.__dict__.get("resting")
         if resting is not None:
             resting.end()
-        if self._tasks or not (pool is None or pool.is_over()):
-            await wind_down(self._run, self._tasks, pool)
+        remote = self._around.made("remote_lane")
+        if self._tasks or self._is_busy_elsewhere or not (pool is None or pool.is_over()):
+            await wind_down(self._run, self._tasks, pool, remote)
 
     def let_go(self) -> None:
         """Drop the references to other parts of the run, so that no cycle needs the collector."""

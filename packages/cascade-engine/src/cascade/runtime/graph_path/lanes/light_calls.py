@@ -58,7 +58,9 @@ class LightCalls:
         value comes from elsewhere.
         """
         operation, policies = lazy.task, lazy._policies
-        if operation.structural or (
+        if operation.structural or operation.mode == "process":
+            return None
+        if (
             policies is not None
             and (policies.conditions or policies.amounts or policies.calls.timeout is not None)
         ):

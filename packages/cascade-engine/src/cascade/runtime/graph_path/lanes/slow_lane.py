@@ -13,12 +13,13 @@ from contextvars import Context
 from threading import get_ident
 from typing import Any, Final
 
+from cascade.runtime.elsewhere.executors import goes_elsewhere
 from cascade.runtime.execution.carried import carried
 from cascade.runtime.execution.placement import wants_resources
 from cascade.runtime.graph_path.lanes.timed_calls import GIVEN_UP
 from cascade.runtime.graph_path.looping.awaited_loops import NOT_ENTERED
 from cascade.runtime.graph_path.looping.loop_driver import MOVED
-from cascade.runtime.graph_path.segments import PENDING, Item, Work
+from cascade.runtime.graph_path.segments import PENDING, Item, Raised, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.limits.permits import current_permit
 from cascade.runtime.resources.instance import ResourceInstance
@@ -44,6 +45,8 @@ class SlowLane:
         self._begin = around.beginnings.begin
         self._following = around.following
         self._dispatch = around.dispatch
+        #: Whether plain functions are called in other processes.
+        self._elsewhere = around.run.elsewhere.everything
 
     def work_on(self, item: Item) -> bool:
         """Call plain functions for a node, one after the other.
@@ -67,6 +70,8 @@ class SlowLane:
                 try:
                     if work.handed is not PENDING:
                         result, work.handed = work.handed, PENDING
+                        if type(result) is Raised:
+                            raise result.error
                     elif work.loop is not None:
                         if watched:
                             self._reports.goes_on(work)
@@ -151,6 +156,9 @@ class SlowLane:
 
     def _call(self, context: Context, work: Work) -> Any:
         """Make the call of ``work`` in ``context``; LEFT and GIVEN_UP if it has no result yet."""
+        if work.operation.mode == "process" or (self._elsewhere and self._is_elsewhere(work)):
+            self._around.remote_lane.begin(work)
+            return LEFT
         timeout = work.policies.timeout
         if timeout is not None:
             return self._around.timed_calls.call(context, work, timeout)
@@ -158,6 +166,11 @@ class SlowLane:
             return context.run(work.operation.func, *work.args, **work.kwargs)
         used = self._opened(work)
         return LEFT if used is None else context.run(self._call_with, work, used)
+
+    @staticmethod
+    def _is_elsewhere(work: Work) -> bool:
+        """Whether an executor for everything makes the call."""
+        return goes_elsewhere(work.operation) and not wants_resources(work.args, work.kwargs)
 
     def _opened(self, work: Work) -> list[ResourceInstance] | None:
         """The resources of the next call; None if ``work`` goes on when they are open."""

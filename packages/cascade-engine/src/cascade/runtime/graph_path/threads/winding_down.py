@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Protocol
 
 from cascade.runtime.graph_path.segments import node_of
 from cascade.runtime.graph_path.threads.worker_pool import WorkerPool
 from cascade.runtime.run import Run
 
 
+class Remote(Protocol):
+    """The calls of a run in other processes."""
+
+    async def quiet(self) -> None:
+        """Wait until none is under way."""
+
+    def abandon(self) -> None:
+        """Wait for none any longer."""
+
+
 async def wind_down(
-    run: Run, tasks: Collection[asyncio.Task[Any]], pool: WorkerPool | None
+    run: Run,
+    tasks: Collection[asyncio.Task[Any]],
+    pool: WorkerPool | None,
+    remote: Remote | None = None,
 ) -> None:
     """Cancel ``tasks``, and wait until they and the calls on threads have ended.
 
@@ -22,6 +35,7 @@ async def wind_down(
         run: The run.
         tasks: Its asyncio tasks; others may be added meanwhile.
         pool: Its workers, which were stopped; None if it has none.
+        remote: Its calls in other processes; None if it has had none.
 
     Raises:
         CancelledError: This was cancelled.
@@ -29,12 +43,16 @@ async def wind_down(
     again = await _end_tasks(run, tasks)
     while not (pool is None or run.abandons):
         try:
+            if remote is not None:
+                await remote.quiet()
             await pool.quiet()
             break
         except asyncio.CancelledError as request:
             again = request
     if run.abandons:
         _abandon(run, pool)
+        if remote is not None:
+            remote.abandon()
     if again is not None:
         raise again
 
