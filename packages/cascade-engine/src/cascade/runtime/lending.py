@@ -17,9 +17,9 @@ from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import BlockingMonitor
 from cascade.runtime.diagnostics.blocking_warnings import BlockedStep, warn
+from cascade.runtime.elsewhere.executors import Elsewhere
 from cascade.runtime.engine_options import EngineSettings
 from cascade.runtime.engine_parts import EngineParts
-from cascade.runtime.elsewhere.executors import Elsewhere
 from cascade.runtime.events import ConstraintRemoved, ConstraintSet, Event, TaskBlocking
 from cascade.runtime.execution.abandoned import AbandonedCalls
 from cascade.runtime.execution.early_calls import EarlyTasks

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import Watch, marked
-from cascade.runtime.events import CallAbandoned, ResultNotStored, TaskWaiting
 from cascade.runtime.elsewhere.executors import refuse_resource
+from cascade.runtime.events import CallAbandoned, ResultNotStored, TaskWaiting
 from cascade.runtime.execution import active_runs
 from cascade.runtime.execution.abandoned import AbandonedCalls
 from cascade.runtime.execution.awaited_call import AwaitedCall

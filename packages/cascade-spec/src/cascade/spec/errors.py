@@ -58,8 +58,8 @@ in Python.
 
 from __future__ import annotations
 
+import _pickle  # with the class of ``pickle``, whose import takes 8 ms
 import copyreg
-from _pickle import PicklingError  # the class of ``pickle``, whose import takes 8 ms
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Self
@@ -330,7 +330,7 @@ class ExecutorError(CascadeError, RuntimeError):
     """A pool did not start a call that it was given, or makes calls in other processes."""
 
 
-class SendError(CascadeError, PicklingError, TypeError):
+class SendError(CascadeError, _pickle.PicklingError, TypeError):
     """A task, an argument or a result cannot be sent to another process, or be read there.
 
     Attributes:

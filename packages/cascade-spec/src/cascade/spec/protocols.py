@@ -139,8 +139,8 @@ class TaskExecutor(Protocol):
         """Withdraw a call that has not begun; with ``stop``, end one that has, if possible.
 
         Returns:
-            Whether the call will never begin; then ``on_end`` is not called. It is called for a call
-            that is ended, some time later.
+            Whether the call will never begin; then ``on_end`` is not called. For a call that is
+            ended, it is called some time later.
         """
 
     def shutdown(self, wait: bool = True) -> None:

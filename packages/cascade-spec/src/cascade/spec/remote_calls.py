@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from cascade.spec.wire import Packed
 
-#: What the end of a call means. ``value``: it has returned; ``goes on``: with a lazy value or a tail
-#: call; ``error``: it has raised; ``failed``: it was not made, or its worker is lost.
+#: The end of a call. ``value``: it has returned; ``goes on``: with a lazy value or a tail call;
+#: ``error``: it has raised; ``failed``: it was not made, or its worker is lost.
 Kind: TypeAlias = Literal["value", "goes on", "error", "failed"]
 
 #: The name of the task whose call is being made in this process for another one.
@@ -21,7 +21,7 @@ class Outcome(NamedTuple):
 
     kind: Kind
     #: The value, the continuation or the error, as ``wire`` writes them.
-    data: bytes | memoryview = b""
+    data: bytes = b""
     #: Number of tail calls that the worker has followed by itself.
     steps: int = 0
     #: Of a call that has failed.

@@ -207,7 +207,7 @@ def _state_of(lazy: LazyValue) -> tuple[tuple[str, int, str], dict[str, Any]]:
 
 
 @cache
-def _slots(kind: type[LazyValue]) -> tuple[str, ...]:
+def _slots(kind: type[Any]) -> tuple[str, ...]:
     own = (name for base in kind.__mro__ for name in vars(base).get("__slots__", ()))
     return tuple(name for name in own if name not in _OWN)
 
@@ -325,8 +325,8 @@ def _reduced_operation(kind: type[Operation], operation: Any) -> Any:
         "version": operation.version,
     }
     key, owner, migrations = _key_of(operation), operation.owner, operation.migrations
-    state = key, operation.func, operation.name, options, owner, migrations
-    return _blank_task, (kind, key), state, None, None, _fill_task
+    content = key, operation.func, operation.name, options, owner, migrations
+    return _blank_task, (kind, key), content, None, None, _fill_task
 
 
 def _reduced_function(function: FunctionType) -> Any:
@@ -334,9 +334,9 @@ def _reduced_function(function: FunctionType) -> Any:
     task: Any = sys.modules.get(function.__module__)
     for part in function.__qualname__.split("."):
         task = getattr(task, part, None)
-    if isinstance(task, Task) and task.func is function:
-        if goes_by_name(task, function.__module__, function.__qualname__):
-            return getattr, (task, "func")
+    is_its = isinstance(task, Task) and task.func is function
+    if is_its and goes_by_name(task, function.__module__, function.__qualname__):
+        return getattr, (task, "func")
     return NotImplemented
 
 

@@ -18,9 +18,9 @@ from typing import Any, Final, Literal, Self, TypeAlias
 from cascade.adapters.executors.process_slots import Pool
 from cascade.adapters.executors.process_worker import Settings
 from cascade.spec.checks import check_count
-from cascade.spec.errors import ArgumentError, ExecutorError, RunError
+from cascade.spec.errors import ArgumentError
 from cascade.spec.protocols import Capabilities
-from cascade.spec.remote_calls import RemoteCall, serving
+from cascade.spec.remote_calls import RemoteCall
 from cascade.spec.wording import short
 
 StartMethod: TypeAlias = Literal["forkserver", "spawn"]

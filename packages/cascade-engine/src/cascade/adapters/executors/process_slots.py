@@ -254,7 +254,10 @@ class Slot:
             self._starts += 1
             if self._starts >= _MOST_STARTS:
                 self._starts = 0
-                _fail(rest, ExecutorError(f"the process for it has ended{_how(code)}, again and again"))
+                _fail(
+                    rest,
+                    ExecutorError(f"the process for it has ended{_how(code)}, again and again"),
+                )
                 return
         self._pool.put_back(rest)
 

@@ -6,9 +6,9 @@ Everything else is the driver's: the next attempt, the next task, a lazy value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import copy_context
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any, Final
 
 from cascade.runtime.semantics.tail_calls import next_call, searched
@@ -114,3 +114,20 @@ def _unreadable(problem: Exception) -> Task[..., Any]:
         raise _not_read(f"task '{serving.get()}'", problem) from problem
 
     return Task(unreadable)
+
+
+#: The server of this process, for pools that only call functions.
+_here: Final = Server()
+
+
+def serve(
+    tasks: Mapping[bytes, bytes], calls: Sequence[tuple[str, bytes, bytes, float]]
+) -> list[tuple[tuple[Any, ...], float]]:
+    """Make calls in a worker of a pool: their outcomes as tuples, and the seconds of each."""
+    _here.learn(tasks)
+    ends = []
+    for call in calls:
+        began = perf_counter()
+        outcome = _here.call(*call)
+        ends.append((tuple(outcome), perf_counter() - began))
+    return ends

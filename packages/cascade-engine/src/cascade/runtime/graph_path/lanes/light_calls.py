@@ -60,9 +60,8 @@ class LightCalls:
         operation, policies = lazy.task, lazy._policies
         if operation.structural or operation.mode == "process":
             return None
-        if (
-            policies is not None
-            and (policies.conditions or policies.amounts or policies.calls.timeout is not None)
+        if policies is not None and (
+            policies.conditions or policies.amounts or policies.calls.timeout is not None
         ):
             return None
         is_repeated = policies is not None and policies.calls.retry and policies.calls.repeats

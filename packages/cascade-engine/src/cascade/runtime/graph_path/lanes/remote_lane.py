@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from cascade.runtime.attempts import timed_out
 from cascade.runtime.clock import VirtualLoop
@@ -103,7 +103,9 @@ class RemoteLane:
         except BaseException:
             self._landed(flight)
             raise
-        if not self._flush_planned:
+        if not self._dispatch.has_more:
+            self._executor.flush()
+        elif not self._flush_planned:  # more calls may go along, but not wait for a long one here
             self._flush_planned = True
             self._run.call_in_loop(self._flush)
 
