@@ -143,6 +143,8 @@ class Lending:
 def _lender_of(made: EngineSettings) -> tuple[Executor, bool]:
     """The lender of an engine's threads, and whether the engine owns it."""
     lends = made.executor is not None and not _makes_calls(made.executor)
+    name: str
+    lender: Any
     name, lender = ("executor", made.executor) if lends else ("threads", made.threads)
     if made.threads is not None and lends:
         raise ArgumentError("an engine takes threads= or executor=, but not both")

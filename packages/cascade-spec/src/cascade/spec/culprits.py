@@ -29,9 +29,8 @@ def unsendable(what: str, value: Any, error: Exception) -> SendError:
     found = _culprit(value, what, _DEEPEST, set())
     place, part, why = (what, value, error) if found is None else found
     kind = type(part)
-    it = (
-        f"a {kind.__module__}.{kind.__qualname__}" if kind.__module__ != "builtins" else short(part)
-    )
+    is_builtin = kind.__module__ == "builtins"
+    it = short(part) if is_builtin else f"a {kind.__module__}.{kind.__qualname__}"
     refused = SendError(
         f"{place} cannot be sent to another process: it is {it} ({error_text(why)})\n"
         "    right:  make it inside the task, from values that can be sent\n"

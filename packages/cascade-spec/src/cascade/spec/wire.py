@@ -202,12 +202,12 @@ def _node(nodes: _Nodes, place: int) -> LazyValue:
 
 def _state_of(lazy: LazyValue) -> tuple[tuple[str, int, str], dict[str, Any]]:
     site = lazy.callsite
-    state = {name: getattr(lazy, name) for name in _slots(type(lazy)) if hasattr(lazy, name)}
+    state = {name: getattr(lazy, name) for name in _slots_of(type(lazy)) if hasattr(lazy, name)}
     return (site.filename, site.lineno, lazy._code.co_name), state
 
 
 @cache
-def _slots(kind: type[Any]) -> tuple[str, ...]:
+def _slots_of(kind: Any) -> tuple[str, ...]:
     own = (name for base in kind.__mro__ for name in vars(base).get("__slots__", ()))
     return tuple(name for name in own if name not in _OWN)
 

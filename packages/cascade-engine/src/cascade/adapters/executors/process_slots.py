@@ -254,10 +254,8 @@ class Slot:
             self._starts += 1
             if self._starts >= _MOST_STARTS:
                 self._starts = 0
-                _fail(
-                    rest,
-                    ExecutorError(f"the process for it has ended{_how(code)}, again and again"),
-                )
+                problem = f"worker processes have ended{_how(code)} before they began the call"
+                _fail(rest, ExecutorError(problem))
                 return
         self._pool.put_back(rest)
 
