@@ -152,7 +152,7 @@ def _lender_of(made: EngineSettings) -> tuple[Executor, bool]:
         return LocalExecutor(), True
     if isinstance(lender, (int, float)):
         check_count(name, lender)
-        return LocalExecutor(lender), True
+        return LocalExecutor(int(lender)), True
     check_lender(name, lender)
     return lender, False
 

@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from types import CodeType, FunctionType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 from weakref import WeakValueDictionary
 
 from cascade.spec.containers import ATOMS
@@ -201,8 +201,8 @@ def _node(nodes: _Nodes, place: int) -> LazyValue:
 
 
 def _state_of(lazy: LazyValue) -> tuple[tuple[str, int, str], dict[str, Any]]:
-    site = lazy.callsite
-    state = {name: getattr(lazy, name) for name in _slots_of(type(lazy)) if hasattr(lazy, name)}
+    site, kind = lazy.callsite, cast("Any", type(lazy))
+    state = {name: getattr(lazy, name) for name in _slots_of(kind) if hasattr(lazy, name)}
     return (site.filename, site.lineno, lazy._code.co_name), state
 
 

@@ -71,6 +71,8 @@ class FuturesExecutor:
         self._fresh: list[RemoteCall] = []
         #: The turns that the pool has, with their calls.
         self._active: dict[Future[Any], list[RemoteCall]] = {}
+        #: Turns that are being withdrawn.
+        self._withdrawn: set[Future[Any]] = set()
         self._ended = threading.Condition(self._lock)
         self._closed = False
 
@@ -101,22 +103,19 @@ class FuturesExecutor:
                     self._fresh.remove(call)
                     return True
                 return self._turns.withdraw(call)
-            alone = len(self._active.get(turn, ())) == 1
-            # Forgotten first: cancelling calls ``_done`` at once.
-            calls = self._active.pop(turn) if alone else []
-        if alone and turn.cancel():
-            self._fill()
-            return True
-        with self._lock:
-            if calls and not turn.done():
-                self._active[turn] = calls
+            if len(self._active.get(turn, ())) != 1:
                 return False
-        if calls:
-            self._settle(turn, calls)
+            self._withdrawn.add(turn)
+        if turn.cancel():
+            return True
+        self._withdrawn.discard(turn)
         return False
 
     def shutdown(self, wait: bool = True) -> None:
-        """Take no more calls; the pool itself goes on. With ``wait``, until its calls have ended."""
+        """Take no more calls; the pool itself goes on.
+
+        With ``wait``, return when its calls have ended.
+        """
         with self._lock:
             self._closed = True
             calls = [*self._turns.take_all(), *self._fresh]
@@ -138,12 +137,12 @@ class FuturesExecutor:
                 calls = self._turns.take(free)
                 tasks = {call.task.token: call.task.data for call in calls}
                 sent = [(call.name, call.task.token, call.arguments, call.spins) for call in calls]
+                failure: Exception | None = None
                 try:
                     turn = self._pool.submit(serve, tasks, sent)
                 except Exception as problem:
                     failure = problem
                 else:
-                    failure = None
                     self._active[turn] = calls
                     for call in calls:
                         call.state = turn
@@ -160,11 +159,12 @@ class FuturesExecutor:
     def _done(self, turn: Future[Any]) -> None:
         """A turn has ended. In any thread."""
         with self._ended:
-            calls = self._active.pop(turn, None)
+            calls = self._active.pop(turn)
             self._ended.notify_all()
-        if calls is not None:
+        if not (turn.cancelled() and turn in self._withdrawn):
             self._settle(turn, calls)
-            self._fill()
+        self._withdrawn.discard(turn)
+        self._fill()
 
     def _settle(self, turn: Future[Any], calls: list[RemoteCall]) -> None:
         try:
