@@ -19,6 +19,7 @@ from cascade.runtime.durable.programs import wanted
 from cascade.runtime.durable.runs import Begin
 from cascade.runtime.durable.starting import value_of_run
 from cascade.runtime.durable_methods import DurableMethods
+from cascade.runtime.elsewhere.executors import refuse_in_import
 from cascade.runtime.engine_options import EngineOptions, EngineSettings
 from cascade.runtime.execution.early_calls import EarlyTasks
 from cascade.runtime.execution.waiting import Waiting
@@ -98,7 +99,9 @@ class Engine(DurableMethods):
         Raises:
             ArgumentError: An option is unknown or has an impossible value.
             ExecutorError: ``threads`` or ``executor`` lends no threads of this process.
+            RunError: A worker process imports the script, which makes the engine meanwhile.
         """
+        refuse_in_import()
         made = settings(EngineSettings, "Engine", options, EngineOptions.__optional_keys__)
         check_tier(made.tier)
         check_seconds("step_interval", made.step_interval)

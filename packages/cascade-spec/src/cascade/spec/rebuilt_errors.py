@@ -48,7 +48,10 @@ def rebuilt(
 
 def builtin_base(kind: type[BaseException]) -> Any:
     """The builtin class that defines the layout of an exception class."""
-    return next(base for base in kind.__mro__ if base.__module__ == "builtins")
+    base: Any = kind
+    while base.__module__ != "builtins":
+        base = base.__base__  # the one that defines the layout, and not the first of several
+    return base
 
 
 def stand_in_for(error: BaseException) -> list[str]:

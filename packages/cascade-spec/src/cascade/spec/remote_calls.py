@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from cascade.spec.operation import Operation
+from cascade.spec.task import Task
 from cascade.spec.wire import Packed
 
 #: The end of a call. ``value``: it has returned; ``goes on``: with a lazy value or a tail call;
@@ -68,3 +70,20 @@ class RemoteCall:
 
     def __repr__(self) -> str:
         return f"<remote call of {self.name}>"
+
+
+def goes_elsewhere(operation: Operation) -> bool:
+    """Whether an executor for everything makes the calls of ``operation``.
+
+    These are plain functions of the user, with no mode of their own, into which no resources are
+    injected.
+    """
+    if not isinstance(operation, Task) or operation.is_async or operation.mode != "auto":
+        return False
+    found: bool | None = operation.derived.get("elsewhere")
+    if found is None:
+        own = str(operation.__module__).startswith("cascade.spec.")
+        found = operation.derived["elsewhere"] = not (
+            own or operation.is_wait or operation.parameters.injections
+        )
+    return found

@@ -193,7 +193,8 @@ def _fill_nodes(
         _fill(lazy, state)
         if not lazy.kwargs:
             lazy.kwargs = NO_KWARGS
-        lazy._code, lazy._lasti = code_at(*place), 0
+        lazy._code = code_at(*place)
+        lazy._lasti = len(lazy._code.co_code) - 2  # of its last instruction
 
 
 def _node(nodes: _Nodes, place: int) -> LazyValue:

@@ -8,6 +8,8 @@ with its text. Notes, causes, contexts, members of groups and frames are kept.
 
 from __future__ import annotations
 
+from functools import cache
+from types import MemberDescriptorType
 from typing import Any, Final, TypeAlias
 
 from cascade.spec.errors import RemoteError
@@ -72,10 +74,28 @@ def _parts(error: BaseException | None, deepest: int) -> Parts | None:
 def _content(error: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of an exception, and its attributes."""
     try:
-        _, args, *state = builtin_base(type(error)).__reduce__(error)
-        return tuple(args), {**(state[0] if state and state[0] else {})}
+        base = builtin_base(type(error))
+        _, args, *state = base.__reduce__(error)
+        members = {name: getattr(error, name, None) for name in _members(base)}
+        found = {name: value for name, value in members.items() if value is not None}
+        return tuple(args), {**found, **(state[0] if state and state[0] else {})}
     except Exception:  # attributes of its own that fail
         return error.args, {}
+
+
+@cache
+def _members(base: type[BaseException]) -> list[str]:
+    """The attributes that a builtin class keeps beside those of its objects.
+
+    Not the object of an AttributeError, which may be anything.
+    """
+    kinds = [kind for kind in base.__mro__ if kind.__module__ == "builtins"]
+    found = [n for kind in kinds for n, v in vars(kind).items() if type(v) is MemberDescriptorType]
+    return [name for name in found if name not in _LEFT_OUT]
+
+
+#: Attributes of builtin classes with another way, or none.
+_LEFT_OUT: Final = frozenset({"obj", "__suppress_context__", "message", "exceptions"})
 
 
 def _repr(value: Any) -> str:
@@ -93,13 +113,17 @@ def _made(parts: Parts | None) -> BaseException | None:
     except Exception as problem:
         error = RemoteError(parts["text"], parts["name"])
         error.add_note(f"it could not be made again in this process: {error_text(problem)}")
-    for note in parts["notes"]:
-        error.add_note(note)
     cause = _made(parts["cause"])
-    error.__cause__ = cause
-    error.__context__ = cause if parts["same"] else _made(parts["context"])
-    error.__suppress_context__ = parts["hides"]
+    notes = [*getattr(error, "__notes__", ()), *parts["notes"]]
+    own = {
+        "__cause__": cause,
+        "__context__": cause if parts["same"] else _made(parts["context"]),
+        "__suppress_context__": parts["hides"],
+        **({"__notes__": notes} if notes else {}),
+    }
     # Not by assignment: an error that is a frozen dataclass refuses it.
+    for name, value in own.items():
+        BaseException.__setattr__(error, name, value)
     frames = [Frame(*frame) for frame in parts["frames"]]
     return BaseException.with_traceback(error, traceback_of(frames))
 

@@ -347,7 +347,6 @@ class Worker:
         if self._process.exitcode is None:
             self._process.kill()
             self._process.join()
-        self._process.close()
 
     def _message(self) -> bytes | None:
         try:

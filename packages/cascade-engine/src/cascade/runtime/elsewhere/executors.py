@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any
 
-from cascade.spec.errors import ExecutorError, ResourceError
+from cascade.spec.errors import ExecutorError, ResourceError, RunError
 from cascade.spec.operation import Operation
 from cascade.spec.protocols import TaskExecutor
-from cascade.spec.remote_calls import serving
-from cascade.spec.task import Task
+from cascade.spec.remote_calls import goes_elsewhere, serving
 
 
 class Elsewhere:
@@ -74,21 +74,22 @@ class Elsewhere:
             self.executor.shutdown(wait)
 
 
-def goes_elsewhere(operation: Operation) -> bool:
-    """Whether an executor for everything makes the calls of ``operation``.
+def refuse_in_import() -> None:
+    """Refuse a run that a script begins while a worker process imports the script.
 
-    These are plain functions of the user, with no mode of their own, into which no resources are
-    injected.
+    Raises:
+        RunError: It is such a one.
     """
-    if not isinstance(operation, Task) or operation.is_async or operation.mode != "auto":
-        return False
-    found: bool | None = operation.derived.get("elsewhere")
-    if found is None:
-        own = str(operation.__module__).startswith("cascade.spec.")
-        found = operation.derived["elsewhere"] = not (
-            own or operation.is_wait or operation.parameters.injections
+    # multiprocessing has no public sign of this; its own refusal asks the same attribute.
+    module = sys.modules.get("multiprocessing.process")
+    if module is not None and getattr(module.current_process(), "_inheriting", False):
+        raise RunError(
+            "the script begins a run while a worker process imports it, as each of them does: "
+            "without an end, if it went on\n"
+            "    wrong:  cs.run(work(x))\n"
+            '    right:  if __name__ == "__main__":\n'
+            "                cs.run(work(x))"
         )
-    return found
 
 
 def refuse_resource(operation: Operation, resource: Any) -> None:

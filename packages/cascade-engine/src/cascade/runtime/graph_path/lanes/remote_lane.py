@@ -204,6 +204,8 @@ class RemoteLane:
     def _landed(self, flight: Flight) -> None:
         self._flights.pop(flight, None)
         self._run.calls.pop(flight.call, None)
+        if flight.late is None:  # otherwise a cycle, which needs the collector
+            flight.call.on_end = flight.call.on_begin = _nothing
         if flight.land is not None:
             flight.land()
 
@@ -279,3 +281,7 @@ class RemoteLane:
         for flight in list(self._flights):
             if flight.timer is not None:
                 flight.timer.cancel()
+
+
+def _nothing(*_details: object) -> None:
+    """What a call tells that nothing waits for."""

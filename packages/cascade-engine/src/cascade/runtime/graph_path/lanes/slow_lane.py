@@ -13,7 +13,6 @@ from contextvars import Context
 from threading import get_ident
 from typing import Any, Final
 
-from cascade.runtime.elsewhere.executors import goes_elsewhere
 from cascade.runtime.execution.carried import carried
 from cascade.runtime.execution.placement import wants_resources
 from cascade.runtime.graph_path.lanes.timed_calls import GIVEN_UP
@@ -24,6 +23,7 @@ from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.limits.permits import current_permit
 from cascade.runtime.resources.instance import ResourceInstance
 from cascade.spec.injection import Inject
+from cascade.spec.remote_calls import goes_elsewhere
 
 #: The result of a call that is made later, when its resources are open.
 LEFT: Final = object()
