@@ -231,3 +231,75 @@ def long_loop(n: int, path: str = "") -> Any:
     if path and n % 1000 == 0:
         note(path, n)
     return n if n <= 0 else long_loop.tail(n - 1)
+
+
+# -- tasks of random programs: each call writes its label first -----------------------------------
+
+
+@cs.task
+def step(path: str, label: str, *given: Any) -> Any:
+    note(path, label)
+    return [label, *given]
+
+
+@cs.task(mode="process")
+def step_elsewhere(path: str, label: str, *given: Any) -> Any:
+    note(path, label)
+    return [label, *given]
+
+
+@cs.task
+async def step_async(path: str, label: str, *given: Any) -> Any:
+    await asyncio.sleep(0)
+    note(path, label)
+    return [label, *given]
+
+
+@cs.task
+def bad(path: str, label: str, *given: Any) -> Any:
+    note(path, label)
+    raise OddError(label, len(given))
+
+
+@cs.task
+def tries(path: str, label: str, fails: int, *given: Any) -> Any:
+    note(path, label)
+    if lines(path).count(label) <= fails:
+        raise ConnectionError(label)
+    return [label, *given]
+
+
+@cs.task
+def loop(path: str, label: str, n: int, given: Any) -> Any:
+    note(path, f"{label}.{n}")
+    if n == 0:
+        return [label, given]
+    if n % 5 == 4:  # lazy arguments are computed first
+        return loop.tail(path, label, n - 1, step(path, f"{label}.{n}.lazy", n))
+    return loop.tail(n=n - 1)
+
+
+@cs.task
+def swaps(path: str, label: str, n: int, given: Any) -> Any:
+    note(path, f"{label}.{n}")
+    return given if n == 0 else swaps_back.tail(path, label, n - 1, [n, given])
+
+
+@cs.task(mode="process")
+def swaps_back(path: str, label: str, n: int, given: Any) -> Any:
+    note(path, f"{label}.{n}")
+    return given if n == 0 else swaps.tail(path, label, n - 1, given)
+
+
+@cs.task
+def grows(path: str, label: str, n: int, given: Any) -> Any:
+    """Returns a graph; one of its nodes is shared."""
+    note(path, label)
+    shared = step(path, f"{label}.shared", given)
+    return [step(path, f"{label}.{i}", shared) for i in range(n)]
+
+
+@cs.task
+def truthy(path: str, label: str, *given: Any) -> bool:
+    note(path, label)
+    return len(str(given)) % 3 > 0
