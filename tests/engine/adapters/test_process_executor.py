@@ -19,6 +19,7 @@ from tests import remote_tasks as tasks
 
 import cascade as cs
 from cascade.adapters.executors.process import usable_cores
+from cascade.graph.compiler import BlueprintBuilder
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import TaskRetrying
 from cascade.spec.errors import (
@@ -156,6 +157,16 @@ async def test_the_mode_on_both_paths_and_in_programs(pool):
         (pid, x) = await program.run(x=3)
         assert pid != os.getpid()
         assert x == 3
+        loop = engine.compile(tasks.long_loop(10))
+        assert [await loop.run(n=n) for n in (0, 5, 300)] == [0, 0, 0]
+
+
+async def test_a_blueprint_that_was_written_by_hand(pool):
+    async with cs.Engine(executor=pool) as engine:
+        blueprint = BlueprintBuilder().build(tasks.same(tasks.elsewhere(tasks.where())))
+        engine.register_blueprint("same", blueprint)
+        go = cs.task(name="go", mode="inline")(lambda: cs.TailCall(target_blueprint_id="same"))
+        assert {*await engine.run(go())} <= {*pool.pids}
 
 
 def test_a_loop_is_made_in_the_worker(pool, path):

@@ -12,12 +12,11 @@ from weakref import ref
 from cascade.adapters.executors.checks import check_lender
 from cascade.adapters.executors.inline import InlineExecutor
 from cascade.adapters.executors.local import LocalExecutor
-from cascade.adapters.executors.process import ProcessExecutor
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import BlockingMonitor
 from cascade.runtime.diagnostics.blocking_warnings import BlockedStep, warn
-from cascade.runtime.elsewhere.executors import Elsewhere
+from cascade.runtime.elsewhere.executors import Elsewhere, processes
 from cascade.runtime.engine_options import EngineSettings
 from cascade.runtime.engine_parts import EngineParts
 from cascade.runtime.events import ConstraintRemoved, ConstraintSet, Event, TaskBlocking
@@ -170,7 +169,7 @@ def _elsewhere(made: EngineSettings) -> Elsewhere:
     if isinstance(executor, str):
         if executor != "process":
             raise ArgumentError(f"executor must be 'process' or an executor, not {executor!r}")
-        return Elsewhere(ProcessExecutor(), owns=True)
+        return Elsewhere(processes(), owns=True)
     assert isinstance(executor, TaskExecutor)
     return Elsewhere(executor)
 

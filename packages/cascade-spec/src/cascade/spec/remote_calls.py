@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from cascade.spec.operation import Operation
 from cascade.spec.task import Task
-from cascade.spec.wire import Packed
+
+if TYPE_CHECKING:
+    from cascade.spec.wire import Packed
 
 #: The end of a call. ``value``: it has returned; ``goes on``: with a lazy value or a tail call;
 #: ``error``: it has raised; ``failed``: it was not made, or its worker is lost.

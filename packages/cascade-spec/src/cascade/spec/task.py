@@ -70,6 +70,7 @@ class Task(Operation, Versioned, Generic[P, R]):
     """
 
     structural = False
+    is_light = True
 
     def __init__(
         self,
@@ -94,6 +95,8 @@ class Task(Operation, Versioned, Generic[P, R]):
         self.__qualname__ = getattr(func, "__qualname__", self.name)  # a partial has none
         self.mode = mode
         self.plain = self.plain and mode == "auto"
+        if mode == "process":
+            self.is_light = False
         self.nout = nout
         self.may_block = may_block
         self.version = version

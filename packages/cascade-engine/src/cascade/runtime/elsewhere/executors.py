@@ -52,9 +52,7 @@ class Elsewhere:
                         "    right:  return the lazy value, and the driver's run goes on as it\n"
                         "    or:     cs.Engine(executor=cs.ProcessExecutor(2))"
                     )
-                from cascade.adapters.executors.process import ProcessExecutor
-
-                self._executor, self._owns = ProcessExecutor(), True
+                self._executor, self._owns = processes(), True
             return self._executor
 
     @property
@@ -72,6 +70,14 @@ class Elsewhere:
         """End what this has started; waits for the end of its processes."""
         if self.is_started:
             self.executor.shutdown(wait)
+
+
+def processes() -> TaskExecutor:
+    """A ProcessExecutor for all cores."""
+    # Imported at the first use: it takes 50 ms, with multiprocessing, which few programs need.
+    from cascade.adapters.executors.process import ProcessExecutor
+
+    return ProcessExecutor()
 
 
 def refuse_in_import() -> None:

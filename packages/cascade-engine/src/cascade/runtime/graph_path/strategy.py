@@ -37,7 +37,6 @@ from cascade.runtime.graph_path.lanes.fast_lane import FastLane
 from cascade.runtime.graph_path.lanes.following import Following
 from cascade.runtime.graph_path.lanes.loop_lane import LoopLane
 from cascade.runtime.graph_path.lanes.pump import Pump
-from cascade.runtime.graph_path.lanes.remote_lane import RemoteLane
 from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
 from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
 from cascade.runtime.graph_path.locating import locate
@@ -96,6 +95,13 @@ class GraphExecutionStrategy:
         return value_or_raise(outcome, target.name, target)
 
 
+def _remote_lane(around: Surroundings) -> Any:
+    # Imported at the first use: few programs need it, and pickle.
+    from cascade.runtime.graph_path.lanes.remote_lane import RemoteLane
+
+    return RemoteLane(around)
+
+
 #: Makers of the parts that a run makes when they are first used.
 _MAKERS = {
     "beginnings": Beginnings,
@@ -112,7 +118,7 @@ _MAKERS = {
     "handovers": Handovers,
     "loop_lane": LoopLane,
     "pump": Pump,
-    "remote_lane": RemoteLane,
+    "remote_lane": _remote_lane,
     "slow_lane": SlowLane,
     "timed_calls": TimedCalls,
     "waits": Waits,

@@ -58,7 +58,7 @@ class LightCalls:
         value comes from elsewhere.
         """
         operation, policies = lazy.task, lazy._policies
-        if operation.structural or operation.mode == "process":
+        if not operation.is_light:
             return None
         if policies is not None and (
             policies.conditions or policies.amounts or policies.calls.timeout is not None

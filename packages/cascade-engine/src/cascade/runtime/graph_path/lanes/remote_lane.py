@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from cascade.runtime.attempts import timed_out
 from cascade.runtime.clock import VirtualLoop
@@ -111,8 +111,10 @@ class RemoteLane:
 
     def _packed(self, flight: Flight) -> RemoteCall:
         work = flight.work
-        task, policies = work.operation, work.policies
-        assert isinstance(task, Task)
+        policies = work.policies
+        task: Any = work.operation
+        if not isinstance(task, Task):
+            task = task.task  # that of an instruction
         for value in (*work.args, *work.kwargs.values()):
             if type(value) is Inject:
                 refuse_resource(task, value)
@@ -140,7 +142,7 @@ class RemoteLane:
         by itself.
         """
         run, policies = self._run, work.policies
-        return not (
+        return isinstance(work.operation, Task) and not (
             policies.needs_attempts
             or policies.capacities
             or run.journal is not None
