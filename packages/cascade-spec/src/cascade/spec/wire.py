@@ -108,6 +108,8 @@ def goes_by_name(thing: Any, module: str | None, qualname: str) -> bool:
     if module is None or "<" in qualname or _goes_by_value(module):
         return False
     found: Any = sys.modules.get(module)
+    if getattr(found, "__spec__", None) is None and module not in _MAIN:
+        return False  # it was made by a program, and no other process can import it
     for part in qualname.split("."):
         found = getattr(found, part, None)
     return found is thing
