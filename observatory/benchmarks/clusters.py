@@ -84,7 +84,7 @@ def with_policies(runner: asyncio.Runner, engine: cs.Engine) -> Contender:
     return make
 
 
-TASKS = {func: cs.task(func) for func in (trivial, hold, burn)}
+TASKS: dict[Any, Any] = {func: cs.task(func) for func in (trivial, hold, burn)}
 
 
 def loky_pools() -> dict[str, Contender]:

@@ -18,6 +18,7 @@ import traceback
 import urllib.error
 import zipfile
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -364,10 +365,10 @@ ODD = [
     lambda: decimal.Decimal("x"),
     lambda: math.sqrt(-1),
     lambda: [].pop(),
-    lambda: {}["k"],
-    lambda: None.nothing,
-    lambda: nothing_of_this_name,  # noqa: F821
-    lambda: (_ for _ in ()).throw(urllib.error.HTTPError("http://x", 404, "no", None, None)),
+    lambda: eval('{}["k"]'),
+    lambda: eval("None.nothing"),
+    lambda: eval("nothing_of_this_name"),
+    lambda: (_ for _ in ()).throw(urllib.error.HTTPError("http://x", 404, "no", Message(), None)),
     lambda: (_ for _ in ()).throw(urllib.error.URLError("away")),
     lambda: (_ for _ in ()).throw(zipfile.BadZipFile("bad")),
     lambda: (_ for _ in ()).throw(socket.gaierror(2, "unknown")),

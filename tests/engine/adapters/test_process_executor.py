@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import os
 import pickle
 import random
@@ -241,7 +242,7 @@ def test_a_module_that_the_worker_cannot_import_is_named(tmp_path, monkeypatch):
     with cs.ProcessExecutor(1) as pool:
         cs.run(tasks.add(1), executor=pool)
         monkeypatch.syspath_prepend(tmp_path)  # in this process only: the worker has started
-        from late_module import late
+        late = importlib.import_module("late_module").late
 
         with pytest.raises(SendError, match=message):
             cs.run(late(), executor=pool)

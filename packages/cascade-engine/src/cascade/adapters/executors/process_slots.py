@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import pickle
 import signal
 import threading
@@ -30,6 +31,7 @@ _PATIENCE: Final = 5.0
 _MOST_STARTS: Final = 3
 #: ``multiprocessing`` starts one process at a time.
 _starting = threading.Lock()
+_log = logging.getLogger("cascade.executors")
 
 
 class Pool:
@@ -233,7 +235,7 @@ class Slot:
                 outcome = Outcome("failed", error=RunError(f"{call!r} was withdrawn"))
             else:
                 self._pool.note(call, seconds)
-            call.on_end(outcome)
+            _tell(call, outcome)
         self._made += ended
         if lost:
             self._lost(worker, calls, ended)
@@ -249,7 +251,7 @@ class Slot:
         if begun > ended:
             call = rest.pop(0)
             error = WorkerLostError(_ending(call.name, code), call.name, code)
-            call.on_end(Outcome("failed", error=error))
+            _tell(call, Outcome("failed", error=error))
         elif not ended:
             self._starts += 1
             if self._starts >= _MOST_STARTS:
@@ -355,10 +357,18 @@ class Worker:
             return None
 
 
+def _tell(call: RemoteCall, outcome: Outcome) -> None:
+    """Tell of the end of a call; the slot goes on even if that fails."""
+    try:
+        call.on_end(outcome)
+    except Exception:
+        _log.exception("the outcome of %r was lost", call)
+
+
 def _fail(calls: Sequence[RemoteCall], error: Exception | None = None) -> None:
     for call in calls:
         closed = RunError(f"the executor was shut down before the call of task '{call.name}'")
-        call.on_end(Outcome("failed", error=error or closed))
+        _tell(call, Outcome("failed", error=error or closed))
 
 
 def _ending(task: str, code: int | None) -> str:

@@ -162,6 +162,7 @@ class RemoteLane:
         if not flight.take():
             if flight.late is not None:
                 flight.late.set_result(None)
+                flight.call.on_end = flight.call.on_begin = _nothing
             return
         work = flight.work
         try:
@@ -198,9 +199,12 @@ class RemoteLane:
         else:
             dispatch.pool.push((work.segment, work))
         self._landed(flight)
+        if flight.timer is not None:  # it holds the work
+            with suppress(RuntimeError):  # the run was abandoned, and its loop is closed
+                self._run.call_in_loop(flight.timer.cancel)
         if not self._wake_planned:
             self._wake_planned = True
-            with suppress(RuntimeError):  # the run was abandoned, and its loop is closed
+            with suppress(RuntimeError):  # as above
                 self._run.call_in_loop(self._wake)
 
     def _landed(self, flight: Flight) -> None:
@@ -247,17 +251,15 @@ class RemoteLane:
         return error
 
     def _leave(self, flight: Flight) -> None:
-        """Wait for a call no longer: it is ended, or given up (M8)."""
-        work, run = flight.work, self._run
-        if not self._executor.capabilities.stops:
-            late = flight.late = Future()
-            if self._executor.cancel_call(flight.call):
-                return
-            self._dispatch.admission.left_after(work, late)
-            run.give_up(late, flight.call.name, work.source)
+        """Wait for a call no longer: it is ended, or given up (M8). It keeps its permit."""
+        work, stops = flight.work, self._executor.capabilities.stops
+        late = flight.late = Future()
+        if self._executor.cancel_call(flight.call, stop=stops):
+            self._dispatch.admission.left(work)
             return
-        self._executor.cancel_call(flight.call, stop=True)
-        self._dispatch.admission.left(work)
+        self._dispatch.admission.left_after(work, late)
+        if not stops:
+            self._run.give_up(late, flight.call.name, work.source)
 
     # -- the end ------------------------------------------------------------------------------
 
