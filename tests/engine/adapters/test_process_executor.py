@@ -316,8 +316,11 @@ def test_random_kills_never_make_a_call_twice(pool, path, seed):
     begun = tasks.lines(path)
     assert len(begun) == len(set(begun))
     for n, value in enumerate(values):
-        assert value == n or isinstance(value, WorkerLostError)
-        assert value != n or str(n) in begun
+        assert value == n or isinstance(value, (WorkerLostError, ExecutorError))
+        # An ExecutorError says that several processes were killed before they began the call; a
+        # call that is lost has begun, but may not have come to its effect.
+        if not isinstance(value, WorkerLostError):
+            assert (str(n) in begun) == (value == n)
 
 
 def test_a_process_that_is_killed_while_it_is_idle_costs_nothing(run, pool):

@@ -237,6 +237,8 @@ class Slot:
                 self._pool.note(call, seconds)
             _tell(call, outcome)
         self._made += ended
+        if ended:
+            self._starts = 0
         if lost:
             self._lost(worker, calls, ended)
         elif self._pool.max_calls is not None and self._made >= self._pool.max_calls:
@@ -249,6 +251,7 @@ class Slot:
         self._end_worker()
         rest = calls[ended:]
         if begun > ended:
+            self._starts = 0
             call = rest.pop(0)
             error = WorkerLostError(_ending(call.name, code), call.name, code)
             _tell(call, Outcome("failed", error=error))
