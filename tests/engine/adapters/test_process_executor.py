@@ -93,7 +93,7 @@ def test_an_engine_takes_threads_beside_it(pool):
 
 
 def test_an_unknown_name_of_an_executor_is_refused():
-    with pytest.raises(ArgumentError, match="executor must be 'process' or an executor"):
+    with pytest.raises(ExecutorError, match="str, which has no submit"):
         cs.run(tasks.add(1), executor="dask")
 
 

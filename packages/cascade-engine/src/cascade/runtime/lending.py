@@ -158,7 +158,9 @@ def _lender_of(made: EngineSettings) -> tuple[Executor, bool]:
 
 def _makes_calls(executor: Any) -> bool:
     """Whether an executor makes calls of tasks, and does not lend threads."""
-    return isinstance(executor, (str, TaskExecutor)) and not isinstance(executor, type)
+    if isinstance(executor, str):
+        return executor == "process"
+    return isinstance(executor, TaskExecutor) and not isinstance(executor, type)
 
 
 def _elsewhere(made: EngineSettings) -> Elsewhere:
@@ -167,8 +169,6 @@ def _elsewhere(made: EngineSettings) -> Elsewhere:
     if executor is None or not _makes_calls(executor):
         return Elsewhere()
     if isinstance(executor, str):
-        if executor != "process":
-            raise ArgumentError(f"executor must be 'process' or an executor, not {executor!r}")
         return Elsewhere(processes(), owns=True)
     assert isinstance(executor, TaskExecutor)
     return Elsewhere(executor)

@@ -36,7 +36,7 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── RunCancelledError (RuntimeError)     a run was cancelled by its handle; ``.run_id``
     │   ├── StoredError (RuntimeError)           stands for an error that could not be stored
     │   ├── ExecutorError (RuntimeError)         no thread or process was lent for a call
-    │   ├── SendError (PicklingError, TypeError) a value cannot go to another process; ``.place``
+    │   ├── SendError (TypeError)                a value cannot go to another process; ``.place``
     │   ├── WorkerLostError (RuntimeError)       the process of a call has ended; ``.exit_code``
     │   ├── RemoteError (RuntimeError)           stands for an error that has no class here
     │   └── ConnectorError (ConnectionError)     a connector cannot connect, or was refused

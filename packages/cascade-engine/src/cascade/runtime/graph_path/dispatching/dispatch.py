@@ -130,18 +130,27 @@ class Dispatch:
     @property
     def busy(self) -> bool:
         """Whether work is active, or will start by itself."""
-        # The workers first: the places where they leave items are checked after them.
+        # The workers first: the places where they leave items are checked after them. Calls in
+        # other processes leave theirs to the workers, at any time.
+        before = self._landings
         parts = self.__dict__
         pool, resting, openings = self.workers, parts.get("resting"), parts.get("openings")
         return bool(
             (pool is not None and pool.busy)
             or self._on_loop_now
-            or self._is_busy_elsewhere
             or (resting is not None and resting.any)
             or self._run.admissions.permits
             or (self._run.journal is not None and self._around.commits.held)
             or (openings is not None and openings.busy)
+            or self._is_busy_elsewhere
+            or before != self._landings
         )
+
+    @property
+    def _landings(self) -> int:
+        """How many calls in other processes have ended."""
+        remote = self._around.made("remote_lane")
+        return 0 if remote is None else int(remote.landings)
 
     @property
     def _is_busy_elsewhere(self) -> bool:

@@ -75,6 +75,8 @@ class RemoteLane:
         self._executor = around.run.elsewhere.executor
         #: The calls whose outcome is awaited.
         self._flights: dict[Flight, None] = {}
+        #: How many calls have ended; changes after the work that they leave to the workers.
+        self.landings = 0
         self._flush_planned = self._wake_planned = False
         self._quiet: asyncio.Future[None] | None = None
 
@@ -208,6 +210,7 @@ class RemoteLane:
                 self._run.call_in_loop(self._wake)
 
     def _landed(self, flight: Flight) -> None:
+        self.landings += 1
         self._flights.pop(flight, None)
         self._run.calls.pop(flight.call, None)
         if flight.late is None:  # otherwise a cycle, which needs the collector
