@@ -111,8 +111,11 @@ def outcome(
 
 
 def described(error: BaseException) -> str:
-    """Type, text and notes; those of the members of a group in any order."""
-    notes = "; ".join(re.sub(r"'(\w+)\.\d+'", r"'\1'", n) for n in getattr(error, "__notes__", ()))
+    """Type, text and notes; those of the members of a group in any order.
+
+    Which of several paths to a node a note shows depends on the order of calls.
+    """
+    notes = "; ".join(re.sub(", on the path .*", "", n) for n in getattr(error, "__notes__", ()))
     if isinstance(error, ExceptionGroup):
         return f"{sorted(map(described, error.exceptions))} {notes}"
     return f"{type(error).__name__}: {error} {notes}"
