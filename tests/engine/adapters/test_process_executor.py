@@ -396,11 +396,14 @@ def _nested():
 
 async def test_durable_runs_record_what_workers_have_computed(pool, path, tmp_path):
     store = f"sqlite:///{tmp_path}/runs.db"
-    target = tasks.add(tasks.effect(path, 5), tasks.flaky(f"{path}2", 1))
+    effect = tasks.effect(path, 5)
+    target = tasks.add(effect, tasks.flaky(f"{path}2", 1).after(effect))
     async with cs.Engine(executor=pool, store=store) as engine:
         with pytest.raises(ConnectionError):
             await engine.run(target, run_id="one")
     async with cs.Engine(executor=pool, store=store) as engine:
+        assert await engine.resume("one") == 7
+        assert await engine.run(target, run_id="one") == 7
         loop = await engine.run(tasks.counts_down(20, f"{path}3"), run_id="two")
     assert loop == 0
     assert len(tasks.lines(f"{path}3")) == 21
