@@ -174,7 +174,7 @@ class Slot:
         self.worker: Worker | None = None
         self.calls: list[RemoteCall] = []
         self._made = self._starts = 0
-        self.thread = threading.Thread(target=self._work, name="cascade-process", daemon=True)
+        self.thread = threading.Thread(target=self._work, name="process-worker", daemon=True)
 
     def cancel(self, call: RemoteCall, place: int, stop: bool) -> None:
         """Withdraw a call of the present turn if it has not begun, or end it. Under the lock."""

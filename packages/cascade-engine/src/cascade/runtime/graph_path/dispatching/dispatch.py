@@ -132,7 +132,7 @@ class Dispatch:
         """Whether work is active, or will start by itself."""
         # The workers first: the places where they leave items are checked after them. Calls in
         # other processes leave theirs to the workers, at any time.
-        before = self._landings
+        before = getattr(self._remote, "landings", 0)
         parts = self.__dict__
         pool, resting, openings = self.workers, parts.get("resting"), parts.get("openings")
         return bool(
@@ -142,20 +142,14 @@ class Dispatch:
             or self._run.admissions.permits
             or (self._run.journal is not None and self._around.commits.held)
             or (openings is not None and openings.busy)
-            or self._is_busy_elsewhere
-            or before != self._landings
+            or getattr(self._remote, "busy", False)
+            or before != getattr(self._remote, "landings", 0)
         )
 
     @property
-    def _landings(self) -> int:
-        """How many calls in other processes have ended."""
-        remote = self._around.made("remote_lane")
-        return 0 if remote is None else int(remote.landings)
-
-    @property
-    def _is_busy_elsewhere(self) -> bool:
-        remote = self._around.made("remote_lane")
-        return remote is not None and remote.busy
+    def _remote(self) -> Any:
+        """The calls in other processes; None if there were none."""
+        return self._around.made("remote_lane")
 
     def begin_in_place(self) -> None:
         """Count an item that the run's own asyncio task works on. Under the lock."""
@@ -437,8 +431,12 @@ class Dispatch:
         resting: Resting | None = self.__dict__.get("resting")
         if resting is not None:
             resting.end()
-        remote = self._around.made("remote_lane")
-        if self._tasks or self._is_busy_elsewhere or not (pool is None or pool.is_over()):
+        remote = self._remote
+        if (
+            self._tasks
+            or (remote is not None and remote.busy)
+            or not (pool is None or pool.is_over())
+        ):
             await wind_down(self._run, self._tasks, pool, remote)
 
     def let_go(self) -> None:
